@@ -1,0 +1,40 @@
+//! Compiles the policy into the worker: checks `gateway.toml` (or the file that
+//! `GATEWAY_CONFIG` names) and stops the build with file, line and mend when
+//! something is wrong with it.
+
+#![allow(clippy::disallowed_methods, reason = "a build script's settings are its environment")]
+
+#[path = "src/config/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "the build uses a part of the room")]
+mod config;
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-env-changed=GATEWAY_CONFIG");
+    println!("cargo::rerun-if-changed=src/config");
+    let name =
+        env::var("GATEWAY_CONFIG").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "gateway.toml".to_owned());
+    println!("cargo::rerun-if-changed={name}");
+    match compile(&name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(lines) => {
+            for line in lines {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compile(name: &str) -> Result<(), Vec<String>> {
+    let text = fs::read_to_string(name).map_err(|error| {
+        vec![format!("{name} cannot be read ({error}); GATEWAY_CONFIG names the policy file, gateway.toml by default")]
+    })?;
+    let policy = config::check(&text).map_err(|mistakes| {
+        mistakes.iter().map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message)).collect::<Vec<_>>()
+    })?;
+    let json = serde_json::to_string(&policy).map_err(|error| vec![error.to_string()])?;
+    let out = env::var("OUT_DIR").map_err(|error| vec![error.to_string()])?;
+    fs::write(Path::new(&out).join("policy.json"), json).map_err(|error| vec![error.to_string()])
+}

@@ -1,0 +1,373 @@
+//! What makes a policy sound. Every mistake is reported, each with the line it
+//! stands on and what to write instead.
+
+use std::{collections::BTreeMap, fmt, ops::Range};
+
+use toml::Spanned;
+
+use super::{
+    Access, Issuer, JwksSource, Policy, Route, Upstream,
+    source::{self, File},
+    url::{check_base_url, check_url},
+};
+
+/// JWA names that `algorithms` may hold.
+pub const ALGORITHMS: &[&str] = &["RS256"];
+
+/// Paths that are the gateway's own. A route that claimed one would never be
+/// reached, or would hand operators' endpoints to an upstream.
+const RESERVED: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Bytes of a name; names become metric labels and parts of secrets' names.
+const NAME_BYTES: usize = 40;
+
+/// Seconds; more leeway than this and `exp` means little.
+const LEEWAY_MAX_S: u64 = 300;
+
+/// Seconds: a day. Longer access tokens cannot be called short-lived.
+const LIFETIME_MAX_S: u64 = 86_400;
+
+/// Milliseconds; clients give up long before.
+const TIMEOUT_MAX_MS: u64 = 120_000;
+
+/// How deep `any` and `all` may nest; deeper rules cannot be read by people.
+const ACCESS_DEPTH: usize = 4;
+
+/// A mistake in the file, for its author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// What is wrong and what to write instead, in one sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {}: {}", self.line, self.message)
+    }
+}
+
+/// Checks the text of a `gateway.toml`.
+///
+/// # Errors
+/// Every mistake found, in the file's order. A syntax error hides the others.
+pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        vec![Mistake { line, message: error.message().to_owned() }]
+    })?;
+    let mut checker = Checker { text, mistakes: Vec::new() };
+    let upstreams = checker.upstreams(&file);
+    let issuers = checker.issuers(&file);
+    let routes = checker.routes(&file);
+    if checker.mistakes.is_empty() {
+        Ok(Policy { issuers, upstreams, routes })
+    } else {
+        checker.mistakes.sort_by_key(|mistake| mistake.line);
+        Err(checker.mistakes)
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset.min(text.len())).unwrap_or_default();
+    before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    mistakes: Vec<Mistake>,
+}
+
+impl Checker<'_> {
+    fn complain(&mut self, span: Range<usize>, message: String) {
+        let line = line_of(self.text, span.start);
+        self.mistakes.push(Mistake { line, message });
+    }
+
+    fn upstreams(&mut self, file: &File) -> Vec<Upstream> {
+        if file.upstreams.is_empty() {
+            self.complain(0..0, "no upstream is defined; add [upstreams.NAME] with its url".to_owned());
+        }
+        let mut checked = Vec::new();
+        for (name, upstream) in &file.upstreams {
+            self.name("upstream", name);
+            let url = upstream.url.get_ref();
+            if let Err(mend) = check_base_url(url) {
+                self.complain(upstream.url.span(), format!("upstream {:?}: url {url:?} {mend}", name.get_ref()));
+            }
+            self.range("timeout_ms", &upstream.timeout_ms, 1, TIMEOUT_MAX_MS);
+            checked.push(Upstream {
+                name: name.get_ref().clone(),
+                url: url.trim_end_matches('/').to_owned(),
+                timeout_ms: *upstream.timeout_ms.get_ref(),
+                on_down: upstream.on_down,
+            });
+        }
+        checked
+    }
+
+    fn issuers(&mut self, file: &File) -> Vec<Issuer> {
+        let mut checked: Vec<Issuer> = Vec::new();
+        for (name, issuer) in &file.issuers {
+            self.name("issuer", name);
+            let label = name.get_ref();
+            if issuer.issuer.get_ref().is_empty() {
+                self.complain(
+                    issuer.issuer.span(),
+                    format!("issuer {label:?}: issuer is empty; write the exact `iss` of its tokens"),
+                );
+            }
+            if checked.iter().any(|other| other.issuer == *issuer.issuer.get_ref()) {
+                self.complain(
+                    issuer.issuer.span(),
+                    format!(
+                        "issuer {label:?}: another issuer has the same `iss`; a token is judged by one policy alone"
+                    ),
+                );
+            }
+            if issuer.audience.get_ref().iter().all(String::is_empty) {
+                self.complain(issuer.audience.span(), format!("issuer {label:?}: audience is empty; name the `aud` that means this gateway, or its tokens for other services would pass"));
+            }
+            if issuer.algorithms.get_ref().is_empty() {
+                self.complain(
+                    issuer.algorithms.span(),
+                    format!("issuer {label:?}: algorithms is empty; write the ones it signs with, such as [\"RS256\"]"),
+                );
+            }
+            for algorithm in issuer.algorithms.get_ref() {
+                if !ALGORITHMS.contains(&algorithm.as_str()) {
+                    self.complain(
+                        issuer.algorithms.span(),
+                        format!(
+                            "issuer {label:?}: algorithm {algorithm:?} is not supported; choose from {}",
+                            ALGORITHMS.join(", ")
+                        ),
+                    );
+                }
+            }
+            self.range("leeway_s", &issuer.leeway_s, 0, LEEWAY_MAX_S);
+            self.range("max_lifetime_s", &issuer.max_lifetime_s, 1, LIFETIME_MAX_S);
+            let Some(jwks) = self.jwks(file, name, issuer) else { continue };
+            checked.push(Issuer {
+                name: label.clone(),
+                issuer: issuer.issuer.get_ref().clone(),
+                audience: issuer.audience.get_ref().clone(),
+                algorithms: issuer.algorithms.get_ref().clone(),
+                types: issuer.types.clone(),
+                token_type: issuer.token_type.clone(),
+                leeway_s: *issuer.leeway_s.get_ref(),
+                max_lifetime_s: *issuer.max_lifetime_s.get_ref(),
+                jwks,
+            });
+        }
+        checked
+    }
+
+    fn jwks(&mut self, file: &File, name: &Spanned<String>, issuer: &source::Issuer) -> Option<JwksSource> {
+        let label = name.get_ref();
+        match (&issuer.jwks_url, &issuer.jwks_upstream, &issuer.jwks_path) {
+            (Some(url), None, None) => {
+                if let Err(mend) = check_url(url.get_ref()) {
+                    self.complain(url.span(), format!("issuer {label:?}: jwks_url {:?} {mend}", url.get_ref()));
+                }
+                Some(JwksSource::Url(url.get_ref().clone()))
+            }
+            (None, Some(upstream), Some(path)) => {
+                self.known_upstream(file, upstream, &format!("issuer {label:?}"));
+                if !path.get_ref().starts_with('/') {
+                    self.complain(
+                        path.span(),
+                        format!("issuer {label:?}: jwks_path {:?} must begin with /", path.get_ref()),
+                    );
+                }
+                Some(JwksSource::Upstream { upstream: upstream.get_ref().clone(), path: path.get_ref().clone() })
+            }
+            _ => {
+                self.complain(
+                    name.span(),
+                    format!("issuer {label:?}: write either jwks_url, or jwks_upstream together with jwks_path"),
+                );
+                None
+            }
+        }
+    }
+
+    fn routes(&mut self, file: &File) -> Vec<Route> {
+        if file.routes.is_empty() {
+            self.complain(0..0, "no route is defined, so every request would be 404; add [[routes]]".to_owned());
+        }
+        let mut matcher = matchit::Router::new();
+        let mut claimed: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let mut checked: Vec<Route> = Vec::new();
+        for route in &file.routes {
+            let span = route.span();
+            let route = route.get_ref();
+            let path = route.path.get_ref();
+            let params = self.path(&route.path);
+            if !claimed.keys().any(|(other, _)| other == path)
+                && let Err(error) = matcher.insert(path.clone(), ())
+            {
+                self.complain(route.path.span(), format!("route {path:?} cannot stand beside the others: {error}; make the paths differ in a fixed segment or use one name for the parameter"));
+            }
+            self.methods(route);
+            for method in route.methods.get_ref() {
+                let line = line_of(self.text, route.path.span().start);
+                if let Some(first) = claimed.insert((path.clone(), method.clone()), line) {
+                    self.complain(
+                        route.path.span(),
+                        format!("route {path:?} with {method} is already defined on line {first}; keep one of the two"),
+                    );
+                }
+            }
+            self.known_upstream(file, &route.upstream, &format!("route {path:?}"));
+            let Some(access) = &route.access else {
+                self.complain(span, format!("route {path:?} has no access rule; write access = \"user\", access = {{ roles = [\"admin\"] }}, or access = \"public\" if anybody may enter"));
+                continue;
+            };
+            self.access(access.span(), path, &params, &access.get_ref().0, ACCESS_DEPTH, true);
+            if file.issuers.is_empty() && access.get_ref().0 != Access::Public {
+                self.complain(
+                    access.span(),
+                    format!("route {path:?} wants a token but no issuer is defined; add [issuers.NAME]"),
+                );
+            }
+            checked.push(Route {
+                path: path.clone(),
+                methods: route.methods.get_ref().clone(),
+                upstream: route.upstream.get_ref().clone(),
+                access: access.get_ref().0.clone(),
+                forward_authorization: route.forward_authorization,
+            });
+        }
+        checked
+    }
+
+    /// Checks a pattern and returns the names of its parameters.
+    fn path(&mut self, path: &Spanned<String>) -> Vec<String> {
+        let text = path.get_ref();
+        let mut params = Vec::new();
+        let Some(rest) = text.strip_prefix('/') else {
+            self.complain(path.span(), format!("route {text:?} must begin with /"));
+            return params;
+        };
+        if RESERVED.iter().any(|own| text == own || text.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'))) {
+            self.complain(
+                path.span(),
+                format!("route {text:?} is one of the gateway's own paths ({}); choose another", RESERVED.join(", ")),
+            );
+        }
+        let segments: Vec<&str> = rest.split('/').collect();
+        let last = segments.len().saturating_sub(1);
+        for (index, segment) in segments.iter().enumerate() {
+            if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+                let bare = name.strip_prefix('*').unwrap_or(name);
+                if name.starts_with('*') && index != last {
+                    self.complain(
+                        path.span(),
+                        format!("route {text:?}: {segment} takes the rest of the path, so it must be last"),
+                    );
+                }
+                if bare.is_empty() || !bare.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                    self.complain(path.span(), format!("route {text:?}: {segment} is not a parameter; write {{name}} with letters, digits and _, or {{*name}} for the rest"));
+                } else if params.iter().any(|known| known == bare) {
+                    self.complain(
+                        path.span(),
+                        format!("route {text:?}: parameter {bare:?} is there twice; give each its own name"),
+                    );
+                }
+                params.push(bare.to_owned());
+            } else if (segment.is_empty() && !(index == last && last == 0))
+                || matches!(*segment, "." | "..")
+                || !segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c))
+            {
+                self.complain(path.span(), format!("route {text:?}: segment {segment:?} can never match a canonical path; use plain characters, no empty or dot segments, no trailing /, and {{name}} for a parameter"));
+            }
+        }
+        params
+    }
+
+    fn methods(&mut self, route: &source::Route) {
+        let path = route.path.get_ref();
+        if route.methods.get_ref().is_empty() {
+            self.complain(route.methods.span(), format!("route {path:?} names no method; write methods = [\"GET\"]"));
+        }
+        for method in route.methods.get_ref() {
+            if !METHODS.contains(&method.as_str()) {
+                self.complain(
+                    route.methods.span(),
+                    format!(
+                        "route {path:?}: method {method:?} is not known; choose from {} in upper case",
+                        METHODS.join(", ")
+                    ),
+                );
+            }
+        }
+    }
+
+    fn access(&mut self, span: Range<usize>, path: &str, params: &[String], access: &Access, depth: usize, top: bool) {
+        match access {
+            Access::Public if !top => self.complain(
+                span,
+                format!("route {path:?}: \"public\" cannot stand inside any or all; it would open the whole route"),
+            ),
+            Access::Public | Access::User => {}
+            Access::Roles(roles) => {
+                if roles.is_empty() || roles.iter().any(String::is_empty) {
+                    self.complain(
+                        span,
+                        format!("route {path:?}: roles is empty, so nobody could enter; name at least one role"),
+                    );
+                }
+            }
+            Access::Owner(name) => {
+                if !params.contains(name) {
+                    self.complain(span, format!("route {path:?}: owner {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}"));
+                }
+            }
+            Access::Any(rules) | Access::All(rules) => {
+                let Some(depth) = depth.checked_sub(1) else {
+                    self.complain(span, format!("route {path:?}: access nests too deeply; write it flatter"));
+                    return;
+                };
+                if rules.is_empty() {
+                    self.complain(
+                        span.clone(),
+                        format!("route {path:?}: an empty any or all says nothing; name at least one rule"),
+                    );
+                }
+                for rule in rules {
+                    self.access(span.clone(), path, params, rule, depth, false);
+                }
+            }
+        }
+    }
+
+    fn known_upstream(&mut self, file: &File, name: &Spanned<String>, who: &str) {
+        let wanted = name.get_ref();
+        let names: Vec<&str> = file.upstreams.keys().map(|known| known.get_ref().as_str()).collect();
+        if !names.contains(&wanted.as_str()) {
+            let known = if names.is_empty() { "none is".to_owned() } else { names.join(", ") };
+            self.complain(name.span(), format!("{who}: no upstream is named {wanted:?} (defined: {known}); add [upstreams.{wanted}] or use one of these"));
+        }
+    }
+
+    fn name(&mut self, kind: &str, name: &Spanned<String>) {
+        let text = name.get_ref();
+        let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if text.is_empty() || text.len() > NAME_BYTES || !plain {
+            self.complain(name.span(), format!("{kind} name {text:?} must be 1 to {NAME_BYTES} of a-z, 0-9 and -"));
+        }
+    }
+
+    fn range(&mut self, key: &str, value: &Spanned<u64>, least: u64, most: u64) {
+        if !(least..=most).contains(value.get_ref()) {
+            self.complain(
+                value.span(),
+                format!("{key} = {} is out of range; write {least} to {most}", value.get_ref()),
+            );
+        }
+    }
+}

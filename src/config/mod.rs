@@ -1,0 +1,18 @@
+//! `gateway.toml` and its checks, to a [`Policy`].
+//!
+//! Owns the file's syntax, what makes a policy sound, and the sentence that
+//! tells its author what to mend. Runs when the worker is built (the build
+//! script includes this room) and in native tests; the worker itself only reads
+//! the checked result. Imports no other room, so that the build script can.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod check;
+mod policy;
+#[cfg(not(target_arch = "wasm32"))]
+mod source;
+mod url;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use check::{ALGORITHMS, Mistake, check};
+pub use policy::{Access, Issuer, JwksSource, OnDown, Policy, Route, Upstream};
+pub use url::check_base_url;

@@ -1,0 +1,110 @@
+//! The checked policy: what the rest of the gateway works from. Its JSON form
+//! is what the build embeds in the worker.
+
+use serde::{Deserialize, Serialize};
+
+/// A whole policy, checked: names resolve, paths do not collide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Issuers whose tokens are taken.
+    pub issuers: Vec<Issuer>,
+    /// Services behind the gateway.
+    pub upstreams: Vec<Upstream>,
+    /// What may be asked, by whom, and who answers. Anything else is 404.
+    pub routes: Vec<Route>,
+}
+
+/// One issuer and how its tokens are judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Name in logs, metrics and `/status`.
+    pub name: String,
+    /// Exact `iss`.
+    pub issuer: String,
+    /// Accepted members of `aud`.
+    pub audience: Vec<String>,
+    /// JWA names.
+    pub algorithms: Vec<String>,
+    /// Accepted `typ` header values; empty means any.
+    pub types: Vec<String>,
+    /// Required `token_type` claim.
+    pub token_type: Option<String>,
+    /// Seconds of clock difference forgiven.
+    pub leeway_s: u64,
+    /// Longest `exp - iat`, in seconds.
+    pub max_lifetime_s: u64,
+    /// Where its keys are.
+    pub jwks: JwksSource,
+}
+
+/// Where an issuer publishes its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JwksSource {
+    /// An absolute URL.
+    Url(String),
+    /// A path on an upstream, so that both move together.
+    Upstream {
+        /// The upstream's name.
+        upstream: String,
+        /// Absolute path.
+        path: String,
+    },
+}
+
+/// One service behind the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Name; also the assertion's audience and part of the secret's name.
+    pub name: String,
+    /// Scheme and authority, no path.
+    pub url: String,
+    /// Milliseconds from sending a request to the answer's headers.
+    pub timeout_ms: u64,
+    /// What clients are told while it cannot be reached.
+    pub on_down: OnDown,
+}
+
+/// The answer for an upstream that cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDown {
+    /// 502 Bad Gateway.
+    BadGateway,
+    /// 503 `Authentication service unavailable`: for the service that logs
+    /// users in, whose clients should wait and try again.
+    AuthenticationUnavailable,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Pattern: `/a/{param}`, `/a/{*rest}`.
+    pub path: String,
+    /// Methods in upper case; `HEAD` comes with `GET`.
+    pub methods: Vec<String>,
+    /// Name of the upstream that answers.
+    pub upstream: String,
+    /// Who may enter.
+    pub access: Access,
+    /// Whether `Authorization` is passed on.
+    pub forward_authorization: bool,
+}
+
+/// Who may enter a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Anybody; no token is looked at.
+    Public,
+    /// Anybody with a verified token.
+    User,
+    /// Whoever has at least one of these roles.
+    Roles(Vec<String>),
+    /// Whoever's user id is the value of this path parameter.
+    Owner(String),
+    /// Whoever one of these lets in.
+    Any(Vec<Access>),
+    /// Whoever all of these let in.
+    All(Vec<Access>),
+}

@@ -1,0 +1,126 @@
+//! `gateway.toml` as it is written. Shapes and defaults only; what the values
+//! must be is in `check`. Unknown keys are errors everywhere: a misspelt
+//! `acess` must not become a default.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+use toml::Spanned;
+
+use super::{Access, OnDown};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) issuers: BTreeMap<Spanned<String>, Issuer>,
+    #[serde(default)]
+    pub(super) upstreams: BTreeMap<Spanned<String>, Upstream>,
+    #[serde(default)]
+    pub(super) routes: Vec<Spanned<Route>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub(super) issuer: Spanned<String>,
+    pub(super) audience: Spanned<Vec<String>>,
+    pub(super) algorithms: Spanned<Vec<String>>,
+    #[serde(default)]
+    pub(super) types: Vec<String>,
+    pub(super) token_type: Option<String>,
+    #[serde(default = "default_leeway_s")]
+    pub(super) leeway_s: Spanned<u64>,
+    #[serde(default = "default_max_lifetime_s")]
+    pub(super) max_lifetime_s: Spanned<u64>,
+    pub(super) jwks_url: Option<Spanned<String>>,
+    pub(super) jwks_upstream: Option<Spanned<String>>,
+    pub(super) jwks_path: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) url: Spanned<String>,
+    #[serde(default = "default_timeout_ms")]
+    pub(super) timeout_ms: Spanned<u64>,
+    #[serde(default = "default_on_down")]
+    pub(super) on_down: OnDown,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) path: Spanned<String>,
+    pub(super) methods: Spanned<Vec<String>>,
+    pub(super) upstream: Spanned<String>,
+    pub(super) access: Option<Spanned<AccessSource>>,
+    #[serde(default)]
+    pub(super) forward_authorization: bool,
+}
+
+fn default_leeway_s() -> Spanned<u64> {
+    Spanned::new(0..0, 30)
+}
+
+fn default_max_lifetime_s() -> Spanned<u64> {
+    Spanned::new(0..0, 3600)
+}
+
+fn default_timeout_ms() -> Spanned<u64> {
+    Spanned::new(0..0, 15_000)
+}
+
+fn default_on_down() -> OnDown {
+    OnDown::BadGateway
+}
+
+/// `access` as written: `"public"`, `"user"`, or a table with one key.
+#[derive(Debug)]
+pub(super) struct AccessSource(pub(super) Access);
+
+const SHAPES: &str = "\"public\", \"user\", { roles = [\"admin\"] }, { owner = \"id\" }, \
+                      { any = [...] } or { all = [...] }";
+
+impl<'de> Deserialize<'de> for AccessSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AccessVisitor;
+
+        impl<'de> Visitor<'de> for AccessVisitor {
+            type Value = AccessSource;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(SHAPES)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<AccessSource, E> {
+                match text {
+                    "public" => Ok(AccessSource(Access::Public)),
+                    "user" => Ok(AccessSource(Access::User)),
+                    other => Err(E::custom(format!("access {other:?} is not known; write {SHAPES}"))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AccessSource, A::Error> {
+                let wrong = || de::Error::custom(format!("access takes one key; write {SHAPES}"));
+                let many = |list: Vec<AccessSource>| list.into_iter().map(|item| item.0).collect();
+                let access = match map.next_key::<String>()?.as_deref() {
+                    Some("roles") => Access::Roles(map.next_value()?),
+                    Some("owner") => Access::Owner(map.next_value()?),
+                    Some("any") => Access::Any(many(map.next_value()?)),
+                    Some("all") => Access::All(many(map.next_value()?)),
+                    _ => return Err(wrong()),
+                };
+                if map.next_key::<String>()?.is_some() {
+                    return Err(wrong());
+                }
+                Ok(AccessSource(access))
+            }
+        }
+
+        deserializer.deserialize_any(AccessVisitor)
+    }
+}

@@ -1,0 +1,47 @@
+//! Declarations of `rim.js` and of the event's context.
+
+use js_sys::{Promise, Uint8Array};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The event's context (`ctx`).
+    pub type Context;
+
+    /// Keeps the event alive until the promise is settled.
+    #[wasm_bindgen(method, js_name = waitUntil)]
+    pub fn wait_until(this: &Context, promise: &Promise);
+}
+
+#[wasm_bindgen(module = "/src/edge/rim.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = readHead)]
+    pub(super) fn read_head(request: &web_sys::Request) -> String;
+
+    pub(super) fn forward(request: &web_sys::Request, url: &str, method: &str, head: &str, timeout_ms: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = headerNames)]
+    pub(super) fn header_names(response: &web_sys::Response) -> String;
+
+    #[wasm_bindgen(catch, js_name = passOn)]
+    pub(super) fn pass_on(
+        response: &web_sys::Response,
+        removed: &str,
+        request_id: &str,
+    ) -> Result<web_sys::Response, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn answer(status: u16, head: &str, body: &str) -> Result<web_sys::Response, JsValue>;
+
+    #[wasm_bindgen(js_name = fetchKeys)]
+    pub(super) fn fetch_keys(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = verifyRs256)]
+    pub(super) fn verify_rs256(
+        thumbprint: &str,
+        n: &str,
+        e: &str,
+        signature: &Uint8Array,
+        input: &Uint8Array,
+    ) -> Promise;
+}

@@ -1,0 +1,122 @@
+//! The rim: the runtime's events, KV, WebCrypto, upstream fetch, clock, random
+//! bytes and log. The only room that touches the world, and nobody imports it.
+//! Decides nothing: what it is asked to do was decided in `gate`.
+
+mod js;
+mod world;
+
+use std::{cell::OnceCell, rc::Rc, sync::Once};
+
+use wasm_bindgen::prelude::*;
+
+use crate::gate::{Answer, Chore, Gate, Head, Misconfiguration, Outcome};
+use world::World;
+
+/// The compiled policy; the build wrote it.
+const POLICY: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
+
+thread_local! {
+    /// One gate an isolate, built from the first request's bindings.
+    static GATE: OnceCell<Result<Rc<Gate>, Misconfiguration>> = const { OnceCell::new() };
+}
+
+/// A request.
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "the export is reached from entry.js")]
+pub async fn fetch(
+    request: web_sys::Request,
+    env: worker::Env,
+    context: js::Context,
+) -> Result<web_sys::Response, JsValue> {
+    chain_panic_hook();
+    let gate = match gate(&env) {
+        Ok(gate) => gate,
+        Err(Misconfiguration(text)) => {
+            worker::console_error!(
+                "{}",
+                serde_json::json!({ "level": "error", "service": "gateway", "message": text })
+            );
+            return js::answer(503, "content-type\napplication/problem+json\nretry-after\n60", MISCONFIGURED);
+        }
+    };
+    let head = read_head(&request);
+    let world = World::new(env, request);
+    let handled = gate.handle(&head, &world).await;
+    let request_id = handled.line.request_id.clone();
+    worker::console_log!("{}", handled.line.to_json());
+    if !handled.chores.is_empty() {
+        run_later(&context, gate, world, handled.chores);
+    }
+    match handled.outcome {
+        Outcome::Forwarded(reply) => pass_on(&reply, &request_id),
+        Outcome::Answered(answer) => to_response(&answer),
+    }
+}
+
+/// The cron trigger.
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "the export is reached from entry.js")]
+pub async fn scheduled(env: worker::Env) -> Result<(), JsValue> {
+    chain_panic_hook();
+    match gate(&env) {
+        Ok(gate) => {
+            gate.refresh_all(&World::without_request(env)).await;
+            Ok(())
+        }
+        Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
+    }
+}
+
+const MISCONFIGURED: &str = r#"{"type":"unavailable","title":"Service unavailable","status":503,"detail":"The gateway is not set up","error":"The gateway is not set up","code":"gateway_misconfigured","operation":"gateway"}"#;
+
+fn gate(env: &worker::Env) -> Result<Rc<Gate>, Misconfiguration> {
+    GATE.with(|cell| {
+        cell.get_or_init(|| Gate::new(POLICY, |name| env.var(name).ok().map(|value| value.to_string())).map(Rc::new))
+            .clone()
+    })
+}
+
+/// `worker` installs a hook that makes the instance start anew after a panic;
+/// `console_error_panic_hook` would replace it, so both are called.
+fn chain_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let recover = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            console_error_panic_hook::hook(info);
+            recover(info);
+        }));
+    });
+}
+
+fn read_head(request: &web_sys::Request) -> Head {
+    let packed = js::read_head(request);
+    let mut lines = packed.split('\n');
+    let method = lines.next().unwrap_or_default().to_owned();
+    let url = lines.next().unwrap_or_default();
+    let mut headers = Vec::new();
+    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    Head::new(method, url, headers)
+}
+
+fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Chore>) {
+    context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
+        for chore in chores {
+            gate.run(chore, &world).await;
+        }
+        Ok(JsValue::UNDEFINED)
+    }));
+}
+
+fn pass_on(reply: &web_sys::Response, request_id: &str) -> Result<web_sys::Response, JsValue> {
+    let names = js::header_names(reply);
+    let removed: Vec<&str> = names.split('\n').filter(|name| crate::gate::is_private(name)).collect();
+    js::pass_on(reply, &removed.join("\n"), request_id)
+}
+
+fn to_response(answer: &Answer) -> Result<web_sys::Response, JsValue> {
+    let head: Vec<&str> = answer.headers.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    js::answer(answer.status, &head.join("\n"), &answer.body)
+}

@@ -1,0 +1,120 @@
+// The JavaScript that the rim needs: each function is one crossing from wasm,
+// and does only what costs several crossings from Rust (reading all headers,
+// racing a fetch against a timer, reading a bounded body). Decides nothing.
+
+// Imported keys by RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
+// requests may share it. Bounded: issuers have a few keys each.
+const imported = new Map();
+const IMPORTED_MAX = 256;
+
+// Method, URL and headers, a line each: header names and values alternate.
+// None of them can hold a line break.
+export function readHead(request) {
+  const lines = [request.method, request.url];
+  for (const [name, value] of request.headers) lines.push(name, value);
+  return lines.join("\n");
+}
+
+// Sends the request on. Gives the upstream's Response, or the name of a fault.
+// The timer ends with the headers: a body may stream for as long as it lives.
+export async function forward(request, url, method, head, timeoutMs) {
+  const headers = new Headers();
+  const lines = head.split("\n");
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.append(lines[i], lines[i + 1]);
+  const controller = new AbortController();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    controller.abort();
+  }, timeoutMs);
+  try {
+    const body = method === "GET" || method === "HEAD" ? null : request.body;
+    const response = await fetch(url, { method, headers, body, redirect: "manual", signal: controller.signal });
+    if (response.status < 200 || response.status > 599) {
+      await response.body?.cancel();
+      return "bad_answer";
+    }
+    return response;
+  } catch {
+    // The error's text may hold the upstream's address: it stays here.
+    return late ? "timed_out" : "unreachable";
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function headerNames(response) {
+  return [...response.headers.keys()].join("\n");
+}
+
+// The upstream's answer for the client, its body untouched.
+export function passOn(response, removed, requestId) {
+  const answer = new Response(response.body, response);
+  if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
+  answer.headers.set("x-request-id", requestId);
+  return answer;
+}
+
+// The gateway's own answer.
+export function answer(status, head, body) {
+  const headers = new Headers();
+  const lines = head.split("\n");
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.append(lines[i], lines[i + 1]);
+  return new Response(body, { status, headers });
+}
+
+// A key set's bytes, or the code of what went wrong. Follows no redirect (an
+// issuer's open redirect must not choose our keys) and reads no more than
+// `maxBytes`.
+export async function fetchKeys(url, timeoutMs, maxBytes) {
+  const controller = new AbortController();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    controller.abort();
+  }, timeoutMs);
+  try {
+    const response = await fetch(url, {
+      redirect: "manual",
+      signal: controller.signal,
+      headers: { accept: "application/jwk-set+json, application/json" },
+    });
+    if (response.status !== 200) {
+      await response.body?.cancel();
+      return response.status >= 300 && response.status < 400 ? "jwks_redirect" : "jwks_status";
+    }
+    const parts = [];
+    let size = 0;
+    for await (const part of response.body ?? []) {
+      size += part.byteLength;
+      if (size > maxBytes) {
+        controller.abort();
+        return "jwks_too_large";
+      }
+      parts.push(part);
+    }
+    const bytes = new Uint8Array(size);
+    let offset = 0;
+    for (const part of parts) {
+      bytes.set(part, offset);
+      offset += part.byteLength;
+    }
+    return bytes;
+  } catch {
+    return late ? "jwks_timeout" : "jwks_unreachable";
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// RSASSA-PKCS1-v1_5 with SHA-256 by the runtime.
+export async function verifyRs256(thumbprint, n, e, signature, input) {
+  let key = imported.get(thumbprint);
+  if (key === undefined) {
+    const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
+    key = await crypto.subtle.importKey("jwk", { kty: "RSA", n, e }, algorithm, false, ["verify"]);
+    if (imported.size >= IMPORTED_MAX) imported.clear();
+    imported.set(thumbprint, key);
+  }
+  return crypto.subtle.verify("RSASSA-PKCS1-v1_5", key, signature, input);
+}

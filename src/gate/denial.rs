@@ -1,0 +1,189 @@
+//! Every way in which the gate says no, and what the client is told: the one
+//! place where a refusal becomes a status, a code and a text.
+//!
+//! Fine-grained inside (`TokenError` has a reason for each check), a few texts
+//! outside: what an attacker learns from a 401 is that it is one.
+
+use crate::token::TokenError;
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The target has more than one reading.
+    TargetAmbiguous,
+    /// The target is too long.
+    TargetTooLong,
+    /// Too many or too long headers.
+    HeadersTooLarge,
+    /// No route names the path.
+    RouteUnknown,
+    /// Routes name the path, but not with this method.
+    MethodNotAllowed {
+        /// Value for `Allow`.
+        allow: String,
+    },
+    /// No `Authorization` header.
+    CredentialsMissing,
+    /// Not one bearer token.
+    CredentialsMalformed,
+    /// The token is refused.
+    Token(TokenError),
+    /// The token is good, its owner has no right to this.
+    RightsMissing,
+    /// The issuer's keys cannot be had.
+    KeysUnavailable {
+        /// Milliseconds until the issuer may be asked again.
+        retry_ms: u64,
+    },
+    /// The signature backend failed.
+    BackendUnavailable,
+    /// A secret that the route needs is not set.
+    Misconfigured,
+    /// The upstream cannot be reached.
+    UpstreamUnreachable,
+    /// The upstream that logs users in cannot be reached.
+    AuthenticationUnavailable,
+    /// The upstream did not answer in time.
+    UpstreamTimedOut,
+    /// The upstream's answer is no HTTP answer.
+    UpstreamBadAnswer,
+}
+
+/// How a denial is put to the client (RFC 9457, RFC 6750, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wording {
+    pub(super) status: u16,
+    /// The `type` member: the family, for programs that act on families.
+    pub(super) family: &'static str,
+    /// The `code` member: stable and fine-grained.
+    pub(super) code: &'static str,
+    pub(super) title: &'static str,
+    pub(super) detail: &'static str,
+    /// `WWW-Authenticate`, on 401 and 403.
+    pub(super) challenge: Option<&'static str>,
+}
+
+impl Denial {
+    /// Stable code of the denial, for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        self.wording().code
+    }
+
+    /// Status of the answer.
+    pub fn status(&self) -> u16 {
+        self.wording().status
+    }
+
+    /// Seconds for `Retry-After`, on our own trouble.
+    pub(super) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::KeysUnavailable { retry_ms } => Some(retry_ms.div_ceil(1000).max(1)),
+            Self::BackendUnavailable
+            | Self::Misconfigured
+            | Self::UpstreamUnreachable
+            | Self::AuthenticationUnavailable
+            | Self::UpstreamTimedOut
+            | Self::UpstreamBadAnswer => Some(super::limits::UPSTREAM_RETRY_S),
+            Self::TargetAmbiguous
+            | Self::TargetTooLong
+            | Self::HeadersTooLarge
+            | Self::RouteUnknown
+            | Self::MethodNotAllowed { .. }
+            | Self::CredentialsMissing
+            | Self::CredentialsMalformed
+            | Self::Token(_)
+            | Self::RightsMissing => None,
+        }
+    }
+
+    pub(super) fn wording(&self) -> Wording {
+        let plain =
+            |status, family, code, title, detail| Wording { status, family, code, title, detail, challenge: None };
+        match self {
+            Self::TargetAmbiguous => {
+                plain(400, "validation_error", "path_ambiguous", "Bad request", "The path has more than one reading")
+            }
+            Self::TargetTooLong => {
+                plain(414, "validation_error", "path_too_long", "URI too long", "The path or the query is too long")
+            }
+            Self::HeadersTooLarge => plain(
+                431,
+                "validation_error",
+                "headers_too_large",
+                "Request header fields too large",
+                "The request has too many or too long headers",
+            ),
+            Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not found", "No such path"),
+            Self::MethodNotAllowed { .. } => plain(
+                405,
+                "method_not_allowed",
+                "method_not_allowed",
+                "Method not allowed",
+                "The path does not take this method",
+            ),
+            Self::CredentialsMissing => Wording {
+                challenge: Some(r#"Bearer realm="portcullis""#),
+                ..unauthenticated("credentials_missing", "Authorization header required")
+            },
+            Self::CredentialsMalformed => Wording {
+                challenge: Some(
+                    r#"Bearer realm="portcullis", error="invalid_request", error_description="Invalid authorization format""#,
+                ),
+                ..unauthenticated("credentials_malformed", "Invalid authorization format")
+            },
+            Self::Token(TokenError::Expired) => Wording {
+                challenge: Some(
+                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Token has expired""#,
+                ),
+                ..unauthenticated(TokenError::Expired.code(), "Token has expired")
+            },
+            Self::Token(error) => Wording {
+                challenge: Some(
+                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Invalid token""#,
+                ),
+                ..unauthenticated(error.code(), "Invalid token")
+            },
+            Self::RightsMissing => Wording {
+                challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
+                ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")
+            },
+            Self::KeysUnavailable { .. } => unavailable("keys_unavailable", "Authentication service unavailable"),
+            Self::AuthenticationUnavailable => {
+                unavailable("authentication_unavailable", "Authentication service unavailable")
+            }
+            Self::BackendUnavailable => {
+                unavailable("signature_backend_unavailable", "Tokens cannot be checked at the moment")
+            }
+            Self::Misconfigured => unavailable("gateway_misconfigured", "The gateway is not set up for this route"),
+            Self::UpstreamUnreachable => plain(
+                502,
+                "upstream_error",
+                "upstream_unreachable",
+                "Bad gateway",
+                "The service behind the gateway cannot be reached",
+            ),
+            Self::UpstreamBadAnswer => plain(
+                502,
+                "upstream_error",
+                "upstream_bad_answer",
+                "Bad gateway",
+                "The service behind the gateway gave no valid answer",
+            ),
+            Self::UpstreamTimedOut => plain(
+                504,
+                "upstream_error",
+                "upstream_timeout",
+                "Gateway timeout",
+                "The service behind the gateway did not answer in time",
+            ),
+        }
+    }
+}
+
+fn unauthenticated(code: &'static str, detail: &'static str) -> Wording {
+    Wording { status: 401, family: "authentication_error", code, title: "Unauthorized", detail, challenge: None }
+}
+
+fn unavailable(code: &'static str, detail: &'static str) -> Wording {
+    Wording { status: 503, family: "unavailable", code, title: "Service unavailable", detail, challenge: None }
+}

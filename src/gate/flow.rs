@@ -1,0 +1,207 @@
+//! The one order of things: size, target, the gateway's own paths, route,
+//! credentials, token, rights, assertion, upstream. Read `decide` once and you
+//! have read what a request must pass.
+
+use super::{
+    Answer, Chore, Denial, Gate, Head, LogLine,
+    assertion::Statement,
+    credentials, headers,
+    log::{level, tame},
+    ports::{Forward, Forwarded, Ports, UpstreamFault},
+    settings::UpstreamState,
+    trace::Ids,
+};
+use crate::{
+    config::{Access, OnDown, Route},
+    gate::limits,
+    route::{BadTarget, Miss, Principal, Target, permits},
+    token::{self, TokenError, Verified},
+};
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Handled<R> {
+    /// What the client gets.
+    pub outcome: Outcome<R>,
+    /// What the log gets.
+    pub line: LogLine,
+    /// What is left to do once the client has its answer.
+    pub chores: Vec<Chore>,
+}
+
+/// What the client gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<R> {
+    /// An upstream's answer.
+    Forwarded(R),
+    /// The gateway's own.
+    Answered(Answer),
+}
+
+/// Who may pass: on a protected route a verified token's owner, on a public one
+/// anybody.
+enum Passed {
+    Anybody,
+    User(Verified),
+}
+
+impl Gate {
+    /// Handles one request from head to answer.
+    pub async fn handle<P: Ports>(&self, head: &Head, ports: &P) -> Handled<P::Reply> {
+        let begun = ports.now();
+        let ids = Ids::new(head, begun, ports.random());
+        let mut line = LogLine {
+            service: "gateway",
+            request_id: ids.request_id.clone(),
+            trace_id: ids.trace_id.clone(),
+            span_id: ids.span_id.clone(),
+            method: head.method.chars().take(limits::LOG_METHOD_BYTES).collect(),
+            user_agent: head.header("user-agent").map(tame),
+            ip: headers::client_address(head).map(str::to_owned),
+            ..LogLine::default()
+        };
+        let mut chores = Vec::new();
+        let decided = self.decide(head, &ids, ports, &mut line, &mut chores).await;
+        let (status, outcome) = match decided {
+            Ok(Outcome::Forwarded(Forwarded { reply, status })) => (status, Outcome::Forwarded(reply)),
+            Ok(Outcome::Answered(answer)) => (answer.status, Outcome::Answered(answer)),
+            Err(denial) => {
+                line.code = Some(denial.code());
+                let operation = line.route.as_deref().unwrap_or("gateway");
+                (denial.status(), Outcome::Answered(Answer::problem(&denial, operation, &ids.request_id)))
+            }
+        };
+        line.status = status;
+        line.level = level(status);
+        line.duration_ms = ports.now().since(begun);
+        Handled { outcome, line, chores }
+    }
+
+    async fn decide<P: Ports>(
+        &self,
+        head: &Head,
+        ids: &Ids,
+        ports: &P,
+        line: &mut LogLine,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
+        head.check_size()?;
+        let target = Target::parse(&head.target).map_err(|error| match error {
+            BadTarget::TooLong => Denial::TargetTooLong,
+            BadTarget::Ambiguous => Denial::TargetAmbiguous,
+        })?;
+        line.path = tame(target.path());
+        if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, chores).await {
+            return answer.map(Outcome::Answered);
+        }
+        let found = self.table.find(&head.method, &target).map_err(|miss| match miss {
+            Miss::Path => Denial::RouteUnknown,
+            Miss::Method { allow } => Denial::MethodNotAllowed { allow },
+        })?;
+        let (Some(route), Some(upstream)) = (self.policy.routes.get(found.route), self.upstreams.get(found.upstream))
+        else {
+            return Err(Denial::RouteUnknown);
+        };
+        line.route = Some(route.path.clone());
+        let passed = match &route.access {
+            Access::Public => Passed::Anybody,
+            rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
+                let verified = self.verify(head, ports, chores).await?;
+                let identity = verified.identity();
+                line.user_id = Some(identity.user_id.clone());
+                let principal = Principal { user_id: &identity.user_id, roles: &identity.roles };
+                if !permits(rule, principal, &found.params) {
+                    return Err(Denial::RightsMissing);
+                }
+                Passed::User(verified)
+            }
+        };
+        let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
+        line.upstream = Some(upstream.name.clone());
+        self.forward(upstream, &forward, ports, line).await.map(Outcome::Forwarded)
+    }
+
+    /// From the `Authorization` header to verified claims, or a 401, or a 503
+    /// when it cannot be known.
+    async fn verify<P: Ports>(&self, head: &Head, ports: &P, chores: &mut Vec<Chore>) -> Result<Verified, Denial> {
+        let unverified = token::parse(credentials::bearer(head)?).map_err(Denial::Token)?;
+        let named = unverified.unverified_issuer().map_err(Denial::Token)?;
+        let (index, issuer) = self
+            .issuers
+            .iter()
+            .enumerate()
+            .find(|(_, issuer)| issuer.token.issuer == named)
+            .ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        let algorithm = unverified.select_algorithm(&issuer.token).map_err(Denial::Token)?;
+        let key = self.key_for(index, unverified.unverified_kid(), algorithm, ports, chores).await?;
+        let outcome = ports
+            .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
+            .await
+            .map_err(|_| Denial::BackendUnavailable)?;
+        unverified.admit(outcome, &issuer.token, ports.now()).map_err(Denial::Token)
+    }
+
+    async fn forward<P: Ports>(
+        &self,
+        upstream: &UpstreamState,
+        forward: &Forward,
+        ports: &P,
+        line: &mut LogLine,
+    ) -> Result<Forwarded<P::Reply>, Denial> {
+        let begun = ports.now();
+        let answer = ports.forward(forward).await;
+        let now = ports.now();
+        line.upstream_ms = Some(now.since(begun));
+        let denial = match answer {
+            Ok(forwarded) => {
+                upstream.seen.borrow_mut().note(now, now.since(begun), None);
+                return Ok(forwarded);
+            }
+            Err(UpstreamFault::TimedOut) => Denial::UpstreamTimedOut,
+            Err(UpstreamFault::BadAnswer) => Denial::UpstreamBadAnswer,
+            Err(UpstreamFault::Unreachable) => match upstream.on_down {
+                OnDown::BadGateway => Denial::UpstreamUnreachable,
+                OnDown::AuthenticationUnavailable => Denial::AuthenticationUnavailable,
+            },
+        };
+        upstream.seen.borrow_mut().note(now, now.since(begun), Some(denial.code()));
+        Err(denial)
+    }
+}
+
+/// The request as the upstream is to receive it, signed.
+fn compose<P: Ports>(
+    head: &Head,
+    ids: &Ids,
+    target: &Target,
+    route: &Route,
+    upstream: &UpstreamState,
+    passed: &Passed,
+    ports: &P,
+) -> Result<Forward, Denial> {
+    let identity = match passed {
+        Passed::Anybody => None,
+        Passed::User(verified) => Some(verified.identity()),
+    };
+    let assertion = upstream
+        .assertion
+        .as_ref()
+        .and_then(|keys| {
+            keys.sign(&Statement {
+                audience: &upstream.name,
+                request_id: &ids.request_id,
+                method: &head.method,
+                target: target.as_str(),
+                identity,
+                now: ports.now(),
+            })
+        })
+        .ok_or(Denial::Misconfigured)?;
+    Ok(Forward {
+        url: format!("{}{}", upstream.url, target.as_str()),
+        method: head.method.clone(),
+        headers: headers::compose(head, ids, identity, assertion, route.forward_authorization),
+        timeout_ms: upstream.timeout_ms,
+        request_id: ids.request_id.clone(),
+    })
+}

@@ -1,0 +1,46 @@
+//! A request's head, as it came in.
+
+use super::{Denial, limits};
+
+/// Method, target and headers of a request; the body stays with the rim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// As sent, case kept.
+    pub method: String,
+    /// `https` or `http`.
+    pub scheme: String,
+    /// Host, and port if any.
+    pub host: String,
+    /// What follows the authority, as sent.
+    pub target: String,
+    /// Names in lower case. Several lines of one name arrive joined with `, `.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// Splits an absolute URL and takes the rest as it is. Anything that is not
+    /// `http(s)://host/...` has an empty target, which no route names.
+    pub fn new(method: String, url: &str, headers: Vec<(String, String)>) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (host, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        Self { method, scheme: scheme.to_owned(), host: host.to_owned(), target: target.to_owned(), headers }
+    }
+
+    /// The value of a header by its lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses what would cost us or the upstream too much memory.
+    pub(super) fn check_size(&self) -> Result<(), Denial> {
+        let bytes = self
+            .headers
+            .iter()
+            .fold(0_usize, |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()));
+        if self.headers.len() > limits::HEADERS || bytes > limits::HEADER_BYTES {
+            return Err(Denial::HeadersTooLarge);
+        }
+        Ok(())
+    }
+}

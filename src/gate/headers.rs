@@ -1,0 +1,226 @@
+//! What is taken from a request's headers, and what is added (contract of edge
+//! and origin; RFC 9110, section 7.6.1 for the hop-by-hop ones).
+
+use std::fmt::Write as _;
+
+use super::{Head, trace::Ids};
+use crate::token::Identity;
+
+/// Families of names that only the gateway may speak to an origin, or an
+/// origin to the gateway.
+const PRIVATE_PREFIXES: [&str; 7] =
+    ["x-user-", "x-service-", "x-internal-", "x-gateway-", "x-forwarded-", "x-original-", "x-envoy-"];
+
+/// Single names of the same kind. The overrides are here because a rule decided
+/// on POST must not become a DELETE behind us; the addresses and URLs because
+/// frameworks believe them.
+const PRIVATE_NAMES: [&str; 10] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-forwarded",
+];
+
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Replaced by the gateway, or made anew by the runtime's client.
+const REPLACED: [&str; 7] =
+    ["host", "content-length", "expect", "x-request-id", "traceparent", "tracestate", "authorization"];
+
+/// Whether a header must not cross the gateway in either direction. CGI and
+/// WSGI servers read `X_User_Id` as `X-User-Id`, so both spellings are one.
+pub fn is_private(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || PRIVATE_NAMES.contains(&name.as_str())
+        || HOP_BY_HOP.contains(&name.as_str())
+}
+
+/// All headers for an upstream.
+///
+/// What `Connection` names is removed before anything is added, so a client
+/// cannot have the gateway's own headers removed.
+pub(super) fn compose(
+    head: &Head,
+    ids: &Ids,
+    identity: Option<&Identity>,
+    assertion: String,
+    forward_authorization: bool,
+) -> Vec<(String, String)> {
+    let named: Vec<String> = head
+        .header("connection")
+        .unwrap_or_default()
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let mut headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| {
+            !is_private(name) && !REPLACED.contains(&name.as_str()) && !named.iter().any(|listed| listed == name)
+        })
+        .cloned()
+        .collect();
+    let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
+    if forward_authorization && let Some(value) = head.header("authorization") {
+        add("authorization", value.to_owned());
+    }
+    add("x-request-id", ids.request_id.clone());
+    add("traceparent", ids.traceparent());
+    if let Some(state) = &ids.tracestate {
+        add("tracestate", state.clone());
+    }
+    if let Some(address) = client_address(head) {
+        add("x-forwarded-for", address.to_owned());
+    }
+    add("x-forwarded-proto", head.scheme.clone());
+    add("x-forwarded-host", head.host.clone());
+    if let Some(identity) = identity {
+        add("x-user-id", encode(&identity.user_id));
+        if let Some(email) = &identity.email {
+            add("x-user-email", encode(email));
+        }
+        let roles: Vec<String> = identity.roles.iter().map(|role| encode(role)).collect();
+        add("x-user-roles", roles.join(","));
+    }
+    add("x-gateway-assertion", assertion);
+    headers
+}
+
+/// The client's address as the platform saw it. `X-Forwarded-For` of the
+/// client itself is an assertion by a stranger.
+pub(super) fn client_address(head: &Head) -> Option<&str> {
+    head.header("cf-connecting-ip").filter(|text| text.parse::<std::net::IpAddr>().is_ok())
+}
+
+/// Text as a header value: visible ASCII stays, everything else and `%` become
+/// percent-escapes of UTF-8. Control characters were refused with the token.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut value, byte| {
+        if byte == b' ' || (byte.is_ascii_graphic() && byte != b'%') {
+            value.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(value, "%{byte:02X}");
+        }
+        value
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::UnixMillis;
+
+    fn composed(
+        headers: &[(&str, &str)],
+        identity: Option<&Identity>,
+        forward_authorization: bool,
+    ) -> Vec<(String, String)> {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let head = Head::new("GET".into(), "https://edge.example/x", headers);
+        let ids = Ids::new(&head, UnixMillis(0), [1; 40]);
+        compose(&head, &ids, identity, "the-assertion".into(), forward_authorization)
+    }
+
+    #[test]
+    fn names_that_only_the_gateway_may_speak_are_private_in_every_spelling() {
+        for (name, private) in [
+            ("x-user-id", true),
+            ("X-USER-ROLES", true),
+            ("x_user_id", true),
+            ("X_User-Id", true),
+            ("x-gateway-assertion", true),
+            ("x-internal-call", true),
+            ("x-service-caller", true),
+            ("x-forwarded-for", true),
+            ("x-forwarded-prefix", true),
+            ("x_forwarded_uri", true),
+            ("forwarded", true),
+            ("x-real-ip", true),
+            ("x-original-url", true),
+            ("x-envoy-original-path", true),
+            ("x-http-method-override", true),
+            ("connection", true),
+            ("transfer-encoding", true),
+            ("x-user", false),
+            ("user-agent", false),
+            ("accept", false),
+            ("cookie", false),
+            ("x-users-list", false),
+        ] {
+            assert_eq!(is_private(name), private, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_cannot_name_away_what_the_gateway_adds() {
+        let sent =
+            [("connection", "X-Gateway-Assertion, x-request-id, X-Custom"), ("x-custom", "1"), ("accept", "*/*")];
+        let headers = composed(&sent, None, false);
+        let has = |name: &str| headers.iter().any(|(known, _)| known == name);
+        assert!(has("x-gateway-assertion") && has("x-request-id") && has("accept"));
+        assert!(!has("x-custom") && !has("connection"));
+    }
+
+    #[test]
+    fn identity_comes_from_the_token_alone_and_is_encoded() {
+        let identity = Identity {
+            user_id: "u1".into(),
+            email: Some("zoë%0d@example.com".into()),
+            roles: vec!["user".into(), "ops".into()],
+            session_id: None,
+            token_id: None,
+            expires_at: UnixMillis(0),
+            issuer: "i".into(),
+        };
+        let sent = [("x-user-id", "forged"), ("x-user-roles", "admin"), ("authorization", "Bearer t")];
+        let value = |headers: &[(String, String)], name: &str| -> Vec<String> {
+            headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+        };
+        let headers = composed(&sent, Some(&identity), false);
+        assert_eq!(value(&headers, "x-user-id"), ["u1"]);
+        assert_eq!(value(&headers, "x-user-email"), ["zo%C3%AB%250d@example.com"]);
+        assert_eq!(value(&headers, "x-user-roles"), ["user,ops"]);
+        assert!(value(&headers, "authorization").is_empty());
+        let public = composed(&sent, None, true);
+        assert!(value(&public, "x-user-id").is_empty() && value(&public, "x-user-roles").is_empty());
+        assert_eq!(value(&public, "authorization"), ["Bearer t"]);
+    }
+
+    #[test]
+    fn the_client_address_is_the_platforms() {
+        let address = |headers: &[(&str, &str)]| {
+            composed(headers, None, false)
+                .into_iter()
+                .find(|(name, _)| name == "x-forwarded-for")
+                .map(|(_, value)| value)
+        };
+        assert_eq!(
+            address(&[("cf-connecting-ip", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")]).as_deref(),
+            Some("192.0.2.1")
+        );
+        assert_eq!(address(&[("cf-connecting-ip", "2001:db8::1")]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(address(&[("x-forwarded-for", "10.0.0.1")]), None);
+        assert_eq!(address(&[("cf-connecting-ip", "evil\r\nX: y")]), None);
+    }
+}

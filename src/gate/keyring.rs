@@ -1,0 +1,149 @@
+//! Getting a key: carries out the plans of [`crate::keys`] with the ports, for
+//! one request at a time. Holds no cell's borrow across a wait.
+
+use super::{Denial, Gate, limits, ports::Ports, settings::IssuerState};
+use crate::{
+    keys::{self, Key, KeySet, Plan, Record},
+    token::{Algorithm, TokenError},
+};
+
+/// Work that is done once the client has its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// Ask an issuer again; its set is past freshness. By index.
+    Refresh(usize),
+    /// Write an issuer's set to the store. By index.
+    Store(usize),
+}
+
+/// A plan with nothing borrowed.
+enum Step {
+    Use { key: Key, refresh: bool },
+    ReadCache,
+    Fetch,
+    Wait,
+    Deny(Denial),
+}
+
+impl Gate {
+    /// The key that a token names, from memory, the store or the issuer.
+    pub(super) async fn key_for<P: Ports>(
+        &self,
+        issuer: usize,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        ports: &P,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Key, Denial> {
+        let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        let begun = ports.now();
+        loop {
+            let now = ports.now();
+            if now.since(begun) > limits::KEY_WAIT_MS {
+                return Err(Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS });
+            }
+            let step = match keys::plan(&state.holding.borrow(), kid, algorithm, now) {
+                Plan::Use(key) => Step::Use { key: key.clone(), refresh: false },
+                Plan::UseAndRefresh(key) => Step::Use { key: key.clone(), refresh: true },
+                Plan::ReadCache => Step::ReadCache,
+                Plan::Fetch => Step::Fetch,
+                Plan::Wait => Step::Wait,
+                Plan::Unknown => Step::Deny(Denial::Token(TokenError::UnknownKey)),
+                Plan::Unavailable { retry_ms } => Step::Deny(Denial::KeysUnavailable { retry_ms }),
+            };
+            match step {
+                Step::Use { key, refresh } => {
+                    if refresh {
+                        chores.push(Chore::Refresh(issuer));
+                    }
+                    return Ok(key);
+                }
+                Step::ReadCache => read_store(state, ports).await,
+                Step::Fetch => {
+                    if fetch(state, ports).await {
+                        chores.push(Chore::Store(issuer));
+                    }
+                }
+                Step::Wait => ports.sleep(limits::KEY_WAIT_STEP_MS).await,
+                Step::Deny(denial) => return Err(denial),
+            }
+        }
+    }
+
+    /// Whether an issuer has a usable set, fetching one if it may.
+    pub(super) async fn has_keys<P: Ports>(&self, issuer: usize, ports: &P, chores: &mut Vec<Chore>) -> bool {
+        let Some(state) = self.issuers.get(issuer) else { return false };
+        let usable = |state: &IssuerState| state.holding.borrow().is_usable(ports.now());
+        if !usable(state) {
+            read_store(state, ports).await;
+        }
+        if !usable(state) && state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
+            chores.push(Chore::Store(issuer));
+        }
+        usable(state)
+    }
+
+    /// Carries out a chore.
+    pub async fn run<P: Ports>(&self, chore: Chore, ports: &P) {
+        let (Chore::Refresh(issuer) | Chore::Store(issuer)) = chore;
+        let Some(state) = self.issuers.get(issuer) else { return };
+        match chore {
+            Chore::Refresh(_) => {
+                // Several requests may have asked for it.
+                if state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
+                    store(state, ports).await;
+                }
+            }
+            Chore::Store(_) => store(state, ports).await,
+        }
+    }
+
+    /// The scheduled refresh: asks every issuer and stores what changed, so
+    /// that requests hardly ever wait for keys.
+    pub async fn refresh_all<P: Ports>(&self, ports: &P) {
+        for state in &self.issuers {
+            read_store(state, ports).await;
+            if state.holding.borrow().may_ask(ports.now()) && fetch(state, ports).await {
+                store(state, ports).await;
+            }
+        }
+    }
+}
+
+async fn read_store<P: Ports>(state: &IssuerState, ports: &P) {
+    let text = ports.read_keys(&state.store_name).await;
+    let now = ports.now();
+    let found = text.and_then(|text| Record::from_json(&text, &state.token.algorithms, now));
+    state.stored.borrow_mut().clone_from(&found);
+    state.holding.borrow_mut().adopt(found, now);
+}
+
+/// Asks the issuer. True when the store should be told.
+async fn fetch<P: Ports>(state: &IssuerState, ports: &P) -> bool {
+    state.holding.borrow_mut().begin(ports.now());
+    let answer = ports.fetch_keys(&state.jwks_url).await;
+    let now = ports.now();
+    let set = answer.and_then(|body| KeySet::parse(&body, &state.token.algorithms).map_err(keys::JwksError::code));
+    match set {
+        Ok(set) => {
+            let record = Record { set, fetched_at: now };
+            let worth_storing = record.should_replace(state.stored.borrow().as_ref());
+            state.holding.borrow_mut().succeed(record);
+            worth_storing
+        }
+        Err(code) => {
+            state.holding.borrow_mut().fail(code, now);
+            false
+        }
+    }
+}
+
+async fn store<P: Ports>(state: &IssuerState, ports: &P) {
+    let record = state.holding.borrow().record.clone();
+    let Some(record) = record else { return };
+    if let Some(text) = record.to_json() {
+        // Noted before the write: two requests must not both write.
+        *state.stored.borrow_mut() = Some(record);
+        ports.write_keys(&state.store_name, &text).await;
+    }
+}

@@ -1,0 +1,39 @@
+//! Every bound of the gate, with its unit and its reason.
+
+/// Header lines of a request. Browsers send about 20.
+pub const HEADERS: usize = 100;
+
+/// Bytes of all header names and values of a request together.
+pub const HEADER_BYTES: usize = 32 * 1024;
+
+/// Seconds for which an assertion is good: one hop, and a little clock skew.
+pub const ASSERTION_S: u64 = 30;
+
+/// Bytes of an assertion secret: the output size of its hash (RFC 7518,
+/// section 3.2, asks for at least that).
+pub const ASSERTION_SECRET_BYTES: usize = 32;
+
+/// Secrets that may be live at once: the one in use and, during a rotation,
+/// its predecessor or successor.
+pub const ASSERTION_SECRETS: usize = 2;
+
+/// Milliseconds between two looks at whether another request of this isolate
+/// has brought the keys.
+pub const KEY_WAIT_STEP_MS: u64 = 20;
+
+/// Milliseconds that one request spends on getting a key, whatever happens.
+pub const KEY_WAIT_MS: u64 = 5_000;
+
+/// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
+/// so long.
+pub const UPSTREAM_RETRY_S: u64 = 5;
+
+/// Bytes of one word in a logged path or user agent. An id has 36; what is
+/// longer may be a token that somebody put there.
+pub const LOG_WORD_BYTES: usize = 48;
+
+/// Bytes of a logged path or user agent.
+pub const LOG_TEXT_BYTES: usize = 256;
+
+/// Bytes of a logged method.
+pub const LOG_METHOD_BYTES: usize = 16;

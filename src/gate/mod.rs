@@ -1,0 +1,31 @@
+//! The one order of things: decide, deny, forward.
+//!
+//! Owns the sequence of checks, every denial and its answer, what is removed
+//! from and added to a request, the assertion, and the memory of one isolate
+//! (key sets, what upstreams last did). Sees the world through [`ports`] alone:
+//! native tests run the whole gate with fakes behind them.
+
+mod answer;
+mod assertion;
+mod credentials;
+mod denial;
+mod flow;
+mod head;
+mod headers;
+mod keyring;
+pub mod limits;
+mod log;
+mod own;
+pub mod ports;
+mod settings;
+mod trace;
+
+pub use answer::Answer;
+pub use assertion::{AssertionKeys, BadAssertionKeys};
+pub use denial::Denial;
+pub use flow::{Handled, Outcome};
+pub use head::Head;
+pub use headers::is_private;
+pub use keyring::Chore;
+pub use log::LogLine;
+pub use settings::{Gate, Misconfiguration};

@@ -1,0 +1,154 @@
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`. They answer
+//! before any route is looked at, and name no URL.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Chore, Denial, Gate, Head, ports::Ports};
+use crate::{route::Target, token::UnixMillis};
+
+/// What this isolate last saw of an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    at: Option<UnixMillis>,
+    took_ms: u64,
+    fault: Option<&'static str>,
+}
+
+impl Seen {
+    pub(super) fn note(&mut self, at: UnixMillis, took_ms: u64, fault: Option<&'static str>) {
+        *self = Self { at: Some(at), took_ms, fault };
+    }
+}
+
+/// How well the gateway is, worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+impl Condition {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+impl Gate {
+    /// The answer of an own endpoint, or `None` when the path is not one.
+    pub(super) async fn answer_own<P: Ports>(
+        &self,
+        head: &Head,
+        target: &Target,
+        request_id: &str,
+        ports: &P,
+        chores: &mut Vec<Chore>,
+    ) -> Option<Result<Answer, Denial>> {
+        let path = target.path();
+        if !matches!(path, "/health" | "/ready" | "/status") {
+            return None;
+        }
+        if !matches!(head.method.as_str(), "GET" | "HEAD") {
+            return Some(Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() }));
+        }
+        Some(Ok(match path {
+            "/health" => Answer::json(200, request_id, &json!({ "status": "ok" })),
+            "/ready" => self.answer_ready(request_id, ports, chores).await,
+            _ => self.answer_status(request_id, ports.now()),
+        }))
+    }
+
+    /// Ready means: every secret is set, and every issuer's tokens can be
+    /// checked.
+    async fn answer_ready<P: Ports>(&self, request_id: &str, ports: &P, chores: &mut Vec<Chore>) -> Answer {
+        let mut missing: Vec<String> = self
+            .upstreams
+            .iter()
+            .filter(|upstream| upstream.assertion.is_none())
+            .map(|upstream| {
+                let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
+                format!("secret ASSERTION_KEYS_{suffix} is missing or not kid:base64url-of-32-bytes")
+            })
+            .collect();
+        for index in 0..self.issuers.len() {
+            if !self.has_keys(index, ports, chores).await {
+                let name = self.issuers.get(index).map(|issuer| issuer.name.as_str()).unwrap_or_default();
+                missing.push(format!("keys of issuer {name} cannot be had"));
+            }
+        }
+        let ready = missing.is_empty();
+        let status = if ready { 200 } else { 503 };
+        let mut answer = Answer::json(status, request_id, &json!({ "ready": ready, "missing": missing }));
+        if !ready {
+            answer.headers.push(("retry-after", super::limits::UPSTREAM_RETRY_S.to_string()));
+        }
+        answer
+    }
+
+    /// What this isolate knows, without asking anybody.
+    fn answer_status(&self, request_id: &str, now: UnixMillis) -> Answer {
+        let mut worst = Condition::Healthy;
+        let upstreams: Vec<Value> = self
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let seen = *upstream.seen.borrow();
+                let condition = match (&upstream.assertion, seen.fault) {
+                    (None, _) => Condition::Unhealthy,
+                    (Some(_), Some(_)) => Condition::Degraded,
+                    (Some(_), None) => Condition::Healthy,
+                };
+                worst = worst.max(condition);
+                json!({
+                    "name": upstream.name,
+                    "status": condition.name(),
+                    "assertion_secret": upstream.assertion.is_some(),
+                    "last_check_s_ago": seen.at.map(|at| now.since(at) / 1000),
+                    "last_response_ms": seen.at.map(|_| seen.took_ms),
+                    "last_error": seen.fault,
+                })
+            })
+            .collect();
+        let issuers: Vec<Value> = self
+            .issuers
+            .iter()
+            .map(|issuer| {
+                let holding = issuer.holding.borrow();
+                // An isolate that has not met a token yet has no keys, and that
+                // is no fault.
+                let condition = match (holding.is_usable(now), holding.last_error) {
+                    (true, None) => Condition::Healthy,
+                    (true, Some(_)) => Condition::Degraded,
+                    (false, None) => Condition::Healthy,
+                    (false, Some(_)) => Condition::Unhealthy,
+                };
+                worst = worst.max(condition);
+                json!({
+                    "name": issuer.name,
+                    "status": condition.name(),
+                    "keys": holding.record.as_ref().map_or(0, |record| record.set.keys().len()),
+                    "keys_age_s": holding.record.as_ref().map(|record| now.since(record.fetched_at) / 1000),
+                    "last_refresh_s_ago": holding.last_attempt_at().map(|at| now.since(at) / 1000),
+                    "last_error": holding.last_error,
+                })
+            })
+            .collect();
+        let status = if worst == Condition::Unhealthy { 503 } else { 200 };
+        let document = json!({
+            "status": worst.name(),
+            "policy_version": self.version,
+            "scope": "what the isolate that answered has seen",
+            "upstreams": upstreams,
+            "issuers": issuers,
+        });
+        let mut answer = Answer::json(status, request_id, &document);
+        if status == 503 {
+            answer.headers.push(("retry-after", super::limits::UPSTREAM_RETRY_S.to_string()));
+        }
+        answer
+    }
+}

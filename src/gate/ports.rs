@@ -1,0 +1,94 @@
+//! What the gate needs of the world. `edge` provides it from the runtime,
+//! native tests from scripts.
+
+use crate::{
+    keys::Key,
+    token::{Algorithm, SignatureOutcome, UnixMillis},
+};
+
+/// The gate's view of the world, for one request.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait Ports {
+    /// What an upstream's answer is to the rim: the gate never looks inside.
+    type Reply;
+
+    /// The time.
+    fn now(&self) -> UnixMillis;
+
+    /// Fresh random bytes, for the ids of one request.
+    fn random(&self) -> [u8; 40];
+
+    /// Lets `millis` pass.
+    async fn sleep(&self, millis: u64);
+
+    /// Reads a stored key set; `None` when there is none or the store fails.
+    async fn read_keys(&self, name: &str) -> Option<String>;
+
+    /// Stores a key set. A failure is the rim's to log: the set is in use.
+    async fn write_keys(&self, name: &str, text: &str);
+
+    /// Asks an issuer for its key set: no redirect, at most
+    /// [`crate::keys::limits::JWKS_BYTES`] and
+    /// [`crate::keys::limits::FETCH_MS`].
+    ///
+    /// # Errors
+    /// A stable code that says why not.
+    async fn fetch_keys(&self, url: &str) -> Result<Vec<u8>, &'static str>;
+
+    /// Checks a signature.
+    ///
+    /// # Errors
+    /// [`BackendFault`] when the check could not be made at all.
+    async fn check_signature(
+        &self,
+        key: &Key,
+        algorithm: Algorithm,
+        signing_input: &[u8],
+        signature: &[u8],
+    ) -> Result<SignatureOutcome, BackendFault>;
+
+    /// Sends the request, its body streamed, to an upstream.
+    ///
+    /// # Errors
+    /// [`UpstreamFault`].
+    async fn forward(&self, forward: &Forward) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+}
+
+/// The signature backend failed: our trouble, never the token's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendFault;
+
+/// A request as an upstream is to receive it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Absolute URL; its path and query are the canonical target.
+    pub url: String,
+    /// The client's method.
+    pub method: String,
+    /// All headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// Milliseconds until the answer's headers must be there.
+    pub timeout_ms: u64,
+    /// For the answer's `X-Request-Id`.
+    pub request_id: String,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded<R> {
+    /// The answer, its body not yet read.
+    pub reply: R,
+    /// Its status.
+    pub status: u16,
+}
+
+/// Why an upstream gave no answer that can be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// No connection, or it broke before the headers came.
+    Unreachable,
+    /// No headers within the time.
+    TimedOut,
+    /// A status that is not one (below 200 or above 599).
+    BadAnswer,
+}

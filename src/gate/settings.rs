@@ -1,0 +1,143 @@
+//! A policy and a deployment's own settings, to a [`Gate`] that can be used.
+
+use std::cell::RefCell;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+use super::{AssertionKeys, own::Seen};
+use crate::{
+    config::{self, JwksSource, OnDown, Policy},
+    keys::Holding,
+    route::Table,
+    token::{Algorithm, TokenPolicy},
+};
+
+/// Everything that one isolate knows: the policy ready for use, and what it has
+/// learnt of issuers and upstreams. One thread uses it; no borrow of a cell
+/// outlives a synchronous step.
+#[derive(Debug)]
+pub struct Gate {
+    pub(super) version: String,
+    pub(super) policy: Policy,
+    pub(super) table: Table,
+    pub(super) issuers: Vec<IssuerState>,
+    pub(super) upstreams: Vec<UpstreamState>,
+}
+
+#[derive(Debug)]
+pub(super) struct IssuerState {
+    pub(super) name: String,
+    pub(super) token: TokenPolicy,
+    pub(super) jwks_url: String,
+    /// Name of the stored key set; changes with issuer and URL, so keys of one
+    /// place are never taken for another's.
+    pub(super) store_name: String,
+    pub(super) holding: RefCell<Holding>,
+    /// What the store holds, as far as this isolate knows.
+    pub(super) stored: RefCell<Option<crate::keys::Record>>,
+}
+
+#[derive(Debug)]
+pub(super) struct UpstreamState {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) timeout_ms: u64,
+    pub(super) on_down: OnDown,
+    /// `None` when the secret is missing or malformed: nothing is forwarded
+    /// then, because an origin takes nothing without an assertion.
+    pub(super) assertion: Option<AssertionKeys>,
+    pub(super) seen: RefCell<Seen>,
+}
+
+/// The policy or a setting cannot be worked with; the text says which, and
+/// holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misconfiguration(pub String);
+
+impl Gate {
+    /// Builds a gate from the compiled policy's JSON and the deployment's
+    /// settings, looked up by name: `UPSTREAM_<NAME>_URL` replaces an
+    /// upstream's URL, `ASSERTION_KEYS_<NAME>` is its secret (`-` in a name is
+    /// `_` there).
+    ///
+    /// # Errors
+    /// [`Misconfiguration`].
+    pub fn new(policy_json: &str, setting: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
+        let policy: Policy = serde_json::from_str(policy_json)
+            .map_err(|_| Misconfiguration("the compiled policy cannot be read; build the worker again".to_owned()))?;
+        let table = Table::build(&policy).map_err(|_| {
+            Misconfiguration("two routes of the compiled policy collide; build the worker again".to_owned())
+        })?;
+        let mut upstreams = Vec::new();
+        for upstream in &policy.upstreams {
+            upstreams.push(upstream_state(upstream, &setting)?);
+        }
+        let mut issuers = Vec::new();
+        for issuer in &policy.issuers {
+            issuers.push(issuer_state(issuer, &upstreams)?);
+        }
+        let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
+        Ok(Self { version, policy, table, issuers, upstreams })
+    }
+}
+
+fn upstream_state(
+    upstream: &config::Upstream,
+    setting: &impl Fn(&str) -> Option<String>,
+) -> Result<UpstreamState, Misconfiguration> {
+    let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
+    let variable = format!("UPSTREAM_{suffix}_URL");
+    let url = match setting(&variable) {
+        Some(url) => {
+            config::check_base_url(&url).map_err(|mend| Misconfiguration(format!("{variable} {mend}")))?;
+            url
+        }
+        None => upstream.url.clone(),
+    };
+    let assertion = setting(&format!("ASSERTION_KEYS_{suffix}")).and_then(|text| AssertionKeys::parse(&text).ok());
+    Ok(UpstreamState {
+        name: upstream.name.clone(),
+        url: url.trim_end_matches('/').to_owned(),
+        timeout_ms: upstream.timeout_ms,
+        on_down: upstream.on_down,
+        assertion,
+        seen: RefCell::default(),
+    })
+}
+
+fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<IssuerState, Misconfiguration> {
+    let unusable = || Misconfiguration(format!("issuer {:?} cannot be used; build the worker again", issuer.name));
+    let algorithms = issuer
+        .algorithms
+        .iter()
+        .map(|name| Algorithm::from_name(name))
+        .collect::<Option<Vec<_>>>()
+        .filter(|algorithms| !algorithms.is_empty())
+        .ok_or_else(unusable)?;
+    let jwks_url = match &issuer.jwks {
+        JwksSource::Url(url) => url.clone(),
+        JwksSource::Upstream { upstream, path } => {
+            let base = upstreams.iter().find(|known| known.name == *upstream).ok_or_else(unusable)?;
+            format!("{}{path}", base.url)
+        }
+    };
+    let place = Sha256::digest(format!("{}\n{jwks_url}", issuer.issuer));
+    let store_name = format!("keys/1/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
+    Ok(IssuerState {
+        name: issuer.name.clone(),
+        token: TokenPolicy {
+            issuer: issuer.issuer.clone(),
+            audience: issuer.audience.clone(),
+            algorithms,
+            types: issuer.types.clone(),
+            token_type: issuer.token_type.clone(),
+            leeway_s: issuer.leeway_s,
+            max_lifetime_s: issuer.max_lifetime_s,
+        },
+        jwks_url,
+        store_name,
+        holding: RefCell::default(),
+        stored: RefCell::default(),
+    })
+}

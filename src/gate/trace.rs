@@ -1,0 +1,131 @@
+//! The ids of a request: its own (UUIDv7, RFC 9562) and its place in a trace
+//! (W3C Trace Context, level 1).
+
+use std::fmt::Write as _;
+
+use super::Head;
+use crate::token::UnixMillis;
+
+/// Ids by which one request is found again in every log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub(super) request_id: String,
+    pub(super) trace_id: String,
+    pub(super) span_id: String,
+    flags: String,
+    /// Only with a trace that was continued: it means nothing to another.
+    pub(super) tracestate: Option<String>,
+}
+
+/// Bytes of a `tracestate` that is passed on (W3C, section 3.3.1.5, asks for
+/// at least 512).
+const TRACESTATE_BYTES: usize = 512;
+
+impl Ids {
+    pub(super) fn new(head: &Head, now: UnixMillis, random: [u8; 40]) -> Self {
+        let (for_id, rest) = random.split_first_chunk::<10>().map_or(([0; 10], &[][..]), |(a, b)| (*a, b));
+        let (for_trace, rest) = rest.split_at_checked(16).unwrap_or((rest, &[]));
+        let for_span = rest.get(..8).unwrap_or_default();
+        let request_id = head
+            .header("x-request-id")
+            // A client's own id is kept only in the one hyphenated form: it
+            // goes into logs and headers.
+            .filter(|text| text.len() == 36)
+            .and_then(|text| uuid::Uuid::try_parse(text).ok())
+            .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid())
+            .hyphenated()
+            .to_string();
+        let span_id = hex(for_span);
+        match head.header("traceparent").and_then(parse_traceparent) {
+            Some((trace_id, flags)) => Self {
+                request_id,
+                trace_id,
+                span_id,
+                flags,
+                tracestate: head
+                    .header("tracestate")
+                    .filter(|state| {
+                        state.len() <= TRACESTATE_BYTES && state.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+                    })
+                    .map(str::to_owned),
+            },
+            None => Self { request_id, trace_id: hex(for_trace), span_id, flags: "01".to_owned(), tracestate: None },
+        }
+    }
+
+    pub(super) fn traceparent(&self) -> String {
+        format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags)
+    }
+}
+
+fn parse_traceparent(text: &str) -> Option<(String, String)> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace_id, parent_id, flags] = parts.as_slice() else {
+        return None;
+    };
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let good = *version == "00"
+        && is_hex(trace_id, 32)
+        && !is_zero(trace_id)
+        && is_hex(parent_id, 16)
+        && !is_zero(parent_id)
+        && is_hex(flags, 2);
+    good.then(|| ((*trace_id).to_owned(), (*flags).to_owned()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(headers: &[(&str, &str)]) -> Ids {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Ids::new(&Head::new("GET".into(), "http://edge.example/", headers), UnixMillis(1_700_000_000_000), [7; 40])
+    }
+
+    #[test]
+    fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
+        let own = "018bcfe5-6800-7707-8707-070707070707";
+        for (sent, kept) in [
+            ("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f", "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f"),
+            ("0190B5A2-8C4E-7D3A-9F10-1C2B3A4D5E6F", "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f"),
+            ("0190b5a28c4e7d3a9f101c2b3a4d5e6f", own),
+            ("{0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f}", own),
+            ("eyJhbGciOiJSUzI1NiJ9.e30.c2ln", own),
+            ("", own),
+        ] {
+            assert_eq!(ids(&[("x-request-id", sent)]).request_id, kept, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_valid_trace_is_continued_and_any_other_begun_anew() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let continued = ids(&[("traceparent", valid), ("tracestate", "a=1")]);
+        assert_eq!(continued.traceparent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0707070707070707-00");
+        assert_eq!(continued.tracestate.as_deref(), Some("a=1"));
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473x-00f067aa0ba902b7-01",
+        ] {
+            let begun = ids(&[("traceparent", bad), ("tracestate", "a=1")]);
+            assert_eq!(begun.trace_id, "07".repeat(16), "{bad}");
+            assert_eq!(begun.tracestate, None, "{bad}");
+        }
+    }
+}

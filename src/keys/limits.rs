@@ -1,0 +1,47 @@
+//! Every bound of the key room, with its unit and its reason.
+
+/// Bytes of a JWKS body. The largest public sets are below 20 KB.
+pub const JWKS_BYTES: usize = 64 * 1024;
+
+/// Keys looked at in one set; the rest is ignored. Providers publish 2 to 10.
+pub const KEYS: usize = 64;
+
+/// Smallest RSA modulus in bits (RFC 7518, section 3.3).
+pub const RSA_BITS_MIN: usize = 2048;
+
+/// Largest RSA modulus in bits; verification cost grows with its square.
+pub const RSA_BITS_MAX: usize = 4096;
+
+/// Milliseconds for which a fetched set is used without a thought.
+pub const FRESH_MS: u64 = 10 * 60 * 1000;
+
+/// Milliseconds for which a set is still used while its issuer cannot be
+/// reached. Past it we no longer know what the issuer revoked: 503.
+pub const HARD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Milliseconds between two fetches for kids that are not in the set, counted
+/// from the last attempt's end. Bounds what random kids can make us do.
+pub const COOL_DOWN_MS: u64 = 30 * 1000;
+
+/// Milliseconds before a failed fetch is tried again, doubled for each further
+/// failure up to [`BACK_OFF_MAX_MS`]. Short, because while there are no keys at
+/// all every request is a 503.
+pub const BACK_OFF_MS: u64 = 1000;
+
+/// Longest pause between failing fetches, in milliseconds.
+pub const BACK_OFF_MAX_MS: u64 = COOL_DOWN_MS;
+
+/// Milliseconds a fetch of a key set may take, body included.
+pub const FETCH_MS: u64 = 3000;
+
+/// Milliseconds after which an unfinished attempt is taken for lost: the
+/// request that owned it was cancelled together with its fetch.
+pub const LOST_MS: u64 = FETCH_MS + 500;
+
+/// Milliseconds after which an unchanged set is written to KV again, so that
+/// its recorded age never nears [`HARD_MS`] while its issuer is well.
+pub const REWRITE_MS: u64 = 60 * 60 * 1000;
+
+/// Milliseconds between two looks into KV by one isolate for a key that it
+/// lacks.
+pub const CACHE_LOOK_MS: u64 = 5 * 1000;

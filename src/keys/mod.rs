@@ -1,0 +1,14 @@
+//! From JWKS bytes and a time to a key, or to a plan for getting one.
+//!
+//! Owns what a key set is (RFC 7517), which keys of it are fit for use, how old
+//! a set may be, and when an issuer may be asked again. Touches nothing: the
+//! fetching, the KV reads and the clock are the gate's ports.
+
+mod jwks;
+pub mod limits;
+mod plan;
+mod record;
+
+pub use jwks::{JwksError, Key, KeySet};
+pub use plan::{Attempt, Holding, Plan, plan};
+pub use record::Record;

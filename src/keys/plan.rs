@@ -1,0 +1,170 @@
+//! What to do for a token's key, given what one isolate holds: a pure function
+//! of (holding, kid, algorithm, now).
+//!
+//! Keys that are published are used, whatever state their issuer is in, up to
+//! the hard limit. Keys that cannot be had are our trouble (503), a key that
+//! the issuer does not publish is the token's (401), and the two are told apart
+//! by whether the issuer could be asked.
+
+use super::{Key, Record, limits};
+use crate::token::{Algorithm, UnixMillis};
+
+/// What an isolate knows of one issuer's keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// The newest good set.
+    pub record: Option<Record>,
+    /// When KV was last read.
+    pub cache_read_at: Option<UnixMillis>,
+    /// The last time the issuer was asked.
+    pub attempt: Option<Attempt>,
+    /// Failures since the last good answer.
+    pub failures: u32,
+    /// Code of the last failure, for `/status`.
+    pub last_error: Option<&'static str>,
+}
+
+/// One request to the issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Begun and not heard of since.
+    Running {
+        /// When it began.
+        since: UnixMillis,
+    },
+    /// Ended.
+    Done {
+        /// When it ended.
+        at: UnixMillis,
+        /// Whether it brought a good set.
+        ok: bool,
+    },
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan<'a> {
+    /// Check the signature with this key.
+    Use(&'a Key),
+    /// Check with this key; the set is past its freshness, so ask the issuer
+    /// once the client has its answer.
+    UseAndRefresh(&'a Key),
+    /// Look into KV, then plan again.
+    ReadCache,
+    /// Ask the issuer, then plan again.
+    Fetch,
+    /// Another request of this isolate is asking; look again shortly. (A fetch
+    /// belongs to the request that made it and cannot be shared.)
+    Wait,
+    /// The issuer does not publish such a key: 401.
+    Unknown,
+    /// The issuer cannot be asked, or not again so soon: 503, and when to retry.
+    Unavailable {
+        /// Milliseconds until the issuer may be asked again.
+        retry_ms: u64,
+    },
+}
+
+/// Decides for a token that names `kid` and is to be checked with `algorithm`.
+pub fn plan<'a>(holding: &'a Holding, kid: Option<&str>, algorithm: Algorithm, now: UnixMillis) -> Plan<'a> {
+    let record = holding.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS);
+    if let Some(record) = record
+        && let Some(key) = record.set.select(kid, algorithm)
+    {
+        let fresh = now.since(record.fetched_at) < limits::FRESH_MS;
+        return if fresh || !holding.may_ask(now) { Plan::Use(key) } else { Plan::UseAndRefresh(key) };
+    }
+    // Another isolate, or the cron, may have fetched a newer set.
+    let read_lately = holding.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
+    if !read_lately && !asked_lately(holding, now) {
+        return Plan::ReadCache;
+    }
+    if holding.may_ask(now) {
+        return Plan::Fetch;
+    }
+    match holding.attempt {
+        Some(Attempt::Running { .. }) => Plan::Wait,
+        Some(Attempt::Done { ok: true, .. }) if record.is_some() => Plan::Unknown,
+        // Not known and not to be learnt now. Saying 401 here would log honest
+        // users out whenever their issuer is down.
+        Some(Attempt::Done { .. }) | None => Plan::Unavailable { retry_ms: pause(holding, now) },
+    }
+}
+
+fn asked_lately(holding: &Holding, now: UnixMillis) -> bool {
+    matches!(holding.attempt, Some(Attempt::Done { at, ok: true }) if now.since(at) < limits::COOL_DOWN_MS)
+}
+
+/// Milliseconds until the issuer may be asked again.
+fn pause(holding: &Holding, now: UnixMillis) -> u64 {
+    let Some(Attempt::Done { at, ok }) = holding.attempt else {
+        return 0;
+    };
+    let wanted = if ok {
+        limits::COOL_DOWN_MS
+    } else {
+        let doublings = holding.failures.saturating_sub(1).min(16);
+        limits::BACK_OFF_MS.saturating_mul(1_u64 << doublings).min(limits::BACK_OFF_MAX_MS)
+    };
+    wanted.saturating_sub(now.since(at))
+}
+
+impl Holding {
+    /// Whether a background refresh is due: past freshness and allowed to ask.
+    pub fn is_refresh_due(&self, now: UnixMillis) -> bool {
+        let stale = self.record.as_ref().is_none_or(|record| now.since(record.fetched_at) >= limits::FRESH_MS);
+        stale && self.may_ask(now)
+    }
+
+    /// A request to the issuer begins.
+    pub fn begin(&mut self, now: UnixMillis) {
+        self.attempt = Some(Attempt::Running { since: now });
+    }
+
+    /// The issuer answered with a good set.
+    pub fn succeed(&mut self, record: Record) {
+        self.attempt = Some(Attempt::Done { at: record.fetched_at, ok: true });
+        self.failures = 0;
+        self.last_error = None;
+        self.record = Some(record);
+    }
+
+    /// The issuer did not answer, or with something that is no key set. The
+    /// set at hand stays.
+    pub fn fail(&mut self, code: &'static str, now: UnixMillis) {
+        self.attempt = Some(Attempt::Done { at: now, ok: false });
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(code);
+    }
+
+    /// KV was read; a record newer than the one at hand is taken.
+    pub fn adopt(&mut self, found: Option<Record>, now: UnixMillis) {
+        self.cache_read_at = Some(now);
+        if let Some(found) = found
+            && self.record.as_ref().is_none_or(|own| found.fetched_at > own.fetched_at)
+        {
+            self.record = Some(found);
+        }
+    }
+
+    /// Whether the issuer may be asked at `now`, without regard to any token.
+    pub fn may_ask(&self, now: UnixMillis) -> bool {
+        match self.attempt {
+            None => true,
+            Some(Attempt::Running { since }) => now.since(since) >= limits::LOST_MS,
+            Some(Attempt::Done { .. }) => pause(self, now) == 0,
+        }
+    }
+
+    /// Whether tokens can be checked with what is at hand.
+    pub fn is_usable(&self, now: UnixMillis) -> bool {
+        self.record.as_ref().is_some_and(|record| now.since(record.fetched_at) < limits::HARD_MS)
+    }
+
+    /// When the issuer was last asked.
+    pub fn last_attempt_at(&self) -> Option<UnixMillis> {
+        self.attempt.map(|attempt| match attempt {
+            Attempt::Running { since: at } | Attempt::Done { at, .. } => at,
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! A key set as it lies in KV: the set, and when it came from the issuer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{KeySet, limits};
+use crate::token::{Algorithm, UnixMillis};
+
+/// A key set with the time of its fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The usable keys.
+    pub set: KeySet,
+    /// When the issuer answered with them.
+    pub fetched_at: UnixMillis,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    fetched_at: UnixMillis,
+    jwks: String,
+}
+
+impl Record {
+    /// JSON text for KV.
+    pub fn to_json(&self) -> Option<String> {
+        serde_json::to_string(&Stored { fetched_at: self.fetched_at, jwks: self.set.to_json() }).ok()
+    }
+
+    /// Reads what KV held, as distrustfully as an issuer's answer. Garbage, and
+    /// a record from the future (which would never grow old), are `None`: the
+    /// issuer is asked instead.
+    pub fn from_json(text: &str, algorithms: &[Algorithm], now: UnixMillis) -> Option<Self> {
+        if text.len() > limits::JWKS_BYTES.saturating_mul(2) {
+            return None;
+        }
+        let stored: Stored = serde_json::from_str(text).ok()?;
+        if stored.fetched_at > now.plus(limits::COOL_DOWN_MS) {
+            return None;
+        }
+        let set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?;
+        Some(Self { set, fetched_at: stored.fetched_at })
+    }
+
+    /// Whether `self`, just fetched, is worth a KV write over `previous`. KV
+    /// takes one write a second a key, so only a change or old age is.
+    pub fn should_replace(&self, previous: Option<&Self>) -> bool {
+        previous.is_none_or(|previous| {
+            !self.set.same_keys(&previous.set) || self.fetched_at.since(previous.fetched_at) >= limits::REWRITE_MS
+        })
+    }
+}

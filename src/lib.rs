@@ -1,0 +1,22 @@
+//! Portcullis, a gateway at the edge.
+//!
+//! The map, in the order in which a request meets the rooms:
+//!
+//! - [`config`]: `gateway.toml` and its checks, to a `Policy`
+//! - [`route`]: request head to route; canonical path, pattern, access rule
+//! - [`token`]: bytes to verified claims
+//! - [`keys`]: JWKS bytes and a time to a key, or a plan for getting one
+//! - [`gate`]: the one order of things: decide, deny, forward; and its ports
+//! - `edge`: wasm32 only; fetch and scheduled events, KV, WebCrypto, clock, log
+//!
+//! `token`, `keys`, `route` and `config` are pure. Nobody imports `edge`.
+//! ARCHITECTURE.md has the reasons.
+
+pub mod config;
+pub mod gate;
+pub mod keys;
+pub mod route;
+pub mod token;
+
+#[cfg(target_arch = "wasm32")]
+mod edge;

@@ -1,0 +1,153 @@
+//! The policy's routes as a radix tree (crate `matchit`): fixed segments before
+//! parameters before the rest, whatever the file's order.
+
+use super::{Target, access::Params};
+use crate::config::{Policy, Route};
+
+/// Finds routes.
+#[derive(Debug)]
+pub struct Table {
+    paths: matchit::Router<Vec<Entry>>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    method: String,
+    route: usize,
+    upstream: usize,
+}
+
+/// A route that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Index into the policy's routes.
+    pub route: usize,
+    /// Index into the policy's upstreams.
+    pub upstream: usize,
+    /// The path's parameters, decoded of nothing: as in the canonical path.
+    pub params: Params,
+}
+
+/// No route.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// No route names this path.
+    Path,
+    /// Routes name the path, with these methods.
+    Method {
+        /// Value for `Allow`.
+        allow: String,
+    },
+}
+
+/// The policy cannot be made a table. The build's check finds this first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableError;
+
+impl Table {
+    /// Builds the table.
+    ///
+    /// # Errors
+    /// When two paths collide or an upstream is not defined.
+    pub fn build(policy: &Policy) -> Result<Self, TableError> {
+        let mut grouped: Vec<(&str, Vec<Entry>)> = Vec::new();
+        for (index, route) in policy.routes.iter().enumerate() {
+            let upstream =
+                policy.upstreams.iter().position(|upstream| upstream.name == route.upstream).ok_or(TableError)?;
+            let entries = methods(route).map(|method| Entry { method, route: index, upstream });
+            match grouped.iter_mut().find(|(path, _)| *path == route.path) {
+                Some((_, known)) => known.extend(entries),
+                None => grouped.push((&route.path, entries.collect())),
+            }
+        }
+        let mut paths = matchit::Router::new();
+        for (path, entries) in grouped {
+            paths.insert(path, entries).map_err(|_| TableError)?;
+        }
+        Ok(Self { paths })
+    }
+
+    /// The route for a method and a canonical target.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub fn find(&self, method: &str, target: &Target) -> Result<Match, Miss> {
+        let found = self.paths.at(target.path()).map_err(|_| Miss::Path)?;
+        // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
+        let Some(entry) = found.value.iter().find(|entry| entry.method == method) else {
+            let mut allow: Vec<&str> = found.value.iter().map(|entry| entry.method.as_str()).collect();
+            allow.sort_unstable();
+            allow.dedup();
+            return Err(Miss::Method { allow: allow.join(", ") });
+        };
+        let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Match { route: entry.route, upstream: entry.upstream, params })
+    }
+}
+
+/// The methods that a route answers: `HEAD` wherever `GET` (RFC 9110,
+/// section 9.3.2).
+fn methods(route: &Route) -> impl Iterator<Item = String> {
+    let head =
+        route.methods.iter().any(|method| method == "GET") && !route.methods.iter().any(|method| method == "HEAD");
+    route.methods.iter().cloned().chain(head.then(|| "HEAD".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Access, OnDown, Upstream};
+
+    fn table(routes: &[(&str, &[&str])]) -> Table {
+        let policy = Policy {
+            issuers: vec![],
+            upstreams: vec![Upstream {
+                name: "up".into(),
+                url: "https://up.example".into(),
+                timeout_ms: 1,
+                on_down: OnDown::BadGateway,
+            }],
+            routes: routes
+                .iter()
+                .map(|(path, methods)| Route {
+                    path: (*path).into(),
+                    methods: methods.iter().map(|method| (*method).into()).collect(),
+                    upstream: "up".into(),
+                    access: Access::User,
+                    forward_authorization: false,
+                })
+                .collect(),
+        };
+        Table::build(&policy).unwrap()
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_whatever_the_order() {
+        let table = table(&[
+            ("/files/{*rest}", &["GET"]),
+            ("/users/{id}", &["GET", "DELETE"]),
+            ("/users/me", &["GET"]),
+            ("/users/{id}/posts", &["POST"]),
+            ("/users", &["GET"]),
+        ]);
+        let id = |value: &str| vec![("id".to_owned(), value.to_owned())];
+        for (method, path, expected) in [
+            ("GET", "/users", Ok((4, vec![]))),
+            ("HEAD", "/users", Ok((4, vec![]))),
+            ("GET", "/users/me", Ok((2, vec![]))),
+            ("GET", "/users/mee", Ok((1, id("mee")))),
+            ("DELETE", "/users/7", Ok((1, id("7")))),
+            ("POST", "/users/7/posts", Ok((3, id("7")))),
+            ("GET", "/files/a/b", Ok((0, vec![("rest".to_owned(), "a/b".to_owned())]))),
+            ("GET", "/users/", Err(Miss::Path)),
+            ("GET", "/users/7/", Err(Miss::Path)),
+            ("GET", "/Users", Err(Miss::Path)),
+            ("GET", "/", Err(Miss::Path)),
+            ("get", "/users", Err(Miss::Method { allow: "GET, HEAD".into() })),
+            ("PURGE", "/users/7", Err(Miss::Method { allow: "DELETE, GET, HEAD".into() })),
+        ] {
+            let found = table.find(method, &Target::parse(path).unwrap());
+            assert_eq!(found.map(|found| (found.route, found.params)), expected, "{method} {path}");
+        }
+    }
+}

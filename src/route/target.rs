@@ -1,0 +1,228 @@
+//! The canonical request target (RFC 3986, section 6; RFC 9110, section 7.1).
+//!
+//! One string is decided on and the same string is forwarded. A path that two
+//! parsers could read in two ways is refused, not repaired: `/a/..;/admin` is
+//! one thing to us and another to a servlet behind us. What is left is spelt in
+//! the one way that a URL parser leaves as it is.
+
+use std::fmt::Write as _;
+
+use super::limits;
+
+/// A path and query in canonical spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    path_len: usize,
+}
+
+/// Why a target is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadTarget {
+    /// Longer than the bounds in [`limits`].
+    TooLong,
+    /// Not a path, or one with more than one reading.
+    Ambiguous,
+}
+
+impl Target {
+    /// Canonicalises what follows the authority of a URL: path, and `?query`.
+    ///
+    /// # Errors
+    /// [`BadTarget`].
+    pub fn parse(raw: &str) -> Result<Self, BadTarget> {
+        let raw = raw.split_once('#').map_or(raw, |(before, _)| before);
+        let (path, query) = match raw.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (raw, None),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        if path.len() > limits::PATH_BYTES || query.is_some_and(|query| query.len() > limits::QUERY_BYTES) {
+            return Err(BadTarget::TooLong);
+        }
+        let mut text = canonical_path(path)?;
+        let path_len = text.len();
+        if let Some(query) = query {
+            text.push('?');
+            push_query(&mut text, query)?;
+        }
+        Ok(Self { text, path_len })
+    }
+
+    /// Path and query, exactly as forwarded.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The path alone, exactly as decided on.
+    pub fn path(&self) -> &str {
+        self.text.get(..self.path_len).unwrap_or_default()
+    }
+}
+
+fn canonical_path(path: &str) -> Result<String, BadTarget> {
+    let rest = path.strip_prefix('/').ok_or(BadTarget::Ambiguous)?;
+    let mut canonical = String::with_capacity(path.len());
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        canonical.push('/');
+        let last = segments.peek().is_none();
+        // `//` is dropped by some servers and kept by others. A single trailing
+        // slash is one thing to all; it names another path than without it.
+        if segment.is_empty() && !last {
+            return Err(BadTarget::Ambiguous);
+        }
+        push_segment(&mut canonical, segment)?;
+    }
+    Ok(canonical)
+}
+
+fn push_segment(canonical: &mut String, segment: &str) -> Result<(), BadTarget> {
+    let start = canonical.len();
+    let mut decoded: Vec<u8> = Vec::new();
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let value = escaped(&mut bytes).ok_or(BadTarget::Ambiguous)?;
+                match value {
+                    // Separators, terminators and a second layer of escapes:
+                    // each is decoded by some servers after they have routed.
+                    b'/' | b'\\' | b'%' | b'?' | b'#' | b';' | 0..=0x1f | 0x7f => return Err(BadTarget::Ambiguous),
+                    // RFC 3986, section 6.2.2.2: escaped unreserved characters
+                    // are the same as plain ones.
+                    _ if is_unreserved(value) => canonical.push(char::from(value)),
+                    _ => push_escaped(canonical, value),
+                }
+                decoded.push(value);
+            }
+            _ if is_path_char(byte) => {
+                canonical.push(char::from(byte));
+                decoded.push(byte);
+            }
+            _ => return Err(BadTarget::Ambiguous),
+        }
+    }
+    // Overlong forms and stray bytes are not UTF-8: `%c0%af` is a slash to a
+    // careless decoder.
+    if std::str::from_utf8(&decoded).is_err() {
+        return Err(BadTarget::Ambiguous);
+    }
+    // `.`, `..`, and with servlet parameters behind: `..;x`.
+    let plain = canonical.get(start..).unwrap_or_default();
+    let name = plain.split(';').next().unwrap_or_default();
+    if matches!(name, "." | "..") || (name.is_empty() && !plain.is_empty()) {
+        return Err(BadTarget::Ambiguous);
+    }
+    Ok(())
+}
+
+/// The query decides nothing here, so it is only made safe to forward: what a
+/// URL parser would escape is escaped now, so that the string stays the same.
+fn push_query(text: &mut String, query: &str) -> Result<(), BadTarget> {
+    for byte in query.bytes() {
+        match byte {
+            0..=0x1f | 0x7f => return Err(BadTarget::Ambiguous),
+            b' ' | b'"' | b'#' | b'<' | b'>' | b'\'' | 0x80..=0xff => push_escaped(text, byte),
+            _ => text.push(char::from(byte)),
+        }
+    }
+    Ok(())
+}
+
+fn escaped(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
+    let high = char::from(bytes.next()?).to_digit(16)?;
+    let low = char::from(bytes.next()?).to_digit(16)?;
+    u8::try_from(high.checked_mul(16)?.checked_add(low)?).ok()
+}
+
+fn push_escaped(text: &mut String, byte: u8) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "%{byte:02X}");
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// `pchar` of RFC 3986 without the escape.
+fn is_path_char(byte: u8) -> bool {
+    is_unreserved(byte) || b"!$&'()*+,;=:@".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_have_one_spelling_or_none() {
+        for (raw, expected) in [
+            ("/", Some("/")),
+            ("", Some("/")),
+            ("/a/b", Some("/a/b")),
+            ("/a/", Some("/a/")),
+            ("/a/b?x=1", Some("/a/b?x=1")),
+            ("/a?", Some("/a?")),
+            ("/a#fragment", Some("/a")),
+            ("/%61dmin", Some("/admin")),
+            ("/%7euser", Some("/~user")),
+            ("/caf%c3%a9", Some("/caf%C3%A9")),
+            ("/a%20b", Some("/a%20b")),
+            ("/a;v=1", Some("/a;v=1")),
+            ("/a.b/..c", Some("/a.b/..c")),
+            ("/a?q='x' \"y\"<z>", Some("/a?q=%27x%27%20%22y%22%3Cz%3E")),
+            ("/a?q=a|b[]{}", Some("/a?q=a|b[]{}")),
+            ("/a?q=%zz&u=//../", Some("/a?q=%zz&u=//../")),
+            ("/a?q=é", Some("/a?q=%C3%A9")),
+            ("//admin", None),
+            ("/a//b", None),
+            ("/a/./b", None),
+            ("/a/../admin", None),
+            ("/a/..", None),
+            ("/a/%2e%2e/admin", None),
+            ("/a/%2E./admin", None),
+            ("/a/..;/admin", None),
+            ("/a/.;x/admin", None),
+            ("/a/;/admin", None),
+            ("/a/..%3b/admin", None),
+            ("/%2Fadmin", None),
+            ("/%2fadmin", None),
+            ("/%5Cadmin", None),
+            ("/\\admin", None),
+            ("/admin%00", None),
+            ("/admin%23", None),
+            ("/admin%3fx", None),
+            ("/admin%0d%0aX:y", None),
+            ("/%252e%252e/admin", None),
+            ("/%c0%af", None),
+            ("/%c0%ae%c0%ae/admin", None),
+            ("/%ff", None),
+            ("/a%", None),
+            ("/a%4", None),
+            ("/a%zz", None),
+            ("/a b", None),
+            ("/a|b", None),
+            ("/é", None),
+            ("/a?x=\u{1}", None),
+            ("admin", None),
+            ("http://evil.example/", None),
+        ] {
+            let target = Target::parse(raw);
+            assert_eq!(target.as_ref().map(Target::as_str).ok(), expected, "{raw}");
+            if let Ok(target) = target {
+                assert_eq!(Target::parse(target.as_str()), Ok(target.clone()), "{raw} is not stable");
+                assert!(target.as_str().starts_with(target.path()));
+                assert!(!target.path().contains('?'));
+            }
+        }
+    }
+
+    #[test]
+    fn long_targets_are_refused() {
+        let path = |length: usize| format!("/{}", "a".repeat(length.saturating_sub(1)));
+        assert!(Target::parse(&path(limits::PATH_BYTES)).is_ok());
+        assert_eq!(Target::parse(&path(limits::PATH_BYTES + 1)), Err(BadTarget::TooLong));
+        let query = format!("/?{}", "a".repeat(limits::QUERY_BYTES + 1));
+        assert_eq!(Target::parse(&query), Err(BadTarget::TooLong));
+    }
+}

@@ -1,0 +1,140 @@
+//! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's
+//! policy, and the identity that the gate works with.
+
+use serde_json::Value;
+
+use super::{TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits};
+
+/// Who a verified token speaks for. Every text in it is bounded and free of
+/// control characters; a role holds no comma. So none of them can split or
+/// forge a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user (`sub`).
+    pub user_id: String,
+    /// E-mail address, if the token names one.
+    pub email: Option<String>,
+    /// Role names, in the token's order.
+    pub roles: Vec<String>,
+    /// The session (`sid`), if the token names one.
+    pub session_id: Option<String>,
+    /// The token's own id (`jti`), if it has one.
+    pub token_id: Option<String>,
+    /// When the token stops being good, leeway not included.
+    pub expires_at: UnixMillis,
+    /// The issuer that vouched.
+    pub issuer: String,
+}
+
+/// Claims whose signature and rules were checked. Made in one place:
+/// [`super::Unverified::admit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified(Identity);
+
+impl Verified {
+    /// The identity that the token proves.
+    pub fn identity(&self) -> &Identity {
+        &self.0
+    }
+}
+
+pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<Verified, TokenError> {
+    // Compared again although the policy was chosen by it: the signature says
+    // now that the issuer wrote it.
+    if claims.string("iss").ok().flatten() != Some(policy.issuer.as_str()) {
+        return Err(TokenError::UnknownIssuer);
+    }
+    let expires_at = verify_dates(claims, policy, now)?;
+    verify_audience(claims, policy)?;
+    if let Some(expected) = &policy.token_type
+        && claims.string("token_type").ok().flatten() != Some(expected.as_str())
+    {
+        return Err(TokenError::WrongTokenType);
+    }
+    Ok(Verified(Identity {
+        user_id: text(claims, "sub")?.ok_or(TokenError::BadIdentity)?,
+        email: text(claims, "email")?,
+        roles: roles(claims)?,
+        session_id: text(claims, "sid")?,
+        token_id: text(claims, "jti")?,
+        expires_at: UnixMillis::from_secs(expires_at),
+        issuer: policy.issuer.clone(),
+    }))
+}
+
+fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<u64, TokenError> {
+    let now = now.secs();
+    let exp = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
+    let iat = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
+    let nbf = date(claims, "nbf")?;
+    let lifetime = exp.checked_sub(iat).filter(|lifetime| *lifetime > 0).ok_or(TokenError::BadDates)?;
+    if lifetime > policy.max_lifetime_s {
+        return Err(TokenError::LifetimeTooLong);
+    }
+    // "On or after" (RFC 7519, section 4.1.4), moved by the leeway.
+    if now >= exp.saturating_add(policy.leeway_s) {
+        return Err(TokenError::Expired);
+    }
+    let latest_start = now.saturating_add(policy.leeway_s);
+    if iat > latest_start || nbf.is_some_and(|nbf| nbf > latest_start) {
+        return Err(TokenError::NotYetValid);
+    }
+    Ok(exp)
+}
+
+/// A NumericDate as an unsigned integer in range. RFC 7519 allows fractions;
+/// floats invite 1e308 and NaN, negative dates overflow, and no issuer that we
+/// know of writes either.
+fn date(claims: &StrictObject, name: &str) -> Result<Option<u64>, TokenError> {
+    match claims.member(name) {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(seconds) if seconds <= limits::DATE_SECS => Ok(Some(seconds)),
+            _ => Err(TokenError::BadDates),
+        },
+    }
+}
+
+fn verify_audience(claims: &StrictObject, policy: &TokenPolicy) -> Result<(), TokenError> {
+    let taken = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
+    let fits = match claims.member("aud") {
+        Some(value @ Value::String(_)) => taken(value),
+        Some(Value::Array(values)) => {
+            values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(taken)
+        }
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(TokenError::WrongAudience) }
+}
+
+fn text(claims: &StrictObject, name: &str) -> Result<Option<String>, TokenError> {
+    match claims.string(name) {
+        Ok(None) => Ok(None),
+        Ok(Some(text)) if is_header_safe(text, limits::CLAIM_BYTES) => Ok(Some(text.to_owned())),
+        Ok(Some(_)) | Err(_) => Err(TokenError::BadIdentity),
+    }
+}
+
+fn roles(claims: &StrictObject) -> Result<Vec<String>, TokenError> {
+    let values = match claims.member("roles") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(values)) if values.len() <= limits::ROLES => values,
+        Some(_) => return Err(TokenError::BadIdentity),
+    };
+    values
+        .iter()
+        .map(|value| match value.as_str() {
+            // Roles are joined with commas in `X-User-Roles`: one named
+            // "user,admin" would arrive as two.
+            Some(role) if is_header_safe(role, limits::ROLE_BYTES) && !role.contains(',') => Ok(role.to_owned()),
+            _ => Err(TokenError::BadIdentity),
+        })
+        .collect()
+}
+
+/// Non-empty, bounded, without control characters (CR, LF and NUL split or cut
+/// a header) and without leading or trailing blanks (which proxies trim, so two
+/// different identities would become one).
+fn is_header_safe(text: &str, bytes: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes && !text.chars().any(char::is_control) && text.trim() == text
+}

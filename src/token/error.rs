@@ -1,0 +1,75 @@
+//! Why a token is refused. Holds no token, header or claim text.
+
+/// The reason of a refusal, fine-grained for the log and the metrics. What the
+/// client is told is decided in `gate::denial`, in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenError {
+    /// Longer than [`super::limits::TOKEN_BYTES`], or a part beyond its bound.
+    TooLarge,
+    /// Not three parts of canonical base64url.
+    Malformed,
+    /// The header is not a JSON object of the expected members, or has one twice.
+    HeaderMalformed,
+    /// `crit`, `b64` or `zip` is present: an extension we do not implement.
+    HeaderExtension,
+    /// `typ` is not one that the issuer's policy takes.
+    WrongType,
+    /// `alg` is not one that the issuer's policy takes, or does not fit the key.
+    AlgorithmNotAllowed,
+    /// The payload is not a JSON object, or has a member twice at any depth.
+    ClaimsMalformed,
+    /// `iss` is missing or names nobody we know.
+    UnknownIssuer,
+    /// No current key of the issuer has this `kid`.
+    UnknownKey,
+    /// The signature does not verify.
+    BadSignature,
+    /// `exp` and leeway have passed.
+    Expired,
+    /// `nbf` or `iat` is in the future beyond leeway.
+    NotYetValid,
+    /// A date is missing, not an integer, out of range, or `exp` is not after `iat`.
+    BadDates,
+    /// `exp - iat` is longer than the policy's limit.
+    LifetimeTooLong,
+    /// None of the policy's audiences is in `aud`.
+    WrongAudience,
+    /// `token_type` is not the policy's.
+    WrongTokenType,
+    /// A claim that the gateway needs is missing, of the wrong type, too long,
+    /// or holds characters that have no place in a header.
+    BadIdentity,
+}
+
+impl TokenError {
+    /// Stable snake_case code for problem bodies, logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "token_too_large",
+            Self::Malformed => "token_malformed",
+            Self::HeaderMalformed => "token_header_malformed",
+            Self::HeaderExtension => "token_header_extension",
+            Self::WrongType => "token_type_header_invalid",
+            Self::AlgorithmNotAllowed => "token_algorithm_not_allowed",
+            Self::ClaimsMalformed => "token_claims_malformed",
+            Self::UnknownIssuer => "token_issuer_unknown",
+            Self::UnknownKey => "token_key_unknown",
+            Self::BadSignature => "token_signature_invalid",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::BadDates => "token_dates_invalid",
+            Self::LifetimeTooLong => "token_lifetime_too_long",
+            Self::WrongAudience => "token_audience_invalid",
+            Self::WrongTokenType => "token_type_invalid",
+            Self::BadIdentity => "token_identity_invalid",
+        }
+    }
+}
+
+impl std::fmt::Display for TokenError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+impl std::error::Error for TokenError {}

@@ -1,0 +1,171 @@
+//! JSON objects as tokens and key sets need them: no member twice, at any
+//! depth, and no deep nesting.
+//!
+//! `serde_json` keeps the last of two equal members and other parsers the
+//! first; a token that says `"exp"` twice would mean different things to the
+//! gateway and to the origin (RFC 7519, section 4, RFC 8725, section 2.4).
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::limits::JSON_DEPTH;
+
+/// A JSON object in which every name is unique, at every depth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrictObject(Map<String, Value>);
+
+impl StrictObject {
+    /// Parses UTF-8 JSON text that must be one object and nothing behind it.
+    /// `None` for anything else; the reason is of no use to an honest client.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let value = Strict { depth: JSON_DEPTH }.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        match value {
+            Value::Object(map) => Some(Self(map)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
+        }
+    }
+
+    /// A member, if present.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// True when the member is present, whatever its value (`null` included).
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A member that must be a string when present. `Err` when it is not one.
+    pub fn string(&self, name: &str) -> Result<Option<&str>, NotAString> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(NotAString)
+            }
+        }
+    }
+}
+
+/// A member that had to be a string is something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAString;
+
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth }),
+            None => Err(E::custom("nested too deeply")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON without repeated names")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(inner)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let value = access.next_value_seed(inner)?;
+            if map.insert(name, value).is_some() {
+                return Err(de::Error::custom("a name is repeated"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_object_without_repeated_names_is_taken() {
+        for (text, taken) in [
+            (r#"{}"#, true),
+            (r#"{"a":1,"b":[{"c":null}]}"#, true),
+            (r#" {"a":1} "#, true),
+            (r#"{"a":1,"a":1}"#, false),
+            (r#"{"a":1,"\u0061":2}"#, false),
+            (r#"{"a":{"b":1,"b":2}}"#, false),
+            (r#"[{"b":1,"b":2}]"#, false),
+            (r#"[]"#, false),
+            (r#""text""#, false),
+            (r#"{} {}"#, false),
+            (r#"{"a":1,}"#, false),
+            (r#"{"a":NaN}"#, false),
+            ("", false),
+            ("\u{feff}{}", false),
+        ] {
+            assert_eq!(StrictObject::parse(text.as_bytes()).is_some(), taken, "{text}");
+        }
+        assert_eq!(StrictObject::parse(b"{\"a\":\"\xff\"}"), None, "invalid UTF-8");
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_never_overflows_the_stack() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(StrictObject::parse(nested(JSON_DEPTH - 1).as_bytes()).is_some());
+        assert!(StrictObject::parse(nested(JSON_DEPTH).as_bytes()).is_none());
+        assert!(StrictObject::parse(nested(10_000).as_bytes()).is_none());
+    }
+}

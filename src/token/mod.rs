@@ -1,0 +1,53 @@
+//! From the bytes a client sent to [`Verified`] claims (RFC 7515, 7519, 9068).
+//!
+//! Owns the compact form, the header, the claims, the algorithms and the order
+//! in which they are checked. Touches nothing: no I/O, no clock (`now` is an
+//! argument), no environment, no log. Nothing here keeps a token's text in an
+//! error.
+//!
+//! The order is the argument for trusting it: size, shape, header, issuer's
+//! policy, key, signature, and only then a claim. The one thing read before the
+//! signature is `iss`, because it names the policy by which the token is
+//! judged; it is returned by a function whose name starts with `unverified_`.
+
+mod algorithm;
+mod claims;
+mod compact;
+mod error;
+mod header;
+mod json;
+pub mod limits;
+mod signature;
+mod time;
+
+pub use algorithm::Algorithm;
+pub use claims::{Identity, Verified};
+pub use compact::{Unverified, parse};
+pub use error::TokenError;
+pub use json::StrictObject;
+pub use signature::{RsaPublicKey, SignatureOutcome, check_rs256};
+pub use time::UnixMillis;
+
+/// What one issuer's tokens must look like to be taken.
+///
+/// A token is judged by the policy of the issuer that its `iss` names and by
+/// nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenPolicy {
+    /// Exact value of `iss`; no case folding, no trailing slash forgiven.
+    pub issuer: String,
+    /// One of these must be a member of `aud`.
+    pub audience: Vec<String>,
+    /// Algorithms that this issuer signs with. Never read from the token.
+    pub algorithms: Vec<Algorithm>,
+    /// Accepted `typ` values, compared without case and without a leading
+    /// `application/` (RFC 7515, section 4.1.9). Empty means any or none.
+    pub types: Vec<String>,
+    /// Required value of the `token_type` claim; keeps refresh, service and ID
+    /// tokens of the same issuer from passing as access tokens.
+    pub token_type: Option<String>,
+    /// Clock difference forgiven on `exp`, `nbf` and `iat`, in seconds.
+    pub leeway_s: u64,
+    /// Longest `exp - iat` taken, in seconds: bounds what a stolen token buys.
+    pub max_lifetime_s: u64,
+}

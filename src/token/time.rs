@@ -1,0 +1,32 @@
+//! The one representation of time in the pure rooms.
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z. Always an argument, never read
+/// from a clock in the pure rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// From whole seconds; saturates far beyond any date.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// Whole seconds, rounded down: the unit of RFC 7519's NumericDate.
+    pub const fn secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Milliseconds from `earlier` to `self`; zero when the clock went back.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `self` moved forward by `millis`.
+    #[must_use]
+    pub const fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+}

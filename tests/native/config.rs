@@ -1,0 +1,173 @@
+//! Mistakes in a policy: each is found, with its line and its mend.
+
+use portcullis::{
+    config::{ALGORITHMS, Access, check},
+    token::Algorithm,
+};
+
+const SOUND: &str = r#"[issuers.id]
+issuer = "https://id.example.com/"
+audience = ["api"]
+algorithms = ["RS256"]
+jwks_url = "https://id.example.com/jwks"
+
+[upstreams.shop]
+url = "https://shop.example.com"
+
+[[routes]]
+path = "/items/{id}"
+methods = ["GET"]
+upstream = "shop"
+access = "user"
+"#;
+
+#[test]
+fn a_sound_policy_is_taken_with_its_defaults() {
+    let policy = check(SOUND).unwrap();
+    assert_eq!(policy.issuers[0].leeway_s, 30);
+    assert_eq!(policy.issuers[0].max_lifetime_s, 3600);
+    assert_eq!(policy.upstreams[0].timeout_ms, 15_000);
+    assert_eq!(policy.routes[0].access, Access::User);
+    assert!(!policy.routes[0].forward_authorization);
+}
+
+#[test]
+fn access_rules_are_read_as_written() {
+    for (text, expected) in [
+        (r#""public""#, Access::Public),
+        (r#"{ roles = ["a", "b"] }"#, Access::Roles(vec!["a".into(), "b".into()])),
+        (r#"{ owner = "id" }"#, Access::Owner("id".into())),
+        (
+            r#"{ any = [{ owner = "id" }, { all = ["user", { roles = ["x"] }] }] }"#,
+            Access::Any(vec![
+                Access::Owner("id".into()),
+                Access::All(vec![Access::User, Access::Roles(vec!["x".into()])]),
+            ]),
+        ),
+    ] {
+        let policy = check(&SOUND.replace(r#"access = "user""#, &format!("access = {text}"))).unwrap();
+        assert_eq!(policy.routes[0].access, expected, "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_is_reported_with_its_line_and_its_mend() {
+    let more = |text: &str| format!("{SOUND}{text}");
+    let swap = |from: &str, to: &str| {
+        assert!(SOUND.contains(from), "{from}");
+        SOUND.replacen(from, to, 1)
+    };
+    let route = |text: &str| more(&format!("\n[[routes]]\n{text}\n"));
+    // name, policy, line, words of the message
+    for (name, text, line, words) in [
+        ("syntax", swap("[issuers.id]", "[issuers.id"), 1, ""),
+        ("unknown key", swap("access =", "acess ="), 14, "acess"),
+        ("unknown table", more("[limits]\n"), 15, "limits"),
+        ("no access rule", swap("access = \"user\"\n", ""), 10, "no access rule"),
+        ("unknown access", swap("\"user\"", "\"everyone\""), 14, "everyone"),
+        ("unknown access key", swap("\"user\"", "{ role = \"x\" }"), 14, "roles"),
+        ("two access keys", swap("\"user\"", "{ owner = \"id\", roles = [\"x\"] }"), 14, "one key"),
+        ("no roles", swap("\"user\"", "{ roles = [] }"), 14, "nobody could enter"),
+        ("empty any", swap("\"user\"", "{ any = [] }"), 14, "at least one rule"),
+        ("public inside any", swap("\"user\"", "{ any = [\"public\"] }"), 14, "open the whole route"),
+        ("owner of nothing", swap("\"user\"", "{ owner = \"user\" }"), 14, "not a parameter"),
+        (
+            "unknown upstream",
+            swap("upstream = \"shop\"", "upstream = \"store\""),
+            13,
+            "no upstream is named \"store\" (defined: shop)",
+        ),
+        ("method in lower case", swap("[\"GET\"]", "[\"get\"]"), 12, "upper case"),
+        ("no method", swap("[\"GET\"]", "[]"), 12, "names no method"),
+        ("path without slash", swap("/items/{id}", "items"), 11, "must begin with /"),
+        ("empty segment", swap("/items/{id}", "/items//{id}"), 11, "can never match"),
+        ("dot segment", swap("/items/{id}", "/items/../{id}"), 11, "can never match"),
+        ("trailing slash", swap("/items/{id}", "/items/"), 11, "can never match"),
+        ("half a parameter", swap("/items/{id}", "/items/x{id}"), 11, "can never match"),
+        ("parameter without name", swap("/items/{id}", "/items/{}"), 11, "not a parameter"),
+        ("parameter twice", swap("/items/{id}", "/{id}/{id}"), 11, "there twice"),
+        ("rest not last", swap("/items/{id}", "/{*rest}/x"), 11, "must be last"),
+        ("the gateway's own path", swap("/items/{id}", "/health"), 11, "gateway's own"),
+        ("below the gateway's own path", swap("/items/{id}", "/_gateway/x"), 11, "gateway's own"),
+        (
+            "the same route twice",
+            route("path = \"/items/{id}\"\nmethods = [\"GET\"]\nupstream = \"shop\"\naccess = \"user\""),
+            17,
+            "already defined on line 11",
+        ),
+        (
+            "ambiguous paths",
+            route("path = \"/items/{name}\"\nmethods = [\"POST\"]\nupstream = \"shop\"\naccess = \"user\""),
+            17,
+            "cannot stand beside",
+        ),
+        ("upstream over plain HTTP", swap("https://shop", "http://shop"), 8, "plain HTTP"),
+        ("upstream with a path", swap("shop.example.com", "shop.example.com/base"), 8, "host alone"),
+        ("upstream without scheme", swap("https://shop", "shop"), 8, "https://"),
+        ("upstream with credentials", swap("https://shop", "https://me:pw@shop"), 8, "credentials"),
+        ("upstream with a bad port", swap("shop.example.com", "shop.example.com:99999"), 8, "port"),
+        ("bad upstream name", swap("[upstreams.shop]", "[upstreams.Shop_1]"), 7, "a-z, 0-9 and -"),
+        ("time-out out of range", swap("[[routes]]", "timeout_ms = 0\n\n[[routes]]"), 10, "out of range"),
+        ("issuer empty", swap("https://id.example.com/\"", "\""), 2, "exact `iss`"),
+        ("no audience", swap("[\"api\"]", "[]"), 3, "audience is empty"),
+        ("no algorithm", swap("[\"RS256\"]", "[]"), 4, "algorithms is empty"),
+        ("algorithm none", swap("\"RS256\"", "\"none\""), 4, "not supported"),
+        ("algorithm HS256", swap("\"RS256\"", "\"HS256\""), 4, "not supported"),
+        ("keys over plain HTTP", swap("https://id.example.com/jwks", "http://id.example.com/jwks"), 5, "plain HTTP"),
+        ("no keys", swap("jwks_url = \"https://id.example.com/jwks\"\n", ""), 1, "either jwks_url"),
+        (
+            "keys from two places",
+            swap("jwks_url", "jwks_upstream = \"shop\"\njwks_path = \"/jwks\"\njwks_url"),
+            1,
+            "either jwks_url",
+        ),
+        ("too much leeway", swap("jwks_url", "leeway_s = 3000\njwks_url"), 5, "out of range"),
+        ("a lifetime of a year", swap("jwks_url", "max_lifetime_s = 31536000\njwks_url"), 5, "out of range"),
+        (
+            "two issuers of one name",
+            more(
+                "\n[issuers.other]\nissuer = \"https://id.example.com/\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://other.example.com/jwks\"\n",
+            ),
+            17,
+            "one policy alone",
+        ),
+        ("nothing at all", String::new(), 1, "no route"),
+    ] {
+        let mistakes = check(&text).err().unwrap_or_else(|| panic!("{name}: taken"));
+        assert!(
+            mistakes.iter().any(|mistake| mistake.line == line && mistake.message.contains(words)),
+            "{name}: wanted line {line} with {words:?}, got {mistakes:#?}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text =
+        SOUND.replace("\"RS256\"", "\"none\"").replace("[\"GET\"]", "[\"get\"]").replace("https://shop", "ftp://shop");
+    let lines: Vec<usize> = check(&text).unwrap_err().iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [4, 8, 12]);
+}
+
+#[test]
+fn the_policy_and_the_token_room_know_the_same_algorithms() {
+    assert_eq!(ALGORITHMS, Algorithm::NAMES);
+}
+
+#[test]
+fn every_path_of_the_shipped_policy_can_be_reached_and_none_is_public_by_chance() {
+    let policy = check(include_str!("../../gateway.toml")).unwrap();
+    let public: Vec<&str> =
+        policy.routes.iter().filter(|route| route.access == Access::Public).map(|route| route.path.as_str()).collect();
+    assert_eq!(
+        public,
+        [
+            "/.well-known/jwks.json",
+            "/api/v1/auth/public-key",
+            "/api/v1/auth/register",
+            "/api/v1/auth/login",
+            "/api/v1/auth/refresh",
+        ]
+    );
+    assert!(!policy.routes.iter().any(|route| route.path.contains("/internal/") || route.path.ends_with("/token")));
+}

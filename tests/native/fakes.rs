@@ -1,0 +1,179 @@
+//! A scripted world behind the gate's ports: a clock that only sleeping moves,
+//! an issuer and upstreams that answer as told, a store in memory. Signatures
+//! are checked for real, by the pure-Rust backend.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
+
+use futures_executor::block_on;
+use portcullis::{
+    gate::{
+        Answer, Gate, Handled, Head, Outcome,
+        ports::{BackendFault, Forward, Forwarded, Ports, UpstreamFault},
+    },
+    keys::Key,
+    token::{Algorithm, SignatureOutcome, UnixMillis, check_rs256},
+};
+use serde::Deserialize;
+
+/// `tests/vectors/tokens.json`.
+#[derive(Deserialize)]
+pub(crate) struct Vectors {
+    /// Seconds; the time for which the tokens were made.
+    pub(crate) now: u64,
+    pub(crate) jwks: serde_json::Value,
+    pub(crate) cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) token: String,
+    pub(crate) expected: String,
+}
+
+impl Vectors {
+    pub(crate) fn load() -> Self {
+        serde_json::from_str(include_str!("../vectors/tokens.json")).unwrap()
+    }
+
+    pub(crate) fn token(&self, name: &str) -> &str {
+        &self.cases.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no vector {name:?}")).token
+    }
+}
+
+pub(crate) const SECRET: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// The gateway's shipped policy with its secrets set.
+pub(crate) fn shipped_gate() -> Gate {
+    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
+        name.starts_with("ASSERTION_KEYS_").then(|| SECRET.to_owned())
+    })
+    .unwrap()
+}
+
+/// How the scripted issuer answers.
+#[derive(Clone)]
+pub(crate) enum Issuer {
+    Serves(String),
+    Fails(&'static str),
+}
+
+pub(crate) struct World {
+    pub(crate) now: Cell<UnixMillis>,
+    pub(crate) issuer: RefCell<Issuer>,
+    pub(crate) store: RefCell<HashMap<String, String>>,
+    pub(crate) store_writes: Cell<usize>,
+    pub(crate) fetches: Cell<usize>,
+    pub(crate) forwarded: RefCell<Vec<Forward>>,
+    pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
+    pub(crate) backend_fails: Cell<bool>,
+}
+
+impl World {
+    pub(crate) fn new(vectors: &Vectors) -> Self {
+        Self {
+            now: Cell::new(UnixMillis::from_secs(vectors.now)),
+            issuer: RefCell::new(Issuer::Serves(vectors.jwks.to_string())),
+            store: RefCell::default(),
+            store_writes: Cell::new(0),
+            fetches: Cell::new(0),
+            forwarded: RefCell::default(),
+            upstream: Cell::new(Ok(200)),
+            backend_fails: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn pass(&self, millis: u64) {
+        self.now.set(self.now.get().plus(millis));
+    }
+
+    /// Sends one request through the gate and carries out its chores.
+    pub(crate) fn send(&self, gate: &Gate, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let head = Head::new(method.to_owned(), &format!("https://edge.example{target}"), headers);
+        let handled = block_on(gate.handle(&head, self));
+        for chore in &handled.chores {
+            block_on(gate.run(*chore, self));
+        }
+        handled
+    }
+
+    /// As `send`, with a bearer token.
+    pub(crate) fn send_token(&self, gate: &Gate, method: &str, target: &str, token: &str) -> Handled<()> {
+        self.send(gate, method, target, &[("authorization", &format!("Bearer {token}"))])
+    }
+}
+
+impl Ports for World {
+    type Reply = ();
+
+    fn now(&self) -> UnixMillis {
+        self.now.get()
+    }
+
+    fn random(&self) -> [u8; 40] {
+        [9; 40]
+    }
+
+    async fn sleep(&self, millis: u64) {
+        self.pass(millis);
+    }
+
+    async fn read_keys(&self, name: &str) -> Option<String> {
+        self.store.borrow().get(name).cloned()
+    }
+
+    async fn write_keys(&self, name: &str, text: &str) {
+        self.store_writes.set(self.store_writes.get() + 1);
+        self.store.borrow_mut().insert(name.to_owned(), text.to_owned());
+    }
+
+    async fn fetch_keys(&self, _url: &str) -> Result<Vec<u8>, &'static str> {
+        self.fetches.set(self.fetches.get() + 1);
+        match &*self.issuer.borrow() {
+            Issuer::Serves(body) => Ok(body.clone().into_bytes()),
+            Issuer::Fails(code) => Err(code),
+        }
+    }
+
+    async fn check_signature(
+        &self,
+        key: &Key,
+        algorithm: Algorithm,
+        signing_input: &[u8],
+        signature: &[u8],
+    ) -> Result<SignatureOutcome, BackendFault> {
+        if self.backend_fails.get() {
+            return Err(BackendFault);
+        }
+        match algorithm {
+            Algorithm::Rs256 => Ok(check_rs256(key.rsa(), signing_input, signature)),
+        }
+    }
+
+    async fn forward(&self, forward: &Forward) -> Result<Forwarded<()>, UpstreamFault> {
+        self.forwarded.borrow_mut().push(forward.clone());
+        self.upstream.get().map(|status| Forwarded { reply: (), status })
+    }
+}
+
+/// Status and code of what the client got; `ok` for an upstream's answer.
+pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
+    (handled.line.status, handled.line.code.unwrap_or("ok"))
+}
+
+/// The gateway's own answer.
+pub(crate) fn answer(handled: &Handled<()>) -> &Answer {
+    match &handled.outcome {
+        Outcome::Answered(answer) => answer,
+        Outcome::Forwarded(()) => panic!("forwarded"),
+    }
+}
+
+pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+}

@@ -1,0 +1,209 @@
+//! The order of things: routes, rights, faults and what upstreams receive.
+
+use portcullis::gate::{Gate, ports::UpstreamFault};
+
+use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, shipped_gate, verdict};
+
+const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
+const OTHER: &str = "0190b5a2-8c4e-7d3a-9f10-000000000009";
+
+fn setup() -> (Vectors, Gate, World) {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    (vectors, shipped_gate(), world)
+}
+
+#[test]
+fn each_request_gets_the_status_of_its_rule() {
+    let (vectors, gate, world) = setup();
+    let good = vectors.token("a good token").to_owned();
+    let own = format!("/api/v1/users/{USER}");
+    let foreign = format!("/api/v1/users/{OTHER}");
+    for (method, target, with_token, expected) in [
+        ("GET", "/api/v1/auth/me", true, (200, "ok")),
+        ("HEAD", "/api/v1/auth/me", true, (200, "ok")),
+        ("GET", "/api/v1/auth/me", false, (401, "credentials_missing")),
+        ("GET", own.as_str(), true, (200, "ok")),
+        ("DELETE", own.as_str(), true, (200, "ok")),
+        ("GET", foreign.as_str(), true, (403, "rights_missing")),
+        ("GET", foreign.as_str(), false, (401, "credentials_missing")),
+        ("GET", "/api/v1/users", true, (403, "rights_missing")),
+        ("POST", "/api/v1/auth/login", false, (200, "ok")),
+        ("GET", "/.well-known/jwks.json", false, (200, "ok")),
+        ("GET", "/nowhere", true, (404, "route_unknown")),
+        ("GET", "/", false, (404, "route_unknown")),
+        ("GET", "/api/v1/auth/token", true, (404, "route_unknown")),
+        ("GET", "/api/v1/internal/users", true, (404, "route_unknown")),
+        ("GET", "/api/v1/users/", true, (404, "route_unknown")),
+        ("GET", "/API/v1/auth/me", true, (404, "route_unknown")),
+        ("GET", "/api/v1/auth/login", false, (405, "method_not_allowed")),
+        ("get", "/api/v1/auth/me", true, (405, "method_not_allowed")),
+        ("PURGE", "/api/v1/auth/me", true, (405, "method_not_allowed")),
+        ("OPTIONS", "/api/v1/auth/me", false, (405, "method_not_allowed")),
+        ("GET", "//api/v1/auth/me", true, (400, "path_ambiguous")),
+        ("GET", "/api/v1/x/../auth/me", true, (400, "path_ambiguous")),
+        ("GET", "/health", false, (200, "ok")),
+        ("POST", "/health", false, (405, "method_not_allowed")),
+        ("GET", "/ready", false, (200, "ok")),
+        ("GET", "/status", false, (200, "ok")),
+    ] {
+        let bearer = format!("Bearer {good}");
+        let headers: &[(&str, &str)] = if with_token { &[("authorization", &bearer)] } else { &[] };
+        assert_eq!(verdict(&world.send(&gate, method, target, headers)), expected, "{method} {target}");
+    }
+}
+
+#[test]
+fn denials_carry_the_headers_that_their_status_asks_for() {
+    let (vectors, gate, world) = setup();
+    let missing = world.send(&gate, "GET", "/api/v1/auth/me", &[]);
+    assert_eq!(header(answer(&missing), "www-authenticate"), Some(r#"Bearer realm="portcullis""#));
+    let expired = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("expired long ago"));
+    assert!(header(answer(&expired), "www-authenticate").unwrap().contains(r#"error="invalid_token""#));
+    let body: serde_json::Value = serde_json::from_str(&answer(&expired).body).unwrap();
+    assert_eq!(body["type"], "authentication_error");
+    assert_eq!(body["error"], "Token has expired");
+    assert_eq!(body["code"], "token_expired");
+    assert_eq!(body["operation"], "/api/v1/auth/me");
+    assert_eq!(body["request_id"], expired.line.request_id.as_str());
+    assert_eq!(header(answer(&expired), "content-type"), Some("application/problem+json"));
+    let forbidden = world.send_token(&gate, "GET", "/api/v1/users", vectors.token("a good token"));
+    assert!(header(answer(&forbidden), "www-authenticate").unwrap().contains("insufficient_scope"));
+    let method = world.send(&gate, "DELETE", "/api/v1/auth/login", &[]);
+    assert_eq!(header(answer(&method), "allow"), Some("POST"));
+}
+
+#[test]
+fn an_upstreams_fault_is_never_the_clients() {
+    let (vectors, gate, world) = setup();
+    let good = vectors.token("a good token");
+    let own = format!("/api/v1/users/{USER}");
+    for (fault, target, method, expected) in [
+        (UpstreamFault::Unreachable, own.as_str(), "GET", (502, "upstream_unreachable")),
+        (UpstreamFault::TimedOut, own.as_str(), "GET", (504, "upstream_timeout")),
+        (UpstreamFault::BadAnswer, own.as_str(), "GET", (502, "upstream_bad_answer")),
+        (UpstreamFault::Unreachable, "/api/v1/auth/login", "POST", (503, "authentication_unavailable")),
+    ] {
+        world.upstream.set(Err(fault));
+        let handled = world.send_token(&gate, method, target, good);
+        assert_eq!(verdict(&handled), expected);
+        assert!(header(answer(&handled), "retry-after").is_some(), "{expected:?}");
+    }
+    world.upstream.set(Ok(200));
+    assert_eq!(verdict(&world.send_token(&gate, "GET", &own, good)), (200, "ok"));
+}
+
+#[test]
+fn keys_that_cannot_be_had_are_503_and_never_401() {
+    let (vectors, gate, world) = setup();
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+    assert_eq!(verdict(&handled), (503, "keys_unavailable"));
+    assert!(header(answer(&handled), "retry-after").is_some());
+    let ready = world.send(&gate, "GET", "/ready", &[]);
+    assert_eq!(ready.line.status, 503);
+    assert_eq!(world.send(&gate, "GET", "/status", &[]).line.status, 503);
+    *world.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
+    world.pass(1000);
+    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+    assert_eq!(verdict(&handled), (200, "ok"));
+}
+
+#[test]
+fn a_signature_backend_that_fails_is_503() {
+    let (vectors, gate, world) = setup();
+    world.backend_fails.set(true);
+    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+    assert_eq!(verdict(&handled), (503, "signature_backend_unavailable"));
+}
+
+#[test]
+fn without_its_secret_an_upstream_gets_nothing() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    let json = serde_json::to_string(&policy).unwrap();
+    for (secret, works) in [
+        (None, false),
+        (Some("k1:short"), false),
+        (Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), false),
+        (Some(""), false),
+        (Some(SECRET), true),
+        (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
+    ] {
+        let gate =
+            Gate::new(&json, |name| secret.filter(|_| name.starts_with("ASSERTION_")).map(str::to_owned)).unwrap();
+        let handled = world.send(&gate, "POST", "/api/v1/auth/login", &[]);
+        let expected = if works { (200, "ok") } else { (503, "gateway_misconfigured") };
+        assert_eq!(verdict(&handled), expected, "{secret:?}");
+        let ready = world.send(&gate, "GET", "/ready", &[]);
+        assert_eq!(ready.line.status == 200, works);
+    }
+}
+
+#[test]
+fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
+    let vectors = Vectors::load();
+    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    let json = serde_json::to_string(&policy).unwrap();
+    for (url, expected) in [
+        ("http://127.0.0.1:9999", Some("http://127.0.0.1:9999/api/v1/auth/login?x=1")),
+        ("https://auth.example.com/", Some("https://auth.example.com/api/v1/auth/login?x=1")),
+        ("http://auth.example.com", None),
+        ("https://auth.example.com/base", None),
+        ("ftp://auth.example.com", None),
+        ("https://user:pass@auth.example.com", None),
+        ("", None),
+    ] {
+        let gate = Gate::new(&json, |name| match name {
+            "UPSTREAM_AUTH_URL" => Some(url.to_owned()),
+            name if name.starts_with("ASSERTION_") => Some(SECRET.to_owned()),
+            _ => None,
+        });
+        match (gate, expected) {
+            (Ok(gate), Some(expected)) => {
+                let world = World::new(&vectors);
+                world.send(&gate, "POST", "/api/v1/auth/login?x=1", &[]);
+                assert_eq!(world.forwarded.borrow()[0].url, expected);
+            }
+            (Err(fault), None) => assert!(fault.0.starts_with("UPSTREAM_AUTH_URL "), "{fault:?}"),
+            (built, expected) => panic!("{url}: {:?} but expected {expected:?}", built.map(|_| ())),
+        }
+    }
+}
+
+#[test]
+fn authorization_is_forwarded_only_where_the_route_says_so() {
+    let (vectors, gate, world) = setup();
+    let good = vectors.token("a good token");
+    for (target, forwarded) in [("/api/v1/auth/me".to_owned(), true), (format!("/api/v1/users/{USER}"), false)] {
+        world.forwarded.borrow_mut().clear();
+        world.send_token(&gate, "GET", &target, good);
+        let sent = world.forwarded.borrow();
+        assert_eq!(sent[0].headers.iter().any(|(name, _)| name == "authorization"), forwarded, "{target}");
+    }
+}
+
+#[test]
+fn requests_that_cost_too_much_memory_are_refused() {
+    let (_, gate, world) = setup();
+    let many: Vec<(String, String)> = (0..101).map(|index| (format!("x-{index}"), String::new())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(world.send(&gate, "GET", "/health", &many).line.status, 431);
+    let long = "a".repeat(33 * 1024);
+    assert_eq!(world.send(&gate, "GET", "/health", &[("x-long", &long)]).line.status, 431);
+    let path = format!("/{}", "a".repeat(16 * 1024));
+    assert_eq!(world.send(&gate, "GET", &path, &[]).line.status, 414);
+}
+
+#[test]
+fn a_token_in_the_query_is_no_credential_and_is_not_logged() {
+    let (vectors, gate, world) = setup();
+    let good = vectors.token("a good token");
+    let handled = world.send(&gate, "GET", &format!("/api/v1/auth/me?access_token={good}"), &[]);
+    assert_eq!(verdict(&handled), (401, "credentials_missing"));
+    let in_path = world.send(&gate, "GET", &format!("/api/v1/users/{good}"), &[("user-agent", good)]);
+    for line in [handled.line.to_json(), in_path.line.to_json()] {
+        assert!(!line.contains("eyJ"), "{line}");
+    }
+}

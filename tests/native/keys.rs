@@ -1,0 +1,306 @@
+//! Key sets and the plan: what is passed over, what is fetched when, and what a
+//! client is told meanwhile.
+
+use portcullis::{
+    keys::{Holding, JwksError, KeySet, Plan, Record, limits, plan},
+    token::{Algorithm, UnixMillis},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};
+
+const ME: &str = "/api/v1/auth/me";
+const ALGORITHMS: &[Algorithm] = &[Algorithm::Rs256];
+
+/// The one good key of the vectors' set.
+fn good_key() -> Value {
+    Vectors::load().jwks["keys"][2].clone()
+}
+
+fn changed(changes: Value) -> Value {
+    let mut key = good_key();
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => key.as_object_mut().unwrap().remove(name),
+            _ => key.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+        };
+    }
+    key
+}
+
+fn parse(keys: &[Value]) -> Result<KeySet, JwksError> {
+    KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), ALGORITHMS)
+}
+
+#[test]
+fn unfit_keys_are_passed_over_and_the_good_one_kept() {
+    let weak = Vectors::load().jwks["keys"][1].clone();
+    let modulus = good_key()["n"].as_str().unwrap().to_owned();
+    for (name, key, taken) in [
+        ("plain", changed(json!({ "kid": "x" })), true),
+        ("no alg, where the issuer leaves no choice", changed(json!({ "kid": "x", "alg": null })), true),
+        ("no use", changed(json!({ "kid": "x", "use": null })), true),
+        ("key_ops verify", changed(json!({ "kid": "x", "key_ops": ["verify"] })), true),
+        ("no kid", changed(json!({ "kid": null })), true),
+        ("use enc", changed(json!({ "kid": "x", "use": "enc" })), false),
+        ("key_ops sign", changed(json!({ "kid": "x", "key_ops": ["sign"] })), false),
+        ("key_ops no array", changed(json!({ "kid": "x", "key_ops": "verify" })), false),
+        ("another alg", changed(json!({ "kid": "x", "alg": "RS512" })), false),
+        ("alg none", changed(json!({ "kid": "x", "alg": "none" })), false),
+        ("alg no string", changed(json!({ "kid": "x", "alg": 7 })), false),
+        ("unknown kty", changed(json!({ "kid": "x", "kty": "XYZ" })), false),
+        ("a secret", json!({ "kid": "x", "kty": "oct", "k": "AAAA" }), false),
+        ("a private key", changed(json!({ "kid": "x", "d": "AQAB" })), false),
+        ("RSA 1024", weak, false),
+        ("e = 1", changed(json!({ "kid": "x", "e": "AQ" })), false),
+        ("e even", changed(json!({ "kid": "x", "e": "AQAA" })), false),
+        ("e of 9 bytes", changed(json!({ "kid": "x", "e": "AQAAAAAAAAAB" })), false),
+        ("n even", changed(json!({ "kid": "x", "n": format!("{}A", &modulus[..341]) })), false),
+        ("n empty", changed(json!({ "kid": "x", "n": "" })), false),
+        ("n of 16,384 bits", changed(json!({ "kid": "x", "n": "_".repeat(2731) })), false),
+        ("n padded", changed(json!({ "kid": "x", "n": format!("{modulus}==") })), false),
+        ("n a number", changed(json!({ "kid": "x", "n": 7 })), false),
+        ("kid empty", changed(json!({ "kid": "" })), false),
+        ("kid of 300 bytes", changed(json!({ "kid": "k".repeat(300) })), false),
+        ("kid a number", changed(json!({ "kid": 7 })), false),
+        ("no object", json!("key"), false),
+    ] {
+        let set = parse(&[key, good_key()]).unwrap();
+        assert_eq!(set.keys().len(), 1 + usize::from(taken), "{name}");
+        assert!(set.select(good_key()["kid"].as_str(), Algorithm::Rs256).is_some(), "{name}: the good key is lost");
+    }
+}
+
+#[test]
+fn bodies_that_are_no_key_set_are_errors() {
+    let many: Vec<Value> = std::iter::repeat_n(json!({ "kty": "XYZ" }), 10_000).collect();
+    let text = |value: &Value| value.to_string();
+    for (name, body, expected) in [
+        ("empty", String::new(), JwksError::Malformed),
+        ("HTML", "<html></html>".into(), JwksError::Malformed),
+        ("an array", "[]".into(), JwksError::Malformed),
+        ("no keys", "{}".into(), JwksError::Malformed),
+        ("keys an object", r#"{"keys":{}}"#.into(), JwksError::Malformed),
+        ("keys twice", r#"{"keys":[],"keys":[]}"#.into(), JwksError::Malformed),
+        ("no key", r#"{"keys":[]}"#.into(), JwksError::NoUsableKey),
+        ("no usable key", text(&json!({ "keys": [{ "kty": "XYZ" }] })), JwksError::NoUsableKey),
+        ("10,000 keys", text(&json!({ "keys": many })), JwksError::TooLarge),
+        ("64 KB and a byte", " ".repeat(64 * 1024 + 1), JwksError::TooLarge),
+    ] {
+        assert_eq!(KeySet::parse(body.as_bytes(), ALGORITHMS), Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn one_kid_names_one_key() {
+    let other = changed(json!({ "n": format!("z{}", &good_key()["n"].as_str().unwrap()[1..]) }));
+    assert_eq!(parse(&[good_key(), good_key()]).unwrap().keys().len(), 1, "the same key twice is one");
+    assert_eq!(parse(&[good_key(), other.clone()]), Err(JwksError::NoUsableKey), "two keys of one kid: neither");
+    let third = changed(json!({ "kid": "third" }));
+    assert_eq!(parse(&[good_key(), other, third]).unwrap().keys().len(), 1);
+}
+
+#[test]
+fn a_token_without_kid_is_served_only_by_a_set_of_one() {
+    let one = parse(&[good_key()]).unwrap();
+    assert!(one.select(None, Algorithm::Rs256).is_some());
+    let two = parse(&[good_key(), changed(json!({ "kid": "x" }))]).unwrap();
+    assert!(two.select(None, Algorithm::Rs256).is_none());
+}
+
+#[test]
+fn the_thumbprint_is_that_of_rfc_7638() {
+    // Section 3.1.
+    let key = json!({
+        "kty": "RSA",
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+        "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
+    });
+    assert_eq!(parse(&[key]).unwrap().keys()[0].thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+}
+
+#[test]
+fn a_record_survives_the_store_and_garbage_does_not() {
+    let now = UnixMillis::from_secs(1_800_000_000);
+    let record = Record { set: parse(&[good_key()]).unwrap(), fetched_at: now };
+    let text = record.to_json().unwrap();
+    assert_eq!(Record::from_json(&text, ALGORITHMS, now), Some(record));
+    assert_eq!(Record::from_json(&text, ALGORITHMS, UnixMillis(0)), None, "from the future");
+    for garbage in
+        ["", "{}", "null", "<html>", r#"{"fetched_at":0,"jwks":"{\"keys\":[]}"}"#, r#"{"fetched_at":-1,"jwks":""}"#]
+    {
+        assert_eq!(Record::from_json(garbage, ALGORITHMS, now), None, "{garbage}");
+    }
+}
+
+#[test]
+fn an_hour_of_an_issuer_in_all_its_moods() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    // Tokens are good for 15 minutes; the hour is told in steps of which each
+    // asks with one that is good for another reason than its age.
+    let good = vectors.token("a good token").to_owned();
+    let ask = || verdict(&world.send_token(&gate, "GET", ME, &good));
+    let mut fetches = 0;
+    let mut expect = |fetched: usize, what: &str| {
+        fetches += fetched;
+        assert_eq!(world.fetches.get(), fetches, "{what}");
+    };
+
+    assert_eq!(ask(), (200, "ok"));
+    expect(1, "the first token fetches the set");
+    assert_eq!(world.store_writes.get(), 1, "and stores it");
+    for _ in 0..100 {
+        assert_eq!(ask(), (200, "ok"));
+    }
+    expect(0, "fresh sets are used without a thought");
+
+    world.pass(limits::FRESH_MS);
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_timeout");
+    assert_eq!(ask(), (200, "ok"));
+    expect(1, "past freshness the set is used while the issuer is asked");
+    assert_eq!(ask(), (200, "ok"));
+    expect(0, "a failure is not tried again at once");
+    world.pass(1000);
+    assert_eq!(ask(), (200, "ok"));
+    expect(1, "but after a second");
+    world.pass(1000);
+    assert_eq!(ask(), (200, "ok"));
+    expect(0, "the pause doubles");
+    world.pass(1000);
+    assert_eq!(ask(), (200, "ok"));
+    expect(1, "to two seconds");
+
+    for lie in ["<html>", r#"{"keys":[]}"#, "", r#"{"keys":[{"kty":"RSA"}]}"#] {
+        *world.issuer.borrow_mut() = Issuer::Serves(lie.to_owned());
+        world.pass(limits::BACK_OFF_MAX_MS);
+        assert_eq!(ask(), (200, "ok"), "a lie replaced a good set");
+        expect(1, "the issuer was asked and lied");
+    }
+    assert_eq!(world.store_writes.get(), 1, "no lie was stored");
+
+    *world.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
+    world.pass(limits::BACK_OFF_MAX_MS);
+    assert_eq!(ask(), (200, "ok"));
+    expect(1, "the issuer is back");
+    assert_eq!(world.store_writes.get(), 1, "an unchanged young set is not written again");
+    assert_eq!(ask(), (200, "ok"));
+    expect(0, "and the set is fresh again");
+
+    let without: Vec<Value> = vec![changed(json!({ "kid": "new" }))];
+    *world.issuer.borrow_mut() = Issuer::Serves(json!({ "keys": without }).to_string());
+    world.pass(limits::FRESH_MS);
+    // The token itself is past its expiry by now: what is asked is its key.
+    assert_eq!(ask().1, "token_expired");
+    expect(1, "the removal is seen by the refresh");
+    assert_eq!(ask(), (401, "token_key_unknown"), "a removed key is dead");
+    expect(0, "within the cool-down");
+}
+
+#[test]
+fn a_thousand_random_kids_cost_one_fetch_a_cool_down() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    let (good, unknown) = (vectors.token("a good token"), vectors.token("kid unknown"));
+    assert_eq!(verdict(&world.send_token(&gate, "GET", ME, good)), (200, "ok"));
+    for round in 0..3 {
+        for _ in 0..1000 {
+            assert_eq!(verdict(&world.send_token(&gate, "GET", ME, unknown)), (401, "token_key_unknown"));
+        }
+        assert_eq!(verdict(&world.send_token(&gate, "GET", ME, good)), (200, "ok"));
+        assert_eq!(world.fetches.get(), 1 + round);
+        world.pass(limits::COOL_DOWN_MS);
+    }
+}
+
+#[test]
+fn an_unknown_kid_while_the_issuer_is_down_is_503() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    world.send_token(&gate, "GET", ME, vectors.token("a good token"));
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    world.pass(limits::COOL_DOWN_MS);
+    for _ in 0..10 {
+        let handled = world.send_token(&gate, "GET", ME, vectors.token("kid unknown"));
+        assert_eq!(verdict(&handled), (503, "keys_unavailable"), "it may be a key that was published just now");
+    }
+    assert_eq!(world.fetches.get(), 2, "and a failure starts a pause too");
+    assert_eq!(verdict(&world.send_token(&gate, "GET", ME, vectors.token("a good token"))), (200, "ok"));
+}
+
+#[test]
+fn another_isolate_starts_from_the_store_with_the_issuer_down() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    world.send_token(&shipped_gate(), "GET", ME, vectors.token("a good token"));
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    let cold = shipped_gate();
+    assert_eq!(verdict(&world.send_token(&cold, "GET", ME, vectors.token("a good token"))), (200, "ok"));
+    assert_eq!(world.fetches.get(), 1);
+}
+
+#[test]
+fn past_the_hard_limit_nothing_is_trusted() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    world.send_token(&gate, "GET", ME, vectors.token("a good token"));
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    world.pass(limits::HARD_MS);
+    assert_eq!(verdict(&world.send_token(&gate, "GET", ME, vectors.token("a good token"))), (503, "keys_unavailable"));
+}
+
+#[test]
+fn the_cron_keeps_the_store_warm_and_writes_little() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    for _ in 0..288 {
+        futures_executor::block_on(gate.refresh_all(&world));
+        world.pass(5 * 60 * 1000);
+    }
+    assert_eq!(world.fetches.get(), 288);
+    assert_eq!(world.store_writes.get(), 24, "one an hour in a day without change");
+}
+
+proptest! {
+    /// Whatever the past was, the plan keeps its promises.
+    #[test]
+    fn the_plan_never_breaks_its_promises(
+        age in prop::option::of(0_u64..2 * limits::HARD_MS),
+        cache_age in prop::option::of(0_u64..60_000),
+        attempt in prop::option::of((any::<bool>(), any::<bool>(), 0_u64..60_000)),
+        failures in 0_u32..100,
+        known in any::<bool>(),
+    ) {
+        use portcullis::keys::Attempt;
+        let now = UnixMillis::from_secs(1_800_000_000);
+        let ago = |millis: u64| UnixMillis(now.0 - millis);
+        let holding = Holding {
+            record: age.map(|age| Record { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age) }),
+            cache_read_at: cache_age.map(ago),
+            attempt: attempt.map(|(running, ok, age)| if running {
+                Attempt::Running { since: ago(age) }
+            } else {
+                Attempt::Done { at: ago(age), ok }
+            }),
+            failures,
+            last_error: None,
+        };
+        let key = good_key();
+        let kid = if known { key["kid"].as_str().unwrap() } else { "unknown" };
+        let usable = known && age.is_some_and(|age| age < limits::HARD_MS);
+        match plan(&holding, Some(kid), Algorithm::Rs256, now) {
+            Plan::Use(_) | Plan::UseAndRefresh(_) => prop_assert!(usable),
+            Plan::Unknown => {
+                prop_assert!(!usable, "an honest token refused");
+                prop_assert!(matches!(holding.attempt, Some(Attempt::Done { ok: true, .. })), "401 without having asked");
+            }
+            Plan::Unavailable { retry_ms } => {
+                prop_assert!(!usable);
+                prop_assert!(retry_ms > 0 && retry_ms <= limits::COOL_DOWN_MS);
+            }
+            Plan::Fetch => prop_assert!(!usable && holding.may_ask(now)),
+            Plan::ReadCache | Plan::Wait => prop_assert!(!usable),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Native tests over the public face of the rooms: the whole gate with fakes
+//! behind its ports, the policy's checks, and the arrows between the rooms.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that panics has failed, which is its purpose"
+)]
+
+mod arrows;
+mod assertion;
+mod config;
+mod fakes;
+mod flow;
+mod keys;
+mod tokens;
