@@ -1,5 +1,6 @@
-// The worker's entry: hands events to the wasm module, and starts the module
-// anew after a panic. Decides nothing.
+// The worker's entry: hands the runtime's events to the wasm module. Decides
+// nothing. After a panic the generated glue starts the module anew with the
+// next event, so one request is lost and not the isolate.
 
 import * as gateway from "./index.js";
 

@@ -3,6 +3,8 @@
 //! Decides nothing: what it is asked to do was decided in `gate`.
 
 mod js;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::{cell::OnceCell, rc::Rc, sync::Once};

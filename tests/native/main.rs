@@ -1,6 +1,7 @@
 //! Native tests over the public face of the rooms: the whole gate with fakes
 //! behind its ports, the policy's checks, and the arrows between the rooms.
 
+#![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

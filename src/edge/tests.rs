@@ -1,0 +1,67 @@
+//! The rim's signature check against the pure-Rust one, in wasm: two
+//! implementations that share nothing must agree on every vector.
+
+use serde_json::Value;
+use wasm_bindgen::JsValue;
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+use super::world::World;
+use crate::{
+    gate::ports::Ports as _,
+    keys::{Key, KeySet},
+    token::{self, Algorithm, SignatureOutcome, check_rs256},
+};
+
+wasm_bindgen_test_configure!(run_in_node_experimental);
+
+const VECTORS: &str = include_str!("../../tests/vectors/tokens.json");
+
+fn world() -> World {
+    // An environment without bindings: no variable is set, no KV is bound.
+    World::without_request(wasm_bindgen::JsCast::unchecked_into(JsValue::from(js_sys::Object::new())))
+}
+
+fn key(vectors: &Value) -> Option<Key> {
+    let jwks = vectors.get("jwks")?.to_string();
+    KeySet::parse(jwks.as_bytes(), &[Algorithm::Rs256]).ok()?.keys().first().cloned()
+}
+
+#[wasm_bindgen_test]
+async fn webcrypto_and_pure_rust_agree_on_every_vector() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let key = key(&vectors).unwrap();
+    let world = world();
+    let mut outcomes = Vec::new();
+    for case in vectors["cases"].as_array().unwrap() {
+        let Ok(unverified) = token::parse(case["token"].as_str().unwrap()) else { continue };
+        let (input, signature) = (unverified.signing_input(), unverified.signature());
+        let by_runtime = world.check_signature(&key, Algorithm::Rs256, input, signature).await;
+        let by_rust = check_rs256(key.rsa(), input, signature);
+        assert_eq!(by_runtime, Ok(by_rust), "{}", case["name"]);
+        outcomes.push(by_rust);
+    }
+    let valid = outcomes.iter().filter(|outcome| **outcome == SignatureOutcome::Valid).count();
+    let invalid = outcomes.iter().filter(|outcome| **outcome == SignatureOutcome::Invalid).count();
+    assert!(valid > 50 && invalid > 10, "{valid} valid and {invalid} invalid signatures were compared");
+}
+
+#[wasm_bindgen_test]
+async fn a_signature_of_any_length_is_an_answer_and_no_fault() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let key = key(&vectors).unwrap();
+    for length in [0, 1, 255, 256, 257, 1024] {
+        let outcome = world().check_signature(&key, Algorithm::Rs256, b"input", &vec![1; length]).await;
+        assert_eq!(outcome, Ok(SignatureOutcome::Invalid), "{length} bytes");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn a_missing_kv_namespace_is_no_key_and_no_panic() {
+    assert_eq!(world().read_keys("keys/1/x").await, None);
+    world().write_keys("keys/1/x", "{}").await;
+}
+
+#[wasm_bindgen_test]
+fn random_bytes_differ() {
+    assert_ne!(world().random(), world().random());
+}
