@@ -1,0 +1,209 @@
+//! The check of `X-Gateway-Assertion`: a JWS (RFC 7515, HS256) by which the
+//! gateway names one request and, on protected routes, its user.
+//!
+//! Pure: keys, request and `now` are arguments. An origin takes identity from
+//! this and from nothing else; what went around the gateway has none.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac as _};
+use serde::Deserialize;
+use sha2::Sha256;
+
+/// Header that carries the assertion, in lower case.
+pub const HEADER: &str = "x-gateway-assertion";
+
+/// Bytes of an assertion: the identity of 64 roles and a long path fit.
+const ASSERTION_BYTES: usize = 24 * 1024;
+
+/// Seconds of clock difference between edge and origin that are forgiven.
+const LEEWAY_S: u64 = 5;
+
+/// Longest `exp - iat` taken, in seconds: what the contract gives.
+const LIFETIME_S: u64 = 30;
+
+/// Bytes of a secret (RFC 7518, section 3.2).
+const SECRET_BYTES: usize = 32;
+
+/// Secrets that may be live at once, for rotation.
+const SECRETS: usize = 2;
+
+/// The secrets shared with the gateway, by `kid`.
+#[derive(Clone)]
+pub struct AssertionKeys(Vec<(String, Vec<u8>)>);
+
+impl std::fmt::Debug for AssertionKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("AssertionKeys(..)")
+    }
+}
+
+/// The text is not `kid:base64url-of-32-bytes`, one or two with a comma between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAssertionKeys;
+
+/// Why an assertion is refused. All are 401; the reason is for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssertionError {
+    /// Not one bounded compact JWS with the header that the contract gives.
+    Malformed,
+    /// `kid` is not one of the live secrets'.
+    UnknownKey,
+    /// The MAC is not the secret's.
+    BadSignature,
+    /// The claims are not what the contract says, or not from the gateway.
+    BadClaims,
+    /// Made for another upstream.
+    WrongAudience,
+    /// Not within its 30 seconds.
+    Expired,
+    /// Made for another method or another path and query.
+    WrongRequest,
+}
+
+impl AssertionError {
+    /// Stable code for logs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "assertion_malformed",
+            Self::UnknownKey => "assertion_key_unknown",
+            Self::BadSignature => "assertion_signature_invalid",
+            Self::BadClaims => "assertion_claims_invalid",
+            Self::WrongAudience => "assertion_audience_invalid",
+            Self::Expired => "assertion_expired",
+            Self::WrongRequest => "assertion_request_mismatch",
+        }
+    }
+}
+
+/// A request as the origin received it.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// This upstream's name.
+    pub audience: &'a str,
+    /// Method, case kept.
+    pub method: &'a str,
+    /// Path and query exactly as they came.
+    pub target: &'a str,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// What the gateway vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assertion {
+    /// Id of the request.
+    pub request_id: String,
+    /// The user; `None` on a public route.
+    pub user: Option<AssertedUser>,
+}
+
+/// The user of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssertedUser {
+    /// User id.
+    pub id: String,
+    /// E-mail address, if the token had one.
+    pub email: Option<String>,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Session, if the token had one.
+    pub session_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    htm: String,
+    htu: String,
+    sub: Option<String>,
+    email: Option<String>,
+    #[serde(default)]
+    roles: Vec<String>,
+    sid: Option<String>,
+}
+
+impl AssertionKeys {
+    /// Reads the setting's text.
+    ///
+    /// # Errors
+    /// [`BadAssertionKeys`], which holds nothing of the text.
+    pub fn parse(text: &str) -> Result<Self, BadAssertionKeys> {
+        let mut keys = Vec::new();
+        for item in text.trim().split(',') {
+            let (kid, secret) = item.trim().split_once(':').ok_or(BadAssertionKeys)?;
+            let secret = URL_SAFE_NO_PAD.decode(secret).map_err(|_| BadAssertionKeys)?;
+            if kid.is_empty() || secret.len() != SECRET_BYTES || keys.len() >= SECRETS {
+                return Err(BadAssertionKeys);
+            }
+            keys.push((kid.to_owned(), secret));
+        }
+        Ok(Self(keys))
+    }
+
+    /// Checks an assertion for a request: form, key, MAC, then each claim.
+    ///
+    /// # Errors
+    /// [`AssertionError`].
+    pub fn verify(&self, assertion: &str, received: &Received<'_>) -> Result<Assertion, AssertionError> {
+        if assertion.len() > ASSERTION_BYTES {
+            return Err(AssertionError::Malformed);
+        }
+        let (input, mac) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
+        let (header, claims) = input.split_once('.').ok_or(AssertionError::Malformed)?;
+        let header: Header = decode(header).ok_or(AssertionError::Malformed)?;
+        // The algorithm is ours to choose, never the header's.
+        if header.alg != "HS256" || header.typ != "gateway+jwt" {
+            return Err(AssertionError::Malformed);
+        }
+        let (_, secret) = self.0.iter().find(|(kid, _)| *kid == header.kid).ok_or(AssertionError::UnknownKey)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| AssertionError::Malformed)?;
+        let mut expected = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| AssertionError::UnknownKey)?;
+        expected.update(input.as_bytes());
+        expected.verify_slice(&mac).map_err(|_| AssertionError::BadSignature)?;
+        let claims: Claims = decode(claims).ok_or(AssertionError::BadClaims)?;
+        check(&claims, received)?;
+        Ok(Assertion {
+            request_id: claims.jti,
+            user: claims.sub.map(|id| AssertedUser {
+                id,
+                email: claims.email,
+                roles: claims.roles,
+                session_id: claims.sid,
+            }),
+        })
+    }
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError> {
+    let lifetime = claims.exp.checked_sub(claims.iat).ok_or(AssertionError::BadClaims)?;
+    if claims.iss != "portcullis" || lifetime > LIFETIME_S {
+        return Err(AssertionError::BadClaims);
+    }
+    if claims.aud != received.audience {
+        return Err(AssertionError::WrongAudience);
+    }
+    let (earliest, latest) = (claims.iat.saturating_sub(LEEWAY_S), claims.exp);
+    if !(earliest..latest).contains(&received.now) {
+        return Err(AssertionError::Expired);
+    }
+    // An assertion that was read from one request must not serve another.
+    if claims.htm != received.method || claims.htu != received.target {
+        return Err(AssertionError::WrongRequest);
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Text and bytes that do not print: passwords, tokens, keys.
+
+use std::fmt;
+
+/// A secret text. `Debug` shows that there is one and nothing of it; there is
+/// no `Display` and no `Serialize`, so it cannot reach a log or an answer by
+/// accident.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
+}

@@ -1,0 +1,67 @@
+//! The auth service: accounts, passwords, sessions and tokens.
+//!
+//! Truth about addresses, roles and passwords is here; names are kept here too,
+//! as a copy of the profile, so that a login needs no other service.
+
+mod account;
+mod credentials;
+mod keyring;
+mod password;
+mod routes;
+mod session;
+mod token;
+
+use std::sync::Arc;
+
+use portcullis_client::{internal::InternalClient, secret::Secret};
+use sqlx::SqlitePool;
+
+pub use account::{Created, create_admin};
+pub use keyring::{Keyring, KeyringFault};
+pub use password::{Busy, Passwords};
+pub use routes::app;
+pub use token::SERVICE_TYPE;
+
+use crate::{
+    clock::Clock,
+    http::Gate,
+    store::{Accounts, Sessions},
+};
+
+/// `iss` of every token.
+pub const ISSUER: &str = "auth-service";
+
+/// `aud` of access tokens.
+pub const AUDIENCE: &str = "api";
+
+/// This service, as caller and as audience.
+pub const SERVICE: &str = "auth-service";
+
+/// The role of every account.
+pub const ROLE_USER: &str = "user";
+
+/// The role that may do everything.
+pub const ROLE_ADMIN: &str = "admin";
+
+/// Everything that a handler of the auth service works with.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The database, for readiness.
+    pub pool: SqlitePool,
+    /// Accounts.
+    pub accounts: Accounts,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Signing keys.
+    pub keyring: Arc<Keyring>,
+    /// Password hashing.
+    pub passwords: Passwords,
+    /// The line to the user service.
+    pub users: Arc<InternalClient>,
+    /// Services that may ask for tokens: name and secret.
+    pub services: Arc<Vec<(&'static str, Secret)>>,
+    /// The gateway before us.
+    pub gate: Gate,
+    /// The time.
+    pub clock: Clock,
+}

@@ -1,0 +1,119 @@
+//! Password hashing: argon2id at OWASP's figures, on threads of its own, a few
+//! at a time. A login for nobody costs as much as one for somebody.
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::SaltString,
+};
+use portcullis_client::secret::Secret;
+use tokio::sync::Semaphore;
+
+use crate::{http::ApiError, limits};
+
+/// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Hashes passwords.
+#[derive(Clone)]
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+    /// The hash of a password that nobody has.
+    nobody: Arc<str>,
+}
+
+impl std::fmt::Debug for Passwords {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Passwords(..)")
+    }
+}
+
+/// No turn within the time, or hashing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+impl From<Busy> for ApiError {
+    fn from(_: Busy) -> Self {
+        Self::unavailable("login_busy", "Authentication service unavailable")
+    }
+}
+
+impl Passwords {
+    /// Prepares the hash of nobody.
+    ///
+    /// # Errors
+    /// [`Busy`] when hashing does not work at all.
+    pub async fn new() -> Result<Self, Busy> {
+        let turns = Arc::new(Semaphore::new(limits::HASHES));
+        let nobody = tokio::task::spawn_blocking(|| hash(&random_text()?)).await.map_err(|_| Busy)??;
+        Ok(Self { turns, nobody: nobody.into() })
+    }
+
+    /// The PHC string of a password.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn hash(&self, password: &Secret) -> Result<String, Busy> {
+        let password = password.clone();
+        self.in_turn(move || hash(&password)).await
+    }
+
+    /// Whether a password is the one that was hashed. Without a hash (no such
+    /// account) it is compared with nobody's and is wrong: who asks learns
+    /// nothing from the time.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn verify(&self, password: &Secret, hashed: Option<&str>) -> Result<bool, Busy> {
+        let password = password.clone();
+        let known = hashed.is_some();
+        let hashed = hashed.unwrap_or(&self.nobody).to_owned();
+        let right = self
+            .in_turn(move || {
+                let parsed = PasswordHash::new(&hashed).map_err(|_| Busy)?;
+                Ok(hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+            })
+            .await?;
+        Ok(right && known)
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Busy> + Send + 'static,
+    ) -> Result<T, Busy> {
+        // argon2 is made to cost; without turns it is an attack on ourselves.
+        let turn = tokio::time::timeout(limits::HASH_WAIT, Arc::clone(&self.turns).acquire_owned())
+            .await
+            .map_err(|_| Busy)?
+            .map_err(|_| Busy)?;
+        tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        })
+        .await
+        .map_err(|_| Busy)?
+    }
+}
+
+fn hasher() -> Result<Argon2<'static>, Busy> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| Busy)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn hash(password: &Secret) -> Result<String, Busy> {
+    let mut salt = [0; 16];
+    aws_lc_rs::rand::fill(&mut salt).map_err(|_| Busy)?;
+    let salt = SaltString::encode_b64(&salt).map_err(|_| Busy)?;
+    let hashed = hasher()?.hash_password(password.expose().as_bytes(), &salt).map_err(|_| Busy)?;
+    Ok(hashed.to_string())
+}
+
+fn random_text() -> Result<Secret, Busy> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Busy)?;
+    Ok(Secret::new(uuid::Uuid::from_bytes(bytes).to_string()))
+}

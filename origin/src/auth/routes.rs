@@ -1,0 +1,78 @@
+//! The auth service's routes, in three rings: open to all (keys, health), for
+//! the gateway, for services.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as Answer, Router,
+    extract::{DefaultBodyLimit, State},
+    http::header,
+    middleware,
+    response::IntoResponse,
+    routing::{any, delete, get, post},
+};
+use serde_json::{Value, json};
+
+use super::{Auth, account, credentials, session};
+use crate::{
+    http::{ApiError, ServiceRule, observe, require_assertion, require_service},
+    limits, store, users,
+};
+
+/// The whole service.
+pub fn app(auth: Auth) -> Router {
+    let for_gateway = Router::new()
+        .route("/api/v1/auth/register", post(account::register))
+        .route("/api/v1/auth/login", post(session::login))
+        .route("/api/v1/auth/refresh", post(session::refresh))
+        .route("/api/v1/auth/logout", post(session::logout))
+        .route("/api/v1/auth/me", get(session::me))
+        .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))
+        .fallback(any(|| async { ApiError::not_found() }))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(require_assertion));
+    let rule = ServiceRule {
+        verifier: Arc::new(credentials::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
+        audience: super::SERVICE,
+        callers: &[users::SERVICE],
+    };
+    let for_services = Router::new()
+        .route("/api/v1/internal/accounts/{id}", delete(account::delete).patch(account::change))
+        .route("/api/v1/internal/accounts/{id}/revoke", post(account::revoke))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(rule, require_service));
+    let open = Router::new()
+        .route("/api/v1/auth/token", post(credentials::issue))
+        .route("/.well-known/jwks.json", get(jwks))
+        .route("/api/v1/auth/public-key", get(public_key))
+        .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
+        .route("/ready", get(ready))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    for_gateway
+        .merge(for_services)
+        .merge(open)
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+        .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
+        .with_state(auth)
+}
+
+async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
+        (header::CACHE_CONTROL, format!("public, max-age={}", limits::JWKS_MAX_AGE_S)),
+    ];
+    (headers, auth.keyring.jwks().to_string())
+}
+
+async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
+    let pem = auth.keyring.active().to_pem().map_err(|_| ApiError::internal())?;
+    Ok(([(header::CONTENT_TYPE, "application/x-pem-file")], pem))
+}
+
+async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
+    if store::sqlite::is_well(&auth.pool).await {
+        Ok(Answer(json!({ "ready": true })))
+    } else {
+        Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
+    }
+}

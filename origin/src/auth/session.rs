@@ -1,0 +1,147 @@
+//! Logging in, refreshing, logging out, and asking who one is.
+
+use axum::{
+    Json as Answer,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, header},
+};
+use portcullis_client::secret::Secret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    Auth,
+    account::User,
+    token::{self, ACCESS_TYPE, AccessClaims},
+};
+use crate::{
+    clock::rfc3339,
+    fields::normal_email,
+    http::{self, ApiError, Json},
+    limits, signing,
+    store::sqlite::{accounts::Account, sessions::Spending},
+};
+
+const INVALID_CREDENTIALS: ApiError = ApiError::unauthorized("invalid_credentials", "Invalid email or password");
+const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Login {
+    email: String,
+    password: Secret,
+}
+
+/// POST /api/v1/auth/login. The answer and the work are the same for a wrong
+/// password, an unknown address and text that is no address.
+pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> Result<Answer<Value>, ApiError> {
+    let email = normal_email(&body.email).unwrap_or_default();
+    let found = auth.accounts.find_login(&email).await?;
+    let hashed = found.as_ref().map(|(_, hashed)| hashed.as_str());
+    if !auth.passwords.verify(&body.password, hashed).await? {
+        return Err(INVALID_CREDENTIALS);
+    }
+    let (account, _) = found.ok_or(INVALID_CREDENTIALS)?;
+    let session = token::fresh_id(&auth)?;
+    let (refresh, hash) = token::refresh()?;
+    let now = auth.clock.now();
+    auth.sessions.begin(session, account.id, hash, now, now.saturating_add(limits::REFRESH_TOKEN_MS)).await?;
+    tokens(&auth, &account, session, &refresh)
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Refresh {
+    refresh_token: Secret,
+}
+
+/// POST /api/v1/auth/refresh.
+pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>) -> Result<Answer<Value>, ApiError> {
+    let shown = token::hash(body.refresh_token.expose()).ok_or(ApiError::invalid_token())?;
+    let (successor, hash) = token::refresh()?;
+    let now = auth.clock.now();
+    let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
+    match auth.sessions.spend(shown, hash, now, expires_at).await? {
+        Spending::Spent { account, session } => {
+            let account = auth.accounts.find(account).await?.ok_or(ApiError::invalid_token())?;
+            tokens(&auth, &account, session, &successor)
+        }
+        Spending::Reused => {
+            tracing::warn!("a spent refresh token was shown again; its session is revoked");
+            Err(REVOKED)
+        }
+        Spending::Refused => Err(ApiError::invalid_token()),
+    }
+}
+
+fn tokens(auth: &Auth, account: &Account, session: Uuid, refresh: &Secret) -> Result<Answer<Value>, ApiError> {
+    Ok(Answer(json!({
+        "access_token": token::access(auth, account, session)?,
+        "refresh_token": refresh.expose(),
+        "token_type": "Bearer",
+        "expires_in": limits::ACCESS_TOKEN_MS / 1000,
+        "user": User::from(account),
+    })))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Logout {
+    refresh_token: Option<Secret>,
+}
+
+/// POST /api/v1/auth/logout. The session of the access token ends, and that of
+/// the refresh token if one is sent. A body is not needed.
+pub(super) async fn logout(State(auth): State<Auth>, user: http::User, body: Bytes) -> Result<Answer<Value>, ApiError> {
+    let body: Logout = if body.is_empty() {
+        Logout::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("json_syntax", "The body is not valid JSON"))?
+    };
+    let now = auth.clock.now();
+    if let Some(session) = user.session_id {
+        auth.sessions.revoke(session, user.id, now).await?;
+    }
+    if let Some(hash) = body.refresh_token.and_then(|text| token::hash(text.expose())) {
+        auth.sessions.revoke_by_token(hash, user.id, now).await?;
+    }
+    Ok(Answer(json!({ "message": "Logged out" })))
+}
+
+/// The account of a request's user, if its session still lives.
+async fn live_account(auth: &Auth, user: &http::User) -> Result<Account, ApiError> {
+    let session = user.session_id.ok_or(ApiError::invalid_token())?;
+    if !auth.sessions.is_live(session, user.id, auth.clock.now()).await? {
+        return Err(REVOKED);
+    }
+    auth.accounts.find(user.id).await?.ok_or(REVOKED)
+}
+
+/// GET /api/v1/auth/me.
+pub(super) async fn me(State(auth): State<Auth>, user: http::User) -> Result<Answer<Value>, ApiError> {
+    let account = live_account(&auth, &user).await?;
+    Ok(Answer(json!({ "user": User::from(&account) })))
+}
+
+/// GET and POST /api/v1/auth/validate-token.
+pub(super) async fn validate(
+    State(auth): State<Auth>,
+    user: http::User,
+    headers: HeaderMap,
+) -> Result<Answer<Value>, ApiError> {
+    let account = live_account(&auth, &user).await?;
+    let text = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, text)| text.trim_start())
+        .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
+    let claims: AccessClaims = signing::verify(auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
+        .map_err(|_| ApiError::invalid_token())?;
+    // The token must be the one that the gateway vouched for.
+    if claims.sub != user.id || Some(claims.sid) != user.session_id {
+        return Err(ApiError::invalid_token());
+    }
+    let expires_at = rfc3339(claims.exp.saturating_mul(1000));
+    Ok(Answer(json!({ "valid": true, "user": User::from(&account), "expires_at": expires_at })))
+}

@@ -1,0 +1,120 @@
+//! The tokens that this service makes: access tokens (RFC 9068), service
+//! tokens, and opaque refresh tokens.
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_client::secret::Secret;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{AUDIENCE, Auth, ISSUER};
+use crate::{
+    http::ApiError,
+    limits, signing,
+    store::sqlite::{accounts::Account, sessions::TokenHash},
+};
+
+/// `typ` of access tokens.
+pub(super) const ACCESS_TYPE: &str = "at+jwt";
+
+/// `typ` of service tokens: not one that the gateway takes.
+pub const SERVICE_TYPE: &str = "service+jwt";
+
+/// Claims of an access token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccessClaims {
+    pub(super) iss: String,
+    pub(super) sub: Uuid,
+    pub(super) user_id: Uuid,
+    pub(super) aud: Vec<String>,
+    pub(super) iat: i64,
+    pub(super) nbf: i64,
+    pub(super) exp: i64,
+    pub(super) jti: Uuid,
+    pub(super) email: String,
+    pub(super) roles: Vec<String>,
+    pub(super) token_type: String,
+    pub(super) sid: Uuid,
+}
+
+#[derive(Serialize)]
+struct ServiceTokenClaims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    user_id: Uuid,
+    aud: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: Uuid,
+    email: String,
+    roles: [&'a str; 2],
+    token_type: &'a str,
+}
+
+/// An access token for a session.
+pub(super) fn access(auth: &Auth, account: &Account, session: Uuid) -> Result<String, ApiError> {
+    let now = auth.clock.now() / 1000;
+    let claims = AccessClaims {
+        iss: ISSUER.to_owned(),
+        sub: account.id,
+        user_id: account.id,
+        aud: vec![AUDIENCE.to_owned()],
+        iat: now,
+        nbf: now,
+        exp: now.saturating_add(limits::ACCESS_TOKEN_MS / 1000),
+        jti: fresh_id(auth)?,
+        email: account.email.clone(),
+        roles: account.roles.clone(),
+        token_type: "access".to_owned(),
+        sid: session,
+    };
+    signing::sign(auth.keyring.active(), ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))
+}
+
+/// A token for a service that calls another.
+pub(super) fn service(auth: &Auth, caller: &str, audience: &str) -> Result<String, ApiError> {
+    let now = auth.clock.now() / 1000;
+    let claims = ServiceTokenClaims {
+        iss: ISSUER,
+        sub: caller,
+        user_id: Uuid::nil(),
+        aud: audience,
+        iat: now,
+        nbf: now,
+        exp: now.saturating_add(limits::SERVICE_TOKEN_MS / 1000),
+        jti: fresh_id(auth)?,
+        email: format!("{caller}@internal"),
+        roles: ["service", caller],
+        token_type: "service",
+    };
+    signing::sign(auth.keyring.active(), SERVICE_TYPE, &claims).map_err(|_| failed("a service token cannot be signed"))
+}
+
+/// A new refresh token (256 random bits) and what is stored of it.
+pub(super) fn refresh() -> Result<(Secret, TokenHash), ApiError> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed("no random bytes"))?;
+    let text = URL_SAFE_NO_PAD.encode(bytes);
+    let hash = hash(&text).ok_or_else(|| failed("a refresh token cannot be hashed"))?;
+    Ok((Secret::new(text), hash))
+}
+
+/// What is stored of a refresh token; `None` when the text is not one.
+pub(super) fn hash(text: &str) -> Option<TokenHash> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 32)?;
+    digest::digest(&digest::SHA256, &bytes).as_ref().try_into().ok()
+}
+
+/// A UUIDv7: ids that grow keep an index compact.
+pub(super) fn fresh_id(auth: &Auth) -> Result<Uuid, ApiError> {
+    let mut bytes = [0; 10];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed("no random bytes"))?;
+    let now = u64::try_from(auth.clock.now()).unwrap_or_default();
+    Ok(uuid::Builder::from_unix_timestamp_millis(now, &bytes).into_uuid())
+}
+
+fn failed(what: &'static str) -> ApiError {
+    tracing::error!(what, "signing failed");
+    ApiError::internal()
+}

@@ -1,0 +1,211 @@
+//! From settings to services that run: opens databases and keys, builds both
+//! services' states, and joins them.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use portcullis_client::internal::{InternalClient, Settings};
+use tokio::sync::watch;
+
+use crate::{
+    auth::{self, Auth, Keyring, Passwords},
+    clock::Clock,
+    http::Gate,
+    server::{self, Bound},
+    settings::{BadSetting, Flags},
+    signing::MasterKey,
+    store::{
+        Accounts, Profiles, Sessions, SigningKeys,
+        sqlite::{self, Schema},
+    },
+    users::{self, FetchedKeys, Users},
+};
+
+/// Why a service does not start; the text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootFault {
+    /// A setting.
+    Setting(String),
+    /// A port.
+    Port(String),
+    /// A database, a key.
+    Other(String),
+}
+
+impl fmt::Display for BootFault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Setting(text) | Self::Port(text) | Self::Other(text)) = self;
+        formatter.write_str(text)
+    }
+}
+
+impl std::error::Error for BootFault {}
+
+impl From<BadSetting> for BootFault {
+    fn from(bad: BadSetting) -> Self {
+        Self::Setting(bad.0)
+    }
+}
+
+fn other(text: impl Into<String>) -> BootFault {
+    BootFault::Other(text.into())
+}
+
+/// Which services one process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Which {
+    /// The auth service.
+    pub auth: bool,
+    /// The user service.
+    pub users: bool,
+}
+
+/// Services that listen.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the auth service listens.
+    pub auth: Option<SocketAddr>,
+    /// Where the user service listens.
+    pub users: Option<SocketAddr>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Stops listening, and waits until requests under way are answered.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Starts services.
+///
+/// # Errors
+/// [`BootFault`], before anything listens.
+pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running, BootFault> {
+    let auth_bound = if which.auth { Some(bind(flags, "auth", flags.auth_port, "AUTH_PORT").await?) } else { None };
+    let users_bound =
+        if which.users { Some(bind(flags, "users", flags.users_port, "USERS_PORT").await?) } else { None };
+    let place = |bound: &Option<Bound>, port: u16| {
+        let addr = bound.as_ref().map_or_else(|| SocketAddr::new(flags.bind, port), |bound| bound.addr);
+        format!("http://{addr}")
+    };
+    let trim = |url: &String| url.trim_end_matches('/').to_owned();
+    let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
+    let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
+    std::fs::create_dir_all(&flags.data_dir).map_err(|error| {
+        other(format!("the folder {} cannot be made: {error}; set DATA_DIR", flags.data_dir.display()))
+    })?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    let mut run = |bound: Bound, app: Router| {
+        let addr = bound.addr;
+        tasks.push(tokio::spawn(server::serve(bound, app, stopped.clone())));
+        addr
+    };
+    let mut running_auth = None;
+    let mut running_users = None;
+    // States first: nothing is answered before all of it can be.
+    let auth_state =
+        if which.auth { Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?) } else { None };
+    let users_state = if which.users { Some(users_state(flags, &auth_url, clock).await?) } else { None };
+    if let (Some(bound), Some(state)) = (auth_bound, auth_state) {
+        let sweeping = state.clone();
+        let addr = run(bound, auth::app(state));
+        tracing::info!(service = "auth", %addr, "listening");
+        running_auth = Some(addr);
+        tokio::spawn(sweep(sweeping, stopped.clone()));
+    }
+    if let (Some(bound), Some(state)) = (users_bound, users_state) {
+        let addr = run(bound, users::app(state));
+        tracing::info!(service = "users", %addr, "listening");
+        running_users = Some(addr);
+    }
+    Ok(Running { auth: running_auth, users: running_users, tasks, stop })
+}
+
+async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result<Bound, BootFault> {
+    server::bind(SocketAddr::new(flags.bind, port)).await.map_err(|error| {
+        BootFault::Port(format!(
+            "port {port} for the {service} service cannot be opened ({error}); set {variable} to another"
+        ))
+    })
+}
+
+async fn open(url: &str, schema: Schema, variable: &str) -> Result<sqlx::SqlitePool, BootFault> {
+    sqlite::open(url, schema)
+        .await
+        .map_err(|error| other(format!("the database of {variable} cannot be opened: {error}")))
+}
+
+async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, BootFault> {
+    let master = MasterKey::new(&flags.master_key()?).map_err(|_| other("the master key cannot be used"))?;
+    let keys = flags.assertion_keys_auth()?;
+    let own_secret = flags.auth_service_secret()?;
+    let users_secret = flags.user_service_secret()?;
+    let pool = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
+    let keyring = Keyring::open(&SigningKeys(pool.clone()), &master, clock.now())
+        .await
+        .map_err(|fault| other(fault.to_string()))?;
+    let users = InternalClient::new(Settings {
+        caller: auth::SERVICE.to_owned(),
+        secret: own_secret.clone(),
+        auth_url: auth_url.to_owned(),
+        audience: users::SERVICE.to_owned(),
+        target_url: users_url.to_owned(),
+    })
+    .map_err(|error| other(error.to_string()))?;
+    Ok(Auth {
+        accounts: Accounts(pool.clone()),
+        sessions: Sessions(pool.clone()),
+        pool,
+        keyring: Arc::new(keyring),
+        passwords: Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?,
+        users: Arc::new(users),
+        services: Arc::new(vec![(auth::SERVICE, own_secret), (users::SERVICE, users_secret)]),
+        gate: Gate { audience: "auth", keys, clock: clock.clone() },
+        clock,
+    })
+}
+
+async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<Users, BootFault> {
+    let keys = flags.assertion_keys_users()?;
+    let secret = flags.user_service_secret()?;
+    let pool = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
+    let auth = InternalClient::new(Settings {
+        caller: users::SERVICE.to_owned(),
+        secret,
+        auth_url: auth_url.to_owned(),
+        audience: auth::SERVICE.to_owned(),
+        target_url: auth_url.to_owned(),
+    })
+    .map_err(|error| other(error.to_string()))?;
+    let fetched = FetchedKeys::new(auth_url, clock.clone()).map_err(|_| other("no HTTP client can be made"))?;
+    Ok(Users {
+        profiles: Profiles(pool.clone()),
+        pool,
+        auth: Arc::new(auth),
+        keys: Arc::new(fetched),
+        gate: Gate { audience: "users", keys, clock: clock.clone() },
+        clock,
+    })
+}
+
+/// Time between two sweeps of expired sessions.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
+
+async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = auth.sessions.sweep(auth.clock.now()).await {
+            let _: crate::http::ApiError = error.into();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Refusals as problem documents (RFC 9457), with the members that older
+//! clients read.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+/// A refusal. Holds no text from a request but the names of its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    family: &'static str,
+    code: &'static str,
+    detail: &'static str,
+    retry_after_s: Option<u64>,
+    fields: Vec<FieldError>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Name, as in the request.
+    pub field: &'static str,
+    /// What it must be.
+    pub message: &'static str,
+}
+
+impl ApiError {
+    const fn new(status: StatusCode, family: &'static str, code: &'static str, detail: &'static str) -> Self {
+        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new() }
+    }
+
+    /// 400 with a stable code.
+    pub const fn bad_request(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "validation_error", code, detail)
+    }
+
+    /// 422: the body is JSON of the right shape, some values are not.
+    pub fn invalid(fields: Vec<FieldError>) -> Self {
+        let mut error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_error",
+            "fields_invalid",
+            "Some fields are invalid",
+        );
+        error.fields = fields;
+        error
+    }
+
+    /// 401 with one of the contract's texts.
+    pub const fn unauthorized(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, detail)
+    }
+
+    /// 401 for a token or an assertion of whatever fault.
+    pub const fn invalid_token() -> Self {
+        Self::unauthorized("token_invalid", "Invalid token")
+    }
+
+    /// 403.
+    pub const fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_denied", "rights_missing", "Insufficient permissions")
+    }
+
+    /// 404.
+    pub const fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "not_found", "Not found")
+    }
+
+    /// 405.
+    pub const fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "method_not_allowed",
+            "The path does not take this method",
+        )
+    }
+
+    /// 409 for an e-mail address that another account has.
+    pub const fn email_taken() -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "email_taken", "Email already registered")
+    }
+
+    /// 413.
+    pub const fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "body_too_large", "The body is too large")
+    }
+
+    /// 415.
+    pub const fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "validation_error",
+            "content_type_unsupported",
+            "Send JSON with Content-Type: application/json",
+        )
+    }
+
+    /// 503, worth trying again.
+    pub const fn unavailable(code: &'static str, detail: &'static str) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail);
+        error.retry_after_s = Some(2);
+        error
+    }
+
+    /// 500. The cause is logged where it is known, never told.
+    pub const fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong")
+    }
+
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The answer, with what only the outermost layer knows.
+    pub(super) fn render(&self, operation: &str, request_id: &str) -> Response {
+        let mut document = json!({
+            "type": self.family,
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "error": self.detail,
+            "code": self.code,
+            "operation": operation,
+            "request_id": request_id,
+        });
+        if !self.fields.is_empty()
+            && let Some(members) = document.as_object_mut()
+        {
+            members.insert("errors".to_owned(), json!(self.fields));
+        }
+        let mut response = (self.status, document.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
+        }
+        if self.status == StatusCode::FORBIDDEN {
+            let value = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Carries the error to the outermost layer, which renders it.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A database that cannot be asked is 503; its error's text may hold values and
+/// is not told.
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        let kind = if let sqlx::Error::Database(database) = &error {
+            database.code().map_or_else(|| "database".to_owned(), |code| code.into_owned())
+        } else if matches!(error, sqlx::Error::PoolTimedOut) {
+            "pool timed out".to_owned()
+        } else if matches!(error, sqlx::Error::Io(_)) {
+            "input/output".to_owned()
+        } else {
+            "other".to_owned()
+        };
+        tracing::error!(kind, "the database failed");
+        Self::unavailable("store_unavailable", "The service cannot reach its database")
+    }
+}

@@ -1,0 +1,190 @@
+//! Who a request is from, what it is called, and the line it leaves in the log.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderValue, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use portcullis_client::assertion::{self, Assertion, AssertionError, AssertionKeys, Received};
+use uuid::Uuid;
+
+use super::ApiError;
+use crate::clock::Clock;
+
+/// What a service needs to know of the gateway before it.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// This service's name as an upstream.
+    pub audience: &'static str,
+    /// Secrets shared with the gateway.
+    pub keys: AssertionKeys,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Id of the request, from the gateway or made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+/// Verdict on the assertion, for the layers and handlers inside.
+#[derive(Debug, Clone)]
+enum Vouched {
+    Absent,
+    Refused(AssertionError),
+    By(Assertion),
+}
+
+/// The outermost layer: names the request, checks its assertion once, renders
+/// errors, and logs one line.
+pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let vouched = check(&gate, &request);
+    let request_id = match &vouched {
+        Vouched::By(assertion) => assertion.request_id.clone(),
+        Vouched::Absent | Vouched::Refused(_) => Uuid::from_u128(random_u128(gate.clock.now())).to_string(),
+    };
+    let user_id = match &vouched {
+        Vouched::By(Assertion { user: Some(user), .. }) => Some(user.id.clone()),
+        Vouched::By(_) | Vouched::Absent | Vouched::Refused(_) => None,
+    };
+    let refused = match &vouched {
+        Vouched::Refused(error) => Some(error.code()),
+        Vouched::By(_) | Vouched::Absent => None,
+    };
+    let trace_id = trace_id(&request, &vouched);
+    let method = request.method().to_string();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    request.extensions_mut().insert(vouched);
+    request.extensions_mut().insert(RequestId(request_id.clone()));
+    let mut response = match tokio::time::timeout(crate::limits::REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
+    };
+    let error = response.extensions_mut().remove::<ApiError>();
+    if let Some(error) = &error {
+        let allow = response.headers().get("allow").cloned();
+        response = error.render(route.as_deref().unwrap_or("unmatched"), &request_id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert("allow", allow);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let status = response.status().as_u16();
+    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // The route's pattern stands for the path: a path can hold anything.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                service = gate.audience,
+                request_id,
+                trace_id,
+                user_id,
+                method,
+                route,
+                status,
+                duration_ms,
+                code = error.as_ref().map(ApiError::code),
+                assertion = refused,
+                "request"
+            )
+        };
+    }
+    match status {
+        500.. => line!(error),
+        400..=499 => line!(warn),
+        _ => line!(info),
+    }
+    response
+}
+
+/// The inner layer of everything that only the gateway may ask: without its
+/// word, 401, whatever other headers say.
+pub async fn require_assertion(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Vouched>() {
+        Some(Vouched::By(_)) => next.run(request).await,
+        Some(Vouched::Absent | Vouched::Refused(_)) | None => {
+            ApiError::unauthorized("assertion_required", "Invalid token").into_response()
+        }
+    }
+}
+
+fn check(gate: &Gate, request: &Request) -> Vouched {
+    let mut values = request.headers().get_all(assertion::HEADER).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Vouched::Absent,
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Vouched::Refused(AssertionError::Malformed),
+    };
+    let Ok(text) = value.to_str() else {
+        return Vouched::Refused(AssertionError::Malformed);
+    };
+    let received = Received {
+        audience: gate.audience,
+        method: request.method().as_str(),
+        target: request.uri().path_and_query().map_or("/", |target| target.as_str()),
+        now: u64::try_from(gate.clock.now()).unwrap_or_default() / 1000,
+    };
+    match gate.keys.verify(text, &received) {
+        Ok(assertion) => Vouched::By(assertion),
+        Err(error) => Vouched::Refused(error),
+    }
+}
+
+/// The trace that the gateway continues or began; a stranger's is not logged.
+fn trace_id(request: &Request, vouched: &Vouched) -> Option<String> {
+    match vouched {
+        Vouched::By(_) => {
+            let text = request.headers().get("traceparent")?.to_str().ok()?;
+            text.split('-').nth(1).filter(|id| id.len() == 32).map(str::to_owned)
+        }
+        Vouched::Absent | Vouched::Refused(_) => None,
+    }
+}
+
+fn random_u128(now: i64) -> u128 {
+    let mut bytes = [0; 10];
+    // Not for security: an id that is not random is better than no answer.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &bytes).into_uuid().as_u128()
+}
+
+/// The user that the gateway vouches for. Extracting one on a request without
+/// is 401.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub id: Uuid,
+    /// Roles, as of the token.
+    pub roles: Vec<String>,
+    /// Session.
+    pub session_id: Option<Uuid>,
+}
+
+impl User {
+    /// Whether the user has a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for User {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        match parts.extensions.get::<Vouched>() {
+            Some(Vouched::By(Assertion { user: Some(user), .. })) => Ok(Self {
+                id: Uuid::parse_str(&user.id).map_err(|_| ApiError::invalid_token())?,
+                roles: user.roles.clone(),
+                session_id: user.session_id.as_deref().and_then(|id| Uuid::parse_str(id).ok()),
+            }),
+            Some(Vouched::By(_) | Vouched::Absent | Vouched::Refused(_)) | None => {
+                Err(ApiError::unauthorized("credentials_missing", "Authorization header required"))
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Every bound of the origin, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Bytes of a request body. The largest honest one is a profile: below 2 KB.
+pub const BODY_BYTES: usize = 64 * 1024;
+
+/// Time for a request's head to arrive: a client that sends a byte at a time
+/// holds a connection no longer.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a whole request, body included.
+pub const REQUEST_TIME: Duration = Duration::from_secs(15);
+
+/// Connections at once; more wait in the kernel's queue.
+pub const CONNECTIONS: usize = 1024;
+
+/// Time given to requests under way when the process is told to stop.
+pub const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Database connections of one service.
+pub const POOL: u32 = 8;
+
+/// Time to wait for a database connection or lock before it is a 503.
+pub const STORE_WAIT: Duration = Duration::from_secs(3);
+
+/// Characters of a password (NIST SP 800-63B asks for 8 and at least 64).
+pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// Bytes of an e-mail address (RFC 5321, section 4.5.3.1).
+pub const EMAIL_BYTES: usize = 254;
+
+/// Characters of a first or last name.
+pub const NAME_CHARS: usize = 100;
+
+/// Password hashes computed at once. Each takes a core and 19 MiB; more at a
+/// time make every login slower and none faster.
+pub const HASHES: usize = 2;
+
+/// Time that a login waits for its turn before it is told to come back: half of
+/// what the gateway waits for us.
+pub const HASH_WAIT: Duration = Duration::from_millis(2500);
+
+/// Milliseconds that an access token is good.
+pub const ACCESS_TOKEN_MS: i64 = 15 * 60 * 1000;
+
+/// Milliseconds that a service token is good.
+pub const SERVICE_TOKEN_MS: i64 = 5 * 60 * 1000;
+
+/// Milliseconds that a refresh token is good.
+pub const REFRESH_TOKEN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Milliseconds of clock difference forgiven on service tokens.
+pub const LEEWAY_MS: i64 = 30 * 1000;
+
+/// Bytes of a service token.
+pub const SERVICE_TOKEN_BYTES: usize = 4096;
+
+/// Bytes of a key set that the user service reads from the auth service.
+pub const JWKS_BYTES: usize = 64 * 1024;
+
+/// Time between two fetches of that set for kids that are not in it.
+pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// Rows of one page of a list.
+pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
+
+/// Rows of a page when none is asked for.
+pub const PAGE_DEFAULT: i64 = 10;
+
+/// Seconds for which clients may keep the key set. Shorter than the time
+/// between a key's publication and its first signature.
+pub const JWKS_MAX_AGE_S: u32 = 300;

@@ -1,0 +1,65 @@
+//! Listening, and stopping without losing a request.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+
+use crate::limits;
+
+/// A port that is bound, before anything is answered on it.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// Binds a port.
+///
+/// # Errors
+/// The system's, such as that the port is taken.
+pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
+    let listener = TcpListener::bind(addr).await?;
+    let addr = listener.local_addr()?;
+    Ok(Bound { listener, addr })
+}
+
+/// Answers with `app` until `stop` turns true, then lets requests under way
+/// finish, for a bounded time.
+pub async fn serve(bound: Bound, app: Router, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = bound.listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Ok((stream, _peer)) = accepted else {
+            // Out of file descriptors, most likely: give the others time to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
+        let service = TowerToHyperService::new(app.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A broken connection is the client's business.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
+    drop(bound.listener);
+    let _ = tokio::time::timeout(limits::DRAIN_TIME, graceful.shutdown()).await;
+}

@@ -1,0 +1,186 @@
+//! What a process is told: flags, each with an environment variable behind it,
+//! checked before anything is opened. Errors name the variable and the mend,
+//! and hold nothing of a secret.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Args;
+use portcullis_client::{assertion::AssertionKeys, secret::Secret};
+
+/// Flags of every command that opens a service.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// Address to listen on.
+    #[arg(long, env = "BIND_ADDR", default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// Port of the auth service; 0 chooses a free one.
+    #[arg(long, env = "AUTH_PORT", default_value_t = 8083)]
+    pub auth_port: u16,
+    /// Port of the user service; 0 chooses a free one.
+    #[arg(long, env = "USERS_PORT", default_value_t = 8081)]
+    pub users_port: u16,
+    /// Folder of the databases.
+    #[arg(long, env = "DATA_DIR", default_value = ".data")]
+    pub data_dir: PathBuf,
+    /// Database of the auth service [default: sqlite in the data folder].
+    #[arg(long, env = "AUTH_DATABASE_URL", hide_env_values = true)]
+    pub auth_database_url: Option<String>,
+    /// Database of the user service [default: sqlite in the data folder].
+    #[arg(long, env = "USERS_DATABASE_URL", hide_env_values = true)]
+    pub users_database_url: Option<String>,
+    /// Where the user service finds the auth service [default: the local one].
+    #[arg(long, env = "AUTH_URL")]
+    pub auth_url: Option<String>,
+    /// Where the auth service finds the user service [default: the local one].
+    #[arg(long, env = "USERS_URL")]
+    pub users_url: Option<String>,
+    /// File that holds the master key.
+    #[arg(long, env = "MASTER_KEY_FILE")]
+    pub master_key_file: Option<PathBuf>,
+    // Secrets have no flags: a process list shows those to everybody.
+    #[arg(skip)]
+    pub(crate) secrets: Secrets,
+}
+
+/// Secrets, from the environment alone.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// `MASTER_KEY`.
+    pub master_key: Option<Secret>,
+    /// `ASSERTION_KEYS_AUTH`.
+    pub assertion_keys_auth: Option<Secret>,
+    /// `ASSERTION_KEYS_USERS`.
+    pub assertion_keys_users: Option<Secret>,
+    /// `SERVICE_SECRET_AUTH_SERVICE`.
+    pub auth_service: Option<Secret>,
+    /// `SERVICE_SECRET_USER_SERVICE`.
+    pub user_service: Option<Secret>,
+}
+
+/// A setting that is missing or wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSetting(pub String);
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadSetting {}
+
+/// Characters of a service's secret, at least.
+const SERVICE_SECRET_CHARS: usize = 32;
+
+const MAKE: &str = "make one with: node -p \"require('crypto').randomBytes(32).toString('base64url')\"";
+
+impl Secrets {
+    /// Reads the environment.
+    pub fn from_env() -> Self {
+        let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new);
+        Self {
+            master_key: read("MASTER_KEY"),
+            assertion_keys_auth: read("ASSERTION_KEYS_AUTH"),
+            assertion_keys_users: read("ASSERTION_KEYS_USERS"),
+            auth_service: read("SERVICE_SECRET_AUTH_SERVICE"),
+            user_service: read("SERVICE_SECRET_USER_SERVICE"),
+        }
+    }
+}
+
+impl Flags {
+    /// With secrets from the environment.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// URL of the auth service's database.
+    pub fn auth_database(&self) -> String {
+        self.auth_database_url.clone().unwrap_or_else(|| sqlite_url(&self.data_dir, "auth.db"))
+    }
+
+    /// URL of the user service's database.
+    pub fn users_database(&self) -> String {
+        self.users_database_url.clone().unwrap_or_else(|| sqlite_url(&self.data_dir, "users.db"))
+    }
+
+    /// The 32 bytes that encrypt private keys at rest.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn master_key(&self) -> Result<[u8; 32], BadSetting> {
+        let text = match (&self.secrets.master_key, &self.master_key_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map(Secret::new)
+                .map_err(|error| BadSetting(format!("MASTER_KEY_FILE {} cannot be read: {error}", file.display())))?,
+            (None, None) => {
+                return Err(BadSetting(format!("MASTER_KEY (or MASTER_KEY_FILE) is not set; {MAKE}")));
+            }
+        };
+        URL_SAFE_NO_PAD
+            .decode(text.expose().trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| BadSetting(format!("MASTER_KEY is not the base64url of 32 bytes; {MAKE}")))
+    }
+
+    /// The gateway's secrets for the auth service.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn assertion_keys_auth(&self) -> Result<AssertionKeys, BadSetting> {
+        assertion_keys("ASSERTION_KEYS_AUTH", self.secrets.assertion_keys_auth.as_ref())
+    }
+
+    /// The gateway's secrets for the user service.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn assertion_keys_users(&self) -> Result<AssertionKeys, BadSetting> {
+        assertion_keys("ASSERTION_KEYS_USERS", self.secrets.assertion_keys_users.as_ref())
+    }
+
+    /// The secret of `auth-service`.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn auth_service_secret(&self) -> Result<Secret, BadSetting> {
+        service_secret("SERVICE_SECRET_AUTH_SERVICE", self.secrets.auth_service.as_ref())
+    }
+
+    /// The secret of `user-service`.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn user_service_secret(&self) -> Result<Secret, BadSetting> {
+        service_secret("SERVICE_SECRET_USER_SERVICE", self.secrets.user_service.as_ref())
+    }
+}
+
+fn assertion_keys(name: &str, text: Option<&Secret>) -> Result<AssertionKeys, BadSetting> {
+    let text = text.ok_or_else(|| {
+        BadSetting(format!("{name} is not set; it is the gateway's secret of the same name, kid:base64url-of-32-bytes"))
+    })?;
+    AssertionKeys::parse(text.expose())
+        .map_err(|_| BadSetting(format!("{name} must be one or two kid:base64url-of-32-bytes with a comma between")))
+}
+
+fn service_secret(name: &str, text: Option<&Secret>) -> Result<Secret, BadSetting> {
+    match text {
+        Some(secret) if secret.expose().len() >= SERVICE_SECRET_CHARS => Ok(secret.clone()),
+        Some(_) => Err(BadSetting(format!("{name} is shorter than {SERVICE_SECRET_CHARS} characters; {MAKE}"))),
+        None => Err(BadSetting(format!("{name} is not set; {MAKE}"))),
+    }
+}
+
+fn sqlite_url(folder: &Path, file: &str) -> String {
+    format!("sqlite://{}", folder.join(file).display())
+}

@@ -1,0 +1,10 @@
+//! The databases. Each domain has one file of statements per database kind;
+//! SQLite is the one there is. Nothing outside this room names a database.
+
+pub mod sqlite;
+
+pub use sqlite::{accounts::Accounts, keys::SigningKeys, profiles::Profiles, sessions::Sessions};
+
+/// The kind of a database URL that no store here can open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownDatabase;

@@ -1,0 +1,190 @@
+//! Sessions and the refresh tokens of their families. A token is kept as its
+//! SHA-256 alone.
+
+use sqlx::{Row as _, SqlitePool};
+use uuid::Uuid;
+
+use super::accounts::id;
+
+/// SHA-256 of a refresh token.
+pub type TokenHash = [u8; 32];
+
+/// What became of a refresh token that was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spending {
+    /// It was good and is spent now; here is its successor's family.
+    Spent {
+        /// Whose it was.
+        account: Uuid,
+        /// The family.
+        session: Uuid,
+    },
+    /// It had been spent before: the family is revoked.
+    Reused,
+    /// Unknown, expired, or of a session that was revoked.
+    Refused,
+}
+
+/// The sessions' statements.
+#[derive(Debug, Clone)]
+pub struct Sessions(pub(crate) SqlitePool);
+
+impl Sessions {
+    /// Begins a session with its first refresh token.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin(
+        &self,
+        session: Uuid,
+        account: Uuid,
+        hash: TokenHash,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("INSERT INTO sessions (id, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(session.to_string())
+            .bind(account.to_string())
+            .bind(now)
+            .bind(expires_at)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
+            .bind(hash.as_slice())
+            .bind(session.to_string())
+            .bind(expires_at)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
+    }
+
+    /// Spends a refresh token and puts its successor in its place. Of two that
+    /// show the same token at one instant exactly one wins, because the write
+    /// lock is taken before the token is read; the other is a reuse.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn spend(
+        &self,
+        hash: TokenHash,
+        successor: TokenHash,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<Spending, sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query(
+            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id \
+             FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1",
+        )
+        .bind(hash.as_slice())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(Spending::Refused) };
+        let (session, account) = (id(&row, "session_id")?, id(&row, "account_id")?);
+        let spent_at: Option<i64> = row.try_get("spent_at")?;
+        let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+        let token_expires_at: i64 = row.try_get("expires_at")?;
+        if revoked_at.is_some() || token_expires_at <= now {
+            return Ok(Spending::Refused);
+        }
+        if spent_at.is_some() {
+            // Somebody else has this token too, and nobody can say who is the
+            // thief: all that descends from it ends (RFC 9700, section 4.14.2).
+            sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE id = $1")
+                .bind(session.to_string())
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            return Ok(Spending::Reused);
+        }
+        sqlx::query("UPDATE refresh_tokens SET spent_at = $2 WHERE hash = $1")
+            .bind(hash.as_slice())
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
+            .bind(successor.as_slice())
+            .bind(session.to_string())
+            .bind(expires_at)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE sessions SET expires_at = $2 WHERE id = $1")
+            .bind(session.to_string())
+            .bind(expires_at)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Spending::Spent { account, session })
+    }
+
+    /// Whether a session is there and neither revoked nor expired.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_live(&self, session: Uuid, account: Uuid, now: i64) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT 1 FROM sessions WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL AND expires_at > $3",
+        )
+        .bind(session.to_string())
+        .bind(account.to_string())
+        .bind(now)
+        .fetch_optional(&self.0)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Ends one session of an account.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke(&self, session: Uuid, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
+            .bind(session.to_string())
+            .bind(account.to_string())
+            .bind(now)
+            .execute(&self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the session that a refresh token belongs to, if it is the account's.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke_by_token(&self, hash: TokenHash, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE sessions SET revoked_at = $3 WHERE account_id = $2 AND revoked_at IS NULL \
+             AND id = (SELECT session_id FROM refresh_tokens WHERE hash = $1)",
+        )
+        .bind(hash.as_slice())
+        .bind(account.to_string())
+        .bind(now)
+        .execute(&self.0)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends all sessions of an account.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke_all(&self, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
+            .bind(account.to_string())
+            .bind(now)
+            .execute(&self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets sessions that expired, with their tokens.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep(&self, now: i64) -> Result<u64, sqlx::Error> {
+        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(now).execute(&self.0).await?;
+        Ok(done.rows_affected())
+    }
+}

@@ -1,0 +1,39 @@
+//! The user service: profiles.
+//!
+//! Takes identity from the gateway's assertion and calls from the auth service
+//! by its token; a bare header is nothing. Addresses and names are changed in
+//! the auth service first, which keeps addresses unique, and then here.
+
+mod keys;
+mod profile;
+mod routes;
+
+use std::sync::Arc;
+
+use portcullis_client::internal::InternalClient;
+use sqlx::SqlitePool;
+
+pub use keys::FetchedKeys;
+pub use routes::app;
+
+use crate::{clock::Clock, http::Gate, store::Profiles};
+
+/// This service, as caller and as audience.
+pub const SERVICE: &str = "user-service";
+
+/// Everything that a handler of the user service works with.
+#[derive(Debug, Clone)]
+pub struct Users {
+    /// The database, for readiness.
+    pub pool: SqlitePool,
+    /// Profiles.
+    pub profiles: Profiles,
+    /// The line to the auth service.
+    pub auth: Arc<InternalClient>,
+    /// Checks service tokens.
+    pub keys: Arc<FetchedKeys>,
+    /// The gateway before us.
+    pub gate: Gate,
+    /// The time.
+    pub clock: Clock,
+}

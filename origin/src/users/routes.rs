@@ -1,0 +1,59 @@
+//! The user service's routes, in three rings: health, for the gateway, for
+//! services.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as Answer, Router,
+    extract::{DefaultBodyLimit, State},
+    middleware,
+    routing::{any, get},
+};
+use serde_json::{Value, json};
+
+use super::{Users, profile};
+use crate::{
+    auth,
+    http::{ApiError, ServiceRule, observe, require_assertion, require_service},
+    limits, store,
+};
+
+/// The whole service.
+pub fn app(users: Users) -> Router {
+    let for_gateway = Router::new()
+        .route("/api/v1/users", get(profile::list))
+        .route(
+            "/api/v1/users/{id}",
+            get(profile::read).put(profile::replace).patch(profile::patch).delete(profile::delete),
+        )
+        .fallback(any(|| async { ApiError::not_found() }))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(require_assertion));
+    let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: super::SERVICE, callers: &[auth::SERVICE] };
+    let for_services = Router::new()
+        .route("/api/v1/internal/users", get(profile::list_internal).post(profile::put_internal))
+        .route(
+            "/api/v1/internal/users/{id}",
+            get(profile::read_internal).patch(profile::patch_internal).delete(profile::delete_internal),
+        )
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(rule, require_service));
+    let open = Router::new()
+        .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
+        .route("/ready", get(ready))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    for_gateway
+        .merge(for_services)
+        .merge(open)
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
+        .layer(middleware::from_fn_with_state(users.gate.clone(), observe))
+        .with_state(users)
+}
+
+async fn ready(State(users): State<Users>) -> Result<Answer<Value>, ApiError> {
+    if store::sqlite::is_well(&users.pool).await {
+        Ok(Answer(json!({ "ready": true })))
+    } else {
+        Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
+    }
+}
