@@ -1,0 +1,77 @@
+// Counts of tests, read from what the test programs say. Honest in doubt: a suite
+// that ran nothing, or that failed without naming a test, counts as a failure.
+
+export function emptyCount() {
+  return { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
+}
+
+const CARGO_RESULT = /^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored/;
+const CARGO_TEST = /^test (.+?) \.\.\. (ok|FAILED|fail|ignored)(?:, (.*))?$/i;
+
+// Reads the lines of `cargo test` and of wasm-bindgen-test-runner.
+export function createCargoCounter() {
+  const count = emptyCount();
+  let running = 0;
+  return {
+    count,
+    // Tests that were named so far; the result lines have the last word.
+    seen: () => running,
+    read(line) {
+      const plain = line.replace(/\u001b\[[0-9;]*m/g, "").trim();
+      const result = CARGO_RESULT.exec(plain);
+      if (result !== null) {
+        count.passed += Number(result[1]);
+        count.failed += Number(result[2]);
+        count.skipped += Number(result[3]);
+        return;
+      }
+      const test = CARGO_TEST.exec(plain);
+      if (test === null) return;
+      running += 1;
+      const state = test[2].toLowerCase();
+      if (state === "ignored") count.skips.push(`${test[1]}: ${test[3] ?? "no reason given"}`);
+      else if (state !== "ok") count.failures.push(test[1]);
+    },
+  };
+}
+
+// Reads the JSON lines of node-reporter.js.
+export function createNodeCounter() {
+  const count = emptyCount();
+  return {
+    count,
+    seen: () => count.passed + count.failed,
+    read(line) {
+      let event;
+      try {
+        event = JSON.parse(line);
+      } catch {
+        return undefined;
+      }
+      if (event.skip !== undefined) {
+        count.skipped += 1;
+        count.skips.push(
+          `${event.name}: ${event.skip === true || event.skip === "" ? "no reason given" : event.skip}`,
+        );
+      } else if (event.type === "pass") {
+        count.passed += 1;
+      } else if (event.type === "fail") {
+        count.failed += 1;
+        count.failures.push(`${event.name}\n${event.error ?? ""}`.trimEnd());
+      }
+      return event;
+    },
+  };
+}
+
+// What a program's end adds to what it said.
+export function settle(count, { code, signal, what = "it" }) {
+  if (code !== 0 && count.failed === 0) {
+    count.failed += 1;
+    count.failures.push(`${what} ended with ${signal ?? `exit code ${code}`} and named no failing test`);
+  } else if (count.passed + count.failed === 0) {
+    count.failed += 1;
+    count.failures.push(`${what} ran no test`);
+  }
+  return count;
+}

@@ -1,0 +1,141 @@
+// Builds the worker: cargo to wasm, wasm-bindgen to a module and its glue, our
+// entry beside it. Touches target/ and build/ alone, and does nothing that the
+// last build has done already.
+
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import { runCargo, runCommand } from "./cargo.js";
+import { hasWasmBindgen } from "./install.js";
+import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./places.js";
+import { hasWasmTarget } from "./prerequisites.js";
+import { Trouble } from "./trouble.js";
+
+// Reset and abort handler: after a panic the glue starts the module anew with the
+// next event instead of failing every request that the isolate ever gets.
+const BINDGEN_FLAGS = [
+  "--target",
+  "module",
+  "--no-typescript",
+  "--out-name",
+  "index",
+  "--experimental-reset-state-function",
+  "--force-enable-abort-handler",
+];
+
+const FILES = ["index_bg.wasm", "index.js", "entry.js"];
+
+// `local` compiles in seconds; `release` is what is deployed.
+export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, owner } = {}) {
+  await requireTools();
+  await compileWasm({ profile, env, onProgress, owner });
+  await makeGlue({ profile, out, owner });
+}
+
+// What a set-up would have brought; a build by itself installs nothing.
+async function requireTools() {
+  if (!hasWasmBindgen()) {
+    throw new Trouble(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
+  }
+  if (!(await hasWasmTarget())) {
+    throw new Trouble(`Rust's ${WASM} target is missing; run: npm run setup`);
+  }
+}
+
+export async function compileWasm({ profile = "local", env = {}, onProgress, owner } = {}) {
+  const locked = process.env.CI ? ["--locked"] : [];
+  const args = [
+    "build",
+    "--package",
+    "portcullis",
+    "--lib",
+    "--target",
+    WASM,
+    "--profile",
+    profile,
+    "--target-dir",
+    TARGET,
+    ...locked,
+  ];
+  try {
+    await runCargo(args, { env, onProgress, owner, failure: "The worker does not compile" });
+  } catch (error) {
+    // The build script found fault with gateway.toml: file, line and mend are all one needs.
+    const mistakes = (error.lines ?? [])
+      .map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1])
+      .filter(Boolean);
+    if (mistakes.length > 0)
+      throw new Trouble("The policy cannot be built; the lines above say where and what to write instead.", {
+        lines: mistakes,
+      });
+    throw error;
+  }
+}
+
+export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
+  const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
+  const entry = join(ROOT, "src", "edge", "entry.js");
+  const stamp = fingerprint([
+    readFileSync(wasm),
+    readFileSync(entry),
+    wasmBindgenVersion(),
+    BINDGEN_FLAGS.join(" "),
+  ]);
+  const stampFile = join(out, "stamp");
+  const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;
+  if (isCurrent) return;
+
+  // Made aside and moved into place, so that a running `wrangler dev` never sees
+  // the glue of one build with the module of another for longer than a moment.
+  const aside = join(out, `.new-${process.pid}`);
+  rmSync(aside, { recursive: true, force: true });
+  mkdirSync(aside, { recursive: true });
+  try {
+    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", aside, ...BINDGEN_FLAGS], {
+      owner,
+      failure: "wasm-bindgen failed",
+    });
+    fixImport(join(aside, "index.js"));
+    copyFileSync(entry, join(aside, "entry.js"));
+    rmSync(stampFile, { force: true });
+    // JavaScript that Rust code brought along; there may be none.
+    rmSync(join(out, "snippets"), { recursive: true, force: true });
+    for (const name of ["snippets", ...FILES]) {
+      if (existsSync(join(aside, name))) renameSync(join(aside, name), join(out, name));
+    }
+    writeFileSync(stampFile, stamp);
+  } finally {
+    rmSync(aside, { recursive: true, force: true });
+  }
+}
+
+// wasm-bindgen imports the module in the source phase, which workerd does not know;
+// there, as for wrangler's bundler, a plain import of a .wasm file is a module.
+function fixImport(file) {
+  const glue = readFileSync(file, "utf8");
+  const fixed = glue.replace(/^import source /m, "import ");
+  if (fixed === glue)
+    throw new Trouble(
+      "wasm-bindgen's glue has another form than expected; look at fixImport in scripts/lib/edge-build.js.",
+    );
+  writeFileSync(file, fixed);
+}
+
+function fingerprint(parts) {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part).update("\0");
+  return hash.digest("hex");
+}
+
+function readIfThere(file) {
+  return existsSync(file) ? readFileSync(file, "utf8") : undefined;
+}

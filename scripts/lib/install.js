@@ -1,0 +1,120 @@
+// Installs into the checkout what the machine does not have: npm packages, Rust's
+// wasm target, wasm-bindgen. Each step looks first and does nothing when it is
+// done already.
+
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { runCargo, runCommand } from "./cargo.js";
+import {
+  MODULES,
+  NODE,
+  ROOT,
+  TOOLS,
+  WASM,
+  WASM_BINDGEN,
+  WASM_TEST_RUNNER,
+  WRANGLER,
+  wasmBindgenVersion,
+} from "./places.js";
+import { ask, hasWasmTarget } from "./prerequisites.js";
+import { Trouble } from "./trouble.js";
+
+const LOCK = join(ROOT, "package-lock.json");
+const NPM_STAMP = join(MODULES, ".portcullis-lock");
+const NPM_OWN_STAMP = join(MODULES, ".package-lock.json");
+
+function lockHash() {
+  return createHash("sha256").update(readFileSync(LOCK)).digest("hex");
+}
+
+export function hasPackages() {
+  if (!existsSync(NODE) || !existsSync(WRANGLER)) return false;
+  if (existsSync(NPM_STAMP)) return readFileSync(NPM_STAMP, "utf8") === lockHash();
+  // Installed by hand: npm's own record must not be older than the lock.
+  return existsSync(NPM_OWN_STAMP) && statSync(NPM_OWN_STAMP).mtimeMs >= statSync(LOCK).mtimeMs;
+}
+
+export async function installPackages({ owner } = {}) {
+  // Retries within seconds: without a network one wants to be told soon.
+  const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
+  await runCommand(
+    "npm",
+    ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries],
+    {
+      owner,
+      failure: "npm packages cannot be installed",
+    },
+  );
+  writeFileSync(NPM_STAMP, lockHash());
+}
+
+export async function installWasmTarget({ owner } = {}) {
+  if (await hasWasmTarget()) return;
+  if ((await ask("rustup", ["--version"])) === undefined) {
+    throw new Trouble(
+      `Rust's ${WASM} target is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
+    );
+  }
+  await runCommand("rustup", ["target", "add", WASM], {
+    owner,
+    failure: `Rust's ${WASM} target cannot be installed`,
+  });
+}
+
+export function hasWasmBindgen() {
+  const stamp = join(TOOLS, "wasm-bindgen.version");
+  return (
+    existsSync(WASM_BINDGEN) &&
+    existsSync(WASM_TEST_RUNNER) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, "utf8") === wasmBindgenVersion()
+  );
+}
+
+// Compiled without optimisation and debug information: it runs for a third of a
+// second on our module, and compiling it well would take five times as long. Without
+// TLS, which it would need to drive a browser somewhere else.
+export async function installWasmBindgen({ owner, onProgress } = {}) {
+  const version = wasmBindgenVersion();
+  const target = join(TOOLS, "target");
+  mkdirSync(TOOLS, { recursive: true });
+  await runCargo(
+    [
+      "install",
+      "wasm-bindgen-cli",
+      "--version",
+      `=${version}`,
+      "--no-default-features",
+      "--locked",
+      "--debug",
+      "--force",
+      ...["--root", TOOLS, "--target-dir", target],
+    ],
+    { env: { CARGO_PROFILE_DEV_DEBUG: "0" }, owner, onProgress, failure: "wasm-bindgen cannot be installed" },
+  );
+  rmSync(target, { recursive: true, force: true });
+  writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
+}
+
+// What `npm test` lints with; a minimal Rust comes without them.
+const COMPONENTS = { rustfmt: ["fmt", "--version"], clippy: ["clippy", "--version"] };
+
+export async function missingComponents() {
+  const names = Object.keys(COMPONENTS);
+  const found = await Promise.all(names.map((name) => ask("cargo", COMPONENTS[name])));
+  return names.filter((_, index) => found[index] === undefined);
+}
+
+export async function installComponents(names, { owner } = {}) {
+  if ((await ask("rustup", ["--version"])) === undefined) {
+    throw new Trouble(
+      `Rust's ${names.join(" and ")} is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
+    );
+  }
+  await runCommand("rustup", ["component", "add", ...names], {
+    owner,
+    failure: `Rust's ${names.join(" and ")} cannot be installed`,
+  });
+}

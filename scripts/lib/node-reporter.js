@@ -1,0 +1,38 @@
+// A reporter for node:test that writes one JSON line for each test: its name with
+// those of the groups around it, whether it passed, and why not. Groups are not
+// counted, unless one fails by itself (in a hook).
+
+import { isAbsolute } from "node:path";
+
+export default async function* report(source) {
+  const names = [];
+  for await (const { type, data } of source) {
+    if (type === "test:start") {
+      names.length = data.nesting;
+      names[data.nesting] = data.name;
+      continue;
+    }
+    if (type === "test:stderr" || type === "test:stdout") {
+      yield `${JSON.stringify({ type: "output", text: data.message })}\n`;
+      continue;
+    }
+    if (type !== "test:pass" && type !== "test:fail") continue;
+    const isGroup = data.details?.type === "suite";
+    const name = [...names.slice(0, data.nesting), data.name].join(" › ");
+    if (type === "test:pass") {
+      if (isGroup && data.skip === undefined) continue;
+      // A file without any test is reported as a test that passed, by its path.
+      if (data.nesting === 0 && isAbsolute(data.name)) {
+        yield `${JSON.stringify({ type: "fail", name, error: "the file holds no test" })}\n`;
+        continue;
+      }
+      yield `${JSON.stringify({ type: "pass", name, skip: data.skip, ms: data.details?.duration_ms })}\n`;
+      continue;
+    }
+    const error = data.details?.error;
+    if (error?.failureType === "subtestsFailed") continue;
+    const cause = error?.cause;
+    const text = cause?.stack ?? (cause === undefined ? error?.message : String(cause));
+    yield `${JSON.stringify({ type: "fail", name, error: text, ms: data.details?.duration_ms })}\n`;
+  }
+}

@@ -1,0 +1,114 @@
+// Local secrets: made once from the system's random numbers, readable by their
+// owner alone, never printed. The edge's are in `.dev.vars` (where wrangler looks
+// by itself) for the default data folder and in `edge.vars` of any other; the
+// services' are in `origin.env`. Assertion keys are the same in both.
+
+import { randomBytes } from "node:crypto";
+import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { DEFAULT_DATA, ROOT } from "./places.js";
+import { EXIT_SETTING, Trouble } from "./trouble.js";
+
+const OWNER_ONLY = 0o600;
+
+export const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
+export const ORIGIN_NAMES = [
+  "MASTER_KEY",
+  "SERVICE_SECRET_AUTH_SERVICE",
+  "SERVICE_SECRET_USER_SERVICE",
+  ...EDGE_NAMES,
+];
+
+export function secretFiles(data) {
+  return {
+    edge: data === DEFAULT_DATA ? join(ROOT, ".dev.vars") : join(data, "edge.vars"),
+    origin: join(data, "origin.env"),
+  };
+}
+
+// Makes what is missing and keeps what is there: a new master key would lock the
+// signing keys of yesterday's database away. Gives the services' environment.
+export function ensureSecrets(data) {
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  const files = secretFiles(data);
+  const origin = readIfThere(files.origin);
+  const edge = readIfThere(files.edge);
+  const random = () => randomBytes(32).toString("base64url");
+  for (const name of ORIGIN_NAMES) {
+    if (!EDGE_NAMES.includes(name)) origin[name] ??= random();
+  }
+  for (const name of EDGE_NAMES) {
+    // A key that only one side has is given to the other.
+    origin[name] ??= edge[name] ?? `k1:${random()}`;
+    edge[name] ??= origin[name];
+    if (!sharesKey(origin[name], edge[name])) {
+      throw new Trouble(
+        `${name} differs between ${files.edge} and ${files.origin}; give both the same value, or delete that line in one of them.`,
+        { code: EXIT_SETTING },
+      );
+    }
+  }
+  writeSecrets(
+    files.origin,
+    origin,
+    "Secrets of the auth and the user service on this machine. Keep them to yourself.",
+  );
+  writeSecrets(
+    files.edge,
+    edge,
+    "Secrets of the edge on this machine, read by wrangler dev. Keep them to yourself.",
+  );
+  return { env: origin, files };
+}
+
+// The edge signs with the first of its keys, so that one must be known to the
+// service; during a rotation either side may list a second.
+function sharesKey(origin, edge) {
+  return origin.split(",").includes(edge.split(",")[0]);
+}
+
+export function parseVars(text) {
+  const vars = {};
+  for (const line of text.split("\n")) {
+    const found = /^\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#]*))/.exec(line);
+    if (found !== null) vars[found[1]] = found[2] ?? found[3] ?? found[4].trim();
+  }
+  return vars;
+}
+
+function readIfThere(file) {
+  return existsSync(file) ? parseVars(readFileSync(file, "utf8")) : {};
+}
+
+function writeSecrets(file, vars, title) {
+  const present = existsSync(file) ? readFileSync(file, "utf8") : undefined;
+  const known = present === undefined ? {} : parseVars(present);
+  const missing = Object.entries(vars).filter(([name]) => !(name in known));
+  if (present !== undefined) chmodSync(file, OWNER_ONLY);
+  if (missing.length === 0) return;
+  const added = missing.map(([name, value]) => `${name}="${value}"\n`).join("");
+  const head =
+    present === undefined
+      ? `# ${title}\n`
+      : present.endsWith("\n") || present === ""
+        ? present
+        : `${present}\n`;
+  if (present === undefined) {
+    // Written aside and linked in place: of two starts at once, one file wins whole.
+    const aside = `${file}.${process.pid}`;
+    writeFileSync(aside, head + added, { mode: OWNER_ONLY, flag: "wx" });
+    try {
+      linkSync(aside, file);
+    } catch (error) {
+      if (error.code === "EEXIST") {
+        throw new Trouble(`Another start made ${file} at this moment; start again.`);
+      }
+      throw error;
+    } finally {
+      unlinkSync(aside);
+    }
+  } else {
+    writeFileSync(file, head + added, { mode: OWNER_ONLY });
+  }
+}

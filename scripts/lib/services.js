@@ -1,0 +1,159 @@
+// The three programs of a local stack: how each is started, with which of the
+// settings and secrets, and how one sees that it is really ready.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./places.js";
+import { HOST } from "./ports.js";
+import { openLogFile } from "./log-file.js";
+import { Trouble } from "./trouble.js";
+
+export const NAMES = ["auth", "users", "edge"];
+
+// Each service gets the secrets that it needs and no other.
+const SECRETS = {
+  auth: ["MASTER_KEY", "ASSERTION_KEYS_AUTH", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE"],
+  users: ["ASSERTION_KEYS_USERS", "SERVICE_SECRET_USER_SERVICE"],
+  edge: [],
+};
+const ALL_SECRETS = [...new Set(Object.values(SECRETS).flat())];
+
+// Wrangler, kept from the network and from everything that is not this folder's.
+function wranglerEnv(data) {
+  return {
+    WRANGLER_SEND_METRICS: "false",
+    WRANGLER_SEND_ERROR_REPORTS: "false",
+    WRANGLER_HIDE_BANNER: "true",
+    WRANGLER_WRITE_LOGS: "false",
+    WRANGLER_NO_SKILLS_UPDATE_PROMPTS: "true",
+    WRANGLER_REGISTRY_PATH: join(data, "edge", "registry"),
+    CLOUDFLARE_CF_FETCH_ENABLED: "false",
+    // Both keep what went through the worker, headers included, on disk or on a page.
+    X_LOCAL_OBSERVABILITY: "false",
+    X_LOCAL_EXPLORER: "false",
+  };
+}
+
+// Wrangler's own line for a request, such as "[wrangler:info] GET /x 200 OK (3ms)". It
+// shows the path as it came, in which people leave tokens; the edge's line does not.
+const WRANGLER_REQUEST = /^\[wrangler:info\] \S+ .*\(\d+m?s\)$/;
+
+// What there is to start, by name: { name, url, ready: [urls], command, args, env }.
+// `secrets` is what ensureSecrets gave.
+export function describeServices({ data, ports, secrets, env = process.env }) {
+  const url = Object.fromEntries(NAMES.map((name) => [name, `http://${HOST}:${ports[name]}`]));
+  const bare = Object.fromEntries(Object.entries(env).filter(([name]) => !ALL_SECRETS.includes(name)));
+  const pick = (name) => Object.fromEntries(SECRETS[name].map((secret) => [secret, secrets.env[secret]]));
+  const origin = (name) => ({
+    name,
+    url: url[name],
+    ready: [`${url[name]}/ready`],
+    command: ORIGIN,
+    args: ["serve", name],
+    env: {
+      ...bare,
+      ...pick(name),
+      BIND_ADDR: HOST,
+      DATA_DIR: data,
+      AUTH_PORT: String(ports.auth),
+      USERS_PORT: String(ports.users),
+      AUTH_URL: url.auth,
+      USERS_URL: url.users,
+    },
+  });
+  const secretsFile = data === DEFAULT_DATA ? [] : ["--env-file", secrets.files.edge];
+  return {
+    auth: origin("auth"),
+    users: origin("users"),
+    edge: {
+      name: "edge",
+      omit: WRANGLER_REQUEST,
+      url: url.edge,
+      ready: [`${url.edge}/health`, `${url.edge}/ready`],
+      command: NODE,
+      args: [
+        WRANGLER,
+        "dev",
+        ...["--ip", HOST, "--port", String(ports.edge), "--inspector-port", "0"],
+        ...["--persist-to", join(data, "edge")],
+        ...["--var", `UPSTREAM_AUTH_URL:${url.auth}`, "--var", `UPSTREAM_USERS_URL:${url.users}`],
+        ...secretsFile,
+        "--show-interactive-dev-session=false",
+      ],
+      env: { ...bare, ...wranglerEnv(data) },
+    },
+  };
+}
+
+// Starts one of them and writes its output to a file in `logs`.
+export function startService(processes, service, { logs, onLine = () => {} }) {
+  mkdirSync(logs, { recursive: true });
+  const log = openLogFile(join(logs, `${service.name}.log`));
+  return processes.start(service.name, service.command, service.args, {
+    cwd: ROOT,
+    env: service.env,
+    omit: service.omit,
+    onLine(line) {
+      log.write(line);
+      onLine(line);
+    },
+  });
+}
+
+// Longest wait for a program that was started; a laptop under load takes 20 s.
+const READY_MS = 120_000;
+const ASK_MS = 5_000;
+const POLL_MS = 50;
+
+// Resolves when every readiness URL answers 200; rejects when the program ends first.
+export async function waitUntilReady(service, running, { note = () => {} } = {}) {
+  const end = Date.now() + READY_MS;
+  for (const url of service.ready) {
+    for (;;) {
+      const answer = await askStatus(url);
+      if (answer.status === 200) break;
+      if (running.hasEnded) throw endedBadly(running, await running.ended);
+      if (Date.now() > end) {
+        throw new Trouble(
+          `${service.name} did not become ready in ${READY_MS / 1000} s (${url}: ${answer.said}); its last lines are above.`,
+          {
+            lines: running.lastLines,
+          },
+        );
+      }
+      note(answer.status === undefined ? "" : `${answer.said}`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+  note("");
+}
+
+async function askStatus(url) {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });
+    const text = await response.text();
+    return {
+      status: response.status,
+      said: response.status === 200 ? "ready" : `${response.status} ${whatIsMissing(text)}`.trim(),
+    };
+  } catch (error) {
+    return { status: undefined, said: error.cause?.code ?? error.name };
+  }
+}
+
+function whatIsMissing(text) {
+  try {
+    const { missing } = JSON.parse(text);
+    return Array.isArray(missing) ? missing.join(", ") : "";
+  } catch {
+    return "";
+  }
+}
+
+export function endedBadly(running, { code, signal, error }) {
+  const how = error !== undefined ? error.code : (signal ?? `exit code ${code}`);
+  return new Trouble(`${running.name} ended (${how}); its last lines are above.`, {
+    lines: running.lastLines,
+  });
+}

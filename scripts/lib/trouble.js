@@ -1,0 +1,33 @@
+// What a person is told when something does not work: one sentence that says
+// what to do, perhaps the last lines of what failed, and an exit code.
+
+export const EXIT_FAILED = 1;
+export const EXIT_SETTING = 2;
+export const EXIT_PORT = 3;
+
+export class Trouble extends Error {
+  constructor(sentence, { code = EXIT_FAILED, lines = [] } = {}) {
+    super(sentence);
+    this.code = code;
+    this.lines = lines;
+  }
+}
+
+// Runs a script's main function and turns what it throws into the above.
+export async function runMain(main) {
+  try {
+    process.exitCode = (await main(process.argv.slice(2))) ?? process.exitCode ?? 0;
+  } catch (error) {
+    process.exitCode = tell(error);
+  }
+}
+
+export function tell(error) {
+  if (!(error instanceof Trouble)) {
+    console.error(error);
+    return EXIT_FAILED;
+  }
+  for (const line of error.lines) console.error(`  | ${line}`);
+  console.error(`portcullis: ${error.message}`);
+  return error.code;
+}

@@ -1,0 +1,171 @@
+// `npm start`: from a fresh clone to a running stack (auth service, user service,
+// edge), and its orderly end. Settings come from the environment; `--help` lists
+// them.
+
+import { join, relative } from "node:path";
+
+import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
+import { DEFAULT_DATA, dataFolder } from "./lib/places.js";
+import { createProcesses } from "./lib/processes.js";
+import { ensureSecrets } from "./lib/secrets.js";
+import { NAMES, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
+import { setUp } from "./lib/set-up.js";
+import { listenForEnd } from "./lib/signals.js";
+import { createSteps } from "./lib/steps.js";
+import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
+
+const HELP = `npm start                     sets up what is missing, builds, and starts everything
+npm start -- auth users       starts only these of: auth, users, edge
+npm start -- --logs           shows the services' logs, too
+npm start -- --help           shows this
+
+  EDGE_PORT        port of the edge (8787); 0 takes any free one
+  AUTH_PORT        port of the auth service (8083)
+  USERS_PORT       port of the user service (8081)
+  DATA_DIR         folder of databases, logs, secrets and the edge's state (.data)
+  GATEWAY_CONFIG   policy to build the edge with (gateway.toml)
+  LOG_LEVEL        what the services log (info)
+
+Everything listens on 127.0.0.1 only. Ctrl-C ends it all. Needed beforehand: Node 20
+or newer with npm, Rust by rustup, a C compiler.`;
+
+const PORT_VARIABLES = { edge: "EDGE_PORT", auth: "AUTH_PORT", users: "USERS_PORT" };
+
+function parseArguments(args) {
+  const options = { help: false, logs: false, names: [] };
+  for (const arg of args) {
+    if (arg === "--help" || arg === "-h") options.help = true;
+    else if (arg === "--logs") options.logs = true;
+    else if (NAMES.includes(arg)) options.names.push(arg);
+    else
+      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm start -- --help`, {
+        code: EXIT_SETTING,
+      });
+  }
+  if (options.names.length === 0) options.names = NAMES;
+  return options;
+}
+
+const processes = createProcesses();
+const steps = createSteps();
+let isStopping = false;
+let isReady = false;
+
+async function stop(exitCode, sentence) {
+  if (isStopping) return;
+  isStopping = true;
+  steps.freeze();
+  if (sentence !== undefined) console.log(sentence);
+  await processes.stopAll();
+  process.exit(exitCode);
+}
+
+function listen() {
+  listenForEnd(
+    // To be ended is how a stack ends; only a set-up that is cut short has failed.
+    (code) => stop(isReady ? 0 : code, "\nStopping …"),
+    () => processes.killAll(),
+  );
+}
+
+async function main() {
+  const options = parseArguments(process.argv.slice(2));
+  if (options.help) {
+    console.log(HELP);
+    process.exit(0);
+  }
+  listen();
+  const data = dataFolder(process.env);
+  const ports = { ...DEFAULT_PORTS };
+  for (const name of NAMES) {
+    const variable = PORT_VARIABLES[name];
+    const port = portSetting(process.env, variable, DEFAULT_PORTS[name]);
+    // Before the build, which takes minutes: a taken port is a matter of a second.
+    ports[name] =
+      options.names.includes(name) || port === 0
+        ? await claimPort(`the ${name === "edge" ? "edge" : `${name} service`}`, variable, port)
+        : port;
+  }
+  if (new Set(options.names.map((name) => ports[name])).size < options.names.length) {
+    throw new Trouble("EDGE_PORT, AUTH_PORT and USERS_PORT must differ.", { code: EXIT_SETTING });
+  }
+
+  const hasOrigin = options.names.some((name) => name !== "edge");
+  await setUp(steps, { owner: processes, origin: hasOrigin, edge: options.names.includes("edge") });
+  const secrets = ensureSecrets(data);
+  const services = describeServices({ data, ports, secrets });
+  // Alone, the edge is up without the keys that the auth service would give it.
+  if (!options.names.includes("auth")) services.edge.ready.length = 1;
+  const logs = join(data, "logs");
+  const running = await startAll(options, services, logs);
+  steps.close();
+  if (isStopping) return;
+  isReady = true;
+  console.log(whatToTry({ options, services, running, logs, elapsed: steps.elapsed() }));
+  for (const one of running) watch(one, { ports, data });
+}
+
+async function startAll(options, services, logs) {
+  return Promise.all(
+    options.names.map((name) =>
+      steps.run(`start ${name}`, async (note) => {
+        const onLine = options.logs ? (line) => steps.say(`${name.padEnd(5)} | ${line}`) : undefined;
+        const running = startService(processes, services[name], { logs, onLine });
+        await waitUntilReady(services[name], running, { note });
+        return running;
+      }),
+    ),
+  );
+}
+
+// One that was asked to end leaves the others running; one that broke ends them.
+async function watch(running, { ports, data }) {
+  const how = await running.ended;
+  if (isStopping) return;
+  if (how.code === 0) {
+    const settings = NAMES.filter((name) => ports[name] !== DEFAULT_PORTS[name]).map(
+      (name) => `${PORT_VARIABLES[name]}=${ports[name]} `,
+    );
+    if (data !== DEFAULT_DATA) settings.push(`DATA_DIR=${data} `);
+    console.log(`\n${running.name} has ended as it was told to; the others go on. Start it again:`);
+    console.log(`  ${settings.join("")}npm start -- ${running.name}`);
+    return;
+  }
+  await stop(tell(endedBadly(running, how)), "Stopping the others …");
+}
+
+function whatToTry({ options, services, running, logs, elapsed }) {
+  const lines = ["", `Portcullis is ready (${elapsed}).`, ""];
+  for (const { name, pid } of running)
+    lines.push(`  ${name.padEnd(6)} ${services[name].url.padEnd(24)} process ${pid}`);
+  lines.push(`  logs   ${relative(process.cwd(), logs) || "."}/{${options.names.join(",")}}.log`, "");
+  if (options.names.includes("edge")) {
+    const edge = services.edge.url;
+    lines.push(
+      "Try this in another terminal:",
+      "",
+      `  edge=${edge}`,
+      "  # an account, and a token for it",
+      `  curl -s $edge/api/v1/auth/register -H 'content-type: application/json' \\`,
+      `    -d '{"email":"ada@example.com","password":"correct horse battery"}'; echo`,
+      `  token=$(curl -s $edge/api/v1/auth/login -H 'content-type: application/json' \\`,
+      `    -d '{"email":"ada@example.com","password":"correct horse battery"}' \\`,
+      `    | node -pe 'JSON.parse(fs.readFileSync(0)).access_token')`,
+      "  # who am I; and without a token",
+      `  curl -s $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
+      "  curl -si $edge/api/v1/auth/me; echo",
+      "",
+    );
+  }
+  lines.push("Ctrl-C ends everything.");
+  return lines.join("\n");
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!isStopping) {
+    const code = tell(error);
+    await stop(code);
+  }
+}
