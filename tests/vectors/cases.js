@@ -117,7 +117,7 @@ export async function makeCases(keys, now) {
     ["typ spelt as a full media type", withHeader({ typ: "application/at+jwt" }), "ok"],
     ["typ in capitals", withHeader({ typ: "AT+JWT" }), "ok"],
     ["no nbf", sign(own, header, without("nbf")), "ok"],
-    ["expired within the leeway", withClaims({ iat: now - 900, nbf: now - 900, exp: now - 29 }), "ok"],
+    ["expired within the leeway", withClaims({ iat: now - 900, nbf: now - 900, exp: now - 10 }), "ok"],
     ["issued a little in the future", withClaims({ iat: now + 20, nbf: now + 20 }), "ok"],
     ["a claim named __proto__", raw(null, member('"__proto__":{"roles":["admin"]}')), "ok"],
     ["a header that brings its own key beside a good kid", withHeader({ jwk: keys.attacker.jwk, jku: "https://evil.example/jwks" }), "ok"],

@@ -1,0 +1,170 @@
+// What a service behind the gateway can do wrong, and what the client gets: the
+// gateway's own answer where there is none to pass on, and no isolate lost.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { startEdge } from "../harness/edge.js";
+import { createIssuer } from "../harness/issuer.js";
+import { fileScope } from "../harness/scope.js";
+import { reply, startUpstream } from "../harness/upstream.js";
+
+const scope = fileScope();
+
+describe("a service's faults", () => {
+  let auth, users, edge, path, bearer;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    const issuer = (await createIssuer()).publishOn(auth);
+    edge = await startEdge(scope, { auth, users });
+    const claims = issuer.claims();
+    path = `/api/v1/users/${claims.sub}`;
+    bearer = { authorization: `Bearer ${await issuer.sign(claims)}` };
+  });
+
+  const get = (query) => edge.send({ path: `${path}?${query}`, headers: bearer });
+
+  function assertOwn(answer, status, code) {
+    assert.equal(answer.status, status, answer.body);
+    assert.equal(answer.json().code, code);
+    assert.match(answer.headers["content-type"], /^application\/problem\+json/);
+    assert.match(answer.headers["retry-after"], /^[1-9]\d*$/);
+    for (const text of ["127.0.0.1", "localhost", users.port])
+      assert.ok(!answer.body.includes(String(text)), "no internal address is told");
+  }
+
+  test("one that resets the connection is 502", async () => {
+    users.answer(`GET ${path}?reset`, (incoming) => incoming.socket.destroy());
+    assertOwn(await get("reset"), 502, "upstream_unreachable");
+  });
+
+  test("one that never answers is 504 after the policy's time", async () => {
+    users.answer(`GET ${path}?silent`, () => {});
+    const answer = await get("silent");
+    assertOwn(answer, 504, "upstream_timeout");
+    assert.ok((await edge.lineOf(answer)).upstream_ms >= 5000, "gateway.toml gives it 5 s");
+  });
+
+  test("one that answers what is no HTTP, or a status that is none, is 502", async () => {
+    users.answer(`GET ${path}?garbage`, (incoming) => incoming.socket.end("hello\r\n\r\n"));
+    assert.equal((await get("garbage")).status, 502);
+    for (const status of [999, 600, 99]) {
+      users.answer(`GET ${path}?status`, (incoming) =>
+        incoming.socket.end(`HTTP/1.1 ${status} Odd\r\nContent-Length: 2\r\n\r\nhi`),
+      );
+      const answer = await get("status");
+      assert.equal(answer.status, 502, `${status}: ${answer.body}`);
+    }
+  });
+
+  test("one that breaks off in the middle of a body never makes a whole answer of it", async () => {
+    users.answer(`GET ${path}?half`, (incoming, outgoing) => {
+      outgoing.writeHead(200, { "content-length": "1000" });
+      outgoing.write("half");
+      setImmediate(() => incoming.socket.destroy());
+    });
+    await assert.rejects(get("half"), "the client sees that the body is cut");
+    assert.equal((await get("after")).status, 200, "the isolate goes on");
+  });
+
+  test("a redirect is passed on and not followed", async () => {
+    users.answer(`GET ${path}?away`, (_incoming, outgoing) =>
+      reply(outgoing, { status: 302, headers: { location: `${auth.url}/stolen` } }),
+    );
+    auth.forget();
+    const answer = await get("away");
+    assert.equal(answer.status, 302);
+    assert.equal(auth.requests.length, 0);
+  });
+
+  test("a service's own errors are passed on as they are", async () => {
+    for (const status of [400, 401, 404, 409, 422, 429, 500, 503]) {
+      users.answer(`GET ${path}?own`, { status, headers: { "retry-after": "7" }, json: { own: status } });
+      const answer = await get("own");
+      assert.equal(answer.status, status);
+      assert.deepEqual(answer.json(), { own: status });
+      assert.equal(answer.headers["retry-after"], "7");
+    }
+  });
+
+  test("what is between the gateway and a service does not reach the client", async () => {
+    users.answer(`GET ${path}?private`, (_incoming, outgoing) => {
+      outgoing.writeHead(200, [
+        ...["X-User-Id", "internal"],
+        ...["X-Internal-Host", "db-1"],
+        ...["X-Gateway-Assertion", "secret"],
+        ...["X_Service_Name", "users"],
+        ...["X-Envoy-Upstream-Service-Time", "3"],
+        ...["X-Request-Id", "forged"],
+        ...["Set-Cookie", "a=1"],
+        ...["Set-Cookie", "b=2"],
+        ...["X-Total-Count", "7"],
+        ...["Cache-Control", "private"],
+      ]);
+      outgoing.end("{}");
+    });
+    const answer = await get("private");
+    assert.equal(answer.status, 200);
+    for (const name of [
+      "x-user-id",
+      "x-internal-host",
+      "x-gateway-assertion",
+      "x_service_name",
+      "x-envoy-upstream-service-time",
+    ])
+      assert.equal(answer.headers[name], undefined, name);
+    assert.notEqual(answer.headers["x-request-id"], "forged");
+    assert.deepEqual(answer.headers["set-cookie"], ["a=1", "b=2"]);
+    assert.equal(answer.headers["x-total-count"], "7");
+    assert.equal(answer.headers["cache-control"], "private");
+  });
+
+  test("a service that is down is 502, the one that logs in 503; both say when to try again", async () => {
+    await users.stop();
+    assertOwn(await get("down"), 502, "upstream_unreachable");
+    await users.start();
+    assert.equal((await get("up")).status, 200);
+    await auth.stop();
+    const login = await edge.post("/api/v1/auth/login", { email: "a@example.com", password: "x" });
+    assertOwn(login, 503, "authentication_unavailable");
+    assert.equal((await get("still")).status, 200, "tokens go on");
+    await auth.start();
+    const again = await edge.post("/api/v1/auth/login", { email: "a@example.com", password: "x" });
+    assert.equal(again.status, 200);
+  });
+
+  test("status tells what was seen, and names no address", async () => {
+    users.answer(`GET ${path}?reset`, (incoming) => incoming.socket.destroy());
+    await get("reset");
+    const answer = await edge.get("/status");
+    const status = answer.json();
+    assert.equal(status.status, "degraded");
+    const seen = status.upstreams.find(({ name }) => name === "users");
+    assert.equal(seen.last_error, "upstream_unreachable");
+    assert.ok(status.issuers[0].keys === 1 && status.issuers[0].keys_age_s >= 0);
+    assert.ok(!answer.body.includes("127.0.0.1"));
+    await get("fine");
+    assert.equal((await edge.get("/status")).json().status, "healthy");
+  });
+
+  test("an issuer that answers nonsense never costs a key set that is good", async () => {
+    const world = await startEdge(scope, { auth, users });
+    const ask = () => world.send({ path, headers: bearer });
+    assert.equal((await ask()).status, 200);
+    for (const nonsense of [
+      { body: "<html></html>" },
+      { json: { keys: [] } },
+      { status: 500, body: "" },
+      { status: 302, headers: { location: "/elsewhere" } },
+      { body: "x".repeat(70_000) },
+    ]) {
+      auth.answer("GET /.well-known/jwks.json", nonsense);
+      await world.scheduled();
+      assert.equal((await ask()).status, 200, JSON.stringify(nonsense).slice(0, 60));
+    }
+    await world.restart();
+    assert.equal((await ask()).status, 200, "nor in KV");
+  });
+});

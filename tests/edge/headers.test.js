@@ -1,0 +1,92 @@
+// Identity headers of a client's own: none reaches a service, on any route, in any
+// spelling; what the gateway adds does.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { readAssertion } from "../harness/assertion.js";
+import { startEdge } from "../harness/edge.js";
+import { createIssuer } from "../harness/issuer.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+
+const SPOOFED = [
+  ["X-User-Id", "00000000-0000-4000-8000-000000000000"],
+  ["X-User-Roles", "admin"],
+  ["x-user-EMAIL", "root@example.com"],
+  ["X_User_Id", "11111111-1111-4111-8111-111111111111"],
+  ["X-Gateway-Assertion", "forged"],
+  ["X-Internal-Call", "true"],
+  ["X-Service-Caller", "auth-service"],
+  ["X-Forwarded-For", "6.6.6.6"],
+  ["X-Forwarded-Prefix", "/admin"],
+  ["X-Original-URL", "/admin"],
+  ["X-Envoy-Original-Path", "/admin"],
+  ["Forwarded", "for=6.6.6.6"],
+  ["X-Real-IP", "6.6.6.6"],
+  ["Connection", "X-User-Id, X-Gateway-Assertion"],
+];
+
+const scope = fileScope();
+
+describe("headers on the way to a service", () => {
+  let auth, users, issuer, edge;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    issuer = (await createIssuer()).publishOn(auth);
+    edge = await startEdge(scope, { auth, users });
+  });
+
+  function assertNothingSpoofed(seen) {
+    for (const [name, value] of SPOOFED) {
+      for (const [found, text] of Object.entries(seen.headers)) {
+        const isSame = found.replaceAll("_", "-") === name.toLowerCase().replaceAll("_", "-");
+        assert.ok(!(isSame && text.includes(value)), `${name}: ${value} reached the service as ${found}`);
+      }
+    }
+  }
+
+  test("a client's identity headers never reach a protected route's service", async () => {
+    const claims = issuer.claims();
+    const token = await issuer.sign(claims);
+    const path = `/api/v1/users/${claims.sub}`;
+    const answer = await edge.get(path, { token, headers: SPOOFED });
+    assert.equal(answer.status, 200);
+    const seen = users.requests.at(-1);
+    assertNothingSpoofed(seen);
+    assert.equal(seen.headers["x-user-id"], claims.sub);
+    assert.equal(seen.headers["x-user-roles"], "user");
+    assert.equal(seen.headers.authorization, undefined);
+    const { claims: asserted } = await readAssertion(seen.assertion, edge.assertionKeys.users, "users");
+    assert.equal(asserted.sub, claims.sub);
+    assert.deepEqual(asserted.roles, ["user"]);
+    assert.equal(asserted.htm, "GET");
+    assert.equal(asserted.htu, path);
+    assert.equal(asserted.jti, answer.headers["x-request-id"]);
+  });
+
+  test("nor a public route's", async () => {
+    const answer = await edge.post("/api/v1/auth/login", { email: "a@example.com" }, { headers: SPOOFED });
+    assert.equal(answer.status, 200);
+    const seen = auth.requests.at(-1);
+    assertNothingSpoofed(seen);
+    assert.equal(seen.headers["x-user-id"], undefined);
+    const { claims } = await readAssertion(seen.assertion, edge.assertionKeys.auth, "auth");
+    assert.equal(claims.sub, undefined);
+  });
+
+  test("each request leaves one log line without its token", async () => {
+    const claims = issuer.claims();
+    const token = await issuer.sign(claims);
+    const answer = await edge.get(`/api/v1/users/${claims.sub}?secret=${token}`, {
+      token,
+      headers: { "user-agent": token },
+    });
+    const line = await edge.lineOf(answer);
+    assert.equal(line.user_id, claims.sub);
+    assert.equal(line.status, 200);
+    assert.ok(!edge.output.includes(token.split(".")[2]));
+  });
+});

@@ -1,0 +1,113 @@
+// The table of tokens, made anew for this minute, through the running gateway: each
+// gets the status and the code that the table says, and a refused one reaches no
+// service. The native tests judge the same table in pure Rust.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { startEdge } from "../harness/edge.js";
+import { remember } from "../harness/run.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+import { ISSUER, USER, b64, makeCases, makeJwks, makeKeys } from "../vectors/cases.js";
+
+const ME = "/api/v1/auth/me";
+const JWKS = "/.well-known/jwks.json";
+
+const scope = fileScope();
+
+describe("tokens at the running gateway", () => {
+  let auth, users, edge, keys, cases;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    keys = makeKeys();
+    auth.answer(`GET ${JWKS}`, { json: makeJwks(keys) });
+    edge = await startEdge(scope, { auth, users });
+    cases = await makeNow();
+  });
+
+  const makeNow = () => makeCases(keys, Math.floor(Date.now() / 1000));
+  const named = (name) => remember(cases.find(([known]) => known === name)[1]);
+  const passed = () => auth.requests.filter(({ path }) => path !== JWKS).length;
+
+  // One test and not one for each: the cases are made in `before`, after the list of
+  // tests is. A case that fails names itself.
+  test("each token of the table is taken or refused as it says", async () => {
+    const failures = [];
+    for (const [name, token, expected] of cases) {
+      remember(token);
+      auth.forget();
+      const answer = await edge.get(ME, { token });
+      const taken = expected === "ok";
+      const said = answer.status === 200 ? "ok" : (answer.json().code ?? answer.status);
+      const isRight =
+        answer.status === (taken ? 200 : 401) && said === expected && passed() === (taken ? 1 : 0);
+      if (!isRight) failures.push(`${name}: ${answer.status} ${said}, ${passed()} forwarded`);
+    }
+    assert.deepEqual(failures, []);
+    assert.ok(cases.length > 140, `${cases.length} cases`);
+  });
+
+  test("a refusal tells the client that it is one, and nothing of the token", async () => {
+    const token = remember(named("roles changed, signature kept"));
+    const answer = await edge.get(ME, { token });
+    assert.equal(answer.status, 401);
+    assert.match(answer.headers["www-authenticate"], /^Bearer .*error="invalid_token"/);
+    assert.match(answer.headers["content-type"], /^application\/problem\+json/);
+    assert.equal(answer.headers["cache-control"], "no-store");
+    for (const part of token.split(".")) assert.ok(!answer.body.includes(part));
+    for (const text of [USER, ISSUER, "admin"]) assert.ok(!answer.body.includes(text), text);
+  });
+
+  test("credentials that are not one bearer token are 401", async () => {
+    const token = named("a good token");
+    for (const [name, headers, path = ME] of [
+      ["none", []],
+      ["Basic", [["authorization", `Basic ${b64("ada:secret")}`]]],
+      ["Bearer with nothing", [["authorization", "Bearer"]]],
+      ["a bare token", [["authorization", token]]],
+      ["two headers", [["authorization", `Bearer ${token}`], ["authorization", `Bearer ${token}`]]], // prettier-ignore
+      ["two tokens with a comma", [["authorization", `Bearer ${token}, Bearer ${token}`]]],
+      ["two tokens with a blank", [["authorization", `Bearer ${token} ${token}`]]],
+      ["in the query", [], `${ME}?access_token=${token}`],
+      ["in a cookie", [["cookie", `access_token=${token}`]]],
+      ["in another header", [["x-access-token", token]]],
+    ]) {
+      auth.forget();
+      const answer = await edge.send({ path, headers });
+      assert.equal(answer.status, 401, name);
+      assert.equal(passed(), 0, name);
+    }
+  });
+
+  test("1,000 random key ids in a burst cost one fetch, and known keys stay good", async () => {
+    const token = named("a good token");
+    assert.equal((await edge.get(ME, { token })).status, 200);
+    auth.forget();
+    const [, payload, signature] = token.split(".");
+    const ask = async (count) => {
+      const header = { alg: "RS256", typ: "at+jwt", kid: `unknown-${count}` };
+      return edge.get(ME, { token: `${b64(JSON.stringify(header))}.${payload}.${signature}` });
+    };
+    for (let round = 0; round < 20; round += 1) {
+      const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => ask(round * 50 + index)));
+      for (const { status, body } of answers) assert.equal(status, 401, body);
+    }
+    assert.ok(auth.requests.filter(({ path }) => path === JWKS).length <= 1);
+    assert.equal((await edge.get(ME, { token })).status, 200);
+  });
+
+  test("the pure-Rust check, switched on by its variable, judges all signatures alike", async () => {
+    await edge.restart({ vars: { SIGNATURE_BACKEND: "rust" } });
+    const failures = [];
+    for (const [name, token, expected] of await makeNow()) {
+      remember(token);
+      if (expected !== "ok" && expected !== "token_signature_invalid") continue;
+      const answer = await edge.get(ME, { token });
+      if (answer.status !== (expected === "ok" ? 200 : 401)) failures.push(`${name}: ${answer.status}`);
+    }
+    assert.deepEqual(failures, []);
+  });
+});

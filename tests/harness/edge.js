@@ -1,0 +1,164 @@
+// The built worker in real workerd, in a fifth of a second, with the bindings of
+// wrangler.toml, on a free port, in front of fake upstreams.
+//
+//   const scope = fileScope();                                                 see scope.js
+//   const auth = await startUpstream(scope);
+//   const users = await startUpstream(scope);
+//   const issuer = (await createIssuer()).publishOn(auth);
+//   const edge = await startEdge(scope, { auth, users });
+//
+//   const answer = await edge.send({ method, path, headers, body | json });    as written, see http.js
+//   await edge.get("/api/v1/users/1", { token, headers })
+//   users.requests.at(-1).headers                 what reached the upstream
+//   await readAssertion(users.requests.at(-1).assertion, edge.assertionKeys.users, "users")
+//   await edge.lineOf(answer)                     the log line of that request, parsed
+//   edge.lines, edge.output                       all parsed log lines; everything logged, as text
+//   (await edge.kv()).put(…)                      the KEYS namespace
+//   await edge.scheduled()                        the cron trigger
+//   await edge.restart({ vars })                  a new isolate with the same KV
+//
+// `scope` is fileScope(), or testScope(t) within one test. Options:
+//   vars      further variables and secrets; undefined removes one of the usual
+//   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml.
+//             Its upstreams should have the names given here, or pass their URLs in `vars`
+//   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
+
+import { existsSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { buildEdge } from "../../scripts/lib/edge-build.js";
+import { BUILD, ROOT, TARGET } from "../../scripts/lib/places.js";
+import { makeAssertionKey } from "./assertion.js";
+import { send } from "./http.js";
+import { openLog, temporaryFolder } from "./run.js";
+import { until } from "./wait.js";
+
+const require = createRequire(import.meta.url);
+
+const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
+
+const POLICIES = join(ROOT, "tests", "edge", "policies");
+
+// Where the worker with a policy of the tests' own is built to.
+export function policyBuild(policy) {
+  return { file: join(POLICIES, `${policy}.toml`), out: join(TARGET, "policies", policy) };
+}
+
+// `npm test` has built everything before; a suite run by itself builds here.
+export async function buildFor(policy) {
+  if (policy === undefined) {
+    if (!process.env.TEST_BUILT) await buildEdge({ env: { GATEWAY_CONFIG: "" } });
+    return BUILD;
+  }
+  const { file, out } = policyBuild(policy);
+  if (!existsSync(file)) throw new Error(`there is no ${file}`);
+  if (!process.env.TEST_BUILT) await buildEdge({ out, env: { GATEWAY_CONFIG: file } });
+  return out;
+}
+
+export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolder } = {}) {
+  process.env.WRANGLER_LOG = "none";
+  const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
+  const {
+    unstable_getMiniflareWorkerOptions: readWorkerOptions,
+    unstable_readConfig: readConfig,
+  } = require("wrangler");
+
+  const folder = await buildFor(policy);
+  const persist = kvFolder ?? temporaryFolder(scope, "kv");
+  const config = readConfig({ config: join(ROOT, "wrangler.toml") });
+  const { workerOptions } = readWorkerOptions(config);
+  delete workerOptions.modulesRules;
+  const modules = readdirSync(folder, { recursive: true })
+    .filter((name) => /\.(?:js|wasm)$/.test(name))
+    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
+    .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
+  const log = openLog("edge");
+  const assertionKeys = { auth: makeAssertionKey(), users: makeAssertionKey() };
+  let given = vars;
+  let runtime;
+  let url;
+
+  const edge = {
+    assertionKeys,
+    lines: [],
+    output: "",
+    get url() {
+      return url;
+    },
+    send: (request) => send(url, request),
+    get: (path, options) => edge.send({ ...withToken(options), method: "GET", path }),
+    post: (path, json, options) => edge.send({ ...withToken(options), method: "POST", path, json }),
+    // The log line of an answer. Lines come a moment after the answer.
+    lineOf: (answer) =>
+      until("the request's log line", () =>
+        edge.lines.find(
+          (line) => line.request_id !== undefined && line.request_id === answer.headers["x-request-id"],
+        ),
+      ),
+    kv: () => runtime.getKVNamespace("KEYS"),
+    async scheduled() {
+      return (await runtime.getWorker()).scheduled({ cron: "*/5 * * * *" });
+    },
+    async restart(changes = {}) {
+      given = { ...given, ...changes.vars };
+      await runtime.dispose();
+      await begin();
+    },
+    async stop() {
+      await runtime?.dispose();
+      runtime = undefined;
+      await new Promise((resolve) => log.end(resolve));
+    },
+  };
+
+  const begin = async () => {
+    const bindings = {
+      // Not workerOptions.bindings: those hold what a developer's .dev.vars says.
+      ...config.vars,
+      UPSTREAM_AUTH_URL: auth?.url,
+      UPSTREAM_USERS_URL: users?.url,
+      ASSERTION_KEYS_AUTH: assertionKeys.auth,
+      ASSERTION_KEYS_USERS: assertionKeys.users,
+      ...given,
+    };
+    const options = {
+      ...workerOptions,
+      modules,
+      modulesRoot: folder,
+      bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
+      resourcePersistencePath: persist,
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      handleStructuredLogs: ({ message }) => {
+        edge.output += `${message}\n`;
+        log.write(`${message}\n`);
+        const line = parse(message);
+        if (line !== undefined) edge.lines.push(line);
+      },
+    };
+    runtime = new Miniflare(convertV4MiniflareOptions(options));
+    url = String(await runtime.ready).replace(/\/$/, "");
+  };
+
+  scope.after(() => edge.stop());
+  await begin();
+  return edge;
+}
+
+function withToken({ token, headers = {}, ...options } = {}) {
+  if (token === undefined) return { ...options, headers };
+  const pairs = Array.isArray(headers) ? headers : Object.entries(headers);
+  return { ...options, headers: [...pairs, ["authorization", `Bearer ${token}`]] };
+}
+
+function parse(message) {
+  try {
+    const line = JSON.parse(message);
+    return typeof line === "object" && line !== null ? line : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,80 @@
+// Requests that are sent exactly as written: node:http without normalising the
+// path or merging headers, and bare bytes for what is not even HTTP.
+
+import { Agent, request } from "node:http";
+import { connect } from "node:net";
+
+// Ends a request that is never answered.
+const ANSWER_MS = 60_000;
+
+const agent = new Agent({ keepAlive: false });
+
+// `headers` is an object or a list of pairs (for one name twice). Resolves with
+// { status, headers, rawHeaders, body, bytes, json() }.
+export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal } = {}) {
+  const { hostname, port } = new URL(base);
+  const pairs = Array.isArray(headers)
+    ? headers.map(([name, value]) => [name, value])
+    : Object.entries(headers);
+  const names = new Set(pairs.map(([name]) => name.toLowerCase()));
+  let content = body;
+  if (json !== undefined) {
+    content = JSON.stringify(json);
+    if (!names.has("content-type")) pairs.push(["content-type", "application/json"]);
+  }
+  if (!names.has("host")) pairs.unshift(["host", `${hostname}:${port}`]);
+  const isStream = content !== undefined && typeof content.pipe === "function";
+  if (content !== undefined && !isStream && !names.has("content-length") && !names.has("transfer-encoding")) {
+    pairs.push(["content-length", String(Buffer.byteLength(content))]);
+  }
+  if (isStream && !names.has("transfer-encoding")) pairs.push(["transfer-encoding", "chunked"]);
+  return new Promise((resolve, reject) => {
+    const sent = request({
+      agent,
+      hostname,
+      port,
+      method,
+      path,
+      headers: pairs.flat(),
+      signal,
+      timeout: ANSWER_MS,
+    });
+    sent.on("timeout", () =>
+      sent.destroy(new Error(`no answer to ${method} ${path} in ${ANSWER_MS / 1000} s`)),
+    );
+    sent.on("error", reject);
+    sent.on("response", (response) => {
+      const parts = [];
+      response.on("data", (part) => parts.push(part));
+      response.on("error", reject);
+      response.on("end", () => {
+        const bytes = Buffer.concat(parts);
+        const text = bytes.toString("utf8");
+        resolve({
+          status: response.statusCode,
+          headers: response.headers,
+          rawHeaders: response.rawHeaders,
+          bytes,
+          body: text,
+          json: () => JSON.parse(text),
+        });
+      });
+    });
+    if (isStream) content.pipe(sent);
+    else sent.end(content);
+  });
+}
+
+// Sends bytes as they are and resolves with all that comes back as latin-1 text.
+export function sendBytes(base, bytes) {
+  const { hostname, port } = new URL(base);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: hostname, port: Number(port) });
+    let answer = "";
+    socket.setEncoding("latin1").setTimeout(ANSWER_MS, () => socket.destroy(new Error("no answer")));
+    socket.on("data", (text) => (answer += text));
+    socket.on("error", (error) => (answer === "" ? reject(error) : resolve(answer)));
+    socket.on("close", () => resolve(answer));
+    socket.end(bytes);
+  });
+}

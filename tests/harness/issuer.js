@@ -1,0 +1,98 @@
+// An issuer of access tokens with keys of its own, as the auth service is one.
+//
+//   const issuer = await createIssuer();              auth-service, RS256, one key
+//   issuer.publishOn(upstream);                       /.well-known/jwks.json there
+//   const token = await issuer.accessToken({ sub, roles: ["admin"] });
+//   const odd = await issuer.sign(claims, header);    anything at all
+//   await issuer.rotate();                            a new key signs, both are published
+//
+// Tokens are remembered as secrets of the run.
+
+import { randomUUID } from "node:crypto";
+
+import { SignJWT, calculateJwkThumbprint, exportJWK, generateKeyPair } from "jose";
+
+import { remember } from "./run.js";
+
+const LIFETIME_S = 900;
+
+export async function createIssuer({ name = "auth-service", audience = ["api"], algorithm = "RS256" } = {}) {
+  const keys = [];
+
+  const makeKey = async () => {
+    const pair = await generateKeyPair(algorithm, { extractable: true, modulusLength: 2048 });
+    const jwk = await exportJWK(pair.publicKey);
+    const kid = await calculateJwkThumbprint(jwk);
+    return {
+      kid,
+      privateKey: pair.privateKey,
+      publicKey: pair.publicKey,
+      jwk: { ...jwk, kid, use: "sig", alg: algorithm },
+    };
+  };
+
+  const issuer = {
+    name,
+    keys,
+    get key() {
+      return keys[0];
+    },
+    jwks: () => ({ keys: keys.map((key) => key.jwk) }),
+    async rotate() {
+      keys.unshift(await makeKey());
+      return keys[0];
+    },
+    publishOn(upstream, path = "/.well-known/jwks.json") {
+      upstream.answer(`GET ${path}`, (request, response) => {
+        response.writeHead(200, {
+          "content-type": "application/json",
+          "cache-control": "public, max-age=300",
+        });
+        response.end(JSON.stringify(issuer.jwks()));
+      });
+      return issuer;
+    },
+    // Claims as the contract's section 4 has them; `changes` overrides or, with
+    // undefined, removes.
+    claims(changes = {}) {
+      const now = Math.floor(Date.now() / 1000);
+      const sub = changes.sub ?? randomUUID();
+      const all = {
+        iss: name,
+        sub,
+        user_id: sub,
+        aud: audience,
+        iat: now,
+        nbf: now,
+        exp: now + LIFETIME_S,
+        jti: randomUUID(),
+        email: "ada@example.com",
+        roles: ["user"],
+        token_type: "access",
+        sid: randomUUID(),
+        ...changes,
+      };
+      return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+    },
+    async sign(claims, header = {}, key = keys[0]) {
+      const all = { alg: algorithm, typ: "at+jwt", kid: key.kid, ...header };
+      const known = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+      return remember(await new SignJWT(claims).setProtectedHeader(known).sign(key.privateKey));
+    },
+    accessToken(changes = {}, header = {}) {
+      return issuer.sign(issuer.claims(changes), header);
+    },
+  };
+  await issuer.rotate();
+  return issuer;
+}
+
+// The same token with one bit of one decoded part flipped: 0 header, 1 payload,
+// 2 signature. Bits are counted from the part's first.
+export function flipBit(token, part, bit) {
+  const parts = token.split(".");
+  const bytes = Buffer.from(parts[part], "base64url");
+  bytes[Math.floor(bit / 8) % bytes.length] ^= 1 << (bit % 8);
+  parts[part] = bytes.toString("base64url");
+  return remember(parts.join("."));
+}

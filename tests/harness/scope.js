@@ -1,0 +1,42 @@
+// Clean-up: what was begun last ends first, and a failure keeps none of the others
+// alive. For all tests of a file, to be made at the top of the file:
+//
+//   const scope = fileScope();
+//   before(async () => { edge = await startEdge(scope, …); });
+//
+// and within one test:
+//
+//   test("…", async (t) => { const edge = await startEdge(testScope(t), …); });
+//
+// (node:test's bare `after` does not serve: called in a `before` hook it runs when
+// that hook ends, and a test's endings run in the order in which they were begun.)
+
+import { after } from "node:test";
+
+export function fileScope() {
+  return lastFirst(after);
+}
+
+export function testScope(t) {
+  return lastFirst((end) => t.after(end));
+}
+
+function lastFirst(register) {
+  const endings = [];
+  register(async () => {
+    const failures = [];
+    for (const end of endings.reverse()) {
+      try {
+        await end();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0)
+      throw new AggregateError(
+        failures,
+        `clean-up failed: ${failures.map((error) => error.stack).join("; ")}`,
+      );
+  });
+  return { after: (end) => void endings.push(end) };
+}

@@ -1,0 +1,56 @@
+// Runs the project's own scripts as a person would, in a process of their own.
+
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+
+import { ROOT } from "../../scripts/lib/places.js";
+import { openLog } from "./run.js";
+import { until } from "./wait.js";
+
+// Starts `node scripts/NAME.js ARGS`. Gives { child, output(), says(pattern), ended }.
+export function runScript(name, args = [], { env = {}, scope } = {}) {
+  const child = spawn(process.execPath, [join(ROOT, "scripts", `${name}.js`), ...args], {
+    cwd: ROOT,
+    env: { ...process.env, CI: "true", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const log = openLog(`script-${name}`);
+  const output = { out: "", err: "" };
+  for (const [key, stream] of [
+    ["out", child.stdout],
+    ["err", child.stderr],
+  ]) {
+    stream.setEncoding("utf8").on("data", (text) => {
+      output[key] += text;
+      log.write(text);
+    });
+  }
+  const running = {
+    child,
+    out: () => output.out,
+    err: () => output.err,
+    hasEnded: false,
+    ended: new Promise((resolve) => {
+      child.once("close", (code, signal) => {
+        running.hasEnded = true;
+        log.end(() => resolve({ code, signal, out: output.out, err: output.err }));
+      });
+    }),
+    // Resolves with the match once the script has printed it.
+    says: (pattern, boundMs) =>
+      until(
+        `${name} says ${pattern}`,
+        () => {
+          const found = pattern.exec(output.out);
+          if (found === null && running.hasEnded) throw new Error(`it ended: ${output.out}${output.err}`);
+          return found;
+        },
+        boundMs,
+      ),
+  };
+  scope?.after(async () => {
+    if (!running.hasEnded) child.kill("SIGTERM");
+    await running.ended;
+  });
+  return running;
+}

@@ -1,0 +1,102 @@
+// A service behind the gateway that does what a test tells it and keeps all it saw.
+//
+//   const users = await startUpstream(scope);
+//   users.answer("GET /api/v1/users/1", { status: 200, json: { data: {} } });
+//   users.answer("/slow", (request, response) => { … node:http … });
+//   users.answer(handler)          for everything that has no answer of its own
+//   users.requests                 [{ method, path, headers, rawHeaders, body, assertion }]
+//   await users.stop(); await users.start();    the same port again
+//
+// What has no answer is echoed with 200: { method, path, headers, body }.
+
+import { createServer } from "node:http";
+
+// Bytes of a request body that are kept.
+const BODY_MAX = 16 * 1024 * 1024;
+
+export async function startUpstream(scope, fallback) {
+  const answers = new Map();
+  const requests = [];
+  const sockets = new Set();
+  let server;
+  let port = 0;
+  let everything = fallback;
+
+  const handle = async (request, response) => {
+    const parts = [];
+    let size = 0;
+    const seen = {
+      method: request.method,
+      path: request.url,
+      headers: request.headers,
+      rawHeaders: request.rawHeaders,
+      assertion: request.headers["x-gateway-assertion"],
+      body: "",
+    };
+    requests.push(seen);
+    const answer = answers.get(`${request.method} ${request.url}`) ?? answers.get(request.url) ?? everything;
+    if (typeof answer === "function") return answer(request, response, seen);
+    try {
+      for await (const part of request) {
+        size += part.length;
+        if (size <= BODY_MAX) parts.push(part);
+      }
+    } catch {
+      return response.destroy();
+    }
+    seen.body = Buffer.concat(parts).toString("utf8");
+    if (answer !== undefined) return reply(response, answer);
+    const { method, path, headers, body } = seen;
+    reply(response, { json: { method, path, headers, body } });
+  };
+
+  const upstream = {
+    requests,
+    get url() {
+      return `http://127.0.0.1:${port}`;
+    },
+    get port() {
+      return port;
+    },
+    answer(where, what) {
+      if (what === undefined) everything = where;
+      else answers.set(where, what);
+      return upstream;
+    },
+    forget() {
+      requests.length = 0;
+    },
+    start() {
+      server = createServer({ keepAliveTimeout: 1000 }, handle);
+      server.on("connection", (socket) => {
+        sockets.add(socket);
+        socket.on("close", () => sockets.delete(socket));
+      });
+      return new Promise((resolve, reject) => {
+        server.once("error", reject);
+        server.listen(port, "127.0.0.1", () => {
+          port = server.address().port;
+          resolve(upstream);
+        });
+      });
+    },
+    // Stops listening and cuts every connection.
+    async stop() {
+      if (server === undefined) return;
+      const closing = server;
+      server = undefined;
+      const closed = new Promise((resolve) => closing.close(resolve));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+  scope.after(() => upstream.stop());
+  return upstream.start();
+}
+
+export function reply(response, { status = 200, headers = {}, json, body } = {}) {
+  const content = json === undefined ? (body ?? "") : JSON.stringify(json);
+  const type = json === undefined ? {} : { "content-type": "application/json" };
+  response.writeHead(status, { ...type, ...headers });
+  response.end(content);
+}

@@ -1,0 +1,117 @@
+// What the scripts say to a person who asks for help, mistypes, or lacks something:
+// one sentence, and an exit code, before any work is begun.
+
+import assert from "node:assert/strict";
+import { chmodSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { temporaryFolder } from "../harness/run.js";
+import { runScript } from "../harness/scripts.js";
+
+function assertOneSentence(err, pattern) {
+  const lines = err.trim().split("\n");
+  assert.equal(lines.length, 1, err);
+  assert.match(lines[0], /^portcullis: /);
+  assert.match(lines[0], pattern);
+}
+
+for (const name of ["start", "test"]) {
+  test(`${name} --help lists what there is`, async () => {
+    const { code, out, err } = await runScript(name, ["--help"]).ended;
+    assert.equal(code, 0);
+    assert.equal(err, "");
+    assert.match(out, /--help/);
+    assert.match(out, name === "start" ? /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s : /--only .*stack/s);
+  });
+
+  test(`${name} with an unknown argument says where to look`, async () => {
+    const { code, err } = await runScript(name, ["--fast"]).ended;
+    assert.equal(code, 2);
+    assertOneSentence(err, /"--fast".*--help/);
+  });
+}
+
+test("an unknown suite is named together with those that exist", async () => {
+  const { code, err } = await runScript("test", ["--only", "stak"]).ended;
+  assert.equal(code, 2);
+  assertOneSentence(err, /"stak".*stack/);
+});
+
+for (const variable of ["EDGE_PORT", "AUTH_PORT", "USERS_PORT"]) {
+  test(`a taken ${variable} is told at once, with what to set`, async (t) => {
+    const server = createServer();
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => server.close());
+    const { port } = server.address();
+    const env = {
+      EDGE_PORT: "0",
+      AUTH_PORT: "0",
+      USERS_PORT: "0",
+      [variable]: String(port),
+      DATA_DIR: temporaryFolder(t),
+    };
+    const { code, out, err } = await runScript("start", [], { env }).ended;
+    assert.equal(code, 3);
+    assert.equal(out, "", "nothing was begun");
+    assertOneSentence(err, new RegExp(`${port}.*taken.*${variable}`));
+  });
+
+  test(`a ${variable} that is no port is told at once`, async () => {
+    for (const text of ["http", "70000", "-1", "80.5", "0x50"]) {
+      const { code, err } = await runScript("start", [], { env: { [variable]: text } }).ended;
+      assert.equal(code, 2, text);
+      assertOneSentence(err, new RegExp(variable));
+    }
+  });
+}
+
+// A path on which there is only what the test puts there.
+function pathWith(t, programs) {
+  const folder = temporaryFolder(t, "path");
+  symlinkSync(process.execPath, join(folder, "node"));
+  for (const [name, says] of Object.entries(programs)) {
+    const file = join(folder, name);
+    writeFileSync(file, `#!/bin/sh\necho '${says}'\n`);
+    chmodSync(file, 0o755);
+  }
+  return folder;
+}
+
+const PRESENT = { npm: "11.0.0", cargo: "cargo 1.99.0", rustc: "rustc 1.99.0", cc: "cc 12" };
+
+for (const [missing, pattern] of [
+  ["npm", /npm is missing; install/],
+  ["cargo", /Rust is missing; install rustup from https:\/\/rustup\.rs/],
+  ["cc", /C compiler is missing; install/],
+]) {
+  test(`without ${missing} it is said what to install`, async (t) => {
+    const { [missing]: _, ...programs } = PRESENT;
+    const env = {
+      PATH: pathWith(t, programs),
+      CC: "",
+      EDGE_PORT: "0",
+      AUTH_PORT: "0",
+      USERS_PORT: "0",
+      DATA_DIR: temporaryFolder(t),
+    };
+    const { code, err } = await runScript("start", [], { env }).ended;
+    assert.equal(code, 2);
+    assertOneSentence(err, pattern);
+  });
+}
+
+test("a Rust that is too old is told with the command that mends it", async (t) => {
+  const env = {
+    PATH: pathWith(t, { ...PRESENT, rustc: "rustc 1.70.0" }),
+    CC: "",
+    EDGE_PORT: "0",
+    AUTH_PORT: "0",
+    USERS_PORT: "0",
+    DATA_DIR: temporaryFolder(t),
+  };
+  const { code, err } = await runScript("start", [], { env }).ended;
+  assert.equal(code, 2);
+  assertOneSentence(err, /1\.70\.0 is too old; run: rustup update stable/);
+});

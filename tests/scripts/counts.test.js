@@ -1,0 +1,119 @@
+// The last line of `npm test` is only as good as its counting, and its scan only as
+// good as its eyes.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { createCargoCounter, createNodeCounter, emptyCount, settle } from "../../scripts/lib/counts.js";
+import { ROOT } from "../../scripts/lib/places.js";
+import { findSecrets } from "../../scripts/lib/scan.js";
+import { temporaryFolder } from "../harness/run.js";
+
+function countCargo(text, end) {
+  const counter = createCargoCounter();
+  for (const line of text.split("\n")) counter.read(line);
+  return settle(counter.count, end);
+}
+
+test("cargo's results are added up over all binaries", () => {
+  const count = countCargo(
+    `running 2 tests
+test token::a_is_b ... ok
+test token::c_is_d ... ignored, needs a network
+test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test keys::e_is_f ... FAILED
+test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`,
+    { code: 101 },
+  );
+  assert.deepEqual(count, {
+    passed: 4,
+    failed: 1,
+    skipped: 1,
+    failures: ["keys::e_is_f"],
+    skips: ["token::c_is_d: needs a network"],
+  });
+});
+
+test("a compile error is a failure", () => {
+  const count = countCargo("error: could not compile `portcullis`", { code: 101, what: "cargo test" });
+  assert.equal(count.failed, 1);
+  assert.match(count.failures[0], /cargo test ended with exit code 101/);
+});
+
+test("a crash after green tests is a failure", () => {
+  const count = countCargo("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured", {
+    code: null,
+    signal: "SIGSEGV",
+  });
+  assert.deepEqual([count.passed, count.failed], [3, 1]);
+});
+
+test("a suite that runs nothing is a failure", () => {
+  assert.equal(settle(emptyCount(), { code: 0, what: "it" }).failed, 1);
+});
+
+function runNode(t, source) {
+  const file = join(temporaryFolder(t), "some.test.js");
+  writeFileSync(file, source);
+  const env = { ...process.env };
+  // Or node takes the inner run for a part of this one.
+  delete env.NODE_TEST_CONTEXT;
+  const { stdout, status, signal } = spawnSync(
+    process.execPath,
+    ["--test", `--test-reporter=${join(ROOT, "scripts", "lib", "node-reporter.js")}`, file],
+    { encoding: "utf8", env },
+  );
+  const counter = createNodeCounter();
+  for (const line of stdout.split("\n")) counter.read(line);
+  return settle(counter.count, { code: status, signal, what: "node" });
+}
+
+test("node's tests are counted one by one, groups are not", (t) => {
+  const count = runNode(
+    t,
+    `const { test, describe } = require("node:test");
+     describe("group", () => {
+       test("one", () => {});
+       test("two", { skip: "no such thing here" }, () => {});
+       test("three", () => { throw new Error("no"); });
+     });
+     test("four", () => {});`,
+  );
+  assert.deepEqual([count.passed, count.failed, count.skipped], [2, 1, 1]);
+  assert.deepEqual(count.skips, ["group › two: no such thing here"]);
+  assert.match(count.failures[0], /^group › three\nError: no/);
+});
+
+test("a hook that fails is a failure", (t) => {
+  const count = runNode(
+    t,
+    `const { test, describe, after } = require("node:test");
+     describe("group", () => { after(() => { throw new Error("left a mess"); }); test("one", () => {}); });`,
+  );
+  assert.equal(count.failed, 1);
+});
+
+test("a file that throws, one that exits and one without tests are failures", (t) => {
+  for (const source of ["throw new Error('x')", "process.exit(3)", "1 + 1"]) {
+    assert.equal(runNode(t, source).failed, 1, source);
+  }
+});
+
+test("the scan finds a token, a password and a secret, and tells none of them", (t) => {
+  const file = join(temporaryFolder(t), "a.log");
+  const token = ["eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJl"].join(".");
+  writeFileSync(
+    file,
+    `fine\n{"ua":"${token}"}\nlogin with hunter2hunter2\neyJ is no token, eyJab.c neither\n`,
+  );
+  const findings = findSecrets([file], ["hunter2hunter2"]);
+  assert.deepEqual(
+    findings.map(({ line }) => line),
+    [2, 3],
+  );
+  const told = JSON.stringify(findings);
+  assert.ok(!told.includes(token) && !told.includes("hunter2hunter2"));
+});

@@ -1,0 +1,59 @@
+// Nothing that was started outlives the one who started it: not a child that will not
+// listen, not a grandchild, not even when the starter is killed.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { ROOT } from "../../scripts/lib/places.js";
+import { createProcesses, isAlive } from "../../scripts/lib/processes.js";
+import { until } from "../harness/wait.js";
+
+// A shell with a child of its own; neither ends by itself in this test's time.
+const FAMILY = "sleep 1000 & echo family; wait";
+// The same, deaf to being asked.
+const DEAF = "trap '' TERM; sleep 1000 & echo family; while true; do wait; sleep 1; done";
+
+function startFamily(processes, script) {
+  return new Promise((resolve) => {
+    const running = processes.start("family", "/bin/sh", ["-c", script], {
+      env: process.env,
+      onLine: () => resolve(running),
+    });
+  });
+}
+
+test("a process and its children end when they are asked", async () => {
+  const processes = createProcesses();
+  const family = await startFamily(processes, FAMILY);
+  assert.ok(isAlive(family.pid));
+  await processes.stopAll();
+  assert.ok(!isAlive(family.pid));
+});
+
+test("those that do not listen are killed after the bound", async () => {
+  const processes = createProcesses();
+  const family = await startFamily(processes, DEAF);
+  await processes.stopAll(200);
+  assert.ok(!isAlive(family.pid));
+});
+
+test("children end when their starter is killed", async () => {
+  const starter = spawn(
+    process.execPath,
+    [
+      "--input-type=module",
+      "-e",
+      `import { createProcesses } from ${JSON.stringify(join(ROOT, "scripts", "lib", "processes.js"))};
+       const family = createProcesses().start("family", "/bin/sh", ["-c", ${JSON.stringify(FAMILY)}], {
+         env: process.env, onLine: () => console.log(family.pid),
+       });`,
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const pid = await new Promise((resolve) => starter.stdout.once("data", (text) => resolve(Number(text))));
+  assert.ok(isAlive(pid));
+  starter.kill("SIGKILL");
+  await until("the children are gone", () => !isAlive(pid));
+});

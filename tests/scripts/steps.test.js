@@ -1,0 +1,63 @@
+// What a person sees of minutes of work: in a plain log each step's begin and end and
+// a sign of life in between, on a terminal one line a step.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { createSteps } from "../../scripts/lib/steps.js";
+import { until } from "../harness/wait.js";
+
+function fakeOut(isTTY) {
+  let text = "";
+  return { isTTY, columns: 80, write: (more) => (text += more), text: () => text };
+}
+
+test("a plain log tells when a step begins, how far it is, and when it ends", async () => {
+  const out = fakeOut(false);
+  let time = 0;
+  const steps = createSteps({ out, env: {}, now: () => time });
+  let end;
+  const step = steps.run("compile the worker", (note) => {
+    note("57/92 crates");
+    return new Promise((resolve) => (end = resolve));
+  });
+  assert.equal(out.text(), "[  0.0 s] · compile the worker\n");
+  // The clock is ours: eleven seconds pass at once, and the next look finds them.
+  time = 11_000;
+  await until("a sign of life", () => out.text().includes("…"));
+  assert.match(out.text(), /\[ 11\.0 s\] … compile the worker: 57\/92 crates\n$/);
+  time = 12_000;
+  end("result");
+  assert.equal(await step, "result");
+  assert.match(out.text(), /\[ 12\.0 s\] ✓ compile the worker · 57\/92 crates \(12\.0 s\)\n$/);
+});
+
+test("a step that fails is marked, and its error goes on", async () => {
+  const out = fakeOut(false);
+  const steps = createSteps({ out, env: {} });
+  await assert.rejects(
+    steps.run("x", () => Promise.reject(new Error("no"))),
+    /no/,
+  );
+  await steps.run(
+    "y",
+    async () => 3,
+    (result) => result === 0,
+  );
+  assert.match(out.text(), /✗ x/);
+  assert.match(out.text(), /✗ y/);
+});
+
+test("a terminal gets one line a step, cut to its width, and CI a plain log", async () => {
+  const out = fakeOut(true);
+  const steps = createSteps({ out, env: { TERM: "xterm" } });
+  await steps.run("long", async (note) => note("n".repeat(200)));
+  const last = out
+    .text()
+    .trimEnd()
+    .split("\n")
+    .at(-1)
+    .replace(/\u001b\[\d+[AK]/g, "");
+  assert.ok(last.length < 80 && last.startsWith("✓") && last.endsWith("…"), last);
+  assert.equal(createSteps({ out, env: { CI: "true", TERM: "xterm" } }).isLive, false);
+});

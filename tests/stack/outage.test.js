@@ -1,0 +1,60 @@
+// The auth service goes away and comes back: what was issued keeps working, logins
+// say when to try again, and nothing has to be restarted.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { fileScope } from "../harness/scope.js";
+import { startStack } from "../harness/stack.js";
+
+const scope = fileScope();
+
+// The longest that somebody who logs in waits to be told that it does not work.
+const LOGIN_MS = 6_000;
+
+describe("the auth service stops and starts again", () => {
+  let stack, account, session;
+
+  const profile = () => stack.send({ path: `/api/v1/users/${session.user.id}`, headers: session.bearer });
+
+  before(async () => {
+    stack = await startStack(scope);
+    ({ account } = await stack.register());
+    session = await stack.login(account);
+    assert.equal((await profile()).status, 200);
+    await stack.auth.stop();
+  });
+
+  test("a token issued before still reads profiles", async () => {
+    const answer = await profile();
+    assert.equal(answer.status, 200, answer.body);
+    assert.equal(answer.json().data.id, session.user.id);
+  });
+
+  test("a login is 503 with Retry-After, soon", async () => {
+    const began = process.hrtime.bigint();
+    const { answer } = await stack.login(account);
+    const took = Number((process.hrtime.bigint() - began) / 1_000_000n);
+    assert.equal(answer.status, 503, answer.body);
+    assert.match(answer.headers["retry-after"], /^[1-9]\d*$/);
+    assert.equal(answer.json().detail, "Authentication service unavailable");
+    // The product's promise, not a race: a refused connection is told at once.
+    assert.ok(took < LOGIN_MS, `it took ${took} ms`);
+  });
+
+  test("an edge that starts meanwhile has the keys from KV", async () => {
+    await stack.edge.restart();
+    const answer = await profile();
+    assert.equal(answer.status, 200, answer.body);
+  });
+
+  test("a login works as soon as the auth service is back, with the edge left alone", async () => {
+    const edge = stack.edge.pid;
+    await stack.auth.start();
+    const again = await stack.login(account);
+    assert.equal(again.answer.status, 200, again.answer.body);
+    assert.equal((await stack.send({ path: "/api/v1/auth/me", headers: again.bearer })).status, 200);
+    assert.equal((await profile()).status, 200, "the old token is as good as before");
+    assert.equal(stack.edge.pid, edge);
+  });
+});

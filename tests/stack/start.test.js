@@ -1,0 +1,99 @@
+// `npm start` itself: it comes up on free ports in a folder of its own without a
+// terminal, prints no secret, and leaves no process, however it is ended.
+
+import assert from "node:assert/strict";
+import { cpSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import { probePort } from "../../scripts/lib/ports.js";
+import { isAlive } from "../../scripts/lib/processes.js";
+import { findSecrets, listFiles } from "../../scripts/lib/scan.js";
+import { parseVars, secretFiles } from "../../scripts/lib/secrets.js";
+import { send } from "../harness/http.js";
+import { RUN, remember, temporaryFolder } from "../harness/run.js";
+import { runScript } from "../harness/scripts.js";
+import { testScope } from "../harness/scope.js";
+import { until } from "../harness/wait.js";
+
+const FREE = { EDGE_PORT: "0", AUTH_PORT: "0", USERS_PORT: "0" };
+
+let count = 0;
+
+async function start(scope, { args = [], env = {} } = {}) {
+  const data = env.DATA_DIR ?? temporaryFolder(scope, "start");
+  const logs = join(data, "logs");
+  count += 1;
+  // For the last look at all logs of the run.
+  scope.after(() => cpSync(logs, join(RUN, "logs", `start-${process.pid}-${count}`), { recursive: true }));
+  const running = runScript("start", args, { env: { ...FREE, DATA_DIR: data, ...env }, scope });
+  await running.says(/Ctrl-C ends everything/, 120_000);
+  const services = {};
+  for (const [, name, url, pid] of running
+    .out()
+    .matchAll(/^ {2}(edge|auth|users) +(http:\S+) +process (\d+)$/gm)) {
+    services[name] = { url, pid: Number(pid), port: Number(new URL(url).port) };
+  }
+  const secrets = parseVars(readFileSync(secretFiles(data).origin, "utf8"));
+  for (const value of Object.values(secrets)) remember(value);
+  return { ...running, data, logs, services, secrets };
+}
+
+async function assertNothingIsLeft(services) {
+  for (const [name, { pid, port }] of Object.entries(services)) {
+    await until(`${name} has ended with its children`, () => !isAlive(pid));
+    assert.equal(await probePort(port), port, `the port of ${name} is free again`);
+  }
+}
+
+describe("npm start", () => {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+    test(`comes up, and leaves no process after ${signal}`, async (t) => {
+      const stack = await start(testScope(t));
+      assert.deepEqual(Object.keys(stack.services).sort(), ["auth", "edge", "users"]);
+      assert.equal((await send(stack.services.edge.url, { path: "/ready" })).status, 200);
+      stack.child.kill(signal);
+      const { code } = await stack.ended;
+      assert.equal(code, 0);
+      await assertNothingIsLeft(stack.services);
+      for (const secret of Object.values(stack.secrets))
+        assert.ok(!(stack.out() + stack.err()).includes(secret), "it prints no secret");
+      assert.deepEqual(findSecrets(listFiles(stack.logs), Object.values(stack.secrets)), []);
+    });
+  }
+
+  test("leaves no process when it is killed", async (t) => {
+    const stack = await start(testScope(t));
+    stack.child.kill("SIGKILL");
+    await stack.ended;
+    await assertNothingIsLeft(stack.services);
+  });
+
+  test("says which service broke, with its last lines, and ends the others", async (t) => {
+    const stack = await start(testScope(t));
+    process.kill(stack.services.users.pid, "SIGKILL");
+    const { code, err } = await stack.ended;
+    assert.equal(code, 1);
+    assert.match(err, /users ended \(SIGKILL\)/);
+    assert.match(err, /^ {2}\| .*"listening"/m);
+    await assertNothingIsLeft(stack.services);
+  });
+
+  test("a service that is stopped on purpose can be started again by the command that is shown", async (t) => {
+    const scope = testScope(t);
+    const stack = await start(scope);
+    process.kill(stack.services.auth.pid, "SIGTERM");
+    const [, settings] = await stack.says(/^ {2}(.*) npm start -- auth$/m);
+    assert.equal((await send(stack.services.edge.url, { path: "/health" })).status, 200, "the edge goes on");
+    const env = Object.fromEntries(settings.split(" ").map((setting) => setting.split("=")));
+    assert.equal(Number(env.AUTH_PORT), stack.services.auth.port);
+    const again = await start(scope, { args: ["auth"], env: { ...env, DATA_DIR: stack.data } });
+    assert.deepEqual(Object.keys(again.services), ["auth"]);
+    const login = { email: "nobody@example.com", password: remember("not a password at all") };
+    assert.equal(
+      (await send(stack.services.edge.url, { method: "POST", path: "/api/v1/auth/login", json: login }))
+        .status,
+      401,
+    );
+  });
+});

@@ -1,0 +1,84 @@
+// wrangler by itself, as `npx` runs it: its build command finds the pinned tools, and
+// says what to run where they are missing.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { ROOT, TARGET } from "../../scripts/lib/places.js";
+import { probePort } from "../../scripts/lib/ports.js";
+import { createProcesses } from "../../scripts/lib/processes.js";
+import { send } from "../harness/http.js";
+import { openLog, temporaryFolder } from "../harness/run.js";
+import { testScope } from "../harness/scope.js";
+import { until } from "../harness/wait.js";
+
+// Bytes of a worker, compressed, that a free account may deploy.
+const WORKER_BYTES = 3 * 1024 * 1024;
+
+const QUIET = { CI: "true", WRANGLER_SEND_METRICS: "false", WRANGLER_WRITE_LOGS: "false" };
+
+function startWrangler(scope, args, { cwd = ROOT, env = {} } = {}) {
+  const processes = createProcesses();
+  scope.after(() => processes.stopAll());
+  const log = openLog("wrangler");
+  scope.after(() => new Promise((resolve) => log.end(resolve)));
+  const running = processes.start("wrangler", "npx", ["--no-install", "wrangler", ...args], {
+    cwd,
+    env: { ...process.env, ...QUIET, ...env },
+    onLine(line) {
+      output += `${line}\n`;
+      log.write(`${line}\n`);
+    },
+  });
+  let output = "";
+  return { running, output: () => output };
+}
+
+describe("wrangler by itself", () => {
+  test("dev builds the worker and serves it", async (t) => {
+    const scope = testScope(t);
+    const port = await probePort(0);
+    const folder = temporaryFolder(scope, "wrangler");
+    const { running, output } = startWrangler(scope, [
+      "dev",
+      ...["--port", String(port), "--inspector-port", "0", "--persist-to", folder],
+    ]);
+    const answer = await until("the edge answers", () => {
+      if (running.hasEnded) return { status: `ended: ${output()}` };
+      return send(`http://127.0.0.1:${port}`, { path: "/health" });
+    });
+    assert.equal(answer.status, 200);
+    assert.match(output(), /worker built \(local, /);
+  });
+
+  test("deploy --dry-run builds what would be uploaded, small enough to be", { timeout: 900_000 }, async (t) => {
+    const scope = testScope(t);
+    const folder = temporaryFolder(scope, "deploy");
+    const { running, output } = startWrangler(scope, ["deploy", "--dry-run", "--outdir", folder]);
+    const { code } = await running.ended;
+    assert.equal(code, 0, output());
+    assert.match(output(), /worker built \(release, /);
+    const files = readdirSync(folder).filter((name) => /\.(?:js|wasm)$/.test(name));
+    const bytes = files.reduce((sum, name) => sum + gzipSync(readFileSync(join(folder, name))).length, 0);
+    assert.ok(files.some((name) => name.endsWith(".wasm")) && bytes < WORKER_BYTES, `${files} are ${bytes} bytes`);
+  });
+
+  test("without the pinned tools it says what to run", async (t) => {
+    const scope = testScope(t);
+    // A checkout that has npm packages and nothing else.
+    const clone = join(temporaryFolder(scope, "clone"), "clone");
+    mkdirSync(clone);
+    for (const name of ["package.json", "wrangler.toml", "gateway.toml", "Cargo.toml", "Cargo.lock", "scripts", "src"])
+      cpSync(join(ROOT, name), join(clone, name), { recursive: true });
+    symlinkSync(join(ROOT, "node_modules"), join(clone, "node_modules"));
+    assert.ok(TARGET.startsWith(ROOT));
+    const { running, output } = startWrangler(scope, ["deploy", "--dry-run", "--outdir", "out"], { cwd: clone });
+    const { code } = await running.ended;
+    assert.notEqual(code, 0);
+    assert.match(output(), /portcullis: wasm-bindgen [\d.]+ is not in \.tools; run: npm run setup/);
+  });
+});
