@@ -62,6 +62,10 @@ pub const JWKS_BYTES: usize = 64 * 1024;
 /// Time between two fetches of that set for kids that are not in it.
 pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
 
+/// Time after a fetch that failed before the next one: long enough to spare a
+/// service that is down, short enough to be there when it is back.
+pub const JWKS_BACK_OFF: Duration = Duration::from_millis(500);
+
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 

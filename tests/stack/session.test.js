@@ -2,10 +2,14 @@
 // the real services; and what a caller gets who goes around the edge.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 
+import { calculateJwkThumbprint, createLocalJWKSet, importSPKI, jwtVerify } from "jose";
+
+import { ORIGIN } from "../../scripts/lib/places.js";
 import { findSecrets, listFiles, readSecrets } from "../../scripts/lib/scan.js";
 import { secretFiles } from "../../scripts/lib/secrets.js";
 import { makeAssertion } from "../harness/assertion.js";
@@ -67,6 +71,19 @@ describe("a session through the edge", () => {
     assert.equal(JSON.parse(header).typ, "at+jwt");
     assert.equal(JSON.parse(payload).iss, "auth-service");
     assert.equal(JSON.parse(payload).sub, body.user.id);
+  });
+
+  test("another implementation takes the token by the published keys, and no other kind", async () => {
+    const keys = createLocalJWKSet((await get("/.well-known/jwks.json")).json());
+    const expected = { issuer: "auth-service", audience: "api", typ: "at+jwt", algorithms: ["RS256"] };
+    const { payload, protectedHeader } = await jwtVerify(session.accessToken, keys, expected);
+    assert.equal(payload.sub, session.user.id);
+    assert.equal(payload.exp - payload.iat, 15 * 60);
+    const [jwk] = (await get("/.well-known/jwks.json")).json().keys;
+    assert.equal(protectedHeader.kid, await calculateJwkThumbprint(jwk));
+    const pem = await get("/api/v1/auth/public-key");
+    await jwtVerify(session.accessToken, await importSPKI(pem.body, "RS256"), expected);
+    await assert.rejects(jwtVerify(flipBit(session.accessToken, 1, 99), keys, expected));
   });
 
   test("a wrong password is 401, the same for an account that does not exist", async () => {
@@ -150,6 +167,34 @@ describe("a session through the edge", () => {
     });
     assertProblem(answer, 405, "method_not_allowed");
     assert.deepEqual(answer.headers.allow.split(/, ?/), ["POST"]);
+  });
+
+  test("an administrator comes from the command line, never from a default", async () => {
+    const password = remember(`pass phrase ${randomUUID()}`);
+    const create = (email, input) =>
+      spawnSync(ORIGIN, ["admin", "create", "--email", email, "--password-file", "-", "--data-dir", stack.data], {
+        input,
+        encoding: "utf8",
+      });
+    const short = create("root@example.com", "short\n");
+    assert.notEqual(short.status, 0);
+    assert.match(short.stderr, /^portcullis-origin: the password must have 8 to 128 characters$/m);
+    const made = create("root@example.com", `${password}\n`);
+    assert.equal(made.status, 0, made.stderr);
+    assert.match(made.stdout, /^made administrator [0-9a-f-]{36}$/m);
+    assert.ok(!(made.stdout + made.stderr).includes(password));
+    const admin = await stack.login({ email: "root@example.com", password });
+    assert.deepEqual(admin.user.roles, ["admin", "user"]);
+    const list = await get("/api/v1/users?limit=100", admin.bearer);
+    assert.equal(list.status, 200, list.body);
+    const emails = list.json().data.map(({ email }) => email);
+    assert.ok(emails.includes(account.email) && emails.includes("root@example.com"));
+    assert.equal((await get(`/api/v1/users/${other.user.id}`, admin.bearer)).status, 200);
+    const promoted = create(account.email, `${remember("another pass phrase")}\n`);
+    assert.match(promoted.stdout, /is an administrator now; the password is what it was/);
+    assert.equal((await get("/api/v1/users", session.bearer)).status, 403, "a token says what it said");
+    const again = await stack.login(account);
+    assert.equal((await get("/api/v1/users", again.bearer)).status, 200);
   });
 
   test("a spent refresh token is 401 and a fresh one gives a new session", async () => {

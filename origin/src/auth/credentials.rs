@@ -20,7 +20,7 @@ use crate::{
     limits, signing, users,
 };
 
-const INVALID_CLIENT: ApiError = ApiError::unauthorized("invalid_client", "Invalid service credentials");
+const INVALID_CLIENT: ApiError = ApiError::bad_client("Invalid service credentials");
 
 /// Who may get a token for whom.
 const ALLOWED: &[(&str, &str)] = &[(super::SERVICE, users::SERVICE), (users::SERVICE, super::SERVICE)];
@@ -38,11 +38,11 @@ pub(super) async fn issue(
         values.next().map(|(_, value)| value)
     };
     if field("grant_type") != Some("client_credentials") {
-        return Err(ApiError::bad_request("unsupported_grant_type", "grant_type must be client_credentials"));
+        return Err(ApiError::bad_grant("unsupported_grant_type", "grant_type must be client_credentials"));
     }
     let audience = field("audience").unwrap_or_default();
     if !ALLOWED.contains(&(caller, audience)) {
-        return Err(ApiError::bad_request("invalid_target", "audience is not a service that this one may call"));
+        return Err(ApiError::bad_grant("invalid_target", "audience is not a service that this one may call"));
     }
     Ok(Answer(json!({
         "access_token": token::service(&auth, caller, audience)?,

@@ -57,16 +57,13 @@ pub fn app(auth: Auth) -> Router {
 }
 
 async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
-        (header::CACHE_CONTROL, format!("public, max-age={}", limits::JWKS_MAX_AGE_S)),
-    ];
+    let headers = [(header::CONTENT_TYPE, "application/jwk-set+json".to_owned()), (header::CACHE_CONTROL, keep())];
     (headers, auth.keyring.jwks().to_string())
 }
 
 async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
     let pem = auth.keyring.active().to_pem().map_err(|_| ApiError::internal())?;
-    Ok(([(header::CONTENT_TYPE, "application/x-pem-file")], pem))
+    Ok(([(header::CONTENT_TYPE, "application/x-pem-file".to_owned()), (header::CACHE_CONTROL, keep())], pem))
 }
 
 async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
@@ -75,4 +72,9 @@ async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
     }
+}
+
+/// `Cache-Control` of what is public and changes seldom.
+fn keep() -> String {
+    format!("public, max-age={}", limits::JWKS_MAX_AGE_S)
 }

@@ -17,6 +17,8 @@ pub struct ApiError {
     detail: &'static str,
     retry_after_s: Option<u64>,
     fields: Vec<FieldError>,
+    /// Of the token endpoint, whose clients read RFC 6749's members.
+    oauth: bool,
 }
 
 /// What is wrong with one field.
@@ -30,12 +32,26 @@ pub struct FieldError {
 
 impl ApiError {
     const fn new(status: StatusCode, family: &'static str, code: &'static str, detail: &'static str) -> Self {
-        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new() }
+        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new(), oauth: false }
     }
 
     /// 400 with a stable code.
     pub const fn bad_request(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "validation_error", code, detail)
+    }
+
+    /// 400 of the token endpoint, with a code of RFC 6749, section 5.2.
+    pub const fn bad_grant(code: &'static str, detail: &'static str) -> Self {
+        let mut error = Self::bad_request(code, detail);
+        error.oauth = true;
+        error
+    }
+
+    /// 401 of the token endpoint: the client's name or secret is wrong.
+    pub const fn bad_client(detail: &'static str) -> Self {
+        let mut error = Self::unauthorized("invalid_client", detail);
+        error.oauth = true;
+        error
     }
 
     /// 422: the body is JSON of the right shape, some values are not.
@@ -134,12 +150,18 @@ impl ApiError {
         {
             members.insert("errors".to_owned(), json!(self.fields));
         }
+        if self.oauth
+            && let Some(members) = document.as_object_mut()
+        {
+            members.insert("error".to_owned(), json!(self.code));
+            members.insert("error_description".to_owned(), json!(self.detail));
+        }
         let mut response = (self.status, document.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
+            let challenge = if self.oauth { "Basic realm=\"portcullis\"" } else { "Bearer realm=\"portcullis\"" };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if self.status == StatusCode::FORBIDDEN {
             let value = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderValue, request::Parts},
+    http::{HeaderValue, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -74,6 +74,9 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert("x-request-id", value);
     }
+    // Tokens and profiles are for whoever asked; what may be kept says so itself
+    // (RFC 6749, section 5.1, asks for this of every answer with a token).
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     // The route's pattern stands for the path: a path can hold anything.

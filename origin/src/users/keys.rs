@@ -30,7 +30,8 @@ pub struct FetchedKeys {
 #[derive(Debug, Default)]
 struct Held {
     keys: PublicKeys,
-    asked_at: Option<Instant>,
+    /// When the auth service was last asked, and whether it gave a key set.
+    asked_at: Option<(Instant, bool)>,
 }
 
 impl FetchedKeys {
@@ -70,11 +71,15 @@ impl ServiceVerifier for FetchedKeys {
             Err(BadToken::Invalid) => return Err(invalid),
             Err(BadToken::UnknownKey) => {}
         }
-        if held.asked_at.is_some_and(|at| at.elapsed() < limits::JWKS_COOL_DOWN) && held.keys != PublicKeys::default() {
-            return Err(invalid);
+        // Without pauses a stranger's made-up kids would have us ask all the time,
+        // and honest callers wait in line behind them.
+        match held.asked_at {
+            Some((at, true)) if at.elapsed() < limits::JWKS_COOL_DOWN => return Err(invalid),
+            Some((at, false)) if at.elapsed() < limits::JWKS_BACK_OFF => return Err(UNAVAILABLE),
+            Some(_) | None => {}
         }
         let fetched = self.fetch().await;
-        held.asked_at = Some(Instant::now());
+        held.asked_at = Some((Instant::now(), fetched.is_some()));
         held.keys = fetched.ok_or(UNAVAILABLE)?;
         signing::verify(&held.keys, auth::SERVICE_TYPE, token, now).map_err(|_| invalid)
     }

@@ -179,6 +179,12 @@ impl Accounts {
         last_name: &str,
         now: i64,
     ) -> Result<bool, Conflict> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        // A registration that was given up keeps no address from anybody.
+        sqlx::query("DELETE FROM accounts WHERE email = $1 AND state = 'pending'")
+            .bind(email)
+            .execute(&mut *transaction)
+            .await?;
         let done = sqlx::query(
             "UPDATE accounts SET email = $2, first_name = $3, last_name = $4, updated_at = $5 \
              WHERE id = $1 AND state = 'active'",
@@ -188,8 +194,9 @@ impl Accounts {
         .bind(first_name)
         .bind(last_name)
         .bind(now)
-        .execute(&self.0)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 

@@ -1,0 +1,242 @@
+//! The two services in a folder of their own, and somebody who asks them as the
+//! gateway does.
+
+use std::{net::SocketAddr, path::Path};
+
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Parser;
+use portcullis_client::secret::Secret;
+use portcullis_origin::{
+    boot::{self, BootFault, Running, Which},
+    clock::Clock,
+    settings::{Flags, Secrets},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const AUTH_SECRET: &str = "the secret of the auth service, for tests";
+pub(crate) const USERS_SECRET: &str = "the secret of the user service, for tests";
+const ASSERTION_SECRET: [u8; 32] = [7; 32];
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Settings as an operator gives them.
+pub(crate) fn flags(folder: &Path, auth_port: u16, users_port: u16, master: [u8; 32]) -> Flags {
+    let folder = folder.to_str().unwrap();
+    let (auth, users) = (auth_port.to_string(), users_port.to_string());
+    let line = ["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users];
+    let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
+    CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
+        master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
+        assertion_keys_auth: Some(keys.clone()),
+        assertion_keys_users: Some(keys),
+        auth_service: Some(Secret::new(AUTH_SECRET.to_owned())),
+        user_service: Some(Secret::new(USERS_SECRET.to_owned())),
+    })
+}
+
+/// Which of the two a request is for; the name is that of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Auth,
+    Users,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Users => "users",
+        }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Somebody who has logged in.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) session: String,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+pub(crate) struct App {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) http: reqwest::Client,
+    running: Option<Running>,
+    auth: SocketAddr,
+    users: SocketAddr,
+}
+
+impl App {
+    /// Both services, ready.
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::default();
+        let both = Which { auth: true, users: true };
+        let running = boot::start(&flags(folder.path(), 0, 0, [1; 32]), both, clock.clone()).await.unwrap();
+        let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { folder, clock, http, running: Some(running), auth, users }
+    }
+
+    /// Ends everything, and starts `which` on the same ports and databases.
+    pub(crate) async fn restart(&mut self, which: Which) {
+        self.restart_with(which, [1; 32]).await.unwrap();
+    }
+
+    pub(crate) async fn restart_with(&mut self, which: Which, master: [u8; 32]) -> Result<(), BootFault> {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+        // Connections that are kept lead to what has ended.
+        self.http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), master);
+        self.running = Some(boot::start(&flags, which, self.clock.clone()).await?);
+        Ok(())
+    }
+
+    /// Starts the other service, too, in the same process.
+    pub(crate) async fn start_beside(&mut self, which: Which) -> Running {
+        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), [1; 32]);
+        boot::start(&flags, which, self.clock.clone()).await.unwrap()
+    }
+
+    pub(crate) fn url(&self, service: Service, target: &str) -> String {
+        let addr = match service {
+            Service::Auth => self.auth,
+            Service::Users => self.users,
+        };
+        format!("http://{addr}{target}")
+    }
+
+    /// A request without the gateway's word.
+    pub(crate) async fn bare(&self, request: reqwest::RequestBuilder) -> Reply {
+        let answer = request.send().await.unwrap();
+        Reply {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            text: answer.text().await.unwrap(),
+        }
+    }
+
+    /// A request as the gateway forwards it.
+    pub(crate) async fn send(
+        &self,
+        service: Service,
+        method: Method,
+        target: &str,
+        who: Option<&Person>,
+        body: Option<Value>,
+    ) -> Reply {
+        let mut request = self
+            .http
+            .request(method.clone(), self.url(service, target))
+            .header("x-gateway-assertion", self.assertion(service, &method, target, who));
+        if let Some(person) = who {
+            request = request.bearer_auth(&person.access);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        self.bare(request).await
+    }
+
+    pub(crate) fn assertion(&self, service: Service, method: &Method, target: &str, who: Option<&Person>) -> String {
+        let now = self.clock.now() / 1000;
+        let mut claims = json!({
+            "iss": "portcullis", "aud": service.name(), "iat": now, "exp": now + 30,
+            "jti": uuid::Uuid::from_u128(u128::try_from(now).unwrap()).to_string(),
+            "htm": method.as_str(), "htu": target,
+        });
+        if let Some(person) = who {
+            claims["sub"] = json!(person.id);
+            claims["email"] = json!(person.email);
+            claims["roles"] = json!(person.roles);
+            claims["sid"] = json!(person.session);
+        }
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = json!({ "alg": "HS256", "typ": "gateway+jwt", "kid": "k1" });
+        let input = format!("{}.{}", part(&header), part(&claims));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &ASSERTION_SECRET);
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, input.as_bytes())))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.send(Service::Auth, Method::POST, path, None, Some(body)).await
+    }
+
+    pub(crate) async fn register(&self, email: &str) -> Reply {
+        self.post("/api/v1/auth/register", json!({ "email": email, "password": PASSWORD, "first_name": "Ada" })).await
+    }
+
+    pub(crate) async fn login(&self, email: &str) -> Reply {
+        self.post("/api/v1/auth/login", json!({ "email": email, "password": PASSWORD })).await
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Reply {
+        self.post("/api/v1/auth/refresh", json!({ "refresh_token": token })).await
+    }
+
+    /// A new account, logged in.
+    pub(crate) async fn person(&self, email: &str) -> Person {
+        let registered = self.register(email).await;
+        assert_eq!(registered.status, 201, "{}", registered.text);
+        self.person_again(email).await
+    }
+
+    /// Another session of an account.
+    pub(crate) async fn person_again(&self, email: &str) -> Person {
+        let login = self.login(email).await;
+        assert_eq!(login.status, 200, "{}", login.text);
+        let body = login.json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let access = text(&body["access_token"]);
+        Person {
+            id: text(&body["user"]["id"]),
+            email: text(&body["user"]["email"]),
+            roles: serde_json::from_value(body["user"]["roles"].clone()).unwrap(),
+            session: text(&claims(&access)["sid"]),
+            refresh: text(&body["refresh_token"]),
+            access,
+        }
+    }
+
+    pub(crate) async fn get(&self, service: Service, target: &str, who: &Person) -> Reply {
+        self.send(service, Method::GET, target, Some(who), None).await
+    }
+}
+
+/// The claims of a token, unverified.
+pub(crate) fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}

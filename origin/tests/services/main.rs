@@ -1,0 +1,18 @@
+//! Both services over real sockets and real SQLite files, with a clock that a
+//! test can move. What they do behind the real gateway is in `tests/stack`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has failed, which is its purpose"
+)]
+
+mod accounts;
+mod app;
+mod internal;
+mod profiles;
+mod sessions;
+mod signing;

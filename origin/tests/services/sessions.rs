@@ -1,0 +1,146 @@
+//! Logging in, refreshing, logging out.
+
+use portcullis_origin::limits;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::app::{App, Person, Service, claims};
+
+const ME: &str = "/api/v1/auth/me";
+const VALIDATE: &str = "/api/v1/auth/validate-token";
+const LOGOUT: &str = "/api/v1/auth/logout";
+
+async fn rotate(app: &App, token: &str) -> Result<String, String> {
+    let reply = app.refresh(token).await;
+    match reply.status {
+        200 => Ok(reply.json()["refresh_token"].as_str().unwrap().to_owned()),
+        401 => Err(reply.json()["detail"].as_str().unwrap().to_owned()),
+        other => panic!("{other} {}", reply.text),
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_says_what_the_contract_says() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let claims = claims(&person.access);
+    assert_eq!(claims["iss"], "auth-service");
+    assert_eq!(claims["aud"], json!(["api"]));
+    assert_eq!(claims["sub"], person.id.as_str());
+    assert_eq!(claims["user_id"], claims["sub"]);
+    assert_eq!(claims["email"], "ada@example.com");
+    assert_eq!(claims["roles"], json!(["user"]));
+    assert_eq!(claims["token_type"], "access");
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 15 * 60);
+    assert_eq!(claims["nbf"], claims["iat"]);
+    for name in ["jti", "sid"] {
+        assert!(uuid::Uuid::parse_str(claims[name].as_str().unwrap()).is_ok(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_spent_by_its_use_and_its_reuse_ends_the_family() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let bystander = app.person_again("ada@example.com").await;
+    let second = rotate(&app, &person.refresh).await.unwrap();
+    let third = rotate(&app, &second).await.unwrap();
+    assert_ne!(second, third);
+    assert_eq!(rotate(&app, &person.refresh).await, Err("Token has been revoked".to_owned()));
+    assert!(rotate(&app, &third).await.is_err(), "the family is dead");
+    assert_eq!(app.get(Service::Auth, ME, &person).await.status, 401, "with its access tokens");
+    assert!(rotate(&app, &bystander.refresh).await.is_ok(), "another session of the account is not");
+}
+
+#[tokio::test]
+async fn of_two_that_refresh_at_one_instant_exactly_one_wins() {
+    let app = App::start().await;
+    for round in 0..10 {
+        let person = app.person(&format!("ada{round}@example.com")).await;
+        let (one, two) = tokio::join!(rotate(&app, &person.refresh), rotate(&app, &person.refresh));
+        assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1, "{one:?} {two:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_good_for_seven_days_from_the_last_refresh() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    app.clock.pass(limits::REFRESH_TOKEN_MS - 1000);
+    let second = rotate(&app, &person.refresh).await.unwrap();
+    app.clock.pass(limits::REFRESH_TOKEN_MS - 1000);
+    let third = rotate(&app, &second).await.unwrap();
+    app.clock.pass(limits::REFRESH_TOKEN_MS + 1000);
+    assert_eq!(rotate(&app, &third).await, Err("Invalid token".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_no_refresh_token_is_401() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let shorter: String = person.refresh.chars().skip(1).collect();
+    for text in ["", "x", person.access.as_str(), shorter.as_str(), &format!("{}=", person.refresh), &"A".repeat(43)] {
+        let reply = app.refresh(text).await;
+        assert_eq!((reply.status, reply.code().as_str()), (401, "token_invalid"), "{}", text.len());
+    }
+}
+
+#[tokio::test]
+async fn logging_out_ends_this_session_and_no_other() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let other = app.person_again("ada@example.com").await;
+    assert_eq!(app.send(Service::Auth, Method::POST, LOGOUT, Some(&person), None).await.status, 200);
+    let me = app.get(Service::Auth, ME, &person).await;
+    assert_eq!(
+        (me.status, me.json()["detail"].as_str().unwrap().to_owned()),
+        (401, "Token has been revoked".to_owned())
+    );
+    assert!(rotate(&app, &person.refresh).await.is_err());
+    assert_eq!(app.get(Service::Auth, ME, &other).await.status, 200);
+    assert_eq!(
+        app.send(Service::Auth, Method::POST, LOGOUT, Some(&person), None).await.status,
+        200,
+        "logging out twice is logged out"
+    );
+}
+
+#[tokio::test]
+async fn logging_out_with_a_refresh_token_ends_its_session_if_it_is_ones_own() {
+    let app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    let laptop = app.person_again("ada@example.com").await;
+    let grace = app.person("grace@example.com").await;
+    let logout = |who: Person, token: String| {
+        let app = &app;
+        async move {
+            let body = json!({ "refresh_token": token });
+            app.send(Service::Auth, Method::POST, LOGOUT, Some(&who), Some(body)).await.status
+        }
+    };
+    assert_eq!(logout(ada.clone(), grace.refresh.clone()).await, 200);
+    assert!(rotate(&app, &grace.refresh).await.is_ok(), "another's session is not ended");
+    let ada = app.person_again("ada@example.com").await;
+    assert_eq!(logout(ada, laptop.refresh.clone()).await, 200);
+    assert!(rotate(&app, &laptop.refresh).await.is_err());
+}
+
+#[tokio::test]
+async fn validate_token_tells_the_expiry_of_the_token_that_was_vouched_for() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    for method in [Method::GET, Method::POST] {
+        let reply = app.send(Service::Auth, method, VALIDATE, Some(&person), None).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let body = reply.json();
+        assert_eq!((&body["valid"], &body["user"]["id"]), (&json!(true), &json!(person.id)));
+        assert!(body["expires_at"].as_str().unwrap().ends_with('Z'));
+    }
+    let other = app.person("grace@example.com").await;
+    let mixed = Person { access: other.access.clone(), ..person.clone() };
+    assert_eq!(app.get(Service::Auth, VALIDATE, &mixed).await.status, 401, "another's token");
+    let forged = Person { access: format!("{}x", person.access), ..person.clone() };
+    assert_eq!(app.get(Service::Auth, VALIDATE, &forged).await.status, 401);
+    app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
+    assert_eq!(app.get(Service::Auth, VALIDATE, &person).await.status, 401, "expired");
+}
