@@ -119,6 +119,17 @@ describe("bodies", () => {
     assert.equal(users.requests.at(-1).headers["if-none-match"], '"v1"');
   });
 
+  test("a body of known length keeps it, one of unknown length is chunked", async () => {
+    const known = await edge.send({ method: "PATCH", path, headers: bearer, json: { first_name: "Zoë" } });
+    assert.equal(known.json().body, '{"first_name":"Zoë"}');
+    assert.equal(known.json().headers["content-length"], String(Buffer.byteLength('{"first_name":"Zoë"}')));
+    assert.equal(known.json().headers["transfer-encoding"], undefined);
+    const body = Readable.from(["a", "b"]);
+    const unknown = await edge.send({ method: "PATCH", path, headers: bearer, body });
+    assert.equal(unknown.json().body, "ab");
+    assert.equal(unknown.json().headers["transfer-encoding"], "chunked");
+  });
+
   test("a request without a body reaches the service without one", async () => {
     for (const method of ["PUT", "PATCH", "DELETE"]) {
       users.answer(`${method} ${path}`, { json: {} });
