@@ -1,22 +1,19 @@
 //! What makes a policy sound. Every mistake is reported, each with the line it
 //! stands on and what to write instead.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
 use super::{
-    Access, Issuer, JwksSource, Policy, Route, Upstream,
+    Access, Issuer, JwksSource, OWN_PATHS, Policy, Route, Upstream, is_own_path,
     source::{self, File},
     url::{check_base_url, check_url},
 };
 
 /// JWA names that `algorithms` may hold.
-pub const ALGORITHMS: &[&str] = &["RS256"];
-
-/// Paths that are the gateway's own. A route that claimed one would never be
-/// reached, or would hand operators' endpoints to an upstream.
-const RESERVED: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+pub const ALGORITHMS: &[&str] =
+    &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -42,12 +39,6 @@ pub struct Mistake {
     pub line: usize,
     /// What is wrong and what to write instead, in one sentence.
     pub message: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "line {}: {}", self.line, self.message)
-    }
 }
 
 /// Checks the text of a `gateway.toml`.
@@ -253,10 +244,10 @@ impl Checker<'_> {
             self.complain(path.span(), format!("route {text:?} must begin with /"));
             return params;
         };
-        if RESERVED.iter().any(|own| text == own || text.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'))) {
+        if is_own_path(text) {
             self.complain(
                 path.span(),
-                format!("route {text:?} is one of the gateway's own paths ({}); choose another", RESERVED.join(", ")),
+                format!("route {text:?} is one of the gateway's own paths ({}); choose another", OWN_PATHS.join(", ")),
             );
         }
         let segments: Vec<&str> = rest.split('/').collect();

@@ -3,6 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Paths that are the gateway's own, with all below them. No route may claim one,
+/// and no catch-all reaches them: an operator's endpoint is never an upstream's.
+pub const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+
+/// Whether a path is one of [`OWN_PATHS`] or below one.
+pub fn is_own_path(path: &str) -> bool {
+    OWN_PATHS.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
 /// A whole policy, checked: names resolve, paths do not collide.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {

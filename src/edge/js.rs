@@ -36,11 +36,10 @@ extern "C" {
     #[wasm_bindgen(js_name = fetchKeys)]
     pub(super) fn fetch_keys(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
 
-    #[wasm_bindgen(js_name = verifyRs256)]
-    pub(super) fn verify_rs256(
+    pub(super) fn verify(
+        algorithm: &str,
         thumbprint: &str,
-        n: &str,
-        e: &str,
+        jwk: &str,
         signature: &Uint8Array,
         input: &Uint8Array,
     ) -> Promise;

@@ -11,7 +11,7 @@ use std::{cell::OnceCell, rc::Rc, sync::Once};
 
 use wasm_bindgen::prelude::*;
 
-use crate::gate::{Answer, Chore, Gate, Head, Misconfiguration, Outcome};
+use crate::gate::{Answer, Chore, Gate, Head, Misconfiguration, Outcome, handle_misconfigured};
 use world::World;
 
 /// The compiled policy; the build wrote it.
@@ -34,11 +34,11 @@ pub async fn fetch(
     let gate = match gate(&env) {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
-            worker::console_error!(
-                "{}",
-                serde_json::json!({ "level": "error", "service": "gateway", "message": text })
-            );
-            return js::answer(503, "content-type\napplication/problem+json\nretry-after\n60", MISCONFIGURED);
+            world::complain(&text);
+            let head = read_head(&request);
+            let handled = handle_misconfigured(&head, &World::without_request(env));
+            worker::console_log!("{}", handled.line.to_json());
+            return answer(handled.outcome, &handled.line.request_id);
         }
     };
     let head = read_head(&request);
@@ -49,8 +49,12 @@ pub async fn fetch(
     if !handled.chores.is_empty() {
         run_later(&context, gate, world, handled.chores);
     }
-    match handled.outcome {
-        Outcome::Forwarded(reply) => pass_on(&reply, &request_id),
+    answer(handled.outcome, &request_id)
+}
+
+fn answer(outcome: Outcome<web_sys::Response>, request_id: &str) -> Result<web_sys::Response, JsValue> {
+    match outcome {
+        Outcome::Forwarded(reply) => pass_on(&reply, request_id),
         Outcome::Answered(answer) => to_response(&answer),
     }
 }
@@ -68,8 +72,6 @@ pub async fn scheduled(env: worker::Env) -> Result<(), JsValue> {
         Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
     }
 }
-
-const MISCONFIGURED: &str = r#"{"type":"unavailable","title":"Service unavailable","status":503,"detail":"The gateway is not set up","error":"The gateway is not set up","code":"gateway_misconfigured","operation":"gateway"}"#;
 
 fn gate(env: &worker::Env) -> Result<Rc<Gate>, Misconfiguration> {
     GATE.with(|cell| {

@@ -2,7 +2,7 @@
 // and does only what costs several crossings from Rust (reading all headers,
 // racing a fetch against a timer, reading a bounded body). Decides nothing.
 
-// Imported keys by RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
+// Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
 // requests may share it. Bounded: issuers have a few keys each.
 const imported = new Map();
 const IMPORTED_MAX = 256;
@@ -107,14 +107,36 @@ export async function fetchKeys(url, timeoutMs, maxBytes) {
   }
 }
 
-// RSASSA-PKCS1-v1_5 with SHA-256 by the runtime.
-export async function verifyRs256(thumbprint, n, e, signature, input) {
-  let key = imported.get(thumbprint);
+// What the runtime is to be told of each algorithm (RFC 7518, section 3; RFC 8037).
+const SCHEMES = {
+  RS256: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
+  RS384: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-384" },
+  RS512: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-512" },
+  PS256: { name: "RSA-PSS", hash: "SHA-256", saltLength: 32 },
+  PS384: { name: "RSA-PSS", hash: "SHA-384", saltLength: 48 },
+  PS512: { name: "RSA-PSS", hash: "SHA-512", saltLength: 64 },
+  ES256: { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" },
+  ES384: { name: "ECDSA", namedCurve: "P-384", hash: "SHA-384" },
+  ES512: { name: "ECDSA", namedCurve: "P-521", hash: "SHA-512" },
+  EdDSA: { name: "Ed25519" },
+};
+
+// Bytes of an Ed25519 signature (RFC 8032, section 5.1.6).
+const ED25519_BYTES = 64;
+
+// Checks a signature by the runtime. `jwk` is text with the defining members alone;
+// an `alg` in it would have to be spelt as each runtime likes it.
+export async function verify(algorithm, thumbprint, jwk, signature, input) {
+  const scheme = SCHEMES[algorithm];
+  // The runtime throws at an Ed25519 signature of another length, as if it were its
+  // own fault; whoever sent it must not be able to make it ours.
+  if (algorithm === "EdDSA" && signature.byteLength !== ED25519_BYTES) return false;
+  const id = `${algorithm} ${thumbprint}`;
+  let key = imported.get(id);
   if (key === undefined) {
-    const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
-    key = await crypto.subtle.importKey("jwk", { kty: "RSA", n, e }, algorithm, false, ["verify"]);
+    key = await crypto.subtle.importKey("jwk", JSON.parse(jwk), scheme, false, ["verify"]);
     if (imported.size >= IMPORTED_MAX) imported.clear();
-    imported.set(thumbprint, key);
+    imported.set(id, key);
   }
-  return crypto.subtle.verify("RSASSA-PKCS1-v1_5", key, signature, input);
+  return crypto.subtle.verify(scheme, key, signature, input);
 }

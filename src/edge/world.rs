@@ -10,7 +10,7 @@ use super::js;
 use crate::{
     gate::ports::{BackendFault, Forward, Forwarded, Ports, UpstreamFault},
     keys::{self, Key},
-    token::{Algorithm, SignatureOutcome, UnixMillis, check_rs256},
+    token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 
 /// KV namespace that holds key sets.
@@ -49,7 +49,8 @@ fn millis(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-fn complain(message: &str) {
+/// Puts a fault of our own into the log.
+pub(super) fn complain(message: &str) {
     let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
     worker::console_error!("{}", line);
 }
@@ -89,8 +90,8 @@ impl Ports for World {
         }
     }
 
-    async fn write_keys(&self, name: &str, text: &str) {
-        let Ok(store) = self.env.kv(KEYS_BINDING) else { return };
+    async fn write_keys(&self, name: &str, text: &str) -> bool {
+        let Ok(store) = self.env.kv(KEYS_BINDING) else { return false };
         let written = match store.put(name, text) {
             Ok(options) => options.expiration_ttl(KV_KEEP_S).execute().await.is_ok(),
             Err(_) => false,
@@ -98,6 +99,7 @@ impl Ports for World {
         if !written {
             complain("a key set cannot be written to KV");
         }
+        written
     }
 
     async fn fetch_keys(&self, url: &str) -> Result<Vec<u8>, &'static str> {
@@ -119,20 +121,18 @@ impl Ports for World {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault> {
-        match algorithm {
-            Algorithm::Rs256 if self.prefers_rust() => Ok(check_rs256(key.rsa(), signing_input, signature)),
-            Algorithm::Rs256 => {
-                // Copied out of wasm memory: a view would not survive the wait.
-                let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
-                let verified = js::verify_rs256(key.thumbprint(), key.modulus(), key.exponent(), &signature, &input);
-                match JsFuture::from(verified).await {
-                    Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
-                    Ok(_) => Ok(SignatureOutcome::Invalid),
-                    Err(_) => {
-                        complain("WebCrypto failed to check a signature");
-                        Err(BackendFault)
-                    }
-                }
+        if self.prefers_rust() {
+            return Ok(token::check(key.public(), algorithm, signing_input, signature));
+        }
+        // Copied out of wasm memory: a view would not survive the wait.
+        let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
+        let verified = js::verify(algorithm.name(), key.thumbprint(), key.canonical_jwk(), &signature, &input);
+        match JsFuture::from(verified).await {
+            Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
+            Ok(_) => Ok(SignatureOutcome::Invalid),
+            Err(_) => {
+                complain("WebCrypto failed to check a signature");
+                Err(BackendFault)
             }
         }
     }

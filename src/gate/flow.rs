@@ -7,6 +7,7 @@ use super::{
     assertion::Statement,
     credentials, headers,
     log::{level, tame},
+    own,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
     settings::UpstreamState,
     trace::Ids,
@@ -50,16 +51,7 @@ impl Gate {
     pub async fn handle<P: Ports>(&self, head: &Head, ports: &P) -> Handled<P::Reply> {
         let begun = ports.now();
         let ids = Ids::new(head, begun, ports.random());
-        let mut line = LogLine {
-            service: "gateway",
-            request_id: ids.request_id.clone(),
-            trace_id: ids.trace_id.clone(),
-            span_id: ids.span_id.clone(),
-            method: head.method.chars().take(limits::LOG_METHOD_BYTES).collect(),
-            user_agent: head.header("user-agent").map(tame),
-            ip: headers::client_address(head).map(str::to_owned),
-            ..LogLine::default()
-        };
+        let mut line = begin_line(head, &ids);
         let mut chores = Vec::new();
         let decided = self.decide(head, &ids, ports, &mut line, &mut chores).await;
         let (status, outcome) = match decided {
@@ -96,7 +88,10 @@ impl Gate {
         }
         let found = self.table.find(&head.method, &target).map_err(|miss| match miss {
             Miss::Path => Denial::RouteUnknown,
-            Miss::Method { allow } => Denial::MethodNotAllowed { allow },
+            Miss::Method { allow, route } => {
+                line.route = self.policy.routes.get(route).map(|route| route.path.clone());
+                Denial::MethodNotAllowed { allow }
+            }
         })?;
         let (Some(route), Some(upstream)) = (self.policy.routes.get(found.route), self.upstreams.get(found.upstream))
         else {
@@ -106,7 +101,7 @@ impl Gate {
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
             rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
-                let verified = self.verify(head, ports, chores).await?;
+                let verified = self.verify(head, ports, line, chores).await?;
                 let identity = verified.identity();
                 line.user_id = Some(identity.user_id.clone());
                 let principal = Principal { user_id: &identity.user_id, roles: &identity.roles };
@@ -123,7 +118,13 @@ impl Gate {
 
     /// From the `Authorization` header to verified claims, or a 401, or a 503
     /// when it cannot be known.
-    async fn verify<P: Ports>(&self, head: &Head, ports: &P, chores: &mut Vec<Chore>) -> Result<Verified, Denial> {
+    async fn verify<P: Ports>(
+        &self,
+        head: &Head,
+        ports: &P,
+        line: &mut LogLine,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Verified, Denial> {
         let unverified = token::parse(credentials::bearer(head)?).map_err(Denial::Token)?;
         let named = unverified.unverified_issuer().map_err(Denial::Token)?;
         let (index, issuer) = self
@@ -133,7 +134,8 @@ impl Gate {
             .find(|(_, issuer)| issuer.token.issuer == named)
             .ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let algorithm = unverified.select_algorithm(&issuer.token).map_err(Denial::Token)?;
-        let key = self.key_for(index, unverified.unverified_kid(), algorithm, ports, chores).await?;
+        let (key, origin) = self.key_for(index, unverified.unverified_kid(), algorithm, ports, chores).await?;
+        line.cache = Some(origin.name());
         let outcome = ports
             .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
             .await
@@ -166,6 +168,35 @@ impl Gate {
         };
         upstream.seen.borrow_mut().note(now, now.since(begun), Some(denial.code()));
         Err(denial)
+    }
+}
+
+/// The answer of a deployment whose settings no gate can be built from: alive, and
+/// closed to everything.
+pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P) -> Handled<P::Reply> {
+    let ids = Ids::new(head, ports.now(), ports.random());
+    let mut line = begin_line(head, &ids);
+    let answer = if head.target == "/health" {
+        own::health(&ids.request_id)
+    } else {
+        line.code = Some(Denial::Misconfigured.code());
+        Answer::problem(&Denial::Misconfigured, "gateway", &ids.request_id)
+    };
+    line.status = answer.status;
+    line.level = level(answer.status);
+    Handled { outcome: Outcome::Answered(answer), line, chores: Vec::new() }
+}
+
+fn begin_line(head: &Head, ids: &Ids) -> LogLine {
+    LogLine {
+        service: "gateway",
+        request_id: ids.request_id.clone(),
+        trace_id: ids.trace_id.clone(),
+        span_id: ids.span_id.clone(),
+        method: head.method.chars().take(limits::LOG_METHOD_BYTES).collect(),
+        user_agent: head.header("user-agent").map(tame),
+        ip: headers::client_address(head).map(str::to_owned),
+        ..LogLine::default()
     }
 }
 
@@ -202,6 +233,5 @@ fn compose<P: Ports>(
         method: head.method.clone(),
         headers: headers::compose(head, ids, identity, assertion, route.forward_authorization),
         timeout_ms: upstream.timeout_ms,
-        request_id: ids.request_id.clone(),
     })
 }

@@ -1,6 +1,8 @@
 //! Getting a key: carries out the plans of [`crate::keys`] with the ports, for
 //! one request at a time. Holds no cell's borrow across a wait.
 
+use std::rc::Rc;
+
 use super::{Denial, Gate, limits, ports::Ports, settings::IssuerState};
 use crate::{
     keys::{self, Key, KeySet, Plan, Record},
@@ -16,9 +18,28 @@ pub enum Chore {
     Store(usize),
 }
 
+/// Where a request had its key from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyOrigin {
+    Memory,
+    Store,
+    Issuer,
+}
+
+impl KeyOrigin {
+    /// For the log.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Store => "kv",
+            Self::Issuer => "issuer",
+        }
+    }
+}
+
 /// A plan with nothing borrowed.
 enum Step {
-    Use { key: Key, refresh: bool },
+    Use { key: Rc<Key>, refresh: bool },
     ReadCache,
     Fetch,
     Wait,
@@ -34,17 +55,18 @@ impl Gate {
         algorithm: Algorithm,
         ports: &P,
         chores: &mut Vec<Chore>,
-    ) -> Result<Key, Denial> {
+    ) -> Result<(Rc<Key>, KeyOrigin), Denial> {
         let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let begun = ports.now();
+        let mut origin = KeyOrigin::Memory;
         loop {
             let now = ports.now();
             if now.since(begun) > limits::KEY_WAIT_MS {
                 return Err(Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS });
             }
             let step = match keys::plan(&state.holding.borrow(), kid, algorithm, now) {
-                Plan::Use(key) => Step::Use { key: key.clone(), refresh: false },
-                Plan::UseAndRefresh(key) => Step::Use { key: key.clone(), refresh: true },
+                Plan::Use(key) => Step::Use { key: Rc::clone(key), refresh: false },
+                Plan::UseAndRefresh(key) => Step::Use { key: Rc::clone(key), refresh: true },
                 Plan::ReadCache => Step::ReadCache,
                 Plan::Fetch => Step::Fetch,
                 Plan::Wait => Step::Wait,
@@ -56,10 +78,14 @@ impl Gate {
                     if refresh {
                         chores.push(Chore::Refresh(issuer));
                     }
-                    return Ok(key);
+                    return Ok((key, origin));
                 }
-                Step::ReadCache => read_store(state, ports).await,
+                Step::ReadCache => {
+                    read_store(state, ports).await;
+                    origin = KeyOrigin::Store;
+                }
                 Step::Fetch => {
+                    origin = KeyOrigin::Issuer;
                     if fetch(state, ports).await {
                         chores.push(Chore::Store(issuer));
                     }
@@ -74,11 +100,20 @@ impl Gate {
     pub(super) async fn has_keys<P: Ports>(&self, issuer: usize, ports: &P, chores: &mut Vec<Chore>) -> bool {
         let Some(state) = self.issuers.get(issuer) else { return false };
         let usable = |state: &IssuerState| state.holding.borrow().is_usable(ports.now());
-        if !usable(state) {
-            read_store(state, ports).await;
+        if usable(state) {
+            return true;
         }
+        read_store(state, ports).await;
         if !usable(state) && state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
             chores.push(Chore::Store(issuer));
+        }
+        // Another request of this isolate may be asking right now.
+        let begun = ports.now();
+        while !usable(state) && state.holding.borrow().is_asking(ports.now()) {
+            if ports.now().since(begun) > limits::KEY_WAIT_MS {
+                break;
+            }
+            ports.sleep(limits::KEY_WAIT_STEP_MS).await;
         }
         usable(state)
     }
@@ -143,7 +178,9 @@ async fn store<P: Ports>(state: &IssuerState, ports: &P) {
     let Some(record) = record else { return };
     if let Some(text) = record.to_json() {
         // Noted before the write: two requests must not both write.
-        *state.stored.borrow_mut() = Some(record);
-        ports.write_keys(&state.store_name, &text).await;
+        let before = state.stored.replace(Some(record));
+        if !ports.write_keys(&state.store_name, &text).await {
+            *state.stored.borrow_mut() = before;
+        }
     }
 }

@@ -28,9 +28,10 @@ pub const KEY_WAIT_MS: u64 = 5_000;
 /// so long.
 pub const UPSTREAM_RETRY_S: u64 = 5;
 
-/// Bytes of one word in a logged path or user agent. An id has 36; what is
-/// longer may be a token that somebody put there.
-pub const LOG_WORD_BYTES: usize = 48;
+/// Bytes of one word in a logged path or user agent. A UUID has 36, our own
+/// refresh tokens have 43: what is longer than an id may be a token that somebody
+/// put there.
+pub const LOG_WORD_BYTES: usize = 36;
 
 /// Bytes of a logged path or user agent.
 pub const LOG_TEXT_BYTES: usize = 256;

@@ -38,6 +38,9 @@ pub struct LogLine {
     /// Milliseconds spent on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<u64>,
+    /// Where the key that checked the token was: `memory`, `kv` or `issuer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
     /// Code of the denial, if it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
@@ -64,12 +67,15 @@ pub(super) const fn level(status: u16) -> &'static str {
     }
 }
 
+/// What ends a word. None of these is in base64url, so no token is cut in two.
+const SEPARATORS: [char; 6] = ['/', ' ', ';', ',', '(', ')'];
+
 /// Text from a client, fit for a log: bounded, and every run of characters that
 /// is long enough to be a token replaced. People paste tokens into paths.
 pub(super) fn tame(text: &str) -> String {
     let mut tamed = String::new();
-    for piece in text.split_inclusive(['/', ' ', ';', ',', '(', ')']) {
-        if piece.len() > limits::LOG_WORD_BYTES {
+    for piece in text.split_inclusive(SEPARATORS) {
+        if piece.trim_end_matches(SEPARATORS).len() > limits::LOG_WORD_BYTES {
             tamed.push_str("[long]");
             if piece.ends_with('/') {
                 tamed.push('/');
@@ -98,6 +104,8 @@ mod tests {
             tame("/api/v1/users/0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f"),
             "/api/v1/users/0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f"
         );
+        let refresh = "k7Qe0Zr1hVw2xUy3TzA4sB5rC6qD7pE8oF9nG0mH1lI";
+        assert_eq!(tame(&format!("/refresh/{refresh}/{refresh}")), "/refresh/[long]/[long]");
         assert_eq!(tame("a\nb\0c"), "abc");
         assert!(tame(&"ab/".repeat(1000)).len() <= limits::LOG_TEXT_BYTES);
     }

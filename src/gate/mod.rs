@@ -23,7 +23,7 @@ mod trace;
 pub use answer::Answer;
 pub use assertion::{AssertionKeys, BadAssertionKeys};
 pub use denial::Denial;
-pub use flow::{Handled, Outcome};
+pub use flow::{Handled, Outcome, handle_misconfigured};
 pub use head::Head;
 pub use headers::is_private;
 pub use keyring::Chore;

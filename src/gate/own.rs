@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Chore, Denial, Gate, Head, ports::Ports};
-use crate::{route::Target, token::UnixMillis};
+use crate::{config::is_own_path, route::Target, token::UnixMillis};
 
 /// What this isolate last saw of an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +38,11 @@ impl Condition {
     }
 }
 
+/// Alive, and no more said.
+pub(super) fn health(request_id: &str) -> Answer {
+    Answer::json(200, request_id, &json!({ "status": "ok" }))
+}
+
 impl Gate {
     /// The answer of an own endpoint, or `None` when the path is not one.
     pub(super) async fn answer_own<P: Ports>(
@@ -49,14 +54,17 @@ impl Gate {
         chores: &mut Vec<Chore>,
     ) -> Option<Result<Answer, Denial>> {
         let path = target.path();
-        if !matches!(path, "/health" | "/ready" | "/status") {
+        if !is_own_path(path) {
             return None;
+        }
+        if !matches!(path, "/health" | "/ready" | "/status") {
+            return Some(Err(Denial::RouteUnknown));
         }
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return Some(Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() }));
         }
         Some(Ok(match path {
-            "/health" => Answer::json(200, request_id, &json!({ "status": "ok" })),
+            "/health" => health(request_id),
             "/ready" => self.answer_ready(request_id, ports, chores).await,
             _ => self.answer_status(request_id, ports.now()),
         }))

@@ -24,8 +24,9 @@ pub trait Ports {
     /// Reads a stored key set; `None` when there is none or the store fails.
     async fn read_keys(&self, name: &str) -> Option<String>;
 
-    /// Stores a key set. A failure is the rim's to log: the set is in use.
-    async fn write_keys(&self, name: &str, text: &str);
+    /// Stores a key set, and says whether it is stored. A failure is the rim's
+    /// to log: the set is in use.
+    async fn write_keys(&self, name: &str, text: &str) -> bool;
 
     /// Asks an issuer for its key set: no redirect, at most
     /// [`crate::keys::limits::JWKS_BYTES`] and
@@ -69,8 +70,6 @@ pub struct Forward {
     pub headers: Vec<(String, String)>,
     /// Milliseconds until the answer's headers must be there.
     pub timeout_ms: u64,
-    /// For the answer's `X-Request-Id`.
-    pub request_id: String,
 }
 
 /// What came back.

@@ -60,14 +60,17 @@ impl Ids {
 
 fn parse_traceparent(text: &str) -> Option<(String, String)> {
     let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace_id, parent_id, flags] = parts.as_slice() else {
+    let [version, trace_id, parent_id, flags, more @ ..] = parts.as_slice() else {
         return None;
     };
     let is_hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let good = *version == "00"
+    // A later version is read by the four fields that this one has (section 4.3).
+    let good = is_hex(version, 2)
+        && *version != "ff"
+        && (*version != "00" || more.is_empty())
         && is_hex(trace_id, 32)
         && !is_zero(trace_id)
         && is_hex(parent_id, 16)
@@ -114,8 +117,14 @@ mod tests {
         let continued = ids(&[("traceparent", valid), ("tracestate", "a=1")]);
         assert_eq!(continued.traceparent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0707070707070707-00");
         assert_eq!(continued.tracestate.as_deref(), Some("a=1"));
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-the-future-brings";
+        assert_eq!(
+            ids(&[("traceparent", later)]).traceparent(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0707070707070707-01"
+        );
         for bad in [
             "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",

@@ -4,11 +4,13 @@
 //! a set may be, and when an issuer may be asked again. Touches nothing: the
 //! fetching, the KV reads and the clock are the gate's ports.
 
+mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
 mod record;
 
-pub use jwks::{JwksError, Key, KeySet};
+pub use jwk::Key;
+pub use jwks::{JwksError, KeySet};
 pub use plan::{Attempt, Holding, Plan, plan};
 pub use record::Record;

@@ -6,6 +6,8 @@
 //! the issuer does not publish is the token's (401), and the two are told apart
 //! by whether the issuer could be asked.
 
+use std::rc::Rc;
+
 use super::{Key, Record, limits};
 use crate::token::{Algorithm, UnixMillis};
 
@@ -45,10 +47,10 @@ pub enum Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan<'a> {
     /// Check the signature with this key.
-    Use(&'a Key),
+    Use(&'a Rc<Key>),
     /// Check with this key; the set is past its freshness, so ask the issuer
     /// once the client has its answer.
-    UseAndRefresh(&'a Key),
+    UseAndRefresh(&'a Rc<Key>),
     /// Look into KV, then plan again.
     ReadCache,
     /// Ask the issuer, then plan again.
@@ -154,6 +156,11 @@ impl Holding {
             Some(Attempt::Running { since }) => now.since(since) >= limits::LOST_MS,
             Some(Attempt::Done { .. }) => pause(self, now) == 0,
         }
+    }
+
+    /// Whether a request of this isolate is asking the issuer.
+    pub fn is_asking(&self, now: UnixMillis) -> bool {
+        matches!(self.attempt, Some(Attempt::Running { since }) if now.since(since) < limits::LOST_MS)
     }
 
     /// Whether tokens can be checked with what is at hand.

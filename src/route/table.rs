@@ -37,6 +37,8 @@ pub enum Miss {
     Method {
         /// Value for `Allow`.
         allow: String,
+        /// One of these routes; they share the path. Index into the policy's.
+        route: usize,
     },
 }
 
@@ -78,7 +80,8 @@ impl Table {
             let mut allow: Vec<&str> = found.value.iter().map(|entry| entry.method.as_str()).collect();
             allow.sort_unstable();
             allow.dedup();
-            return Err(Miss::Method { allow: allow.join(", ") });
+            let route = found.value.first().map_or(usize::MAX, |entry| entry.route);
+            return Err(Miss::Method { allow: allow.join(", "), route });
         };
         let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Ok(Match { route: entry.route, upstream: entry.upstream, params })
@@ -143,8 +146,8 @@ mod tests {
             ("GET", "/users/7/", Err(Miss::Path)),
             ("GET", "/Users", Err(Miss::Path)),
             ("GET", "/", Err(Miss::Path)),
-            ("get", "/users", Err(Miss::Method { allow: "GET, HEAD".into() })),
-            ("PURGE", "/users/7", Err(Miss::Method { allow: "DELETE, GET, HEAD".into() })),
+            ("get", "/users", Err(Miss::Method { allow: "GET, HEAD".into(), route: 4 })),
+            ("PURGE", "/users/7", Err(Miss::Method { allow: "DELETE, GET, HEAD".into(), route: 1 })),
         ] {
             let found = table.find(method, &Target::parse(path).unwrap());
             assert_eq!(found.map(|found| (found.route, found.params)), expected, "{method} {path}");

@@ -20,19 +20,19 @@ pub mod limits;
 mod signature;
 mod time;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, KeyKind};
 pub use claims::{Identity, Verified};
 pub use compact::{Unverified, parse};
 pub use error::TokenError;
 pub use json::StrictObject;
-pub use signature::{RsaPublicKey, SignatureOutcome, check_rs256};
+pub use signature::{PublicKey, SignatureOutcome, check};
 pub use time::UnixMillis;
 
 /// What one issuer's tokens must look like to be taken.
 ///
 /// A token is judged by the policy of the issuer that its `iss` names and by
 /// nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
     /// Exact value of `iss`; no case folding, no trailing slash forgiven.
     pub issuer: String,

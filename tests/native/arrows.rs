@@ -16,13 +16,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ROOMS: &[&str] = &["config", "token", "keys", "route", "gate", "edge"];
 
 /// What pure rooms must not reach for.
+///
+/// Single names and not paths, because a braced import hides the path.
 const WORLD: &[&str] = &[
-    "std::time::SystemTime",
-    "std::time::Instant",
-    "std::env",
-    "std::fs",
-    "std::net::Tcp",
-    "std::thread",
+    "SystemTime",
+    "Instant",
+    "env::",
+    "fs::",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "thread::",
     "worker::",
     "js_sys",
     "web_sys",

@@ -14,7 +14,7 @@ use portcullis::{
         ports::{BackendFault, Forward, Forwarded, Ports, UpstreamFault},
     },
     keys::Key,
-    token::{Algorithm, SignatureOutcome, UnixMillis, check_rs256},
+    token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 use serde::Deserialize;
 
@@ -67,6 +67,7 @@ pub(crate) struct World {
     pub(crate) issuer: RefCell<Issuer>,
     pub(crate) store: RefCell<HashMap<String, String>>,
     pub(crate) store_writes: Cell<usize>,
+    pub(crate) store_fails: Cell<bool>,
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Forward>>,
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
@@ -80,6 +81,7 @@ impl World {
             issuer: RefCell::new(Issuer::Serves(vectors.jwks.to_string())),
             store: RefCell::default(),
             store_writes: Cell::new(0),
+            store_fails: Cell::new(false),
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
@@ -127,9 +129,13 @@ impl Ports for World {
         self.store.borrow().get(name).cloned()
     }
 
-    async fn write_keys(&self, name: &str, text: &str) {
+    async fn write_keys(&self, name: &str, text: &str) -> bool {
         self.store_writes.set(self.store_writes.get() + 1);
+        if self.store_fails.get() {
+            return false;
+        }
         self.store.borrow_mut().insert(name.to_owned(), text.to_owned());
+        true
     }
 
     async fn fetch_keys(&self, _url: &str) -> Result<Vec<u8>, &'static str> {
@@ -150,9 +156,7 @@ impl Ports for World {
         if self.backend_fails.get() {
             return Err(BackendFault);
         }
-        match algorithm {
-            Algorithm::Rs256 => Ok(check_rs256(key.rsa(), signing_input, signature)),
-        }
+        Ok(token::check(key.public(), algorithm, signing_input, signature))
     }
 
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<()>, UpstreamFault> {

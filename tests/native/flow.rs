@@ -54,6 +54,77 @@ fn each_request_gets_the_status_of_its_rule() {
 }
 
 #[test]
+fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let shipped = include_str!("../../gateway.toml");
+    let open = format!(
+        "{shipped}\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"users\"\naccess = \"public\"\n"
+    );
+    let policy = portcullis::config::check(&open).unwrap();
+    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
+        name.starts_with("ASSERTION_").then(|| SECRET.to_owned())
+    })
+    .unwrap();
+    for (method, target, expected) in [
+        ("GET", "/anything/else", (200, "ok")),
+        ("GET", "/healthy", (200, "ok")),
+        ("GET", "/metrics", (404, "route_unknown")),
+        ("GET", "/%6detrics", (404, "route_unknown")),
+        ("GET", "/metrics/", (404, "route_unknown")),
+        ("POST", "/_gateway/revocations", (404, "route_unknown")),
+        ("GET", "/_gateway", (404, "route_unknown")),
+        ("GET", "/status/x", (404, "route_unknown")),
+        ("POST", "/ready", (405, "method_not_allowed")),
+    ] {
+        assert_eq!(verdict(&world.send(&gate, method, target, &[])), expected, "{method} {target}");
+    }
+    assert_eq!(world.forwarded.borrow().len(), 2);
+}
+
+#[test]
+fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    for (target, status, code) in [
+        ("/health", 200, None),
+        ("/", 503, Some("gateway_misconfigured")),
+        ("/ready", 503, Some("gateway_misconfigured")),
+    ] {
+        let head = portcullis::gate::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
+        let handled = portcullis::gate::handle_misconfigured(&head, &world);
+        assert_eq!((handled.line.status, handled.line.code), (status, code), "{target}");
+        let answer = answer(&handled);
+        assert_eq!(header(answer, "x-request-id"), Some(handled.line.request_id.as_str()));
+        assert_eq!(header(answer, "retry-after").is_some(), status == 503);
+    }
+}
+
+#[test]
+fn a_log_line_has_the_contracts_fields_and_no_others() {
+    let (vectors, gate, world) = setup();
+    let bearer = format!("Bearer {}", vectors.token("a good token"));
+    let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
+    let fields = |line: &portcullis::gate::LogLine| -> Vec<String> {
+        let value: serde_json::Value = serde_json::from_str(&line.to_json()).unwrap();
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let common =
+        ["duration_ms", "ip", "level", "method", "path", "request_id", "route", "service", "span_id", "status"];
+    let mut expected: Vec<&str> = common.to_vec();
+    expected.extend(["cache", "trace_id", "upstream", "upstream_ms", "user_agent", "user_id"]);
+    expected.sort_unstable();
+    let handled = world.send(&gate, "GET", "/api/v1/auth/me", &sent);
+    assert_eq!(fields(&handled.line), expected);
+    assert_eq!(handled.line.cache, Some("issuer"));
+    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).line.cache, Some("memory"));
+    let denied = world.send(&gate, "GET", "/api/v1/users", &sent);
+    assert_eq!((denied.line.code, denied.line.level), (Some("rights_missing"), "warn"));
+    let wrong = world.send(&gate, "GET", "/api/v1/auth/login", &[]);
+    assert_eq!(wrong.line.route.as_deref(), Some("/api/v1/auth/login"), "a 405 names its route");
+}
+
+#[test]
 fn denials_carry_the_headers_that_their_status_asks_for() {
     let (vectors, gate, world) = setup();
     let missing = world.send(&gate, "GET", "/api/v1/auth/me", &[]);

@@ -241,6 +241,19 @@ fn another_isolate_starts_from_the_store_with_the_issuer_down() {
 }
 
 #[test]
+fn a_set_that_could_not_be_stored_is_stored_the_next_time() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    world.store_fails.set(true);
+    world.send_token(&gate, "GET", ME, vectors.token("a good token"));
+    assert_eq!((world.store_writes.get(), world.store.borrow().len()), (1, 0));
+    world.store_fails.set(false);
+    world.pass(limits::FRESH_MS);
+    world.send_token(&gate, "GET", ME, vectors.token("a good token"));
+    assert_eq!((world.store_writes.get(), world.store.borrow().len()), (2, 1));
+}
+
+#[test]
 fn past_the_hard_limit_nothing_is_trusted() {
     let vectors = Vectors::load();
     let (gate, world) = (shipped_gate(), World::new(&vectors));

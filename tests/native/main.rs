@@ -19,3 +19,4 @@ mod fakes;
 mod flow;
 mod keys;
 mod tokens;
+mod wycheproof;

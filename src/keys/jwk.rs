@@ -1,0 +1,195 @@
+//! One JSON Web Key (RFC 7517; RFC 7518, section 6; RFC 8037, section 2): fit for
+//! checking signatures, or nothing.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use p521::elliptic_curve::sec1::FromEncodedPoint as _;
+use rsa::{BigUint, RsaPublicKey, traits::PublicKeyParts as _};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::limits;
+use crate::token::{Algorithm, KeyKind, PublicKey};
+
+/// A public key fit for checking signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    kid: Option<String>,
+    algorithm: Algorithm,
+    public: PublicKey,
+    /// RFC 7638's canonical form: the members that define the key and no
+    /// others, which is a JWK, too.
+    canonical: String,
+    thumbprint: String,
+}
+
+impl Key {
+    /// The issuer's name for the key.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The one algorithm that this key is used with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// RFC 7638 thumbprint: the identity of the key itself, whatever its name.
+    pub fn thumbprint(&self) -> &str {
+        &self.thumbprint
+    }
+
+    /// For the pure-Rust backend.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// JWK text with the defining members alone, for `importKey`.
+    pub fn canonical_jwk(&self) -> &str {
+        &self.canonical
+    }
+
+    /// As it is kept in KV.
+    pub(super) fn to_jwk(&self) -> Value {
+        let mut members: Map<String, Value> = serde_json::from_str(&self.canonical).unwrap_or_default();
+        members.insert("alg".to_owned(), self.algorithm.name().into());
+        members.insert("use".to_owned(), "sig".into());
+        if let Some(kid) = &self.kid {
+            members.insert("kid".to_owned(), kid.as_str().into());
+        }
+        Value::Object(members)
+    }
+}
+
+/// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2,
+/// 6.3.2 and 6.4.1).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// Reads one entry of a set, for an issuer that signs with `algorithms`.
+pub(super) fn parse(entry: &Value, algorithms: &[Algorithm]) -> Option<Key> {
+    let members = entry.as_object()?;
+    if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
+        return None;
+    }
+    match members.get("use") {
+        None => {}
+        Some(value) if value.as_str() == Some("sig") => {}
+        Some(_) => return None,
+    }
+    match members.get("key_ops") {
+        None => {}
+        Some(Value::Array(operations)) if operations.iter().any(|name| name.as_str() == Some("verify")) => {}
+        Some(_) => return None,
+    }
+    let kid = match members.get("kid") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(kid)) if is_fit_kid(kid) => Some(kid.clone()),
+        Some(_) => return None,
+    };
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    let kind = match (text("kty")?, text("crv")) {
+        ("RSA", _) => KeyKind::Rsa,
+        ("EC", Some("P-256")) => KeyKind::P256,
+        ("EC", Some("P-384")) => KeyKind::P384,
+        ("EC", Some("P-521")) => KeyKind::P521,
+        ("OKP", Some("Ed25519")) => KeyKind::Ed25519,
+        _ => return None,
+    };
+    let algorithm = select_algorithm(members.get("alg"), kind, algorithms)?;
+    let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    let (public, canonical) = match kind {
+        KeyKind::Rsa => rsa_key(&bytes("n")?, &bytes("e")?)?,
+        KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ec_key(kind, &bytes("x")?, &bytes("y")?)?,
+        KeyKind::Ed25519 => ed25519_key(&bytes("x")?)?,
+    };
+    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
+    Some(Key { kid, algorithm, public, canonical, thumbprint })
+}
+
+/// The one algorithm of a key: what the key itself says or, where it says
+/// nothing (RFC 7517, section 4.4, lets it), the only one of the issuer's that
+/// its kind works with. Never the token's wish.
+fn select_algorithm(named: Option<&Value>, kind: KeyKind, algorithms: &[Algorithm]) -> Option<Algorithm> {
+    let mut fitting = algorithms.iter().copied().filter(|algorithm| algorithm.key_kind() == kind);
+    match named {
+        None | Some(Value::Null) => match (fitting.next(), fitting.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        },
+        Some(name) => {
+            let named = Algorithm::from_name(name.as_str()?)?;
+            fitting.find(|algorithm| *algorithm == named)
+        }
+    }
+}
+
+fn is_fit_kid(kid: &str) -> bool {
+    !kid.is_empty() && kid.len() <= crate::token::limits::KID_BYTES && !kid.chars().any(char::is_control)
+}
+
+fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
+    if modulus.len() > limits::RSA_BITS_MAX.div_ceil(8).saturating_add(1) || exponent.len() > 8 {
+        return None;
+    }
+    let (n, e) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
+    // An even modulus or exponent is no RSA key at all; e = 1 makes every
+    // message its own signature.
+    if !is_odd(&n) || !is_odd(&e) || e < BigUint::from(3_u8) {
+        return None;
+    }
+    if !(limits::RSA_BITS_MIN..=limits::RSA_BITS_MAX).contains(&n.bits()) {
+        return None;
+    }
+    let key = RsaPublicKey::new(n, e).ok()?;
+    let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+    let canonical = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(&e), encode(&n));
+    Some((PublicKey::Rsa(key), canonical))
+}
+
+fn is_odd(number: &BigUint) -> bool {
+    number.to_bytes_le().first().is_some_and(|byte| byte & 1 == 1)
+}
+
+/// A point that lies on its curve; both coordinates have the curve's full
+/// length (RFC 7518, section 6.2.1.2). A point beside the curve is how invalid
+/// curve attacks begin.
+fn ec_key(kind: KeyKind, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
+    let (name, length) = match kind {
+        KeyKind::P256 => ("P-256", 32),
+        KeyKind::P384 => ("P-384", 48),
+        KeyKind::P521 => ("P-521", 66),
+        KeyKind::Rsa | KeyKind::Ed25519 => return None,
+    };
+    if x.len() != length || y.len() != length {
+        return None;
+    }
+    // SEC 1, section 2.3.3: 04, x, y.
+    let point: Vec<u8> = std::iter::once(4).chain(x.iter().copied()).chain(y.iter().copied()).collect();
+    let public = match kind {
+        KeyKind::P256 => PublicKey::P256(p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?),
+        KeyKind::P384 => PublicKey::P384(p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?),
+        KeyKind::P521 => {
+            let point = p521::EncodedPoint::from_bytes(&point).ok()?;
+            PublicKey::P521(Box::new(Option::from(p521::PublicKey::from_encoded_point(&point))?))
+        }
+        KeyKind::Rsa | KeyKind::Ed25519 => return None,
+    };
+    let canonical = format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, encode(x), encode(y));
+    Some((public, canonical))
+}
+
+/// A point of large order in its one encoding. For a point of small order there
+/// are signatures that verify over many messages without any private key.
+fn ed25519_key(x: &[u8]) -> Option<(PublicKey, String)> {
+    let bytes: &[u8; 32] = x.try_into().ok()?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).ok()?;
+    let is_canonical = key.to_edwards().compress().as_bytes() == bytes;
+    if key.is_weak() || !is_canonical {
+        return None;
+    }
+    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x));
+    Some((PublicKey::Ed25519(key), canonical))
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}

@@ -1,0 +1,78 @@
+// Project Wycheproof's signature vectors over the runtime's WebCrypto, in workerd,
+// through the very function that the worker calls. A signature that cannot be one is
+// false and no fault: a fault would be the gateway's 503.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+
+import { ROOT } from "../../scripts/lib/places.js";
+import { fileScope } from "../harness/scope.js";
+import { wycheproofFiles } from "../harness/wycheproof.js";
+
+const require = createRequire(import.meta.url);
+
+const WORKER = `
+import { verify } from "./rim.js";
+const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+export default {
+  async fetch(request) {
+    const answers = [];
+    for (const { algorithm, jwk, signature, message } of await request.json()) {
+      try {
+        answers.push(await verify(algorithm, jwk, jwk, bytes(signature), bytes(message)));
+      } catch (error) {
+        answers.push(String(error));
+      }
+    }
+    return Response.json(answers);
+  },
+};`;
+
+const scope = fileScope();
+
+describe("Wycheproof over WebCrypto", () => {
+  let url;
+
+  before(async () => {
+    const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
+    const runtime = new Miniflare(
+      convertV4MiniflareOptions({
+        modules: [
+          { type: "ESModule", path: "worker.js", contents: WORKER },
+          {
+            type: "ESModule",
+            path: "rim.js",
+            contents: readFileSync(join(ROOT, "src", "edge", "rim.js"), "utf8"),
+          },
+        ],
+        compatibilityDate: "2026-10-23",
+        host: "127.0.0.1",
+        port: 0,
+        cf: false,
+      }),
+    );
+    scope.after(() => runtime.dispose());
+    url = await runtime.ready;
+  });
+
+  for (const { file, cases } of wycheproofFiles()) {
+    test(`${file}: each of ${cases.length} vectors is decided as the file says`, async (t) => {
+      const response = await fetch(url, { method: "POST", body: JSON.stringify(cases) });
+      const answers = await response.json();
+      const wrong = [];
+      const count = { valid: 0, invalid: 0, acceptable: 0 };
+      for (const [index, { id, expected }] of cases.entries()) {
+        const answer = answers[index];
+        const isRight = typeof answer === "boolean" && (expected === "acceptable" || answer === (expected === "valid"));
+        if (isRight) count[expected] += 1;
+        else wrong.push(`${id}: ${expected} but ${answer}`);
+      }
+      t.diagnostic(`${file}: ${JSON.stringify(count)}`);
+      assert.deepEqual(wrong, []);
+      assert.equal(answers.length, cases.length);
+    });
+  }
+});

