@@ -5,7 +5,7 @@ use std::fmt;
 /// A secret text. `Debug` shows that there is one and nothing of it; there is
 /// no `Display` and no `Serialize`, so it cannot reach a log or an answer by
 /// accident.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

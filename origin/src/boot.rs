@@ -68,6 +68,7 @@ pub struct Running {
     /// Where the user service listens.
     pub users: Option<SocketAddr>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    pools: Vec<sqlx::SqlitePool>,
     stop: watch::Sender<bool>,
 }
 
@@ -77,6 +78,10 @@ impl Running {
         let _ = self.stop.send(true);
         for task in self.tasks {
             let _ = task.await;
+        }
+        // The last connection that closes folds the write-ahead log into its file.
+        for pool in self.pools {
+            pool.close().await;
         }
     }
 }
@@ -96,9 +101,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let trim = |url: &String| url.trim_end_matches('/').to_owned();
     let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
     let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
-    std::fs::create_dir_all(&flags.data_dir).map_err(|error| {
-        other(format!("the folder {} cannot be made: {error}; set DATA_DIR", flags.data_dir.display()))
-    })?;
+    flags.make_folder()?;
 
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Vec::new();
@@ -113,7 +116,9 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let auth_state =
         if which.auth { Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?) } else { None };
     let users_state = if which.users { Some(users_state(flags, &auth_url, clock).await?) } else { None };
+    let mut pools = Vec::new();
     if let (Some(bound), Some(state)) = (auth_bound, auth_state) {
+        pools.push(state.pool.clone());
         let sweeping = state.clone();
         let addr = run(bound, auth::app(state));
         tracing::info!(service = "auth", %addr, "listening");
@@ -121,11 +126,12 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         tokio::spawn(sweep(sweeping, stopped.clone()));
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
+        pools.push(state.pool.clone());
         let addr = run(bound, users::app(state));
         tracing::info!(service = "users", %addr, "listening");
         running_users = Some(addr);
     }
-    Ok(Running { auth: running_auth, users: running_users, tasks, stop })
+    Ok(Running { auth: running_auth, users: running_users, tasks, pools, stop })
 }
 
 async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result<Bound, BootFault> {
@@ -201,7 +207,7 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {
         if let Err(error) = auth.sessions.sweep(auth.clock.now()).await {
-            let _: crate::http::ApiError = error.into();
+            crate::http::log_store_fault(&error);
         }
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}

@@ -18,6 +18,13 @@ impl Check {
         self.0.push(FieldError { field, message });
     }
 
+    /// Notes that a field is missing.
+    pub fn required(&mut self, field: &'static str, is_there: bool) {
+        if !is_there {
+            self.complain(field, "must be given");
+        }
+    }
+
     /// An e-mail address in its normal form: trimmed and in lower case.
     ///
     /// ASCII only: two addresses that look alike and are not (`а` and `a`) would

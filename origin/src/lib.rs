@@ -6,7 +6,7 @@
 //! - [`store`]: the databases, one file of statements a domain
 //! - [`http`]: extractors, errors and middleware that both services use
 //! - [`fields`]: what users may write, in its one normal form
-//! - [`boot`], [`settings`], [`server`], [`clock`]: what a process is made of
+//! - [`boot`], [`settings`], [`server`], [`clock`], [`ids`]: what a process is made of
 //!
 //! Identity comes from the gateway's assertion alone (`portcullis_client::assertion`).
 //! No verification code is shared with the gateway.
@@ -16,6 +16,7 @@ pub mod boot;
 pub mod clock;
 pub mod fields;
 pub mod http;
+pub mod ids;
 pub mod limits;
 pub mod server;
 pub mod settings;

@@ -139,9 +139,7 @@ async fn until_told_to_stop() {
 }
 
 async fn open_both(flags: &Flags) -> Result<(sqlx::SqlitePool, sqlx::SqlitePool), BootFault> {
-    std::fs::create_dir_all(&flags.data_dir).map_err(|error| {
-        BootFault::Other(format!("the folder {} cannot be made: {error}; set DATA_DIR", flags.data_dir.display()))
-    })?;
+    flags.make_folder()?;
     let failed = |error: sqlx::Error| BootFault::Other(format!("a database cannot be opened: {error}"));
     let auth = sqlite::open(&flags.auth_database(), Schema::Auth).await.map_err(failed)?;
     let users = sqlite::open(&flags.users_database(), Schema::Users).await.map_err(failed)?;

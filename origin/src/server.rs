@@ -1,6 +1,6 @@
 //! Listening, and stopping without losing a request.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use hyper_util::{
@@ -39,14 +39,17 @@ pub async fn serve(bound: Bound, app: Router, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = bound.listener.accept() => accepted,
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, bound.listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            next = next => next,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Ok((stream, _peer)) = accepted else {
             // Out of file descriptors, most likely: give the others time to end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
         let _ = stream.set_nodelay(true);

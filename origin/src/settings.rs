@@ -5,6 +5,7 @@
 use std::{
     fmt,
     net::IpAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -99,6 +100,17 @@ impl Flags {
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         self.secrets = secrets;
         self
+    }
+
+    /// Makes the data folder, for its owner alone: the databases hold password
+    /// hashes.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn make_folder(&self) -> Result<(), BadSetting> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir).map_err(|error| {
+            BadSetting(format!("the folder {} cannot be made: {error}; set DATA_DIR", self.data_dir.display()))
+        })
     }
 
     /// URL of the auth service's database.

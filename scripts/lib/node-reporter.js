@@ -12,6 +12,10 @@ export default async function* report(source) {
       names[data.nesting] = data.name;
       continue;
     }
+    if (type === "test:diagnostic" && data.nesting > 0) {
+      yield `${JSON.stringify({ type: "output", text: data.message })}\n`;
+      continue;
+    }
     if (type === "test:stderr" || type === "test:stdout") {
       yield `${JSON.stringify({ type: "output", text: data.message })}\n`;
       continue;

@@ -62,7 +62,8 @@ export const SUITES = [
     name: "native",
     title: "native tests",
     kind: "cargo",
-    ...cargo("test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...locked),
+    // What tests print (such as counts of foreign vectors) is worth keeping in the log.
+    ...cargo("test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...locked, "--", "--show-output"),
   },
   {
     name: "wasm",

@@ -101,24 +101,24 @@ impl Denial {
             |status, family, code, title, detail| Wording { status, family, code, title, detail, challenge: None };
         match self {
             Self::TargetAmbiguous => {
-                plain(400, "validation_error", "path_ambiguous", "Bad request", "The path has more than one reading")
+                plain(400, "validation_error", "path_ambiguous", "Bad Request", "The path has more than one reading")
             }
             Self::TargetTooLong => {
-                plain(414, "validation_error", "path_too_long", "URI too long", "The path or the query is too long")
+                plain(414, "validation_error", "path_too_long", "URI Too Long", "The path or the query is too long")
             }
             Self::HeadersTooLarge => plain(
                 431,
                 "validation_error",
                 "headers_too_large",
-                "Request header fields too large",
+                "Request Header Fields Too Large",
                 "The request has too many or too long headers",
             ),
-            Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not found", "No such path"),
+            Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not Found", "No such path"),
             Self::MethodNotAllowed { .. } => plain(
                 405,
                 "method_not_allowed",
                 "method_not_allowed",
-                "Method not allowed",
+                "Method Not Allowed",
                 "The path does not take this method",
             ),
             Self::CredentialsMissing => Wording {
@@ -159,21 +159,21 @@ impl Denial {
                 502,
                 "upstream_error",
                 "upstream_unreachable",
-                "Bad gateway",
+                "Bad Gateway",
                 "The service behind the gateway cannot be reached",
             ),
             Self::UpstreamBadAnswer => plain(
                 502,
                 "upstream_error",
                 "upstream_bad_answer",
-                "Bad gateway",
+                "Bad Gateway",
                 "The service behind the gateway gave no valid answer",
             ),
             Self::UpstreamTimedOut => plain(
                 504,
                 "upstream_error",
                 "upstream_timeout",
-                "Gateway timeout",
+                "Gateway Timeout",
                 "The service behind the gateway did not answer in time",
             ),
         }
@@ -185,5 +185,5 @@ fn unauthenticated(code: &'static str, detail: &'static str) -> Wording {
 }
 
 fn unavailable(code: &'static str, detail: &'static str) -> Wording {
-    Wording { status: 503, family: "unavailable", code, title: "Service unavailable", detail, challenge: None }
+    Wording { status: 503, family: "unavailable", code, title: "Service Unavailable", detail, challenge: None }
 }

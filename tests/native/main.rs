@@ -9,6 +9,7 @@
     clippy::string_slice,
     clippy::arithmetic_side_effects,
     clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
     reason = "a test that panics has failed, which is its purpose"
 )]
 

@@ -278,6 +278,10 @@ describe("a session through the edge", () => {
     const token = session.accessToken;
     await get(`/api/v1/auth/me?access_token=${token}`, { ...session.bearer, "user-agent": `agent ${token}` });
     await get(`/api/v1/users/${token}`, session.bearer);
+    await get(`/api/v1/users/${session.refreshToken}`, {
+      ...session.bearer,
+      "user-agent": `agent/${session.refreshToken} (${session.refreshToken}; x)`,
+    });
     await get(
       `/api/v1/users/${session.user.id}?password=${encodeURIComponent(account.password)}`,
       session.bearer,

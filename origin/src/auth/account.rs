@@ -15,7 +15,8 @@ use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, token};
 use crate::{
     clock::{Clock, rfc3339},
     fields::{Check, normal_email},
-    http::{ApiError, Json},
+    http::{ApiError, Id, Json},
+    ids,
     store::{
         Accounts, Profiles,
         sqlite::accounts::{Account, Conflict, NewAccount},
@@ -118,7 +119,7 @@ fn unavailable(error: CallError, what: &'static str) -> ApiError {
 /// profile.
 pub(super) async fn change(
     State(auth): State<Auth>,
-    axum::extract::Path(id): axum::extract::Path<Uuid>,
+    Id(id): Id,
     Json(body): Json<AccountChange>,
 ) -> Result<StatusCode, ApiError> {
     let mut check = Check::default();
@@ -134,18 +135,12 @@ pub(super) async fn change(
 }
 
 /// DELETE /api/v1/internal/accounts/{id}.
-pub(super) async fn delete(
-    State(auth): State<Auth>,
-    axum::extract::Path(id): axum::extract::Path<Uuid>,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     if auth.accounts.delete(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found()) }
 }
 
 /// POST /api/v1/internal/accounts/{id}/revoke: ends all sessions.
-pub(super) async fn revoke(
-    State(auth): State<Auth>,
-    axum::extract::Path(id): axum::extract::Path<Uuid>,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn revoke(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
     auth.sessions.revoke_all(id, auth.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -184,14 +179,10 @@ pub async fn create_admin(
         None => {
             let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
             let password_hash = passwords.hash(password).await.map_err(|_| "passwords cannot be hashed")?;
-            let mut bytes = [0; 20];
-            aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "no random bytes")?;
-            let (for_id, for_attempt) = bytes.split_first_chunk::<10>().ok_or("no random bytes")?;
-            let millis = u64::try_from(clock.now()).unwrap_or_default();
-            let make = |random: &[u8; 10]| uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid();
-            let attempt = make(for_attempt.try_into().map_err(|_| "no random bytes")?);
+            let fresh = || ids::fresh(clock.now()).ok_or("no random bytes");
+            let attempt = fresh()?;
             let new = NewAccount {
-                id: make(for_id),
+                id: fresh()?,
                 email: &email,
                 password_hash: &password_hash,
                 first_name: "",

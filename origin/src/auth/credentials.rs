@@ -4,19 +4,14 @@
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::{
-    Json as Answer,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, header},
-};
+use axum::{Json as Answer, extract::State, http::HeaderMap};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{Auth, Keyring, token};
 use crate::{
     clock::Clock,
-    http::{ApiError, ServiceClaims, ServiceVerifier},
+    http::{ApiError, Body, ServiceClaims, ServiceVerifier, credentials},
     limits, signing, users,
 };
 
@@ -29,7 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[(super::SERVICE, users::SERVICE), (users::SER
 pub(super) async fn issue(
     State(auth): State<Auth>,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer<Value>, ApiError> {
     let caller = authenticate(&auth, &headers)?;
     let form = std::str::from_utf8(&body).unwrap_or_default();
@@ -52,12 +47,8 @@ pub(super) async fn issue(
 }
 
 fn authenticate(auth: &Auth, headers: &HeaderMap) -> Result<&'static str, ApiError> {
-    let decoded = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-        .and_then(|(_, text)| STANDARD.decode(text).ok())
+    let decoded = credentials(headers, "basic")
+        .and_then(|text| STANDARD.decode(text).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or(INVALID_CLIENT)?;
     let (name, secret) = decoded.split_once(':').ok_or(INVALID_CLIENT)?;

@@ -1,11 +1,6 @@
 //! Logging in, refreshing, logging out, and asking who one is.
 
-use axum::{
-    Json as Answer,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, header},
-};
+use axum::{Json as Answer, extract::State, http::HeaderMap};
 use portcullis_client::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,8 +13,8 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
-    fields::normal_email,
-    http::{self, ApiError, Json},
+    fields::{Check, normal_email},
+    http::{self, ApiError, Json, OptionalJson},
     limits, signing,
     store::sqlite::{accounts::Account, sessions::Spending},
 };
@@ -29,17 +24,22 @@ const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has bee
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Login {
-    email: String,
-    password: Secret,
+    email: Option<String>,
+    password: Option<Secret>,
 }
 
 /// POST /api/v1/auth/login. The answer and the work are the same for a wrong
 /// password, an unknown address and text that is no address.
 pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> Result<Answer<Value>, ApiError> {
-    let email = normal_email(&body.email).unwrap_or_default();
+    let mut check = Check::default();
+    check.required("email", body.email.is_some());
+    check.required("password", body.password.is_some());
+    check.done()?;
+    let (email, password) = (body.email.unwrap_or_default(), body.password.unwrap_or_default());
+    let email = normal_email(&email).unwrap_or_default();
     let found = auth.accounts.find_login(&email).await?;
     let hashed = found.as_ref().map(|(_, hashed)| hashed.as_str());
-    if !auth.passwords.verify(&body.password, hashed).await? {
+    if !auth.passwords.verify(&password, hashed).await? {
         return Err(INVALID_CREDENTIALS);
     }
     let (account, _) = found.ok_or(INVALID_CREDENTIALS)?;
@@ -52,12 +52,15 @@ pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> 
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Refresh {
-    refresh_token: Secret,
+    refresh_token: Option<Secret>,
 }
 
 /// POST /api/v1/auth/refresh.
 pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>) -> Result<Answer<Value>, ApiError> {
-    let shown = token::hash(body.refresh_token.expose()).ok_or(ApiError::invalid_token())?;
+    let mut check = Check::default();
+    check.required("refresh_token", body.refresh_token.is_some());
+    check.done()?;
+    let shown = body.refresh_token.and_then(|text| token::hash(text.expose())).ok_or(ApiError::invalid_token())?;
     let (successor, hash) = token::refresh()?;
     let now = auth.clock.now();
     let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
@@ -85,18 +88,17 @@ fn tokens(auth: &Auth, account: &Account, session: Uuid, refresh: &Secret) -> Re
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Logout {
+pub(super) struct Logout {
     refresh_token: Option<Secret>,
 }
 
 /// POST /api/v1/auth/logout. The session of the access token ends, and that of
 /// the refresh token if one is sent. A body is not needed.
-pub(super) async fn logout(State(auth): State<Auth>, user: http::User, body: Bytes) -> Result<Answer<Value>, ApiError> {
-    let body: Logout = if body.is_empty() {
-        Logout::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|_| ApiError::bad_request("json_syntax", "The body is not valid JSON"))?
-    };
+pub(super) async fn logout(
+    State(auth): State<Auth>,
+    user: http::User,
+    OptionalJson(body): OptionalJson<Logout>,
+) -> Result<Answer<Value>, ApiError> {
     let now = auth.clock.now();
     if let Some(session) = user.session_id {
         auth.sessions.revoke(session, user.id, now).await?;
@@ -129,12 +131,7 @@ pub(super) async fn validate(
     headers: HeaderMap,
 ) -> Result<Answer<Value>, ApiError> {
     let account = live_account(&auth, &user).await?;
-    let text = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, text)| text.trim_start())
+    let text = http::credentials(&headers, "bearer")
         .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
     let claims: AccessClaims = signing::verify(auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
         .map_err(|_| ApiError::invalid_token())?;

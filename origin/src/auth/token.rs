@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{AUDIENCE, Auth, ISSUER};
 use crate::{
     http::ApiError,
-    limits, signing,
+    ids, limits, signing,
     store::sqlite::{accounts::Account, sessions::TokenHash},
 };
 
@@ -106,12 +106,9 @@ pub(super) fn hash(text: &str) -> Option<TokenHash> {
     digest::digest(&digest::SHA256, &bytes).as_ref().try_into().ok()
 }
 
-/// A UUIDv7: ids that grow keep an index compact.
+/// A new id.
 pub(super) fn fresh_id(auth: &Auth) -> Result<Uuid, ApiError> {
-    let mut bytes = [0; 10];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed("no random bytes"))?;
-    let now = u64::try_from(auth.clock.now()).unwrap_or_default();
-    Ok(uuid::Builder::from_unix_timestamp_millis(now, &bytes).into_uuid())
+    ids::fresh(auth.clock.now()).ok_or_else(|| failed("no random bytes"))
 }
 
 fn failed(what: &'static str) -> ApiError {

@@ -160,7 +160,17 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = if self.oauth { "Basic realm=\"portcullis\"" } else { "Bearer realm=\"portcullis\"" };
+            // RFC 6750, section 3.1: why, where a token was shown.
+            let challenge = match self.code {
+                _ if self.oauth => "Basic realm=\"portcullis\"",
+                "token_invalid" => {
+                    "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"Invalid token\""
+                }
+                "token_revoked" => {
+                    "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"Token has been revoked\""
+                }
+                _ => "Bearer realm=\"portcullis\"",
+            };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if self.status == StatusCode::FORBIDDEN {
@@ -187,16 +197,21 @@ impl IntoResponse for ApiError {
 /// is not told.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        let kind = if let sqlx::Error::Database(database) = &error {
-            database.code().map_or_else(|| "database".to_owned(), |code| code.into_owned())
-        } else if matches!(error, sqlx::Error::PoolTimedOut) {
-            "pool timed out".to_owned()
-        } else if matches!(error, sqlx::Error::Io(_)) {
-            "input/output".to_owned()
-        } else {
-            "other".to_owned()
-        };
-        tracing::error!(kind, "the database failed");
+        log_store_fault(&error);
         Self::unavailable("store_unavailable", "The service cannot reach its database")
     }
+}
+
+/// Logs a database's fault by its kind.
+pub fn log_store_fault(error: &sqlx::Error) {
+    let kind = if let sqlx::Error::Database(database) = error {
+        database.code().map_or_else(|| "database".to_owned(), |code| code.into_owned())
+    } else if matches!(error, sqlx::Error::PoolTimedOut) {
+        "pool timed out".to_owned()
+    } else if matches!(error, sqlx::Error::Io(_)) {
+        "input/output".to_owned()
+    } else {
+        "other".to_owned()
+    };
+    tracing::error!(kind, "the database failed");
 }

@@ -12,7 +12,7 @@ use portcullis_client::assertion::{self, Assertion, AssertionError, AssertionKey
 use uuid::Uuid;
 
 use super::ApiError;
-use crate::clock::Clock;
+use crate::{clock::Clock, ids, limits};
 
 /// What a service needs to know of the gateway before it.
 #[derive(Debug, Clone)]
@@ -24,10 +24,6 @@ pub struct Gate {
     /// The time.
     pub clock: Clock,
 }
-
-/// Id of the request, from the gateway or made here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub String);
 
 /// Verdict on the assertion, for the layers and handlers inside.
 #[derive(Debug, Clone)]
@@ -44,7 +40,7 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     let vouched = check(&gate, &request);
     let request_id = match &vouched {
         Vouched::By(assertion) => assertion.request_id.clone(),
-        Vouched::Absent | Vouched::Refused(_) => Uuid::from_u128(random_u128(gate.clock.now())).to_string(),
+        Vouched::Absent | Vouched::Refused(_) => ids::fresh(gate.clock.now()).unwrap_or_default().to_string(),
     };
     let user_id = match &vouched {
         Vouched::By(Assertion { user: Some(user), .. }) => Some(user.id.clone()),
@@ -54,12 +50,11 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
         Vouched::Refused(error) => Some(error.code()),
         Vouched::By(_) | Vouched::Absent => None,
     };
-    let trace_id = trace_id(&request, &vouched);
+    let told = Told::by_gateway(&request, &vouched);
     let method = request.method().to_string();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     request.extensions_mut().insert(vouched);
-    request.extensions_mut().insert(RequestId(request_id.clone()));
-    let mut response = match tokio::time::timeout(crate::limits::REQUEST_TIME, next.run(request)).await {
+    let mut response = match tokio::time::timeout(limits::REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
     };
@@ -79,20 +74,23 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let status = response.status().as_u16();
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    // The route's pattern stands for the path: a path can hold anything.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 service = gate.audience,
                 request_id,
-                trace_id,
+                trace_id = told.trace_id,
+                span_id = told.span_id,
                 user_id,
                 method,
                 route,
+                path = told.path,
                 status,
                 duration_ms,
                 code = error.as_ref().map(ApiError::code),
                 assertion = refused,
+                user_agent = told.user_agent,
+                ip = told.ip,
                 "request"
             )
         };
@@ -138,22 +136,47 @@ fn check(gate: &Gate, request: &Request) -> Vouched {
     }
 }
 
-/// The trace that the gateway continues or began; a stranger's is not logged.
-fn trace_id(request: &Request, vouched: &Vouched) -> Option<String> {
-    match vouched {
-        Vouched::By(_) => {
-            let text = request.headers().get("traceparent")?.to_str().ok()?;
-            text.split('-').nth(1).filter(|id| id.len() == 32).map(str::to_owned)
+/// What the gateway tells of a request, for the log. Without its word, nothing: a
+/// stranger may write anything there.
+#[derive(Debug, Default)]
+struct Told {
+    trace_id: Option<String>,
+    span_id: Option<String>,
+    path: Option<String>,
+    user_agent: Option<String>,
+    ip: Option<String>,
+}
+
+impl Told {
+    fn by_gateway(request: &Request, vouched: &Vouched) -> Self {
+        if !matches!(vouched, Vouched::By(_)) {
+            return Self::default();
         }
-        Vouched::Absent | Vouched::Refused(_) => None,
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let traceparent = |index: usize, length: usize| {
+            let part = header("traceparent")?.split('-').nth(index)?;
+            Some(part.to_owned()).filter(|part| part.len() == length)
+        };
+        Self {
+            trace_id: traceparent(1, 32),
+            span_id: traceparent(2, 16),
+            path: Some(tame(request.uri().path())),
+            user_agent: header("user-agent").map(tame),
+            ip: header("x-forwarded-for").map(tame),
+        }
     }
 }
 
-fn random_u128(now: i64) -> u128 {
-    let mut bytes = [0; 10];
-    // Not for security: an id that is not random is better than no answer.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &bytes).into_uuid().as_u128()
+/// Text from a client, fit for a log: bounded, and every word that is longer than an
+/// id replaced, because people paste tokens into paths.
+fn tame(text: &str) -> String {
+    let separators = ['/', ' ', ';', ',', '(', ')'];
+    text.chars()
+        .take(limits::LOG_TEXT_CHARS)
+        .collect::<String>()
+        .split_inclusive(separators)
+        .map(|word| if word.trim_end_matches(separators).len() > limits::LOG_WORD_BYTES { "[long]" } else { word })
+        .collect()
 }
 
 /// The user that the gateway vouches for. Extracting one on a request without

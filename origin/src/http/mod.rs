@@ -3,10 +3,10 @@
 
 mod error;
 mod gate;
-mod json;
+mod read;
 mod service;
 
-pub use error::{ApiError, FieldError};
-pub use gate::{Gate, RequestId, User, observe, require_assertion};
-pub use json::Json;
+pub use error::{ApiError, FieldError, log_store_fault};
+pub use gate::{Gate, User, observe, require_assertion};
+pub use read::{Body, Id, Json, OptionalJson, credentials};
 pub use service::{ServiceClaims, ServiceRule, ServiceVerifier, require_service};

@@ -4,13 +4,13 @@ use std::{future::Future, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
 
-use super::ApiError;
+use super::{ApiError, credentials};
 
 /// Claims of a service token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -70,12 +70,7 @@ async fn check<V: ServiceVerifier>(rule: &ServiceRule<V>, headers: &HeaderMap) -
         .and_then(|value| value.to_str().ok())
         .filter(|name| !name.is_empty())
         .ok_or(ApiError::unauthorized("service_caller_missing", "Service caller not identified"))?;
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
-        .map(|(_, token)| token)
+    let token = credentials(headers, "bearer")
         .ok_or(ApiError::unauthorized("service_token_missing", "Service token required"))?;
     let claims = rule.verifier.verify(token).await?;
     if claims.iss != crate::auth::ISSUER || claims.token_type != "service" || claims.aud != rule.audience {

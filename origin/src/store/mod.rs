@@ -4,7 +4,3 @@
 pub mod sqlite;
 
 pub use sqlite::{accounts::Accounts, keys::SigningKeys, profiles::Profiles, sessions::Sessions};
-
-/// The kind of a database URL that no store here can open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownDatabase;

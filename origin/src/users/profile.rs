@@ -2,10 +2,7 @@
 
 use axum::{
     Json as Answer,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use portcullis_client::internal::{self, AccountChange, CallError};
@@ -18,12 +15,10 @@ use crate::{
     auth::ROLE_ADMIN,
     clock::rfc3339,
     fields::Check,
-    http::{ApiError, Json, User},
+    http::{ApiError, Id, Json, User},
     limits,
     store::sqlite::profiles::Profile,
 };
-
-type PathId = Result<Path<Uuid>, PathRejection>;
 
 fn document(profile: &Profile) -> Value {
     json!({
@@ -39,8 +34,7 @@ fn document(profile: &Profile) -> Value {
 
 /// The gateway has decided this already; that an origin decides it again costs
 /// nothing and keeps a mistake in a policy from opening every profile.
-fn self_or_admin(user: &User, path: PathId) -> Result<Uuid, ApiError> {
-    let Path(id) = path.map_err(|_| ApiError::not_found())?;
+fn self_or_admin(user: &User, Id(id): Id) -> Result<Uuid, ApiError> {
     if user.id == id || user.has_role(ROLE_ADMIN) { Ok(id) } else { Err(ApiError::forbidden()) }
 }
 
@@ -51,14 +45,16 @@ pub(super) struct Page {
 }
 
 /// GET /api/v1/users.
-pub(super) async fn list(
-    State(users): State<Users>,
-    user: User,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn list(State(users): State<Users>, user: User, page: AskedPage) -> Result<Answer<Value>, ApiError> {
     if !user.has_role(ROLE_ADMIN) {
         return Err(ApiError::forbidden());
     }
+    answer_page(&users, page).await
+}
+
+type AskedPage = Result<Query<Page>, QueryRejection>;
+
+async fn answer_page(users: &Users, page: AskedPage) -> Result<Answer<Value>, ApiError> {
     let bad = ApiError::bad_request("page_invalid", "limit must be 1 to 100 and offset not negative");
     let Ok(Query(page)) = page else { return Err(bad) };
     let (limit, offset) = (page.limit.unwrap_or(limits::PAGE_DEFAULT), page.offset.unwrap_or(0));
@@ -74,8 +70,8 @@ pub(super) async fn list(
 }
 
 /// GET /api/v1/users/{id}.
-pub(super) async fn read(State(users): State<Users>, user: User, path: PathId) -> Result<Answer<Value>, ApiError> {
-    let id = self_or_admin(&user, path)?;
+pub(super) async fn read(State(users): State<Users>, user: User, id: Id) -> Result<Answer<Value>, ApiError> {
+    let id = self_or_admin(&user, id)?;
     let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(json!({ "data": document(&profile) })))
 }
@@ -91,10 +87,10 @@ pub(super) struct Replacement {
 pub(super) async fn replace(
     State(users): State<Users>,
     user: User,
-    path: PathId,
+    id: Id,
     Json(body): Json<Replacement>,
 ) -> Result<Answer<Value>, ApiError> {
-    let id = self_or_admin(&user, path)?;
+    let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
     let change = AccountChange {
         email: check.email(body.email.as_deref()),
@@ -145,10 +141,10 @@ pub(super) struct Patch {
 pub(super) async fn patch(
     State(users): State<Users>,
     user: User,
-    path: PathId,
+    id: Id,
     Json(body): Json<Patch>,
 ) -> Result<Answer<Value>, ApiError> {
-    let id = self_or_admin(&user, path)?;
+    let id = self_or_admin(&user, id)?;
     let was = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     let mut check = Check::default();
     let change = AccountChange {
@@ -186,8 +182,8 @@ fn refused(error: CallError) -> ApiError {
 
 /// DELETE /api/v1/users/{id}: first the account, so that nobody can log in to
 /// half a user, then the profile. Sent again, it goes on where it stopped.
-pub(super) async fn delete(State(users): State<Users>, user: User, path: PathId) -> Result<StatusCode, ApiError> {
-    let id = self_or_admin(&user, path)?;
+pub(super) async fn delete(State(users): State<Users>, user: User, id: Id) -> Result<StatusCode, ApiError> {
+    let id = self_or_admin(&user, id)?;
     users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     users.auth.delete_account(id).await.map_err(refused)?;
     users.profiles.delete(id).await?;
@@ -213,36 +209,25 @@ pub(super) async fn put_internal(
 }
 
 /// GET /api/v1/internal/users/{id}.
-pub(super) async fn read_internal(State(users): State<Users>, path: PathId) -> Result<Answer<Value>, ApiError> {
-    let Path(id) = path.map_err(|_| ApiError::not_found())?;
+pub(super) async fn read_internal(State(users): State<Users>, id: Id) -> Result<Answer<Value>, ApiError> {
+    let Id(id) = id;
     let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(json!({ "data": document(&profile) })))
 }
 
 /// GET /api/v1/internal/users.
-pub(super) async fn list_internal(
-    State(users): State<Users>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Answer<Value>, ApiError> {
-    let bad = ApiError::bad_request("page_invalid", "limit must be 1 to 100 and offset not negative");
-    let Ok(Query(page)) = page else { return Err(bad) };
-    let (limit, offset) = (page.limit.unwrap_or(limits::PAGE_DEFAULT), page.offset.unwrap_or(0));
-    if !limits::PAGE.contains(&limit) || offset < 0 {
-        return Err(bad);
-    }
-    let (profiles, total) = users.profiles.list(limit, offset).await?;
-    let data: Vec<Value> = profiles.iter().map(document).collect();
-    Ok(Answer(json!({ "data": data, "pagination": { "limit": limit, "offset": offset, "total": total } })))
+pub(super) async fn list_internal(State(users): State<Users>, page: AskedPage) -> Result<Answer<Value>, ApiError> {
+    answer_page(&users, page).await
 }
 
 /// PATCH /api/v1/internal/users/{id}: names and address as the auth service
 /// has them.
 pub(super) async fn patch_internal(
     State(users): State<Users>,
-    path: PathId,
+    id: Id,
     Json(body): Json<AccountChange>,
 ) -> Result<Answer<Value>, ApiError> {
-    let Path(id) = path.map_err(|_| ApiError::not_found())?;
+    let Id(id) = id;
     let now = users.clock.now();
     if !users.profiles.change(id, &body.email, &body.first_name, &body.last_name, now).await? {
         return Err(ApiError::not_found());
@@ -252,7 +237,7 @@ pub(super) async fn patch_internal(
 }
 
 /// DELETE /api/v1/internal/users/{id}.
-pub(super) async fn delete_internal(State(users): State<Users>, path: PathId) -> Result<StatusCode, ApiError> {
-    let Path(id) = path.map_err(|_| ApiError::not_found())?;
+pub(super) async fn delete_internal(State(users): State<Users>, id: Id) -> Result<StatusCode, ApiError> {
+    let Id(id) = id;
     if users.profiles.delete(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found()) }
 }

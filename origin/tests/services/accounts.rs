@@ -64,6 +64,29 @@ async fn bodies_that_are_not_the_json_asked_for_are_refused_by_kind() {
 }
 
 #[tokio::test]
+async fn every_refusal_on_every_route_is_a_problem_document() {
+    let app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    let large = json!({ "refresh_token": "x".repeat(limits::BODY_BYTES) });
+    for (method, path, body, status) in [
+        (Method::POST, "/api/v1/auth/logout", Some(large.clone()), 413),
+        (Method::POST, "/api/v1/auth/logout", Some(json!({ "refresh_token": 5 })), 400),
+        (Method::POST, "/api/v1/auth/token", Some(large.clone()), 413),
+        (Method::POST, "/api/v1/auth/refresh", Some(large), 413),
+        (Method::POST, "/api/v1/auth/refresh", Some(json!({})), 422),
+        (Method::POST, "/api/v1/auth/login", Some(json!({ "email": "a@example.com" })), 422),
+        (Method::DELETE, "/api/v1/internal/accounts/not-an-id", None, 401),
+        (Method::GET, "/api/v1/auth/nothing", None, 404),
+        (Method::PUT, "/api/v1/auth/me", None, 405),
+    ] {
+        let reply = app.send(Service::Auth, method.clone(), path, Some(&ada), body).await;
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
+        assert_eq!(reply.headers["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(reply.json()["status"], status);
+    }
+}
+
+#[tokio::test]
 async fn nobody_assigns_what_is_not_theirs_to_assign() {
     let app = App::start().await;
     let wish = json!({

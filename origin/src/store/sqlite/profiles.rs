@@ -3,7 +3,7 @@
 use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::accounts::{Conflict, id};
+use super::accounts::id;
 
 /// A profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,20 +42,14 @@ fn profile(row: &SqliteRow) -> Result<Profile, sqlx::Error> {
 }
 
 impl Profiles {
-    /// Writes a profile, or makes the one that is there equal. The auth service
-    /// keeps addresses unique, so another profile with this address is what a
-    /// deletion left behind.
+    /// Writes a profile, or makes the one that is there equal.
     ///
     /// # Errors
     /// The database's.
     pub async fn put(&self, new: &Profile) -> Result<(), sqlx::Error> {
         let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("DELETE FROM profiles WHERE email = $1 AND id <> $2")
-            .bind(&new.email)
-            .bind(new.id.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        delete_stale(&mut transaction, &new.email, new.id).await?;
         sqlx::query(
             "INSERT INTO profiles (id, email, first_name, last_name, roles, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) \
@@ -103,7 +97,7 @@ impl Profiles {
     /// Changes address and names. False when there is no such profile.
     ///
     /// # Errors
-    /// [`Conflict::Taken`] when another profile has the address.
+    /// The database's.
     pub async fn change(
         &self,
         profile_id: Uuid,
@@ -111,7 +105,9 @@ impl Profiles {
         first_name: &str,
         last_name: &str,
         now: i64,
-    ) -> Result<bool, Conflict> {
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        delete_stale(&mut transaction, email, profile_id).await?;
         let done = sqlx::query(
             "UPDATE profiles SET email = $2, first_name = $3, last_name = $4, updated_at = $5 WHERE id = $1",
         )
@@ -120,8 +116,9 @@ impl Profiles {
         .bind(first_name)
         .bind(last_name)
         .bind(now)
-        .execute(&self.0)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -134,4 +131,15 @@ impl Profiles {
             sqlx::query("DELETE FROM profiles WHERE id = $1").bind(profile_id.to_string()).execute(&self.0).await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+/// The auth service, which is asked first, keeps addresses unique: another profile
+/// with this address is what a deletion left behind.
+async fn delete_stale(connection: &mut sqlx::SqliteConnection, email: &str, owner: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM profiles WHERE email = $1 AND id <> $2")
+        .bind(email)
+        .bind(owner.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }

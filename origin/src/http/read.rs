@@ -1,0 +1,97 @@
+//! What handlers read of a request, strictly: bodies that are declared as JSON,
+//! bounded and of the right shape; ids in paths; credentials.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::IntoResponse as _,
+};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::ApiError;
+
+/// A JSON body. Members that the type does not name are ignored, so none of
+/// them (`roles`, `id`) can be assigned by a client.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+            return Err(ApiError::unsupported_media_type());
+        }
+        let Body(body) = Body::from_request(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+/// A body as bytes, within the service's limit.
+#[derive(Debug)]
+pub struct Body(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection: BytesRejection| {
+            if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::too_large()
+            } else {
+                ApiError::bad_request("body_unreadable", "The body did not arrive whole")
+            }
+        })
+    }
+}
+
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Body(body) = Body::from_request(request, state).await?;
+        if body.is_empty() { Ok(Self(T::default())) } else { parse(&body).map(Self) }
+    }
+}
+
+/// serde_json bounds the depth to 128; its error's text may quote the body and is
+/// not told.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            ApiError::bad_request("json_shape", "A field is missing or of the wrong type")
+        } else {
+            ApiError::bad_request("json_syntax", "The body is not valid JSON")
+        }
+    })
+}
+
+/// The path's one parameter as an id. What is no id names nothing: 404.
+#[derive(Debug, Clone, Copy)]
+pub struct Id(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<Uuid>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(ApiError::not_found()),
+        }
+    }
+}
+
+/// The credentials of an `Authorization` header of one scheme, or nothing.
+pub fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (named, rest) = value.split_once(' ')?;
+    Some(rest.trim_start()).filter(|rest| named.eq_ignore_ascii_case(scheme) && !rest.is_empty())
+}
