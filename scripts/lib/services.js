@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./places.js";
 import { HOST } from "./ports.js";
 import { openLogFile } from "./log-file.js";
-import { Trouble } from "./trouble.js";
+import { EXIT_SETTING, Trouble } from "./trouble.js";
 
 export const NAMES = ["auth", "users", "edge"];
 
@@ -68,6 +68,7 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
     users: origin("users"),
     edge: {
       name: "edge",
+      secrets: secrets.files.edge,
       omit: WRANGLER_REQUEST,
       url: url.edge,
       ready: [`${url.edge}/health`, `${url.edge}/ready`],
@@ -114,6 +115,13 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
       const answer = await askStatus(url);
       if (answer.status === 200) break;
       if (running.hasEnded) throw endedBadly(running, await running.ended);
+      // No waiting brings a secret that was never made.
+      const secret = answer.missing?.find((text) => text.startsWith("secret "));
+      if (secret !== undefined) {
+        throw new Trouble(`${service.name} is not ready: ${secret}; write it into ${service.secrets}.`, {
+          code: EXIT_SETTING,
+        });
+      }
       if (Date.now() > end) {
         throw new Trouble(
           `${service.name} did not become ready in ${READY_MS / 1000} s (${url}: ${answer.said}); its last lines are above.`,
@@ -133,9 +141,11 @@ async function askStatus(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });
     const text = await response.text();
+    const missing = response.status === 200 ? [] : whatIsMissing(text);
     return {
       status: response.status,
-      said: response.status === 200 ? "ready" : `${response.status} ${whatIsMissing(text)}`.trim(),
+      missing,
+      said: response.status === 200 ? "ready" : `${response.status} ${missing.join(", ")}`.trim(),
     };
   } catch (error) {
     return { status: undefined, said: error.cause?.code ?? error.name };
@@ -145,9 +155,9 @@ async function askStatus(url) {
 function whatIsMissing(text) {
   try {
     const { missing } = JSON.parse(text);
-    return Array.isArray(missing) ? missing.join(", ") : "";
+    return Array.isArray(missing) ? missing.map(String) : [];
   } catch {
-    return "";
+    return [];
   }
 }
 

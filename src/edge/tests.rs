@@ -1,6 +1,8 @@
 //! The rim's signature check against the pure-Rust one, in wasm: two
 //! implementations that share nothing must agree on every vector.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -21,7 +23,7 @@ fn world() -> World {
     World::without_request(wasm_bindgen::JsCast::unchecked_into(JsValue::from(js_sys::Object::new())))
 }
 
-fn key(vectors: &Value) -> Option<Key> {
+fn key(vectors: &Value) -> Option<Rc<Key>> {
     let jwks = vectors.get("jwks")?.to_string();
     KeySet::parse(jwks.as_bytes(), &[Algorithm::Rs256]).ok()?.keys().first().cloned()
 }

@@ -247,7 +247,9 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
 fn authorization_is_forwarded_only_where_the_route_says_so() {
     let (vectors, gate, world) = setup();
     let good = vectors.token("a good token");
-    for (target, forwarded) in [("/api/v1/auth/me".to_owned(), true), (format!("/api/v1/users/{USER}"), false)] {
+    for (target, forwarded) in
+        [("/api/v1/auth/validate-token".to_owned(), true), (format!("/api/v1/users/{USER}"), false)]
+    {
         world.forwarded.borrow_mut().clear();
         world.send_token(&gate, "GET", &target, good);
         let sent = world.forwarded.borrow();
