@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, Issuer, JwksSource, OWN_PATHS, Policy, Route, Upstream, is_own_path,
-    source::{self, File},
+    Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, Route, Upstream,
+    is_own_path,
+    source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
 
@@ -28,6 +29,9 @@ const LIFETIME_MAX_S: u64 = 86_400;
 
 /// Milliseconds; clients give up long before.
 const TIMEOUT_MAX_MS: u64 = 120_000;
+
+/// Names that lead to a claim; no provider that we know of nests deeper than three.
+const CLAIM_DEPTH: usize = 8;
 
 /// How deep `any` and `all` may nest; deeper rules cannot be read by people.
 const ACCESS_DEPTH: usize = 4;
@@ -149,6 +153,8 @@ impl Checker<'_> {
                 algorithms: issuer.algorithms.get_ref().clone(),
                 types: issuer.types.clone(),
                 token_type: issuer.token_type.clone(),
+                claims: self.claims(label, &issuer.claims),
+                require: issuer.require.iter().filter_map(|require| self.require(label, require)).collect(),
                 leeway_s: *issuer.leeway_s.get_ref(),
                 max_lifetime_s: *issuer.max_lifetime_s.get_ref(),
                 jwks,
@@ -157,16 +163,75 @@ impl Checker<'_> {
         checked
     }
 
+    fn claims(&mut self, label: &str, source: &source::ClaimsSource) -> Claims {
+        let mut path = |path: &Option<Spanned<PathSource>>| {
+            path.as_ref().map(|path| self.claim_path(label, path.span(), path.get_ref()))
+        };
+        Claims {
+            user_id: path(&source.user_id),
+            email: path(&source.email),
+            roles: path(&source.roles),
+            scopes: path(&source.scopes),
+            session: path(&source.session),
+        }
+    }
+
+    fn claim_path(&mut self, label: &str, span: Range<usize>, path: &PathSource) -> ClaimPath {
+        let names = path.names();
+        if names.is_empty() || names.len() > CLAIM_DEPTH || names.iter().any(String::is_empty) {
+            self.complain(span, format!("issuer {label:?}: a claim is a name, or a list of 1 to {CLAIM_DEPTH} names from the outermost in, such as [\"realm_access\", \"roles\"]"));
+        }
+        names
+    }
+
+    fn require(&mut self, label: &str, require: &Spanned<source::RequireSource>) -> Option<Require> {
+        let (span, source) = (require.span(), require.get_ref());
+        let claim = self.claim_path(label, span.clone(), &source.claim);
+        let rule = match (&source.equals, &source.one_of) {
+            (None, None) => RequireRule::Present,
+            (Some(value), None) => RequireRule::Equals(value.clone()),
+            (None, Some(values)) => RequireRule::OneOf(values.clone()),
+            (Some(_), Some(_)) => {
+                self.complain(span, format!("issuer {label:?}: require has both equals and one_of; keep one of them, or none if the claim must only be there"));
+                return None;
+            }
+        };
+        let values = match &rule {
+            RequireRule::Present => &[][..],
+            RequireRule::Equals(value) => std::slice::from_ref(value),
+            RequireRule::OneOf(values) => values.as_slice(),
+        };
+        let is_plain = |value: &serde_json::Value| value.is_string() || value.is_boolean() || value.is_i64();
+        if !values.iter().all(is_plain) || matches!(&rule, RequireRule::OneOf(values) if values.is_empty()) {
+            self.complain(span, format!("issuer {label:?}: require compares with a string, an integer, true or false, or with one_of at least one of these"));
+            return None;
+        }
+        Some(Require { claim, rule })
+    }
+
     fn jwks(&mut self, file: &File, name: &Spanned<String>, issuer: &source::Issuer) -> Option<JwksSource> {
         let label = name.get_ref();
+        let discovery = issuer.discovery.as_ref().is_some_and(|discovery| *discovery.get_ref());
         match (&issuer.jwks_url, &issuer.jwks_upstream, &issuer.jwks_path) {
-            (Some(url), None, None) => {
+            (None, None, None) if discovery => {
+                if let Err(mend) = check_url(issuer.issuer.get_ref()) {
+                    self.complain(
+                        issuer.issuer.span(),
+                        format!(
+                            "issuer {label:?}: discovery asks the issuer itself, but {:?} {mend}",
+                            issuer.issuer.get_ref()
+                        ),
+                    );
+                }
+                Some(JwksSource::Discovery)
+            }
+            (Some(url), None, None) if !discovery => {
                 if let Err(mend) = check_url(url.get_ref()) {
                     self.complain(url.span(), format!("issuer {label:?}: jwks_url {:?} {mend}", url.get_ref()));
                 }
                 Some(JwksSource::Url(url.get_ref().clone()))
             }
-            (None, Some(upstream), Some(path)) => {
+            (None, Some(upstream), Some(path)) if !discovery => {
                 self.known_upstream(file, upstream, &format!("issuer {label:?}"));
                 if !path.get_ref().starts_with('/') {
                     self.complain(
@@ -179,7 +244,7 @@ impl Checker<'_> {
             _ => {
                 self.complain(
                     name.span(),
-                    format!("issuer {label:?}: write either jwks_url, or jwks_upstream together with jwks_path"),
+                    format!("issuer {label:?}: say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path"),
                 );
                 None
             }

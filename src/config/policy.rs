@@ -38,6 +38,10 @@ pub struct Issuer {
     pub types: Vec<String>,
     /// Required `token_type` claim.
     pub token_type: Option<String>,
+    /// Where identity is found; an absent one is where the registered claims have it.
+    pub claims: Claims,
+    /// What else the claims must say.
+    pub require: Vec<Require>,
     /// Seconds of clock difference forgiven.
     pub leeway_s: u64,
     /// Longest `exp - iat`, in seconds.
@@ -46,12 +50,54 @@ pub struct Issuer {
     pub jwks: JwksSource,
 }
 
+/// Names of members from the outermost in.
+pub type ClaimPath = Vec<String>;
+
+/// Where an issuer's tokens say who somebody is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The user's id (`sub`).
+    pub user_id: Option<ClaimPath>,
+    /// E-mail address (`email`).
+    pub email: Option<ClaimPath>,
+    /// Role names (`roles`).
+    pub roles: Option<ClaimPath>,
+    /// Scopes (`scope`).
+    pub scopes: Option<ClaimPath>,
+    /// The session (`sid`).
+    pub session: Option<ClaimPath>,
+}
+
+/// What a claim must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Require {
+    /// Which claim.
+    pub claim: ClaimPath,
+    /// What of it.
+    pub rule: RequireRule,
+}
+
+/// A rule on one claim; values are strings, integers or booleans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequireRule {
+    /// It is there.
+    Present,
+    /// It is this value.
+    Equals(serde_json::Value),
+    /// It is one of these.
+    OneOf(Vec<serde_json::Value>),
+}
+
 /// Where an issuer publishes its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JwksSource {
     /// An absolute URL.
     Url(String),
+    /// What the issuer says of itself under its own `iss` (OpenID Connect
+    /// Discovery 1.0, section 4).
+    Discovery,
     /// A path on an upstream, so that both move together.
     Upstream {
         /// The upstream's name.

@@ -10,7 +10,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{Access, OnDown};
+use super::{Access, ClaimPath, OnDown};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,13 +32,54 @@ pub(super) struct Issuer {
     #[serde(default)]
     pub(super) types: Vec<String>,
     pub(super) token_type: Option<String>,
+    #[serde(default)]
+    pub(super) claims: ClaimsSource,
+    #[serde(default)]
+    pub(super) require: Vec<Spanned<RequireSource>>,
     #[serde(default = "default_leeway_s")]
     pub(super) leeway_s: Spanned<u64>,
     #[serde(default = "default_max_lifetime_s")]
     pub(super) max_lifetime_s: Spanned<u64>,
+    pub(super) discovery: Option<Spanned<bool>>,
     pub(super) jwks_url: Option<Spanned<String>>,
     pub(super) jwks_upstream: Option<Spanned<String>>,
     pub(super) jwks_path: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClaimsSource {
+    pub(super) user_id: Option<Spanned<PathSource>>,
+    pub(super) email: Option<Spanned<PathSource>>,
+    pub(super) roles: Option<Spanned<PathSource>>,
+    pub(super) scopes: Option<Spanned<PathSource>>,
+    pub(super) session: Option<Spanned<PathSource>>,
+}
+
+/// A claim: its name, or the names that lead to it. A name may hold dots (many are
+/// URLs), so a dotted text is one name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum PathSource {
+    Name(String),
+    Names(Vec<String>),
+}
+
+impl PathSource {
+    pub(super) fn names(&self) -> ClaimPath {
+        match self {
+            Self::Name(name) => vec![name.clone()],
+            Self::Names(names) => names.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RequireSource {
+    pub(super) claim: PathSource,
+    pub(super) equals: Option<serde_json::Value>,
+    pub(super) one_of: Option<Vec<serde_json::Value>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -20,7 +20,7 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// What is wrong, to be put behind the URL in a sentence.
-pub(super) fn check_url(url: &str) -> Result<(), &'static str> {
+pub fn check_url(url: &str) -> Result<(), &'static str> {
     let (plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (false, rest),
         (None, Some(rest)) => (true, rest),

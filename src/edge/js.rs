@@ -33,8 +33,8 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn answer(status: u16, head: &str, body: &str) -> Result<web_sys::Response, JsValue>;
 
-    #[wasm_bindgen(js_name = fetchKeys)]
-    pub(super) fn fetch_keys(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
+    #[wasm_bindgen(js_name = fetchDocument)]
+    pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
 
     pub(super) fn verify(
         algorithm: &str,

@@ -63,10 +63,10 @@ export function answer(status, head, body) {
   return new Response(body, { status, headers });
 }
 
-// A key set's bytes, or the code of what went wrong. Follows no redirect (an
+// A document's bytes and its Cache-Control, or the code of what went wrong. Follows no redirect (an
 // issuer's open redirect must not choose our keys) and reads no more than
 // `maxBytes`.
-export async function fetchKeys(url, timeoutMs, maxBytes) {
+export async function fetchDocument(url, timeoutMs, maxBytes) {
   const controller = new AbortController();
   let late = false;
   const timer = setTimeout(() => {
@@ -99,7 +99,7 @@ export async function fetchKeys(url, timeoutMs, maxBytes) {
       bytes.set(part, offset);
       offset += part.byteLength;
     }
-    return bytes;
+    return [bytes, response.headers.get("cache-control") ?? undefined];
   } catch {
     return late ? "jwks_timeout" : "jwks_unreachable";
   } finally {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use js_sys::Uint8Array;
+use js_sys::{Array, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::js;
 use crate::{
-    gate::ports::{BackendFault, Forward, Forwarded, Ports, UpstreamFault},
+    gate::ports::{BackendFault, Document, Forward, Forwarded, Ports, UpstreamFault},
     keys::{self, Key},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
@@ -102,16 +102,13 @@ impl Ports for World {
         written
     }
 
-    async fn fetch_keys(&self, url: &str) -> Result<Vec<u8>, &'static str> {
+    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
-        let answer = JsFuture::from(js::fetch_keys(url, millis(keys::limits::FETCH_MS), max)).await;
-        match answer {
-            Ok(value) => match value.dyn_into::<Uint8Array>() {
-                Ok(bytes) => Ok(bytes.to_vec()),
-                Err(code) => Err(fetch_fault(code.as_string().as_deref())),
-            },
-            Err(_) => Err("jwks_unreachable"),
-        }
+        let answer = JsFuture::from(js::fetch_document(url, millis(keys::limits::FETCH_MS), max)).await;
+        let value = answer.map_err(|_| "jwks_unreachable")?;
+        let parts = value.dyn_into::<Array>().map_err(|code| fetch_fault(code.as_string().as_deref()))?;
+        let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| "jwks_unreachable")?;
+        Ok(Document { body: bytes.to_vec(), cache_control: parts.get(1).as_string() })
     }
 
     async fn check_signature(

@@ -2,6 +2,8 @@
 //! credentials, token, rights, assertion, upstream. Read `decide` once and you
 //! have read what a request must pass.
 
+use std::rc::Rc;
+
 use super::{
     Answer, Chore, Denial, Gate, Head, LogLine,
     assertion::Statement,
@@ -9,14 +11,16 @@ use super::{
     log::{level, tame},
     own,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
+    remembered::{self, Entry, TokenDigest},
     settings::UpstreamState,
     trace::Ids,
 };
 use crate::{
     config::{Access, OnDown, Route},
     gate::limits,
+    keys::{self, Plan},
     route::{BadTarget, Miss, Principal, Target, permits},
-    token::{self, TokenError, Verified},
+    token::{self, TokenError, UnixMillis, Verified},
 };
 
 /// What became of a request.
@@ -43,7 +47,7 @@ pub enum Outcome<R> {
 /// anybody.
 enum Passed {
     Anybody,
-    User(Verified),
+    User(Rc<Verified>),
 }
 
 impl Gate {
@@ -124,8 +128,18 @@ impl Gate {
         ports: &P,
         line: &mut LogLine,
         chores: &mut Vec<Chore>,
-    ) -> Result<Verified, Denial> {
-        let unverified = token::parse(credentials::bearer(head)?).map_err(Denial::Token)?;
+    ) -> Result<Rc<Verified>, Denial> {
+        let text = credentials::bearer(head)?;
+        // Before it is hashed: a hash of a megabyte is work, too.
+        if text.len() > token::limits::TOKEN_BYTES {
+            return Err(Denial::Token(TokenError::TooLarge));
+        }
+        let digest = remembered::digest(text);
+        if let Some(verified) = self.recall(&digest, ports.now(), chores) {
+            line.cache = Some("token");
+            return Ok(verified);
+        }
+        let unverified = token::parse(text).map_err(Denial::Token)?;
         let named = unverified.unverified_issuer().map_err(Denial::Token)?;
         let (index, issuer) = self
             .issuers
@@ -140,7 +154,36 @@ impl Gate {
             .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
             .await
             .map_err(|_| Denial::BackendUnavailable)?;
-        unverified.admit(outcome, &issuer.token, ports.now()).map_err(Denial::Token)
+        let names_key = unverified.unverified_kid().is_some();
+        let now = ports.now();
+        let verified = Rc::new(unverified.admit(outcome, &issuer.token, now).map_err(Denial::Token)?);
+        let expires_at = verified.identity().expires_at.plus(issuer.token.leeway_s.saturating_mul(1000));
+        let entry = Entry { verified: Rc::clone(&verified), issuer: index, key, names_key };
+        self.remembered.borrow_mut().note(digest, entry, expires_at, now);
+        Ok(verified)
+    }
+
+    /// A token that was verified before, if the key that vouched for it is its
+    /// issuer's still.
+    fn recall(&self, digest: &TokenDigest, now: UnixMillis, chores: &mut Vec<Chore>) -> Option<Rc<Verified>> {
+        let found = self.remembered.borrow().find(digest, now).filter(|entry| self.vouches(entry, now, chores));
+        let mut remembered = self.remembered.borrow_mut();
+        let count = if found.is_some() { &mut remembered.hits } else { &mut remembered.misses };
+        *count = count.saturating_add(1);
+        found.map(|entry| entry.verified)
+    }
+
+    fn vouches(&self, entry: &Entry, now: UnixMillis, chores: &mut Vec<Chore>) -> bool {
+        let Some(state) = self.issuers.get(entry.issuer) else { return false };
+        let kid = entry.key.kid().filter(|_| entry.names_key);
+        match keys::plan(&state.holding.borrow(), kid, entry.key.algorithm(), now) {
+            Plan::Use(key) => key.thumbprint() == entry.key.thumbprint(),
+            Plan::UseAndRefresh(key) => {
+                chores.push(Chore::Refresh(entry.issuer));
+                key.thumbprint() == entry.key.thumbprint()
+            }
+            Plan::ReadCache | Plan::Fetch | Plan::Wait | Plan::Unknown | Plan::Unavailable { .. } => false,
+        }
     }
 
     async fn forward<P: Ports>(

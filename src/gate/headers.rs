@@ -188,6 +188,7 @@ mod tests {
             user_id: "u1".into(),
             email: Some("zoë%0d@example.com".into()),
             roles: vec!["user".into(), "ops".into()],
+            scopes: vec![],
             session_id: None,
             token_id: None,
             expires_at: UnixMillis(0),

@@ -3,8 +3,13 @@
 
 use std::rc::Rc;
 
-use super::{Denial, Gate, limits, ports::Ports, settings::IssuerState};
+use super::{
+    Denial, Gate, limits,
+    ports::Ports,
+    settings::{IssuerState, JwksPlace},
+};
 use crate::{
+    config::check_url,
     keys::{self, Key, KeySet, Plan, Record},
     token::{Algorithm, TokenError},
 };
@@ -156,21 +161,37 @@ async fn read_store<P: Ports>(state: &IssuerState, ports: &P) {
 /// Asks the issuer. True when the store should be told.
 async fn fetch<P: Ports>(state: &IssuerState, ports: &P) -> bool {
     state.holding.borrow_mut().begin(ports.now());
-    let answer = ports.fetch_keys(&state.jwks_url).await;
+    let answer = fetch_set(state, ports).await;
     let now = ports.now();
-    let set = answer.and_then(|body| KeySet::parse(&body, &state.token.algorithms).map_err(keys::JwksError::code));
-    match set {
-        Ok(set) => {
-            let record = Record { set, fetched_at: now };
+    match answer {
+        Ok((set, fresh_ms)) => {
+            let record = Record { set, fetched_at: now, fresh_ms };
             let worth_storing = record.should_replace(state.stored.borrow().as_ref());
             state.holding.borrow_mut().succeed(record);
             worth_storing
         }
         Err(code) => {
-            state.holding.borrow_mut().fail(code, now);
+            let [jitter, ..] = ports.random();
+            state.holding.borrow_mut().fail(code, now, jitter);
             false
         }
     }
+}
+
+/// The issuer's set, and for how long it is fresh.
+async fn fetch_set<P: Ports>(state: &IssuerState, ports: &P) -> Result<(KeySet, u64), &'static str> {
+    let document = match &state.jwks {
+        JwksPlace::Url(url) => ports.fetch_document(url).await?,
+        JwksPlace::Discovery(url) => {
+            let found = ports.fetch_document(url).await?;
+            let url = keys::parse_discovery(&found.body, &state.token.issuer).map_err(keys::DiscoveryError::code)?;
+            // Keys that came over plain HTTP are whoever's is on the wire.
+            check_url(&url).map_err(|_| "discovery_url_refused")?;
+            ports.fetch_document(&url).await?
+        }
+    };
+    let set = KeySet::parse(&document.body, &state.token.algorithms).map_err(keys::JwksError::code)?;
+    Ok((set, keys::fresh_ms(document.cache_control.as_deref())))
 }
 
 async fn store<P: Ports>(state: &IssuerState, ports: &P) {

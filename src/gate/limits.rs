@@ -17,6 +17,23 @@ pub const ASSERTION_SECRET_BYTES: usize = 32;
 /// its predecessor or successor.
 pub const ASSERTION_SECRETS: usize = 2;
 
+/// Verified tokens that one isolate remembers. At the edge one isolate sees few
+/// users at a time; with the bytes below it is a few megabytes of its 128.
+pub const REMEMBERED: usize = 8192;
+
+/// Bytes that they may take together.
+pub const REMEMBERED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that one of them takes beside its texts: digest twice, pointers, times.
+pub const REMEMBERED_ENTRY_BYTES: usize = 256;
+
+/// Bytes that a text takes beside its own.
+pub const REMEMBERED_TEXT_BYTES: usize = 32;
+
+/// Milliseconds for which a verified token is remembered at most, however long it
+/// is good.
+pub const REMEMBER_MS: u64 = 5 * 60 * 1000;
+
 /// Milliseconds between two looks at whether another request of this isolate
 /// has brought the keys.
 pub const KEY_WAIT_STEP_MS: u64 = 20;

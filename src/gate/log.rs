@@ -38,7 +38,8 @@ pub struct LogLine {
     /// Milliseconds spent on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<u64>,
-    /// Where the key that checked the token was: `memory`, `kv` or `issuer`.
+    /// `token` when the token was remembered; else where the key that checked it
+    /// was: `memory`, `kv` or `issuer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Code of the denial, if it was one.

@@ -17,6 +17,7 @@ pub mod limits;
 mod log;
 mod own;
 pub mod ports;
+mod remembered;
 mod settings;
 mod trace;
 

@@ -145,6 +145,7 @@ impl Gate {
                 })
             })
             .collect();
+        let remembered = self.remembered.borrow();
         let status = if worst == Condition::Unhealthy { 503 } else { 200 };
         let document = json!({
             "status": worst.name(),
@@ -152,6 +153,12 @@ impl Gate {
             "scope": "what the isolate that answered has seen",
             "upstreams": upstreams,
             "issuers": issuers,
+            "token_cache": {
+                "tokens": remembered.len(),
+                "bytes": remembered.bytes(),
+                "hits": remembered.hits,
+                "misses": remembered.misses,
+            },
         });
         let mut answer = Answer::json(status, request_id, &document);
         if status == 503 {

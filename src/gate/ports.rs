@@ -28,13 +28,13 @@ pub trait Ports {
     /// to log: the set is in use.
     async fn write_keys(&self, name: &str, text: &str) -> bool;
 
-    /// Asks an issuer for its key set: no redirect, at most
-    /// [`crate::keys::limits::JWKS_BYTES`] and
+    /// Asks an issuer for a document (its key set, or where that is): no redirect,
+    /// at most [`crate::keys::limits::JWKS_BYTES`] and
     /// [`crate::keys::limits::FETCH_MS`].
     ///
     /// # Errors
     /// A stable code that says why not.
-    async fn fetch_keys(&self, url: &str) -> Result<Vec<u8>, &'static str>;
+    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str>;
 
     /// Checks a signature.
     ///
@@ -53,6 +53,15 @@ pub trait Ports {
     /// # Errors
     /// [`UpstreamFault`].
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+}
+
+/// An issuer's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The body.
+    pub body: Vec<u8>,
+    /// `Cache-Control`, as sent.
+    pub cache_control: Option<String>,
 }
 
 /// The signature backend failed: our trouble, never the token's.

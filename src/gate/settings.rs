@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use super::{AssertionKeys, own::Seen};
+use super::{AssertionKeys, own::Seen, remembered::Remembered};
 use crate::{
-    config::{self, JwksSource, OnDown, Policy},
-    keys::Holding,
+    config::{self, JwksSource, OnDown, Policy, RequireRule},
+    keys::{self, Holding, Record},
     route::Table,
-    token::{Algorithm, TokenPolicy},
+    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TokenPolicy},
 };
 
 /// Everything that one isolate knows: the policy ready for use, and what it has
@@ -23,19 +23,29 @@ pub struct Gate {
     pub(super) table: Table,
     pub(super) issuers: Vec<IssuerState>,
     pub(super) upstreams: Vec<UpstreamState>,
+    pub(super) remembered: RefCell<Remembered>,
 }
 
 #[derive(Debug)]
 pub(super) struct IssuerState {
     pub(super) name: String,
     pub(super) token: TokenPolicy,
-    pub(super) jwks_url: String,
+    pub(super) jwks: JwksPlace,
     /// Name of the stored key set; changes with issuer and URL, so keys of one
     /// place are never taken for another's.
     pub(super) store_name: String,
     pub(super) holding: RefCell<Holding>,
     /// What the store holds, as far as this isolate knows.
-    pub(super) stored: RefCell<Option<crate::keys::Record>>,
+    pub(super) stored: RefCell<Option<Record>>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum JwksPlace {
+    /// Here.
+    Url(String),
+    /// Where the document at this URL says.
+    Discovery(String),
 }
 
 #[derive(Debug)]
@@ -78,7 +88,7 @@ impl Gate {
             issuers.push(issuer_state(issuer, &upstreams)?);
         }
         let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
-        Ok(Self { version, policy, table, issuers, upstreams })
+        Ok(Self { version, policy, table, issuers, upstreams, remembered: RefCell::default() })
     }
 }
 
@@ -106,6 +116,27 @@ fn upstream_state(
     })
 }
 
+fn claim_names(claims: &config::Claims) -> ClaimNames {
+    let usual = ClaimNames::default();
+    let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
+    ClaimNames {
+        user_id: or(&claims.user_id, usual.user_id),
+        email: or(&claims.email, usual.email),
+        roles: or(&claims.roles, usual.roles),
+        scopes: or(&claims.scopes, usual.scopes),
+        session_id: or(&claims.session, usual.session_id),
+    }
+}
+
+fn requirement(require: &config::Require) -> Requirement {
+    let rule = match &require.rule {
+        RequireRule::Present => ClaimRule::Present,
+        RequireRule::Equals(value) => ClaimRule::Equals(value.clone()),
+        RequireRule::OneOf(values) => ClaimRule::OneOf(values.clone()),
+    };
+    Requirement { claim: require.claim.clone(), rule }
+}
+
 fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<IssuerState, Misconfiguration> {
     let unusable = || Misconfiguration(format!("issuer {:?} cannot be used; build the worker again", issuer.name));
     let algorithms = issuer
@@ -115,15 +146,17 @@ fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<
         .collect::<Option<Vec<_>>>()
         .filter(|algorithms| !algorithms.is_empty())
         .ok_or_else(unusable)?;
-    let jwks_url = match &issuer.jwks {
-        JwksSource::Url(url) => url.clone(),
+    let jwks = match &issuer.jwks {
+        JwksSource::Url(url) => JwksPlace::Url(url.clone()),
+        JwksSource::Discovery => JwksPlace::Discovery(keys::discovery_url(&issuer.issuer)),
         JwksSource::Upstream { upstream, path } => {
             let base = upstreams.iter().find(|known| known.name == *upstream).ok_or_else(unusable)?;
-            format!("{}{path}", base.url)
+            JwksPlace::Url(format!("{}{path}", base.url))
         }
     };
-    let place = Sha256::digest(format!("{}\n{jwks_url}", issuer.issuer));
-    let store_name = format!("keys/1/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
+    let (JwksPlace::Url(url) | JwksPlace::Discovery(url)) = &jwks;
+    let place = Sha256::digest(format!("{}\n{url}", issuer.issuer));
+    let store_name = format!("keys/2/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
     Ok(IssuerState {
         name: issuer.name.clone(),
         token: TokenPolicy {
@@ -132,10 +165,12 @@ fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<
             algorithms,
             types: issuer.types.clone(),
             token_type: issuer.token_type.clone(),
+            claims: claim_names(&issuer.claims),
+            require: issuer.require.iter().map(requirement).collect(),
             leeway_s: issuer.leeway_s,
             max_lifetime_s: issuer.max_lifetime_s,
         },
-        jwks_url,
+        jwks,
         store_name,
         holding: RefCell::default(),
         stored: RefCell::default(),

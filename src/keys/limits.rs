@@ -12,8 +12,19 @@ pub const RSA_BITS_MIN: usize = 2048;
 /// Largest RSA modulus in bits; verification cost grows with its square.
 pub const RSA_BITS_MAX: usize = 4096;
 
-/// Milliseconds for which a fetched set is used without a thought.
+/// Bytes of a key set's URL in a discovery document.
+pub const URL_BYTES: usize = 2048;
+
+/// Milliseconds for which a fetched set is used without a thought, where its issuer
+/// says nothing of that.
 pub const FRESH_MS: u64 = 10 * 60 * 1000;
+
+/// The least that an issuer's word can make of it: more fetches than one a minute
+/// are no use to anybody.
+pub const FRESH_MIN_MS: u64 = 60 * 1000;
+
+/// The most: for so long a removed key may live on, and no longer.
+pub const FRESH_MAX_MS: u64 = 60 * 60 * 1000;
 
 /// Milliseconds for which a set is still used while its issuer cannot be
 /// reached. Past it we no longer know what the issuer revoked: 503.
@@ -31,12 +42,13 @@ pub const BACK_OFF_MS: u64 = 1000;
 /// Longest pause between failing fetches, in milliseconds.
 pub const BACK_OFF_MAX_MS: u64 = COOL_DOWN_MS;
 
-/// Milliseconds a fetch of a key set may take, body included.
+/// Milliseconds that each of the one or two fetches that lead to a key set may take,
+/// body included.
 pub const FETCH_MS: u64 = 3000;
 
 /// Milliseconds after which an unfinished attempt is taken for lost: the
 /// request that owned it was cancelled together with its fetch.
-pub const LOST_MS: u64 = FETCH_MS + 500;
+pub const LOST_MS: u64 = 2 * FETCH_MS + 500;
 
 /// Milliseconds after which an unchanged set is written to KV again, so that
 /// its recorded age never nears [`HARD_MS`] while its issuer is well.

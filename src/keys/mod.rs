@@ -4,12 +4,16 @@
 //! a set may be, and when an issuer may be asked again. Touches nothing: the
 //! fetching, the KV reads and the clock are the gate's ports.
 
+mod discovery;
+mod freshness;
 mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
 mod record;
 
+pub use discovery::{DiscoveryError, discovery_url, parse_discovery};
+pub use freshness::fresh_ms;
 pub use jwk::Key;
 pub use jwks::{JwksError, KeySet};
 pub use plan::{Attempt, Holding, Plan, plan};

@@ -40,6 +40,8 @@ pub enum Attempt {
         at: UnixMillis,
         /// Whether it brought a good set.
         ok: bool,
+        /// Chance: spreads the next attempts of many isolates.
+        jitter: u8,
     },
 }
 
@@ -73,8 +75,7 @@ pub fn plan<'a>(holding: &'a Holding, kid: Option<&str>, algorithm: Algorithm, n
     if let Some(record) = record
         && let Some(key) = record.set.select(kid, algorithm)
     {
-        let fresh = now.since(record.fetched_at) < limits::FRESH_MS;
-        return if fresh || !holding.may_ask(now) { Plan::Use(key) } else { Plan::UseAndRefresh(key) };
+        return if record.is_fresh(now) || !holding.may_ask(now) { Plan::Use(key) } else { Plan::UseAndRefresh(key) };
     }
     // Another isolate, or the cron, may have fetched a newer set.
     let read_lately = holding.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
@@ -94,19 +95,21 @@ pub fn plan<'a>(holding: &'a Holding, kid: Option<&str>, algorithm: Algorithm, n
 }
 
 fn asked_lately(holding: &Holding, now: UnixMillis) -> bool {
-    matches!(holding.attempt, Some(Attempt::Done { at, ok: true }) if now.since(at) < limits::COOL_DOWN_MS)
+    matches!(holding.attempt, Some(Attempt::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS)
 }
 
 /// Milliseconds until the issuer may be asked again.
 fn pause(holding: &Holding, now: UnixMillis) -> u64 {
-    let Some(Attempt::Done { at, ok }) = holding.attempt else {
+    let Some(Attempt::Done { at, ok, jitter }) = holding.attempt else {
         return 0;
     };
     let wanted = if ok {
         limits::COOL_DOWN_MS
     } else {
         let doublings = holding.failures.saturating_sub(1).min(16);
-        limits::BACK_OFF_MS.saturating_mul(1_u64 << doublings).min(limits::BACK_OFF_MAX_MS)
+        let most = limits::BACK_OFF_MS.saturating_mul(1_u64 << doublings).min(limits::BACK_OFF_MAX_MS);
+        // Up to half of it off: isolates that failed together do not come back together.
+        most.saturating_sub((most / 2).saturating_mul(u64::from(jitter)) / 255)
     };
     wanted.saturating_sub(now.since(at))
 }
@@ -114,7 +117,7 @@ fn pause(holding: &Holding, now: UnixMillis) -> u64 {
 impl Holding {
     /// Whether a background refresh is due: past freshness and allowed to ask.
     pub fn is_refresh_due(&self, now: UnixMillis) -> bool {
-        let stale = self.record.as_ref().is_none_or(|record| now.since(record.fetched_at) >= limits::FRESH_MS);
+        let stale = self.record.as_ref().is_none_or(|record| !record.is_fresh(now));
         stale && self.may_ask(now)
     }
 
@@ -125,7 +128,7 @@ impl Holding {
 
     /// The issuer answered with a good set.
     pub fn succeed(&mut self, record: Record) {
-        self.attempt = Some(Attempt::Done { at: record.fetched_at, ok: true });
+        self.attempt = Some(Attempt::Done { at: record.fetched_at, ok: true, jitter: 0 });
         self.failures = 0;
         self.last_error = None;
         self.record = Some(record);
@@ -133,8 +136,8 @@ impl Holding {
 
     /// The issuer did not answer, or with something that is no key set. The
     /// set at hand stays.
-    pub fn fail(&mut self, code: &'static str, now: UnixMillis) {
-        self.attempt = Some(Attempt::Done { at: now, ok: false });
+    pub fn fail(&mut self, code: &'static str, now: UnixMillis, jitter: u8) {
+        self.attempt = Some(Attempt::Done { at: now, ok: false, jitter });
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(code);
     }

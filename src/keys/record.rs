@@ -12,18 +12,26 @@ pub struct Record {
     pub set: KeySet,
     /// When the issuer answered with them.
     pub fetched_at: UnixMillis,
+    /// Milliseconds for which it is fresh from then on.
+    pub fresh_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     fetched_at: UnixMillis,
+    fresh_ms: u64,
     jwks: String,
 }
 
 impl Record {
     /// JSON text for KV.
     pub fn to_json(&self) -> Option<String> {
-        serde_json::to_string(&Stored { fetched_at: self.fetched_at, jwks: self.set.to_json() }).ok()
+        serde_json::to_string(&Stored {
+            fetched_at: self.fetched_at,
+            fresh_ms: self.fresh_ms,
+            jwks: self.set.to_json(),
+        })
+        .ok()
     }
 
     /// Reads what KV held, as distrustfully as an issuer's answer. Garbage, and
@@ -38,7 +46,13 @@ impl Record {
             return None;
         }
         let set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?;
-        Some(Self { set, fetched_at: stored.fetched_at })
+        let fresh_ms = stored.fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS);
+        Some(Self { set, fetched_at: stored.fetched_at, fresh_ms })
+    }
+
+    /// Whether its issuer need not be asked yet.
+    pub fn is_fresh(&self, now: UnixMillis) -> bool {
+        now.since(self.fetched_at) < self.fresh_ms
     }
 
     /// Whether `self`, just fetched, is worth a KV write over `previous`. KV

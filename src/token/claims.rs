@@ -3,19 +3,21 @@
 
 use serde_json::Value;
 
-use super::{TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits};
+use super::{TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits, mapping::find};
 
 /// Who a verified token speaks for. Every text in it is bounded and free of
 /// control characters; a role holds no comma. So none of them can split or
 /// forge a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user (`sub`).
+    /// The user (`sub`, or where the policy says).
     pub user_id: String,
     /// E-mail address, if the token names one.
     pub email: Option<String>,
     /// Role names, in the token's order.
     pub roles: Vec<String>,
+    /// Scopes, in the token's order.
+    pub scopes: Vec<String>,
     /// The session (`sid`), if the token names one.
     pub session_id: Option<String>,
     /// The token's own id (`jti`), if it has one.
@@ -51,12 +53,17 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
     {
         return Err(TokenError::WrongTokenType);
     }
+    if !policy.require.iter().all(|requirement| requirement.is_met(claims)) {
+        return Err(TokenError::RequirementUnmet);
+    }
+    let names = &policy.claims;
     Ok(Verified(Identity {
-        user_id: text(claims, "sub")?.ok_or(TokenError::BadIdentity)?,
-        email: text(claims, "email")?,
-        roles: roles(claims)?,
-        session_id: text(claims, "sid")?,
-        token_id: text(claims, "jti")?,
+        user_id: text(claims, &names.user_id)?.ok_or(TokenError::BadIdentity)?,
+        email: text(claims, &names.email)?,
+        roles: roles(claims, &names.roles)?,
+        scopes: scopes(claims, &names.scopes)?,
+        session_id: text(claims, &names.session_id)?,
+        token_id: text(claims, &["jti".to_owned()])?,
         expires_at: UnixMillis::from_secs(expires_at),
         issuer: policy.issuer.clone(),
     }))
@@ -107,16 +114,16 @@ fn verify_audience(claims: &StrictObject, policy: &TokenPolicy) -> Result<(), To
     if fits { Ok(()) } else { Err(TokenError::WrongAudience) }
 }
 
-fn text(claims: &StrictObject, name: &str) -> Result<Option<String>, TokenError> {
-    match claims.string(name) {
-        Ok(None) => Ok(None),
-        Ok(Some(text)) if is_header_safe(text, limits::CLAIM_BYTES) => Ok(Some(text.to_owned())),
-        Ok(Some(_)) | Err(_) => Err(TokenError::BadIdentity),
+fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenError> {
+    match find(claims, path) {
+        None => Ok(None),
+        Some(Value::String(text)) if is_header_safe(text, limits::CLAIM_BYTES) => Ok(Some(text.clone())),
+        Some(_) => Err(TokenError::BadIdentity),
     }
 }
 
-fn roles(claims: &StrictObject) -> Result<Vec<String>, TokenError> {
-    let values = match claims.member("roles") {
+fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
+    let values = match find(claims, path) {
         None => return Ok(Vec::new()),
         Some(Value::Array(values)) if values.len() <= limits::ROLES => values,
         Some(_) => return Err(TokenError::BadIdentity),
@@ -130,6 +137,21 @@ fn roles(claims: &StrictObject) -> Result<Vec<String>, TokenError> {
             _ => Err(TokenError::BadIdentity),
         })
         .collect()
+}
+
+fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
+    let names: Vec<&str> = match find(claims, path) {
+        None => return Ok(Vec::new()),
+        Some(Value::String(text)) => text.split(' ').filter(|scope| !scope.is_empty()).collect(),
+        Some(Value::Array(values)) => {
+            values.iter().map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)?
+        }
+        Some(_) => return Err(TokenError::BadIdentity),
+    };
+    if names.len() > limits::SCOPES || !names.iter().all(|name| is_header_safe(name, limits::SCOPE_BYTES)) {
+        return Err(TokenError::BadIdentity);
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Non-empty, bounded, without control characters (CR, LF and NUL split or cut

@@ -36,6 +36,8 @@ pub enum TokenError {
     WrongAudience,
     /// `token_type` is not the policy's.
     WrongTokenType,
+    /// A claim is not what the issuer's policy requires.
+    RequirementUnmet,
     /// A claim that the gateway needs is missing, of the wrong type, too long,
     /// or holds characters that have no place in a header.
     BadIdentity,
@@ -61,6 +63,7 @@ impl TokenError {
             Self::LifetimeTooLong => "token_lifetime_too_long",
             Self::WrongAudience => "token_audience_invalid",
             Self::WrongTokenType => "token_type_invalid",
+            Self::RequirementUnmet => "token_requirement_unmet",
             Self::BadIdentity => "token_identity_invalid",
         }
     }

@@ -29,6 +29,12 @@ pub const ROLES: usize = 64;
 /// Bytes of a role's name.
 pub const ROLE_BYTES: usize = 64;
 
+/// Scopes a token may carry.
+pub const SCOPES: usize = 128;
+
+/// Bytes of a scope's name; some are URLs.
+pub const SCOPE_BYTES: usize = 256;
+
 /// Values in an `aud` array.
 pub const AUDIENCES: usize = 32;
 

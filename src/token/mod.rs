@@ -17,6 +17,7 @@ mod error;
 mod header;
 mod json;
 pub mod limits;
+mod mapping;
 mod signature;
 mod time;
 
@@ -25,6 +26,7 @@ pub use claims::{Identity, Verified};
 pub use compact::{Unverified, parse};
 pub use error::TokenError;
 pub use json::StrictObject;
+pub use mapping::{ClaimNames, ClaimPath, ClaimRule, Requirement};
 pub use signature::{PublicKey, SignatureOutcome, check};
 pub use time::UnixMillis;
 
@@ -46,6 +48,10 @@ pub struct TokenPolicy {
     /// Required value of the `token_type` claim; keeps refresh, service and ID
     /// tokens of the same issuer from passing as access tokens.
     pub token_type: Option<String>,
+    /// Where identity is found in the claims.
+    pub claims: ClaimNames,
+    /// What else the claims must say.
+    pub require: Vec<Requirement>,
     /// Clock difference forgiven on `exp`, `nbf` and `iat`, in seconds.
     pub leeway_s: u64,
     /// Longest `exp - iat` taken, in seconds: bounds what a stolen token buys.

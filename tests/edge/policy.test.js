@@ -22,7 +22,10 @@ describe("a policy of one's own", () => {
     partnerSite = await startUpstream(scope);
     shop = await startUpstream(scope);
     own = (await createIssuer()).publishOn(auth, "/keys?set=1");
-    partner = (await createIssuer({ name: PARTNER, audience: "shop" })).publishOn(partnerSite, "/jwks");
+    partner = (await createIssuer({ name: PARTNER, audience: "shop", algorithm: "ES256" })).publishOn(
+      partnerSite,
+      "/jwks",
+    );
     edge = await startEdge(scope, {
       auth,
       policy: "shop",
@@ -46,9 +49,24 @@ describe("a policy of one's own", () => {
     return status;
   };
 
+  // A token as the partner makes them: with names of its own.
+  const partnerToken = (changes = {}, header = {}) =>
+    partner.accessToken(
+      {
+        sub: "pairwise-1",
+        oid: "grace",
+        roles: ["not these"],
+        realm_access: { roles: ["user"] },
+        azp: "shop-web",
+        token_type: undefined,
+        ...changes,
+      },
+      { typ: "JWT", ...header },
+    );
+
   test("a token of either issuer opens what its owner may enter", async () => {
     const mine = await own.accessToken({ sub: "ada" });
-    const theirs = await partner.accessToken({ sub: "grace", token_type: undefined }, { typ: "JWT" });
+    const theirs = await partnerToken();
     for (const [path, token, expected] of [
       ["/", undefined, 200],
       ["/files/a/b", undefined, 401],
@@ -67,18 +85,56 @@ describe("a policy of one's own", () => {
   test("each issuer's tokens are judged by its own policy and keys alone", async () => {
     const now = Math.floor(Date.now() / 1000);
     for (const [name, token] of [
-      ["the partner's key under our name", await partner.accessToken({ iss: "auth-service" }, { typ: "JWT" })],
+      ["the partner's key under our name", await partnerToken({ iss: "auth-service" })],
       ["our key under the partner's name", await own.accessToken({ iss: PARTNER, aud: "shop" }, { typ: "JWT" })],
       ["our key under the partner's name and kid", await own.accessToken({ iss: PARTNER, aud: "shop" }, { typ: "JWT", kid: partner.key.kid })], // prettier-ignore
-      ["a typ that the partner does not use", await partner.accessToken({}, { typ: "at+jwt" })],
-      ["an audience that only our issuer may name", await partner.accessToken({ aud: "api" }, { typ: "JWT" })],
-      ["the partner's name without its slash", await partner.accessToken({ iss: PARTNER.slice(0, -1) }, { typ: "JWT" })], // prettier-ignore
-      ["a lifetime beyond the partner's limit", await partner.accessToken({ exp: now + 3700 }, { typ: "JWT" })],
+      ["a typ that the partner does not use", await partnerToken({}, { typ: "at+jwt" })],
+      ["an audience that only our issuer may name", await partnerToken({ aud: "api" })],
+      ["the partner's name without its slash", await partnerToken({ iss: PARTNER.slice(0, -1) })], // prettier-ignore
+      ["a lifetime beyond the partner's limit", await partnerToken({ exp: now + 3700 })],
+      ["no user id where the partner has it", await partnerToken({ oid: undefined })],
+      ["made for an application that is not listed", await partnerToken({ azp: "other" })],
+      ["without the roles that must be there", await partnerToken({ realm_access: undefined })],
       ["expired a second ago, with no leeway", await own.accessToken({ iat: now - 60, nbf: now - 60, exp: now - 1 })], // prettier-ignore
     ])
       assert.equal(await statusOf("/files/x", token), 401, name);
     const long = await own.accessToken({ exp: now + 3700 });
     assert.equal(await statusOf("/files/x", long), 200, "our own limit is a day");
+  });
+
+  test("identity is what the partner's own names say, in the headers and the assertion", async () => {
+    const token = await partnerToken({
+      preferred_username: "grace@partner.example",
+      realm_access: { roles: ["admin", "user"] },
+    });
+    assert.equal(await statusOf("/orders/somebody", token), 200, "admin by the nested roles");
+    const [seen] = shop.requests;
+    assert.equal(seen.headers["x-user-id"], "grace");
+    assert.equal(seen.headers["x-user-email"], "grace@partner.example");
+    assert.equal(seen.headers["x-user-roles"], "admin,user");
+  });
+
+  test("keys of several kinds in one set each serve their own algorithm", async () => {
+    const others = await Promise.all(
+      ["EdDSA", "PS384", "ES384"].map((algorithm) => createIssuer({ name: PARTNER, audience: "shop", algorithm })),
+    );
+    partnerSite.answer("GET /jwks", { json: { keys: [partner, ...others].flatMap((one) => one.jwks().keys) } });
+    await edge.restart();
+    const claims = partner.claims({
+      oid: "grace",
+      realm_access: { roles: [] },
+      azp: "shop-web",
+      token_type: undefined,
+    });
+    const [edDsa, ps384, es384] = others;
+    for (const [name, token, expected] of [
+      ["ES256", await partner.sign(claims, { typ: "JWT" }), 200],
+      ["EdDSA", await edDsa.sign(claims, { typ: "JWT" }), 200],
+      ["PS384", await ps384.sign(claims, { typ: "JWT" }), 200],
+      ["ES384, which is not on the list", await es384.sign(claims, { typ: "JWT" }), 401],
+      ["EdDSA under the kid of the ES256 key", await edDsa.sign(claims, { typ: "JWT", kid: partner.key.kid }), 401],
+    ])
+      assert.equal(await statusOf("/files/x", token), expected, name);
   });
 
   test("all wants every rule, any wants one", async () => {

@@ -11,7 +11,7 @@ use futures_executor::block_on;
 use portcullis::{
     gate::{
         Answer, Gate, Handled, Head, Outcome,
-        ports::{BackendFault, Forward, Forwarded, Ports, UpstreamFault},
+        ports::{BackendFault, Document, Forward, Forwarded, Ports, UpstreamFault},
     },
     keys::Key,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
@@ -59,6 +59,10 @@ pub(crate) fn shipped_gate() -> Gate {
 #[derive(Clone)]
 pub(crate) enum Issuer {
     Serves(String),
+    /// With this `Cache-Control`.
+    ServesFor(String, &'static str),
+    /// One document a URL.
+    ServesAt(Vec<(&'static str, String)>),
     Fails(&'static str),
 }
 
@@ -72,6 +76,8 @@ pub(crate) struct World {
     pub(crate) forwarded: RefCell<Vec<Forward>>,
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
     pub(crate) backend_fails: Cell<bool>,
+    /// Signature checks that were made.
+    pub(crate) checks: Cell<usize>,
 }
 
 impl World {
@@ -86,6 +92,7 @@ impl World {
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
             backend_fails: Cell::new(false),
+            checks: Cell::new(0),
         }
     }
 
@@ -138,12 +145,18 @@ impl Ports for World {
         true
     }
 
-    async fn fetch_keys(&self, _url: &str) -> Result<Vec<u8>, &'static str> {
+    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         self.fetches.set(self.fetches.get() + 1);
-        match &*self.issuer.borrow() {
-            Issuer::Serves(body) => Ok(body.clone().into_bytes()),
-            Issuer::Fails(code) => Err(code),
-        }
+        let (body, cache_control) = match &*self.issuer.borrow() {
+            Issuer::Serves(body) => (body.clone(), None),
+            Issuer::ServesFor(body, cache_control) => (body.clone(), Some((*cache_control).to_owned())),
+            Issuer::ServesAt(places) => match places.iter().find(|(place, _)| *place == url) {
+                Some((_, body)) => (body.clone(), None),
+                None => return Err("jwks_status"),
+            },
+            Issuer::Fails(code) => return Err(code),
+        };
+        Ok(Document { body: body.into_bytes(), cache_control })
     }
 
     async fn check_signature(
@@ -153,6 +166,7 @@ impl Ports for World {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault> {
+        self.checks.set(self.checks.get() + 1);
         if self.backend_fails.get() {
             return Err(BackendFault);
         }

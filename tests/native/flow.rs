@@ -117,7 +117,9 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let handled = world.send(&gate, "GET", "/api/v1/auth/me", &sent);
     assert_eq!(fields(&handled.line), expected);
     assert_eq!(handled.line.cache, Some("issuer"));
-    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).line.cache, Some("memory"));
+    let other = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("aud as a string"));
+    assert_eq!(other.line.cache, Some("memory"));
+    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).line.cache, Some("token"));
     let denied = world.send(&gate, "GET", "/api/v1/users", &sent);
     assert_eq!((denied.line.code, denied.line.level), (Some("rights_missing"), "warn"));
     let wrong = world.send(&gate, "GET", "/api/v1/auth/login", &[]);

@@ -123,13 +123,18 @@ fn the_thumbprint_is_that_of_rfc_7638() {
 #[test]
 fn a_record_survives_the_store_and_garbage_does_not() {
     let now = UnixMillis::from_secs(1_800_000_000);
-    let record = Record { set: parse(&[good_key()]).unwrap(), fetched_at: now };
+    let record = Record { set: parse(&[good_key()]).unwrap(), fetched_at: now, fresh_ms: limits::FRESH_MS };
     let text = record.to_json().unwrap();
     assert_eq!(Record::from_json(&text, ALGORITHMS, now), Some(record));
     assert_eq!(Record::from_json(&text, ALGORITHMS, UnixMillis(0)), None, "from the future");
-    for garbage in
-        ["", "{}", "null", "<html>", r#"{"fetched_at":0,"jwks":"{\"keys\":[]}"}"#, r#"{"fetched_at":-1,"jwks":""}"#]
-    {
+    for garbage in [
+        "",
+        "{}",
+        "null",
+        "<html>",
+        r#"{"fetched_at":0,"fresh_ms":1,"jwks":"{\"keys\":[]}"}"#,
+        r#"{"fetched_at":-1,"fresh_ms":1,"jwks":""}"#,
+    ] {
         assert_eq!(Record::from_json(garbage, ALGORITHMS, now), None, "{garbage}");
     }
 }
@@ -254,6 +259,101 @@ fn a_set_that_could_not_be_stored_is_stored_the_next_time() {
 }
 
 #[test]
+fn an_issuers_cache_control_says_when_it_is_asked_again() {
+    let vectors = Vectors::load();
+    for (cache_control, seconds) in [("max-age=120", 120), ("no-store", 60), ("max-age=86400", 3600)] {
+        let (gate, world) = (shipped_gate(), World::new(&vectors));
+        *world.issuer.borrow_mut() = Issuer::ServesFor(vectors.jwks.to_string(), cache_control);
+        let ask = || world.send_token(&gate, "GET", ME, vectors.token("a good token"));
+        ask();
+        world.pass(seconds * 1000 - 1);
+        ask();
+        assert_eq!(world.fetches.get(), 1, "{cache_control}");
+        world.pass(1);
+        ask();
+        assert_eq!(world.fetches.get(), 2, "{cache_control}");
+    }
+}
+
+#[test]
+fn isolates_that_failed_together_do_not_come_back_together() {
+    let now = UnixMillis::from_secs(1_800_000_000);
+    let pause = |failures: u32, jitter: u8| {
+        let mut holding = Holding::default();
+        for _ in 0..failures {
+            holding.fail("jwks_unreachable", now, jitter);
+        }
+        (0..).find(|millis| holding.may_ask(now.plus(*millis))).unwrap()
+    };
+    for (failures, least, most) in [(1, 500, 1000), (2, 1000, 2000), (3, 2000, 4000), (30, 15_000, 30_000)] {
+        assert_eq!((pause(failures, 255), pause(failures, 0)), (least, most), "{failures} failures");
+        let between = pause(failures, 128);
+        assert!(least < between && between < most);
+    }
+}
+
+const PROVIDER: &str = r#"
+[issuers.provider]
+issuer = "https://id.example/realms/shop"
+audience = ["api"]
+algorithms = ["RS256"]
+discovery = true
+[upstreams.shop]
+url = "https://shop.example"
+[[routes]]
+path = "/x"
+methods = ["GET"]
+upstream = "shop"
+access = "user"
+"#;
+
+#[test]
+fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
+    const DOCUMENT: &str = "https://id.example/realms/shop/.well-known/openid-configuration";
+    const KEYS: &str = "https://keys.example/jwks";
+    let vectors = Vectors::load();
+    let policy = portcullis::config::check(PROVIDER).unwrap();
+    let document = |issuer: &str, url: &str| json!({ "issuer": issuer, "jwks_uri": url }).to_string();
+    let own = "https://id.example/realms/shop";
+    for (name, places, ready, error) in [
+        ("fine", vec![(DOCUMENT, document(own, KEYS)), (KEYS, vectors.jwks.to_string())], true, Value::Null),
+        (
+            "another issuer's",
+            vec![(DOCUMENT, document("https://evil.example", KEYS))],
+            false,
+            json!("discovery_issuer_mismatch"),
+        ),
+        (
+            "plain HTTP",
+            vec![(DOCUMENT, document(own, "http://keys.example/jwks"))],
+            false,
+            json!("discovery_url_refused"),
+        ),
+        ("a file", vec![(DOCUMENT, document(own, "file:///etc/passwd"))], false, json!("discovery_url_refused")),
+        ("HTML", vec![(DOCUMENT, "<html>".to_owned())], false, json!("discovery_malformed")),
+        ("no document", vec![], false, json!("jwks_status")),
+        ("no keys", vec![(DOCUMENT, document(own, KEYS))], false, json!("jwks_status")),
+        (
+            "empty keys",
+            vec![(DOCUMENT, document(own, KEYS)), (KEYS, r#"{"keys":[]}"#.to_owned())],
+            false,
+            json!("jwks_no_usable_key"),
+        ),
+    ] {
+        let world = World::new(&vectors);
+        let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
+            name.starts_with("ASSERTION_").then(|| crate::fakes::SECRET.to_owned())
+        })
+        .unwrap();
+        *world.issuer.borrow_mut() = Issuer::ServesAt(places);
+        assert_eq!(world.send(&gate, "GET", "/ready", &[]).line.status == 200, ready, "{name}");
+        let status = world.send(&gate, "GET", "/status", &[]);
+        let body: Value = serde_json::from_str(&crate::fakes::answer(&status).body).unwrap();
+        assert_eq!(body["issuers"][0]["last_error"], error, "{name}");
+    }
+}
+
+#[test]
 fn past_the_hard_limit_nothing_is_trusted() {
     let vectors = Vectors::load();
     let (gate, world) = (shipped_gate(), World::new(&vectors));
@@ -283,18 +383,20 @@ proptest! {
         cache_age in prop::option::of(0_u64..60_000),
         attempt in prop::option::of((any::<bool>(), any::<bool>(), 0_u64..60_000)),
         failures in 0_u32..100,
+        fresh_ms in limits::FRESH_MIN_MS..limits::FRESH_MAX_MS,
+        jitter in any::<u8>(),
         known in any::<bool>(),
     ) {
         use portcullis::keys::Attempt;
         let now = UnixMillis::from_secs(1_800_000_000);
         let ago = |millis: u64| UnixMillis(now.0 - millis);
         let holding = Holding {
-            record: age.map(|age| Record { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age) }),
+            record: age.map(|age| Record { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age), fresh_ms }),
             cache_read_at: cache_age.map(ago),
             attempt: attempt.map(|(running, ok, age)| if running {
                 Attempt::Running { since: ago(age) }
             } else {
-                Attempt::Done { at: ago(age), ok }
+                Attempt::Done { at: ago(age), ok, jitter }
             }),
             failures,
             last_error: None,

@@ -15,9 +15,11 @@
 
 mod arrows;
 mod assertion;
+mod claims;
 mod config;
 mod fakes;
 mod flow;
 mod keys;
+mod remembered;
 mod tokens;
 mod wycheproof;
