@@ -8,7 +8,13 @@ import { basename, join, relative } from "node:path";
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./lib/cargo.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./lib/counts.js";
 import { buildEdge } from "./lib/edge-build.js";
-import { installComponents, missingComponents } from "./lib/install.js";
+import {
+  canInstallPython,
+  hasPython,
+  installComponents,
+  installPython,
+  missingComponents,
+} from "./lib/install.js";
 import { ROOT, TARGET } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
 import { findSecrets, listFiles, readSecrets } from "./lib/scan.js";
@@ -231,6 +237,8 @@ async function main() {
       installComponents(lints, { owner: processes }),
     );
   await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
+  if (needs.has("edge") && !hasPython() && (await canInstallPython()))
+    await steps.run("install PyJWT", () => installPython({ owner: processes }));
   if (needs.has("edge")) await buildPolicies(steps);
 
   for (const suite of suites) {

@@ -10,6 +10,8 @@ import { runCargo, runCommand } from "./cargo.js";
 import {
   MODULES,
   NODE,
+  PYTHON,
+  PYTHON_NEEDS,
   ROOT,
   TOOLS,
   WASM,
@@ -96,6 +98,32 @@ export async function installWasmBindgen({ owner, onProgress } = {}) {
   );
   rmSync(target, { recursive: true, force: true });
   writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
+}
+
+// Tests only: a second foreign implementation of tokens. A machine without Python 3
+// or its venv does without, and the tests that are skipped for it say so.
+export async function canInstallPython() {
+  return (await ask("python3", ["-c", "import venv, ensurepip"])) !== undefined;
+}
+
+export function hasPython() {
+  const stamp = join(TOOLS, "python", "requirements.txt");
+  return (
+    existsSync(PYTHON) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8")
+  );
+}
+
+export async function installPython({ owner } = {}) {
+  const folder = join(TOOLS, "python");
+  const failure = "PyJWT cannot be installed";
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(TOOLS, { recursive: true });
+  await runCommand("python3", ["-m", "venv", folder], { owner, failure });
+  const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", PYTHON_NEEDS];
+  await runCommand(PYTHON, pip, { owner, failure });
+  writeFileSync(join(folder, "requirements.txt"), readFileSync(PYTHON_NEEDS, "utf8"));
 }
 
 // What `npm test` lints with; a minimal Rust comes without them.

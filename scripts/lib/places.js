@@ -21,6 +21,10 @@ export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 // so they run on the one that package.json brings.
 export const NODE = join(MODULES, "node", "bin", "node");
 
+// PyJWT for the tests, where the machine has a Python.
+export const PYTHON = join(TOOLS, "python", "bin", "python");
+export const PYTHON_NEEDS = join(ROOT, "tests", "foreign", "requirements.txt");
+
 // The folder of databases, logs, local secrets and the edge's state.
 export const DEFAULT_DATA = join(ROOT, ".data");
 

@@ -139,6 +139,7 @@ impl Gate {
                     "name": issuer.name,
                     "status": condition.name(),
                     "keys": holding.record.as_ref().map_or(0, |record| record.set.keys().len()),
+                    "keys_passed_over": holding.record.as_ref().map_or(0, |record| record.set.passed_over()),
                     "keys_age_s": holding.record.as_ref().map(|record| now.since(record.fetched_at) / 1000),
                     "last_refresh_s_ago": holding.last_attempt_at().map(|at| now.since(at) / 1000),
                     "last_error": holding.last_error,

@@ -13,6 +13,8 @@ use crate::token::{Algorithm, StrictObject};
 pub struct KeySet {
     /// Shared with the requests that use one, which outlive a refresh.
     keys: Vec<Rc<Key>>,
+    /// Entries that could not be used.
+    passed_over: usize,
 }
 
 /// Why a body is not a key set that could replace another.
@@ -68,7 +70,11 @@ impl KeySet {
             }
         }
         keys.retain(|key| !ambiguous.iter().any(|kid| kid.as_deref() == key.kid()));
-        if keys.is_empty() { Err(JwksError::NoUsableKey) } else { Ok(Self { keys }) }
+        if keys.is_empty() {
+            return Err(JwksError::NoUsableKey);
+        }
+        let passed_over = entries.len().saturating_sub(keys.len());
+        Ok(Self { keys, passed_over })
     }
 
     /// The key for a token's `kid`. A token without one is served only when the
@@ -86,6 +92,12 @@ impl KeySet {
     /// All keys, in the issuer's order.
     pub fn keys(&self) -> &[Rc<Key>] {
         &self.keys
+    }
+
+    /// How many entries of the body could not be used: for whoever wonders why a
+    /// published key is not known.
+    pub fn passed_over(&self) -> usize {
+        self.passed_over
     }
 
     /// The set as JWKS text with the defining members alone.

@@ -19,11 +19,12 @@
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
 //   vars      further variables and secrets; undefined removes one of the usual
-//   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml.
+//   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml,
+//             or { text } for one that only the test can write, such as with a port.
 //             Its upstreams should have the names given here, or pass their URLs in `vars`
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -57,6 +58,15 @@ export async function buildFor(policy) {
   return out;
 }
 
+async function buildText(scope, text) {
+  const folder = temporaryFolder(scope, "policy");
+  const file = join(folder, "gateway.toml");
+  writeFileSync(file, text);
+  const out = join(folder, "build");
+  await buildEdge({ out, env: { GATEWAY_CONFIG: file } });
+  return out;
+}
+
 export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolder } = {}) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
@@ -65,7 +75,7 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolde
     unstable_readConfig: readConfig,
   } = require("wrangler");
 
-  const folder = await buildFor(policy);
+  const folder = typeof policy === "object" ? await buildText(scope, policy.text) : await buildFor(policy);
   const persist = kvFolder ?? temporaryFolder(scope, "kv");
   const config = readConfig({ config: join(ROOT, "wrangler.toml") });
   const { workerOptions } = readWorkerOptions(config);

@@ -15,6 +15,7 @@ import { secretFiles } from "../../scripts/lib/secrets.js";
 import { makeAssertion } from "../harness/assertion.js";
 import { send } from "../harness/http.js";
 import { flipBit } from "../harness/issuer.js";
+import { noPython, python } from "../harness/python.js";
 import { RUN, remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
@@ -84,6 +85,18 @@ describe("a session through the edge", () => {
     const pem = await get("/api/v1/auth/public-key");
     await jwtVerify(session.accessToken, await importSPKI(pem.body, "RS256"), expected);
     await assert.rejects(jwtVerify(flipBit(session.accessToken, 1, 99), keys, expected));
+  });
+
+  test("PyJWT takes the token by the published keys, too", { skip: noPython }, async () => {
+    const verdicts = python("verify", {
+      jwks: (await get("/.well-known/jwks.json")).json(),
+      tokens: { good: session.accessToken, changed: flipBit(session.accessToken, 1, 99) },
+      algorithms: ["RS256"],
+      audience: "api",
+      issuer: "auth-service",
+    });
+    assert.equal(verdicts.good.sub, session.user.id);
+    assert.equal(typeof verdicts.changed, "string");
   });
 
   test("a wrong password is 401, the same for an account that does not exist", async () => {

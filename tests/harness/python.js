@@ -1,0 +1,21 @@
+// PyJWT, a second foreign implementation. `npm test` installs it where there is a
+// Python 3; elsewhere the tests that need it are skipped and say so.
+
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import { PYTHON, ROOT } from "../../scripts/lib/places.js";
+
+// For node:test's `skip`: false, or the reason.
+export const noPython = existsSync(PYTHON) ? false : "PyJWT is not installed: there is no Python 3 with venv";
+
+// Runs tests/foreign/NAME.py with JSON in and out.
+export function python(name, input) {
+  const { stdout, stderr, status } = spawnSync(PYTHON, [join(ROOT, "tests", "foreign", `${name}.py`)], {
+    input: JSON.stringify(input),
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(`${name}.py failed: ${stderr}`);
+  return JSON.parse(stdout);
+}
