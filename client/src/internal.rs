@@ -151,12 +151,16 @@ impl InternalClient {
         self.call(reqwest::Method::PATCH, &format!("/api/v1/internal/accounts/{id}"), Some(change)).await
     }
 
-    /// Ends an account and all its sessions; one that is not there is ended.
+    /// Ends an account and all its sessions. False when there was none.
     ///
     /// # Errors
-    /// [`CallError`].
-    pub async fn delete_account(&self, id: Uuid) -> Result<(), CallError> {
-        gone_is_done(self.call(reqwest::Method::DELETE, &format!("/api/v1/internal/accounts/{id}"), None::<&()>).await)
+    /// [`CallError`]; `Refused(409)` when it is the last administrator's.
+    pub async fn delete_account(&self, id: Uuid) -> Result<bool, CallError> {
+        match self.call(reqwest::Method::DELETE, &format!("/api/v1/internal/accounts/{id}"), None::<&()>).await {
+            Ok(()) => Ok(true),
+            Err(CallError::Refused(404)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn call<B: Serialize>(&self, method: reqwest::Method, path: &str, body: Option<&B>) -> Result<(), CallError> {
@@ -235,12 +239,5 @@ impl InternalClient {
         let until = Instant::now().checked_add(life).ok_or(CallError::Malformed)?;
         *held = Some(Held { token: answer.access_token.clone(), until });
         Ok(answer.access_token)
-    }
-}
-
-fn gone_is_done(result: Result<(), CallError>) -> Result<(), CallError> {
-    match result {
-        Err(CallError::Refused(404)) => Ok(()),
-        other => other,
     }
 }

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Bytes of a request body. The largest honest one is a profile: below 2 KB.
 pub const BODY_BYTES: usize = 64 * 1024;
 
+/// Bytes of a request body that are read and thrown away before it is refused. Who
+/// sends more gets a reset connection.
+pub const DRAIN_BYTES: usize = 8 * 1024 * 1024;
+
 /// Time for a request's head to arrive: a client that sends a byte at a time
 /// holds a connection no longer.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -53,6 +57,11 @@ pub const SERVICE_TOKEN_MS: i64 = 5 * 60 * 1000;
 
 /// Milliseconds that a refresh token is good.
 pub const REFRESH_TOKEN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Milliseconds after a refresh token was spent in which the same token is refused
+/// and no more: two tabs, or a client that tried again, and not a thief. A thief who is
+/// that quick gets nothing either.
+pub const REFRESH_RACE_MS: i64 = 1000;
 
 /// Milliseconds of clock difference forgiven on service tokens.
 pub const LEEWAY_MS: i64 = 30 * 1000;

@@ -58,8 +58,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Make an administrator, or make an existing user one (whose password
-    /// stays). To be run where the databases are.
+    /// Make an administrator. To be run where the databases are.
     Create {
         /// E-mail address.
         #[arg(long)]
@@ -67,6 +66,9 @@ enum AdminCommand {
         /// File whose first line is the password; - reads standard input.
         #[arg(long)]
         password_file: PathBuf,
+        /// Make an existing account an administrator; its password stays.
+        #[arg(long)]
+        promote: bool,
         #[command(flatten)]
         flags: Box<Flags>,
     },
@@ -96,8 +98,8 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve { service, flags } => serve(service, flags.with_secrets(Secrets::from_env())).await,
         Command::Migrate { flags } => migrate(&flags).await,
-        Command::Admin { command: AdminCommand::Create { email, password_file, flags } } => {
-            admin(&flags, &email, &password_file).await
+        Command::Admin { command: AdminCommand::Create { email, password_file, promote, flags } } => {
+            admin(&flags, &email, &password_file, promote).await
         }
     };
     match result {
@@ -150,10 +152,10 @@ async fn migrate(flags: &Flags) -> Result<(), BootFault> {
     open_both(flags).await.map(|_| say("both databases are up to date"))
 }
 
-async fn admin(flags: &Flags, email: &str, password_file: &Path) -> Result<(), BootFault> {
+async fn admin(flags: &Flags, email: &str, password_file: &Path, promote: bool) -> Result<(), BootFault> {
     let password = read_password(password_file)?;
     let (auth, users) = open_both(flags).await?;
-    match create_admin(auth, users, email, &password, &Clock::default()).await.map_err(BootFault::Other)? {
+    match create_admin(auth, users, email, &password, promote, &Clock::default()).await.map_err(BootFault::Other)? {
         Created::New(id) => say(&format!("made administrator {id}")),
         Created::Promoted(id) => say(&format!("user {id} is an administrator now; the password is what it was")),
     }

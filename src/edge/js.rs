@@ -27,6 +27,7 @@ extern "C" {
     pub(super) fn pass_on(
         response: &web_sys::Response,
         removed: &str,
+        location: Option<&str>,
         request_id: &str,
     ) -> Result<web_sys::Response, JsValue>;
 

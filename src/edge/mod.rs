@@ -117,7 +117,9 @@ fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Ch
 fn pass_on(reply: &web_sys::Response, request_id: &str) -> Result<web_sys::Response, JsValue> {
     let names = js::header_names(reply);
     let removed: Vec<&str> = names.split('\n').filter(|name| crate::gate::is_private(name)).collect();
-    js::pass_on(reply, &removed.join("\n"), request_id)
+    let location = reply.headers().get("location").ok().flatten();
+    let location = location.as_deref().and_then(|location| crate::gate::public_location(location, &reply.url()));
+    js::pass_on(reply, &removed.join("\n"), location, request_id)
 }
 
 fn to_response(answer: &Answer) -> Result<web_sys::Response, JsValue> {

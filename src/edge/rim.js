@@ -16,7 +16,8 @@ export function readHead(request) {
 }
 
 // Sends the request on. Gives the upstream's Response, or the name of a fault.
-// The timer ends with the headers: a body may stream for as long as it lives.
+// The timer ends with the headers: a body may stream for as long as it lives. The
+// platform's own cache stays out of it: it knows nothing of whose answer this is.
 export async function forward(request, url, method, head, timeoutMs) {
   const headers = new Headers();
   const lines = head.split("\n");
@@ -29,7 +30,7 @@ export async function forward(request, url, method, head, timeoutMs) {
   }, timeoutMs);
   try {
     const body = method === "GET" || method === "HEAD" ? null : request.body;
-    const response = await fetch(url, { method, headers, body, redirect: "manual", signal: controller.signal });
+    const response = await fetch(url, { method, headers, body, redirect: "manual", signal: controller.signal, cache: "no-store" });
     if (response.status < 200 || response.status > 599) {
       await response.body?.cancel();
       return "bad_answer";
@@ -48,9 +49,10 @@ export function headerNames(response) {
 }
 
 // The upstream's answer for the client, its body untouched.
-export function passOn(response, removed, requestId) {
+export function passOn(response, removed, location, requestId) {
   const answer = new Response(response.body, response);
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
+  if (location !== undefined) answer.headers.set("location", location);
   answer.headers.set("x-request-id", requestId);
   return answer;
 }
@@ -77,6 +79,7 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
     const response = await fetch(url, {
       redirect: "manual",
       signal: controller.signal,
+      cache: "no-store",
       headers: { accept: "application/jwk-set+json, application/json" },
     });
     if (response.status !== 200) {

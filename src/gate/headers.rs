@@ -54,6 +54,15 @@ pub fn is_private(name: &str) -> bool {
         || HOP_BY_HOP.contains(&name.as_str())
 }
 
+/// A redirect for the client, where an upstream's own would tell its address: the
+/// path alone, which leads through the gateway again. `None` leaves it as it is.
+pub fn public_location<'a>(location: &'a str, asked: &str) -> Option<&'a str> {
+    let (scheme, rest) = asked.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    let rest = location.strip_prefix(scheme)?.strip_prefix("://")?.strip_prefix(host)?;
+    if rest.is_empty() { Some("/") } else { Some(rest).filter(|rest| rest.starts_with(['/', '?', '#'])) }
+}
+
 /// All headers for an upstream.
 ///
 /// What `Connection` names is removed before anything is added, so a client
@@ -169,6 +178,23 @@ mod tests {
             ("x-users-list", false),
         ] {
             assert_eq!(is_private(name), private, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_tells_no_address_of_an_upstream() {
+        let asked = "http://10.0.0.7:8080/api/x?y";
+        for (location, expected) in [
+            ("http://10.0.0.7:8080/login?next=1", Some("/login?next=1")),
+            ("http://10.0.0.7:8080", Some("/")),
+            ("http://10.0.0.7:8080?a", Some("?a")),
+            ("http://10.0.0.7:80801/", None),
+            ("http://10.0.0.7:8080.evil.example/", None),
+            ("https://id.example/authorize", None),
+            ("/relative", None),
+            ("", None),
+        ] {
+            assert_eq!(public_location(location, asked), expected, "{location}");
         }
     }
 

@@ -26,7 +26,7 @@ pub use assertion::{AssertionKeys, BadAssertionKeys};
 pub use denial::Denial;
 pub use flow::{Handled, Outcome, handle_misconfigured};
 pub use head::Head;
-pub use headers::is_private;
+pub use headers::{is_private, public_location};
 pub use keyring::Chore;
 pub use log::LogLine;
 pub use settings::{Gate, Misconfiguration};

@@ -56,7 +56,8 @@ impl Table {
         for (index, route) in policy.routes.iter().enumerate() {
             let upstream =
                 policy.upstreams.iter().position(|upstream| upstream.name == route.upstream).ok_or(TableError)?;
-            let entries = methods(route).map(|method| Entry { method, route: index, upstream });
+            let has_head = policy.routes.iter().any(|other| other.path == route.path && names_head(other));
+            let entries = methods(route, has_head).map(|method| Entry { method, route: index, upstream });
             match grouped.iter_mut().find(|(path, _)| *path == route.path) {
                 Some((_, known)) => known.extend(entries),
                 None => grouped.push((&route.path, entries.collect())),
@@ -88,11 +89,14 @@ impl Table {
     }
 }
 
+fn names_head(route: &Route) -> bool {
+    route.methods.iter().any(|method| method == "HEAD")
+}
+
 /// The methods that a route answers: `HEAD` wherever `GET` (RFC 9110,
-/// section 9.3.2).
-fn methods(route: &Route) -> impl Iterator<Item = String> {
-    let head =
-        route.methods.iter().any(|method| method == "GET") && !route.methods.iter().any(|method| method == "HEAD");
+/// section 9.3.2), unless a route of the path has a rule of its own for it.
+fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
+    let head = !has_head && route.methods.iter().any(|method| method == "GET");
     route.methods.iter().cloned().chain(head.then(|| "HEAD".to_owned()))
 }
 
@@ -132,11 +136,15 @@ mod tests {
             ("/users/me", &["GET"]),
             ("/users/{id}/posts", &["POST"]),
             ("/users", &["GET"]),
+            ("/own-head", &["GET", "POST"]),
+            ("/own-head", &["HEAD"]),
         ]);
         let id = |value: &str| vec![("id".to_owned(), value.to_owned())];
         for (method, path, expected) in [
             ("GET", "/users", Ok((4, vec![]))),
             ("HEAD", "/users", Ok((4, vec![]))),
+            ("GET", "/own-head", Ok((5, vec![]))),
+            ("HEAD", "/own-head", Ok((6, vec![]))),
             ("GET", "/users/me", Ok((2, vec![]))),
             ("GET", "/users/mee", Ok((1, id("mee")))),
             ("DELETE", "/users/7", Ok((1, id("7")))),

@@ -45,6 +45,10 @@ impl Target {
         if let Some(query) = query {
             text.push('?');
             push_query(&mut text, query)?;
+            // Again: escapes make three bytes of one, and an origin has bounds, too.
+            if text.len().saturating_sub(path_len) > limits::QUERY_BYTES.saturating_add(1) {
+                return Err(BadTarget::TooLong);
+            }
         }
         Ok(Self { text, path_len })
     }
@@ -222,6 +226,8 @@ mod tests {
         let path = |length: usize| format!("/{}", "a".repeat(length.saturating_sub(1)));
         assert!(Target::parse(&path(limits::PATH_BYTES)).is_ok());
         assert_eq!(Target::parse(&path(limits::PATH_BYTES + 1)), Err(BadTarget::TooLong));
+        let escaped = format!("/?{}", "'".repeat(limits::QUERY_BYTES / 2));
+        assert_eq!(Target::parse(&escaped), Err(BadTarget::TooLong), "the canonical form counts");
         let query = format!("/?{}", "a".repeat(limits::QUERY_BYTES + 1));
         assert_eq!(Target::parse(&query), Err(BadTarget::TooLong));
     }

@@ -76,7 +76,12 @@ describe("a service's faults", () => {
     auth.forget();
     const answer = await get("away");
     assert.equal(answer.status, 302);
+    assert.equal(answer.headers.location, `${auth.url}/stolen`);
     assert.equal(auth.requests.length, 0);
+    users.answer(`GET ${path}?home`, (_incoming, outgoing) =>
+      reply(outgoing, { status: 302, headers: { location: `${users.url}/home?x=1` } }),
+    );
+    assert.equal((await get("home")).headers.location, "/home?x=1", "the service's own address is not told");
   });
 
   test("a service's own errors are passed on as they are", async () => {

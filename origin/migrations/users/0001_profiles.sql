@@ -1,6 +1,8 @@
 CREATE TABLE profiles (
     id         TEXT PRIMARY KEY,
-    email      TEXT NOT NULL UNIQUE,
+    -- Not unique here: the auth service, which is asked first, keeps addresses unique,
+    -- and a change that stopped half-way must stand in nobody's way.
+    email      TEXT NOT NULL,
     first_name TEXT NOT NULL,
     last_name  TEXT NOT NULL,
     -- A JSON array of names; the auth service is the source.

@@ -19,7 +19,7 @@ use crate::{
     ids,
     store::{
         Accounts, Profiles,
-        sqlite::accounts::{Account, Conflict, NewAccount},
+        sqlite::accounts::{Account, Conflict, Deletion, NewAccount},
     },
 };
 
@@ -136,7 +136,11 @@ pub(super) async fn change(
 
 /// DELETE /api/v1/internal/accounts/{id}.
 pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
-    if auth.accounts.delete(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found()) }
+    match auth.accounts.delete(id, ROLE_ADMIN).await? {
+        Deletion::Done => Ok(StatusCode::NO_CONTENT),
+        Deletion::Nobody => Err(ApiError::not_found()),
+        Deletion::Last => Err(ApiError::last_admin()),
+    }
 }
 
 /// POST /api/v1/internal/accounts/{id}/revoke: ends all sessions.
@@ -165,16 +169,22 @@ pub async fn create_admin(
     users: SqlitePool,
     email: &str,
     password: &Secret,
+    promote: bool,
     clock: &Clock,
 ) -> Result<Created, String> {
     let email = normal_email(email).ok_or("the e-mail address is not valid")?;
     let mut check = Check::default();
     check.password(Some(password));
     check.done().map_err(|_| "the password must have 8 to 128 characters")?;
-    let failed = |_| "the database cannot be written";
+    let failed = |_| "the database cannot be written".to_owned();
     let (accounts, profiles) = (Accounts(auth), Profiles(users));
     let existing = accounts.find_login(&email).await.map_err(failed)?;
     let (created, id) = match existing {
+        // Whoever registered the address first chose its password: nobody has shown
+        // that they are the one who is meant.
+        Some(_) if !promote => {
+            return Err("an account with this address exists already; --promote makes it an administrator with the password that it has".to_owned());
+        }
         Some((account, _)) => (Created::Promoted(account.id), account.id),
         None => {
             let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
@@ -191,7 +201,9 @@ pub async fn create_admin(
                 now: clock.now(),
             };
             let id = accounts.begin(&new, ROLE_USER).await.map_err(|_| "the account cannot be written")?;
-            accounts.activate(id, attempt).await.map_err(failed)?;
+            if !accounts.activate(id, attempt).await.map_err(failed)? {
+                return Err("somebody registered this address at the same moment; try again".to_owned());
+            }
             (Created::New(id), id)
         }
     };

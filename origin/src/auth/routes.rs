@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Json as Answer, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::header,
     middleware,
     response::IntoResponse,
@@ -51,7 +51,6 @@ pub fn app(auth: Auth) -> Router {
     for_gateway
         .merge(for_services)
         .merge(open)
-        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
         .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
         .with_state(auth)
 }

@@ -101,6 +101,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "email_taken", "Email already registered")
     }
 
+    /// 409 for the deletion of the only administrator.
+    pub const fn last_admin() -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "last_admin", "The last administrator cannot be deleted")
+    }
+
     /// 413.
     pub const fn too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "body_too_large", "The body is too large")

@@ -3,14 +3,15 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-    response::IntoResponse as _,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{HeaderMap, header, request::Parts},
 };
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::ApiError;
+use crate::limits;
 
 /// A JSON body. Members that the type does not name are ignored, so none of
 /// them (`roles`, `id`) can be assigned by a client.
@@ -32,20 +33,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 /// A body as bytes, within the service's limit.
+///
+/// One beyond it is read on for a while and thrown away: a connection that is closed
+/// with a body unread is reset, and the gateway would see a broken service instead of
+/// the 413.
 #[derive(Debug)]
 pub struct Body(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection: BytesRejection| {
-            if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::too_large()
-            } else {
-                ApiError::bad_request("body_unreadable", "The body did not arrive whole")
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let mut body = request.into_body();
+        let (mut kept, mut size) = (Vec::new(), 0_usize);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| ApiError::bad_request("body_unreadable", "The body did not arrive whole"))?;
+            let Some(part) = frame.data_ref() else { continue };
+            size = size.saturating_add(part.len());
+            if size <= limits::BODY_BYTES {
+                kept.extend_from_slice(part);
+            } else if size > limits::DRAIN_BYTES {
+                break;
             }
-        })
+        }
+        if size > limits::BODY_BYTES { Err(ApiError::too_large()) } else { Ok(Self(kept.into())) }
     }
 }
 

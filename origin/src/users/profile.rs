@@ -184,10 +184,13 @@ fn refused(error: CallError) -> ApiError {
 /// half a user, then the profile. Sent again, it goes on where it stopped.
 pub(super) async fn delete(State(users): State<Users>, user: User, id: Id) -> Result<StatusCode, ApiError> {
     let id = self_or_admin(&user, id)?;
-    users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
-    users.auth.delete_account(id).await.map_err(refused)?;
-    users.profiles.delete(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let had_account = users
+        .auth
+        .delete_account(id)
+        .await
+        .map_err(|error| if error == CallError::Refused(409) { ApiError::last_admin() } else { refused(error) })?;
+    let had_profile = users.profiles.delete(id).await?;
+    if had_account || had_profile { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found()) }
 }
 
 /// POST /api/v1/internal/users: makes a profile, or makes it equal.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Json as Answer, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     middleware,
     routing::{any, get},
 };
@@ -15,7 +15,7 @@ use super::{Users, profile};
 use crate::{
     auth,
     http::{ApiError, ServiceRule, observe, require_assertion, require_service},
-    limits, store,
+    store,
 };
 
 /// The whole service.
@@ -45,7 +45,6 @@ pub fn app(users: Users) -> Router {
     for_gateway
         .merge(for_services)
         .merge(open)
-        .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
         .layer(middleware::from_fn_with_state(users.gate.clone(), observe))
         .with_state(users)
 }

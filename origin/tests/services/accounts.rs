@@ -87,6 +87,18 @@ async fn every_refusal_on_every_route_is_a_problem_document() {
 }
 
 #[tokio::test]
+async fn a_body_beyond_the_limit_is_413_and_no_broken_connection() {
+    let app = App::start().await;
+    for bytes in [limits::BODY_BYTES, 300_000, 1_000_000, 5_000_000] {
+        for _ in 0..5 {
+            let body = json!({ "email": "ada@example.com", "password": "x".repeat(bytes) });
+            let reply = app.post(REGISTER, body).await;
+            assert_eq!((reply.status, reply.code().as_str()), (413, "body_too_large"), "{bytes} bytes");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nobody_assigns_what_is_not_theirs_to_assign() {
     let app = App::start().await;
     let wish = json!({

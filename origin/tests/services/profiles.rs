@@ -104,6 +104,69 @@ async fn a_deleted_user_is_gone_from_both_services() {
     assert_ne!(anew.id, ada.id, "the address is free for somebody new");
 }
 
+/// What a change leaves behind that stopped between the two services.
+async fn half_a_change(app: &App, id: &str, email: &str) {
+    let url = format!("sqlite://{}/auth.db", app.folder.path().display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("UPDATE accounts SET email = $2 WHERE id = $1").bind(id).bind(email).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_stopped_half_way_costs_nobody_a_profile() {
+    let app = App::start().await;
+    let ada = app.person("old@example.com").await;
+    half_a_change(&app, &ada.id, "new@example.com").await;
+    // Somebody else takes the address that is free again.
+    let other = app.person("old@example.com").await;
+    for person in [&ada, &other] {
+        let path = format!("/api/v1/users/{}", person.id);
+        assert_eq!(app.get(Service::Users, &path, person).await.status, 200, "{}", person.id);
+    }
+    let mended = change(&app, Method::PATCH, &ada, &ada.id, json!({ "email": "new@example.com" })).await;
+    assert_eq!((mended.status, &mended.json()["data"]["email"]), (200, &json!("new@example.com")));
+}
+
+#[tokio::test]
+async fn a_deletion_that_stopped_half_way_goes_on_when_it_is_sent_again() {
+    let app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    let path = format!("/api/v1/users/{}", ada.id);
+    for (file, table) in [("auth.db", "accounts"), ("users.db", "profiles")] {
+        let person = if table == "accounts" { ada.clone() } else { app.person("grace@example.com").await };
+        let url = format!("sqlite://{}/{file}", app.folder.path().display());
+        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        let text = format!("DELETE FROM {table} WHERE id = $1");
+        sqlx::query(sqlx::AssertSqlSafe(text)).bind(&person.id).execute(&pool).await.unwrap();
+        pool.close().await;
+        let path = format!("/api/v1/users/{}", person.id);
+        let delete = || app.send(Service::Users, Method::DELETE, &path, Some(&person), None);
+        assert_eq!(delete().await.status, 204, "{table} gone before");
+        assert_eq!(delete().await.status, 404);
+        assert_eq!(app.login(&person.email).await.status, 401);
+    }
+    assert_eq!(app.get(Service::Users, &path, &ada).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_last_administrator_cannot_be_deleted() {
+    let app = App::start().await;
+    let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
+    let url = format!("sqlite://{}/auth.db", app.folder.path().display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    for person in [&ada, &grace] {
+        sqlx::query("INSERT INTO account_roles VALUES ($1, 'admin')").bind(&person.id).execute(&pool).await.unwrap();
+    }
+    let delete = |person: Person| {
+        let (app, path) = (&app, format!("/api/v1/users/{}", person.id));
+        async move { app.send(Service::Users, Method::DELETE, &path, Some(&as_admin(&person)), None).await }
+    };
+    assert_eq!(delete(ada).await.status, 204);
+    let last = delete(grace.clone()).await;
+    assert_eq!((last.status, last.code().as_str()), (409, "last_admin"));
+    assert_eq!(app.login(&grace.email).await.status, 200, "and is whole still");
+}
+
 #[tokio::test]
 async fn the_list_is_for_admins_in_pages_of_at_most_100() {
     let app = App::start().await;

@@ -69,6 +69,17 @@ async fn private_keys_lie_sealed_and_open_with_their_master_key_alone() {
 }
 
 #[tokio::test]
+async fn databases_are_their_owners_alone_whatever_folder_they_lie_in() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = App::start().await;
+    app.person("ada@example.com").await;
+    for name in ["auth.db", "auth.db-wal", "users.db", "users.db-wal"] {
+        let mode = fs::metadata(app.folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn no_token_or_password_lies_in_a_database() {
     let mut app = App::start().await;
     let person = app.person("ada@example.com").await;

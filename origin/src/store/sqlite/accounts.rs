@@ -43,6 +43,17 @@ pub struct NewAccount<'a> {
     pub now: i64,
 }
 
+/// What became of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The account is gone.
+    Done,
+    /// There was none.
+    Nobody,
+    /// It is the last one with a role that somebody must have.
+    Last,
+}
+
 /// Another account has the e-mail address.
 #[derive(Debug)]
 pub enum Conflict {
@@ -200,13 +211,26 @@ impl Accounts {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Deletes an account with its sessions. False when there is none.
+    /// Deletes an account with its sessions, unless it is the last active one with
+    /// the role `kept`.
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete(&self, account_id: Uuid) -> Result<bool, sqlx::Error> {
-        let done =
-            sqlx::query("DELETE FROM accounts WHERE id = $1").bind(account_id.to_string()).execute(&self.0).await?;
-        Ok(done.rows_affected() == 1)
+    pub async fn delete(&self, account_id: Uuid, kept: &str) -> Result<Deletion, sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let holders: Vec<String> = sqlx::query_scalar(
+            "SELECT a.id FROM accounts a JOIN account_roles r ON r.account_id = a.id \
+             WHERE r.role = $1 AND a.state = 'active' LIMIT 2",
+        )
+        .bind(kept)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let id = account_id.to_string();
+        if holders == [id.as_str()] {
+            return Ok(Deletion::Last);
+        }
+        let done = sqlx::query("DELETE FROM accounts WHERE id = $1").bind(id).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(if done.rows_affected() == 1 { Deletion::Done } else { Deletion::Nobody })
     }
 }

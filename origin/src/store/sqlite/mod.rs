@@ -6,7 +6,7 @@ pub mod keys;
 pub mod profiles;
 pub mod sessions;
 
-use std::{borrow::Cow, str::FromStr as _};
+use std::{borrow::Cow, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr as _};
 
 use sqlx::{
     SqlitePool,
@@ -38,7 +38,9 @@ pub async fn open(url: &str, schema: Schema) -> Result<SqlitePool, sqlx::Error> 
     if !url.starts_with("sqlite:") {
         return Err(sqlx::Error::Configuration("only sqlite: URLs are supported".into()));
     }
-    let options = SqliteConnectOptions::from_str(url)?
+    let options = SqliteConnectOptions::from_str(url)?;
+    make_private(options.get_filename())?;
+    let options = options
         .create_if_missing(true)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
@@ -53,6 +55,16 @@ pub async fn open(url: &str, schema: Schema) -> Result<SqlitePool, sqlx::Error> 
         .await?;
     migrate(&pool, schema).await?;
     Ok(pool)
+}
+
+/// Makes the file for its owner alone, whatever folder it lies in: it holds password
+/// hashes. SQLite gives its log the same mode.
+fn make_private(file: &Path) -> Result<(), sqlx::Error> {
+    if file.as_os_str() == ":memory:" || file.exists() {
+        return Ok(());
+    }
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);
+    made.map(drop).map_err(sqlx::Error::Io)
 }
 
 async fn migrate(pool: &SqlitePool, schema: Schema) -> Result<(), sqlx::Error> {

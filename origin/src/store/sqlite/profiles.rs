@@ -48,8 +48,6 @@ impl Profiles {
     /// The database's.
     pub async fn put(&self, new: &Profile) -> Result<(), sqlx::Error> {
         let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
-        delete_stale(&mut transaction, &new.email, new.id).await?;
         sqlx::query(
             "INSERT INTO profiles (id, email, first_name, last_name, roles, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) \
@@ -63,9 +61,9 @@ impl Profiles {
         .bind(roles)
         .bind(new.created_at)
         .bind(new.updated_at)
-        .execute(&mut *transaction)
+        .execute(&self.0)
         .await?;
-        transaction.commit().await
+        Ok(())
     }
 
     /// A profile by id.
@@ -106,8 +104,6 @@ impl Profiles {
         last_name: &str,
         now: i64,
     ) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
-        delete_stale(&mut transaction, email, profile_id).await?;
         let done = sqlx::query(
             "UPDATE profiles SET email = $2, first_name = $3, last_name = $4, updated_at = $5 WHERE id = $1",
         )
@@ -116,9 +112,8 @@ impl Profiles {
         .bind(first_name)
         .bind(last_name)
         .bind(now)
-        .execute(&mut *transaction)
+        .execute(&self.0)
         .await?;
-        transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -131,15 +126,4 @@ impl Profiles {
             sqlx::query("DELETE FROM profiles WHERE id = $1").bind(profile_id.to_string()).execute(&self.0).await?;
         Ok(done.rows_affected() == 1)
     }
-}
-
-/// The auth service, which is asked first, keeps addresses unique: another profile
-/// with this address is what a deletion left behind.
-async fn delete_stale(connection: &mut sqlx::SqliteConnection, email: &str, owner: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM profiles WHERE email = $1 AND id <> $2")
-        .bind(email)
-        .bind(owner.to_string())
-        .execute(connection)
-        .await?;
-    Ok(())
 }

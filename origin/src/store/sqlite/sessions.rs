@@ -5,6 +5,7 @@ use sqlx::{Row as _, SqlitePool};
 use uuid::Uuid;
 
 use super::accounts::id;
+use crate::limits;
 
 /// SHA-256 of a refresh token.
 pub type TokenHash = [u8; 32];
@@ -21,7 +22,7 @@ pub enum Spending {
     },
     /// It had been spent before: the family is revoked.
     Reused,
-    /// Unknown, expired, or of a session that was revoked.
+    /// Unknown, expired, spent a moment ago, or of a session that was revoked.
     Refused,
 }
 
@@ -61,7 +62,8 @@ impl Sessions {
 
     /// Spends a refresh token and puts its successor in its place. Of two that
     /// show the same token at one instant exactly one wins, because the write
-    /// lock is taken before the token is read; the other is a reuse.
+    /// lock is taken before the token is read. The other is refused; past
+    /// [`limits::REFRESH_RACE_MS`] it would be a reuse.
     ///
     /// # Errors
     /// The database's.
@@ -86,6 +88,9 @@ impl Sessions {
         let revoked_at: Option<i64> = row.try_get("revoked_at")?;
         let token_expires_at: i64 = row.try_get("expires_at")?;
         if revoked_at.is_some() || token_expires_at <= now {
+            return Ok(Spending::Refused);
+        }
+        if spent_at.is_some_and(|at| now.saturating_sub(at) < limits::REFRESH_RACE_MS) {
             return Ok(Spending::Refused);
         }
         if spent_at.is_some() {
