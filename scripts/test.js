@@ -8,6 +8,7 @@ import { basename, join, relative } from "node:path";
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./lib/cargo.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./lib/counts.js";
 import { buildEdge } from "./lib/edge-build.js";
+import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import {
   canInstallPython,
   hasPython,
@@ -24,8 +25,12 @@ import { createSteps } from "./lib/steps.js";
 import { SUITES } from "./lib/suites.js";
 import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
 
+const FUZZ = "fuzz";
 const SCAN = "scan";
-const NAMES = [...SUITES.map((suite) => suite.name), SCAN];
+const NAMES = [...SUITES.map((suite) => suite.name), FUZZ, SCAN];
+
+// For each fuzz target: enough to see that it runs and that nothing shallow is broken.
+const FUZZ_SECONDS = 20;
 
 const HELP = `npm test                         sets up what is missing and runs every suite
 npm test -- --only edge,stack    runs only these
@@ -175,6 +180,39 @@ function runSuite(suite, { run, note, say }) {
   });
 }
 
+// Runs each fuzz target for a short while; a finding is a failure.
+async function fuzzAll(steps) {
+  const count = emptyCount();
+  const why = await whyNoFuzzing();
+  if (why !== undefined) {
+    count.skipped = FUZZ_TARGETS.length;
+    count.skips.push(...FUZZ_TARGETS.map((name) => `fuzz ${name}: ${why}`));
+    return count;
+  }
+  const folder = await steps.run("compile the fuzz targets", (note) =>
+    buildFuzzers({ owner: processes, onProgress: note }),
+  );
+  for (const name of FUZZ_TARGETS) {
+    await steps.run(
+      `fuzz ${name} for ${FUZZ_SECONDS} s`,
+      async (note) => {
+        try {
+          const executions = await fuzz(folder, name, FUZZ_SECONDS, { owner: processes });
+          count.passed += 1;
+          note(`${executions} executions`);
+          return true;
+        } catch (error) {
+          count.failed += 1;
+          count.failures.push([...(error.lines ?? []), error.message].join("\n"));
+          return false;
+        }
+      },
+      (isFine) => isFine,
+    );
+  }
+  return count;
+}
+
 function scanRun(run) {
   const secretsFile = join(run, "secrets");
   const files = listFiles(join(run, "logs"));
@@ -253,6 +291,7 @@ async function main() {
     );
     addUp(suite.title, count);
   }
+  if (isChosen(FUZZ)) addUp("fuzzing", await fuzzAll(steps));
   if (isChosen(SCAN)) {
     const count = await steps.run(
       "scan of all logs for secrets",

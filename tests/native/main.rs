@@ -17,6 +17,7 @@ mod arrows;
 mod assertion;
 mod claims;
 mod config;
+mod corpus;
 mod fakes;
 mod flow;
 mod keys;

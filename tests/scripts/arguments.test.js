@@ -17,13 +17,14 @@ function assertOneSentence(err, pattern) {
   assert.match(lines[0], pattern);
 }
 
-for (const name of ["start", "test"]) {
+for (const name of ["start", "test", "fuzz"]) {
   test(`${name} --help lists what there is`, async () => {
     const { code, out, err } = await runScript(name, ["--help"]).ended;
     assert.equal(code, 0);
     assert.equal(err, "");
     assert.match(out, /--help/);
-    assert.match(out, name === "start" ? /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s : /--only .*stack/s);
+    const words = { start: /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s, test: /--only .*stack/s, fuzz: /jwks.*corpus/s };
+    assert.match(out, words[name]);
   });
 
   test(`${name} with an unknown argument says where to look`, async () => {

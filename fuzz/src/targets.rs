@@ -1,0 +1,91 @@
+//! What must hold for every input, whoever sent it. The fuzzers call these with
+//! inputs of their making; `tests/native/corpus.rs` with every input that is kept.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis::{
+    keys::KeySet,
+    route::Target,
+    token::{Algorithm, ClaimNames, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, parse},
+};
+
+/// The time for which `tests/vectors` were made.
+const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+fn policy() -> TokenPolicy {
+    TokenPolicy {
+        issuer: "auth-service".into(),
+        audience: vec!["api".into()],
+        algorithms: Algorithm::ALL.to_vec(),
+        types: vec!["at+jwt".into()],
+        token_type: Some("access".into()),
+        claims: ClaimNames::default(),
+        require: vec![],
+        leeway_s: 30,
+        max_lifetime_s: 3600,
+    }
+}
+
+/// A token's text: one spelling, and never taken without a valid signature.
+pub fn compact(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(token) = parse(text) else { return };
+    let signature = URL_SAFE_NO_PAD.encode(token.signature());
+    let input = std::str::from_utf8(token.signing_input()).expect("a part of a text");
+    assert_eq!(format!("{input}.{signature}"), text, "a token with two spellings");
+    let _ = token.select_algorithm(&policy());
+    let _ = token.unverified_issuer();
+    for now in [UnixMillis(0), NOW, UnixMillis(u64::MAX)] {
+        assert_eq!(
+            token.clone().admit(SignatureOutcome::Invalid, &policy(), now).err(),
+            Some(TokenError::BadSignature)
+        );
+        let _ = token.clone().admit(SignatureOutcome::Valid, &policy(), now);
+    }
+}
+
+/// A payload under a valid signature: whoever it speaks for fits into a header.
+pub fn claims(input: &[u8]) {
+    let text =
+        format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"at+jwt"}"#), URL_SAFE_NO_PAD.encode(input));
+    let Ok(token) = parse(&text) else { return };
+    let Ok(verified) = token.admit(SignatureOutcome::Valid, &policy(), NOW) else { return };
+    let identity = verified.identity();
+    assert_eq!(identity.issuer, "auth-service");
+    let options = [&identity.email, &identity.session_id, &identity.token_id];
+    let texts = std::iter::once(&identity.user_id).chain(options.into_iter().flatten()).chain(&identity.roles);
+    for text in texts {
+        assert!(!text.is_empty() && !text.chars().any(char::is_control), "a header could be split");
+    }
+    assert!(identity.roles.iter().all(|role| !role.contains(',')), "one role would arrive as two");
+    assert!(identity.expires_at.plus(30_000) > NOW);
+}
+
+/// A key set's body: what is kept of it says the same when it is read again.
+pub fn jwks(input: &[u8]) {
+    let Ok(set) = KeySet::parse(input, Algorithm::ALL) else { return };
+    assert!(!set.keys().is_empty());
+    let again = KeySet::parse(set.to_json().as_bytes(), Algorithm::ALL).expect("our own text");
+    assert!(set.same_keys(&again), "a set that changes on its way through KV");
+    for key in set.keys() {
+        assert_eq!(
+            key.algorithm().key_kind(),
+            again
+                .select(key.kid(), key.algorithm())
+                .map_or_else(|| key.algorithm().key_kind(), |found| found.algorithm().key_kind(),)
+        );
+        assert!(!key.canonical_jwk().contains("\"d\""), "a private member was kept");
+    }
+}
+
+/// A request target: the canonical form is its own, and hides nothing.
+pub fn target(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(target) = Target::parse(text) else { return };
+    assert_eq!(Target::parse(target.as_str()).as_ref(), Ok(&target), "not stable");
+    let path = target.path();
+    assert!(path.starts_with('/') && !path.starts_with("//") && !path.contains(['?', '#', '\\']));
+    for segment in path.split('/') {
+        assert!(!matches!(segment, "." | ".."), "a dot segment is left");
+    }
+    assert!(target.as_str().is_ascii());
+}

@@ -1,0 +1,75 @@
+// Builds and runs the fuzz targets. libFuzzer's counters are compiled in with stable
+// flags, so nothing but a C++ compiler is needed beside what the rest needs.
+
+import { mkdirSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+
+import { runCargo, runCommand } from "./cargo.js";
+import { ROOT, TARGET } from "./places.js";
+import { ask } from "./prerequisites.js";
+
+const FOLDER = join(ROOT, "fuzz");
+const WORK = join(TARGET, "fuzz");
+
+// Bytes of an input: beyond the bounds of every target, or nearly so.
+const INPUT_BYTES = 16 * 1024;
+
+export const FUZZ_TARGETS = readdirSync(join(FOLDER, "src", "bin"))
+  .map((name) => basename(name, ".rs"))
+  .sort();
+
+const COVERAGE = [
+  "-Cpasses=sancov-module",
+  "-Cllvm-args=-sanitizer-coverage-level=4",
+  "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+  "-Cllvm-args=-sanitizer-coverage-pc-table",
+  "-Cllvm-args=-sanitizer-coverage-trace-compares",
+  "--cfg=fuzzing",
+];
+
+// Why fuzzing is not possible here, or undefined.
+export async function whyNoFuzzing() {
+  if ((await ask(process.env.CXX || "c++", ["--version"])) === undefined) return "there is no C++ compiler";
+  return undefined;
+}
+
+export async function buildFuzzers({ owner, onProgress } = {}) {
+  const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
+  const args = ["build", "--release", "--target-dir", WORK, ...(process.env.CI ? ["--locked"] : [])];
+  // Named, so that the counters are in what is fuzzed and not in build scripts.
+  await runCargo([...args, "--target", host], {
+    cwd: FOLDER,
+    env: { CARGO_ENCODED_RUSTFLAGS: COVERAGE.join("\u001f") },
+    owner,
+    onProgress,
+    failure: "The fuzz targets do not compile",
+  });
+  return join(WORK, host, "release");
+}
+
+// Runs one target. Resolves with the number of executions; rejects with what was found.
+export async function fuzz(folder, name, seconds, { owner } = {}) {
+  const found = join(WORK, "corpus", name);
+  const artifacts = join(WORK, "artifacts", name);
+  for (const made of [found, artifacts]) mkdirSync(made, { recursive: true });
+  let executions;
+  let problem;
+  await runCommand(
+    join(folder, name),
+    [
+      ...[found, join(FOLDER, "corpus", name)],
+      ...[`-max_total_time=${seconds}`, `-max_len=${INPUT_BYTES}`, "-timeout=5", "-rss_limit_mb=2048"],
+      ...["-print_final_stats=1", `-artifact_prefix=${artifacts}/`],
+    ],
+    {
+      owner,
+      failure: `The fuzzer found an input that breaks ${name}, kept in ${artifacts}`,
+      onLine(line) {
+        executions ??= /stat::number_of_executed_units:\s*(\d+)/.exec(line)?.[1];
+        problem ??= /SUMMARY: .*/.exec(line)?.[0];
+      },
+    },
+  );
+  if (executions === undefined) throw new Error(problem ?? `${name} said nothing of its executions`);
+  return Number(executions);
+}

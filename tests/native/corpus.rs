@@ -1,0 +1,33 @@
+//! Every input that the fuzz targets keep, replayed: what was found once is never
+//! found again.
+
+use std::{fs, path::Path};
+
+#[path = "../../fuzz/src/targets.rs"]
+#[allow(
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "the fuzzers use it, too; a target that panics has found something"
+)]
+mod targets;
+
+#[test]
+fn every_kept_input_keeps_its_promise() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    type Target = fn(&[u8]);
+    let all: [(&str, Target); 4] = [
+        ("claims", targets::claims),
+        ("compact", targets::compact),
+        ("jwks", targets::jwks),
+        ("target", targets::target),
+    ];
+    for (name, target) in all {
+        let mut count = 0;
+        for entry in fs::read_dir(folder.join(name)).unwrap() {
+            target(&fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        println!("{name}: {count} inputs replayed");
+        assert!(count > 0, "{name} has no corpus");
+    }
+}
