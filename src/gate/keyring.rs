@@ -143,7 +143,7 @@ impl Gate {
     pub async fn refresh_all<P: Ports>(&self, ports: &P) {
         for state in &self.issuers {
             read_store(state, ports).await;
-            if state.holding.borrow().may_ask(ports.now()) && fetch(state, ports).await {
+            if state.holding.borrow().is_scheduled_refresh_due(ports.now()) && fetch(state, ports).await {
                 store(state, ports).await;
             }
         }

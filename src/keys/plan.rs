@@ -161,6 +161,12 @@ impl Holding {
         }
     }
 
+    /// Whether the scheduled refresh may ask at `now`. Nobody's token makes it come,
+    /// so the pause after a success is not for it; the one after a failure is.
+    pub fn is_scheduled_refresh_due(&self, now: UnixMillis) -> bool {
+        matches!(self.attempt, Some(Attempt::Done { ok: true, .. })) || self.may_ask(now)
+    }
+
     /// Whether a request of this isolate is asking the issuer.
     pub fn is_asking(&self, now: UnixMillis) -> bool {
         matches!(self.attempt, Some(Attempt::Running { since }) if now.since(since) < limits::LOST_MS)

@@ -166,8 +166,10 @@ describe("a service's faults", () => {
       { body: "x".repeat(70_000) },
     ]) {
       auth.answer("GET /.well-known/jwks.json", nonsense);
-      await world.scheduled();
+      await world.refreshedFrom(auth);
       assert.equal((await ask()).status, 200, JSON.stringify(nonsense).slice(0, 60));
+      const [status] = (await world.get("/status")).json().issuers;
+      assert.match(status.last_error, /^jwks_/);
     }
     await world.restart();
     assert.equal((await ask()).status, 200, "nor in KV");

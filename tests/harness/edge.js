@@ -15,6 +15,7 @@
 //   edge.lines, edge.output                       all parsed log lines; everything logged, as text
 //   (await edge.kv()).put(…)                      the KEYS namespace
 //   await edge.scheduled()                        the cron trigger
+//   await edge.refreshedFrom(auth)                the same, until it has asked for keys
 //   await edge.restart({ vars })                  a new isolate with the same KV
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
@@ -110,6 +111,16 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolde
     kv: () => runtime.getKVNamespace("KEYS"),
     async scheduled() {
       return (await runtime.getWorker()).scheduled({ cron: "*/5 * * * *" });
+    },
+    // The cron trigger, again until it has asked `issuer` (an upstream): after a failure
+    // there is a pause.
+    async refreshedFrom(issuer, path = "/.well-known/jwks.json") {
+      const asked = () => issuer.requests.filter((request) => request.path === path).length;
+      const before = asked();
+      await until("the issuer is asked again", async () => {
+        await edge.scheduled();
+        return asked() > before;
+      });
     },
     async restart(changes = {}) {
       given = { ...given, ...changes.vars };
