@@ -25,7 +25,7 @@ await runMain(async () => {
   const began = Date.now();
   let told = began;
   const onProgress = (note) => {
-    if (Date.now() - told < TELL_MS) return;
+    if (note === "" || Date.now() - told < TELL_MS) return;
     told = Date.now();
     console.log(`worker: ${note} (${profile}, ${Math.round((told - began) / 1000)} s)`);
   };

@@ -207,3 +207,156 @@ fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: u64 = 1_800_000_000;
+    const OLD: [u8; 32] = [1; 32];
+    const NEW: [u8; 32] = [2; 32];
+
+    fn encode(value: &Value) -> String {
+        URL_SAFE_NO_PAD.encode(value.to_string())
+    }
+
+    fn keys(secrets: &[(&str, [u8; 32])]) -> AssertionKeys {
+        let items: Vec<String> =
+            secrets.iter().map(|(kid, secret)| format!("{kid}:{}", URL_SAFE_NO_PAD.encode(secret))).collect();
+        AssertionKeys::parse(&items.join(",")).unwrap()
+    }
+
+    fn make(header: &Value, claims: &Value, secret: [u8; 32]) -> String {
+        let input = format!("{}.{}", encode(header), encode(claims));
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
+        mac.update(input.as_bytes());
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    }
+
+    fn header() -> Value {
+        json!({ "alg": "HS256", "typ": "gateway+jwt", "kid": "new" })
+    }
+
+    fn claims() -> Value {
+        json!({
+            "iss": "portcullis", "aud": "shop", "iat": NOW, "exp": NOW + 30, "jti": "r1",
+            "htm": "GET", "htu": "/orders/7?x=1", "sub": "u1", "roles": ["user"],
+        })
+    }
+
+    fn with(base: Value, name: &str, value: Value) -> Value {
+        let mut changed = base;
+        changed[name] = value;
+        changed
+    }
+
+    fn received(now: u64) -> Received<'static> {
+        Received { audience: "shop", method: "GET", target: "/orders/7?x=1", now }
+    }
+
+    #[test]
+    fn an_assertion_is_good_for_its_request_and_its_time_alone() {
+        use AssertionError::{BadClaims, Expired, Malformed, WrongAudience, WrongRequest};
+        let both = keys(&[("new", NEW), ("old", OLD)]);
+        for (name, header, claims, now, expected) in [
+            ("as made", header(), claims(), NOW, None),
+            ("in its last second", header(), claims(), NOW + 29, None),
+            ("31 s old", header(), claims(), NOW + 31, Some(Expired)),
+            ("a clock that runs 5 s behind", header(), claims(), NOW - 5, None),
+            ("from the future", header(), claims(), NOW - 6, Some(Expired)),
+            ("of another upstream", header(), with(claims(), "aud", json!("auth")), NOW, Some(WrongAudience)),
+            ("of another method", header(), with(claims(), "htm", json!("DELETE")), NOW, Some(WrongRequest)),
+            ("of another path", header(), with(claims(), "htu", json!("/orders/8?x=1")), NOW, Some(WrongRequest)),
+            ("of another query", header(), with(claims(), "htu", json!("/orders/7")), NOW, Some(WrongRequest)),
+            ("of somebody else", header(), with(claims(), "iss", json!("stranger")), NOW, Some(BadClaims)),
+            ("for an hour", header(), with(claims(), "exp", json!(NOW + 3600)), NOW, Some(BadClaims)),
+            ("expired before it was made", header(), with(claims(), "exp", json!(NOW - 1)), NOW, Some(BadClaims)),
+            ("with a float for a date", header(), with(claims(), "exp", json!(1.5)), NOW, Some(BadClaims)),
+            ("with roles as text", header(), with(claims(), "roles", json!("admin")), NOW, Some(BadClaims)),
+            ("alg none", with(header(), "alg", json!("none")), claims(), NOW, Some(Malformed)),
+            ("another HMAC", with(header(), "alg", json!("HS512")), claims(), NOW, Some(Malformed)),
+            ("typ of an access token", with(header(), "typ", json!("at+jwt")), claims(), NOW, Some(Malformed)),
+            ("no kid", with(header(), "kid", json!(null)), claims(), NOW, Some(Malformed)),
+        ] {
+            let verdict = both.verify(&make(&header, &claims, NEW), &received(now));
+            assert_eq!(verdict.err(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn two_secrets_are_live_during_a_rotation_and_none_after_its_end() {
+        use AssertionError::{BadSignature, UnknownKey};
+        let old = make(&with(header(), "kid", json!("old")), &claims(), OLD);
+        let new = make(&header(), &claims(), NEW);
+        let crossed = make(&header(), &claims(), OLD);
+        let during = keys(&[("new", NEW), ("old", OLD)]);
+        let after = keys(&[("new", NEW)]);
+        for (name, keys, text, expected) in [
+            ("the new one, during", &during, &new, None),
+            ("the old one, during", &during, &old, None),
+            ("the new one, after", &after, &new, None),
+            ("the old one, after", &after, &old, Some(UnknownKey)),
+            ("the old secret under the new name", &during, &crossed, Some(BadSignature)),
+        ] {
+            assert_eq!(keys.verify(text, &received(NOW)).err(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_it_says_of_the_user_is_what_the_gateway_wrote() {
+        let keys = keys(&[("new", NEW)]);
+        let told = keys.verify(&make(&header(), &claims(), NEW), &received(NOW)).unwrap();
+        let user = told.user.unwrap();
+        assert_eq!(
+            (user.id.as_str(), user.roles, user.email, user.session_id),
+            ("u1", vec!["user".to_owned()], None, None)
+        );
+        assert_eq!(told.request_id, "r1");
+        let mut public = claims();
+        for name in ["sub", "roles"] {
+            public.as_object_mut().unwrap().remove(name);
+        }
+        assert_eq!(keys.verify(&make(&header(), &public, NEW), &received(NOW)).unwrap().user, None);
+    }
+
+    #[test]
+    fn no_text_at_all_is_taken_for_an_assertion() {
+        let keys = keys(&[("new", NEW)]);
+        let good = make(&header(), &claims(), NEW);
+        let (input, mac) = good.rsplit_once('.').unwrap();
+        for text in [
+            String::new(),
+            ".".into(),
+            "..".into(),
+            input.to_owned(),
+            format!("{input}."),
+            format!("{good}."),
+            format!("{good}={mac}"),
+            format!("{input}.{mac}.{mac}"),
+            good.to_uppercase(),
+            "x".repeat(ASSERTION_BYTES + 1),
+        ] {
+            assert!(keys.verify(&text, &received(NOW)).is_err(), "{} bytes", text.len());
+        }
+    }
+
+    #[test]
+    fn settings_are_one_or_two_secrets_of_32_bytes_and_do_not_print() {
+        let secret = URL_SAFE_NO_PAD.encode(NEW);
+        for (text, taken) in [
+            (format!("k1:{secret}"), true),
+            (format!(" k1:{secret} , k0:{secret}\n"), true),
+            (format!("k1:{secret},k0:{secret},k2:{secret}"), false),
+            (secret.clone(), false),
+            (format!(":{secret}"), false),
+            (format!("k1:{secret}="), false),
+            ("k1:c2hvcnQ".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let parsed = AssertionKeys::parse(&text);
+            assert_eq!(parsed.is_ok(), taken, "{text}");
+            assert!(!format!("{parsed:?}").contains(&secret));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use crate::{
     auth::{self, Auth, Keyring, Passwords},
     clock::Clock,
     http::Gate,
+    limits,
     server::{self, Bound},
     settings::{BadSetting, Flags},
     signing::MasterKey,
@@ -123,6 +124,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         let addr = run(bound, auth::app(state));
         tracing::info!(service = "auth", %addr, "listening");
         running_auth = Some(addr);
+        tokio::spawn(maintain_keys(sweeping.clone(), stopped.clone()));
         tokio::spawn(sweep(sweeping, stopped.clone()));
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
@@ -154,7 +156,8 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;
     let pool = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
-    let keyring = Keyring::open(&SigningKeys(pool.clone()), &master, clock.now())
+    let lead_ms = flags.key_lead_ms()?;
+    let keyring = Keyring::open(SigningKeys(pool.clone()), master, lead_ms, clock.now())
         .await
         .map_err(|fault| other(fault.to_string()))?;
     let users = InternalClient::new(Settings {
@@ -203,6 +206,18 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
 
 /// Time between two sweeps of expired sessions.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
+
+async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(limits::KEYS_RELOAD) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        if let Err(fault) = auth.keyring.maintain(auth.clock.now()).await {
+            tracing::error!(%fault, "the signing keys cannot be looked after; those at hand stay in use");
+        }
+    }
+}
 
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {

@@ -49,6 +49,20 @@ pub const HASHES: usize = 2;
 /// seconds that the gateway waits for us.
 pub const HASH_WAIT: Duration = Duration::from_millis(1500);
 
+/// Milliseconds for which a key signs.
+pub const SIGNING_KEY_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Seconds between a key's publication and its first signature, unless set otherwise:
+/// three times as long as anybody may keep the set.
+pub const KEY_LEAD_S: i64 = 15 * 60;
+
+/// The least that may be set. A gateway asks for an unknown key once in 30 seconds, and
+/// another process of ours may publish some seconds later.
+pub const KEY_LEAD_MIN_S: i64 = 40;
+
+/// Time between two looks at what other processes did with the keys.
+pub const KEYS_RELOAD: Duration = Duration::from_secs(5);
+
 /// Milliseconds that an access token is good.
 pub const ACCESS_TOKEN_MS: i64 = 15 * 60 * 1000;
 

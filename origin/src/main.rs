@@ -1,4 +1,4 @@
-//! The command line of the origin: `serve`, `migrate`, `admin create`. Reads
+//! The command line of the origin: `serve`, `migrate`, `keys`, `admin create`. Reads
 //! settings, prints one sentence when something is wrong with them, and leaves
 //! the work to the library.
 
@@ -11,11 +11,15 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
-    auth::{Created, create_admin},
+    auth::{Created, Keyring, KeyringFault, create_admin},
     boot::{self, BootFault, Which},
-    clock::Clock,
+    clock::{Clock, rfc3339},
     settings::{Flags, Secrets},
-    store::sqlite::{self, Schema},
+    signing::MasterKey,
+    store::{
+        SigningKeys,
+        sqlite::{self, Schema},
+    },
 };
 use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -49,10 +53,30 @@ enum Command {
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// Signing keys.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Administrators.
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// List the keys that are published, with the instants of their lives.
+    List {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Publish a new key, which signs once everybody has had time to see it. Running
+    /// services take it up within seconds. Needs MASTER_KEY or MASTER_KEY_FILE.
+    Rotate {
+        #[command(flatten)]
+        flags: Box<Flags>,
     },
 }
 
@@ -98,6 +122,10 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve { service, flags } => serve(service, flags.with_secrets(Secrets::from_env())).await,
         Command::Migrate { flags } => migrate(&flags).await,
+        Command::Keys { command: KeysCommand::List { flags } } => list_keys(&flags).await,
+        Command::Keys { command: KeysCommand::Rotate { flags } } => {
+            rotate_keys(&flags.with_secrets(Secrets::from_env())).await
+        }
         Command::Admin { command: AdminCommand::Create { email, password_file, promote, flags } } => {
             admin(&flags, &email, &password_file, promote).await
         }
@@ -150,6 +178,40 @@ async fn open_both(flags: &Flags) -> Result<(sqlx::SqlitePool, sqlx::SqlitePool)
 
 async fn migrate(flags: &Flags) -> Result<(), BootFault> {
     open_both(flags).await.map(|_| say("both databases are up to date"))
+}
+
+async fn open_keys(flags: &Flags) -> Result<SigningKeys, BootFault> {
+    flags.make_folder()?;
+    let pool = sqlite::open(&flags.auth_database(), Schema::Auth).await;
+    pool.map(SigningKeys).map_err(|error| BootFault::Other(format!("the database cannot be opened: {error}")))
+}
+
+async fn list_keys(flags: &Flags) -> Result<(), BootFault> {
+    let now = Clock::default().now();
+    let keys = open_keys(flags).await?.published(now).await;
+    let keys = keys.map_err(|error| BootFault::Other(format!("the keys cannot be read: {error}")))?;
+    say(&format!("{:<43}  {:<24}  {:<24}", "kid", "signs from", "published until"));
+    for key in keys {
+        let until = key.published_until.map_or_else(|| "-".to_owned(), rfc3339);
+        say(&format!("{:<43}  {:<24}  {until:<24}", key.kid, rfc3339(key.signs_from)));
+    }
+    Ok(())
+}
+
+async fn rotate_keys(flags: &Flags) -> Result<(), BootFault> {
+    let master =
+        MasterKey::new(&flags.master_key()?).map_err(|_| BootFault::Setting("MASTER_KEY cannot be used".to_owned()))?;
+    let (store, now) = (open_keys(flags).await?, Clock::default().now());
+    let other = |fault: KeyringFault| BootFault::Other(fault.to_string());
+    let keyring = Keyring::open(store, master, flags.key_lead_ms()?, now).await.map_err(other)?;
+    let rotated = keyring.rotate(now).await.map_err(other)?;
+    say(&format!(
+        "{} signs from {}; until then {} does",
+        rotated.kid,
+        rfc3339(rotated.signs_from),
+        rotated.previous_kid
+    ));
+    Ok(())
 }
 
 async fn admin(flags: &Flags, email: &str, password_file: &Path, promote: bool) -> Result<(), BootFault> {

@@ -13,6 +13,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use portcullis_client::{assertion::AssertionKeys, secret::Secret};
 
+use crate::limits;
+
 /// Flags of every command that opens a service.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
@@ -43,6 +45,9 @@ pub struct Flags {
     /// File that holds the master key.
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// Seconds between a signing key's publication and its first signature.
+    #[arg(long, env = "KEY_LEAD_S", default_value_t = limits::KEY_LEAD_S)]
+    pub key_lead_s: i64,
     // Secrets have no flags: a process list shows those to everybody.
     #[arg(skip)]
     pub(crate) secrets: Secrets,
@@ -111,6 +116,23 @@ impl Flags {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir).map_err(|error| {
             BadSetting(format!("the folder {} cannot be made: {error}; set DATA_DIR", self.data_dir.display()))
         })
+    }
+
+    /// Milliseconds between a key's publication and its first signature.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn key_lead_ms(&self) -> Result<i64, BadSetting> {
+        let range = limits::KEY_LEAD_MIN_S..=limits::SIGNING_KEY_MS / 2000;
+        if !range.contains(&self.key_lead_s) {
+            return Err(BadSetting(format!(
+                "KEY_LEAD_S is {}; set it to {} to {} seconds",
+                self.key_lead_s,
+                range.start(),
+                range.end()
+            )));
+        }
+        Ok(self.key_lead_s.saturating_mul(1000))
     }
 
     /// URL of the auth service's database.

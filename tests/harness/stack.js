@@ -30,7 +30,8 @@ import { RUN, remember, temporaryFolder } from "./run.js";
 
 let count = 0;
 
-export async function startStack(scope) {
+// `env` is what an operator would set beside the usual.
+export async function startStack(scope, { env = {} } = {}) {
   if (!process.env.TEST_BUILT) await compileOrigin();
   await buildFor(undefined);
   const data = temporaryFolder(scope, "stack");
@@ -48,7 +49,7 @@ export async function startStack(scope) {
     remember(value);
     remember(value.slice(value.indexOf(":") + 1));
   }
-  const services = describeServices({ data, ports, secrets, env: { ...process.env, CI: "true" } });
+  const services = describeServices({ data, ports, secrets, env: { ...process.env, CI: "true", ...env } });
 
   const stack = {
     data,

@@ -66,7 +66,7 @@ pub(super) struct OwnKeys {
 
 impl ServiceVerifier for OwnKeys {
     async fn verify(&self, text: &str) -> Result<ServiceClaims, ApiError> {
-        signing::verify(self.keyring.public(), token::SERVICE_TYPE, text, self.clock.now())
+        signing::verify(&self.keyring.public(), token::SERVICE_TYPE, text, self.clock.now())
             .map_err(|_| ApiError::unauthorized("service_token_invalid", "Invalid service token"))
     }
 }

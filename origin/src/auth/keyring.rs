@@ -1,21 +1,40 @@
-//! The signing keys of this process: read and opened once, the first made at
-//! the first start.
+//! The signing keys: made, published before they sign, and published still until the
+//! last token that they signed has expired.
+//!
+//! The database has them, and every process reads it anew every few seconds: a key
+//! that one of them makes is soon every one's. Which key signs is a matter of the time
+//! alone, so all of them change over at one instant.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
 use crate::{
+    limits,
     signing::{Key, MasterKey, PublicKeys},
-    store::{SigningKeys, sqlite::keys::StoredKey},
+    store::{
+        SigningKeys,
+        sqlite::keys::{Rotated, StoredKey},
+    },
 };
 
 /// The keys that are published, and the one that signs.
 #[derive(Debug)]
 pub struct Keyring {
-    active: Arc<Key>,
+    store: SigningKeys,
+    master: MasterKey,
+    /// Milliseconds between a key's publication and its first signature.
+    lead_ms: i64,
+    held: RwLock<Arc<Held>>,
+}
+
+/// What was last read of the database. Never empty.
+#[derive(Debug)]
+struct Held {
+    /// With the instant from which each signs, the latest first.
+    keys: Vec<(i64, Arc<Key>)>,
     jwks: Value,
-    public: PublicKeys,
+    public: Arc<PublicKeys>,
 }
 
 /// Why there is no key to sign with.
@@ -43,44 +62,113 @@ impl std::fmt::Display for KeyringFault {
 
 impl std::error::Error for KeyringFault {}
 
+impl From<sqlx::Error> for KeyringFault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl Keyring {
     /// Opens the stored keys; makes the first one when there is none.
     ///
     /// # Errors
     /// [`KeyringFault`].
-    pub async fn open(store: &SigningKeys, master: &MasterKey, now: i64) -> Result<Self, KeyringFault> {
-        let mut stored = store.published(now).await.map_err(KeyringFault::Store)?;
-        if stored.is_empty() {
-            let first = make(master, now).await?;
-            store.add_first(&first).await.map_err(KeyringFault::Store)?;
-            stored = store.published(now).await.map_err(KeyringFault::Store)?;
+    pub async fn open(store: SigningKeys, master: MasterKey, lead_ms: i64, now: i64) -> Result<Self, KeyringFault> {
+        if store.published(now).await?.is_empty() {
+            // The very first may sign at once: nobody holds an older set.
+            store.add_first(&make(&master, now, now).await?).await?;
         }
-        // The store lists the one that signs first.
-        let signing = stored.first().ok_or(KeyringFault::Making)?;
-        let der = master.open(&signing.kid, &signing.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
-        let active = Key::from_pkcs8(&der).map_err(|_| KeyringFault::WrongMasterKey)?;
-        let keys: Vec<Value> = stored.iter().filter_map(|key| serde_json::from_str(&key.public_jwk).ok()).collect();
-        let jwks = json!({ "keys": keys });
-        Ok(Self { active: Arc::new(active), public: PublicKeys::from_jwks(&jwks), jwks })
+        let stored = store.published(now).await?;
+        let held = RwLock::new(Arc::new(Held::from_stored(stored, &master, None)?));
+        Ok(Self { store, master, lead_ms, held })
     }
 
-    /// The key that signs.
-    pub fn active(&self) -> &Arc<Key> {
-        &self.active
+    /// The key that signs at `now`.
+    pub fn signer(&self, now: i64) -> Option<Arc<Key>> {
+        let held = self.held();
+        let found = held.keys.iter().find(|(signs_from, _)| *signs_from <= now).or_else(|| held.keys.last());
+        found.map(|(_, key)| Arc::clone(key))
     }
 
     /// The published set (RFC 7517).
-    pub fn jwks(&self) -> &Value {
-        &self.jwks
+    pub fn jwks(&self) -> Value {
+        self.held().jwks.clone()
     }
 
     /// The published set, for checking our own tokens.
-    pub fn public(&self) -> &PublicKeys {
-        &self.public
+    pub fn public(&self) -> Arc<PublicKeys> {
+        Arc::clone(&self.held().public)
+    }
+
+    /// Publishes the next key, unless one waits for its turn already, and says which
+    /// key is going to sign and which did before.
+    ///
+    /// # Errors
+    /// [`KeyringFault`].
+    pub async fn rotate(&self, now: i64) -> Result<Rotated, KeyringFault> {
+        let next = make(&self.master, now, now.saturating_add(self.lead_ms)).await?;
+        let rotated = self.store.add_next(&next, limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS)).await?;
+        self.reload(now).await?;
+        Ok(rotated)
+    }
+
+    /// Reads what other processes did, rotates when the key has its age, and forgets
+    /// what nobody needs any more. To be called every few seconds.
+    ///
+    /// # Errors
+    /// [`KeyringFault`]; what is held stays.
+    pub async fn maintain(&self, now: i64) -> Result<(), KeyringFault> {
+        self.reload(now).await?;
+        let newest = self.held().keys.first().map_or(now, |(signs_from, _)| *signs_from);
+        if now.saturating_sub(newest) >= limits::SIGNING_KEY_MS.saturating_sub(self.lead_ms) {
+            let rotated = self.rotate(now).await?;
+            tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
+        }
+        self.store.forget(now).await?;
+        Ok(())
+    }
+
+    async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
+        let stored = self.store.published(now).await?;
+        let held = Held::from_stored(stored, &self.master, Some(&self.held()))?;
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
+        Ok(())
+    }
+
+    fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn make(master: &MasterKey, now: i64) -> Result<StoredKey, KeyringFault> {
+impl Held {
+    fn from_stored(stored: Vec<StoredKey>, master: &MasterKey, before: Option<&Self>) -> Result<Self, KeyringFault> {
+        let known = |kid: &str| {
+            let keys = before.map(|held| held.keys.as_slice()).unwrap_or_default();
+            keys.iter().find(|(_, key)| key.kid() == kid).map(|(_, key)| Arc::clone(key))
+        };
+        let mut keys = Vec::new();
+        let mut published = Vec::new();
+        for row in stored {
+            let key = match known(&row.kid) {
+                Some(key) => key,
+                None => {
+                    let der = master.open(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
+                    Arc::new(Key::from_pkcs8(&der).map_err(|_| KeyringFault::WrongMasterKey)?)
+                }
+            };
+            published.push(key.to_jwk());
+            keys.push((row.signs_from, key));
+        }
+        if keys.is_empty() {
+            return Err(KeyringFault::Making);
+        }
+        keys.sort_by_key(|(signs_from, _)| std::cmp::Reverse(*signs_from));
+        let jwks = json!({ "keys": published });
+        Ok(Self { keys, public: Arc::new(PublicKeys::from_jwks(&jwks)), jwks })
+    }
+}
+
+async fn make(master: &MasterKey, now: i64, signs_from: i64) -> Result<StoredKey, KeyringFault> {
     let key = tokio::task::spawn_blocking(Key::generate)
         .await
         .map_err(|_| KeyringFault::Making)?
@@ -91,7 +179,7 @@ async fn make(master: &MasterKey, now: i64) -> Result<StoredKey, KeyringFault> {
         public_jwk: key.to_jwk().to_string(),
         private_sealed: master.seal(key.kid(), &der).map_err(|_| KeyringFault::Making)?,
         published_at: now,
-        // The very first may sign at once: nobody holds an older set.
-        signs_from: now,
+        signs_from,
+        published_until: None,
     })
 }

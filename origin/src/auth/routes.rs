@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::{Auth, account, credentials, session};
 use crate::{
-    http::{ApiError, ServiceRule, observe, require_assertion, require_service},
+    clock::rfc3339,
+    http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
     limits, store, users,
 };
 
@@ -27,6 +28,7 @@ pub fn app(auth: Auth) -> Router {
         .route("/api/v1/auth/refresh", post(session::refresh))
         .route("/api/v1/auth/logout", post(session::logout))
         .route("/api/v1/auth/me", get(session::me))
+        .route("/api/v1/auth/keys/rotate", post(rotate))
         .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
@@ -61,7 +63,8 @@ async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
 }
 
 async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
-    let pem = auth.keyring.active().to_pem().map_err(|_| ApiError::internal())?;
+    let key = auth.keyring.signer(auth.clock.now()).ok_or(ApiError::internal())?;
+    let pem = key.to_pem().map_err(|_| ApiError::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/x-pem-file".to_owned()), (header::CACHE_CONTROL, keep())], pem))
 }
 
@@ -71,6 +74,24 @@ async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
     }
+}
+
+/// POST /api/v1/auth/keys/rotate, for administrators whose session lives.
+async fn rotate(State(auth): State<Auth>, user: User) -> Result<Answer<Value>, ApiError> {
+    let account = session::live_account(&auth, &user).await?;
+    if !account.roles.iter().any(|role| role == super::ROLE_ADMIN) {
+        return Err(ApiError::forbidden());
+    }
+    let rotated = auth.keyring.rotate(auth.clock.now()).await.map_err(|fault| {
+        tracing::error!(%fault, "the signing keys cannot be rotated");
+        ApiError::unavailable("keys_unavailable", "Authentication service unavailable")
+    })?;
+    tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, user_id = %user.id, "signing keys rotated");
+    Ok(Answer(json!({
+        "kid": rotated.kid,
+        "previous_kid": rotated.previous_kid,
+        "signs_from": rfc3339(rotated.signs_from),
+    })))
 }
 
 /// `Cache-Control` of what is public and changes seldom.

@@ -110,7 +110,7 @@ pub(super) async fn logout(
 }
 
 /// The account of a request's user, if its session still lives.
-async fn live_account(auth: &Auth, user: &http::User) -> Result<Account, ApiError> {
+pub(super) async fn live_account(auth: &Auth, user: &http::User) -> Result<Account, ApiError> {
     let session = user.session_id.ok_or(ApiError::invalid_token())?;
     if !auth.sessions.is_live(session, user.id, auth.clock.now()).await? {
         return Err(REVOKED);
@@ -133,7 +133,7 @@ pub(super) async fn validate(
     let account = live_account(&auth, &user).await?;
     let text = http::credentials(&headers, "bearer")
         .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
-    let claims: AccessClaims = signing::verify(auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
+    let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
         .map_err(|_| ApiError::invalid_token())?;
     // The token must be the one that the gateway vouched for.
     if claims.sub != user.id || Some(claims.sid) != user.session_id {

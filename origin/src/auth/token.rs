@@ -1,6 +1,8 @@
 //! The tokens that this service makes: access tokens (RFC 9068), service
 //! tokens, and opaque refresh tokens.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_client::secret::Secret;
@@ -69,7 +71,8 @@ pub(super) fn access(auth: &Auth, account: &Account, session: Uuid) -> Result<St
         token_type: "access".to_owned(),
         sid: session,
     };
-    signing::sign(auth.keyring.active(), ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))
+    let key = signer(auth)?;
+    signing::sign(&key, ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))
 }
 
 /// A token for a service that calls another.
@@ -88,7 +91,12 @@ pub(super) fn service(auth: &Auth, caller: &str, audience: &str) -> Result<Strin
         roles: ["service", caller],
         token_type: "service",
     };
-    signing::sign(auth.keyring.active(), SERVICE_TYPE, &claims).map_err(|_| failed("a service token cannot be signed"))
+    let key = signer(auth)?;
+    signing::sign(&key, SERVICE_TYPE, &claims).map_err(|_| failed("a service token cannot be signed"))
+}
+
+fn signer(auth: &Auth) -> Result<Arc<signing::Key>, ApiError> {
+    auth.keyring.signer(auth.clock.now()).ok_or_else(|| failed("there is no key to sign with"))
 }
 
 /// A new refresh token (256 random bits) and what is stored of it.

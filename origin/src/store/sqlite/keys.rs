@@ -16,11 +16,24 @@ pub struct StoredKey {
     pub published_at: i64,
     /// Signs from this instant, until a later key does.
     pub signs_from: i64,
+    /// Out of the key set at this instant; without one while it signs or is going to.
+    pub published_until: Option<i64>,
+}
+
+/// What a rotation leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// The key that is going to sign.
+    pub kid: String,
+    /// The key that signs until then.
+    pub previous_kid: String,
+    /// When it is going to, in milliseconds.
+    pub signs_from: i64,
 }
 
 /// The keys' statements.
 #[derive(Debug, Clone)]
-pub struct SigningKeys(pub(crate) SqlitePool);
+pub struct SigningKeys(pub SqlitePool);
 
 fn key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
     Ok(StoredKey {
@@ -29,6 +42,7 @@ fn key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
         private_sealed: row.try_get("private_sealed")?,
         published_at: row.try_get("published_at")?,
         signs_from: row.try_get("signs_from")?,
+        published_until: row.try_get("published_until")?,
     })
 }
 
@@ -66,5 +80,50 @@ impl SigningKeys {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await
+    }
+
+    /// Adds the next key and says until when the others stay published: until `after`
+    /// milliseconds past its first signature. While a key waits for its turn, that one
+    /// stays the next, whoever asks: two processes that rotate at once rotate once.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn add_next(&self, new: &StoredKey, after: i64) -> Result<Rotated, sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid LIMIT 2")
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut newest = rows.iter().map(key);
+        let first = newest.next().transpose()?.ok_or(sqlx::Error::RowNotFound)?;
+        if first.signs_from > new.published_at {
+            let previous = newest.next().transpose()?.map(|row| row.kid).unwrap_or_default();
+            return Ok(Rotated { kid: first.kid, previous_kid: previous, signs_from: first.signs_from });
+        }
+        sqlx::query("UPDATE signing_keys SET published_until = $1 WHERE published_until IS NULL")
+            .bind(new.signs_from.saturating_add(after))
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
+             VALUES ($1, 'RS256', $2, $3, $4, $5)",
+        )
+        .bind(&new.kid)
+        .bind(&new.public_jwk)
+        .bind(&new.private_sealed)
+        .bind(new.published_at)
+        .bind(new.signs_from)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from })
+    }
+
+    /// Deletes keys that are no longer published: what is gone cannot be stolen.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget(&self, now: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1").bind(now).execute(&self.0).await?;
+        Ok(())
     }
 }
