@@ -6,15 +6,17 @@
 //! - [`route`]: request head to route; canonical path, pattern, access rule
 //! - [`token`]: bytes to verified claims
 //! - [`keys`]: JWKS bytes and a time to a key, or a plan for getting one
+//! - [`revocation`]: which tokens stopped being good early; a copy of that, and its age
 //! - [`gate`]: the one order of things: decide, deny, forward; and its ports
 //! - `edge`: wasm32 only; fetch and scheduled events, KV, WebCrypto, clock, log
 //!
-//! `token`, `keys`, `route` and `config` are pure. Nobody imports `edge`.
+//! `token`, `keys`, `revocation`, `route` and `config` are pure. Nobody imports `edge`.
 //! ARCHITECTURE.md has the reasons.
 
 pub mod config;
 pub mod gate;
 pub mod keys;
+pub mod revocation;
 pub mod route;
 pub mod token;
 

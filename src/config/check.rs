@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, Route, Upstream,
-    is_own_path,
+    Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, RevocationCheck, Route,
+    Upstream, is_own_path,
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
@@ -26,6 +26,13 @@ const LEEWAY_MAX_S: u64 = 300;
 
 /// Seconds: a day. Longer access tokens cannot be called short-lived.
 const LIFETIME_MAX_S: u64 = 86_400;
+
+/// Seconds; copies are renewed every few seconds, and one that missed a turn is no
+/// outage yet.
+const REVOCATION_AGE_MIN_S: u64 = 5;
+
+/// Seconds; who bears a longer window need not revoke.
+const REVOCATION_AGE_MAX_S: u64 = 3600;
 
 /// Milliseconds; clients give up long before.
 const TIMEOUT_MAX_MS: u64 = 120_000;
@@ -58,8 +65,11 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     let upstreams = checker.upstreams(&file);
     let issuers = checker.issuers(&file);
     let routes = checker.routes(&file);
+    let max_age_s = &file.revocation.max_age_s;
+    checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
-        Ok(Policy { issuers, upstreams, routes })
+        let revocation_max_age_ms = max_age_s.get_ref().saturating_mul(1000);
+        Ok(Policy { issuers, upstreams, routes, revocation_max_age_ms })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.line);
         Err(checker.mistakes)
@@ -69,6 +79,10 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset.min(text.len())).unwrap_or_default();
     before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
+}
+
+fn is_revocable(issuer: &source::Issuer) -> bool {
+    issuer.revocable || issuer.revocations_from.is_some()
 }
 
 struct Checker<'a> {
@@ -145,6 +159,11 @@ impl Checker<'_> {
             }
             self.range("leeway_s", &issuer.leeway_s, 0, LEEWAY_MAX_S);
             self.range("max_lifetime_s", &issuer.max_lifetime_s, 1, LIFETIME_MAX_S);
+            if let Some(from) = &issuer.revocations_from
+                && from.get_ref().is_empty()
+            {
+                self.complain(from.span(), format!("issuer {label:?}: revocations_from is empty; write the `sub` of the service tokens that may revoke, or write revocable = true if none may"));
+            }
             let Some(jwks) = self.jwks(file, name, issuer) else { continue };
             checked.push(Issuer {
                 name: label.clone(),
@@ -158,6 +177,8 @@ impl Checker<'_> {
                 leeway_s: *issuer.leeway_s.get_ref(),
                 max_lifetime_s: *issuer.max_lifetime_s.get_ref(),
                 jwks,
+                revocable: is_revocable(issuer),
+                revocations_from: issuer.revocations_from.as_ref().map(|from| from.get_ref().clone()),
             });
         }
         checked
@@ -296,9 +317,31 @@ impl Checker<'_> {
                 upstream: route.upstream.get_ref().clone(),
                 access: access.get_ref().0.clone(),
                 forward_authorization: route.forward_authorization,
+                revocation: *route.revocation.get_ref(),
+                ends_session: route.ends_session,
             });
+            self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn revocation(&mut self, file: &File, route: &source::Route, access: &Access, span: Range<usize>) {
+        let path = route.path.get_ref();
+        let (key, span) = match (route.revocation.get_ref(), route.ends_session) {
+            (RevocationCheck::Strict, _) => ("revocation = \"strict\"", route.revocation.span()),
+            (RevocationCheck::Copy, true) => ("ends_session = true", span),
+            (RevocationCheck::Copy, false) => return,
+        };
+        if *access == Access::Public {
+            self.complain(
+                span,
+                format!(
+                    "route {path:?}: {key} looks at a token, and a public route has none; leave it out or change access"
+                ),
+            );
+        } else if !file.issuers.values().any(is_revocable) {
+            self.complain(span, format!("route {path:?}: {key}, but no issuer's tokens can be revoked; write revocations_from or revocable = true at the issuer"));
+        }
     }
 
     /// Checks a pattern and returns the names of its parameters.

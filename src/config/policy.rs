@@ -21,6 +21,8 @@ pub struct Policy {
     pub upstreams: Vec<Upstream>,
     /// What may be asked, by whom, and who answers. Anything else is 404.
     pub routes: Vec<Route>,
+    /// Milliseconds: a copy of the revocation log older than this lets nobody in.
+    pub revocation_max_age_ms: u64,
 }
 
 /// One issuer and how its tokens are judged.
@@ -48,6 +50,10 @@ pub struct Issuer {
     pub max_lifetime_s: u64,
     /// Where its keys are.
     pub jwks: JwksSource,
+    /// Whether its tokens can be revoked before they expire.
+    pub revocable: bool,
+    /// `sub` of the service tokens that may revoke them.
+    pub revocations_from: Option<String>,
 }
 
 /// Names of members from the outermost in.
@@ -144,6 +150,20 @@ pub struct Route {
     pub access: Access,
     /// Whether `Authorization` is passed on.
     pub forward_authorization: bool,
+    /// How sure the gateway makes that the token was not revoked.
+    pub revocation: RevocationCheck,
+    /// Whether a success of the upstream ends the token's session here, too.
+    pub ends_session: bool,
+}
+
+/// How a route's tokens are looked up among the revoked ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationCheck {
+    /// In a copy that is seconds old at most; costs nothing.
+    Copy,
+    /// In the log itself, each time: one round trip more, and no window.
+    Strict,
 }
 
 /// Who may enter a route.

@@ -10,7 +10,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{Access, ClaimPath, OnDown};
+use super::{Access, ClaimPath, OnDown, RevocationCheck};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +21,21 @@ pub(super) struct File {
     pub(super) upstreams: BTreeMap<Spanned<String>, Upstream>,
     #[serde(default)]
     pub(super) routes: Vec<Spanned<Route>>,
+    #[serde(default)]
+    pub(super) revocation: Revocation,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    #[serde(default = "default_max_age_s")]
+    pub(super) max_age_s: Spanned<u64>,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self { max_age_s: default_max_age_s() }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +59,9 @@ pub(super) struct Issuer {
     pub(super) jwks_url: Option<Spanned<String>>,
     pub(super) jwks_upstream: Option<Spanned<String>>,
     pub(super) jwks_path: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) revocable: bool,
+    pub(super) revocations_from: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,6 +119,10 @@ pub(super) struct Route {
     pub(super) access: Option<Spanned<AccessSource>>,
     #[serde(default)]
     pub(super) forward_authorization: bool,
+    #[serde(default = "default_revocation")]
+    pub(super) revocation: Spanned<RevocationCheck>,
+    #[serde(default)]
+    pub(super) ends_session: bool,
 }
 
 fn default_leeway_s() -> Spanned<u64> {
@@ -109,6 +131,14 @@ fn default_leeway_s() -> Spanned<u64> {
 
 fn default_max_lifetime_s() -> Spanned<u64> {
     Spanned::new(0..0, 3600)
+}
+
+fn default_max_age_s() -> Spanned<u64> {
+    Spanned::new(0..0, 60)
+}
+
+fn default_revocation() -> Spanned<RevocationCheck> {
+    Spanned::new(0..0, RevocationCheck::Copy)
 }
 
 fn default_timeout_ms() -> Spanned<u64> {

@@ -12,3 +12,18 @@ export default {
     await gateway.scheduled(env);
   },
 };
+
+// The revocation log's object. Holds nothing of wasm's between two events.
+export class Revocations {
+  constructor(state) {
+    this.state = state;
+  }
+
+  fetch(request) {
+    return gateway.revocationLog(request, this.state);
+  }
+
+  async alarm() {
+    await gateway.sweepRevocationLog(this.state);
+  }
+}

@@ -37,6 +37,22 @@ extern "C" {
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
 
+    #[wasm_bindgen(js_name = readBody)]
+    pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = readLog)]
+    pub(super) fn read_log(
+        namespace: &JsValue,
+        path: &str,
+        may_be_kept: bool,
+        keep_s: u32,
+        timeout_ms: u32,
+        max_bytes: u32,
+    ) -> Promise;
+
+    #[wasm_bindgen(js_name = appendLog)]
+    pub(super) fn append_log(namespace: &JsValue, body: &str, timeout_ms: u32) -> Promise;
+
     pub(super) fn verify(
         algorithm: &str,
         thumbprint: &str,

@@ -1,8 +1,9 @@
-//! The rim: the runtime's events, KV, WebCrypto, upstream fetch, clock, random
-//! bytes and log. The only room that touches the world, and nobody imports it.
+//! The rim: the runtime's events, KV, the revocation log's object, WebCrypto,
+//! upstream fetch, clock, random bytes and log. The only room that touches the world, and nobody imports it.
 //! Decides nothing: what it is asked to do was decided in `gate`.
 
 mod js;
+mod log;
 #[cfg(test)]
 mod tests;
 mod world;

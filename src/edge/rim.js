@@ -65,6 +65,34 @@ export function answer(status, head, body) {
   return new Response(body, { status, headers });
 }
 
+// A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.
+async function readBounded(body, maxBytes) {
+  const parts = [];
+  let size = 0;
+  for await (const part of body ?? []) {
+    size += part.byteLength;
+    // Leaving the loop cancels the rest.
+    if (size > maxBytes) return null;
+    parts.push(part);
+  }
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const part of parts) {
+    bytes.set(part, offset);
+    offset += part.byteLength;
+  }
+  return bytes;
+}
+
+// The request's body, or the name of a fault.
+export async function readBody(request, maxBytes) {
+  try {
+    return (await readBounded(request.body, maxBytes)) ?? "too_large";
+  } catch {
+    return "broken";
+  }
+}
+
 // A document's bytes and its Cache-Control, or the code of what went wrong. Follows no redirect (an
 // issuer's open redirect must not choose our keys) and reads no more than
 // `maxBytes`.
@@ -86,25 +114,64 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
       await response.body?.cancel();
       return response.status >= 300 && response.status < 400 ? "jwks_redirect" : "jwks_status";
     }
-    const parts = [];
-    let size = 0;
-    for await (const part of response.body ?? []) {
-      size += part.byteLength;
-      if (size > maxBytes) {
-        controller.abort();
-        return "jwks_too_large";
-      }
-      parts.push(part);
-    }
-    const bytes = new Uint8Array(size);
-    let offset = 0;
-    for (const part of parts) {
-      bytes.set(part, offset);
-      offset += part.byteLength;
-    }
-    return [bytes, response.headers.get("cache-control") ?? undefined];
+    const bytes = await readBounded(response.body, maxBytes);
+    return bytes === null ? "jwks_too_large" : [bytes, response.headers.get("cache-control") ?? undefined];
   } catch {
     return late ? "jwks_timeout" : "jwks_unreachable";
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// Where a location keeps pages of the revocation log for all its isolates. The names are
+// nobody's: nothing is ever fetched from there.
+const LOG_CACHE = "revocations";
+const LOG_URL = "https://revocations.invalid";
+
+// The one object that is the log.
+const theLog = (namespace) => namespace.get(namespace.idFromName("log"));
+
+// A part of the revocation log and whether it was kept here, or the name of a fault. With
+// `keepS`, the answer is kept for as many seconds. A cache that fails is no cache.
+export async function readLog(namespace, path, mayBeKept, keepS, timeoutMs, maxBytes) {
+  const url = `${LOG_URL}${path}`;
+  const work = async () => {
+    const cache = keepS > 0 ? await caches.open(LOG_CACHE).catch(() => undefined) : undefined;
+    if (mayBeKept) {
+      const kept = await cache?.match(url).catch(() => undefined);
+      if (kept !== undefined) return [await kept.text(), true];
+    }
+    const response = await theLog(namespace).fetch(url);
+    const bytes = await readBounded(response.body, maxBytes);
+    if (response.status !== 200 || bytes === null) return "log_failed";
+    const text = new TextDecoder().decode(bytes);
+    const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
+    await cache?.put(url, new Response(bytes, { headers })).catch(() => {});
+    return [text, false];
+  };
+  return within(timeoutMs, work);
+}
+
+// Adds to the revocation log. True when it is there for good.
+export async function appendLog(namespace, body, timeoutMs) {
+  const work = async () => {
+    const response = await theLog(namespace).fetch(`${LOG_URL}/append`, { method: "POST", body });
+    await response.body?.cancel();
+    return response.status === 204;
+  };
+  return (await within(timeoutMs, work)) === true;
+}
+
+// What `work` gives, or the name of what went wrong with the log.
+async function within(timeoutMs, work) {
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve("log_timeout"), timeoutMs);
+  });
+  try {
+    return await Promise.race([work(), late]);
+  } catch {
+    return "log_unreachable";
   } finally {
     clearTimeout(timer);
   }

@@ -6,15 +6,19 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::js;
+use super::{js, log};
 use crate::{
-    gate::ports::{BackendFault, Document, Forward, Forwarded, Ports, UpstreamFault},
+    gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     keys::{self, Key},
+    revocation,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 
 /// KV namespace that holds key sets.
 const KEYS_BINDING: &str = "KEYS";
+
+/// Durable Object namespace of the revocation log.
+const LOG_BINDING: &str = "REVOCATIONS";
 
 /// Variable that switches signature checks to pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
@@ -38,6 +42,17 @@ impl World {
 
     pub(super) fn without_request(env: worker::Env) -> Self {
         Self { env, request: None }
+    }
+
+    /// The namespace of the revocation log. Looked up as it is: the binding's kind is
+    /// checked by the first call.
+    fn log(&self) -> Option<JsValue> {
+        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(LOG_BINDING)).ok();
+        let found = found.filter(|namespace| !namespace.is_undefined());
+        if found.is_none() {
+            complain("the Durable Object namespace REVOCATIONS is not bound; see wrangler.toml");
+        }
+        found
     }
 
     fn prefers_rust(&self) -> bool {
@@ -134,6 +149,48 @@ impl Ports for World {
         }
     }
 
+    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
+        let (path, keep_ms) = match part {
+            LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
+            LogPart::Whole => (log::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
+            LogPart::Marks(marks) => {
+                let marks: Vec<String> = marks.iter().map(|mark| mark.to_text()).collect();
+                (format!("{}{}", log::MARKS_PATH, marks.join(",")), 0)
+            }
+        };
+        let namespace = self.log().ok_or("log_not_bound")?;
+        let (keep_s, timeout_ms) = (millis(keep_ms / 1000), millis(revocation::limits::ASK_MS));
+        let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
+        let answer = JsFuture::from(js::read_log(&namespace, &path, may_be_kept, keep_s, timeout_ms, max)).await;
+        let parts = answer
+            .map_err(|_| "log_unreachable")?
+            .dyn_into::<Array>()
+            .map_err(|code| log_fault(code.as_string().as_deref()))?;
+        let text = parts.get(0).as_string().ok_or("log_malformed")?;
+        Ok(LogText { text, kept: parts.get(1) == JsValue::TRUE })
+    }
+
+    async fn append_log(&self, page: &str) -> bool {
+        let Some(namespace) = self.log() else { return false };
+        let appended = js::append_log(&namespace, page, millis(revocation::limits::ASK_MS));
+        let appended = JsFuture::from(appended).await.is_ok_and(|value| value == JsValue::TRUE);
+        if !appended {
+            complain("the revocation log took no entry");
+        }
+        appended
+    }
+
+    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
+        let request = self.request.as_ref().ok_or(BodyFault::Broken)?;
+        let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX));
+        let body = JsFuture::from(read).await.map_err(|_| BodyFault::Broken)?;
+        match body.dyn_into::<Uint8Array>() {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            Err(fault) if fault.as_string().as_deref() == Some("too_large") => Err(BodyFault::TooLarge),
+            Err(_) => Err(BodyFault::Broken),
+        }
+    }
+
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<web_sys::Response>, UpstreamFault> {
         let request = self.request.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let head: Vec<&str> =
@@ -148,6 +205,15 @@ impl Ports for World {
                 _ => UpstreamFault::Unreachable,
             }),
         }
+    }
+}
+
+/// The codes of `rim.js`, as constants.
+fn log_fault(code: Option<&str>) -> &'static str {
+    match code {
+        Some("log_failed") => "log_failed",
+        Some("log_timeout") => "log_timeout",
+        _ => "log_unreachable",
     }
 }
 

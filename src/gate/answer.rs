@@ -25,12 +25,13 @@ impl Answer {
     /// pattern, never the path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
         let wording = denial.wording();
+        let detail = denial.particular().unwrap_or(wording.detail);
         let document = json!({
             "type": wording.family,
             "title": wording.title,
             "status": wording.status,
-            "detail": wording.detail,
-            "error": wording.detail,
+            "detail": detail,
+            "error": detail,
             "code": wording.code,
             "operation": operation,
             "request_id": request_id,

@@ -28,6 +28,20 @@ pub enum Denial {
     CredentialsMalformed,
     /// The token is refused.
     Token(TokenError),
+    /// The token was good and is revoked.
+    TokenRevoked,
+    /// Whether the token was revoked cannot be known.
+    RevocationUnknown {
+        /// Milliseconds until the log may be asked again.
+        retry_ms: u64,
+    },
+    /// A push of revocations is not one.
+    PushMalformed {
+        /// Where, and what to send instead; holds nothing of what was sent.
+        detail: String,
+    },
+    /// A push of revocations is too long.
+    PushTooLarge,
     /// The token is good, its owner has no right to this.
     RightsMissing,
     /// The issuer's keys cannot be had.
@@ -77,7 +91,9 @@ impl Denial {
     /// Seconds for `Retry-After`, on our own trouble.
     pub(super) fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::KeysUnavailable { retry_ms } => Some(retry_ms.div_ceil(1000).max(1)),
+            Self::KeysUnavailable { retry_ms } | Self::RevocationUnknown { retry_ms } => {
+                Some(retry_ms.div_ceil(1000).max(1))
+            }
             Self::BackendUnavailable
             | Self::Misconfigured
             | Self::UpstreamUnreachable
@@ -92,8 +108,16 @@ impl Denial {
             | Self::CredentialsMissing
             | Self::CredentialsMalformed
             | Self::Token(_)
+            | Self::TokenRevoked
+            | Self::PushMalformed { .. }
+            | Self::PushTooLarge
             | Self::RightsMissing => None,
         }
+    }
+
+    /// What is to be said instead of the wording's detail.
+    pub(super) fn particular(&self) -> Option<&str> {
+        if let Self::PushMalformed { detail } = self { Some(detail) } else { None }
     }
 
     pub(super) fn wording(&self) -> Wording {
@@ -143,6 +167,25 @@ impl Denial {
                 ),
                 ..unauthenticated(error.code(), "Invalid token")
             },
+            Self::TokenRevoked => Wording {
+                challenge: Some(
+                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Token has been revoked""#,
+                ),
+                ..unauthenticated("token_revoked", "Token has been revoked")
+            },
+            Self::RevocationUnknown { .. } => {
+                unavailable("revocation_unavailable", "Revoked tokens cannot be told apart at the moment")
+            }
+            Self::PushMalformed { .. } => {
+                plain(400, "validation_error", "push_malformed", "Bad Request", "The body is not a push of revocations")
+            }
+            Self::PushTooLarge => plain(
+                413,
+                "payload_too_large",
+                "push_too_large",
+                "Content Too Large",
+                "The push is too long; send it in several",
+            ),
             Self::RightsMissing => Wording {
                 challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
                 ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")

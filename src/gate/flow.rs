@@ -1,5 +1,5 @@
 //! The one order of things: size, target, the gateway's own paths, route,
-//! credentials, token, rights, assertion, upstream. Read `decide` once and you
+//! credentials, token, revocation, rights, assertion, upstream. Read `decide` once and you
 //! have read what a request must pass.
 
 use std::rc::Rc;
@@ -12,15 +12,16 @@ use super::{
     own,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
     remembered::{self, Entry, TokenDigest},
-    settings::UpstreamState,
+    settings::{IssuerState, UpstreamState},
     trace::Ids,
 };
 use crate::{
     config::{Access, OnDown, Route},
     gate::limits,
-    keys::{self, Plan},
+    keys::{self, Key, Plan},
+    revocation::Marks,
     route::{BadTarget, Miss, Principal, Target, permits},
-    token::{self, TokenError, UnixMillis, Verified},
+    token::{self, TokenError, TokenPolicy, UnixMillis, Verified},
 };
 
 /// What became of a request.
@@ -47,7 +48,34 @@ pub enum Outcome<R> {
 /// anybody.
 enum Passed {
     Anybody,
-    User(Rc<Verified>),
+    User(Passport),
+}
+
+/// A verified token, and what of it is needed later.
+pub(super) struct Passport {
+    pub(super) verified: Rc<Verified>,
+    /// Index of its issuer.
+    pub(super) issuer: usize,
+    /// Under which it may be revoked, if it may.
+    pub(super) marks: Option<Marks>,
+}
+
+/// What a token is shown for; each has a policy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To enter a route.
+    Access,
+    /// To revoke its issuer's tokens.
+    Push,
+}
+
+/// A token that was checked just now.
+pub(super) struct Checked {
+    pub(super) verified: Verified,
+    /// Index of its issuer.
+    pub(super) issuer: usize,
+    key: Rc<Key>,
+    names_key: bool,
 }
 
 impl Gate {
@@ -87,7 +115,7 @@ impl Gate {
             BadTarget::Ambiguous => Denial::TargetAmbiguous,
         })?;
         line.path = tame(target.path());
-        if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, chores).await {
+        if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, line, chores).await {
             return answer.map(Outcome::Answered);
         }
         let found = self.table.find(&head.method, &target).map_err(|miss| match miss {
@@ -105,19 +133,24 @@ impl Gate {
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
             rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
-                let verified = self.verify(head, ports, line, chores).await?;
-                let identity = verified.identity();
+                let passport = self.verify(head, ports, line, chores).await?;
+                self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
+                let identity = passport.verified.identity();
                 line.user_id = Some(identity.user_id.clone());
                 let principal = Principal { user_id: &identity.user_id, roles: &identity.roles };
                 if !permits(rule, principal, &found.params) {
                     return Err(Denial::RightsMissing);
                 }
-                Passed::User(verified)
+                Passed::User(passport)
             }
         };
         let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
         line.upstream = Some(upstream.name.clone());
-        self.forward(upstream, &forward, ports, line).await.map(Outcome::Forwarded)
+        let forwarded = self.forward(upstream, &forward, ports, line).await?;
+        if let (Passed::User(passport), true, 200..=299) = (&passed, route.ends_session, forwarded.status) {
+            self.end_session(passport, ports, chores).await;
+        }
+        Ok(Outcome::Forwarded(forwarded))
     }
 
     /// From the `Authorization` header to verified claims, or a 401, or a 503
@@ -128,49 +161,67 @@ impl Gate {
         ports: &P,
         line: &mut LogLine,
         chores: &mut Vec<Chore>,
-    ) -> Result<Rc<Verified>, Denial> {
+    ) -> Result<Passport, Denial> {
         let text = credentials::bearer(head)?;
         // Before it is hashed: a hash of a megabyte is work, too.
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(Denial::Token(TokenError::TooLarge));
         }
         let digest = remembered::digest(text);
-        if let Some(verified) = self.recall(&digest, ports.now(), chores) {
+        if let Some(passport) = self.recall(&digest, ports.now(), chores) {
             line.cache = Some("token");
-            return Ok(verified);
+            return Ok(passport);
         }
+        let Checked { verified, issuer, key, names_key } =
+            self.check_token(text, Purpose::Access, ports, line, chores).await?;
+        let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        let identity = verified.identity();
+        let marks = state.revocable.then(|| Marks::of(identity));
+        let expires_at = identity.expires_at.plus(state.token.leeway_s.saturating_mul(1000));
+        let verified = Rc::new(verified);
+        let entry = Entry { verified: Rc::clone(&verified), issuer, key, names_key, marks };
+        self.remembered.borrow_mut().note(digest, entry, expires_at, ports.now());
+        Ok(Passport { verified, issuer, marks })
+    }
+
+    /// From a token's text to its claims, by its issuer's policy for this purpose.
+    pub(super) async fn check_token<P: Ports>(
+        &self,
+        text: &str,
+        purpose: Purpose,
+        ports: &P,
+        line: &mut LogLine,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Checked, Denial> {
         let unverified = token::parse(text).map_err(Denial::Token)?;
         let named = unverified.unverified_issuer().map_err(Denial::Token)?;
-        let (index, issuer) = self
+        let (issuer, policy) = self
             .issuers
             .iter()
             .enumerate()
             .find(|(_, issuer)| issuer.token.issuer == named)
+            .and_then(|(index, issuer)| policy_for(purpose, issuer).map(|policy| (index, policy)))
             .ok_or(Denial::Token(TokenError::UnknownIssuer))?;
-        let algorithm = unverified.select_algorithm(&issuer.token).map_err(Denial::Token)?;
-        let (key, origin) = self.key_for(index, unverified.unverified_kid(), algorithm, ports, chores).await?;
+        let algorithm = unverified.select_algorithm(policy).map_err(Denial::Token)?;
+        let (key, origin) = self.key_for(issuer, unverified.unverified_kid(), algorithm, ports, chores).await?;
         line.cache = Some(origin.name());
         let outcome = ports
             .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
             .await
             .map_err(|_| Denial::BackendUnavailable)?;
         let names_key = unverified.unverified_kid().is_some();
-        let now = ports.now();
-        let verified = Rc::new(unverified.admit(outcome, &issuer.token, now).map_err(Denial::Token)?);
-        let expires_at = verified.identity().expires_at.plus(issuer.token.leeway_s.saturating_mul(1000));
-        let entry = Entry { verified: Rc::clone(&verified), issuer: index, key, names_key };
-        self.remembered.borrow_mut().note(digest, entry, expires_at, now);
-        Ok(verified)
+        let verified = unverified.admit(outcome, policy, ports.now()).map_err(Denial::Token)?;
+        Ok(Checked { verified, issuer, key, names_key })
     }
 
     /// A token that was verified before, if the key that vouched for it is its
     /// issuer's still.
-    fn recall(&self, digest: &TokenDigest, now: UnixMillis, chores: &mut Vec<Chore>) -> Option<Rc<Verified>> {
+    fn recall(&self, digest: &TokenDigest, now: UnixMillis, chores: &mut Vec<Chore>) -> Option<Passport> {
         let found = self.remembered.borrow().find(digest, now).filter(|entry| self.vouches(entry, now, chores));
         let mut remembered = self.remembered.borrow_mut();
         let count = if found.is_some() { &mut remembered.hits } else { &mut remembered.misses };
         *count = count.saturating_add(1);
-        found.map(|entry| entry.verified)
+        found.map(|Entry { verified, issuer, marks, .. }| Passport { verified, issuer, marks })
     }
 
     fn vouches(&self, entry: &Entry, now: UnixMillis, chores: &mut Vec<Chore>) -> bool {
@@ -230,6 +281,13 @@ pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P) -> Handled<P::Repl
     Handled { outcome: Outcome::Answered(answer), line, chores: Vec::new() }
 }
 
+fn policy_for(purpose: Purpose, issuer: &IssuerState) -> Option<&TokenPolicy> {
+    match purpose {
+        Purpose::Access => Some(&issuer.token),
+        Purpose::Push => issuer.pusher.as_ref(),
+    }
+}
+
 fn begin_line(head: &Head, ids: &Ids) -> LogLine {
     LogLine {
         service: "gateway",
@@ -255,7 +313,7 @@ fn compose<P: Ports>(
 ) -> Result<Forward, Denial> {
     let identity = match passed {
         Passed::Anybody => None,
-        Passed::User(verified) => Some(verified.identity()),
+        Passed::User(passport) => Some(passport.verified.identity()),
     };
     let assertion = upstream
         .assertion

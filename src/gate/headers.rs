@@ -217,6 +217,7 @@ mod tests {
             scopes: vec![],
             session_id: None,
             token_id: None,
+            issued_at: UnixMillis(0),
             expires_at: UnixMillis(0),
             issuer: "i".into(),
         };

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::{
-    Denial, Gate, limits,
+    Chore, Denial, Gate, limits,
     ports::Ports,
     settings::{IssuerState, JwksPlace},
 };
@@ -13,15 +13,6 @@ use crate::{
     keys::{self, Key, KeySet, Plan, Record},
     token::{Algorithm, TokenError},
 };
-
-/// Work that is done once the client has its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chore {
-    /// Ask an issuer again; its set is past freshness. By index.
-    Refresh(usize),
-    /// Write an issuer's set to the store. By index.
-    Store(usize),
-}
 
 /// Where a request had its key from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,18 +114,18 @@ impl Gate {
         usable(state)
     }
 
-    /// Carries out a chore.
-    pub async fn run<P: Ports>(&self, chore: Chore, ports: &P) {
-        let (Chore::Refresh(issuer) | Chore::Store(issuer)) = chore;
+    /// Asks an issuer again, unless another request has since.
+    pub(super) async fn refresh<P: Ports>(&self, issuer: usize, ports: &P) {
         let Some(state) = self.issuers.get(issuer) else { return };
-        match chore {
-            Chore::Refresh(_) => {
-                // Several requests may have asked for it.
-                if state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
-                    store(state, ports).await;
-                }
-            }
-            Chore::Store(_) => store(state, ports).await,
+        if state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
+            store(state, ports).await;
+        }
+    }
+
+    /// Writes an issuer's set to the store.
+    pub(super) async fn store<P: Ports>(&self, issuer: usize, ports: &P) {
+        if let Some(state) = self.issuers.get(issuer) {
+            store(state, ports).await;
         }
     }
 

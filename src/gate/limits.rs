@@ -24,8 +24,8 @@ pub const REMEMBERED: usize = 8192;
 /// Bytes that they may take together.
 pub const REMEMBERED_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes that one of them takes beside its texts: digest twice, pointers, times.
-pub const REMEMBERED_ENTRY_BYTES: usize = 256;
+/// Bytes that one of them takes beside its texts: digest twice, marks, pointers, times.
+pub const REMEMBERED_ENTRY_BYTES: usize = 320;
 
 /// Bytes that a text takes beside its own.
 pub const REMEMBERED_TEXT_BYTES: usize = 32;

@@ -2,11 +2,12 @@
 //!
 //! Owns the sequence of checks, every denial and its answer, what is removed
 //! from and added to a request, the assertion, and the memory of one isolate
-//! (key sets, what upstreams last did). Sees the world through [`ports`] alone:
+//! (key sets, revoked tokens, what upstreams last did). Sees the world through [`ports`] alone:
 //! native tests run the whole gate with fakes behind them.
 
 mod answer;
 mod assertion;
+mod chore;
 mod credentials;
 mod denial;
 mod flow;
@@ -18,15 +19,16 @@ mod log;
 mod own;
 pub mod ports;
 mod remembered;
+mod revocations;
 mod settings;
 mod trace;
 
 pub use answer::Answer;
 pub use assertion::{AssertionKeys, BadAssertionKeys};
+pub use chore::Chore;
 pub use denial::Denial;
 pub use flow::{Handled, Outcome, handle_misconfigured};
 pub use head::Head;
 pub use headers::{is_private, public_location};
-pub use keyring::Chore;
 pub use log::LogLine;
 pub use settings::{Gate, Misconfiguration};

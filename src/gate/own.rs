@@ -1,9 +1,9 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`. They answer
-//! before any route is looked at, and name no URL.
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, and where issuers
+//! push revocations. They answer before any route is looked at, and name no URL.
 
 use serde_json::{Value, json};
 
-use super::{Answer, Chore, Denial, Gate, Head, ports::Ports};
+use super::{Answer, Chore, Denial, Gate, Head, LogLine, ports::Ports, revocations::PUSH_PATH};
 use crate::{config::is_own_path, route::Target, token::UnixMillis};
 
 /// What this isolate last saw of an upstream.
@@ -51,11 +51,15 @@ impl Gate {
         target: &Target,
         request_id: &str,
         ports: &P,
+        line: &mut LogLine,
         chores: &mut Vec<Chore>,
     ) -> Option<Result<Answer, Denial>> {
         let path = target.path();
         if !is_own_path(path) {
             return None;
+        }
+        if path == PUSH_PATH && self.issuers.iter().any(|issuer| issuer.pusher.is_some()) {
+            return Some(self.answer_push(head, request_id, ports, line, chores).await);
         }
         if !matches!(path, "/health" | "/ready" | "/status") {
             return Some(Err(Denial::RouteUnknown));
@@ -87,6 +91,9 @@ impl Gate {
                 let name = self.issuers.get(index).map(|issuer| issuer.name.as_str()).unwrap_or_default();
                 missing.push(format!("keys of issuer {name} cannot be had"));
             }
+        }
+        if !self.knows_revoked(ports, chores).await {
+            missing.push("the revocation log cannot be read".to_owned());
         }
         let ready = missing.is_empty();
         let status = if ready { 200 } else { 503 };
@@ -146,6 +153,10 @@ impl Gate {
                 })
             })
             .collect();
+        let revocation = self.revocation_status(now);
+        if let Some((condition, _)) = &revocation {
+            worst = worst.max(*condition);
+        }
         let remembered = self.remembered.borrow();
         let status = if worst == Condition::Unhealthy { 503 } else { 200 };
         let document = json!({
@@ -154,6 +165,7 @@ impl Gate {
             "scope": "what the isolate that answered has seen",
             "upstreams": upstreams,
             "issuers": issuers,
+            "revocation": revocation.map(|(_, document)| document),
             "token_cache": {
                 "tokens": remembered.len(),
                 "bytes": remembered.bytes(),
@@ -166,5 +178,28 @@ impl Gate {
             answer.headers.push(("retry-after", super::limits::UPSTREAM_RETRY_S.to_string()));
         }
         answer
+    }
+
+    /// What this isolate knows of revoked tokens; `None` where no token can be revoked.
+    fn revocation_status(&self, now: UnixMillis) -> Option<(Condition, Value)> {
+        if !self.issuers.iter().any(|issuer| issuer.revocable) {
+            return None;
+        }
+        let copy = self.revocations.borrow();
+        let age_ms = copy.age_ms(now);
+        let is_usable = age_ms.is_some_and(|age| age <= self.policy.revocation_max_age_ms);
+        let condition = match (copy.last_error(), is_usable) {
+            (None, _) => Condition::Healthy,
+            (Some(_), true) => Condition::Degraded,
+            (Some(_), false) => Condition::Unhealthy,
+        };
+        let document = json!({
+            "status": condition.name(),
+            "entries": copy.len(),
+            "age_ms": age_ms,
+            "too_large_for_a_copy": copy.overflows(),
+            "last_error": copy.last_error(),
+        });
+        Some((condition, document))
     }
 }

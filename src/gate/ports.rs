@@ -3,6 +3,7 @@
 
 use crate::{
     keys::Key,
+    revocation::Mark,
     token::{Algorithm, SignatureOutcome, UnixMillis},
 };
 
@@ -48,6 +49,25 @@ pub trait Ports {
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault>;
 
+    /// Reads a part of the revocation log, at most
+    /// [`crate::revocation::limits::PAGE_BYTES`] in
+    /// [`crate::revocation::limits::ASK_MS`]. `may_be_kept` allows for an answer that
+    /// this location kept from another isolate's question.
+    ///
+    /// # Errors
+    /// A stable code that says why not.
+    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str>;
+
+    /// Adds a page's entries to the log, and says whether they are in it for good. A
+    /// failure is the rim's to log.
+    async fn append_log(&self, page: &str) -> bool;
+
+    /// Reads the request's body.
+    ///
+    /// # Errors
+    /// [`BodyFault`].
+    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault>;
+
     /// Sends the request, its body streamed, to an upstream.
     ///
     /// # Errors
@@ -62,6 +82,35 @@ pub struct Document {
     pub body: Vec<u8>,
     /// `Cache-Control`, as sent.
     pub cache_control: Option<String>,
+}
+
+/// What is asked of the revocation log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPart<'a> {
+    /// What the last minute brought.
+    Newest,
+    /// All of it.
+    Whole,
+    /// What there is under these marks.
+    Marks(&'a [Mark]),
+}
+
+/// The log's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogText {
+    /// A [`crate::revocation::Page`] as JSON.
+    pub text: String,
+    /// Whether it was kept from an earlier question.
+    pub kept: bool,
+}
+
+/// A request's body cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It is longer than allowed.
+    TooLarge,
+    /// It ended before its end.
+    Broken,
 }
 
 /// The signature backend failed: our trouble, never the token's.

@@ -3,7 +3,7 @@
 //!
 //! What is remembered is the identity and the key that vouched for it, never a
 //! decision: rights are judged anew for every request, and so is whether the key is
-//! still its issuer's. Bounded in entries and bytes; the oldest goes first.
+//! still its issuer's and the token revoked. Bounded in entries and bytes; the oldest goes first.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::limits;
 use crate::{
     keys::Key,
+    revocation::Marks,
     token::{UnixMillis, Verified},
 };
 
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     /// Whether the token names the key; one without `kid` is served by a set of
     /// one alone.
     pub(super) names_key: bool,
+    /// Under which it may be revoked, if it may.
+    pub(super) marks: Option<Marks>,
 }
 
 /// The memory of one isolate.
@@ -131,7 +134,7 @@ mod tests {
         // RFC 8037, appendix A.2.
         let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let set = KeySet::parse(jwks.as_bytes(), &[Algorithm::EdDsa]).unwrap();
-        Entry { verified: Rc::new(verified), issuer: 0, key: Rc::clone(&set.keys()[0]), names_key: false }
+        Entry { verified: Rc::new(verified), issuer: 0, key: Rc::clone(&set.keys()[0]), names_key: false, marks: None }
     }
 
     fn digest_of(number: usize) -> TokenDigest {

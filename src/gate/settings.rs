@@ -9,9 +9,16 @@ use super::{AssertionKeys, own::Seen, remembered::Remembered};
 use crate::{
     config::{self, JwksSource, OnDown, Policy, RequireRule},
     keys::{self, Holding, Record},
+    revocation::LocalCopy,
     route::Table,
     token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TokenPolicy},
 };
+
+/// `aud` of tokens that are for the gateway itself.
+const AUDIENCE: &str = "portcullis";
+
+/// `typ` of service tokens.
+const SERVICE_TYPE: &str = "service+jwt";
 
 /// Everything that one isolate knows: the policy ready for use, and what it has
 /// learnt of issuers and upstreams. One thread uses it; no borrow of a cell
@@ -24,12 +31,17 @@ pub struct Gate {
     pub(super) issuers: Vec<IssuerState>,
     pub(super) upstreams: Vec<UpstreamState>,
     pub(super) remembered: RefCell<Remembered>,
+    pub(super) revocations: RefCell<LocalCopy>,
 }
 
 #[derive(Debug)]
 pub(super) struct IssuerState {
     pub(super) name: String,
     pub(super) token: TokenPolicy,
+    /// Whether its tokens can be revoked.
+    pub(super) revocable: bool,
+    /// What the service tokens must be that revoke them; `None` when nobody may.
+    pub(super) pusher: Option<TokenPolicy>,
     pub(super) jwks: JwksPlace,
     /// Name of the stored key set; changes with issuer and URL, so keys of one
     /// place are never taken for another's.
@@ -88,7 +100,15 @@ impl Gate {
             issuers.push(issuer_state(issuer, &upstreams)?);
         }
         let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
-        Ok(Self { version, policy, table, issuers, upstreams, remembered: RefCell::default() })
+        Ok(Self {
+            version,
+            policy,
+            table,
+            issuers,
+            upstreams,
+            remembered: RefCell::default(),
+            revocations: RefCell::default(),
+        })
     }
 }
 
@@ -137,6 +157,22 @@ fn requirement(require: &config::Require) -> Requirement {
     Requirement { claim: require.claim.clone(), rule }
 }
 
+/// A service token for this gateway, of the one service that may revoke. No access
+/// token is one, and it passes as none: type and audience differ.
+fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
+    TokenPolicy {
+        audience: vec![AUDIENCE.to_owned()],
+        types: vec![SERVICE_TYPE.to_owned()],
+        token_type: Some("service".to_owned()),
+        claims: ClaimNames::default(),
+        require: vec![Requirement {
+            claim: vec!["sub".to_owned()],
+            rule: ClaimRule::Equals(serde_json::Value::from(from)),
+        }],
+        ..token.clone()
+    }
+}
+
 fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<IssuerState, Misconfiguration> {
     let unusable = || Misconfiguration(format!("issuer {:?} cannot be used; build the worker again", issuer.name));
     let algorithms = issuer
@@ -157,19 +193,23 @@ fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<
     let (JwksPlace::Url(url) | JwksPlace::Discovery(url)) = &jwks;
     let place = Sha256::digest(format!("{}\n{url}", issuer.issuer));
     let store_name = format!("keys/2/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
+    let token = TokenPolicy {
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        algorithms,
+        types: issuer.types.clone(),
+        token_type: issuer.token_type.clone(),
+        claims: claim_names(&issuer.claims),
+        require: issuer.require.iter().map(requirement).collect(),
+        leeway_s: issuer.leeway_s,
+        max_lifetime_s: issuer.max_lifetime_s,
+    };
+    let pusher = issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from));
     Ok(IssuerState {
         name: issuer.name.clone(),
-        token: TokenPolicy {
-            issuer: issuer.issuer.clone(),
-            audience: issuer.audience.clone(),
-            algorithms,
-            types: issuer.types.clone(),
-            token_type: issuer.token_type.clone(),
-            claims: claim_names(&issuer.claims),
-            require: issuer.require.iter().map(requirement).collect(),
-            leeway_s: issuer.leeway_s,
-            max_lifetime_s: issuer.max_lifetime_s,
-        },
+        token,
+        revocable: issuer.revocable,
+        pusher,
         jwks,
         store_name,
         holding: RefCell::default(),

@@ -103,11 +103,12 @@ fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, OnDown, Upstream};
+    use crate::config::{Access, OnDown, RevocationCheck, Upstream};
 
     fn table(routes: &[(&str, &[&str])]) -> Table {
         let policy = Policy {
             issuers: vec![],
+            revocation_max_age_ms: 60_000,
             upstreams: vec![Upstream {
                 name: "up".into(),
                 url: "https://up.example".into(),
@@ -122,6 +123,8 @@ mod tests {
                     upstream: "up".into(),
                     access: Access::User,
                     forward_authorization: false,
+                    revocation: RevocationCheck::Copy,
+                    ends_session: false,
                 })
                 .collect(),
         };

@@ -22,6 +22,8 @@ pub struct Identity {
     pub session_id: Option<String>,
     /// The token's own id (`jti`), if it has one.
     pub token_id: Option<String>,
+    /// When the token was issued (`iat`).
+    pub issued_at: UnixMillis,
     /// When the token stops being good, leeway not included.
     pub expires_at: UnixMillis,
     /// The issuer that vouched.
@@ -46,7 +48,7 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
     if claims.string("iss").ok().flatten() != Some(policy.issuer.as_str()) {
         return Err(TokenError::UnknownIssuer);
     }
-    let expires_at = verify_dates(claims, policy, now)?;
+    let (issued_at, expires_at) = verify_dates(claims, policy, now)?;
     verify_audience(claims, policy)?;
     if let Some(expected) = &policy.token_type
         && claims.string("token_type").ok().flatten() != Some(expected.as_str())
@@ -64,12 +66,14 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         scopes: scopes(claims, &names.scopes)?,
         session_id: text(claims, &names.session_id)?,
         token_id: text(claims, &["jti".to_owned()])?,
+        issued_at: UnixMillis::from_secs(issued_at),
         expires_at: UnixMillis::from_secs(expires_at),
         issuer: policy.issuer.clone(),
     }))
 }
 
-fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<u64, TokenError> {
+/// Seconds of issue and of expiry.
+fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<(u64, u64), TokenError> {
     let now = now.secs();
     let exp = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
     let iat = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
@@ -86,7 +90,7 @@ fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) ->
     if iat > latest_start || nbf.is_some_and(|nbf| nbf > latest_start) {
         return Err(TokenError::NotYetValid);
     }
-    Ok(exp)
+    Ok((iat, exp))
 }
 
 /// A NumericDate as an unsigned integer in range. RFC 7519 allows fractions;

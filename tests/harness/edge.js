@@ -17,12 +17,18 @@
 //   await edge.scheduled()                        the cron trigger
 //   await edge.refreshedFrom(auth)                the same, until it has asked for keys
 //   await edge.restart({ vars })                  a new isolate with the same KV
+//   await edge.twin({ path, token })              the same through another isolate of this place
+//   await edge.log("fail")                        see faulty-log.js
+//   await edge.logObject("/newest", { body })     the revocation log's own answer; /alarm
+//                                                 there runs its alarm
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
 //   vars      further variables and secrets; undefined removes one of the usual
 //   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml,
 //             or { text } for one that only the test can write, such as with a port.
 //             Its upstreams should have the names given here, or pass their URLs in `vars`
+//   twin      whether there is another isolate
+//   faultyLog whether the revocation log can be told to fail
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
@@ -37,6 +43,18 @@ import { openLog, temporaryFolder } from "./run.js";
 import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
+
+const WITH_ALARM = `
+import gateway, { Revocations as Log } from "./entry.js";
+export default gateway;
+export class Revocations extends Log {
+  async fetch(request) {
+    if (new URL(request.url).pathname !== "/alarm") return super.fetch(request);
+    await this.alarm();
+    return new Response(null, { status: 204 });
+  }
+}
+`;
 
 const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
 
@@ -68,7 +86,7 @@ async function buildText(scope, text) {
   return out;
 }
 
-export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolder } = {}) {
+export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, kvFolder } = {}) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
   const {
@@ -85,6 +103,8 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolde
     .filter((name) => /\.(?:js|wasm)$/.test(name))
     .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
     .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
+  // Alarms ring by the clock; a test cannot wait for that.
+  modules.unshift({ type: "ESModule", path: join(folder, "with-alarm.js"), contents: WITH_ALARM });
   const log = openLog("edge");
   const assertionKeys = { auth: makeAssertionKey(), users: makeAssertionKey() };
   let given = vars;
@@ -108,6 +128,22 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolde
           (line) => line.request_id !== undefined && line.request_id === answer.headers["x-request-id"],
         ),
       ),
+    async twin({ method = "GET", path, token }) {
+      const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+      const other = await runtime.getWorker("twin");
+      const answer = await other.fetch(`http://twin.example${path}`, { method, headers });
+      return { status: answer.status, json: await answer.json() };
+    },
+    async logObject(path, { body } = {}) {
+      const namespace = await runtime.getDurableObjectNamespace("REVOCATIONS", "gateway");
+      const stub = namespace.get(namespace.idFromName("log"));
+      const answer = await stub.fetch(`http://log.example${path}`, { method: body ? "POST" : "GET", body });
+      const text = await answer.text();
+      return { status: answer.status, json: text === "" ? undefined : JSON.parse(text) };
+    },
+    async log(mode) {
+      await (await runtime.getWorker("faulty-log")).fetch(`http://log.example/${mode}`);
+    },
     kv: () => runtime.getKVNamespace("KEYS"),
     async scheduled() {
       return (await runtime.getWorker()).scheduled({ cron: "*/5 * * * *" });
@@ -144,11 +180,36 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, kvFolde
       ASSERTION_KEYS_USERS: assertionKeys.users,
       ...given,
     };
-    const options = {
+    const gateway = {
       ...workerOptions,
+      name: "gateway",
       modules,
       modulesRoot: folder,
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
+    };
+    const { className, useSQLite } = workerOptions.durableObjects.REVOCATIONS;
+    const logOf = (scriptName) => ({ className, useSQLite, scriptName });
+    // The second binding has the runtime know that the class is here.
+    if (faultyLog) gateway.durableObjects = { REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
+    const workers = [gateway];
+    if (twin) {
+      workers.push({
+        ...gateway,
+        name: "twin",
+        durableObjects: { REVOCATIONS: logOf(faultyLog ? "faulty-log" : "gateway") },
+      });
+    }
+    if (faultyLog) {
+      workers.push({
+        name: "faulty-log",
+        compatibilityDate: workerOptions.compatibilityDate,
+        modules: [{ type: "ESModule", path: join(ROOT, "tests", "harness", "faulty-log.js") }],
+        modulesRoot: join(ROOT, "tests", "harness"),
+        durableObjects: { REAL: logOf("gateway"), OWN: { className, useSQLite } },
+      });
+    }
+    const options = {
+      workers,
       resourcePersistencePath: persist,
       host: "127.0.0.1",
       port: 0,

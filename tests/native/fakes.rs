@@ -11,9 +11,10 @@ use futures_executor::block_on;
 use portcullis::{
     gate::{
         Answer, Gate, Handled, Head, Outcome,
-        ports::{BackendFault, Document, Forward, Forwarded, Ports, UpstreamFault},
+        ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     },
     keys::Key,
+    revocation::{Entry, Page, limits},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 use serde::Deserialize;
@@ -66,6 +67,61 @@ pub(crate) enum Issuer {
     Fails(&'static str),
 }
 
+/// The revocation log, and what a location keeps of it.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// With the time at which each was noted; numbers count from 1.
+    pub(crate) entries: Vec<(UnixMillis, Entry)>,
+    /// What every question gets instead of an answer.
+    pub(crate) fault: Option<&'static str>,
+    /// Whether a kept page never grows old.
+    pub(crate) keeps_for_ever: bool,
+    kept: HashMap<bool, (UnixMillis, String)>,
+    /// Questions that reached the log itself.
+    pub(crate) asked: usize,
+}
+
+impl Log {
+    pub(crate) fn note(&mut self, entry: Entry, now: UnixMillis) {
+        self.entries.push((now, entry));
+    }
+
+    fn page(&self, part: LogPart<'_>, now: UnixMillis) -> Page {
+        let newest = u64::try_from(self.entries.len()).unwrap();
+        let covers = |at: UnixMillis| now.since(at) < limits::PAGE_COVERS_MS;
+        let older = self.entries.iter().filter(|(at, _)| !covers(*at)).count();
+        let wanted = |(at, entry): &&(UnixMillis, Entry)| match part {
+            LogPart::Whole => true,
+            LogPart::Newest => covers(*at),
+            LogPart::Marks(marks) => marks.contains(&entry.mark),
+        };
+        let from = if part == LogPart::Newest { u64::try_from(older).unwrap() + 1 } else { 0 };
+        let entries = self.entries.iter().filter(wanted).map(|(_, entry)| *entry).collect();
+        Page { as_of: now, newest, from, overflows: false, entries }
+    }
+
+    fn read(&mut self, part: LogPart<'_>, may_be_kept: bool, now: UnixMillis) -> Result<LogText, &'static str> {
+        let (is_newest, keep_ms) = match part {
+            LogPart::Newest => (true, limits::PAGE_KEEP_MS),
+            LogPart::Whole => (false, limits::WHOLE_KEEP_MS),
+            LogPart::Marks(_) => (false, 0),
+        };
+        let kept = self.kept.get(&is_newest).filter(|(at, _)| self.keeps_for_ever || now.since(*at) < keep_ms);
+        if let Some((_, text)) = kept.filter(|_| may_be_kept) {
+            return Ok(LogText { text: text.clone(), kept: true });
+        }
+        self.asked += 1;
+        if let Some(code) = self.fault {
+            return Err(code);
+        }
+        let text = self.page(part, now).to_json().unwrap();
+        if keep_ms > 0 {
+            self.kept.insert(is_newest, (now, text.clone()));
+        }
+        Ok(LogText { text, kept: false })
+    }
+}
+
 pub(crate) struct World {
     pub(crate) now: Cell<UnixMillis>,
     pub(crate) issuer: RefCell<Issuer>,
@@ -78,6 +134,9 @@ pub(crate) struct World {
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
+    pub(crate) log: RefCell<Log>,
+    /// The request's body.
+    pub(crate) body: RefCell<Vec<u8>>,
 }
 
 impl World {
@@ -93,6 +152,8 @@ impl World {
             upstream: Cell::new(Ok(200)),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
+            log: RefCell::default(),
+            body: RefCell::default(),
         }
     }
 
@@ -171,6 +232,25 @@ impl Ports for World {
             return Err(BackendFault);
         }
         Ok(token::check(key.public(), algorithm, signing_input, signature))
+    }
+
+    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
+        self.log.borrow_mut().read(part, may_be_kept, self.now.get())
+    }
+
+    async fn append_log(&self, page: &str) -> bool {
+        let mut log = self.log.borrow_mut();
+        if log.fault.is_none() {
+            for entry in Page::from_json(page).unwrap().entries {
+                log.note(entry, self.now.get());
+            }
+        }
+        log.fault.is_none()
+    }
+
+    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
+        let body = self.body.borrow();
+        if body.len() > max { Err(BodyFault::TooLarge) } else { Ok(body.clone()) }
     }
 
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<()>, UpstreamFault> {

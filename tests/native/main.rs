@@ -22,5 +22,6 @@ mod fakes;
 mod flow;
 mod keys;
 mod remembered;
+mod revocations;
 mod tokens;
 mod wycheproof;

@@ -1,0 +1,239 @@
+//! The revocation log: one Durable Object for all the world, with a table of entries
+//! that count up. Only this worker reaches it, by its binding.
+//!
+//! Everything between two awaits of an object is one transaction, and its answer waits
+//! until what was written is safe: an entry that was taken is never lost.
+
+use wasm_bindgen::{JsCast as _, prelude::*};
+use wasm_bindgen_futures::JsFuture;
+use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
+
+use super::world::complain;
+use crate::{
+    revocation::{Entry, Mark, Page, limits},
+    token::UnixMillis,
+};
+
+/// What the last minute brought.
+pub(super) const NEWEST_PATH: &str = "/newest";
+/// The whole log.
+pub(super) const WHOLE_PATH: &str = "/whole";
+/// What there is under marks, which follow with commas between them.
+pub(super) const MARKS_PATH: &str = "/marks/";
+/// Takes a page's entries.
+const APPEND_PATH: &str = "/append";
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    mark TEXT NOT NULL UNIQUE,
+    issued_until INTEGER NOT NULL,
+    keep_until INTEGER NOT NULL,
+    noted_at INTEGER NOT NULL)";
+const BY_EXPIRY: &str = "CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until)";
+const BY_TIME: &str = "CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
+
+/// A request to the object.
+#[wasm_bindgen(js_name = revocationLog)]
+#[allow(unreachable_pub, reason = "the export is reached from entry.js")]
+pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
+    let state = State::from(state.unchecked_into::<DurableObjectState>());
+    let url = request.url();
+    let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    let path = path.unwrap_or_default();
+    if request.method() == "POST" && path == APPEND_PATH {
+        let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
+        let taken = append(&state, &text).await;
+        return reply(if taken.is_ok() { 204 } else { 503 }, None);
+    }
+    let page = Log::open(&state).and_then(|log| log.read(path));
+    match page.map(|page| page.and_then(|page| page.to_json())) {
+        Ok(Some(text)) => reply(200, Some(&text)),
+        Ok(None) => reply(404, None),
+        Err(error) => {
+            // The database's words are about our own statements, never about an entry.
+            complain(&format!("the revocation log cannot be read: {error}"));
+            reply(503, None)
+        }
+    }
+}
+
+/// The object's alarm: forgets what has expired.
+#[wasm_bindgen(js_name = sweepRevocationLog)]
+#[allow(unreachable_pub, reason = "the export is reached from entry.js")]
+pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
+    let state = State::from(state.unchecked_into::<DurableObjectState>());
+    let is_empty = Log::open(&state).and_then(|log| log.sweep()).map_err(|error| JsValue::from(error.to_string()))?;
+    if !is_empty {
+        set_alarm(&state).await.map_err(|error| JsValue::from(error.to_string()))?;
+    }
+    Ok(())
+}
+
+async fn append(state: &State, text: &str) -> worker::Result<()> {
+    let page = Page::from_json(text).ok_or("the entries cannot be read")?;
+    Log::open(state)?.append(&page.entries)?;
+    if state.storage().get_alarm().await?.is_none() {
+        set_alarm(state).await?;
+    }
+    Ok(())
+}
+
+async fn set_alarm(state: &State) -> worker::Result<()> {
+    let at = now().plus(limits::SWEEP_MS);
+    state.storage().set_alarm(i64::try_from(at.0).unwrap_or(i64::MAX)).await
+}
+
+fn now() -> UnixMillis {
+    UnixMillis(worker::Date::now().as_millis())
+}
+
+fn reply(status: u16, body: Option<&str>) -> Result<web_sys::Response, JsValue> {
+    let init = web_sys::ResponseInit::new();
+    init.set_status(status);
+    web_sys::Response::new_with_opt_str_and_init(body, &init)
+}
+
+fn whole(value: u64) -> worker::Result<SqlStorageValue> {
+    Ok(SqlStorageValue::Integer(i64::try_from(value).map_err(|_| "a number is out of range")?))
+}
+
+fn number(value: Option<&SqlStorageValue>) -> Option<u64> {
+    match value {
+        Some(SqlStorageValue::Integer(value)) => u64::try_from(*value).ok(),
+        _ => None,
+    }
+}
+
+/// The object's table.
+struct Log {
+    sql: SqlStorage,
+    now: UnixMillis,
+}
+
+impl Log {
+    fn open(state: &State) -> worker::Result<Self> {
+        let sql = state.storage().sql();
+        for statement in [TABLE, BY_EXPIRY, BY_TIME] {
+            sql.exec(statement, None)?;
+        }
+        Ok(Self { sql, now: now() })
+    }
+
+    fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<Vec<SqlStorageValue>>> {
+        self.sql.exec(query, bindings)?.raw().collect()
+    }
+
+    /// The first column of the first row.
+    fn scalar(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
+        let rows = self.rows(query, bindings)?;
+        Ok(rows.first().and_then(|row| number(row.first())).unwrap_or_default())
+    }
+
+    /// Adds entries. One that says nothing new keeps its number, so that a push that is
+    /// sent again costs nobody anything.
+    fn append(&self, entries: &[Entry]) -> worker::Result<()> {
+        if !self.has_room(entries.len())? {
+            complain("the revocation log is full");
+            return Err("the log is full".into());
+        }
+        for entry in entries {
+            let mark = || SqlStorageValue::String(entry.mark.to_text());
+            let covered = self.scalar(
+                "SELECT count(*) FROM entries WHERE mark = ? AND issued_until >= ? AND keep_until >= ?",
+                vec![mark(), whole(entry.issued_until)?, whole(entry.keep_until)?],
+            )?;
+            if covered > 0 {
+                continue;
+            }
+            // A new number, or isolates would never hear of it; and never less than before.
+            self.sql.exec(
+                "INSERT OR REPLACE INTO entries (mark, issued_until, keep_until, noted_at) VALUES (?1, \
+                   max(?2, coalesce((SELECT issued_until FROM entries WHERE mark = ?1), 0)), \
+                   max(?3, coalesce((SELECT keep_until FROM entries WHERE mark = ?1), 0)), ?4)",
+                vec![mark(), whole(entry.issued_until)?, whole(entry.keep_until)?, whole(self.now.0)?],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, wanted: usize) -> worker::Result<bool> {
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let fits = |held: u64| held.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
+        // Never less than there are, and read off both ends: rows that are read cost money.
+        if fits(self.scalar("SELECT max(number) - min(number) + 1 FROM entries", vec![])?) {
+            return Ok(true);
+        }
+        self.sweep()?;
+        Ok(fits(self.scalar("SELECT count(*) FROM entries", vec![])?))
+    }
+
+    /// Forgets what has expired, and says whether nothing is left.
+    fn sweep(&self) -> worker::Result<bool> {
+        self.sql.exec("DELETE FROM entries WHERE keep_until <= ?", vec![whole(self.now.secs())?])?;
+        Ok(self.scalar("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
+    }
+
+    fn read(&self, path: &str) -> worker::Result<Option<Page>> {
+        if let Some(marks) = path.strip_prefix(MARKS_PATH) {
+            return self.read_marks(marks).map(Some);
+        }
+        match path {
+            NEWEST_PATH => self.read_newest().map(Some),
+            WHOLE_PATH => self.read_whole().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn read_newest(&self) -> worker::Result<Page> {
+        let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
+        let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
+        let rows = self.rows(
+            "SELECT mark, issued_until, keep_until, number FROM entries WHERE noted_at >= ?1 \
+             ORDER BY number DESC LIMIT ?2",
+            vec![since.clone(), whole(limit)?],
+        )?;
+        let from = if rows.len() < limits::PAGE_ENTRIES {
+            let before = self.scalar("SELECT max(number) FROM entries WHERE noted_at < ?", vec![since])?;
+            before.saturating_add(1)
+        } else {
+            rows.last().and_then(|row| number(row.get(3))).unwrap_or(u64::MAX)
+        };
+        self.page(&rows, from, false)
+    }
+
+    fn read_whole(&self) -> worker::Result<Page> {
+        let limit = u64::try_from(limits::COPY_ENTRIES).unwrap_or(u64::MAX).saturating_add(1);
+        let rows = self.rows(
+            "SELECT mark, issued_until, keep_until FROM entries WHERE keep_until > ?1 LIMIT ?2",
+            vec![whole(self.now.secs())?, whole(limit)?],
+        )?;
+        if rows.len() > limits::COPY_ENTRIES { self.page(&[], 0, true) } else { self.page(&rows, 0, false) }
+    }
+
+    fn read_marks(&self, marks: &str) -> worker::Result<Page> {
+        // A token has three marks at most.
+        let marks: Vec<Mark> = marks.split(',').take(3).filter_map(Mark::from_text).collect();
+        let mut found = Vec::new();
+        for mark in marks {
+            found.extend(self.rows(
+                "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?",
+                vec![SqlStorageValue::String(mark.to_text())],
+            )?);
+        }
+        self.page(&found, 0, false)
+    }
+
+    fn page(&self, rows: &[Vec<SqlStorageValue>], from: u64, overflows: bool) -> worker::Result<Page> {
+        let newest = self.scalar("SELECT max(number) FROM entries", vec![])?;
+        let entry = |row: &Vec<SqlStorageValue>| {
+            let Some(SqlStorageValue::String(mark)) = row.first() else { return None };
+            Some(Entry {
+                mark: Mark::from_text(mark)?,
+                issued_until: number(row.get(1))?,
+                keep_until: number(row.get(2))?,
+            })
+        };
+        let entries = rows.iter().map(entry).collect::<Option<Vec<_>>>().ok_or("an entry cannot be read")?;
+        Ok(Page { as_of: self.now, newest, from, overflows, entries })
+    }
+}

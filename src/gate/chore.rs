@@ -1,0 +1,35 @@
+//! What is left to do once the client has its answer.
+
+use super::{Gate, ports::Ports};
+use crate::revocation::Entry;
+
+/// Work that is done once the client has its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// Look at the revocation log; the copy is past its freshness.
+    ReadLog,
+    /// Tell the revocation log again of an end that it did not take.
+    Note(Entry),
+    /// Ask an issuer again; its set is past freshness. By index.
+    Refresh(usize),
+    /// Write an issuer's set to the store. By index.
+    Store(usize),
+}
+
+impl Gate {
+    /// Carries out a chore.
+    pub async fn run<P: Ports>(&self, chore: Chore, ports: &P) {
+        match chore {
+            Chore::Refresh(issuer) => self.refresh(issuer, ports).await,
+            Chore::Store(issuer) => self.store(issuer, ports).await,
+            Chore::ReadLog => {
+                // Several requests may have asked for it.
+                let is_due = self.revocations.borrow().is_read_due(ports.now());
+                if is_due {
+                    self.read_log(ports).await;
+                }
+            }
+            Chore::Note(entry) => self.tell_log(entry, ports).await,
+        }
+    }
+}

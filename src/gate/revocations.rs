@@ -1,0 +1,207 @@
+//! Revoked tokens: carries out the plans of [`crate::revocation`] with the ports,
+//! tells the log of sessions that end at this gateway, and takes what issuers push.
+//! Holds no cell's borrow across a wait.
+
+use serde_json::json;
+
+use super::{
+    Answer, Chore, Denial, Gate, Head, LogLine, credentials,
+    flow::{Passport, Purpose},
+    ports::{BodyFault, LogPart, LogText, Ports},
+};
+use crate::{
+    config::RevocationCheck,
+    revocation::{Entry, Marks, Page, Plan, Taken, limits, parse_push},
+    token::{TokenError, UnixMillis},
+};
+
+/// Path at which issuers push.
+pub(super) const PUSH_PATH: &str = "/_gateway/revocations";
+
+/// Whether the copy can be judged by, or the log has to be asked about each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Copy,
+    Log,
+}
+
+impl Gate {
+    /// Lets a token pass that is not revoked, as surely as `check` asks for.
+    pub(super) async fn refuse_revoked<P: Ports>(
+        &self,
+        passport: &Passport,
+        check: RevocationCheck,
+        ports: &P,
+        chores: &mut Vec<Chore>,
+    ) -> Result<(), Denial> {
+        // No marks: its issuer's tokens cannot be revoked.
+        let Some(marks) = &passport.marks else { return Ok(()) };
+        // Whatever its age, what the copy says is revoked stays so.
+        if self.revocations.borrow().revokes(marks) {
+            return Err(Denial::TokenRevoked);
+        }
+        let source = match check {
+            RevocationCheck::Strict => Source::Log,
+            RevocationCheck::Copy => self.young_copy(ports, chores).await?,
+        };
+        if source == Source::Log {
+            self.ask_log(marks, ports).await?;
+        }
+        // Again: a copy may have been read meanwhile.
+        if self.revocations.borrow().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
+    }
+
+    /// Sees to it that the copy is young enough.
+    async fn young_copy<P: Ports>(&self, ports: &P, chores: &mut Vec<Chore>) -> Result<Source, Denial> {
+        let begun = ports.now();
+        loop {
+            let now = ports.now();
+            if now.since(begun) > limits::WAIT_MS {
+                return Err(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS });
+            }
+            let plan = self.revocations.borrow().plan(self.policy.revocation_max_age_ms, now);
+            match plan {
+                Plan::Use => return Ok(Source::Copy),
+                Plan::UseAndRead => {
+                    chores.push(Chore::ReadLog);
+                    return Ok(Source::Copy);
+                }
+                Plan::Read => self.read_log(ports).await,
+                Plan::Wait => ports.sleep(limits::WAIT_STEP_MS).await,
+                Plan::AskLog => return Ok(Source::Log),
+                Plan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
+            }
+        }
+    }
+
+    /// Whether revoked tokens can be told apart; without revocable tokens, yes.
+    pub(super) async fn knows_revoked<P: Ports>(&self, ports: &P, chores: &mut Vec<Chore>) -> bool {
+        !self.issuers.iter().any(|issuer| issuer.revocable) || self.young_copy(ports, chores).await.is_ok()
+    }
+
+    /// Asks the log about one token, and notes what it says.
+    async fn ask_log<P: Ports>(&self, marks: &Marks, ports: &P) -> Result<(), Denial> {
+        let marks: Vec<_> = marks.iter().collect();
+        let answer = ports.read_log(LogPart::Marks(&marks), false).await;
+        let page = answer.ok().and_then(|answer| Page::from_json(&answer.text));
+        let page = page.ok_or(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS })?;
+        let mut copy = self.revocations.borrow_mut();
+        for entry in page.entries.into_iter().filter(|entry| marks.contains(&entry.mark)) {
+            copy.note(entry);
+        }
+        Ok(())
+    }
+
+    /// Looks at the log; how that went is noted in the copy.
+    pub(super) async fn read_log<P: Ports>(&self, ports: &P) {
+        self.revocations.borrow_mut().begin(ports.now());
+        let outcome = self.read_pages(ports).await;
+        let mut copy = self.revocations.borrow_mut();
+        match outcome {
+            Ok(()) => copy.succeed(ports.now()),
+            Err(code) => copy.fail(code, ports.now()),
+        }
+    }
+
+    async fn read_pages<P: Ports>(&self, ports: &P) -> Result<(), &'static str> {
+        let mut newest = self.read_page(LogPart::Newest, true, ports).await?;
+        // Whoever keeps pages may keep them for too long.
+        if newest.1.is_none() && ports.now().since(newest.0.as_of) > limits::PAGE_KEEP_MS {
+            newest = self.read_page(LogPart::Newest, false, ports).await?;
+        }
+        for may_be_kept in [true, false] {
+            if self.take(&newest, ports) != Taken::Gap {
+                return Ok(());
+            }
+            let whole = self.read_page(LogPart::Whole, may_be_kept, ports).await?;
+            self.take(&whole, ports);
+        }
+        if self.take(&newest, ports) == Taken::Gap { Err("log_gap") } else { Ok(()) }
+    }
+
+    fn take<P: Ports>(&self, (page, asked_at): &(Page, Option<UnixMillis>), ports: &P) -> Taken {
+        self.revocations.borrow_mut().take(page, *asked_at, ports.now())
+    }
+
+    /// A page, and when it was asked for if it comes from the log itself.
+    async fn read_page<P: Ports>(
+        &self,
+        part: LogPart<'_>,
+        may_be_kept: bool,
+        ports: &P,
+    ) -> Result<(Page, Option<UnixMillis>), &'static str> {
+        let asked_at = ports.now();
+        let LogText { text, kept } = ports.read_log(part, may_be_kept).await?;
+        let page = Page::from_json(&text).ok_or("log_malformed")?;
+        Ok((page, (!kept).then_some(asked_at)))
+    }
+
+    /// Ends the session of a token whose owner has just logged out: here at once, and in
+    /// the log before the client hears of it.
+    pub(super) async fn end_session<P: Ports>(&self, passport: &Passport, ports: &P, chores: &mut Vec<Chore>) {
+        let (Some(marks), Some(issuer)) = (&passport.marks, self.issuers.get(passport.issuer)) else { return };
+        let Some(mark) = marks.end() else { return };
+        let life = issuer.token.max_lifetime_s.saturating_add(issuer.token.leeway_s.saturating_mul(2));
+        let keep_until = ports.now().secs().saturating_add(life);
+        let entry = Entry { mark, issued_until: crate::token::limits::DATE_SECS, keep_until };
+        self.revocations.borrow_mut().note(entry);
+        if !append(&[entry], ports).await {
+            chores.push(Chore::Note(entry));
+        }
+    }
+
+    /// Tries again to tell the log of an end.
+    pub(super) async fn tell_log<P: Ports>(&self, entry: Entry, ports: &P) {
+        for tried in 1..limits::NOTE_TRIES {
+            ports.sleep(limits::BACK_OFF_MS.saturating_mul(u64::from(tried))).await;
+            if append(&[entry], ports).await {
+                return;
+            }
+        }
+    }
+
+    /// A push of an issuer: its own tokens, and nobody else's, stop being good.
+    pub(super) async fn answer_push<P: Ports>(
+        &self,
+        head: &Head,
+        request_id: &str,
+        ports: &P,
+        line: &mut LogLine,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Answer, Denial> {
+        if head.method != "POST" {
+            return Err(Denial::MethodNotAllowed { allow: "POST".to_owned() });
+        }
+        let text = credentials::bearer(head)?;
+        let checked = self.check_token(text, Purpose::Push, ports, line, chores).await?;
+        let issuer = self.issuers.get(checked.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| match fault {
+            BodyFault::TooLarge => Denial::PushTooLarge,
+            BodyFault::Broken => Denial::PushMalformed { detail: "the body cannot be read".to_owned() },
+        })?;
+        let (policy, now) = (&issuer.token, ports.now());
+        let revocations =
+            parse_push(&body, policy.leeway_s, now).map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
+        let to_entry = |revocation: &crate::revocation::Revocation| {
+            revocation.to_entry(&policy.issuer, policy.max_lifetime_s, policy.leeway_s, now)
+        };
+        let entries: Vec<Entry> = revocations.iter().filter_map(to_entry).collect();
+        if !entries.is_empty() && !append(&entries, ports).await {
+            return Err(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS });
+        }
+        let mut copy = self.revocations.borrow_mut();
+        for entry in &entries {
+            copy.note(*entry);
+        }
+        Ok(Answer::json(200, request_id, &json!({ "received": revocations.len(), "noted": entries.len() })))
+    }
+}
+
+/// Adds to the log. What is to be added travels as a page does.
+async fn append<P: Ports>(entries: &[Entry], ports: &P) -> bool {
+    let page = Page { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
+    match page.to_json() {
+        Some(text) => ports.append_log(&text).await,
+        None => false,
+    }
+}

@@ -1,0 +1,132 @@
+//! What a revocation is filed under: a digest of issuer, kind and id. Ids of users
+//! and sessions lie in no log and no cache, and every mark has the same size.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+use crate::token::Identity;
+
+/// What a revocation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One token (`jti`).
+    Token,
+    /// All tokens of a session (`sid`).
+    Session,
+    /// All tokens of a user that were issued up to an instant.
+    User,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::User => "user",
+        }
+    }
+}
+
+/// The first half of SHA-256 over kind, issuer and id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark([u8; 16]);
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Mark({})", self.to_text())
+    }
+}
+
+impl Mark {
+    /// The mark of an issuer's (`iss`) token, session or user.
+    pub fn new(kind: Kind, issuer: &str, id: &str) -> Self {
+        // Lengths before texts: no two different triples are one input.
+        let mut hash = Sha256::new();
+        for text in [kind.name(), issuer, id] {
+            hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        Self(std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default()))
+    }
+
+    /// As base64url, 22 characters.
+    pub fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// From [`Mark::to_text`]'s form.
+    pub fn from_text(text: &str) -> Option<Self> {
+        if text.len() != 22 {
+            return None;
+        }
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+/// All under which a token may be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    token: Option<Mark>,
+    session: Option<Mark>,
+    user: Mark,
+    /// Seconds; the token's `iat`.
+    issued_at: u64,
+}
+
+impl Marks {
+    /// The marks of a verified token.
+    pub fn of(identity: &Identity) -> Self {
+        let mark = |kind, id: &str| Mark::new(kind, &identity.issuer, id);
+        Self {
+            token: identity.token_id.as_deref().map(|id| mark(Kind::Token, id)),
+            session: identity.session_id.as_deref().map(|id| mark(Kind::Session, id)),
+            user: mark(Kind::User, &identity.user_id),
+            issued_at: identity.issued_at.secs(),
+        }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Mark> {
+        [self.token, self.session, Some(self.user)].into_iter().flatten()
+    }
+
+    /// What ends when its owner logs out: the session, or a token that has none. A
+    /// token without either can only end with all of its user's.
+    pub fn end(&self) -> Option<Mark> {
+        self.session.or(self.token)
+    }
+
+    /// Seconds; when the token was issued.
+    pub const fn issued_at(&self) -> u64 {
+        self.issued_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_different_things_differ_and_survive_their_text() {
+        let mut seen = Vec::new();
+        for (kind, issuer, id) in [
+            (Kind::Token, "i", "1"),
+            (Kind::Session, "i", "1"),
+            (Kind::User, "i", "1"),
+            (Kind::User, "i1", ""),
+            (Kind::User, "", "i1"),
+            (Kind::User, "j", "1"),
+        ] {
+            let mark = Mark::new(kind, issuer, id);
+            assert!(!seen.contains(&mark), "{kind:?} {issuer:?} {id:?}");
+            assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
+            seen.push(mark);
+        }
+        for text in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAAAA"] {
+            assert_eq!(Mark::from_text(text), None, "{text:?}");
+        }
+    }
+}

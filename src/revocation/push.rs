@@ -1,0 +1,201 @@
+//! What an issuer sends when tokens of its own are to stop being good.
+//!
+//! ```json
+//! {"revocations": [
+//!   {"token": "<jti>", "expires_at": 1800000000},
+//!   {"session": "<sid>"},
+//!   {"user": "<user id>", "issued_until": 1799999999}
+//! ]}
+//! ```
+//!
+//! Times are seconds since 1970. `issued_until` is for `user` alone, and has to be there:
+//! what was issued up to that second is revoked. `expires_at` says when the last of the
+//! tokens ends, if that is sooner than the issuer's policy allows for.
+
+use serde::Deserialize;
+
+use super::{Entry, Kind, Mark, limits};
+use crate::token::{self, UnixMillis};
+
+/// One revocation, of an issuer that is known by other means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// Of what.
+    pub kind: Kind,
+    /// Its id.
+    pub id: String,
+    /// Tokens issued up to this second.
+    pub issued_until: u64,
+    /// When the last of them ends, if the issuer says so.
+    pub expires_at: Option<u64>,
+}
+
+/// A push cannot be taken; the text says where and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPush(pub String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Push {
+    revocations: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    token: Option<String>,
+    session: Option<String>,
+    user: Option<String>,
+    issued_until: Option<u64>,
+    expires_at: Option<u64>,
+}
+
+/// Reads a push.
+///
+/// # Errors
+/// [`BadPush`]: all of it is taken or nothing.
+pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Revocation>, BadPush> {
+    // The parser's own words quote what it read.
+    let push: Push = serde_json::from_slice(body).map_err(|error| {
+        BadPush(format!("the body is not a push (line {}, column {})", error.line(), error.column()))
+    })?;
+    if push.revocations.len() > limits::PUSH_ENTRIES {
+        return Err(BadPush(format!("more than {} revocations; send them in several pushes", limits::PUSH_ENTRIES)));
+    }
+    let latest = now.secs().saturating_add(leeway_s);
+    let item = |(index, item): (usize, Item)| {
+        read(item, latest).map_err(|mend| BadPush(format!("revocations[{index}]: {mend}")))
+    };
+    push.revocations.into_iter().enumerate().map(item).collect()
+}
+
+fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
+    let (kind, id) = match (item.token, item.session, item.user) {
+        (Some(id), None, None) => (Kind::Token, id),
+        (None, Some(id), None) => (Kind::Session, id),
+        (None, None, Some(id)) => (Kind::User, id),
+        _ => return Err("name one of token, session and user"),
+    };
+    if id.is_empty() || id.len() > limits::SUBJECT_BYTES {
+        return Err("the id is empty or too long");
+    }
+    let issued_until = match (kind, item.issued_until) {
+        // In the future it would refuse tokens that nobody has been given yet.
+        (Kind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
+        (Kind::User, Some(until)) => until,
+        (Kind::User, None) => return Err("a user needs issued_until"),
+        (Kind::Token | Kind::Session, None) => token::limits::DATE_SECS,
+        (Kind::Token | Kind::Session, Some(_)) => return Err("issued_until is for a user alone"),
+    };
+    Ok(Revocation { kind, id, issued_until, expires_at: item.expires_at })
+}
+
+impl Revocation {
+    /// As an entry of the log, or `None` when no such token can be alive any more.
+    ///
+    /// `max_lifetime_s` and `leeway_s` are the issuer's policy: no token is taken that
+    /// was issued more than the leeway ahead of now, or that lives for longer.
+    pub fn to_entry(&self, issuer: &str, max_lifetime_s: u64, leeway_s: u64, now: UnixMillis) -> Option<Entry> {
+        let now = now.secs();
+        let latest_issue = match self.kind {
+            Kind::User => self.issued_until,
+            Kind::Token | Kind::Session => now.saturating_add(leeway_s),
+        };
+        let bound = latest_issue.saturating_add(max_lifetime_s);
+        let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
+        let keep_until = end.saturating_add(leeway_s);
+        let mark = Mark::new(self.kind, issuer, &self.id);
+        (keep_until > now).then_some(Entry { mark, issued_until: self.issued_until, keep_until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+    #[test]
+    fn a_push_is_read_or_refused_with_the_place_and_the_mend() {
+        let ever = token::limits::DATE_SECS;
+        for (body, expected) in [
+            (r#"{"revocations":[]}"#, Ok(vec![])),
+            (r#"{"revocations":[{"token":"t"}]}"#, Ok(vec![(Kind::Token, "t", ever, None)])),
+            (r#"{"revocations":[{"session":"s","expires_at":7}]}"#, Ok(vec![(Kind::Session, "s", ever, Some(7))])),
+            (
+                r#"{"revocations":[{"user":"u","issued_until":1800000030}]}"#,
+                Ok(vec![(Kind::User, "u", 1_800_000_030, None)]),
+            ),
+            (
+                r#"{"revocations":[{"user":"u","issued_until":1800000031}]}"#,
+                Err("revocations[0]: issued_until lies in the future"),
+            ),
+            (r#"{"revocations":[{"token":"t"},{"user":"u"}]}"#, Err("revocations[1]: a user needs issued_until")),
+            (
+                r#"{"revocations":[{"token":"t","issued_until":5}]}"#,
+                Err("revocations[0]: issued_until is for a user alone"),
+            ),
+            (
+                r#"{"revocations":[{"token":"t","user":"u","issued_until":5}]}"#,
+                Err("revocations[0]: name one of token, session and user"),
+            ),
+            (r#"{"revocations":[{}]}"#, Err("revocations[0]: name one of token, session and user")),
+            (r#"{"revocations":[{"token":""}]}"#, Err("revocations[0]: the id is empty or too long")),
+            (r#"{"revocations":[{"token":"t","secret":1}]}"#, Err("the body is not a push (line 1, column ")),
+            (r#"{"revocations":{}}"#, Err("the body is not a push (line 1, column ")),
+            (r#"{}"#, Err("the body is not a push (line 1, column ")),
+            ("", Err("the body is not a push (line 1, column ")),
+        ] {
+            let read = parse_push(body.as_bytes(), 30, NOW);
+            match (read, expected) {
+                (Err(BadPush(said)), Err(begins)) => assert!(said.starts_with(begins), "{body}: {said}"),
+                (Ok(read), Ok(expected)) => {
+                    let parts = |one: &Revocation| (one.kind, one.id.clone(), one.issued_until, one.expires_at);
+                    let wanted = |(kind, id, until, expires): &(Kind, &str, u64, Option<u64>)| {
+                        (*kind, (*id).to_owned(), *until, *expires)
+                    };
+                    assert_eq!(
+                        read.iter().map(parts).collect::<Vec<_>>(),
+                        expected.iter().map(wanted).collect::<Vec<_>>(),
+                        "{body}"
+                    );
+                }
+                (read, expected) => panic!("{body}: {read:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_a_push_may_hold_is_refused() {
+        let body = |count: usize| format!(r#"{{"revocations":[{}]}}"#, vec![r#"{"token":"t"}"#; count].join(","));
+        assert_eq!(
+            parse_push(body(limits::PUSH_ENTRIES).as_bytes(), 30, NOW).map(|list| list.len()),
+            Ok(limits::PUSH_ENTRIES)
+        );
+        assert!(parse_push(body(limits::PUSH_ENTRIES + 1).as_bytes(), 30, NOW).is_err());
+        let long = format!(r#"{{"revocations":[{{"token":"{}"}}]}}"#, "t".repeat(limits::SUBJECT_BYTES + 1));
+        assert!(parse_push(long.as_bytes(), 30, NOW).is_err());
+    }
+
+    #[test]
+    fn an_entry_lives_as_long_as_a_token_that_it_concerns() {
+        let now = NOW.secs();
+        let ever = token::limits::DATE_SECS;
+        // kind, issued_until, expires_at, kept for (seconds from now)
+        for (kind, issued_until, expires_at, expected) in [
+            (Kind::Token, ever, None, Some(3600 + 60)),
+            (Kind::Session, ever, Some(now + 900), Some(900 + 30)),
+            (Kind::Session, ever, Some(now + 1_000_000), Some(3600 + 60)),
+            (Kind::Session, ever, Some(now - 29), Some(1)),
+            (Kind::Session, ever, Some(now - 30), None),
+            (Kind::User, now, None, Some(3600 + 30)),
+            (Kind::User, now - 3600, None, Some(30)),
+            (Kind::User, now - 3630, None, None),
+            (Kind::User, 0, None, None),
+        ] {
+            let revocation = Revocation { kind, id: "x".to_owned(), issued_until, expires_at };
+            let entry = revocation.to_entry("i", 3600, 30, NOW);
+            assert_eq!(entry.map(|entry| entry.keep_until - now), expected, "{revocation:?}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+// A worker that stands between the gateway and its revocation log and does what a test
+// says: pass, fail, hang, garbage. For faults that a real object will not have on command.
+// Runs in workerd, not in Node.
+
+const HANG_MS = 3_000;
+
+let mode = "pass";
+
+export class Revocations {
+  constructor(_state, env) {
+    this.env = env;
+  }
+
+  async fetch(request) {
+    if (mode === "fail") throw new Error("as told");
+    if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, HANG_MS));
+    if (mode === "garbage") return new Response('{"entries":[["not a mark",1,1]]}');
+    const real = this.env.REAL;
+    return real.get(real.idFromName("log")).fetch(request);
+  }
+}
+
+export default {
+  fetch(request) {
+    mode = new URL(request.url).pathname.slice(1);
+    return new Response(mode);
+  },
+};
