@@ -154,6 +154,9 @@ function whatToTry({ options, services, running, logs, elapsed }) {
       "  # who am I; and without a token",
       `  curl -s $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
       "  curl -si $edge/api/v1/auth/me; echo",
+      "  # log out, and try the token again",
+      `  curl -s -X POST $edge/api/v1/auth/logout -H "authorization: Bearer $token"; echo`,
+      `  curl -si $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
       "",
     );
   }

@@ -8,7 +8,7 @@ use portcullis_client::internal::{InternalClient, Settings};
 use tokio::sync::watch;
 
 use crate::{
-    auth::{self, Auth, Keyring, Passwords},
+    auth::{self, Auth, Keyring, Passwords, Pusher},
     clock::Clock,
     http::Gate,
     limits,
@@ -16,7 +16,7 @@ use crate::{
     settings::{BadSetting, Flags},
     signing::MasterKey,
     store::{
-        Accounts, Profiles, Sessions, SigningKeys,
+        Accounts, Outbox, Profiles, Sessions, SigningKeys,
         sqlite::{self, Schema},
     },
     users::{self, FetchedKeys, Users},
@@ -125,7 +125,8 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         tracing::info!(service = "auth", %addr, "listening");
         running_auth = Some(addr);
         tokio::spawn(maintain_keys(sweeping.clone(), stopped.clone()));
-        tokio::spawn(sweep(sweeping, stopped.clone()));
+        tokio::spawn(sweep(sweeping.clone(), stopped.clone()));
+        tokio::spawn(push(sweeping, stopped.clone()));
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
         pools.push(state.pool.clone());
@@ -155,6 +156,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     let keys = flags.assertion_keys_auth()?;
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;
+    let edge_url = flags.edge_url()?;
     let pool = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
     let lead_ms = flags.key_lead_ms()?;
     let keyring = Keyring::open(SigningKeys(pool.clone()), master, lead_ms, clock.now())
@@ -171,6 +173,8 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     Ok(Auth {
         accounts: Accounts(pool.clone()),
         sessions: Sessions(pool.clone()),
+        outbox: Outbox(pool.clone()),
+        pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         pool,
         keyring: Arc::new(keyring),
         passwords: Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?,
@@ -217,6 +221,11 @@ async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
             tracing::error!(%fault, "the signing keys cannot be looked after; those at hand stay in use");
         }
     }
+}
+
+async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
+    let pusher = Arc::clone(&auth.pusher);
+    pusher.run(&auth, stopped).await;
 }
 
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {

@@ -99,6 +99,21 @@ pub const LOG_TEXT_CHARS: usize = 256;
 /// Bytes of one word there: a UUID has 36, and what is longer may be a token.
 pub const LOG_WORD_BYTES: usize = 36;
 
+/// Time for one push of revocations to the gateway.
+pub const PUSH_TIME: Duration = Duration::from_secs(3);
+
+/// Revocations of one push; the gateway takes twice as many.
+pub const PUSH_ITEMS: i64 = 500;
+
+/// Time between two looks for revocations that another process wrote.
+pub const OUTBOX_LOOK: Duration = Duration::from_secs(1);
+
+/// Pause after the first push that failed; it doubles with each further one.
+pub const PUSH_BACK_OFF: Duration = Duration::from_millis(200);
+
+/// The longest of these pauses: how long after the gateway's return it is told.
+pub const PUSH_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 

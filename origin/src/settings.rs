@@ -42,6 +42,9 @@ pub struct Flags {
     /// Where the auth service finds the user service [default: the local one].
     #[arg(long, env = "USERS_URL")]
     pub users_url: Option<String>,
+    /// Where the auth service finds the gateway, to tell it of revoked tokens.
+    #[arg(long, env = "EDGE_URL", default_value = "http://127.0.0.1:8787")]
+    pub edge_url: String,
     /// File that holds the master key.
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
@@ -82,6 +85,9 @@ impl std::error::Error for BadSetting {}
 
 /// Characters of a service's secret, at least.
 const SERVICE_SECRET_CHARS: usize = 32;
+
+const EDGE: &str =
+    "write the gateway's scheme and host, such as https://api.example.com (http:// is for 127.0.0.1 and localhost)";
 
 const MAKE: &str = "make one with: node -p \"require('crypto').randomBytes(32).toString('base64url')\"";
 
@@ -133,6 +139,21 @@ impl Flags {
             )));
         }
         Ok(self.key_lead_s.saturating_mul(1000))
+    }
+
+    /// Base URL of the gateway.
+    ///
+    /// # Errors
+    /// [`BadSetting`]: what is sent there is not for everybody on the wire.
+    pub fn edge_url(&self) -> Result<String, BadSetting> {
+        let text = self.edge_url.trim_end_matches('/');
+        let url =
+            reqwest::Url::parse(text).map_err(|_| BadSetting(format!("EDGE_URL {text:?} is not a URL; {EDGE}")))?;
+        let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+        if url.path() != "/" || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
+            return Err(BadSetting(format!("EDGE_URL {text:?} cannot be used; {EDGE}")));
+        }
+        Ok(text.to_owned())
     }
 
     /// URL of the auth service's database.

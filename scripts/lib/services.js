@@ -60,6 +60,7 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
       USERS_PORT: String(ports.users),
       AUTH_URL: url.auth,
       USERS_URL: url.users,
+      EDGE_URL: url.edge,
     },
   });
   const secretsFile = data === DEFAULT_DATA ? [] : ["--env-file", secrets.files.edge];

@@ -136,8 +136,11 @@ pub(super) async fn change(
 
 /// DELETE /api/v1/internal/accounts/{id}.
 pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
-    match auth.accounts.delete(id, ROLE_ADMIN).await? {
-        Deletion::Done => Ok(StatusCode::NO_CONTENT),
+    match auth.accounts.delete(id, ROLE_ADMIN, auth.clock.now()).await? {
+        Deletion::Done => {
+            auth.pusher.wake();
+            Ok(StatusCode::NO_CONTENT)
+        }
         Deletion::Nobody => Err(ApiError::not_found()),
         Deletion::Last => Err(ApiError::last_admin()),
     }
@@ -146,7 +149,8 @@ pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<Statu
 /// POST /api/v1/internal/accounts/{id}/revoke: ends all sessions.
 pub(super) async fn revoke(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
-    auth.sessions.revoke_all(id, auth.clock.now()).await?;
+    auth.sessions.revoke_all(id, &auth.clock).await?;
+    auth.pusher.wake();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,6 +7,7 @@ mod account;
 mod credentials;
 mod keyring;
 mod password;
+mod pusher;
 mod routes;
 mod session;
 mod token;
@@ -19,13 +20,14 @@ use sqlx::SqlitePool;
 pub use account::{Created, create_admin};
 pub use keyring::{Keyring, KeyringFault};
 pub use password::{Busy, Passwords};
+pub use pusher::Pusher;
 pub use routes::app;
 pub use token::SERVICE_TYPE;
 
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{Accounts, Sessions},
+    store::{Accounts, Outbox, Sessions},
 };
 
 /// `iss` of every token.
@@ -36,6 +38,9 @@ pub const AUDIENCE: &str = "api";
 
 /// This service, as caller and as audience.
 pub const SERVICE: &str = "auth-service";
+
+/// `aud` of tokens for the gateway itself.
+pub const GATEWAY: &str = "portcullis";
 
 /// The role of every account.
 pub const ROLE_USER: &str = "user";
@@ -56,6 +61,10 @@ pub struct Auth {
     pub keyring: Arc<Keyring>,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Revocations that the gateway has yet to be told of.
+    pub outbox: Outbox,
+    /// Tells the gateway of them.
+    pub pusher: Arc<Pusher>,
     /// The line to the user service.
     pub users: Arc<InternalClient>,
     /// Services that may ask for tokens: name and secret.

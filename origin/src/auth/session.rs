@@ -47,7 +47,7 @@ pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> 
     let (refresh, hash) = token::refresh()?;
     let now = auth.clock.now();
     auth.sessions.begin(session, account.id, hash, now, now.saturating_add(limits::REFRESH_TOKEN_MS)).await?;
-    tokens(&auth, &account, session, &refresh)
+    tokens(&auth, &account, session, token::issued_at(now, account.revoked_until), &refresh)
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,11 +65,13 @@ pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>)
     let now = auth.clock.now();
     let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
     match auth.sessions.spend(shown, hash, now, expires_at).await? {
-        Spending::Spent { account, session } => {
+        Spending::Spent { account, session, revoked_until } => {
             let account = auth.accounts.find(account).await?.ok_or(ApiError::invalid_token())?;
-            tokens(&auth, &account, session, &successor)
+            // Not the account's of this moment: what was revoked since ends this token, too.
+            tokens(&auth, &account, session, token::issued_at(now, revoked_until), &successor)
         }
         Spending::Reused => {
+            auth.pusher.wake();
             tracing::warn!("a spent refresh token was shown again; its session is revoked");
             Err(REVOKED)
         }
@@ -77,9 +79,15 @@ pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>)
     }
 }
 
-fn tokens(auth: &Auth, account: &Account, session: Uuid, refresh: &Secret) -> Result<Answer<Value>, ApiError> {
+fn tokens(
+    auth: &Auth,
+    account: &Account,
+    session: Uuid,
+    issued_at: i64,
+    refresh: &Secret,
+) -> Result<Answer<Value>, ApiError> {
     Ok(Answer(json!({
-        "access_token": token::access(auth, account, session)?,
+        "access_token": token::access(auth, account, session, issued_at)?,
         "refresh_token": refresh.expose(),
         "token_type": "Bearer",
         "expires_in": limits::ACCESS_TOKEN_MS / 1000,
@@ -106,6 +114,7 @@ pub(super) async fn logout(
     if let Some(hash) = body.refresh_token.and_then(|text| token::hash(text.expose())) {
         auth.sessions.revoke_by_token(hash, user.id, now).await?;
     }
+    auth.pusher.wake();
     Ok(Answer(json!({ "message": "Logged out" })))
 }
 

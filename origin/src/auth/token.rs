@@ -54,9 +54,16 @@ struct ServiceTokenClaims<'a> {
     token_type: &'a str,
 }
 
+/// When a token that is asked for at `now` (milliseconds) says that it was issued, in
+/// seconds. One of the very second up to which the account's tokens are revoked would be
+/// taken for one of those: it says the next, which is within any leeway.
+pub(super) fn issued_at(now: i64, revoked_until: i64) -> i64 {
+    (now / 1000).max(revoked_until.saturating_add(1))
+}
+
 /// An access token for a session.
-pub(super) fn access(auth: &Auth, account: &Account, session: Uuid) -> Result<String, ApiError> {
-    let now = auth.clock.now() / 1000;
+pub(super) fn access(auth: &Auth, account: &Account, session: Uuid, issued_at: i64) -> Result<String, ApiError> {
+    let now = issued_at;
     let claims = AccessClaims {
         iss: ISSUER.to_owned(),
         sub: account.id,

@@ -3,4 +3,4 @@
 
 pub mod sqlite;
 
-pub use sqlite::{accounts::Accounts, keys::SigningKeys, profiles::Profiles, sessions::Sessions};
+pub use sqlite::{accounts::Accounts, keys::SigningKeys, outbox::Outbox, profiles::Profiles, sessions::Sessions};

@@ -28,10 +28,10 @@ struct CommandLine {
 }
 
 /// Settings as an operator gives them.
-pub(crate) fn flags(folder: &Path, auth_port: u16, users_port: u16, master: [u8; 32]) -> Flags {
+pub(crate) fn flags(folder: &Path, auth_port: u16, users_port: u16, master: [u8; 32], edge_url: &str) -> Flags {
     let folder = folder.to_str().unwrap();
     let (auth, users) = (auth_port.to_string(), users_port.to_string());
-    let line = ["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users];
+    let line = ["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users, "--edge-url", edge_url];
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
     CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
         master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
@@ -94,18 +94,25 @@ pub(crate) struct App {
     running: Option<Running>,
     auth: SocketAddr,
     users: SocketAddr,
+    edge_url: String,
 }
 
 impl App {
     /// Both services, ready.
     pub(crate) async fn start() -> Self {
+        // Nobody listens there: the discard port.
+        Self::start_behind("http://127.0.0.1:9").await
+    }
+
+    /// Behind a gateway that is told of revocations.
+    pub(crate) async fn start_behind(edge_url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::default();
         let both = Which { auth: true, users: true };
-        let running = boot::start(&flags(folder.path(), 0, 0, [1; 32]), both, clock.clone()).await.unwrap();
+        let running = boot::start(&flags(folder.path(), 0, 0, [1; 32], edge_url), both, clock.clone()).await.unwrap();
         let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { folder, clock, http, running: Some(running), auth, users }
+        Self { folder, clock, http, running: Some(running), auth, users, edge_url: edge_url.to_owned() }
     }
 
     /// Ends everything, and starts `which` on the same ports and databases.
@@ -119,14 +126,14 @@ impl App {
         }
         // Connections that are kept lead to what has ended.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), master);
+        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), master, &self.edge_url);
         self.running = Some(boot::start(&flags, which, self.clock.clone()).await?);
         Ok(())
     }
 
     /// Starts the other service, too, in the same process.
     pub(crate) async fn start_beside(&mut self, which: Which) -> Running {
-        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), [1; 32]);
+        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
         boot::start(&flags, which, self.clock.clone()).await.unwrap()
     }
 

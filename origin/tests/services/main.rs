@@ -14,5 +14,6 @@ mod accounts;
 mod app;
 mod internal;
 mod profiles;
+mod revocations;
 mod sessions;
 mod signing;

@@ -3,7 +3,10 @@
 use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::is_taken;
+use super::{
+    is_taken,
+    outbox::{self, Revoked},
+};
 
 /// An account that is active.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Account {
     pub last_name: String,
     /// Roles, sorted.
     pub roles: Vec<String>,
+    /// Seconds. Access tokens issued up to then are revoked.
+    pub revoked_until: i64,
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// Milliseconds since 1970.
@@ -73,7 +78,7 @@ impl From<sqlx::Error> for Conflict {
 #[derive(Debug, Clone)]
 pub struct Accounts(pub(crate) SqlitePool);
 
-const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
+const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, a.revoked_until, \
     (SELECT group_concat(role, ',' ORDER BY role) FROM account_roles r WHERE r.account_id = a.id) AS roles";
 
 fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
@@ -84,6 +89,7 @@ fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
         first_name: row.try_get("first_name")?,
         last_name: row.try_get("last_name")?,
         roles: roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
+        revoked_until: row.try_get("revoked_until")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -216,7 +222,7 @@ impl Accounts {
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete(&self, account_id: Uuid, kept: &str) -> Result<Deletion, sqlx::Error> {
+    pub async fn delete(&self, account_id: Uuid, kept: &str, now: i64) -> Result<Deletion, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
         let holders: Vec<String> = sqlx::query_scalar(
             "SELECT a.id FROM accounts a JOIN account_roles r ON r.account_id = a.id \
@@ -229,8 +235,16 @@ impl Accounts {
         if holders == [id.as_str()] {
             return Ok(Deletion::Last);
         }
-        let done = sqlx::query("DELETE FROM accounts WHERE id = $1").bind(id).execute(&mut *transaction).await?;
+        let revoked_until: Option<i64> =
+            sqlx::query_scalar("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until")
+                .bind(id)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let Some(revoked_until) = revoked_until else { return Ok(Deletion::Nobody) };
+        // Tokens may say the second after that.
+        let until = (now / 1000).max(revoked_until.saturating_add(1));
+        outbox::note(&mut transaction, Revoked::Account(account_id, until), now).await?;
         transaction.commit().await?;
-        Ok(if done.rows_affected() == 1 { Deletion::Done } else { Deletion::Nobody })
+        Ok(Deletion::Done)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod keys;
+pub mod outbox;
 pub mod profiles;
 pub mod sessions;
 
@@ -25,7 +26,10 @@ pub enum Schema {
     Users,
 }
 
-const AUTH: &[(i64, &str, &str)] = &[(1, "accounts", include_str!("../../../migrations/auth/0001_accounts.sql"))];
+const AUTH: &[(i64, &str, &str)] = &[
+    (1, "accounts", include_str!("../../../migrations/auth/0001_accounts.sql")),
+    (2, "revocations", include_str!("../../../migrations/auth/0002_revocations.sql")),
+];
 const USERS: &[(i64, &str, &str)] = &[(1, "profiles", include_str!("../../../migrations/users/0001_profiles.sql"))];
 
 /// Opens a database, makes it if there is none, and brings its tables up to

@@ -4,8 +4,11 @@
 use sqlx::{Row as _, SqlitePool};
 use uuid::Uuid;
 
-use super::accounts::id;
-use crate::limits;
+use super::{
+    accounts::id,
+    outbox::{self, Revoked},
+};
+use crate::{clock::Clock, limits};
 
 /// SHA-256 of a refresh token.
 pub type TokenHash = [u8; 32];
@@ -19,6 +22,8 @@ pub enum Spending {
         account: Uuid,
         /// The family.
         session: Uuid,
+        /// Seconds up to which the account's access tokens are revoked, as of the spending.
+        revoked_until: i64,
     },
     /// It had been spent before: the family is revoked.
     Reused,
@@ -76,8 +81,9 @@ impl Sessions {
     ) -> Result<Spending, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
         let row = sqlx::query(
-            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id \
-             FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1",
+            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id, a.revoked_until \
+             FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
+             JOIN accounts a ON a.id = s.account_id WHERE t.hash = $1",
         )
         .bind(hash.as_slice())
         .fetch_optional(&mut *transaction)
@@ -101,6 +107,7 @@ impl Sessions {
                 .bind(now)
                 .execute(&mut *transaction)
                 .await?;
+            outbox::note(&mut transaction, Revoked::Session(session), now).await?;
             transaction.commit().await?;
             return Ok(Spending::Reused);
         }
@@ -121,7 +128,7 @@ impl Sessions {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Spending::Spent { account, session })
+        Ok(Spending::Spent { account, session, revoked_until: row.try_get("revoked_until")? })
     }
 
     /// Whether a session is there and neither revoked nor expired.
@@ -145,13 +152,18 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn revoke(&self, session: Uuid, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
-            .bind(session.to_string())
-            .bind(account.to_string())
-            .bind(now)
-            .execute(&self.0)
-            .await?;
-        Ok(())
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let done =
+            sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
+                .bind(session.to_string())
+                .bind(account.to_string())
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+        if done.rows_affected() == 1 {
+            outbox::note(&mut transaction, Revoked::Session(session), now).await?;
+        }
+        transaction.commit().await
     }
 
     /// Ends the session that a refresh token belongs to, if it is the account's.
@@ -159,29 +171,46 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn revoke_by_token(&self, hash: TokenHash, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE sessions SET revoked_at = $3 WHERE account_id = $2 AND revoked_at IS NULL \
-             AND id = (SELECT session_id FROM refresh_tokens WHERE hash = $1)",
+        let session: Option<String> = sqlx::query_scalar(
+            "SELECT s.id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
+             WHERE t.hash = $1 AND s.account_id = $2",
         )
         .bind(hash.as_slice())
         .bind(account.to_string())
-        .bind(now)
-        .execute(&self.0)
+        .fetch_optional(&self.0)
         .await?;
-        Ok(())
+        match session.and_then(|text| Uuid::parse_str(&text).ok()) {
+            Some(session) => self.revoke(session, account, now).await,
+            None => Ok(()),
+        }
     }
 
-    /// Ends all sessions of an account.
+    /// Ends all sessions of an account, and with them all tokens issued up to now.
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke_all(&self, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+    pub async fn revoke_all(&self, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        // Read under the lock: a refresh that was quicker took its time before this one,
+        // so that the token which it is about to give out is among those that end.
+        let now = clock.now();
         sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
             .bind(account.to_string())
             .bind(now)
-            .execute(&self.0)
+            .execute(&mut *transaction)
             .await?;
-        Ok(())
+        // Past the second before which tokens were told not to be issued: they may say
+        // the next one, which this second may not have reached.
+        let until = sqlx::query_scalar(
+            "UPDATE accounts SET revoked_until = max(revoked_until + 1, $2) WHERE id = $1 RETURNING revoked_until",
+        )
+        .bind(account.to_string())
+        .bind(now / 1000)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(until) = until else { return Ok(()) };
+        outbox::note(&mut transaction, Revoked::Account(account, until), now).await?;
+        transaction.commit().await
     }
 
     /// Forgets sessions that expired, with their tokens.

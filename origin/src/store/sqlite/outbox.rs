@@ -1,0 +1,75 @@
+//! Revocations that the gateway has yet to be told of. Each is written in the
+//! transaction that makes it true: neither is there without the other, whatever
+//! crashes when.
+
+use serde_json::json;
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use crate::limits;
+
+/// What stops being good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Revoked {
+    /// A session's access tokens.
+    Session(Uuid),
+    /// All of an account's that were issued up to this second.
+    Account(Uuid, i64),
+}
+
+/// A revocation on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub id: i64,
+    /// An item of a push, as JSON.
+    pub revocation: String,
+}
+
+/// The outbox's statements.
+#[derive(Debug, Clone)]
+pub struct Outbox(pub(crate) SqlitePool);
+
+/// Writes a revocation into the caller's transaction.
+pub(super) async fn note(transaction: &mut SqliteConnection, revoked: Revoked, now: i64) -> Result<(), sqlx::Error> {
+    let last = now.saturating_add(limits::ACCESS_TOKEN_MS);
+    // Seconds, and not one too few.
+    let expires_at = last.saturating_add(999) / 1000;
+    let item = match revoked {
+        Revoked::Session(id) => json!({ "session": id, "expires_at": expires_at }),
+        Revoked::Account(id, until) => json!({ "user": id, "issued_until": until, "expires_at": expires_at }),
+    };
+    sqlx::query("INSERT INTO outbox (revocation, expires_at) VALUES ($1, $2)")
+        .bind(item.to_string())
+        .bind(last.saturating_add(limits::LEEWAY_MS))
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+impl Outbox {
+    /// The oldest ones, after forgetting those that nobody needs to be told of.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn next(&self, count: i64, now: i64) -> Result<Vec<Waiting>, sqlx::Error> {
+        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1").bind(now).execute(&self.0).await?;
+        let rows = sqlx::query("SELECT id, revocation FROM outbox ORDER BY id LIMIT $1")
+            .bind(count)
+            .fetch_all(&self.0)
+            .await?;
+        rows.iter().map(|row| Ok(Waiting { id: row.try_get("id")?, revocation: row.try_get("revocation")? })).collect()
+    }
+
+    /// Forgets what the gateway has.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn delivered(&self, waiting: &[Waiting]) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.begin().await?;
+        for one in waiting {
+            sqlx::query("DELETE FROM outbox WHERE id = $1").bind(one.id).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    }
+}
