@@ -1,6 +1,9 @@
 //! The rim's signature check against the pure-Rust one, in wasm: two
 //! implementations that share nothing must agree on every vector.
 
+#[path = "../../tests/vectors/wycheproof.rs"]
+mod wycheproof;
+
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -47,6 +50,69 @@ async fn webcrypto_and_pure_rust_agree_on_every_vector() {
     assert!(valid > 50 && invalid > 10, "{valid} valid and {invalid} invalid signatures were compared");
 }
 
+/// Holds the two against each other on vectors of one kind: key by key as an issuer's set.
+async fn agree(cases: Vec<wycheproof::Case>) {
+    let world = world();
+    let (mut compared, mut refused) = (0, 0);
+    for case in cases {
+        let algorithm = Algorithm::from_name(case.algorithm).unwrap();
+        let jwks = serde_json::json!({ "keys": [case.jwk] }).to_string();
+        // A key that is not taken never meets a signature.
+        let Ok(set) = KeySet::parse(jwks.as_bytes(), &[algorithm]) else {
+            refused += 1;
+            continue;
+        };
+        let key = set.keys().first().unwrap();
+        let by_runtime = world.check_signature(key, algorithm, &case.message, &case.signature).await;
+        let by_rust = token::check(key.public(), algorithm, &case.message, &case.signature);
+        assert_eq!(by_runtime, Ok(by_rust), "{} {}", case.algorithm, case.id);
+        compared += 1;
+    }
+    assert!(compared > 100 && refused < compared / 4, "{compared} compared, {refused} keys refused");
+}
+
+#[wasm_bindgen_test]
+async fn both_agree_on_wycheproofs_rsa_pkcs1() {
+    agree(wycheproof::rsa_pkcs1()).await;
+}
+
+#[wasm_bindgen_test]
+async fn both_agree_on_wycheproofs_rsa_pss() {
+    agree(wycheproof::rsa_pss()).await;
+}
+
+#[wasm_bindgen_test]
+async fn both_agree_on_wycheproofs_ecdsa() {
+    agree(wycheproof::ecdsa()).await;
+}
+
+#[wasm_bindgen_test]
+async fn both_agree_on_wycheproofs_ed25519() {
+    agree(wycheproof::ed25519()).await;
+}
+
+#[wasm_bindgen_test]
+async fn both_agree_on_the_examples_of_the_rfcs() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let examples: Value = serde_json::from_str(include_str!("../../tests/vectors/rfc.json")).unwrap();
+    for example in examples["signatures"].as_array().unwrap() {
+        let algorithm = Algorithm::from_name(example["alg"].as_str().unwrap()).unwrap();
+        let jwks = serde_json::json!({ "keys": [example["jwk"]] }).to_string();
+        let set = KeySet::parse(jwks.as_bytes(), &[algorithm]).unwrap();
+        let key = set.keys().first().unwrap();
+        let (input, signature) = example["token"].as_str().unwrap().rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let by_runtime = world().check_signature(key, algorithm, input.as_bytes(), &signature).await;
+        let by_rust = token::check(key.public(), algorithm, input.as_bytes(), &signature);
+        assert_eq!(
+            (by_runtime, by_rust),
+            (Ok(SignatureOutcome::Valid), SignatureOutcome::Valid),
+            "{}",
+            example["name"]
+        );
+    }
+}
+
 #[wasm_bindgen_test]
 async fn a_signature_of_any_length_is_an_answer_and_no_fault() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
@@ -61,6 +127,13 @@ async fn a_signature_of_any_length_is_an_answer_and_no_fault() {
 async fn a_missing_kv_namespace_is_no_key_and_no_panic() {
     assert_eq!(world().read_keys("keys/1/x").await, None);
     assert!(!world().write_keys("keys/1/x", "{}").await);
+}
+
+#[wasm_bindgen_test]
+async fn a_missing_revocation_log_is_a_fault_and_no_panic() {
+    use crate::gate::ports::LogPart;
+    assert_eq!(world().read_log(LogPart::Newest, true).await, Err("log_not_bound"));
+    assert!(!world().append_log("{}").await);
 }
 
 #[wasm_bindgen_test]

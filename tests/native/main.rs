@@ -23,5 +23,6 @@ mod flow;
 mod keys;
 mod remembered;
 mod revocations;
+mod rfc;
 mod tokens;
 mod wycheproof;
