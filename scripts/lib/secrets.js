@@ -49,6 +49,8 @@ export function ensureSecrets(data) {
       );
     }
   }
+  // No secret, but the same file: plain HTTP to services on this machine is fine.
+  edge.DEVELOPMENT ??= "true";
   writeSecrets(
     files.origin,
     origin,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{
     Chore, Denial, Gate, limits,
     ports::Ports,
-    settings::{IssuerState, JwksPlace},
+    settings::{IssuerState, JwksPlace, is_plain},
 };
 use crate::{
     config::check_url,
@@ -55,6 +55,7 @@ impl Gate {
         let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let begun = ports.now();
         let mut origin = KeyOrigin::Memory;
+        let mut pause = limits::KEY_WAIT_STEP_MS;
         loop {
             let now = ports.now();
             if now.since(begun) > limits::KEY_WAIT_MS {
@@ -86,7 +87,10 @@ impl Gate {
                         chores.push(Chore::Store(issuer));
                     }
                 }
-                Step::Wait => ports.sleep(limits::KEY_WAIT_STEP_MS).await,
+                Step::Wait => {
+                    ports.sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(limits::KEY_WAIT_STEP_MAX_MS);
+                }
                 Step::Deny(denial) => return Err(denial),
             }
         }
@@ -177,7 +181,9 @@ async fn fetch_set<P: Ports>(state: &IssuerState, ports: &P) -> Result<(KeySet, 
             let found = ports.fetch_document(url).await?;
             let url = keys::parse_discovery(&found.body, &state.token.issuer).map_err(keys::DiscoveryError::code)?;
             // Keys that came over plain HTTP are whoever's is on the wire.
-            check_url(&url).map_err(|_| "discovery_url_refused")?;
+            if check_url(&url).is_err() || (is_plain(&url) && !state.is_development) {
+                return Err("discovery_url_refused");
+            }
             ports.fetch_document(&url).await?
         }
     };

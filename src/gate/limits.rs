@@ -34,9 +34,13 @@ pub const REMEMBERED_TEXT_BYTES: usize = 32;
 /// is good.
 pub const REMEMBER_MS: u64 = 5 * 60 * 1000;
 
-/// Milliseconds between two looks at whether another request of this isolate
-/// has brought the keys.
+/// Milliseconds until the first look at whether another request of this isolate has
+/// brought the keys. Each further pause is twice as long.
 pub const KEY_WAIT_STEP_MS: u64 = 20;
+
+/// The longest of these pauses. A thousand who wait for a slow issuer must not keep the
+/// isolate busy with looking.
+pub const KEY_WAIT_STEP_MAX_MS: u64 = 320;
 
 /// Milliseconds that one request spends on getting a key, whatever happens.
 pub const KEY_WAIT_MS: u64 = 5_000;

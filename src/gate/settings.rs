@@ -14,6 +14,14 @@ use crate::{
     token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TokenPolicy},
 };
 
+/// Setting that says that this is a developer's machine.
+const DEVELOPMENT: &str = "DEVELOPMENT";
+
+/// Plain HTTP, which the policy's checks allow for on loopback alone.
+pub(super) fn is_plain(url: &str) -> bool {
+    url.starts_with("http://")
+}
+
 /// `aud` of tokens that are for the gateway itself.
 const AUDIENCE: &str = "portcullis";
 
@@ -43,6 +51,8 @@ pub(super) struct IssuerState {
     /// What the service tokens must be that revoke them; `None` when nobody may.
     pub(super) pusher: Option<TokenPolicy>,
     pub(super) jwks: JwksPlace,
+    /// Whether its discovery document may name a key set over plain HTTP on loopback.
+    pub(super) is_development: bool,
     /// Name of the stored key set; changes with issuer and URL, so keys of one
     /// place are never taken for another's.
     pub(super) store_name: String,
@@ -81,7 +91,8 @@ impl Gate {
     /// Builds a gate from the compiled policy's JSON and the deployment's
     /// settings, looked up by name: `UPSTREAM_<NAME>_URL` replaces an
     /// upstream's URL, `ASSERTION_KEYS_<NAME>` is its secret (`-` in a name is
-    /// `_` there).
+    /// `_` there), `DEVELOPMENT` with the value `true` allows for plain HTTP on
+    /// loopback.
     ///
     /// # Errors
     /// [`Misconfiguration`].
@@ -91,13 +102,14 @@ impl Gate {
         let table = Table::build(&policy).map_err(|_| {
             Misconfiguration("two routes of the compiled policy collide; build the worker again".to_owned())
         })?;
+        let is_development = setting(DEVELOPMENT).is_some_and(|value| value == "true");
         let mut upstreams = Vec::new();
         for upstream in &policy.upstreams {
-            upstreams.push(upstream_state(upstream, &setting)?);
+            upstreams.push(upstream_state(upstream, &setting, is_development)?);
         }
         let mut issuers = Vec::new();
         for issuer in &policy.issuers {
-            issuers.push(issuer_state(issuer, &upstreams)?);
+            issuers.push(issuer_state(issuer, &upstreams, is_development)?);
         }
         let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
         Ok(Self {
@@ -115,6 +127,7 @@ impl Gate {
 fn upstream_state(
     upstream: &config::Upstream,
     setting: &impl Fn(&str) -> Option<String>,
+    is_development: bool,
 ) -> Result<UpstreamState, Misconfiguration> {
     let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
     let variable = format!("UPSTREAM_{suffix}_URL");
@@ -125,6 +138,12 @@ fn upstream_state(
         }
         None => upstream.url.clone(),
     };
+    if !is_development && is_plain(&url) {
+        return Err(Misconfiguration(format!(
+            "upstream {:?} is at {url}, which only a development machine has; set {variable} to its https:// URL, or {DEVELOPMENT} to true on your own machine",
+            upstream.name
+        )));
+    }
     let assertion = setting(&format!("ASSERTION_KEYS_{suffix}")).and_then(|text| AssertionKeys::parse(&text).ok());
     Ok(UpstreamState {
         name: upstream.name.clone(),
@@ -173,7 +192,11 @@ fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
     }
 }
 
-fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<IssuerState, Misconfiguration> {
+fn issuer_state(
+    issuer: &config::Issuer,
+    upstreams: &[UpstreamState],
+    is_development: bool,
+) -> Result<IssuerState, Misconfiguration> {
     let unusable = || Misconfiguration(format!("issuer {:?} cannot be used; build the worker again", issuer.name));
     let algorithms = issuer
         .algorithms
@@ -191,6 +214,12 @@ fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<
         }
     };
     let (JwksPlace::Url(url) | JwksPlace::Discovery(url)) = &jwks;
+    if !is_development && is_plain(url) {
+        return Err(Misconfiguration(format!(
+            "the keys of issuer {:?} are at a plain http:// URL, which only a development machine has; write its https:// URL, or set {DEVELOPMENT} to true on your own machine",
+            issuer.name
+        )));
+    }
     let place = Sha256::digest(format!("{}\n{url}", issuer.issuer));
     let store_name = format!("keys/2/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
     let token = TokenPolicy {
@@ -211,6 +240,7 @@ fn issuer_state(issuer: &config::Issuer, upstreams: &[UpstreamState]) -> Result<
         revocable: issuer.revocable,
         pusher,
         jwks,
+        is_development,
         store_name,
         holding: RefCell::default(),
         stored: RefCell::default(),

@@ -174,6 +174,7 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
     const bindings = {
       // Not workerOptions.bindings: those hold what a developer's .dev.vars says.
       ...config.vars,
+      DEVELOPMENT: "true",
       UPSTREAM_AUTH_URL: auth?.url,
       UPSTREAM_USERS_URL: users?.url,
       ASSERTION_KEYS_AUTH: assertionKeys.auth,

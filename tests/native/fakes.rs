@@ -47,13 +47,18 @@ impl Vectors {
 
 pub(crate) const SECRET: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
+/// The settings of a developer's machine: secrets, and plain HTTP on loopback.
+pub(crate) fn setting(name: &str) -> Option<String> {
+    match name {
+        "DEVELOPMENT" => Some("true".to_owned()),
+        name => name.starts_with("ASSERTION_KEYS_").then(|| SECRET.to_owned()),
+    }
+}
+
 /// The gateway's shipped policy with its secrets set.
 pub(crate) fn shipped_gate() -> Gate {
     let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
-    Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
-        name.starts_with("ASSERTION_KEYS_").then(|| SECRET.to_owned())
-    })
-    .unwrap()
+    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
 /// How the scripted issuer answers.

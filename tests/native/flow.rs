@@ -2,7 +2,7 @@
 
 use portcullis::gate::{Gate, ports::UpstreamFault};
 
-use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, shipped_gate, verdict};
+use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
 
 const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 const OTHER: &str = "0190b5a2-8c4e-7d3a-9f10-000000000009";
@@ -62,10 +62,7 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
         "{shipped}\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"users\"\naccess = \"public\"\n"
     );
     let policy = portcullis::config::check(&open).unwrap();
-    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
-        name.starts_with("ASSERTION_").then(|| SECRET.to_owned())
-    })
-    .unwrap();
+    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     for (method, target, expected) in [
         ("GET", "/anything/else", (200, "ok")),
         ("GET", "/healthy", (200, "ok")),
@@ -205,8 +202,11 @@ fn without_its_secret_an_upstream_gets_nothing() {
         (Some(SECRET), true),
         (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
     ] {
-        let gate =
-            Gate::new(&json, |name| secret.filter(|_| name.starts_with("ASSERTION_")).map(str::to_owned)).unwrap();
+        let gate = Gate::new(&json, |name| match name {
+            name if name.starts_with("ASSERTION_") => secret.map(str::to_owned),
+            name => setting(name),
+        })
+        .unwrap();
         let handled = world.send(&gate, "POST", "/api/v1/auth/login", &[]);
         let expected = if works { (200, "ok") } else { (503, "gateway_misconfigured") };
         assert_eq!(verdict(&handled), expected, "{secret:?}");
@@ -231,8 +231,7 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
     ] {
         let gate = Gate::new(&json, |name| match name {
             "UPSTREAM_AUTH_URL" => Some(url.to_owned()),
-            name if name.starts_with("ASSERTION_") => Some(SECRET.to_owned()),
-            _ => None,
+            name => setting(name),
         });
         match (gate, expected) {
             (Ok(gate), Some(expected)) => {
@@ -242,6 +241,40 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
             }
             (Err(fault), None) => assert!(fault.0.starts_with("UPSTREAM_AUTH_URL "), "{fault:?}"),
             (built, expected) => panic!("{url}: {:?} but expected {expected:?}", built.map(|_| ())),
+        }
+    }
+}
+
+#[test]
+fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
+    let shipped = include_str!("../../gateway.toml");
+    let elsewhere = |url: &str| {
+        let issuer = format!("jwks_url = \"{url}\"");
+        shipped.replace("jwks_upstream = \"auth\"\njwks_path = \"/.well-known/jwks.json\"", &issuer)
+    };
+    let https =
+        [("UPSTREAM_AUTH_URL", "https://auth.example.com"), ("UPSTREAM_USERS_URL", "https://users.example.com")];
+    let loopback = elsewhere("http://127.0.0.1:7/jwks");
+    for (name, policy, development, urls, named) in [
+        ("as shipped, deployed", shipped, None, &[][..], Some("UPSTREAM_AUTH_URL")),
+        ("one URL set", shipped, None, &https[..1], Some("UPSTREAM_USERS_URL")),
+        ("all set", shipped, None, &https, None),
+        ("another value", shipped, Some("1"), &[], Some("UPSTREAM_AUTH_URL")),
+        ("a developer's machine", shipped, Some("true"), &[], None),
+        ("an issuer on loopback", &loopback, None, &https, Some("issuer")),
+        ("the same, developing", &loopback, Some("true"), &https, None),
+    ] {
+        let policy = portcullis::config::check(policy).unwrap();
+        let built = Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+            "DEVELOPMENT" => development.map(str::to_owned),
+            name => urls.iter().find(|(known, _)| *known == name).map(|(_, url)| (*url).to_owned()),
+        });
+        match (built, named) {
+            (Ok(_), None) => {}
+            (Err(fault), Some(word)) => {
+                assert!(fault.0.contains(word) && fault.0.contains("DEVELOPMENT"), "{name}: {fault:?}")
+            }
+            (built, _) => panic!("{name}: {:?}", built.map(|_| ())),
         }
     }
 }

@@ -324,6 +324,12 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
             json!("discovery_issuer_mismatch"),
         ),
         (
+            "plain HTTP on loopback",
+            vec![(DOCUMENT, document(own, "http://127.0.0.1/jwks"))],
+            false,
+            json!("discovery_url_refused"),
+        ),
+        (
             "plain HTTP",
             vec![(DOCUMENT, document(own, "http://keys.example/jwks"))],
             false,

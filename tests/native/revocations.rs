@@ -10,7 +10,7 @@ use portcullis::{
 };
 use serde_json::{Value, json};
 
-use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, verdict};
+use crate::fakes::{Issuer, Vectors, World, answer, header, setting, verdict};
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -74,7 +74,6 @@ fn key() -> SigningKey {
 
 fn gate() -> Gate {
     let policy = config::check(POLICY).unwrap();
-    let setting = |name: &str| name.starts_with("ASSERTION_KEYS_").then(|| SECRET.to_owned());
     Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

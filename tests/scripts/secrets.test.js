@@ -25,8 +25,9 @@ test("a new folder gets secrets that only its owner can read", (t) => {
 test("the edge's assertion keys are the services' and hold 32 bytes", (t) => {
   const { files } = ensureSecrets(temporaryFolder(t));
   const [edge, origin] = [files.edge, files.origin].map((file) => parseVars(read(file)));
-  assert.deepEqual(Object.keys(edge).sort(), ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"]);
-  for (const name of Object.keys(edge)) {
+  assert.deepEqual(Object.keys(edge).sort(), ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "DEVELOPMENT"]);
+  assert.equal(edge.DEVELOPMENT, "true");
+  for (const name of ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"]) {
     assert.equal(edge[name], origin[name]);
     const [kid, secret] = edge[name].split(":");
     assert.match(kid, /^\w+$/);
