@@ -99,6 +99,10 @@ pub const LOG_TEXT_CHARS: usize = 256;
 /// Bytes of one word there: a UUID has 36, and what is longer may be a token.
 pub const LOG_WORD_BYTES: usize = 36;
 
+/// Seconds by which tokens may be issued ahead of the clock, after all sessions of an
+/// account were ended several times within one second. Well below the gateway's leeway.
+pub const REVOKED_AHEAD_S: i64 = 10;
+
 /// Time for one push of revocations to the gateway.
 pub const PUSH_TIME: Duration = Duration::from_secs(3);
 

@@ -1,11 +1,12 @@
 //! Declarations of `rim.js` and of the event's context.
 
-use js_sys::{Promise, Uint8Array};
+use js_sys::{Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
 extern "C" {
     /// The event's context (`ctx`).
+    #[derive(Clone)]
     pub type Context;
 
     /// Keeps the event alive until the promise is settled.
@@ -42,6 +43,8 @@ extern "C" {
 
     #[wasm_bindgen(js_name = readLog)]
     pub(super) fn read_log(
+        request: &web_sys::Request,
+        context: &Context,
         namespace: &JsValue,
         path: &str,
         may_be_kept: bool,
@@ -49,6 +52,8 @@ extern "C" {
         timeout_ms: u32,
         max_bytes: u32,
     ) -> Promise;
+
+    pub(super) fn hold(context: &Context) -> Function;
 
     #[wasm_bindgen(js_name = appendLog)]
     pub(super) fn append_log(namespace: &JsValue, body: &str, timeout_ms: u32) -> Promise;

@@ -159,8 +159,9 @@ impl Log {
     fn has_room(&self, wanted: usize) -> worker::Result<bool> {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         let fits = |held: u64| held.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
-        // Never less than there are, and read off both ends: rows that are read cost money.
-        if fits(self.scalar("SELECT max(number) - min(number) + 1 FROM entries", vec![])?) {
+        // Never less than there are, and read off both ends, which takes a query for each.
+        let span = "SELECT (SELECT max(number) FROM entries) - (SELECT min(number) FROM entries) + 1";
+        if fits(self.scalar(span, vec![])?) {
             return Ok(true);
         }
         self.sweep()?;
@@ -188,12 +189,14 @@ impl Log {
         let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
         let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
         let rows = self.rows(
-            "SELECT mark, issued_until, keep_until, number FROM entries WHERE noted_at >= ?1 \
-             ORDER BY number DESC LIMIT ?2",
+            // By time, or the newest rows would be looked for among all: rows read cost money.
+            "SELECT mark, issued_until, keep_until, number FROM entries INDEXED BY by_time \
+             WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2",
             vec![since.clone(), whole(limit)?],
         )?;
         let from = if rows.len() < limits::PAGE_ENTRIES {
-            let before = self.scalar("SELECT max(number) FROM entries WHERE noted_at < ?", vec![since])?;
+            let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? ORDER BY noted_at DESC, number DESC LIMIT 1";
+            let before = self.scalar(before, vec![since])?;
             before.saturating_add(1)
         } else {
             rows.last().and_then(|row| number(row.get(3))).unwrap_or(u64::MAX)

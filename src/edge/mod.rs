@@ -43,7 +43,7 @@ pub async fn fetch(
         }
     };
     let head = read_head(&request);
-    let world = World::new(env, request);
+    let world = World::new(env, request, context.clone());
     let handled = gate.handle(&head, &world).await;
     let request_id = handled.line.request_id.clone();
     worker::console_log!("{}", handled.line.to_json());

@@ -123,31 +123,36 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
   }
 }
 
-// Where a location keeps pages of the revocation log for all its isolates. The names are
-// nobody's: nothing is ever fetched from there.
-const LOG_CACHE = "revocations";
-const LOG_URL = "https://revocations.invalid";
-
 // The one object that is the log.
 const theLog = (namespace) => namespace.get(namespace.idFromName("log"));
 
+// Where a location keeps pages of the revocation log for all its isolates. The key has the
+// object's id, because another gateway in the same zone has the same cache and another log;
+// and the host by which the gateway was asked, because the platform wants one of its own.
+// A named cache is not what clients' requests are answered from.
+const LOG_CACHE = "revocations";
+const keyOf = (request, namespace, path) =>
+  new URL(`/_gateway/revocations/${namespace.idFromName("log")}${path}`, request.url).href;
+
 // A part of the revocation log and whether it was kept here, or the name of a fault. With
 // `keepS`, the answer is kept for as many seconds. A cache that fails is no cache.
-export async function readLog(namespace, path, mayBeKept, keepS, timeoutMs, maxBytes) {
-  const url = `${LOG_URL}${path}`;
+export async function readLog(request, context, namespace, path, mayBeKept, keepS, timeoutMs, maxBytes) {
   const work = async () => {
     const cache = keepS > 0 ? await caches.open(LOG_CACHE).catch(() => undefined) : undefined;
+    const key = keyOf(request, namespace, path);
     if (mayBeKept) {
-      const kept = await cache?.match(url).catch(() => undefined);
+      const kept = await cache?.match(key).catch(() => undefined);
       if (kept !== undefined) return [await kept.text(), true];
     }
-    const response = await theLog(namespace).fetch(url);
+    const response = await theLog(namespace).fetch(`https://log${path}`);
     const bytes = await readBounded(response.body, maxBytes);
     if (response.status !== 200 || bytes === null) return "log_failed";
-    const text = new TextDecoder().decode(bytes);
-    const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
-    await cache?.put(url, new Response(bytes, { headers })).catch(() => {});
-    return [text, false];
+    if (cache !== undefined) {
+      const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
+      // Nobody waits for the keeping.
+      context.waitUntil(cache.put(key, new Response(bytes, { headers })).catch(() => {}));
+    }
+    return [new TextDecoder().decode(bytes), false];
   };
   return within(timeoutMs, work);
 }
@@ -155,7 +160,7 @@ export async function readLog(namespace, path, mayBeKept, keepS, timeoutMs, maxB
 // Adds to the revocation log. True when it is there for good.
 export async function appendLog(namespace, body, timeoutMs) {
   const work = async () => {
-    const response = await theLog(namespace).fetch(`${LOG_URL}/append`, { method: "POST", body });
+    const response = await theLog(namespace).fetch("https://log/append", { method: "POST", body });
     await response.body?.cancel();
     return response.status === 204;
   };
@@ -209,4 +214,12 @@ export async function verify(algorithm, thumbprint, jwk, signature, input) {
     imported.set(id, key);
   }
   return crypto.subtle.verify(scheme, key, signature, input);
+}
+
+// Keeps an event alive whatever its client does, until the function that this gives is
+// called.
+export function hold(context) {
+  let release;
+  context.waitUntil(new Promise((resolve) => (release = resolve)));
+  return release;
 }

@@ -1,8 +1,8 @@
 //! The gate's ports over the runtime, for one event.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
-use js_sys::{Array, Uint8Array};
+use js_sys::{Array, Function, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
@@ -32,16 +32,27 @@ const KV_KEEP_S: u64 = 2 * keys::limits::HARD_MS / 1000;
 
 pub(super) struct World {
     env: worker::Env,
-    request: Option<web_sys::Request>,
+    /// The request and its event's context.
+    asked: Option<(web_sys::Request, js::Context)>,
+    /// Lets the event end whose client may have gone.
+    held: RefCell<Option<Function>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(release) = self.held.take() {
+            let _ = release.call0(&JsValue::UNDEFINED);
+        }
+    }
 }
 
 impl World {
-    pub(super) fn new(env: worker::Env, request: web_sys::Request) -> Self {
-        Self { env, request: Some(request) }
+    pub(super) fn new(env: worker::Env, request: web_sys::Request, context: js::Context) -> Self {
+        Self { env, asked: Some((request, context)), held: RefCell::default() }
     }
 
     pub(super) fn without_request(env: worker::Env) -> Self {
-        Self { env, request: None }
+        Self { env, asked: None, held: RefCell::default() }
     }
 
     /// The namespace of the revocation log. Looked up as it is: the binding's kind is
@@ -149,7 +160,14 @@ impl Ports for World {
         }
     }
 
+    fn outlive_client(&self) {
+        if let Some((_, context)) = &self.asked {
+            self.held.borrow_mut().get_or_insert_with(|| js::hold(context));
+        }
+    }
+
     async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
+        let ask_ms = if part == LogPart::Whole { revocation::limits::ASK_WHOLE_MS } else { revocation::limits::ASK_MS };
         let (path, keep_ms) = match part {
             LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
             LogPart::Whole => (log::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
@@ -159,10 +177,12 @@ impl Ports for World {
             }
         };
         let namespace = self.log().ok_or("log_not_bound")?;
-        let (keep_s, timeout_ms) = (millis(keep_ms / 1000), millis(revocation::limits::ASK_MS));
+        let (request, context) = self.asked.as_ref().ok_or("log_not_bound")?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
-        let answer = JsFuture::from(js::read_log(&namespace, &path, may_be_kept, keep_s, timeout_ms, max)).await;
-        let parts = answer
+        let (keep_s, ask_ms) = (millis(keep_ms / 1000), millis(ask_ms));
+        let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, ask_ms, max);
+        let parts = JsFuture::from(answer)
+            .await
             .map_err(|_| "log_unreachable")?
             .dyn_into::<Array>()
             .map_err(|code| log_fault(code.as_string().as_deref()))?;
@@ -181,7 +201,7 @@ impl Ports for World {
     }
 
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
-        let request = self.request.as_ref().ok_or(BodyFault::Broken)?;
+        let (request, _) = self.asked.as_ref().ok_or(BodyFault::Broken)?;
         let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX));
         let body = JsFuture::from(read).await.map_err(|_| BodyFault::Broken)?;
         match body.dyn_into::<Uint8Array>() {
@@ -192,7 +212,7 @@ impl Ports for World {
     }
 
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<web_sys::Response>, UpstreamFault> {
-        let request = self.request.as_ref().ok_or(UpstreamFault::Unreachable)?;
+        let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let head: Vec<&str> =
             forward.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
         let sent = js::forward(request, &forward.url, &forward.method, &head.join("\n"), millis(forward.timeout_ms));

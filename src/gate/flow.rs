@@ -12,6 +12,7 @@ use super::{
     own,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
     remembered::{self, Entry, TokenDigest},
+    revocations::Source,
     settings::{IssuerState, UpstreamState},
     trace::Ids,
 };
@@ -134,18 +135,25 @@ impl Gate {
             Access::Public => Passed::Anybody,
             rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
                 let passport = self.verify(head, ports, line, chores).await?;
-                self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
+                let source = self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
                 let identity = passport.verified.identity();
                 line.user_id = Some(identity.user_id.clone());
                 let principal = Principal { user_id: &identity.user_id, roles: &identity.roles };
                 if !permits(rule, principal, &found.params) {
                     return Err(Denial::RightsMissing);
                 }
+                // After the rights: who has none must not be able to keep the log busy.
+                if source == Source::Log {
+                    self.refuse_by_log(&passport, ports).await?;
+                }
                 Passed::User(passport)
             }
         };
         let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
         line.upstream = Some(upstream.name.clone());
+        if route.ends_session {
+            ports.outlive_client();
+        }
         let forwarded = self.forward(upstream, &forward, ports, line).await?;
         if let (Passed::User(passport), true, 200..=299) = (&passed, route.ends_session, forwarded.status) {
             self.end_session(passport, ports, chores).await;

@@ -188,7 +188,8 @@ impl Gate {
         let copy = self.revocations.borrow();
         let age_ms = copy.age_ms(now);
         let is_usable = age_ms.is_some_and(|age| age <= self.policy.revocation_max_age_ms);
-        let condition = match (copy.last_error(), is_usable) {
+        let condition = match (copy.last_error(), is_usable || copy.overflows()) {
+            (None, _) if copy.overflows() => Condition::Degraded,
             (None, _) => Condition::Healthy,
             (Some(_), true) => Condition::Degraded,
             (Some(_), false) => Condition::Unhealthy,

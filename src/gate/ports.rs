@@ -49,9 +49,14 @@ pub trait Ports {
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault>;
 
+    /// Sees to it that this request is carried out to its end, although its client may
+    /// go away.
+    fn outlive_client(&self);
+
     /// Reads a part of the revocation log, at most
     /// [`crate::revocation::limits::PAGE_BYTES`] in
-    /// [`crate::revocation::limits::ASK_MS`]. `may_be_kept` allows for an answer that
+    /// [`crate::revocation::limits::ASK_MS`] (the whole of it:
+    /// [`crate::revocation::limits::ASK_WHOLE_MS`]). `may_be_kept` allows for an answer that
     /// this location kept from another isolate's question.
     ///
     /// # Errors

@@ -20,35 +20,43 @@ pub(super) const PUSH_PATH: &str = "/_gateway/revocations";
 
 /// Whether the copy can be judged by, or the log has to be asked about each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     Copy,
     Log,
 }
 
 impl Gate {
-    /// Lets a token pass that is not revoked, as surely as `check` asks for.
+    /// Refuses a token that the copy knows to be revoked, and says whether that was
+    /// enough.
     pub(super) async fn refuse_revoked<P: Ports>(
         &self,
         passport: &Passport,
         check: RevocationCheck,
         ports: &P,
         chores: &mut Vec<Chore>,
-    ) -> Result<(), Denial> {
+    ) -> Result<Source, Denial> {
         // No marks: its issuer's tokens cannot be revoked.
-        let Some(marks) = &passport.marks else { return Ok(()) };
-        // Whatever its age, what the copy says is revoked stays so.
-        if self.revocations.borrow().revokes(marks) {
-            return Err(Denial::TokenRevoked);
-        }
+        let Some(marks) = &passport.marks else { return Ok(Source::Copy) };
+        // Whatever the copy's age, what it says is revoked stays so.
+        self.refuse_known(marks)?;
         let source = match check {
             RevocationCheck::Strict => Source::Log,
             RevocationCheck::Copy => self.young_copy(ports, chores).await?,
         };
-        if source == Source::Log {
-            self.ask_log(marks, ports).await?;
-        }
-        // Again: a copy may have been read meanwhile.
+        // Again: it may have been read meanwhile.
+        self.refuse_known(marks)?;
+        Ok(source)
+    }
+
+    fn refuse_known(&self, marks: &Marks) -> Result<(), Denial> {
         if self.revocations.borrow().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
+    }
+
+    /// Asks the log itself about a token.
+    pub(super) async fn refuse_by_log<P: Ports>(&self, passport: &Passport, ports: &P) -> Result<(), Denial> {
+        let Some(marks) = &passport.marks else { return Ok(()) };
+        self.ask_log(marks, ports).await?;
+        self.refuse_known(marks)
     }
 
     /// Sees to it that the copy is young enough.
@@ -94,7 +102,8 @@ impl Gate {
 
     /// Looks at the log; how that went is noted in the copy.
     pub(super) async fn read_log<P: Ports>(&self, ports: &P) {
-        self.revocations.borrow_mut().begin(ports.now());
+        // A kept page, and again past what kept it.
+        self.revocations.borrow_mut().begin(limits::ASK_MS.saturating_mul(2), ports.now());
         let outcome = self.read_pages(ports).await;
         let mut copy = self.revocations.borrow_mut();
         match outcome {
@@ -113,8 +122,13 @@ impl Gate {
             if self.take(&newest, ports) != Taken::Gap {
                 return Ok(());
             }
+            self.revocations.borrow_mut().begin(limits::ASK_WHOLE_MS, ports.now());
             let whole = self.read_page(LogPart::Whole, may_be_kept, ports).await?;
             self.take(&whole, ports);
+            // Too large for a copy is an answer, too.
+            if self.revocations.borrow().overflows() {
+                return Ok(());
+            }
         }
         if self.take(&newest, ports) == Taken::Gap { Err("log_gap") } else { Ok(()) }
     }
@@ -141,8 +155,13 @@ impl Gate {
     pub(super) async fn end_session<P: Ports>(&self, passport: &Passport, ports: &P, chores: &mut Vec<Chore>) {
         let (Some(marks), Some(issuer)) = (&passport.marks, self.issuers.get(passport.issuer)) else { return };
         let Some(mark) = marks.end() else { return };
-        let life = issuer.token.max_lifetime_s.saturating_add(issuer.token.leeway_s.saturating_mul(2));
-        let keep_until = ports.now().secs().saturating_add(life);
+        let (policy, identity) = (&issuer.token, passport.verified.identity());
+        // A session's youngest token may have been issued this moment.
+        let last = match identity.session_id {
+            Some(_) => ports.now().secs().saturating_add(policy.leeway_s).saturating_add(policy.max_lifetime_s),
+            None => identity.expires_at.secs(),
+        };
+        let keep_until = last.saturating_add(policy.leeway_s);
         let entry = Entry { mark, issued_until: crate::token::limits::DATE_SECS, keep_until };
         self.revocations.borrow_mut().note(entry);
         if !append(&[entry], ports).await {

@@ -17,7 +17,8 @@ pub struct LocalCopy {
     page_at: Option<(UnixMillis, u64)>,
     /// When a look at the log last ended well.
     read_at: Option<UnixMillis>,
-    asking_since: Option<UnixMillis>,
+    /// Until when a look that is under way may take.
+    asking_until: Option<UnixMillis>,
     /// When the last look failed, unless one has ended well since.
     failure: Option<(UnixMillis, &'static str)>,
     /// When the log turned out to be too large for a copy.
@@ -63,7 +64,7 @@ impl LocalCopy {
         if self.overflowed_at.is_some_and(|at| now.since(at) < limits::SWEEP_MS) {
             return Plan::AskLog;
         }
-        let is_asking = self.asking_since.is_some_and(|since| now.since(since) < limits::ASK_MS);
+        let is_asking = self.is_asking(now);
         let failed_ago = self.failure.map(|(at, _)| now.since(at));
         let rests = failed_ago.is_some_and(|ago| ago < limits::BACK_OFF_MS);
         let may_ask = !is_asking && !rests;
@@ -86,25 +87,29 @@ impl LocalCopy {
 
     /// Whether a look that was asked for is still due: several requests may ask.
     pub fn is_read_due(&self, now: UnixMillis) -> bool {
-        self.read_at.is_none_or(|at| now.since(at) >= limits::REREAD_MS)
-            && self.asking_since.is_none_or(|since| now.since(since) >= limits::ASK_MS)
+        self.read_at.is_none_or(|at| now.since(at) >= limits::REREAD_MS) && !self.is_asking(now)
     }
 
-    /// A look at the log begins.
-    pub fn begin(&mut self, now: UnixMillis) {
-        self.asking_since = Some(now);
+    fn is_asking(&self, now: UnixMillis) -> bool {
+        self.asking_until.is_some_and(|until| now < until)
+    }
+
+    /// A question to the log begins that takes `may_take_ms` at most. Past that it counts
+    /// as lost: whoever asked may have been cancelled.
+    pub fn begin(&mut self, may_take_ms: u64, now: UnixMillis) {
+        self.asking_until = Some(now.plus(may_take_ms));
     }
 
     /// It ended well.
     pub fn succeed(&mut self, now: UnixMillis) {
-        self.asking_since = None;
+        self.asking_until = None;
         self.read_at = Some(now);
         self.failure = None;
     }
 
     /// It failed.
     pub fn fail(&mut self, code: &'static str, now: UnixMillis) {
-        self.asking_since = None;
+        self.asking_until = None;
         self.failure = Some((now, code));
     }
 
@@ -130,7 +135,8 @@ impl LocalCopy {
         for entry in &page.entries {
             self.note(*entry);
         }
-        if now.since(self.swept_at) >= limits::SWEEP_MS {
+        // Before it is called too large: what has expired is not in the log either.
+        if now.since(self.swept_at) >= limits::SWEEP_MS || self.entries.len() > limits::COPY_ENTRIES {
             self.swept_at = now;
             self.entries.retain(|_, (_, keep_until)| *keep_until > now.secs());
         }
@@ -218,7 +224,7 @@ mod tests {
 
     fn young() -> LocalCopy {
         let mut copy = LocalCopy::default();
-        copy.begin(NOW);
+        copy.begin(1000, NOW);
         assert_eq!(copy.take(&page(0, 0, 5, &["dead"]), Some(NOW), NOW), Taken::Done);
         copy.succeed(NOW);
         copy
@@ -233,7 +239,7 @@ mod tests {
         };
         let asking = |at: u64| {
             let mut copy = young();
-            copy.begin(NOW.plus(at));
+            copy.begin(1000, NOW.plus(at));
             copy
         };
         let failed_at_once = {
@@ -348,6 +354,20 @@ mod tests {
         let later = NOW.plus(900_000 + limits::SWEEP_MS);
         assert_eq!(copy.take(&page(900_000 + limits::SWEEP_MS, 6, 6, &[]), None, later), Taken::Done);
         assert!(copy.is_empty());
+    }
+
+    #[test]
+    fn what_has_expired_does_not_make_a_copy_too_large() {
+        let half = limits::COPY_ENTRIES / 2 + 1;
+        let many = |of: &str, keep_until: u64| {
+            let entry = |number: usize| Entry { keep_until, ..entry(&format!("{of}{number}")) };
+            (0..half).map(entry).collect::<Vec<_>>()
+        };
+        let mut copy = young();
+        let (soon, late) = (NOW.secs().saturating_add(1), NOW.secs().saturating_add(900));
+        copy.take(&Page { entries: many("a", soon), ..page(1, 6, 300_000, &[]) }, None, NOW);
+        copy.take(&Page { entries: many("b", late), ..page(2000, 6, 400_000, &[]) }, None, NOW.plus(2000));
+        assert!(!copy.overflows() && copy.len() > half / 2, "{}", copy.len());
     }
 
     #[test]

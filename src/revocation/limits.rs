@@ -21,8 +21,11 @@ pub const PAGE_ENTRIES: usize = 5_000;
 /// that reading takes. The window in which a revoked token may still pass.
 pub const STALE_MS: u64 = 4_000;
 
-/// Milliseconds for one look at the log; who takes longer counts as out of reach.
+/// Milliseconds for one question to the log; who takes longer counts as out of reach.
 pub const ASK_MS: u64 = 1_000;
+
+/// Milliseconds for the whole log, which may be megabytes from another continent.
+pub const ASK_WHOLE_MS: u64 = 5_000;
 
 /// Milliseconds after a failed look before the next.
 pub const BACK_OFF_MS: u64 = 1_000;
@@ -30,18 +33,19 @@ pub const BACK_OFF_MS: u64 = 1_000;
 /// Milliseconds between two looks at whether another request has brought the copy.
 pub const WAIT_STEP_MS: u64 = 10;
 
-/// Milliseconds that one request spends on getting a copy, whatever happens.
-pub const WAIT_MS: u64 = 3_000;
+/// Milliseconds that one request spends on getting a copy, whatever happens: the newest
+/// page, again past what kept it, and the whole log.
+pub const WAIT_MS: u64 = 2 * ASK_MS + ASK_WHOLE_MS;
 
-/// Entries of one isolate's copy, about 80 bytes each. A log that has more makes
-/// every route ask the log itself.
-pub const COPY_ENTRIES: usize = 200_000;
+/// Entries of one isolate's copy, about 60 bytes each and three times that while a page
+/// is read. A log that has more makes every route ask the log itself.
+pub const COPY_ENTRIES: usize = 100_000;
 
 /// Entries of the log. Past it pushes are refused, and wait where they come from.
 pub const LOG_ENTRIES: usize = 1_000_000;
 
 /// Bytes of a page; [`COPY_ENTRIES`] take about 60 each.
-pub const PAGE_BYTES: usize = 16 * 1024 * 1024;
+pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Milliseconds between two sweeps of what has expired.
 pub const SWEEP_MS: u64 = 600_000;

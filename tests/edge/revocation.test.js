@@ -93,11 +93,11 @@ describe("revocation at the running gateway", () => {
     const sub = randomUUID();
     const sid = randomUUID();
     const now = Math.floor(Date.now() / 1000);
-    const make = (changes) => issuer.accessToken({ sub, ...changes });
+    const make = (changes) => issuer.accessToken({ sub, roles: ["admin"], ...changes });
     for (const [revocation, changes] of [
       [{ token: "a-token" }, { jti: "a-token" }],
       [{ session: sid, expires_at: now + 900 }, { sid }],
-      [{ user: sub, issued_until: now - 5 }, { iat: now - 5, nbf: now - 5 }],
+      [{ user: sub, issued_until: now - 5 }, { iat: now - 5, nbf: now - 5, exp: now + 600 }],
     ]) {
       const hit = await make(changes);
       const missed = await make({});
@@ -176,6 +176,24 @@ describe("revocation at the running gateway", () => {
     assert.equal((await push([{ session: sid }, { user: "somebody@example.com", issued_until: 5 }])).status, 200);
     assert.ok(!edge.output.includes(sid) && !edge.output.includes("somebody@example.com"));
     assert.ok(auth.requests.every(({ path }) => path !== PUSH));
+  });
+});
+
+describe("two gateways in one zone", () => {
+  test("neither takes the other's log for its own", async () => {
+    const { edge, issuer } = await start({ twin: "stranger" });
+    const token = await issuer.accessToken();
+    assert.equal((await edge.get(ME, { token })).status, 200);
+    assert.equal((await edge.twin({ path: ME, token })).status, 200);
+    assert.equal((await edge.post(LOGOUT, {}, { token })).status, 200);
+    const ended = Date.now();
+    await edge.restart();
+    // The stranger asks first, so that what the place keeps is the stranger's.
+    const { letInAt } = await untilRefused(async () => {
+      assert.equal((await edge.twin({ path: ME, token })).status, 200);
+      return edge.get(ME, { token });
+    });
+    assert.ok(letInAt - ended <= STALE_MS, `let in ${letInAt - ended} ms later`);
   });
 });
 
@@ -270,6 +288,28 @@ describe("the revocation log's object", () => {
     assert.equal((await read("/newest")).newest, newest);
     assert.equal((await edge.logObject("/nothing")).status, 404);
     assert.equal((await edge.logObject("/append")).status, 404);
+  });
+
+  test("what it costs does not grow with the log", async () => {
+    const { newest } = await read("/newest");
+    const letters = "abcdefghijklmnopqrstuvwxyzABCDEF";
+    const many = Array.from({ length: 4000 }, (_, index) => {
+      const digits = [index >> 10, (index >> 5) & 31, index & 31].map((digit) => letters[digit]).join("");
+      return [`costs${digits}${"A".repeat(14)}`, 1, now() + 900];
+    });
+    assert.equal((await append(many)).status, 204);
+    await edge.logObject("/age");
+    assert.equal((await append([[mark("f"), 1, now() + 900]])).status, 204);
+    for (const [path, options, most] of [
+      ["/newest", {}, 20],
+      [`/marks/${mark("a")},${mark("f")}`, {}, 20],
+      ["/append", { body: JSON.stringify({ as_of: 0, newest: 0, from: 0, entries: [[mark("g"), 1, now() + 900]] }) }, 30],
+    ]) {
+      const { rows } = await edge.logObject(path, options);
+      assert.ok(rows > 0 && rows <= most, `${path} read ${rows} rows`);
+    }
+    const page = await read("/newest");
+    assert.deepEqual([page.entries.length, page.from], [2, newest + 4001]);
   });
 
   test("more than the newest page holds leaves a gap that it tells of", async () => {

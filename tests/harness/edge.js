@@ -19,15 +19,15 @@
 //   await edge.restart({ vars })                  a new isolate with the same KV
 //   await edge.twin({ path, token })              the same through another isolate of this place
 //   await edge.log("fail")                        see faulty-log.js
-//   await edge.logObject("/newest", { body })     the revocation log's own answer; /alarm
-//                                                 there runs its alarm
+//   await edge.logObject("/newest", { body })     the revocation log's own answer, and how
+//                                                 many rows it read; see OBSERVED_LOG
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
 //   vars      further variables and secrets; undefined removes one of the usual
 //   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml,
 //             or { text } for one that only the test can write, such as with a port.
 //             Its upstreams should have the names given here, or pass their URLs in `vars`
-//   twin      whether there is another isolate
+//   twin      whether there is another isolate; "stranger" is one with a log of its own
 //   faultyLog whether the revocation log can be told to fail
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
@@ -44,14 +44,47 @@ import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
 
-const WITH_ALARM = `
+// The log's object, with what a test cannot wait for or see: /alarm rings, /age makes all
+// entries two minutes older, and each answer tells how many rows it cost.
+const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 export default gateway;
 export class Revocations extends Log {
+  constructor(state, env) {
+    const { storage } = state;
+    const cursors = [];
+    const sql = {
+      exec(...args) {
+        const cursor = storage.sql.exec(...args);
+        cursors.push(cursor);
+        return cursor;
+      },
+    };
+    const observed = {
+      sql,
+      getAlarm: () => storage.getAlarm(),
+      setAlarm: (...args) => storage.setAlarm(...args),
+    };
+    super({ storage: observed }, env);
+    this.sql = storage.sql;
+    this.cursors = cursors;
+  }
+
   async fetch(request) {
-    if (new URL(request.url).pathname !== "/alarm") return super.fetch(request);
-    await this.alarm();
-    return new Response(null, { status: 204 });
+    const { pathname } = new URL(request.url);
+    if (pathname === "/alarm") {
+      await this.alarm();
+      return new Response(null, { status: 204 });
+    }
+    if (pathname === "/age") {
+      this.sql.exec("UPDATE entries SET noted_at = noted_at - 120000");
+      return new Response(null, { status: 204 });
+    }
+    this.cursors.length = 0;
+    const answer = await super.fetch(request);
+    const rows = this.cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
+    const headers = { "x-rows-read": String(rows) };
+    return new Response(answer.body, { status: answer.status, headers });
   }
 }
 `;
@@ -103,8 +136,7 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
     .filter((name) => /\.(?:js|wasm)$/.test(name))
     .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
     .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
-  // Alarms ring by the clock; a test cannot wait for that.
-  modules.unshift({ type: "ESModule", path: join(folder, "with-alarm.js"), contents: WITH_ALARM });
+  modules.unshift({ type: "ESModule", path: join(folder, "observed.js"), contents: OBSERVED_LOG });
   const log = openLog("edge");
   const assertionKeys = { auth: makeAssertionKey(), users: makeAssertionKey() };
   let given = vars;
@@ -131,7 +163,7 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
     async twin({ method = "GET", path, token }) {
       const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
       const other = await runtime.getWorker("twin");
-      const answer = await other.fetch(`http://twin.example${path}`, { method, headers });
+      const answer = await other.fetch(`${url}${path}`, { method, headers });
       return { status: answer.status, json: await answer.json() };
     },
     async logObject(path, { body } = {}) {
@@ -139,7 +171,8 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
       const stub = namespace.get(namespace.idFromName("log"));
       const answer = await stub.fetch(`http://log.example${path}`, { method: body ? "POST" : "GET", body });
       const text = await answer.text();
-      return { status: answer.status, json: text === "" ? undefined : JSON.parse(text) };
+      const rows = Number(answer.headers.get("x-rows-read"));
+      return { status: answer.status, json: text === "" ? undefined : JSON.parse(text), rows };
     },
     async log(mode) {
       await (await runtime.getWorker("faulty-log")).fetch(`http://log.example/${mode}`);
@@ -197,7 +230,7 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
       workers.push({
         ...gateway,
         name: "twin",
-        durableObjects: { REVOCATIONS: logOf(faultyLog ? "faulty-log" : "gateway") },
+        durableObjects: { REVOCATIONS: logOf(twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway") },
       });
     }
     if (faultyLog) {

@@ -70,6 +70,8 @@ pub(crate) enum Issuer {
     /// One document a URL.
     ServesAt(Vec<(&'static str, String)>),
     Fails(&'static str),
+    /// After so many milliseconds.
+    Slow(String, u64),
 }
 
 /// The revocation log, and what a location keeps of it.
@@ -81,6 +83,8 @@ pub(crate) struct Log {
     pub(crate) fault: Option<&'static str>,
     /// Whether a kept page never grows old.
     pub(crate) keeps_for_ever: bool,
+    /// Whether it is larger than a copy may be.
+    pub(crate) overflows: bool,
     kept: HashMap<bool, (UnixMillis, String)>,
     /// Questions that reached the log itself.
     pub(crate) asked: usize,
@@ -101,8 +105,9 @@ impl Log {
             LogPart::Marks(marks) => marks.contains(&entry.mark),
         };
         let from = if part == LogPart::Newest { u64::try_from(older).unwrap() + 1 } else { 0 };
-        let entries = self.entries.iter().filter(wanted).map(|(_, entry)| *entry).collect();
-        Page { as_of: now, newest, from, overflows: false, entries }
+        let entries: Vec<_> = self.entries.iter().filter(wanted).map(|(_, entry)| *entry).collect();
+        let overflows = self.overflows && part == LogPart::Whole;
+        Page { as_of: now, newest, from, overflows, entries: if overflows { vec![] } else { entries } }
     }
 
     fn read(&mut self, part: LogPart<'_>, may_be_kept: bool, now: UnixMillis) -> Result<LogText, &'static str> {
@@ -221,6 +226,10 @@ impl Ports for World {
                 None => return Err("jwks_status"),
             },
             Issuer::Fails(code) => return Err(code),
+            Issuer::Slow(body, millis) => {
+                self.pass(*millis);
+                (body.clone(), None)
+            }
         };
         Ok(Document { body: body.into_bytes(), cache_control })
     }
@@ -238,6 +247,8 @@ impl Ports for World {
         }
         Ok(token::check(key.public(), algorithm, signing_input, signature))
     }
+
+    fn outlive_client(&self) {}
 
     async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
         self.log.borrow_mut().read(part, may_be_kept, self.now.get())

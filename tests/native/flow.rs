@@ -272,7 +272,7 @@ fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
         match (built, named) {
             (Ok(_), None) => {}
             (Err(fault), Some(word)) => {
-                assert!(fault.0.contains(word) && fault.0.contains("DEVELOPMENT"), "{name}: {fault:?}")
+                assert!(fault.0.contains(word) && fault.0.contains("DEVELOPMENT"), "{name}: {fault:?}");
             }
             (built, _) => panic!("{name}: {:?}", built.map(|_| ())),
         }

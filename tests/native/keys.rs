@@ -8,7 +8,10 @@ use portcullis::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};
+use crate::{
+    fakes::{Issuer, Vectors, World, setting, shipped_gate, verdict},
+    signer::{Signer, jwks},
+};
 
 const ME: &str = "/api/v1/auth/me";
 const ALGORITHMS: &[Algorithm] = &[Algorithm::Rs256];
@@ -201,6 +204,67 @@ fn an_hour_of_an_issuer_in_all_its_moods() {
     expect(1, "the removal is seen by the refresh");
     assert_eq!(ask(), (401, "token_key_unknown"), "a removed key is dead");
     expect(0, "within the cool-down");
+}
+
+#[test]
+fn an_hour_second_by_second() {
+    const POLICY: &str = r#"
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["EdDSA"]
+jwks_url = "https://id.example/jwks"
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/me"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+"#;
+    let policy = portcullis::config::check(POLICY).unwrap();
+    let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let world = World::new(&Vectors::load());
+    let (first, second) = (Signer::new(1), Signer::new(2));
+    let (old, both, new) = (jwks(&[&first]), jwks(&[&first, &second]), jwks(&[&second]));
+    let begin = world.now.get();
+    // From which second on: what the issuer is like, which key signs, and how often it may
+    // be asked until the next line (at least, at most).
+    let moods = [
+        (0, "fine", Issuer::Serves(old.clone()), &first, (1, 1)),
+        (600, "slow", Issuer::Slow(old, 4000), &first, (1, 1)),
+        (1200, "failing", Issuer::Fails("jwks_unreachable"), &first, (20, 30)),
+        (1800, "lying", Issuer::Serves(r#"{"keys":[]}"#.to_owned()), &first, (10, 15)),
+        (2100, "coming back", Issuer::Serves(jwks(&[&first])), &first, (1, 1)),
+        (2400, "publishing the next key", Issuer::Serves(both.clone()), &first, (0, 1)),
+        (2700, "signing with it", Issuer::Serves(both), &second, (0, 2)),
+        (3000, "without the old key", Issuer::Serves(new), &second, (1, 1)),
+    ];
+    let mut asked = 0;
+    for (index, (from, mood, issuer, signer, (least, most))) in moods.iter().enumerate() {
+        *world.issuer.borrow_mut() = issuer.clone();
+        let until = moods.get(index + 1).map_or(3600, |next| next.0);
+        for second in *from..until {
+            world.now.set(begin.plus(second * 1000));
+            let now = world.now.get().secs();
+            let claims =
+                json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+            let handled = world.send_token(&gate, "GET", "/me", &signer.sign("at+jwt", &claims));
+            assert_eq!(verdict(&handled), (200, "ok"), "{mood}, second {second}");
+            let may_wait = second == 0 || (*mood == "signing with it" && second == *from);
+            assert!(may_wait || handled.line.duration_ms == 0, "{mood}: waited at second {second}");
+        }
+        let count = world.fetches.get() - asked;
+        asked = world.fetches.get();
+        assert!((*least..=*most).contains(&count), "{mood}: asked {count} times");
+    }
+    let now = world.now.get().secs();
+    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    let dead = world.send_token(&gate, "GET", "/me", &first.sign("at+jwt", &claims));
+    assert_eq!(verdict(&dead), (401, "token_key_unknown"), "a removed key is dead");
+    println!("asked {asked} times in an hour of 3,600 requests");
 }
 
 #[test]

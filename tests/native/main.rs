@@ -24,5 +24,6 @@ mod keys;
 mod remembered;
 mod revocations;
 mod rfc;
+mod signer;
 mod tokens;
 mod wycheproof;

@@ -1,8 +1,6 @@
 //! Revoked tokens through the whole gate: by logout and by push, on other isolates, on
 //! strict routes, and while the log is out of reach.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ed25519_dalek::{Signer as _, SigningKey};
 use portcullis::{
     config,
     gate::{Chore, Gate},
@@ -10,7 +8,10 @@ use portcullis::{
 };
 use serde_json::{Value, json};
 
-use crate::fakes::{Issuer, Vectors, World, answer, header, setting, verdict};
+use crate::{
+    fakes::{Issuer, Vectors, World, answer, header, setting, verdict},
+    signer::{Signer, jwks, with},
+};
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -50,6 +51,13 @@ access = "user"
 revocation = "strict"
 
 [[routes]]
+path = "/admin"
+methods = ["GET"]
+upstream = "app"
+access = { roles = ["admin"] }
+revocation = "strict"
+
+[[routes]]
 path = "/logout"
 methods = ["POST"]
 upstream = "app"
@@ -68,47 +76,32 @@ const REVOKED: (u16, &str) = (401, "token_revoked");
 const UNKNOWN: (u16, &str) = (503, "revocation_unavailable");
 const OK: (u16, &str) = (200, "ok");
 
-fn key() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
-}
-
 fn gate() -> Gate {
     let policy = config::check(POLICY).unwrap();
     Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
+fn signer() -> Signer {
+    Signer::new(7)
+}
+
 fn world() -> World {
     let world = World::new(&Vectors::load());
-    let x = URL_SAFE_NO_PAD.encode(key().verifying_key());
-    let jwks = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] });
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks.to_string());
+    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer()]));
     world
 }
 
-fn signed(world: &World, typ: &str, changes: &Value) -> String {
-    let now = world.now.get().secs();
-    let mut claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t1", "sid": "s1" });
-    for (name, value) in changes.as_object().unwrap() {
-        claims[name] = value.clone();
-    }
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let input = format!("{}.{}", part(&json!({ "alg": "EdDSA", "typ": typ })), part(&claims));
-    let signature = key().sign(input.as_bytes());
-    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
-}
-
 fn access(world: &World, changes: &Value) -> String {
-    signed(world, "at+jwt", changes)
+    let now = world.now.get().secs();
+    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t1", "sid": "s1" });
+    signer().sign("at+jwt", &with(claims, changes))
 }
 
 /// A service token with which `issuer`'s own tokens may be revoked.
 fn service(world: &World, changes: &Value) -> String {
-    let mut claims = json!({ "aud": "portcullis", "sub": "accounts", "token_type": "service", "sid": null });
-    claims.as_object_mut().unwrap().remove("sid");
-    for (name, value) in changes.as_object().unwrap() {
-        claims[name] = value.clone();
-    }
-    signed(world, "service+jwt", &claims)
+    let now = world.now.get().secs();
+    let claims = json!({ "iss": "https://id.example", "aud": "portcullis", "sub": "accounts", "iat": now, "exp": now + 300, "token_type": "service" });
+    signer().sign("service+jwt", &with(claims, changes))
 }
 
 fn push(gate: &Gate, world: &World, body: &Value) -> (u16, &'static str) {
@@ -360,6 +353,45 @@ fn a_logout_that_the_upstream_refused_ends_nothing() {
     }
     world.upstream.set(Ok(200));
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
+}
+
+#[test]
+fn who_has_no_right_to_a_strict_route_costs_the_log_nothing() {
+    let (gate, world) = (gate(), world());
+    let token = access(&world, &json!({}));
+    for _ in 0..100 {
+        assert_eq!(verdict(&world.send_token(&gate, "GET", "/admin", &token)), (403, "rights_missing"));
+    }
+    assert_eq!(world.log.borrow().asked, 0);
+    let admin = access(&world, &json!({ "roles": ["admin"] }));
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/admin", &admin)), OK);
+    assert_eq!(world.log.borrow().asked, 1);
+}
+
+#[test]
+fn a_log_too_large_for_a_copy_is_asked_about_each_token_and_is_no_outage() {
+    let (gate, world) = (gate(), world());
+    world.log.borrow_mut().overflows = true;
+    let (token, other) = (access(&world, &json!({})), access(&world, &json!({ "sid": "s2" })));
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
+    assert_eq!(world.log.borrow().asked, 3, "the newest page, the whole log, and this token");
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &other)), OK);
+    assert_eq!(world.log.borrow().asked, 4);
+    assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "session": "s1" }] })), OK);
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED);
+    assert_eq!(verdict(&world.send(&gate, "GET", "/ready", &[])).0, 200);
+    let status = status(&gate, &world);
+    assert_eq!(
+        (&status["revocation"]["status"], &status["revocation"]["last_error"]),
+        (&json!("degraded"), &Value::Null)
+    );
+    world.log.borrow_mut().overflows = false;
+    world.pass(limits::SWEEP_MS);
+    let later = access(&world, &json!({ "sid": "s3" }));
+    for _ in 0..5 {
+        assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &later)), OK);
+    }
+    assert_eq!(world.log.borrow().asked, 6, "and a copy is tried again in a while");
 }
 
 #[test]

@@ -136,7 +136,7 @@ pub(super) async fn change(
 
 /// DELETE /api/v1/internal/accounts/{id}.
 pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
-    match auth.accounts.delete(id, ROLE_ADMIN, auth.clock.now()).await? {
+    match auth.accounts.delete(id, ROLE_ADMIN, &auth.clock).await? {
         Deletion::Done => {
             auth.pusher.wake();
             Ok(StatusCode::NO_CONTENT)
@@ -149,7 +149,9 @@ pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<Statu
 /// POST /api/v1/internal/accounts/{id}/revoke: ends all sessions.
 pub(super) async fn revoke(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
-    auth.sessions.revoke_all(id, &auth.clock).await?;
+    if !auth.sessions.revoke_all(id, &auth.clock).await? {
+        return Err(ApiError::unavailable("account_busy", "The account's sessions were ended moments ago"));
+    }
     auth.pusher.wake();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -120,14 +120,34 @@ impl Pusher {
             if waiting.is_empty() {
                 return Ok(count);
             }
-            self.push(auth, &waiting).await?;
-            count = count.saturating_add(waiting.len());
-            if let Err(error) = auth.outbox.delivered(&waiting).await {
+            let delivered = self.push_all(auth, &waiting).await;
+            count = count.saturating_add(delivered.0.len());
+            if let Err(error) = auth.outbox.delivered(&delivered.0).await {
                 // They are pushed again, which harms nobody; but not at once.
                 crate::http::log_store_fault(&error);
                 return Ok(count);
             }
+            delivered.1?;
         }
+    }
+
+    /// Pushes as many as it can: what was taken, and what stopped the rest.
+    async fn push_all(&self, auth: &Auth, waiting: &[Waiting]) -> (Vec<Waiting>, Result<(), PushFault>) {
+        match self.push(auth, waiting).await {
+            Ok(()) => return (waiting.to_vec(), Ok(())),
+            // One that the gateway cannot take must not hold up the others.
+            Err(PushFault::Refused(StatusCode::BAD_REQUEST)) if waiting.len() > 1 => {}
+            Err(fault) => return (Vec::new(), Err(fault)),
+        }
+        let (mut taken, mut outcome) = (Vec::new(), Ok(()));
+        for one in waiting {
+            match self.push(auth, std::slice::from_ref(one)).await {
+                Ok(()) => taken.push(one.clone()),
+                Err(fault @ PushFault::Refused(StatusCode::BAD_REQUEST)) => outcome = Err(fault),
+                Err(fault) => return (taken, Err(fault)),
+            }
+        }
+        (taken, outcome)
     }
 
     async fn push(&self, auth: &Auth, waiting: &[Waiting]) -> Result<(), PushFault> {

@@ -45,9 +45,8 @@ pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> 
     let (account, _) = found.ok_or(INVALID_CREDENTIALS)?;
     let session = token::fresh_id(&auth)?;
     let (refresh, hash) = token::refresh()?;
-    let now = auth.clock.now();
-    auth.sessions.begin(session, account.id, hash, now, now.saturating_add(limits::REFRESH_TOKEN_MS)).await?;
-    tokens(&auth, &account, session, token::issued_at(now, account.revoked_until), &refresh)
+    let issued_at = auth.sessions.begin(session, account.id, hash, &auth.clock).await?.ok_or(INVALID_CREDENTIALS)?;
+    tokens(&auth, &account, session, issued_at, &refresh)
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,13 +61,10 @@ pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>)
     check.done()?;
     let shown = body.refresh_token.and_then(|text| token::hash(text.expose())).ok_or(ApiError::invalid_token())?;
     let (successor, hash) = token::refresh()?;
-    let now = auth.clock.now();
-    let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
-    match auth.sessions.spend(shown, hash, now, expires_at).await? {
-        Spending::Spent { account, session, revoked_until } => {
+    match auth.sessions.spend(shown, hash, &auth.clock).await? {
+        Spending::Spent { account, session, issued_at } => {
             let account = auth.accounts.find(account).await?.ok_or(ApiError::invalid_token())?;
-            // Not the account's of this moment: what was revoked since ends this token, too.
-            tokens(&auth, &account, session, token::issued_at(now, revoked_until), &successor)
+            tokens(&auth, &account, session, issued_at, &successor)
         }
         Spending::Reused => {
             auth.pusher.wake();
@@ -107,12 +103,11 @@ pub(super) async fn logout(
     user: http::User,
     OptionalJson(body): OptionalJson<Logout>,
 ) -> Result<Answer<Value>, ApiError> {
-    let now = auth.clock.now();
     if let Some(session) = user.session_id {
-        auth.sessions.revoke(session, user.id, now).await?;
+        auth.sessions.revoke(session, user.id, &auth.clock).await?;
     }
     if let Some(hash) = body.refresh_token.and_then(|text| token::hash(text.expose())) {
-        auth.sessions.revoke_by_token(hash, user.id, now).await?;
+        auth.sessions.revoke_by_token(hash, user.id, &auth.clock).await?;
     }
     auth.pusher.wake();
     Ok(Answer(json!({ "message": "Logged out" })))

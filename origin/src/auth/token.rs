@@ -54,14 +54,7 @@ struct ServiceTokenClaims<'a> {
     token_type: &'a str,
 }
 
-/// When a token that is asked for at `now` (milliseconds) says that it was issued, in
-/// seconds. One of the very second up to which the account's tokens are revoked would be
-/// taken for one of those: it says the next, which is within any leeway.
-pub(super) fn issued_at(now: i64, revoked_until: i64) -> i64 {
-    (now / 1000).max(revoked_until.saturating_add(1))
-}
-
-/// An access token for a session.
+/// An access token for a session, issued at a second.
 pub(super) fn access(auth: &Auth, account: &Account, session: Uuid, issued_at: i64) -> Result<String, ApiError> {
     let now = issued_at;
     let claims = AccessClaims {

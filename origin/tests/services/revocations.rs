@@ -28,6 +28,8 @@ struct Gateway {
     told: Arc<Mutex<Vec<Value>>>,
     tokens: Arc<Mutex<Vec<String>>>,
     refuses: Arc<Mutex<Option<StatusCode>>>,
+    /// What no push may hold, or all of it is 400.
+    poison: Arc<Mutex<Option<String>>>,
     asked: Arc<Mutex<usize>>,
     url: String,
 }
@@ -74,6 +76,9 @@ async fn take(State(gateway): State<Gateway>, headers: HeaderMap, body: Bytes) -
     let token = headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned();
     gateway.tokens.lock().unwrap().push(token);
     let push: Value = serde_json::from_slice(&body).unwrap();
+    if gateway.poison.lock().unwrap().as_ref().is_some_and(|id| push.to_string().contains(id)) {
+        return StatusCode::BAD_REQUEST;
+    }
     gateway.told.lock().unwrap().extend(push["revocations"].as_array().unwrap().iter().cloned());
     StatusCode::OK
 }
@@ -182,13 +187,53 @@ async fn no_revocation_is_lost_while_the_gateway_is_away_or_the_service_ends() {
 }
 
 #[tokio::test]
+async fn one_that_the_gateway_cannot_take_holds_up_no_other() {
+    let gateway = Gateway::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let people =
+        [app.person("a@example.com").await, app.person("b@example.com").await, app.person("c@example.com").await];
+    *gateway.poison.lock().unwrap() = Some(people[0].session.clone());
+    gateway.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    for person in &people {
+        logout(&app, person).await;
+    }
+    gateway.refuse(None);
+    let told = gateway.until_told(2).await;
+    for person in &people[1..] {
+        assert!(told.iter().any(|item| item["session"] == person.session.as_str()));
+    }
+    *gateway.poison.lock().unwrap() = None;
+    assert_eq!(gateway.until_told(3).await[2]["session"], people[0].session.as_str());
+}
+
+#[tokio::test]
+async fn ending_all_sessions_again_and_again_issues_no_token_far_in_the_future() {
+    let gateway = Gateway::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let ada = app.person("ada@example.com").await;
+    let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
+    let mut said = 204;
+    for _ in 0..1000 {
+        said = internal(&app, Method::POST, &path).await;
+        if said != 204 {
+            break;
+        }
+    }
+    assert_eq!(said, 503, "too often within seconds");
+    let again = app.person_again("ada@example.com").await;
+    let ahead = seconds(&claims(&again.access)["iat"]) - app.clock.now() / 1000;
+    assert!(ahead <= limits::REVOKED_AHEAD_S + 1, "{ahead} s ahead");
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &again).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_too_late_for_any_token_is_not_pushed() {
     let gateway = Gateway::start().await;
     let app = App::start_behind(&gateway.url).await;
     gateway.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
     let (old, young) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
     logout(&app, &old).await;
-    app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
+    app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS + limits::REVOKED_AHEAD_S * 1000);
     logout(&app, &young).await;
     gateway.refuse(None);
     let told = gateway.until_told(1).await;

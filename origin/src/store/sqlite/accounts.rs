@@ -7,6 +7,7 @@ use super::{
     is_taken,
     outbox::{self, Revoked},
 };
+use crate::clock::Clock;
 
 /// An account that is active.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +22,6 @@ pub struct Account {
     pub last_name: String,
     /// Roles, sorted.
     pub roles: Vec<String>,
-    /// Seconds. Access tokens issued up to then are revoked.
-    pub revoked_until: i64,
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// Milliseconds since 1970.
@@ -78,7 +77,7 @@ impl From<sqlx::Error> for Conflict {
 #[derive(Debug, Clone)]
 pub struct Accounts(pub(crate) SqlitePool);
 
-const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, a.revoked_until, \
+const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
     (SELECT group_concat(role, ',' ORDER BY role) FROM account_roles r WHERE r.account_id = a.id) AS roles";
 
 fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
@@ -89,7 +88,6 @@ fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
         first_name: row.try_get("first_name")?,
         last_name: row.try_get("last_name")?,
         roles: roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
-        revoked_until: row.try_get("revoked_until")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -222,8 +220,10 @@ impl Accounts {
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete(&self, account_id: Uuid, kept: &str, now: i64) -> Result<Deletion, sqlx::Error> {
+    pub async fn delete(&self, account_id: Uuid, kept: &str, clock: &Clock) -> Result<Deletion, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        // Under the lock: a refresh that was quicker has the earlier time.
+        let now = clock.now();
         let holders: Vec<String> = sqlx::query_scalar(
             "SELECT a.id FROM accounts a JOIN account_roles r ON r.account_id = a.id \
              WHERE r.role = $1 AND a.state = 'active' LIMIT 2",

@@ -32,7 +32,8 @@ pub struct Outbox(pub(crate) SqlitePool);
 
 /// Writes a revocation into the caller's transaction.
 pub(super) async fn note(transaction: &mut SqliteConnection, revoked: Revoked, now: i64) -> Result<(), sqlx::Error> {
-    let last = now.saturating_add(limits::ACCESS_TOKEN_MS);
+    // Tokens may say that they were issued some seconds later than this.
+    let last = now.saturating_add(limits::ACCESS_TOKEN_MS).saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
     // Seconds, and not one too few.
     let expires_at = last.saturating_add(999) / 1000;
     let item = match revoked {

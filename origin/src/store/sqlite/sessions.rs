@@ -22,8 +22,8 @@ pub enum Spending {
         account: Uuid,
         /// The family.
         session: Uuid,
-        /// Seconds up to which the account's access tokens are revoked, as of the spending.
-        revoked_until: i64,
+        /// Seconds: when the access token that comes of it says that it was issued.
+        issued_at: i64,
     },
     /// It had been spent before: the family is revoked.
     Reused,
@@ -31,12 +31,21 @@ pub enum Spending {
     Refused,
 }
 
-/// The sessions' statements.
+/// When a token that is made at `now` (milliseconds) says that it was issued, in seconds.
+/// One of the very second up to which the account's tokens are revoked would be taken for
+/// one of those: it says the next, which is within any leeway.
+fn issued_at(now: i64, revoked_until: i64) -> i64 {
+    (now / 1000).max(revoked_until.saturating_add(1))
+}
+
+/// The sessions' statements. Times are read under the write lock: what is written first
+/// has the earlier time, so that a token is always on the right side of a revocation.
 #[derive(Debug, Clone)]
 pub struct Sessions(pub(crate) SqlitePool);
 
 impl Sessions {
-    /// Begins a session with its first refresh token.
+    /// Begins a session with its first refresh token, and says when its first access
+    /// token was issued, in seconds. `None` when the account is no more.
     ///
     /// # Errors
     /// The database's.
@@ -45,10 +54,16 @@ impl Sessions {
         session: Uuid,
         account: Uuid,
         hash: TokenHash,
-        now: i64,
-        expires_at: i64,
-    ) -> Result<(), sqlx::Error> {
+        clock: &Clock,
+    ) -> Result<Option<i64>, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let now = clock.now();
+        let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
+        let revoked_until: Option<i64> = sqlx::query_scalar("SELECT revoked_until FROM accounts WHERE id = $1")
+            .bind(account.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(revoked_until) = revoked_until else { return Ok(None) };
         sqlx::query("INSERT INTO sessions (id, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(session.to_string())
             .bind(account.to_string())
@@ -62,7 +77,8 @@ impl Sessions {
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(Some(issued_at(now, revoked_until)))
     }
 
     /// Spends a refresh token and puts its successor in its place. Of two that
@@ -72,14 +88,10 @@ impl Sessions {
     ///
     /// # Errors
     /// The database's.
-    pub async fn spend(
-        &self,
-        hash: TokenHash,
-        successor: TokenHash,
-        now: i64,
-        expires_at: i64,
-    ) -> Result<Spending, sqlx::Error> {
+    pub async fn spend(&self, hash: TokenHash, successor: TokenHash, clock: &Clock) -> Result<Spending, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let now = clock.now();
+        let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
         let row = sqlx::query(
             "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id, a.revoked_until \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
@@ -128,7 +140,7 @@ impl Sessions {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Spending::Spent { account, session, revoked_until: row.try_get("revoked_until")? })
+        Ok(Spending::Spent { account, session, issued_at: issued_at(now, row.try_get("revoked_until")?) })
     }
 
     /// Whether a session is there and neither revoked nor expired.
@@ -151,8 +163,9 @@ impl Sessions {
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke(&self, session: Uuid, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+    pub async fn revoke(&self, session: Uuid, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let now = clock.now();
         let done =
             sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
                 .bind(session.to_string())
@@ -170,7 +183,7 @@ impl Sessions {
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke_by_token(&self, hash: TokenHash, account: Uuid, now: i64) -> Result<(), sqlx::Error> {
+    pub async fn revoke_by_token(&self, hash: TokenHash, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
         let session: Option<String> = sqlx::query_scalar(
             "SELECT s.id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
              WHERE t.hash = $1 AND s.account_id = $2",
@@ -180,19 +193,19 @@ impl Sessions {
         .fetch_optional(&self.0)
         .await?;
         match session.and_then(|text| Uuid::parse_str(&text).ok()) {
-            Some(session) => self.revoke(session, account, now).await,
+            Some(session) => self.revoke(session, account, clock).await,
             None => Ok(()),
         }
     }
 
-    /// Ends all sessions of an account, and with them all tokens issued up to now.
+    /// Ends all sessions of an account, and with them all tokens issued up to now. False
+    /// when that was done so often within seconds that tokens would have to be issued in
+    /// the future.
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke_all(&self, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
+    pub async fn revoke_all(&self, account: Uuid, clock: &Clock) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
-        // Read under the lock: a refresh that was quicker took its time before this one,
-        // so that the token which it is about to give out is among those that end.
         let now = clock.now();
         sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
             .bind(account.to_string())
@@ -201,16 +214,20 @@ impl Sessions {
             .await?;
         // Past the second before which tokens were told not to be issued: they may say
         // the next one, which this second may not have reached.
-        let until = sqlx::query_scalar(
+        let until: Option<i64> = sqlx::query_scalar(
             "UPDATE accounts SET revoked_until = max(revoked_until + 1, $2) WHERE id = $1 RETURNING revoked_until",
         )
         .bind(account.to_string())
         .bind(now / 1000)
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(until) = until else { return Ok(()) };
+        let Some(until) = until else { return Ok(true) };
+        if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
+            return Ok(false);
+        }
         outbox::note(&mut transaction, Revoked::Account(account, until), now).await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Forgets sessions that expired, with their tokens.

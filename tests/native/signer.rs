@@ -1,0 +1,49 @@
+//! An issuer's Ed25519 keys, for tokens that a test makes at any time of its own.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signer as _, SigningKey};
+use serde_json::{Value, json};
+
+/// A key; its seed is also its `kid`.
+pub(crate) struct Signer(u8);
+
+impl Signer {
+    pub(crate) fn new(seed: u8) -> Self {
+        Self(seed)
+    }
+
+    fn key(&self) -> SigningKey {
+        SigningKey::from_bytes(&[self.0; 32])
+    }
+
+    pub(crate) fn jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.key().verifying_key());
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.0.to_string(), "x": x })
+    }
+
+    pub(crate) fn sign(&self, typ: &str, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = json!({ "alg": "EdDSA", "typ": typ, "kid": self.0.to_string() });
+        let input = format!("{}.{}", part(&header), part(claims));
+        let signature = self.key().sign(input.as_bytes());
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+    }
+}
+
+/// A key set's text.
+pub(crate) fn jwks(signers: &[&Signer]) -> String {
+    json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()
+}
+
+/// `base` with members of `changes` in place of its own; `null` takes one away.
+pub(crate) fn with(mut base: Value, changes: &Value) -> Value {
+    let members = base.as_object_mut().unwrap();
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            members.remove(name);
+        } else {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    base
+}
