@@ -13,7 +13,9 @@ export default {
   },
 };
 
-// The revocation log's object. Holds nothing of wasm's between two events.
+// The objects hold nothing of wasm's between two events.
+
+// The revocation log.
 export class Revocations {
   constructor(state) {
     this.state = state;
@@ -25,5 +27,16 @@ export class Revocations {
 
   async alarm() {
     await gateway.sweepRevocationLog(this.state);
+  }
+}
+
+// The sums of what all isolates have counted.
+export class Metrics {
+  constructor(state) {
+    this.state = state;
+  }
+
+  fetch(request) {
+    return gateway.metricSums(request, this.state);
   }
 }

@@ -55,8 +55,11 @@ extern "C" {
 
     pub(super) fn hold(context: &Context) -> Function;
 
-    #[wasm_bindgen(js_name = appendLog)]
-    pub(super) fn append_log(namespace: &JsValue, body: &str, timeout_ms: u32) -> Promise;
+    #[wasm_bindgen(js_name = askObject)]
+    pub(super) fn ask_object(namespace: &JsValue, name: &str, path: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = tellObject)]
+    pub(super) fn tell_object(namespace: &JsValue, name: &str, path: &str, body: &str, timeout_ms: u32) -> Promise;
 
     pub(super) fn verify(
         algorithm: &str,

@@ -8,7 +8,10 @@ use wasm_bindgen::{JsCast as _, prelude::*};
 use wasm_bindgen_futures::JsFuture;
 use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
 
-use super::world::complain;
+use super::{
+    object::{now, number, path_of, reply, rows, scalar, whole},
+    world::complain,
+};
 use crate::{
     revocation::{Entry, Mark, Page, limits},
     token::UnixMillis,
@@ -21,7 +24,7 @@ pub(super) const WHOLE_PATH: &str = "/whole";
 /// What there is under marks, which follow with commas between them.
 pub(super) const MARKS_PATH: &str = "/marks/";
 /// Takes a page's entries.
-const APPEND_PATH: &str = "/append";
+pub(super) const APPEND_PATH: &str = "/append";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,8 +41,7 @@ const BY_TIME: &str = "CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)"
 pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
     let state = State::from(state.unchecked_into::<DurableObjectState>());
     let url = request.url();
-    let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
-    let path = path.unwrap_or_default();
+    let path = path_of(&url);
     if request.method() == "POST" && path == APPEND_PATH {
         let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
         let taken = append(&state, &text).await;
@@ -83,27 +85,6 @@ async fn set_alarm(state: &State) -> worker::Result<()> {
     state.storage().set_alarm(i64::try_from(at.0).unwrap_or(i64::MAX)).await
 }
 
-fn now() -> UnixMillis {
-    UnixMillis(worker::Date::now().as_millis())
-}
-
-fn reply(status: u16, body: Option<&str>) -> Result<web_sys::Response, JsValue> {
-    let init = web_sys::ResponseInit::new();
-    init.set_status(status);
-    web_sys::Response::new_with_opt_str_and_init(body, &init)
-}
-
-fn whole(value: u64) -> worker::Result<SqlStorageValue> {
-    Ok(SqlStorageValue::Integer(i64::try_from(value).map_err(|_| "a number is out of range")?))
-}
-
-fn number(value: Option<&SqlStorageValue>) -> Option<u64> {
-    match value {
-        Some(SqlStorageValue::Integer(value)) => u64::try_from(*value).ok(),
-        _ => None,
-    }
-}
-
 /// The object's table.
 struct Log {
     sql: SqlStorage,
@@ -120,13 +101,11 @@ impl Log {
     }
 
     fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<Vec<SqlStorageValue>>> {
-        self.sql.exec(query, bindings)?.raw().collect()
+        rows(&self.sql, query, bindings)
     }
 
-    /// The first column of the first row.
     fn scalar(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
-        let rows = self.rows(query, bindings)?;
-        Ok(rows.first().and_then(|row| number(row.first())).unwrap_or_default())
+        scalar(&self.sql, query, bindings)
     }
 
     /// Adds entries. One that says nothing new keeps its number, so that a push that is

@@ -1,9 +1,11 @@
-//! The rim: the runtime's events, KV, the revocation log's object, WebCrypto,
-//! upstream fetch, clock, random bytes and log. The only room that touches the world, and nobody imports it.
-//! Decides nothing: what it is asked to do was decided in `gate`.
+//! The rim: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
+//! upstream fetch, clock, random bytes and log. The only room that touches the world, and
+//! nobody imports it. Decides nothing: what it is asked to do was decided in `gate`.
 
 mod js;
 mod log;
+mod object;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod world;

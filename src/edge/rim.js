@@ -123,8 +123,34 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
   }
 }
 
-// The one object that is the log.
-const theLog = (namespace) => namespace.get(namespace.idFromName("log"));
+// The one object of a namespace that does this worker's work.
+const objectOf = (namespace, name) => namespace.get(namespace.idFromName(name));
+const LOG = "log";
+
+// What an object says to a question, or the name of a fault.
+async function ask(object, path, maxBytes) {
+  const response = await object.fetch(`https://object${path}`);
+  const bytes = await readBounded(response.body, maxBytes);
+  return response.status !== 200 || bytes === null ? "failed" : bytes;
+}
+
+// The same as text in a list, or the name of a fault.
+export async function askObject(namespace, name, path, timeoutMs, maxBytes) {
+  return within(timeoutMs, async () => {
+    const bytes = await ask(objectOf(namespace, name), path, maxBytes);
+    return typeof bytes === "string" ? bytes : [new TextDecoder().decode(bytes)];
+  });
+}
+
+// Hands something to an object. True when it has it for good.
+export async function tellObject(namespace, name, path, body, timeoutMs) {
+  const work = async () => {
+    const response = await objectOf(namespace, name).fetch(`https://object${path}`, { method: "POST", body });
+    await response.body?.cancel();
+    return response.status === 204;
+  };
+  return (await within(timeoutMs, work)) === true;
+}
 
 // Where a location keeps pages of the revocation log for all its isolates. The key has the
 // object's id, because another gateway in the same zone has the same cache and another log;
@@ -132,7 +158,7 @@ const theLog = (namespace) => namespace.get(namespace.idFromName("log"));
 // A named cache is not what clients' requests are answered from.
 const LOG_CACHE = "revocations";
 const keyOf = (request, namespace, path) =>
-  new URL(`/_gateway/revocations/${namespace.idFromName("log")}${path}`, request.url).href;
+  new URL(`/_gateway/revocations/${namespace.idFromName(LOG)}${path}`, request.url).href;
 
 // A part of the revocation log and whether it was kept here, or the name of a fault. With
 // `keepS`, the answer is kept for as many seconds. A cache that fails is no cache.
@@ -144,9 +170,8 @@ export async function readLog(request, context, namespace, path, mayBeKept, keep
       const kept = await cache?.match(key).catch(() => undefined);
       if (kept !== undefined) return [await kept.text(), true];
     }
-    const response = await theLog(namespace).fetch(`https://log${path}`);
-    const bytes = await readBounded(response.body, maxBytes);
-    if (response.status !== 200 || bytes === null) return "log_failed";
+    const bytes = await ask(objectOf(namespace, LOG), path, maxBytes);
+    if (typeof bytes === "string") return bytes;
     if (cache !== undefined) {
       const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
       // Nobody waits for the keeping.
@@ -157,26 +182,16 @@ export async function readLog(request, context, namespace, path, mayBeKept, keep
   return within(timeoutMs, work);
 }
 
-// Adds to the revocation log. True when it is there for good.
-export async function appendLog(namespace, body, timeoutMs) {
-  const work = async () => {
-    const response = await theLog(namespace).fetch("https://log/append", { method: "POST", body });
-    await response.body?.cancel();
-    return response.status === 204;
-  };
-  return (await within(timeoutMs, work)) === true;
-}
-
-// What `work` gives, or the name of what went wrong with the log.
+// What `work` gives, or the name of what went wrong.
 async function within(timeoutMs, work) {
   let timer;
   const late = new Promise((resolve) => {
-    timer = setTimeout(() => resolve("log_timeout"), timeoutMs);
+    timer = setTimeout(() => resolve("timeout"), timeoutMs);
   });
   try {
     return await Promise.race([work(), late]);
   } catch {
-    return "log_unreachable";
+    return "unreachable";
   } finally {
     clearTimeout(timer);
   }

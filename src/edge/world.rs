@@ -6,7 +6,7 @@ use js_sys::{Array, Function, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::{js, log};
+use super::{js, log, sums};
 use crate::{
     gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     keys::{self, Key},
@@ -19,6 +19,19 @@ const KEYS_BINDING: &str = "KEYS";
 
 /// Durable Object namespace of the revocation log.
 const LOG_BINDING: &str = "REVOCATIONS";
+
+/// The object that is the log.
+const LOG_NAME: &str = "log";
+
+/// Durable Object namespace of the metrics' sums, and the object that has them.
+const SUMS_BINDING: &str = "METRICS";
+const SUMS_NAME: &str = "sums";
+
+/// Milliseconds for the sums; nobody but the operator's scraper waits for them.
+const SUMS_MS: u64 = 5_000;
+
+/// Bytes of the sums.
+const SUMS_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Variable that switches signature checks to pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
@@ -55,15 +68,21 @@ impl World {
         Self { env, asked: None, held: RefCell::default() }
     }
 
-    /// The namespace of the revocation log. Looked up as it is: the binding's kind is
-    /// checked by the first call.
-    fn log(&self) -> Option<JsValue> {
-        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(LOG_BINDING)).ok();
+    /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
+    /// the first call.
+    fn namespace(&self, binding: &str) -> Option<JsValue> {
+        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
         let found = found.filter(|namespace| !namespace.is_undefined());
         if found.is_none() {
-            complain("the Durable Object namespace REVOCATIONS is not bound; see wrangler.toml");
+            complain(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
         }
         found
+    }
+
+    async fn tell(&self, binding: &str, name: &str, path: &str, body: &str, timeout_ms: u64) -> bool {
+        let Some(namespace) = self.namespace(binding) else { return false };
+        let told = js::tell_object(&namespace, name, path, body, millis(timeout_ms));
+        JsFuture::from(told).await.is_ok_and(|value| value == JsValue::TRUE)
     }
 
     fn prefers_rust(&self) -> bool {
@@ -160,6 +179,18 @@ impl Ports for World {
         }
     }
 
+    async fn add_metrics(&self, text: &str) -> bool {
+        self.tell(SUMS_BINDING, SUMS_NAME, sums::ADD_PATH, text, SUMS_MS).await
+    }
+
+    async fn read_metrics(&self) -> Result<String, &'static str> {
+        let namespace = self.namespace(SUMS_BINDING).ok_or("metrics_not_bound")?;
+        let asked = js::ask_object(&namespace, SUMS_NAME, sums::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
+        let answer = JsFuture::from(asked).await.map_err(|_| "metrics_unreachable")?;
+        let parts = answer.dyn_into::<Array>().map_err(|_| "metrics_unreachable")?;
+        parts.get(0).as_string().ok_or("metrics_unreachable")
+    }
+
     fn outlive_client(&self) {
         if let Some((_, context)) = &self.asked {
             self.held.borrow_mut().get_or_insert_with(|| js::hold(context));
@@ -176,7 +207,7 @@ impl Ports for World {
                 (format!("{}{}", log::MARKS_PATH, marks.join(",")), 0)
             }
         };
-        let namespace = self.log().ok_or("log_not_bound")?;
+        let namespace = self.namespace(LOG_BINDING).ok_or("log_not_bound")?;
         let (request, context) = self.asked.as_ref().ok_or("log_not_bound")?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
         let (keep_s, ask_ms) = (millis(keep_ms / 1000), millis(ask_ms));
@@ -191,9 +222,7 @@ impl Ports for World {
     }
 
     async fn append_log(&self, page: &str) -> bool {
-        let Some(namespace) = self.log() else { return false };
-        let appended = js::append_log(&namespace, page, millis(revocation::limits::ASK_MS));
-        let appended = JsFuture::from(appended).await.is_ok_and(|value| value == JsValue::TRUE);
+        let appended = self.tell(LOG_BINDING, LOG_NAME, log::APPEND_PATH, page, revocation::limits::ASK_MS).await;
         if !appended {
             complain("the revocation log took no entry");
         }
@@ -231,8 +260,8 @@ impl Ports for World {
 /// The codes of `rim.js`, as constants.
 fn log_fault(code: Option<&str>) -> &'static str {
     match code {
-        Some("log_failed") => "log_failed",
-        Some("log_timeout") => "log_timeout",
+        Some("failed") => "log_failed",
+        Some("timeout") => "log_timeout",
         _ => "log_unreachable",
     }
 }

@@ -21,6 +21,11 @@ impl Answer {
         Self::build(status, "application/json", request_id, document)
     }
 
+    /// A text that must not be stored by anybody in between.
+    pub(super) fn text(request_id: &str, content_type: &str, body: String) -> Self {
+        Self { body, ..Self::build(200, content_type, request_id, &Value::Null) }
+    }
+
     /// The problem document of a denial (RFC 9457). `operation` is the route's
     /// pattern, never the path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {

@@ -8,6 +8,8 @@ use crate::revocation::Entry;
 pub enum Chore {
     /// Look at the revocation log; the copy is past its freshness.
     ReadLog,
+    /// Hand on what was counted, in a few seconds.
+    Flush,
     /// Tell the revocation log again of an end that it did not take.
     Note(Entry),
     /// Ask an issuer again; its set is past freshness. By index.
@@ -29,6 +31,7 @@ impl Gate {
                     self.read_log(ports).await;
                 }
             }
+            Chore::Flush => self.flush_later(ports).await,
             Chore::Note(entry) => self.tell_log(entry, ports).await,
         }
     }

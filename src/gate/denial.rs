@@ -42,6 +42,10 @@ pub enum Denial {
     },
     /// A push of revocations is too long.
     PushTooLarge,
+    /// Not the token for `/metrics`.
+    MetricsTokenWrong,
+    /// The sums cannot be read.
+    MetricsUnavailable,
     /// The token is good, its owner has no right to this.
     RightsMissing,
     /// The issuer's keys cannot be had.
@@ -96,6 +100,7 @@ impl Denial {
             }
             Self::BackendUnavailable
             | Self::Misconfigured
+            | Self::MetricsUnavailable
             | Self::UpstreamUnreachable
             | Self::AuthenticationUnavailable
             | Self::UpstreamTimedOut
@@ -111,6 +116,7 @@ impl Denial {
             | Self::TokenRevoked
             | Self::PushMalformed { .. }
             | Self::PushTooLarge
+            | Self::MetricsTokenWrong
             | Self::RightsMissing => None,
         }
     }
@@ -186,6 +192,13 @@ impl Denial {
                 "Content Too Large",
                 "The push is too long; send it in several",
             ),
+            Self::MetricsTokenWrong => Wording {
+                challenge: Some(
+                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Invalid token""#,
+                ),
+                ..unauthenticated("metrics_token_wrong", "Invalid token")
+            },
+            Self::MetricsUnavailable => unavailable("metrics_unavailable", "The metrics cannot be read at the moment"),
             Self::RightsMissing => Wording {
                 challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
                 ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")

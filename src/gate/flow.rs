@@ -99,6 +99,7 @@ impl Gate {
         line.status = status;
         line.level = level(status);
         line.duration_ms = ports.now().since(begun);
+        self.count(&line, ports, &mut chores);
         Handled { outcome, line, chores }
     }
 
@@ -123,6 +124,7 @@ impl Gate {
             Miss::Path => Denial::RouteUnknown,
             Miss::Method { allow, route } => {
                 line.route = self.policy.routes.get(route).map(|route| route.path.clone());
+                line.route_index = Some(route);
                 Denial::MethodNotAllowed { allow }
             }
         })?;
@@ -131,6 +133,7 @@ impl Gate {
             return Err(Denial::RouteUnknown);
         };
         line.route = Some(route.path.clone());
+        line.route_index = Some(found.route);
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
             rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
@@ -151,6 +154,7 @@ impl Gate {
         };
         let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
         line.upstream = Some(upstream.name.clone());
+        line.upstream_index = Some(found.upstream);
         if route.ends_session {
             ports.outlive_client();
         }

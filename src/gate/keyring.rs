@@ -83,7 +83,7 @@ impl Gate {
                 }
                 Step::Fetch => {
                     origin = KeyOrigin::Issuer;
-                    if fetch(state, ports).await {
+                    if self.fetch(issuer, ports).await {
                         chores.push(Chore::Store(issuer));
                     }
                 }
@@ -104,7 +104,7 @@ impl Gate {
             return true;
         }
         read_store(state, ports).await;
-        if !usable(state) && state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
+        if !usable(state) && state.holding.borrow().is_refresh_due(ports.now()) && self.fetch(issuer, ports).await {
             chores.push(Chore::Store(issuer));
         }
         // Another request of this isolate may be asking right now.
@@ -118,10 +118,19 @@ impl Gate {
         usable(state)
     }
 
+    /// Asks an issuer and counts what came of it. True when the store should be told.
+    async fn fetch<P: Ports>(&self, issuer: usize, ports: &P) -> bool {
+        let Some(state) = self.issuers.get(issuer) else { return false };
+        let is_news = ask(state, ports).await;
+        let result = state.holding.borrow().last_error.unwrap_or("ok");
+        self.metrics.borrow_mut().note_refresh(issuer, result);
+        is_news
+    }
+
     /// Asks an issuer again, unless another request has since.
     pub(super) async fn refresh<P: Ports>(&self, issuer: usize, ports: &P) {
         let Some(state) = self.issuers.get(issuer) else { return };
-        if state.holding.borrow().is_refresh_due(ports.now()) && fetch(state, ports).await {
+        if state.holding.borrow().is_refresh_due(ports.now()) && self.fetch(issuer, ports).await {
             store(state, ports).await;
         }
     }
@@ -136,12 +145,13 @@ impl Gate {
     /// The scheduled refresh: asks every issuer and stores what changed, so
     /// that requests hardly ever wait for keys.
     pub async fn refresh_all<P: Ports>(&self, ports: &P) {
-        for state in &self.issuers {
+        for (issuer, state) in self.issuers.iter().enumerate() {
             read_store(state, ports).await;
-            if state.holding.borrow().is_scheduled_refresh_due(ports.now()) && fetch(state, ports).await {
+            if state.holding.borrow().is_scheduled_refresh_due(ports.now()) && self.fetch(issuer, ports).await {
                 store(state, ports).await;
             }
         }
+        self.flush(ports).await;
     }
 }
 
@@ -154,7 +164,7 @@ async fn read_store<P: Ports>(state: &IssuerState, ports: &P) {
 }
 
 /// Asks the issuer. True when the store should be told.
-async fn fetch<P: Ports>(state: &IssuerState, ports: &P) -> bool {
+async fn ask<P: Ports>(state: &IssuerState, ports: &P) -> bool {
     state.holding.borrow_mut().begin(ports.now());
     let answer = fetch_set(state, ports).await;
     let now = ports.now();

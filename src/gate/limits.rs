@@ -45,6 +45,16 @@ pub const KEY_WAIT_STEP_MAX_MS: u64 = 320;
 /// Milliseconds that one request spends on getting a key, whatever happens.
 pub const KEY_WAIT_MS: u64 = 5_000;
 
+/// Milliseconds between a count and its handing on, from a busy isolate.
+pub const FLUSH_MS: u64 = 10_000;
+
+/// Milliseconds after which a handing on counts as lost: the platform ends what is left
+/// to do after half a minute.
+pub const FLUSH_LOST_MS: u64 = 30_000;
+
+/// Characters of the token for `/metrics`, at least.
+pub const METRICS_TOKEN_CHARS: usize = 16;
+
 /// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
 /// so long.
 pub const UPSTREAM_RETRY_S: u64 = 5;

@@ -23,6 +23,12 @@ pub struct LogLine {
     pub user_id: Option<String>,
     /// Method.
     pub method: String,
+    /// Index of the route in the policy, for the metrics.
+    #[serde(skip)]
+    pub(super) route_index: Option<usize>,
+    /// Index of the upstream, for the metrics.
+    #[serde(skip)]
+    pub(super) upstream_index: Option<usize>,
     /// Pattern of the route, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,

@@ -16,10 +16,12 @@ mod headers;
 mod keyring;
 pub mod limits;
 mod log;
+mod metrics;
 mod own;
 pub mod ports;
 mod remembered;
 mod revocations;
+mod scrape;
 mod settings;
 mod trace;
 

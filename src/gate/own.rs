@@ -1,5 +1,5 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, and where issuers
-//! push revocations. They answer before any route is looked at, and name no URL.
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, and where
+//! issuers push revocations. They answer before any route is looked at, and name no URL.
 
 use serde_json::{Value, json};
 
@@ -60,6 +60,9 @@ impl Gate {
         }
         if path == PUSH_PATH && self.issuers.iter().any(|issuer| issuer.pusher.is_some()) {
             return Some(self.answer_push(head, request_id, ports, line, chores).await);
+        }
+        if path == "/metrics" && matches!(head.method.as_str(), "GET" | "HEAD") {
+            return Some(self.answer_metrics(head, request_id, ports).await);
         }
         if !matches!(path, "/health" | "/ready" | "/status") {
             return Some(Err(Denial::RouteUnknown));

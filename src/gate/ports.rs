@@ -49,6 +49,16 @@ pub trait Ports {
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault>;
 
+    /// Adds to the sums of all isolates: a JSON object of numbers by series. False when
+    /// they did not arrive.
+    async fn add_metrics(&self, text: &str) -> bool;
+
+    /// The sums, in the same form.
+    ///
+    /// # Errors
+    /// A stable code that says why not.
+    async fn read_metrics(&self) -> Result<String, &'static str>;
+
     /// Sees to it that this request is carried out to its end, although its client may
     /// go away.
     fn outlive_client(&self);

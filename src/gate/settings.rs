@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use super::{AssertionKeys, own::Seen, remembered::Remembered};
+use super::{AssertionKeys, limits, metrics::Metrics, own::Seen, remembered::Remembered};
 use crate::{
     config::{self, JwksSource, OnDown, Policy, RequireRule},
     keys::{self, Holding, Record},
@@ -21,6 +21,9 @@ const DEVELOPMENT: &str = "DEVELOPMENT";
 pub(super) fn is_plain(url: &str) -> bool {
     url.starts_with("http://")
 }
+
+/// Secret that opens `/metrics`.
+const METRICS_TOKEN: &str = "METRICS_TOKEN";
 
 /// `aud` of tokens that are for the gateway itself.
 const AUDIENCE: &str = "portcullis";
@@ -40,6 +43,9 @@ pub struct Gate {
     pub(super) upstreams: Vec<UpstreamState>,
     pub(super) remembered: RefCell<Remembered>,
     pub(super) revocations: RefCell<LocalCopy>,
+    pub(super) metrics: RefCell<Metrics>,
+    /// Who shows this may read them; `None` when nobody may.
+    pub(super) metrics_token: Option<String>,
 }
 
 #[derive(Debug)]
@@ -92,7 +98,7 @@ impl Gate {
     /// settings, looked up by name: `UPSTREAM_<NAME>_URL` replaces an
     /// upstream's URL, `ASSERTION_KEYS_<NAME>` is its secret (`-` in a name is
     /// `_` there), `DEVELOPMENT` with the value `true` allows for plain HTTP on
-    /// loopback.
+    /// loopback, and `METRICS_TOKEN` opens `/metrics`.
     ///
     /// # Errors
     /// [`Misconfiguration`].
@@ -111,6 +117,13 @@ impl Gate {
         for issuer in &policy.issuers {
             issuers.push(issuer_state(issuer, &upstreams, is_development)?);
         }
+        let metrics_token = setting(METRICS_TOKEN);
+        if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
+            let least = limits::METRICS_TOKEN_CHARS;
+            return Err(Misconfiguration(format!(
+                "{METRICS_TOKEN} is shorter than {least} characters; make a longer one"
+            )));
+        }
         let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
         Ok(Self {
             version,
@@ -120,6 +133,8 @@ impl Gate {
             upstreams,
             remembered: RefCell::default(),
             revocations: RefCell::default(),
+            metrics: RefCell::default(),
+            metrics_token,
         })
     }
 }

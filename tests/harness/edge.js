@@ -49,6 +49,7 @@ const require = createRequire(import.meta.url);
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 export default gateway;
+export { Metrics } from "./entry.js";
 export class Revocations extends Log {
   constructor(state, env) {
     const { storage } = state;
@@ -221,16 +222,20 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
       modulesRoot: folder,
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     };
-    const { className, useSQLite } = workerOptions.durableObjects.REVOCATIONS;
+    const { METRICS, REVOCATIONS } = workerOptions.durableObjects;
+    const { className, useSQLite } = REVOCATIONS;
     const logOf = (scriptName) => ({ className, useSQLite, scriptName });
     // The second binding has the runtime know that the class is here.
-    if (faultyLog) gateway.durableObjects = { REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
+    if (faultyLog) gateway.durableObjects = { METRICS, REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
     const workers = [gateway];
     if (twin) {
       workers.push({
         ...gateway,
         name: "twin",
-        durableObjects: { REVOCATIONS: logOf(twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway") },
+        durableObjects: {
+          METRICS: { ...METRICS, scriptName: "gateway" },
+          REVOCATIONS: logOf(twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway"),
+        },
       });
     }
     if (faultyLog) {

@@ -21,6 +21,7 @@ mod corpus;
 mod fakes;
 mod flow;
 mod keys;
+mod metrics;
 mod remembered;
 mod revocations;
 mod rfc;

@@ -1,0 +1,89 @@
+//! The sums of what all isolates have counted: one Durable Object, with a row for each
+//! series. Only this worker reaches it, by its binding.
+
+use std::collections::BTreeMap;
+
+use wasm_bindgen::{JsCast as _, prelude::*};
+use wasm_bindgen_futures::JsFuture;
+use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
+
+use super::{
+    object::{now, path_of, reply, rows, whole},
+    world::complain,
+};
+
+/// Adds a JSON object of numbers by series.
+pub(super) const ADD_PATH: &str = "/add";
+/// The sums.
+pub(super) const READ_PATH: &str = "/read";
+
+/// Series that are held; what a policy of a thousand routes makes of ten methods and
+/// statuses, about. More are left out.
+const SERIES: u64 = 50_000;
+
+/// Bytes of a series' name.
+const NAME_BYTES: usize = 1_024;
+
+/// Milliseconds after which a series that nobody added to is forgotten: of a route that
+/// is no more, most likely.
+const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
+    name TEXT PRIMARY KEY,
+    value REAL NOT NULL,
+    added_at INTEGER NOT NULL) WITHOUT ROWID";
+
+/// A request to the object.
+#[wasm_bindgen(js_name = metricSums)]
+#[allow(unreachable_pub, reason = "the export is reached from entry.js")]
+pub async fn metric_sums(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
+    let state = State::from(state.unchecked_into::<DurableObjectState>());
+    let url = request.url();
+    let done = match path_of(&url) {
+        ADD_PATH => {
+            let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
+            add(&state.storage().sql(), &text).map(|()| None)
+        }
+        READ_PATH => read(&state.storage().sql()).map(Some),
+        _ => return reply(404, None),
+    };
+    match done {
+        Ok(None) => reply(204, None),
+        Ok(Some(text)) => reply(200, Some(&text)),
+        Err(error) => {
+            complain(&format!("the sums of the metrics failed: {error}"));
+            reply(503, None)
+        }
+    }
+}
+
+fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
+    let added: BTreeMap<String, f64> = serde_json::from_str(text).map_err(|_| "the numbers cannot be read")?;
+    sql.exec(TABLE, None)?;
+    let at = now().0;
+    for (name, value) in added.iter().filter(|(name, value)| name.len() <= NAME_BYTES && value.is_finite()) {
+        let bound = || -> worker::Result<Vec<SqlStorageValue>> {
+            Ok(vec![SqlStorageValue::String(name.clone()), SqlStorageValue::Float(*value), whole(at)?])
+        };
+        let update = "UPDATE series SET value = value + ?2, added_at = ?3 WHERE name = ?1 RETURNING 1";
+        if rows(sql, update, bound()?)?.is_empty() {
+            let mut values = bound()?;
+            values.push(whole(SERIES)?);
+            // Counted for a new series alone.
+            let insert = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3 \
+                WHERE (SELECT count(*) FROM series) < ?4";
+            sql.exec(insert, values)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(sql: &SqlStorage) -> worker::Result<String> {
+    sql.exec(TABLE, None)?;
+    sql.exec("DELETE FROM series WHERE added_at < ?", vec![whole(now().0.saturating_sub(KEEP_MS))?])?;
+    let sums = rows(sql, "SELECT json_group_object(name, value) FROM series", vec![])?;
+    match sums.into_iter().next().and_then(|row| row.into_iter().next()) {
+        Some(SqlStorageValue::String(text)) => Ok(text),
+        _ => Err("the sums cannot be read".into()),
+    }
+}
