@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::{
     Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, RevocationCheck, Route,
-    Upstream, is_own_path,
+    Upstream, UpstreamTarget, is_own_path,
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
@@ -36,6 +36,30 @@ const REVOCATION_AGE_MAX_S: u64 = 3600;
 
 /// Milliseconds; clients give up long before.
 const TIMEOUT_MAX_MS: u64 = 120_000;
+
+/// Milliseconds; an hour. Who uploads for longer should do it in parts.
+const BODY_TIMEOUT_MAX_MS: u64 = 3_600_000;
+
+/// More tries only make an outage worse.
+const RETRIES_MAX: u32 = 3;
+
+/// Requests; far above what one isolate can hold.
+const CONCURRENT_MAX: u32 = 100_000;
+
+/// Outages; who waits for more might as well have no breaker.
+const FAILURES_MAX: u32 = 1_000;
+
+/// Seconds; an hour.
+const OPEN_MAX_S: u32 = 3_600;
+
+/// Places of one upstream; more belong behind a balancer of their own.
+const TARGETS_MAX: usize = 16;
+
+/// Weight of a target.
+const WEIGHT_MAX: u32 = 1_000;
+
+/// Bytes of a body: what the platform itself takes, at its most generous plan.
+const BODY_MAX: u64 = 500 * 1024 * 1024;
 
 /// Names that lead to a claim; no provider that we know of nests deeper than three.
 const CLAIM_DEPTH: usize = 8;
@@ -103,19 +127,53 @@ impl Checker<'_> {
         let mut checked = Vec::new();
         for (name, upstream) in &file.upstreams {
             self.name("upstream", name);
-            let url = upstream.url.get_ref();
-            if let Err(mend) = check_base_url(url) {
-                self.complain(upstream.url.span(), format!("upstream {:?}: url {url:?} {mend}", name.get_ref()));
-            }
             self.range("timeout_ms", &upstream.timeout_ms, 1, TIMEOUT_MAX_MS);
+            self.range("body_timeout_ms", &upstream.body_timeout_ms, 1, BODY_TIMEOUT_MAX_MS);
+            let breaker = &upstream.breaker;
             checked.push(Upstream {
                 name: name.get_ref().clone(),
-                url: url.trim_end_matches('/').to_owned(),
+                targets: self.targets(name, upstream),
                 timeout_ms: *upstream.timeout_ms.get_ref(),
+                body_timeout_ms: *upstream.body_timeout_ms.get_ref(),
                 on_down: upstream.on_down,
+                retries: self.small("retries", &upstream.retries, 0, RETRIES_MAX),
+                max_concurrent: self.small("max_concurrent", &upstream.max_concurrent, 1, CONCURRENT_MAX),
+                breaker_failures: self.small("breaker: failures", &breaker.failures, 1, FAILURES_MAX),
+                breaker_open_ms: u64::from(self.small("breaker: open_s", &breaker.open_s, 1, OPEN_MAX_S))
+                    .saturating_mul(1000),
             });
         }
         checked
+    }
+
+    fn targets(&mut self, name: &Spanned<String>, upstream: &source::Upstream) -> Vec<UpstreamTarget> {
+        let label = name.get_ref();
+        if upstream.url.is_some() != upstream.targets.is_empty() || upstream.targets.len() > TARGETS_MAX {
+            self.complain(
+                name.span(),
+                format!("upstream {label:?}: say where it is, once: url = \"https://…\", or targets = [{{ url = \"https://…\", weight = 1 }}, …] with {TARGETS_MAX} at most"),
+            );
+        }
+        let one = upstream.url.iter().map(|url| (url, 1));
+        let mut weigh = Vec::new();
+        for target in &upstream.targets {
+            weigh.push((&target.url, self.small("weight", &target.weight, 1, WEIGHT_MAX)));
+        }
+        let mut checked = Vec::new();
+        for (url, weight) in one.chain(weigh) {
+            let text = url.get_ref();
+            if let Err(mend) = check_base_url(text) {
+                self.complain(url.span(), format!("upstream {label:?}: url {text:?} {mend}"));
+            }
+            checked.push(UpstreamTarget { url: text.trim_end_matches('/').to_owned(), weight });
+        }
+        checked
+    }
+
+    /// A number in a range that 32 bits hold.
+    fn small(&mut self, key: &str, value: &Spanned<u64>, least: u32, most: u32) -> u32 {
+        self.range(key, value, u64::from(least), u64::from(most));
+        u32::try_from(*value.get_ref()).unwrap_or(most)
     }
 
     fn issuers(&mut self, file: &File) -> Vec<Issuer> {
@@ -290,6 +348,13 @@ impl Checker<'_> {
                 self.complain(route.path.span(), format!("route {path:?} cannot stand beside the others: {error}; make the paths differ in a fixed segment or use one name for the parameter"));
             }
             self.methods(route);
+            self.range("max_body_bytes", &route.max_body_bytes, 0, BODY_MAX);
+            if route.websocket && !route.methods.get_ref().iter().any(|method| method == "GET") {
+                self.complain(
+                    span.clone(),
+                    format!("route {path:?}: a WebSocket begins with GET; add it to methods, or leave websocket out"),
+                );
+            }
             for method in route.methods.get_ref() {
                 let line = line_of(self.text, route.path.span().start);
                 if let Some(first) = claimed.insert((path.clone(), method.clone()), line) {
@@ -318,6 +383,8 @@ impl Checker<'_> {
                 access: access.get_ref().0.clone(),
                 forward_authorization: route.forward_authorization,
                 revocation: *route.revocation.get_ref(),
+                max_body_bytes: *route.max_body_bytes.get_ref(),
+                websocket: route.websocket,
                 ends_session: route.ends_session,
             });
             self.revocation(file, route, &access.get_ref().0, span);

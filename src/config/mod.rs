@@ -16,6 +16,6 @@ mod url;
 pub use check::{ALGORITHMS, Mistake, check};
 pub use policy::{
     Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, OnDown, Policy, Require, RequireRule, RevocationCheck,
-    Route, Upstream, is_own_path,
+    Route, Upstream, UpstreamTarget, is_own_path,
 };
 pub use url::{check_base_url, check_url};

@@ -118,12 +118,31 @@ pub enum JwksSource {
 pub struct Upstream {
     /// Name; also the assertion's audience and part of the secret's name.
     pub name: String,
-    /// Scheme and authority, no path.
-    pub url: String,
-    /// Milliseconds from sending a request to the answer's headers.
+    /// Where it is; one of these is asked.
+    pub targets: Vec<UpstreamTarget>,
+    /// Milliseconds from a request's end to the answer's headers.
     pub timeout_ms: u64,
+    /// Milliseconds for a client to send a whole body.
+    pub body_timeout_ms: u64,
     /// What clients are told while it cannot be reached.
     pub on_down: OnDown,
+    /// Tries after a first one that failed, for methods that are safe.
+    pub retries: u32,
+    /// Requests that may wait for its answers at once, in one isolate.
+    pub max_concurrent: u32,
+    /// Outages in a row that open a target's breaker.
+    pub breaker_failures: u32,
+    /// Milliseconds until one request may try again.
+    pub breaker_open_ms: u64,
+}
+
+/// One place where an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTarget {
+    /// Scheme and authority, no path.
+    pub url: String,
+    /// Its share of the requests, beside the others'.
+    pub weight: u32,
 }
 
 /// The answer for an upstream that cannot be reached.
@@ -152,6 +171,10 @@ pub struct Route {
     pub forward_authorization: bool,
     /// How sure the gateway makes that the token was not revoked.
     pub revocation: RevocationCheck,
+    /// Bytes of a request's body, at most.
+    pub max_body_bytes: u64,
+    /// Whether the connection may become a WebSocket.
+    pub websocket: bool,
     /// Whether a success of the upstream ends the token's session here, too.
     pub ends_session: bool,
 }

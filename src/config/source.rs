@@ -103,11 +103,44 @@ pub(super) struct RequireSource {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Upstream {
-    pub(super) url: Spanned<String>,
+    pub(super) url: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) targets: Vec<UpstreamTarget>,
     #[serde(default = "default_timeout_ms")]
     pub(super) timeout_ms: Spanned<u64>,
+    #[serde(default = "default_body_timeout_ms")]
+    pub(super) body_timeout_ms: Spanned<u64>,
     #[serde(default = "default_on_down")]
     pub(super) on_down: OnDown,
+    #[serde(default = "default_retries")]
+    pub(super) retries: Spanned<u64>,
+    #[serde(default = "default_max_concurrent")]
+    pub(super) max_concurrent: Spanned<u64>,
+    #[serde(default)]
+    pub(super) breaker: Breaker,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTarget {
+    pub(super) url: Spanned<String>,
+    #[serde(default = "default_weight")]
+    pub(super) weight: Spanned<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Breaker {
+    #[serde(default = "default_failures")]
+    pub(super) failures: Spanned<u64>,
+    #[serde(default = "default_open_s")]
+    pub(super) open_s: Spanned<u64>,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: default_failures(), open_s: default_open_s() }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,6 +154,10 @@ pub(super) struct Route {
     pub(super) forward_authorization: bool,
     #[serde(default = "default_revocation")]
     pub(super) revocation: Spanned<RevocationCheck>,
+    #[serde(default = "default_max_body_bytes")]
+    pub(super) max_body_bytes: Spanned<u64>,
+    #[serde(default)]
+    pub(super) websocket: bool,
     #[serde(default)]
     pub(super) ends_session: bool,
 }
@@ -143,6 +180,34 @@ fn default_revocation() -> Spanned<RevocationCheck> {
 
 fn default_timeout_ms() -> Spanned<u64> {
     Spanned::new(0..0, 15_000)
+}
+
+fn default_body_timeout_ms() -> Spanned<u64> {
+    Spanned::new(0..0, 60_000)
+}
+
+fn default_retries() -> Spanned<u64> {
+    Spanned::new(0..0, 0)
+}
+
+fn default_max_concurrent() -> Spanned<u64> {
+    Spanned::new(0..0, 1_000)
+}
+
+fn default_weight() -> Spanned<u64> {
+    Spanned::new(0..0, 1)
+}
+
+fn default_failures() -> Spanned<u64> {
+    Spanned::new(0..0, 5)
+}
+
+fn default_open_s() -> Spanned<u64> {
+    Spanned::new(0..0, 60)
+}
+
+fn default_max_body_bytes() -> Spanned<u64> {
+    Spanned::new(0..0, 1024 * 1024)
 }
 
 fn default_on_down() -> OnDown {

@@ -19,7 +19,17 @@ extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;
 
-    pub(super) fn forward(request: &web_sys::Request, url: &str, method: &str, head: &str, timeout_ms: u32) -> Promise;
+    pub(super) fn forward(
+        request: &web_sys::Request,
+        url: &str,
+        method: &str,
+        head: &str,
+        timeout_ms: u32,
+        body_ms: u32,
+        max_body_bytes: f64,
+    ) -> Promise;
+
+    pub(super) fn discard(response: &web_sys::Response);
 
     #[wasm_bindgen(js_name = headerNames)]
     pub(super) fn header_names(response: &web_sys::Response) -> String;

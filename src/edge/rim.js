@@ -16,32 +16,94 @@ export function readHead(request) {
 }
 
 // Sends the request on. Gives the upstream's Response, or the name of a fault.
-// The timer ends with the headers: a body may stream for as long as it lives. The
-// platform's own cache stays out of it: it knows nothing of whose answer this is.
-export async function forward(request, url, method, head, timeoutMs) {
+//
+// A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
+// end with the answer's headers: that body may stream for as long as it lives. So a client
+// that dawdles is never taken for an upstream that does. The platform's own cache stays out
+// of it: it knows nothing of whose answer this is.
+export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes) {
   const headers = new Headers();
   const lines = head.split("\n");
   for (let i = 0; i + 1 < lines.length; i += 2) headers.append(lines[i], lines[i + 1]);
   const controller = new AbortController();
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
+  let fault;
+  const giveUp = (name) => {
+    fault ??= name;
     controller.abort();
-  }, timeoutMs);
+  };
+  let timer;
+  const awaitAnswer = () => {
+    clearTimeout(timer);
+    if (fault === undefined) timer = setTimeout(giveUp, timeoutMs, "timed_out");
+  };
+  const hasBody = method !== "GET" && method !== "HEAD" && request.body !== null;
+  const passing = hasBody ? passBody(request, maxBodyBytes, awaitAnswer, giveUp) : undefined;
+  if (hasBody) timer = setTimeout(giveUp, bodyMs, "body_slow");
+  else awaitAnswer();
   try {
-    const body = method === "GET" || method === "HEAD" ? null : request.body;
-    const response = await fetch(url, { method, headers, body, redirect: "manual", signal: controller.signal, cache: "no-store" });
-    if (response.status < 200 || response.status > 599) {
+    const response = await fetch(url, { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" });
+    const isWebSocket = response.status === 101 && response.webSocket != null;
+    if (!isWebSocket && (response.status < 200 || response.status > 599)) {
       await response.body?.cancel();
       return "bad_answer";
     }
     return response;
   } catch {
     // The error's text may hold the upstream's address: it stays here.
-    return late ? "timed_out" : "unreachable";
+    if (fault === undefined && (await passing?.brokeAtClient())) return "client_gone";
+    return fault ?? "unreachable";
   } finally {
+    // An answer may come before the body has ended; then nobody waits any more.
+    fault ??= "answered";
     clearTimeout(timer);
   }
+}
+
+// The request's body for the upstream: as it comes, by the runtime alone where its length
+// is known; counted part by part where it is not.
+function passBody(request, maxBytes, onEnd, giveUp) {
+  const length = request.headers.get("content-length");
+  let passing;
+  if (length !== null) {
+    passing = new FixedLengthStream(BigInt(length));
+  } else {
+    let size = 0;
+    passing = new TransformStream({
+      transform(part, controller) {
+        size += part.byteLength;
+        if (size > maxBytes) giveUp("body_too_large");
+        else controller.enqueue(part);
+      },
+    });
+  }
+  // Whichever side breaks off, the fetch learns of it. Not cancelled, so that one can see
+  // which side that was.
+  const broke = request.body.pipeTo(passing.writable, { preventCancel: true }).then(
+    () => {
+      onEnd();
+      return false;
+    },
+    () => hasFailed(request.body),
+  );
+  return {
+    readable: passing.readable,
+    brokeAtClient: () => Promise.race([broke, new Promise((resolve) => setTimeout(resolve, SEE_MS, false))]),
+  };
+}
+
+// Milliseconds until a body that did not end counts as unbroken.
+const SEE_MS = 20;
+
+// Whether a stream that nobody reads has come to grief.
+async function hasFailed(stream) {
+  const reader = stream.getReader();
+  const read = reader.read().then(
+    () => false,
+    () => true,
+  );
+  const failed = await Promise.race([read, new Promise((resolve) => setTimeout(resolve, 0, false))]);
+  reader.cancel().catch(() => {});
+  return failed;
 }
 
 export function headerNames(response) {
@@ -50,11 +112,17 @@ export function headerNames(response) {
 
 // The upstream's answer for the client, its body untouched.
 export function passOn(response, removed, location, requestId) {
-  const answer = new Response(response.body, response);
+  const { webSocket } = response;
+  const answer = webSocket == null ? new Response(response.body, response) : new Response(null, response);
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
   if (location !== undefined) answer.headers.set("location", location);
   answer.headers.set("x-request-id", requestId);
   return answer;
+}
+
+// Lets go of an answer that nobody will read.
+export function discard(response) {
+  response.body?.cancel().catch(() => {});
 }
 
 // The gateway's own answer.

@@ -244,16 +244,34 @@ impl Ports for World {
         let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let head: Vec<&str> =
             forward.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
-        let sent = js::forward(request, &forward.url, &forward.method, &head.join("\n"), millis(forward.timeout_ms));
+        let sent = js::forward(
+            request,
+            &forward.url,
+            &forward.method,
+            &head.join("\n"),
+            millis(forward.timeout_ms),
+            millis(forward.body_timeout_ms),
+            u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
+        );
         let answer = JsFuture::from(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
         match answer.dyn_into::<web_sys::Response>() {
-            Ok(reply) => Ok(Forwarded { status: reply.status(), reply }),
+            Ok(reply) => {
+                let asks_for_pause = reply.headers().has("retry-after").unwrap_or_default();
+                Ok(Forwarded { status: reply.status(), asks_for_pause, reply })
+            }
             Err(fault) => Err(match fault.as_string().as_deref() {
                 Some("timed_out") => UpstreamFault::TimedOut,
                 Some("bad_answer") => UpstreamFault::BadAnswer,
+                Some("body_slow") => UpstreamFault::BodySlow,
+                Some("body_too_large") => UpstreamFault::BodyTooLarge,
+                Some("client_gone") => UpstreamFault::ClientGone,
                 _ => UpstreamFault::Unreachable,
             }),
         }
+    }
+
+    fn discard(&self, reply: web_sys::Response) {
+        js::discard(&reply);
     }
 }
 

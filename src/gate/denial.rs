@@ -59,6 +59,21 @@ pub enum Denial {
     Misconfigured,
     /// The upstream cannot be reached.
     UpstreamUnreachable,
+    /// The client did not send its body in time.
+    BodyTooSlow,
+    /// The body is longer than the route takes.
+    BodyTooLarge,
+    /// The client broke off; the answer is for the log alone.
+    ClientGone,
+    /// The upstream failed several times in a row and is not asked for a while.
+    BreakerOpen {
+        /// Milliseconds until one request may try.
+        retry_ms: u64,
+        /// Whether it is the upstream that logs users in.
+        of_authentication: bool,
+    },
+    /// As many requests wait for the upstream as may.
+    UpstreamBusy,
     /// The upstream that logs users in cannot be reached.
     AuthenticationUnavailable,
     /// The upstream did not answer in time.
@@ -95,9 +110,10 @@ impl Denial {
     /// Seconds for `Retry-After`, on our own trouble.
     pub(super) fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::KeysUnavailable { retry_ms } | Self::RevocationUnknown { retry_ms } => {
-                Some(retry_ms.div_ceil(1000).max(1))
-            }
+            Self::KeysUnavailable { retry_ms }
+            | Self::RevocationUnknown { retry_ms }
+            | Self::BreakerOpen { retry_ms, .. } => Some(retry_ms.div_ceil(1000).max(1)),
+            Self::UpstreamBusy => Some(super::limits::BUSY_RETRY_S),
             Self::BackendUnavailable
             | Self::Misconfigured
             | Self::MetricsUnavailable
@@ -117,6 +133,9 @@ impl Denial {
             | Self::PushMalformed { .. }
             | Self::PushTooLarge
             | Self::MetricsTokenWrong
+            | Self::BodyTooSlow
+            | Self::BodyTooLarge
+            | Self::ClientGone
             | Self::RightsMissing => None,
         }
     }
@@ -211,6 +230,33 @@ impl Denial {
                 unavailable("signature_backend_unavailable", "Tokens cannot be checked at the moment")
             }
             Self::Misconfigured => unavailable("gateway_misconfigured", "The gateway is not set up for this route"),
+            Self::BodyTooSlow => plain(
+                408,
+                "validation_error",
+                "body_too_slow",
+                "Request Timeout",
+                "The request's body did not arrive in time",
+            ),
+            Self::BodyTooLarge => plain(
+                413,
+                "payload_too_large",
+                "body_too_large",
+                "Content Too Large",
+                "The request's body is longer than the path takes",
+            ),
+            Self::ClientGone => {
+                plain(400, "validation_error", "client_gone", "Bad Request", "The client broke off the request")
+            }
+            Self::BreakerOpen { of_authentication: true, .. } => {
+                unavailable("upstream_resting", "Authentication service unavailable")
+            }
+            Self::BreakerOpen { of_authentication: false, .. } => unavailable(
+                "upstream_resting",
+                "The service behind the gateway failed several times and is not asked for a while",
+            ),
+            Self::UpstreamBusy => {
+                unavailable("upstream_busy", "Too many requests wait for the service behind the gateway")
+            }
             Self::UpstreamUnreachable => plain(
                 502,
                 "upstream_error",

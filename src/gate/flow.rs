@@ -10,14 +10,15 @@ use super::{
     credentials, headers,
     log::{level, tame},
     own,
-    ports::{Forward, Forwarded, Ports, UpstreamFault},
+    ports::{Forward, Forwarded, Ports},
     remembered::{self, Entry, TokenDigest},
     revocations::Source,
-    settings::{IssuerState, UpstreamState},
+    settings::IssuerState,
     trace::Ids,
+    upstream::UpstreamState,
 };
 use crate::{
-    config::{Access, OnDown, Route},
+    config::{Access, Route},
     gate::limits,
     keys::{self, Key, Plan},
     revocation::Marks,
@@ -88,7 +89,7 @@ impl Gate {
         let mut chores = Vec::new();
         let decided = self.decide(head, &ids, ports, &mut line, &mut chores).await;
         let (status, outcome) = match decided {
-            Ok(Outcome::Forwarded(Forwarded { reply, status })) => (status, Outcome::Forwarded(reply)),
+            Ok(Outcome::Forwarded(Forwarded { reply, status, .. })) => (status, Outcome::Forwarded(reply)),
             Ok(Outcome::Answered(answer)) => (answer.status, Outcome::Answered(answer)),
             Err(denial) => {
                 line.code = Some(denial.code());
@@ -134,6 +135,9 @@ impl Gate {
         };
         line.route = Some(route.path.clone());
         line.route_index = Some(found.route);
+        if head.body_bytes().is_some_and(|bytes| bytes > route.max_body_bytes) {
+            return Err(Denial::BodyTooLarge);
+        }
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
             rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
@@ -158,7 +162,7 @@ impl Gate {
         if route.ends_session {
             ports.outlive_client();
         }
-        let forwarded = self.forward(upstream, &forward, ports, line).await?;
+        let forwarded = self.forward(upstream, forward, ports, line).await?;
         if let (Passed::User(passport), true, 200..=299) = (&passed, route.ends_session, forwarded.status) {
             self.end_session(passport, ports, chores).await;
         }
@@ -248,33 +252,6 @@ impl Gate {
             Plan::ReadCache | Plan::Fetch | Plan::Wait | Plan::Unknown | Plan::Unavailable { .. } => false,
         }
     }
-
-    async fn forward<P: Ports>(
-        &self,
-        upstream: &UpstreamState,
-        forward: &Forward,
-        ports: &P,
-        line: &mut LogLine,
-    ) -> Result<Forwarded<P::Reply>, Denial> {
-        let begun = ports.now();
-        let answer = ports.forward(forward).await;
-        let now = ports.now();
-        line.upstream_ms = Some(now.since(begun));
-        let denial = match answer {
-            Ok(forwarded) => {
-                upstream.seen.borrow_mut().note(now, now.since(begun), None);
-                return Ok(forwarded);
-            }
-            Err(UpstreamFault::TimedOut) => Denial::UpstreamTimedOut,
-            Err(UpstreamFault::BadAnswer) => Denial::UpstreamBadAnswer,
-            Err(UpstreamFault::Unreachable) => match upstream.on_down {
-                OnDown::BadGateway => Denial::UpstreamUnreachable,
-                OnDown::AuthenticationUnavailable => Denial::AuthenticationUnavailable,
-            },
-        };
-        upstream.seen.borrow_mut().note(now, now.since(begun), Some(denial.code()));
-        Err(denial)
-    }
 }
 
 /// The answer of a deployment whose settings no gate can be built from: alive, and
@@ -342,9 +319,11 @@ fn compose<P: Ports>(
         })
         .ok_or(Denial::Misconfigured)?;
     Ok(Forward {
-        url: format!("{}{}", upstream.url, target.as_str()),
+        url: target.as_str().to_owned(),
         method: head.method.clone(),
-        headers: headers::compose(head, ids, identity, assertion, route.forward_authorization),
+        headers: headers::compose(head, ids, identity, assertion, route, upstream.timeout_ms),
         timeout_ms: upstream.timeout_ms,
+        body_timeout_ms: upstream.body_timeout_ms,
+        max_body_bytes: route.max_body_bytes,
     })
 }

@@ -32,6 +32,17 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Bytes of the body, if the client says so beforehand.
+    pub(super) fn body_bytes(&self) -> Option<u64> {
+        self.header("content-length").and_then(|text| text.parse().ok())
+    }
+
+    /// Whether the client wants the connection to become a WebSocket (RFC 6455, section
+    /// 4.1).
+    pub(super) fn asks_for_websocket(&self) -> bool {
+        self.method == "GET" && self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+    }
+
     /// Refuses what would cost us or the upstream too much memory.
     pub(super) fn check_size(&self) -> Result<(), Denial> {
         let bytes = self

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{Head, trace::Ids};
-use crate::token::Identity;
+use crate::{config::Route, token::Identity};
 
 /// Families of names that only the gateway may speak to an origin, or an
 /// origin to the gateway.
@@ -42,8 +42,16 @@ const HOP_BY_HOP: [&str; 11] = [
 ];
 
 /// Replaced by the gateway, or made anew by the runtime's client.
-const REPLACED: [&str; 7] =
-    ["host", "content-length", "expect", "x-request-id", "traceparent", "tracestate", "authorization"];
+const REPLACED: [&str; 8] = [
+    "host",
+    "content-length",
+    "expect",
+    "x-request-id",
+    "x-request-timeout-ms",
+    "traceparent",
+    "tracestate",
+    "authorization",
+];
 
 /// Whether a header must not cross the gateway in either direction. CGI and
 /// WSGI servers read `X_User_Id` as `X-User-Id`, so both spellings are one.
@@ -72,7 +80,8 @@ pub(super) fn compose(
     ids: &Ids,
     identity: Option<&Identity>,
     assertion: String,
-    forward_authorization: bool,
+    route: &Route,
+    timeout_ms: u64,
 ) -> Vec<(String, String)> {
     let named: Vec<String> = head
         .header("connection")
@@ -90,10 +99,18 @@ pub(super) fn compose(
         .cloned()
         .collect();
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
-    if forward_authorization && let Some(value) = head.header("authorization") {
+    if route.forward_authorization
+        && let Some(value) = head.header("authorization")
+    {
         add("authorization", value.to_owned());
     }
+    // Taken away with the other hop-by-hop headers, and put back where it is wanted.
+    if route.websocket && head.asks_for_websocket() {
+        add("upgrade", "websocket".to_owned());
+    }
     add("x-request-id", ids.request_id.clone());
+    // So that an upstream need not work on for a client that has its answer already.
+    add("x-request-timeout-ms", timeout_ms.to_string());
     add("traceparent", ids.traceparent());
     if let Some(state) = &ids.tracestate {
         add("tracestate", state.clone());
@@ -148,7 +165,18 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new("GET".into(), "https://edge.example/x", headers);
         let ids = Ids::new(&head, UnixMillis(0), [1; 40]);
-        compose(&head, &ids, identity, "the-assertion".into(), forward_authorization)
+        let route = Route {
+            path: "/x".into(),
+            methods: vec![],
+            upstream: "up".into(),
+            access: crate::config::Access::Public,
+            forward_authorization,
+            revocation: crate::config::RevocationCheck::Copy,
+            max_body_bytes: 0,
+            websocket: false,
+            ends_session: false,
+        };
+        compose(&head, &ids, identity, "the-assertion".into(), &route, 5000)
     }
 
     #[test]

@@ -55,6 +55,18 @@ pub const FLUSH_LOST_MS: u64 = 30_000;
 /// Characters of the token for `/metrics`, at least.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 
+/// Seconds in `Retry-After` where too many wait.
+pub const BUSY_RETRY_S: u64 = 1;
+
+/// Milliseconds that a first retry waits at most.
+pub const RETRY_PAUSE_MS: u64 = 50;
+
+/// Milliseconds that any retry waits at most.
+pub const RETRY_PAUSE_MAX_MS: u64 = 500;
+
+/// Milliseconds beyond its time-out after which a breaker's probe counts as lost.
+pub const PROBE_LOST_MS: u64 = 1_000;
+
 /// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
 /// so long.
 pub const UPSTREAM_RETRY_S: u64 = 5;

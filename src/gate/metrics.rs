@@ -29,13 +29,18 @@ const REQUEST_TIME: &str = "gateway_request_duration_seconds";
 const UPSTREAM_TIME: &str = "gateway_upstream_duration_seconds";
 
 /// Families in the order of the page: name, kind, meaning.
-const FAMILIES: [(&str, &str, &str); 8] = [
+const FAMILIES: [(&str, &str, &str); 9] = [
     (REQUESTS, "counter", "Requests, by the pattern of their route."),
     (REQUEST_TIME, "histogram", "Time from a request's arrival to its answer's headers."),
     (DENIALS, "counter", "Requests that the gateway refused, by the code of the answer."),
     (UPSTREAM_TIME, "histogram", "Time from sending a request to an upstream to its answer's headers."),
     (TOKEN_CACHE, "counter", "Tokens that were remembered (hit) or had to be checked (miss)."),
     (KEY_REFRESH, "counter", "Times that an issuer was asked for its keys, by what came of it."),
+    (
+        "gateway_breaker_state",
+        "gauge",
+        "An upstream's worst breaker in the isolate that answers: 0 closed, 1 half open, 2 open.",
+    ),
     ("gateway_keys_age_seconds", "gauge", "Age of an issuer's keys in the isolate that answers."),
     ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in the isolate that answers."),
 ];

@@ -7,6 +7,7 @@
 
 mod answer;
 mod assertion;
+mod breaker;
 mod chore;
 mod credentials;
 mod denial;
@@ -24,6 +25,7 @@ mod revocations;
 mod scrape;
 mod settings;
 mod trace;
+mod upstream;
 
 pub use answer::Answer;
 pub use assertion::{AssertionKeys, BadAssertionKeys};

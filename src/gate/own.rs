@@ -115,9 +115,13 @@ impl Gate {
             .iter()
             .map(|upstream| {
                 let seen = *upstream.seen.borrow();
+                let breakers: Vec<&str> =
+                    upstream.targets.iter().map(|target| target.breaker.borrow().name()).collect();
+                let closed = breakers.iter().filter(|name| **name == "closed").count();
                 let condition = match (&upstream.assertion, seen.fault) {
                     (None, _) => Condition::Unhealthy,
                     (Some(_), Some(_)) => Condition::Degraded,
+                    (Some(_), None) if closed < breakers.len() => Condition::Degraded,
                     (Some(_), None) => Condition::Healthy,
                 };
                 worst = worst.max(condition);
@@ -125,6 +129,8 @@ impl Gate {
                     "name": upstream.name,
                     "status": condition.name(),
                     "assertion_secret": upstream.assertion.is_some(),
+                    "breakers": breakers,
+                    "waiting": upstream.waiting.len(),
                     "last_check_s_ago": seen.at.map(|at| now.since(at) / 1000),
                     "last_response_ms": seen.at.map(|_| seen.took_ms),
                     "last_error": seen.fault,

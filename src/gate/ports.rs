@@ -88,6 +88,9 @@ pub trait Ports {
     /// # Errors
     /// [`UpstreamFault`].
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+
+    /// Lets go of an answer that nobody will read.
+    fn discard(&self, reply: Self::Reply);
 }
 
 /// An issuer's answer.
@@ -141,8 +144,12 @@ pub struct Forward {
     pub method: String,
     /// All headers, in order.
     pub headers: Vec<(String, String)>,
-    /// Milliseconds until the answer's headers must be there.
+    /// Milliseconds from the request's end until the answer's headers must be there.
     pub timeout_ms: u64,
+    /// Milliseconds for the client to send its body.
+    pub body_timeout_ms: u64,
+    /// Bytes that the body may have.
+    pub max_body_bytes: u64,
 }
 
 /// What came back.
@@ -152,6 +159,8 @@ pub struct Forwarded<R> {
     pub reply: R,
     /// Its status.
     pub status: u16,
+    /// Whether it says when to come back (`Retry-After`).
+    pub asks_for_pause: bool,
 }
 
 /// Why an upstream gave no answer that can be passed on.
@@ -163,4 +172,10 @@ pub enum UpstreamFault {
     TimedOut,
     /// A status that is not one (below 200 or above 599).
     BadAnswer,
+    /// The client did not send its body in time: no fault of the upstream's.
+    BodySlow,
+    /// The client's body is longer than allowed: no fault of the upstream's.
+    BodyTooLarge,
+    /// The client broke off: no fault of the upstream's.
+    ClientGone,
 }

@@ -78,6 +78,10 @@ impl Gate {
         let mut series: BTreeMap<String, f64> = serde_json::from_str(&text).map_err(|_| Denial::MetricsUnavailable)?;
         let now = ports.now();
         let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
+        for upstream in &self.upstreams {
+            let worst = upstream.targets.iter().map(|target| target.breaker.borrow().number()).fold(0.0, f64::max);
+            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.name), worst);
+        }
         for issuer in &self.issuers {
             if let Some(record) = &issuer.holding.borrow().record {
                 let age = seconds(now.since(record.fetched_at));

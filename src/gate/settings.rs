@@ -5,9 +5,16 @@ use std::cell::RefCell;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use super::{AssertionKeys, limits, metrics::Metrics, own::Seen, remembered::Remembered};
+use super::{
+    AssertionKeys,
+    breaker::Setting,
+    limits,
+    metrics::Metrics,
+    remembered::Remembered,
+    upstream::{TargetState, UpstreamState, Waiting},
+};
 use crate::{
-    config::{self, JwksSource, OnDown, Policy, RequireRule},
+    config::{self, JwksSource, Policy, RequireRule},
     keys::{self, Holding, Record},
     revocation::LocalCopy,
     route::Table,
@@ -76,18 +83,6 @@ pub(super) enum JwksPlace {
     Discovery(String),
 }
 
-#[derive(Debug)]
-pub(super) struct UpstreamState {
-    pub(super) name: String,
-    pub(super) url: String,
-    pub(super) timeout_ms: u64,
-    pub(super) on_down: OnDown,
-    /// `None` when the secret is missing or malformed: nothing is forwarded
-    /// then, because an origin takes nothing without an assertion.
-    pub(super) assertion: Option<AssertionKeys>,
-    pub(super) seen: RefCell<Seen>,
-}
-
 /// The policy or a setting cannot be worked with; the text says which, and
 /// holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,14 +141,13 @@ fn upstream_state(
 ) -> Result<UpstreamState, Misconfiguration> {
     let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
     let variable = format!("UPSTREAM_{suffix}_URL");
-    let url = match setting(&variable) {
-        Some(url) => {
-            config::check_base_url(&url).map_err(|mend| Misconfiguration(format!("{variable} {mend}")))?;
-            url
-        }
-        None => upstream.url.clone(),
+    let targets = match setting(&variable) {
+        Some(urls) => given_targets(&urls).map_err(|mend| Misconfiguration(format!("{variable} {mend}")))?,
+        None => upstream.targets.clone(),
     };
-    if !is_development && is_plain(&url) {
+    if let Some(url) = targets.iter().map(|target| &target.url).find(|url| is_plain(url))
+        && !is_development
+    {
         return Err(Misconfiguration(format!(
             "upstream {:?} is at {url}, which only a development machine has; set {variable} to its https:// URL, or {DEVELOPMENT} to true on your own machine",
             upstream.name
@@ -162,12 +156,36 @@ fn upstream_state(
     let assertion = setting(&format!("ASSERTION_KEYS_{suffix}")).and_then(|text| AssertionKeys::parse(&text).ok());
     Ok(UpstreamState {
         name: upstream.name.clone(),
-        url: url.trim_end_matches('/').to_owned(),
+        targets: targets
+            .into_iter()
+            .map(|target| TargetState { url: target.url, weight: target.weight, breaker: RefCell::default() })
+            .collect(),
         timeout_ms: upstream.timeout_ms,
+        body_timeout_ms: upstream.body_timeout_ms,
         on_down: upstream.on_down,
+        retries: upstream.retries,
+        max_concurrent: upstream.max_concurrent,
+        setting: Setting {
+            failures: upstream.breaker_failures,
+            open_ms: upstream.breaker_open_ms,
+            probe_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
+        },
         assertion,
         seen: RefCell::default(),
+        budget: RefCell::default(),
+        waiting: Waiting::default(),
     })
+}
+
+/// Targets as a variable gives them: URLs with commas between, of one weight.
+fn given_targets(urls: &str) -> Result<Vec<config::UpstreamTarget>, &'static str> {
+    urls.split(',')
+        .map(str::trim)
+        .map(|url| {
+            config::check_base_url(url)?;
+            Ok(config::UpstreamTarget { url: url.trim_end_matches('/').to_owned(), weight: 1 })
+        })
+        .collect()
 }
 
 fn claim_names(claims: &config::Claims) -> ClaimNames {
@@ -225,7 +243,8 @@ fn issuer_state(
         JwksSource::Discovery => JwksPlace::Discovery(keys::discovery_url(&issuer.issuer)),
         JwksSource::Upstream { upstream, path } => {
             let base = upstreams.iter().find(|known| known.name == *upstream).ok_or_else(unusable)?;
-            JwksPlace::Url(format!("{}{path}", base.url))
+            let target = base.targets.first().ok_or_else(unusable)?;
+            JwksPlace::Url(format!("{}{path}", target.url))
         }
     };
     let (JwksPlace::Url(url) | JwksPlace::Discovery(url)) = &jwks;

@@ -111,9 +111,14 @@ mod tests {
             revocation_max_age_ms: 60_000,
             upstreams: vec![Upstream {
                 name: "up".into(),
-                url: "https://up.example".into(),
+                targets: vec![],
                 timeout_ms: 1,
+                body_timeout_ms: 1,
                 on_down: OnDown::BadGateway,
+                retries: 0,
+                max_concurrent: 1,
+                breaker_failures: 1,
+                breaker_open_ms: 1,
             }],
             routes: routes
                 .iter()
@@ -124,6 +129,8 @@ mod tests {
                     access: Access::User,
                     forward_authorization: false,
                     revocation: RevocationCheck::Copy,
+                    max_body_bytes: 0,
+                    websocket: false,
                     ends_session: false,
                 })
                 .collect(),

@@ -2,11 +2,13 @@
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { before, describe, test } from "node:test";
 import { PassThrough, Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 
+import { makeAssertionKey } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { fileScope } from "../harness/scope.js";
@@ -24,15 +26,27 @@ describe("bodies", () => {
     auth = await startUpstream(scope);
     users = await startUpstream(scope);
     const issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users });
-    const claims = issuer.claims();
-    path = `/api/v1/users/${claims.sub}`;
-    bearer = { authorization: `Bearer ${await issuer.sign(claims)}` };
+    edge = await startEdge(scope, {
+      auth,
+      policy: "upstreams",
+      vars: { UPSTREAM_BIG_URL: users.url, ASSERTION_KEYS_BIG: makeAssertionKey() },
+    });
+    path = "/big";
+    bearer = { authorization: `Bearer ${await issuer.accessToken()}` };
   });
 
-  test("32 MiB up and down arrive unchanged", async () => {
+  // Bytes that the runtime holds.
+  const heldBytes = () => Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${edge.pid}/status`, "utf8"))[1]) * 1024;
+
+  test("128 MiB up and down arrive unchanged, and are at no time all in memory", async (t) => {
     const block = randomBytes(MIB);
-    const blocks = 32;
+    const blocks = 128;
+    // What the runtime needs to begin with is no matter here.
+    assert.equal((await edge.send({ method: "PUT", path, headers: bearer, body: block })).status, 200);
+    const before = heldBytes();
+    let peak = before;
+    const watching = setInterval(() => (peak = Math.max(peak, heldBytes())), 20);
+    t.after(() => clearInterval(watching));
     const expected = createHash("sha256");
     for (let count = 0; count < blocks; count += 1) expected.update(block);
     const sum = expected.digest("hex");
@@ -45,12 +59,15 @@ describe("bodies", () => {
     const answer = await edge.send({
       method: "PUT",
       path,
-      headers: bearer,
+      headers: { ...bearer, "content-length": String(blocks * MIB) },
       body: Readable.from(repeat(block, blocks)),
     });
-    assert.equal(answer.status, 200);
+    assert.equal(answer.status, 200, answer.body);
     assert.equal(answer.headers["x-sum"], sum);
     assert.equal(createHash("sha256").update(answer.bytes).digest("hex"), sum);
+    const grown = Math.round((peak - before) / MIB);
+    t.diagnostic(`the runtime grew by ${grown} MiB at most, from ${Math.round(before / MIB)} MiB`);
+    assert.ok(grown < blocks / 4, `it grew by ${grown} MiB`);
   });
 
   function* repeat(block, times) {

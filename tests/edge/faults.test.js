@@ -2,7 +2,7 @@
 // gateway's own answer where there is none to pass on, and no isolate lost.
 
 import assert from "node:assert/strict";
-import { before, describe, test } from "node:test";
+import { before, beforeEach, describe, test } from "node:test";
 
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
@@ -25,6 +25,10 @@ describe("a service's faults", () => {
   });
 
   const get = (query) => edge.send({ path: `${path}?${query}`, headers: bearer });
+
+  // A good answer in between, or five bad ones in a row would have the service left alone.
+  const getFine = async () => assert.equal((await get("fine")).status, 200);
+  beforeEach(getFine);
 
   function assertOwn(answer, status, code) {
     assert.equal(answer.status, status, answer.body);
@@ -50,6 +54,7 @@ describe("a service's faults", () => {
   test("one that answers what is no HTTP, or a status that is none, is 502", async () => {
     users.answer(`GET ${path}?garbage`, (incoming) => incoming.socket.end("hello\r\n\r\n"));
     assert.equal((await get("garbage")).status, 502);
+    await getFine();
     for (const status of [999, 600, 99]) {
       users.answer(`GET ${path}?status`, (incoming) =>
         incoming.socket.end(`HTTP/1.1 ${status} Odd\r\nContent-Length: 2\r\n\r\nhi`),

@@ -31,6 +31,7 @@
 //   faultyLog whether the revocation log can be told to fail
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -150,6 +151,10 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
     output: "",
     get url() {
       return url;
+    },
+    // The runtime's process.
+    get pid() {
+      return Number(execFileSync("pgrep", ["-n", "-P", String(process.pid), "workerd"], { encoding: "utf8" }));
     },
     send: (request) => send(url, request),
     get: (path, options) => edge.send({ ...withToken(options), method: "GET", path }),

@@ -27,7 +27,7 @@ export function send(base, { method = "GET", path = "/", headers = {}, body, jso
   if (content !== undefined && !isStream && !names.has("content-length") && !names.has("transfer-encoding")) {
     pairs.push(["content-length", String(Buffer.byteLength(content))]);
   }
-  if (isStream && !names.has("transfer-encoding")) pairs.push(["transfer-encoding", "chunked"]);
+  if (isStream && !names.has("transfer-encoding") && !names.has("content-length")) pairs.push(["transfer-encoding", "chunked"]);
   return new Promise((resolve, reject) => {
     const sent = request({
       agent,

@@ -4,6 +4,7 @@
 //   users.answer("GET /api/v1/users/1", { status: 200, json: { data: {} } });
 //   users.answer("/slow", (request, response) => { … node:http … });
 //   users.answer(handler)          for everything that has no answer of its own
+//   users.onUpgrade((request, socket, head) => …)      for WebSockets
 //   users.requests                 [{ method, path, headers, rawHeaders, body, assertion }]
 //   await users.stop(); await users.start();    the same port again
 //
@@ -21,6 +22,7 @@ export async function startUpstream(scope, fallback) {
   let server;
   let port = 0;
   let everything = fallback;
+  let upgrade;
 
   const handle = async (request, response) => {
     const parts = [];
@@ -63,11 +65,18 @@ export async function startUpstream(scope, fallback) {
       else answers.set(where, what);
       return upstream;
     },
+    onUpgrade(handler) {
+      upgrade = handler;
+      return upstream;
+    },
     forget() {
       requests.length = 0;
     },
     start() {
       server = createServer({ keepAliveTimeout: 1000 }, handle);
+      server.on("upgrade", (request, socket, head) =>
+        upgrade === undefined ? socket.destroy() : upgrade(request, socket, head),
+      );
       server.on("connection", (socket) => {
         sockets.add(socket);
         socket.on("close", () => sockets.delete(socket));

@@ -141,6 +141,9 @@ pub(crate) struct World {
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Forward>>,
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
+    /// Hosts that cannot be reached.
+    pub(crate) down: RefCell<Vec<&'static str>>,
+    chance: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
@@ -163,6 +166,8 @@ impl World {
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
+            down: RefCell::default(),
+            chance: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
             log: RefCell::default(),
@@ -201,7 +206,14 @@ impl Ports for World {
     }
 
     fn random(&self) -> [u8; 40] {
-        [9; 40]
+        // Knuth's generator: no two alike, and the same in every run.
+        let mut state = self.chance.get();
+        let bytes = std::array::from_fn(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u8::try_from(state >> 56).unwrap()
+        });
+        self.chance.set(state);
+        bytes
     }
 
     async fn sleep(&self, millis: u64) {
@@ -294,8 +306,13 @@ impl Ports for World {
 
     async fn forward(&self, forward: &Forward) -> Result<Forwarded<()>, UpstreamFault> {
         self.forwarded.borrow_mut().push(forward.clone());
-        self.upstream.get().map(|status| Forwarded { reply: (), status })
+        if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
+            return Err(UpstreamFault::Unreachable);
+        }
+        self.upstream.get().map(|status| Forwarded { reply: (), status, asks_for_pause: false })
     }
+
+    fn discard(&self, (): ()) {}
 }
 
 /// Status and code of what the client got; `ok` for an upstream's answer.

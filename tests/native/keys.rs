@@ -235,8 +235,8 @@ access = "user"
     let moods = [
         (0, "fine", Issuer::Serves(old.clone()), &first, (1, 1)),
         (600, "slow", Issuer::Slow(old, 4000), &first, (1, 1)),
-        (1200, "failing", Issuer::Fails("jwks_unreachable"), &first, (20, 30)),
-        (1800, "lying", Issuer::Serves(r#"{"keys":[]}"#.to_owned()), &first, (10, 15)),
+        (1200, "failing", Issuer::Fails("jwks_unreachable"), &first, (20, 45)),
+        (1800, "lying", Issuer::Serves(r#"{"keys":[]}"#.to_owned()), &first, (10, 22)),
         (2100, "coming back", Issuer::Serves(jwks(&[&first])), &first, (1, 1)),
         (2400, "publishing the next key", Issuer::Serves(both.clone()), &first, (0, 1)),
         (2700, "signing with it", Issuer::Serves(both), &second, (0, 2)),

@@ -27,4 +27,5 @@ mod revocations;
 mod rfc;
 mod signer;
 mod tokens;
+mod upstreams;
 mod wycheproof;

@@ -1,0 +1,224 @@
+//! Whether an upstream's target is asked at all: a breaker for each, in one isolate's
+//! memory. Pure: `now` is an argument.
+//!
+//! It counts outages alone: no connection, no answer in time, 502, 503, 504. A wrong
+//! password or a missing page is an answer.
+
+use crate::token::UnixMillis;
+
+/// How a breaker is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// Failures in a row that open it.
+    pub(super) failures: u32,
+    /// Milliseconds until one request may try again.
+    pub(super) open_ms: u64,
+    /// Milliseconds after which a try that was never heard of counts as lost: its
+    /// client may have gone.
+    pub(super) probe_ms: u64,
+}
+
+/// What a breaker says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Go on.
+    Pass,
+    /// Go on, as the one that finds out whether the target is back.
+    Probe,
+    /// Do not ask.
+    Refuse {
+        /// Milliseconds until one may try.
+        retry_ms: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open { since: UnixMillis },
+    Probing { since: UnixMillis },
+}
+
+/// One target's breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Breaker(State);
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self(State::Closed { failures: 0 })
+    }
+}
+
+impl Breaker {
+    /// Asks whether a request may go on. A `Probe` must be told of with [`Breaker::note`].
+    pub(super) fn admit(&mut self, setting: Setting, now: UnixMillis) -> Admission {
+        let (since, pause) = match self.0 {
+            State::Closed { .. } => return Admission::Pass,
+            State::Open { since } => (since, setting.open_ms),
+            State::Probing { since } => (since, setting.probe_ms),
+        };
+        let waited = now.since(since);
+        if waited < pause {
+            return Admission::Refuse { retry_ms: pause.saturating_sub(waited) };
+        }
+        self.0 = State::Probing { since: now };
+        Admission::Probe
+    }
+
+    /// What [`Breaker::admit`] would say, without taking the probe's place.
+    pub(super) fn would_admit(&self, setting: Setting, now: UnixMillis) -> bool {
+        !matches!(Self(self.0).admit(setting, now), Admission::Refuse { .. })
+    }
+
+    /// Learns what became of a request that was let on.
+    pub(super) fn note(&mut self, admission: Admission, is_outage: bool, setting: Setting, now: UnixMillis) {
+        self.0 = match (self.0, admission, is_outage) {
+            (_, Admission::Refuse { .. }, _) => self.0,
+            (_, Admission::Probe, false) | (State::Closed { .. }, Admission::Pass, false) => {
+                State::Closed { failures: 0 }
+            }
+            (_, Admission::Probe, true) => State::Open { since: now },
+            (State::Closed { failures }, Admission::Pass, true) => {
+                let failures = failures.saturating_add(1);
+                if failures >= setting.failures { State::Open { since: now } } else { State::Closed { failures } }
+            }
+            // Sent before it opened: says nothing of now.
+            (state @ (State::Open { .. } | State::Probing { .. }), Admission::Pass, _) => state,
+        };
+    }
+
+    /// A request that says nothing of the target: its client went away.
+    pub(super) fn forget(&mut self, admission: Admission, setting: Setting, now: UnixMillis) {
+        if admission == Admission::Probe {
+            // The next may try at once.
+            let since = UnixMillis(now.0.saturating_sub(setting.open_ms));
+            self.0 = State::Open { since };
+        }
+    }
+
+    /// For `/status`.
+    pub(super) const fn name(&self) -> &'static str {
+        match self.0 {
+            State::Closed { .. } => "closed",
+            State::Open { .. } => "open",
+            State::Probing { .. } => "half_open",
+        }
+    }
+
+    /// For the metrics: 0 closed, 1 half open, 2 open.
+    pub(super) const fn number(&self) -> f64 {
+        match self.0 {
+            State::Closed { .. } => 0.0,
+            State::Probing { .. } => 1.0,
+            State::Open { .. } => 2.0,
+        }
+    }
+}
+
+/// How many retries the requests to one upstream may cost together: a tenth of them, and a
+/// few to begin with. While everything fails, retries must not double the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget(u32);
+
+/// What a retry costs, in tenths; a request earns one.
+const RETRY_COST: u32 = 10;
+
+/// Tenths that can be saved up.
+const BUDGET_MAX: u32 = 100;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(BUDGET_MAX / 2)
+    }
+}
+
+impl Budget {
+    /// A request begins.
+    pub(super) fn earn(&mut self) {
+        self.0 = self.0.saturating_add(1).min(BUDGET_MAX);
+    }
+
+    /// Takes the price of a retry, if it is there.
+    pub(super) fn spend(&mut self) -> bool {
+        match self.0.checked_sub(RETRY_COST) {
+            Some(rest) => {
+                self.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTING: Setting = Setting { failures: 5, open_ms: 60_000, probe_ms: 6_000 };
+    const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::default();
+        for _ in 0..5 {
+            let admission = breaker.admit(SETTING, NOW);
+            breaker.note(admission, true, SETTING, NOW);
+        }
+        breaker
+    }
+
+    #[test]
+    fn five_outages_in_a_row_open_it_and_nothing_less() {
+        for (outcomes, expected) in [
+            (&[true; 4][..], "closed"),
+            (&[true; 5], "open"),
+            (&[true, true, true, true, false, true, true, true, true], "closed"),
+            (&[false; 50], "closed"),
+        ] {
+            let mut breaker = Breaker::default();
+            for is_outage in outcomes {
+                let admission = breaker.admit(SETTING, NOW);
+                assert_eq!(admission, Admission::Pass);
+                breaker.note(admission, *is_outage, SETTING, NOW);
+            }
+            assert_eq!(breaker.name(), expected, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn one_probe_closes_it_or_opens_it_again() {
+        for (is_outage, expected) in [(false, "closed"), (true, "open")] {
+            let mut breaker = opened();
+            assert_eq!(breaker.admit(SETTING, NOW.plus(59_999)), Admission::Refuse { retry_ms: 1 });
+            let later = NOW.plus(60_000);
+            assert!(breaker.would_admit(SETTING, later));
+            assert_eq!(breaker.admit(SETTING, later), Admission::Probe);
+            assert_eq!(breaker.admit(SETTING, later), Admission::Refuse { retry_ms: 6_000 }, "one alone");
+            breaker.note(Admission::Pass, false, SETTING, later);
+            assert_eq!(breaker.name(), "half_open", "what was sent before says nothing");
+            breaker.note(Admission::Probe, is_outage, SETTING, later.plus(10));
+            assert_eq!(breaker.name(), expected);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_or_says_nothing_lets_the_next_try() {
+        let mut lost = opened();
+        assert_eq!(lost.admit(SETTING, NOW.plus(60_000)), Admission::Probe);
+        assert_eq!(lost.admit(SETTING, NOW.plus(66_000)), Admission::Probe);
+        let mut forgotten = opened();
+        assert_eq!(forgotten.admit(SETTING, NOW.plus(60_000)), Admission::Probe);
+        forgotten.forget(Admission::Probe, SETTING, NOW.plus(60_100));
+        assert_eq!(forgotten.admit(SETTING, NOW.plus(60_200)), Admission::Probe);
+    }
+
+    #[test]
+    fn retries_cost_a_tenth_of_the_requests_at_most() {
+        let mut budget = Budget::default();
+        let retries = (0..10_000).filter(|_| {
+            budget.earn();
+            budget.spend()
+        });
+        let count = retries.count();
+        assert!((1000..=1006).contains(&count), "{count}");
+    }
+}

@@ -1,0 +1,222 @@
+//! Sending a request to an upstream: which of its targets, how often, and what that says
+//! of the target. Holds no cell's borrow across a wait.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
+
+use super::{
+    AssertionKeys, Denial, Gate, LogLine,
+    breaker::{Admission, Breaker, Budget, Setting},
+    limits,
+    own::Seen,
+    ports::{Forward, Forwarded, Ports, UpstreamFault},
+};
+use crate::{config::OnDown, token::UnixMillis};
+
+/// What one isolate knows of an upstream.
+#[derive(Debug)]
+pub(super) struct UpstreamState {
+    pub(super) name: String,
+    pub(super) targets: Vec<TargetState>,
+    pub(super) timeout_ms: u64,
+    pub(super) body_timeout_ms: u64,
+    pub(super) on_down: OnDown,
+    pub(super) retries: u32,
+    pub(super) max_concurrent: u32,
+    pub(super) setting: Setting,
+    /// `None` when the secret is missing or malformed: nothing is forwarded
+    /// then, because an origin takes nothing without an assertion.
+    pub(super) assertion: Option<AssertionKeys>,
+    pub(super) seen: RefCell<Seen>,
+    pub(super) budget: RefCell<Budget>,
+    pub(super) waiting: Waiting,
+}
+
+/// One place where an upstream is.
+#[derive(Debug)]
+pub(super) struct TargetState {
+    pub(super) url: String,
+    pub(super) weight: u32,
+    pub(super) breaker: RefCell<Breaker>,
+}
+
+/// Requests that wait for an answer. Each has a time by which it is over, because one
+/// whose client has gone may never come back to say so.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    entries: RefCell<HashMap<u64, UnixMillis>>,
+    next: Cell<u64>,
+}
+
+impl Waiting {
+    /// Takes a place, unless all are taken.
+    fn enter(&self, most: u32, until: UnixMillis, now: UnixMillis) -> Option<u64> {
+        let mut entries = self.entries.borrow_mut();
+        let is_full =
+            |entries: &HashMap<u64, UnixMillis>| u32::try_from(entries.len()).is_ok_and(|count| count >= most);
+        if is_full(&entries) {
+            entries.retain(|_, until| now < *until);
+            if is_full(&entries) {
+                return None;
+            }
+        }
+        let id = self.next.get();
+        self.next.set(id.wrapping_add(1));
+        entries.insert(id, until);
+        Some(id)
+    }
+
+    fn leave(&self, id: u64) {
+        self.entries.borrow_mut().remove(&id);
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+}
+
+/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1).
+const SAFE: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+impl UpstreamState {
+    /// Chooses a target by weight, one that was not tried before if there is any.
+    /// Otherwise the milliseconds until one may be asked.
+    fn choose(&self, tried: &[usize], chance: u32, now: UnixMillis) -> Result<(usize, Admission), u64> {
+        let open = |index: &usize| {
+            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(self.setting, now))
+        };
+        let mut candidates: Vec<usize> =
+            (0..self.targets.len()).filter(|index| !tried.contains(index)).filter(open).collect();
+        if candidates.is_empty() {
+            candidates = (0..self.targets.len()).filter(open).collect();
+        }
+        let weight = |index: usize| self.targets.get(index).map_or(0, |target| target.weight);
+        let total = candidates.iter().fold(0_u32, |sum, index| sum.saturating_add(weight(*index)));
+        let mut left = chance.checked_rem(total).unwrap_or_default();
+        for index in candidates {
+            match left.checked_sub(weight(index)) {
+                Some(rest) => left = rest,
+                None => return self.admit(index, now).map(|admission| (index, admission)),
+            }
+        }
+        // All are closed: say when the first opens.
+        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, now).err());
+        Err(waits.min().unwrap_or(self.setting.open_ms))
+    }
+
+    fn admit(&self, index: usize, now: UnixMillis) -> Result<Admission, u64> {
+        let target = self.targets.get(index).ok_or(self.setting.open_ms)?;
+        match target.breaker.borrow_mut().admit(self.setting, now) {
+            Admission::Refuse { retry_ms } => Err(retry_ms),
+            admission @ (Admission::Pass | Admission::Probe) => Ok(admission),
+        }
+    }
+
+    /// What an answer or its absence says of a target. `None`: nothing.
+    fn is_outage<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Option<bool> {
+        match answer {
+            Ok(forwarded) => Some(matches!(forwarded.status, 502..=504)),
+            Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Some(true),
+            Err(UpstreamFault::BodySlow | UpstreamFault::BodyTooLarge | UpstreamFault::ClientGone) => None,
+        }
+    }
+
+    fn denial(&self, fault: UpstreamFault) -> Denial {
+        match (fault, self.on_down) {
+            (UpstreamFault::TimedOut, _) => Denial::UpstreamTimedOut,
+            (UpstreamFault::BadAnswer, _) => Denial::UpstreamBadAnswer,
+            (UpstreamFault::BodySlow, _) => Denial::BodyTooSlow,
+            (UpstreamFault::BodyTooLarge, _) => Denial::BodyTooLarge,
+            (UpstreamFault::ClientGone, _) => Denial::ClientGone,
+            (UpstreamFault::Unreachable, OnDown::BadGateway) => Denial::UpstreamUnreachable,
+            (UpstreamFault::Unreachable, OnDown::AuthenticationUnavailable) => Denial::AuthenticationUnavailable,
+        }
+    }
+}
+
+impl Gate {
+    /// Sends a request whose `url` is still the target's path and query alone.
+    pub(super) async fn forward<P: Ports>(
+        &self,
+        upstream: &UpstreamState,
+        mut forward: Forward,
+        ports: &P,
+        line: &mut LogLine,
+    ) -> Result<Forwarded<P::Reply>, Denial> {
+        let begun = ports.now();
+        let most = upstream.timeout_ms.saturating_add(upstream.body_timeout_ms);
+        let place =
+            upstream.waiting.enter(upstream.max_concurrent, begun.plus(most), begun).ok_or(Denial::UpstreamBusy)?;
+        upstream.budget.borrow_mut().earn();
+        let outcome = self.try_targets(upstream, &mut forward, ports).await;
+        upstream.waiting.leave(place);
+        line.upstream_ms = Some(ports.now().since(begun));
+        outcome
+    }
+
+    async fn try_targets<P: Ports>(
+        &self,
+        upstream: &UpstreamState,
+        forward: &mut Forward,
+        ports: &P,
+    ) -> Result<Forwarded<P::Reply>, Denial> {
+        let path = std::mem::take(&mut forward.url);
+        let mut tried = Vec::new();
+        loop {
+            let chance = if upstream.targets.len() > 1 { chance(ports) } else { 0 };
+            let now = ports.now();
+            let (index, admission) =
+                upstream.choose(&tried, chance, now).map_err(|retry_ms| match upstream.on_down {
+                    OnDown::BadGateway => Denial::BreakerOpen { retry_ms, of_authentication: false },
+                    OnDown::AuthenticationUnavailable => Denial::BreakerOpen { retry_ms, of_authentication: true },
+                })?;
+            let Some(target) = upstream.targets.get(index) else { return Err(Denial::Misconfigured) };
+            forward.url = format!("{}{path}", target.url);
+            let answer = ports.forward(forward).await;
+            let outage = UpstreamState::is_outage(&answer);
+            let then = ports.now();
+            match outage {
+                Some(is_outage) => target.breaker.borrow_mut().note(admission, is_outage, upstream.setting, then),
+                None => target.breaker.borrow_mut().forget(admission, upstream.setting, then),
+            }
+            let answer = answer.map_err(|fault| upstream.denial(fault));
+            if outage.is_some() {
+                let fault = answer.as_ref().err().map(Denial::code);
+                upstream.seen.borrow_mut().note(then, then.since(now), fault);
+            }
+            tried.push(index);
+            // Who says when to come back is not asked before.
+            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
+            let may_retry = outage == Some(true)
+                && !asks_for_pause
+                && SAFE.contains(&forward.method.as_str())
+                && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)
+                && upstream.budget.borrow_mut().spend();
+            if !may_retry {
+                return answer;
+            }
+            if let Ok(forwarded) = answer {
+                ports.discard(forwarded.reply);
+            }
+            ports.sleep(pause_ms(tried.len(), chance_of_pause(ports))).await;
+        }
+    }
+}
+
+fn chance<P: Ports>(ports: &P) -> u32 {
+    let [a, b, c, d, ..] = ports.random();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+fn chance_of_pause<P: Ports>(ports: &P) -> u64 {
+    u64::from(chance(ports))
+}
+
+/// Full jitter: anything up to a bound that doubles with each try.
+fn pause_ms(tries: usize, chance: u64) -> u64 {
+    let doubled = (1..tries).fold(limits::RETRY_PAUSE_MS, |pause, _| pause.saturating_mul(2));
+    chance.checked_rem(doubled.min(limits::RETRY_PAUSE_MAX_MS)).unwrap_or_default()
+}

@@ -1,0 +1,210 @@
+//! Upstreams that fail: the breaker, retries and their budget, several targets, too many
+//! who wait, bodies that are too long.
+
+use std::collections::HashMap;
+
+use portcullis::gate::{Gate, ports::UpstreamFault};
+use serde_json::Value;
+
+use crate::fakes::{Vectors, World, answer, header, setting, verdict};
+
+const POLICY: &str = r#"
+[upstreams.app]
+targets = [
+  { url = "https://one.example", weight = 3 },
+  { url = "https://two.example" },
+]
+retries = 1
+
+[upstreams.single]
+url = "https://single.example"
+retries = 2
+
+[upstreams.plain]
+url = "https://plain.example"
+
+[[routes]]
+path = "/app"
+methods = ["GET", "POST"]
+upstream = "app"
+access = "public"
+
+[[routes]]
+path = "/single"
+methods = ["GET", "POST"]
+upstream = "single"
+access = "public"
+
+[[routes]]
+path = "/plain"
+methods = ["GET", "POST"]
+upstream = "plain"
+access = "public"
+max_body_bytes = 100
+"#;
+
+fn gate() -> Gate {
+    let policy = portcullis::config::check(POLICY).unwrap();
+    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+}
+
+fn world() -> World {
+    World::new(&Vectors::load())
+}
+
+/// How many requests each host has had.
+fn hosts(world: &World) -> HashMap<String, usize> {
+    let mut count = HashMap::new();
+    for forward in world.forwarded.borrow().iter() {
+        *count.entry(forward.url.split('/').nth(2).unwrap().to_owned()).or_default() += 1;
+    }
+    count
+}
+
+#[test]
+fn five_outages_close_the_way_for_a_minute_and_one_probe_opens_it() {
+    for fault in [
+        Err(UpstreamFault::Unreachable),
+        Err(UpstreamFault::TimedOut),
+        Err(UpstreamFault::BadAnswer),
+        Ok(502),
+        Ok(503),
+        Ok(504),
+    ] {
+        let (gate, world) = (gate(), world());
+        world.upstream.set(fault);
+        for _ in 0..5 {
+            assert_ne!(world.send(&gate, "POST", "/plain", &[]).line.code, Some("upstream_resting"));
+        }
+        assert_eq!(world.forwarded.borrow().len(), 5);
+        for _ in 0..100 {
+            let handled = world.send(&gate, "POST", "/plain", &[]);
+            assert_eq!(verdict(&handled), (503, "upstream_resting"), "{fault:?}");
+            assert_eq!(header(answer(&handled), "retry-after"), Some("60"));
+            assert_eq!(handled.line.duration_ms, 0);
+        }
+        assert_eq!(world.forwarded.borrow().len(), 5, "nobody asks it");
+        world.upstream.set(Ok(200));
+        assert_eq!(verdict(&world.send(&gate, "POST", "/single", &[])), (200, "ok"), "others are untouched");
+        world.pass(60_000);
+        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
+        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
+    }
+}
+
+#[test]
+fn answers_are_answers_whatever_their_status() {
+    let (gate, world) = (gate(), world());
+    for status in [401, 403, 404, 409, 429, 500, 501, 505] {
+        world.upstream.set(Ok(status));
+        for _ in 0..20 {
+            assert_eq!(world.send(&gate, "POST", "/plain", &[]).line.status, status);
+        }
+    }
+    assert_eq!(world.forwarded.borrow().len(), 160);
+}
+
+#[test]
+fn what_the_client_does_is_no_outage() {
+    let (gate, world) = (gate(), world());
+    for (fault, expected) in [
+        (UpstreamFault::BodySlow, (408, "body_too_slow")),
+        (UpstreamFault::BodyTooLarge, (413, "body_too_large")),
+        (UpstreamFault::ClientGone, (400, "client_gone")),
+    ] {
+        world.upstream.set(Err(fault));
+        for _ in 0..20 {
+            assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), expected);
+        }
+    }
+    world.upstream.set(Ok(200));
+    assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
+}
+
+#[test]
+fn a_body_that_says_it_is_too_long_is_refused_before_anybody_is_asked() {
+    let (gate, world) = (gate(), world());
+    for (length, expected) in
+        [("100", (200, "ok")), ("101", (413, "body_too_large")), ("99999999999", (413, "body_too_large"))]
+    {
+        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[("content-length", length)])), expected, "{length}");
+    }
+    assert_eq!(world.forwarded.borrow().len(), 1);
+    assert_eq!(world.forwarded.borrow()[0].max_body_bytes, 100);
+}
+
+#[test]
+fn only_what_changes_nothing_is_tried_again() {
+    for (method, path, tries) in
+        [("GET", "/single", 3), ("HEAD", "/single", 3), ("POST", "/single", 1), ("GET", "/plain", 1)]
+    {
+        let (gate, world) = (gate(), world());
+        world.upstream.set(Err(UpstreamFault::Unreachable));
+        let handled = world.send(&gate, method, path, &[]);
+        assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
+        assert_eq!(world.forwarded.borrow().len(), tries, "{method} {path}");
+        assert!(handled.line.duration_ms <= 1000, "pauses are short");
+    }
+}
+
+#[test]
+fn retries_stop_when_their_budget_is_spent() {
+    let (gate, world) = (gate(), world());
+    // Answers that are outages now and then, so that no breaker opens.
+    for round in 0..1000 {
+        world.upstream.set(if round % 2 == 1 { Ok(200) } else { Ok(502) });
+        world.send(&gate, "GET", "/single", &[]);
+    }
+    let forwarded = world.forwarded.borrow().len();
+    assert!((1000..=1110).contains(&forwarded), "{forwarded} for 1000 requests");
+}
+
+#[test]
+fn targets_share_by_weight_and_one_that_is_down_costs_no_request() {
+    let (gate, world) = (gate(), world());
+    for _ in 0..4000 {
+        assert_eq!(verdict(&world.send(&gate, "POST", "/app", &[])), (200, "ok"));
+    }
+    let share = hosts(&world);
+    assert!((2800..=3200).contains(&share["one.example"]), "{share:?}");
+    world.forwarded.borrow_mut().clear();
+
+    world.down.borrow_mut().push("one.example");
+    for _ in 0..200 {
+        assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (200, "ok"), "the other one answers");
+    }
+    let share = hosts(&world);
+    assert_eq!(share["one.example"], 5, "until its breaker opens: {share:?}");
+    assert_eq!(share["two.example"], 200);
+    let status: Value = serde_json::from_str(&answer(&world.send(&gate, "GET", "/status", &[])).body).unwrap();
+    let app = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "app").unwrap();
+    assert_eq!(app["breakers"], serde_json::json!(["open", "closed"]));
+    assert_eq!(app["status"], "degraded");
+
+    world.down.borrow_mut().push("two.example");
+    for _ in 0..10 {
+        world.send(&gate, "POST", "/app", &[]);
+    }
+    assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (503, "upstream_resting"));
+    world.down.borrow_mut().clear();
+    world.pass(60_000);
+    for _ in 0..50 {
+        assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (200, "ok"));
+    }
+}
+
+#[test]
+fn a_variable_gives_several_targets() {
+    let policy = portcullis::config::check(POLICY).unwrap();
+    let given = |urls: &'static str| {
+        let json = serde_json::to_string(&policy).unwrap();
+        Gate::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
+    };
+    let (gate, world) = (given("https://a.example, https://b.example/").unwrap(), world());
+    for _ in 0..100 {
+        world.send(&gate, "POST", "/plain", &[]);
+    }
+    let share = hosts(&world);
+    assert!(share["a.example"] > 25 && share["b.example"] > 25, "{share:?}");
+    assert!(given("https://a.example,").is_err());
+}

@@ -1,0 +1,60 @@
+// The user service is stopped in its tracks (SIGSTOP: it accepts and never answers), and
+// goes on: only its own callers notice, and they are not kept waiting.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { fileScope } from "../harness/scope.js";
+import { startStack } from "../harness/stack.js";
+import { until } from "../harness/wait.js";
+
+const scope = fileScope();
+
+// Milliseconds; gateway.toml gives the user service 5 s, and a breaker rests for a minute.
+const LIMIT_MS = 6_000;
+const REST_MS = 90_000;
+
+describe("a service that hangs", () => {
+  let stack, session;
+
+  before(async () => {
+    stack = await startStack(scope);
+    const { account } = await stack.register();
+    session = await stack.login(account);
+  });
+
+  const timed = async (path) => {
+    const began = performance.now();
+    const answer = await stack.send({ path, headers: session.bearer });
+    return { answer, took: performance.now() - began };
+  };
+  const profile = () => timed(`/api/v1/users/${session.user.id}`);
+
+  test("costs its callers its time-out, then nothing, and is found again when it goes on", async (t) => {
+    const { pid } = stack.users;
+    t.after(() => process.kill(pid, "SIGCONT"));
+    assert.equal((await profile()).answer.status, 200);
+    process.kill(pid, "SIGSTOP");
+    for (const { answer, took } of await Promise.all(Array.from({ length: 5 }, profile))) {
+      assert.equal(answer.status, 504, answer.body);
+      assert.ok(took < LIMIT_MS, `${took} ms`);
+    }
+    const took = [];
+    for (let count = 0; count < 50; count += 1) {
+      const refused = await profile();
+      assert.equal(refused.answer.status, 503, refused.answer.body);
+      assert.equal(refused.answer.json().code, "upstream_resting");
+      assert.match(refused.answer.headers["retry-after"], /^[1-9]\d*$/);
+      took.push(refused.took);
+    }
+    took.sort((a, b) => a - b);
+    t.diagnostic(`refused in ${took[25].toFixed(2)} ms (median, seen by the client)`);
+    assert.equal((await timed("/api/v1/auth/me")).answer.status, 200, "the other service is untouched");
+
+    process.kill(pid, "SIGCONT");
+    const back = Date.now();
+    await until("it is asked again", async () => (await profile()).answer.status === 200, REST_MS);
+    t.diagnostic(`found again ${Math.round((Date.now() - back) / 1000)} s after it went on`);
+    for (let count = 0; count < 5; count += 1) assert.equal((await profile()).answer.status, 200);
+  });
+});
