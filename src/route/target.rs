@@ -112,10 +112,12 @@ fn push_segment(canonical: &mut String, segment: &str) -> Result<(), BadTarget> 
     if std::str::from_utf8(&decoded).is_err() {
         return Err(BadTarget::Ambiguous);
     }
-    // `.`, `..`, and with servlet parameters behind: `..;x`.
+    // `.`, `..`, with servlet parameters behind (`..;x`), with blanks that some file
+    // systems drop (`..%20`), and `...`, which was a grandparent to some.
     let plain = canonical.get(start..).unwrap_or_default();
-    let name = plain.split(';').next().unwrap_or_default();
-    if matches!(name, "." | "..") || (name.is_empty() && !plain.is_empty()) {
+    let name = decoded.split(|byte| *byte == b';').next().unwrap_or_default();
+    let is_dots = name.contains(&b'.') && name.iter().all(|byte| matches!(byte, b'.' | b' '));
+    if is_dots || (name.is_empty() && !plain.is_empty()) {
         return Err(BadTarget::Ambiguous);
     }
     Ok(())
@@ -172,6 +174,11 @@ mod tests {
             ("/%7euser", Some("/~user")),
             ("/caf%c3%a9", Some("/caf%C3%A9")),
             ("/a%20b", Some("/a%20b")),
+            ("/a/..%20/b", None),
+            ("/a/%20../b", None),
+            ("/a/%20", Some("/a/%20")),
+            ("/a/.../b", None),
+            ("/a/...x/b", Some("/a/...x/b")),
             ("/a;v=1", Some("/a;v=1")),
             ("/a.b/..c", Some("/a.b/..c")),
             ("/a?q='x' \"y\"<z>", Some("/a?q=%27x%27%20%22y%22%3Cz%3E")),

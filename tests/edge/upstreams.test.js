@@ -180,6 +180,25 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
+  test("that open a thousand connections and send a byte at a time cost the others nothing", async (t) => {
+    const { hostname, port } = new URL(edge.url);
+    const sockets = Array.from({ length: 1000 }, () => {
+      const socket = connect({ host: hostname, port: Number(port) });
+      socket.on("error", () => {});
+      return socket;
+    });
+    t.after(() => sockets.forEach((socket) => socket.destroy()));
+    await until("they are connected", () => sockets.every((socket) => socket.readyState === "open"));
+    const request = "POST /open HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\nx";
+    for (let byte = 0; byte < 20; byte += 1) {
+      for (const socket of sockets) socket.write(request[byte]);
+      assert.equal((await open()).status, 200);
+    }
+    for (const socket of sockets.slice(0, 500)) socket.destroy();
+    for (let count = 0; count < 50; count += 1) assert.equal((await open()).status, 200);
+    assert.deepEqual(await breakersOf("users"), ["closed"]);
+  });
+
   test("that are too many at once are told so at once, and their own time-out is nobody's business", async () => {
     let release;
     const held = new Promise((resolve) => (release = resolve));
