@@ -20,6 +20,7 @@ fn policy() -> TokenPolicy {
         token_type: Some("access".into()),
         claims: ClaimNames::default(),
         require: vec![],
+        kept: vec![vec!["tenant".to_owned()], vec!["a".to_owned(), "b".to_owned()]],
         leeway_s: 30,
         max_lifetime_s: 3600,
     }

@@ -105,6 +105,18 @@ fn line_of(text: &str, offset: usize) -> usize {
     before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
 }
 
+fn values_of(rule: &RequireRule) -> &[serde_json::Value] {
+    match rule {
+        RequireRule::Present => &[],
+        RequireRule::Equals(value) => std::slice::from_ref(value),
+        RequireRule::OneOf(values) => values,
+    }
+}
+
+fn is_plain_value(value: &serde_json::Value) -> bool {
+    value.is_string() || value.is_boolean() || value.is_i64()
+}
+
 fn is_revocable(issuer: &source::Issuer) -> bool {
     issuer.revocable || issuer.revocations_from.is_some()
 }
@@ -275,13 +287,9 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let values = match &rule {
-            RequireRule::Present => &[][..],
-            RequireRule::Equals(value) => std::slice::from_ref(value),
-            RequireRule::OneOf(values) => values.as_slice(),
-        };
-        let is_plain = |value: &serde_json::Value| value.is_string() || value.is_boolean() || value.is_i64();
-        if !values.iter().all(is_plain) || matches!(&rule, RequireRule::OneOf(values) if values.is_empty()) {
+        if !values_of(&rule).iter().all(is_plain_value)
+            || matches!(&rule, RequireRule::OneOf(values) if values.is_empty())
+        {
             self.complain(span, format!("issuer {label:?}: require compares with a string, an integer, true or false, or with one_of at least one of these"));
             return None;
         }
@@ -383,6 +391,8 @@ impl Checker<'_> {
                 access: access.get_ref().0.clone(),
                 forward_authorization: route.forward_authorization,
                 revocation: *route.revocation.get_ref(),
+                issuers: self.route_issuers(file, route),
+                rewrite: self.rewrite(route),
                 max_body_bytes: *route.max_body_bytes.get_ref(),
                 websocket: route.websocket,
                 ends_session: route.ends_session,
@@ -390,6 +400,56 @@ impl Checker<'_> {
             self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn route_issuers(&mut self, file: &File, route: &source::Route) -> Option<Vec<String>> {
+        let issuers = route.issuers.as_ref()?;
+        let path = route.path.get_ref();
+        if issuers.get_ref().is_empty() {
+            self.complain(issuers.span(), format!("route {path:?}: issuers is empty, so nobody could enter; name at least one, or leave it out for all"));
+        }
+        for name in issuers.get_ref() {
+            let known: Vec<&str> = file.issuers.keys().map(|known| known.get_ref().as_str()).collect();
+            if !known.contains(&name.as_str()) {
+                self.complain(
+                    issuers.span(),
+                    format!("route {path:?}: no issuer is named {name:?} (defined: {}); add [issuers.{name}] or use one of these", known.join(", ")),
+                );
+            }
+        }
+        Some(issuers.get_ref().clone())
+    }
+
+    fn rewrite(&mut self, route: &source::Route) -> Option<(String, String)> {
+        let path = route.path.get_ref();
+        let (span, from, to) = match (&route.strip_prefix, &route.replace_prefix) {
+            (None, None) => return None,
+            (Some(prefix), None) => (prefix.span(), prefix.get_ref().clone(), String::new()),
+            (None, Some(replace)) => (replace.span(), replace.get_ref().from.clone(), replace.get_ref().to.clone()),
+            (Some(_), Some(replace)) => {
+                self.complain(
+                    replace.span(),
+                    format!("route {path:?}: strip_prefix and replace_prefix are both there; keep one of them"),
+                );
+                return None;
+            }
+        };
+        let is_fixed = |text: &str| {
+            text.strip_prefix('/').is_some_and(|rest| {
+                rest.split('/').all(|segment| {
+                    !segment.is_empty()
+                        && !matches!(segment, "." | "..")
+                        && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+                })
+            })
+        };
+        // The whole of some first segments, none of them a parameter: what is taken away is
+        // then the same for every path of the route.
+        let begins = path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if !is_fixed(&from) || !begins || !(to.is_empty() || is_fixed(&to)) {
+            self.complain(span, format!("route {path:?}: a prefix is one or more whole fixed segments with which the path begins, such as \"/shop\", and is replaced by such segments"));
+        }
+        Some((from, to))
     }
 
     fn revocation(&mut self, file: &File, route: &source::Route, access: &Access, span: Range<usize>) {
@@ -485,6 +545,29 @@ impl Checker<'_> {
                     self.complain(
                         span,
                         format!("route {path:?}: roles is empty, so nobody could enter; name at least one role"),
+                    );
+                }
+            }
+            Access::Scopes(scopes) => {
+                if scopes.is_empty() || scopes.iter().any(String::is_empty) {
+                    self.complain(
+                        span,
+                        format!("route {path:?}: scopes is empty, so nobody could enter; name at least one scope"),
+                    );
+                }
+            }
+            Access::Claim(require) => {
+                let names = &require.claim;
+                if names.is_empty() || names.len() > CLAIM_DEPTH || names.iter().any(String::is_empty) {
+                    self.complain(span, format!("route {path:?}: claim is a name, or a list of 1 to {CLAIM_DEPTH} names from the outermost in"));
+                } else if !values_of(&require.rule).iter().all(is_plain_value)
+                    || require.rule == RequireRule::OneOf(vec![])
+                {
+                    self.complain(
+                        span,
+                        format!(
+                            "route {path:?}: a claim is compared with strings, whole numbers or booleans, one at least"
+                        ),
                     );
                 }
             }

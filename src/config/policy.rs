@@ -171,6 +171,11 @@ pub struct Route {
     pub forward_authorization: bool,
     /// How sure the gateway makes that the token was not revoked.
     pub revocation: RevocationCheck,
+    /// Names of the issuers whose tokens are taken here; all, where it is `None`.
+    pub issuers: Option<Vec<String>>,
+    /// What stands at the path's beginning for the upstream, instead of what clients
+    /// write: from, to.
+    pub rewrite: Option<(String, String)>,
     /// Bytes of a request's body, at most.
     pub max_body_bytes: u64,
     /// Whether the connection may become a WebSocket.
@@ -199,6 +204,10 @@ pub enum Access {
     User,
     /// Whoever has at least one of these roles.
     Roles(Vec<String>),
+    /// Whoever's token has at least one of these scopes.
+    Scopes(Vec<String>),
+    /// Whoever's token has a claim that is like this.
+    Claim(Require),
     /// Whoever's user id is the value of this path parameter.
     Owner(String),
     /// Whoever one of these lets in.

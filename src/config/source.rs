@@ -10,7 +10,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{Access, ClaimPath, OnDown, RevocationCheck};
+use super::{Access, ClaimPath, OnDown, Require, RequireRule, RevocationCheck};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,12 +154,22 @@ pub(super) struct Route {
     pub(super) forward_authorization: bool,
     #[serde(default = "default_revocation")]
     pub(super) revocation: Spanned<RevocationCheck>,
+    pub(super) issuers: Option<Spanned<Vec<String>>>,
+    pub(super) strip_prefix: Option<Spanned<String>>,
+    pub(super) replace_prefix: Option<Spanned<ReplacePrefix>>,
     #[serde(default = "default_max_body_bytes")]
     pub(super) max_body_bytes: Spanned<u64>,
     #[serde(default)]
     pub(super) websocket: bool,
     #[serde(default)]
     pub(super) ends_session: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplacePrefix {
+    pub(super) from: String,
+    pub(super) to: String,
 }
 
 fn default_leeway_s() -> Spanned<u64> {
@@ -218,8 +228,8 @@ fn default_on_down() -> OnDown {
 #[derive(Debug)]
 pub(super) struct AccessSource(pub(super) Access);
 
-const SHAPES: &str = "\"public\", \"user\", { roles = [\"admin\"] }, { owner = \"id\" }, \
-                      { any = [...] } or { all = [...] }";
+const SHAPES: &str = "\"public\", \"user\", { roles = [\"admin\"] }, { scopes = [\"read\"] }, \
+                      { owner = \"id\" }, { claim = \"tenant\", equals = \"shop\" }, { any = [...] } or { all = [...] }";
 
 impl<'de> Deserialize<'de> for AccessSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -243,8 +253,23 @@ impl<'de> Deserialize<'de> for AccessSource {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AccessSource, A::Error> {
                 let wrong = || de::Error::custom(format!("access takes one key; write {SHAPES}"));
                 let many = |list: Vec<AccessSource>| list.into_iter().map(|item| item.0).collect();
-                let access = match map.next_key::<String>()?.as_deref() {
+                let first = map.next_key::<String>()?;
+                if first.as_deref() == Some("claim") {
+                    let claim: PathSource = map.next_value()?;
+                    let rule = match map.next_key::<String>()?.as_deref() {
+                        None => RequireRule::Present,
+                        Some("equals") => RequireRule::Equals(map.next_value()?),
+                        Some("one_of") => RequireRule::OneOf(map.next_value()?),
+                        Some(_) => return Err(wrong()),
+                    };
+                    if map.next_key::<String>()?.is_some() {
+                        return Err(wrong());
+                    }
+                    return Ok(AccessSource(Access::Claim(Require { claim: claim.names(), rule })));
+                }
+                let access = match first.as_deref() {
                     Some("roles") => Access::Roles(map.next_value()?),
+                    Some("scopes") => Access::Scopes(map.next_value()?),
                     Some("owner") => Access::Owner(map.next_value()?),
                     Some("any") => Access::Any(many(map.next_value()?)),
                     Some("all") => Access::All(many(map.next_value()?)),

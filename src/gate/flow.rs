@@ -140,13 +140,25 @@ impl Gate {
         }
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
-            rule @ (Access::User | Access::Roles(_) | Access::Owner(_) | Access::Any(_) | Access::All(_)) => {
+            rule @ (Access::User
+            | Access::Roles(_)
+            | Access::Scopes(_)
+            | Access::Claim(_)
+            | Access::Owner(_)
+            | Access::Any(_)
+            | Access::All(_)) => {
                 let passport = self.verify(head, ports, line, chores).await?;
                 let source = self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
                 let identity = passport.verified.identity();
                 line.user_id = Some(identity.user_id.clone());
-                let principal = Principal { user_id: &identity.user_id, roles: &identity.roles };
-                if !permits(rule, principal, &found.params) {
+                let principal = Principal {
+                    user_id: &identity.user_id,
+                    roles: &identity.roles,
+                    scopes: &identity.scopes,
+                    claims: &identity.claims,
+                };
+                // Two issuers may each have a user of one id, and they are two people.
+                if !self.takes_issuer(route, passport.issuer) || !permits(rule, principal, &found.params) {
                     return Err(Denial::RightsMissing);
                 }
                 // After the rights: who has none must not be able to keep the log busy.
@@ -155,6 +167,12 @@ impl Gate {
                 }
                 Passed::User(passport)
             }
+        };
+        // What is forwarded is what is asserted; what was decided on led to it by the
+        // policy's own words alone.
+        let target = match &route.rewrite {
+            Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown)?,
+            None => target,
         };
         let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
         line.upstream = Some(upstream.name.clone());
@@ -167,6 +185,11 @@ impl Gate {
             self.end_session(passport, ports, chores).await;
         }
         Ok(Outcome::Forwarded(forwarded))
+    }
+
+    fn takes_issuer(&self, route: &Route, issuer: usize) -> bool {
+        let name = self.issuers.get(issuer).map(|issuer| &issuer.name);
+        route.issuers.as_ref().is_none_or(|issuers| name.is_some_and(|name| issuers.contains(name)))
     }
 
     /// From the `Authorization` header to verified claims, or a 401, or a 503

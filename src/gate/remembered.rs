@@ -96,7 +96,14 @@ fn size(entry: &Entry) -> usize {
         .chain(std::iter::once(identity.issuer.as_str()))
         .chain(options.into_iter().flatten().map(String::as_str))
         .chain(lists.into_iter().flatten().map(String::as_str));
-    texts.fold(limits::REMEMBERED_ENTRY_BYTES, |sum, text| {
+    let claims = identity.claims.iter().fold(0, |sum: usize, (path, value)| {
+        let text = value.as_str().map_or(0, str::len);
+        path.iter()
+            .fold(sum, |sum, name| sum.saturating_add(name.len()))
+            .saturating_add(text)
+            .saturating_add(limits::REMEMBERED_TEXT_BYTES)
+    });
+    texts.fold(limits::REMEMBERED_ENTRY_BYTES.saturating_add(claims), |sum, text| {
         sum.saturating_add(text.len()).saturating_add(limits::REMEMBERED_TEXT_BYTES)
     })
 }
@@ -122,6 +129,7 @@ mod tests {
             token_type: None,
             claims: ClaimNames::default(),
             require: vec![],
+            kept: vec![],
             leeway_s: 0,
             max_lifetime_s: 3600,
         };

@@ -14,7 +14,7 @@ use super::{
     upstream::{TargetState, UpstreamState, Waiting},
 };
 use crate::{
-    config::{self, JwksSource, Policy, RequireRule},
+    config::{self, Access, JwksSource, Policy, RequireRule},
     keys::{self, Holding, Record},
     revocation::LocalCopy,
     route::Table,
@@ -108,9 +108,10 @@ impl Gate {
         for upstream in &policy.upstreams {
             upstreams.push(upstream_state(upstream, &setting, is_development)?);
         }
+        let kept = claims_in_rules(&policy);
         let mut issuers = Vec::new();
         for issuer in &policy.issuers {
-            issuers.push(issuer_state(issuer, &upstreams, is_development)?);
+            issuers.push(issuer_state(issuer, &upstreams, &kept, is_development)?);
         }
         let metrics_token = setting(METRICS_TOKEN);
         if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
@@ -209,6 +210,25 @@ fn requirement(require: &config::Require) -> Requirement {
     Requirement { claim: require.claim.clone(), rule }
 }
 
+/// The claims that routes ask for.
+fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
+    fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
+        match access {
+            Access::Claim(require) if !kept.contains(&require.claim) => kept.push(require.claim.clone()),
+            Access::Any(rules) | Access::All(rules) => rules.iter().for_each(|rule| collect(rule, kept)),
+            Access::Claim(_)
+            | Access::Public
+            | Access::User
+            | Access::Roles(_)
+            | Access::Scopes(_)
+            | Access::Owner(_) => {}
+        }
+    }
+    let mut kept = Vec::new();
+    policy.routes.iter().for_each(|route| collect(&route.access, &mut kept));
+    kept
+}
+
 /// A service token for this gateway, of the one service that may revoke. No access
 /// token is one, and it passes as none: type and audience differ.
 fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
@@ -228,6 +248,7 @@ fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
 fn issuer_state(
     issuer: &config::Issuer,
     upstreams: &[UpstreamState],
+    kept: &[ClaimPath],
     is_development: bool,
 ) -> Result<IssuerState, Misconfiguration> {
     let unusable = || Misconfiguration(format!("issuer {:?} cannot be used; build the worker again", issuer.name));
@@ -264,6 +285,7 @@ fn issuer_state(
         token_type: issuer.token_type.clone(),
         claims: claim_names(&issuer.claims),
         require: issuer.require.iter().map(requirement).collect(),
+        kept: kept.to_vec(),
         leeway_s: issuer.leeway_s,
         max_lifetime_s: issuer.max_lifetime_s,
     };

@@ -214,6 +214,7 @@ mod tests {
             email: None,
             roles: vec![],
             scopes: vec![],
+            claims: vec![],
             session_id: Some(session.into()),
             token_id: Some("t".into()),
             issued_at: UnixMillis::from_secs(issued_at),

@@ -1,7 +1,9 @@
 //! Who may enter: the policy's access rules over a principal. This is where a
 //! 403 is decided, and nowhere else.
 
-use crate::config::Access;
+use serde_json::Value;
+
+use crate::config::{Access, ClaimPath, RequireRule};
 
 /// A path's parameters, by name.
 pub type Params = Vec<(String, String)>;
@@ -13,6 +15,10 @@ pub struct Principal<'a> {
     pub user_id: &'a str,
     /// The verified roles.
     pub roles: &'a [String],
+    /// The verified scopes.
+    pub scopes: &'a [String],
+    /// The verified claims that rules ask for.
+    pub claims: &'a [(ClaimPath, Value)],
 }
 
 /// Whether `rule` lets `principal` in on a path with `params`.
@@ -23,6 +29,15 @@ pub fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool
     match rule {
         Access::Public | Access::User => true,
         Access::Roles(roles) => roles.iter().any(|role| principal.roles.contains(role)),
+        Access::Scopes(scopes) => scopes.iter().any(|scope| principal.scopes.contains(scope)),
+        Access::Claim(require) => {
+            let value = principal.claims.iter().find(|(path, _)| *path == require.claim).map(|(_, value)| value);
+            value.is_some_and(|value| match &require.rule {
+                RequireRule::Present => true,
+                RequireRule::Equals(wanted) => value == wanted,
+                RequireRule::OneOf(wanted) => wanted.contains(value),
+            })
+        }
         Access::Owner(name) => params.iter().any(|(param, value)| param == name && value == principal.user_id),
         Access::Any(rules) => rules.iter().any(|rule| permits(rule, principal, params)),
         Access::All(rules) => !rules.is_empty() && rules.iter().all(|rule| permits(rule, principal, params)),
@@ -60,8 +75,33 @@ mod tests {
         ] {
             let held: Vec<String> = held.iter().map(|role: &&str| (*role).to_owned()).collect();
             let params: Params = id.map(|id| ("id".to_owned(), id.to_owned())).into_iter().collect();
-            let principal = Principal { user_id, roles: &held };
+            let principal = Principal { user_id, roles: &held, scopes: &[], claims: &[] };
             assert_eq!(permits(&rule, principal, &params), expected, "{rule:?} {user_id} {held:?} {id:?}");
+        }
+    }
+
+    #[test]
+    fn scopes_and_claims_let_in_what_the_token_says() {
+        let claim = |rule| Access::Claim(crate::config::Require { claim: vec!["tenant".to_owned()], rule });
+        let scopes = |names: &[&str]| Access::Scopes(names.iter().map(|name| (*name).to_owned()).collect());
+        let value = |text: &str| Value::from(text);
+        // rule, scopes of the token, its tenant, let in
+        for (rule, held, tenant, expected) in [
+            (scopes(&["read", "write"]), &["write"][..], None, true),
+            (scopes(&["read"]), &["READ", "reader"], None, false),
+            (scopes(&[]), &["read"], None, false),
+            (claim(RequireRule::Present), &[], Some(value("shop")), true),
+            (claim(RequireRule::Present), &[], None, false),
+            (claim(RequireRule::Equals(value("shop"))), &[], Some(value("shop")), true),
+            (claim(RequireRule::Equals(value("shop"))), &[], Some(value("Shop")), false),
+            (claim(RequireRule::Equals(Value::from(1))), &[], Some(value("1")), false),
+            (claim(RequireRule::OneOf(vec![value("a"), value("shop")])), &[], Some(value("shop")), true),
+            (claim(RequireRule::OneOf(vec![value("a")])), &[], Some(value("shop")), false),
+        ] {
+            let scopes: Vec<String> = held.iter().map(|scope: &&str| (*scope).to_owned()).collect();
+            let claims: Vec<_> = tenant.iter().map(|tenant| (vec!["tenant".to_owned()], tenant.clone())).collect();
+            let principal = Principal { user_id: "u", roles: &[], scopes: &scopes, claims: &claims };
+            assert_eq!(permits(&rule, principal, &Vec::new()), expected, "{rule:?} {held:?} {tenant:?}");
         }
     }
 }

@@ -129,6 +129,8 @@ mod tests {
                     access: Access::User,
                     forward_authorization: false,
                     revocation: RevocationCheck::Copy,
+                    issuers: None,
+                    rewrite: None,
                     max_body_bytes: 0,
                     websocket: false,
                     ends_session: false,

@@ -53,6 +53,17 @@ impl Target {
         Ok(Self { text, path_len })
     }
 
+    /// The same with other first segments; `from` and `to` are whole ones, in canonical
+    /// spelling. `None` when it does not begin with `from`.
+    pub fn with_prefix(&self, from: &str, to: &str) -> Option<Self> {
+        let rest = self.text.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))?;
+        let path_len = self.path_len.checked_sub(from.len())?.checked_add(to.len())?;
+        if path_len == 0 {
+            return Some(Self { text: format!("/{rest}"), path_len: 1 });
+        }
+        Some(Self { text: format!("{to}{rest}"), path_len })
+    }
+
     /// Path and query, exactly as forwarded.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -237,5 +248,26 @@ mod tests {
         assert_eq!(Target::parse(&escaped), Err(BadTarget::TooLong), "the canonical form counts");
         let query = format!("/?{}", "a".repeat(limits::QUERY_BYTES + 1));
         assert_eq!(Target::parse(&query), Err(BadTarget::TooLong));
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_and_the_rest_stays() {
+        for (sent, from, to, expected) in [
+            ("/shop/items?x=/shop", "/shop", "", Some("/items?x=/shop")),
+            ("/shop", "/shop", "", Some("/")),
+            ("/shop?a", "/shop", "", Some("/?a")),
+            ("/shop/", "/shop", "", Some("/")),
+            ("/shop/items", "/shop", "/v2/store", Some("/v2/store/items")),
+            ("/shop/items", "/shop/items", "/x", Some("/x")),
+            ("/other", "/shop", "", None),
+            ("/shopping", "/shop", "", None),
+            ("/shopping", "/shop", "/v2", None),
+        ] {
+            let target = Target::parse(sent).unwrap().with_prefix(from, to);
+            assert_eq!(target.as_ref().map(Target::as_str), expected, "{sent} {from} {to}");
+            if let Some(target) = target {
+                assert_eq!(Target::parse(target.as_str()), Ok(target));
+            }
+        }
     }
 }

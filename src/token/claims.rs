@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits, mapping::find};
+use super::{ClaimPath, TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits, mapping::find};
 
 /// Who a verified token speaks for. Every text in it is bounded and free of
 /// control characters; a role holds no comma. So none of them can split or
@@ -18,6 +18,8 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Scopes, in the token's order.
     pub scopes: Vec<String>,
+    /// What the policy's `kept` lists and the token has.
+    pub claims: Vec<(ClaimPath, Value)>,
     /// The session (`sid`), if the token names one.
     pub session_id: Option<String>,
     /// The token's own id (`jti`), if it has one.
@@ -64,6 +66,7 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         email: text(claims, &names.email)?,
         roles: roles(claims, &names.roles)?,
         scopes: scopes(claims, &names.scopes)?,
+        claims: kept(claims, &policy.kept)?,
         session_id: text(claims, &names.session_id)?,
         token_id: text(claims, &["jti".to_owned()])?,
         issued_at: UnixMillis::from_secs(issued_at),
@@ -156,6 +159,23 @@ fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenEr
         return Err(TokenError::BadIdentity);
     }
     Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Claims for rules on routes. Remembered with the token, so each is bounded.
+fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Result<Vec<(ClaimPath, Value)>, TokenError> {
+    let mut kept = Vec::new();
+    for path in paths {
+        match find(claims, path) {
+            Some(Value::String(text)) if text.len() > limits::CLAIM_BYTES => return Err(TokenError::BadIdentity),
+            Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
+                kept.push((path.clone(), value.clone()));
+            }
+            // There, and equal to nothing that a rule can name.
+            Some(Value::Array(_) | Value::Object(_)) => kept.push((path.clone(), Value::Array(Vec::new()))),
+            Some(Value::Null) | None => {}
+        }
+    }
+    Ok(kept)
 }
 
 /// Non-empty, bounded, without control characters (CR, LF and NUL split or cut

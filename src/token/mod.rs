@@ -52,6 +52,8 @@ pub struct TokenPolicy {
     pub claims: ClaimNames,
     /// What else the claims must say.
     pub require: Vec<Requirement>,
+    /// Claims that are kept in the identity, for rules on routes.
+    pub kept: Vec<ClaimPath>,
     /// Clock difference forgiven on `exp`, `nbf` and `iat`, in seconds.
     pub leeway_s: u64,
     /// Longest `exp - iat` taken, in seconds: bounds what a stolen token buys.

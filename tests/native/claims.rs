@@ -19,6 +19,7 @@ fn policy() -> TokenPolicy {
         token_type: None,
         claims: ClaimNames::default(),
         require: vec![],
+        kept: vec![],
         leeway_s: 30,
         max_lifetime_s: 3600,
     }

@@ -1,7 +1,7 @@
 //! Mistakes in a policy: each is found, with its line and its mend.
 
 use portcullis::{
-    config::{ALGORITHMS, Access, check},
+    config::{ALGORITHMS, Access, Require, RequireRule, check},
     token::Algorithm,
 };
 
@@ -33,10 +33,20 @@ fn a_sound_policy_is_taken_with_its_defaults() {
 
 #[test]
 fn access_rules_are_read_as_written() {
+    let claim = |names: &[&str], rule| {
+        Access::Claim(Require { claim: names.iter().map(|name| (*name).to_owned()).collect(), rule })
+    };
     for (text, expected) in [
         (r#""public""#, Access::Public),
         (r#"{ roles = ["a", "b"] }"#, Access::Roles(vec!["a".into(), "b".into()])),
         (r#"{ owner = "id" }"#, Access::Owner("id".into())),
+        (r#"{ scopes = ["a", "b"] }"#, Access::Scopes(vec!["a".into(), "b".into()])),
+        (r#"{ claim = "tenant" }"#, claim(&["tenant"], RequireRule::Present)),
+        (r#"{ claim = ["org", "id"], equals = 7 }"#, claim(&["org", "id"], RequireRule::Equals(7.into()))),
+        (
+            r#"{ claim = "plan", one_of = ["a", true] }"#,
+            claim(&["plan"], RequireRule::OneOf(vec!["a".into(), true.into()])),
+        ),
         (
             r#"{ any = [{ owner = "id" }, { all = ["user", { roles = ["x"] }] }] }"#,
             Access::Any(vec![
@@ -70,6 +80,51 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
         ("no roles", swap("\"user\"", "{ roles = [] }"), 14, "nobody could enter"),
         ("empty any", swap("\"user\"", "{ any = [] }"), 14, "at least one rule"),
         ("public inside any", swap("\"user\"", "{ any = [\"public\"] }"), 14, "open the whole route"),
+        ("no scopes", swap("\"user\"", "{ scopes = [] }"), 14, "nobody could enter"),
+        ("a claim of no name", swap("\"user\"", "{ claim = \"\" }"), 14, "claim is a name"),
+        ("a claim like a list", swap("\"user\"", "{ claim = \"x\", equals = [1] }"), 14, "compared with strings"),
+        ("a claim like nothing", swap("\"user\"", "{ claim = \"x\", one_of = [] }"), 14, "one at least"),
+        ("a claim with two rules", swap("\"user\"", "{ claim = \"x\", equals = 1, one_of = [1] }"), 14, "one key"),
+        ("no issuer of that name", more("issuers = [\"other\"]\n"), 15, "no issuer is named \"other\" (defined: id)"),
+        ("no issuers", more("issuers = []\n"), 15, "nobody could enter"),
+        ("a prefix that is not the path's", more("strip_prefix = \"/shop\"\n"), 15, "with which the path begins"),
+        ("half a segment", more("strip_prefix = \"/item\"\n"), 15, "with which the path begins"),
+        ("a parameter as prefix", more("strip_prefix = \"/items/{id}\"\n"), 15, "fixed segments"),
+        ("a prefix of dots", more("replace_prefix = { from = \"/items\", to = \"/..\" }\n"), 15, "fixed segments"),
+        (
+            "two prefixes",
+            more("strip_prefix = \"/items\"\nreplace_prefix = { from = \"/items\", to = \"/x\" }\n"),
+            16,
+            "keep one of them",
+        ),
+        ("no retries of that number", swap("[[routes]]", "retries = 4\n\n[[routes]]"), 10, "write 0 to 3"),
+        ("no place", swap("url = \"https://shop.example.com\"\n", ""), 7, "say where it is, once"),
+        (
+            "two kinds of place",
+            swap(
+                "url = \"https://shop.example.com\"\n",
+                "url = \"https://a.example\"\ntargets = [{ url = \"https://b.example\" }]\n",
+            ),
+            7,
+            "say where it is, once",
+        ),
+        ("too large a body", more("max_body_bytes = 999999999999\n"), 15, "out of range"),
+        (
+            "a WebSocket without GET",
+            swap("methods = [\"GET\"]", "methods = [\"POST\"]\nwebsocket = true"),
+            10,
+            "begins with GET",
+        ),
+        ("strict without revocable tokens", more("revocation = \"strict\"\n"), 15, "no issuer's tokens can be revoked"),
+        ("an end of no session", more("ends_session = true\n"), 10, "no issuer's tokens can be revoked"),
+        (
+            "strict and public",
+            swap("access = \"user\"", "access = \"public\"\nrevocation = \"strict\""),
+            15,
+            "a public route has none",
+        ),
+        ("too young a copy", more("[revocation]\nmax_age_s = 4\n"), 16, "write 5 to 3600"),
+        ("revocations from nobody", swap("jwks_url", "revocations_from = \"\"\njwks_url"), 5, "is empty"),
         ("owner of nothing", swap("\"user\"", "{ owner = \"user\" }"), 14, "not a parameter"),
         (
             "unknown upstream",

@@ -25,6 +25,7 @@ mod metrics;
 mod remembered;
 mod revocations;
 mod rfc;
+mod rules;
 mod signer;
 mod tokens;
 mod upstreams;

@@ -1,0 +1,128 @@
+//! Routes that ask for scopes, claims and issuers, and that are written otherwise for
+//! the upstream: through the whole gate.
+
+use portcullis::gate::Gate;
+use serde_json::{Value, json};
+
+use crate::{
+    fakes::{Issuer, Vectors, World, setting, verdict},
+    signer::{Signer, jwks, with},
+};
+
+const POLICY: &str = r#"
+[issuers.own]
+issuer = "https://own.example"
+audience = ["api"]
+algorithms = ["EdDSA"]
+jwks_url = "https://own.example/jwks"
+
+[issuers.partner]
+issuer = "https://partner.example"
+audience = ["api"]
+algorithms = ["EdDSA"]
+jwks_url = "https://partner.example/jwks"
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/read"
+methods = ["GET"]
+upstream = "app"
+access = { scopes = ["items:read", "items:all"] }
+
+[[routes]]
+path = "/tenant"
+methods = ["GET"]
+upstream = "app"
+access = { all = [{ claim = ["org", "tenant"], equals = "shop" }, { claim = "verified", equals = true }] }
+
+[[routes]]
+path = "/mine/{id}"
+methods = ["GET"]
+upstream = "app"
+access = { owner = "id" }
+issuers = ["own"]
+
+[[routes]]
+path = "/shop/items/{*rest}"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+strip_prefix = "/shop"
+
+[[routes]]
+path = "/old/{id}"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+replace_prefix = { from = "/old", to = "/v2/new" }
+"#;
+
+fn setup() -> (Gate, World) {
+    let policy = portcullis::config::check(POLICY).unwrap();
+    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let world = World::new(&Vectors::load());
+    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    (gate, world)
+}
+
+fn token(world: &World, changes: &Value) -> String {
+    let now = world.now.get().secs();
+    let claims = json!({ "iss": "https://own.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    Signer::new(7).sign("at+jwt", &with(claims, changes))
+}
+
+#[test]
+fn each_route_lets_in_whom_it_names() {
+    let (gate, world) = setup();
+    let (ok, no) = ((200, "ok"), (403, "rights_missing"));
+    for (path, claims, expected) in [
+        ("/read", json!({}), no),
+        ("/read", json!({ "scope": "items:write items:read" }), ok),
+        ("/read", json!({ "scope": ["items:all"] }), ok),
+        ("/read", json!({ "scope": "items:readx" }), no),
+        ("/tenant", json!({}), no),
+        ("/tenant", json!({ "org": { "tenant": "shop" }, "verified": true }), ok),
+        ("/tenant", json!({ "org": { "tenant": "shop" }, "verified": "true" }), no),
+        ("/tenant", json!({ "org": { "tenant": "shop" } }), no),
+        ("/tenant", json!({ "org": { "tenant": ["shop"] }, "verified": true }), no),
+        ("/tenant", json!({ "org.tenant": "shop", "verified": true }), no),
+        ("/mine/ada", json!({}), ok),
+        ("/mine/eve", json!({}), no),
+        ("/mine/ada", json!({ "iss": "https://partner.example" }), no),
+    ] {
+        // Twice: a remembered token is judged by the same rules.
+        let token = token(&world, &claims);
+        for _ in 0..2 {
+            assert_eq!(verdict(&world.send_token(&gate, "GET", path, &token)), expected, "{path} {claims}");
+        }
+    }
+}
+
+#[test]
+fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
+    let (gate, world) = setup();
+    for (sent, arrives) in [
+        ("/shop/items/7?x=/shop/", "https://app.example/items/7?x=/shop/"),
+        ("/shop/items/a/b", "https://app.example/items/a/b"),
+        ("/old/7", "https://app.example/v2/new/7"),
+        ("/%6fld/7", "https://app.example/v2/new/7"),
+    ] {
+        world.forwarded.borrow_mut().clear();
+        assert_eq!(verdict(&world.send(&gate, "GET", sent, &[])), (200, "ok"), "{sent}");
+        let forwarded = world.forwarded.borrow();
+        assert_eq!(forwarded[0].url, arrives);
+        let assertion = forwarded[0].headers.iter().find(|(name, _)| name == "x-gateway-assertion").unwrap();
+        let claims = assertion.1.split('.').nth(1).unwrap();
+        let claims: Value = {
+            use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+        };
+        assert_eq!(
+            format!("https://app.example{}", claims["htu"].as_str().unwrap()),
+            arrives,
+            "the assertion says the same"
+        );
+    }
+}
