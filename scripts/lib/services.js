@@ -20,7 +20,7 @@ const SECRETS = {
 const ALL_SECRETS = [...new Set(Object.values(SECRETS).flat())];
 
 // Wrangler, kept from the network and from everything that is not this folder's.
-function wranglerEnv(data) {
+export function wranglerEnv(data) {
   return {
     WRANGLER_SEND_METRICS: "false",
     WRANGLER_SEND_ERROR_REPORTS: "false",

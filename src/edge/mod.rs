@@ -3,6 +3,7 @@
 //! nobody imports it. Decides nothing: what it is asked to do was decided in `gate`.
 
 mod js;
+mod live;
 mod log;
 mod object;
 mod sums;
@@ -10,20 +11,12 @@ mod sums;
 mod tests;
 mod world;
 
-use std::{cell::OnceCell, rc::Rc, sync::Once};
+use std::{rc::Rc, sync::Once};
 
 use wasm_bindgen::prelude::*;
 
 use crate::gate::{Answer, Chore, Gate, Head, Misconfiguration, Outcome, handle_misconfigured};
 use world::World;
-
-/// The compiled policy; the build wrote it.
-const POLICY: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
-
-thread_local! {
-    /// One gate an isolate, built from the first request's bindings.
-    static GATE: OnceCell<Result<Rc<Gate>, Misconfiguration>> = const { OnceCell::new() };
-}
 
 /// A request.
 #[wasm_bindgen]
@@ -34,7 +27,7 @@ pub async fn fetch(
     context: js::Context,
 ) -> Result<web_sys::Response, JsValue> {
     chain_panic_hook();
-    let gate = match gate(&env) {
+    let gate = match live::gate(&env, Some(&context)).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
             world::complain(&text);
@@ -67,20 +60,13 @@ fn answer(outcome: Outcome<web_sys::Response>, request_id: &str) -> Result<web_s
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: worker::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    match gate(&env) {
+    match live::gate(&env, None).await {
         Ok(gate) => {
             gate.refresh_all(&World::without_request(env)).await;
             Ok(())
         }
         Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
     }
-}
-
-fn gate(env: &worker::Env) -> Result<Rc<Gate>, Misconfiguration> {
-    GATE.with(|cell| {
-        cell.get_or_init(|| Gate::new(POLICY, |name| env.var(name).ok().map(|value| value.to_string())).map(Rc::new))
-            .clone()
-    })
 }
 
 /// `worker` installs a hook that makes the instance start anew after a panic;

@@ -15,7 +15,8 @@ export function readHead(request) {
   return lines.join("\n");
 }
 
-// Sends the request on. Gives the upstream's Response, or the name of a fault.
+// Sends the request on. Gives a list: the upstream's Response or the name of a fault, and
+// whether the client had sent its whole body by then.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
@@ -38,20 +39,21 @@ export async function forward(request, url, method, head, timeoutMs, bodyMs, max
   };
   const hasBody = method !== "GET" && method !== "HEAD" && request.body !== null;
   const passing = hasBody ? passBody(request, maxBodyBytes, awaitAnswer, giveUp) : undefined;
-  if (hasBody) timer = setTimeout(giveUp, bodyMs, "body_slow");
+  if (hasBody) timer = setTimeout(passing.giveUpWaiting, bodyMs);
   else awaitAnswer();
+  const done = (result) => [result, passing?.hasEnded() ?? true];
   try {
     const response = await fetch(url, { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" });
     const isWebSocket = response.status === 101 && response.webSocket != null;
     if (!isWebSocket && (response.status < 200 || response.status > 599)) {
       await response.body?.cancel();
-      return "bad_answer";
+      return done("bad_answer");
     }
-    return response;
+    return done(response);
   } catch {
     // The error's text may hold the upstream's address: it stays here.
-    if (fault === undefined && (await passing?.brokeAtClient())) return "client_gone";
-    return fault ?? "unreachable";
+    if (fault === undefined && (await passing?.brokeAtClient())) return done("client_gone");
+    return done(fault ?? "unreachable");
   } finally {
     // An answer may come before the body has ended; then nobody waits any more.
     fault ??= "answered";
@@ -76,17 +78,30 @@ function passBody(request, maxBytes, onEnd, giveUp) {
       },
     });
   }
-  // Whichever side breaks off, the fetch learns of it. Not cancelled, so that one can see
-  // which side that was.
-  const broke = request.body.pipeTo(passing.writable, { preventCancel: true }).then(
+  let ended = false;
+  const stop = new AbortController();
+  // Neither cancelled nor aborted when it breaks: one must be able to see which side that
+  // was, and a body that is cut must never reach the upstream as one that has ended. The
+  // whole request is given up instead.
+  const options = { preventCancel: true, preventAbort: true, signal: stop.signal };
+  const broke = request.body.pipeTo(passing.writable, options).then(
     () => {
+      ended = true;
       onEnd();
       return false;
     },
-    () => hasFailed(request.body),
+    async () => {
+      const state = await look(request.body);
+      if (stop.signal.aborted) giveUp(state === "waiting" ? "stalled" : "body_slow");
+      else if (state === "failed") giveUp("client_gone");
+      return state === "failed";
+    },
   );
   return {
     readable: passing.readable,
+    hasEnded: () => ended,
+    // Time is up. Whose fault that is shows in whether the client has sent what nobody took.
+    giveUpWaiting: () => stop.abort(),
     brokeAtClient: () => Promise.race([broke, new Promise((resolve) => setTimeout(resolve, SEE_MS, false))]),
   };
 }
@@ -94,16 +109,17 @@ function passBody(request, maxBytes, onEnd, giveUp) {
 // Milliseconds until a body that did not end counts as unbroken.
 const SEE_MS = 20;
 
-// Whether a stream that nobody reads has come to grief.
-async function hasFailed(stream) {
+// How a stream is that nobody reads: `failed`, `waiting` with something to be read, or
+// `idle`.
+async function look(stream) {
   const reader = stream.getReader();
   const read = reader.read().then(
-    () => false,
-    () => true,
+    ({ done }) => (done ? "idle" : "waiting"),
+    () => "failed",
   );
-  const failed = await Promise.race([read, new Promise((resolve) => setTimeout(resolve, 0, false))]);
+  const state = await Promise.race([read, new Promise((resolve) => setTimeout(resolve, 0, "idle"))]);
   reader.cancel().catch(() => {});
-  return failed;
+  return state;
 }
 
 export function headerNames(response) {

@@ -254,18 +254,22 @@ impl Ports for World {
             u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
         );
         let answer = JsFuture::from(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
-        match answer.dyn_into::<web_sys::Response>() {
+        let parts = answer.dyn_into::<Array>().map_err(|_| UpstreamFault::Unreachable)?;
+        let body_ended = parts.get(1) == JsValue::TRUE;
+        match parts.get(0).dyn_into::<web_sys::Response>() {
             Ok(reply) => {
                 let asks_for_pause = reply.headers().has("retry-after").unwrap_or_default();
-                Ok(Forwarded { status: reply.status(), asks_for_pause, reply })
+                Ok(Forwarded { status: reply.status(), asks_for_pause, body_ended, reply })
             }
-            Err(fault) => Err(match fault.as_string().as_deref() {
-                Some("timed_out") => UpstreamFault::TimedOut,
-                Some("bad_answer") => UpstreamFault::BadAnswer,
-                Some("body_slow") => UpstreamFault::BodySlow,
-                Some("body_too_large") => UpstreamFault::BodyTooLarge,
-                Some("client_gone") => UpstreamFault::ClientGone,
-                _ => UpstreamFault::Unreachable,
+            Err(fault) => Err(match (fault.as_string().as_deref(), body_ended) {
+                (Some("timed_out"), _) => UpstreamFault::TimedOut,
+                (Some("stalled"), _) => UpstreamFault::Stalled,
+                (Some("bad_answer"), true) => UpstreamFault::BadAnswer,
+                (Some("body_slow"), _) => UpstreamFault::BodySlow,
+                (Some("body_too_large"), _) => UpstreamFault::BodyTooLarge,
+                (Some("client_gone"), _) => UpstreamFault::ClientGone,
+                (_, true) => UpstreamFault::Unreachable,
+                (_, false) => UpstreamFault::BrokeOff,
             }),
         }
     }

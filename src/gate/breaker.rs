@@ -24,7 +24,10 @@ pub(super) enum Admission {
     /// Go on.
     Pass,
     /// Go on, as the one that finds out whether the target is back.
-    Probe,
+    Probe {
+        /// When; tells one probe from a later one.
+        since: UnixMillis,
+    },
     /// Do not ask.
     Refuse {
         /// Milliseconds until one may try.
@@ -62,7 +65,7 @@ impl Breaker {
             return Admission::Refuse { retry_ms: pause.saturating_sub(waited) };
         }
         self.0 = State::Probing { since: now };
-        Admission::Probe
+        Admission::Probe { since: now }
     }
 
     /// What [`Breaker::admit`] would say, without taking the probe's place.
@@ -74,10 +77,15 @@ impl Breaker {
     pub(super) fn note(&mut self, admission: Admission, is_outage: bool, setting: Setting, now: UnixMillis) {
         self.0 = match (self.0, admission, is_outage) {
             (_, Admission::Refuse { .. }, _) => self.0,
-            (_, Admission::Probe, false) | (State::Closed { .. }, Admission::Pass, false) => {
+            // Any sign of life is one, however late.
+            (_, Admission::Probe { .. }, false) | (State::Closed { .. }, Admission::Pass, false) => {
                 State::Closed { failures: 0 }
             }
-            (_, Admission::Probe, true) => State::Open { since: now },
+            (State::Probing { since }, Admission::Probe { since: own }, true) if since == own => {
+                State::Open { since: now }
+            }
+            // One that counted as lost has nothing more to say.
+            (state, Admission::Probe { .. }, true) => state,
             (State::Closed { failures }, Admission::Pass, true) => {
                 let failures = failures.saturating_add(1);
                 if failures >= setting.failures { State::Open { since: now } } else { State::Closed { failures } }
@@ -89,7 +97,9 @@ impl Breaker {
 
     /// A request that says nothing of the target: its client went away.
     pub(super) fn forget(&mut self, admission: Admission, setting: Setting, now: UnixMillis) {
-        if admission == Admission::Probe {
+        if let (State::Probing { since }, Admission::Probe { since: own }) = (self.0, admission)
+            && since == own
+        {
             // The next may try at once.
             let since = UnixMillis(now.0.saturating_sub(setting.open_ms));
             self.0 = State::Open { since };
@@ -155,6 +165,10 @@ mod tests {
     use super::*;
 
     const SETTING: Setting = Setting { failures: 5, open_ms: 60_000, probe_ms: 6_000 };
+
+    fn probe(at: UnixMillis) -> Admission {
+        Admission::Probe { since: at }
+    }
     const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
 
     fn opened() -> Breaker {
@@ -191,11 +205,11 @@ mod tests {
             assert_eq!(breaker.admit(SETTING, NOW.plus(59_999)), Admission::Refuse { retry_ms: 1 });
             let later = NOW.plus(60_000);
             assert!(breaker.would_admit(SETTING, later));
-            assert_eq!(breaker.admit(SETTING, later), Admission::Probe);
+            assert_eq!(breaker.admit(SETTING, later), probe(later));
             assert_eq!(breaker.admit(SETTING, later), Admission::Refuse { retry_ms: 6_000 }, "one alone");
             breaker.note(Admission::Pass, false, SETTING, later);
             assert_eq!(breaker.name(), "half_open", "what was sent before says nothing");
-            breaker.note(Admission::Probe, is_outage, SETTING, later.plus(10));
+            breaker.note(probe(later), is_outage, SETTING, later.plus(10));
             assert_eq!(breaker.name(), expected);
         }
     }
@@ -203,12 +217,22 @@ mod tests {
     #[test]
     fn a_probe_that_is_lost_or_says_nothing_lets_the_next_try() {
         let mut lost = opened();
-        assert_eq!(lost.admit(SETTING, NOW.plus(60_000)), Admission::Probe);
-        assert_eq!(lost.admit(SETTING, NOW.plus(66_000)), Admission::Probe);
+        let (first, second) = (NOW.plus(60_000), NOW.plus(66_000));
+        assert_eq!(lost.admit(SETTING, first), probe(first));
+        assert_eq!(lost.admit(SETTING, second), probe(second));
+        lost.note(probe(second), false, SETTING, second.plus(1));
+        lost.note(probe(first), true, SETTING, second.plus(2));
+        lost.forget(probe(first), SETTING, second.plus(3));
+        assert_eq!(lost.name(), "closed", "what comes back late undoes nothing");
         let mut forgotten = opened();
-        assert_eq!(forgotten.admit(SETTING, NOW.plus(60_000)), Admission::Probe);
-        forgotten.forget(Admission::Probe, SETTING, NOW.plus(60_100));
-        assert_eq!(forgotten.admit(SETTING, NOW.plus(60_200)), Admission::Probe);
+        assert_eq!(forgotten.admit(SETTING, first), probe(first));
+        forgotten.forget(probe(first), SETTING, first.plus(100));
+        assert_eq!(forgotten.admit(SETTING, first.plus(200)), probe(first.plus(200)));
+        let mut late = opened();
+        assert_eq!(late.admit(SETTING, first), probe(first));
+        assert_eq!(late.admit(SETTING, second), probe(second));
+        late.note(probe(first), false, SETTING, second.plus(1));
+        assert_eq!(late.name(), "closed", "a late sign of life is one");
     }
 
     #[test]

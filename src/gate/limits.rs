@@ -64,8 +64,9 @@ pub const RETRY_PAUSE_MS: u64 = 50;
 /// Milliseconds that any retry waits at most.
 pub const RETRY_PAUSE_MAX_MS: u64 = 500;
 
-/// Milliseconds beyond its time-out after which a breaker's probe counts as lost.
-pub const PROBE_LOST_MS: u64 = 1_000;
+/// Milliseconds after which a breaker lets the next probe go: who sent the last may have
+/// gone away, and must not keep the others out.
+pub const PROBE_MS: u64 = 1_000;
 
 /// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
 /// so long.

@@ -130,7 +130,7 @@ impl Metrics {
     pub(super) fn take(&mut self, names: Names<'_>) -> BTreeMap<String, f64> {
         let mut series = BTreeMap::new();
         for (counter, count) in self.counters.drain() {
-            series.insert(counter_name(&counter, names), number(count));
+            add(&mut series, counter_name(&counter, names), number(count));
         }
         for (timer, histogram) in self.timers.drain() {
             let (family, label) = match timer {
@@ -143,10 +143,10 @@ impl Metrics {
             let mut sum: u64 = 0;
             for (bound, count) in bounds.chain(std::iter::once("+Inf".to_owned())).zip(histogram.counts) {
                 sum = sum.saturating_add(count);
-                series.insert(format!("{family}_bucket{{{label},le=\"{bound}\"}}"), number(sum));
+                add(&mut series, format!("{family}_bucket{{{label},le=\"{bound}\"}}"), number(sum));
             }
-            series.insert(format!("{family}_sum{{{label}}}"), number(histogram.sum_ms) / 1000.0);
-            series.insert(format!("{family}_count{{{label}}}"), number(sum));
+            add(&mut series, format!("{family}_sum{{{label}}}"), number(histogram.sum_ms) / 1000.0);
+            add(&mut series, format!("{family}_count{{{label}}}"), number(sum));
         }
         series
     }
@@ -179,6 +179,11 @@ impl Metrics {
     pub(super) fn duplicate(&self) -> Self {
         Self { counters: self.counters.clone(), timers: self.timers.clone(), flushing_since: None }
     }
+}
+
+/// Two routes may share a path, and then they share a series.
+fn add(series: &mut BTreeMap<String, f64>, name: String, value: f64) {
+    *series.entry(name).or_default() += value;
 }
 
 /// Counts and milliseconds as what Prometheus has: far below where a double would round.
@@ -308,6 +313,17 @@ mod tests {
             assert!(page.contains(expected), "{expected} is not in\n{page}");
         }
         assert!(!page.contains("somebody_elses"));
+    }
+
+    #[test]
+    fn routes_of_one_path_are_one_series() {
+        let routes = vec!["/x".to_owned(), "/x".to_owned()];
+        let mut metrics = Metrics::default();
+        metrics.note(&line(Some(0), 200, 5));
+        metrics.note(&line(Some(1), 200, 5));
+        let series = metrics.take(Names { routes: &routes, upstreams: &[], issuers: &[] });
+        assert_eq!(series.get("gateway_requests_total{route=\"/x\",method=\"GET\",status=\"200\"}"), Some(&2.0));
+        assert_eq!(series.get("gateway_request_duration_seconds_count{route=\"/x\"}"), Some(&2.0));
     }
 
     #[test]

@@ -35,4 +35,4 @@ pub use flow::{Handled, Outcome, handle_misconfigured};
 pub use head::Head;
 pub use headers::{is_private, public_location};
 pub use log::LogLine;
-pub use settings::{Gate, Misconfiguration};
+pub use settings::{Gate, Misconfiguration, PolicyOrigin};

@@ -167,10 +167,16 @@ impl Gate {
             worst = worst.max(*condition);
         }
         let remembered = self.remembered.borrow();
+        let origin = self.origin.borrow().clone();
+        if origin.1.is_some() {
+            worst = worst.max(Condition::Degraded);
+        }
         let status = if worst == Condition::Unhealthy { 503 } else { 200 };
         let document = json!({
             "status": worst.name(),
             "policy_version": self.version,
+            "policy_origin": origin.0.name(),
+            "policy_fault": origin.1,
             "scope": "what the isolate that answered has seen",
             "upstreams": upstreams,
             "issuers": issuers,

@@ -161,6 +161,8 @@ pub struct Forwarded<R> {
     pub status: u16,
     /// Whether it says when to come back (`Retry-After`).
     pub asks_for_pause: bool,
+    /// Whether the client had sent its whole body by then.
+    pub body_ended: bool,
 }
 
 /// Why an upstream gave no answer that can be passed on.
@@ -178,4 +180,9 @@ pub enum UpstreamFault {
     BodyTooLarge,
     /// The client broke off: no fault of the upstream's.
     ClientGone,
+    /// The upstream broke off while the client still had to send; it may have had
+    /// enough of waiting.
+    BrokeOff,
+    /// The upstream did not take what the client sent.
+    Stalled,
 }

@@ -51,6 +51,8 @@ pub struct Gate {
     pub(super) remembered: RefCell<Remembered>,
     pub(super) revocations: RefCell<LocalCopy>,
     pub(super) metrics: RefCell<Metrics>,
+    /// Where the policy is from, and what is wrong with a newer one.
+    pub(super) origin: RefCell<(PolicyOrigin, Option<String>)>,
     /// Who shows this may read them; `None` when nobody may.
     pub(super) metrics_token: Option<String>,
 }
@@ -99,9 +101,14 @@ impl Gate {
     /// [`Misconfiguration`].
     pub fn new(policy_json: &str, setting: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let policy: Policy = serde_json::from_str(policy_json)
-            .map_err(|_| Misconfiguration("the compiled policy cannot be read; build the worker again".to_owned()))?;
+            .map_err(|_| Misconfiguration("the policy cannot be read; build the worker or push it again".to_owned()))?;
+        if let Some(fault) = policy.find_fault() {
+            return Err(Misconfiguration(format!("the policy cannot be used: {fault}")));
+        }
         let table = Table::build(&policy).map_err(|_| {
-            Misconfiguration("two routes of the compiled policy collide; build the worker again".to_owned())
+            Misconfiguration(
+                "two routes of the policy collide, or name no upstream; build the worker or push it again".to_owned(),
+            )
         })?;
         let is_development = setting(DEVELOPMENT).is_some_and(|value| value == "true");
         let mut upstreams = Vec::new();
@@ -120,7 +127,7 @@ impl Gate {
                 "{METRICS_TOKEN} is shorter than {least} characters; make a longer one"
             )));
         }
-        let version = URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect();
+        let version = Self::version_of(policy_json);
         Ok(Self {
             version,
             policy,
@@ -130,8 +137,53 @@ impl Gate {
             remembered: RefCell::default(),
             revocations: RefCell::default(),
             metrics: RefCell::default(),
+            origin: RefCell::new((PolicyOrigin::BuiltIn, None)),
             metrics_token,
         })
+    }
+}
+
+/// Where a policy is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyOrigin {
+    /// The build.
+    BuiltIn,
+    /// Pushed, the newest.
+    Pushed,
+    /// Pushed, the one before the newest, which cannot be used.
+    PushedBefore,
+}
+
+impl PolicyOrigin {
+    /// For `/status`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::Pushed => "pushed",
+            Self::PushedBefore => "pushed before",
+        }
+    }
+}
+
+impl Gate {
+    /// Notes where the policy is from, for `/status`.
+    pub fn came_from(&self, origin: PolicyOrigin) {
+        self.origin.borrow_mut().0 = origin;
+    }
+
+    /// Notes what is wrong with a newer policy, which is therefore not used.
+    pub fn newer_is_bad(&self, fault: Option<String>) {
+        self.origin.borrow_mut().1 = fault;
+    }
+
+    /// Version of the policy: the beginning of its digest.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The version that a policy's text has.
+    pub fn version_of(policy_json: &str) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect()
     }
 }
 
@@ -169,7 +221,7 @@ fn upstream_state(
         setting: Setting {
             failures: upstream.breaker_failures,
             open_ms: upstream.breaker_open_ms,
-            probe_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
+            probe_ms: limits::PROBE_MS,
         },
         assertion,
         seen: RefCell::default(),

@@ -78,8 +78,9 @@ impl Waiting {
     }
 }
 
-/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1).
-const SAFE: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1), and
+/// have no body, which could be sent only once.
+const SAFE: [&str; 2] = ["GET", "HEAD"];
 
 impl UpstreamState {
     /// Chooses a target by weight, one that was not tried before if there is any.
@@ -111,28 +112,42 @@ impl UpstreamState {
         let target = self.targets.get(index).ok_or(self.setting.open_ms)?;
         match target.breaker.borrow_mut().admit(self.setting, now) {
             Admission::Refuse { retry_ms } => Err(retry_ms),
-            admission @ (Admission::Pass | Admission::Probe) => Ok(admission),
+            admission @ (Admission::Pass | Admission::Probe { .. }) => Ok(admission),
         }
     }
 
     /// What an answer or its absence says of a target. `None`: nothing.
     fn is_outage<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Option<bool> {
         match answer {
-            Ok(forwarded) => Some(matches!(forwarded.status, 502..=504)),
+            // Who says when to come back is alive and sheds load; who complains of a
+            // client that still has to send complains of the client. Neither must let a
+            // stranger have the service left alone.
+            Ok(forwarded) if matches!(forwarded.status, 502..=504) => {
+                if forwarded.body_ended && !forwarded.asks_for_pause { Some(true) } else { None }
+            }
+            Ok(_) => Some(false),
             Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Some(true),
-            Err(UpstreamFault::BodySlow | UpstreamFault::BodyTooLarge | UpstreamFault::ClientGone) => None,
+            Err(
+                UpstreamFault::BodySlow
+                | UpstreamFault::BodyTooLarge
+                | UpstreamFault::ClientGone
+                | UpstreamFault::BrokeOff
+                | UpstreamFault::Stalled,
+            ) => None,
         }
     }
 
     fn denial(&self, fault: UpstreamFault) -> Denial {
         match (fault, self.on_down) {
-            (UpstreamFault::TimedOut, _) => Denial::UpstreamTimedOut,
+            (UpstreamFault::TimedOut | UpstreamFault::Stalled, _) => Denial::UpstreamTimedOut,
             (UpstreamFault::BadAnswer, _) => Denial::UpstreamBadAnswer,
             (UpstreamFault::BodySlow, _) => Denial::BodyTooSlow,
             (UpstreamFault::BodyTooLarge, _) => Denial::BodyTooLarge,
             (UpstreamFault::ClientGone, _) => Denial::ClientGone,
-            (UpstreamFault::Unreachable, OnDown::BadGateway) => Denial::UpstreamUnreachable,
-            (UpstreamFault::Unreachable, OnDown::AuthenticationUnavailable) => Denial::AuthenticationUnavailable,
+            (UpstreamFault::Unreachable | UpstreamFault::BrokeOff, OnDown::BadGateway) => Denial::UpstreamUnreachable,
+            (UpstreamFault::Unreachable | UpstreamFault::BrokeOff, OnDown::AuthenticationUnavailable) => {
+                Denial::AuthenticationUnavailable
+            }
         }
     }
 }
@@ -147,7 +162,17 @@ impl Gate {
         line: &mut LogLine,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let begun = ports.now();
-        let most = upstream.timeout_ms.saturating_add(upstream.body_timeout_ms);
+        let most = if SAFE.contains(&forward.method.as_str()) {
+            let tries = u64::from(upstream.retries).saturating_add(1);
+            upstream.timeout_ms.saturating_add(limits::RETRY_PAUSE_MAX_MS).saturating_mul(tries)
+        } else {
+            upstream.timeout_ms.saturating_add(upstream.body_timeout_ms)
+        };
+        // When places get few, each request is seen to its end, or clients that go away
+        // would keep them.
+        if upstream.waiting.len().saturating_mul(2) >= usize::try_from(upstream.max_concurrent).unwrap_or(usize::MAX) {
+            ports.outlive_client();
+        }
         let place =
             upstream.waiting.enter(upstream.max_concurrent, begun.plus(most), begun).ok_or(Denial::UpstreamBusy)?;
         upstream.budget.borrow_mut().earn();
@@ -164,6 +189,7 @@ impl Gate {
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut forward.url);
+        let begun = ports.now();
         let mut tried = Vec::new();
         loop {
             let chance = if upstream.targets.len() > 1 { chance(ports) } else { 0 };
@@ -193,6 +219,8 @@ impl Gate {
             let may_retry = outage == Some(true)
                 && !asks_for_pause
                 && SAFE.contains(&forward.method.as_str())
+                // The assertion must still be good when the next try arrives.
+                && then.since(begun).saturating_add(upstream.timeout_ms) < limits::ASSERTION_S.saturating_mul(1000)
                 && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)
                 && upstream.budget.borrow_mut().spend();
             if !may_retry {

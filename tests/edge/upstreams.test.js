@@ -141,10 +141,53 @@ describe("clients", () => {
 
   test("that are told of a service that breaks off in their body learn that it is the service", async () => {
     users.answer("POST /open", (request) => request.socket.destroy());
-    for (let count = 0; count < 5; count += 1) {
-      assert.equal(codeOf(await open({ method: "POST", body: "x".repeat(500) })), "upstream_unreachable");
+    assert.equal(codeOf(await open({ method: "POST", body: "x".repeat(500) })), "upstream_unreachable");
+  });
+
+  // What a service says while a client still owes its body says nothing of the service.
+  test("that dawdle until the service complains do not have it left alone", async () => {
+    for (const complain of [
+      (request, response) => {
+        response.writeHead(503);
+        response.end();
+      },
+      (request) => request.socket.destroy(),
+    ]) {
+      users.answer("POST /open", complain);
+      const answers = await Promise.all(Array.from({ length: 10 }, () => dawdle()));
+      for (const text of answers) assert.match(text, /^HTTP\/1\.1 50[23] /);
     }
-    assert.deepEqual(await breakersOf("users"), ["open"]);
+    assert.deepEqual(await breakersOf("users"), ["closed"]);
+    assert.equal((await open()).status, 200);
+  });
+
+  test("whose body is cut never make a whole one of it", async () => {
+    const seen = [];
+    users.answer("POST /open", async (request, response) => {
+      const entry = { size: 0, whole: false };
+      seen.push(entry);
+      try {
+        for await (const part of request) entry.size += part.length;
+        entry.whole = true;
+        response.end("{}");
+      } catch {
+        response.destroy();
+      }
+    });
+    const { hostname, port } = new URL(edge.url);
+    for (const rest of ["50\r\nhel", "zz\r\nhel", "", "5\r\nhel"]) {
+      const before = seen.length;
+      const socket = connect({ host: hostname, port: Number(port) });
+      socket.on("error", () => {}).resume();
+      const closed = new Promise((resolve) => socket.on("close", resolve));
+      socket.write("POST /open HTTP/1.1\r\nHost: edge\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+      await until("the first part has arrived", () => seen[before]?.size === 5);
+      socket.end(rest);
+      await closed;
+    }
+    assert.equal((await open()).status, 200);
+    for (const { size, whole } of seen) assert.equal(whole, false, `${size} bytes were taken for a whole body`);
+    assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
   test("that take longer than the service may are served", async () => {
@@ -199,7 +242,31 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
+  test("that go away keep no place from others", async () => {
+    users.answer("GET /open", async (_request, response) => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      response.end("{}");
+    });
+    const { hostname, port } = new URL(edge.url);
+    for (let round = 0; round < 3; round += 1) {
+      const gone = Array.from({ length: 40 }, () => {
+        const socket = connect({ host: hostname, port: Number(port) });
+        socket.on("error", () => {});
+        socket.write("GET /open HTTP/1.1\r\nHost: edge\r\n\r\n");
+        setTimeout(() => socket.resetAndDestroy(), 50);
+        return new Promise((resolve) => socket.on("close", resolve));
+      });
+      await Promise.all(gone);
+    }
+    const began = Date.now();
+    await until("there is a place", async () => (await open()).status === 200);
+    assert.ok(Date.now() - began < 2 * TIMEOUT_MS + 1_000, "well before their own times are over");
+  });
+
   test("that are too many at once are told so at once, and their own time-out is nobody's business", async () => {
+    const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
+    await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
+    users.forget();
     let release;
     const held = new Promise((resolve) => (release = resolve));
     users.answer("GET /open", async (_request, response) => {

@@ -143,6 +143,8 @@ pub(crate) struct World {
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
+    /// Whether upstreams say when to come back.
+    pub(crate) asks_for_pause: Cell<bool>,
     chance: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
@@ -167,6 +169,7 @@ impl World {
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
             down: RefCell::default(),
+            asks_for_pause: Cell::new(false),
             chance: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
@@ -309,7 +312,12 @@ impl Ports for World {
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
             return Err(UpstreamFault::Unreachable);
         }
-        self.upstream.get().map(|status| Forwarded { reply: (), status, asks_for_pause: false })
+        self.upstream.get().map(|status| Forwarded {
+            reply: (),
+            status,
+            asks_for_pause: self.asks_for_pause.get(),
+            body_ended: true,
+        })
     }
 
     fn discard(&self, (): ()) {}

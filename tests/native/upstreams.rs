@@ -105,12 +105,25 @@ fn answers_are_answers_whatever_their_status() {
 }
 
 #[test]
+fn who_says_when_to_come_back_is_alive_and_not_asked_before() {
+    let (gate, world) = (gate(), world());
+    world.upstream.set(Ok(503));
+    world.asks_for_pause.set(true);
+    for count in 1..=50 {
+        assert_eq!(world.send(&gate, "GET", "/single", &[]).line.status, 503);
+        assert_eq!(world.forwarded.borrow().len(), count, "no retry, and no breaker");
+    }
+}
+
+#[test]
 fn what_the_client_does_is_no_outage() {
     let (gate, world) = (gate(), world());
     for (fault, expected) in [
         (UpstreamFault::BodySlow, (408, "body_too_slow")),
         (UpstreamFault::BodyTooLarge, (413, "body_too_large")),
         (UpstreamFault::ClientGone, (400, "client_gone")),
+        (UpstreamFault::BrokeOff, (502, "upstream_unreachable")),
+        (UpstreamFault::Stalled, (504, "upstream_timeout")),
     ] {
         world.upstream.set(Err(fault));
         for _ in 0..20 {

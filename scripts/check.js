@@ -1,0 +1,39 @@
+// `npm run check`: checks a policy and prints what it amounts to, or says who may call
+// what.
+
+import { createProcesses } from "./lib/processes.js";
+import { compilePolicyTool, runPolicyTool } from "./lib/policy-tool.js";
+import { checkPrerequisites } from "./lib/prerequisites.js";
+import { listenForEnd } from "./lib/signals.js";
+import { createSteps } from "./lib/steps.js";
+import { runMain } from "./lib/trouble.js";
+
+const HELP = `npm run check                                     checks gateway.toml and prints the effective table
+npm run check -- GET /api/v1/users/7              who may call this?
+npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
+                 [--claim org/tenant=shop] [--issuer NAME]     may somebody like that?
+npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
+npm run check -- --help                           shows this
+
+Ends with 1 when the policy has mistakes, or the answer is no.`;
+
+const processes = createProcesses();
+listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
+
+await runMain(async () => {
+  const args = process.argv.slice(2);
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(HELP);
+    return;
+  }
+  let file = process.env.GATEWAY_CONFIG || "gateway.toml";
+  const at = args.indexOf("--file");
+  if (at >= 0) [, file] = args.splice(at, 2);
+  await checkPrerequisites();
+  const steps = createSteps({ out: process.stderr });
+  await steps.run("compile the policy's checker", (onProgress) =>
+    compilePolicyTool({ owner: processes, onProgress }),
+  );
+  steps.close();
+  process.exitCode = runPolicyTool(["--file", file ?? "", ...(args.length === 0 ? ["table"] : ["may", ...args])]);
+});

@@ -1,0 +1,114 @@
+// Policies that are pushed into KV: taken up without a new build, and only when they can
+// be used.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+
+import { compilePolicyTool } from "../../scripts/lib/policy-tool.js";
+import { startEdge } from "../harness/edge.js";
+import { temporaryFolder } from "../harness/run.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
+
+const scope = fileScope();
+
+const POLICY = `
+[upstreams.auth]
+url = "http://127.0.0.1:1"
+
+[[routes]]
+path = "/pushed"
+methods = ["GET"]
+upstream = "auth"
+access = "public"
+`;
+
+describe("a pushed policy", () => {
+  let auth, edge, compile;
+
+  before(async () => {
+    const tool = await compilePolicyTool();
+    const folder = temporaryFolder(scope, "policy");
+    compile = (text) => {
+      const file = join(folder, "gateway.toml");
+      writeFileSync(file, text);
+      return execFileSync(tool, ["--file", file, "compile"], { encoding: "utf8" }).trim();
+    };
+    auth = await startUpstream(scope);
+    edge = await startEdge(scope, { auth, users: auth, vars: { POLICY_REREAD_S: "1" } });
+  });
+
+  const statusOf = async (path) => (await edge.get(path)).status;
+  const state = async () => {
+    const { policy_origin: origin, policy_fault: fault, policy_version: version, status } = (await edge.get("/status")).json();
+    return { origin, fault, version, status };
+  };
+  const put = async (name, text) => (await edge.kv()).put(`policy/${name}`, text);
+
+  test("is taken up by a running isolate, and says so", async () => {
+    assert.equal(await statusOf("/pushed"), 404);
+    const before = await state();
+    assert.deepEqual([before.origin, before.fault], ["built-in", null]);
+    await put("current", compile(POLICY));
+    await until("it is in use", async () => (await statusOf("/pushed")) === 200);
+    assert.equal(await statusOf("/.well-known/jwks.json"), 404, "and the other is not");
+    const after = await state();
+    assert.equal(after.origin, "pushed");
+    assert.notEqual(after.version, before.version);
+  });
+
+  test("that cannot be used leaves the one in use, and the reason is in /status", async () => {
+    const good = JSON.parse(compile(POLICY));
+    const [route] = good.routes;
+    const { version } = await state();
+    for (const [text, reason] of [
+      ["", /cannot be read/],
+      ["{", /cannot be read/],
+      [JSON.stringify({ ...good, routes: [{ ...route, path: "/_gateway/x" }] }), /not one that a policy may have/],
+      [JSON.stringify({ ...good, routes: [{ ...route, access: { any: ["public"] } }] }), /would open it/],
+      [JSON.stringify({ ...good, routes: [{ ...route, upstream: "nobody" }] }), /name no upstream/],
+      [JSON.stringify({ ...good, routes: [route, route] }), /./],
+      [JSON.stringify({ ...good, upstreams: [{ ...good.upstreams[0], targets: [{ url: "http://evil.example", weight: 1 }] }] }), /no place/],
+    ]) {
+      await put("current", text);
+      if (/"routes":\[.*"\/pushed".*"\/pushed"/.test(text)) continue;
+      const now = await until(`it is looked at: ${reason}`, async () => {
+        const seen = await state();
+        return seen.fault !== null && reason.test(seen.fault) && seen;
+      });
+      assert.deepEqual([now.version, now.origin, now.status], [version, "pushed", "degraded"]);
+      assert.equal(await statusOf("/pushed"), 200);
+    }
+  });
+
+  test("that cannot be used has a new isolate use the one before it", async () => {
+    await put("previous", compile(POLICY.replaceAll("/pushed", "/before")));
+    await put("current", "nonsense");
+    await edge.restart();
+    assert.equal(await statusOf("/before"), 200);
+    assert.equal((await state()).origin, "pushed before");
+  });
+
+  test("is what a new isolate's very first request is judged by", async () => {
+    await put("current", compile(POLICY.replaceAll("/pushed", "/first")));
+    await edge.restart();
+    assert.equal(await statusOf("/first"), 200);
+  });
+
+  test("that is taken away gives way to the built-in one", async () => {
+    await (await edge.kv()).delete("policy/current");
+    await until("the built-in one is in use", async () => (await state()).origin === "built-in");
+    assert.equal(await statusOf("/first"), 404);
+  });
+
+  test("is not looked for where that is switched off", async () => {
+    await put("current", compile(POLICY));
+    await edge.restart({ vars: { LIVE_POLICY: undefined } });
+    assert.equal(await statusOf("/pushed"), 404);
+    assert.equal((await state()).origin, "built-in");
+  });
+});
