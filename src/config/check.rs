@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, ClaimPath, Claims, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, RevocationCheck, Route,
-    Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, RevocationCheck,
+    Route, Upstream, UpstreamTarget, is_own_path,
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
@@ -58,6 +58,9 @@ const TARGETS_MAX: usize = 16;
 /// Weight of a target.
 const WEIGHT_MAX: u32 = 1_000;
 
+/// Seconds; browsers keep preflights for a day at most.
+const CORS_AGE_MAX_S: u64 = 86_400;
+
 /// Bytes of a body: what the platform itself takes, at its most generous plan.
 const BODY_MAX: u64 = 500 * 1024 * 1024;
 
@@ -89,11 +92,12 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     let upstreams = checker.upstreams(&file);
     let issuers = checker.issuers(&file);
     let routes = checker.routes(&file);
+    let cors = checker.cors(&file);
     let max_age_s = &file.revocation.max_age_s;
     checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
         let revocation_max_age_ms = max_age_s.get_ref().saturating_mul(1000);
-        Ok(Policy { issuers, upstreams, routes, revocation_max_age_ms })
+        Ok(Policy { issuers, upstreams, routes, cors, revocation_max_age_ms })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.line);
         Err(checker.mistakes)
@@ -392,6 +396,7 @@ impl Checker<'_> {
                 forward_authorization: route.forward_authorization,
                 revocation: *route.revocation.get_ref(),
                 issuers: self.route_issuers(file, route),
+                cors: self.route_cors(file, route),
                 rewrite: self.rewrite(route),
                 max_body_bytes: *route.max_body_bytes.get_ref(),
                 websocket: route.websocket,
@@ -400,6 +405,63 @@ impl Checker<'_> {
             self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn cors(&mut self, file: &File) -> Vec<Cors> {
+        let mut checked = Vec::new();
+        for (name, cors) in &file.cors {
+            self.name("cors", name);
+            let label = name.get_ref();
+            if cors.origins.get_ref().is_empty() {
+                self.complain(
+                    cors.origins.span(),
+                    format!("cors {label:?}: origins is empty; name at least one, or take the policy out"),
+                );
+            }
+            for origin in cors.origins.get_ref() {
+                if origin == "*" && cors.credentials {
+                    self.complain(
+                        cors.origins.span(),
+                        format!("cors {label:?}: credentials cannot go to \"*\", which is everybody; name the origins"),
+                    );
+                }
+                let bare = origin.replacen("://*.", "://", 1);
+                let is_origin = (bare.starts_with("https://") || bare.starts_with("http://"))
+                    && bare.split("://").nth(1).is_some_and(|host| {
+                        !host.is_empty()
+                            && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c))
+                    });
+                if origin != "*" && !is_origin {
+                    self.complain(cors.origins.span(), format!("cors {label:?}: {origin:?} is no origin; write https://app.example.com (in lower case, no path), https://*.example.com, or * for all"));
+                }
+            }
+            for header in cors.headers.get_ref().iter().chain(cors.expose.get_ref()) {
+                if header.is_empty() || !header.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+                    self.complain(name.span(), format!("cors {label:?}: {header:?} is no header's name"));
+                }
+            }
+            self.range("max_age_s", &cors.max_age_s, 0, CORS_AGE_MAX_S);
+            checked.push(Cors {
+                name: label.clone(),
+                origins: cors.origins.get_ref().clone(),
+                credentials: cors.credentials,
+                headers: cors.headers.get_ref().clone(),
+                expose: cors.expose.get_ref().clone(),
+                max_age_s: *cors.max_age_s.get_ref(),
+            });
+        }
+        checked
+    }
+
+    fn route_cors(&mut self, file: &File, route: &source::Route) -> Option<String> {
+        let wanted = route.cors.as_ref()?;
+        let known: Vec<&str> = file.cors.keys().map(|known| known.get_ref().as_str()).collect();
+        if !known.contains(&wanted.get_ref().as_str()) {
+            let (path, name) = (route.path.get_ref(), wanted.get_ref());
+            let known = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
+            self.complain(wanted.span(), format!("route {path:?}: no cors is named {name:?} (defined: {known}); add [cors.{name}] or use one of these"));
+        }
+        Some(wanted.get_ref().clone())
     }
 
     fn route_issuers(&mut self, file: &File, route: &source::Route) -> Option<Vec<String>> {

@@ -23,8 +23,27 @@ pub struct Policy {
     pub upstreams: Vec<Upstream>,
     /// What may be asked, by whom, and who answers. Anything else is 404.
     pub routes: Vec<Route>,
+    /// Which pages of other origins may read answers.
+    pub cors: Vec<Cors>,
     /// Milliseconds: a copy of the revocation log older than this lets nobody in.
     pub revocation_max_age_ms: u64,
+}
+
+/// What pages of other origins may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// Name, by which routes have it.
+    pub name: String,
+    /// `https://app.example.com`, `https://*.example.com`, or `*` for all.
+    pub origins: Vec<String>,
+    /// Whether pages may send cookies and see the answer.
+    pub credentials: bool,
+    /// Request headers that they may set.
+    pub headers: Vec<String>,
+    /// Response headers that they may read beyond the few that all may.
+    pub expose: Vec<String>,
+    /// Seconds for which a browser may keep the answer to a preflight.
+    pub max_age_s: u64,
 }
 
 /// Routes of a policy; at a thousand bytes each that is what an isolate can bear.
@@ -48,6 +67,11 @@ impl Policy {
             let is_prefix = |text: &str| text.is_empty() || (text.starts_with('/') && !text.contains(['?', '#', '%']));
             if route.rewrite.as_ref().is_some_and(|(from, to)| from.is_empty() || !is_prefix(from) || !is_prefix(to)) {
                 return Some(format!("route {path:?} is rewritten to no path"));
+            }
+        }
+        for cors in &self.cors {
+            if cors.credentials && cors.origins.iter().any(|origin| origin == "*") {
+                return Some(format!("CORS policy {:?} gives credentials to everybody", cors.name));
             }
         }
         for upstream in &self.upstreams {
@@ -225,6 +249,8 @@ pub struct Route {
     /// What stands at the path's beginning for the upstream, instead of what clients
     /// write: from, to.
     pub rewrite: Option<(String, String)>,
+    /// Name of the CORS policy; none: no page of another origin reads an answer.
+    pub cors: Option<String>,
     /// Bytes of a request's body, at most.
     pub max_body_bytes: u64,
     /// Whether the connection may become a WebSocket.

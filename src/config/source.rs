@@ -23,6 +23,22 @@ pub(super) struct File {
     pub(super) routes: Vec<Spanned<Route>>,
     #[serde(default)]
     pub(super) revocation: Revocation,
+    #[serde(default)]
+    pub(super) cors: BTreeMap<Spanned<String>, CorsSource>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CorsSource {
+    pub(super) origins: Spanned<Vec<String>>,
+    #[serde(default)]
+    pub(super) credentials: bool,
+    #[serde(default = "default_cors_headers")]
+    pub(super) headers: Spanned<Vec<String>>,
+    #[serde(default = "default_cors_expose")]
+    pub(super) expose: Spanned<Vec<String>>,
+    #[serde(default = "default_cors_age")]
+    pub(super) max_age_s: Spanned<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +171,7 @@ pub(super) struct Route {
     #[serde(default = "default_revocation")]
     pub(super) revocation: Spanned<RevocationCheck>,
     pub(super) issuers: Option<Spanned<Vec<String>>>,
+    pub(super) cors: Option<Spanned<String>>,
     pub(super) strip_prefix: Option<Spanned<String>>,
     pub(super) replace_prefix: Option<Spanned<ReplacePrefix>>,
     #[serde(default = "default_max_body_bytes")]
@@ -178,6 +195,18 @@ fn default_leeway_s() -> Spanned<u64> {
 
 fn default_max_lifetime_s() -> Spanned<u64> {
     Spanned::new(0..0, 3600)
+}
+
+fn default_cors_headers() -> Spanned<Vec<String>> {
+    Spanned::new(0..0, vec!["authorization".to_owned(), "content-type".to_owned()])
+}
+
+fn default_cors_expose() -> Spanned<Vec<String>> {
+    Spanned::new(0..0, vec!["x-request-id".to_owned(), "retry-after".to_owned()])
+}
+
+fn default_cors_age() -> Spanned<u64> {
+    Spanned::new(0..0, 600)
 }
 
 fn default_max_age_s() -> Spanned<u64> {

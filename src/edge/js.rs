@@ -38,12 +38,13 @@ extern "C" {
     pub(super) fn pass_on(
         response: &web_sys::Response,
         removed: &str,
+        added: &str,
         location: Option<&str>,
         request_id: &str,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]
-    pub(super) fn answer(status: u16, head: &str, body: &str) -> Result<web_sys::Response, JsValue>;
+    pub(super) fn answer(status: u16, head: &str, added: &str, body: &str) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;

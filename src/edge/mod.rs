@@ -15,7 +15,10 @@ use std::{rc::Rc, sync::Once};
 
 use wasm_bindgen::prelude::*;
 
-use crate::gate::{Answer, Chore, Gate, Head, Misconfiguration, Outcome, handle_misconfigured};
+use crate::gate::{
+    Answer, Chore, CorsHeaders, Gate, Head, Misconfiguration, Outcome, handle_misconfigured, is_cors_header,
+    is_private, public_location,
+};
 use world::World;
 
 /// A request.
@@ -34,7 +37,7 @@ pub async fn fetch(
             let head = read_head(&request);
             let handled = handle_misconfigured(&head, &World::without_request(env));
             worker::console_log!("{}", handled.line.to_json());
-            return answer(handled.outcome, &handled.line.request_id);
+            return answer(handled.outcome, &handled.cors, &handled.line.request_id);
         }
     };
     let head = read_head(&request);
@@ -45,13 +48,17 @@ pub async fn fetch(
     if !handled.chores.is_empty() {
         run_later(&context, gate, world, handled.chores);
     }
-    answer(handled.outcome, &request_id)
+    answer(handled.outcome, &handled.cors, &request_id)
 }
 
-fn answer(outcome: Outcome<web_sys::Response>, request_id: &str) -> Result<web_sys::Response, JsValue> {
+fn answer(
+    outcome: Outcome<web_sys::Response>,
+    cors: &CorsHeaders,
+    request_id: &str,
+) -> Result<web_sys::Response, JsValue> {
     match outcome {
-        Outcome::Forwarded(reply) => pass_on(&reply, request_id),
-        Outcome::Answered(answer) => to_response(&answer),
+        Outcome::Forwarded(reply) => pass_on(&reply, cors, request_id),
+        Outcome::Answered(answer) => to_response(&answer, cors),
     }
 }
 
@@ -103,15 +110,21 @@ fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Ch
     }));
 }
 
-fn pass_on(reply: &web_sys::Response, request_id: &str) -> Result<web_sys::Response, JsValue> {
+fn pass_on(reply: &web_sys::Response, cors: &CorsHeaders, request_id: &str) -> Result<web_sys::Response, JsValue> {
     let names = js::header_names(reply);
-    let removed: Vec<&str> = names.split('\n').filter(|name| crate::gate::is_private(name)).collect();
+    let removed: Vec<&str> =
+        names.split('\n').filter(|name| is_private(name) || (cors.replaces && is_cors_header(name))).collect();
     let location = reply.headers().get("location").ok().flatten();
-    let location = location.as_deref().and_then(|location| crate::gate::public_location(location, &reply.url()));
-    js::pass_on(reply, &removed.join("\n"), location, request_id)
+    let location = location.as_deref().and_then(|location| public_location(location, &reply.url()));
+    js::pass_on(reply, &removed.join("\n"), &lines(&cors.added), location, request_id)
 }
 
-fn to_response(answer: &Answer) -> Result<web_sys::Response, JsValue> {
-    let head: Vec<&str> = answer.headers.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    js::answer(answer.status, &head.join("\n"), &answer.body)
+fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {
+    js::answer(answer.status, &lines(&answer.headers), &lines(&cors.added), &answer.body)
+}
+
+/// Names and values, a line each. None of them can hold a line break.
+fn lines(headers: &[(&'static str, String)]) -> String {
+    let lines: Vec<&str> = headers.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    lines.join("\n")
 }

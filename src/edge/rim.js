@@ -24,8 +24,7 @@ export function readHead(request) {
 // of it: it knows nothing of whose answer this is.
 export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes) {
   const headers = new Headers();
-  const lines = head.split("\n");
-  for (let i = 0; i + 1 < lines.length; i += 2) headers.append(lines[i], lines[i + 1]);
+  append(headers, head);
   const controller = new AbortController();
   let fault;
   const giveUp = (name) => {
@@ -127,10 +126,11 @@ export function headerNames(response) {
 }
 
 // The upstream's answer for the client, its body untouched.
-export function passOn(response, removed, location, requestId) {
+export function passOn(response, removed, added, location, requestId) {
   const { webSocket } = response;
   const answer = webSocket == null ? new Response(response.body, response) : new Response(null, response);
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
+  append(answer.headers, added);
   if (location !== undefined) answer.headers.set("location", location);
   answer.headers.set("x-request-id", requestId);
   return answer;
@@ -141,12 +141,19 @@ export function discard(response) {
   response.body?.cancel().catch(() => {});
 }
 
+// Names and values, a line each.
+function append(headers, lines) {
+  if (lines === "") return;
+  const parts = lines.split("\n");
+  for (let i = 0; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
+}
+
 // The gateway's own answer.
-export function answer(status, head, body) {
+export function answer(status, head, added, body) {
   const headers = new Headers();
-  const lines = head.split("\n");
-  for (let i = 0; i + 1 < lines.length; i += 2) headers.append(lines[i], lines[i + 1]);
-  return new Response(body, { status, headers });
+  append(headers, head);
+  append(headers, added);
+  return new Response(body === "" ? null : body, { status, headers });
 }
 
 // A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.

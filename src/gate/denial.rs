@@ -46,6 +46,8 @@ pub enum Denial {
     MetricsTokenWrong,
     /// The sums cannot be read.
     MetricsUnavailable,
+    /// A page of an origin that the route does not list asks whether it may ask.
+    OriginUnlisted,
     /// The token is good, its owner has no right to this.
     RightsMissing,
     /// The issuer's keys cannot be had.
@@ -136,6 +138,7 @@ impl Denial {
             | Self::BodyTooSlow
             | Self::BodyTooLarge
             | Self::ClientGone
+            | Self::OriginUnlisted
             | Self::RightsMissing => None,
         }
     }
@@ -218,6 +221,9 @@ impl Denial {
                 ..unauthenticated("metrics_token_wrong", "Invalid token")
             },
             Self::MetricsUnavailable => unavailable("metrics_unavailable", "The metrics cannot be read at the moment"),
+            Self::OriginUnlisted => {
+                plain(403, "permission_denied", "origin_unlisted", "Forbidden", "Pages of this origin may not ask here")
+            }
             Self::RightsMissing => Wording {
                 challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
                 ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::{
-    Answer, Chore, Denial, Gate, Head, LogLine,
+    Answer, Chore, CorsHeaders, Denial, Gate, Head, LogLine,
     assertion::Statement,
     credentials, headers,
     log::{level, tame},
@@ -33,6 +33,8 @@ pub struct Handled<R> {
     pub outcome: Outcome<R>,
     /// What the log gets.
     pub line: LogLine,
+    /// What a browser's page is told.
+    pub cors: CorsHeaders,
     /// What is left to do once the client has its answer.
     pub chores: Vec<Chore>,
 }
@@ -101,7 +103,8 @@ impl Gate {
         line.level = level(status);
         line.duration_ms = ports.now().since(begun);
         self.count(&line, ports, &mut chores);
-        Handled { outcome, line, chores }
+        let cors = self.cors_headers(head, line.route_index);
+        Handled { outcome, line, cors, chores }
     }
 
     async fn decide<P: Ports>(
@@ -119,6 +122,9 @@ impl Gate {
         })?;
         line.path = tame(target.path());
         if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, line, chores).await {
+            return answer.map(Outcome::Answered);
+        }
+        if let Some(answer) = self.answer_preflight(head, &target, &ids.request_id) {
             return answer.map(Outcome::Answered);
         }
         let found = self.table.find(&head.method, &target).map_err(|miss| match miss {
@@ -290,7 +296,7 @@ pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P) -> Handled<P::Repl
     };
     line.status = answer.status;
     line.level = level(answer.status);
-    Handled { outcome: Outcome::Answered(answer), line, chores: Vec::new() }
+    Handled { outcome: Outcome::Answered(answer), line, cors: CorsHeaders::default(), chores: Vec::new() }
 }
 
 fn policy_for(purpose: Purpose, issuer: &IssuerState) -> Option<&TokenPolicy> {

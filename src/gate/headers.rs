@@ -173,6 +173,7 @@ mod tests {
             forward_authorization,
             revocation: crate::config::RevocationCheck::Copy,
             issuers: None,
+            cors: None,
             rewrite: None,
             max_body_bytes: 0,
             websocket: false,

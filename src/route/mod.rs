@@ -5,10 +5,12 @@
 //! I/O, no clock, no log.
 
 mod access;
+mod cors;
 pub mod limits;
 mod table;
 mod target;
 
 pub use access::{Params, Principal, permits};
+pub use cors::allows;
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};

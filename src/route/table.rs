@@ -109,6 +109,7 @@ mod tests {
         let policy = Policy {
             issuers: vec![],
             revocation_max_age_ms: 60_000,
+            cors: vec![],
             upstreams: vec![Upstream {
                 name: "up".into(),
                 targets: vec![],
@@ -130,6 +131,7 @@ mod tests {
                     forward_authorization: false,
                     revocation: RevocationCheck::Copy,
                     issuers: None,
+                    cors: None,
                     rewrite: None,
                     max_body_bytes: 0,
                     websocket: false,
