@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, OWN_PATHS, Policy, Require, RequireRule, RevocationCheck,
-    Route, Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require, RequireRule,
+    RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
@@ -58,6 +58,9 @@ const TARGETS_MAX: usize = 16;
 /// Weight of a target.
 const WEIGHT_MAX: u32 = 1_000;
 
+/// Seconds; the runtime counts in tens and sixties of them.
+const RETRY_AFTER_MAX_S: u64 = 3_600;
+
 /// Seconds; browsers keep preflights for a day at most.
 const CORS_AGE_MAX_S: u64 = 86_400;
 
@@ -93,11 +96,12 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     let issuers = checker.issuers(&file);
     let routes = checker.routes(&file);
     let cors = checker.cors(&file);
+    let limits = checker.limits(&file);
     let max_age_s = &file.revocation.max_age_s;
     checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
         let revocation_max_age_ms = max_age_s.get_ref().saturating_mul(1000);
-        Ok(Policy { issuers, upstreams, routes, cors, revocation_max_age_ms })
+        Ok(Policy { issuers, upstreams, routes, cors, limits, revocation_max_age_ms })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.line);
         Err(checker.mistakes)
@@ -397,6 +401,7 @@ impl Checker<'_> {
                 revocation: *route.revocation.get_ref(),
                 issuers: self.route_issuers(file, route),
                 cors: self.route_cors(file, route),
+                limits: self.route_limits(file, route),
                 rewrite: self.rewrite(route),
                 max_body_bytes: *route.max_body_bytes.get_ref(),
                 websocket: route.websocket,
@@ -405,6 +410,51 @@ impl Checker<'_> {
             self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn limits(&mut self, file: &File) -> Vec<Limit> {
+        let mut checked = Vec::new();
+        for (name, limit) in &file.limits {
+            self.name("limit", name);
+            self.range("retry_after_s", &limit.retry_after_s, 1, RETRY_AFTER_MAX_S);
+            checked.push(Limit {
+                name: name.get_ref().clone(),
+                by: limit.by,
+                retry_after_s: *limit.retry_after_s.get_ref(),
+            });
+        }
+        checked
+    }
+
+    fn route_limits(&mut self, file: &File, route: &source::Route) -> Vec<String> {
+        let Some(limits) = &route.limits else { return Vec::new() };
+        let path = route.path.get_ref();
+        for name in limits.get_ref() {
+            match file.limits.iter().find(|(known, _)| known.get_ref() == name).map(|(_, limit)| limit.by) {
+                None => self.complain(
+                    limits.span(),
+                    format!("route {path:?}: no limit is named {name:?}; add [limits.{name}] with by = \"ip\""),
+                ),
+                Some(LimitBy::FailedIp) => self.complain(
+                    limits.span(),
+                    format!(
+                        "route {path:?}: limit {name:?} is for refused tokens on every route; take it off the list"
+                    ),
+                ),
+                Some(LimitBy::User)
+                    if route.access.as_ref().is_some_and(|access| access.get_ref().0 == Access::Public) =>
+                {
+                    self.complain(
+                        limits.span(),
+                        format!(
+                            "route {path:?}: limit {name:?} is by user, and a public route knows none; choose one by ip"
+                        ),
+                    );
+                }
+                Some(LimitBy::Ip | LimitBy::User | LimitBy::Route) => {}
+            }
+        }
+        limits.get_ref().clone()
     }
 
     fn cors(&mut self, file: &File) -> Vec<Cors> {

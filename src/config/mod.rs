@@ -15,7 +15,7 @@ mod url;
 #[cfg(not(target_arch = "wasm32"))]
 pub use check::{ALGORITHMS, Mistake, check};
 pub use policy::{
-    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, OWN_PATHS, OnDown, Policy, Require, RequireRule,
-    RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown, Policy, Require,
+    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
 };
 pub use url::{check_base_url, check_url};

@@ -25,8 +25,35 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Which pages of other origins may read answers.
     pub cors: Vec<Cors>,
+    /// Rate limits; the runtime's bindings say how many in which time.
+    pub limits: Vec<Limit>,
     /// Milliseconds: a copy of the revocation log older than this lets nobody in.
     pub revocation_max_age_ms: u64,
+}
+
+/// A rate limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Name, by which routes have it; part of the binding's name.
+    pub name: String,
+    /// What is counted together.
+    pub by: LimitBy,
+    /// Seconds for `Retry-After`.
+    pub retry_after_s: u64,
+}
+
+/// What a limit counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitBy {
+    /// Requests of one client address.
+    Ip,
+    /// Requests of one user.
+    User,
+    /// All requests of the route.
+    Route,
+    /// Refused tokens of one client address, on every route.
+    FailedIp,
 }
 
 /// What pages of other origins may do.
@@ -251,6 +278,8 @@ pub struct Route {
     pub rewrite: Option<(String, String)>,
     /// Name of the CORS policy; none: no page of another origin reads an answer.
     pub cors: Option<String>,
+    /// Names of its rate limits.
+    pub limits: Vec<String>,
     /// Bytes of a request's body, at most.
     pub max_body_bytes: u64,
     /// Whether the connection may become a WebSocket.

@@ -10,7 +10,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{Access, ClaimPath, OnDown, Require, RequireRule, RevocationCheck};
+use super::{Access, ClaimPath, LimitBy, OnDown, Require, RequireRule, RevocationCheck};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +25,16 @@ pub(super) struct File {
     pub(super) revocation: Revocation,
     #[serde(default)]
     pub(super) cors: BTreeMap<Spanned<String>, CorsSource>,
+    #[serde(default)]
+    pub(super) limits: BTreeMap<Spanned<String>, LimitSource>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitSource {
+    pub(super) by: LimitBy,
+    #[serde(default = "default_retry_after_s")]
+    pub(super) retry_after_s: Spanned<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +182,7 @@ pub(super) struct Route {
     pub(super) revocation: Spanned<RevocationCheck>,
     pub(super) issuers: Option<Spanned<Vec<String>>>,
     pub(super) cors: Option<Spanned<String>>,
+    pub(super) limits: Option<Spanned<Vec<String>>>,
     pub(super) strip_prefix: Option<Spanned<String>>,
     pub(super) replace_prefix: Option<Spanned<ReplacePrefix>>,
     #[serde(default = "default_max_body_bytes")]
@@ -195,6 +206,10 @@ fn default_leeway_s() -> Spanned<u64> {
 
 fn default_max_lifetime_s() -> Spanned<u64> {
     Spanned::new(0..0, 3600)
+}
+
+fn default_retry_after_s() -> Spanned<u64> {
+    Spanned::new(0..0, 60)
 }
 
 fn default_cors_headers() -> Spanned<Vec<String>> {

@@ -64,6 +64,8 @@ extern "C" {
         max_bytes: u32,
     ) -> Promise;
 
+    pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
+
     pub(super) fn hold(context: &Context) -> Function;
 
     #[wasm_bindgen(js_name = askObject)]

@@ -329,3 +329,8 @@ export function hold(context) {
   context.waitUntil(new Promise((resolve) => (release = resolve)));
   return release;
 }
+
+// Whether one more under this key is within the limit.
+export async function limit(limiter, key) {
+  return (await limiter.limit({ key })).success;
+}

@@ -179,6 +179,21 @@ impl Ports for World {
         }
     }
 
+    async fn limit(&self, binding: &str, key: &str) -> bool {
+        let limiter = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
+        let Some(limiter) = limiter.filter(|limiter| !limiter.is_undefined()) else {
+            complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
+            return true;
+        };
+        match JsFuture::from(js::limit(&limiter, key)).await {
+            Ok(value) => value != JsValue::FALSE,
+            Err(_) => {
+                complain(&format!("the rate limit {binding} failed"));
+                true
+            }
+        }
+    }
+
     async fn add_metrics(&self, text: &str) -> bool {
         self.tell(SUMS_BINDING, SUMS_NAME, sums::ADD_PATH, text, SUMS_MS).await
     }

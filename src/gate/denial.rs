@@ -46,6 +46,11 @@ pub enum Denial {
     MetricsTokenWrong,
     /// The sums cannot be read.
     MetricsUnavailable,
+    /// Too many requests.
+    RateLimited {
+        /// Seconds until it is worth another try.
+        retry_s: u64,
+    },
     /// A page of an origin that the route does not list asks whether it may ask.
     OriginUnlisted,
     /// The token is good, its owner has no right to this.
@@ -115,6 +120,7 @@ impl Denial {
             Self::KeysUnavailable { retry_ms }
             | Self::RevocationUnknown { retry_ms }
             | Self::BreakerOpen { retry_ms, .. } => Some(retry_ms.div_ceil(1000).max(1)),
+            Self::RateLimited { retry_s } => Some(*retry_s),
             Self::UpstreamBusy => Some(super::limits::BUSY_RETRY_S),
             Self::BackendUnavailable
             | Self::Misconfigured
@@ -221,6 +227,9 @@ impl Denial {
                 ..unauthenticated("metrics_token_wrong", "Invalid token")
             },
             Self::MetricsUnavailable => unavailable("metrics_unavailable", "The metrics cannot be read at the moment"),
+            Self::RateLimited { .. } => {
+                plain(429, "rate_limited", "rate_limited", "Too Many Requests", "Too many requests; try again later")
+            }
             Self::OriginUnlisted => {
                 plain(403, "permission_denied", "origin_unlisted", "Forbidden", "Pages of this origin may not ask here")
             }

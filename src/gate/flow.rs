@@ -144,6 +144,7 @@ impl Gate {
         if head.body_bytes().is_some_and(|bytes| bytes > route.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
+        self.limit_arrival(route, head, ports).await?;
         let passed = match &route.access {
             Access::Public => Passed::Anybody,
             rule @ (Access::User
@@ -153,8 +154,15 @@ impl Gate {
             | Access::Owner(_)
             | Access::Any(_)
             | Access::All(_)) => {
-                let passport = self.verify(head, ports, line, chores).await?;
-                let source = self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
+                let admitted = async {
+                    let passport = self.verify(head, ports, line, chores).await?;
+                    let source = self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
+                    Ok((passport, source))
+                };
+                let (passport, source) = match admitted.await {
+                    Ok(admitted) => admitted,
+                    Err(denial) => return Err(self.limit_failure(denial, head, ports).await),
+                };
                 let identity = passport.verified.identity();
                 line.user_id = Some(identity.user_id.clone());
                 let principal = Principal {
@@ -171,6 +179,7 @@ impl Gate {
                 if source == Source::Log {
                     self.refuse_by_log(&passport, ports).await?;
                 }
+                self.limit_user(route, &identity.user_id, ports).await?;
                 Passed::User(passport)
             }
         };

@@ -174,6 +174,7 @@ mod tests {
             revocation: crate::config::RevocationCheck::Copy,
             issuers: None,
             cors: None,
+            limits: vec![],
             rewrite: None,
             max_body_bytes: 0,
             websocket: false,

@@ -25,15 +25,17 @@ const REQUESTS: &str = "gateway_requests_total";
 const DENIALS: &str = "gateway_denials_total";
 const TOKEN_CACHE: &str = "gateway_token_cache_total";
 const KEY_REFRESH: &str = "gateway_key_refresh_total";
+const RATE_LIMITED: &str = "gateway_rate_limited_total";
 const REQUEST_TIME: &str = "gateway_request_duration_seconds";
 const UPSTREAM_TIME: &str = "gateway_upstream_duration_seconds";
 
 /// Families in the order of the page: name, kind, meaning.
-const FAMILIES: [(&str, &str, &str); 9] = [
+const FAMILIES: [(&str, &str, &str); 10] = [
     (REQUESTS, "counter", "Requests, by the pattern of their route."),
     (REQUEST_TIME, "histogram", "Time from a request's arrival to its answer's headers."),
     (DENIALS, "counter", "Requests that the gateway refused, by the code of the answer."),
     (UPSTREAM_TIME, "histogram", "Time from sending a request to an upstream to its answer's headers."),
+    (RATE_LIMITED, "counter", "Requests that a rate limit refused."),
     (TOKEN_CACHE, "counter", "Tokens that were remembered (hit) or had to be checked (miss)."),
     (KEY_REFRESH, "counter", "Times that an issuer was asked for its keys, by what came of it."),
     (
@@ -47,10 +49,21 @@ const FAMILIES: [(&str, &str, &str); 9] = [
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Counter {
-    Request { route: Option<usize>, method: &'static str, status: u16 },
+    Request {
+        route: Option<usize>,
+        method: &'static str,
+        status: u16,
+    },
     Denial(&'static str),
-    TokenCache { hit: bool },
-    KeyRefresh { issuer: usize, result: &'static str },
+    TokenCache {
+        hit: bool,
+    },
+    KeyRefresh {
+        issuer: usize,
+        result: &'static str,
+    },
+    /// By the limit's name.
+    RateLimited(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,6 +133,11 @@ impl Metrics {
     /// Counts a question to an issuer. (Codes are few: this stays small where nobody reads.)
     pub(super) fn note_refresh(&mut self, issuer: usize, result: &'static str) {
         self.add(Counter::KeyRefresh { issuer, result });
+    }
+
+    /// Counts a request that a limit refused.
+    pub(super) fn note_limited(&mut self, limit: &str) {
+        self.add(Counter::RateLimited(limit.to_owned()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -211,6 +229,7 @@ fn counter_name(counter: &Counter, names: Names<'_>) -> String {
             format!("{REQUESTS}{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
         }
         Counter::Denial(code) => format!("{DENIALS}{{code=\"{code}\"}}"),
+        Counter::RateLimited(limit) => format!("{RATE_LIMITED}{{limit=\"{limit}\"}}"),
         Counter::TokenCache { hit } => {
             format!("{TOKEN_CACHE}{{result=\"{}\"}}", if *hit { "hit" } else { "miss" })
         }

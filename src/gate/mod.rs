@@ -16,6 +16,7 @@ mod flow;
 mod head;
 mod headers;
 mod keyring;
+mod limiter;
 pub mod limits;
 mod log;
 mod metrics;

@@ -49,6 +49,10 @@ pub trait Ports {
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault>;
 
+    /// Counts one more under a key of a limiter's binding, and says whether that is still
+    /// within the limit. True when the limiter fails; that is the rim's to log.
+    async fn limit(&self, binding: &str, key: &str) -> bool;
+
     /// Adds to the sums of all isolates: a JSON object of numbers by series. False when
     /// they did not arrive.
     async fn add_metrics(&self, text: &str) -> bool;

@@ -110,6 +110,7 @@ mod tests {
             issuers: vec![],
             revocation_max_age_ms: 60_000,
             cors: vec![],
+            limits: vec![],
             upstreams: vec![Upstream {
                 name: "up".into(),
                 targets: vec![],
@@ -132,6 +133,7 @@ mod tests {
                     revocation: RevocationCheck::Copy,
                     issuers: None,
                     cors: None,
+                    limits: vec![],
                     rewrite: None,
                     max_body_bytes: 0,
                     websocket: false,

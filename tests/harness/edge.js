@@ -29,6 +29,7 @@
 //             Its upstreams should have the names given here, or pass their URLs in `vars`
 //   twin      whether there is another isolate; "stranger" is one with a log of its own
 //   faultyLog whether the revocation log can be told to fail
+//   limits    { LIMIT_LOGIN: { limit, period } }; by default none is reached
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
 import { execFileSync } from "node:child_process";
@@ -121,7 +122,7 @@ async function buildText(scope, text) {
   return out;
 }
 
-export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, kvFolder } = {}) {
+export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, kvFolder } = {}) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
   const {
@@ -227,6 +228,12 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
       modulesRoot: folder,
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     };
+    gateway.ratelimits = Object.fromEntries(
+      Object.entries(workerOptions.ratelimits).map(([name, limiter]) => [
+        name,
+        { ...limiter, simple: limits[name] ?? { limit: 1_000_000, period: 60 } },
+      ]),
+    );
     const { METRICS, REVOCATIONS } = workerOptions.durableObjects;
     const { className, useSQLite } = REVOCATIONS;
     const logOf = (scriptName) => ({ className, useSQLite, scriptName });

@@ -72,7 +72,7 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
     for (name, text, line, words) in [
         ("syntax", swap("[issuers.id]", "[issuers.id"), 1, ""),
         ("unknown key", swap("access =", "acess ="), 14, "acess"),
-        ("unknown table", more("[limits]\n"), 15, "limits"),
+        ("unknown table", more("[limit]\n"), 15, "limit"),
         ("no access rule", swap("access = \"user\"\n", ""), 10, "no access rule"),
         ("unknown access", swap("\"user\"", "\"everyone\""), 14, "everyone"),
         ("unknown access key", swap("\"user\"", "{ role = \"x\" }"), 14, "roles"),
@@ -122,6 +122,14 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
             swap("access = \"user\"", "access = \"public\"\nrevocation = \"strict\""),
             15,
             "a public route has none",
+        ),
+        ("no limit of that name", more("limits = [\"x\"]\n"), 15, "no limit is named \"x\""),
+        ("a limit by nothing", more("[limits.x]\nby = \"cookie\"\n"), 16, "cookie"),
+        (
+            "a limit by user of a public route",
+            swap("access = \"user\"", "access = \"public\"\nlimits = [\"x\"]\n[limits.x]\nby = \"user\""),
+            15,
+            "a public route knows none",
         ),
         ("no cors of that name", more("cors = \"app\"\n"), 15, "no cors is named \"app\" (defined: none is)"),
         ("cors of nobody", more("[cors.app]\norigins = []\n"), 16, "origins is empty"),

@@ -150,6 +150,10 @@ pub(crate) struct World {
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
     pub(crate) log: RefCell<Log>,
+    /// Requests by limit and key.
+    pub(crate) counted: RefCell<HashMap<String, usize>>,
+    /// How many each limit allows for.
+    pub(crate) limit: Cell<usize>,
     /// What all isolates have counted.
     pub(crate) sums: RefCell<HashMap<String, f64>>,
     pub(crate) sums_fail: Cell<bool>,
@@ -174,6 +178,8 @@ impl World {
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
             log: RefCell::default(),
+            counted: RefCell::default(),
+            limit: Cell::new(usize::MAX),
             sums: RefCell::default(),
             sums_fail: Cell::new(false),
             body: RefCell::default(),
@@ -266,6 +272,13 @@ impl Ports for World {
             return Err(BackendFault);
         }
         Ok(token::check(key.public(), algorithm, signing_input, signature))
+    }
+
+    async fn limit(&self, binding: &str, key: &str) -> bool {
+        let mut counted = self.counted.borrow_mut();
+        let count: &mut usize = counted.entry(format!("{binding} {key}")).or_default();
+        *count += 1;
+        *count <= self.limit.get()
     }
 
     async fn add_metrics(&self, text: &str) -> bool {

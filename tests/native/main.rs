@@ -21,6 +21,7 @@ mod corpus;
 mod fakes;
 mod flow;
 mod keys;
+mod limits;
 mod metrics;
 mod remembered;
 mod revocations;

@@ -1,0 +1,55 @@
+// Rate limits by the runtime's own counters, with the shipped policy.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { startEdge } from "../harness/edge.js";
+import { createIssuer } from "../harness/issuer.js";
+import { remember } from "../harness/run.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+
+const scope = fileScope();
+
+const LOGIN = "/api/v1/auth/login";
+const ME = "/api/v1/auth/me";
+const TOKEN = remember("a-token-for-the-scraper-of-limits");
+
+describe("rate limits at the running gateway", () => {
+  let auth, issuer, edge;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    issuer = (await createIssuer()).publishOn(auth);
+    edge = await startEdge(scope, {
+      auth,
+      users: auth,
+      vars: { METRICS_TOKEN: TOKEN },
+      limits: { LIMIT_LOGIN: { limit: 10, period: 60 }, LIMIT_FAILED_TOKENS: { limit: 20, period: 60 } },
+    });
+  });
+
+  test("too many logins of one address are 429 and reach nobody; other routes go on", async () => {
+    const said = [];
+    for (let count = 0; count < 25; count += 1) said.push(await edge.post(LOGIN, {}));
+    const passed = said.filter(({ status }) => status === 200).length;
+    assert.ok(passed >= 10 && passed < 25, `${passed} passed`);
+    assert.equal(auth.requests.filter(({ path }) => path === LOGIN).length, passed);
+    const limited = said.at(-1);
+    assert.equal(limited.status, 429);
+    assert.equal(limited.json().type, "rate_limited");
+    assert.equal(limited.headers["retry-after"], "60");
+    assert.equal((await edge.get(ME, { token: await issuer.accessToken() })).status, 200);
+    const { body } = await edge.get("/metrics", { token: TOKEN });
+    assert.match(body, /^gateway_rate_limited_total\{limit="login"\} [1-9]/m);
+  });
+
+  test("too many refused tokens of one address are 429; a good one from there is served", async () => {
+    const statuses = new Set();
+    for (let count = 0; count < 60; count += 1) {
+      statuses.add((await edge.get(ME, { headers: { authorization: `Bearer guess.${count}.x` } })).status);
+    }
+    assert.deepEqual([...statuses].sort(), [401, 429]);
+    assert.equal((await edge.get(ME, { token: await issuer.accessToken() })).status, 200);
+  });
+});
