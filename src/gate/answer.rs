@@ -54,6 +54,26 @@ impl Answer {
         answer
     }
 
+    /// The same as a page, for a person who followed a link: what happened, and the id by
+    /// which it can be found again.
+    pub(super) fn page(denial: &Denial, request_id: &str) -> Self {
+        let problem = Self::problem(denial, "", request_id);
+        let wording = denial.wording();
+        let detail = escape(denial.particular().unwrap_or(wording.detail));
+        let (status, title, code) = (wording.status, wording.title, wording.code);
+        let body = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n\
+             <h1>{title}</h1>\n<p>{detail}.</p>\n<p><small>{status} {code}, request {}</small></p>\n</html>\n",
+            escape(request_id)
+        );
+        let mut headers: Vec<_> = problem.headers.into_iter().filter(|(name, _)| *name != "content-type").collect();
+        headers.push(("content-type", "text/html; charset=utf-8".to_owned()));
+        // Nothing is loaded, run or framed.
+        headers.push(("content-security-policy", "default-src 'none'; frame-ancestors 'none'".to_owned()));
+        Self { body, headers, ..problem }
+    }
+
     fn build(status: u16, content_type: &str, request_id: &str, document: &Value) -> Self {
         Self {
             status,
@@ -64,6 +84,76 @@ impl Answer {
                 ("x-request-id", request_id.to_owned()),
             ],
             body: document.to_string(),
+        }
+    }
+}
+
+/// Text for a page. Ours alone goes there, but a page must not depend on that.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_says_what_the_problem_says_and_runs_nothing() {
+        let denial = Denial::PushMalformed { detail: "<script>alert(1)</script>".to_owned() };
+        let page = Answer::page(&denial, "id-7");
+        assert_eq!(page.status, 400);
+        assert!(page.body.contains("&lt;script&gt;") && page.body.contains("400 push_malformed, request id-7"));
+        assert!(!page.body.contains("<script"));
+        let header = |name: &str| page.headers.iter().filter(|(known, _)| *known == name).count();
+        assert_eq!((header("content-type"), header("content-security-policy"), header("x-request-id")), (1, 1, 1));
+    }
+
+    #[test]
+    fn each_code_has_its_entry_in_the_documents() {
+        let documents = include_str!("../../docs/errors.md");
+        let entries: Vec<&str> = documents.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        let sources = [include_str!("denial.rs"), include_str!("../token/error.rs")];
+        let is_code = |text: &&str| entries.contains(text);
+        let named: Vec<&str> = sources.iter().flat_map(|source| source.split('"')).filter(is_code).collect();
+        for entry in &entries {
+            assert!(named.contains(entry), "{entry} is no code any more");
+        }
+        for error in crate::token::TokenError::ALL {
+            assert!(entries.contains(&error.code()), "{} has no entry", error.code());
+        }
+        let others = [
+            Denial::TargetAmbiguous,
+            Denial::TargetTooLong,
+            Denial::HeadersTooLarge,
+            Denial::RouteUnknown,
+            Denial::MethodNotAllowed { allow: String::new() },
+            Denial::CredentialsMissing,
+            Denial::CredentialsMalformed,
+            Denial::TokenRevoked,
+            Denial::RevocationUnknown { retry_ms: 0 },
+            Denial::PushMalformed { detail: String::new() },
+            Denial::PushTooLarge,
+            Denial::MetricsTokenWrong,
+            Denial::MetricsUnavailable,
+            Denial::RateLimited { retry_s: 1 },
+            Denial::OriginUnlisted,
+            Denial::RightsMissing,
+            Denial::KeysUnavailable { retry_ms: 0 },
+            Denial::BackendUnavailable,
+            Denial::Misconfigured,
+            Denial::UpstreamUnreachable,
+            Denial::BodyTooSlow,
+            Denial::BodyTooLarge,
+            Denial::ClientGone,
+            Denial::BreakerOpen { retry_ms: 0, of_authentication: false },
+            Denial::UpstreamBusy,
+            Denial::AuthenticationUnavailable,
+            Denial::UpstreamTimedOut,
+            Denial::UpstreamBadAnswer,
+        ];
+        assert_eq!(entries.len(), others.len() + crate::token::TokenError::ALL.len());
+        for denial in others {
+            assert!(entries.contains(&denial.code()), "{} has no entry", denial.code());
         }
     }
 }

@@ -96,7 +96,12 @@ impl Gate {
             Err(denial) => {
                 line.code = Some(denial.code());
                 let operation = line.route.as_deref().unwrap_or("gateway");
-                (denial.status(), Outcome::Answered(Answer::problem(&denial, operation, &ids.request_id)))
+                let answer = if head.asks_for_page() {
+                    Answer::page(&denial, &ids.request_id)
+                } else {
+                    Answer::problem(&denial, operation, &ids.request_id)
+                };
+                (denial.status(), Outcome::Answered(answer))
             }
         };
         line.status = status;

@@ -43,6 +43,12 @@ impl Head {
         self.method == "GET" && self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
     }
 
+    /// Whether a person is to read the answer: a browser asks for HTML, a program for JSON
+    /// or for anything.
+    pub(super) fn asks_for_page(&self) -> bool {
+        self.header("accept").is_some_and(|accept| accept.contains("text/html") && !accept.contains("json"))
+    }
+
     /// Refuses what would cost us or the upstream too much memory.
     pub(super) fn check_size(&self) -> Result<(), Denial> {
         let bytes = self

@@ -44,6 +44,28 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Each of them.
+    pub const ALL: [Self; 18] = [
+        Self::TooLarge,
+        Self::Malformed,
+        Self::HeaderMalformed,
+        Self::HeaderExtension,
+        Self::WrongType,
+        Self::AlgorithmNotAllowed,
+        Self::ClaimsMalformed,
+        Self::UnknownIssuer,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::BadDates,
+        Self::LifetimeTooLong,
+        Self::WrongAudience,
+        Self::WrongTokenType,
+        Self::RequirementUnmet,
+        Self::BadIdentity,
+    ];
+
     /// Stable snake_case code for problem bodies, logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ import { before, describe, test } from "node:test";
 import { readAssertion } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
-import { fileScope } from "../harness/scope.js";
+import { fileScope, testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 
 const SPOOFED = [
@@ -89,4 +89,21 @@ describe("headers on the way to a service", () => {
     assert.equal(line.status, 200);
     assert.ok(!edge.output.includes(token.split(".")[2]));
   });
+});
+
+test("a browser that asks for HTML is refused with a page, a program with a problem", async (t) => {
+  const scope = testScope(t);
+  const auth = await startUpstream(scope);
+  const edge = await startEdge(scope, { auth, users: auth });
+  for (const [accept, type] of [
+    ["text/html,application/xhtml+xml,*/*;q=0.8", /^text\/html/],
+    ["application/json, text/html", /^application\/problem\+json/],
+    ["*/*", /^application\/problem\+json/],
+    [undefined, /^application\/problem\+json/],
+  ]) {
+    const answer = await edge.get("/nowhere", { headers: accept === undefined ? {} : { accept } });
+    assert.equal(answer.status, 404);
+    assert.match(answer.headers["content-type"], type);
+    assert.ok(answer.body.includes(answer.headers["x-request-id"]));
+  }
 });
