@@ -1,0 +1,69 @@
+// The services of docs/assertion.md, run as they are written there, against forged and
+// good assertions and two live secrets. (Go's is not run: there is no compiler for it here.)
+
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import { PYTHON, ROOT, TARGET } from "../../scripts/lib/places.js";
+import { probePort } from "../../scripts/lib/ports.js";
+import { createProcesses } from "../../scripts/lib/processes.js";
+import { makeAssertion, makeAssertionKey } from "../harness/assertion.js";
+import { send } from "../harness/http.js";
+import { noPython } from "../harness/python.js";
+import { testScope } from "../harness/scope.js";
+import { until } from "../harness/wait.js";
+
+const PAGE = readFileSync(join(ROOT, "docs", "assertion.md"), "utf8");
+
+const LANGUAGES = [
+  { name: "Node", fence: "js", file: "service.mjs", command: process.execPath, skip: false },
+  { name: "Python", fence: "python", file: "service.py", command: PYTHON, skip: noPython },
+];
+
+describe("the services of docs/assertion.md", () => {
+  for (const { name, fence, file, command, skip } of LANGUAGES) {
+    test(`${name}'s takes good assertions and nothing else`, { skip }, async (t) => {
+      const scope = testScope(t);
+      const port = await probePort(0);
+      // Below the checkout, where `jose` is found.
+      const folder = mkdtempSync(join(TARGET, "documents-"));
+      scope.after(() => rmSync(folder, { recursive: true, force: true }));
+      const [, code] = new RegExp(`^\`\`\`${fence}\n([^]*?)^\`\`\`$`, "m").exec(PAGE);
+      writeFileSync(join(folder, file), code);
+      const [one, two, stranger] = [makeAssertionKey("k1"), makeAssertionKey("k2"), makeAssertionKey("k1")];
+      const processes = createProcesses();
+      scope.after(() => processes.stopAll());
+      processes.start(name, command, [join(folder, file)], {
+        env: { ...process.env, PORT: String(port), ASSERTION_KEYS_SHOP: `${one},${two}` },
+      });
+      const base = `http://127.0.0.1:${port}`;
+      await until("the service answers", async () => (await send(base, { path: "/" })).status === 401);
+
+      const target = "/orders/7?open=1";
+      const now = Math.floor(Date.now() / 1000);
+      const good = { aud: "shop", htm: "GET", htu: target, sub: "ada", roles: ["user", "ops"] };
+      for (const [what, key, changes, status] of [
+        ["good", one, {}, 200],
+        ["good, by the second secret", two, {}, 200],
+        ["another secret's", stranger, {}, 401],
+        ["another upstream's", one, { aud: "users" }, 401],
+        ["another path's", one, { htu: "/orders/8?open=1" }, 401],
+        ["another query's", one, { htu: "/orders/7" }, 401],
+        ["another method's", one, { htm: "POST" }, 401],
+        ["31 seconds old", one, { iat: now - 31, exp: now - 1 }, 401],
+        ["another gateway's", one, { iss: "somebody" }, 401],
+      ]) {
+        const assertion = await makeAssertion(key, { ...good, ...changes });
+        const answer = await send(base, { path: target, headers: { "x-gateway-assertion": assertion } });
+        assert.equal(answer.status, status, what);
+        if (status === 200) assert.equal(answer.body, "ada user,ops");
+      }
+      for (const forged of [undefined, "", "a.b.c"]) {
+        const headers = { "x-user-id": "ada", ...(forged === undefined ? {} : { "x-gateway-assertion": forged }) };
+        assert.equal((await send(base, { path: target, headers })).status, 401);
+      }
+    });
+  }
+});
