@@ -16,7 +16,7 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::gate::{
-    Answer, Chore, CorsHeaders, Gate, Head, Misconfiguration, Outcome, handle_misconfigured, is_cors_header,
+    Answer, Chore, CorsHeaders, Gate, Head, LogLine, Misconfiguration, Outcome, handle_misconfigured, is_cors_header,
     is_private, public_location,
 };
 use world::World;
@@ -44,11 +44,25 @@ pub async fn fetch(
     let world = World::new(env, request, context.clone());
     let handled = gate.handle(&head, &world).await;
     let request_id = handled.line.request_id.clone();
-    worker::console_log!("{}", handled.line.to_json());
+    write_log(&handled.line, gate.log_successes());
     if !handled.chores.is_empty() {
         run_later(&context, gate, world, handled.chores);
     }
     answer(handled.outcome, &handled.cors, &request_id)
+}
+
+/// The request's line, and an audit event where it was refused.
+fn write_log(line: &LogLine, successes: u8) {
+    if line.is_kept(successes) {
+        worker::console_log!("{}", line.to_json());
+    }
+    if line.code.is_none() {
+        return;
+    }
+    let timestamp = String::from(js_sys::Date::new_0().to_iso_string());
+    if let Some(event) = line.audit(&timestamp).and_then(|event| serde_json::to_string(&event).ok()) {
+        worker::console_log!("{}", event);
+    }
 }
 
 fn answer(

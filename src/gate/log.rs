@@ -66,6 +66,65 @@ impl LogLine {
     }
 }
 
+/// A denial, for whoever reviews who was refused what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditEvent<'a> {
+    /// Always `gateway.access`.
+    pub event_type: &'static str,
+    /// Always `denied`.
+    pub result: &'static str,
+    /// Verified user, if any.
+    pub user_id: Option<&'a str>,
+    /// The canonical path.
+    pub entity_id: &'a str,
+    /// Method and pattern of the route.
+    pub operation: String,
+    /// Id of the request.
+    pub request_id: &'a str,
+    /// W3C trace id.
+    pub trace_id: &'a str,
+    /// W3C id of the gateway's span.
+    pub span_id: &'a str,
+    /// The client's address.
+    pub ip_address: Option<&'a str>,
+    /// The client's software, as it calls itself.
+    pub user_agent: Option<&'a str>,
+    /// Code of the denial.
+    pub detail: &'static str,
+    /// RFC 3339.
+    pub timestamp: &'a str,
+}
+
+impl LogLine {
+    /// Whether the line is to be written, where this many of a hundred successes are. By
+    /// our own span's id, so that no client can choose to be left out. Whatever failed or
+    /// was refused is always kept.
+    pub fn is_kept(&self, successes: u8) -> bool {
+        let chance = self.span_id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        self.level != "info" || chance.is_none_or(|chance| chance % 100 < u32::from(successes))
+    }
+
+    /// The audit event of a request that was refused for want of a token, a right or
+    /// patience; `None` for any other.
+    pub fn audit<'a>(&'a self, timestamp: &'a str) -> Option<AuditEvent<'a>> {
+        let detail = self.code.filter(|_| matches!(self.status, 401 | 403 | 429))?;
+        Some(AuditEvent {
+            event_type: "gateway.access",
+            result: "denied",
+            user_id: self.user_id.as_deref(),
+            entity_id: &self.path,
+            operation: format!("{} {}", self.method, self.route.as_deref().unwrap_or("gateway")),
+            request_id: &self.request_id,
+            trace_id: &self.trace_id,
+            span_id: &self.span_id,
+            ip_address: self.ip.as_deref(),
+            user_agent: self.user_agent.as_deref(),
+            detail,
+            timestamp,
+        })
+    }
+}
+
 pub(super) const fn level(status: u16) -> &'static str {
     match status {
         500.. => "error",
@@ -100,6 +159,49 @@ pub(super) fn tame(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn successes_are_sampled_and_everything_else_is_kept() {
+        let line =
+            |level, number: u32| LogLine { level, span_id: format!("{number:08x}00000000"), ..LogLine::default() };
+        for (successes, expected) in [(0, 0), (1, 100), (25, 2500), (100, 10_000)] {
+            let kept = (0..10_000).filter(|number| line("info", *number).is_kept(successes)).count();
+            assert_eq!(kept, expected, "{successes} of a hundred");
+            for level in ["warn", "error"] {
+                assert!((0..1000).all(|number| line(level, number).is_kept(successes)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_an_audit_event_and_what_fails_is_not() {
+        for (status, code, expected) in [
+            (401, Some("token_expired"), true),
+            (403, Some("rights_missing"), true),
+            (429, Some("rate_limited"), true),
+            (404, Some("route_unknown"), false),
+            (503, Some("keys_unavailable"), false),
+            (401, None, false),
+            (200, None, false),
+        ] {
+            let line = LogLine {
+                status,
+                code,
+                method: "GET".into(),
+                path: "/x/7".into(),
+                route: Some("/x/{id}".into()),
+                ..LogLine::default()
+            };
+            let event = line.audit("2026-01-01T00:00:00.000Z");
+            assert_eq!(event.is_some(), expected, "{status} {code:?}");
+            if let Some(event) = event {
+                assert_eq!(
+                    (event.operation.as_str(), event.entity_id, Some(event.detail)),
+                    ("GET /x/{id}", "/x/7", code)
+                );
+            }
+        }
+    }
 
     #[test]
     fn what_could_be_a_token_is_not_logged() {

@@ -37,5 +37,5 @@ pub use denial::Denial;
 pub use flow::{Handled, Outcome, handle_misconfigured};
 pub use head::Head;
 pub use headers::{is_private, public_location};
-pub use log::LogLine;
+pub use log::{AuditEvent, LogLine};
 pub use settings::{Gate, Misconfiguration, PolicyOrigin};

@@ -29,6 +29,9 @@ pub(super) fn is_plain(url: &str) -> bool {
     url.starts_with("http://")
 }
 
+/// Setting for how many of a hundred successes are logged.
+const LOG_SUCCESSES: &str = "LOG_SUCCESSES";
+
 /// Secret that opens `/metrics`.
 const METRICS_TOKEN: &str = "METRICS_TOKEN";
 
@@ -53,6 +56,8 @@ pub struct Gate {
     pub(super) metrics: RefCell<Metrics>,
     /// Where the policy is from, and what is wrong with a newer one.
     pub(super) origin: RefCell<(PolicyOrigin, Option<String>)>,
+    /// How many of a hundred successes are logged.
+    pub(super) log_successes: u8,
     /// Who shows this may read them; `None` when nobody may.
     pub(super) metrics_token: Option<String>,
 }
@@ -95,7 +100,8 @@ impl Gate {
     /// settings, looked up by name: `UPSTREAM_<NAME>_URL` replaces an
     /// upstream's URL, `ASSERTION_KEYS_<NAME>` is its secret (`-` in a name is
     /// `_` there), `DEVELOPMENT` with the value `true` allows for plain HTTP on
-    /// loopback, and `METRICS_TOKEN` opens `/metrics`.
+    /// loopback, `METRICS_TOKEN` opens `/metrics`, and
+    /// `LOG_SUCCESSES` is how many of a hundred successes are logged.
     ///
     /// # Errors
     /// [`Misconfiguration`].
@@ -120,6 +126,12 @@ impl Gate {
         for issuer in &policy.issuers {
             issuers.push(issuer_state(issuer, &upstreams, &kept, is_development)?);
         }
+        let log_successes = match setting(LOG_SUCCESSES) {
+            None => 100,
+            Some(text) => text.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+                Misconfiguration(format!("{LOG_SUCCESSES} is no whole number from 0 to 100; it says how many of a hundred successes are logged"))
+            })?,
+        };
         let metrics_token = setting(METRICS_TOKEN);
         if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
             let least = limits::METRICS_TOKEN_CHARS;
@@ -138,6 +150,7 @@ impl Gate {
             revocations: RefCell::default(),
             metrics: RefCell::default(),
             origin: RefCell::new((PolicyOrigin::BuiltIn, None)),
+            log_successes,
             metrics_token,
         })
     }
@@ -174,6 +187,11 @@ impl Gate {
     /// Notes what is wrong with a newer policy, which is therefore not used.
     pub fn newer_is_bad(&self, fault: Option<String>) {
         self.origin.borrow_mut().1 = fault;
+    }
+
+    /// How many of a hundred successes are logged.
+    pub const fn log_successes(&self) -> u8 {
+        self.log_successes
     }
 
     /// Version of the policy: the beginning of its digest.

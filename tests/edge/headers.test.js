@@ -9,6 +9,7 @@ import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { fileScope, testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
 
 const SPOOFED = [
   ["X-User-Id", "00000000-0000-4000-8000-000000000000"],
@@ -89,6 +90,34 @@ describe("headers on the way to a service", () => {
     assert.equal(line.status, 200);
     assert.ok(!edge.output.includes(token.split(".")[2]));
   });
+});
+
+test("refusals leave an audit event each, and successes are logged as often as one asks", async (t) => {
+  const scope = testScope(t);
+  const auth = await startUpstream(scope);
+  const issuer = (await createIssuer()).publishOn(auth);
+  const edge = await startEdge(scope, { auth, users: auth, vars: { LOG_SUCCESSES: "0" } });
+  const claims = issuer.claims();
+  const token = await issuer.sign(claims);
+  const eventOf = (answer) =>
+    until("the audit event", () =>
+      edge.lines.find(
+        (line) => line.event_type !== undefined && line.request_id === answer.headers["x-request-id"],
+      ),
+    );
+  const good = await edge.get("/api/v1/auth/me", { token });
+  assert.equal(good.status, 200);
+  const missing = await eventOf(await edge.get("/api/v1/auth/me"));
+  assert.deepEqual(
+    [missing.event_type, missing.result, missing.user_id, missing.detail],
+    ["gateway.access", "denied", null, "credentials_missing"],
+  );
+  const refused = await eventOf(await edge.get("/api/v1/users", { token }));
+  assert.equal(refused.user_id, claims.sub);
+  assert.equal(refused.operation, "GET /api/v1/users");
+  assert.equal(refused.detail, "rights_missing");
+  assert.match(refused.timestamp, /^\d{4}-\d\d-\d\dT.*Z$/);
+  assert.ok(!edge.lines.some((line) => line.request_id === good.headers["x-request-id"]), "no success is logged");
 });
 
 test("a browser that asks for HTML is refused with a page, a program with a problem", async (t) => {

@@ -164,7 +164,10 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
     lineOf: (answer) =>
       until("the request's log line", () =>
         edge.lines.find(
-          (line) => line.request_id !== undefined && line.request_id === answer.headers["x-request-id"],
+          (line) =>
+            line.event_type === undefined &&
+            line.request_id !== undefined &&
+            line.request_id === answer.headers["x-request-id"],
         ),
       ),
     async twin({ method = "GET", path, token }) {
