@@ -8,6 +8,10 @@ use toml::Spanned;
 use super::{
     Access, ClaimPath, Claims, Cors, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require, RequireRule,
     RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    sound::{
+        ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, LEEWAY_MAX_S, LIFETIME_MAX_S, METHODS, NAME_BYTES,
+        TIMEOUT_MAX_MS, VALUE_BYTES, is_fixed_path, is_header_name, is_name, is_origin, is_plain_value, values_of,
+    },
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
 };
@@ -16,29 +20,12 @@ use super::{
 pub const ALGORITHMS: &[&str] =
     &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
-const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-
-/// Bytes of a name; names become metric labels and parts of secrets' names.
-const NAME_BYTES: usize = 40;
-
-/// Seconds; more leeway than this and `exp` means little.
-const LEEWAY_MAX_S: u64 = 300;
-
-/// Seconds: a day. Longer access tokens cannot be called short-lived.
-const LIFETIME_MAX_S: u64 = 86_400;
-
 /// Seconds; copies are renewed every few seconds, and one that missed a turn is no
 /// outage yet.
 const REVOCATION_AGE_MIN_S: u64 = 5;
 
 /// Seconds; who bears a longer window need not revoke.
 const REVOCATION_AGE_MAX_S: u64 = 3600;
-
-/// Milliseconds; clients give up long before.
-const TIMEOUT_MAX_MS: u64 = 120_000;
-
-/// Milliseconds; an hour. Who uploads for longer should do it in parts.
-const BODY_TIMEOUT_MAX_MS: u64 = 3_600_000;
 
 /// More tries only make an outage worse.
 const RETRIES_MAX: u32 = 3;
@@ -63,15 +50,6 @@ const RETRY_AFTER_MAX_S: u64 = 3_600;
 
 /// Seconds; browsers keep preflights for a day at most.
 const CORS_AGE_MAX_S: u64 = 86_400;
-
-/// Bytes of a body: what the platform itself takes, at its most generous plan.
-const BODY_MAX: u64 = 500 * 1024 * 1024;
-
-/// Names that lead to a claim; no provider that we know of nests deeper than three.
-const CLAIM_DEPTH: usize = 8;
-
-/// How deep `any` and `all` may nest; deeper rules cannot be read by people.
-const ACCESS_DEPTH: usize = 4;
 
 /// A mistake in the file, for its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +79,12 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
         let revocation_max_age_ms = max_age_s.get_ref().saturating_mul(1000);
-        Ok(Policy { issuers, upstreams, routes, cors, limits, revocation_max_age_ms })
+        let policy = Policy { issuers, upstreams, routes, cors, limits, revocation_max_age_ms };
+        // The worker looks at it like this; what it would not take must not be built.
+        match policy.find_fault() {
+            None => Ok(policy),
+            Some(message) => Err(vec![Mistake { line: 1, message }]),
+        }
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.line);
         Err(checker.mistakes)
@@ -111,18 +94,6 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset.min(text.len())).unwrap_or_default();
     before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
-}
-
-fn values_of(rule: &RequireRule) -> &[serde_json::Value] {
-    match rule {
-        RequireRule::Present => &[],
-        RequireRule::Equals(value) => std::slice::from_ref(value),
-        RequireRule::OneOf(values) => values,
-    }
-}
-
-fn is_plain_value(value: &serde_json::Value) -> bool {
-    value.is_string() || value.is_boolean() || value.is_i64()
 }
 
 fn is_revocable(issuer: &source::Issuer) -> bool {
@@ -475,18 +446,12 @@ impl Checker<'_> {
                         format!("cors {label:?}: credentials cannot go to \"*\", which is everybody; name the origins"),
                     );
                 }
-                let bare = origin.replacen("://*.", "://", 1);
-                let is_origin = (bare.starts_with("https://") || bare.starts_with("http://"))
-                    && bare.split("://").nth(1).is_some_and(|host| {
-                        !host.is_empty()
-                            && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c))
-                    });
-                if origin != "*" && !is_origin {
+                if origin != "*" && !is_origin(origin) {
                     self.complain(cors.origins.span(), format!("cors {label:?}: {origin:?} is no origin; write https://app.example.com (in lower case, no path), https://*.example.com, or * for all"));
                 }
             }
             for header in cors.headers.get_ref().iter().chain(cors.expose.get_ref()) {
-                if header.is_empty() || !header.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+                if !is_header_name(header) {
                     self.complain(name.span(), format!("cors {label:?}: {header:?} is no header's name"));
                 }
             }
@@ -546,19 +511,10 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let is_fixed = |text: &str| {
-            text.strip_prefix('/').is_some_and(|rest| {
-                rest.split('/').all(|segment| {
-                    !segment.is_empty()
-                        && !matches!(segment, "." | "..")
-                        && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
-                })
-            })
-        };
         // The whole of some first segments, none of them a parameter: what is taken away is
         // then the same for every path of the route.
         let begins = path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if !is_fixed(&from) || !begins || !(to.is_empty() || is_fixed(&to)) {
+        if !is_fixed_path(&from) || !begins || !(to.is_empty() || is_fixed_path(&to)) {
             self.complain(span, format!("route {path:?}: a prefix is one or more whole fixed segments with which the path begins, such as \"/shop\", and is replaced by such segments"));
         }
         Some((from, to))
@@ -678,7 +634,7 @@ impl Checker<'_> {
                     self.complain(
                         span,
                         format!(
-                            "route {path:?}: a claim is compared with strings, whole numbers or booleans, one at least"
+                            "route {path:?}: a claim is compared with strings of up to {VALUE_BYTES} bytes, whole numbers or booleans, one at least"
                         ),
                     );
                 }
@@ -717,8 +673,7 @@ impl Checker<'_> {
 
     fn name(&mut self, kind: &str, name: &Spanned<String>) {
         let text = name.get_ref();
-        let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if text.is_empty() || text.len() > NAME_BYTES || !plain {
+        if !is_name(text) {
             self.complain(name.span(), format!("{kind} name {text:?} must be 1 to {NAME_BYTES} of a-z, 0-9 and -"));
         }
     }

@@ -8,6 +8,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod check;
 mod policy;
+mod sound;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
 mod url;

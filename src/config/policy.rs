@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::url::{check_base_url, check_url};
-
 /// Paths that are the gateway's own, with all below them. No route may claim one,
 /// and no catch-all reaches them: an operator's endpoint is never an upstream's.
 pub const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
@@ -71,58 +69,6 @@ pub struct Cors {
     pub expose: Vec<String>,
     /// Seconds for which a browser may keep the answer to a preflight.
     pub max_age_s: u64,
-}
-
-/// Routes of a policy; at a thousand bytes each that is what an isolate can bear.
-const ROUTES_MAX: usize = 20_000;
-
-impl Policy {
-    /// What is wrong with a policy that did not come from the build: the worker trusts
-    /// nobody's word that it was checked. `None` when nothing is.
-    pub fn find_fault(&self) -> Option<String> {
-        if self.routes.len() > ROUTES_MAX {
-            return Some(format!("it has more than {ROUTES_MAX} routes"));
-        }
-        for route in &self.routes {
-            let path = &route.path;
-            if !path.starts_with('/') || is_own_path(path) {
-                return Some(format!("route {path:?} is not one that a policy may have"));
-            }
-            if route.access.opens_inside() {
-                return Some(format!("route {path:?} has \"public\" inside a rule, which would open it"));
-            }
-            let is_prefix = |text: &str| text.is_empty() || (text.starts_with('/') && !text.contains(['?', '#', '%']));
-            if route.rewrite.as_ref().is_some_and(|(from, to)| from.is_empty() || !is_prefix(from) || !is_prefix(to)) {
-                return Some(format!("route {path:?} is rewritten to no path"));
-            }
-        }
-        for cors in &self.cors {
-            if cors.credentials && cors.origins.iter().any(|origin| origin == "*") {
-                return Some(format!("CORS policy {:?} gives credentials to everybody", cors.name));
-            }
-        }
-        for upstream in &self.upstreams {
-            let is_bad = |target: &UpstreamTarget| check_base_url(&target.url).is_err();
-            if upstream.targets.is_empty() || upstream.targets.iter().any(is_bad) {
-                return Some(format!("upstream {:?} has no place that can be asked", upstream.name));
-            }
-        }
-        for (index, issuer) in self.issuers.iter().enumerate() {
-            let is_twin = |other: &Issuer| other.issuer == issuer.issuer || other.name == issuer.name;
-            let has_no_keys = matches!(&issuer.jwks, JwksSource::Url(url) if check_url(url).is_err());
-            if issuer.issuer.is_empty()
-                || issuer.audience.iter().all(String::is_empty)
-                || has_no_keys
-                || self.issuers.iter().take(index).any(is_twin)
-            {
-                return Some(format!(
-                    "issuer {:?} cannot be told from others, or has no audience or no keys",
-                    issuer.name
-                ));
-            }
-        }
-        None
-    }
 }
 
 /// One issuer and how its tokens are judged.
@@ -296,18 +242,6 @@ pub enum RevocationCheck {
     Copy,
     /// In the log itself, each time: one round trip more, and no window.
     Strict,
-}
-
-impl Access {
-    /// Whether `Public` stands inside another rule.
-    fn opens_inside(&self) -> bool {
-        match self {
-            Self::Any(rules) | Self::All(rules) => {
-                rules.iter().any(|rule| matches!(rule, Self::Public) || rule.opens_inside())
-            }
-            Self::Public | Self::User | Self::Roles(_) | Self::Scopes(_) | Self::Claim(_) | Self::Owner(_) => false,
-        }
-    }
 }
 
 /// Who may enter a route.

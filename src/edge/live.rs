@@ -96,26 +96,30 @@ fn build(env: &worker::Env, policy: &str) -> Result<Rc<Gate>, Misconfiguration> 
 /// stays.
 async fn look(env: &worker::Env) {
     let Ok(pushed) = read(env, CURRENT).await else { return };
-    let version = Gate::version_of(pushed.as_deref().unwrap_or(BUILT_IN));
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
+    let version = Gate::version_of(pushed.as_deref().unwrap_or(BUILT_IN));
     if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == version) {
         gate.newer_is_bad(None);
         return;
     }
-    let Some(text) = pushed else {
-        return HELD.with_borrow_mut(|held| held.gate = Some(build(env, BUILT_IN)));
-    };
-    let fault = match build(env, &text) {
+    let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
+    let fault = match build(env, pushed.as_deref().unwrap_or(BUILT_IN)) {
         Ok(gate) => {
-            gate.came_from(PolicyOrigin::Pushed);
+            gate.came_from(origin);
             return HELD.with_borrow_mut(|held| held.gate = Some(Ok(gate)));
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    complain(&format!("the pushed policy {version} is not used: {fault}"));
+    complain(&format!("policy {version} ({origin:?}) is not used: {fault}"));
+    // The built-in one is nobody's last word: what was pushed before is.
     let fallback = match in_use {
-        Some(gate) => Ok(gate),
-        None => older(env).await,
+        Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
+        built_in => match older(env).await {
+            Ok(Some(gate)) => Ok(gate),
+            Ok(None) => built_in.map_or_else(|| build(env, BUILT_IN), Ok),
+            // Not known, so not guessed.
+            Err(()) => return,
+        },
     };
     if let Ok(gate) = &fallback {
         gate.newer_is_bad(Some(fault));
@@ -123,20 +127,19 @@ async fn look(env: &worker::Env) {
     HELD.with_borrow_mut(|held| held.gate = Some(fallback));
 }
 
-/// The last good policy, for an isolate that has none in memory.
-async fn older(env: &worker::Env) -> Result<Rc<Gate>, Misconfiguration> {
-    if let Ok(Some(text)) = read(env, PREVIOUS).await
-        && let Ok(gate) = build(env, &text)
-    {
+/// The policy that was pushed before the newest, if it can be used.
+async fn older(env: &worker::Env) -> Result<Option<Rc<Gate>>, ()> {
+    let gate = read(env, PREVIOUS).await?.and_then(|text| build(env, &text).ok());
+    if let Some(gate) = &gate {
         gate.came_from(PolicyOrigin::PushedBefore);
-        return Ok(gate);
     }
-    build(env, BUILT_IN)
+    Ok(gate)
 }
 
 async fn read(env: &worker::Env, key: &str) -> Result<Option<String>, ()> {
     let store = env.kv(BINDING).map_err(|_| complain("the KV namespace KEYS is not bound; see wrangler.toml"))?;
     let text = store.get(key).cache_ttl(KV_CACHE_S).text().await;
     let text = text.map_err(|_| complain("the policy cannot be read from KV"))?;
-    Ok(text.filter(|text| text.len() <= POLICY_BYTES))
+    // One that is too long is none that can be used, which is not the same as none.
+    Ok(text.map(|text| if text.len() > POLICY_BYTES { String::new() } else { text }))
 }

@@ -126,15 +126,14 @@ fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Ch
 
 fn pass_on(reply: &web_sys::Response, cors: &CorsHeaders, request_id: &str) -> Result<web_sys::Response, JsValue> {
     let names = js::header_names(reply);
-    let removed: Vec<&str> =
-        names.split('\n').filter(|name| is_private(name) || (cors.replaces && is_cors_header(name))).collect();
+    let removed: Vec<&str> = names.split('\n').filter(|name| is_private(name) || is_cors_header(name)).collect();
     let location = reply.headers().get("location").ok().flatten();
     let location = location.as_deref().and_then(|location| public_location(location, &reply.url()));
-    js::pass_on(reply, &removed.join("\n"), &lines(&cors.added), location, request_id)
+    js::pass_on(reply, &removed.join("\n"), &lines(cors), location, request_id)
 }
 
 fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {
-    js::answer(answer.status, &lines(&answer.headers), &lines(&cors.added), &answer.body)
+    js::answer(answer.status, &lines(&answer.headers), &lines(cors), &answer.body)
 }
 
 /// Names and values, a line each. None of them can hold a line break.

@@ -8,16 +8,10 @@ use crate::{
     route::{Target, allows},
 };
 
-/// Headers for a page's sake, and whether the upstream's own are taken away.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CorsHeaders {
-    /// Names and values to add.
-    pub added: Vec<(&'static str, String)>,
-    /// Whether the route has a policy: the upstream's word does not count then.
-    pub replaces: bool,
-}
+/// Names and values to add for a page's sake.
+pub type CorsHeaders = Vec<(&'static str, String)>;
 
-/// A header of the CORS protocol that an upstream may have set.
+/// A header of the CORS protocol that an upstream may have set: its word does not count.
 pub fn is_cors_header(name: &str) -> bool {
     name.starts_with("access-control-")
 }
@@ -61,7 +55,7 @@ impl Gate {
         if added.len() > 1 && !cors.expose.is_empty() {
             added.push(("access-control-expose-headers", cors.expose.join(", ")));
         }
-        CorsHeaders { added, replaces: true }
+        added
     }
 
     fn cors_of(&self, route: &Route) -> Option<&Cors> {

@@ -184,7 +184,7 @@ impl Gate {
                 if source == Source::Log {
                     self.refuse_by_log(&passport, ports).await?;
                 }
-                self.limit_user(route, &identity.user_id, ports).await?;
+                self.limit_entry(route, identity, ports).await?;
                 Passed::User(passport)
             }
         };

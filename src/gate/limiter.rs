@@ -5,12 +5,33 @@
 //! quota. A limiter that fails refuses nobody: it guards against load, not against a
 //! missing right.
 
+use std::net::IpAddr;
+
 use super::{Denial, Gate, Head, headers::client_address, ports::Ports};
-use crate::config::{Limit, LimitBy, Route};
+use crate::{
+    config::{Access, Limit, LimitBy, Route},
+    token::{Identity, TokenError},
+};
 
 /// Binding of a limit.
 pub(super) fn binding(name: &str) -> String {
     format!("LIMIT_{}", name.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// What stands for a client's address: of IPv6 the first 64 bits, which one home or one
+/// machine has all to itself.
+fn address_key(head: &Head) -> String {
+    match client_address(head).and_then(|text| text.parse::<IpAddr>().ok()) {
+        None => String::new(),
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        },
+    }
 }
 
 impl Gate {
@@ -18,19 +39,26 @@ impl Gate {
     pub(super) async fn limit_arrival<P: Ports>(&self, route: &Route, head: &Head, ports: &P) -> Result<(), Denial> {
         for limit in self.limits_of(route) {
             let key = match limit.by {
-                LimitBy::Ip => client_address(head).unwrap_or_default(),
-                LimitBy::Route => route.path.as_str(),
-                LimitBy::User | LimitBy::FailedIp => continue,
+                LimitBy::Ip => address_key(head),
+                LimitBy::Route if route.access == Access::Public => route.path.clone(),
+                LimitBy::Route | LimitBy::User | LimitBy::FailedIp => continue,
             };
-            self.count_limit(limit, key, ports).await?;
+            self.count_limit(limit, &key, ports).await?;
         }
         Ok(())
     }
 
-    /// Counts a request of a user who may enter.
-    pub(super) async fn limit_user<P: Ports>(&self, route: &Route, user: &str, ports: &P) -> Result<(), Denial> {
-        for limit in self.limits_of(route).filter(|limit| limit.by == LimitBy::User) {
-            self.count_limit(limit, user, ports).await?;
+    /// Counts a request of a user who may enter. Who may not is not counted: a flood of
+    /// strangers must not use up what users have.
+    pub(super) async fn limit_entry<P: Ports>(&self, route: &Route, who: &Identity, ports: &P) -> Result<(), Denial> {
+        for limit in self.limits_of(route) {
+            let key = match limit.by {
+                // Two issuers may each have a user of one id, and they are two people.
+                LimitBy::User => format!("{}\n{}", who.issuer, who.user_id),
+                LimitBy::Route => route.path.clone(),
+                LimitBy::Ip | LimitBy::FailedIp => continue,
+            };
+            self.count_limit(limit, &key, ports).await?;
         }
         Ok(())
     }
@@ -38,11 +66,14 @@ impl Gate {
     /// Counts a token that is refused. Good tokens from the same address are never
     /// looked at here: a thousand people may share it.
     pub(super) async fn limit_failure<P: Ports>(&self, denial: Denial, head: &Head, ports: &P) -> Denial {
-        if !matches!(denial, Denial::Token(_) | Denial::TokenRevoked | Denial::CredentialsMalformed) {
+        // A token that was good once is no guess, and its owner must learn that it is over.
+        let is_guess = matches!(&denial, Denial::Token(error) if *error != TokenError::Expired)
+            || denial == Denial::CredentialsMalformed;
+        if !is_guess {
             return denial;
         }
         for limit in self.policy.limits.iter().filter(|limit| limit.by == LimitBy::FailedIp) {
-            if let Err(limited) = self.count_limit(limit, client_address(head).unwrap_or_default(), ports).await {
+            if let Err(limited) = self.count_limit(limit, &address_key(head), ports).await {
                 return limited;
             }
         }

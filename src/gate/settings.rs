@@ -108,6 +108,13 @@ impl Gate {
     pub fn new(policy_json: &str, setting: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let policy: Policy = serde_json::from_str(policy_json)
             .map_err(|_| Misconfiguration("the policy cannot be read; build the worker or push it again".to_owned()))?;
+        // Written again it must be the same, or it says something that this worker does not
+        // know: a restriction, say, of a newer tool's.
+        if serde_json::to_string(&policy).ok().as_deref() != Some(policy_json) {
+            return Err(Misconfiguration(
+                "the policy is not in this worker's form; push it again with this version".to_owned(),
+            ));
+        }
         if let Some(fault) = policy.find_fault() {
             return Err(Misconfiguration(format!("the policy cannot be used: {fault}")));
         }
@@ -182,6 +189,11 @@ impl Gate {
     /// Notes where the policy is from, for `/status`.
     pub fn came_from(&self, origin: PolicyOrigin) {
         self.origin.borrow_mut().0 = origin;
+    }
+
+    /// Where the policy is from.
+    pub fn origin(&self) -> PolicyOrigin {
+        self.origin.borrow().0
     }
 
     /// Notes what is wrong with a newer policy, which is therefore not used.

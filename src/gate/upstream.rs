@@ -46,25 +46,24 @@ pub(super) struct TargetState {
 /// whose client has gone may never come back to say so.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    entries: RefCell<HashMap<u64, UnixMillis>>,
+    /// Until when each has its place, and whether it has a body to send.
+    entries: RefCell<HashMap<u64, (UnixMillis, bool)>>,
     next: Cell<u64>,
 }
 
 impl Waiting {
     /// Takes a place, unless all are taken.
-    fn enter(&self, most: u32, until: UnixMillis, now: UnixMillis) -> Option<u64> {
+    fn enter(&self, most: u32, until: UnixMillis, has_body: bool, now: UnixMillis) -> Option<u64> {
         let mut entries = self.entries.borrow_mut();
-        let is_full =
-            |entries: &HashMap<u64, UnixMillis>| u32::try_from(entries.len()).is_ok_and(|count| count >= most);
-        if is_full(&entries) {
-            entries.retain(|_, until| now < *until);
-            if is_full(&entries) {
+        if is_full(&entries, most, has_body) {
+            entries.retain(|_, (until, _)| now < *until);
+            if is_full(&entries, most, has_body) {
                 return None;
             }
         }
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
-        entries.insert(id, until);
+        entries.insert(id, (until, has_body));
         Some(id)
     }
 
@@ -76,6 +75,18 @@ impl Waiting {
     pub(super) fn len(&self) -> usize {
         self.entries.borrow().len()
     }
+}
+
+/// Clients that dawdle with their bodies must leave room for those that have none.
+fn is_full(entries: &HashMap<u64, (UnixMillis, bool)>, most: u32, has_body: bool) -> bool {
+    let all = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    // Counted only when it may matter.
+    let has_too_many_bodies = |most: u32| {
+        let bodies = entries.values().filter(|(_, has_body)| *has_body).count();
+        u32::try_from(bodies).unwrap_or(u32::MAX) >= most
+    };
+    let half = (most / 2).max(1);
+    all >= most || (has_body && all >= half && has_too_many_bodies(half))
 }
 
 /// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1), and
@@ -162,19 +173,24 @@ impl Gate {
         line: &mut LogLine,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let begun = ports.now();
-        let most = if SAFE.contains(&forward.method.as_str()) {
+        let has_body = !SAFE.contains(&forward.method.as_str());
+        let most = if !has_body {
             let tries = u64::from(upstream.retries).saturating_add(1);
             upstream.timeout_ms.saturating_add(limits::RETRY_PAUSE_MAX_MS).saturating_mul(tries)
         } else {
             upstream.timeout_ms.saturating_add(upstream.body_timeout_ms)
         };
-        // When places get few, each request is seen to its end, or clients that go away
-        // would keep them.
-        if upstream.waiting.len().saturating_mul(2) >= usize::try_from(upstream.max_concurrent).unwrap_or(usize::MAX) {
+        // Seen to its end whatever its client does, or clients that go away would keep
+        // places: when these get few, and where a body may be long on its way.
+        let is_half_full =
+            upstream.waiting.len().saturating_mul(2) >= usize::try_from(upstream.max_concurrent).unwrap_or(usize::MAX);
+        if has_body || is_half_full {
             ports.outlive_client();
         }
-        let place =
-            upstream.waiting.enter(upstream.max_concurrent, begun.plus(most), begun).ok_or(Denial::UpstreamBusy)?;
+        let place = upstream
+            .waiting
+            .enter(upstream.max_concurrent, begun.plus(most), has_body, begun)
+            .ok_or(Denial::UpstreamBusy)?;
         upstream.budget.borrow_mut().earn();
         let outcome = self.try_targets(upstream, &mut forward, ports).await;
         upstream.waiting.leave(place);

@@ -1,6 +1,8 @@
 //! The policy's routes as a radix tree (crate `matchit`): fixed segments before
 //! parameters before the rest, whatever the file's order.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Target, access::Params};
 use crate::config::{Policy, Route};
 
@@ -52,16 +54,16 @@ impl Table {
     /// # Errors
     /// When two paths collide or an upstream is not defined.
     pub fn build(policy: &Policy) -> Result<Self, TableError> {
-        let mut grouped: Vec<(&str, Vec<Entry>)> = Vec::new();
+        let upstreams: HashMap<&str, usize> =
+            policy.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
+        let with_head: HashSet<&str> =
+            policy.routes.iter().filter(|route| names_head(route)).map(|route| route.path.as_str()).collect();
+        let mut grouped: HashMap<&str, Vec<Entry>> = HashMap::new();
         for (index, route) in policy.routes.iter().enumerate() {
-            let upstream =
-                policy.upstreams.iter().position(|upstream| upstream.name == route.upstream).ok_or(TableError)?;
-            let has_head = policy.routes.iter().any(|other| other.path == route.path && names_head(other));
+            let upstream = *upstreams.get(route.upstream.as_str()).ok_or(TableError)?;
+            let has_head = with_head.contains(route.path.as_str());
             let entries = methods(route, has_head).map(|method| Entry { method, route: index, upstream });
-            match grouped.iter_mut().find(|(path, _)| *path == route.path) {
-                Some((_, known)) => known.extend(entries),
-                None => grouped.push((&route.path, entries.collect())),
-            }
+            grouped.entry(&route.path).or_default().extend(entries);
         }
         let mut paths = matchit::Router::new();
         for (path, entries) in grouped {

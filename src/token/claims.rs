@@ -66,7 +66,7 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         email: text(claims, &names.email)?,
         roles: roles(claims, &names.roles)?,
         scopes: scopes(claims, &names.scopes)?,
-        claims: kept(claims, &policy.kept)?,
+        claims: kept(claims, &policy.kept),
         session_id: text(claims, &names.session_id)?,
         token_id: text(claims, &["jti".to_owned()])?,
         issued_at: UnixMillis::from_secs(issued_at),
@@ -162,11 +162,14 @@ fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenEr
 }
 
 /// Claims for rules on routes. Remembered with the token, so each is bounded.
-fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Result<Vec<(ClaimPath, Value)>, TokenError> {
+fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     let mut kept = Vec::new();
     for path in paths {
         match find(claims, path) {
-            Some(Value::String(text)) if text.len() > limits::CLAIM_BYTES => return Err(TokenError::BadIdentity),
+            // Too long to keep, and to be equal to anything that a rule may name.
+            Some(Value::String(text)) if text.len() > limits::CLAIM_BYTES => {
+                kept.push((path.clone(), Value::Array(Vec::new())));
+            }
             Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
                 kept.push((path.clone(), value.clone()));
             }
@@ -175,7 +178,7 @@ fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Result<Vec<(ClaimPath, Va
             Some(Value::Null) | None => {}
         }
     }
-    Ok(kept)
+    kept
 }
 
 /// Non-empty, bounded, without control characters (CR, LF and NUL split or cut

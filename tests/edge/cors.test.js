@@ -98,6 +98,7 @@ describe("cross-origin requests", () => {
     for (const origin of ["https://evil.example", "null", undefined]) {
       assert.deepEqual(cors(await ask("/private", origin)), { vary: "Accept-Encoding, Origin" }, `${origin}`);
     }
+    assert.deepEqual(cors(await ask("/closed", GOOD)), { vary: "Accept-Encoding" }, "a route without a policy");
     assert.deepEqual(cors(await ask("/open", "https://whoever.example")), {
       "access-control-allow-origin": "*",
       "access-control-expose-headers": "x-request-id, retry-after",

@@ -3,10 +3,11 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
+import { ROOT } from "../../scripts/lib/places.js";
 import { compilePolicyTool } from "../../scripts/lib/policy-tool.js";
 import { startEdge } from "../harness/edge.js";
 import { temporaryFolder } from "../harness/run.js";
@@ -64,18 +65,42 @@ describe("a pushed policy", () => {
   test("that cannot be used leaves the one in use, and the reason is in /status", async () => {
     const good = JSON.parse(compile(POLICY));
     const [route] = good.routes;
+    const [upstream] = good.upstreams;
+    const cors = { name: "c", origins: ["https://a.example"], credentials: false, headers: [], expose: [], max_age_s: 1 };
+    const { issuers } = JSON.parse(compile(readFileSync(join(ROOT, "gateway.toml"), "utf8")));
+    const [issuer] = issuers;
+    const changed = (changes) => JSON.stringify({ ...good, ...changes });
     const { version } = await state();
     for (const [text, reason] of [
       ["", /cannot be read/],
       ["{", /cannot be read/],
-      [JSON.stringify({ ...good, routes: [{ ...route, path: "/_gateway/x" }] }), /not one that a policy may have/],
-      [JSON.stringify({ ...good, routes: [{ ...route, access: { any: ["public"] } }] }), /would open it/],
-      [JSON.stringify({ ...good, routes: [{ ...route, upstream: "nobody" }] }), /name no upstream/],
-      [JSON.stringify({ ...good, routes: [route, route] }), /./],
-      [JSON.stringify({ ...good, upstreams: [{ ...good.upstreams[0], targets: [{ url: "http://evil.example", weight: 1 }] }] }), /no place/],
+      [changed({ extra: 1 }), /not in this worker's form/],
+      [changed({ routes: [{ ...route, only_from: "office" }] }), /not in this worker's form/],
+      [changed({ routes: [(({ issuers: _, ...rest }) => rest)(route)] }), /not in this worker's form/],
+      [changed({ routes: [{ ...route, path: "/_gateway/x" }] }), /not one that a policy may have/],
+      [changed({ routes: [{ ...route, path: "/a/{x}/{x}" }] }), /not one that a policy may have/],
+      [changed({ routes: [{ ...route, methods: ["get"] }] }), /not one that a policy may have/],
+      [changed({ routes: [{ ...route, access: { any: ["public"] } }] }), /would open it/],
+      [changed({ routes: [{ ...route, access: { roles: [] } }] }), /let nobody in/],
+      [changed({ routes: [{ ...route, access: { owner: "id" } }] }), /let nobody in/],
+      [changed({ routes: [{ ...route, access: { claim: { claim: ["x"], rule: { equals: [] } } } }] }), /would open it/],
+      [changed({ routes: [{ ...route, upstream: "nobody" }] }), /no upstream of that name/],
+      [changed({ routes: [{ ...route, limits: ["nothing"] }] }), /not there/],
+      [changed({ routes: [{ ...route, cors: "nothing" }] }), /not there/],
+      [changed({ routes: [{ ...route, rewrite: ["/pushed", "/a/../admin"] }] }), /rewritten to no path/],
+      [changed({ routes: [route, route] }), /a method twice/],
+      [changed({ revocation_max_age_ms: 9e15 }), /out of range/],
+      [changed({ upstreams: [{ ...upstream, targets: [{ url: "http://evil.example", weight: 1 }] }] }), /no place/],
+      [changed({ upstreams: [{ ...upstream, name: "a b" }] }), /is none/],
+      [changed({ cors: [{ ...cors, origins: ["*"], credentials: true }] }), /credentials to everybody/],
+      [changed({ cors: [{ ...cors, origins: ["https://*"] }] }), /no origin/],
+      [changed({ cors: [{ ...cors, expose: ["x\nset-cookie"] }] }), /no origin or header/],
+      [changed({ issuers: [{ ...issuer, leeway_s: 1_000_000 }] }), /out of range/],
+      [changed({ issuers: [{ ...issuer, jwks: { upstream: { upstream: "auth", path: "@evil.example/" } } }] }), /no keys/],
+      [changed({ issuers: [{ ...issuer, issuer: "HTTP://x", jwks: "discovery" }] }), /no keys/],
+      [JSON.stringify(good).replace("{", `{${" ".repeat(17 * 1024 * 1024)}`), /cannot be read/],
     ]) {
       await put("current", text);
-      if (/"routes":\[.*"\/pushed".*"\/pushed"/.test(text)) continue;
       const now = await until(`it is looked at: ${reason}`, async () => {
         const seen = await state();
         return seen.fault !== null && reason.test(seen.fault) && seen;

@@ -135,7 +135,8 @@ describe("clients", () => {
   test("that go away in the middle of their body are not the service's fault", async () => {
     users.answer("POST /open", readAll);
     await Promise.all(Array.from({ length: 10 }, () => dawdle({ close: true })));
-    assert.equal((await open({ method: "POST", json: {} })).status, 200);
+    // That they have gone is noticed a moment later.
+    await until("their places are free", async () => (await open({ method: "POST", json: {} })).status === 200);
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
@@ -261,6 +262,16 @@ describe("clients", () => {
     const began = Date.now();
     await until("there is a place", async () => (await open()).status === 200);
     assert.ok(Date.now() - began < 2 * TIMEOUT_MS + 1_000, "well before their own times are over");
+  });
+
+  test("that dawdle in numbers leave room for those that have nothing to send", async () => {
+    const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
+    await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
+    users.answer("POST /open", readAll);
+    const dawdling = Promise.all(Array.from({ length: 40 }, () => dawdle()));
+    for (let count = 0; count < 20; count += 1) assert.equal((await open()).status, 200);
+    const statuses = (await dawdling).map((text) => text.slice(9, 12));
+    assert.deepEqual([...new Set(statuses)].sort(), ["408", "503"]);
   });
 
   test("that are too many at once are told so at once, and their own time-out is nobody's business", async () => {

@@ -53,6 +53,13 @@ access = "public"
 limits = ["all"]
 
 [[routes]]
+path = "/member"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+limits = ["all"]
+
+[[routes]]
 path = "/free"
 methods = ["GET"]
 upstream = "app"
@@ -92,13 +99,21 @@ fn each_limit_counts_its_own() {
         ("/all", "192.0.2.1", None, 3),
         ("/all", "192.0.2.2", None, 0),
         ("/free", "192.0.2.1", Some(&ada), 5),
+        ("/member", "192.0.2.7", None, 0),
+        ("/member", "192.0.2.1", Some(&ada), 3),
+        ("/address", "2001:db8:0:1::1", None, 3),
+        ("/address", "2001:db8:0:1:ffff::2", None, 0),
+        ("/address", "2001:db8:0:2::1", None, 3),
+        ("/address", "::ffff:192.0.2.44", None, 3),
+        ("/address", "192.0.2.44", None, 0),
     ] {
         let headers: Vec<(&str, &str)> = [("cf-connecting-ip", address)]
             .into_iter()
             .chain(token.map(|token| ("authorization", token.as_str())))
             .collect();
         let said: Vec<_> = (0..5).map(|_| verdict(&world.send(&gate, "GET", path, &headers))).collect();
-        let expected: Vec<_> = (0..5).map(|count| if count < passes { OK } else { LIMITED }).collect();
+        let over = if path == "/member" && token.is_none() { (401, "credentials_missing") } else { LIMITED };
+        let expected: Vec<_> = (0..5).map(|count| if count < passes { OK } else { over }).collect();
         assert_eq!(said, expected, "{path} {address}");
     }
     let limited = world.send(&gate, "GET", "/address", &[("cf-connecting-ip", "192.0.2.1")]);
@@ -115,6 +130,8 @@ fn guesses_are_limited_and_good_tokens_of_the_same_address_are_not() {
     let said: Vec<_> = (0..5).map(|count| from(&format!("Bearer a.b.{count}")).0).collect();
     assert_eq!(said, [401, 401, 401, 429, 429]);
     assert_eq!(from(&ada), OK);
+    world.pass(931 * 1000);
+    assert_eq!(from(&ada), (401, "token_expired"), "its owner must learn that it is over");
     assert_eq!(
         verdict(&world.send(&gate, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1")])).0,
         401,

@@ -1,0 +1,265 @@
+//! What every policy must be, wherever it comes from: looked at once more when the build
+//! has checked the file, and by the worker for a policy that was pushed, since nobody's
+//! word counts there. The file's own check (`check`) finds the same with lines and mends.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Access, Cors, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, is_own_path,
+    url::{check_base_url, check_url},
+};
+
+/// Routes; at a thousand bytes each that is what an isolate can bear.
+const ROUTES: usize = 20_000;
+
+/// Issuers, upstreams, limits, CORS policies: each.
+const OTHERS: usize = 1_000;
+
+/// Bytes of a name; names become metric labels and parts of secrets' names.
+pub(super) const NAME_BYTES: usize = 40;
+
+/// Seconds; more leeway than this and `exp` means little.
+pub(super) const LEEWAY_MAX_S: u64 = 300;
+
+/// Seconds: a day. Longer access tokens cannot be called short-lived.
+pub(super) const LIFETIME_MAX_S: u64 = 86_400;
+
+/// Milliseconds; clients give up long before.
+pub(super) const TIMEOUT_MAX_MS: u64 = 120_000;
+
+/// Milliseconds; an hour. Who uploads for longer should do it in parts.
+pub(super) const BODY_TIMEOUT_MAX_MS: u64 = 3_600_000;
+
+/// How deep `any` and `all` may nest; deeper rules cannot be read by people.
+pub(super) const ACCESS_DEPTH: usize = 4;
+
+/// Names that lead to a claim; no provider that we know of nests deeper than three.
+pub(super) const CLAIM_DEPTH: usize = 8;
+
+/// Bytes of a text that a claim is compared with: longer ones are never kept of a token.
+pub(super) const VALUE_BYTES: usize = 320;
+
+/// Bytes of a body: what the platform itself takes, at its most generous plan.
+pub(super) const BODY_MAX: u64 = 500 * 1024 * 1024;
+
+/// Milliseconds: bounds of how old a copy of the revocation log may be.
+pub(super) const REVOCATION_AGE_MS: std::ops::RangeInclusive<u64> = 5_000..=3_600_000;
+
+/// Methods that a route may name.
+pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    !text.is_empty() && text.len() <= NAME_BYTES && plain
+}
+
+/// One or more whole segments, none of which means another.
+pub(super) fn is_fixed_path(text: &str) -> bool {
+    text.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/').all(|segment| {
+            !segment.is_empty()
+                && !segment.chars().all(|c| c == '.')
+                && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+        })
+    })
+}
+
+/// `https://app.example.com`, or with `*.` before the host; not `*` alone.
+pub(super) fn is_origin(text: &str) -> bool {
+    let bare = text.replacen("://*.", "://", 1);
+    let host = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c))
+    })
+}
+
+pub(super) fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
+/// A value that a claim may be compared with.
+pub(super) fn is_plain_value(value: &serde_json::Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() <= VALUE_BYTES) || value.is_boolean() || value.is_i64()
+}
+
+pub(super) fn values_of(rule: &RequireRule) -> &[serde_json::Value] {
+    match rule {
+        RequireRule::Present => &[],
+        RequireRule::Equals(value) => std::slice::from_ref(value),
+        RequireRule::OneOf(values) => values,
+    }
+}
+
+/// Names, if each is one and none is there twice.
+fn names(names: Vec<&str>) -> Option<BTreeSet<&str>> {
+    let unique: BTreeSet<&str> = names.iter().copied().collect();
+    (unique.len() == names.len() && names.iter().all(|name| is_name(name))).then_some(unique)
+}
+
+impl Policy {
+    /// What is wrong with the policy, in words for its author; `None` when nothing is.
+    pub fn find_fault(&self) -> Option<String> {
+        let counts = [self.issuers.len(), self.upstreams.len(), self.limits.len(), self.cors.len()];
+        if self.routes.len() > ROUTES || counts.into_iter().any(|count| count > OTHERS) {
+            return Some(format!("it has more than {ROUTES} routes, or more than {OTHERS} of something else"));
+        }
+        if !REVOCATION_AGE_MS.contains(&self.revocation_max_age_ms) {
+            return Some("the age of a copy of the revocation log is out of range".to_owned());
+        }
+        let known = (
+            names(self.issuers.iter().map(|issuer| issuer.name.as_str()).collect()),
+            names(self.upstreams.iter().map(|upstream| upstream.name.as_str()).collect()),
+            names(self.limits.iter().map(|limit| limit.name.as_str()).collect()),
+            names(self.cors.iter().map(|cors| cors.name.as_str()).collect()),
+        );
+        let (Some(issuers), Some(upstreams), Some(limits), Some(cors)) = known else {
+            return Some("a name is there twice, or is none".to_owned());
+        };
+        let urls: BTreeSet<&str> = self.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        if urls.len() < self.issuers.len() {
+            return Some("two issuers have one `iss`".to_owned());
+        }
+        let mut claimed = BTreeSet::new();
+        let route = |route: &Route| {
+            let is_new = route.methods.iter().all(|method| claimed.insert((route.path.clone(), method.clone())));
+            let resolves = upstreams.contains(route.upstream.as_str())
+                && route.cors.as_ref().is_none_or(|name| cors.contains(name.as_str()))
+                && route.limits.iter().all(|name| limits.contains(name.as_str()))
+                && route.issuers.iter().flatten().all(|name| issuers.contains(name.as_str()));
+            if !is_new {
+                return Some(format!("route {:?} has a method twice", route.path));
+            }
+            if !resolves {
+                return Some(format!(
+                    "route {:?} names something that is not there, such as no upstream of that name",
+                    route.path
+                ));
+            }
+            route.find_fault()
+        };
+        self.routes
+            .iter()
+            .find_map(route)
+            .or_else(|| self.upstreams.iter().find_map(Upstream::find_fault))
+            .or_else(|| self.issuers.iter().find_map(|issuer| issuer.find_fault(&upstreams)))
+            .or_else(|| self.cors.iter().find_map(Cors::find_fault))
+    }
+}
+
+impl Route {
+    fn find_fault(&self) -> Option<String> {
+        let path = &self.path;
+        let params = self.params();
+        let is_fine_path = path.starts_with('/') && !is_own_path(path) && params.is_some();
+        let are_methods =
+            !self.methods.is_empty() && self.methods.iter().all(|method| METHODS.contains(&method.as_str()));
+        if !is_fine_path || !are_methods || self.max_body_bytes > BODY_MAX {
+            return Some(format!("route {path:?} is not one that a policy may have"));
+        }
+        if !self.access.is_sound(&params.unwrap_or_default(), ACCESS_DEPTH, true) {
+            return Some(format!("the access rule of route {path:?} would open it, or let nobody in"));
+        }
+        let is_prefix = |(from, to): &(String, String)| {
+            let rest = path.strip_prefix(from.as_str());
+            is_fixed_path(from)
+                && (to.is_empty() || is_fixed_path(to))
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if !self.rewrite.as_ref().is_none_or(is_prefix) {
+            return Some(format!("route {path:?} is rewritten to no path"));
+        }
+        None
+    }
+
+    /// Names of the path's parameters; `None` when it is no pattern.
+    fn params(&self) -> Option<Vec<&str>> {
+        let mut params = Vec::new();
+        let segments: Vec<&str> = self.path.strip_prefix('/')?.split('/').collect();
+        let last = segments.len().checked_sub(1)?;
+        for (index, segment) in segments.iter().enumerate() {
+            if let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+                let name = inner.strip_prefix('*').unwrap_or(inner);
+                let is_fine = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if !is_fine || params.contains(&name) || (inner.starts_with('*') && index != last) {
+                    return None;
+                }
+                params.push(name);
+            } else if segment.contains(['{', '}', '%', '?', '#', '\\']) || segment.chars().any(char::is_whitespace) {
+                return None;
+            }
+        }
+        Some(params)
+    }
+}
+
+impl Access {
+    fn is_sound(&self, params: &[&str], depth: usize, is_top: bool) -> bool {
+        let named = |names: &[String]| !names.is_empty() && names.iter().all(|name| !name.is_empty());
+        match self {
+            Self::Public => is_top,
+            Self::User => true,
+            Self::Roles(names) | Self::Scopes(names) => named(names),
+            Self::Owner(name) => params.contains(&name.as_str()),
+            Self::Claim(require) => {
+                named(&require.claim)
+                    && require.claim.len() <= CLAIM_DEPTH
+                    && values_of(&require.rule).iter().all(is_plain_value)
+                    && require.rule != RequireRule::OneOf(vec![])
+            }
+            Self::Any(rules) | Self::All(rules) => {
+                let Some(depth) = depth.checked_sub(1) else { return false };
+                !rules.is_empty() && rules.iter().all(|rule| rule.is_sound(params, depth, false))
+            }
+        }
+    }
+}
+
+impl Upstream {
+    fn find_fault(&self) -> Option<String> {
+        let are_places = !self.targets.is_empty()
+            && self
+                .targets
+                .iter()
+                .all(|target| check_base_url(&target.url).is_ok() && (1..=1_000).contains(&target.weight));
+        let are_times = (1..=TIMEOUT_MAX_MS).contains(&self.timeout_ms)
+            && (1..=BODY_TIMEOUT_MAX_MS).contains(&self.body_timeout_ms)
+            && (1_000..=3_600_000).contains(&self.breaker_open_ms);
+        let are_counts = self.retries <= 3
+            && (1..=100_000).contains(&self.max_concurrent)
+            && (1..=1_000).contains(&self.breaker_failures);
+        (!are_places || !are_times || !are_counts)
+            .then(|| format!("upstream {:?} has no place that can be asked, or a number out of range", self.name))
+    }
+}
+
+impl Issuer {
+    fn find_fault(&self, upstreams: &BTreeSet<&str>) -> Option<String> {
+        let has_keys = match &self.jwks {
+            JwksSource::Url(url) => check_url(url).is_ok(),
+            JwksSource::Discovery => check_url(&self.issuer).is_ok(),
+            JwksSource::Upstream { upstream, path } => upstreams.contains(upstream.as_str()) && path.starts_with('/'),
+        };
+        let is_judged = !self.issuer.is_empty()
+            && self.audience.iter().any(|audience| !audience.is_empty())
+            && !self.algorithms.is_empty()
+            && self.leeway_s <= LEEWAY_MAX_S
+            && (1..=LIFETIME_MAX_S).contains(&self.max_lifetime_s)
+            && self.require.iter().all(|require| values_of(&require.rule).iter().all(is_plain_value));
+        (!has_keys || !is_judged).then(|| {
+            format!("issuer {:?} has no keys that can be asked for, no audience, or a number out of range", self.name)
+        })
+    }
+}
+
+impl Cors {
+    fn find_fault(&self) -> Option<String> {
+        let is_any = self.origins.iter().any(|origin| origin == "*");
+        let are_origins =
+            !self.origins.is_empty() && self.origins.iter().all(|origin| origin == "*" || is_origin(origin));
+        let are_headers = self.headers.iter().chain(&self.expose).all(|name| is_header_name(name));
+        let is_sound = are_origins && are_headers && self.max_age_s <= 86_400 && !(is_any && self.credentials);
+        (!is_sound).then(|| {
+            format!("CORS policy {:?} gives credentials to everybody, or names what is no origin or header", self.name)
+        })
+    }
+}
