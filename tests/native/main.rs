@@ -27,6 +27,7 @@ mod remembered;
 mod revocations;
 mod rfc;
 mod rules;
+mod schema;
 mod signer;
 mod tokens;
 mod upstreams;

@@ -1,0 +1,97 @@
+// gateway.schema.json, as an editor applies it: what the checker takes is valid, and
+// what somebody mistypes is marked. Which keys and ranges there are is held against the
+// checker in native/schema.rs.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { parse } from "smol-toml";
+
+import { ROOT } from "../../scripts/lib/places.js";
+
+const read = (name) => readFileSync(join(ROOT, name), "utf8");
+const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true, strictRequired: false }).compile(
+  JSON.parse(read("gateway.schema.json")),
+);
+
+const SOUND = `[issuers.id]
+issuer = "https://id.example.com/"
+audience = ["api"]
+algorithms = ["RS256"]
+jwks_url = "https://id.example.com/jwks"
+
+[upstreams.shop]
+url = "https://shop.example.com"
+
+[[routes]]
+path = "/items/{id}"
+methods = ["GET"]
+upstream = "shop"
+access = "user"
+`;
+
+function isValid(text) {
+  return validate(parse(text));
+}
+
+test("the shipped policy is valid, and names its schema", () => {
+  const text = read("gateway.toml");
+  assert.ok(isValid(text), JSON.stringify(validate.errors));
+  assert.match(text, /^#:schema \.\/gateway\.schema\.json\n/);
+});
+
+test("the shipped policy is valid with the examples of its comments", () => {
+  const text = read("gateway.toml")
+    .replace(/^# (claims = .*|require = .*|\[cors\.app\]|origins = .*|credentials = .*|headers = .*|expose = .*)$/gm, "$1")
+    .replace(/^# (max_age_s|body_timeout_ms|max_concurrent|retries|breaker)/gm, "$1");
+  assert.match(text, /^\[cors\.app\]$/m);
+  assert.match(text, /^claims = /m);
+  assert.ok(isValid(text), JSON.stringify(validate.errors));
+});
+
+for (const access of [
+  '"public"',
+  '"user"',
+  '{ roles = ["a", "b"] }',
+  '{ scopes = ["a"] }',
+  '{ owner = "id" }',
+  '{ claim = "tenant" }',
+  '{ claim = ["org", "id"], equals = 7 }',
+  '{ claim = "plan", one_of = ["a", true] }',
+  '{ any = [{ owner = "id" }, { all = ["user", { roles = ["x"] }] }] }',
+]) {
+  test(`access = ${access} is valid`, () => {
+    assert.ok(isValid(SOUND.replace('"user"', access)), JSON.stringify(validate.errors));
+  });
+}
+
+for (const [what, from, to] of [
+  ["a misspelt key", "access =", "acess ="],
+  ["a misspelt table", "[[routes]]", "[[route]]"],
+  ["a route without an access rule", 'access = "user"', ""],
+  ["an unknown access", '"user"', '"everyone"'],
+  ["an unknown access key", '"user"', '{ role = ["x"] }'],
+  ["two rules in one table", '"user"', '{ roles = ["x"], owner = "id" }'],
+  ["public inside any", '"user"', '{ any = ["public"] }'],
+  ["no roles", '"user"', "{ roles = [] }"],
+  ["both equals and one_of", '"user"', '{ claim = "a", equals = 1, one_of = [1] }'],
+  ["a path that does not begin with /", '"/items/{id}"', '"items"'],
+  ["a method in lower case", '"GET"', '"get"'],
+  ["an unknown algorithm", '"RS256"', '"HS256"'],
+  ["two places for keys", "jwks_url", "discovery = true\njwks_url"],
+  ["no place for keys", 'jwks_url = "https://id.example.com/jwks"', ""],
+  ["half a place for keys", 'jwks_url = "https://id.example.com/jwks"', 'jwks_path = "/a"'],
+  ["an upstream's name in upper case", "upstreams.shop", "upstreams.SHOP"],
+  ["an upstream that is nowhere", 'url = "https://shop.example.com"', ""],
+  ["a text where a number belongs", "[upstreams.shop]", '[upstreams.shop]\ntimeout_ms = "5s"'],
+  ["a number out of range", "[upstreams.shop]", "[upstreams.shop]\nretries = 4"],
+  ["two prefixes", "access", 'strip_prefix = "/items"\nreplace_prefix = { from = "/items", to = "/a" }\naccess'],
+]) {
+  test(`${what} is marked`, () => {
+    assert.ok(isValid(SOUND), JSON.stringify(validate.errors));
+    assert.equal(isValid(SOUND.replace(from, to)), false);
+  });
+}
