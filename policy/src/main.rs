@@ -171,6 +171,12 @@ fn print_table(policy: &Policy) {
         if route.revocation == RevocationCheck::Strict {
             limits.push("strict revocation".to_owned());
         }
+        if route.token_cookie {
+            limits.push("token in a cookie".to_owned());
+        }
+        if timeout.is_some_and(|upstream| upstream.maintenance_s.is_some()) {
+            limits.push("under maintenance".to_owned());
+        }
         let upstream = match &route.rewrite {
             Some((from, to)) => format!("{} ({from} → {})", route.upstream, if to.is_empty() { "/" } else { to }),
             None => route.upstream.clone(),

@@ -6,11 +6,13 @@ use std::{collections::BTreeMap, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require, RequireRule,
-    RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require,
+    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
     sound::{
-        ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, LEEWAY_MAX_S, LIFETIME_MAX_S, METHODS, NAME_BYTES,
-        TIMEOUT_MAX_MS, VALUE_BYTES, is_fixed_path, is_header_name, is_name, is_origin, is_plain_value, values_of,
+        ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, COOKIE_PREFIX, HEADER_RULES, HEADER_VALUE_BYTES,
+        IDLE_MAX_MS, LEEWAY_MAX_S, LIFETIME_MAX_S, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, TIMEOUT_MAX_MS, VALUE_BYTES,
+        is_cookie_name, is_fixed_path, is_free_header, is_header_name, is_header_value, is_name, is_origin,
+        is_plain_value, values_of,
     },
     source::{self, File, PathSource},
     url::{check_base_url, check_url},
@@ -75,11 +77,12 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     let routes = checker.routes(&file);
     let cors = checker.cors(&file);
     let limits = checker.limits(&file);
+    let token_cookie = checker.token_cookie(&file);
     let max_age_s = &file.revocation.max_age_s;
     checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
         let revocation_max_age_ms = max_age_s.get_ref().saturating_mul(1000);
-        let policy = Policy { issuers, upstreams, routes, cors, limits, revocation_max_age_ms };
+        let policy = Policy { issuers, upstreams, routes, cors, limits, token_cookie, revocation_max_age_ms };
         // The worker looks at it like this; what it would not take must not be built.
         match policy.find_fault() {
             None => Ok(policy),
@@ -120,6 +123,12 @@ impl Checker<'_> {
             self.name("upstream", name);
             self.range("timeout_ms", &upstream.timeout_ms, 1, TIMEOUT_MAX_MS);
             self.range("body_timeout_ms", &upstream.body_timeout_ms, 1, BODY_TIMEOUT_MAX_MS);
+            if let Some(idle) = &upstream.idle_timeout_ms {
+                self.range("idle_timeout_ms", idle, 1, IDLE_MAX_MS);
+            }
+            if let Some(maintenance) = &upstream.maintenance {
+                self.range("maintenance: retry_after_s", &maintenance.retry_after_s, 1, MAINTENANCE_MAX_S);
+            }
             let breaker = &upstream.breaker;
             checked.push(Upstream {
                 name: name.get_ref().clone(),
@@ -132,9 +141,64 @@ impl Checker<'_> {
                 breaker_failures: self.small("breaker: failures", &breaker.failures, 1, FAILURES_MAX),
                 breaker_open_ms: u64::from(self.small("breaker: open_s", &breaker.open_s, 1, OPEN_MAX_S))
                     .saturating_mul(1000),
+                idle_timeout_ms: upstream.idle_timeout_ms.as_ref().map(|idle| *idle.get_ref()),
+                maintenance_s: upstream.maintenance.as_ref().map(|maintenance| *maintenance.retry_after_s.get_ref()),
             });
         }
         checked
+    }
+
+    fn token_cookie(&mut self, file: &File) -> Option<String> {
+        let name = &file.token_cookie.as_ref()?.name;
+        if !is_cookie_name(name.get_ref()) {
+            self.complain(name.span(), format!("token_cookie: name {:?} must begin with {COOKIE_PREFIX}, so that no other host can have set it, and have letters, digits, - and _ alone, {NAME_BYTES} at most", name.get_ref()));
+        }
+        Some(name.get_ref().clone())
+    }
+
+    /// A route's rules for headers of requests or of answers.
+    fn header_rules(&mut self, path: &str, source: &source::HeaderRulesSource, in_requests: bool) -> HeaderRules {
+        let key = if in_requests { "request_headers" } else { "response_headers" };
+        let mut rules = HeaderRules::default();
+        for (name, value) in &source.set {
+            self.free_header(path, key, name, in_requests);
+            if name.get_ref().eq_ignore_ascii_case("set-cookie") {
+                self.complain(name.span(), format!("route {path:?}: {key} cannot set set-cookie, which would take the service's own cookies away; have the service set it"));
+            }
+            if !is_header_value(value.get_ref()) {
+                self.complain(value.span(), format!("route {path:?}: {key}: the value of {:?} must be plain ASCII without control characters and spaces at its ends, {HEADER_VALUE_BYTES} bytes at most", name.get_ref()));
+            }
+            if rules.set.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.get_ref())) {
+                self.complain(name.span(), format!("route {path:?}: {key} sets {:?} twice", name.get_ref()));
+            }
+            rules.set.push((name.get_ref().to_ascii_lowercase(), value.get_ref().clone()));
+        }
+        for name in &source.remove {
+            self.free_header(path, key, name, in_requests);
+            rules.remove.push(name.get_ref().to_ascii_lowercase());
+        }
+        if rules.set.len() > HEADER_RULES || rules.remove.len() > HEADER_RULES {
+            let span = source.set.keys().chain(&source.remove).next().map_or(0..0, Spanned::span);
+            self.complain(
+                span,
+                format!("route {path:?}: {key} has more than {HEADER_RULES} headers to set or to remove"),
+            );
+        }
+        rules
+    }
+
+    fn free_header(&mut self, path: &str, key: &str, name: &Spanned<String>, in_requests: bool) {
+        let text = name.get_ref();
+        if is_free_header(&text.to_ascii_lowercase(), in_requests) {
+            return;
+        }
+        let mend = match text.to_ascii_lowercase().as_str() {
+            "authorization" => "a policy holds no secret; forward_authorization passes the client's token on",
+            lower if lower.starts_with("access-control-") => "write a [cors.NAME] and cors = \"NAME\" for it",
+            lower if is_header_name(lower) => "the gateway or the runtime makes it; choose another name",
+            _ => "write a name of letters, digits, - and _",
+        };
+        self.complain(name.span(), format!("route {path:?}: {key} cannot touch {text:?}: {mend}"));
     }
 
     fn targets(&mut self, name: &Spanned<String>, upstream: &source::Upstream) -> Vec<UpstreamTarget> {
@@ -377,10 +441,26 @@ impl Checker<'_> {
                 max_body_bytes: *route.max_body_bytes.get_ref(),
                 websocket: route.websocket,
                 ends_session: route.ends_session,
+                token_cookie: self.route_cookie(file, route, &access.get_ref().0, span.clone()),
+                request_headers: self.header_rules(path, &route.request_headers, true),
+                response_headers: self.header_rules(path, &route.response_headers, false),
             });
             self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn route_cookie(&mut self, file: &File, route: &source::Route, access: &Access, span: Range<usize>) -> bool {
+        let path = route.path.get_ref();
+        if route.token_cookie && file.token_cookie.is_none() {
+            self.complain(span, format!("route {path:?}: token_cookie = true, but no cookie is named; add [token_cookie] with name = \"{COOKIE_PREFIX}token\""));
+        } else if route.token_cookie && *access == Access::Public {
+            self.complain(
+                span,
+                format!("route {path:?}: token_cookie = true, but a public route looks at no token; leave it out or change access"),
+            );
+        }
+        route.token_cookie
     }
 
     fn limits(&mut self, file: &File) -> Vec<Limit> {

@@ -8,6 +8,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod check;
 mod policy;
+mod reserved;
 mod sound;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
@@ -16,7 +17,8 @@ mod url;
 #[cfg(not(target_arch = "wasm32"))]
 pub use check::{ALGORITHMS, Mistake, check};
 pub use policy::{
-    Access, ClaimPath, Claims, Cors, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown, Policy, Require,
-    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown, Policy,
+    Require, RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
 };
+pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use url::{check_base_url, check_url};

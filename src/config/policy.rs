@@ -25,6 +25,8 @@ pub struct Policy {
     pub cors: Vec<Cors>,
     /// Rate limits; the runtime's bindings say how many in which time.
     pub limits: Vec<Limit>,
+    /// Name of the cookie in which browsers have their token; none: no cookie is looked at.
+    pub token_cookie: Option<String>,
     /// Milliseconds: a copy of the revocation log older than this lets nobody in.
     pub revocation_max_age_ms: u64,
 }
@@ -180,6 +182,10 @@ pub struct Upstream {
     pub breaker_failures: u32,
     /// Milliseconds until one request may try again.
     pub breaker_open_ms: u64,
+    /// Milliseconds that an answer's body may stand still; none: for as long as it likes.
+    pub idle_timeout_ms: Option<u64>,
+    /// Seconds for `Retry-After` while it is under maintenance, and is not asked.
+    pub maintenance_s: Option<u64>,
 }
 
 /// One place where an upstream is.
@@ -232,6 +238,29 @@ pub struct Route {
     pub websocket: bool,
     /// Whether a success of the upstream ends the token's session here, too.
     pub ends_session: bool,
+    /// Whether the token may be in the policy's cookie.
+    pub token_cookie: bool,
+    /// What becomes of a request's headers.
+    pub request_headers: HeaderRules,
+    /// What becomes of the upstream's answer's.
+    pub response_headers: HeaderRules,
+}
+
+/// What a route does to headers, beyond what the gateway does to all. Names are in lower
+/// case, and none is the gateway's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderRules {
+    /// Names and values that take the place of whatever was there.
+    pub set: Vec<(String, String)>,
+    /// Names that are taken away.
+    pub remove: Vec<String>,
+}
+
+impl HeaderRules {
+    /// Whether a header of this lower-case name is taken away or replaced.
+    pub fn covers(&self, name: &str) -> bool {
+        self.remove.iter().chain(self.set.iter().map(|(set, _)| set)).any(|covered| covered == name)
+    }
 }
 
 /// How a route's tokens are looked up among the revoked ones.

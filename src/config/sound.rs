@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Access, Cors, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, is_own_path,
+    Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, is_own_path,
+    reserved::{is_reserved_in_answers, is_reserved_in_requests},
     url::{check_base_url, check_url},
 };
 
@@ -26,6 +27,22 @@ pub(super) const LIFETIME_MAX_S: u64 = 86_400;
 
 /// Milliseconds; clients give up long before.
 pub(super) const TIMEOUT_MAX_MS: u64 = 120_000;
+
+/// Milliseconds; an hour. What stands still for longer has been forgotten.
+pub(super) const IDLE_MAX_MS: u64 = 3_600_000;
+
+/// Seconds; a day. Who is away for longer should say so on a page.
+pub(super) const MAINTENANCE_MAX_S: u64 = 86_400;
+
+/// Headers that one rule may set, and may take away.
+pub(super) const HEADER_RULES: usize = 20;
+
+/// Bytes of a header that a rule sets.
+pub(super) const HEADER_VALUE_BYTES: usize = 1_024;
+
+/// How a cookie's name begins that no other host, a subdomain's owner say, can have set
+/// (RFC 6265bis, section 4.1.3.2).
+pub(super) const COOKIE_PREFIX: &str = "__Host-";
 
 /// Milliseconds; an hour. Who uploads for longer should do it in parts.
 pub(super) const BODY_TIMEOUT_MAX_MS: u64 = 3_600_000;
@@ -77,6 +94,23 @@ pub(super) fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }
 
+/// A header that a rule may set or take away, by its lower-case name.
+pub(super) fn is_free_header(name: &str, in_requests: bool) -> bool {
+    let is_reserved = if in_requests { is_reserved_in_requests(name) } else { is_reserved_in_answers(name) };
+    is_header_name(name) && name.len() <= NAME_BYTES && !is_reserved
+}
+
+/// A value that may stand in a header's line: no control characters, and no spaces that a
+/// parser would take away.
+pub(super) fn is_header_value(text: &str) -> bool {
+    text.len() <= HEADER_VALUE_BYTES && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') && text.trim() == text
+}
+
+pub(super) fn is_cookie_name(text: &str) -> bool {
+    let rest = text.strip_prefix(COOKIE_PREFIX);
+    text.len() <= NAME_BYTES && rest.is_some_and(is_header_name)
+}
+
 /// A value that a claim may be compared with.
 pub(super) fn is_plain_value(value: &serde_json::Value) -> bool {
     value.as_str().is_some_and(|text| text.len() <= VALUE_BYTES) || value.is_boolean() || value.is_i64()
@@ -106,6 +140,9 @@ impl Policy {
         if !REVOCATION_AGE_MS.contains(&self.revocation_max_age_ms) {
             return Some("the age of a copy of the revocation log is out of range".to_owned());
         }
+        if !self.token_cookie.as_deref().is_none_or(is_cookie_name) {
+            return Some(format!("the token's cookie is none that begins with {COOKIE_PREFIX}"));
+        }
         let known = (
             names(self.issuers.iter().map(|issuer| issuer.name.as_str()).collect()),
             names(self.upstreams.iter().map(|upstream| upstream.name.as_str()).collect()),
@@ -126,6 +163,9 @@ impl Policy {
                 && route.cors.as_ref().is_none_or(|name| cors.contains(name.as_str()))
                 && route.limits.iter().all(|name| limits.contains(name.as_str()))
                 && route.issuers.iter().flatten().all(|name| issuers.contains(name.as_str()));
+            if route.token_cookie && self.token_cookie.is_none() {
+                return Some(format!("route {:?} takes a token from a cookie that has no name", route.path));
+            }
             if !is_new {
                 return Some(format!("route {:?} has a method twice", route.path));
             }
@@ -168,6 +208,9 @@ impl Route {
         if !self.rewrite.as_ref().is_none_or(is_prefix) {
             return Some(format!("route {path:?} is rewritten to no path"));
         }
+        if !self.request_headers.is_sound(true) || !self.response_headers.is_sound(false) {
+            return Some(format!("route {path:?} has a rule for a header that is not for rules"));
+        }
         None
     }
 
@@ -189,6 +232,20 @@ impl Route {
             }
         }
         Some(params)
+    }
+}
+
+impl HeaderRules {
+    fn is_sound(&self, in_requests: bool) -> bool {
+        self.set.len() <= HEADER_RULES
+            && self.remove.len() <= HEADER_RULES
+            && self.set.iter().all(|(name, value)| {
+                *name == name.to_ascii_lowercase()
+                    && name != "set-cookie"
+                    && is_free_header(name, in_requests)
+                    && is_header_value(value)
+            })
+            && self.remove.iter().all(|name| *name == name.to_ascii_lowercase() && is_free_header(name, in_requests))
     }
 }
 
@@ -223,7 +280,9 @@ impl Upstream {
                 .all(|target| check_base_url(&target.url).is_ok() && (1..=1_000).contains(&target.weight));
         let are_times = (1..=TIMEOUT_MAX_MS).contains(&self.timeout_ms)
             && (1..=BODY_TIMEOUT_MAX_MS).contains(&self.body_timeout_ms)
-            && (1_000..=3_600_000).contains(&self.breaker_open_ms);
+            && (1_000..=3_600_000).contains(&self.breaker_open_ms)
+            && self.idle_timeout_ms.is_none_or(|idle| (1..=IDLE_MAX_MS).contains(&idle))
+            && self.maintenance_s.is_none_or(|pause| (1..=MAINTENANCE_MAX_S).contains(&pause));
         let are_counts = self.retries <= 3
             && (1..=100_000).contains(&self.max_concurrent)
             && (1..=1_000).contains(&self.breaker_failures);

@@ -27,6 +27,13 @@ pub(super) struct File {
     pub(super) cors: BTreeMap<Spanned<String>, CorsSource>,
     #[serde(default)]
     pub(super) limits: BTreeMap<Spanned<String>, LimitSource>,
+    pub(super) token_cookie: Option<TokenCookie>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenCookie {
+    pub(super) name: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +151,15 @@ pub(super) struct Upstream {
     pub(super) max_concurrent: Spanned<u64>,
     #[serde(default)]
     pub(super) breaker: Breaker,
+    pub(super) idle_timeout_ms: Option<Spanned<u64>>,
+    pub(super) maintenance: Option<Maintenance>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Maintenance {
+    #[serde(default = "default_maintenance_s")]
+    pub(super) retry_after_s: Spanned<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,6 +207,21 @@ pub(super) struct Route {
     pub(super) websocket: bool,
     #[serde(default)]
     pub(super) ends_session: bool,
+    #[serde(default)]
+    pub(super) token_cookie: bool,
+    #[serde(default)]
+    pub(super) request_headers: HeaderRulesSource,
+    #[serde(default)]
+    pub(super) response_headers: HeaderRulesSource,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderRulesSource {
+    #[serde(default)]
+    pub(super) set: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    pub(super) remove: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -238,6 +269,10 @@ fn default_timeout_ms() -> Spanned<u64> {
 
 fn default_body_timeout_ms() -> Spanned<u64> {
     Spanned::new(0..0, 60_000)
+}
+
+fn default_maintenance_s() -> Spanned<u64> {
+    Spanned::new(0..0, 300)
 }
 
 fn default_retries() -> Spanned<u64> {

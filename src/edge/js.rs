@@ -41,6 +41,7 @@ extern "C" {
         added: &str,
         location: Option<&str>,
         request_id: &str,
+        idle_ms: Option<u32>,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]

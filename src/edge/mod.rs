@@ -16,8 +16,8 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::gate::{
-    Answer, Chore, CorsHeaders, Gate, Head, LogLine, Misconfiguration, Outcome, handle_misconfigured, is_cors_header,
-    is_private, public_location,
+    Answer, Chore, CorsHeaders, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing, handle_misconfigured,
+    public_location,
 };
 use world::World;
 
@@ -37,18 +37,18 @@ pub async fn fetch(
             let head = read_head(&request);
             let handled = handle_misconfigured(&head, &World::without_request(env));
             worker::console_log!("{}", handled.line.to_json());
-            return answer(handled.outcome, &handled.cors, &handled.line.request_id);
+            return answer(handled.outcome, &handled.cors, &handled.passing, &handled.line.request_id);
         }
     };
     let head = read_head(&request);
     let world = World::new(env, request, context.clone());
     let handled = gate.handle(&head, &world).await;
-    let request_id = handled.line.request_id.clone();
-    write_log(&handled.line, gate.log_successes());
-    if !handled.chores.is_empty() {
-        run_later(&context, gate, world, handled.chores);
+    let Handled { outcome, line, cors, passing, chores } = handled;
+    write_log(&line, gate.log_successes());
+    if !chores.is_empty() {
+        run_later(&context, gate, world, chores);
     }
-    answer(handled.outcome, &handled.cors, &request_id)
+    answer(outcome, &cors, &passing, &line.request_id)
 }
 
 /// The request's line, and an audit event where it was refused.
@@ -68,10 +68,11 @@ fn write_log(line: &LogLine, successes: u8) {
 fn answer(
     outcome: Outcome<web_sys::Response>,
     cors: &CorsHeaders,
+    passing: &Passing,
     request_id: &str,
 ) -> Result<web_sys::Response, JsValue> {
     match outcome {
-        Outcome::Forwarded(reply) => pass_on(&reply, cors, request_id),
+        Outcome::Forwarded(reply) => pass_on(&reply, cors, passing, request_id),
         Outcome::Answered(answer) => to_response(&answer, cors),
     }
 }
@@ -124,12 +125,26 @@ fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Ch
     }));
 }
 
-fn pass_on(reply: &web_sys::Response, cors: &CorsHeaders, request_id: &str) -> Result<web_sys::Response, JsValue> {
+fn pass_on(
+    reply: &web_sys::Response,
+    cors: &CorsHeaders,
+    passing: &Passing,
+    request_id: &str,
+) -> Result<web_sys::Response, JsValue> {
     let names = js::header_names(reply);
-    let removed: Vec<&str> = names.split('\n').filter(|name| is_private(name) || is_cors_header(name)).collect();
+    let removed: Vec<&str> = names.split('\n').filter(|name| passing.removes(name)).collect();
+    let mut added = lines(cors);
+    for (name, value) in &passing.headers.set {
+        for part in [name, value] {
+            if !added.is_empty() {
+                added.push('\n');
+            }
+            added.push_str(part);
+        }
+    }
     let location = reply.headers().get("location").ok().flatten();
     let location = location.as_deref().and_then(|location| public_location(location, &reply.url()));
-    js::pass_on(reply, &removed.join("\n"), &lines(cors), location, request_id)
+    js::pass_on(reply, &removed.join("\n"), &added, location, request_id, passing.idle_timeout_ms.map(world::millis))
 }
 
 fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {

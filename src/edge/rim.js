@@ -125,15 +125,53 @@ export function headerNames(response) {
   return [...response.headers.keys()].join("\n");
 }
 
-// The upstream's answer for the client, its body untouched.
-export function passOn(response, removed, added, location, requestId) {
+// The upstream's answer for the client, its body untouched. With `idleMs`, it is cut off
+// when it stands still for longer.
+export function passOn(response, removed, added, location, requestId, idleMs) {
   const { webSocket } = response;
-  const answer = webSocket == null ? new Response(response.body, response) : new Response(null, response);
+  const isTimed = idleMs !== undefined && response.body !== null && webSocket == null;
+  const body = isTimed ? cutIdle(response, idleMs, requestId) : response.body;
+  const answer = webSocket == null ? new Response(body, response) : new Response(null, response);
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
   append(answer.headers, added);
   if (location !== undefined) answer.headers.set("location", location);
   answer.headers.set("x-request-id", requestId);
   return answer;
+}
+
+// A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
+// client that reads slowly does not wait, and is no fault of the upstream's.
+function cutIdle(response, idleMs, requestId) {
+  const reader = response.body.getReader();
+  const timed = new ReadableStream(
+    {
+      async pull(controller) {
+        let timer;
+        const late = new Promise((_, reject) => {
+          timer = setTimeout(() => reject(new Error("idle")), idleMs);
+        });
+        try {
+          const { done, value } = await Promise.race([reader.read(), late]);
+          if (done) controller.close();
+          else controller.enqueue(value);
+        } catch (error) {
+          if (error.message === "idle") {
+            const message = "an answer's body stood still for too long and was cut off";
+            console.warn(JSON.stringify({ level: "warn", service: "gateway", message, request_id: requestId }));
+          }
+          controller.error(error);
+          reader.cancel(error).catch(() => {});
+        } finally {
+          clearTimeout(timer);
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+  // What is encoded was decoded for the reading and is encoded again, to another length.
+  const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
+  return length === null ? timed : timed.pipeThrough(new FixedLengthStream(BigInt(length)));
 }
 
 // Lets go of an answer that nobody will read.

@@ -68,11 +68,16 @@ impl World {
         Self { env, asked: None, held: RefCell::default() }
     }
 
+    /// What has this name among the bindings.
+    fn bound(&self, binding: &str) -> Option<JsValue> {
+        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
+        found.filter(|found| !found.is_undefined())
+    }
+
     /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
     /// the first call.
     fn namespace(&self, binding: &str) -> Option<JsValue> {
-        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
-        let found = found.filter(|namespace| !namespace.is_undefined());
+        let found = self.bound(binding);
         if found.is_none() {
             complain(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
         }
@@ -90,7 +95,7 @@ impl World {
     }
 }
 
-fn millis(value: u64) -> u32 {
+pub(super) fn millis(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
@@ -180,8 +185,7 @@ impl Ports for World {
     }
 
     async fn limit(&self, binding: &str, key: &str) -> bool {
-        let limiter = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
-        let Some(limiter) = limiter.filter(|limiter| !limiter.is_undefined()) else {
+        let Some(limiter) = self.bound(binding) else {
             complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
             return true;
         };
@@ -192,6 +196,10 @@ impl Ports for World {
                 true
             }
         }
+    }
+
+    fn has_limit(&self, binding: &str) -> bool {
+        self.bound(binding).is_some()
     }
 
     async fn add_metrics(&self, text: &str) -> bool {

@@ -123,6 +123,8 @@ mod tests {
         }
         let others = [
             Denial::TargetAmbiguous,
+            Denial::CrossSite,
+            Denial::Maintenance { retry_s: 1 },
             Denial::TargetTooLong,
             Denial::HeadersTooLarge,
             Denial::RouteUnknown,

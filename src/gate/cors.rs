@@ -11,11 +11,6 @@ use crate::{
 /// Names and values to add for a page's sake.
 pub type CorsHeaders = Vec<(&'static str, String)>;
 
-/// A header of the CORS protocol that an upstream may have set: its word does not count.
-pub fn is_cors_header(name: &str) -> bool {
-    name.starts_with("access-control-")
-}
-
 impl Gate {
     /// The answer to a preflight of a route that has a policy; `None` for anything else.
     /// No token is looked at: browsers send none.
@@ -58,7 +53,7 @@ impl Gate {
         added
     }
 
-    fn cors_of(&self, route: &Route) -> Option<&Cors> {
+    pub(super) fn cors_of(&self, route: &Route) -> Option<&Cors> {
         let name = route.cors.as_ref()?;
         self.policy.cors.iter().find(|cors| cors.name == *name)
     }

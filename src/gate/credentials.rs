@@ -1,7 +1,47 @@
-//! The `Authorization` header (RFC 6750, section 2.1), and nowhere else: a
-//! token in a query or a form ends in logs and histories.
+//! Where a token may be: the `Authorization` header (RFC 6750, section 2.1), or, where
+//! policy and route allow for it, one cookie. Nowhere else: a token in a query or a form
+//! ends in logs and histories.
+//!
+//! Browsers send cookies whichever page asks, so a token from one counts only when the
+//! request shows that a page of the gateway's own origin, or of one that the route lists
+//! with credentials, has asked.
 
 use super::{Denial, Head};
+use crate::{config::Cors, route::allows};
+
+/// The token of a request to a route, as text and not looked into. `cookie` is where a
+/// browser's token may be, `cors` what pages of other origins may do on the route.
+pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
+    let Some(name) = cookie.filter(|name| {
+        head.header("authorization").is_none()
+            && head.header("cookie").is_some_and(|cookies| Head::may_hold_cookie(cookies, name))
+    }) else {
+        return bearer(head);
+    };
+    if !is_meant(head, cors) {
+        return Err(Denial::CrossSite);
+    }
+    head.cookie(name).filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed)
+}
+
+/// Whether whoever sends a cookie with this meant to. Fails closed: a client that is no
+/// browser has the `Authorization` header.
+fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
+    let lists = |cors: &Cors| {
+        cors.credentials && head.header("origin").is_some_and(|origin| origin != "null" && allows(cors, origin))
+    };
+    if head.is_of_own_page() || cors.is_some_and(lists) {
+        return true;
+    }
+    // What changes nothing may be asked by a link on another site, or by a browser too old
+    // to say who asks. A WebSocket begins with GET, and is a conversation.
+    let is_safe = matches!(head.method.as_str(), "GET" | "HEAD") && !head.asks_for_websocket();
+    is_safe && head.header("sec-fetch-site").is_none_or(|site| site == "same-site" || head.is_navigation())
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/=".contains(c))
+}
 
 /// The bearer token of a request, as text and not looked into.
 pub(super) fn bearer(head: &Head) -> Result<&str, Denial> {
@@ -10,8 +50,7 @@ pub(super) fn bearer(head: &Head) -> Result<&str, Denial> {
     let value = head.header("authorization").ok_or(Denial::CredentialsMissing)?;
     let (scheme, rest) = value.split_once(' ').ok_or(Denial::CredentialsMalformed)?;
     let token = rest.trim_start_matches(' ');
-    let is_token68 = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || !token.chars().all(is_token68) {
+    if !scheme.eq_ignore_ascii_case("bearer") || !is_token(token) {
         return Err(Denial::CredentialsMalformed);
     }
     Ok(token)
@@ -44,5 +83,97 @@ mod tests {
             let head = Head::new("GET".into(), "http://edge.example/?access_token=a.b.c", headers);
             assert_eq!(bearer(&head), expected, "{value:?}");
         }
+    }
+    #[test]
+    fn a_token_from_a_cookie_counts_when_its_owner_meant_it() {
+        use Denial::{CredentialsMalformed as Malformed, CredentialsMissing as Missing, CrossSite};
+        let cors = |credentials, origin: &str| Cors {
+            name: "app".into(),
+            origins: vec![origin.into()],
+            credentials,
+            headers: vec![],
+            expose: vec![],
+            max_age_s: 0,
+        };
+        let listed = cors(true, "https://app.example");
+        let without = cors(false, "https://app.example");
+        let cookie = "a=1; __Host-token=x.y.z";
+        let own = "https://edge.example";
+        for (method, headers, cors, expected) in [
+            ("POST", vec![("cookie", cookie), ("sec-fetch-site", "same-origin")], None, Ok("x.y.z")),
+            ("POST", vec![("cookie", cookie), ("sec-fetch-site", "none")], None, Ok("x.y.z")),
+            ("POST", vec![("cookie", cookie), ("origin", own)], None, Ok("x.y.z")),
+            ("POST", vec![("cookie", cookie), ("origin", "https://edge.example:444")], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie), ("origin", "http://edge.example")], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie), ("origin", "https://edge.example.evil")], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie), ("origin", "null")], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie)], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie), ("sec-fetch-site", "same-site")], None, Err(CrossSite)),
+            ("POST", vec![("cookie", cookie), ("sec-fetch-site", "cross-site")], None, Err(CrossSite)),
+            // The browser's own word on the site goes before a look at hosts.
+            ("POST", vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("origin", own)], None, Err(CrossSite)),
+            (
+                "POST",
+                vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")],
+                None,
+                Err(CrossSite),
+            ),
+            (
+                "POST",
+                vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("origin", "https://app.example")],
+                Some(&listed),
+                Ok("x.y.z"),
+            ),
+            (
+                "POST",
+                vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("origin", "https://app.example")],
+                Some(&without),
+                Err(CrossSite),
+            ),
+            ("POST", vec![("cookie", cookie), ("origin", "https://other.example")], Some(&listed), Err(CrossSite)),
+            ("get", vec![("cookie", cookie)], None, Err(CrossSite)),
+            ("GET", vec![("cookie", cookie)], None, Ok("x.y.z")),
+            ("GET", vec![("cookie", cookie), ("sec-fetch-site", "same-site")], None, Ok("x.y.z")),
+            ("GET", vec![("cookie", cookie), ("sec-fetch-site", "cross-site")], None, Err(CrossSite)),
+            (
+                "GET",
+                vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")],
+                None,
+                Ok("x.y.z"),
+            ),
+            (
+                "GET",
+                vec![
+                    ("cookie", cookie),
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "embed"),
+                ],
+                None,
+                Err(CrossSite),
+            ),
+            ("GET", vec![("cookie", cookie), ("upgrade", "websocket")], None, Err(CrossSite)),
+            ("GET", vec![("cookie", cookie), ("upgrade", "websocket"), ("origin", own)], None, Ok("x.y.z")),
+            // What a header says goes before what a browser adds, and shows intent by itself.
+            ("POST", vec![("cookie", cookie), ("authorization", "Bearer d.e.f")], None, Ok("d.e.f")),
+            ("POST", vec![("cookie", cookie), ("authorization", "Basic x")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "a=1; __Host-token2=x")], None, Err(Missing)),
+            ("GET", vec![], None, Err(Missing)),
+            ("GET", vec![("cookie", "__Host-token=")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "__Host-token=a b")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "__Host-token=a; __Host-token=b")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "a=1, __Host-token=b")], None, Err(Malformed)),
+        ] {
+            let given = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let head = Head::new(method.into(), "https://edge.example/", given);
+            assert_eq!(of(&head, Some("__Host-token"), cors), expected, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn no_cookie_is_looked_at_where_none_is_named() {
+        let headers = vec![("cookie".to_owned(), "__Host-token=x.y.z".to_owned())];
+        let head = Head::new("GET".into(), "https://edge.example/", headers);
+        assert_eq!(of(&head, None, None), Err(Denial::CredentialsMissing));
     }
 }

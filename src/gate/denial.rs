@@ -53,6 +53,8 @@ pub enum Denial {
     },
     /// A page of an origin that the route does not list asks whether it may ask.
     OriginUnlisted,
+    /// A cookie's token, sent because a page of another site has asked.
+    CrossSite,
     /// The token is good, its owner has no right to this.
     RightsMissing,
     /// The issuer's keys cannot be had.
@@ -78,6 +80,11 @@ pub enum Denial {
         retry_ms: u64,
         /// Whether it is the upstream that logs users in.
         of_authentication: bool,
+    },
+    /// The upstream is under maintenance, and is not asked.
+    Maintenance {
+        /// Seconds until it may be back.
+        retry_s: u64,
     },
     /// As many requests wait for the upstream as may.
     UpstreamBusy,
@@ -120,7 +127,7 @@ impl Denial {
             Self::KeysUnavailable { retry_ms }
             | Self::RevocationUnknown { retry_ms }
             | Self::BreakerOpen { retry_ms, .. } => Some(retry_ms.div_ceil(1000).max(1)),
-            Self::RateLimited { retry_s } => Some(*retry_s),
+            Self::RateLimited { retry_s } | Self::Maintenance { retry_s } => Some(*retry_s),
             Self::UpstreamBusy => Some(super::limits::BUSY_RETRY_S),
             Self::BackendUnavailable
             | Self::Misconfigured
@@ -145,6 +152,7 @@ impl Denial {
             | Self::BodyTooLarge
             | Self::ClientGone
             | Self::OriginUnlisted
+            | Self::CrossSite
             | Self::RightsMissing => None,
         }
     }
@@ -233,6 +241,13 @@ impl Denial {
             Self::OriginUnlisted => {
                 plain(403, "permission_denied", "origin_unlisted", "Forbidden", "Pages of this origin may not ask here")
             }
+            Self::CrossSite => plain(
+                403,
+                "permission_denied",
+                "cross_site",
+                "Forbidden",
+                "Pages of other sites may not use the session of this browser",
+            ),
             Self::RightsMissing => Wording {
                 challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
                 ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")
@@ -269,6 +284,9 @@ impl Denial {
                 "upstream_resting",
                 "The service behind the gateway failed several times and is not asked for a while",
             ),
+            Self::Maintenance { .. } => {
+                unavailable("maintenance", "The service behind the gateway is under maintenance")
+            }
             Self::UpstreamBusy => {
                 unavailable("upstream_busy", "Too many requests wait for the service behind the gateway")
             }

@@ -18,7 +18,7 @@ use super::{
     upstream::UpstreamState,
 };
 use crate::{
-    config::{Access, Route},
+    config::{Access, HeaderRules, Route, is_cors_header, is_private},
     gate::limits,
     keys::{self, Key, Plan},
     revocation::Marks,
@@ -35,6 +35,8 @@ pub struct Handled<R> {
     pub line: LogLine,
     /// What a browser's page is told.
     pub cors: CorsHeaders,
+    /// How an upstream's answer is passed on.
+    pub passing: Passing,
     /// What is left to do once the client has its answer.
     pub chores: Vec<Chore>,
 }
@@ -46,6 +48,22 @@ pub enum Outcome<R> {
     Forwarded(R),
     /// The gateway's own.
     Answered(Answer),
+}
+
+/// How an upstream's answer is passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passing {
+    /// What the route does to its headers.
+    pub headers: HeaderRules,
+    /// Milliseconds that its body may stand still; none: for as long as it likes.
+    pub idle_timeout_ms: Option<u64>,
+}
+
+impl Passing {
+    /// Whether one of the answer's headers stays behind, by its lower-case name.
+    pub fn removes(&self, name: &str) -> bool {
+        is_private(name) || is_cors_header(name) || self.headers.covers(name)
+    }
 }
 
 /// Who may pass: on a protected route a verified token's owner, on a public one
@@ -109,7 +127,8 @@ impl Gate {
         line.duration_ms = ports.now().since(begun);
         self.count(&line, ports, &mut chores);
         let cors = self.cors_headers(head, line.route_index);
-        Handled { outcome, line, cors, chores }
+        let passing = self.passing(&line);
+        Handled { outcome, line, cors, passing, chores }
     }
 
     async fn decide<P: Ports>(
@@ -160,7 +179,7 @@ impl Gate {
             | Access::Any(_)
             | Access::All(_)) => {
                 let admitted = async {
-                    let passport = self.verify(head, ports, line, chores).await?;
+                    let passport = self.verify(head, route, ports, line, chores).await?;
                     let source = self.refuse_revoked(&passport, route.revocation, ports, chores).await?;
                     Ok((passport, source))
                 };
@@ -188,13 +207,17 @@ impl Gate {
                 Passed::User(passport)
             }
         };
+        if let Some(retry_s) = upstream.maintenance_s {
+            return Err(Denial::Maintenance { retry_s });
+        }
         // What is forwarded is what is asserted; what was decided on led to it by the
         // policy's own words alone.
         let target = match &route.rewrite {
             Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown)?,
             None => target,
         };
-        let forward = compose(head, ids, &target, route, upstream, &passed, ports)?;
+        let forward =
+            compose(head, ids, &target, (route, self.policy.token_cookie.as_deref()), upstream, &passed, ports)?;
         line.upstream = Some(upstream.name.clone());
         line.upstream_index = Some(found.upstream);
         if route.ends_session {
@@ -212,16 +235,29 @@ impl Gate {
         route.issuers.as_ref().is_none_or(|issuers| name.is_some_and(|name| issuers.contains(name)))
     }
 
-    /// From the `Authorization` header to verified claims, or a 401, or a 503
-    /// when it cannot be known.
+    fn passing(&self, line: &LogLine) -> Passing {
+        let (route, upstream) = (line.route_index, line.upstream_index);
+        Passing {
+            headers: route
+                .and_then(|index| self.policy.routes.get(index))
+                .map(|route| route.response_headers.clone())
+                .unwrap_or_default(),
+            idle_timeout_ms: upstream.and_then(|index| self.upstreams.get(index)).and_then(|it| it.idle_timeout_ms),
+        }
+    }
+
+    /// From a request's token to verified claims, or a 401, or a 503 when it cannot be
+    /// known.
     async fn verify<P: Ports>(
         &self,
         head: &Head,
+        route: &Route,
         ports: &P,
         line: &mut LogLine,
         chores: &mut Vec<Chore>,
     ) -> Result<Passport, Denial> {
-        let text = credentials::bearer(head)?;
+        let cookie = self.policy.token_cookie.as_deref().filter(|_| route.token_cookie);
+        let text = credentials::of(head, cookie, self.cors_of(route))?;
         // Before it is hashed: a hash of a megabyte is work, too.
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(Denial::Token(TokenError::TooLarge));
@@ -310,7 +346,13 @@ pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P) -> Handled<P::Repl
     };
     line.status = answer.status;
     line.level = level(answer.status);
-    Handled { outcome: Outcome::Answered(answer), line, cors: CorsHeaders::default(), chores: Vec::new() }
+    Handled {
+        outcome: Outcome::Answered(answer),
+        line,
+        cors: CorsHeaders::default(),
+        passing: Passing::default(),
+        chores: Vec::new(),
+    }
 }
 
 fn policy_for(purpose: Purpose, issuer: &IssuerState) -> Option<&TokenPolicy> {
@@ -338,7 +380,7 @@ fn compose<P: Ports>(
     head: &Head,
     ids: &Ids,
     target: &Target,
-    route: &Route,
+    (route, token_cookie): (&Route, Option<&str>),
     upstream: &UpstreamState,
     passed: &Passed,
     ports: &P,
@@ -364,7 +406,7 @@ fn compose<P: Ports>(
     Ok(Forward {
         url: target.as_str().to_owned(),
         method: head.method.clone(),
-        headers: headers::compose(head, ids, identity, assertion, route, upstream.timeout_ms),
+        headers: headers::compose(head, ids, identity, assertion, route, token_cookie, upstream.timeout_ms),
         timeout_ms: upstream.timeout_ms,
         body_timeout_ms: upstream.body_timeout_ms,
         max_body_bytes: route.max_body_bytes,

@@ -32,6 +32,47 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of a cookie (RFC 6265, section 4.2.1), if just one has the name. Which of
+    /// two counts must not depend on who parses them.
+    pub(super) fn cookie(&self, name: &str) -> Option<&str> {
+        let mut values = self.header("cookie")?.split(';').filter_map(|cookie| Self::cookie_value(cookie.trim(), name));
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// Whether cookies hold one of this name, or something that a parser may take for one:
+    /// several header lines arrive with commas between.
+    pub(super) fn may_hold_cookie(cookies: &str, name: &str) -> bool {
+        cookies.split([';', ',']).any(|cookie| {
+            let rest = cookie.trim_start().strip_prefix(name);
+            rest.is_some_and(|rest| rest.trim_start().is_empty() || rest.trim_start().starts_with('='))
+        })
+    }
+
+    /// The value of a `name=value`, if it has this name.
+    pub(super) fn cookie_value<'a>(cookie: &'a str, name: &str) -> Option<&'a str> {
+        cookie.strip_prefix(name)?.strip_prefix('=')
+    }
+
+    /// Whether a page of the gateway's own origin asks, or the person at the browser. Only
+    /// browsers say, and no page can write these headers (Fetch Metadata, section 2; RFC
+    /// 6454, section 7).
+    pub(super) fn is_of_own_page(&self) -> bool {
+        match self.header("sec-fetch-site") {
+            Some(site) => matches!(site, "same-origin" | "none"),
+            None => self.header("origin").is_some_and(|origin| {
+                origin.strip_prefix(self.scheme.as_str()).and_then(|rest| rest.strip_prefix("://")) == Some(&self.host)
+            }),
+        }
+    }
+
+    /// Whether a person follows a link: the browser shows the answer to them, and no page
+    /// of another site gets at it.
+    pub(super) fn is_navigation(&self) -> bool {
+        self.header("sec-fetch-mode") == Some("navigate")
+            && !matches!(self.header("sec-fetch-dest"), Some("object" | "embed"))
+    }
+
     /// Bytes of the body, if the client says so beforehand.
     pub(super) fn body_bytes(&self) -> Option<u64> {
         self.header("content-length").and_then(|text| text.parse().ok())

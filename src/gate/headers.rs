@@ -1,66 +1,13 @@
 //! What is taken from a request's headers, and what is added (contract of edge
-//! and origin; RFC 9110, section 7.6.1 for the hop-by-hop ones).
+//! and origin). Which names are the gateway's own is in `config`.
 
 use std::fmt::Write as _;
 
 use super::{Head, trace::Ids};
-use crate::{config::Route, token::Identity};
-
-/// Families of names that only the gateway may speak to an origin, or an
-/// origin to the gateway.
-const PRIVATE_PREFIXES: [&str; 7] =
-    ["x-user-", "x-service-", "x-internal-", "x-gateway-", "x-forwarded-", "x-original-", "x-envoy-"];
-
-/// Single names of the same kind. The overrides are here because a rule decided
-/// on POST must not become a DELETE behind us; the addresses and URLs because
-/// frameworks believe them.
-const PRIVATE_NAMES: [&str; 10] = [
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-forwarded",
-];
-
-const HOP_BY_HOP: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
-
-/// Replaced by the gateway, or made anew by the runtime's client.
-const REPLACED: [&str; 8] = [
-    "host",
-    "content-length",
-    "expect",
-    "x-request-id",
-    "x-request-timeout-ms",
-    "traceparent",
-    "tracestate",
-    "authorization",
-];
-
-/// Whether a header must not cross the gateway in either direction. CGI and
-/// WSGI servers read `X_User_Id` as `X-User-Id`, so both spellings are one.
-pub fn is_private(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('_', "-");
-    PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || PRIVATE_NAMES.contains(&name.as_str())
-        || HOP_BY_HOP.contains(&name.as_str())
-}
+use crate::{
+    config::{Route, is_private, is_replaced},
+    token::Identity,
+};
 
 /// A redirect for the client, where an upstream's own would tell its address: the
 /// path alone, which leads through the gateway again. `None` leaves it as it is.
@@ -81,6 +28,7 @@ pub(super) fn compose(
     identity: Option<&Identity>,
     assertion: String,
     route: &Route,
+    token_cookie: Option<&str>,
     timeout_ms: u64,
 ) -> Vec<(String, String)> {
     let named: Vec<String> = head
@@ -94,15 +42,25 @@ pub(super) fn compose(
         .headers
         .iter()
         .filter(|(name, _)| {
-            !is_private(name) && !REPLACED.contains(&name.as_str()) && !named.iter().any(|listed| listed == name)
+            !is_private(name)
+                && !is_replaced(name)
+                && !named.iter().any(|listed| listed == name)
+                && !route.request_headers.covers(name)
         })
-        .cloned()
+        .filter_map(|(name, value)| match token_cookie {
+            Some(cookie) if name == "cookie" => cookies_without(value, cookie).map(|rest| (name.clone(), rest)),
+            Some(_) | None => Some((name.clone(), value.clone())),
+        })
         .collect();
+    headers.extend(route.request_headers.set.iter().cloned());
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
-    if route.forward_authorization
-        && let Some(value) = head.header("authorization")
-    {
-        add("authorization", value.to_owned());
+    if route.forward_authorization {
+        // A token from the cookie goes on as any other: upstreams know one form.
+        if let Some(value) = head.header("authorization") {
+            add("authorization", value.to_owned());
+        } else if let (true, Some(token)) = (route.token_cookie, token_cookie.and_then(|name| head.cookie(name))) {
+            add("authorization", format!("Bearer {token}"));
+        }
     }
     // Taken away with the other hop-by-hop headers, and put back where it is wanted.
     if route.websocket && head.asks_for_websocket() {
@@ -132,6 +90,15 @@ pub(super) fn compose(
     headers
 }
 
+/// Cookies without the one that holds the token, which is for the gateway alone. None of
+/// them, where one that cannot be told apart may hide it.
+fn cookies_without(cookies: &str, name: &str) -> Option<String> {
+    let rest: Vec<&str> =
+        cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
+    let rest = rest.join("; ");
+    (!rest.is_empty() && !Head::may_hold_cookie(&rest, name)).then_some(rest)
+}
+
 /// The client's address as the platform saw it. `X-Forwarded-For` of the
 /// client itself is an assertion by a stranger.
 pub(super) fn client_address(head: &Head) -> Option<&str> {
@@ -155,7 +122,7 @@ fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::UnixMillis;
+    use crate::{config::HeaderRules, token::UnixMillis};
 
     fn composed(
         headers: &[(&str, &str)],
@@ -179,38 +146,11 @@ mod tests {
             max_body_bytes: 0,
             websocket: false,
             ends_session: false,
+            token_cookie: false,
+            request_headers: HeaderRules::default(),
+            response_headers: HeaderRules::default(),
         };
-        compose(&head, &ids, identity, "the-assertion".into(), &route, 5000)
-    }
-
-    #[test]
-    fn names_that_only_the_gateway_may_speak_are_private_in_every_spelling() {
-        for (name, private) in [
-            ("x-user-id", true),
-            ("X-USER-ROLES", true),
-            ("x_user_id", true),
-            ("X_User-Id", true),
-            ("x-gateway-assertion", true),
-            ("x-internal-call", true),
-            ("x-service-caller", true),
-            ("x-forwarded-for", true),
-            ("x-forwarded-prefix", true),
-            ("x_forwarded_uri", true),
-            ("forwarded", true),
-            ("x-real-ip", true),
-            ("x-original-url", true),
-            ("x-envoy-original-path", true),
-            ("x-http-method-override", true),
-            ("connection", true),
-            ("transfer-encoding", true),
-            ("x-user", false),
-            ("user-agent", false),
-            ("accept", false),
-            ("cookie", false),
-            ("x-users-list", false),
-        ] {
-            assert_eq!(is_private(name), private, "{name}");
-        }
+        compose(&head, &ids, identity, "the-assertion".into(), &route, Some("__Host-token"), 5000)
     }
 
     #[test]
@@ -266,6 +206,26 @@ mod tests {
         let public = composed(&sent, None, true);
         assert!(value(&public, "x-user-id").is_empty() && value(&public, "x-user-roles").is_empty());
         assert_eq!(value(&public, "authorization"), ["Bearer t"]);
+    }
+
+    #[test]
+    fn the_tokens_cookie_is_for_the_gateway_alone() {
+        for (sent, expected) in [
+            ("a=1; __Host-token=x.y.z; b=2", Some("a=1; b=2")),
+            ("__Host-token=x.y.z", None),
+            ("a=1;__Host-token=x.y.z;", Some("a=1; ")),
+            ("__Host-token =x; a=1", None),
+            ("a=1, __Host-token=x.y.z", None),
+            ("a=__Host-token", Some("a=__Host-token")),
+            ("__Host-token2=1; a=1", Some("__Host-token2=1; a=1")),
+            ("__Host-token; a=1", None),
+            ("a=1; b=2", Some("a=1; b=2")),
+            ("__host-token=x", Some("__host-token=x")),
+        ] {
+            let headers = composed(&[("cookie", sent)], None, false);
+            let cookie = headers.iter().find(|(name, _)| name == "cookie").map(|(_, value)| value.as_str());
+            assert_eq!(cookie, expected, "{sent}");
+        }
     }
 
     #[test]

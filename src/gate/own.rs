@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Chore, Denial, Gate, Head, LogLine, ports::Ports, revocations::PUSH_PATH};
+use super::{Answer, Chore, Denial, Gate, Head, LogLine, limiter, ports::Ports, revocations::PUSH_PATH};
 use crate::{config::is_own_path, route::Target, token::UnixMillis};
 
 /// What this isolate last saw of an upstream.
@@ -77,8 +77,8 @@ impl Gate {
         }))
     }
 
-    /// Ready means: every secret is set, and every issuer's tokens can be
-    /// checked.
+    /// Ready means: every secret is set, every rate limit is bound, and every issuer's
+    /// tokens can be checked.
     async fn answer_ready<P: Ports>(&self, request_id: &str, ports: &P, chores: &mut Vec<Chore>) -> Answer {
         let mut missing: Vec<String> = self
             .upstreams
@@ -89,6 +89,12 @@ impl Gate {
                 format!("secret ASSERTION_KEYS_{suffix} is missing or not kid:base64url-of-32-bytes")
             })
             .collect();
+        for limit in &self.policy.limits {
+            let binding = limiter::binding(&limit.name);
+            if !ports.has_limit(&binding) {
+                missing.push(format!("rate limit {binding} is not bound; see wrangler.toml"));
+            }
+        }
         for index in 0..self.issuers.len() {
             if !self.has_keys(index, ports, chores).await {
                 let name = self.issuers.get(index).map(|issuer| issuer.name.as_str()).unwrap_or_default();
@@ -130,6 +136,7 @@ impl Gate {
                     "status": condition.name(),
                     "assertion_secret": upstream.assertion.is_some(),
                     "breakers": breakers,
+                    "maintenance": upstream.maintenance_s.is_some(),
                     "waiting": upstream.waiting.len(),
                     "last_check_s_ago": seen.at.map(|at| now.since(at) / 1000),
                     "last_response_ms": seen.at.map(|_| seen.took_ms),

@@ -53,6 +53,9 @@ pub trait Ports {
     /// within the limit. True when the limiter fails; that is the rim's to log.
     async fn limit(&self, binding: &str, key: &str) -> bool;
 
+    /// Whether a limiter is bound.
+    fn has_limit(&self, binding: &str) -> bool;
+
     /// Adds to the sums of all isolates: a JSON object of numbers by series. False when
     /// they did not arrive.
     async fn add_metrics(&self, text: &str) -> bool;

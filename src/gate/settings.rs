@@ -245,6 +245,8 @@ fn upstream_state(
             .collect(),
         timeout_ms: upstream.timeout_ms,
         body_timeout_ms: upstream.body_timeout_ms,
+        idle_timeout_ms: upstream.idle_timeout_ms,
+        maintenance_s: upstream.maintenance_s,
         on_down: upstream.on_down,
         retries: upstream.retries,
         max_concurrent: upstream.max_concurrent,

@@ -22,6 +22,8 @@ pub(super) struct UpstreamState {
     pub(super) targets: Vec<TargetState>,
     pub(super) timeout_ms: u64,
     pub(super) body_timeout_ms: u64,
+    pub(super) idle_timeout_ms: Option<u64>,
+    pub(super) maintenance_s: Option<u64>,
     pub(super) on_down: OnDown,
     pub(super) retries: u32,
     pub(super) max_concurrent: u32,

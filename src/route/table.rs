@@ -105,7 +105,7 @@ fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, OnDown, RevocationCheck, Upstream};
+    use crate::config::{Access, HeaderRules, OnDown, RevocationCheck, Upstream};
 
     fn table(routes: &[(&str, &[&str])]) -> Table {
         let policy = Policy {
@@ -113,6 +113,7 @@ mod tests {
             revocation_max_age_ms: 60_000,
             cors: vec![],
             limits: vec![],
+            token_cookie: None,
             upstreams: vec![Upstream {
                 name: "up".into(),
                 targets: vec![],
@@ -123,6 +124,8 @@ mod tests {
                 max_concurrent: 1,
                 breaker_failures: 1,
                 breaker_open_ms: 1,
+                idle_timeout_ms: None,
+                maintenance_s: None,
             }],
             routes: routes
                 .iter()
@@ -140,6 +143,9 @@ mod tests {
                     max_body_bytes: 0,
                     websocket: false,
                     ends_session: false,
+                    token_cookie: false,
+                    request_headers: HeaderRules::default(),
+                    response_headers: HeaderRules::default(),
                 })
                 .collect(),
         };

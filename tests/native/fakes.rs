@@ -281,6 +281,10 @@ impl Ports for World {
         *count <= self.limit.get()
     }
 
+    fn has_limit(&self, _: &str) -> bool {
+        self.limit.get() > 0
+    }
+
     async fn add_metrics(&self, text: &str) -> bool {
         let arrives = !self.sums_fail.get();
         if arrives {

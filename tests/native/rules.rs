@@ -126,3 +126,31 @@ fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
         );
     }
 }
+
+#[test]
+fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
+    let policy = portcullis::config::check(POLICY).unwrap();
+    let fault = |change: &dyn Fn(&mut portcullis::config::Policy)| {
+        let mut changed = policy.clone();
+        change(&mut changed);
+        Gate::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)
+    };
+    assert_eq!(fault(&|_| {}), None);
+    let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    for (what, text) in [
+        ("identity", fault(&|policy| policy.routes[0].request_headers.set = set("x-user-id", "1"))),
+        ("identity, loudly", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),
+        ("identity, with _", fault(&|policy| policy.routes[0].request_headers.set = set("x_user_id", "1"))),
+        ("a second line", fault(&|policy| policy.routes[0].request_headers.set = set("x-a", "1\nx-user-id\n1"))),
+        ("a secret", fault(&|policy| policy.routes[0].request_headers.set = set("authorization", "x"))),
+        ("no assertion", fault(&|policy| policy.routes[0].request_headers.remove = vec!["x-gateway-assertion".into()])),
+        ("cors", fault(&|policy| policy.routes[0].response_headers.set = set("access-control-allow-origin", "*"))),
+        ("a cookie", fault(&|policy| policy.routes[0].response_headers.set = set("set-cookie", "a=1"))),
+        ("a cookie of others", fault(&|policy| policy.token_cookie = Some("token".into()))),
+        ("a cookie of no name", fault(&|policy| policy.routes[0].token_cookie = true)),
+        ("no time at all", fault(&|policy| policy.upstreams[0].idle_timeout_ms = Some(0))),
+        ("years of maintenance", fault(&|policy| policy.upstreams[0].maintenance_s = Some(u64::MAX))),
+    ] {
+        assert!(text.is_some_and(|text| text.starts_with("the policy cannot be used")), "{what}");
+    }
+}

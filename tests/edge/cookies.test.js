@@ -1,0 +1,95 @@
+// A browser's token in a cookie: taken where the policy says so and its owner meant it, and
+// never passed on.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { startEdge } from "../harness/edge.js";
+import { createIssuer } from "../harness/issuer.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+
+const scope = fileScope();
+
+describe("a token in a cookie", () => {
+  let auth, users, edge, token, own;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    const issuer = (await createIssuer()).publishOn(auth);
+    edge = await startEdge(scope, { auth, users, policy: "browser" });
+    token = await issuer.accessToken();
+    own = { "sec-fetch-site": "same-origin" };
+  });
+
+  const ask = (method, headers, path = "/app") =>
+    edge.send({ method, path, headers: { cookie: `a=1; __Host-token=${token}; b=2`, ...headers } });
+  const codeOf = ({ status, body }) => (status === 200 ? "ok" : JSON.parse(body).code);
+
+  test("lets its owner in, and the service sees the assertion and the other cookies", async () => {
+    const answer = await ask("POST", own);
+    assert.equal(answer.status, 200, answer.body);
+    const { headers } = users.requests.at(-1);
+    assert.equal(headers.cookie, "a=1; b=2");
+    assert.equal(headers.authorization, undefined);
+    assert.ok(headers["x-user-id"]);
+    assert.ok(!JSON.stringify(headers).includes(token));
+  });
+
+  test("counts when a page of the own or a listed origin asks, and for links", async () => {
+    for (const [what, method, headers, expected] of [
+      ["a page of ours", "POST", own, "ok"],
+      ["a page of ours, in an old browser", "POST", { origin: new URL(edge.url).origin }, "ok"],
+      ["a listed page", "POST", { "sec-fetch-site": "cross-site", origin: "https://app.example" }, "ok"],
+      ["a page of another site", "POST", { "sec-fetch-site": "cross-site", origin: "https://evil.example" }, "cross_site"],
+      ["a form of another site", "POST", { origin: "https://evil.example", "content-type": "text/plain" }, "cross_site"],
+      ["a sandboxed page", "POST", { "sec-fetch-site": "cross-site", origin: "null" }, "cross_site"],
+      ["a page of a sibling", "POST", { "sec-fetch-site": "same-site", origin: "https://x.edge.example" }, "cross_site"],
+      ["somebody who says nothing", "POST", {}, "cross_site"],
+      ["a link", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }, "ok"],
+      ["a script of another site", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors" }, "cross_site"],
+    ]) {
+      users.forget();
+      const answer = await ask(method, headers);
+      assert.equal(codeOf(answer), expected, what);
+      assert.equal(users.requests.length, expected === "ok" ? 1 : 0, what);
+      assert.equal(answer.status, expected === "ok" ? 200 : 403, what);
+    }
+  });
+
+  test("opens no WebSocket for a page of another site", async () => {
+    const headers = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" };
+    const answer = await ask("GET", { ...headers, origin: "https://evil.example" }, "/app/socket");
+    assert.equal(answer.status, 403);
+    assert.equal(answer.json().code, "cross_site");
+  });
+
+  test("is no token on routes that take none from cookies, and stays with the gateway there, too", async () => {
+    assert.equal(codeOf(await ask("PUT", own, "/private")), "credentials_missing");
+    assert.equal((await ask("GET", own, "/open")).status, 200);
+    assert.equal(users.requests.at(-1).headers.cookie, "a=1; b=2");
+  });
+
+  test("is passed on as a bearer token where the policy passes tokens on", async () => {
+    assert.equal((await ask("GET", own, "/app/passed-on")).status, 200);
+    const { headers } = users.requests.at(-1);
+    assert.equal(headers.authorization, `Bearer ${token}`);
+    assert.equal(headers.cookie, "a=1; b=2");
+  });
+
+  test("is refused when it is bad, twice there, or hidden; Authorization goes before it", async () => {
+    for (const [cookie, headers, expected] of [
+      ["__Host-token=a.b.c", own, "token_malformed"],
+      [`__Host-token=${token}; __Host-token=${token}`, own, "credentials_malformed"],
+      [`a=1, __Host-token=${token}`, own, "credentials_malformed"],
+      ["__Host-token=", own, "credentials_malformed"],
+      [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "token_malformed"],
+      ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
+      ["__host-token=a.b.c", own, "credentials_missing"],
+    ]) {
+      const answer = await edge.send({ method: "POST", path: "/app", headers: { cookie, ...headers } });
+      assert.equal(codeOf(answer), expected, cookie.replaceAll(token, "…"));
+    }
+  });
+});

@@ -1,0 +1,122 @@
+// What a policy has routes and upstreams do beyond letting somebody in: headers that are
+// set and taken away, an answer that stands still, maintenance.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+
+import { startEdge } from "../harness/edge.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
+
+const scope = fileScope();
+
+// Milliseconds; policies/rules.toml.
+const IDLE_MS = 400;
+
+describe("rules of routes and upstreams", () => {
+  let auth, users, edge;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    edge = await startEdge(scope, { auth, users, policy: "rules" });
+  });
+
+  test("headers of a request are set and taken away, on that route alone", async () => {
+    const headers = { "x-tenant": "forged", "x-debug": "1", "accept-language": "de" };
+    await edge.send({ path: "/rules", headers });
+    const seen = users.requests.at(-1).headers;
+    assert.equal(seen["x-tenant"], "shop");
+    assert.equal(seen["accept-language"], "en");
+    assert.equal(seen["x-debug"], undefined);
+    await edge.send({ path: "/plain", headers });
+    const plain = users.requests.at(-1).headers;
+    assert.deepEqual([plain["x-tenant"], plain["x-debug"], plain["accept-language"]], ["forged", "1", "de"]);
+  });
+
+  test("headers of an answer are set and taken away, on that route alone", async () => {
+    const headers = { server: "thing/1", "set-cookie": ["a=1", "b=2"], "cache-control": "public", "x-other": "kept" };
+    users.answer("/rules", { headers, json: {} }).answer("/plain", { headers, json: {} });
+    const ruled = await edge.send({ path: "/rules" });
+    assert.equal(ruled.headers["cache-control"], "no-store");
+    assert.equal(ruled.headers["x-frame-options"], "DENY");
+    assert.equal(ruled.headers["x-other"], "kept");
+    assert.equal(ruled.headers.server, undefined);
+    assert.equal(ruled.headers["set-cookie"], undefined);
+    const plain = await edge.send({ path: "/plain" });
+    assert.equal(plain.headers["cache-control"], "public");
+    assert.deepEqual(plain.headers["set-cookie"], ["a=1", "b=2"]);
+  });
+
+  test("an answer that stands still is cut off, and the log says so", async () => {
+    let closed = false;
+    users.answer("/plain?still", (_request, response) => {
+      response.on("close", () => (closed = true));
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write("data: 1\n\n");
+    });
+    const begun = Date.now();
+    await assert.rejects(edge.send({ path: "/plain?still" }));
+    assert.ok(Date.now() - begun >= IDLE_MS, "not before its time");
+    await until("the service is left alone", () => closed);
+    await until("the log says so", () =>
+      edge.lines.some((line) => line.level === "warn" && /stood still/.test(line.message ?? "")),
+    );
+  });
+
+  test("one that comes slowly is not", async () => {
+    users.answer("/plain?slow", async (_request, response) => {
+      response.writeHead(200, { "content-type": "text/plain" });
+      for (let count = 0; count < 6; count += 1) {
+        response.write(`${count}`);
+        await new Promise((resolve) => setTimeout(resolve, IDLE_MS / 2));
+      }
+      response.end();
+    });
+    assert.equal((await edge.send({ path: "/plain?slow" })).body, "012345");
+  });
+
+  test("a timed answer keeps its length, its bytes and its encoding", async () => {
+    const text = "hello ".repeat(50_000);
+    users.answer("/plain?long", { headers: { "content-length": String(text.length) }, body: text });
+    const long = await edge.send({ path: "/plain?long" });
+    assert.equal(long.headers["content-length"], String(text.length));
+    assert.equal(long.body, text);
+    const packed = gzipSync(text);
+    const headers = { "content-encoding": "gzip", "content-length": String(packed.length) };
+    users.answer("/plain?gzip", { headers, body: packed });
+    const encoded = await edge.send({ path: "/plain?gzip", headers: { "accept-encoding": "gzip" } });
+    assert.equal(encoded.headers["content-encoding"], "gzip");
+    assert.equal(gunzipSync(encoded.bytes).toString(), text);
+    users.answer("/plain?none", { status: 204 });
+    assert.equal((await edge.send({ path: "/plain?none" })).status, 204);
+  });
+
+  test("a service under maintenance is not asked, and the client is told when to come back", async () => {
+    auth.forget();
+    for (const method of ["GET", "POST"]) {
+      const answer = await edge.send({ method, path: "/away" });
+      assert.equal(answer.status, 503);
+      assert.equal(answer.json().code, "maintenance");
+      assert.equal(answer.headers["retry-after"], "600");
+    }
+    assert.equal((await edge.send({ method: "PUT", path: "/away" })).status, 405);
+    assert.equal(auth.requests.length, 0);
+    const { upstreams } = (await edge.get("/status")).json();
+    assert.deepEqual(
+      upstreams.map(({ name, maintenance }) => [name, maintenance]),
+      [
+        ["auth", true],
+        ["users", false],
+      ],
+    );
+  });
+
+  test("a rate limit that is not bound is no readiness", async () => {
+    const answer = await edge.get("/ready");
+    assert.equal(answer.status, 503);
+    assert.deepEqual(answer.json().missing, ["rate limit LIMIT_RARE is not bound; see wrangler.toml"]);
+  });
+});
