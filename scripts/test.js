@@ -276,7 +276,7 @@ async function main() {
     );
   await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
   if (needs.has("edge") && !hasPython() && (await canInstallPython()))
-    await steps.run("install PyJWT", () => installPython({ owner: processes }));
+    await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
   if (needs.has("edge")) await buildPolicies(steps);
 
   for (const suite of suites) {

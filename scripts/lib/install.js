@@ -100,7 +100,7 @@ export async function installWasmBindgen({ owner, onProgress } = {}) {
   writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
 }
 
-// Tests only: a second foreign implementation of tokens. A machine without Python 3
+// Tests only: foreign implementations of tokens and of OpenTelemetry. A machine without Python 3
 // or its venv does without, and the tests that are skipped for it say so.
 export async function canInstallPython() {
   return (await ask("python3", ["-c", "import venv, ensurepip"])) !== undefined;
@@ -117,7 +117,7 @@ export function hasPython() {
 
 export async function installPython({ owner } = {}) {
   const folder = join(TOOLS, "python");
-  const failure = "PyJWT cannot be installed";
+  const failure = "the Python packages of the tests cannot be installed";
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(TOOLS, { recursive: true });
   await runCommand("python3", ["-m", "venv", folder], { owner, failure });

@@ -21,7 +21,7 @@ export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 // so they run on the one that package.json brings.
 export const NODE = join(MODULES, "node", "bin", "node");
 
-// PyJWT for the tests, where the machine has a Python.
+// Python packages for the tests, where the machine has a Python.
 export const PYTHON = join(TOOLS, "python", "bin", "python");
 export const PYTHON_NEEDS = join(ROOT, "tests", "foreign", "requirements.txt");
 

@@ -50,6 +50,9 @@ extern "C" {
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
 
+    #[wasm_bindgen(js_name = sendSpans)]
+    pub(super) fn send_spans(url: &str, headers: &str, body: &str, timeout_ms: u32) -> Promise;
+
     #[wasm_bindgen(js_name = readBody)]
     pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32) -> Promise;
 

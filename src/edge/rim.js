@@ -252,6 +252,30 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
   }
 }
 
+// Sends spans to a collector. Gives what went wrong, or nothing. `given` is name=value with
+// commas between, values percent-encoded (OpenTelemetry's exporters, after W3C Baggage).
+export async function sendSpans(url, given, body, timeoutMs) {
+  let headers;
+  try {
+    const pairs = given.split(",").filter((pair) => pair.trim() !== "");
+    headers = new Headers(pairs.map((pair) => {
+      const at = pair.indexOf("=");
+      return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
+    }));
+  } catch {
+    return "headers";
+  }
+  headers.set("content-type", "application/json");
+  try {
+    const signal = AbortSignal.timeout(timeoutMs);
+    const response = await fetch(url, { method: "POST", headers, body, redirect: "manual", signal });
+    await response.body?.cancel();
+    return response.ok ? "" : "refused";
+  } catch {
+    return "unreachable";
+  }
+}
+
 // The one object of a namespace that does this worker's work.
 const objectOf = (namespace, name) => namespace.get(namespace.idFromName(name));
 const LOG = "log";

@@ -8,6 +8,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::{js, log, sums};
 use crate::{
+    gate::limits,
     gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     keys::{self, Key},
     revocation,
@@ -112,8 +113,8 @@ impl Ports for World {
         UnixMillis(worker::Date::now().as_millis())
     }
 
-    fn random(&self) -> [u8; 40] {
-        let mut bytes = [0; 40];
+    fn random(&self) -> [u8; 48] {
+        let mut bytes = [0; 48];
         // The ids of a request are for finding it again, not for security: an
         // id that is not random is better than a request that fails.
         if getrandom::getrandom(&mut bytes).is_err() {
@@ -195,6 +196,16 @@ impl Ports for World {
                 complain(&format!("the rate limit {binding} failed"));
                 true
             }
+        }
+    }
+
+    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
+        let sent = JsFuture::from(js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS))).await;
+        match sent.ok().and_then(|fault| fault.as_string()).as_deref() {
+            Some("") if dropped == 0 => {}
+            Some("") => complain(&format!("{dropped} spans were given up, because too many waited for the collector")),
+            Some("headers") => complain("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value"),
+            _ => complain("the collector took no spans; they are given up"),
         }
     }
 

@@ -10,6 +10,10 @@ pub enum Chore {
     ReadLog,
     /// Hand on what was counted, in a few seconds.
     Flush,
+    /// Send spans, in a few seconds.
+    SendSpansLater,
+    /// Send spans; there are many.
+    SendSpans,
     /// Tell the revocation log again of an end that it did not take.
     Note(Entry),
     /// Ask an issuer again; its set is past freshness. By index.
@@ -32,6 +36,8 @@ impl Gate {
                 }
             }
             Chore::Flush => self.flush_later(ports).await,
+            Chore::SendSpansLater => self.send_spans_later(ports).await,
+            Chore::SendSpans => self.send_spans(ports).await,
             Chore::Note(entry) => self.tell_log(entry, ports).await,
         }
     }

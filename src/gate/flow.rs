@@ -104,7 +104,10 @@ impl Gate {
     /// Handles one request from head to answer.
     pub async fn handle<P: Ports>(&self, head: &Head, ports: &P) -> Handled<P::Reply> {
         let begun = ports.now();
-        let ids = Ids::new(head, begun, ports.random());
+        let mut ids = Ids::new(head, begun, ports.random());
+        if let Some(exporter) = &self.exporter {
+            ids.sample(exporter.samples(&ids.trace_id));
+        }
         let mut line = begin_line(head, &ids);
         let mut chores = Vec::new();
         let decided = self.decide(head, &ids, ports, &mut line, &mut chores).await;
@@ -126,6 +129,7 @@ impl Gate {
         line.level = level(status);
         line.duration_ms = ports.now().since(begun);
         self.count(&line, ports, &mut chores);
+        self.note_spans(&line, &ids, begun, ports, &mut chores);
         let cors = self.cors_headers(head, line.route_index);
         let passing = self.passing(&line);
         Handled { outcome, line, cors, passing, chores }

@@ -131,7 +131,7 @@ mod tests {
     ) -> Vec<(String, String)> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new("GET".into(), "https://edge.example/x", headers);
-        let ids = Ids::new(&head, UnixMillis(0), [1; 40]);
+        let ids = Ids::new(&head, UnixMillis(0), [1; 48]);
         let route = Route {
             path: "/x".into(),
             methods: vec![],

@@ -52,6 +52,16 @@ pub const FLUSH_MS: u64 = 10_000;
 /// to do after half a minute.
 pub const FLUSH_LOST_MS: u64 = 30_000;
 
+/// Spans that wait to be sent, at most: about half a megabyte. A collector that is slow or
+/// away must not cost the isolate more.
+pub const SPANS: usize = 1_024;
+
+/// Spans at which they are sent at once.
+pub const SPANS_BATCH: usize = 256;
+
+/// Milliseconds for a collector to take them.
+pub const SPANS_SEND_MS: u64 = 5_000;
+
 /// Characters of the token for `/metrics`, at least.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::limits;
+use crate::token::UnixMillis;
 
 /// One request, for the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,6 +30,9 @@ pub struct LogLine {
     /// Index of the upstream, for the metrics.
     #[serde(skip)]
     pub(super) upstream_index: Option<usize>,
+    /// When the upstream was first asked, and when it had answered or failed.
+    #[serde(skip)]
+    pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,
     /// Pattern of the route, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,

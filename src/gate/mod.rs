@@ -26,6 +26,7 @@ mod remembered;
 mod revocations;
 mod scrape;
 mod settings;
+mod spans;
 mod trace;
 mod upstream;
 

@@ -17,7 +17,7 @@ pub trait Ports {
     fn now(&self) -> UnixMillis;
 
     /// Fresh random bytes, for the ids of one request.
-    fn random(&self) -> [u8; 40];
+    fn random(&self) -> [u8; 48];
 
     /// Lets `millis` pass.
     async fn sleep(&self, millis: u64);
@@ -52,6 +52,10 @@ pub trait Ports {
     /// Counts one more under a key of a limiter's binding, and says whether that is still
     /// within the limit. True when the limiter fails; that is the rim's to log.
     async fn limit(&self, binding: &str, key: &str) -> bool;
+
+    /// Sends spans to a collector, with the headers that its setting has. `dropped` is how
+    /// many found no place before. A failure is the rim's to log.
+    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
 
     /// Whether a limiter is bound.
     fn has_limit(&self, binding: &str) -> bool;

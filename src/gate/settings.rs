@@ -11,6 +11,7 @@ use super::{
     limits,
     metrics::Metrics,
     remembered::Remembered,
+    spans::{Exporter, Spans},
     upstream::{TargetState, UpstreamState, Waiting},
 };
 use crate::{
@@ -34,6 +35,13 @@ const LOG_SUCCESSES: &str = "LOG_SUCCESSES";
 
 /// Secret that opens `/metrics`.
 const METRICS_TOKEN: &str = "METRICS_TOKEN";
+
+/// Where OpenTelemetry's collector is, what to send it along, what to call the gateway, and
+/// which share of the traces to sample; by the names that all its exporters have.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const OTEL_SERVICE: &str = "OTEL_SERVICE_NAME";
+const OTEL_RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// `aud` of tokens that are for the gateway itself.
 const AUDIENCE: &str = "portcullis";
@@ -60,6 +68,9 @@ pub struct Gate {
     pub(super) log_successes: u8,
     /// Who shows this may read them; `None` when nobody may.
     pub(super) metrics_token: Option<String>,
+    /// Where spans go; `None` when nowhere.
+    pub(super) exporter: Option<Exporter>,
+    pub(super) spans: RefCell<Spans>,
 }
 
 #[derive(Debug)]
@@ -100,8 +111,10 @@ impl Gate {
     /// settings, looked up by name: `UPSTREAM_<NAME>_URL` replaces an
     /// upstream's URL, `ASSERTION_KEYS_<NAME>` is its secret (`-` in a name is
     /// `_` there), `DEVELOPMENT` with the value `true` allows for plain HTTP on
-    /// loopback, `METRICS_TOKEN` opens `/metrics`, and
-    /// `LOG_SUCCESSES` is how many of a hundred successes are logged.
+    /// loopback, `METRICS_TOKEN` opens `/metrics`,
+    /// `LOG_SUCCESSES` is how many of a hundred successes are logged, and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` (with `_HEADERS`, `OTEL_SERVICE_NAME` and
+    /// `OTEL_TRACES_SAMPLER_ARG`) is where spans go.
     ///
     /// # Errors
     /// [`Misconfiguration`].
@@ -159,6 +172,8 @@ impl Gate {
             origin: RefCell::new((PolicyOrigin::BuiltIn, None)),
             log_successes,
             metrics_token,
+            exporter: exporter(&setting, is_development)?,
+            spans: RefCell::default(),
         })
     }
 }
@@ -260,6 +275,33 @@ fn upstream_state(
         budget: RefCell::default(),
         waiting: Waiting::default(),
     })
+}
+
+fn exporter(
+    setting: &impl Fn(&str) -> Option<String>,
+    is_development: bool,
+) -> Result<Option<Exporter>, Misconfiguration> {
+    let Some(endpoint) = setting(OTLP_ENDPOINT).filter(|endpoint| !endpoint.is_empty()) else { return Ok(None) };
+    config::check_url(&endpoint).map_err(|mend| Misconfiguration(format!("{OTLP_ENDPOINT} {mend}")))?;
+    if is_plain(&endpoint) && !is_development {
+        return Err(Misconfiguration(format!(
+            "{OTLP_ENDPOINT} is a plain http:// URL, which only a development machine has; write its https:// URL, or set {DEVELOPMENT} to true on your own machine"
+        )));
+    }
+    let ratio = match setting(OTEL_RATIO) {
+        None => 1.0,
+        Some(text) => text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+            Misconfiguration(format!(
+                "{OTEL_RATIO} is no number from 0 to 1; it says which share of the traces is sampled"
+            ))
+        })?,
+    };
+    Ok(Some(Exporter {
+        url: format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+        headers: setting(OTLP_HEADERS).unwrap_or_default(),
+        service: setting(OTEL_SERVICE).filter(|name| !name.is_empty()).unwrap_or_else(|| "portcullis".to_owned()),
+        ratio,
+    }))
 }
 
 /// Targets as a variable gives them: URLs with commas between, of one weight.

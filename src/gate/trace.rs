@@ -12,7 +12,13 @@ pub(super) struct Ids {
     pub(super) request_id: String,
     pub(super) trace_id: String,
     pub(super) span_id: String,
+    /// Of the client's span, whose trace this is.
+    pub(super) parent_id: Option<String>,
+    /// Of the call to the upstream, where spans are exported.
+    pub(super) client_span_id: String,
     flags: String,
+    /// Whether this gateway's spans are exported.
+    is_sampled: bool,
     /// Only with a trace that was continued: it means nothing to another.
     pub(super) tracestate: Option<String>,
 }
@@ -22,10 +28,10 @@ pub(super) struct Ids {
 const TRACESTATE_BYTES: usize = 512;
 
 impl Ids {
-    pub(super) fn new(head: &Head, now: UnixMillis, random: [u8; 40]) -> Self {
+    pub(super) fn new(head: &Head, now: UnixMillis, random: [u8; 48]) -> Self {
         let (for_id, rest) = random.split_first_chunk::<10>().map_or(([0; 10], &[][..]), |(a, b)| (*a, b));
         let (for_trace, rest) = rest.split_at_checked(16).unwrap_or((rest, &[]));
-        let for_span = rest.get(..8).unwrap_or_default();
+        let (for_span, for_client) = rest.split_at_checked(8).unwrap_or((rest, &[]));
         let request_id = head
             .header("x-request-id")
             // A client's own id is kept only in the one hyphenated form: it
@@ -36,11 +42,15 @@ impl Ids {
             .hyphenated()
             .to_string();
         let span_id = hex(for_span);
+        let client_span_id = hex(for_client.get(..8).unwrap_or_default());
         match head.header("traceparent").and_then(parse_traceparent) {
-            Some((trace_id, flags)) => Self {
+            Some(Parent { trace_id, parent_id, flags }) => Self {
                 request_id,
                 trace_id,
                 span_id,
+                parent_id: Some(parent_id),
+                client_span_id,
+                is_sampled: false,
                 flags,
                 tracestate: head
                     .header("tracestate")
@@ -49,16 +59,47 @@ impl Ids {
                     })
                     .map(str::to_owned),
             },
-            None => Self { request_id, trace_id: hex(for_trace), span_id, flags: "01".to_owned(), tracestate: None },
+            None => Self {
+                request_id,
+                trace_id: hex(for_trace),
+                span_id,
+                parent_id: None,
+                client_span_id,
+                is_sampled: false,
+                flags: "01".to_owned(),
+                tracestate: None,
+            },
         }
     }
 
+    /// Decides whether the request's spans are exported, and tells the upstream so. A
+    /// client may choose to be left out; it cannot have more exported than the ratio has.
+    pub(super) fn sample(&mut self, is_in_ratio: bool) {
+        let wants = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        self.is_sampled = wants && is_in_ratio;
+        self.flags = if self.is_sampled { "01" } else { "00" }.to_owned();
+    }
+
+    pub(super) const fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// For the upstream: its spans hang below the one of the call to it, if that is
+    /// exported.
     pub(super) fn traceparent(&self) -> String {
-        format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags)
+        let parent = if self.is_sampled { &self.client_span_id } else { &self.span_id };
+        format!("00-{}-{parent}-{}", self.trace_id, self.flags)
     }
 }
 
-fn parse_traceparent(text: &str) -> Option<(String, String)> {
+/// What a `traceparent` says.
+struct Parent {
+    trace_id: String,
+    parent_id: String,
+    flags: String,
+}
+
+fn parse_traceparent(text: &str) -> Option<Parent> {
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace_id, parent_id, flags, more @ ..] = parts.as_slice() else {
         return None;
@@ -76,7 +117,11 @@ fn parse_traceparent(text: &str) -> Option<(String, String)> {
         && is_hex(parent_id, 16)
         && !is_zero(parent_id)
         && is_hex(flags, 2);
-    good.then(|| ((*trace_id).to_owned(), (*flags).to_owned()))
+    good.then(|| Parent {
+        trace_id: (*trace_id).to_owned(),
+        parent_id: (*parent_id).to_owned(),
+        flags: (*flags).to_owned(),
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -93,7 +138,7 @@ mod tests {
 
     fn ids(headers: &[(&str, &str)]) -> Ids {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Ids::new(&Head::new("GET".into(), "http://edge.example/", headers), UnixMillis(1_700_000_000_000), [7; 40])
+        Ids::new(&Head::new("GET".into(), "http://edge.example/", headers), UnixMillis(1_700_000_000_000), [7; 48])
     }
 
     #[test]
@@ -109,6 +154,27 @@ mod tests {
         ] {
             assert_eq!(ids(&[("x-request-id", sent)]).request_id, kept, "{sent}");
         }
+    }
+
+    #[test]
+    fn a_client_may_be_left_out_and_cannot_have_more_exported() {
+        let sent = |flags: &str| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+        for (flags, is_in_ratio, is_sampled, passed_on) in [
+            ("01", true, true, "01"),
+            ("03", true, true, "01"),
+            ("00", true, false, "00"),
+            ("02", true, false, "00"),
+            ("01", false, false, "00"),
+        ] {
+            let mut ids = ids(&[("traceparent", &sent(flags))]);
+            ids.sample(is_in_ratio);
+            assert_eq!(ids.is_sampled(), is_sampled, "{flags}");
+            assert!(ids.traceparent().ends_with(passed_on), "{flags}");
+            assert_eq!(ids.parent_id.as_deref(), Some("00f067aa0ba902b7"));
+        }
+        let mut begun = ids(&[]);
+        begun.sample(true);
+        assert!(begun.is_sampled() && begun.parent_id.is_none());
     }
 
     #[test]

@@ -196,7 +196,9 @@ impl Gate {
         upstream.budget.borrow_mut().earn();
         let outcome = self.try_targets(upstream, &mut forward, ports).await;
         upstream.waiting.leave(place);
-        line.upstream_ms = Some(ports.now().since(begun));
+        let ended = ports.now();
+        line.upstream_ms = Some(ended.since(begun));
+        line.upstream_times = Some((begun, ended));
         outcome
     }
 

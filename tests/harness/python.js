@@ -1,4 +1,4 @@
-// PyJWT, a second foreign implementation. `npm test` installs it where there is a
+// PyJWT and OpenTelemetry's definitions, foreign implementations. `npm test` installs it where there is a
 // Python 3; elsewhere the tests that need it are skipped and say so.
 
 import { spawnSync } from "node:child_process";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { PYTHON, ROOT } from "../../scripts/lib/places.js";
 
 // For node:test's `skip`: false, or the reason.
-export const noPython = existsSync(PYTHON) ? false : "PyJWT is not installed: there is no Python 3 with venv";
+export const noPython = existsSync(PYTHON) ? false : "the Python packages are not installed: there is no Python 3 with venv";
 
 // Runs tests/foreign/NAME.py with JSON in and out.
 export function python(name, input) {

@@ -157,6 +157,8 @@ pub(crate) struct World {
     /// What all isolates have counted.
     pub(crate) sums: RefCell<HashMap<String, f64>>,
     pub(crate) sums_fail: Cell<bool>,
+    /// What collectors got: where to, with which headers, how many were dropped; and what.
+    pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
 }
@@ -182,6 +184,7 @@ impl World {
             limit: Cell::new(usize::MAX),
             sums: RefCell::default(),
             sums_fail: Cell::new(false),
+            spans: RefCell::default(),
             body: RefCell::default(),
         }
     }
@@ -214,7 +217,7 @@ impl Ports for World {
         self.now.get()
     }
 
-    fn random(&self) -> [u8; 40] {
+    fn random(&self) -> [u8; 48] {
         // Knuth's generator: no two alike, and the same in every run.
         let mut state = self.chance.get();
         let bytes = std::array::from_fn(|_| {
@@ -279,6 +282,10 @@ impl Ports for World {
         let count: &mut usize = counted.entry(format!("{binding} {key}")).or_default();
         *count += 1;
         *count <= self.limit.get()
+    }
+
+    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
+        self.spans.borrow_mut().push((format!("{url} {headers} {dropped}"), serde_json::from_str(body).unwrap()));
     }
 
     fn has_limit(&self, _: &str) -> bool {

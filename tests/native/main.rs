@@ -29,6 +29,7 @@ mod rfc;
 mod rules;
 mod schema;
 mod signer;
+mod spans;
 mod tokens;
 mod upstreams;
 mod wycheproof;

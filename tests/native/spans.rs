@@ -1,0 +1,156 @@
+//! Spans for a collector: which requests leave some, how they hang together, and that they
+//! are bounded.
+
+use portcullis::gate::Gate;
+use serde_json::Value;
+
+use crate::fakes::{Vectors, World, setting, verdict};
+
+const ME: &str = "/api/v1/auth/me";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn gate(settings: &[(&str, &str)]) -> Result<Gate, String> {
+    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    let json = serde_json::to_string(&policy).unwrap();
+    let known = |name: &str| {
+        settings
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| (*value).to_owned())
+            .or_else(|| setting(name))
+    };
+    Gate::new(&json, known).map_err(|fault| fault.0)
+}
+
+const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/");
+
+fn spans_of(message: &Value) -> Vec<Value> {
+    message["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone()
+}
+
+fn attribute(span: &Value, key: &str) -> Option<String> {
+    let found = span["attributes"].as_array().unwrap().iter().find(|attribute| attribute["key"] == key)?;
+    let value = &found["value"];
+    Some(value["stringValue"].as_str().or(value["intValue"].as_str()).unwrap().to_owned())
+}
+
+#[test]
+fn a_request_leaves_two_spans_in_its_clients_trace_and_the_upstream_hangs_below() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let gate = gate(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"), ("OTEL_SERVICE_NAME", "shop-edge")]).unwrap();
+    let bearer = format!("Bearer {}", vectors.token("a good token"));
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let sent = [("authorization", bearer.as_str()), ("traceparent", &traceparent)];
+    assert_eq!(verdict(&world.send(&gate, "GET", &format!("{ME}?secret=1"), &sent)), (200, "ok"));
+    let sent = world.spans.borrow();
+    assert_eq!(sent.len(), 1);
+    let (place, message) = &sent[0];
+    assert_eq!(place, "https://collector.example/v1/traces a=b 0");
+    let resource = &message["resourceSpans"][0]["resource"]["attributes"][0];
+    assert_eq!(
+        (resource["key"].as_str(), resource["value"]["stringValue"].as_str()),
+        (Some("service.name"), Some("shop-edge"))
+    );
+    let spans = spans_of(message);
+    let [server, client] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((server["kind"].as_u64(), client["kind"].as_u64()), (Some(2), Some(3)));
+    assert_eq!(server["name"], format!("GET {ME}"));
+    assert_eq!(client["name"], "GET auth");
+    assert_eq!(server["traceId"], TRACE);
+    assert_eq!(client["traceId"], TRACE);
+    assert_eq!(server["parentSpanId"], "00f067aa0ba902b7");
+    assert_eq!(client["parentSpanId"], server["spanId"]);
+    assert_eq!(attribute(server, "http.response.status_code").as_deref(), Some("200"));
+    assert_eq!(attribute(server, "http.route").as_deref(), Some(ME));
+    assert!(!message.to_string().contains("secret"), "no query");
+    let forwarded = world.forwarded.borrow();
+    let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
+    assert_eq!(passed.1, format!("00-{TRACE}-{}-01", client["spanId"].as_str().unwrap()));
+}
+
+#[test]
+fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let gate = gate(&[ENDPOINT]).unwrap();
+    let token = vectors.token("a good token");
+    let broken = format!("{}AAAA", &token[..token.len() - 4]);
+    assert_eq!(world.send_token(&gate, "GET", ME, &broken).line.status, 401);
+    let sent = world.spans.borrow();
+    let spans = spans_of(&sent[0].1);
+    assert_eq!(spans.len(), 1);
+    assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("token_signature_invalid"));
+    assert_eq!(spans[0].get("status"), None, "a client's fault is none of ours");
+    assert!(!sent[0].1.to_string().contains(&token[..20]));
+    drop(sent);
+    world.upstream.set(Err(portcullis::gate::ports::UpstreamFault::TimedOut));
+    assert_eq!(world.send_token(&gate, "GET", ME, token).line.status, 504);
+    let sent = world.spans.borrow();
+    let spans = spans_of(&sent[1].1);
+    assert!(spans.len() == 2 && spans.iter().all(|span| span["status"]["code"] == 2), "{spans:?}");
+}
+
+#[test]
+fn what_is_not_sampled_leaves_nothing_and_goes_on_as_not_sampled() {
+    let vectors = Vectors::load();
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-00");
+    for (settings, headers, expected) in [
+        (vec![], vec![], None),
+        (vec![ENDPOINT], vec![("traceparent", traceparent.as_str())], Some("00")),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0")], vec![], Some("00")),
+    ] {
+        let world = World::new(&vectors);
+        let gate = gate(&settings).unwrap();
+        world.send(&gate, "POST", "/api/v1/auth/login", &headers);
+        assert!(world.spans.borrow().is_empty());
+        let forwarded = world.forwarded.borrow();
+        let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
+        assert!(passed.1.ends_with(expected.unwrap_or("01")), "{}", passed.1);
+    }
+}
+
+#[test]
+fn a_thousand_spans_wait_at_most_and_a_batch_goes_at_once() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let gate = gate(&[ENDPOINT]).unwrap();
+    let head = portcullis::gate::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
+    let mut chores = Vec::new();
+    for _ in 0..2_000 {
+        chores.push(futures_executor::block_on(gate.handle(&head, &world)).chores);
+    }
+    // One is on its way from the first; from the 256th on each request may send them.
+    assert!(chores[1..255].iter().all(Vec::is_empty));
+    assert!(!chores[255].is_empty());
+    for chore in chores.iter().flatten() {
+        futures_executor::block_on(gate.run(*chore, &world));
+    }
+    let sent = world.spans.borrow();
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].0.ends_with(" 976"), "{} dropped", sent[0].0);
+    assert_eq!(spans_of(&sent[0].1).len(), 1_024);
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_told() {
+    for (settings, words) in [
+        (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (
+            vec![
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+                ("DEVELOPMENT", "false"),
+                ("UPSTREAM_AUTH_URL", "https://auth.example"),
+                ("UPSTREAM_USERS_URL", "https://users.example"),
+            ],
+            "OTEL_EXPORTER_OTLP_ENDPOINT is a plain http://",
+        ),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "2")], "no number from 0 to 1"),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "NaN")], "no number from 0 to 1"),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "always")], "no number from 0 to 1"),
+    ] {
+        let fault = gate(&settings).unwrap_err();
+        assert!(fault.contains(words), "{settings:?}: {fault}");
+    }
+    assert!(gate(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).is_ok(), "empty is as if it were not set");
+}
