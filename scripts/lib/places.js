@@ -21,8 +21,9 @@ export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 // so they run on the one that package.json brings.
 export const NODE = join(MODULES, "node", "bin", "node");
 
-// Python packages for the tests, where the machine has a Python.
+// Packages from PyPI for the tests, where the machine has a Python. A Go compiler is one.
 export const PYTHON = join(TOOLS, "python", "bin", "python");
+export const GO = join(TOOLS, "python", "bin", "go");
 export const PYTHON_NEEDS = join(ROOT, "tests", "foreign", "requirements.txt");
 
 // The folder of databases, logs, local secrets and the edge's state.

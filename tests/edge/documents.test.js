@@ -1,12 +1,13 @@
 // The services of docs/assertion.md, run as they are written there, against forged and
-// good assertions and two live secrets. (Go's is not run: there is no compiler for it here.)
+// good assertions and two live secrets.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 
-import { PYTHON, ROOT, TARGET } from "../../scripts/lib/places.js";
+import { GO, PYTHON, ROOT, TARGET } from "../../scripts/lib/places.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { makeAssertion, makeAssertionKey } from "../harness/assertion.js";
@@ -17,10 +18,21 @@ import { until } from "../harness/wait.js";
 
 const PAGE = readFileSync(join(ROOT, "docs", "assertion.md"), "utf8");
 
+// `command` gives what is run, and its arguments, for a service's file.
 const LANGUAGES = [
-  { name: "Node", fence: "js", file: "service.mjs", command: process.execPath, skip: false },
-  { name: "Python", fence: "python", file: "service.py", command: PYTHON, skip: noPython },
+  { name: "Node", fence: "js", file: "service.mjs", command: (file) => [process.execPath, file], skip: false },
+  { name: "Python", fence: "python", file: "service.py", command: (file) => [PYTHON, file], skip: noPython },
+  { name: "Go", fence: "go", file: "service.go", command: buildGo, skip: noPython },
 ];
+
+// With the standard library alone: no module, no network, a cache of its own.
+function buildGo(file) {
+  const binary = join(dirname(file), "service");
+  const env = { ...process.env, GO111MODULE: "off", GOTOOLCHAIN: "local", GOCACHE: join(TARGET, "go") };
+  const { status, stderr } = spawnSync(GO, ["build", "-o", binary, file], { env, encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+  return [binary];
+}
 
 describe("the services of docs/assertion.md", () => {
   for (const { name, fence, file, command, skip } of LANGUAGES) {
@@ -35,7 +47,8 @@ describe("the services of docs/assertion.md", () => {
       const [one, two, stranger] = [makeAssertionKey("k1"), makeAssertionKey("k2"), makeAssertionKey("k1")];
       const processes = createProcesses();
       scope.after(() => processes.stopAll());
-      processes.start(name, command, [join(folder, file)], {
+      const [program, ...parts] = command(join(folder, file));
+      processes.start(name, program, parts, {
         env: { ...process.env, PORT: String(port), ASSERTION_KEYS_SHOP: `${one},${two}` },
       });
       const base = `http://127.0.0.1:${port}`;

