@@ -17,6 +17,7 @@ import {
   missingComponents,
 } from "./lib/install.js";
 import { ROOT, TARGET } from "./lib/places.js";
+import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { createProcesses } from "./lib/processes.js";
 import { findSecrets, listFiles, readSecrets } from "./lib/scan.js";
 import { setUp } from "./lib/set-up.js";
@@ -58,6 +59,7 @@ const SETTINGS = [
   "LOG_LEVEL",
   "AUTH_DATABASE_URL",
   "USERS_DATABASE_URL",
+  "TEST_POSTGRES_URL",
   "EDGE_PROFILE",
 ];
 
@@ -111,7 +113,7 @@ listenForEnd(
 );
 
 // Runs one suite and gives its count.
-function runSuite(suite, { run, note, say }) {
+function runSuite(suite, { run, note, say, env: added = {} }) {
   const counter = suite.kind === "node" ? createNodeCounter() : createCargoCounter();
   const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
   const tail = [];
@@ -130,6 +132,7 @@ function runSuite(suite, { run, note, say }) {
     ...process.env,
     ...(suite.command === "cargo" ? PROGRESS_ENV : {}),
     ...suite.env,
+    ...added,
     TEST_RUN_DIR: run,
     TEST_BUILT: "1",
   };
@@ -279,11 +282,20 @@ async function main() {
     await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
   if (needs.has("edge")) await buildPolicies(steps);
 
+  let server;
+  const whyNot = whyNoPostgres();
+  if (needs.has("postgres") && whyNot === undefined)
+    server = await steps.run("start PostgreSQL", () => startPostgres({ processes }));
   for (const suite of suites) {
+    if (suite.needs === "postgres" && server === undefined) {
+      addUp(suite.title, { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] });
+      continue;
+    }
+    const env = suite.needs === "postgres" ? { TEST_POSTGRES_URL: server.url } : {};
     const count = await steps.run(
       suite.title,
       async (note) => {
-        const found = await runSuite(suite, { run, note, say: steps.say });
+        const found = await runSuite(suite, { run, note, say: steps.say, env });
         note(describe(found));
         return found;
       },
@@ -291,6 +303,7 @@ async function main() {
     );
     addUp(suite.title, count);
   }
+  await server?.stop();
   if (isChosen(FUZZ)) addUp("fuzzing", await fuzzAll(steps));
   if (isChosen(SCAN)) {
     const count = await steps.run(

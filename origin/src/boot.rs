@@ -15,10 +15,7 @@ use crate::{
     server::{self, Bound},
     settings::{BadSetting, Flags},
     signing::MasterKey,
-    store::{
-        Accounts, Outbox, Profiles, Sessions, SigningKeys,
-        sqlite::{self, Schema},
-    },
+    store::{Accounts, Database, Outbox, Profiles, Schema, Sessions, SigningKeys},
     users::{self, FetchedKeys, Users},
 };
 
@@ -69,7 +66,7 @@ pub struct Running {
     /// Where the user service listens.
     pub users: Option<SocketAddr>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    pools: Vec<sqlx::SqlitePool>,
+    databases: Vec<Database>,
     stop: watch::Sender<bool>,
 }
 
@@ -80,9 +77,8 @@ impl Running {
         for task in self.tasks {
             let _ = task.await;
         }
-        // The last connection that closes folds the write-ahead log into its file.
-        for pool in self.pools {
-            pool.close().await;
+        for database in self.databases {
+            database.close().await;
         }
     }
 }
@@ -102,6 +98,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let trim = |url: &String| url.trim_end_matches('/').to_owned();
     let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
     let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
+    flags.check_databases()?;
     flags.make_folder()?;
 
     let (stop, stopped) = watch::channel(false);
@@ -117,9 +114,9 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let auth_state =
         if which.auth { Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?) } else { None };
     let users_state = if which.users { Some(users_state(flags, &auth_url, clock).await?) } else { None };
-    let mut pools = Vec::new();
+    let mut databases = Vec::new();
     if let (Some(bound), Some(state)) = (auth_bound, auth_state) {
-        pools.push(state.pool.clone());
+        databases.push(state.database.clone());
         let sweeping = state.clone();
         let addr = run(bound, auth::app(state));
         tracing::info!(service = "auth", %addr, "listening");
@@ -129,12 +126,12 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         tokio::spawn(push(sweeping, stopped.clone()));
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
-        pools.push(state.pool.clone());
+        databases.push(state.database.clone());
         let addr = run(bound, users::app(state));
         tracing::info!(service = "users", %addr, "listening");
         running_users = Some(addr);
     }
-    Ok(Running { auth: running_auth, users: running_users, tasks, pools, stop })
+    Ok(Running { auth: running_auth, users: running_users, tasks, databases, stop })
 }
 
 async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result<Bound, BootFault> {
@@ -145,8 +142,8 @@ async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result
     })
 }
 
-async fn open(url: &str, schema: Schema, variable: &str) -> Result<sqlx::SqlitePool, BootFault> {
-    sqlite::open(url, schema)
+async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, BootFault> {
+    Database::open(url, schema)
         .await
         .map_err(|error| other(format!("the database of {variable} cannot be opened: {error}")))
 }
@@ -157,9 +154,9 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;
     let edge_url = flags.edge_url()?;
-    let pool = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
+    let database = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
     let lead_ms = flags.key_lead_ms()?;
-    let keyring = Keyring::open(SigningKeys(pool.clone()), master, lead_ms, clock.now())
+    let keyring = Keyring::open(SigningKeys(database.clone()), master, lead_ms, clock.now())
         .await
         .map_err(|fault| other(fault.to_string()))?;
     let users = InternalClient::new(Settings {
@@ -171,11 +168,11 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     })
     .map_err(|error| other(error.to_string()))?;
     Ok(Auth {
-        accounts: Accounts(pool.clone()),
-        sessions: Sessions(pool.clone()),
-        outbox: Outbox(pool.clone()),
+        accounts: Accounts(database.clone()),
+        sessions: Sessions(database.clone()),
+        outbox: Outbox(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
-        pool,
+        database,
         keyring: Arc::new(keyring),
         passwords: Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?,
         users: Arc::new(users),
@@ -188,7 +185,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
 async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<Users, BootFault> {
     let keys = flags.assertion_keys_users()?;
     let secret = flags.user_service_secret()?;
-    let pool = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
+    let database = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
     let auth = InternalClient::new(Settings {
         caller: users::SERVICE.to_owned(),
         secret,
@@ -199,8 +196,8 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
     .map_err(|error| other(error.to_string()))?;
     let fetched = FetchedKeys::new(auth_url, clock.clone()).map_err(|_| other("no HTTP client can be made"))?;
     Ok(Users {
-        profiles: Profiles(pool.clone()),
-        pool,
+        profiles: Profiles(database.clone()),
+        database,
         auth: Arc::new(auth),
         keys: Arc::new(fetched),
         gate: Gate { audience: "users", keys, clock: clock.clone() },

@@ -16,10 +16,7 @@ use portcullis_origin::{
     clock::{Clock, rfc3339},
     settings::{Flags, Secrets},
     signing::MasterKey,
-    store::{
-        SigningKeys,
-        sqlite::{self, Schema},
-    },
+    store::{Database, Schema, SigningKeys},
 };
 use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -168,11 +165,12 @@ async fn until_told_to_stop() {
     }
 }
 
-async fn open_both(flags: &Flags) -> Result<(sqlx::SqlitePool, sqlx::SqlitePool), BootFault> {
+async fn open_both(flags: &Flags) -> Result<(Database, Database), BootFault> {
+    flags.check_databases()?;
     flags.make_folder()?;
     let failed = |error: sqlx::Error| BootFault::Other(format!("a database cannot be opened: {error}"));
-    let auth = sqlite::open(&flags.auth_database(), Schema::Auth).await.map_err(failed)?;
-    let users = sqlite::open(&flags.users_database(), Schema::Users).await.map_err(failed)?;
+    let auth = Database::open(&flags.auth_database(), Schema::Auth).await.map_err(failed)?;
+    let users = Database::open(&flags.users_database(), Schema::Users).await.map_err(failed)?;
     Ok((auth, users))
 }
 
@@ -182,8 +180,8 @@ async fn migrate(flags: &Flags) -> Result<(), BootFault> {
 
 async fn open_keys(flags: &Flags) -> Result<SigningKeys, BootFault> {
     flags.make_folder()?;
-    let pool = sqlite::open(&flags.auth_database(), Schema::Auth).await;
-    pool.map(SigningKeys).map_err(|error| BootFault::Other(format!("the database cannot be opened: {error}")))
+    let database = Database::open(&flags.auth_database(), Schema::Auth).await;
+    database.map(SigningKeys).map_err(|error| BootFault::Other(format!("the database cannot be opened: {error}")))
 }
 
 async fn list_keys(flags: &Flags) -> Result<(), BootFault> {

@@ -30,10 +30,10 @@ pub struct Flags {
     /// Folder of the databases.
     #[arg(long, env = "DATA_DIR", default_value = ".data")]
     pub data_dir: PathBuf,
-    /// Database of the auth service [default: sqlite in the data folder].
+    /// Database of the auth service, sqlite: or postgres: [default: sqlite in the data folder].
     #[arg(long, env = "AUTH_DATABASE_URL", hide_env_values = true)]
     pub auth_database_url: Option<String>,
-    /// Database of the user service [default: sqlite in the data folder].
+    /// Database of the user service, sqlite: or postgres: [default: sqlite in the data folder].
     #[arg(long, env = "USERS_DATABASE_URL", hide_env_values = true)]
     pub users_database_url: Option<String>,
     /// Where the user service finds the auth service [default: the local one].
@@ -154,6 +154,21 @@ impl Flags {
             return Err(BadSetting(format!("EDGE_URL {text:?} cannot be used; {EDGE}")));
         }
         Ok(text.to_owned())
+    }
+
+    /// That the services do not share a database: their tables would be one heap.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn check_databases(&self) -> Result<(), BadSetting> {
+        if self.auth_database() != self.users_database() {
+            return Ok(());
+        }
+        Err(BadSetting(
+            "AUTH_DATABASE_URL and USERS_DATABASE_URL are the same; each service wants a database, or a schema, of its \
+             own (postgres://…/name?options[search_path]=schema)"
+                .to_owned(),
+        ))
     }
 
     /// URL of the auth service's database.

@@ -36,11 +36,12 @@ export const PROGRESS_ENV = {
 export function runCommand(
   command,
   args,
-  { env = {}, cwd = ROOT, onProgress = () => {}, onLine = () => {}, failure, owner } = {},
+  { env = {}, cwd = ROOT, identity = {}, onProgress = () => {}, onLine = () => {}, failure, owner } = {},
 ) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd,
+      ...identity,
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,

@@ -49,10 +49,10 @@ export function createProcesses() {
     },
 
     // Starts a long-running process. `onLine` gets each line of its output but those
-    // that match `omit`.
+    // that match `omit`. `identity` may hold the uid and gid that it runs as.
     // Gives { name, pid, lastLines, ended, stop }; `ended` resolves with { code, signal }.
-    start(name, command, args, { env, cwd, omit, onLine = () => {} }) {
-      const child = spawn(command, args, { env, cwd, stdio: ["ignore", "pipe", "pipe"], detached: true });
+    start(name, command, args, { env, cwd, omit, identity = {}, onLine = () => {} }) {
+      const child = spawn(command, args, { ...identity, env, cwd, stdio: ["ignore", "pipe", "pipe"], detached: true });
       processes.adopt(child);
       const lastLines = [];
       const keep = (line) => {

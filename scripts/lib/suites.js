@@ -66,6 +66,13 @@ export const SUITES = [
     ...cargo("test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...locked, "--", "--show-output"),
   },
   {
+    name: "postgres",
+    title: "tests of the services on PostgreSQL",
+    kind: "cargo",
+    ...cargo("test", "--package", "portcullis-origin", "--no-fail-fast", "--target-dir", TARGET, ...locked),
+    needs: "postgres",
+  },
+  {
     name: "wasm",
     title: "tests in wasm",
     kind: "cargo",

@@ -8,7 +8,6 @@ use portcullis_client::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, token};
@@ -18,8 +17,8 @@ use crate::{
     http::{ApiError, Id, Json},
     ids,
     store::{
-        Accounts, Profiles,
-        sqlite::accounts::{Account, Conflict, Deletion, NewAccount},
+        Accounts, Database, Profiles,
+        accounts::{Account, Conflict, Deletion, NewAccount},
     },
 };
 
@@ -171,8 +170,8 @@ pub enum Created {
 /// # Errors
 /// A sentence for the operator.
 pub async fn create_admin(
-    auth: SqlitePool,
-    users: SqlitePool,
+    auth: Database,
+    users: Database,
     email: &str,
     password: &Secret,
     promote: bool,
@@ -215,7 +214,7 @@ pub async fn create_admin(
     };
     accounts.grant(id, ROLE_ADMIN).await.map_err(failed)?;
     let account = accounts.find(id).await.map_err(failed)?.ok_or("the account vanished")?;
-    let profile = crate::store::sqlite::profiles::Profile {
+    let profile = crate::store::profiles::Profile {
         id,
         email: account.email,
         first_name: account.first_name,

@@ -14,7 +14,7 @@ use crate::{
     signing::{Key, MasterKey, PublicKeys},
     store::{
         SigningKeys,
-        sqlite::keys::{Rotated, StoredKey},
+        keys::{Rotated, StoredKey},
     },
 };
 

@@ -15,7 +15,6 @@ mod token;
 use std::sync::Arc;
 
 use portcullis_client::{internal::InternalClient, secret::Secret};
-use sqlx::SqlitePool;
 
 pub use account::{Created, create_admin};
 pub use keyring::{Keyring, KeyringFault};
@@ -27,7 +26,7 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{Accounts, Outbox, Sessions},
+    store::{Accounts, Database, Outbox, Sessions},
 };
 
 /// `iss` of every token.
@@ -52,7 +51,7 @@ pub const ROLE_ADMIN: &str = "admin";
 #[derive(Debug, Clone)]
 pub struct Auth {
     /// The database, for readiness.
-    pub pool: SqlitePool,
+    pub database: Database,
     /// Accounts.
     pub accounts: Accounts,
     /// Sessions.

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use tokio::sync::{Notify, watch};
 
 use super::{Auth, token};
-use crate::{limits, store::sqlite::outbox::Waiting};
+use crate::{limits, store::outbox::Waiting};
 
 /// Path at the gateway.
 const PATH: &str = "/_gateway/revocations";

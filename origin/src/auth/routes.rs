@@ -17,7 +17,7 @@ use super::{Auth, account, credentials, session};
 use crate::{
     clock::rfc3339,
     http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
-    limits, store, users,
+    limits, users,
 };
 
 /// The whole service.
@@ -69,7 +69,7 @@ async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiEr
 }
 
 async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
-    if store::sqlite::is_well(&auth.pool).await {
+    if auth.database.is_well().await {
         Ok(Answer(json!({ "ready": true })))
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))

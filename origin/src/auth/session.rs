@@ -16,7 +16,7 @@ use crate::{
     fields::{Check, normal_email},
     http::{self, ApiError, Json, OptionalJson},
     limits, signing,
-    store::sqlite::{accounts::Account, sessions::Spending},
+    store::{accounts::Account, sessions::Spending},
 };
 
 const INVALID_CREDENTIALS: ApiError = ApiError::unauthorized("invalid_credentials", "Invalid email or password");

@@ -13,7 +13,7 @@ use super::{AUDIENCE, Auth, ISSUER};
 use crate::{
     http::ApiError,
     ids, limits, signing,
-    store::sqlite::{accounts::Account, sessions::TokenHash},
+    store::{accounts::Account, sessions::TokenHash},
 };
 
 /// `typ` of access tokens.

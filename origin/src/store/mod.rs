@@ -1,6 +1,31 @@
-//! The databases. Each domain has one file of statements per database kind;
-//! SQLite is the one there is. Nothing outside this room names a database.
+//! The databases: SQLite or PostgreSQL, whichever a URL names, with one set of
+//! statements for both. A file here has the statements of one domain. Nothing
+//! outside this room writes SQL.
 
-pub mod sqlite;
+pub mod accounts;
+mod database;
+pub mod keys;
+pub mod outbox;
+pub mod profiles;
+pub mod sessions;
 
-pub use sqlite::{accounts::Accounts, keys::SigningKeys, outbox::Outbox, profiles::Profiles, sessions::Sessions};
+pub use accounts::Accounts;
+pub use database::{Database, Schema};
+pub use keys::SigningKeys;
+pub use outbox::Outbox;
+pub use profiles::Profiles;
+pub use sessions::Sessions;
+
+use sqlx::{Row as _, any::AnyRow};
+use uuid::Uuid;
+
+/// A row's id.
+fn id(row: &AnyRow, column: &str) -> Result<Uuid, sqlx::Error> {
+    let text: String = row.try_get(column)?;
+    Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// True for a violated UNIQUE constraint.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}

@@ -11,12 +11,15 @@ mod routes;
 use std::sync::Arc;
 
 use portcullis_client::internal::InternalClient;
-use sqlx::SqlitePool;
 
 pub use keys::FetchedKeys;
 pub use routes::app;
 
-use crate::{clock::Clock, http::Gate, store::Profiles};
+use crate::{
+    clock::Clock,
+    http::Gate,
+    store::{Database, Profiles},
+};
 
 /// This service, as caller and as audience.
 pub const SERVICE: &str = "user-service";
@@ -25,7 +28,7 @@ pub const SERVICE: &str = "user-service";
 #[derive(Debug, Clone)]
 pub struct Users {
     /// The database, for readiness.
-    pub pool: SqlitePool,
+    pub database: Database,
     /// Profiles.
     pub profiles: Profiles,
     /// The line to the auth service.

@@ -17,7 +17,7 @@ use crate::{
     fields::Check,
     http::{ApiError, Id, Json, User},
     limits,
-    store::sqlite::profiles::Profile,
+    store::profiles::Profile,
 };
 
 fn document(profile: &Profile) -> Value {

@@ -15,7 +15,6 @@ use super::{Users, profile};
 use crate::{
     auth,
     http::{ApiError, ServiceRule, observe, require_assertion, require_service},
-    store,
 };
 
 /// The whole service.
@@ -50,7 +49,7 @@ pub fn app(users: Users) -> Router {
 }
 
 async fn ready(State(users): State<Users>) -> Result<Answer<Value>, ApiError> {
-    if store::sqlite::is_well(&users.pool).await {
+    if users.database.is_well().await {
         Ok(Answer(json!({ "ready": true })))
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))

@@ -167,19 +167,9 @@ async fn a_registration_that_half_failed_leaves_nothing_in_the_way() {
 async fn passwords_are_stored_as_argon2id_at_owasps_figures() {
     let app = App::start().await;
     app.register("ada@example.com").await;
-    let stored = database_text(&app);
+    let stored = app.databases.dump().await;
     assert!(stored.contains("$argon2id$v=19$m=19456,t=2,p=1$"));
     assert!(!stored.contains(PASSWORD));
-}
-
-fn database_text(app: &App) -> String {
-    let mut text = String::new();
-    for name in ["auth.db", "auth.db-wal"] {
-        if let Ok(bytes) = std::fs::read(app.folder.path().join(name)) {
-            text.push_str(&String::from_utf8_lossy(&bytes));
-        }
-    }
-    text
 }
 
 #[tokio::test]

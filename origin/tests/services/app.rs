@@ -1,7 +1,7 @@
 //! The two services in a folder of their own, and somebody who asks them as the
 //! gateway does.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -28,10 +28,16 @@ struct CommandLine {
 }
 
 /// Settings as an operator gives them.
-pub(crate) fn flags(folder: &Path, auth_port: u16, users_port: u16, master: [u8; 32], edge_url: &str) -> Flags {
-    let folder = folder.to_str().unwrap();
+pub(crate) fn flags(databases: &Databases, auth_port: u16, users_port: u16, master: [u8; 32], edge_url: &str) -> Flags {
+    let folder = databases.folder.path().to_str().unwrap();
     let (auth, users) = (auth_port.to_string(), users_port.to_string());
-    let line = ["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users, "--edge-url", edge_url];
+    let mut line =
+        vec!["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users, "--edge-url", edge_url];
+    // SQLite is what one gets without a word.
+    let (auth_url, users_url) = (databases.url(Service::Auth), databases.url(Service::Users));
+    if databases.server.is_some() {
+        line.extend(["--auth-database-url", &auth_url, "--users-database-url", &users_url]);
+    }
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
     CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
         master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
@@ -87,8 +93,75 @@ pub(crate) struct Person {
     pub(crate) refresh: String,
 }
 
-pub(crate) struct App {
+/// The two services' databases: files in a folder or, where the environment names a
+/// server, schemas of their own there. Every test runs on either.
+pub(crate) struct Databases {
     pub(crate) folder: TempDir,
+    server: Option<String>,
+    name: String,
+}
+
+/// URL of a PostgreSQL server's database in which tests may make schemas.
+const SERVER: &str = "TEST_POSTGRES_URL";
+
+impl Databases {
+    pub(crate) async fn make() -> Self {
+        let mut name = [0; 8];
+        aws_lc_rs::rand::fill(&mut name).unwrap();
+        let name = name.map(|byte| format!("{byte:02x}")).concat();
+        let databases = Self { folder: tempfile::tempdir().unwrap(), server: std::env::var(SERVER).ok(), name };
+        if let Some(server) = &databases.server {
+            sqlx::any::install_default_drivers();
+            let pool = sqlx::AnyPool::connect(server).await.unwrap();
+            for service in [Service::Auth, Service::Users] {
+                let text = format!("CREATE SCHEMA {}_{}", service.name(), databases.name);
+                sqlx::query(sqlx::AssertSqlSafe(text)).execute(&pool).await.unwrap();
+            }
+            pool.close().await;
+        }
+        databases
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.server.is_none()
+    }
+
+    pub(crate) fn url(&self, service: Service) -> String {
+        let name = service.name();
+        match &self.server {
+            Some(server) => format!("{server}?options[search_path]={name}_{}", self.name),
+            None => format!("sqlite://{}/{name}.db", self.folder.path().display()),
+        }
+    }
+
+    /// Behind the service's back.
+    pub(crate) async fn open(&self, service: Service) -> sqlx::AnyPool {
+        sqlx::any::install_default_drivers();
+        sqlx::AnyPool::connect(&self.url(service)).await.unwrap()
+    }
+
+    /// All that is stored, as text.
+    pub(crate) async fn dump(&self) -> String {
+        let mut text = String::new();
+        if self.is_sqlite() {
+            for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+                text.push_str(&String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()));
+            }
+            return text;
+        }
+        for service in [Service::Auth, Service::Users] {
+            let pool = self.open(service).await;
+            let query = "SELECT schema_to_xml(current_schema(), true, false, '')::text";
+            let part: String = sqlx::query_scalar(query).fetch_one(&pool).await.unwrap();
+            text.push_str(&part);
+            pool.close().await;
+        }
+        text
+    }
+}
+
+pub(crate) struct App {
+    pub(crate) databases: Databases,
     pub(crate) clock: Clock,
     pub(crate) http: reqwest::Client,
     running: Option<Running>,
@@ -106,13 +179,13 @@ impl App {
 
     /// Behind a gateway that is told of revocations.
     pub(crate) async fn start_behind(edge_url: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let databases = Databases::make().await;
         let clock = Clock::default();
         let both = Which { auth: true, users: true };
-        let running = boot::start(&flags(folder.path(), 0, 0, [1; 32], edge_url), both, clock.clone()).await.unwrap();
+        let running = boot::start(&flags(&databases, 0, 0, [1; 32], edge_url), both, clock.clone()).await.unwrap();
         let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { folder, clock, http, running: Some(running), auth, users, edge_url: edge_url.to_owned() }
+        Self { databases, clock, http, running: Some(running), auth, users, edge_url: edge_url.to_owned() }
     }
 
     /// Ends everything, and starts `which` on the same ports and databases.
@@ -126,14 +199,14 @@ impl App {
         }
         // Connections that are kept lead to what has ended.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), master, &self.edge_url);
+        let flags = flags(&self.databases, self.auth.port(), self.users.port(), master, &self.edge_url);
         self.running = Some(boot::start(&flags, which, self.clock.clone()).await?);
         Ok(())
     }
 
     /// Starts the other service, too, in the same process.
     pub(crate) async fn start_beside(&mut self, which: Which) -> Running {
-        let flags = flags(self.folder.path(), self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
+        let flags = flags(&self.databases, self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
         boot::start(&flags, which, self.clock.clone()).await.unwrap()
     }
 

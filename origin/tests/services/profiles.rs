@@ -106,8 +106,7 @@ async fn a_deleted_user_is_gone_from_both_services() {
 
 /// What a change leaves behind that stopped between the two services.
 async fn half_a_change(app: &App, id: &str, email: &str) {
-    let url = format!("sqlite://{}/auth.db", app.folder.path().display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let pool = app.databases.open(Service::Auth).await;
     sqlx::query("UPDATE accounts SET email = $2 WHERE id = $1").bind(id).bind(email).execute(&pool).await.unwrap();
     pool.close().await;
 }
@@ -132,10 +131,9 @@ async fn a_deletion_that_stopped_half_way_goes_on_when_it_is_sent_again() {
     let app = App::start().await;
     let ada = app.person("ada@example.com").await;
     let path = format!("/api/v1/users/{}", ada.id);
-    for (file, table) in [("auth.db", "accounts"), ("users.db", "profiles")] {
+    for (service, table) in [(Service::Auth, "accounts"), (Service::Users, "profiles")] {
         let person = if table == "accounts" { ada.clone() } else { app.person("grace@example.com").await };
-        let url = format!("sqlite://{}/{file}", app.folder.path().display());
-        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        let pool = app.databases.open(service).await;
         let text = format!("DELETE FROM {table} WHERE id = $1");
         sqlx::query(sqlx::AssertSqlSafe(text)).bind(&person.id).execute(&pool).await.unwrap();
         pool.close().await;
@@ -152,8 +150,7 @@ async fn a_deletion_that_stopped_half_way_goes_on_when_it_is_sent_again() {
 async fn the_last_administrator_cannot_be_deleted() {
     let app = App::start().await;
     let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
-    let url = format!("sqlite://{}/auth.db", app.folder.path().display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let pool = app.databases.open(Service::Auth).await;
     for person in [&ada, &grace] {
         sqlx::query("INSERT INTO account_roles VALUES ($1, 'admin')").bind(&person.id).execute(&pool).await.unwrap();
     }

@@ -1,11 +1,13 @@
 //! Sessions and the refresh tokens of their families. A token is kept as its
 //! SHA-256 alone.
 
-use sqlx::{Row as _, SqlitePool};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
-    accounts::id,
+    Database,
+    database::Lock,
+    id,
     outbox::{self, Revoked},
 };
 use crate::{clock::Clock, limits};
@@ -38,10 +40,10 @@ fn issued_at(now: i64, revoked_until: i64) -> i64 {
     (now / 1000).max(revoked_until.saturating_add(1))
 }
 
-/// The sessions' statements. Times are read under the write lock: what is written first
+/// The sessions' statements. Times are read under the account's lock: what is written first
 /// has the earlier time, so that a token is always on the right side of a revocation.
 #[derive(Debug, Clone)]
-pub struct Sessions(pub(crate) SqlitePool);
+pub struct Sessions(pub(crate) Database);
 
 impl Sessions {
     /// Begins a session with its first refresh token, and says when its first access
@@ -56,7 +58,7 @@ impl Sessions {
         hash: TokenHash,
         clock: &Clock,
     ) -> Result<Option<i64>, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         let now = clock.now();
         let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
         let revoked_until: Option<i64> = sqlx::query_scalar("SELECT revoked_until FROM accounts WHERE id = $1")
@@ -82,14 +84,22 @@ impl Sessions {
     }
 
     /// Spends a refresh token and puts its successor in its place. Of two that
-    /// show the same token at one instant exactly one wins, because the write
+    /// show the same token at one instant exactly one wins, because the account's
     /// lock is taken before the token is read. The other is refused; past
     /// [`limits::REFRESH_RACE_MS`] it would be a reuse.
     ///
     /// # Errors
     /// The database's.
     pub async fn spend(&self, hash: TokenHash, successor: TokenHash, clock: &Clock) -> Result<Spending, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        // Whose it is never changes, so it may be asked before the lock.
+        let owner: Option<String> = sqlx::query_scalar(
+            "SELECT s.account_id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1",
+        )
+        .bind(hash.as_slice())
+        .fetch_optional(self.0.pool())
+        .await?;
+        let Some(owner) = owner.and_then(|text| Uuid::parse_str(&text).ok()) else { return Ok(Spending::Refused) };
+        let mut transaction = self.0.begin(&[Lock::Account(owner)]).await?;
         let now = clock.now();
         let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
         let row = sqlx::query(
@@ -154,7 +164,7 @@ impl Sessions {
         .bind(session.to_string())
         .bind(account.to_string())
         .bind(now)
-        .fetch_optional(&self.0)
+        .fetch_optional(self.0.pool())
         .await?;
         Ok(row.is_some())
     }
@@ -164,7 +174,7 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn revoke(&self, session: Uuid, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         let now = clock.now();
         let done =
             sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
@@ -190,7 +200,7 @@ impl Sessions {
         )
         .bind(hash.as_slice())
         .bind(account.to_string())
-        .fetch_optional(&self.0)
+        .fetch_optional(self.0.pool())
         .await?;
         match session.and_then(|text| Uuid::parse_str(&text).ok()) {
             Some(session) => self.revoke(session, account, clock).await,
@@ -205,7 +215,7 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn revoke_all(&self, account: Uuid, clock: &Clock) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         let now = clock.now();
         sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
             .bind(account.to_string())
@@ -215,7 +225,8 @@ impl Sessions {
         // Past the second before which tokens were told not to be issued: they may say
         // the next one, which this second may not have reached.
         let until: Option<i64> = sqlx::query_scalar(
-            "UPDATE accounts SET revoked_until = max(revoked_until + 1, $2) WHERE id = $1 RETURNING revoked_until",
+            "UPDATE accounts SET revoked_until = CASE WHEN revoked_until >= $2 THEN revoked_until + 1 ELSE $2 END \
+             WHERE id = $1 RETURNING revoked_until",
         )
         .bind(account.to_string())
         .bind(now / 1000)
@@ -235,7 +246,7 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn sweep(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(now).execute(&self.0).await?;
+        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
         Ok(done.rows_affected())
     }
 }

@@ -1,9 +1,9 @@
 //! Profiles: who users are, beyond being able to log in.
 
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
-use super::accounts::id;
+use super::{Database, id};
 
 /// A profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub struct Profile {
 
 /// The profiles' statements.
 #[derive(Debug, Clone)]
-pub struct Profiles(pub(crate) SqlitePool);
+pub struct Profiles(pub(crate) Database);
 
-fn profile(row: &SqliteRow) -> Result<Profile, sqlx::Error> {
+fn profile(row: &AnyRow) -> Result<Profile, sqlx::Error> {
     let roles: String = row.try_get("roles")?;
     Ok(Profile {
         id: id(row, "id")?,
@@ -61,7 +61,7 @@ impl Profiles {
         .bind(roles)
         .bind(new.created_at)
         .bind(new.updated_at)
-        .execute(&self.0)
+        .execute(self.0.pool())
         .await?;
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Profiles {
     pub async fn find(&self, profile_id: Uuid) -> Result<Option<Profile>, sqlx::Error> {
         let row = sqlx::query("SELECT * FROM profiles WHERE id = $1")
             .bind(profile_id.to_string())
-            .fetch_optional(&self.0)
+            .fetch_optional(self.0.pool())
             .await?;
         row.map(|row| profile(&row)).transpose()
     }
@@ -86,9 +86,10 @@ impl Profiles {
         let rows = sqlx::query("SELECT * FROM profiles ORDER BY created_at, id LIMIT $1 OFFSET $2")
             .bind(limit)
             .bind(offset)
-            .fetch_all(&self.0)
+            .fetch_all(self.0.pool())
             .await?;
-        let total = sqlx::query("SELECT count(*) AS total FROM profiles").fetch_one(&self.0).await?.try_get("total")?;
+        let total =
+            sqlx::query("SELECT count(*) AS total FROM profiles").fetch_one(self.0.pool()).await?.try_get("total")?;
         Ok((rows.iter().map(profile).collect::<Result<_, _>>()?, total))
     }
 
@@ -112,7 +113,7 @@ impl Profiles {
         .bind(first_name)
         .bind(last_name)
         .bind(now)
-        .execute(&self.0)
+        .execute(self.0.pool())
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -122,8 +123,10 @@ impl Profiles {
     /// # Errors
     /// The database's.
     pub async fn delete(&self, profile_id: Uuid) -> Result<bool, sqlx::Error> {
-        let done =
-            sqlx::query("DELETE FROM profiles WHERE id = $1").bind(profile_id.to_string()).execute(&self.0).await?;
+        let done = sqlx::query("DELETE FROM profiles WHERE id = $1")
+            .bind(profile_id.to_string())
+            .execute(self.0.pool())
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 }

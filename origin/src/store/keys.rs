@@ -1,7 +1,9 @@
 //! Signing keys, sealed, with the times of their lives: published before they
 //! sign, and after they stopped.
 
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, any::AnyRow};
+
+use super::{Database, database::Lock};
 
 /// A key as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +35,9 @@ pub struct Rotated {
 
 /// The keys' statements.
 #[derive(Debug, Clone)]
-pub struct SigningKeys(pub SqlitePool);
+pub struct SigningKeys(pub Database);
 
-fn key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
+fn key(row: &AnyRow) -> Result<StoredKey, sqlx::Error> {
     Ok(StoredKey {
         kid: row.try_get("kid")?,
         public_jwk: row.try_get("public_jwk")?,
@@ -57,7 +59,7 @@ impl SigningKeys {
              ORDER BY (signs_from <= $1) DESC, signs_from DESC, kid",
         )
         .bind(now)
-        .fetch_all(&self.0)
+        .fetch_all(self.0.pool())
         .await?;
         rows.iter().map(key).collect()
     }
@@ -67,7 +69,7 @@ impl SigningKeys {
     /// # Errors
     /// The database's.
     pub async fn add_first(&self, new: &StoredKey) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         sqlx::query(
             "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
              SELECT $1, 'RS256', $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM signing_keys)",
@@ -89,7 +91,7 @@ impl SigningKeys {
     /// # Errors
     /// The database's.
     pub async fn add_next(&self, new: &StoredKey, after: i64) -> Result<Rotated, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid LIMIT 2")
             .fetch_all(&mut *transaction)
             .await?;
@@ -123,7 +125,7 @@ impl SigningKeys {
     /// # Errors
     /// The database's.
     pub async fn forget(&self, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1").bind(now).execute(&self.0).await?;
+        sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1").bind(now).execute(self.0.pool()).await?;
         Ok(())
     }
 }

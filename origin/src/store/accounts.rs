@@ -1,10 +1,12 @@
 //! Accounts: who may log in, and with what.
 
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{
-    is_taken,
+    Database,
+    database::Lock,
+    id, is_taken,
     outbox::{self, Revoked},
 };
 use crate::clock::Clock;
@@ -75,12 +77,12 @@ impl From<sqlx::Error> for Conflict {
 
 /// The accounts' statements.
 #[derive(Debug, Clone)]
-pub struct Accounts(pub(crate) SqlitePool);
+pub struct Accounts(pub(crate) Database);
 
 const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
-    (SELECT group_concat(role, ',' ORDER BY role) FROM account_roles r WHERE r.account_id = a.id) AS roles";
+    (SELECT string_agg(role, ',' ORDER BY role) FROM account_roles r WHERE r.account_id = a.id) AS roles";
 
-fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
+fn account(row: &AnyRow) -> Result<Account, sqlx::Error> {
     let roles: Option<String> = row.try_get("roles")?;
     Ok(Account {
         id: id(row, "id")?,
@@ -93,11 +95,6 @@ fn account(row: &SqliteRow) -> Result<Account, sqlx::Error> {
     })
 }
 
-pub(super) fn id(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {
-    let text: String = row.try_get(column)?;
-    Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-}
-
 impl Accounts {
     /// Writes a pending account, or takes over one that an earlier attempt left
     /// pending. Gives the id that the account has.
@@ -105,7 +102,7 @@ impl Accounts {
     /// # Errors
     /// [`Conflict::Taken`] when an active account has the address.
     pub async fn begin(&self, new: &NewAccount<'_>, role: &str) -> Result<Uuid, Conflict> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[]).await?;
         let row = sqlx::query(
             "INSERT INTO accounts (id, email, password_hash, first_name, last_name, state, attempt, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $7) \
@@ -125,7 +122,7 @@ impl Accounts {
         .fetch_optional(&mut *transaction)
         .await?;
         let account_id = id(&row.ok_or(Conflict::Taken)?, "id")?;
-        sqlx::query("INSERT OR IGNORE INTO account_roles (account_id, role) VALUES ($1, $2)")
+        sqlx::query("INSERT INTO account_roles (account_id, role) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(account_id.to_string())
             .bind(role)
             .execute(&mut *transaction)
@@ -143,7 +140,7 @@ impl Accounts {
             sqlx::query("UPDATE accounts SET state = 'active' WHERE id = $1 AND attempt = $2 AND state = 'pending'")
                 .bind(account.to_string())
                 .bind(attempt.to_string())
-                .execute(&self.0)
+                .execute(self.0.pool())
                 .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -155,7 +152,7 @@ impl Accounts {
     pub async fn find_login(&self, email: &str) -> Result<Option<(Account, String)>, sqlx::Error> {
         let text =
             format!("SELECT {COLUMNS}, a.password_hash FROM accounts a WHERE a.email = $1 AND a.state = 'active'");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(email).fetch_optional(&self.0).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(email).fetch_optional(self.0.pool()).await?;
         row.map(|row| Ok((account(&row)?, row.try_get("password_hash")?))).transpose()
     }
 
@@ -165,7 +162,8 @@ impl Accounts {
     /// The database's.
     pub async fn find(&self, account_id: Uuid) -> Result<Option<Account>, sqlx::Error> {
         let text = format!("SELECT {COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(&self.0).await?;
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(self.0.pool()).await?;
         row.map(|row| account(&row)).transpose()
     }
 
@@ -174,10 +172,10 @@ impl Accounts {
     /// # Errors
     /// The database's.
     pub async fn grant(&self, account_id: Uuid, role: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("INSERT OR IGNORE INTO account_roles (account_id, role) VALUES ($1, $2)")
+        sqlx::query("INSERT INTO account_roles (account_id, role) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(account_id.to_string())
             .bind(role)
-            .execute(&self.0)
+            .execute(self.0.pool())
             .await?;
         Ok(())
     }
@@ -194,7 +192,7 @@ impl Accounts {
         last_name: &str,
         now: i64,
     ) -> Result<bool, Conflict> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Account(account_id)]).await?;
         // A registration that was given up keeps no address from anybody.
         sqlx::query("DELETE FROM accounts WHERE email = $1 AND state = 'pending'")
             .bind(email)
@@ -221,7 +219,7 @@ impl Accounts {
     /// # Errors
     /// The database's.
     pub async fn delete(&self, account_id: Uuid, kept: &str, clock: &Clock) -> Result<Deletion, sqlx::Error> {
-        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
         // Under the lock: a refresh that was quicker has the earlier time.
         let now = clock.now();
         let holders: Vec<String> = sqlx::query_scalar(

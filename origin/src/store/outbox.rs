@@ -3,9 +3,10 @@
 //! crashes when.
 
 use serde_json::json;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
+use super::Database;
 use crate::limits;
 
 /// What stops being good.
@@ -28,10 +29,10 @@ pub struct Waiting {
 
 /// The outbox's statements.
 #[derive(Debug, Clone)]
-pub struct Outbox(pub(crate) SqlitePool);
+pub struct Outbox(pub(crate) Database);
 
 /// Writes a revocation into the caller's transaction.
-pub(super) async fn note(transaction: &mut SqliteConnection, revoked: Revoked, now: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked, now: i64) -> Result<(), sqlx::Error> {
     // Tokens may say that they were issued some seconds later than this.
     let last = now.saturating_add(limits::ACCESS_TOKEN_MS).saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
     // Seconds, and not one too few.
@@ -54,10 +55,10 @@ impl Outbox {
     /// # Errors
     /// The database's.
     pub async fn next(&self, count: i64, now: i64) -> Result<Vec<Waiting>, sqlx::Error> {
-        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1").bind(now).execute(&self.0).await?;
+        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
         let rows = sqlx::query("SELECT id, revocation FROM outbox ORDER BY id LIMIT $1")
             .bind(count)
-            .fetch_all(&self.0)
+            .fetch_all(self.0.pool())
             .await?;
         rows.iter().map(|row| Ok(Waiting { id: row.try_get("id")?, revocation: row.try_get("revocation")? })).collect()
     }
@@ -67,7 +68,7 @@ impl Outbox {
     /// # Errors
     /// The database's.
     pub async fn delivered(&self, waiting: &[Waiting]) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.begin().await?;
+        let mut transaction = self.0.begin(&[]).await?;
         for one in waiting {
             sqlx::query("DELETE FROM outbox WHERE id = $1").bind(one.id).execute(&mut *transaction).await?;
         }
