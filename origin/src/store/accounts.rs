@@ -80,7 +80,8 @@ impl From<sqlx::Error> for Conflict {
 pub struct Accounts(pub(crate) Database);
 
 const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
-    (SELECT string_agg(role, ',' ORDER BY role) FROM account_roles r WHERE r.account_id = a.id) AS roles";
+    (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h JOIN roles r ON r.id = h.role_id \
+      WHERE h.account_id = a.id) AS roles";
 
 fn account(row: &AnyRow) -> Result<Account, sqlx::Error> {
     let roles: Option<String> = row.try_get("roles")?;
@@ -122,7 +123,7 @@ impl Accounts {
         .fetch_optional(&mut *transaction)
         .await?;
         let account_id = id(&row.ok_or(Conflict::Taken)?, "id")?;
-        sqlx::query("INSERT INTO account_roles (account_id, role) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO account_roles (account_id, role_id) SELECT $1, id FROM roles WHERE name = $2 ON CONFLICT DO NOTHING")
             .bind(account_id.to_string())
             .bind(role)
             .execute(&mut *transaction)
@@ -172,7 +173,7 @@ impl Accounts {
     /// # Errors
     /// The database's.
     pub async fn grant(&self, account_id: Uuid, role: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("INSERT INTO account_roles (account_id, role) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO account_roles (account_id, role_id) SELECT $1, id FROM roles WHERE name = $2 ON CONFLICT DO NOTHING")
             .bind(account_id.to_string())
             .bind(role)
             .execute(self.0.pool())
@@ -223,8 +224,8 @@ impl Accounts {
         // Under the lock: a refresh that was quicker has the earlier time.
         let now = clock.now();
         let holders: Vec<String> = sqlx::query_scalar(
-            "SELECT a.id FROM accounts a JOIN account_roles r ON r.account_id = a.id \
-             WHERE r.role = $1 AND a.state = 'active' LIMIT 2",
+            "SELECT a.id FROM accounts a JOIN account_roles h ON h.account_id = a.id JOIN roles r ON r.id = h.role_id \
+             WHERE r.name = $1 AND a.state = 'active' LIMIT 2",
         )
         .bind(kept)
         .fetch_all(&mut *transaction)

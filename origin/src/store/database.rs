@@ -85,10 +85,16 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE_AUTH: Migrations = migrations!("sqlite/auth": "0001_accounts", "0002_revocations");
-const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles");
-const POSTGRES_AUTH: Migrations = migrations!("postgres/auth": "0001_accounts", "0002_revocations");
-const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles");
+const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
+    "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
+    "0007_guessing", "0008_halves"
+);
+const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles", "0002_versions");
+const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
+    "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
+    "0007_guessing", "0008_halves"
+);
+const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles", "0002_versions");
 
 impl Database {
     /// Opens a database and brings its tables up to date. An SQLite file is made if there

@@ -152,7 +152,11 @@ async fn the_last_administrator_cannot_be_deleted() {
     let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
     let pool = app.databases.open(Service::Auth).await;
     for person in [&ada, &grace] {
-        sqlx::query("INSERT INTO account_roles VALUES ($1, 'admin')").bind(&person.id).execute(&pool).await.unwrap();
+        sqlx::query("INSERT INTO account_roles SELECT $1, id FROM roles WHERE name = 'admin'")
+            .bind(&person.id)
+            .execute(&pool)
+            .await
+            .unwrap();
     }
     let delete = |person: Person| {
         let (app, path) = (&app, format!("/api/v1/users/{}", person.id));

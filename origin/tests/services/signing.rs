@@ -94,7 +94,11 @@ const ROTATE: &str = "/api/v1/auth/keys/rotate";
 
 async fn make_admin(app: &App, person: &Person) -> Person {
     let pool = app.databases.open(Service::Auth).await;
-    sqlx::query("INSERT INTO account_roles VALUES ($1, 'admin')").bind(&person.id).execute(&pool).await.unwrap();
+    sqlx::query("INSERT INTO account_roles SELECT $1, id FROM roles WHERE name = 'admin'")
+        .bind(&person.id)
+        .execute(&pool)
+        .await
+        .unwrap();
     pool.close().await;
     app.person_again(&person.email).await
 }

@@ -1,0 +1,9 @@
+-- Services beyond the built-in two that may ask for service tokens.
+CREATE TABLE services (
+    name        TEXT PRIMARY KEY,
+    -- SHA-256 of 256 random bits, which no dictionary has.
+    secret_hash BYTEA NOT NULL,
+    -- A JSON array: the services that it may call.
+    audiences   TEXT NOT NULL,
+    created_at  BIGINT NOT NULL
+);
