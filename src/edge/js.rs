@@ -29,17 +29,17 @@ extern "C" {
         max_body_bytes: f64,
     ) -> Promise;
 
-    pub(super) fn discard(response: &web_sys::Response);
+    pub(super) fn then(promise: &Promise, index: u32, turn: u32, resume: &Function) -> Promise;
 
-    #[wasm_bindgen(js_name = headerNames)]
-    pub(super) fn header_names(response: &web_sys::Response) -> String;
+    pub(super) fn sleep(millis: u32) -> Promise;
+
+    pub(super) fn discard(response: &web_sys::Response);
 
     #[wasm_bindgen(catch, js_name = passOn)]
     pub(super) fn pass_on(
         response: &web_sys::Response,
         removed: &str,
         added: &str,
-        location: Option<&str>,
         request_id: &str,
         idle_ms: Option<u32>,
     ) -> Result<web_sys::Response, JsValue>;

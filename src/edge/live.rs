@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use wasm_bindgen::JsValue;
 
-use super::{js, object::now, world::complain};
+use super::{js, world::complain};
 use crate::{
     gate::{Gate, Misconfiguration, PolicyOrigin},
     token::UnixMillis,
@@ -37,25 +37,35 @@ const KV_CACHE_S: u64 = 60;
 const POLICY_BYTES: usize = 16 * 1024 * 1024;
 
 thread_local! {
-    static HELD: RefCell<Held> = const { RefCell::new(Held { gate: None, looked_at: None }) };
+    static HELD: RefCell<Held> =
+        const { RefCell::new(Held { gate: None, looked_at: None, is_live: None, reread_ms: None }) };
 }
 
 struct Held {
     gate: Option<Result<Rc<Gate>, Misconfiguration>>,
     /// When KV was last asked, or is being asked.
     looked_at: Option<UnixMillis>,
+    /// The variables, which no isolate sees change.
+    is_live: Option<bool>,
+    reread_ms: Option<u64>,
 }
 
 /// The gate for an event. A new isolate looks into KV first, or its first requests would
 /// be judged by what a push replaced; later ones look behind an answer.
-pub(super) async fn gate(env: &worker::Env, context: Option<&js::Context>) -> Result<Rc<Gate>, Misconfiguration> {
-    if !env.var(SWITCH).is_ok_and(|value| value.to_string() == "true") {
+pub(super) async fn gate(
+    env: &worker::Env,
+    context: Option<&js::Context>,
+    now: UnixMillis,
+) -> Result<Rc<Gate>, Misconfiguration> {
+    let is_live = HELD.with_borrow_mut(|held| *held.is_live.get_or_insert_with(|| is_live(env)));
+    if !is_live {
         return HELD.with_borrow_mut(|held| held.gate.get_or_insert_with(|| build(env, BUILT_IN)).clone());
     }
     let (known, is_due) = HELD.with_borrow_mut(|held| {
-        let is_due = held.looked_at.is_none_or(|at| now().since(at) >= reread_ms(env));
+        let reread_ms = *held.reread_ms.get_or_insert_with(|| reread_ms(env));
+        let is_due = held.looked_at.is_none_or(|at| now.since(at) >= reread_ms);
         if is_due {
-            held.looked_at = Some(now());
+            held.looked_at = Some(now);
         }
         (held.gate.clone(), is_due)
     });
@@ -81,6 +91,10 @@ pub(super) async fn gate(env: &worker::Env, context: Option<&js::Context>) -> Re
             })
         }
     }
+}
+
+fn is_live(env: &worker::Env) -> bool {
+    env.var(SWITCH).is_ok_and(|value| value.to_string() == "true")
 }
 
 fn reread_ms(env: &worker::Env) -> u64 {

@@ -9,6 +9,7 @@ mod object;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod world;
 
 use std::{rc::Rc, sync::Once};
@@ -19,18 +20,25 @@ use crate::gate::{
     Answer, Chore, CorsHeaders, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing, handle_misconfigured,
     public_location,
 };
-use world::World;
+use turns::Turns;
+use world::{Reply, World};
 
-/// A request.
+/// A request: its answer, or a promise of it.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
-pub async fn fetch(
+pub fn fetch(request: web_sys::Request, env: worker::Env, context: js::Context) -> Result<JsValue, JsValue> {
+    chain_panic_hook();
+    let turns = Rc::new(Turns::default());
+    turns::run(handle(request, env, context, Rc::clone(&turns)), turns)
+}
+
+async fn handle(
     request: web_sys::Request,
     env: worker::Env,
     context: js::Context,
-) -> Result<web_sys::Response, JsValue> {
-    chain_panic_hook();
-    let gate = match live::gate(&env, Some(&context)).await {
+    turns: Rc<Turns>,
+) -> Result<JsValue, JsValue> {
+    let gate = match live::gate(&env, Some(&context), object::whole_millis(turns.now())).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
             world::complain(&text);
@@ -41,12 +49,12 @@ pub async fn fetch(
         }
     };
     let head = read_head(&request);
-    let world = World::new(env, request, context.clone());
+    let world = World::new(env, request, context.clone(), turns);
     let handled = gate.handle(&head, &world).await;
     let Handled { outcome, line, cors, passing, chores } = handled;
     write_log(&line, gate.log_successes());
     if !chores.is_empty() {
-        run_later(&context, gate, world, chores);
+        run_later(&context, gate, world.behind_answer(), chores);
     }
     answer(outcome, &cors, &passing, &line.request_id)
 }
@@ -66,15 +74,16 @@ fn write_log(line: &LogLine, successes: u8) {
 }
 
 fn answer(
-    outcome: Outcome<web_sys::Response>,
+    outcome: Outcome<Reply>,
     cors: &CorsHeaders,
     passing: &Passing,
     request_id: &str,
-) -> Result<web_sys::Response, JsValue> {
+) -> Result<JsValue, JsValue> {
     match outcome {
         Outcome::Forwarded(reply) => pass_on(&reply, cors, passing, request_id),
         Outcome::Answered(answer) => to_response(&answer, cors),
     }
+    .map(JsValue::from)
 }
 
 /// The cron trigger.
@@ -82,7 +91,7 @@ fn answer(
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: worker::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    match live::gate(&env, None).await {
+    match live::gate(&env, None, object::now()).await {
         Ok(gate) => {
             gate.refresh_all(&World::without_request(env)).await;
             Ok(())
@@ -126,25 +135,30 @@ fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Ch
 }
 
 fn pass_on(
-    reply: &web_sys::Response,
+    reply: &Reply,
     cors: &CorsHeaders,
     passing: &Passing,
     request_id: &str,
 ) -> Result<web_sys::Response, JsValue> {
-    let names = js::header_names(reply);
-    let removed: Vec<&str> = names.split('\n').filter(|name| passing.removes(name)).collect();
+    let mut removed: Vec<&str> = reply.header_names().filter(|name| passing.removes(name)).collect();
     let mut added = lines(cors);
-    for (name, value) in &passing.headers.set {
+    let mut add = |name: &str, value: &str| {
         for part in [name, value] {
             if !added.is_empty() {
                 added.push('\n');
             }
             added.push_str(part);
         }
+    };
+    for (name, value) in &passing.headers.set {
+        add(name, value);
     }
-    let location = reply.headers().get("location").ok().flatten();
-    let location = location.as_deref().and_then(|location| public_location(location, &reply.url()));
-    js::pass_on(reply, &removed.join("\n"), &added, location, request_id, passing.idle_timeout_ms.map(world::millis))
+    if let Some(location) = reply.location().and_then(|location| public_location(location, reply.asked())) {
+        removed.push("location");
+        add("location", location);
+    }
+    let idle_ms = passing.idle_timeout_ms.map(world::millis);
+    js::pass_on(&reply.response, &removed.join("\n"), &added, request_id, idle_ms)
 }
 
 fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {

@@ -7,7 +7,13 @@ use worker::{SqlStorage, SqlStorageValue};
 use crate::token::UnixMillis;
 
 pub(super) fn now() -> UnixMillis {
-    UnixMillis(worker::Date::now().as_millis())
+    whole_millis(js_sys::Date::now())
+}
+
+/// A time of JavaScript's: whole milliseconds since 1970, within what a float has exactly.
+#[allow(clippy::as_conversions, reason = "there is no other from a float; it ends at the type's bounds")]
+pub(super) const fn whole_millis(millis: f64) -> UnixMillis {
+    UnixMillis(millis as u64)
 }
 
 /// The path of an absolute URL, with what follows it.

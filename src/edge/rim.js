@@ -15,8 +15,21 @@ export function readHead(request) {
   return lines.join("\n");
 }
 
+// Goes on with a request when what it waits for has come; see turns.rs.
+export function then(promise, index, turn, resume) {
+  return promise.then(
+    (value) => resume(index, turn, true, value),
+    (error) => resume(index, turn, false, error),
+  );
+}
+
+export function sleep(millis) {
+  return new Promise((resolve) => setTimeout(resolve, millis));
+}
+
 // Sends the request on. Gives a list: the upstream's Response or the name of a fault, and
-// whether the client had sent its whole body by then.
+// a line each: whether the client had sent its whole body by then, whether the answer says
+// when to come back, where it leads, what was asked, and the names of its headers.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
@@ -40,7 +53,13 @@ export async function forward(request, url, method, head, timeoutMs, bodyMs, max
   const passing = hasBody ? passBody(request, maxBodyBytes, awaitAnswer, giveUp) : undefined;
   if (hasBody) timer = setTimeout(passing.giveUpWaiting, bodyMs);
   else awaitAnswer();
-  const done = (result) => [result, passing?.hasEnded() ?? true];
+  const done = (result) => [result, (passing?.hasEnded() ?? true) ? "1" : ""];
+  const answered = (response) => {
+    const [, ended] = done(response);
+    const { headers, url: asked } = response;
+    const facts = [ended, headers.has("retry-after") ? "1" : "", headers.get("location") ?? "", asked, ...headers.keys()];
+    return [response, facts.join("\n")];
+  };
   try {
     const response = await fetch(url, { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" });
     const isWebSocket = response.status === 101 && response.webSocket != null;
@@ -48,7 +67,7 @@ export async function forward(request, url, method, head, timeoutMs, bodyMs, max
       await response.body?.cancel();
       return done("bad_answer");
     }
-    return done(response);
+    return answered(response);
   } catch {
     // The error's text may hold the upstream's address: it stays here.
     if (fault === undefined && (await passing?.brokeAtClient())) return done("client_gone");
@@ -121,20 +140,15 @@ async function look(stream) {
   return state;
 }
 
-export function headerNames(response) {
-  return [...response.headers.keys()].join("\n");
-}
-
 // The upstream's answer for the client, its body untouched. With `idleMs`, it is cut off
 // when it stands still for longer.
-export function passOn(response, removed, added, location, requestId, idleMs) {
+export function passOn(response, removed, added, requestId, idleMs) {
   const { webSocket } = response;
   const isTimed = idleMs !== undefined && response.body !== null && webSocket == null;
   const body = isTimed ? cutIdle(response, idleMs, requestId) : response.body;
   const answer = webSocket == null ? new Response(body, response) : new Response(null, response);
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
   append(answer.headers, added);
-  if (location !== undefined) answer.headers.set("location", location);
   answer.headers.set("x-request-id", requestId);
   return answer;
 }

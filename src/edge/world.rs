@@ -1,12 +1,17 @@
 //! The gate's ports over the runtime, for one event.
 
-use std::{cell::RefCell, time::Duration};
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+};
 
-use js_sys::{Array, Function, Uint8Array};
+use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
-use super::{js, log, sums};
+use super::{
+    js, log, object, sums,
+    turns::{Turns, Wait},
+};
 use crate::{
     gate::limits,
     gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
@@ -44,12 +49,57 @@ const KV_CACHE_S: u64 = 60;
 /// for which it could be used.
 const KV_KEEP_S: u64 = 2 * keys::limits::HARD_MS / 1000;
 
+/// Random bytes that are asked for at once: of so many requests one crosses to the runtime.
+const RANDOM_BYTES: usize = 48 * 64;
+
+thread_local! {
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Whether signatures are checked in pure Rust; no isolate sees the variable change.
+    static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
+}
+
 pub(super) struct World {
     env: worker::Env,
     /// The request and its event's context.
     asked: Option<(web_sys::Request, js::Context)>,
     /// Lets the event end whose client may have gone.
     held: RefCell<Option<Function>>,
+    turns: Rc<Turns>,
+}
+
+/// An upstream's answer, and what was read of it in one crossing.
+pub(super) struct Reply {
+    pub(super) response: web_sys::Response,
+    facts: String,
+}
+
+impl Reply {
+    fn fact(&self, line: usize) -> &str {
+        self.facts.split('\n').nth(line).unwrap_or_default()
+    }
+
+    fn body_ended(&self) -> bool {
+        self.fact(0) == "1"
+    }
+
+    fn asks_for_pause(&self) -> bool {
+        self.fact(1) == "1"
+    }
+
+    /// Where it leads, if anywhere.
+    pub(super) fn location(&self) -> Option<&str> {
+        Some(self.fact(2)).filter(|location| !location.is_empty())
+    }
+
+    /// The URL that gave it.
+    pub(super) fn asked(&self) -> &str {
+        self.fact(3)
+    }
+
+    /// In lower case.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.facts.split('\n').skip(4)
+    }
 }
 
 impl Drop for World {
@@ -61,12 +111,22 @@ impl Drop for World {
 }
 
 impl World {
-    pub(super) fn new(env: worker::Env, request: web_sys::Request, context: js::Context) -> Self {
-        Self { env, asked: Some((request, context)), held: RefCell::default() }
+    pub(super) fn new(env: worker::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
+        Self { env, asked: Some((request, context)), held: RefCell::default(), turns }
     }
 
     pub(super) fn without_request(env: worker::Env) -> Self {
-        Self { env, asked: None, held: RefCell::default() }
+        Self { env, asked: None, held: RefCell::default(), turns: Turns::of_executor() }
+    }
+
+    /// For what is left to do behind the answer, which the executor does.
+    pub(super) fn behind_answer(mut self) -> Self {
+        self.turns = Turns::of_executor();
+        self
+    }
+
+    fn wait(&self, promise: Promise) -> Wait {
+        self.turns.wait(promise)
     }
 
     /// What has this name among the bindings.
@@ -88,11 +148,13 @@ impl World {
     async fn tell(&self, binding: &str, name: &str, path: &str, body: &str, timeout_ms: u64) -> bool {
         let Some(namespace) = self.namespace(binding) else { return false };
         let told = js::tell_object(&namespace, name, path, body, millis(timeout_ms));
-        JsFuture::from(told).await.is_ok_and(|value| value == JsValue::TRUE)
+        self.wait(told).await.is_ok_and(|value| value == JsValue::TRUE)
     }
 
     fn prefers_rust(&self) -> bool {
-        self.env.var(BACKEND_VARIABLE).is_ok_and(|value| value.to_string() == "rust")
+        PREFERS_RUST.with(|known| {
+            *known.get_or_init(|| self.env.var(BACKEND_VARIABLE).is_ok_and(|value| value.to_string() == "rust"))
+        })
     }
 }
 
@@ -107,24 +169,30 @@ pub(super) fn complain(message: &str) {
 }
 
 impl Ports for World {
-    type Reply = web_sys::Response;
+    type Reply = Reply;
 
     fn now(&self) -> UnixMillis {
-        UnixMillis(worker::Date::now().as_millis())
+        object::whole_millis(self.turns.now())
     }
 
     fn random(&self) -> [u8; 48] {
-        let mut bytes = [0; 48];
-        // The ids of a request are for finding it again, not for security: an
-        // id that is not random is better than a request that fails.
-        if getrandom::getrandom(&mut bytes).is_err() {
-            complain("the runtime gave no random bytes");
-        }
-        bytes
+        POOL.with_borrow_mut(|pool| {
+            if pool.is_empty() {
+                let mut bytes = vec![0; RANDOM_BYTES];
+                // The ids of a request are for finding it again, not for security: an
+                // id that is not random is better than a request that fails.
+                if getrandom::getrandom(&mut bytes).is_err() {
+                    complain("the runtime gave no random bytes");
+                }
+                *pool = bytes;
+            }
+            let rest = pool.len().saturating_sub(48);
+            pool.split_off(rest).try_into().unwrap_or([0; 48])
+        })
     }
 
     async fn sleep(&self, millis: u64) {
-        worker::Delay::from(Duration::from_millis(millis)).await;
+        let _ = self.wait(js::sleep(self::millis(millis))).await;
     }
 
     async fn read_keys(&self, name: &str) -> Option<String> {
@@ -155,7 +223,7 @@ impl Ports for World {
 
     async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
-        let answer = JsFuture::from(js::fetch_document(url, millis(keys::limits::FETCH_MS), max)).await;
+        let answer = self.wait(js::fetch_document(url, millis(keys::limits::FETCH_MS), max)).await;
         let value = answer.map_err(|_| "jwks_unreachable")?;
         let parts = value.dyn_into::<Array>().map_err(|code| fetch_fault(code.as_string().as_deref()))?;
         let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| "jwks_unreachable")?;
@@ -175,7 +243,7 @@ impl Ports for World {
         // Copied out of wasm memory: a view would not survive the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
         let verified = js::verify(algorithm.name(), key.thumbprint(), key.canonical_jwk(), &signature, &input);
-        match JsFuture::from(verified).await {
+        match self.wait(verified).await {
             Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
             Ok(_) => Ok(SignatureOutcome::Invalid),
             Err(_) => {
@@ -190,7 +258,7 @@ impl Ports for World {
             complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
             return true;
         };
-        match JsFuture::from(js::limit(&limiter, key)).await {
+        match self.wait(js::limit(&limiter, key)).await {
             Ok(value) => value != JsValue::FALSE,
             Err(_) => {
                 complain(&format!("the rate limit {binding} failed"));
@@ -200,7 +268,7 @@ impl Ports for World {
     }
 
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
-        let sent = JsFuture::from(js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS))).await;
+        let sent = self.wait(js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS))).await;
         match sent.ok().and_then(|fault| fault.as_string()).as_deref() {
             Some("") if dropped == 0 => {}
             Some("") => complain(&format!("{dropped} spans were given up, because too many waited for the collector")),
@@ -220,7 +288,7 @@ impl Ports for World {
     async fn read_metrics(&self) -> Result<String, &'static str> {
         let namespace = self.namespace(SUMS_BINDING).ok_or("metrics_not_bound")?;
         let asked = js::ask_object(&namespace, SUMS_NAME, sums::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
-        let answer = JsFuture::from(asked).await.map_err(|_| "metrics_unreachable")?;
+        let answer = self.wait(asked).await.map_err(|_| "metrics_unreachable")?;
         let parts = answer.dyn_into::<Array>().map_err(|_| "metrics_unreachable")?;
         parts.get(0).as_string().ok_or("metrics_unreachable")
     }
@@ -246,7 +314,8 @@ impl Ports for World {
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
         let (keep_s, ask_ms) = (millis(keep_ms / 1000), millis(ask_ms));
         let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, ask_ms, max);
-        let parts = JsFuture::from(answer)
+        let parts = self
+            .wait(answer)
             .await
             .map_err(|_| "log_unreachable")?
             .dyn_into::<Array>()
@@ -266,7 +335,7 @@ impl Ports for World {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
         let (request, _) = self.asked.as_ref().ok_or(BodyFault::Broken)?;
         let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX));
-        let body = JsFuture::from(read).await.map_err(|_| BodyFault::Broken)?;
+        let body = self.wait(read).await.map_err(|_| BodyFault::Broken)?;
         match body.dyn_into::<Uint8Array>() {
             Ok(bytes) => Ok(bytes.to_vec()),
             Err(fault) if fault.as_string().as_deref() == Some("too_large") => Err(BodyFault::TooLarge),
@@ -274,7 +343,7 @@ impl Ports for World {
         }
     }
 
-    async fn forward(&self, forward: &Forward) -> Result<Forwarded<web_sys::Response>, UpstreamFault> {
+    async fn forward(&self, forward: &Forward) -> Result<Forwarded<Reply>, UpstreamFault> {
         let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let head: Vec<&str> =
             forward.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
@@ -287,15 +356,16 @@ impl Ports for World {
             millis(forward.body_timeout_ms),
             u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
         );
-        let answer = JsFuture::from(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
+        let answer = self.wait(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
         let parts = answer.dyn_into::<Array>().map_err(|_| UpstreamFault::Unreachable)?;
-        let body_ended = parts.get(1) == JsValue::TRUE;
+        let facts = parts.get(1).as_string().unwrap_or_default();
         match parts.get(0).dyn_into::<web_sys::Response>() {
-            Ok(reply) => {
-                let asks_for_pause = reply.headers().has("retry-after").unwrap_or_default();
-                Ok(Forwarded { status: reply.status(), asks_for_pause, body_ended, reply })
+            Ok(response) => {
+                let status = response.status();
+                let reply = Reply { response, facts };
+                Ok(Forwarded { status, asks_for_pause: reply.asks_for_pause(), body_ended: reply.body_ended(), reply })
             }
-            Err(fault) => Err(match (fault.as_string().as_deref(), body_ended) {
+            Err(fault) => Err(match (fault.as_string().as_deref(), facts == "1") {
                 (Some("timed_out"), _) => UpstreamFault::TimedOut,
                 (Some("stalled"), _) => UpstreamFault::Stalled,
                 (Some("bad_answer"), true) => UpstreamFault::BadAnswer,
@@ -308,8 +378,8 @@ impl Ports for World {
         }
     }
 
-    fn discard(&self, reply: web_sys::Response) {
-        js::discard(&reply);
+    fn discard(&self, reply: Reply) {
+        js::discard(&reply.response);
     }
 }
 
