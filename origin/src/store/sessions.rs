@@ -1,7 +1,7 @@
 //! Sessions and the refresh tokens of their families. A token is kept as its
 //! SHA-256 alone.
 
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -38,6 +38,29 @@ pub enum Spending {
 /// one of those: it says the next, which is within any leeway.
 fn issued_at(now: i64, revoked_until: i64) -> i64 {
     (now / 1000).max(revoked_until.saturating_add(1))
+}
+
+/// Ends all access tokens of an account that were issued up to now, in a transaction that
+/// holds the account's lock; its sessions live on. False when that was done so often within
+/// seconds that tokens would have to be issued in the future: the transaction must go no
+/// further.
+pub(super) async fn end_tokens(transaction: &mut AnyConnection, account: Uuid, now: i64) -> Result<bool, sqlx::Error> {
+    // Past the second before which tokens were told not to be issued: they may say
+    // the next one, which this second may not have reached.
+    let until: Option<i64> = sqlx::query_scalar(
+        "UPDATE accounts SET revoked_until = CASE WHEN revoked_until >= $2 THEN revoked_until + 1 ELSE $2 END \
+         WHERE id = $1 RETURNING revoked_until",
+    )
+    .bind(account.to_string())
+    .bind(now / 1000)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(until) = until else { return Ok(true) };
+    if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
+        return Ok(false);
+    }
+    outbox::note(transaction, Revoked::Account(account, until), now).await?;
+    Ok(true)
 }
 
 /// The sessions' statements. Times are read under the account's lock: what is written first
@@ -222,21 +245,9 @@ impl Sessions {
             .bind(now)
             .execute(&mut *transaction)
             .await?;
-        // Past the second before which tokens were told not to be issued: they may say
-        // the next one, which this second may not have reached.
-        let until: Option<i64> = sqlx::query_scalar(
-            "UPDATE accounts SET revoked_until = CASE WHEN revoked_until >= $2 THEN revoked_until + 1 ELSE $2 END \
-             WHERE id = $1 RETURNING revoked_until",
-        )
-        .bind(account.to_string())
-        .bind(now / 1000)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(until) = until else { return Ok(true) };
-        if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
+        if !end_tokens(&mut transaction, account, now).await? {
             return Ok(false);
         }
-        outbox::note(&mut transaction, Revoked::Account(account, until), now).await?;
         transaction.commit().await?;
         Ok(true)
     }
