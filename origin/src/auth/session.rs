@@ -46,6 +46,9 @@ pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> 
     let session = token::fresh_id(&auth)?;
     let (refresh, hash) = token::refresh()?;
     let issued_at = auth.sessions.begin(session, account.id, hash, &auth.clock).await?.ok_or(INVALID_CREDENTIALS)?;
+    // The password took its time. A role that was taken away meanwhile ended the tokens of
+    // before, and this one is of after: it must not carry it.
+    let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
     tokens(&auth, &account, session, issued_at, &refresh)
 }
 
