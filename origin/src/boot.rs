@@ -15,7 +15,7 @@ use crate::{
     server::{self, Bound},
     settings::{BadSetting, Flags},
     signing::MasterKey,
-    store::{Accounts, Database, Outbox, Profiles, Schema, Sessions, SigningKeys},
+    store::{Accounts, Database, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys},
     users::{self, FetchedKeys, Users},
 };
 
@@ -170,6 +170,9 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     Ok(Auth {
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
+        roles: Roles(database.clone()),
+        permissions: Permissions(database.clone()),
+        rights: Rights(database.clone()),
         outbox: Outbox(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,

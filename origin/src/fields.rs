@@ -2,6 +2,7 @@
 //! form. Pure.
 
 use portcullis_client::secret::Secret;
+use uuid::Uuid;
 
 use crate::{
     http::{ApiError, FieldError},
@@ -56,6 +57,45 @@ impl Check {
         password
     }
 
+    /// The name of a role. Headers join roles with commas, and `service` is what tokens of
+    /// services carry: neither may come from a form.
+    pub fn role(&mut self, field: &'static str, text: Option<&str>) -> String {
+        let name = text.unwrap_or_default();
+        if !is_word(name, false) {
+            self.complain(field, "must be at most 64 of a-z, 0-9, _, . and -, the first a letter");
+        } else if name == "service" {
+            self.complain(field, "must not be service, the role of services");
+        }
+        name.to_owned()
+    }
+
+    /// The name of a permission, of what it is about, or of what it allows.
+    pub fn permission(&mut self, field: &'static str, text: Option<&str>) -> String {
+        let name = text.unwrap_or_default();
+        if !is_word(name, true) {
+            self.complain(field, "must be at most 64 of a-z, 0-9, _, ., : and -, the first a letter");
+        }
+        name.to_owned()
+    }
+
+    /// A description, trimmed; empty when there is none.
+    pub fn description(&mut self, field: &'static str, text: Option<&str>) -> String {
+        let description = text.unwrap_or_default().trim();
+        if description.chars().count() > limits::DESCRIPTION_CHARS || description.chars().any(char::is_control) {
+            self.complain(field, "must be at most 200 characters without control characters");
+        }
+        description.to_owned()
+    }
+
+    /// An id.
+    pub fn id(&mut self, field: &'static str, text: Option<&str>) -> Uuid {
+        let id = text.and_then(|text| Uuid::parse_str(text).ok());
+        if id.is_none() {
+            self.complain(field, "must be an id");
+        }
+        id.unwrap_or_default()
+    }
+
     /// Ends the check.
     ///
     /// # Errors
@@ -63,6 +103,15 @@ impl Check {
     pub fn done(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
+}
+
+/// The names that rights have: safe in a header, a log, a path and a comma-separated list.
+fn is_word(text: &str, with_colon: bool) -> bool {
+    let is_part =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c) || (with_colon && c == ':');
+    text.len() <= limits::RIGHT_NAME_BYTES
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(is_part)
 }
 
 /// The normal form of an e-mail address, or `None` when it is not one that we

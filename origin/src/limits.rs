@@ -40,6 +40,24 @@ pub const EMAIL_BYTES: usize = 254;
 /// Characters of a first or last name.
 pub const NAME_CHARS: usize = 100;
 
+/// Bytes of a role's or permission's name: what the gateway takes of a role in a token.
+pub const RIGHT_NAME_BYTES: usize = 64;
+
+/// Characters of a role's description: a line or two.
+pub const DESCRIPTION_CHARS: usize = 200;
+
+/// Roles in all. Hundreds are more than anybody can oversee; without a bound a script that
+/// runs away fills the database.
+pub const ROLES: i64 = 1000;
+
+/// Permissions in all, and so of one role and of one account: what is told of an account
+/// stays below 70 KB.
+pub const PERMISSIONS: i64 = 1000;
+
+/// Roles of one account: the gateway takes no more of them from a token, and with the
+/// longest names an access token stays below 8 KB, which is what it takes in all.
+pub const HELD_ROLES: usize = 64;
+
 /// Password hashes computed at once. Each takes a core and 19 MiB; more at a
 /// time make every login slower and none faster.
 pub const HASHES: usize = 2;

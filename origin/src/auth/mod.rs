@@ -7,7 +7,10 @@ mod account;
 mod credentials;
 mod keyring;
 mod password;
+mod permissions;
 mod pusher;
+mod rights;
+mod roles;
 mod routes;
 mod session;
 mod token;
@@ -26,7 +29,7 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{Accounts, Database, Outbox, Sessions},
+    store::{self, Accounts, Database, Outbox, Permissions, Rights, Roles, Sessions},
 };
 
 /// `iss` of every token.
@@ -45,7 +48,7 @@ pub const GATEWAY: &str = "portcullis";
 pub const ROLE_USER: &str = "user";
 
 /// The role that may do everything.
-pub const ROLE_ADMIN: &str = "admin";
+pub const ROLE_ADMIN: &str = store::rights::ADMIN;
 
 /// Everything that a handler of the auth service works with.
 #[derive(Debug, Clone)]
@@ -56,6 +59,12 @@ pub struct Auth {
     pub accounts: Accounts,
     /// Sessions.
     pub sessions: Sessions,
+    /// Roles.
+    pub roles: Roles,
+    /// Permissions.
+    pub permissions: Permissions,
+    /// Who has which.
+    pub rights: Rights,
     /// Signing keys.
     pub keyring: Arc<Keyring>,
     /// Password hashing.

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Auth, account, credentials, session};
+use super::{Auth, account, credentials, permissions, rights, roles, session};
 use crate::{
     clock::rfc3339,
     http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
@@ -30,6 +30,7 @@ pub fn app(auth: Auth) -> Router {
         .route("/api/v1/auth/me", get(session::me))
         .route("/api/v1/auth/keys/rotate", post(rotate))
         .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))
+        .merge(for_rights())
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(middleware::from_fn(require_assertion));
@@ -57,6 +58,24 @@ pub fn app(auth: Auth) -> Router {
         .with_state(auth)
 }
 
+/// Roles, permissions, and who has which.
+fn for_rights() -> Router<Auth> {
+    Router::new()
+        .route("/api/v1/auth/roles", get(roles::list).post(roles::add))
+        .route("/api/v1/auth/roles/{role_id}", get(roles::read).put(roles::replace).delete(roles::delete))
+        .route("/api/v1/auth/roles/{role_id}/permissions", get(roles::permissions).post(roles::give))
+        .route("/api/v1/auth/roles/{role_id}/permissions/{permission_id}", delete(roles::take))
+        .route("/api/v1/auth/permissions", get(permissions::list).post(permissions::add))
+        .route("/api/v1/auth/permissions/check", post(rights::check))
+        .route(
+            "/api/v1/auth/permissions/{permission_id}",
+            get(permissions::read).put(permissions::replace).delete(permissions::delete),
+        )
+        .route("/api/v1/auth/users/{id}/roles", get(rights::roles).post(rights::give).put(rights::replace))
+        .route("/api/v1/auth/users/{id}/roles/{role_id}", delete(rights::take))
+        .route("/api/v1/auth/users/{id}/permissions", get(rights::permissions))
+}
+
 async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
     let headers = [(header::CONTENT_TYPE, "application/jwk-set+json".to_owned()), (header::CACHE_CONTROL, keep())];
     (headers, auth.keyring.jwks().to_string())
@@ -78,10 +97,7 @@ async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
 
 /// POST /api/v1/auth/keys/rotate, for administrators whose session lives.
 async fn rotate(State(auth): State<Auth>, user: User) -> Result<Answer<Value>, ApiError> {
-    let account = session::live_account(&auth, &user).await?;
-    if !account.roles.iter().any(|role| role == super::ROLE_ADMIN) {
-        return Err(ApiError::forbidden());
-    }
+    session::live_admin(&auth, &user).await?;
     let rotated = auth.keyring.rotate(auth.clock.now()).await.map_err(|fault| {
         tracing::error!(%fault, "the signing keys cannot be rotated");
         ApiError::unavailable("keys_unavailable", "Authentication service unavailable")

@@ -1,13 +1,17 @@
 //! Logging in, refreshing, logging out, and asking who one is.
 
-use axum::{Json as Answer, extract::State, http::HeaderMap};
+use axum::{
+    Json as Answer,
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, request::Parts},
+};
 use portcullis_client::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Auth,
+    Auth, ROLE_ADMIN,
     account::User,
     token::{self, ACCESS_TYPE, AccessClaims},
 };
@@ -123,6 +127,27 @@ pub(super) async fn live_account(auth: &Auth, user: &http::User) -> Result<Accou
         return Err(REVOKED);
     }
     auth.accounts.find(user.id).await?.ok_or(REVOKED)
+}
+
+/// The account of a request's user, if its session still lives and it is an
+/// administrator's now, whatever the token says.
+pub(super) async fn live_admin(auth: &Auth, user: &http::User) -> Result<Account, ApiError> {
+    let account = live_account(auth, user).await?;
+    if account.has_role(ROLE_ADMIN) { Ok(account) } else { Err(ApiError::forbidden()) }
+}
+
+/// [`live_admin`] as a handler's first argument: who is none learns nothing about what else
+/// they sent.
+#[derive(Debug)]
+pub(super) struct Admin(pub(super) Account);
+
+impl FromRequestParts<Auth> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, auth: &Auth) -> Result<Self, ApiError> {
+        let user = http::User::from_request_parts(parts, auth).await?;
+        live_admin(auth, &user).await.map(Self)
+    }
 }
 
 /// GET /api/v1/auth/me.

@@ -96,6 +96,11 @@ impl ApiError {
         )
     }
 
+    /// 409 with a stable code.
+    pub const fn conflict(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", code, detail)
+    }
+
     /// 409 for an e-mail address that another account has.
     pub const fn email_taken() -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "email_taken", "Email already registered")

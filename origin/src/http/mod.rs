@@ -3,10 +3,12 @@
 
 mod error;
 mod gate;
+mod page;
 mod read;
 mod service;
 
 pub use error::{ApiError, FieldError, log_store_fault};
 pub use gate::{Gate, User, observe, require_assertion};
-pub use read::{Body, Id, Json, OptionalJson, credentials};
+pub use page::Page;
+pub use read::{Body, Id, Ids, Json, OptionalJson, credentials};
 pub use service::{ServiceClaims, ServiceRule, ServiceVerifier, require_service};

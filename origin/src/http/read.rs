@@ -100,6 +100,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The path's two parameters as ids, in their order. What is no id names nothing: 404.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids(pub Uuid, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<(Uuid, Uuid)>::from_request_parts(parts, state).await {
+            Ok(Path((outer, inner))) => Ok(Self(outer, inner)),
+            Err(_) => Err(ApiError::not_found()),
+        }
+    }
+}
+
 /// The credentials of an `Authorization` header of one scheme, or nothing.
 pub fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;

@@ -8,6 +8,7 @@ use super::{
     database::Lock,
     id, is_taken,
     outbox::{self, Revoked},
+    rights,
 };
 use crate::clock::Clock;
 
@@ -28,6 +29,13 @@ pub struct Account {
     pub created_at: i64,
     /// Milliseconds since 1970.
     pub updated_at: i64,
+}
+
+impl Account {
+    /// Whether it holds a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
 }
 
 /// What a registration brings.
@@ -223,20 +231,12 @@ impl Accounts {
         let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
         // Under the lock: a refresh that was quicker has the earlier time.
         let now = clock.now();
-        let holders: Vec<String> = sqlx::query_scalar(
-            "SELECT a.id FROM accounts a JOIN account_roles h ON h.account_id = a.id JOIN roles r ON r.id = h.role_id \
-             WHERE r.name = $1 AND a.state = 'active' LIMIT 2",
-        )
-        .bind(kept)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let id = account_id.to_string();
-        if holders == [id.as_str()] {
+        if rights::is_last(&mut transaction, account_id, kept).await? {
             return Ok(Deletion::Last);
         }
         let revoked_until: Option<i64> =
             sqlx::query_scalar("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until")
-                .bind(id)
+                .bind(account_id.to_string())
                 .fetch_optional(&mut *transaction)
                 .await?;
         let Some(revoked_until) = revoked_until else { return Ok(Deletion::Nobody) };

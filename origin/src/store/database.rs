@@ -54,6 +54,8 @@ impl std::fmt::Debug for Database {
 pub(super) enum Lock {
     /// The set of signing keys.
     Keys,
+    /// What roles and permissions there are, and which accounts hold them.
+    Rights,
     /// Who holds the role that somebody must hold.
     Administrators,
     /// One account, its sessions and tokens.
@@ -66,6 +68,7 @@ impl Lock {
         match self {
             Self::Keys => 1,
             Self::Administrators => 2,
+            Self::Rights => 3,
             Self::Account(id) => {
                 // The random half of a UUIDv7.
                 let (_, random) = id.as_u64_pair();
@@ -87,12 +90,12 @@ macro_rules! migrations {
 
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves"
+    "0007_guessing", "0008_halves", "0009_names"
 );
 const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles", "0002_versions");
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves"
+    "0007_guessing", "0008_halves", "0009_names"
 );
 const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles", "0002_versions");
 

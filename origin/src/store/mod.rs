@@ -6,14 +6,21 @@ pub mod accounts;
 mod database;
 pub mod keys;
 pub mod outbox;
+pub mod permissions;
 pub mod profiles;
+pub mod rights;
+pub mod roles;
 pub mod sessions;
+mod stale;
 
 pub use accounts::Accounts;
 pub use database::{Database, Schema};
 pub use keys::SigningKeys;
 pub use outbox::Outbox;
+pub use permissions::Permissions;
 pub use profiles::Profiles;
+pub use rights::Rights;
+pub use roles::Roles;
 pub use sessions::Sessions;
 
 use sqlx::{Row as _, any::AnyRow};

@@ -15,5 +15,7 @@ mod app;
 mod internal;
 mod profiles;
 mod revocations;
+mod rights;
+mod roles;
 mod sessions;
 mod signing;

@@ -24,18 +24,18 @@ const BOTH: Which = Which { auth: true, users: true };
 
 /// A gateway that notes what it is told, or refuses.
 #[derive(Clone, Default)]
-struct Gateway {
+pub(crate) struct Gateway {
     told: Arc<Mutex<Vec<Value>>>,
     tokens: Arc<Mutex<Vec<String>>>,
     refuses: Arc<Mutex<Option<StatusCode>>>,
     /// What no push may hold, or all of it is 400.
     poison: Arc<Mutex<Option<String>>>,
     asked: Arc<Mutex<usize>>,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Gateway {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
         let app = Router::new().route("/_gateway/revocations", post(take)).with_state(gateway.clone());
@@ -52,7 +52,7 @@ impl Gateway {
     }
 
     /// Waits until so many revocations are here.
-    async fn until_told(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn until_told(&self, count: usize) -> Vec<Value> {
         self.until(|| self.told().len() >= count).await;
         self.told()
     }

@@ -92,7 +92,7 @@ async fn databases_are_their_owners_alone_whatever_folder_they_lie_in() {
 
 const ROTATE: &str = "/api/v1/auth/keys/rotate";
 
-async fn make_admin(app: &App, person: &Person) -> Person {
+pub(crate) async fn make_admin(app: &App, person: &Person) -> Person {
     let pool = app.databases.open(Service::Auth).await;
     sqlx::query("INSERT INTO account_roles SELECT $1, id FROM roles WHERE name = 'admin'")
         .bind(&person.id)

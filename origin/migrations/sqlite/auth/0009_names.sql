@@ -1,0 +1,1 @@
+-- PostgreSQL learns here to compare names as SQLite does anyway.
