@@ -110,6 +110,13 @@ pub struct AssertedUser {
     pub session_id: Option<String>,
 }
 
+impl AssertedUser {
+    /// Whether the user has a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
+}
+
 #[derive(Deserialize)]
 struct Header {
     alg: String,

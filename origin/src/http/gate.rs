@@ -8,7 +8,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use portcullis_client::assertion::{self, Assertion, AssertionError, AssertionKeys, Received};
+use portcullis_client::{
+    assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys},
+    extract::{self, GateRefusal, Verdict},
+};
 use uuid::Uuid;
 
 use super::ApiError;
@@ -25,35 +28,29 @@ pub struct Gate {
     pub clock: Clock,
 }
 
-/// Verdict on the assertion, for the layers and handlers inside.
-#[derive(Debug, Clone)]
-enum Vouched {
-    Absent,
-    Refused(AssertionError),
-    By(Assertion),
+impl Gate {
+    fn check(&self, request: &Request) -> Verdict {
+        let clock = self.clock.clone();
+        let now = move || u64::try_from(clock.now()).unwrap_or_default() / 1000;
+        extract::Gate::new(self.audience, self.keys.clone()).with_clock(now).check(request)
+    }
 }
 
 /// The outermost layer: names the request, checks its assertion once, renders
 /// errors, and logs one line.
 pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let vouched = check(&gate, &request);
-    let request_id = match &vouched {
-        Vouched::By(assertion) => assertion.request_id.clone(),
-        Vouched::Absent | Vouched::Refused(_) => ids::fresh(gate.clock.now()).unwrap_or_default().to_string(),
+    let verdict = gate.check(&request);
+    let request_id = match verdict.assertion() {
+        Some(assertion) => assertion.request_id.clone(),
+        None => ids::fresh(gate.clock.now()).unwrap_or_default().to_string(),
     };
-    let user_id = match &vouched {
-        Vouched::By(Assertion { user: Some(user), .. }) => Some(user.id.clone()),
-        Vouched::By(_) | Vouched::Absent | Vouched::Refused(_) => None,
-    };
-    let refused = match &vouched {
-        Vouched::Refused(error) => Some(error.code()),
-        Vouched::By(_) | Vouched::Absent => None,
-    };
-    let told = Told::by_gateway(&request, &vouched);
+    let user_id = verdict.user().map(|user| user.id.clone());
+    let refused = verdict.refusal().map(AssertionError::code);
+    let told = Told::by_gateway(&request, &verdict);
     let method = request.method().to_string();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    request.extensions_mut().insert(vouched);
+    request.extensions_mut().insert(verdict);
     let mut response = match tokio::time::timeout(limits::REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
@@ -105,34 +102,23 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
 
 /// The inner layer of everything that only the gateway may ask: without its
 /// word, 401, whatever other headers say.
-pub async fn require_assertion(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Vouched>() {
-        Some(Vouched::By(_)) => next.run(request).await,
-        Some(Vouched::Absent | Vouched::Refused(_)) | None => {
-            ApiError::unauthorized("assertion_required", "Invalid token").into_response()
-        }
-    }
+pub async fn require_assertion(
+    assertion: Result<Assertion, GateRefusal>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    assertion?;
+    Ok(next.run(request).await)
 }
 
-fn check(gate: &Gate, request: &Request) -> Vouched {
-    let mut values = request.headers().get_all(assertion::HEADER).iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Vouched::Absent,
-        (Some(value), None) => value,
-        (Some(_), Some(_)) => return Vouched::Refused(AssertionError::Malformed),
-    };
-    let Ok(text) = value.to_str() else {
-        return Vouched::Refused(AssertionError::Malformed);
-    };
-    let received = Received {
-        audience: gate.audience,
-        method: request.method().as_str(),
-        target: request.uri().path_and_query().map_or("/", |target| target.as_str()),
-        now: u64::try_from(gate.clock.now()).unwrap_or_default() / 1000,
-    };
-    match gate.keys.verify(text, &received) {
-        Ok(assertion) => Vouched::By(assertion),
-        Err(error) => Vouched::Refused(error),
+impl From<GateRefusal> for ApiError {
+    fn from(refusal: GateRefusal) -> Self {
+        match refusal {
+            GateRefusal::Unchecked | GateRefusal::NotVouched => {
+                Self::unauthorized("assertion_required", "Invalid token")
+            }
+            GateRefusal::NoUser => Self::unauthorized("credentials_missing", "Authorization header required"),
+        }
     }
 }
 
@@ -148,8 +134,8 @@ struct Told {
 }
 
 impl Told {
-    fn by_gateway(request: &Request, vouched: &Vouched) -> Self {
-        if !matches!(vouched, Vouched::By(_)) {
+    fn by_gateway(request: &Request, verdict: &Verdict) -> Self {
+        if verdict.assertion().is_none() {
             return Self::default();
         }
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -201,16 +187,12 @@ impl User {
 impl<S: Send + Sync> FromRequestParts<S> for User {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        match parts.extensions.get::<Vouched>() {
-            Some(Vouched::By(Assertion { user: Some(user), .. })) => Ok(Self {
-                id: Uuid::parse_str(&user.id).map_err(|_| ApiError::invalid_token())?,
-                roles: user.roles.clone(),
-                session_id: user.session_id.as_deref().and_then(|id| Uuid::parse_str(id).ok()),
-            }),
-            Some(Vouched::By(_) | Vouched::Absent | Vouched::Refused(_)) | None => {
-                Err(ApiError::unauthorized("credentials_missing", "Authorization header required"))
-            }
-        }
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let user = <AssertedUser as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        Ok(Self {
+            id: Uuid::parse_str(&user.id).map_err(|_| ApiError::invalid_token())?,
+            roles: user.roles,
+            session_id: user.session_id.as_deref().and_then(|id| Uuid::parse_str(id).ok()),
+        })
     }
 }

@@ -4,26 +4,13 @@ use std::{future::Future, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::HeaderMap,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+pub use portcullis_client::extract::ServiceClaims;
+use portcullis_client::extract::{self, ServiceRefusal};
 
-use super::{ApiError, credentials};
-
-/// Claims of a service token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ServiceClaims {
-    /// Issuer.
-    pub iss: String,
-    /// The calling service.
-    pub sub: String,
-    /// The called service.
-    pub aud: String,
-    /// `service`.
-    pub token_type: String,
-}
+use super::ApiError;
 
 /// Checks a service token's signature and times.
 pub trait ServiceVerifier: Send + Sync + 'static {
@@ -58,26 +45,34 @@ pub async fn require_service<V: ServiceVerifier>(
     request: Request,
     next: Next,
 ) -> Response {
-    match check(&rule, request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    let rule = extract::ServiceRule {
+        verifier: Arc::new(Verifier(rule.verifier)),
+        issuer: crate::auth::ISSUER,
+        audience: rule.audience,
+        callers: rule.callers,
+    };
+    match rule.check(request.headers()).await {
+        Ok(_) => next.run(request).await,
+        Err(refusal) => ApiError::from(refusal).into_response(),
     }
 }
 
-async fn check<V: ServiceVerifier>(rule: &ServiceRule<V>, headers: &HeaderMap) -> Result<(), ApiError> {
-    let caller = headers
-        .get("x-service-caller")
-        .and_then(|value| value.to_str().ok())
-        .filter(|name| !name.is_empty())
-        .ok_or(ApiError::unauthorized("service_caller_missing", "Service caller not identified"))?;
-    let token = credentials(headers, "bearer")
-        .ok_or(ApiError::unauthorized("service_token_missing", "Service token required"))?;
-    let claims = rule.verifier.verify(token).await?;
-    if claims.iss != crate::auth::ISSUER || claims.token_type != "service" || claims.aud != rule.audience {
-        return Err(ApiError::unauthorized("service_token_invalid", "Invalid service token"));
+struct Verifier<V>(Arc<V>);
+
+impl<V: ServiceVerifier> extract::ServiceVerifier for Verifier<V> {
+    type Error = ApiError;
+
+    async fn verify(&self, token: &str) -> Result<ServiceClaims, ApiError> {
+        self.0.verify(token).await
     }
-    if claims.sub != caller || !rule.callers.contains(&caller) {
-        return Err(ApiError::unauthorized("service_not_authorized", "Token not authorized for this service"));
+}
+
+impl From<ServiceRefusal<Self>> for ApiError {
+    fn from(refusal: ServiceRefusal<Self>) -> Self {
+        match (refusal.told(), refusal) {
+            (_, ServiceRefusal::Verifier(error)) => error,
+            (Some((code, detail)), _) => Self::unauthorized(code, detail),
+            (None, _) => Self::internal(),
+        }
     }
-    Ok(())
 }

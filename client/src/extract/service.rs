@@ -1,0 +1,178 @@
+//! Calls from one service to another, as an axum layer: the service token decides,
+//! never the headers beside it. How a token's signature and times are checked is the
+//! service's own matter ([`ServiceVerifier`]); who may call is this module's.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use super::problem;
+
+/// Claims of a service token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ServiceClaims {
+    /// Issuer.
+    pub iss: String,
+    /// The calling service.
+    pub sub: String,
+    /// The called service.
+    pub aud: String,
+    /// `service`.
+    pub token_type: String,
+}
+
+/// Checks a service token's signature and times.
+pub trait ServiceVerifier: Send + Sync + 'static {
+    /// What is answered to a token that does not hold, or where that cannot be known:
+    /// keys that cannot be had are 503, never 401.
+    type Error: Send;
+
+    /// The claims of a token that holds.
+    ///
+    /// # Errors
+    /// The verifier's own.
+    fn verify(&self, token: &str) -> impl Future<Output = Result<ServiceClaims, Self::Error>> + Send;
+}
+
+/// What an internal route asks of its caller.
+#[derive(Debug)]
+pub struct ServiceRule<V> {
+    /// Checks tokens.
+    pub verifier: Arc<V>,
+    /// Who issues them: their `iss`.
+    pub issuer: &'static str,
+    /// This service's name: the `aud` of tokens for it.
+    pub audience: &'static str,
+    /// Services that may call.
+    pub callers: &'static [&'static str],
+}
+
+// Not derived: a verifier need not be clonable to be shared.
+impl<V> Clone for ServiceRule<V> {
+    fn clone(&self) -> Self {
+        Self {
+            verifier: Arc::clone(&self.verifier),
+            issuer: self.issuer,
+            audience: self.audience,
+            callers: self.callers,
+        }
+    }
+}
+
+/// A service whose call was let in; an extractor behind [`require_service`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCaller {
+    /// Its name, from the token.
+    pub name: String,
+}
+
+/// Why a call is refused. `E` is the verifier's error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceRefusal<E> {
+    /// `X-Service-Caller` is missing.
+    CallerMissing,
+    /// There is no bearer token.
+    TokenMissing,
+    /// The token is not a service token of the issuer for this service.
+    TokenInvalid,
+    /// The token is another service's, or that service may not call here.
+    NotAuthorized,
+    /// The verifier refused the token or could not tell.
+    Verifier(E),
+}
+
+impl<E> ServiceRefusal<E> {
+    /// Stable code and text of the answer; none where the verifier has its own.
+    pub fn told(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::CallerMissing => Some(("service_caller_missing", "Service caller not identified")),
+            Self::TokenMissing => Some(("service_token_missing", "Service token required")),
+            Self::TokenInvalid => Some(("service_token_invalid", "Invalid service token")),
+            Self::NotAuthorized => Some(("service_not_authorized", "Token not authorized for this service")),
+            Self::Verifier(_) => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ServiceRefusal<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.told()) {
+            (Self::Verifier(error), _) => error.fmt(formatter),
+            (_, Some((_, text))) => formatter.write_str(text),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for ServiceRefusal<E> {}
+
+impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
+    fn into_response(self) -> Response {
+        match (self.told(), self) {
+            (_, Self::Verifier(error)) => error.into_response(),
+            (Some((code, detail)), _) => problem::unauthorized(code, detail),
+            (None, _) => problem::internal(),
+        }
+    }
+}
+
+impl<V: ServiceVerifier> ServiceRule<V> {
+    /// Checks a call's headers: who it says it is, then its token, then whether the
+    /// two agree.
+    ///
+    /// # Errors
+    /// [`ServiceRefusal`].
+    pub async fn check(&self, headers: &HeaderMap) -> Result<ServiceCaller, ServiceRefusal<V::Error>> {
+        let caller = headers
+            .get("x-service-caller")
+            .and_then(|value| value.to_str().ok())
+            .filter(|name| !name.is_empty())
+            .ok_or(ServiceRefusal::CallerMissing)?;
+        let token = bearer(headers).ok_or(ServiceRefusal::TokenMissing)?;
+        let claims = self.verifier.verify(token).await.map_err(ServiceRefusal::Verifier)?;
+        // A user's access token is signed with the same keys.
+        if claims.iss != self.issuer || claims.token_type != "service" || claims.aud != self.audience {
+            return Err(ServiceRefusal::TokenInvalid);
+        }
+        if claims.sub != caller || !self.callers.contains(&caller) {
+            return Err(ServiceRefusal::NotAuthorized);
+        }
+        Ok(ServiceCaller { name: claims.sub })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    Some(rest.trim_start()).filter(|rest| scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty())
+}
+
+/// The layer of internal routes. With `axum::middleware::from_fn_with_state(rule, …)`.
+pub async fn require_service<V>(State(rule): State<ServiceRule<V>>, mut request: Request, next: Next) -> Response
+where
+    V: ServiceVerifier,
+    V::Error: IntoResponse,
+{
+    match rule.check(request.headers()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The caller; on a route without [`require_service`], 401.
+impl<S: Send + Sync> FromRequestParts<S> for ServiceCaller {
+    type Rejection = ServiceRefusal<std::convert::Infallible>;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or(ServiceRefusal::CallerMissing)
+    }
+}

@@ -1,0 +1,200 @@
+//! The layers and extractors of axum origins: what is let in, and what each kind of
+//! refusal answers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has failed, which is its purpose"
+)]
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response},
+    middleware::from_fn_with_state,
+    routing::get,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac as _};
+use portcullis_client::{
+    assertion::{AssertedUser, Assertion, AssertionKeys},
+    extract::{
+        Gate, GateRefusal, ServiceCaller, ServiceClaims, ServiceRule, ServiceVerifier, record_assertion,
+        require_assertion, require_service,
+    },
+};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tower::ServiceExt as _;
+
+const NOW: u64 = 1_800_000_000;
+const SECRET: [u8; 32] = [7; 32];
+
+fn gate() -> Gate {
+    let keys = AssertionKeys::parse(&format!("k1:{}", URL_SAFE_NO_PAD.encode(SECRET))).unwrap();
+    Gate::new("shop", keys).with_clock(|| NOW)
+}
+
+/// An assertion for a GET of `target`, for a user where one is named.
+fn assertion(target: &str, user: Option<&str>) -> String {
+    let mut claims = json!({
+        "iss": "portcullis", "aud": "shop", "iat": NOW, "exp": NOW + 30, "jti": "r1", "htm": "GET", "htu": target,
+    });
+    if let Some(user) = user {
+        claims["sub"] = json!(user);
+        claims["roles"] = json!(["user"]);
+    }
+    let header = json!({ "alg": "HS256", "typ": "gateway+jwt", "kid": "k1" });
+    let input = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&SECRET).unwrap();
+    mac.update(input.as_bytes());
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+}
+
+/// What is asked, with which headers, and the status and text or code of the answer.
+type Case<'a> = (&'a str, &'a str, &'a [(&'static str, &'a str)], u16, &'a str);
+
+async fn ask(app: &Router, target: &str, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, String) {
+    let mut request = Request::get(target).body(Body::empty()).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    let answer: Response<Body> = app.clone().oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = String::from_utf8(to_bytes(body, 65_536).await.unwrap().to_vec()).unwrap();
+    (parts.status.as_u16(), parts.headers, body)
+}
+
+fn code(body: &str) -> String {
+    let document: Value = serde_json::from_str(body).unwrap();
+    document["code"].as_str().unwrap().to_owned()
+}
+
+fn shop() -> Router {
+    let inner = Router::new()
+        .route("/who", get(|user: AssertedUser| async move { user.id }))
+        .route(
+            "/any",
+            get(|user: Option<AssertedUser>| async move { user.map_or("nobody".to_owned(), |user| user.id) }),
+        )
+        .route("/id", get(|assertion: Assertion| async move { assertion.request_id }));
+    Router::new().merge(inner.clone()).nest("/nested", inner.layer(from_fn_with_state(gate(), require_assertion)))
+}
+
+#[tokio::test]
+async fn only_what_the_gateway_vouches_for_gets_in() {
+    let app = shop().layer(from_fn_with_state(gate(), require_assertion));
+    let (user, nobody) = (assertion("/who", Some("u1")), assertion("/who", None));
+    let name = "x-gateway-assertion";
+    let cases: &[Case<'_>] = &[
+        ("a user", "/who", &[(name, &user)], 200, "u1"),
+        ("nobody, where a user is needed", "/who", &[(name, &nobody)], 401, "credentials_missing"),
+        ("nobody, where none is needed", "/any", &[(name, &assertion("/any", None))], 200, "nobody"),
+        ("a user, where none is needed", "/any", &[(name, &assertion("/any", Some("u1")))], 200, "u1"),
+        ("the request's id", "/id?x=1", &[(name, &assertion("/id?x=1", None))], 200, "r1"),
+        ("nothing", "/any", &[], 401, "assertion_required"),
+        (
+            "identity headers alone",
+            "/who",
+            &[("x-user-id", "u1"), ("x-user-roles", "admin")],
+            401,
+            "assertion_required",
+        ),
+        ("an assertion of another path", "/any", &[(name, &user)], 401, "assertion_required"),
+        ("the same twice", "/who", &[(name, &user), (name, &user)], 401, "assertion_required"),
+        ("a bad one before a good one", "/who", &[(name, "x"), (name, &user)], 401, "assertion_required"),
+        ("one that is no text", "/who", &[(name, "\u{e9}")], 401, "assertion_required"),
+        ("a nested path", "/nested/who", &[(name, &assertion("/nested/who", Some("u1")))], 200, "u1"),
+        ("a nested path without its prefix", "/nested/who", &[(name, &user)], 401, "assertion_required"),
+    ];
+    for (case, target, headers, status, expected) in cases {
+        let (answered, headers, body) = ask(&app, target, headers).await;
+        assert_eq!(answered, *status, "{case}");
+        if *status == 200 {
+            assert_eq!(body, *expected, "{case}");
+        } else {
+            assert_eq!(code(&body), *expected, "{case}");
+            assert_eq!(headers["content-type"], "application/problem+json", "{case}");
+            assert!(headers.contains_key("www-authenticate"), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_recording_layer_leaves_the_refusal_to_the_extractors() {
+    let open = Router::new().route("/open", get(|| async { "open" }));
+    let app = shop().merge(open).layer(from_fn_with_state(gate(), record_assertion));
+    assert_eq!(ask(&app, "/open", &[]).await.0, 200);
+    assert_eq!(code(&ask(&app, "/who", &[]).await.2), "assertion_required");
+    assert_eq!(ask(&app, "/who", &[("x-gateway-assertion", &assertion("/who", Some("u1")))]).await.2, "u1");
+}
+
+#[tokio::test]
+async fn a_route_that_nothing_checks_lets_nobody_in() {
+    let (status, _, body) = ask(&shop(), "/any", &[("x-gateway-assertion", &assertion("/any", None))]).await;
+    assert_eq!((status, code(&body).as_str()), (500, "internal"));
+}
+
+#[tokio::test]
+async fn a_service_may_answer_a_refusal_in_its_own_words() {
+    let mine = |user: Result<AssertedUser, GateRefusal>| async move {
+        user.map(|user| user.id).map_err(|refusal| (axum::http::StatusCode::IM_A_TEAPOT, refusal.code()))
+    };
+    let app = Router::new().route("/mine", get(mine)).layer(from_fn_with_state(gate(), record_assertion));
+    let (status, _, body) = ask(&app, "/mine", &[]).await;
+    assert_eq!((status, body.as_str()), (418, "assertion_required"));
+}
+
+/// Takes `issuer/subject/audience/type` for a token.
+struct Plain;
+
+impl ServiceVerifier for Plain {
+    type Error = axum::http::StatusCode;
+
+    async fn verify(&self, token: &str) -> Result<ServiceClaims, Self::Error> {
+        let parts: Vec<String> = token.split('/').map(str::to_owned).collect();
+        let [iss, sub, aud, token_type]: [String; 4] =
+            parts.try_into().map_err(|_| axum::http::StatusCode::SERVICE_UNAVAILABLE)?;
+        Ok(ServiceClaims { iss, sub, aud, token_type })
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_known_by_its_token_and_not_by_its_headers() {
+    let rule =
+        ServiceRule { verifier: Arc::new(Plain), issuer: "issuer", audience: "shop", callers: &["billing", "stock"] };
+    let app = Router::new()
+        .route("/internal", get(|caller: ServiceCaller| async move { caller.name }))
+        .layer(from_fn_with_state(rule, require_service));
+    for (case, caller, token, status, expected) in [
+        ("a caller on the list", "billing", "Bearer issuer/billing/shop/service", 200, "billing"),
+        ("the scheme in lower case", "stock", "bearer issuer/stock/shop/service", 200, "stock"),
+        ("no name", "", "Bearer issuer/billing/shop/service", 401, "service_caller_missing"),
+        ("no token", "billing", "", 401, "service_token_missing"),
+        ("another scheme", "billing", "Basic issuer/billing/shop/service", 401, "service_token_missing"),
+        ("another issuer", "billing", "Bearer other/billing/shop/service", 401, "service_token_invalid"),
+        ("another service's", "billing", "Bearer issuer/billing/users/service", 401, "service_token_invalid"),
+        ("a user's", "billing", "Bearer issuer/billing/shop/access", 401, "service_token_invalid"),
+        ("under another name", "billing", "Bearer issuer/stock/shop/service", 401, "service_not_authorized"),
+        ("of a caller not on the list", "mail", "Bearer issuer/mail/shop/service", 401, "service_not_authorized"),
+    ] {
+        let headers: Vec<_> = [("x-service-caller", caller), ("authorization", token)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let (answered, _, body) = ask(&app, "/internal", &headers).await;
+        assert_eq!(answered, status, "{case}");
+        assert_eq!(if status == 200 { body } else { code(&body) }, expected, "{case}");
+    }
+    let unknown = [("x-service-caller", "billing"), ("authorization", "Bearer what")];
+    assert_eq!(ask(&app, "/internal", &unknown).await.0, 503, "the verifier's own answer");
+}
+
+#[test]
+fn a_gate_prints_its_audience_and_nothing_of_its_keys() {
+    let printed = format!("{:?}", gate());
+    assert!(printed.contains("shop") && !printed.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{printed}");
+}
