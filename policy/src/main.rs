@@ -168,6 +168,7 @@ fn print_table(policy: &Policy) {
             timeout.map_or_else(String::new, |upstream| format!("{} ms", upstream.timeout_ms)),
             bytes(route.max_body_bytes),
         ];
+        limits.extend(route.limits.iter().map(|name| format!("rate {name}")));
         if route.revocation == RevocationCheck::Strict {
             limits.push("strict revocation".to_owned());
         }
