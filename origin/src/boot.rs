@@ -15,7 +15,9 @@ use crate::{
     server::{self, Bound},
     settings::{BadSetting, Flags},
     signing::MasterKey,
-    store::{Accounts, Database, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys},
+    store::{
+        Accounts, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys,
+    },
     users::{self, FetchedKeys, Users},
 };
 
@@ -173,6 +175,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         roles: Roles(database.clone()),
         permissions: Permissions(database.clone()),
         rights: Rights(database.clone()),
+        guessing: Guessing(database.clone()),
         outbox: Outbox(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
@@ -208,7 +211,7 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
     })
 }
 
-/// Time between two sweeps of expired sessions.
+/// Time between two sweeps of expired sessions and failed logins.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
 
 async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
@@ -231,6 +234,9 @@ async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {
         if let Err(error) = auth.sessions.sweep(auth.clock.now()).await {
+            crate::http::log_store_fault(&error);
+        }
+        if let Err(error) = auth.guessing.sweep(auth.clock.now()).await {
             crate::http::log_store_fault(&error);
         }
         tokio::select! {

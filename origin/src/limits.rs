@@ -67,6 +67,26 @@ pub const HASHES: usize = 2;
 /// seconds that the gateway waits for us.
 pub const HASH_WAIT: Duration = Duration::from_millis(1500);
 
+/// Wrong passwords in a row, of one account, that cost no wait: people mistype.
+pub const FAILURES_FREE: i64 = 5;
+
+/// Milliseconds between the last of these and the next try; twice as many with each
+/// further failure.
+pub const FAILURE_DELAY_MS: i64 = 1000;
+
+/// The longest of these waits, in milliseconds: a guesser has 1440 tries a day, and an
+/// owner at a new place loses a minute.
+pub const FAILURE_DELAY_MAX_MS: i64 = 60 * 1000;
+
+/// Milliseconds after the last failure for which a row of them counts.
+pub const FAILURES_KEPT_MS: i64 = 15 * 60 * 1000;
+
+/// Milliseconds for which an address stays known after a login from there.
+pub const KNOWN_ADDRESS_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+
+/// Known addresses of one account: home, work, some mobile networks.
+pub const KNOWN_ADDRESSES: i64 = 20;
+
 /// Milliseconds for which a key signs.
 pub const SIGNING_KEY_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 

@@ -4,7 +4,9 @@
 //! as a copy of the profile, so that a login needs no other service.
 
 mod account;
+mod attempt;
 mod credentials;
+mod guessing;
 mod keyring;
 mod password;
 mod permissions;
@@ -29,7 +31,7 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{self, Accounts, Database, Outbox, Permissions, Rights, Roles, Sessions},
+    store::{self, Accounts, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions},
 };
 
 /// `iss` of every token.
@@ -65,6 +67,8 @@ pub struct Auth {
     pub permissions: Permissions,
     /// Who has which.
     pub rights: Rights,
+    /// Failed logins, counted.
+    pub guessing: Guessing,
     /// Signing keys.
     pub keyring: Arc<Keyring>,
     /// Password hashing.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Auth, ROLE_ADMIN,
     account::User,
+    attempt::{self, Attempt, INVALID_CREDENTIALS},
     token::{self, ACCESS_TYPE, AccessClaims},
 };
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
     store::{accounts::Account, sessions::Spending},
 };
 
-const INVALID_CREDENTIALS: ApiError = ApiError::unauthorized("invalid_credentials", "Invalid email or password");
 const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
 
 #[derive(Debug, Deserialize)]
@@ -34,18 +34,24 @@ pub(super) struct Login {
 
 /// POST /api/v1/auth/login. The answer and the work are the same for a wrong
 /// password, an unknown address and text that is no address.
-pub(super) async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn login(
+    State(auth): State<Auth>,
+    client: http::Client,
+    Json(body): Json<Login>,
+) -> Result<Answer<Value>, ApiError> {
     let mut check = Check::default();
     check.required("email", body.email.is_some());
     check.required("password", body.password.is_some());
     check.done()?;
-    let (email, password) = (body.email.unwrap_or_default(), body.password.unwrap_or_default());
-    let email = normal_email(&email).unwrap_or_default();
-    let found = auth.accounts.find_login(&email).await?;
-    let hashed = found.as_ref().map(|(_, hashed)| hashed.as_str());
-    if !auth.passwords.verify(&password, hashed).await? {
-        return Err(INVALID_CREDENTIALS);
-    }
+    let (text, password) = (body.email.unwrap_or_default(), body.password.unwrap_or_default());
+    let email = normal_email(&text);
+    let found = auth.accounts.find_login(email.as_deref().unwrap_or_default()).await?;
+    let attempt = Attempt {
+        email: email.as_deref().unwrap_or(&text),
+        account: found.as_ref().map(|(account, hash)| (account.id, hash.as_str())),
+        address: client.address,
+    };
+    attempt::verify(&auth, &attempt, &password).await?;
     let (account, _) = found.ok_or(INVALID_CREDENTIALS)?;
     let session = token::fresh_id(&auth)?;
     let (refresh, hash) = token::refresh()?;

@@ -126,6 +126,13 @@ impl ApiError {
         )
     }
 
+    /// 429, worth trying again after so many seconds.
+    pub const fn rate_limited(code: &'static str, detail: &'static str, retry_after_s: u64) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", code, detail);
+        error.retry_after_s = Some(retry_after_s);
+        error
+    }
+
     /// 503, worth trying again.
     pub const fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail);

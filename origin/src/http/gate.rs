@@ -153,9 +153,14 @@ impl Told {
     }
 }
 
+/// Whether the gateway vouches for a request.
+pub(super) fn is_vouched_for(extensions: &axum::http::Extensions) -> bool {
+    extensions.get::<Verdict>().is_some_and(|verdict| verdict.assertion().is_some())
+}
+
 /// Text from a client, fit for a log: bounded, and every word that is longer than an
 /// id replaced, because people paste tokens into paths.
-fn tame(text: &str) -> String {
+pub(super) fn tame(text: &str) -> String {
     let separators = ['/', ' ', ';', ',', '(', ')'];
     text.chars()
         .take(limits::LOG_TEXT_CHARS)

@@ -1,12 +1,14 @@
 //! What both services do with HTTP: errors as problem documents, extractors
 //! that read bodies strictly, and the layer that knows who a request is from.
 
+mod client;
 mod error;
 mod gate;
 mod page;
 mod read;
 mod service;
 
+pub use client::Client;
 pub use error::{ApiError, FieldError, log_store_fault};
 pub use gate::{Gate, User, observe, require_assertion};
 pub use page::Page;

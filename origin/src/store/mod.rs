@@ -4,6 +4,7 @@
 
 pub mod accounts;
 mod database;
+pub mod guessing;
 pub mod keys;
 pub mod outbox;
 pub mod permissions;
@@ -15,6 +16,7 @@ mod stale;
 
 pub use accounts::Accounts;
 pub use database::{Database, Schema};
+pub use guessing::Guessing;
 pub use keys::SigningKeys;
 pub use outbox::Outbox;
 pub use permissions::Permissions;

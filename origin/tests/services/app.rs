@@ -237,6 +237,18 @@ impl App {
         who: Option<&Person>,
         body: Option<Value>,
     ) -> Reply {
+        self.bare(self.forwarded(service, method, target, who, body)).await
+    }
+
+    /// The same, to which a test may add headers.
+    pub(crate) fn forwarded(
+        &self,
+        service: Service,
+        method: Method,
+        target: &str,
+        who: Option<&Person>,
+        body: Option<Value>,
+    ) -> reqwest::RequestBuilder {
         let mut request = self
             .http
             .request(method.clone(), self.url(service, target))
@@ -247,7 +259,7 @@ impl App {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        self.bare(request).await
+        request
     }
 
     pub(crate) fn assertion(&self, service: Service, method: &Method, target: &str, who: Option<&Person>) -> String {

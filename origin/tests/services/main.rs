@@ -12,6 +12,7 @@
 
 mod accounts;
 mod app;
+mod guessing;
 mod internal;
 mod profiles;
 mod revocations;

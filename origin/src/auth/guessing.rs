@@ -1,0 +1,172 @@
+//! How long a further try of a password must wait after so many wrong ones (NIST
+//! SP 800-63B, section 5.2.2: rate limiting; no lock-out, which a stranger could bring
+//! about). Pure.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use uuid::Uuid;
+
+use crate::{limits, store::guessing::Failures};
+
+/// Who is counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bucket<'a> {
+    /// All from where nobody has logged in to the account, who slow each other down.
+    Strangers {
+        /// Normalised e-mail address, or what was sent in its place.
+        email: &'a str,
+    },
+    /// One network address from which the account's owner logged in before.
+    Known {
+        /// Normalised e-mail address.
+        email: &'a str,
+        /// The network.
+        address: IpAddr,
+    },
+}
+
+impl Bucket<'_> {
+    /// Its name in the database: a hash, so that no address is stored that somebody tried.
+    pub(super) fn key(&self) -> [u8; 32] {
+        match self {
+            Self::Strangers { email } => sha256(&[b"strangers", email.as_bytes()]),
+            Self::Known { email, address } => sha256(&[b"known", email.as_bytes(), address.to_string().as_bytes()]),
+        }
+    }
+}
+
+/// What is stored of a network address from which an account was logged in to. Not the
+/// address itself, which says where a person lives.
+pub(super) fn known_address(account: Uuid, address: IpAddr) -> [u8; 32] {
+    sha256(&[account.as_bytes(), address.to_string().as_bytes()])
+}
+
+/// The network of an address: of IPv6 the first 64 bits, which one home or one machine has
+/// all to itself, and of which it uses a new one every day.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Each part behind its length: no two lists of parts are one text.
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+/// Whether a password may be tried at `now`: what is to be written down as if it were
+/// wrong, or how many milliseconds are left to wait.
+///
+/// # Errors
+/// The wait.
+pub(super) fn admit(before: Option<Failures>, now: i64) -> Result<Failures, i64> {
+    let Some(before) = before.filter(|failures| now.saturating_sub(failures.last_at) < limits::FAILURES_KEPT_MS) else {
+        return Ok(Failures { count: 1, last_at: now });
+    };
+    let delay = delay(before.count);
+    // Another process's clock may be ahead: nobody waits longer than the rule says.
+    let left = before.last_at.saturating_add(delay).saturating_sub(now).min(delay);
+    if left > 0 { Err(left) } else { Ok(Failures { count: before.count.saturating_add(1), last_at: now }) }
+}
+
+/// Milliseconds between a failure, so many in a row, and the next try.
+fn delay(failures: i64) -> i64 {
+    let beyond = failures.saturating_sub(limits::FAILURES_FREE);
+    if beyond < 0 {
+        return 0;
+    }
+    let factor = u32::try_from(beyond).ok().and_then(|beyond| 2_i64.checked_pow(beyond)).unwrap_or(i64::MAX);
+    limits::FAILURE_DELAY_MS.saturating_mul(factor).min(limits::FAILURE_DELAY_MAX_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_the_fifth_failure_on_each_doubles_the_wait_up_to_a_minute() {
+        for (failures, seconds) in [
+            (1, 0),
+            (4, 0),
+            (5, 1),
+            (6, 2),
+            (7, 4),
+            (8, 8),
+            (9, 16),
+            (10, 32),
+            (11, 60),
+            (12, 60),
+            (1000, 60),
+            (i64::MAX, 60),
+            (i64::MIN, 0),
+        ] {
+            assert_eq!(delay(failures), seconds * 1000, "{failures} failures");
+        }
+    }
+
+    #[test]
+    fn a_try_waits_for_what_is_left_and_counts_on() {
+        const AGO: i64 = 15 * 60 * 1000;
+        let now = 1_800_000_000_000;
+        let failed = |count, ago: i64| Some(Failures { count, last_at: now - ago });
+        for (before, expected) in [
+            (None, Ok(1)),
+            (failed(4, 0), Ok(5)),
+            (failed(5, 0), Err(1000)),
+            (failed(5, 999), Err(1)),
+            (failed(5, 1000), Ok(6)),
+            (failed(6, 1000), Err(1000)),
+            (failed(40, 0), Err(60_000)),
+            (failed(40, 60_000), Ok(41)),
+            (failed(40, AGO - 1), Ok(41)),
+            (failed(40, AGO), Ok(1)),
+            // A clock that is ahead.
+            (failed(5, -1_000_000), Err(1000)),
+            (failed(1, -1_000_000), Ok(2)),
+            (failed(i64::MAX, 60_000), Ok(i64::MAX)),
+            (Some(Failures { count: 9, last_at: i64::MIN }), Ok(1)),
+        ] {
+            assert_eq!(admit(before, now).map(|after| after.count), expected, "{before:?}");
+            assert!(admit(before, now).is_ok_and(|after| after.last_at == now) || expected.is_err());
+        }
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_half_of_an_ipv6_one() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn no_two_buckets_share_a_key() {
+        let (one, two) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let keys = [
+            Bucket::Strangers { email: "ada@example.com" },
+            Bucket::Strangers { email: "ada@example.co" },
+            Bucket::Known { email: "ada@example.com", address: one },
+            Bucket::Known { email: "ada@example.com", address: two },
+            Bucket::Known { email: "ada@example.com1", address: one },
+            Bucket::Strangers { email: "ada@example.com192.0.2.1" },
+        ]
+        .map(|bucket| bucket.key());
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[index + 1..].contains(key), "{index}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Failed logins in a row, by bucket, and network addresses from which accounts were
+//! logged in to. Both are kept as hashes. What follows of a count is the caller's rule.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{Database, database::Lock};
+use crate::{clock::Clock, limits};
+
+/// SHA-256 that names a bucket or a known address.
+pub type Key = [u8; 32];
+
+/// Failures in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: i64,
+    /// The last one's instant, in milliseconds.
+    pub last_at: i64,
+}
+
+/// The statements about guessing.
+#[derive(Debug, Clone)]
+pub struct Guessing(pub(crate) Database);
+
+const FAILURES: &str = "SELECT failures, last_at FROM login_failures WHERE key = $1";
+
+fn failures(row: &sqlx::any::AnyRow) -> Result<Failures, sqlx::Error> {
+    Ok(Failures { count: row.try_get("failures")?, last_at: row.try_get("last_at")? })
+}
+
+impl Guessing {
+    /// What was counted in a bucket.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn failures(&self, key: Key) -> Result<Option<Failures>, sqlx::Error> {
+        let row = sqlx::query(FAILURES).bind(key.as_slice()).fetch_optional(self.0.pool()).await?;
+        row.map(|row| failures(&row)).transpose()
+    }
+
+    /// Asks `rule` whether there may be a further try, and writes down what it says. Of
+    /// those that ask at one instant each sees the count of the one before it.
+    ///
+    /// # Errors
+    /// The database's; inside, the rule's refusal.
+    pub async fn count<E>(
+        &self,
+        key: Key,
+        clock: &Clock,
+        rule: impl FnOnce(Option<Failures>, i64) -> Result<Failures, E>,
+    ) -> Result<Result<(), E>, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Bucket(key)]).await?;
+        let row = sqlx::query(FAILURES).bind(key.as_slice()).fetch_optional(&mut *transaction).await?;
+        let after = match rule(row.map(|row| failures(&row)).transpose()?, clock.now()) {
+            Ok(after) => after,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        sqlx::query(
+            "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_at = excluded.last_at",
+        )
+        .bind(key.as_slice())
+        .bind(after.count)
+        .bind(after.last_at)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// Takes one off a bucket's count: its password was not looked at.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn take_back(&self, key: Key) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE login_failures SET failures = failures - 1 WHERE key = $1 AND failures > 0")
+            .bind(key.as_slice())
+            .execute(self.0.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a bucket's row of failures, and remembers from where the account was logged in
+    /// to: the latest [`limits::KNOWN_ADDRESSES`].
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn succeeded(
+        &self,
+        key: Key,
+        account: Uuid,
+        address: Option<Key>,
+        clock: &Clock,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Account(account), Lock::Bucket(key)]).await?;
+        sqlx::query("DELETE FROM login_failures WHERE key = $1")
+            .bind(key.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(address) = address {
+            // Of an account that is gone by now, nothing.
+            sqlx::query(
+                "INSERT INTO known_addresses (account_id, address, last_at) SELECT id, $2, $3 FROM accounts WHERE id = $1 \
+                 ON CONFLICT (account_id, address) DO UPDATE SET last_at = excluded.last_at",
+            )
+            .bind(account.to_string())
+            .bind(address.as_slice())
+            .bind(clock.now())
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "DELETE FROM known_addresses WHERE account_id = $1 AND address NOT IN \
+                 (SELECT address FROM known_addresses WHERE account_id = $1 ORDER BY last_at DESC, address LIMIT $2)",
+            )
+            .bind(account.to_string())
+            .bind(limits::KNOWN_ADDRESSES)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await
+    }
+
+    /// Whether an account was logged in to from an address not too long ago.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_known(&self, account: Uuid, address: Key, now: i64) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query("SELECT 1 FROM known_addresses WHERE account_id = $1 AND address = $2 AND last_at > $3")
+            .bind(account.to_string())
+            .bind(address.as_slice())
+            .bind(now.saturating_sub(limits::KNOWN_ADDRESS_MS))
+            .fetch_optional(self.0.pool())
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Forgets what counts no more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep(&self, now: i64) -> Result<(), sqlx::Error> {
+        for (text, age) in [
+            ("DELETE FROM login_failures WHERE last_at <= $1", limits::FAILURES_KEPT_MS),
+            ("DELETE FROM known_addresses WHERE last_at <= $1", limits::KNOWN_ADDRESS_MS),
+        ] {
+            sqlx::query(text).bind(now.saturating_sub(age)).execute(self.0.pool()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Passwords that are guessed: who must wait, for how long, and who must not.
+
+use portcullis_origin::limits;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::app::{App, PASSWORD, Reply, Service};
+
+const LOGIN: &str = "/api/v1/auth/login";
+const ADA: &str = "ada@example.com";
+const WRONG: &str = "not her password";
+
+/// A login from a network address, or from one that the gateway does not know.
+async fn login(app: &App, email: &str, password: &str, address: Option<&str>) -> Reply {
+    let body = json!({ "email": email, "password": password });
+    let mut request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
+    if let Some(address) = address {
+        request = request.header("x-forwarded-for", address);
+    }
+    app.bare(request).await
+}
+
+/// Status, and after how many seconds to come back.
+async fn guess(app: &App, email: &str, address: Option<&str>) -> (u16, Option<u64>) {
+    let reply = login(app, email, WRONG, address).await;
+    let retry_after = reply.headers.get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap());
+    (reply.status, retry_after)
+}
+
+/// As many wrong passwords as cost no wait.
+async fn guess_freely(app: &App, email: &str, address: Option<&str>) {
+    for _ in 0..limits::FAILURES_FREE {
+        assert_eq!(guess(app, email, address).await, (401, None));
+    }
+}
+
+#[tokio::test]
+async fn from_the_fifth_wrong_password_on_each_costs_a_longer_wait_account_or_not() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    for email in [ADA, "nobody@example.com", "no address"] {
+        guess_freely(&app, email, None).await;
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(guess(&app, email, None).await, (429, Some(seconds)), "{email} at once");
+            app.clock.pass((i64::try_from(seconds).unwrap() - 1) * 1000);
+            let (status, left) = guess(&app, email, None).await;
+            assert!(status == 429 && left == Some(1), "{email} after {seconds} - 1 s: {status} {left:?}");
+            app.clock.pass(1000);
+            assert_eq!(guess(&app, email, None).await, (401, None), "{email} after {seconds} s");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_wait_is_a_problem_that_says_so_even_to_the_right_password() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    guess_freely(&app, ADA, None).await;
+    let reply = login(&app, " ADA@example.com", PASSWORD, None).await;
+    let document = reply.json();
+    assert_eq!(
+        (reply.status, document["type"].as_str(), reply.code().as_str()),
+        (429, Some("rate_limited"), "login_delayed")
+    );
+    assert_eq!(reply.headers["content-type"], "application/problem+json");
+    app.clock.pass(1000);
+    assert_eq!(login(&app, ADA, PASSWORD, None).await.status, 200);
+    guess_freely(&app, ADA, None).await;
+}
+
+#[tokio::test]
+async fn a_success_or_a_quarter_of_an_hour_ends_the_row() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    for _ in 0..limits::FAILURES_FREE - 1 {
+        assert_eq!(guess(&app, ADA, None).await.0, 401);
+    }
+    assert_eq!(login(&app, ADA, PASSWORD, None).await.status, 200);
+    guess_freely(&app, ADA, None).await;
+    app.clock.pass(limits::FAILURE_DELAY_MS);
+    assert_eq!(guess(&app, ADA, None).await, (401, None));
+    app.clock.pass(limits::FAILURES_KEPT_MS);
+    guess_freely(&app, ADA, None).await;
+    assert_eq!(guess(&app, ADA, None).await, (429, Some(1)));
+}
+
+#[tokio::test]
+async fn strangers_do_not_slow_down_the_owner_at_an_address_of_theirs() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    let (home, ipv6) = ("192.0.2.1", "2001:db8:1:2:aaaa::1");
+    for address in [home, ipv6] {
+        assert_eq!(login(&app, ADA, PASSWORD, Some(address)).await.status, 200);
+    }
+    guess_freely(&app, ADA, Some("203.0.113.9")).await;
+    // A stranger's other addresses do not help, nor what they write before the gateway does.
+    for stranger in ["203.0.113.10", "192.0.2.1, 203.0.113.9", "2001:db8:1:3:aaaa::1"] {
+        assert_eq!(login(&app, ADA, PASSWORD, Some(stranger)).await.status, 429, "{stranger}");
+    }
+    assert_eq!(login(&app, ADA, PASSWORD, None).await.status, 429, "no address is a stranger's");
+    for owner in [home, "10.0.0.1, 192.0.2.1", "::ffff:192.0.2.1", ipv6, "2001:db8:1:2:bbbb::2"] {
+        assert_eq!(login(&app, ADA, PASSWORD, Some(owner)).await.status, 200, "{owner}");
+    }
+    assert_eq!(guess(&app, ADA, Some("203.0.113.9")).await.0, 429, "the owner's success ends no stranger's row");
+    // What happens at one of the owner's addresses stays there.
+    guess_freely(&app, ADA, Some(home)).await;
+    assert_eq!(login(&app, ADA, PASSWORD, Some(home)).await.status, 429);
+    assert_eq!(login(&app, ADA, PASSWORD, Some(ipv6)).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_address_is_known_to_one_account_for_ninety_days_and_twenty_at_most() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    app.register("eve@example.com").await;
+    assert_eq!(login(&app, "eve@example.com", PASSWORD, Some("203.0.113.9")).await.status, 200);
+    let address = |index: i64| format!("192.0.2.{index}");
+    for index in 0..=limits::KNOWN_ADDRESSES {
+        assert_eq!(login(&app, ADA, PASSWORD, Some(&address(index))).await.status, 200);
+        app.clock.pass(1000);
+    }
+    guess_freely(&app, ADA, None).await;
+    assert_eq!(login(&app, ADA, PASSWORD, Some("203.0.113.9")).await.status, 429, "Eve's address is not Ada's");
+    assert_eq!(login(&app, ADA, PASSWORD, Some(&address(0))).await.status, 429, "the oldest is forgotten");
+    assert_eq!(login(&app, ADA, PASSWORD, Some(&address(1))).await.status, 200);
+    app.clock.pass(limits::KNOWN_ADDRESS_MS - 1000);
+    guess_freely(&app, ADA, None).await;
+    assert_eq!(login(&app, ADA, PASSWORD, Some(&address(2))).await.status, 429, "not used for so long");
+    assert_eq!(login(&app, ADA, PASSWORD, Some(&address(1))).await.status, 200, "used since");
+}
+
+#[tokio::test]
+async fn of_fifty_guesses_at_one_instant_no_more_are_hashed_than_one_after_another() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    for email in [ADA, "nobody@example.com"] {
+        let guesses = (0..50).map(|_| {
+            let request = app.forwarded(
+                Service::Auth,
+                Method::POST,
+                LOGIN,
+                None,
+                Some(json!({ "email": email, "password": WRONG })),
+            );
+            tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+        });
+        let (mut hashed, mut delayed) = (0, 0);
+        for guess in guesses.collect::<Vec<_>>() {
+            match guess.await.unwrap() {
+                401 => hashed += 1,
+                429 => delayed += 1,
+                // No turn to hash in time, on a machine that is busy with other tests.
+                503 => {}
+                other => panic!("{other}"),
+            }
+        }
+        // On a slow machine a second passes, and one more may try.
+        let most = limits::FAILURES_FREE + i64::try_from(limits::HASHES).unwrap();
+        assert!(hashed <= most && delayed >= 50 - 2 * most, "{hashed} hashed, {delayed} told to wait");
+    }
+}
+
+#[tokio::test]
+async fn who_must_wait_costs_no_hashing_and_counts_no_further() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    guess_freely(&app, ADA, None).await;
+    // A wait that is longer than this test.
+    for _ in 0..6 {
+        app.clock.pass(limits::FAILURE_DELAY_MAX_MS);
+        assert_eq!(guess(&app, ADA, None).await.0, 401);
+    }
+    // Were they hashed, two at a time, most would find no turn within the time and be 503.
+    let guesses = (0..400).map(|_| {
+        let body = json!({ "email": ADA, "password": WRONG });
+        let request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    });
+    for guess in guesses.collect::<Vec<_>>() {
+        assert_eq!(guess.await.unwrap(), 429);
+    }
+    app.clock.pass(limits::FAILURE_DELAY_MAX_MS);
+    assert_eq!(login(&app, ADA, PASSWORD, None).await.status, 200, "the last one that was hashed counts, none since");
+}
+
+#[tokio::test]
+async fn what_lies_in_the_database_of_guesses_names_nobody_and_is_swept() {
+    let mut app = App::start().await;
+    app.register(ADA).await;
+    assert_eq!(login(&app, ADA, PASSWORD, Some("192.0.2.77")).await.status, 200);
+    assert_eq!(guess(&app, "stranger@example.com", Some("192.0.2.78")).await.0, 401);
+    let both = portcullis_origin::boot::Which { auth: true, users: true };
+    app.restart(both).await;
+    let text = app.databases.dump().await;
+    assert!(text.contains(ADA), "databases were looked at");
+    for private in ["192.0.2.77", "192.0.2.78", "stranger@example.com", WRONG] {
+        assert!(!text.contains(private), "{private}");
+    }
+    app.clock.pass(limits::KNOWN_ADDRESS_MS);
+    app.restart(both).await;
+    let pool = app.databases.open(Service::Auth).await;
+    for text in ["SELECT count(*) FROM login_failures", "SELECT count(*) FROM known_addresses"] {
+        let mut left = i64::MAX;
+        for _ in 0..400 {
+            left = sqlx::query_scalar(text).fetch_one(&pool).await.unwrap();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(left, 0, "{text}");
+    }
+    pool.close().await;
+}
