@@ -62,24 +62,28 @@ pub fn is_private(name: &str) -> bool {
         || HOP_BY_HOP.contains(&name.as_str())
 }
 
-/// Whether the gateway puts its own in the place of a request's header.
+/// Whether the gateway puts its own in the place of a request's header, in either spelling.
 pub fn is_replaced(name: &str) -> bool {
-    REPLACED.contains(&name)
+    is_among(name, &REPLACED)
 }
 
 /// A header of the CORS protocol that an upstream may have set: its word does not count.
 pub fn is_cors_header(name: &str) -> bool {
-    name.starts_with("access-control-")
+    name.starts_with("access-control-") || name.replace('_', "-").starts_with("access-control-")
+}
+
+fn is_among(name: &str, names: &[&str]) -> bool {
+    names.contains(&name) || (name.contains('_') && names.contains(&name.replace('_', "-").as_str()))
 }
 
 /// Whether no rule of a policy may touch a request's header, by its lower-case name.
 pub(super) fn is_reserved_in_requests(name: &str) -> bool {
-    is_private(name) || is_replaced(name)
+    is_private(name) || is_replaced(name) || is_among(name, &["cf-connecting-ip"])
 }
 
 /// Whether no rule of a policy may touch an answer's header, by its lower-case name.
 pub(super) fn is_reserved_in_answers(name: &str) -> bool {
-    is_private(name) || is_cors_header(name) || FIXED_IN_ANSWERS.contains(&name)
+    is_private(name) || is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
 }
 
 #[cfg(test)]
@@ -133,6 +137,11 @@ mod tests {
             ("content-length", true, true),
             ("content-encoding", false, true),
             ("location", false, true),
+            ("x_request_id", true, true),
+            ("content_length", true, true),
+            ("x_request_timeout_ms", true, false),
+            ("access_control_allow_origin", false, true),
+            ("cf-connecting-ip", true, false),
         ] {
             assert_eq!(is_reserved_in_requests(name), in_requests, "request: {name}");
             assert_eq!(is_reserved_in_answers(name), in_answers, "answer: {name}");

@@ -166,6 +166,10 @@ impl Policy {
             if route.token_cookie && self.token_cookie.is_none() {
                 return Some(format!("route {:?} takes a token from a cookie that has no name", route.path));
             }
+            // Nothing would look at it, or at who asks.
+            if route.token_cookie && route.access == Access::Public {
+                return Some(format!("route {:?} is public and takes a token from a cookie", route.path));
+            }
             if !is_new {
                 return Some(format!("route {:?} has a method twice", route.path));
             }
@@ -237,7 +241,9 @@ impl Route {
 
 impl HeaderRules {
     fn is_sound(&self, in_requests: bool) -> bool {
-        self.set.len() <= HEADER_RULES
+        let names: BTreeSet<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
+        names.len() == self.set.len()
+            && self.set.len() <= HEADER_RULES
             && self.remove.len() <= HEADER_RULES
             && self.set.iter().all(|(name, value)| {
                 *name == name.to_ascii_lowercase()

@@ -27,6 +27,7 @@ extern "C" {
         timeout_ms: u32,
         body_ms: u32,
         max_body_bytes: f64,
+        is_timed: bool,
     ) -> Promise;
 
     pub(super) fn then(promise: &Promise, index: u32, turn: u32, resume: &Function) -> Promise;

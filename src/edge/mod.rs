@@ -54,7 +54,7 @@ async fn handle(
     let Handled { outcome, line, cors, passing, chores } = handled;
     write_log(&line, gate.log_successes());
     if !chores.is_empty() {
-        run_later(&context, gate, world.behind_answer(), chores);
+        run_later(&context, &gate, world.behind_answer(), chores);
     }
     answer(outcome, &cors, &passing, &line.request_id)
 }
@@ -125,13 +125,16 @@ fn read_head(request: &web_sys::Request) -> Head {
     Head::new(method, url, headers)
 }
 
-fn run_later(context: &js::Context, gate: Rc<Gate>, world: World, chores: Vec<Chore>) {
-    context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
-        for chore in chores {
-            gate.run(chore, &world).await;
-        }
-        Ok(JsValue::UNDEFINED)
-    }));
+/// Each by itself: one that lets seconds pass must not hold up another.
+fn run_later(context: &js::Context, gate: &Rc<Gate>, world: World, chores: Vec<Chore>) {
+    let world = Rc::new(world);
+    for chore in chores {
+        let (gate, world) = (Rc::clone(gate), Rc::clone(&world));
+        context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
+            gate.run(chore, &*world).await;
+            Ok(JsValue::UNDEFINED)
+        }));
+    }
 }
 
 fn pass_on(

@@ -35,7 +35,7 @@ export function sleep(millis) {
 // end with the answer's headers: that body may stream for as long as it lives. So a client
 // that dawdles is never taken for an upstream that does. The platform's own cache stays out
 // of it: it knows nothing of whose answer this is.
-export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes) {
+export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
   const headers = new Headers();
   append(headers, head);
   const controller = new AbortController();
@@ -61,7 +61,10 @@ export async function forward(request, url, method, head, timeoutMs, bodyMs, max
     return [response, facts.join("\n")];
   };
   try {
-    const response = await fetch(url, { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" });
+    const init = { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" };
+    // A body that is going to be read here must not be decoded for that.
+    if (isTimed) init.encodeResponseBody = "manual";
+    const response = await fetch(url, init);
     const isWebSocket = response.status === 101 && response.webSocket != null;
     if (!isWebSocket && (response.status < 200 || response.status > 599)) {
       await response.body?.cancel();
@@ -146,7 +149,13 @@ export function passOn(response, removed, added, requestId, idleMs) {
   const { webSocket } = response;
   const isTimed = idleMs !== undefined && response.body !== null && webSocket == null;
   const body = isTimed ? cutIdle(response, idleMs, requestId) : response.body;
-  const answer = webSocket == null ? new Response(body, response) : new Response(null, response);
+  let answer;
+  if (isTimed) {
+    const { status, statusText, headers } = response;
+    answer = new Response(body, { status, statusText, headers, encodeBody: "manual" });
+  } else {
+    answer = webSocket == null ? new Response(body, response) : new Response(null, response);
+  }
   if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
   append(answer.headers, added);
   answer.headers.set("x-request-id", requestId);
@@ -183,9 +192,13 @@ function cutIdle(response, idleMs, requestId) {
     },
     { highWaterMark: 0 },
   );
-  // What is encoded was decoded for the reading and is encoded again, to another length.
-  const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
-  return length === null ? timed : timed.pipeThrough(new FixedLengthStream(BigInt(length)));
+  // Some upstreams say it twice, or say one and send in parts (RFC 9112, section 6.3).
+  const length = response.headers.get("content-length");
+  if (length === null || !/^\d{1,15}$/.test(length) || response.headers.has("transfer-encoding")) return timed;
+  const fixed = new FixedLengthStream(BigInt(length));
+  // A break is the reader's to see, not another's.
+  timed.pipeTo(fixed.writable).catch(() => {});
+  return fixed.readable;
 }
 
 // Lets go of an answer that nobody will read.
@@ -274,6 +287,8 @@ export async function sendSpans(url, given, body, timeoutMs) {
     const pairs = given.split(",").filter((pair) => pair.trim() !== "");
     headers = new Headers(pairs.map((pair) => {
       const at = pair.indexOf("=");
+      // Not a name with the secret's last letter missing.
+      if (at < 1) throw new Error("no name");
       return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
     }));
   } catch {

@@ -355,6 +355,7 @@ impl Ports for World {
             millis(forward.timeout_ms),
             millis(forward.body_timeout_ms),
             u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
+            forward.is_timed,
         );
         let answer = self.wait(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
         let parts = answer.dyn_into::<Array>().map_err(|_| UpstreamFault::Unreachable)?;

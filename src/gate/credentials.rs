@@ -14,7 +14,7 @@ use crate::{config::Cors, route::allows};
 pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
     let Some(name) = cookie.filter(|name| {
         head.header("authorization").is_none()
-            && head.header("cookie").is_some_and(|cookies| Head::may_hold_cookie(cookies, name))
+            && head.header("cookie").is_some_and(|cookies| Head::holds_cookie(cookies, name))
     }) else {
         return bearer(head);
     };
@@ -36,7 +36,12 @@ fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
     // What changes nothing may be asked by a link on another site, or by a browser too old
     // to say who asks. A WebSocket begins with GET, and is a conversation.
     let is_safe = matches!(head.method.as_str(), "GET" | "HEAD") && !head.asks_for_websocket();
-    is_safe && head.header("sec-fetch-site").is_none_or(|site| site == "same-site" || head.is_navigation())
+    is_safe
+        && match head.header("sec-fetch-site") {
+            Some(site) => site == "same-site" || head.is_navigation(),
+            // A page that says which it is, and is neither ours nor listed.
+            None => head.header("origin").is_none(),
+        }
 }
 
 fn is_token(text: &str) -> bool {
@@ -163,6 +168,12 @@ mod tests {
             ("GET", vec![("cookie", "__Host-token=a b")], None, Err(Malformed)),
             ("GET", vec![("cookie", "__Host-token=a; __Host-token=b")], None, Err(Malformed)),
             ("GET", vec![("cookie", "a=1, __Host-token=b")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "\u{2000}__Host-token=b")], None, Err(Missing)),
+            ("GET", vec![("cookie", "\u{b}__Host-token=b")], None, Err(Missing)),
+            ("GET", vec![("cookie", "a=1; \u{c}__Host-token=b")], None, Err(Missing)),
+            ("GET", vec![("cookie", "a=1;\t __Host-token=x.y.z")], None, Ok("x.y.z")),
+            ("GET", vec![("cookie", "a=1;\u{a0}__Host-token=b; __Host-token=x.y.z")], None, Ok("x.y.z")),
+            ("GET", vec![("cookie", cookie), ("origin", "https://evil.example")], None, Err(CrossSite)),
         ] {
             let given = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let head = Head::new(method.into(), "https://edge.example/", given);

@@ -106,7 +106,7 @@ impl Gate {
         let begun = ports.now();
         let mut ids = Ids::new(head, begun, ports.random());
         if let Some(exporter) = &self.exporter {
-            ids.sample(exporter.samples(&ids.trace_id));
+            ids.sample(exporter.samples(&ids));
         }
         let mut line = begin_line(head, &ids);
         let mut chores = Vec::new();
@@ -414,5 +414,6 @@ fn compose<P: Ports>(
         timeout_ms: upstream.timeout_ms,
         body_timeout_ms: upstream.body_timeout_ms,
         max_body_bytes: route.max_body_bytes,
+        is_timed: upstream.idle_timeout_ms.is_some(),
     })
 }

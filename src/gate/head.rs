@@ -17,6 +17,10 @@ pub struct Head {
     pub headers: Vec<(String, String)>,
 }
 
+/// Optional whitespace of a header (RFC 9110, section 5.6.3). Unicode has more, which
+/// browsers take for parts of names.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 impl Head {
     /// Splits an absolute URL and takes the rest as it is. Anything that is not
     /// `http(s)://host/...` has an empty target, which no route names.
@@ -35,13 +39,23 @@ impl Head {
     /// The value of a cookie (RFC 6265, section 4.2.1), if just one has the name. Which of
     /// two counts must not depend on who parses them.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
-        let mut values = self.header("cookie")?.split(';').filter_map(|cookie| Self::cookie_value(cookie.trim(), name));
+        let cookies = self.header("cookie")?.split(';');
+        let mut values = cookies.filter_map(|cookie| Self::cookie_value(cookie.trim_matches(BLANKS), name));
         let value = values.next()?;
         values.next().is_none().then_some(value)
     }
 
-    /// Whether cookies hold one of this name, or something that a parser may take for one:
-    /// several header lines arrive with commas between.
+    /// Whether cookies hold one of this name: several header lines arrive with commas
+    /// between. A name behind any other space than a blank is another name: browsers let
+    /// other hosts set that one, whatever it looks like.
+    pub(super) fn holds_cookie(cookies: &str, name: &str) -> bool {
+        cookies.split([';', ',']).any(|cookie| {
+            let rest = cookie.trim_start_matches(BLANKS).strip_prefix(name).map(|rest| rest.trim_start_matches(BLANKS));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    }
+
+    /// Whether cookies hold what any parser at all may take for one of this name.
     pub(super) fn may_hold_cookie(cookies: &str, name: &str) -> bool {
         cookies.split([';', ',']).any(|cookie| {
             let rest = cookie.trim_start().strip_prefix(name);

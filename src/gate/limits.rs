@@ -52,7 +52,7 @@ pub const FLUSH_MS: u64 = 10_000;
 /// to do after half a minute.
 pub const FLUSH_LOST_MS: u64 = 30_000;
 
-/// Spans that wait to be sent, at most: about half a megabyte. A collector that is slow or
+/// Spans that wait to be sent or are on their way, at most: about half a megabyte. A collector that is slow or
 /// away must not cost the isolate more.
 pub const SPANS: usize = 1_024;
 

@@ -161,6 +161,8 @@ pub struct Forward {
     pub body_timeout_ms: u64,
     /// Bytes that the body may have.
     pub max_body_bytes: u64,
+    /// Whether the answer's body is going to be read on its way.
+    pub is_timed: bool,
 }
 
 /// What came back.

@@ -243,11 +243,10 @@ fn upstream_state(
         Some(urls) => given_targets(&urls).map_err(|mend| Misconfiguration(format!("{variable} {mend}")))?,
         None => upstream.targets.clone(),
     };
-    if let Some(url) = targets.iter().map(|target| &target.url).find(|url| is_plain(url))
-        && !is_development
-    {
+    if !is_development && targets.iter().any(|target| is_plain(&target.url)) {
+        // Shown to strangers by /status: not where it is.
         return Err(Misconfiguration(format!(
-            "upstream {:?} is at {url}, which only a development machine has; set {variable} to its https:// URL, or {DEVELOPMENT} to true on your own machine",
+            "upstream {:?} is at a plain http:// URL, which only a development machine has; set {variable} to its https:// URL, or {DEVELOPMENT} to true on your own machine",
             upstream.name
         )));
     }
@@ -288,7 +287,12 @@ fn exporter(
             "{OTLP_ENDPOINT} is a plain http:// URL, which only a development machine has; write its https:// URL, or set {DEVELOPMENT} to true on your own machine"
         )));
     }
-    let ratio = match setting(OTEL_RATIO) {
+    if endpoint.contains(['?', '#']) {
+        return Err(Misconfiguration(format!(
+            "{OTLP_ENDPOINT} has a query or a fragment; /v1/traces is put behind it, so write scheme, host and path alone"
+        )));
+    }
+    let ratio = match setting(OTEL_RATIO).filter(|text| !text.is_empty()) {
         None => 1.0,
         Some(text) => text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
             Misconfiguration(format!(

@@ -30,10 +30,17 @@ impl fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// Whether a trace is sampled: by its id, so that all who see it with the same ratio
-    /// decide alike (`TraceIdRatioBased`).
-    pub(super) fn samples(&self, trace_id: &str) -> bool {
-        let number = trace_id.get(24..).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    /// Whether a trace is sampled, by an id that no client chose: the trace's where it
+    /// begins here, so that all who see it with the same ratio decide alike
+    /// (`TraceIdRatioBased`); our own span's where the trace is a client's, who could
+    /// choose one that is always among them.
+    pub(super) fn samples(&self, ids: &Ids) -> bool {
+        self.takes(if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id })
+    }
+
+    fn takes(&self, id: &str) -> bool {
+        let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
+        let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
         number.is_some_and(|number| f64::from(number) < self.ratio * (f64::from(u32::MAX) + 1.0))
     }
 }
@@ -42,6 +49,8 @@ impl Exporter {
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     waiting: Vec<Value>,
+    /// How many are on their way, each lot until a time by which its sending is over.
+    flying: Vec<(UnixMillis, usize)>,
     /// Spans that found no place, since the last that were sent.
     dropped: u64,
     /// Since when somebody is about to send them.
@@ -49,8 +58,11 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    fn push(&mut self, span: Value) {
-        if self.waiting.len() < limits::SPANS {
+    fn push(&mut self, span: Value, now: UnixMillis) {
+        // Whoever sent a lot may never come back to say so.
+        self.flying.retain(|(until, _)| now < *until);
+        let held = self.flying.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
+        if held < limits::SPANS {
             self.waiting.push(span);
         } else {
             self.dropped = self.dropped.saturating_add(1);
@@ -73,9 +85,9 @@ impl Gate {
         }
         let now = ports.now();
         let mut spans = self.spans.borrow_mut();
-        spans.push(server_span(line, ids, begun, now));
+        spans.push(server_span(line, ids, begun, now), now);
         if let (Some(upstream), Some((from, to))) = (&line.upstream, line.upstream_times) {
-            spans.push(client_span(line, ids, upstream, from, to));
+            spans.push(client_span(line, ids, upstream, from, to), now);
         }
         let is_on_its_way = spans.sending_since.is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
         if spans.waiting.len() >= limits::SPANS_BATCH {
@@ -96,15 +108,21 @@ impl Gate {
     /// Sends what there is. What does not arrive is given up: a trace is no account.
     pub(super) async fn send_spans<P: Ports>(&self, ports: &P) {
         let Some(exporter) = &self.exporter else { return };
-        let (waiting, dropped) = {
+        let (waiting, dropped, lot) = {
             let mut spans = self.spans.borrow_mut();
-            (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped))
+            if spans.waiting.is_empty() {
+                return;
+            }
+            let lot = (ports.now().plus(2 * limits::SPANS_SEND_MS), spans.waiting.len());
+            spans.flying.push(lot);
+            (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped), lot)
         };
-        if waiting.is_empty() {
-            return;
-        }
         let body = request(&exporter.service, waiting).to_string();
         ports.send_spans(&exporter.url, &exporter.headers, &body, dropped).await;
+        let mut spans = self.spans.borrow_mut();
+        if let Some(index) = spans.flying.iter().position(|flying| *flying == lot) {
+            spans.flying.swap_remove(index);
+        }
     }
 }
 
@@ -207,8 +225,8 @@ mod tests {
             (0.25, "3fffffff", true),
             (0.25, "40000000", false),
         ] {
-            assert_eq!(exporter(ratio).samples(&id(end)), expected, "{ratio} of {end}");
+            assert_eq!(exporter(ratio).takes(&id(end)), expected, "{ratio} of {end}");
         }
-        assert!(!exporter(1.0).samples("short"));
+        assert!(!exporter(1.0).takes("short"));
     }
 }

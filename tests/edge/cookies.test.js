@@ -48,6 +48,7 @@ describe("a token in a cookie", () => {
       ["a page of a sibling", "POST", { "sec-fetch-site": "same-site", origin: "https://x.edge.example" }, "cross_site"],
       ["somebody who says nothing", "POST", {}, "cross_site"],
       ["a link", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }, "ok"],
+      ["a page of another site, in an old browser", "GET", { origin: "https://evil.example" }, "cross_site"],
       ["a script of another site", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors" }, "cross_site"],
     ]) {
       users.forget();
@@ -87,6 +88,15 @@ describe("a token in a cookie", () => {
       [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "token_malformed"],
       ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
       ["__host-token=a.b.c", own, "credentials_missing"],
+      // Browsers let other hosts set these: the name does not begin with __Host-.
+      ...["\u2000", "\u00a0", "\u0085", "\u2028", "\ufeff"].flatMap((space) => {
+        const raw = (text) => Buffer.from(text, "utf8").toString("latin1");
+        return [
+          [raw(`${space}__Host-token=${token}`), own, "credentials_missing"],
+          [raw(`a=1; ${space}__Host-token=${token}`), own, "credentials_missing"],
+          [raw(`${space}__Host-token=a.b.c; __Host-token=${token}`), own, "ok"],
+        ];
+      }),
     ]) {
       const answer = await edge.send({ method: "POST", path: "/app", headers: { cookie, ...headers } });
       assert.equal(codeOf(answer), expected, cookie.replaceAll(token, "…"));

@@ -90,8 +90,30 @@ describe("rules of routes and upstreams", () => {
     const encoded = await edge.send({ path: "/plain?gzip", headers: { "accept-encoding": "gzip" } });
     assert.equal(encoded.headers["content-encoding"], "gzip");
     assert.equal(gunzipSync(encoded.bytes).toString(), text);
+    assert.ok(encoded.bytes.equals(packed), "byte by byte");
+    assert.equal(encoded.headers["content-length"], String(packed.length));
+    const part = packed.subarray(10, 60);
+    const range = { "content-range": `bytes 10-59/${packed.length}`, "content-length": "50" };
+    users.answer("/plain?part", { status: 206, headers: { ...headers, ...range }, body: part });
+    const ranged = await edge.send({ path: "/plain?part", headers: { "accept-encoding": "gzip", range: "bytes=10-59" } });
+    assert.equal(ranged.status, 206);
+    assert.ok(ranged.bytes.equals(part), "a part of what is encoded cannot be decoded by itself");
     users.answer("/plain?none", { status: 204 });
     assert.equal((await edge.send({ path: "/plain?none" })).status, 204);
+  });
+
+  test("a length that is none, or that the sending belies, breaks no timed answer", async () => {
+    const raw = (head, body) => (request, response) => {
+      response.socket.end(`HTTP/1.1 200 OK\r\n${head}\r\nconnection: close\r\n\r\n${body}`);
+    };
+    users.answer("/plain?twice", raw("content-length: 5\r\ncontent-length: 5", "hello"));
+    users.answer("/plain?belied", raw("content-length: 3\r\ntransfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"));
+    for (const path of ["/plain?twice", "/plain?belied"]) {
+      const answer = await edge.send({ path });
+      assert.equal(answer.status, 200, path);
+      assert.equal(answer.body, "hello", path);
+      assert.ok(answer.headers["x-request-id"], path);
+    }
   });
 
   test("a service under maintenance is not asked, and the client is told when to come back", async () => {

@@ -35,6 +35,28 @@ fn attribute(span: &Value, key: &str) -> Option<String> {
 }
 
 #[test]
+fn no_client_chooses_a_trace_that_is_always_exported() {
+    let vectors = Vectors::load();
+    let world = World::new(&vectors);
+    let gate = gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0.0001")]).unwrap();
+    let bearer = format!("Bearer {}", vectors.token("a good token"));
+    for number in 1..50 {
+        let traceparent = format!("00-4bf92f3577b34da6{number:08x}00000000-00f067aa0ba902b7-01");
+        world.send(&gate, "GET", ME, &[("authorization", &bearer), ("traceparent", &traceparent)]);
+    }
+    assert!(world.spans.borrow().len() < 5, "{} of 49", world.spans.borrow().len());
+}
+
+#[test]
+fn an_empty_ratio_is_none_and_an_endpoint_with_a_query_is_a_mistake() {
+    assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "")]).is_ok());
+    for endpoint in ["https://collector.example/?key=1", "https://collector.example/#x"] {
+        let fault = gate(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).unwrap_err();
+        assert!(fault.contains("query"), "{fault}");
+    }
+}
+
+#[test]
 fn a_request_leaves_two_spans_in_its_clients_trace_and_the_upstream_hangs_below() {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
