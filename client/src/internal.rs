@@ -2,12 +2,14 @@
 //! section 4.4), kept until shortly before they expire, and the internal routes
 //! of both services.
 //!
-//! Every call is idempotent, so each is tried again once when the connection
-//! failed. No text of a secret or a token is in any error.
+//! A call that may be done twice is tried again once when no answer came; one that may
+//! not (a conditional change, a new account) only when it cannot have arrived: its first
+//! try may have been done, and the second would be told of a conflict with itself. No text
+//! of a secret or a token is in any error.
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -22,6 +24,10 @@ const CALL: Duration = Duration::from_millis(1500);
 /// Time for a whole call: a token's fetch, the exchange, and one more try of both.
 /// The caller's own caller, the gateway, waits for five seconds in all.
 const WHOLE: Duration = Duration::from_millis(2500);
+
+/// Time for the making of an account: a password's turn (1.5 s) and hash, and the call
+/// back to the user service (`WHOLE`), all of it within the gateway's five seconds.
+const MAKING: Duration = Duration::from_millis(4500);
 
 /// A token is fetched anew this long before it expires.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -67,7 +73,23 @@ impl std::fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// A profile as the user service is told to keep it.
+/// Header of the user for whom a service calls.
+pub const ACTING_USER: &str = "x-acting-user";
+
+/// Header of that user's session.
+pub const ACTING_SESSION: &str = "x-acting-session";
+
+/// For whom a service calls. Whether they may is decided by the called service, by what
+/// its database says of them now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting {
+    /// User id.
+    pub user: Uuid,
+    /// Session, if the gateway told one.
+    pub session: Option<Uuid>,
+}
+
+/// A profile: what the auth service says of an account, and the user service keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The account's id.
@@ -82,17 +104,75 @@ pub struct Profile {
     pub roles: Vec<String>,
     /// Milliseconds since 1970.
     pub created_at: i64,
+    /// Milliseconds since 1970, by the auth service's clock.
+    pub updated_at: i64,
+    /// Grows with each change of the account. Of two copies the one with the greater is
+    /// newer; an older one never replaces it.
+    pub version: i64,
 }
 
-/// What the user service tells the auth service of a changed profile.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is to change of an account; what is `None` stays. Merged where the account is
+/// locked: of two changes at one instant neither undoes the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountChange {
-    /// Normalised e-mail address.
+    /// E-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// First name, may be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_name: Option<String>,
+    /// Last name, may be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_name: Option<String>,
+}
+
+/// A user that an administrator makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewAccount {
+    /// E-mail address.
     pub email: String,
+    /// Password.
+    #[serde(serialize_with = "expose")]
+    pub password: Secret,
     /// First name, may be empty.
     pub first_name: String,
     /// Last name, may be empty.
     pub last_name: String,
+    /// Role names.
+    pub roles: Vec<String>,
+}
+
+/// The one place where a password is written: the body of the call that makes an account.
+fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+/// A call on its way.
+struct Call<'a, B> {
+    method: reqwest::Method,
+    path: &'a str,
+    body: Option<&'a B>,
+    acting: Option<Acting>,
+    if_match: Option<&'a str>,
+    /// Time for one exchange.
+    exchange: Duration,
+    /// Time for all of it.
+    whole: Duration,
+    /// Whether a second one does what one does.
+    is_repeatable: bool,
+}
+
+impl<'a, B> Call<'a, B> {
+    fn new(method: reqwest::Method, path: &'a str, body: Option<&'a B>) -> Self {
+        Self { method, path, body, acting: None, if_match: None, exchange: CALL, whole: WHOLE, is_repeatable: true }
+    }
+}
+
+/// How one exchange failed.
+struct Failure {
+    error: CallError,
+    /// Whether the request may have reached the other side.
+    has_left: bool,
 }
 
 struct Held {
@@ -135,79 +215,129 @@ impl InternalClient {
         Ok(Self { http, settings, held: Mutex::new(None) })
     }
 
-    /// Creates a profile, or makes an existing one equal.
+    /// Creates a profile, or makes an existing one equal, unless that is newer.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Refused(409)` when the profile was deleted.
+    pub async fn put_profile(&self, profile: &Profile) -> Result<(), CallError> {
+        self.call(Call::new(reqwest::Method::POST, "/api/v1/internal/users", Some(profile))).await.map(drop)
+    }
+
+    /// Deletes a profile. False when there was none.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn put_profile(&self, profile: &Profile) -> Result<(), CallError> {
-        self.call(reqwest::Method::POST, "/api/v1/internal/users", Some(profile)).await
+    pub async fn delete_profile(&self, id: Uuid) -> Result<bool, CallError> {
+        let path = format!("/api/v1/internal/users/{id}");
+        was_there(self.call(Call::<()>::new(reqwest::Method::DELETE, &path, None)).await)
     }
 
-    /// Tells the auth service of a changed profile.
+    /// Makes an active account with its profile.
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when the e-mail address is taken.
-    pub async fn change_account(&self, id: Uuid, change: &AccountChange) -> Result<(), CallError> {
-        self.call(reqwest::Method::PATCH, &format!("/api/v1/internal/accounts/{id}"), Some(change)).await
+    /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(403)` when
+    /// whom it is for may not, `Refused(422)` when there is no such role.
+    pub async fn make_account(&self, acting: Option<Acting>, new: &NewAccount) -> Result<Profile, CallError> {
+        let mut call = Call::new(reqwest::Method::POST, "/api/v1/internal/accounts", Some(new));
+        call.acting = acting;
+        (call.exchange, call.whole, call.is_repeatable) = (MAKING, MAKING, false);
+        parse(&self.call(call).await?)
     }
 
-    /// Ends an account and all its sessions. False when there was none.
+    /// Changes an account, if it has a version that `if_match` (RFC 9110, section 13.1.1)
+    /// names; what it is afterwards.
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when it is the last administrator's.
-    pub async fn delete_account(&self, id: Uuid) -> Result<bool, CallError> {
-        match self.call(reqwest::Method::DELETE, &format!("/api/v1/internal/accounts/{id}"), None::<&()>).await {
-            Ok(()) => Ok(true),
-            Err(CallError::Refused(404)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn call<B: Serialize>(&self, method: reqwest::Method, path: &str, body: Option<&B>) -> Result<(), CallError> {
-        tokio::time::timeout(WHOLE, self.call_twice(method, path, body)).await.unwrap_or(Err(CallError::Unavailable))
-    }
-
-    async fn call_twice<B: Serialize>(
+    /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(412)` when
+    /// the account has another version, `Refused(403)` when whom it is for may not.
+    pub async fn change_account(
         &self,
-        method: reqwest::Method,
-        path: &str,
-        body: Option<&B>,
-    ) -> Result<(), CallError> {
-        match self.call_once(method.clone(), path, body).await {
+        id: Uuid,
+        acting: Option<Acting>,
+        change: &AccountChange,
+        if_match: Option<&str>,
+    ) -> Result<Profile, CallError> {
+        let path = format!("/api/v1/internal/accounts/{id}");
+        let mut call = Call::new(reqwest::Method::PATCH, &path, Some(change));
+        (call.acting, call.if_match, call.is_repeatable) = (acting, if_match, if_match.is_none());
+        parse(&self.call(call).await?)
+    }
+
+    /// Ends an account and all its sessions, if it has a version that `if_match` names.
+    /// False when there was none.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Refused(409)` when it is the last administrator's, `Refused(412)`
+    /// when the account has another version, `Refused(403)` when whom it is for may not.
+    pub async fn delete_account(
+        &self,
+        id: Uuid,
+        acting: Option<Acting>,
+        if_match: Option<&str>,
+    ) -> Result<bool, CallError> {
+        let path = format!("/api/v1/internal/accounts/{id}");
+        // A second one finds no account, and whoever asks goes on with the profile.
+        let mut call = Call::<()>::new(reqwest::Method::DELETE, &path, None);
+        (call.acting, call.if_match) = (acting, if_match);
+        was_there(self.call(call).await)
+    }
+
+    /// The answer's body.
+    async fn call<B: Serialize>(&self, call: Call<'_, B>) -> Result<Vec<u8>, CallError> {
+        tokio::time::timeout(call.whole, self.call_twice(call)).await.unwrap_or(Err(CallError::Unavailable))
+    }
+
+    async fn call_twice<B: Serialize>(&self, call: Call<'_, B>) -> Result<Vec<u8>, CallError> {
+        match self.call_once(&call).await {
             // The connection may have been one that the other side had closed;
             // a 401 may be a token signed before the other side's keys changed.
-            Err(CallError::Unavailable) => self.call_once(method, path, body).await,
-            Err(CallError::Refused(401)) => {
-                *self.held.lock().await = None;
-                self.call_once(method, path, body).await
-            }
-            other => other,
+            Err(Failure { error: CallError::Unavailable, has_left }) if call.is_repeatable || !has_left => {}
+            Err(Failure { error: CallError::Refused(401), .. }) => *self.held.lock().await = None,
+            other => return other.map_err(|failure| failure.error),
         }
+        self.call_once(&call).await.map_err(|failure| failure.error)
     }
 
-    async fn call_once<B: Serialize>(
-        &self,
-        method: reqwest::Method,
-        path: &str,
-        body: Option<&B>,
-    ) -> Result<(), CallError> {
-        let token = self.token().await?;
+    async fn call_once<B: Serialize>(&self, call: &Call<'_, B>) -> Result<Vec<u8>, Failure> {
+        let before = |error| Failure { error, has_left: false };
+        let after = |error| Failure { error, has_left: true };
+        let token = self.token().await.map_err(before)?;
         let mut request = self
             .http
-            .request(method, format!("{}{path}", self.settings.target_url))
+            .request(call.method.clone(), format!("{}{}", self.settings.target_url, call.path))
+            .timeout(call.exchange)
             .bearer_auth(token.expose())
             .header("x-service-caller", &self.settings.caller)
             .header("x-internal-call", "true");
-        if let Some(body) = body {
+        if let Some(acting) = call.acting {
+            request = request.header(ACTING_USER, acting.user.to_string());
+            if let Some(session) = acting.session {
+                request = request.header(ACTING_SESSION, session.to_string());
+            }
+        }
+        if let Some(if_match) = call.if_match {
+            request = request.header("if-match", if_match);
+        }
+        if let Some(body) = call.body {
             request = request.json(body);
         }
-        let answer = request.send().await.map_err(|_| CallError::Unavailable)?;
-        let status = answer.status().as_u16();
-        match status {
-            200..=299 => Ok(()),
-            502..=504 => Err(CallError::Unavailable),
-            _ => Err(CallError::Refused(status)),
+        let mut answer = request
+            .send()
+            .await
+            .map_err(|error| Failure { error: CallError::Unavailable, has_left: !error.is_connect() })?;
+        match answer.status().as_u16() {
+            200..=299 => {}
+            502..=504 => return Err(after(CallError::Unavailable)),
+            status => return Err(after(CallError::Refused(status))),
         }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|_| after(CallError::Unavailable))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_BYTES {
+                return Err(after(CallError::Malformed));
+            }
+        }
+        Ok(body)
     }
 
     /// The kept token, or a new one. One task fetches, the others wait for it.
@@ -239,5 +369,18 @@ impl InternalClient {
         let until = Instant::now().checked_add(life).ok_or(CallError::Malformed)?;
         *held = Some(Held { token: answer.access_token.clone(), until });
         Ok(answer.access_token)
+    }
+}
+
+fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallError> {
+    serde_json::from_slice(body).map_err(|_| CallError::Malformed)
+}
+
+/// A deletion's outcome: whether there was something.
+fn was_there(outcome: Result<Vec<u8>, CallError>) -> Result<bool, CallError> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(CallError::Refused(404)) => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use portcullis_client::internal::{InternalClient, Settings};
 use tokio::sync::watch;
 
 use crate::{
-    auth::{self, Auth, Keyring, Passwords, Pusher},
+    auth::{self, Auth, Keyring, Passwords, Pusher, Reconciler},
     clock::Clock,
     http::Gate,
     limits,
@@ -17,6 +17,7 @@ use crate::{
     signing::MasterKey,
     store::{
         Accounts, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys,
+        Stale,
     },
     users::{self, FetchedKeys, Users},
 };
@@ -125,7 +126,8 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         running_auth = Some(addr);
         tokio::spawn(maintain_keys(sweeping.clone(), stopped.clone()));
         tokio::spawn(sweep(sweeping.clone(), stopped.clone()));
-        tokio::spawn(push(sweeping, stopped.clone()));
+        tokio::spawn(push(sweeping.clone(), stopped.clone()));
+        tokio::spawn(reconcile(sweeping, stopped.clone()));
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
         databases.push(state.database.clone());
@@ -177,6 +179,8 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         rights: Rights(database.clone()),
         guessing: Guessing(database.clone()),
         outbox: Outbox(database.clone()),
+        stale: Stale(database.clone()),
+        reconciler: Arc::new(Reconciler::default()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
         keyring: Arc::new(keyring),
@@ -229,6 +233,11 @@ async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
 async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
     let pusher = Arc::clone(&auth.pusher);
     pusher.run(&auth, stopped).await;
+}
+
+async fn reconcile(auth: Auth, stopped: watch::Receiver<bool>) {
+    let reconciler = Arc::clone(&auth.reconciler);
+    reconciler.run(&auth, stopped).await;
 }
 
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {

@@ -1,24 +1,26 @@
 //! Registration, which spans two services and never leaves a half; accounts as
 //! clients see them; the first admin.
 
+use std::collections::BTreeSet;
+
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use portcullis_client::{
-    internal::{AccountChange, CallError, Profile},
+    internal::{AccountChange, CallError, NewAccount as AskedAccount, Profile},
     secret::Secret,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, token};
+use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, token};
 use crate::{
     clock::{Clock, rfc3339},
     fields::{Check, normal_email},
-    http::{ApiError, Id, Json},
-    ids,
+    http::{ApiError, Id, IfMatch, Json},
+    ids, limits,
     store::{
         Accounts, Database, Profiles,
-        accounts::{Account, Conflict, Deletion, NewAccount},
+        accounts::{Account, Change, Changed, Conflict, Deletion, NewAccount},
     },
 };
 
@@ -26,6 +28,7 @@ impl From<Conflict> for ApiError {
     fn from(conflict: Conflict) -> Self {
         match conflict {
             Conflict::Taken => Self::email_taken(),
+            Conflict::UnknownRole => Self::unknown_role(),
             Conflict::Failed(error) => error.into(),
         }
     }
@@ -66,47 +69,69 @@ pub(super) struct Registration {
 }
 
 /// POST /api/v1/auth/register.
-///
-/// The account is written as pending, the profile is made in the user service,
-/// and only then is the account active. Whatever fails on the way leaves a
-/// pending account, which cannot log in and which the next try takes over.
 pub(super) async fn register(
     State(auth): State<Auth>,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
+    let account = make(&auth, &body, &[ROLE_USER.to_owned()]).await?;
+    Ok((StatusCode::CREATED, Answer(json!({ "user": User::from(&account), "message": "Registration successful" }))))
+}
+
+/// POST /api/v1/internal/accounts: an administrator makes a user.
+pub(super) async fn make_internal(
+    State(auth): State<Auth>,
+    acting: For,
+    Json(body): Json<AskedAccount>,
+) -> Result<(StatusCode, Answer<Profile>), ApiError> {
+    acting.may_change(&auth, None).await?;
+    let asked = Registration {
+        email: Some(body.email),
+        password: Some(body.password),
+        first_name: Some(body.first_name),
+        last_name: Some(body.last_name),
+    };
+    let roles: BTreeSet<String> = body.roles.into_iter().collect();
+    // Text with a NUL is none to PostgreSQL; no role has such a name.
+    let is_name = |name: &String| !name.chars().any(char::is_control);
+    if !(1..=limits::ROLES_GIVEN).contains(&roles.len()) || !roles.iter().all(is_name) {
+        return Err(ApiError::unknown_role());
+    }
+    let roles: Vec<String> = roles.into_iter().collect();
+    let account = make(&auth, &asked, &roles).await?;
+    Ok((StatusCode::CREATED, Answer(account.into())))
+}
+
+/// Makes a user: the one way in which there come to be some.
+///
+/// The account is written as pending, the profile is made in the user service,
+/// and only then is the account active. Whatever fails on the way leaves a
+/// pending account, which cannot log in, which the next try takes over, and which is
+/// undone with its profile if there is none (`profiles.rs`).
+async fn make(auth: &Auth, asked: &Registration, roles: &[String]) -> Result<Account, ApiError> {
     let mut check = Check::default();
-    let email = check.email(body.email.as_deref());
-    let password = check.password(body.password.as_ref());
-    let first_name = check.name("first_name", body.first_name.as_deref());
-    let last_name = check.name("last_name", body.last_name.as_deref());
+    let email = check.email(asked.email.as_deref());
+    let password = check.password(asked.password.as_ref());
+    let first_name = check.name("first_name", asked.first_name.as_deref());
+    let last_name = check.name("last_name", asked.last_name.as_deref());
     check.done()?;
     let password_hash = auth.passwords.hash(&password).await?;
     let now = auth.clock.now();
-    let attempt = token::fresh_id(&auth)?;
+    let attempt = token::fresh_id(auth)?;
     let new = NewAccount {
-        id: token::fresh_id(&auth)?,
+        id: token::fresh_id(auth)?,
         email: &email,
         password_hash: &password_hash,
         first_name: &first_name,
         last_name: &last_name,
+        roles,
         attempt,
         now,
     };
-    let id = auth.accounts.begin(&new, ROLE_USER).await?;
-    let profile = Profile {
-        id,
-        email: email.clone(),
-        first_name: first_name.clone(),
-        last_name: last_name.clone(),
-        roles: vec![ROLE_USER.to_owned()],
-        created_at: now,
-    };
-    auth.users.put_profile(&profile).await.map_err(|error| unavailable(error, "the profile cannot be made"))?;
-    if !auth.accounts.activate(id, attempt).await? {
-        return Err(ApiError::email_taken());
-    }
-    let account = auth.accounts.find(id).await?.ok_or(ApiError::internal())?;
-    Ok((StatusCode::CREATED, Answer(json!({ "user": User::from(&account), "message": "Registration successful" }))))
+    let begun = auth.accounts.begin(&new).await?;
+    let account = begun.account(&new);
+    let put = auth.users.put_profile(&account.clone().into()).await;
+    put.map_err(|error| unavailable(error, "the profile cannot be made"))?;
+    if auth.accounts.activate(begun, attempt).await? { Ok(account) } else { Err(ApiError::email_taken()) }
 }
 
 fn unavailable(error: CallError, what: &'static str) -> ApiError {
@@ -114,34 +139,45 @@ fn unavailable(error: CallError, what: &'static str) -> ApiError {
     ApiError::unavailable("user_service_unavailable", "User service unavailable")
 }
 
-/// PATCH /api/v1/internal/accounts/{id}: the user service tells of a changed
-/// profile.
+/// PATCH /api/v1/internal/accounts/{id}: merges what the user service was asked to change;
+/// answers what the account is then.
 pub(super) async fn change(
     State(auth): State<Auth>,
     Id(id): Id,
+    acting: For,
+    condition: IfMatch,
     Json(body): Json<AccountChange>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Answer<Profile>, ApiError> {
+    acting.may_change(&auth, Some(id)).await?;
     let mut check = Check::default();
-    let email = check.email(Some(&body.email));
-    let first_name = check.name("first_name", Some(&body.first_name));
-    let last_name = check.name("last_name", Some(&body.last_name));
+    let email = body.email.as_deref().map(|text| check.email(Some(text)));
+    let first_name = body.first_name.as_deref().map(|text| check.name("first_name", Some(text)));
+    let last_name = body.last_name.as_deref().map(|text| check.name("last_name", Some(text)));
     check.done()?;
-    if auth.accounts.change(id, &email, &first_name, &last_name, auth.clock.now()).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiError::not_found())
+    let change = Change { email: email.as_deref(), first_name: first_name.as_deref(), last_name: last_name.as_deref() };
+    match auth.accounts.change(id, &change, |version| condition.allows(version), &auth.clock).await? {
+        Changed::Done(account) => Ok(Answer(account.into())),
+        Changed::Nobody => Err(ApiError::not_found()),
+        Changed::Refused => Err(ApiError::version_mismatch()),
     }
 }
 
 /// DELETE /api/v1/internal/accounts/{id}.
-pub(super) async fn delete(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
-    match auth.accounts.delete(id, ROLE_ADMIN, &auth.clock).await? {
+pub(super) async fn delete(
+    State(auth): State<Auth>,
+    Id(id): Id,
+    acting: For,
+    condition: IfMatch,
+) -> Result<StatusCode, ApiError> {
+    acting.may_change(&auth, Some(id)).await?;
+    match auth.accounts.delete(id, ROLE_ADMIN, |version| condition.allows(version), &auth.clock).await? {
         Deletion::Done => {
             auth.pusher.wake();
             Ok(StatusCode::NO_CONTENT)
         }
         Deletion::Nobody => Err(ApiError::not_found()),
         Deletion::Last => Err(ApiError::last_admin()),
+        Deletion::Refused => Err(ApiError::version_mismatch()),
     }
 }
 
@@ -184,45 +220,43 @@ pub async fn create_admin(
     let failed = |_| "the database cannot be written".to_owned();
     let (accounts, profiles) = (Accounts(auth), Profiles(users));
     let existing = accounts.find_login(&email).await.map_err(failed)?;
-    let (created, id) = match existing {
+    match existing {
         // Whoever registered the address first chose its password: nobody has shown
         // that they are the one who is meant.
         Some(_) if !promote => {
-            return Err("an account with this address exists already; --promote makes it an administrator with the password that it has".to_owned());
+            Err("an account with this address exists already; --promote makes it an administrator with the password that it has".to_owned())
         }
-        Some((account, _)) => (Created::Promoted(account.id), account.id),
+        Some((account, _)) => {
+            accounts.grant(account.id, ROLE_ADMIN, clock).await.map_err(failed)?;
+            let account = accounts.find(account.id).await.map_err(failed)?.ok_or("the account vanished")?;
+            let id = account.id;
+            // Should it fail: the role is marked as one that the profile lacks.
+            profiles.put(&account.into()).await.map_err(failed)?;
+            Ok(Created::Promoted(id))
+        }
         None => {
             let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
             let password_hash = passwords.hash(password).await.map_err(|_| "passwords cannot be hashed")?;
             let fresh = || ids::fresh(clock.now()).ok_or("no random bytes");
-            let attempt = fresh()?;
+            let (attempt, now) = (fresh()?, clock.now());
+            let roles = vec![ROLE_ADMIN.to_owned(), ROLE_USER.to_owned()];
             let new = NewAccount {
                 id: fresh()?,
                 email: &email,
                 password_hash: &password_hash,
                 first_name: "",
                 last_name: "",
+                roles: &roles,
                 attempt,
-                now: clock.now(),
+                now,
             };
-            let id = accounts.begin(&new, ROLE_USER).await.map_err(|_| "the account cannot be written")?;
-            if !accounts.activate(id, attempt).await.map_err(failed)? {
+            let begun = accounts.begin(&new).await.map_err(|_| "the account cannot be written")?;
+            let account = begun.account(&new);
+            profiles.put(&account.into()).await.map_err(failed)?;
+            if !accounts.activate(begun, attempt).await.map_err(failed)? {
                 return Err("somebody registered this address at the same moment; try again".to_owned());
             }
-            (Created::New(id), id)
+            Ok(Created::New(begun.id))
         }
-    };
-    accounts.grant(id, ROLE_ADMIN).await.map_err(failed)?;
-    let account = accounts.find(id).await.map_err(failed)?.ok_or("the account vanished")?;
-    let profile = crate::store::profiles::Profile {
-        id,
-        email: account.email,
-        first_name: account.first_name,
-        last_name: account.last_name,
-        roles: account.roles,
-        created_at: account.created_at,
-        updated_at: clock.now(),
-    };
-    profiles.put(&profile).await.map_err(failed)?;
-    Ok(created)
+    }
 }

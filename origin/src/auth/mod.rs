@@ -4,12 +4,14 @@
 //! as a copy of the profile, so that a login needs no other service.
 
 mod account;
+mod acting;
 mod attempt;
 mod credentials;
 mod guessing;
 mod keyring;
 mod password;
 mod permissions;
+mod profiles;
 mod pusher;
 mod rights;
 mod roles;
@@ -24,6 +26,7 @@ use portcullis_client::{internal::InternalClient, secret::Secret};
 pub use account::{Created, create_admin};
 pub use keyring::{Keyring, KeyringFault};
 pub use password::{Busy, Passwords};
+pub use profiles::Reconciler;
 pub use pusher::Pusher;
 pub use routes::app;
 pub use token::SERVICE_TYPE;
@@ -31,7 +34,7 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{self, Accounts, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions},
+    store::{self, Accounts, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions, Stale},
 };
 
 /// `iss` of every token.
@@ -77,6 +80,10 @@ pub struct Auth {
     pub outbox: Outbox,
     /// Tells the gateway of them.
     pub pusher: Arc<Pusher>,
+    /// Profiles that have yet to be made equal to their accounts.
+    pub stale: Stale,
+    /// Makes them.
+    pub reconciler: Arc<Reconciler>,
     /// The line to the user service.
     pub users: Arc<InternalClient>,
     /// Services that may ask for tokens: name and secret.

@@ -45,6 +45,7 @@ fn follow(auth: &Auth, admin: Uuid, account: Uuid, change: &Change) {
         auth.pusher.wake();
     }
     if change.given || change.taken {
+        auth.reconciler.wake();
         let (given, taken) = (change.given, change.taken);
         tracing::info!(user_id = %admin, account_id = %account, given, taken, "an account's roles were changed");
     }

@@ -40,6 +40,7 @@ pub fn app(auth: Auth) -> Router {
         callers: &[users::SERVICE],
     };
     let for_services = Router::new()
+        .route("/api/v1/internal/accounts", post(account::make_internal))
         .route("/api/v1/internal/accounts/{id}", delete(account::delete).patch(account::change))
         .route("/api/v1/internal/accounts/{id}/revoke", post(account::revoke))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })

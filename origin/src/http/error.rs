@@ -66,6 +66,11 @@ impl ApiError {
         error
     }
 
+    /// 422 for a role that there is not.
+    pub fn unknown_role() -> Self {
+        Self::invalid(vec![FieldError { field: "roles", message: "must be names of roles" }])
+    }
+
     /// 401 with one of the contract's texts.
     pub const fn unauthorized(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, detail)
@@ -106,9 +111,24 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "email_taken", "Email already registered")
     }
 
+    /// 409 for a profile that was deleted: an older write does not bring it back.
+    pub const fn profile_deleted() -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "profile_deleted", "The profile was deleted")
+    }
+
     /// 409 for the deletion of the only administrator.
     pub const fn last_admin() -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "last_admin", "The last administrator cannot be deleted")
+    }
+
+    /// 412: the client's condition names another version.
+    pub const fn version_mismatch() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "conflict",
+            "version_mismatch",
+            "It was changed meanwhile: read it again, and send its ETag as If-Match",
+        )
     }
 
     /// 413.

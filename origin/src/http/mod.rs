@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod gate;
 mod page;
+mod precondition;
 mod read;
 mod service;
 
@@ -12,5 +13,6 @@ pub use client::Client;
 pub use error::{ApiError, FieldError, log_store_fault};
 pub use gate::{Gate, User, observe, require_assertion};
 pub use page::Page;
-pub use read::{Body, Id, Ids, Json, OptionalJson, credentials};
+pub use precondition::{IfMatch, IfNoneMatch, etag_header};
+pub use read::{Body, Id, Ids, Json, MergePatch, OptionalJson, credentials};
 pub use service::{ServiceClaims, ServiceRule, ServiceVerifier, require_service};

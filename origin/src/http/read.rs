@@ -22,8 +22,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let essence = media_type(request.headers());
         if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
             return Err(ApiError::unsupported_media_type());
         }
@@ -31,6 +30,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         parse(&body).map(Self)
     }
 }
+
+/// A JSON merge patch (RFC 7396): an object, of whose members those that the type does not
+/// name are ignored. Patches of other kinds (`application/json-patch+json`) are refused, and
+/// not taken for one that changes nothing.
+#[derive(Debug)]
+pub struct MergePatch<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MergePatch<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !["application/merge-patch+json", "application/json"].contains(&media_type(request.headers()).as_str()) {
+            return Err(ApiError::unsupported_media_type());
+        }
+        let Body(body) = Body::from_request(request, state).await?;
+        // serde would take an array for a struct, too.
+        let document: serde_json::Map<String, serde_json::Value> = parse(&body)?;
+        T::deserialize(serde_json::Value::Object(document)).map(Self).map_err(|_| SHAPE)
+    }
+}
+
+/// The media type of a body without its parameters.
+fn media_type(headers: &HeaderMap) -> String {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+const SHAPE: ApiError = ApiError::bad_request("json_shape", "A field is missing or of the wrong type");
 
 /// A body as bytes, within the service's limit.
 ///
@@ -77,11 +104,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 /// not told.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            ApiError::bad_request("json_shape", "A field is missing or of the wrong type")
-        } else {
-            ApiError::bad_request("json_syntax", "The body is not valid JSON")
-        }
+        if error.is_data() { SHAPE } else { ApiError::bad_request("json_syntax", "The body is not valid JSON") }
     })
 }
 

@@ -8,9 +8,9 @@ use super::{
     database::Lock,
     id, is_taken,
     outbox::{self, Revoked},
-    rights,
+    rights, stale,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, limits};
 
 /// An account that is active.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Account {
     pub created_at: i64,
     /// Milliseconds since 1970.
     pub updated_at: i64,
+    /// Grows with each change of address, names and roles.
+    pub version: i64,
 }
 
 impl Account {
@@ -51,10 +53,61 @@ pub struct NewAccount<'a> {
     pub first_name: &'a str,
     /// Last name.
     pub last_name: &'a str,
+    /// Names of the roles that it has.
+    pub roles: &'a [String],
     /// Which attempt this is.
     pub attempt: Uuid,
     /// Milliseconds since 1970.
     pub now: i64,
+}
+
+/// A registration under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// User id.
+    pub id: Uuid,
+    /// The account's version.
+    pub version: i64,
+}
+
+impl Begun {
+    /// What it is an account of.
+    pub fn account(&self, new: &NewAccount<'_>) -> Account {
+        let mut roles = new.roles.to_vec();
+        roles.sort_unstable();
+        Account {
+            id: self.id,
+            email: new.email.to_owned(),
+            first_name: new.first_name.to_owned(),
+            last_name: new.last_name.to_owned(),
+            roles,
+            created_at: new.now,
+            updated_at: new.now,
+            version: self.version,
+        }
+    }
+}
+
+/// What is to change of an account, in normal form; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// E-mail address.
+    pub email: Option<&'a str>,
+    /// First name.
+    pub first_name: Option<&'a str>,
+    /// Last name.
+    pub last_name: Option<&'a str>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// The account as it is now.
+    Done(Account),
+    /// There is none.
+    Nobody,
+    /// It has a version that may not be changed.
+    Refused,
 }
 
 /// What became of a deletion.
@@ -66,13 +119,17 @@ pub enum Deletion {
     Nobody,
     /// It is the last one with a role that somebody must have.
     Last,
+    /// It has a version that may not be deleted.
+    Refused,
 }
 
-/// Another account has the e-mail address.
+/// Why an account cannot be as it was asked for.
 #[derive(Debug)]
 pub enum Conflict {
-    /// The address is taken.
+    /// Another account has the e-mail address.
     Taken,
+    /// There is no role of a name that was given.
+    UnknownRole,
     /// The database failed.
     Failed(sqlx::Error),
 }
@@ -87,11 +144,11 @@ impl From<sqlx::Error> for Conflict {
 #[derive(Debug, Clone)]
 pub struct Accounts(pub(crate) Database);
 
-const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
+pub(super) const COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, a.version, \
     (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h JOIN roles r ON r.id = h.role_id \
       WHERE h.account_id = a.id) AS roles";
 
-fn account(row: &AnyRow) -> Result<Account, sqlx::Error> {
+pub(super) fn account(row: &AnyRow) -> Result<Account, sqlx::Error> {
     let roles: Option<String> = row.try_get("roles")?;
     Ok(Account {
         id: id(row, "id")?,
@@ -101,25 +158,29 @@ fn account(row: &AnyRow) -> Result<Account, sqlx::Error> {
         roles: roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        version: row.try_get("version")?,
     })
 }
 
 impl Accounts {
     /// Writes a pending account, or takes over one that an earlier attempt left
-    /// pending. Gives the id that the account has.
+    /// pending, of which nothing stays but the id. Should nobody activate it, its mark is
+    /// what undoes it.
     ///
     /// # Errors
-    /// [`Conflict::Taken`] when an active account has the address.
-    pub async fn begin(&self, new: &NewAccount<'_>, role: &str) -> Result<Uuid, Conflict> {
+    /// [`Conflict::Taken`] when an active account has the address;
+    /// [`Conflict::UnknownRole`].
+    pub async fn begin(&self, new: &NewAccount<'_>) -> Result<Begun, Conflict> {
         let mut transaction = self.0.begin(&[]).await?;
         let row = sqlx::query(
             "INSERT INTO accounts (id, email, password_hash, first_name, last_name, state, attempt, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $7) \
              ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, \
                first_name = excluded.first_name, last_name = excluded.last_name, \
-               attempt = excluded.attempt, created_at = excluded.created_at, updated_at = excluded.updated_at \
+               attempt = excluded.attempt, created_at = excluded.created_at, updated_at = excluded.updated_at, \
+               version = accounts.version + 1 \
              WHERE accounts.state = 'pending' \
-             RETURNING id",
+             RETURNING id, version",
         )
         .bind(new.id.to_string())
         .bind(new.email)
@@ -129,29 +190,49 @@ impl Accounts {
         .bind(new.attempt.to_string())
         .bind(new.now)
         .fetch_optional(&mut *transaction)
-        .await?;
-        let account_id = id(&row.ok_or(Conflict::Taken)?, "id")?;
-        sqlx::query("INSERT INTO account_roles (account_id, role_id) SELECT $1, id FROM roles WHERE name = $2 ON CONFLICT DO NOTHING")
-            .bind(account_id.to_string())
-            .bind(role)
+        .await?
+        .ok_or(Conflict::Taken)?;
+        let begun = Begun { id: id(&row, "id")?, version: row.try_get("version")? };
+        // An administrator may have begun what a stranger takes over.
+        sqlx::query("DELETE FROM account_roles WHERE account_id = $1")
+            .bind(begun.id.to_string())
             .execute(&mut *transaction)
             .await?;
+        for role in new.roles {
+            let done =
+                sqlx::query("INSERT INTO account_roles (account_id, role_id) SELECT $1, id FROM roles WHERE name = $2")
+                    .bind(begun.id.to_string())
+                    .bind(role)
+                    .execute(&mut *transaction)
+                    .await?;
+            if done.rows_affected() != 1 {
+                return Err(Conflict::UnknownRole);
+            }
+        }
+        stale::mark(&mut transaction, begun.id, new.now.saturating_add(limits::PENDING_MS)).await?;
         transaction.commit().await?;
-        Ok(account_id)
+        Ok(begun)
     }
 
-    /// Makes a pending account active, if no later attempt took it over.
+    /// Makes a pending account active, if no later attempt took it over. The user service
+    /// has the profile.
     ///
     /// # Errors
     /// The database's.
-    pub async fn activate(&self, account: Uuid, attempt: Uuid) -> Result<bool, sqlx::Error> {
+    pub async fn activate(&self, begun: Begun, attempt: Uuid) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Account(begun.id)]).await?;
         let done =
             sqlx::query("UPDATE accounts SET state = 'active' WHERE id = $1 AND attempt = $2 AND state = 'pending'")
-                .bind(account.to_string())
+                .bind(begun.id.to_string())
                 .bind(attempt.to_string())
-                .execute(self.0.pool())
+                .execute(&mut *transaction)
                 .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
+        stale::settle(&mut transaction, begun.id, begun.version).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// An active account and its password's PHC string, by e-mail address.
@@ -176,73 +257,127 @@ impl Accounts {
         row.map(|row| account(&row)).transpose()
     }
 
-    /// Adds a role.
+    /// Adds a role to an active account, if it does not have it.
     ///
     /// # Errors
     /// The database's.
-    pub async fn grant(&self, account_id: Uuid, role: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("INSERT INTO account_roles (account_id, role_id) SELECT $1, id FROM roles WHERE name = $2 ON CONFLICT DO NOTHING")
-            .bind(account_id.to_string())
-            .bind(role)
-            .execute(self.0.pool())
-            .await?;
-        Ok(())
+    pub async fn grant(&self, account_id: Uuid, role: &str, clock: &Clock) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
+        let now = clock.now();
+        let done = sqlx::query(
+            "INSERT INTO account_roles (account_id, role_id) \
+             SELECT a.id, r.id FROM accounts a, roles r WHERE a.id = $1 AND a.state = 'active' AND r.name = $2 \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(account_id.to_string())
+        .bind(role)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 1 {
+            sqlx::query("UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1")
+                .bind(account_id.to_string())
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            stale::mark(&mut transaction, account_id, now.saturating_add(limits::STALE_GRACE_MS)).await?;
+        }
+        transaction.commit().await
     }
 
-    /// Changes address and names. False when there is no such account.
+    /// Changes address and names of an active account whose version is one that
+    /// `may_change` takes. What changes nothing leaves the version as it is.
     ///
     /// # Errors
     /// [`Conflict::Taken`] when another account has the address.
     pub async fn change(
         &self,
         account_id: Uuid,
-        email: &str,
-        first_name: &str,
-        last_name: &str,
-        now: i64,
-    ) -> Result<bool, Conflict> {
+        change: &Change<'_>,
+        may_change: impl Fn(i64) -> bool + Send,
+        clock: &Clock,
+    ) -> Result<Changed, Conflict> {
         let mut transaction = self.0.begin(&[Lock::Account(account_id)]).await?;
-        // A registration that was given up keeps no address from anybody.
-        sqlx::query("DELETE FROM accounts WHERE email = $1 AND state = 'pending'")
-            .bind(email)
-            .execute(&mut *transaction)
+        let now = clock.now();
+        let text = format!("SELECT {COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(account_id.to_string())
+            .fetch_optional(&mut *transaction)
             .await?;
-        let done = sqlx::query(
-            "UPDATE accounts SET email = $2, first_name = $3, last_name = $4, updated_at = $5 \
-             WHERE id = $1 AND state = 'active'",
+        let Some(row) = row else { return Ok(Changed::Nobody) };
+        let was = account(&row)?;
+        if !may_change(was.version) {
+            return Ok(Changed::Refused);
+        }
+        let new = |given: Option<&str>, was: &str| given.unwrap_or(was).to_owned();
+        let is = Account {
+            email: new(change.email, &was.email),
+            first_name: new(change.first_name, &was.first_name),
+            last_name: new(change.last_name, &was.last_name),
+            updated_at: now,
+            version: was.version.saturating_add(1),
+            ..was.clone()
+        };
+        if (&is.email, &is.first_name, &is.last_name) == (&was.email, &was.first_name, &was.last_name) {
+            return Ok(Changed::Done(was));
+        }
+        // A registration that was given up keeps no address from anybody.
+        let given_up: Option<String> =
+            sqlx::query_scalar("DELETE FROM accounts WHERE email = $1 AND state = 'pending' RETURNING id")
+                .bind(&is.email)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if let Some(given_up) = given_up.and_then(|text| Uuid::parse_str(&text).ok()) {
+            stale::mark(&mut transaction, given_up, now).await?;
+        }
+        sqlx::query(
+            "UPDATE accounts SET email = $2, first_name = $3, last_name = $4, updated_at = $5, version = $6 \
+             WHERE id = $1",
         )
         .bind(account_id.to_string())
-        .bind(email)
-        .bind(first_name)
-        .bind(last_name)
-        .bind(now)
+        .bind(&is.email)
+        .bind(&is.first_name)
+        .bind(&is.last_name)
+        .bind(is.updated_at)
+        .bind(is.version)
         .execute(&mut *transaction)
         .await?;
+        stale::mark(&mut transaction, account_id, now.saturating_add(limits::STALE_GRACE_MS)).await?;
         transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        Ok(Changed::Done(is))
     }
 
-    /// Deletes an account with its sessions, unless it is the last active one with
-    /// the role `kept`.
+    /// Deletes an account with its sessions, if its version is one that `may_delete` takes,
+    /// unless it is the last active one with the role `kept`.
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete(&self, account_id: Uuid, kept: &str, clock: &Clock) -> Result<Deletion, sqlx::Error> {
+    pub async fn delete(
+        &self,
+        account_id: Uuid,
+        kept: &str,
+        may_delete: impl Fn(i64) -> bool + Send,
+        clock: &Clock,
+    ) -> Result<Deletion, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
         // Under the lock: a refresh that was quicker has the earlier time.
         let now = clock.now();
         if rights::is_last(&mut transaction, account_id, kept).await? {
             return Ok(Deletion::Last);
         }
-        let revoked_until: Option<i64> =
-            sqlx::query_scalar("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until")
-                .bind(account_id.to_string())
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let Some(revoked_until) = revoked_until else { return Ok(Deletion::Nobody) };
+        let row = sqlx::query("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until, version")
+            .bind(account_id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = row else { return Ok(Deletion::Nobody) };
+        let (revoked_until, version): (i64, i64) = (row.try_get("revoked_until")?, row.try_get("version")?);
+        if !may_delete(version) {
+            // Nothing of it happened: the transaction ends without a commit.
+            return Ok(Deletion::Refused);
+        }
         // Tokens may say the second after that.
         let until = (now / 1000).max(revoked_until.saturating_add(1));
         outbox::note(&mut transaction, Revoked::Account(account_id, until), now).await?;
+        stale::mark(&mut transaction, account_id, now.saturating_add(limits::STALE_GRACE_MS)).await?;
         transaction.commit().await?;
         Ok(Deletion::Done)
     }

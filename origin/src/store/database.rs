@@ -93,14 +93,14 @@ macro_rules! migrations {
 
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree"
 );
-const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles", "0002_versions");
+const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles", "0002_versions", "0003_deleted");
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree"
 );
-const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles", "0002_versions");
+const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles", "0002_versions", "0003_deleted");
 
 impl Database {
     /// Opens a database and brings its tables up to date. An SQLite file is made if there

@@ -12,7 +12,7 @@ pub mod profiles;
 pub mod rights;
 pub mod roles;
 pub mod sessions;
-mod stale;
+pub mod stale;
 
 pub use accounts::Accounts;
 pub use database::{Database, Schema};
@@ -24,6 +24,7 @@ pub use profiles::Profiles;
 pub use rights::Rights;
 pub use roles::Roles;
 pub use sessions::Sessions;
+pub use stale::Stale;
 
 use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;

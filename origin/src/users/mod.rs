@@ -5,6 +5,7 @@
 //! the auth service first, which keeps addresses unique, and then here.
 
 mod keys;
+mod listing;
 mod profile;
 mod routes;
 

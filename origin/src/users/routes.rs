@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Users, profile};
+use super::{Users, listing, profile};
 use crate::{
     auth,
     http::{ApiError, ServiceRule, observe, require_assertion, require_service},
@@ -20,7 +20,7 @@ use crate::{
 /// The whole service.
 pub fn app(users: Users) -> Router {
     let for_gateway = Router::new()
-        .route("/api/v1/users", get(profile::list))
+        .route("/api/v1/users", get(listing::list).post(profile::make))
         .route(
             "/api/v1/users/{id}",
             get(profile::read).put(profile::replace).patch(profile::patch).delete(profile::delete),
@@ -30,7 +30,7 @@ pub fn app(users: Users) -> Router {
         .layer(middleware::from_fn(require_assertion));
     let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: super::SERVICE, callers: &[auth::SERVICE] };
     let for_services = Router::new()
-        .route("/api/v1/internal/users", get(profile::list_internal).post(profile::put_internal))
+        .route("/api/v1/internal/users", get(listing::list_internal).post(profile::put_internal))
         .route(
             "/api/v1/internal/users/{id}",
             get(profile::read_internal).patch(profile::patch_internal).delete(profile::delete_internal),

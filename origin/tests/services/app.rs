@@ -8,9 +8,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
+    auth::create_admin,
     boot::{self, BootFault, Running, Which},
     clock::Clock,
+    limits,
     settings::{Flags, Secrets},
+    store::{Database, Schema},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -210,6 +213,81 @@ impl App {
         boot::start(&flags, which, self.clock.clone()).await.unwrap()
     }
 
+    /// Another process of the auth service, on a port of its own.
+    pub(crate) async fn start_auth_again(&self) -> Running {
+        let flags = flags(&self.databases, 0, self.users.port(), [1; 32], &self.edge_url);
+        boot::start(&flags, Which { auth: true, users: false }, self.clock.clone()).await.unwrap()
+    }
+
+    /// An administrator, logged in.
+    pub(crate) async fn admin(&self, email: &str) -> Person {
+        let auth = Database::open(&self.databases.url(Service::Auth), Schema::Auth).await.unwrap();
+        let users = Database::open(&self.databases.url(Service::Users), Schema::Users).await.unwrap();
+        let password = Secret::new(PASSWORD.to_owned());
+        create_admin(auth.clone(), users.clone(), email, &password, false, &self.clock).await.unwrap();
+        auth.close().await;
+        users.close().await;
+        self.person_again(email).await
+    }
+
+    /// A token with which the one service asks the other.
+    pub(crate) async fn service_token(&self, to: Service) -> String {
+        let (name, secret, audience) = match to {
+            Service::Auth => ("user-service", USERS_SECRET, "auth-service"),
+            Service::Users => ("auth-service", AUTH_SECRET, "user-service"),
+        };
+        let request = self
+            .http
+            .post(self.url(Service::Auth, "/api/v1/auth/token"))
+            .basic_auth(name, Some(secret))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("grant_type=client_credentials&audience={audience}"));
+        self.bare(request).await.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A call of the one service to the other, wherever that listens.
+    pub(crate) fn internal(&self, to: Service, method: Method, url: &str, token: &str) -> reqwest::RequestBuilder {
+        let caller = match to {
+            Service::Auth => "user-service",
+            Service::Users => "auth-service",
+        };
+        self.http.request(method, url).bearer_auth(token).header("x-service-caller", caller)
+    }
+
+    /// Waits until every active account has its profile, equal in all fields, no other
+    /// profile is there, and nobody has to make one equal any more.
+    pub(crate) async fn until_agreed(&self) {
+        // Whatever was taken on by somebody who died is taken on again.
+        self.clock.pass(limits::STALE_GRACE_MS.max(limits::STALE_LEASE_MS));
+        let (auth, users) = (self.databases.open(Service::Auth).await, self.databases.open(Service::Users).await);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let accounts = rows(
+                &auth,
+                "SELECT id, email, first_name, last_name, created_at, updated_at, version, \
+                   (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h \
+                     JOIN roles r ON r.id = h.role_id WHERE h.account_id = accounts.id) AS roles \
+                 FROM accounts WHERE state = 'active' ORDER BY id",
+            )
+            .await;
+            let profiles = rows(&users, "SELECT * FROM profiles ORDER BY id").await;
+            let marks = rows(
+                &auth,
+                "SELECT '' AS email, '' AS first_name, '' AS last_name, '' AS roles, account_id AS id, \
+                   due_at AS created_at, changes AS updated_at, changes AS version FROM stale_profiles \
+                 WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE id = account_id AND state = 'pending')",
+            )
+            .await;
+            if accounts == profiles && marks.is_empty() {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "never agreed:\n{accounts:#?}\n{profiles:#?}\n{marks:#?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        auth.close().await;
+        users.close().await;
+    }
+
     pub(crate) fn url(&self, service: Service, target: &str) -> String {
         let addr = match service {
             Service::Auth => self.auth,
@@ -325,6 +403,31 @@ impl App {
     pub(crate) async fn get(&self, service: Service, target: &str, who: &Person) -> Reply {
         self.send(service, Method::GET, target, Some(who), None).await
     }
+}
+
+/// Rows of accounts or profiles, one like the other.
+async fn rows(pool: &sqlx::AnyPool, query: &'static str) -> Vec<String> {
+    use sqlx::Row as _;
+    let rows = sqlx::query(query).fetch_all(pool).await.unwrap();
+    rows.iter()
+        .map(|row| {
+            let text = |column: &str| row.get::<String, _>(column);
+            let number = |column: &str| row.get::<i64, _>(column);
+            let names = text("roles");
+            let mut roles: Vec<&str> = names.split(|c: char| !c.is_alphanumeric()).filter(|n| !n.is_empty()).collect();
+            roles.sort_unstable();
+            format!(
+                "{} {:?} {:?} {:?} {roles:?} {} {} v{}",
+                text("id"),
+                text("email"),
+                text("first_name"),
+                text("last_name"),
+                number("created_at"),
+                number("updated_at"),
+                number("version")
+            )
+        })
+        .collect()
 }
 
 /// The claims of a token, unverified.

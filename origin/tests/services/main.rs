@@ -18,5 +18,6 @@ mod profiles;
 mod revocations;
 mod rights;
 mod roles;
+mod saga;
 mod sessions;
 mod signing;

@@ -1,0 +1,52 @@
+//! For whom another service calls, and whether they may: decided by what the database says
+//! of them at that moment, because what a token says was true when it was made.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
+use portcullis_client::internal::{ACTING_SESSION, ACTING_USER, Acting};
+use uuid::Uuid;
+
+use super::{Auth, ROLE_ADMIN};
+use crate::http::ApiError;
+
+/// The user for whom a service calls; `None` when it calls for itself. Trusted on routes
+/// for services alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct For(Option<Acting>);
+
+impl<S: Send + Sync> FromRequestParts<S> for For {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let Some(user) = id(&parts.headers, ACTING_USER)? else { return Ok(Self(None)) };
+        Ok(Self(Some(Acting { user, session: id(&parts.headers, ACTING_SESSION)? })))
+    }
+}
+
+fn id(headers: &HeaderMap, name: &str) -> Result<Option<Uuid>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|text| Uuid::parse_str(text).ok());
+    id.map(Some).ok_or(ApiError::bad_request("acting_invalid", "Whom the call is for must be given by an id"))
+}
+
+impl For {
+    /// That this is about the user's own account, or that they are an administrator, and
+    /// their session lives.
+    ///
+    /// # Errors
+    /// 403; the database's.
+    pub(super) async fn may_change(self, auth: &Auth, account: Option<Uuid>) -> Result<(), ApiError> {
+        let Some(acting) = self.0 else { return Ok(()) };
+        if Some(acting.user) == account {
+            return Ok(());
+        }
+        let session = acting.session.ok_or(ApiError::forbidden())?;
+        if !auth.sessions.is_live(session, acting.user, auth.clock.now()).await? {
+            return Err(ApiError::forbidden());
+        }
+        let account = auth.accounts.find(acting.user).await?.ok_or(ApiError::forbidden())?;
+        if account.roles.iter().any(|role| role == ROLE_ADMIN) { Ok(()) } else { Err(ApiError::forbidden()) }
+    }
+}
