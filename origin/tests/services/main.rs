@@ -14,6 +14,8 @@ mod accounts;
 mod app;
 mod guessing;
 mod internal;
+mod listing;
+mod preconditions;
 mod profiles;
 mod revocations;
 mod rights;
