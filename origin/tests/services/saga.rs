@@ -123,6 +123,16 @@ async fn what_happened_while_the_user_service_was_away_reaches_it_when_it_is_bac
 }
 
 #[tokio::test]
+async fn profiles_of_before_there_were_versions_are_made_equal_once() {
+    let app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    run(&app, Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
+    run(&app, Service::Auth, include_str!("../../migrations/sqlite/auth/0009_agree.sql")).await;
+    app.until_agreed().await;
+    assert_eq!(profile(&app, &ada).await.headers["etag"], "\"1\"");
+}
+
+#[tokio::test]
 async fn what_was_committed_when_all_died_is_finished_at_the_next_start() {
     let mut app = App::start().await;
     let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
@@ -195,6 +205,13 @@ async fn a_registration_that_died_is_undone_in_both_after_a_quarter_of_an_hour()
     until_count(&app, Service::Auth, "stale_profiles", 2).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3, "a registration has time");
 
+    // Looked at before its time, it is put off.
+    run(&app, Service::Auth, "UPDATE stale_profiles SET due_at = 0").await;
+    until_count(&app, Service::Auth, "stale_profiles WHERE due_at = 0", 0).await;
+    until_count(&app, Service::Auth, "stale_profiles", 2).await;
+    assert_eq!(count(&app, Service::Auth, "accounts").await, 3);
+
+    // Put off until then, or taken on by the look of a moment ago.
     app.clock.pass(60_000);
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 1);
