@@ -22,7 +22,7 @@ use tempfile::TempDir;
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const AUTH_SECRET: &str = "the secret of the auth service, for tests";
 pub(crate) const USERS_SECRET: &str = "the secret of the user service, for tests";
-const ASSERTION_SECRET: [u8; 32] = [7; 32];
+pub(crate) const ASSERTION_SECRET: [u8; 32] = [7; 32];
 
 #[derive(Parser)]
 struct CommandLine {
@@ -286,6 +286,13 @@ impl App {
         }
         auth.close().await;
         users.close().await;
+    }
+
+    /// Somebody who asks services that run elsewhere.
+    pub(crate) fn before(databases: Databases, auth: SocketAddr, users: SocketAddr) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build().unwrap();
+        let edge_url = "http://127.0.0.1:9".to_owned();
+        Self { databases, clock: Clock::default(), http, running: None, auth, users, edge_url }
     }
 
     pub(crate) fn url(&self, service: Service, target: &str) -> String {

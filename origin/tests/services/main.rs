@@ -12,6 +12,7 @@
 
 mod accounts;
 mod app;
+mod crash;
 mod guessing;
 mod internal;
 mod listing;

@@ -127,7 +127,7 @@ async fn profiles_of_before_there_were_versions_are_made_equal_once() {
     let app = App::start().await;
     let ada = app.person("ada@example.com").await;
     run(&app, Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
-    run(&app, Service::Auth, include_str!("../../migrations/sqlite/auth/0009_agree.sql")).await;
+    run(&app, Service::Auth, include_str!("../../migrations/sqlite/auth/0010_agree.sql")).await;
     app.until_agreed().await;
     assert_eq!(profile(&app, &ada).await.headers["etag"], "\"1\"");
 }
