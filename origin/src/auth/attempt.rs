@@ -1,9 +1,10 @@
-//! One try of a password, wherever it is tried: let in or told to wait, counted, checked,
-//! and forgotten when it was right.
+//! One try of a password, wherever it is tried: let in or told to wait, checked, and
+//! counted when it was wrong.
 //!
-//! A try is counted as wrong before its hash is computed. Counting afterwards would let in
-//! as many at one instant as there are connections; so it is never more than
-//! [`limits::FAILURES_FREE`](crate::limits::FAILURES_FREE).
+//! Whether to wait is asked once more when it is the try's turn to be hashed, and a wrong
+//! one is counted before the next has its turn. Of any number at one instant no more than
+//! [`limits::FAILURES_FREE`] and those that have a turn already are hashed, and many logins
+//! at once with the right password get in each other's way by nothing.
 
 use std::net::IpAddr;
 
@@ -12,9 +13,13 @@ use uuid::Uuid;
 
 use super::{
     Auth,
-    guessing::{Bucket, admit, known_address, network},
+    guessing::{Bucket, known_address, network, wait},
 };
-use crate::{http::ApiError, limits};
+use crate::{
+    http::ApiError,
+    limits,
+    store::guessing::{Failures, Key},
+};
 
 /// Whoever tries a password learns no more than this.
 pub(super) const INVALID_CREDENTIALS: ApiError =
@@ -46,22 +51,29 @@ pub(super) async fn verify(auth: &Auth, attempt: &Attempt<'_>, password: &Secret
         Some(_) | None => Bucket::Strangers { email: attempt.email },
     };
     let key = bucket.key();
-    // A flood of tries that must wait anyway is told so without a lock.
+    // Who must wait anyway takes no turn from anybody.
+    let_in(auth, key).await?;
+    let turn = auth.passwords.turn().await?;
+    let seen = let_in(auth, key).await?;
+    let (right, turn) = turn.verify(password, attempt.account.map(|(_, hash)| hash)).await?;
+    if !right {
+        auth.guessing.failed(key, auth.clock.now()).await?;
+        return Err(INVALID_CREDENTIALS);
+    }
+    drop(turn);
+    let address = address.map(|address| known_address(owner, address));
+    if seen.is_some() || address.is_some() {
+        auth.guessing.succeeded(key, owner, address, &auth.clock).await?;
+    }
+    Ok(())
+}
+
+/// What was counted in a bucket, if a try may go on.
+async fn let_in(auth: &Auth, key: Key) -> Result<Option<Failures>, ApiError> {
     let seen = auth.guessing.failures(key).await?;
-    admit(seen, auth.clock.now()).map_err(delayed)?;
-    auth.guessing.count(key, &auth.clock, admit).await?.map_err(delayed)?;
-    match auth.passwords.verify(password, attempt.account.map(|(_, hash)| hash)).await {
-        Ok(true) => {
-            let known = address.map(|address| known_address(owner, address));
-            auth.guessing.succeeded(key, owner, known, &auth.clock).await?;
-            Ok(())
-        }
-        Ok(false) => Err(INVALID_CREDENTIALS),
-        Err(busy) => {
-            // Nobody has learned anything of the password.
-            auth.guessing.take_back(key).await?;
-            Err(busy.into())
-        }
+    match wait(seen, auth.clock.now()) {
+        0 => Ok(seen),
+        wait_ms => Err(delayed(wait_ms)),
     }
 }
 

@@ -8,7 +8,7 @@ use argon2::{
     password_hash::SaltString,
 };
 use portcullis_client::secret::Secret;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{http::ApiError, limits};
 
@@ -61,41 +61,59 @@ impl Passwords {
         self.in_turn(move || hash(&password)).await
     }
 
-    /// Whether a password is the one that was hashed. Without a hash (no such
-    /// account) it is compared with nobody's and is wrong: who asks learns
-    /// nothing from the time.
+    /// A turn to hash, for who has to look at something once more before.
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn verify(&self, password: &Secret, hashed: Option<&str>) -> Result<bool, Busy> {
-        let password = password.clone();
-        let known = hashed.is_some();
-        let hashed = hashed.unwrap_or(&self.nobody).to_owned();
-        let right = self
-            .in_turn(move || {
-                let parsed = PasswordHash::new(&hashed).map_err(|_| Busy)?;
-                Ok(hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
-            })
-            .await?;
-        Ok(right && known)
+    pub async fn turn(&self) -> Result<Turn, Busy> {
+        // argon2 is made to cost; without turns it is an attack on ourselves.
+        let turn = tokio::time::timeout(limits::HASH_WAIT, Arc::clone(&self.turns).acquire_owned())
+            .await
+            .map_err(|_| Busy)?
+            .map_err(|_| Busy)?;
+        Ok(Turn { turn, nobody: Arc::clone(&self.nobody) })
     }
 
     async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Busy> + Send + 'static,
     ) -> Result<T, Busy> {
-        // argon2 is made to cost; without turns it is an attack on ourselves.
-        let turn = tokio::time::timeout(limits::HASH_WAIT, Arc::clone(&self.turns).acquire_owned())
-            .await
-            .map_err(|_| Busy)?
-            .map_err(|_| Busy)?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(turn);
-            result
-        })
-        .await
-        .map_err(|_| Busy)?
+        self.turn().await?.work(work).await.map(|(done, _)| done)
+    }
+}
+
+/// One of the few that may hash now, until it is dropped.
+pub struct Turn {
+    #[expect(dead_code, reason = "held, and not looked at")]
+    turn: OwnedSemaphorePermit,
+    nobody: Arc<str>,
+}
+
+impl Turn {
+    /// Whether a password is the one that was hashed. Without a hash (no such
+    /// account) it is compared with nobody's and is wrong: who asks learns
+    /// nothing from the time. Gives the turn back to its holder.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn verify(self, password: &Secret, hashed: Option<&str>) -> Result<(bool, Self), Busy> {
+        let password = password.clone();
+        let known = hashed.is_some();
+        let hashed = hashed.unwrap_or(&self.nobody).to_owned();
+        let compare = move || {
+            let parsed = PasswordHash::new(&hashed).map_err(|_| Busy)?;
+            Ok(hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+        };
+        let (right, turn) = self.work(compare).await?;
+        Ok((right && known, turn))
+    }
+
+    async fn work<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Busy> + Send + 'static,
+    ) -> Result<(T, Self), Busy> {
+        // The turn goes along: it lasts as long as the work, even if nobody waits for that.
+        tokio::task::spawn_blocking(move || work().map(|done| (done, self))).await.map_err(|_| Busy)?
     }
 }
 

@@ -60,8 +60,6 @@ pub(super) enum Lock {
     Administrators,
     /// One account, its sessions and tokens.
     Account(Uuid),
-    /// Who is counted together when passwords are guessed.
-    Bucket([u8; 32]),
 }
 
 impl Lock {
@@ -76,7 +74,6 @@ impl Lock {
                 let (_, random) = id.as_u64_pair();
                 i64::from_ne_bytes(random.to_ne_bytes())
             }
-            Self::Bucket(key) => key.first_chunk().map_or(0, |bytes| i64::from_ne_bytes(*bytes)),
         }
     }
 }

@@ -23,61 +23,34 @@ pub struct Failures {
 #[derive(Debug, Clone)]
 pub struct Guessing(pub(crate) Database);
 
-const FAILURES: &str = "SELECT failures, last_at FROM login_failures WHERE key = $1";
-
-fn failures(row: &sqlx::any::AnyRow) -> Result<Failures, sqlx::Error> {
-    Ok(Failures { count: row.try_get("failures")?, last_at: row.try_get("last_at")? })
-}
-
 impl Guessing {
     /// What was counted in a bucket.
     ///
     /// # Errors
     /// The database's.
     pub async fn failures(&self, key: Key) -> Result<Option<Failures>, sqlx::Error> {
-        let row = sqlx::query(FAILURES).bind(key.as_slice()).fetch_optional(self.0.pool()).await?;
-        row.map(|row| failures(&row)).transpose()
+        let row = sqlx::query("SELECT failures, last_at FROM login_failures WHERE key = $1")
+            .bind(key.as_slice())
+            .fetch_optional(self.0.pool())
+            .await?;
+        row.map(|row| Ok(Failures { count: row.try_get("failures")?, last_at: row.try_get("last_at")? })).transpose()
     }
 
-    /// Asks `rule` whether there may be a further try, and writes down what it says. Of
-    /// those that ask at one instant each sees the count of the one before it.
-    ///
-    /// # Errors
-    /// The database's; inside, the rule's refusal.
-    pub async fn count<E>(
-        &self,
-        key: Key,
-        clock: &Clock,
-        rule: impl FnOnce(Option<Failures>, i64) -> Result<Failures, E>,
-    ) -> Result<Result<(), E>, sqlx::Error> {
-        let mut transaction = self.0.begin(&[Lock::Bucket(key)]).await?;
-        let row = sqlx::query(FAILURES).bind(key.as_slice()).fetch_optional(&mut *transaction).await?;
-        let after = match rule(row.map(|row| failures(&row)).transpose()?, clock.now()) {
-            Ok(after) => after,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        sqlx::query(
-            "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_at = excluded.last_at",
-        )
-        .bind(key.as_slice())
-        .bind(after.count)
-        .bind(after.last_at)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Ok(()))
-    }
-
-    /// Takes one off a bucket's count: its password was not looked at.
+    /// Counts a failure. A row of them that is too old begins anew.
     ///
     /// # Errors
     /// The database's.
-    pub async fn take_back(&self, key: Key) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE login_failures SET failures = failures - 1 WHERE key = $1 AND failures > 0")
-            .bind(key.as_slice())
-            .execute(self.0.pool())
-            .await?;
+    pub async fn failed(&self, key: Key, now: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, 1, $2) \
+             ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, \
+               failures = CASE WHEN login_failures.last_at > $3 THEN login_failures.failures + 1 ELSE 1 END",
+        )
+        .bind(key.as_slice())
+        .bind(now)
+        .bind(now.saturating_sub(limits::FAILURES_KEPT_MS))
+        .execute(self.0.pool())
+        .await?;
         Ok(())
     }
 
@@ -93,7 +66,7 @@ impl Guessing {
         address: Option<Key>,
         clock: &Clock,
     ) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.begin(&[Lock::Account(account), Lock::Bucket(key)]).await?;
+        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         sqlx::query("DELETE FROM login_failures WHERE key = $1")
             .bind(key.as_slice())
             .execute(&mut *transaction)

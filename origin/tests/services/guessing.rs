@@ -130,7 +130,7 @@ async fn an_address_is_known_to_one_account_for_ninety_days_and_twenty_at_most()
 }
 
 #[tokio::test]
-async fn of_fifty_guesses_at_one_instant_no_more_are_hashed_than_one_after_another() {
+async fn of_fifty_guesses_at_one_instant_hardly_more_are_hashed_than_one_after_another() {
     let app = App::start().await;
     app.register(ADA).await;
     for email in [ADA, "nobody@example.com"] {
@@ -154,7 +154,7 @@ async fn of_fifty_guesses_at_one_instant_no_more_are_hashed_than_one_after_anoth
                 other => panic!("{other}"),
             }
         }
-        // On a slow machine a second passes, and one more may try.
+        // As many as have a turn at once may pass the last free one together.
         let most = limits::FAILURES_FREE + i64::try_from(limits::HASHES).unwrap();
         assert!(hashed <= most && delayed >= 50 - 2 * most, "{hashed} hashed, {delayed} told to wait");
     }
@@ -211,4 +211,20 @@ async fn what_lies_in_the_database_of_guesses_names_nobody_and_is_swept() {
         assert_eq!(left, 0, "{text}");
     }
     pool.close().await;
+}
+
+#[tokio::test]
+async fn many_logins_at_one_instant_are_no_guesses() {
+    let app = App::start().await;
+    app.register(ADA).await;
+    let logins = (0..12).map(|_| {
+        let body = json!({ "email": ADA, "password": PASSWORD });
+        let request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    });
+    for login in logins.collect::<Vec<_>>() {
+        let status = login.await.unwrap();
+        // No turn to hash in time, on a machine that is busy with other tests.
+        assert!(status == 200 || status == 503, "{status}");
+    }
 }
