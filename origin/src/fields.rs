@@ -50,9 +50,14 @@ impl Check {
 
     /// A new password, exactly as written.
     pub fn password(&mut self, text: Option<&Secret>) -> Secret {
+        self.password_in("password", text)
+    }
+
+    /// The same, in a field of another name.
+    pub fn password_in(&mut self, field: &'static str, text: Option<&Secret>) -> Secret {
         let password = text.cloned().unwrap_or_else(|| Secret::new(String::new()));
         if !limits::PASSWORD_CHARS.contains(&password.expose().chars().count()) {
-            self.complain("password", "must have 8 to 128 characters");
+            self.complain(field, "must have 8 to 128 characters");
         }
         password
     }

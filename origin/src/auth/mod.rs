@@ -10,6 +10,7 @@ mod credentials;
 mod guessing;
 mod keyring;
 mod password;
+mod password_change;
 mod permissions;
 mod profiles;
 mod pusher;

@@ -21,10 +21,13 @@ use crate::{
     fields::{Check, normal_email},
     http::{self, ApiError, Json, OptionalJson},
     limits, signing,
-    store::{accounts::Account, sessions::Spending},
+    store::{
+        accounts::Account,
+        sessions::{NewSession, Spending},
+    },
 };
 
-const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
+pub(super) const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Login {
@@ -45,21 +48,26 @@ pub(super) async fn login(
     check.done()?;
     let (text, password) = (body.email.unwrap_or_default(), body.password.unwrap_or_default());
     let email = normal_email(&text);
-    let found = auth.accounts.find_login(email.as_deref().unwrap_or_default()).await?;
-    let attempt = Attempt {
-        email: email.as_deref().unwrap_or(&text),
-        account: found.as_ref().map(|(account, hash)| (account.id, hash.as_str())),
-        address: client.address,
-    };
-    attempt::verify(&auth, &attempt, &password).await?;
-    let (account, _) = found.ok_or(INVALID_CREDENTIALS)?;
-    let session = token::fresh_id(&auth)?;
-    let (refresh, hash) = token::refresh()?;
-    let issued_at = auth.sessions.begin(session, account.id, hash, &auth.clock).await?.ok_or(INVALID_CREDENTIALS)?;
-    // The password took its time. A role that was taken away meanwhile ended the tokens of
-    // before, and this one is of after: it must not carry it.
-    let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
-    tokens(&auth, &account, session, issued_at, &refresh)
+    // Twice if need be: another login may have renewed the hash of the same password.
+    for _ in 0..2 {
+        let found = auth.accounts.find_login(email.as_deref().unwrap_or_default()).await?;
+        let attempt = Attempt {
+            email: email.as_deref().unwrap_or(&text),
+            account: found.as_ref().map(|(account, verified)| (account.id, verified.as_str())),
+            address: client.address,
+        };
+        attempt::verify(&auth, &attempt, &password).await?;
+        let (account, verified) = found.ok_or(INVALID_CREDENTIALS)?;
+        let (refresh, token) = token::refresh()?;
+        let new = NewSession { id: token::fresh_id(&auth)?, account: account.id, verified: &verified, token };
+        if let Some(issued_at) = auth.sessions.begin(&new, &auth.clock).await? {
+            // The password took its time. A role that was taken away meanwhile ended the tokens of
+            // before, and this one is of after: it must not carry it.
+            let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
+            return tokens(&auth, &account, new.id, issued_at, &refresh);
+        }
+    }
+    Err(INVALID_CREDENTIALS)
 }
 
 #[derive(Debug, Deserialize)]

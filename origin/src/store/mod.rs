@@ -7,6 +7,7 @@ mod database;
 pub mod guessing;
 pub mod keys;
 pub mod outbox;
+pub mod passwords;
 pub mod permissions;
 pub mod profiles;
 pub mod rights;

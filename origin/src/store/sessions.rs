@@ -63,6 +63,33 @@ pub(super) async fn end_tokens(transaction: &mut AnyConnection, account: Uuid, n
     Ok(true)
 }
 
+/// A session that begins.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub account: Uuid,
+    /// PHC string that the password was verified against.
+    pub verified: &'a str,
+    /// Its first refresh token.
+    pub token: TokenHash,
+}
+
+/// Revokes sessions, by id, in a transaction that holds their account's lock.
+pub(super) async fn end(transaction: &mut AnyConnection, ids: &[String], now: i64) -> Result<(), sqlx::Error> {
+    for text in ids {
+        let session = Uuid::parse_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE id = $1")
+            .bind(text)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        outbox::note(&mut *transaction, Revoked::Session(session), now).await?;
+    }
+    Ok(())
+}
+
 /// The sessions' statements. Times are read under the account's lock: what is written first
 /// has the earlier time, so that a token is always on the right side of a revocation.
 #[derive(Debug, Clone)]
@@ -70,35 +97,33 @@ pub struct Sessions(pub(crate) Database);
 
 impl Sessions {
     /// Begins a session with its first refresh token, and says when its first access
-    /// token was issued, in seconds. `None` when the account is no more.
+    /// token was issued, in seconds. `None` when the account is no more, or its password
+    /// is another by now: a login with the old one, on its way while the owner changed it,
+    /// must not outlive the change.
     ///
     /// # Errors
     /// The database's.
-    pub async fn begin(
-        &self,
-        session: Uuid,
-        account: Uuid,
-        hash: TokenHash,
-        clock: &Clock,
-    ) -> Result<Option<i64>, sqlx::Error> {
-        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
+    pub async fn begin(&self, new: &NewSession<'_>, clock: &Clock) -> Result<Option<i64>, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Account(new.account)]).await?;
         let now = clock.now();
         let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
-        let revoked_until: Option<i64> = sqlx::query_scalar("SELECT revoked_until FROM accounts WHERE id = $1")
-            .bind(account.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let revoked_until: Option<i64> =
+            sqlx::query_scalar("SELECT revoked_until FROM accounts WHERE id = $1 AND password_hash = $2")
+                .bind(new.account.to_string())
+                .bind(new.verified)
+                .fetch_optional(&mut *transaction)
+                .await?;
         let Some(revoked_until) = revoked_until else { return Ok(None) };
         sqlx::query("INSERT INTO sessions (id, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
-            .bind(session.to_string())
-            .bind(account.to_string())
+            .bind(new.id.to_string())
+            .bind(new.account.to_string())
             .bind(now)
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
         sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
-            .bind(hash.as_slice())
-            .bind(session.to_string())
+            .bind(new.token.as_slice())
+            .bind(new.id.to_string())
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;

@@ -16,6 +16,7 @@ mod crash;
 mod guessing;
 mod internal;
 mod listing;
+mod passwords;
 mod preconditions;
 mod profiles;
 mod revocations;

@@ -1,0 +1,65 @@
+//! The change of a password by its owner, which ends every other session: whoever got in
+//! with the old one is out.
+
+use axum::{Json as Answer, extract::State};
+use portcullis_client::secret::Secret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Auth,
+    attempt::{self, Attempt, INVALID_CREDENTIALS},
+    session,
+};
+use crate::{
+    fields::Check,
+    http::{self, ApiError, Json},
+    store::passwords::{Change, Changed},
+};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PasswordChange {
+    current_password: Option<Secret>,
+    new_password: Option<Secret>,
+}
+
+/// Times that a change is begun: a login may have renewed the hash of the same password
+/// in between, and that happens once.
+const TRIES: usize = 2;
+
+/// POST /api/v1/auth/password. The caller's own session and its tokens stay good.
+pub(super) async fn change(
+    State(auth): State<Auth>,
+    user: http::User,
+    client: http::Client,
+    Json(body): Json<PasswordChange>,
+) -> Result<Answer<Value>, ApiError> {
+    let account = session::live_account(&auth, &user).await?;
+    let session = user.session_id.ok_or(ApiError::invalid_token())?;
+    let mut check = Check::default();
+    check.required("current_password", body.current_password.is_some());
+    let new = check.password_in("new_password", body.new_password.as_ref());
+    let current = body.current_password.unwrap_or_default();
+    if new == current && body.new_password.is_some() {
+        check.complain("new_password", "must differ from the current one");
+    }
+    check.done()?;
+    for _ in 0..TRIES {
+        let stored = auth.accounts.password_hash(account.id).await?.ok_or(session::REVOKED)?;
+        let attempt = Attempt { email: &account.email, account: Some((account.id, &stored)), address: client.address };
+        attempt::verify(&auth, &attempt, &current).await?;
+        let hash = auth.passwords.hash(&new).await?;
+        let change = Change { account: account.id, session, verified: &stored, new: &hash };
+        match auth.accounts.change_password(&change, &auth.clock).await? {
+            Changed::Done => {
+                auth.pusher.wake();
+                tracing::info!(user_id = %account.id, "a password was changed; all other sessions are revoked");
+                return Ok(Answer(json!({ "message": "Password changed" })));
+            }
+            Changed::SessionEnded => return Err(session::REVOKED),
+            // What was verified is the password no more.
+            Changed::Stale => {}
+        }
+    }
+    Err(INVALID_CREDENTIALS)
+}
