@@ -110,6 +110,10 @@ pub const SERVICE_TOKEN_MS: i64 = 5 * 60 * 1000;
 /// Milliseconds that a refresh token is good.
 pub const REFRESH_TOKEN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
+/// Sessions of one account that live at once: far more than anybody has devices. The oldest
+/// ends when a further one begins.
+pub const SESSIONS: i64 = 100;
+
 /// Milliseconds after a refresh token was spent in which the same token is refused
 /// and no more: two tabs, or a client that tried again, and not a thief. A thief who is
 /// that quick gets nothing either.

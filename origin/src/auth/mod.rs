@@ -18,6 +18,7 @@ mod rights;
 mod roles;
 mod routes;
 mod session;
+mod session_list;
 mod token;
 
 use std::sync::Arc;

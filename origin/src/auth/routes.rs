@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Auth, account, credentials, password_change, permissions, rights, roles, session};
+use super::{Auth, account, credentials, password_change, permissions, rights, roles, session, session_list};
 use crate::{
     clock::rfc3339,
     http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
@@ -28,6 +28,8 @@ pub fn app(auth: Auth) -> Router {
         .route("/api/v1/auth/refresh", post(session::refresh))
         .route("/api/v1/auth/logout", post(session::logout))
         .route("/api/v1/auth/me", get(session::me))
+        .route("/api/v1/auth/sessions", get(session_list::list))
+        .route("/api/v1/auth/sessions/{id}", delete(session_list::end))
         .route("/api/v1/auth/password", post(password_change::change))
         .route("/api/v1/auth/keys/rotate", post(rotate))
         .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))

@@ -59,12 +59,21 @@ pub(super) async fn login(
         attempt::verify(&auth, &attempt, &password).await?;
         let (account, verified) = found.ok_or(INVALID_CREDENTIALS)?;
         let (refresh, token) = token::refresh()?;
-        let new = NewSession { id: token::fresh_id(&auth)?, account: account.id, verified: &verified, token };
-        if let Some(issued_at) = auth.sessions.begin(&new, &auth.clock).await? {
+        let new = NewSession {
+            id: token::fresh_id(&auth)?,
+            account: account.id,
+            verified: &verified,
+            token,
+            user_agent: &client.user_agent,
+        };
+        if let Some(begun) = auth.sessions.begin(&new, &auth.clock).await? {
+            if begun.ended > 0 {
+                auth.pusher.wake();
+            }
             // The password took its time. A role that was taken away meanwhile ended the tokens of
             // before, and this one is of after: it must not carry it.
             let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
-            return tokens(&auth, &account, new.id, issued_at, &refresh);
+            return tokens(&auth, &account, new.id, begun.issued_at, &refresh);
         }
     }
     Err(INVALID_CREDENTIALS)

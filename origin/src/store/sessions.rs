@@ -1,7 +1,7 @@
 //! Sessions and the refresh tokens of their families. A token is kept as its
 //! SHA-256 alone.
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{
@@ -74,6 +74,42 @@ pub struct NewSession<'a> {
     pub verified: &'a str,
     /// Its first refresh token.
     pub token: TokenHash,
+    /// The program that logs in, as fit for showing.
+    pub user_agent: &'a str,
+}
+
+/// A session that began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// Seconds: when its first access token says that it was issued.
+    pub issued_at: i64,
+    /// How many sessions of the account ended for it.
+    pub ended: usize,
+}
+
+/// A session that lives, as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: Uuid,
+    /// When its login was, in milliseconds.
+    pub created_at: i64,
+    /// When its last login or refresh was.
+    pub last_used_at: i64,
+    /// When it ends unless it is refreshed.
+    pub expires_at: i64,
+    /// The program that logged in.
+    pub user_agent: String,
+}
+
+fn listed(row: &AnyRow) -> Result<Listed, sqlx::Error> {
+    Ok(Listed {
+        id: id(row, "id")?,
+        created_at: row.try_get("created_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+        expires_at: row.try_get("expires_at")?,
+        user_agent: row.try_get("user_agent")?,
+    })
 }
 
 /// Revokes sessions, by id, in a transaction that holds their account's lock.
@@ -96,14 +132,14 @@ pub(super) async fn end(transaction: &mut AnyConnection, ids: &[String], now: i6
 pub struct Sessions(pub(crate) Database);
 
 impl Sessions {
-    /// Begins a session with its first refresh token, and says when its first access
-    /// token was issued, in seconds. `None` when the account is no more, or its password
+    /// Begins a session with its first refresh token. Of more than [`limits::SESSIONS`] the
+    /// oldest end. `None` when the account is no more, or its password
     /// is another by now: a login with the old one, on its way while the owner changed it,
     /// must not outlive the change.
     ///
     /// # Errors
     /// The database's.
-    pub async fn begin(&self, new: &NewSession<'_>, clock: &Clock) -> Result<Option<i64>, sqlx::Error> {
+    pub async fn begin(&self, new: &NewSession<'_>, clock: &Clock) -> Result<Option<Begun>, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(new.account)]).await?;
         let now = clock.now();
         let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
@@ -114,13 +150,28 @@ impl Sessions {
                 .fetch_optional(&mut *transaction)
                 .await?;
         let Some(revoked_until) = revoked_until else { return Ok(None) };
-        sqlx::query("INSERT INTO sessions (id, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
-            .bind(new.id.to_string())
-            .bind(new.account.to_string())
-            .bind(now)
-            .bind(expires_at)
-            .execute(&mut *transaction)
-            .await?;
+        let surplus: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND id NOT IN \
+             (SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
+              ORDER BY created_at DESC, id DESC LIMIT $3)",
+        )
+        .bind(new.account.to_string())
+        .bind(now)
+        .bind(limits::SESSIONS.saturating_sub(1))
+        .fetch_all(&mut *transaction)
+        .await?;
+        end(&mut transaction, &surplus, now).await?;
+        sqlx::query(
+            "INSERT INTO sessions (id, account_id, created_at, expires_at, last_used_at, user_agent) \
+             VALUES ($1, $2, $3, $4, $3, $5)",
+        )
+        .bind(new.id.to_string())
+        .bind(new.account.to_string())
+        .bind(now)
+        .bind(expires_at)
+        .bind(new.user_agent)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
             .bind(new.token.as_slice())
             .bind(new.id.to_string())
@@ -128,7 +179,7 @@ impl Sessions {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Some(issued_at(now, revoked_until)))
+        Ok(Some(Begun { issued_at: issued_at(now, revoked_until), ended: surplus.len() }))
     }
 
     /// Spends a refresh token and puts its successor in its place. Of two that
@@ -192,9 +243,10 @@ impl Sessions {
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("UPDATE sessions SET expires_at = $2 WHERE id = $1")
+        sqlx::query("UPDATE sessions SET expires_at = $2, last_used_at = $3 WHERE id = $1")
             .bind(session.to_string())
             .bind(expires_at)
+            .bind(now)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -217,24 +269,45 @@ impl Sessions {
         Ok(row.is_some())
     }
 
-    /// Ends one session of an account.
+    /// An account's sessions that live, the newest first.
     ///
     /// # Errors
     /// The database's.
-    pub async fn revoke(&self, session: Uuid, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
+    pub async fn list(&self, account: Uuid, now: i64) -> Result<Vec<Listed>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT id, created_at, last_used_at, expires_at, user_agent FROM sessions \
+             WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
+             ORDER BY created_at DESC, id DESC LIMIT $3",
+        )
+        .bind(account.to_string())
+        .bind(now)
+        .bind(limits::SESSIONS)
+        .fetch_all(self.0.pool())
+        .await?;
+        rows.iter().map(listed).collect()
+    }
+
+    /// Ends one session of an account. False when the account has none of this id that
+    /// lives.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke(&self, session: Uuid, account: Uuid, clock: &Clock) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         let now = clock.now();
         let done =
-            sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL")
+            sqlx::query("UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL AND expires_at > $3")
                 .bind(session.to_string())
                 .bind(account.to_string())
                 .bind(now)
                 .execute(&mut *transaction)
                 .await?;
-        if done.rows_affected() == 1 {
-            outbox::note(&mut transaction, Revoked::Session(session), now).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
         }
-        transaction.commit().await
+        outbox::note(&mut transaction, Revoked::Session(session), now).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Ends the session that a refresh token belongs to, if it is the account's.
@@ -251,7 +324,7 @@ impl Sessions {
         .fetch_optional(self.0.pool())
         .await?;
         match session.and_then(|text| Uuid::parse_str(&text).ok()) {
-            Some(session) => self.revoke(session, account, clock).await,
+            Some(session) => self.revoke(session, account, clock).await.map(drop),
             None => Ok(()),
         }
     }
@@ -277,12 +350,17 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Forgets sessions that expired, with their tokens.
+    /// Forgets sessions that expired or were revoked, with their tokens, and tokens that
+    /// expired of sessions that live: to know nothing of one is to refuse it.
     ///
     /// # Errors
     /// The database's.
     pub async fn sweep(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
+        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1 OR revoked_at <= $1")
+            .bind(now)
+            .execute(self.0.pool())
+            .await?;
+        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
         Ok(done.rows_affected())
     }
 }

@@ -23,5 +23,6 @@ mod revocations;
 mod rights;
 mod roles;
 mod saga;
+mod session_list;
 mod sessions;
 mod signing;
