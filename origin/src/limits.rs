@@ -67,6 +67,16 @@ pub const HASHES: usize = 2;
 /// seconds that the gateway waits for us.
 pub const HASH_WAIT: Duration = Duration::from_millis(1500);
 
+/// Memory in KiB for a stored hash that was made at other figures than ours. Twice the second
+/// recommendation of RFC 9106, and as often at once as [`HASHES`] says.
+pub const HASH_MEMORY_KIB_MAX: u32 = 128 * 1024;
+
+/// Passes of such a hash.
+pub const HASH_PASSES_MAX: u32 = 8;
+
+/// Lanes of such a hash.
+pub const HASH_LANES_MAX: u32 = 4;
+
 /// Wrong passwords in a row, of one account, that cost no wait: people mistype.
 pub const FAILURES_FREE: i64 = 5;
 

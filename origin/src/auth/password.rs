@@ -100,9 +100,16 @@ impl Turn {
         let password = password.clone();
         let known = hashed.is_some();
         let hashed = hashed.unwrap_or(&self.nobody).to_owned();
+        let nobody = Arc::clone(&self.nobody);
         let compare = move || {
-            let parsed = PasswordHash::new(&hashed).map_err(|_| Busy)?;
-            Ok(hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+            let usable = parse(&hashed);
+            if usable.is_none() {
+                tracing::error!("a stored password hash cannot be used; its account cannot log in");
+            }
+            let text = if usable.is_some() { &*hashed } else { &*nobody };
+            let parsed = PasswordHash::new(text).map_err(|_| Busy)?;
+            let right = hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok();
+            Ok(right && usable.is_some())
         };
         let (right, turn) = self.work(compare).await?;
         Ok((right && known, turn))
@@ -115,6 +122,29 @@ impl Turn {
         // The turn goes along: it lasts as long as the work, even if nobody waits for that.
         tokio::task::spawn_blocking(move || work().map(|done| (done, self))).await.map_err(|_| Busy)?
     }
+}
+
+/// Whether a hash was made at lower figures than today's. Only who knows the password can
+/// make a better one.
+pub(super) fn is_outdated(hashed: &str) -> bool {
+    parse(hashed).is_some_and(|(algorithm, params)| {
+        algorithm != Algorithm::Argon2id
+            || params.m_cost() < MEMORY_KIB
+            || params.t_cost() < PASSES
+            || params.p_cost() < LANES
+    })
+}
+
+/// Algorithm and figures of a hash, if it can be computed here: a row in the database must
+/// not decide how much memory and time a login takes.
+fn parse(hashed: &str) -> Option<(Algorithm, Params)> {
+    let parsed = PasswordHash::new(hashed).ok()?;
+    let algorithm = Algorithm::try_from(parsed.algorithm).ok()?;
+    let params = Params::try_from(&parsed).ok()?;
+    let within = params.m_cost() <= limits::HASH_MEMORY_KIB_MAX
+        && params.t_cost() <= limits::HASH_PASSES_MAX
+        && params.p_cost() <= limits::HASH_LANES_MAX;
+    within.then_some((algorithm, params))
 }
 
 fn hasher() -> Result<Argon2<'static>, Busy> {
@@ -134,4 +164,30 @@ fn random_text() -> Result<Secret, Busy> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Busy)?;
     Ok(Secret::new(uuid::Uuid::from_bytes(bytes).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_outdated_by_any_lower_figure_and_used_within_bounds() {
+        let tail = "$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g";
+        for (head, usable, outdated) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1", true, false),
+            ("$argon2id$v=19$m=65536,t=3,p=4", true, false),
+            ("$argon2id$v=19$m=19455,t=2,p=1", true, true),
+            ("$argon2id$v=19$m=19456,t=1,p=1", true, true),
+            ("$argon2i$v=19$m=19456,t=2,p=1", true, true),
+            ("$argon2id$v=19$m=4194304,t=2,p=1", false, false),
+            ("$argon2id$v=19$m=19456,t=4000000,p=1", false, false),
+            ("$argon2id$v=19$m=19456,t=2,p=64", false, false),
+            ("$argon2id$v=19$m=19456,t=2,p=0", false, false),
+            ("$scrypt$ln=16,r=8,p=1", false, false),
+            ("", false, false),
+        ] {
+            let text = format!("{head}{tail}");
+            assert_eq!((parse(&text).is_some(), is_outdated(&text)), (usable, outdated), "{head}");
+        }
+    }
 }

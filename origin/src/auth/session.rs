@@ -14,6 +14,7 @@ use super::{
     Auth, ROLE_ADMIN,
     account::User,
     attempt::{self, Attempt, INVALID_CREDENTIALS},
+    password::is_outdated,
     token::{self, ACCESS_TYPE, AccessClaims},
 };
 use crate::{
@@ -70,6 +71,7 @@ pub(super) async fn login(
             if begun.ended > 0 {
                 auth.pusher.wake();
             }
+            renew(&auth, account.id, &verified, &password).await;
             // The password took its time. A role that was taken away meanwhile ended the tokens of
             // before, and this one is of after: it must not carry it.
             let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
@@ -77,6 +79,21 @@ pub(super) async fn login(
         }
     }
     Err(INVALID_CREDENTIALS)
+}
+
+/// Hashes a password anew if its hash was made at figures of former times. Nobody's login
+/// fails by this; the next one tries again.
+async fn renew(auth: &Auth, account: Uuid, verified: &str, password: &Secret) {
+    if !is_outdated(verified) {
+        return;
+    }
+    let Ok(hash) = auth.passwords.hash(password).await else { return };
+    match auth.accounts.renew_hash(account, verified, &hash).await {
+        Ok(true) => tracing::info!(user_id = %account, "a password was hashed anew at today's figures"),
+        // Somebody else did, or changed the password.
+        Ok(false) => {}
+        Err(error) => http::log_store_fault(&error),
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -42,6 +42,21 @@ impl Accounts {
             .await
     }
 
+    /// Puts another hash of the same password in the place of `verified`. False when that is
+    /// no longer the stored one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn renew_hash(&self, account: Uuid, verified: &str, new: &str) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
+            .bind(account.to_string())
+            .bind(verified)
+            .bind(new)
+            .execute(self.0.pool())
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Changes a password and revokes all sessions of the account but the one that asked.
     ///
     /// # Errors
