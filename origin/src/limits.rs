@@ -58,6 +58,13 @@ pub const PERMISSIONS: i64 = 1000;
 /// longest names an access token stays below 8 KB, which is what it takes in all.
 pub const HELD_ROLES: usize = 64;
 
+/// Bytes of an `Idempotency-Key`: a UUID has 36, and what is shorter than 16 may be another
+/// client's by chance.
+pub const IDEMPOTENCY_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
+
+/// Milliseconds for which a registration may be sent again with its key.
+pub const IDEMPOTENCY_KEY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Password hashes computed at once. Each takes a core and 19 MiB; more at a
 /// time make every login slower and none faster.
 pub const HASHES: usize = 2;

@@ -12,15 +12,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, token};
+use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, replay, token};
 use crate::{
     clock::{Clock, rfc3339},
     fields::{Check, normal_email},
-    http::{ApiError, Id, IfMatch, Json},
+    http::{ApiError, Id, IdempotencyKey, IfMatch, Json},
     ids, limits,
     store::{
         Accounts, Database, Profiles,
         accounts::{Account, Change, Changed, Conflict, Deletion, NewAccount},
+        registrations::Key,
     },
 };
 
@@ -69,11 +70,15 @@ pub(super) struct Registration {
 }
 
 /// POST /api/v1/auth/register.
+///
+/// With an `Idempotency-Key`, the same registration within a day is answered with the same
+/// account, even if both are on their way at once.
 pub(super) async fn register(
     State(auth): State<Auth>,
+    IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
-    let account = make(&auth, &body, &[ROLE_USER.to_owned()]).await?;
+    let account = make(&auth, &body, &[ROLE_USER.to_owned()], key).await?;
     Ok((StatusCode::CREATED, Answer(json!({ "user": User::from(&account), "message": "Registration successful" }))))
 }
 
@@ -97,7 +102,7 @@ pub(super) async fn make_internal(
         return Err(ApiError::unknown_role());
     }
     let roles: Vec<String> = roles.into_iter().collect();
-    let account = make(&auth, &asked, &roles).await?;
+    let account = make(&auth, &asked, &roles, None).await?;
     Ok((StatusCode::CREATED, Answer(account.into())))
 }
 
@@ -107,7 +112,7 @@ pub(super) async fn make_internal(
 /// and only then is the account active. Whatever fails on the way leaves a
 /// pending account, which cannot log in, which the next try takes over, and which is
 /// undone with its profile if there is none (`profiles.rs`).
-async fn make(auth: &Auth, asked: &Registration, roles: &[String]) -> Result<Account, ApiError> {
+async fn make(auth: &Auth, asked: &Registration, roles: &[String], key: Option<Key>) -> Result<Account, ApiError> {
     let mut check = Check::default();
     let email = check.email(asked.email.as_deref());
     let password = check.password(asked.password.as_ref());
@@ -125,13 +130,24 @@ async fn make(auth: &Auth, asked: &Registration, roles: &[String]) -> Result<Acc
         last_name: &last_name,
         roles,
         attempt,
+        registered_by: key,
         now,
     };
-    let begun = auth.accounts.begin(&new).await?;
+    let same = replay::Asked { email: &email, password: &password, first_name: &first_name, last_name: &last_name };
+    let begun = match auth.accounts.begin(&new).await {
+        Err(Conflict::Taken) => return replay::answer(auth, key, &same).await,
+        begun => begun?,
+    };
     let account = begun.account(&new);
     let put = auth.users.put_profile(&account.clone().into()).await;
     put.map_err(|error| unavailable(error, "the profile cannot be made"))?;
-    if auth.accounts.activate(begun, attempt).await? { Ok(account) } else { Err(ApiError::email_taken()) }
+    if auth.accounts.activate(begun, attempt).await? {
+        return Ok(account);
+    }
+    if let Some(key) = key {
+        auth.accounts.activate_twin(begun.id, key).await?;
+    }
+    replay::answer(auth, key, &same).await
 }
 
 fn unavailable(error: CallError, what: &'static str) -> ApiError {
@@ -248,6 +264,7 @@ pub async fn create_admin(
                 last_name: "",
                 roles: &roles,
                 attempt,
+                registered_by: None,
                 now,
             };
             let begun = accounts.begin(&new).await.map_err(|_| "the account cannot be written")?;

@@ -42,6 +42,14 @@ pub(super) struct Attempt<'a> {
 /// # Errors
 /// 401 for a wrong one; 429 while tries must wait, without any hashing; 503.
 pub(super) async fn verify(auth: &Auth, attempt: &Attempt<'_>, password: &Secret) -> Result<(), ApiError> {
+    if is_right(auth, attempt, password).await? { Ok(()) } else { Err(INVALID_CREDENTIALS) }
+}
+
+/// The same, for who answers a wrong one otherwise.
+///
+/// # Errors
+/// 429 and 503.
+pub(super) async fn is_right(auth: &Auth, attempt: &Attempt<'_>, password: &Secret) -> Result<bool, ApiError> {
     let address = attempt.address.map(network);
     let owner = attempt.account.map_or(Uuid::nil(), |(id, _)| id);
     let bucket = match address {
@@ -58,14 +66,14 @@ pub(super) async fn verify(auth: &Auth, attempt: &Attempt<'_>, password: &Secret
     let (right, turn) = turn.verify(password, attempt.account.map(|(_, hash)| hash)).await?;
     if !right {
         auth.guessing.failed(key, auth.clock.now()).await?;
-        return Err(INVALID_CREDENTIALS);
+        return Ok(false);
     }
     drop(turn);
     let address = address.map(|address| known_address(owner, address));
     if seen.is_some() || address.is_some() {
         auth.guessing.succeeded(key, owner, address, &auth.clock).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What was counted in a bucket, if a try may go on.

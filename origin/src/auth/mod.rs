@@ -14,6 +14,7 @@ mod password_change;
 mod permissions;
 mod profiles;
 mod pusher;
+mod replay;
 mod rights;
 mod roles;
 mod routes;

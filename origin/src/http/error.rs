@@ -71,6 +71,16 @@ impl ApiError {
         Self::invalid(vec![FieldError { field: "roles", message: "must be names of roles" }])
     }
 
+    /// 422 for an `Idempotency-Key` that was used before, for something else.
+    pub const fn key_reused() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_error",
+            "idempotency_key_reused",
+            "The Idempotency-Key was used for another registration",
+        )
+    }
+
     /// 401 with one of the contract's texts.
     pub const fn unauthorized(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, detail)

@@ -4,6 +4,7 @@
 mod client;
 mod error;
 mod gate;
+mod idempotency;
 mod page;
 mod precondition;
 mod read;
@@ -12,6 +13,7 @@ mod service;
 pub use client::Client;
 pub use error::{ApiError, FieldError, log_store_fault};
 pub use gate::{Gate, User, observe, require_assertion};
+pub use idempotency::IdempotencyKey;
 pub use page::Page;
 pub use precondition::{IfMatch, IfNoneMatch, etag_header};
 pub use read::{Body, Id, Ids, Json, MergePatch, OptionalJson, credentials};

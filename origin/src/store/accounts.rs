@@ -57,6 +57,8 @@ pub struct NewAccount<'a> {
     pub roles: &'a [String],
     /// Which attempt this is.
     pub attempt: Uuid,
+    /// SHA-256 of the registration's key.
+    pub registered_by: Option<[u8; 32]>,
     /// Milliseconds since 1970.
     pub now: i64,
 }
@@ -173,12 +175,12 @@ impl Accounts {
     pub async fn begin(&self, new: &NewAccount<'_>) -> Result<Begun, Conflict> {
         let mut transaction = self.0.begin(&[]).await?;
         let row = sqlx::query(
-            "INSERT INTO accounts (id, email, password_hash, first_name, last_name, state, attempt, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $7) \
+            "INSERT INTO accounts (id, email, password_hash, first_name, last_name, state, attempt, created_at, updated_at, registered_by) \
+             VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $7, $8) \
              ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, \
                first_name = excluded.first_name, last_name = excluded.last_name, \
                attempt = excluded.attempt, created_at = excluded.created_at, updated_at = excluded.updated_at, \
-               version = accounts.version + 1 \
+               version = accounts.version + 1, registered_by = excluded.registered_by \
              WHERE accounts.state = 'pending' \
              RETURNING id, version",
         )
@@ -189,6 +191,7 @@ impl Accounts {
         .bind(new.last_name)
         .bind(new.attempt.to_string())
         .bind(new.now)
+        .bind(new.registered_by.map(|key| key.to_vec()))
         .fetch_optional(&mut *transaction)
         .await?
         .ok_or(Conflict::Taken)?;

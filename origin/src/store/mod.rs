@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod passwords;
 pub mod permissions;
 pub mod profiles;
+pub mod registrations;
 pub mod rights;
 pub mod roles;
 pub mod sessions;

@@ -19,6 +19,7 @@ mod listing;
 mod passwords;
 mod preconditions;
 mod profiles;
+mod registration;
 mod revocations;
 mod rights;
 mod roles;

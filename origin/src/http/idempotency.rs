@@ -1,0 +1,35 @@
+//! The `Idempotency-Key` of a request (draft-ietf-httpapi-idempotency-key-header): a client
+//! that lost an answer sends the same key again, and nothing is done twice.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::ApiError;
+use crate::limits;
+
+/// SHA-256 of the key, if there is one: whoever reads the database cannot replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdempotencyKey(pub Option<[u8; 32]>);
+
+const INVALID: ApiError = ApiError::bad_request(
+    "idempotency_key_invalid",
+    "Idempotency-Key must be one value of 16 to 128 visible ASCII characters",
+);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let bytes = value.as_bytes();
+        // Two keys: nobody can say which one counts.
+        if values.next().is_some()
+            || !limits::IDEMPOTENCY_KEY_BYTES.contains(&bytes.len())
+            || !bytes.iter().all(u8::is_ascii_graphic)
+        {
+            return Err(INVALID);
+        }
+        Ok(Self(digest(&SHA256, bytes).as_ref().try_into().ok()))
+    }
+}
