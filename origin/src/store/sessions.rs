@@ -182,14 +182,22 @@ impl Sessions {
         Ok(Some(Begun { issued_at: issued_at(now, revoked_until), ended: surplus.len() }))
     }
 
-    /// Spends a refresh token and puts its successor in its place. Of two that
+    /// Spends a refresh token and puts its successor in its place. Of any number that
     /// show the same token at one instant exactly one wins, because the account's
-    /// lock is taken before the token is read. The other is refused; past
-    /// [`limits::REFRESH_RACE_MS`] it would be a reuse.
+    /// lock is taken before the token is read. The others are refused and the family
+    /// lives, if they came within [`limits::REFRESH_RACE_MS`] of the winner, however long
+    /// they waited for their turn; past that it is a reuse.
+    ///
+    /// A client that lost the answer of a refresh (a broken connection, a crash before the
+    /// new token was stored) has a spent token and no successor, which nobody can give it
+    /// again: only its hash is kept. If it shows the spent one again within that time it
+    /// is refused (`token_invalid`); after it, the family is revoked (`token_revoked`),
+    /// because it looks just like a thief's. Either way it must log in again.
     ///
     /// # Errors
     /// The database's.
     pub async fn spend(&self, hash: TokenHash, successor: TokenHash, clock: &Clock) -> Result<Spending, sqlx::Error> {
+        let shown_at = clock.now();
         // Whose it is never changes, so it may be asked before the lock.
         let owner: Option<String> = sqlx::query_scalar(
             "SELECT s.account_id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1",
@@ -217,7 +225,7 @@ impl Sessions {
         if revoked_at.is_some() || token_expires_at <= now {
             return Ok(Spending::Refused);
         }
-        if spent_at.is_some_and(|at| now.saturating_sub(at) < limits::REFRESH_RACE_MS) {
+        if spent_at.is_some_and(|at| shown_at.saturating_sub(at) < limits::REFRESH_RACE_MS) {
             return Ok(Spending::Refused);
         }
         if spent_at.is_some() {

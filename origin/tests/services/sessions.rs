@@ -1,10 +1,13 @@
 //! Logging in, refreshing, logging out.
 
-use portcullis_origin::limits;
+use portcullis_origin::{
+    boot::{self, Which},
+    limits,
+};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::{App, Person, Service, claims};
+use crate::app::{App, Person, Service, claims, flags};
 
 const ME: &str = "/api/v1/auth/me";
 const VALIDATE: &str = "/api/v1/auth/validate-token";
@@ -62,6 +65,68 @@ async fn of_two_that_refresh_at_one_instant_exactly_one_wins() {
         assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1, "{one:?} {two:?}");
         let winner = one.or(two).unwrap();
         assert!(rotate(&app, &winner).await.is_ok(), "and keeps the session");
+    }
+}
+
+#[tokio::test]
+async fn of_many_that_refresh_at_one_instant_at_two_processes_exactly_one_wins() {
+    let app = App::start().await;
+    let other = flags(&app.databases, 0, 0, [1; 32], "http://127.0.0.1:9");
+    let other = boot::start(&other, Which { auth: true, users: false }, app.clock.clone()).await.unwrap();
+    let target = "/api/v1/auth/refresh";
+    let urls = [app.url(Service::Auth, target), format!("http://{}{target}", other.auth.unwrap())];
+    // SQLite has one writer at a time, and a request waits for it no longer than some seconds.
+    let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 500] };
+    for count in counts {
+        let person = app.person(&format!("ada{count}@example.com")).await;
+        let refreshes = urls.iter().cycle().take(*count).map(|url| {
+            let request = app
+                .http
+                .post(url)
+                .header("x-gateway-assertion", app.assertion(Service::Auth, &Method::POST, target, None))
+                .header("content-type", "application/json")
+                .body(json!({ "refresh_token": person.refresh }).to_string());
+            tokio::spawn(async move {
+                let answer = request.send().await.unwrap();
+                (answer.status().as_u16(), answer.text().await.unwrap())
+            })
+        });
+        // On a machine that is busy with other tests, one instant takes a while.
+        let clock = app.clock.clone();
+        let standing_still = tokio::spawn(async move {
+            let instant = clock.now();
+            loop {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                clock.pass(instant - clock.now());
+            }
+        });
+        let (mut winners, mut losers) = (Vec::new(), 0);
+        for refresh in refreshes.collect::<Vec<_>>() {
+            let (status, text) = refresh.await.unwrap();
+            let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+            match status {
+                200 => winners.push(body["refresh_token"].as_str().unwrap().to_owned()),
+                401 if body["code"] == "token_invalid" => losers += 1,
+                _ => panic!("{status} {text}"),
+            }
+        }
+        standing_still.abort();
+        assert_eq!((winners.len(), losers), (1, count - 1));
+        assert!(rotate(&app, &winners[0]).await.is_ok(), "the family lives");
+    }
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_lost_the_answer_of_a_refresh_must_log_in_again() {
+    let app = App::start().await;
+    for (wait_ms, told) in [(0, "Invalid token"), (limits::REFRESH_RACE_MS, "Token has been revoked")] {
+        let person = app.person(&format!("ada{wait_ms}@example.com")).await;
+        let lost = rotate(&app, &person.refresh).await.unwrap();
+        app.clock.pass(wait_ms);
+        assert_eq!(rotate(&app, &person.refresh).await, Err(told.to_owned()));
+        assert_eq!(rotate(&app, &lost).await.is_ok(), wait_ms == 0, "the family lives only within the race");
+        assert_eq!(app.login(&person.email).await.status, 200);
     }
 }
 
