@@ -14,7 +14,6 @@ use crate::{
     limits,
     server::{self, Bound},
     settings::{BadSetting, Flags},
-    signing::MasterKey,
     store::{
         Accounts, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys,
         Stale,
@@ -153,7 +152,7 @@ async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, Boo
 }
 
 async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, BootFault> {
-    let master = MasterKey::new(&flags.master_key()?).map_err(|_| other("the master key cannot be used"))?;
+    let master = flags.master_key()?;
     let keys = flags.assertion_keys_auth()?;
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;

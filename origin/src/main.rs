@@ -15,7 +15,6 @@ use portcullis_origin::{
     boot::{self, BootFault, Which},
     clock::{Clock, rfc3339},
     settings::{Flags, Secrets},
-    signing::MasterKey,
     store::{Database, Schema, SigningKeys},
 };
 use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -23,6 +22,7 @@ use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt as _, ut
 /// The services behind the gate: accounts and tokens (auth), profiles (users).
 ///
 /// Secrets come from the environment alone: MASTER_KEY or MASTER_KEY_FILE,
+/// MASTER_KEY_OLD or MASTER_KEY_OLD_FILE (the key that MASTER_KEY replaces, for one start),
 /// ASSERTION_KEYS_AUTH, ASSERTION_KEYS_USERS, SERVICE_SECRET_AUTH_SERVICE,
 /// SERVICE_SECRET_USER_SERVICE.
 #[derive(Debug, Parser)]
@@ -197,8 +197,7 @@ async fn list_keys(flags: &Flags) -> Result<(), BootFault> {
 }
 
 async fn rotate_keys(flags: &Flags) -> Result<(), BootFault> {
-    let master =
-        MasterKey::new(&flags.master_key()?).map_err(|_| BootFault::Setting("MASTER_KEY cannot be used".to_owned()))?;
+    let master = flags.master_key()?;
     let (store, now) = (open_keys(flags).await?, Clock::default().now());
     let other = |fault: KeyringFault| BootFault::Other(fault.to_string());
     let keyring = Keyring::open(store, master, flags.key_lead_ms()?, now).await.map_err(other)?;

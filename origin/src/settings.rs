@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use portcullis_client::{assertion::AssertionKeys, secret::Secret};
 
-use crate::limits;
+use crate::{limits, signing::MasterKey};
 
 /// Flags of every command that opens a service.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +48,9 @@ pub struct Flags {
     /// File that holds the master key.
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// File that holds the master key that `MASTER_KEY` replaces.
+    #[arg(long, env = "MASTER_KEY_OLD_FILE")]
+    pub master_key_old_file: Option<PathBuf>,
     /// Seconds between a signing key's publication and its first signature.
     #[arg(long, env = "KEY_LEAD_S", default_value_t = limits::KEY_LEAD_S)]
     pub key_lead_s: i64,
@@ -61,6 +64,8 @@ pub struct Flags {
 pub struct Secrets {
     /// `MASTER_KEY`.
     pub master_key: Option<Secret>,
+    /// `MASTER_KEY_OLD`.
+    pub master_key_old: Option<Secret>,
     /// `ASSERTION_KEYS_AUTH`.
     pub assertion_keys_auth: Option<Secret>,
     /// `ASSERTION_KEYS_USERS`.
@@ -97,6 +102,7 @@ impl Secrets {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new);
         Self {
             master_key: read("MASTER_KEY"),
+            master_key_old: read("MASTER_KEY_OLD"),
             assertion_keys_auth: read("ASSERTION_KEYS_AUTH"),
             assertion_keys_users: read("ASSERTION_KEYS_USERS"),
             auth_service: read("SERVICE_SECRET_AUTH_SERVICE"),
@@ -181,25 +187,22 @@ impl Flags {
         self.users_database_url.clone().unwrap_or_else(|| sqlite_url(&self.data_dir, "users.db"))
     }
 
-    /// The 32 bytes that encrypt private keys at rest.
+    /// What encrypts private keys at rest: `MASTER_KEY`, in the place of `MASTER_KEY_OLD` if
+    /// that is set.
     ///
     /// # Errors
     /// [`BadSetting`].
-    pub fn master_key(&self) -> Result<[u8; 32], BadSetting> {
-        let text = match (&self.secrets.master_key, &self.master_key_file) {
-            (Some(text), _) => text.clone(),
-            (None, Some(file)) => std::fs::read_to_string(file)
-                .map(Secret::new)
-                .map_err(|error| BadSetting(format!("MASTER_KEY_FILE {} cannot be read: {error}", file.display())))?,
-            (None, None) => {
-                return Err(BadSetting(format!("MASTER_KEY (or MASTER_KEY_FILE) is not set; {MAKE}")));
-            }
-        };
-        URL_SAFE_NO_PAD
-            .decode(text.expose().trim())
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| BadSetting(format!("MASTER_KEY is not the base64url of 32 bytes; {MAKE}")))
+    pub fn master_key(&self) -> Result<MasterKey, BadSetting> {
+        let secrets = &self.secrets;
+        let current = key_bytes("MASTER_KEY", secrets.master_key.as_ref(), self.master_key_file.as_deref())?
+            .ok_or_else(|| BadSetting(format!("MASTER_KEY (or MASTER_KEY_FILE) is not set; {MAKE}")))?;
+        let old = key_bytes("MASTER_KEY_OLD", secrets.master_key_old.as_ref(), self.master_key_old_file.as_deref())?;
+        let master = MasterKey::new(&current);
+        match old {
+            Some(old) => master.and_then(|master| master.after(&old)),
+            None => master,
+        }
+        .map_err(|_| BadSetting("MASTER_KEY cannot be used".to_owned()))
     }
 
     /// The gateway's secrets for the auth service.
@@ -233,6 +236,19 @@ impl Flags {
     pub fn user_service_secret(&self) -> Result<Secret, BadSetting> {
         service_secret("SERVICE_SECRET_USER_SERVICE", self.secrets.user_service.as_ref())
     }
+}
+
+/// The 32 bytes of a variable, or of the file that `<name>_FILE` names.
+fn key_bytes(name: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<[u8; 32]>, BadSetting> {
+    let text = match (text, file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map(Secret::new)
+            .map_err(|error| BadSetting(format!("{name}_FILE {} cannot be read: {error}", file.display())))?,
+        (None, None) => return Ok(None),
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(text.expose().trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Some).ok_or_else(|| BadSetting(format!("{name} is not the base64url of 32 bytes; {MAKE}")))
 }
 
 fn assertion_keys(name: &str, text: Option<&Secret>) -> Result<AssertionKeys, BadSetting> {

@@ -54,7 +54,8 @@ impl std::fmt::Display for KeyringFault {
             Self::Store(_) => formatter.write_str("the signing keys cannot be read from the database"),
             Self::Making => formatter.write_str("a signing key cannot be made"),
             Self::WrongMasterKey => formatter.write_str(
-                "MASTER_KEY does not open the signing keys in the database; set the one with which they were made",
+                "MASTER_KEY does not open the signing keys in the database; set the one with which they were made, \
+                 as MASTER_KEY_OLD if it is to be replaced",
             ),
         }
     }
@@ -69,7 +70,8 @@ impl From<sqlx::Error> for KeyringFault {
 }
 
 impl Keyring {
-    /// Opens the stored keys; makes the first one when there is none.
+    /// Opens the stored keys, and seals those anew that an older master key sealed; makes
+    /// the first one when there is none.
     ///
     /// # Errors
     /// [`KeyringFault`].
@@ -79,6 +81,7 @@ impl Keyring {
             store.add_first(&make(&master, now, now).await?).await?;
         }
         let stored = store.published(now).await?;
+        reseal(&store, &master, &stored, None).await?;
         let held = RwLock::new(Arc::new(Held::from_stored(stored, &master, None)?));
         Ok(Self { store, master, lead_ms, held })
     }
@@ -130,7 +133,10 @@ impl Keyring {
 
     async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
         let stored = self.store.published(now).await?;
-        let held = Held::from_stored(stored, &self.master, Some(&self.held()))?;
+        let before = self.held();
+        // What a process that knows the older master key alone made since.
+        reseal(&self.store, &self.master, &stored, Some(&before)).await?;
+        let held = Held::from_stored(stored, &self.master, Some(&before))?;
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
         Ok(())
     }
@@ -166,6 +172,27 @@ impl Held {
         let jwks = json!({ "keys": published });
         Ok(Self { keys, public: Arc::new(PublicKeys::from_jwks(&jwks)), jwks })
     }
+}
+
+/// Seals keys anew that the older master key sealed, so that it can be thrown away. Those
+/// that are held were looked at.
+async fn reseal(
+    store: &SigningKeys,
+    master: &MasterKey,
+    stored: &[StoredKey],
+    held: Option<&Held>,
+) -> Result<(), KeyringFault> {
+    for row in stored {
+        if held.is_some_and(|held| held.keys.iter().any(|(_, key)| key.kid() == row.kid)) {
+            continue;
+        }
+        let anew = master.reseal(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
+        if let Some(sealed) = anew {
+            store.reseal(&row.kid, &row.private_sealed, &sealed).await?;
+            tracing::info!(kid = row.kid, "a signing key is sealed by MASTER_KEY now and by MASTER_KEY_OLD no more");
+        }
+    }
+    Ok(())
 }
 
 async fn make(master: &MasterKey, now: i64, signs_from: i64) -> Result<StoredKey, KeyringFault> {

@@ -2,8 +2,12 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
-/// Encrypts private keys at rest.
-pub struct MasterKey(RandomizedNonceKey);
+/// Encrypts private keys at rest. While it takes an older one's place it opens what that
+/// one sealed, and seals nothing with it.
+pub struct MasterKey {
+    current: RandomizedNonceKey,
+    old: Option<RandomizedNonceKey>,
+}
 
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -25,7 +29,15 @@ impl MasterKey {
     /// # Errors
     /// [`SealFault`] never with 32 bytes; the library wants it said.
     pub fn new(bytes: &[u8; 32]) -> Result<Self, SealFault> {
-        RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| SealFault)
+        Ok(Self { current: key(bytes)?, old: None })
+    }
+
+    /// The same key in the place of an older one.
+    ///
+    /// # Errors
+    /// As [`MasterKey::new`].
+    pub fn after(self, old: &[u8; 32]) -> Result<Self, SealFault> {
+        Ok(Self { old: Some(key(old)?), ..self })
     }
 
     /// Encrypts; `context` is bound to it, so a sealed key cannot be put in
@@ -35,7 +47,7 @@ impl MasterKey {
     /// [`SealFault`].
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, SealFault> {
         let mut text = plain.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(context), &mut text).map_err(|_| SealFault)?;
+        let nonce = self.current.seal_in_place_append_tag(Aad::from(context), &mut text).map_err(|_| SealFault)?;
         let mut sealed = nonce.as_ref().to_vec();
         sealed.extend_from_slice(&text);
         Ok(sealed)
@@ -46,10 +58,57 @@ impl MasterKey {
     /// # Errors
     /// [`SealFault`].
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
-        let (nonce, text) = sealed.split_at_checked(NONCE_BYTES).ok_or(SealFault)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealFault)?;
-        let mut text = text.to_vec();
-        let plain = self.0.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| SealFault)?;
-        Ok(plain.to_vec())
+        match (open(&self.current, context, sealed), &self.old) {
+            (Err(SealFault), Some(old)) => open(old, context, sealed),
+            (opened, _) => opened,
+        }
+    }
+
+    /// What the older key sealed, sealed by the current one; `None` when it is already.
+    ///
+    /// # Errors
+    /// [`SealFault`] when it is neither's.
+    pub fn reseal(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealFault> {
+        if open(&self.current, context, sealed).is_ok() {
+            return Ok(None);
+        }
+        let plain = open(self.old.as_ref().ok_or(SealFault)?, context, sealed)?;
+        self.seal(context, &plain).map(Some)
+    }
+}
+
+fn key(bytes: &[u8; 32]) -> Result<RandomizedNonceKey, SealFault> {
+    RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(|_| SealFault)
+}
+
+fn open(key: &RandomizedNonceKey, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_BYTES).ok_or(SealFault)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealFault)?;
+    let mut text = text.to_vec();
+    let plain = key.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| SealFault)?;
+    Ok(plain.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_key_sealed_opens_and_is_sealed_anew_once() {
+        let (old, new) = (MasterKey::new(&[1; 32]).unwrap(), MasterKey::new(&[2; 32]).unwrap());
+        let both = MasterKey::new(&[2; 32]).unwrap().after(&[1; 32]).unwrap();
+        let sealed = old.seal("kid", b"plain").unwrap();
+        assert_eq!(new.open("kid", &sealed), Err(SealFault));
+        assert_eq!(new.reseal("kid", &sealed), Err(SealFault));
+        assert_eq!(both.open("kid", &sealed).as_deref(), Ok(&b"plain"[..]));
+        assert_eq!(both.reseal("another kid", &sealed), Err(SealFault), "bound to its row still");
+        let anew = both.reseal("kid", &sealed).unwrap().unwrap();
+        assert_eq!(new.open("kid", &anew).as_deref(), Ok(&b"plain"[..]));
+        assert_eq!(old.open("kid", &anew), Err(SealFault));
+        assert_eq!(both.reseal("kid", &anew), Ok(None));
+        for broken in [&b""[..], b"short", &anew[1..]] {
+            assert_eq!(both.open("kid", broken), Err(SealFault));
+            assert_eq!(both.reseal("kid", broken), Err(SealFault));
+        }
     }
 }

@@ -120,6 +120,21 @@ impl SigningKeys {
         Ok(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from })
     }
 
+    /// Puts a key that was sealed anew in the place of what `was` there. Two processes that
+    /// do so at once leave one of theirs, and either opens.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn reseal(&self, kid: &str, was: &[u8], sealed: &[u8]) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE signing_keys SET private_sealed = $3 WHERE kid = $1 AND private_sealed = $2")
+            .bind(kid)
+            .bind(was)
+            .bind(sealed)
+            .execute(self.0.pool())
+            .await?;
+        Ok(())
+    }
+
     /// Deletes keys that are no longer published: what is gone cannot be stolen.
     ///
     /// # Errors

@@ -32,6 +32,18 @@ struct CommandLine {
 
 /// Settings as an operator gives them.
 pub(crate) fn flags(databases: &Databases, auth_port: u16, users_port: u16, master: [u8; 32], edge_url: &str) -> Flags {
+    flags_with_old(databases, auth_port, users_port, master, None, edge_url)
+}
+
+/// The same, with the master key that is to be replaced.
+pub(crate) fn flags_with_old(
+    databases: &Databases,
+    auth_port: u16,
+    users_port: u16,
+    master: [u8; 32],
+    old: Option<[u8; 32]>,
+    edge_url: &str,
+) -> Flags {
     let folder = databases.folder.path().to_str().unwrap();
     let (auth, users) = (auth_port.to_string(), users_port.to_string());
     let mut line =
@@ -44,6 +56,7 @@ pub(crate) fn flags(databases: &Databases, auth_port: u16, users_port: u16, mast
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
     CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
         master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
+        master_key_old: old.map(|old| Secret::new(URL_SAFE_NO_PAD.encode(old))),
         assertion_keys_auth: Some(keys.clone()),
         assertion_keys_users: Some(keys),
         auth_service: Some(Secret::new(AUTH_SECRET.to_owned())),
@@ -197,12 +210,21 @@ impl App {
     }
 
     pub(crate) async fn restart_with(&mut self, which: Which, master: [u8; 32]) -> Result<(), BootFault> {
+        self.restart_with_old(which, master, None).await
+    }
+
+    pub(crate) async fn restart_with_old(
+        &mut self,
+        which: Which,
+        master: [u8; 32],
+        old: Option<[u8; 32]>,
+    ) -> Result<(), BootFault> {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
         // Connections that are kept lead to what has ended.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let flags = flags(&self.databases, self.auth.port(), self.users.port(), master, &self.edge_url);
+        let flags = flags_with_old(&self.databases, self.auth.port(), self.users.port(), master, old, &self.edge_url);
         self.running = Some(boot::start(&flags, which, self.clock.clone()).await?);
         Ok(())
     }
