@@ -15,8 +15,8 @@ use crate::{
     server::{self, Bound},
     settings::{BadSetting, Flags},
     store::{
-        Accounts, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions, SigningKeys,
-        Stale,
+        Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions,
+        SigningKeys, Stale,
     },
     users::{self, FetchedKeys, Users},
 };
@@ -180,6 +180,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         outbox: Outbox(database.clone()),
         stale: Stale(database.clone()),
         reconciler: Arc::new(Reconciler::default()),
+        audit: AuditTrail(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
         keyring: Arc::new(keyring),
@@ -214,7 +215,7 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
     })
 }
 
-/// Time between two sweeps of expired sessions and failed logins.
+/// Time between two sweeps of what is old: sessions, failed logins, audit events.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
 
 async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
@@ -245,6 +246,9 @@ async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
             crate::http::log_store_fault(&error);
         }
         if let Err(error) = auth.guessing.sweep(auth.clock.now()).await {
+            crate::http::log_store_fault(&error);
+        }
+        if let Err(error) = auth.audit.sweep(auth.clock.now().saturating_sub(limits::AUDIT_MS)).await {
             crate::http::log_store_fault(&error);
         }
         tokio::select! {

@@ -26,6 +26,12 @@ impl Clock {
     }
 }
 
+/// A time of RFC 3339 as milliseconds since 1970.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
 /// Milliseconds since 1970 as RFC 3339 in UTC.
 pub fn rfc3339(millis: i64) -> String {
     let nanos = i128::from(millis).saturating_mul(1_000_000);

@@ -223,3 +223,21 @@ pub const DELETED_PROFILE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Seconds for which clients may keep the key set. Shorter than the time
 /// between a key's publication and its first signature.
 pub const JWKS_MAX_AGE_S: u32 = 300;
+
+/// Milliseconds for which an audit event is kept: a year, and the month in which somebody
+/// looks back at it.
+pub const AUDIT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
+
+/// Old audit events deleted at a time: some milliseconds' work.
+pub const AUDIT_SWEEP_ROWS: i64 = 1000;
+
+/// Time for the writing of an audit event. With a database's own time ([`STORE_WAIT`])
+/// before it, it stays below the five seconds that the gateway waits for us.
+pub const AUDIT_WAIT: Duration = Duration::from_secs(1);
+
+/// Audit events of a page when none is asked for.
+pub const AUDIT_PAGE_DEFAULT: i64 = 50;
+
+/// Bytes of an event's name, or of an id that is no UUID (a key's, a service's), by which
+/// events are looked for.
+pub const AUDIT_WORD_BYTES: usize = 100;

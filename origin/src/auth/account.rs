@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, replay, token};
+use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, audit::Notes, replay, token};
 use crate::{
     clock::{Clock, rfc3339},
     fields::{Check, normal_email},
@@ -75,16 +75,20 @@ pub(super) struct Registration {
 /// account, even if both are on their way at once.
 pub(super) async fn register(
     State(auth): State<Auth>,
+    notes: Notes,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
     let account = make(&auth, &body, &[ROLE_USER.to_owned()], key).await?;
+    notes.by(account.id);
+    notes.about(account.id);
     Ok((StatusCode::CREATED, Answer(json!({ "user": User::from(&account), "message": "Registration successful" }))))
 }
 
 /// POST /api/v1/internal/accounts: an administrator makes a user.
 pub(super) async fn make_internal(
     State(auth): State<Auth>,
+    notes: Notes,
     acting: For,
     Json(body): Json<AskedAccount>,
 ) -> Result<(StatusCode, Answer<Profile>), ApiError> {
@@ -103,6 +107,7 @@ pub(super) async fn make_internal(
     }
     let roles: Vec<String> = roles.into_iter().collect();
     let account = make(&auth, &asked, &roles, None).await?;
+    notes.about(account.id);
     Ok((StatusCode::CREATED, Answer(account.into())))
 }
 

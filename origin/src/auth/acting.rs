@@ -8,7 +8,7 @@ use axum::{
 use portcullis_client::internal::{ACTING_SESSION, ACTING_USER, Acting};
 use uuid::Uuid;
 
-use super::{Auth, ROLE_ADMIN};
+use super::{Auth, ROLE_ADMIN, audit::Notes};
 use crate::http::ApiError;
 
 /// The user for whom a service calls; `None` when it calls for itself. Trusted on routes
@@ -21,6 +21,9 @@ impl<S: Send + Sync> FromRequestParts<S> for For {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let Some(user) = id(&parts.headers, ACTING_USER)? else { return Ok(Self(None)) };
+        if let Some(notes) = parts.extensions.get::<Notes>() {
+            notes.by(user);
+        }
         Ok(Self(Some(Acting { user, session: id(&parts.headers, ACTING_SESSION)? })))
     }
 }

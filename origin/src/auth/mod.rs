@@ -6,6 +6,7 @@
 mod account;
 mod acting;
 mod attempt;
+mod audit;
 mod credentials;
 mod guessing;
 mod keyring;
@@ -21,6 +22,7 @@ mod routes;
 mod session;
 mod session_list;
 mod token;
+mod trail;
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{self, Accounts, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions, Stale},
+    store::{self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions, Stale},
 };
 
 /// `iss` of every token.
@@ -75,6 +77,8 @@ pub struct Auth {
     pub rights: Rights,
     /// Failed logins, counted.
     pub guessing: Guessing,
+    /// The audit trail.
+    pub audit: AuditTrail,
     /// Signing keys.
     pub keyring: Arc<Keyring>,
     /// Password hashing.

@@ -4,7 +4,7 @@ use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Auth, session::Admin, token};
+use super::{Auth, audit::Notes, session::Admin, token};
 use crate::{
     clock::rfc3339,
     fields::Check,
@@ -62,10 +62,12 @@ impl Body {
 pub(super) async fn add(
     Admin(admin): Admin,
     State(auth): State<Auth>,
+    notes: Notes,
     Json(body): Json<Body>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
     let said = body.check()?;
     let permission = auth.permissions.add(token::fresh_id(&auth)?, &said, &auth.clock).await?;
+    notes.about(permission.id);
     tracing::info!(user_id = %admin.id, permission_id = %permission.id, "a permission was made");
     Ok((StatusCode::CREATED, Answer(json!({ "permission": document(&permission) }))))
 }

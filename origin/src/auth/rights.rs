@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Auth, ROLE_ADMIN, roles,
+    Auth, ROLE_ADMIN,
+    audit::Notes,
+    roles,
     session::{self, Admin},
 };
 use crate::{
@@ -66,12 +68,14 @@ pub(super) struct Given {
 pub(super) async fn give(
     Admin(admin): Admin,
     State(auth): State<Auth>,
+    notes: Notes,
     Id(id): Id,
     Json(body): Json<Given>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
     let mut check = Check::default();
     let role = check.id("role_id", body.role_id.as_deref());
     check.done()?;
+    notes.about(role);
     let change = auth.rights.give(id, role, &auth.clock).await?;
     follow(&auth, admin.id, id, &change);
     let status = if change.given { StatusCode::CREATED } else { StatusCode::OK };

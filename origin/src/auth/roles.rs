@@ -4,7 +4,7 @@ use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Auth, permissions, session::Admin, token};
+use super::{Auth, audit::Notes, permissions, session::Admin, token};
 use crate::{
     clock::rfc3339,
     fields::Check,
@@ -57,10 +57,12 @@ impl Body {
 pub(super) async fn add(
     Admin(admin): Admin,
     State(auth): State<Auth>,
+    notes: Notes,
     Json(body): Json<Body>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
     let (name, description) = body.check()?;
     let role = auth.roles.add(token::fresh_id(&auth)?, &name, &description, &auth.clock).await?;
+    notes.about(role.id);
     tracing::info!(user_id = %admin.id, role_id = %role.id, "a role was made");
     Ok((StatusCode::CREATED, Answer(json!({ "role": document(&role) }))))
 }
@@ -107,12 +109,14 @@ pub(super) struct Given {
 pub(super) async fn give(
     Admin(admin): Admin,
     State(auth): State<Auth>,
+    notes: Notes,
     Id(id): Id,
     Json(body): Json<Given>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
     let mut check = Check::default();
     let permission_id = check.id("permission_id", body.permission_id.as_deref());
     check.done()?;
+    notes.about(permission_id);
     let (permission, is_new) = auth.roles.give(id, permission_id).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     if is_new {

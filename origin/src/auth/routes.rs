@@ -13,7 +13,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Auth, account, credentials, password_change, permissions, rights, roles, session, session_list};
+use super::{
+    Auth, account, audit, credentials, password_change, permissions, rights, roles, session, session_list, trail,
+};
 use crate::{
     clock::rfc3339,
     http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
@@ -32,10 +34,12 @@ pub fn app(auth: Auth) -> Router {
         .route("/api/v1/auth/sessions/{id}", delete(session_list::end))
         .route("/api/v1/auth/password", post(password_change::change))
         .route("/api/v1/auth/keys/rotate", post(rotate))
+        .route("/api/v1/auth/audit", get(trail::list))
         .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))
         .merge(for_rights())
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(audit::note_client))
         .layer(middleware::from_fn(require_assertion));
     let rule = ServiceRule {
         verifier: Arc::new(credentials::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
@@ -59,6 +63,7 @@ pub fn app(auth: Auth) -> Router {
         .merge(for_services)
         .merge(open)
         .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
+        .layer(middleware::from_fn_with_state(auth.clone(), audit::record))
         .with_state(auth)
 }
 
@@ -100,12 +105,13 @@ async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
 }
 
 /// POST /api/v1/auth/keys/rotate, for administrators whose session lives.
-async fn rotate(State(auth): State<Auth>, user: User) -> Result<Answer<Value>, ApiError> {
+async fn rotate(State(auth): State<Auth>, notes: audit::Notes, user: User) -> Result<Answer<Value>, ApiError> {
     session::live_admin(&auth, &user).await?;
     let rotated = auth.keyring.rotate(auth.clock.now()).await.map_err(|fault| {
         tracing::error!(%fault, "the signing keys cannot be rotated");
         ApiError::unavailable("keys_unavailable", "Authentication service unavailable")
     })?;
+    notes.about(&rotated.kid);
     tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, user_id = %user.id, "signing keys rotated");
     Ok(Answer(json!({
         "kid": rotated.kid,

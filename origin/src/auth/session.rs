@@ -14,6 +14,7 @@ use super::{
     Auth, ROLE_ADMIN,
     account::User,
     attempt::{self, Attempt, INVALID_CREDENTIALS},
+    audit::Notes,
     password::is_outdated,
     token::{self, ACCESS_TYPE, AccessClaims},
 };
@@ -41,6 +42,7 @@ pub(super) struct Login {
 pub(super) async fn login(
     State(auth): State<Auth>,
     client: http::Client,
+    notes: Notes,
     Json(body): Json<Login>,
 ) -> Result<Answer<Value>, ApiError> {
     let mut check = Check::default();
@@ -52,6 +54,10 @@ pub(super) async fn login(
     // Twice if need be: another login may have renewed the hash of the same password.
     for _ in 0..2 {
         let found = auth.accounts.find_login(email.as_deref().unwrap_or_default()).await?;
+        if let Some((account, _)) = &found {
+            // Of a failed login, too: who is being guessed at.
+            notes.by(account.id);
+        }
         let attempt = Attempt {
             email: email.as_deref().unwrap_or(&text),
             account: found.as_ref().map(|(account, verified)| (account.id, verified.as_str())),
@@ -68,6 +74,7 @@ pub(super) async fn login(
             user_agent: &client.user_agent,
         };
         if let Some(begun) = auth.sessions.begin(&new, &auth.clock).await? {
+            notes.about(new.id);
             if begun.ended > 0 {
                 auth.pusher.wake();
             }
@@ -102,7 +109,11 @@ pub(super) struct Refresh {
 }
 
 /// POST /api/v1/auth/refresh.
-pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn refresh(
+    State(auth): State<Auth>,
+    notes: Notes,
+    Json(body): Json<Refresh>,
+) -> Result<Answer<Value>, ApiError> {
     let mut check = Check::default();
     check.required("refresh_token", body.refresh_token.is_some());
     check.done()?;
@@ -110,10 +121,14 @@ pub(super) async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>)
     let (successor, hash) = token::refresh()?;
     match auth.sessions.spend(shown, hash, &auth.clock).await? {
         Spending::Spent { account, session, issued_at } => {
+            notes.by(account);
+            notes.about(session);
             let account = auth.accounts.find(account).await?.ok_or(ApiError::invalid_token())?;
             tokens(&auth, &account, session, issued_at, &successor)
         }
-        Spending::Reused => {
+        Spending::Reused { account, session } => {
+            notes.by(account);
+            notes.about(session);
             auth.pusher.wake();
             tracing::warn!("a spent refresh token was shown again; its session is revoked");
             Err(REVOKED)

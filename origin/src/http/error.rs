@@ -21,6 +21,14 @@ pub struct ApiError {
     oauth: bool,
 }
 
+/// What an answer that is a refusal carries in its extensions, for the layers outside the
+/// one that renders it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The stable code.
+    pub code: &'static str,
+}
+
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -204,6 +212,7 @@ impl ApiError {
             members.insert("error_description".to_owned(), json!(self.detail));
         }
         let mut response = (self.status, document.to_string()).into_response();
+        response.extensions_mut().insert(Refused { code: self.code });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

@@ -11,7 +11,7 @@ mod read;
 mod service;
 
 pub use client::Client;
-pub use error::{ApiError, FieldError, log_store_fault};
+pub use error::{ApiError, FieldError, Refused, log_store_fault};
 pub use gate::{Gate, User, observe, require_assertion};
 pub use idempotency::IdempotencyKey;
 pub use page::Page;

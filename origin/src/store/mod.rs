@@ -3,6 +3,7 @@
 //! outside this room writes SQL.
 
 pub mod accounts;
+pub mod audit;
 mod database;
 pub mod guessing;
 pub mod keys;
@@ -17,6 +18,7 @@ pub mod sessions;
 pub mod stale;
 
 pub use accounts::Accounts;
+pub use audit::AuditTrail;
 pub use database::{Database, Schema};
 pub use guessing::Guessing;
 pub use keys::SigningKeys;

@@ -28,7 +28,12 @@ pub enum Spending {
         issued_at: i64,
     },
     /// It had been spent before: the family is revoked.
-    Reused,
+    Reused {
+        /// Whose it was.
+        account: Uuid,
+        /// The family.
+        session: Uuid,
+    },
     /// Unknown, expired, spent a moment ago, or of a session that was revoked.
     Refused,
 }
@@ -238,7 +243,7 @@ impl Sessions {
                 .await?;
             outbox::note(&mut transaction, Revoked::Session(session), now).await?;
             transaction.commit().await?;
-            return Ok(Spending::Reused);
+            return Ok(Spending::Reused { account, session });
         }
         sqlx::query("UPDATE refresh_tokens SET spent_at = $2 WHERE hash = $1")
             .bind(hash.as_slice())

@@ -12,6 +12,7 @@
 
 mod accounts;
 mod app;
+mod audit;
 mod crash;
 mod guessing;
 mod internal;

@@ -1,0 +1,402 @@
+//! The audit trail: what leaves an event, what an event says, and how it is read.
+
+use std::time::Duration;
+
+use portcullis_origin::{
+    boot::Which,
+    clock::{parse_rfc3339, rfc3339},
+    limits,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::Row as _;
+
+use crate::{
+    app::{App, PASSWORD, Person, Service, USERS_SECRET},
+    signing::make_admin,
+};
+
+const AUDIT: &str = "/api/v1/auth/audit";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+/// An account that the database says is an administrator's, logged in.
+async fn admin(app: &App) -> Person {
+    let person = app.person("root@example.com").await;
+    make_admin(app, &person).await
+}
+
+/// The answer to a question about the trail.
+async fn ask(app: &App, admin: &Person, query: &str) -> Value {
+    let reply = app.get(Service::Auth, &format!("{AUDIT}{query}"), admin).await;
+    assert_eq!(reply.status, 200, "{query}: {}", reply.text);
+    reply.json()
+}
+
+/// The newest event that a query finds.
+async fn newest(app: &App, admin: &Person, query: &str) -> Value {
+    ask(app, admin, query).await["events"][0].clone()
+}
+
+fn said(event: &Value) -> (String, String, Value, Value, Value) {
+    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    (text("event_type"), text("result"), event["user_id"].clone(), event["entity_id"].clone(), event["detail"].clone())
+}
+
+#[tokio::test]
+async fn an_event_says_who_did_what_from_where_and_what_became_of_it() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let before = app.clock.now();
+    let path = "/api/v1/auth/roles";
+    let send = |headers: Vec<(&'static str, String)>| {
+        let mut request = app
+            .http
+            .post(app.url(Service::Auth, path))
+            .header("x-gateway-assertion", app.assertion(Service::Auth, &Method::POST, path, Some(&root)))
+            .header("content-type", "application/json")
+            .body(json!({ "name": "editor", "description": "" }).to_string());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        app.bare(request)
+    };
+    let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6InNvbWVib2R5J3MgdG9rZW4ifQ";
+    let reply = send(vec![
+        ("traceparent", format!("00-{TRACE}-{SPAN}-01")),
+        ("x-forwarded-for", "203.0.113.66, 192.0.2.7".to_owned()),
+        ("user-agent", format!("curl/8.1 {token}")),
+    ])
+    .await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    let event = newest(&app, &root, "?event_type=role.create").await;
+    let timestamp = event["timestamp"].as_str().unwrap();
+    assert!((before..=app.clock.now()).contains(&parse_rfc3339(timestamp).unwrap()), "{timestamp}");
+    assert_eq!(
+        event,
+        json!({
+            "event_type": "role.create", "result": "success", "user_id": root.id,
+            "entity_id": reply.json()["role"]["id"], "operation": "POST /api/v1/auth/roles",
+            "request_id": reply.headers["x-request-id"].to_str().unwrap(),
+            "trace_id": TRACE, "span_id": SPAN, "ip_address": "192.0.2.7", "user_agent": "curl/8.1 [long]",
+            "detail": null, "timestamp": timestamp,
+        })
+    );
+    let again = send(vec![("traceparent", "00-x-y-01".to_owned()), ("x-forwarded-for", "nowhere".to_owned())]).await;
+    assert_eq!(again.status, 409);
+    let event = newest(&app, &root, "?event_type=role.create").await;
+    assert_eq!((&event["result"], &event["detail"]), (&json!("failure"), &json!("name_taken")));
+    for name in ["trace_id", "ip_address", "user_agent", "entity_id"] {
+        assert_eq!(event[name], Value::Null, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_authenticates_leaves_an_event_of_the_account_that_it_was_for() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let registered = app.register("ada@example.com").await.json()["user"]["id"].clone();
+    assert_eq!(
+        said(&newest(&app, &root, "?event_type=auth.register").await),
+        ("auth.register".to_owned(), "success".to_owned(), registered.clone(), registered.clone(), Value::Null)
+    );
+    let wrong = json!({ "email": "ada@example.com", "password": "wrong horse battery" });
+    app.post("/api/v1/auth/login", wrong).await;
+    let (_, result, user, entity, detail) = said(&newest(&app, &root, "?event_type=auth.login").await);
+    assert_eq!((result.as_str(), user, entity), ("denied", registered.clone(), Value::Null));
+    assert_eq!(detail, "invalid_credentials");
+    app.login("nobody@example.com").await;
+    assert_eq!(newest(&app, &root, "?event_type=auth.login").await["user_id"], Value::Null);
+    let ada = app.person_again("ada@example.com").await;
+    let (_, result, user, entity, _) = said(&newest(&app, &root, "?event_type=auth.login").await);
+    assert_eq!((result.as_str(), user, entity), ("success", registered.clone(), json!(ada.session)));
+
+    assert_eq!(app.refresh(&ada.refresh).await.status, 200);
+    let (_, result, user, entity, _) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    assert_eq!((result.as_str(), user, entity), ("success", registered.clone(), json!(ada.session)));
+    app.clock.pass(limits::REFRESH_RACE_MS);
+    assert_eq!(app.refresh(&ada.refresh).await.status, 401);
+    let (_, result, user, _, detail) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    assert_eq!((result.as_str(), user, detail), ("denied", registered.clone(), json!("token_revoked")));
+    app.refresh("not one").await;
+    let (_, result, user, _, detail) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    assert_eq!((result.as_str(), user, detail), ("denied", Value::Null, json!("token_invalid")));
+
+    let ada = app.person_again("ada@example.com").await;
+    app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None).await;
+    let (_, result, user, ..) = said(&newest(&app, &root, "?event_type=auth.logout").await);
+    assert_eq!((result.as_str(), user), ("success", registered));
+}
+
+#[tokio::test]
+async fn changes_of_rights_name_what_was_changed() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let ada = app.person("ada@example.com").await;
+    let send = |method: Method, path: String, body: Option<Value>| {
+        let (app, root) = (&app, &root);
+        async move { app.send(Service::Auth, method, &path, Some(root), body).await }
+    };
+    let body = Some(json!({ "name": "editor", "description": "" }));
+    let role = send(Method::POST, "/api/v1/auth/roles".to_owned(), body).await.json()["role"]["id"].clone();
+    let role = role.as_str().unwrap();
+    let body = Some(json!({ "role_id": role }));
+    assert_eq!(send(Method::POST, format!("/api/v1/auth/users/{}/roles", ada.id), body).await.status, 201);
+    let path = format!("/api/v1/auth/users/{}/roles/{role}", ada.id);
+    assert_eq!(send(Method::DELETE, path, None).await.status, 204);
+    assert_eq!(send(Method::DELETE, format!("/api/v1/auth/roles/{role}"), None).await.status, 204);
+    let rotated = send(Method::POST, "/api/v1/auth/keys/rotate".to_owned(), None).await.json()["kid"].clone();
+    for (event_type, entity, detail) in [
+        ("role.create", json!(role), Value::Null),
+        ("user.role.grant", json!(ada.id), json!(role)),
+        ("user.role.revoke", json!(role), json!(ada.id)),
+        ("role.delete", json!(role), Value::Null),
+        ("keys.rotate", rotated, Value::Null),
+    ] {
+        let event = newest(&app, &root, &format!("?event_type={event_type}")).await;
+        assert_eq!(
+            said(&event),
+            (event_type.to_owned(), "success".to_owned(), json!(root.id), entity, detail),
+            "{event_type}"
+        );
+    }
+    let other = send(Method::DELETE, format!("/api/v1/auth/roles/{}", "x".repeat(60)), None).await;
+    assert_eq!(other.status, 404);
+    let event = newest(&app, &root, "?event_type=role.delete").await;
+    assert_eq!(event["entity_id"], Value::Null, "what is no id may be anything");
+    assert!(!event.to_string().contains("xxx"), "{event}");
+}
+
+#[tokio::test]
+async fn services_leave_events_and_what_strangers_write_is_in_none() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let ada = app.person("ada@example.com").await;
+    let ask_token = |secret: &'static str| {
+        let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token"));
+        let form = "grant_type=client_credentials&audience=auth-service";
+        let request = request.basic_auth("user-service", Some(secret)).header("x-forwarded-for", "192.0.2.9");
+        app.bare(request.header("content-type", "application/x-www-form-urlencoded").body(form))
+    };
+    assert_eq!(ask_token("wrong").await.status, 401);
+    let event = newest(&app, &root, "?event_type=service.token").await;
+    assert_eq!((&event["result"], &event["detail"]), (&json!("denied"), &json!("invalid_client")));
+    assert_eq!((&event["ip_address"], &event["user_agent"]), (&Value::Null, &Value::Null), "nobody vouches for it");
+    let token = ask_token(USERS_SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(newest(&app, &root, "?event_type=service.token").await["result"], "success");
+
+    let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
+    let request = app.http.post(app.url(Service::Auth, &path));
+    assert_eq!(app.bare(request.bearer_auth(token).header("x-service-caller", "user-service")).await.status, 204);
+    let (_, result, user, entity, detail) = said(&newest(&app, &root, "?event_type=account.revoke").await);
+    assert_eq!((result.as_str(), user, entity, detail), ("success", Value::Null, json!(ada.id), Value::Null));
+
+    // Around the gateway, with all headers of somebody else.
+    let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/keys/rotate"));
+    let request = request.header("x-user-id", &root.id).header("x-forwarded-for", "192.0.2.9");
+    assert_eq!(app.bare(request).await.status, 401);
+    let event = newest(&app, &root, "?event_type=keys.rotate").await;
+    assert_eq!(said(&event).1, "denied");
+    assert_eq!(
+        (&event["user_id"], &event["ip_address"], &event["detail"]),
+        (&Value::Null, &Value::Null, &json!("assertion_required"))
+    );
+}
+
+#[tokio::test]
+async fn looking_leaves_an_event_when_it_is_refused_and_only_then() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let ada = app.person("ada@example.com").await;
+    let count = || async { ask(&app, &root, "?limit=100").await["events"].as_array().unwrap().len() };
+    let before = count().await;
+    for path in ["/api/v1/auth/roles", "/api/v1/auth/me", AUDIT] {
+        assert_eq!(app.get(Service::Auth, path, &root).await.status, 200, "{path}");
+    }
+    let body = json!({ "user_id": ada.id, "permission": "read:profile" });
+    let check = "/api/v1/auth/permissions/check";
+    assert_eq!(app.send(Service::Auth, Method::POST, check, Some(&ada), Some(body)).await.status, 200);
+    let put = app.send(Service::Auth, Method::PUT, "/api/v1/auth/login", None, None).await;
+    assert_eq!(put.status, 405, "was asked for nothing");
+    assert_eq!(app.post("/api/v1/auth/nowhere", json!({})).await.status, 404);
+    assert_eq!(count().await, before);
+    for (path, event_type) in [("/api/v1/auth/roles", "role.read"), (AUDIT, "audit.read")] {
+        assert_eq!(app.get(Service::Auth, path, &ada).await.status, 403, "{path}");
+        let event = newest(&app, &root, &format!("?event_type={event_type}")).await;
+        assert_eq!(
+            said(&event),
+            (event_type.to_owned(), "denied".to_owned(), json!(ada.id), Value::Null, json!("rights_missing"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_trail_is_for_administrators_of_now_whose_session_lives() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let ada = app.person("ada@example.com").await;
+    let claimed = Person { roles: vec!["admin".to_owned()], ..ada };
+    assert_eq!(app.get(Service::Auth, AUDIT, &claimed).await.status, 403);
+    assert_eq!(app.send(Service::Auth, Method::GET, AUDIT, None, None).await.status, 401);
+    app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&root), None).await;
+    assert_eq!(app.get(Service::Auth, AUDIT, &root).await.status, 401);
+}
+
+#[tokio::test]
+async fn filters_find_what_they_name_and_nothing_else() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let ada = app.person("ada@example.com").await;
+    app.clock.pass(60_000);
+    let noon = app.clock.now();
+    app.clock.pass(60_000);
+    app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None).await;
+    app.login("nobody@example.com").await;
+    let types = |found: &Value| -> Vec<String> {
+        let events = found["events"].as_array().unwrap();
+        events.iter().map(|event| event["event_type"].as_str().unwrap().to_owned()).collect()
+    };
+    let noon = rfc3339(noon);
+    for (query, expected) in [
+        (format!("?user_id={}", ada.id), vec!["auth.logout", "auth.login", "auth.register"]),
+        (format!("?user_id={}", ada.id.to_uppercase()), vec!["auth.logout", "auth.login", "auth.register"]),
+        (format!("?user_id={}&event_type=auth.login", ada.id), vec!["auth.login"]),
+        ("?result=denied".to_owned(), vec!["auth.login"]),
+        (format!("?entity_id={}", ada.session), vec!["auth.login"]),
+        (format!("?from={noon}"), vec!["auth.login", "auth.logout"]),
+        (format!("?to={noon}&user_id={}", ada.id), vec!["auth.login", "auth.register"]),
+        (format!("?from={noon}&to={noon}"), vec![]),
+        ("?event_type=no.such".to_owned(), vec![]),
+        (format!("?user_id={}&unknown=1", ada.id), vec!["auth.logout", "auth.login", "auth.register"]),
+        (format!("?from={}&user_id={}", noon.replace('Z', "%2B00:00"), ada.id), vec!["auth.logout"]),
+    ] {
+        let found = ask(&app, &root, &query).await;
+        assert_eq!(types(&found), expected, "{query}");
+        assert_eq!(found["next"], Value::Null, "{query}");
+    }
+    for (query, code) in [
+        ("?limit=0", "filter_invalid"),
+        ("?limit=101", "filter_invalid"),
+        ("?limit=many", "filter_invalid"),
+        ("?limit=99999999999999999999", "filter_invalid"),
+        ("?limit=1&limit=2", "filter_invalid"),
+        ("?user_id=ada", "filter_invalid"),
+        ("?event_type=", "filter_invalid"),
+        ("?event_type=a%27%20OR%201=1", "filter_invalid"),
+        ("?event_type=%00", "filter_invalid"),
+        ("?entity_id=%27", "filter_invalid"),
+        ("?result=well", "filter_invalid"),
+        ("?from=yesterday", "filter_invalid"),
+        ("?from=2026-01-01", "filter_invalid"),
+        ("?to=2026-13-01T00:00:00Z", "filter_invalid"),
+        ("?cursor=", "cursor_invalid"),
+        ("?cursor=AAAA", "cursor_invalid"),
+        ("?cursor=AAAAAAAAAAA=", "cursor_invalid"),
+        ("?cursor=__________8", "cursor_invalid"),
+    ] {
+        let reply = app.get(Service::Auth, &format!("{AUDIT}{query}"), &root).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, code), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_walk_meets_each_event_once_however_many_are_added_meanwhile() {
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let mut ids = Vec::new();
+    for round in 0..7 {
+        ids.insert(0, app.register(&format!("ada{round}@example.com")).await.json()["user"]["id"].clone());
+    }
+    let (mut met, mut query) = (Vec::new(), "?event_type=auth.register&limit=3".to_owned());
+    for round in 7.. {
+        let found = ask(&app, &root, &query).await;
+        let events = found["events"].as_array().unwrap();
+        met.extend(events.iter().map(|event| event["user_id"].clone()));
+        app.register(&format!("ada{round}@example.com")).await;
+        let Some(next) = found["next"].as_str() else { break };
+        assert_eq!(events.len(), 3);
+        query = format!("?event_type=auth.register&limit=3&cursor={next}");
+    }
+    ids.push(json!(root.id));
+    assert_eq!(met, ids);
+    let all = ask(&app, &root, "?event_type=auth.register&limit=100").await;
+    assert_eq!(all["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn events_are_forgotten_after_400_days_and_no_sooner() {
+    let mut app = App::start().await;
+    let pool = app.databases.open(Service::Auth).await;
+    let old = app.clock.now() - limits::AUDIT_MS;
+    // More than are deleted at a time.
+    for (at, count) in [(old - 1, 2500), (old + 60_000, 2)] {
+        for _ in 0..count / 2 {
+            sqlx::query(
+                "INSERT INTO audit (event_type, result, operation, at) VALUES ('old', 'success', 'test', $1), \
+                 ('old', 'success', 'test', $1)",
+            )
+            .bind(at)
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+    }
+    app.restart(Which { auth: true, users: true }).await;
+    let count = || async {
+        let row = sqlx::query("SELECT count(*) AS n FROM audit WHERE event_type = 'old'").fetch_one(&pool).await;
+        row.unwrap().try_get::<i64, _>("n").unwrap()
+    };
+    for _ in 0..2000 {
+        if count().await == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(count().await, 2);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_written_keeps_nobody_from_the_answer() {
+    let app = App::start().await;
+    let pool = app.databases.open(Service::Auth).await;
+    sqlx::query("ALTER TABLE audit RENAME TO elsewhere").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert_eq!(app.register("ada@example.com").await.status, 201);
+    assert_eq!(app.login("ada@example.com").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_an_event_all_the_same() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let path = "/api/v1/auth/login";
+    let assertion = app.assertion(Service::Auth, &Method::POST, path, None);
+    let body = json!({ "email": "root@example.com", "password": PASSWORD }).to_string();
+    let address = app.url(Service::Auth, "").replace("http://", "");
+    let before = ask(&app, &root, "?event_type=auth.login").await["events"].as_array().unwrap().len();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nx-gateway-assertion: {assertion}\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The handler reads the body now.
+    let mut told = [0; 12];
+    stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100");
+    let half = body.split_at(body.len() / 2).0;
+    stream.write_all(half.as_bytes()).await.unwrap();
+    drop(stream);
+    for _ in 0..2000 {
+        let events = ask(&app, &root, "?event_type=auth.login").await["events"].clone();
+        if events.as_array().unwrap().len() > before {
+            assert_eq!(events[0]["result"], "failure", "{events}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no event");
+}
