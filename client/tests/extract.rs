@@ -164,8 +164,12 @@ impl ServiceVerifier for Plain {
 
 #[tokio::test]
 async fn a_service_is_known_by_its_token_and_not_by_its_headers() {
-    let rule =
-        ServiceRule { verifier: Arc::new(Plain), issuer: "issuer", audience: "shop", callers: &["billing", "stock"] };
+    let rule = ServiceRule {
+        verifier: Arc::new(Plain),
+        issuer: "issuer",
+        audience: "shop",
+        callers: ["billing", "stock"].map(str::to_owned).into(),
+    };
     let app = Router::new()
         .route("/internal", get(|caller: ServiceCaller| async move { caller.name }))
         .layer(from_fn_with_state(rule, require_service));

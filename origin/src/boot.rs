@@ -15,8 +15,8 @@ use crate::{
     server::{self, Bound},
     settings::{BadSetting, Flags},
     store::{
-        Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Sessions,
-        SigningKeys, Stale,
+        Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
+        Sessions, SigningKeys, Stale,
     },
     users::{self, FetchedKeys, Users},
 };
@@ -181,12 +181,13 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         stale: Stale(database.clone()),
         reconciler: Arc::new(Reconciler::default()),
         audit: AuditTrail(database.clone()),
+        services: Services(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
         keyring: Arc::new(keyring),
         passwords: Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?,
         users: Arc::new(users),
-        services: Arc::new(vec![(auth::SERVICE, own_secret), (users::SERVICE, users_secret)]),
+        built_in: auth::built_in(&own_secret, &users_secret),
         gate: Gate { audience: "auth", keys, clock: clock.clone() },
         clock,
     })
@@ -195,6 +196,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
 async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<Users, BootFault> {
     let keys = flags.assertion_keys_users()?;
     let secret = flags.user_service_secret()?;
+    let readers = flags.internal_readers()?;
     let database = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
     let auth = InternalClient::new(Settings {
         caller: users::SERVICE.to_owned(),
@@ -209,6 +211,7 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
         profiles: Profiles(database.clone()),
         database,
         auth: Arc::new(auth),
+        readers,
         keys: Arc::new(fetched),
         gate: Gate { audience: "users", keys, clock: clock.clone() },
         clock,

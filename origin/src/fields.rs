@@ -137,9 +137,41 @@ pub fn normal_email(text: &str) -> Option<String> {
     good.then_some(email)
 }
 
+/// Whether a text may be a service's name. It stands in tokens, in headers and before the
+/// colon of Basic credentials.
+pub fn is_service_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && limits::SERVICE_NAME_BYTES.contains(&text.len())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_have_names_that_fit_everywhere() {
+        let (longest, longer) = ("a".repeat(63), "a".repeat(64));
+        for (text, is_one) in [
+            ("billing", true),
+            ("b2", true),
+            ("stock-keeper", true),
+            (longest.as_str(), true),
+            (longer.as_str(), false),
+            ("", false),
+            ("b", false),
+            ("Billing", false),
+            ("2b", false),
+            ("-b", false),
+            ("b_b", false),
+            ("b:b", false),
+            ("b b", false),
+            ("bänk", false),
+        ] {
+            assert_eq!(is_service_name(text), is_one, "{text:?}");
+        }
+    }
 
     #[test]
     fn addresses_have_one_form_or_none() {

@@ -241,3 +241,12 @@ pub const AUDIT_PAGE_DEFAULT: i64 = 50;
 /// Bytes of an event's name, or of an id that is no UUID (a key's, a service's), by which
 /// events are looked for.
 pub const AUDIT_WORD_BYTES: usize = 100;
+
+/// Bytes of a service's name.
+pub const SERVICE_NAME_BYTES: std::ops::RangeInclusive<usize> = 2..=63;
+
+/// Services that may be added: more than anybody oversees, and a page that is listed whole.
+pub const SERVICES: i64 = 500;
+
+/// Services that one service may call.
+pub const SERVICE_AUDIENCES: usize = 32;

@@ -7,13 +7,14 @@ use std::{
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use portcullis_client::{assertion::AssertionKeys, secret::Secret};
 
-use crate::{limits, signing::MasterKey};
+use crate::{fields::is_service_name, limits, signing::MasterKey};
 
 /// Flags of every command that opens a service.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +46,10 @@ pub struct Flags {
     /// Where the auth service finds the gateway, to tell it of revoked tokens.
     #[arg(long, env = "EDGE_URL", default_value = "http://127.0.0.1:8787")]
     pub edge_url: String,
+    /// Services that may read profiles at the user service's internal routes, by name, with
+    /// commas between; the auth service may anyway.
+    #[arg(long, env = "INTERNAL_READERS", value_name = "NAMES", default_value = "", hide_default_value = true)]
+    pub internal_readers: String,
     /// File that holds the master key.
     #[arg(long, env = "MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
@@ -160,6 +165,24 @@ impl Flags {
             return Err(BadSetting(format!("EDGE_URL {text:?} cannot be used; {EDGE}")));
         }
         Ok(text.to_owned())
+    }
+
+    /// Services that may read profiles.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn internal_readers(&self) -> Result<Arc<[String]>, BadSetting> {
+        let names = self.internal_readers.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let checked = names.map(|name| {
+            if is_service_name(name) {
+                return Ok(name.to_owned());
+            }
+            Err(BadSetting(format!(
+                "INTERNAL_READERS holds {name:?}, which no service is called; a name is lower-case letters, digits and \
+                 hyphens, such as billing"
+            )))
+        });
+        checked.collect()
     }
 
     /// That the services do not share a database: their tables would be one heap.

@@ -50,7 +50,7 @@ pub struct ServiceRule<V> {
     /// This service's name: the `aud` of tokens for it.
     pub audience: &'static str,
     /// Services that may call.
-    pub callers: &'static [&'static str],
+    pub callers: Arc<[String]>,
 }
 
 // Not derived: a verifier need not be clonable to be shared.
@@ -60,7 +60,7 @@ impl<V> Clone for ServiceRule<V> {
             verifier: Arc::clone(&self.verifier),
             issuer: self.issuer,
             audience: self.audience,
-            callers: self.callers,
+            callers: Arc::clone(&self.callers),
         }
     }
 }
@@ -140,7 +140,7 @@ impl<V: ServiceVerifier> ServiceRule<V> {
         if claims.iss != self.issuer || claims.token_type != "service" || claims.aud != self.audience {
             return Err(ServiceRefusal::TokenInvalid);
         }
-        if claims.sub != caller || !self.callers.contains(&caller) {
+        if claims.sub != caller || !self.callers.iter().any(|name| name == caller) {
             return Err(ServiceRefusal::NotAuthorized);
         }
         Ok(ServiceCaller { name: claims.sub })

@@ -26,9 +26,10 @@ mod trail;
 
 use std::sync::Arc;
 
-use portcullis_client::{internal::InternalClient, secret::Secret};
+use portcullis_client::internal::InternalClient;
 
 pub use account::{Created, create_admin};
+pub use credentials::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
 pub use keyring::{Keyring, KeyringFault};
 pub use password::{Busy, Passwords};
 pub use profiles::Reconciler;
@@ -39,7 +40,9 @@ pub use token::SERVICE_TYPE;
 use crate::{
     clock::Clock,
     http::Gate,
-    store::{self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Sessions, Stale},
+    store::{
+        self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Services, Sessions, Stale,
+    },
 };
 
 /// `iss` of every token.
@@ -93,8 +96,10 @@ pub struct Auth {
     pub reconciler: Arc<Reconciler>,
     /// The line to the user service.
     pub users: Arc<InternalClient>,
-    /// Services that may ask for tokens: name and secret.
-    pub services: Arc<Vec<(&'static str, Secret)>>,
+    /// Services that an operator added.
+    pub services: Services,
+    /// Services that are part of the program.
+    pub built_in: Arc<[BuiltIn]>,
     /// The gateway before us.
     pub gate: Gate,
     /// The time.

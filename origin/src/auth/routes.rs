@@ -44,7 +44,7 @@ pub fn app(auth: Auth) -> Router {
     let rule = ServiceRule {
         verifier: Arc::new(credentials::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
         audience: super::SERVICE,
-        callers: &[users::SERVICE],
+        callers: [users::SERVICE.to_owned()].into(),
     };
     let for_services = Router::new()
         .route("/api/v1/internal/accounts", post(account::make_internal))

@@ -171,6 +171,13 @@ impl ApiError {
         error
     }
 
+    /// 415 of the token endpoint.
+    pub const fn form_required() -> Self {
+        let mut error = Self::unsupported_media_type();
+        error.detail = "Send a form with Content-Type: application/x-www-form-urlencoded";
+        error
+    }
+
     /// 503, worth trying again.
     pub const fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail);

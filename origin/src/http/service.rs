@@ -29,13 +29,13 @@ pub struct ServiceRule<V> {
     /// This service's name: the `aud` of tokens for it.
     pub audience: &'static str,
     /// Services that may call.
-    pub callers: &'static [&'static str],
+    pub callers: Arc<[String]>,
 }
 
 // Not derived: a verifier need not be clonable to be shared.
 impl<V> Clone for ServiceRule<V> {
     fn clone(&self) -> Self {
-        Self { verifier: Arc::clone(&self.verifier), audience: self.audience, callers: self.callers }
+        Self { verifier: Arc::clone(&self.verifier), audience: self.audience, callers: Arc::clone(&self.callers) }
     }
 }
 

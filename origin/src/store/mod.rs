@@ -14,6 +14,7 @@ pub mod profiles;
 pub mod registrations;
 pub mod rights;
 pub mod roles;
+pub mod services;
 pub mod sessions;
 pub mod stale;
 
@@ -27,6 +28,7 @@ pub use permissions::Permissions;
 pub use profiles::Profiles;
 pub use rights::Rights;
 pub use roles::Roles;
+pub use services::Services;
 pub use sessions::Sessions;
 pub use stale::Stale;
 

@@ -34,6 +34,8 @@ pub struct Users {
     pub profiles: Profiles,
     /// The line to the auth service.
     pub auth: Arc<InternalClient>,
+    /// Services that may read profiles, besides the auth service.
+    pub readers: Arc<[String]>,
     /// Checks service tokens.
     pub keys: Arc<FetchedKeys>,
     /// The gateway before us.

@@ -7,7 +7,7 @@ use axum::{
     Json as Answer, Router,
     extract::State,
     middleware,
-    routing::{any, get},
+    routing::{any, get, patch, post},
 };
 use serde_json::{Value, json};
 
@@ -28,15 +28,26 @@ pub fn app(users: Users) -> Router {
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(middleware::from_fn(require_assertion));
-    let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: super::SERVICE, callers: &[auth::SERVICE] };
+    // Each route names its callers: what writes is the auth service's alone.
+    let layer = |callers| {
+        let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: super::SERVICE, callers };
+        middleware::from_fn_with_state(rule, require_service)
+    };
+    let writers: Arc<[String]> = [auth::SERVICE.to_owned()].into();
+    let readers = writers.iter().chain(users.readers.iter()).cloned().collect();
+    let (writes, reads) = (layer(writers), layer(readers));
     let for_services = Router::new()
-        .route("/api/v1/internal/users", get(listing::list_internal).post(profile::put_internal))
+        .route(
+            "/api/v1/internal/users",
+            get(listing::list_internal).layer(reads.clone()).merge(post(profile::put_internal).layer(writes.clone())),
+        )
         .route(
             "/api/v1/internal/users/{id}",
-            get(profile::read_internal).patch(profile::patch_internal).delete(profile::delete_internal),
+            get(profile::read_internal)
+                .layer(reads)
+                .merge(patch(profile::patch_internal).delete(profile::delete_internal).layer(writes)),
         )
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(rule, require_service));
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
     let open = Router::new()
         .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
         .route("/ready", get(ready))

@@ -195,10 +195,16 @@ impl App {
 
     /// Behind a gateway that is told of revocations.
     pub(crate) async fn start_behind(edge_url: &str) -> Self {
+        Self::start_set(edge_url, |flags| flags).await
+    }
+
+    /// With other settings; they are gone after a restart.
+    pub(crate) async fn start_set(edge_url: &str, set: impl FnOnce(Flags) -> Flags) -> Self {
         let databases = Databases::make().await;
         let clock = Clock::default();
         let both = Which { auth: true, users: true };
-        let running = boot::start(&flags(&databases, 0, 0, [1; 32], edge_url), both, clock.clone()).await.unwrap();
+        let flags = set(flags(&databases, 0, 0, [1; 32], edge_url));
+        let running = boot::start(&flags, both, clock.clone()).await.unwrap();
         let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { databases, clock, http, running: Some(running), auth, users, edge_url: edge_url.to_owned() }

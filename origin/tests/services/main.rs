@@ -25,6 +25,7 @@ mod revocations;
 mod rights;
 mod roles;
 mod saga;
+mod services;
 mod session_list;
 mod sessions;
 mod signing;

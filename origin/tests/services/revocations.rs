@@ -92,7 +92,15 @@ async fn logout(app: &App, person: &Person) {
 async fn internal(app: &App, method: Method, path: &str) -> u16 {
     let form = "grant_type=client_credentials&audience=auth-service";
     let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token"));
-    let issued = app.bare(request.basic_auth("user-service", Some(USERS_SECRET)).body(form)).await.json();
+    let issued = app
+        .bare(
+            request
+                .basic_auth("user-service", Some(USERS_SECRET))
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(form),
+        )
+        .await
+        .json();
     let token = issued["access_token"].as_str().unwrap().to_owned();
     let request = app.http.request(method, app.url(Service::Auth, path)).bearer_auth(token);
     app.bare(request.header("x-service-caller", "user-service")).await.status
