@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     auth::{self, Auth, Keyring, Passwords, Pusher, Reconciler},
     clock::Clock,
-    http::Gate,
+    http::{Gate, Metrics},
     limits,
     server::{self, Bound},
     settings::{BadSetting, Flags},
@@ -123,6 +123,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         let addr = run(bound, auth::app(state));
         tracing::info!(service = "auth", %addr, "listening");
         running_auth = Some(addr);
+        tokio::spawn(maintain_metrics(sweeping.metrics.clone(), stopped.clone()));
         tokio::spawn(maintain_keys(sweeping.clone(), stopped.clone()));
         tokio::spawn(sweep(sweeping.clone(), stopped.clone()));
         tokio::spawn(push(sweeping.clone(), stopped.clone()));
@@ -130,6 +131,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     }
     if let (Some(bound), Some(state)) = (users_bound, users_state) {
         databases.push(state.database.clone());
+        tokio::spawn(maintain_metrics(state.metrics.clone(), stopped.clone()));
         let addr = run(bound, users::app(state));
         tracing::info!(service = "users", %addr, "listening");
         running_users = Some(addr);
@@ -151,12 +153,17 @@ async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, Boo
         .map_err(|error| other(format!("the database of {variable} cannot be opened: {error}")))
 }
 
+fn metrics(flags: &Flags, service: &'static str) -> Result<Metrics, BootFault> {
+    Metrics::new(service, flags.secrets.metrics_token.as_ref()).map_err(|_| other("nothing can be counted"))
+}
+
 async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, BootFault> {
     let master = flags.master_key()?;
     let keys = flags.assertion_keys_auth()?;
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;
     let edge_url = flags.edge_url()?;
+    let metrics = metrics(flags, "auth")?;
     let database = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
     let lead_ms = flags.key_lead_ms()?;
     let keyring = Keyring::open(SigningKeys(database.clone()), master, lead_ms, clock.now())
@@ -170,6 +177,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         target_url: users_url.to_owned(),
     })
     .map_err(|error| other(error.to_string()))?;
+    let passwords = Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?;
     Ok(Auth {
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
@@ -185,7 +193,8 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
         keyring: Arc::new(keyring),
-        passwords: Passwords::new().await.map_err(|_| other("passwords cannot be hashed on this machine"))?,
+        passwords: passwords.timed_by(metrics.clone()),
+        metrics,
         users: Arc::new(users),
         built_in: auth::built_in(&own_secret, &users_secret),
         gate: Gate { audience: "auth", keys, clock: clock.clone() },
@@ -212,6 +221,7 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
         database,
         auth: Arc::new(auth),
         readers,
+        metrics: metrics(flags, "users")?,
         keys: Arc::new(fetched),
         gate: Gate { audience: "users", keys, clock: clock.clone() },
         clock,
@@ -233,6 +243,15 @@ async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+async fn maintain_metrics(metrics: Metrics, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(limits::METRICS_UPKEEP) => metrics.upkeep(),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
 async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
     let pusher = Arc::clone(&auth.pusher);
     pusher.run(&auth, stopped).await;
@@ -246,13 +265,13 @@ async fn reconcile(auth: Auth, stopped: watch::Receiver<bool>) {
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {
         if let Err(error) = auth.sessions.sweep(auth.clock.now()).await {
-            crate::http::log_store_fault(&error);
+            auth.metrics.store_fault(&error);
         }
         if let Err(error) = auth.guessing.sweep(auth.clock.now()).await {
-            crate::http::log_store_fault(&error);
+            auth.metrics.store_fault(&error);
         }
         if let Err(error) = auth.audit.sweep(auth.clock.now().saturating_sub(limits::AUDIT_MS)).await {
-            crate::http::log_store_fault(&error);
+            auth.metrics.store_fault(&error);
         }
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}

@@ -6,7 +6,7 @@
 //! - [`store`]: the databases, one file of statements a domain
 //! - [`http`]: extractors, errors and middleware that both services use
 //! - [`fields`]: what users may write, in its one normal form
-//! - [`boot`], [`settings`], [`server`], [`clock`], [`ids`]: what a process is made of
+//! - [`boot`], [`settings`], [`server`], [`clock`], [`ids`], [`secret_hash`]: what a process is made of
 //!
 //! Identity comes from the gateway's assertion alone (`portcullis_client::assertion`).
 //! No verification code is shared with the gateway.
@@ -18,6 +18,7 @@ pub mod fields;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod secret_hash;
 pub mod server;
 pub mod settings;
 pub mod signing;

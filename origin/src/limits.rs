@@ -250,3 +250,6 @@ pub const SERVICES: i64 = 500;
 
 /// Services that one service may call.
 pub const SERVICE_AUDIENCES: usize = 32;
+
+/// Time between two foldings of what was timed: until then every single time is kept.
+pub const METRICS_UPKEEP: Duration = Duration::from_secs(5);

@@ -79,6 +79,8 @@ pub struct Secrets {
     pub auth_service: Option<Secret>,
     /// `SERVICE_SECRET_USER_SERVICE`.
     pub user_service: Option<Secret>,
+    /// `METRICS_TOKEN`, which opens /metrics; without one it is open.
+    pub metrics_token: Option<Secret>,
 }
 
 /// A setting that is missing or wrong.
@@ -112,6 +114,7 @@ impl Secrets {
             assertion_keys_users: read("ASSERTION_KEYS_USERS"),
             auth_service: read("SERVICE_SECRET_AUTH_SERVICE"),
             user_service: read("SERVICE_SECRET_USER_SERVICE"),
+            metrics_token: read("METRICS_TOKEN"),
         }
     }
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::Auth;
 use crate::{
-    http::{self, ApiError, Refused},
+    http::{self, ApiError, Metrics, Refused},
     limits,
     store::{
         AuditTrail,
@@ -32,7 +32,7 @@ use crate::{
 /// other places and is left out.
 const CHANGES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/auth/register", "auth.register"),
-    ("POST", "/api/v1/auth/login", "auth.login"),
+    ("POST", "/api/v1/auth/login", LOGIN),
     ("POST", "/api/v1/auth/refresh", "auth.refresh"),
     ("POST", "/api/v1/auth/logout", "auth.logout"),
     ("POST", "/api/v1/auth/password", "auth.password.change"),
@@ -72,6 +72,9 @@ const QUESTIONS: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/auth/users/{}/permissions", "user.permissions.read"),
     ("GET", "/api/v1/auth/audit", "audit.read"),
 ];
+
+/// The name of logins, which are counted, too.
+const LOGIN: &str = "auth.login";
 
 /// The name of what changes something and has none.
 const UNNAMED: &str = "auth.other";
@@ -224,6 +227,9 @@ impl Pending {
         self.is_written = true;
         let status = response.status();
         let result = outcome(status);
+        if self.named.event_type == LOGIN {
+            self.auth.metrics.login(result.as_str());
+        }
         // A path that does not take the method was asked for nothing.
         if status == StatusCode::METHOD_NOT_ALLOWED || (self.named.if_refused && result != Outcome::Denied) {
             return None;
@@ -241,17 +247,17 @@ impl Drop for Pending {
         }
         let event = self.event(Outcome::Failure, Some("client_gone"), None);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(write(self.auth.audit.clone(), event));
+            runtime.spawn(write(self.auth.audit.clone(), self.auth.metrics.clone(), event));
         }
     }
 }
 
 /// Writes an event. When that fails, it is logged as `audit_failed` and the answer goes
 /// out: what the request changed is changed, and an error would say that it is not.
-async fn write(trail: AuditTrail, event: Event) {
+async fn write(trail: AuditTrail, metrics: Metrics, event: Event) {
     let written = tokio::time::timeout(limits::AUDIT_WAIT, trail.add(&event)).await;
     if let Ok(Err(error)) = &written {
-        http::log_store_fault(error);
+        metrics.store_fault(error);
     }
     if !matches!(written, Ok(Ok(()))) {
         tracing::error!(
@@ -278,7 +284,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     };
     let notes = Notes::default();
     request.extensions_mut().insert(notes.clone());
-    let trail = auth.audit.clone();
+    let (trail, metrics) = (auth.audit.clone(), auth.metrics.clone());
     let pending = Pending {
         auth,
         named,
@@ -291,7 +297,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     let response = next.run(request).await;
     if let Some(event) = pending.end(&response) {
         // In a task of its own, so that it is written even if the client does not wait.
-        let _ = tokio::spawn(write(trail, event)).await;
+        let _ = tokio::spawn(write(trail, metrics, event)).await;
     }
     response
 }

@@ -8,7 +8,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use axum::{
     Json as Answer,
     extract::State,
@@ -27,10 +26,12 @@ use crate::{
     clock::Clock,
     fields::is_service_name,
     http::{ApiError, Body, ServiceClaims, ServiceVerifier, credentials},
-    limits, signing,
+    limits,
+    secret_hash::SecretHash,
+    signing,
     store::{
         Services,
-        services::{Addition, SecretHash, Service},
+        services::{Addition, Service},
     },
     users,
 };
@@ -49,18 +50,10 @@ pub struct BuiltIn {
 /// The two services of this program, which call each other.
 pub fn built_in(auth_secret: &Secret, users_secret: &Secret) -> Arc<[BuiltIn]> {
     [
-        BuiltIn { name: super::SERVICE, secret: hash(auth_secret.expose()), audience: users::SERVICE },
-        BuiltIn { name: users::SERVICE, secret: hash(users_secret.expose()), audience: super::SERVICE },
+        BuiltIn { name: super::SERVICE, secret: SecretHash::of(auth_secret.expose()), audience: users::SERVICE },
+        BuiltIn { name: users::SERVICE, secret: SecretHash::of(users_secret.expose()), audience: super::SERVICE },
     ]
     .into()
-}
-
-fn hash(secret: &str) -> SecretHash {
-    let mut hashed = [0; 32];
-    let digest = digest::digest(&digest::SHA256, secret.as_bytes());
-    // Both have 32 bytes.
-    hashed.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    hashed
 }
 
 /// POST /api/v1/auth/token.
@@ -134,11 +127,11 @@ async fn authenticate(auth: &Auth, headers: &HeaderMap) -> Result<(String, Vec<S
     };
     // Section 2.3.1 wants the secret escaped as in a form; many clients, ours among them,
     // send it as it is. Whoever knows the secret knows both.
-    let nobody = [0; 32];
-    let matches = |text: &str| verify_slices_are_equal(&hash(text), expected.as_ref().unwrap_or(&nobody)).is_ok();
-    let is_plain = matches(secret);
-    let is_escaped = matches(&unescape(secret));
-    if expected.is_some() && (is_plain || is_escaped) { Ok((name.to_owned(), audiences)) } else { Err(INVALID_CLIENT) }
+    let known = expected.is_some();
+    let expected = expected.unwrap_or_else(|| SecretHash::of(""));
+    let is_plain = expected.is_of(secret);
+    let is_escaped = expected.is_of(&unescape(secret));
+    if known && (is_plain || is_escaped) { Ok((name.to_owned(), audiences)) } else { Err(INVALID_CLIENT) }
 }
 
 /// A form's value without its escapes. What would end it there is part of it here.
@@ -237,7 +230,7 @@ pub async fn add_service(
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ServiceFault::Random)?;
     let secret = Secret::new(URL_SAFE_NO_PAD.encode(bytes));
     let service = Service { name: name.to_owned(), audiences, created_at: clock.now() };
-    match services.add(&service, hash(secret.expose())).await.map_err(ServiceFault::Store)? {
+    match services.add(&service, SecretHash::of(secret.expose())).await.map_err(ServiceFault::Store)? {
         Addition::Done => Ok(secret),
         Addition::Taken => Err(ServiceFault::Taken),
         Addition::TooMany => Err(ServiceFault::TooMany),

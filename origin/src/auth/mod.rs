@@ -39,7 +39,7 @@ pub use token::SERVICE_TYPE;
 
 use crate::{
     clock::Clock,
-    http::Gate,
+    http::{Gate, Metrics},
     store::{
         self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Services, Sessions, Stale,
     },
@@ -100,6 +100,8 @@ pub struct Auth {
     pub services: Services,
     /// Services that are part of the program.
     pub built_in: Arc<[BuiltIn]>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The gateway before us.
     pub gate: Gate,
     /// The time.

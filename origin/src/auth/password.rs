@@ -1,7 +1,7 @@
 //! Password hashing: argon2id at OWASP's figures, on threads of its own, a few
 //! at a time. A login for nobody costs as much as one for somebody.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version,
@@ -10,7 +10,10 @@ use argon2::{
 use portcullis_client::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{http::ApiError, limits};
+use crate::{
+    http::{ApiError, Metrics},
+    limits,
+};
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -23,6 +26,7 @@ pub struct Passwords {
     turns: Arc<Semaphore>,
     /// The hash of a password that nobody has.
     nobody: Arc<str>,
+    metrics: Option<Metrics>,
 }
 
 impl std::fmt::Debug for Passwords {
@@ -49,7 +53,14 @@ impl Passwords {
     pub async fn new() -> Result<Self, Busy> {
         let turns = Arc::new(Semaphore::new(limits::HASHES));
         let nobody = tokio::task::spawn_blocking(|| hash(&random_text()?)).await.map_err(|_| Busy)??;
-        Ok(Self { turns, nobody: nobody.into() })
+        Ok(Self { turns, nobody: nobody.into(), metrics: None })
+    }
+
+    /// With each hash timed.
+    #[must_use]
+    pub fn timed_by(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// The PHC string of a password.
@@ -71,7 +82,7 @@ impl Passwords {
             .await
             .map_err(|_| Busy)?
             .map_err(|_| Busy)?;
-        Ok(Turn { turn, nobody: Arc::clone(&self.nobody) })
+        Ok(Turn { turn, nobody: Arc::clone(&self.nobody), metrics: self.metrics.clone() })
     }
 
     async fn in_turn<T: Send + 'static>(
@@ -87,6 +98,7 @@ pub struct Turn {
     #[expect(dead_code, reason = "held, and not looked at")]
     turn: OwnedSemaphorePermit,
     nobody: Arc<str>,
+    metrics: Option<Metrics>,
 }
 
 impl Turn {
@@ -120,7 +132,15 @@ impl Turn {
         work: impl FnOnce() -> Result<T, Busy> + Send + 'static,
     ) -> Result<(T, Self), Busy> {
         // The turn goes along: it lasts as long as the work, even if nobody waits for that.
-        tokio::task::spawn_blocking(move || work().map(|done| (done, self))).await.map_err(|_| Busy)?
+        let timed = move || {
+            let begun = Instant::now();
+            let outcome = work();
+            if let Some(metrics) = &self.metrics {
+                metrics.password_hash(begun.elapsed());
+            }
+            outcome.map(|done| (done, self))
+        };
+        tokio::task::spawn_blocking(timed).await.map_err(|_| Busy)?
     }
 }
 

@@ -114,7 +114,7 @@ impl Pusher {
         loop {
             let waiting = auth.outbox.next(limits::PUSH_ITEMS, auth.clock.now()).await;
             let waiting = waiting.unwrap_or_else(|error| {
-                crate::http::log_store_fault(&error);
+                auth.metrics.store_fault(&error);
                 Vec::new()
             });
             if waiting.is_empty() {
@@ -124,7 +124,7 @@ impl Pusher {
             count = count.saturating_add(delivered.0.len());
             if let Err(error) = auth.outbox.delivered(&delivered.0).await {
                 // They are pushed again, which harms nobody; but not at once.
-                crate::http::log_store_fault(&error);
+                auth.metrics.store_fault(&error);
                 return Ok(count);
             }
             delivered.1?;

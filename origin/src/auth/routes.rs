@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::{
     Json as Answer, Router,
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
-    http::{ApiError, ServiceRule, User, observe, require_assertion, require_service},
+    http::{ApiError, ServiceRule, User, measure, observe, require_assertion, require_service},
     limits, users,
 };
 
@@ -58,12 +58,14 @@ pub fn app(auth: Auth) -> Router {
         .route("/api/v1/auth/public-key", get(public_key))
         .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
         .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
     for_gateway
         .merge(for_services)
         .merge(open)
         .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
         .layer(middleware::from_fn_with_state(auth.clone(), audit::record))
+        .layer(middleware::from_fn_with_state(auth.metrics.clone(), measure))
         .with_state(auth)
 }
 
@@ -102,6 +104,17 @@ async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
     }
+}
+
+/// GET /metrics.
+async fn metrics(State(auth): State<Auth>, headers: HeaderMap) -> Result<Response, ApiError> {
+    auth.metrics.admit(&headers)?;
+    let waiting = auth.outbox.count(auth.clock.now()).await;
+    if let Err(error) = &waiting {
+        auth.metrics.store_fault(error);
+    }
+    auth.metrics.outbox_waiting(waiting.ok());
+    Ok(auth.metrics.page())
 }
 
 /// POST /api/v1/auth/keys/rotate, for administrators whose session lives.

@@ -19,6 +19,7 @@ pub struct ApiError {
     fields: Vec<FieldError>,
     /// Of the token endpoint, whose clients read RFC 6749's members.
     oauth: bool,
+    store_fault: Option<&'static str>,
 }
 
 /// What an answer that is a refusal carries in its extensions, for the layers outside the
@@ -27,6 +28,8 @@ pub struct ApiError {
 pub struct Refused {
     /// The stable code.
     pub code: &'static str,
+    /// The kind of the database's fault behind it.
+    pub store_fault: Option<&'static str>,
 }
 
 /// What is wrong with one field.
@@ -40,7 +43,7 @@ pub struct FieldError {
 
 impl ApiError {
     const fn new(status: StatusCode, family: &'static str, code: &'static str, detail: &'static str) -> Self {
-        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new(), oauth: false }
+        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new(), oauth: false, store_fault: None }
     }
 
     /// 400 with a stable code.
@@ -219,7 +222,7 @@ impl ApiError {
             members.insert("error_description".to_owned(), json!(self.detail));
         }
         let mut response = (self.status, document.to_string()).into_response();
-        response.extensions_mut().insert(Refused { code: self.code });
+        response.extensions_mut().insert(Refused { code: self.code, store_fault: self.store_fault });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
@@ -261,7 +264,22 @@ impl IntoResponse for ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         log_store_fault(&error);
-        Self::unavailable("store_unavailable", "The service cannot reach its database")
+        let mut refusal = Self::unavailable("store_unavailable", "The service cannot reach its database");
+        refusal.store_fault = Some(store_fault_kind(&error));
+        refusal
+    }
+}
+
+/// The kind of a database's fault, of a few.
+pub fn store_fault_kind(error: &sqlx::Error) -> &'static str {
+    if matches!(error, sqlx::Error::Database(_)) {
+        "database"
+    } else if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) {
+        "pool"
+    } else if matches!(error, sqlx::Error::Io(_)) {
+        "io"
+    } else {
+        "other"
     }
 }
 

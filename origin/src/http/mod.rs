@@ -5,15 +5,17 @@ mod client;
 mod error;
 mod gate;
 mod idempotency;
+mod metrics;
 mod page;
 mod precondition;
 mod read;
 mod service;
 
 pub use client::Client;
-pub use error::{ApiError, FieldError, Refused, log_store_fault};
+pub use error::{ApiError, FieldError, Refused, log_store_fault, store_fault_kind};
 pub use gate::{Gate, User, observe, require_assertion};
 pub use idempotency::IdempotencyKey;
+pub use metrics::{Metrics, measure};
 pub use page::Page;
 pub use precondition::{IfMatch, IfNoneMatch, etag_header};
 pub use read::{Body, Id, Ids, Json, MergePatch, OptionalJson, credentials};

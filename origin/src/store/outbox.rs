@@ -63,6 +63,15 @@ impl Outbox {
         rows.iter().map(|row| Ok(Waiting { id: row.try_get("id")?, revocation: row.try_get("revocation")? })).collect()
     }
 
+    /// How many the gateway needs to be told of.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn count(&self, now: i64) -> Result<i64, sqlx::Error> {
+        let text = "SELECT count(*) FROM outbox WHERE expires_at > $1";
+        sqlx::query_scalar(text).bind(now).fetch_one(self.0.pool()).await
+    }
+
     /// Forgets what the gateway has.
     ///
     /// # Errors

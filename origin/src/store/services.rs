@@ -4,10 +4,7 @@
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{Database, is_taken};
-use crate::limits;
-
-/// SHA-256 of a service's secret.
-pub type SecretHash = [u8; 32];
+use crate::{limits, secret_hash::SecretHash};
 
 /// A service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +54,7 @@ impl Services {
              SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM services) < $5",
         )
         .bind(&new.name)
-        .bind(secret.as_slice())
+        .bind(secret.as_bytes())
         .bind(audiences)
         .bind(new.created_at)
         .bind(limits::SERVICES)
@@ -80,7 +77,8 @@ impl Services {
             sqlx::query("SELECT * FROM services WHERE name = $1").bind(name).fetch_optional(self.0.pool()).await?;
         let Some(row) = row else { return Ok(None) };
         let hash: Vec<u8> = row.try_get("secret_hash")?;
-        let hash = hash.try_into().map_err(|_| sqlx::Error::Decode("a hash of another length".into()))?;
+        let hash =
+            SecretHash::from_bytes(&hash).ok_or_else(|| sqlx::Error::Decode("a hash of another length".into()))?;
         Ok(Some((service(&row)?, hash)))
     }
 

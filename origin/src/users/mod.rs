@@ -18,7 +18,7 @@ pub use routes::app;
 
 use crate::{
     clock::Clock,
-    http::Gate,
+    http::{Gate, Metrics},
     store::{Database, Profiles},
 };
 
@@ -38,6 +38,8 @@ pub struct Users {
     pub readers: Arc<[String]>,
     /// Checks service tokens.
     pub keys: Arc<FetchedKeys>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The gateway before us.
     pub gate: Gate,
     /// The time.

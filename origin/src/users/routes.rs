@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::{
     Json as Answer, Router,
     extract::State,
+    http::HeaderMap,
     middleware,
+    response::Response,
     routing::{any, get, patch, post},
 };
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Users, listing, profile};
 use crate::{
     auth,
-    http::{ApiError, ServiceRule, observe, require_assertion, require_service},
+    http::{ApiError, ServiceRule, measure, observe, require_assertion, require_service},
 };
 
 /// The whole service.
@@ -51,12 +53,20 @@ pub fn app(users: Users) -> Router {
     let open = Router::new()
         .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
         .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
     for_gateway
         .merge(for_services)
         .merge(open)
         .layer(middleware::from_fn_with_state(users.gate.clone(), observe))
+        .layer(middleware::from_fn_with_state(users.metrics.clone(), measure))
         .with_state(users)
+}
+
+/// GET /metrics.
+async fn metrics(State(users): State<Users>, headers: HeaderMap) -> Result<Response, ApiError> {
+    users.metrics.admit(&headers)?;
+    Ok(users.metrics.page())
 }
 
 async fn ready(State(users): State<Users>) -> Result<Answer<Value>, ApiError> {

@@ -53,15 +53,21 @@ pub(crate) fn flags_with_old(
     if databases.server.is_some() {
         line.extend(["--auth-database-url", &auth_url, "--users-database-url", &users_url]);
     }
+    CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(secrets(master))
+}
+
+/// Secrets as an operator gives them.
+pub(crate) fn secrets(master: [u8; 32]) -> Secrets {
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
-    CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
+    Secrets {
         master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
         master_key_old: old.map(|old| Secret::new(URL_SAFE_NO_PAD.encode(old))),
         assertion_keys_auth: Some(keys.clone()),
         assertion_keys_users: Some(keys),
         auth_service: Some(Secret::new(AUTH_SECRET.to_owned())),
         user_service: Some(Secret::new(USERS_SECRET.to_owned())),
-    })
+        ..Secrets::default()
+    }
 }
 
 /// Which of the two a request is for; the name is that of the upstream.

@@ -17,6 +17,7 @@ mod crash;
 mod guessing;
 mod internal;
 mod listing;
+mod metrics;
 mod passwords;
 mod preconditions;
 mod profiles;
