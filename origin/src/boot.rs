@@ -5,12 +5,12 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use portcullis_client::internal::{InternalClient, Settings};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     auth::{self, Auth, Keyring, Passwords, Pusher, Reconciler},
     clock::Clock,
-    http::{Gate, Metrics},
+    http::{Gate, Metrics, starting},
     limits,
     server::{self, Bound},
     settings::{BadSetting, Flags},
@@ -67,7 +67,7 @@ pub struct Running {
     pub auth: Option<SocketAddr>,
     /// Where the user service listens.
     pub users: Option<SocketAddr>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
     databases: Vec<Database>,
     stop: watch::Sender<bool>,
 }
@@ -85,10 +85,34 @@ impl Running {
     }
 }
 
-/// Starts services.
+/// A port that answers, with what it answers.
+struct Listening {
+    addr: SocketAddr,
+    app: watch::Sender<Router>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Answers that the service is starting, from now until it has another app.
+    fn begin(bound: Bound, gate: Gate, stopped: &watch::Receiver<bool>) -> Self {
+        let addr = bound.addr;
+        let (app, apps) = watch::channel(starting(gate));
+        Self { addr, app, task: tokio::spawn(server::serve(bound, apps, stopped.clone())) }
+    }
+
+    fn ready(self, service: &str, app: Router, tasks: &mut Vec<JoinHandle<()>>) -> SocketAddr {
+        let _ = self.app.send(app);
+        tracing::info!(service, addr = %self.addr, "listening");
+        tasks.push(self.task);
+        self.addr
+    }
+}
+
+/// Starts services: they answer as soon as their settings are right and their ports bound,
+/// and do their work when this returns.
 ///
 /// # Errors
-/// [`BootFault`], before anything listens.
+/// [`BootFault`]; nothing listens then.
 pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running, BootFault> {
     let auth_bound = if which.auth { Some(bind(flags, "auth", flags.auth_port, "AUTH_PORT").await?) } else { None };
     let users_bound =
@@ -100,43 +124,60 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let trim = |url: &String| url.trim_end_matches('/').to_owned();
     let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
     let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
-    flags.check_databases()?;
+    flags.check(which.auth, which.users)?;
     flags.make_folder()?;
 
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = Vec::new();
-    let mut run = |bound: Bound, app: Router| {
-        let addr = bound.addr;
-        tasks.push(tokio::spawn(server::serve(bound, app, stopped.clone())));
-        addr
+    let listen = |bound: Option<Bound>, gate: Result<Gate, BadSetting>| {
+        bound.map(|bound| Ok::<_, BootFault>(Listening::begin(bound, gate?, &stopped))).transpose()
     };
-    let mut running_auth = None;
-    let mut running_users = None;
-    // States first: nothing is answered before all of it can be.
-    let auth_state =
-        if which.auth { Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?) } else { None };
-    let users_state = if which.users { Some(users_state(flags, &auth_url, clock).await?) } else { None };
-    let mut databases = Vec::new();
-    if let (Some(bound), Some(state)) = (auth_bound, auth_state) {
-        databases.push(state.database.clone());
-        let sweeping = state.clone();
-        let addr = run(bound, auth::app(state));
-        tracing::info!(service = "auth", %addr, "listening");
-        running_auth = Some(addr);
-        tokio::spawn(maintain_metrics(sweeping.metrics.clone(), stopped.clone()));
-        tokio::spawn(maintain_keys(sweeping.clone(), stopped.clone()));
-        tokio::spawn(sweep(sweeping.clone(), stopped.clone()));
-        tokio::spawn(push(sweeping.clone(), stopped.clone()));
-        tokio::spawn(reconcile(sweeping, stopped.clone()));
-    }
-    if let (Some(bound), Some(state)) = (users_bound, users_state) {
-        databases.push(state.database.clone());
+    let auth_listening = listen(auth_bound, auth_gate(flags, &clock))?;
+    let users_listening = listen(users_bound, users_gate(flags, &clock))?;
+    let states = async {
+        let auth = match auth_listening {
+            Some(_) => Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?),
+            None => None,
+        };
+        let users = match users_listening {
+            Some(_) => Some(users_state(flags, &auth_url, clock.clone()).await?),
+            None => None,
+        };
+        Ok((auth, users))
+    };
+    let (auth_state, users_state) = match states.await {
+        Ok(states) => states,
+        Err(fault) => {
+            let _ = stop.send(true);
+            for listening in [auth_listening, users_listening].into_iter().flatten() {
+                let _ = listening.task.await;
+            }
+            return Err(fault);
+        }
+    };
+    let mut running = Running { auth: None, users: None, tasks: Vec::new(), databases: Vec::new(), stop };
+    if let (Some(listening), Some(state)) = (auth_listening, auth_state) {
+        running.databases.push(state.database.clone());
+        running.auth = Some(listening.ready("auth", auth::app(state.clone()), &mut running.tasks));
         tokio::spawn(maintain_metrics(state.metrics.clone(), stopped.clone()));
-        let addr = run(bound, users::app(state));
-        tracing::info!(service = "users", %addr, "listening");
-        running_users = Some(addr);
+        tokio::spawn(maintain_keys(state.clone(), stopped.clone()));
+        tokio::spawn(sweep(state.clone(), stopped.clone()));
+        tokio::spawn(push(state.clone(), stopped.clone()));
+        tokio::spawn(reconcile(state, stopped.clone()));
     }
-    Ok(Running { auth: running_auth, users: running_users, tasks, databases, stop })
+    if let (Some(listening), Some(state)) = (users_listening, users_state) {
+        running.databases.push(state.database.clone());
+        tokio::spawn(maintain_metrics(state.metrics.clone(), stopped.clone()));
+        running.users = Some(listening.ready("users", users::app(state), &mut running.tasks));
+    }
+    Ok(running)
+}
+
+fn auth_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
+    Ok(Gate { audience: "auth", keys: flags.assertion_keys_auth()?, clock: clock.clone() })
+}
+
+fn users_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
+    Ok(Gate { audience: "users", keys: flags.assertion_keys_users()?, clock: clock.clone() })
 }
 
 async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result<Bound, BootFault> {
@@ -159,7 +200,7 @@ fn metrics(flags: &Flags, service: &'static str) -> Result<Metrics, BootFault> {
 
 async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, BootFault> {
     let master = flags.master_key()?;
-    let keys = flags.assertion_keys_auth()?;
+    let gate = auth_gate(flags, &clock)?;
     let own_secret = flags.auth_service_secret()?;
     let users_secret = flags.user_service_secret()?;
     let edge_url = flags.edge_url()?;
@@ -197,13 +238,13 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         metrics,
         users: Arc::new(users),
         built_in: auth::built_in(&own_secret, &users_secret),
-        gate: Gate { audience: "auth", keys, clock: clock.clone() },
+        gate,
         clock,
     })
 }
 
 async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<Users, BootFault> {
-    let keys = flags.assertion_keys_users()?;
+    let gate = users_gate(flags, &clock)?;
     let secret = flags.user_service_secret()?;
     let readers = flags.internal_readers()?;
     let database = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
@@ -223,7 +264,7 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
         readers,
         metrics: metrics(flags, "users")?,
         keys: Arc::new(fetched),
-        gate: Gate { audience: "users", keys, clock: clock.clone() },
+        gate,
         clock,
     })
 }

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -33,9 +34,9 @@ pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { listener, addr })
 }
 
-/// Answers with `app` until `stop` turns true, then lets requests under way
-/// finish, for a bounded time.
-pub async fn serve(bound: Bound, app: Router, mut stop: watch::Receiver<bool>) {
+/// Answers each request with what `app` is then, until `stop` turns true, then lets
+/// requests under way finish, for a bounded time.
+pub async fn serve(bound: Bound, app: watch::Receiver<Router>, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
@@ -55,7 +56,12 @@ pub async fn serve(bound: Bound, app: Router, mut stop: watch::Receiver<bool>) {
         let _ = stream.set_nodelay(true);
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
-        let service = TowerToHyperService::new(app.clone());
+        let app = app.clone();
+        // A connection that is kept sees the change, too.
+        let service = service_fn(move |request| {
+            let now = app.borrow().clone();
+            TowerToHyperService::new(now).call(request)
+        });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // A broken connection is the client's business.

@@ -127,6 +127,28 @@ impl Flags {
         self
     }
 
+    /// Everything that services need, before anything is opened for them.
+    ///
+    /// # Errors
+    /// [`BadSetting`], the first.
+    pub fn check(&self, auth: bool, users: bool) -> Result<(), BadSetting> {
+        self.check_databases()?;
+        if auth {
+            self.master_key()?;
+            self.assertion_keys_auth()?;
+            self.auth_service_secret()?;
+            self.user_service_secret()?;
+            self.edge_url()?;
+            self.key_lead_ms()?;
+        }
+        if users {
+            self.assertion_keys_users()?;
+            self.user_service_secret()?;
+            self.internal_readers()?;
+        }
+        Ok(())
+    }
+
     /// Makes the data folder, for its owner alone: the databases hold password
     /// hashes.
     ///

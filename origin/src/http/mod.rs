@@ -10,6 +10,7 @@ mod page;
 mod precondition;
 mod read;
 mod service;
+mod starting;
 
 pub use client::Client;
 pub use error::{ApiError, FieldError, Refused, log_store_fault, store_fault_kind};
@@ -20,3 +21,4 @@ pub use page::Page;
 pub use precondition::{IfMatch, IfNoneMatch, etag_header};
 pub use read::{Body, Id, Ids, Json, MergePatch, OptionalJson, credentials};
 pub use service::{ServiceClaims, ServiceRule, ServiceVerifier, require_service};
+pub use starting::starting;

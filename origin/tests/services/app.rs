@@ -231,9 +231,7 @@ impl App {
         master: [u8; 32],
         old: Option<[u8; 32]>,
     ) -> Result<(), BootFault> {
-        if let Some(running) = self.running.take() {
-            running.stop().await;
-        }
+        self.stop().await;
         // Connections that are kept lead to what has ended.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
         let flags = flags_with_old(&self.databases, self.auth.port(), self.users.port(), master, old, &self.edge_url);
@@ -241,8 +239,14 @@ impl App {
         Ok(())
     }
 
+    pub(crate) async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+    }
+
     /// Starts the other service, too, in the same process.
-    pub(crate) async fn start_beside(&mut self, which: Which) -> Running {
+    pub(crate) async fn start_beside(&self, which: Which) -> Running {
         let flags = flags(&self.databases, self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
         boot::start(&flags, which, self.clock.clone()).await.unwrap()
     }

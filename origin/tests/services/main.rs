@@ -30,3 +30,4 @@ mod services;
 mod session_list;
 mod sessions;
 mod signing;
+mod starting;
