@@ -125,6 +125,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
     let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
     flags.check(which.auth, which.users)?;
+    let first_admin = flags.first_admin()?;
     flags.make_folder()?;
 
     let (stop, stopped) = watch::channel(false);
@@ -162,6 +163,9 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         tokio::spawn(maintain_keys(state.clone(), stopped.clone()));
         tokio::spawn(sweep(state.clone(), stopped.clone()));
         tokio::spawn(push(state.clone(), stopped.clone()));
+        if let Some(first) = first_admin {
+            tokio::spawn(auth::make_first_admin(state.clone(), first, stopped.clone()));
+        }
         tokio::spawn(reconcile(state, stopped.clone()));
     }
     if let (Some(listening), Some(state)) = (users_listening, users_state) {

@@ -253,3 +253,6 @@ pub const SERVICE_AUDIENCES: usize = 32;
 
 /// Time between two foldings of what was timed: until then every single time is kept.
 pub const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Time between two tries to make the first administrator, while the user service starts.
+pub const FIRST_ADMIN_PAUSE: Duration = Duration::from_millis(500);

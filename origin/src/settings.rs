@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    io::Read as _,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -14,7 +15,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use portcullis_client::{assertion::AssertionKeys, secret::Secret};
 
-use crate::{fields::is_service_name, limits, signing::MasterKey};
+use crate::{
+    auth::FirstAdmin,
+    fields::{is_service_name, normal_email},
+    limits,
+    signing::MasterKey,
+};
 
 /// Flags of every command that opens a service.
 #[derive(Debug, Clone, Args)]
@@ -79,6 +85,12 @@ pub struct Secrets {
     pub auth_service: Option<Secret>,
     /// `SERVICE_SECRET_USER_SERVICE`.
     pub user_service: Option<Secret>,
+    /// `ADMIN_EMAIL`: of the first administrator.
+    pub admin_email: Option<String>,
+    /// `ADMIN_PASSWORD`.
+    pub admin_password: Option<Secret>,
+    /// `ADMIN_PASSWORD_FILE`: its first line is the password.
+    pub admin_password_file: Option<PathBuf>,
     /// `METRICS_TOKEN`, which opens /metrics; without one it is open.
     pub metrics_token: Option<Secret>,
 }
@@ -114,6 +126,9 @@ impl Secrets {
             assertion_keys_users: read("ASSERTION_KEYS_USERS"),
             auth_service: read("SERVICE_SECRET_AUTH_SERVICE"),
             user_service: read("SERVICE_SECRET_USER_SERVICE"),
+            admin_email: read("ADMIN_EMAIL").map(|text| text.expose().to_owned()),
+            admin_password: read("ADMIN_PASSWORD"),
+            admin_password_file: read("ADMIN_PASSWORD_FILE").map(|text| text.expose().into()),
             metrics_token: read("METRICS_TOKEN"),
         }
     }
@@ -140,6 +155,7 @@ impl Flags {
             self.user_service_secret()?;
             self.edge_url()?;
             self.key_lead_ms()?;
+            self.first_admin()?;
         }
         if users {
             self.assertion_keys_users()?;
@@ -208,6 +224,39 @@ impl Flags {
             )))
         });
         checked.collect()
+    }
+
+    /// Who is to be the first administrator, if the environment says so.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn first_admin(&self) -> Result<Option<FirstAdmin>, BadSetting> {
+        let Secrets { admin_email, admin_password, admin_password_file, .. } = &self.secrets;
+        let password = match (admin_password, admin_password_file) {
+            (Some(password), _) => Some(password.clone()),
+            (None, Some(file)) => Some(read_first_line(file).map_err(|error| {
+                BadSetting(format!("ADMIN_PASSWORD_FILE {} cannot be read: {error}", file.display()))
+            })?),
+            (None, None) => None,
+        };
+        let (email, password) = match (admin_email, password) {
+            (Some(email), Some(password)) => (email, password),
+            (None, None) => return Ok(None),
+            (Some(_), None) => {
+                return Err(BadSetting(
+                    "ADMIN_EMAIL is set without ADMIN_PASSWORD or ADMIN_PASSWORD_FILE; set one of them, too".to_owned(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(BadSetting("ADMIN_PASSWORD is set without ADMIN_EMAIL; set both".to_owned()));
+            }
+        };
+        let email =
+            normal_email(&email).ok_or_else(|| BadSetting("ADMIN_EMAIL is not an e-mail address".to_owned()))?;
+        if !limits::PASSWORD_CHARS.contains(&password.expose().chars().count()) {
+            return Err(BadSetting("ADMIN_PASSWORD must have 8 to 128 characters".to_owned()));
+        }
+        Ok(Some(FirstAdmin { email, password }))
     }
 
     /// That the services do not share a database: their tables would be one heap.
@@ -297,6 +346,17 @@ fn key_bytes(name: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<O
     };
     let bytes = URL_SAFE_NO_PAD.decode(text.expose().trim()).ok().and_then(|bytes| bytes.try_into().ok());
     bytes.map(Some).ok_or_else(|| BadSetting(format!("{name} is not the base64url of 32 bytes; {MAKE}")))
+}
+
+/// A file's first line, as a secret.
+///
+/// # Errors
+/// The system's.
+pub fn read_first_line(file: &Path) -> std::io::Result<Secret> {
+    let mut text = String::new();
+    // A password has 128 characters at most; what is longer is another file.
+    std::fs::File::open(file)?.take(4096).read_to_string(&mut text)?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
 fn assertion_keys(name: &str, text: Option<&Secret>) -> Result<AssertionKeys, BadSetting> {

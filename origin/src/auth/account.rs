@@ -111,6 +111,17 @@ pub(super) async fn make_internal(
     Ok((StatusCode::CREATED, Answer(account.into())))
 }
 
+/// Makes an administrator.
+pub(super) async fn make_admin(auth: &Auth, email: &str, password: &Secret) -> Result<Account, ApiError> {
+    let asked = Registration {
+        email: Some(email.to_owned()),
+        password: Some(password.clone()),
+        first_name: None,
+        last_name: None,
+    };
+    make(auth, &asked, &[ROLE_ADMIN.to_owned(), ROLE_USER.to_owned()], None).await
+}
+
 /// Makes a user: the one way in which there come to be some.
 ///
 /// The account is written as pending, the profile is made in the user service,

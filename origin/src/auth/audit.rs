@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Auth;
 use crate::{
+    clock::Clock,
     http::{self, ApiError, Metrics, Refused},
     limits,
     store::{
@@ -247,17 +248,20 @@ impl Drop for Pending {
         }
         let event = self.event(Outcome::Failure, Some("client_gone"), None);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(write(self.auth.audit.clone(), self.auth.metrics.clone(), event));
+            runtime.spawn(write(self.auth.audit.clone(), Some(self.auth.metrics.clone()), event));
         }
     }
 }
 
 /// Writes an event. When that fails, it is logged as `audit_failed` and the answer goes
 /// out: what the request changed is changed, and an error would say that it is not.
-async fn write(trail: AuditTrail, metrics: Metrics, event: Event) {
+async fn write(trail: AuditTrail, metrics: Option<Metrics>, event: Event) {
     let written = tokio::time::timeout(limits::AUDIT_WAIT, trail.add(&event)).await;
     if let Ok(Err(error)) = &written {
-        metrics.store_fault(error);
+        match &metrics {
+            Some(metrics) => metrics.store_fault(error),
+            None => http::log_store_fault(error),
+        }
     }
     if !matches!(written, Ok(Ok(()))) {
         tracing::error!(
@@ -272,6 +276,36 @@ async fn write(trail: AuditTrail, metrics: Metrics, event: Event) {
             "an audit event could not be written"
         );
     }
+}
+
+/// Leaves an event of what was done without a request: by a command, or by the program of
+/// itself. `done` is the thing that it was about, or a stable code.
+pub async fn record_command(
+    trail: &AuditTrail,
+    event_type: &str,
+    operation: &str,
+    done: Result<Option<String>, &str>,
+    clock: &Clock,
+) {
+    let (result, entity_id, detail) = match done {
+        Ok(entity) => (Outcome::Success, entity, None),
+        Err(code) => (Outcome::Failure, None, Some(code.to_owned())),
+    };
+    let event = Event {
+        event_type: event_type.to_owned(),
+        result,
+        user_id: None,
+        entity_id,
+        operation: operation.to_owned(),
+        request_id: None,
+        trace_id: None,
+        span_id: None,
+        ip_address: None,
+        user_agent: None,
+        detail,
+        at: clock.now(),
+    };
+    write(trail.clone(), None, event).await;
 }
 
 /// The layer outside `observe`, where an answer is final and has its request's id, that
@@ -297,7 +331,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     let response = next.run(request).await;
     if let Some(event) = pending.end(&response) {
         // In a task of its own, so that it is written even if the client does not wait.
-        let _ = tokio::spawn(write(trail, metrics, event)).await;
+        let _ = tokio::spawn(write(trail, Some(metrics), event)).await;
     }
     response
 }

@@ -8,6 +8,7 @@ mod acting;
 mod attempt;
 mod audit;
 mod credentials;
+mod first_admin;
 mod guessing;
 mod keyring;
 mod password;
@@ -29,7 +30,9 @@ use std::sync::Arc;
 use portcullis_client::internal::InternalClient;
 
 pub use account::{Created, create_admin};
+pub use audit::record_command;
 pub use credentials::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
+pub use first_admin::{FirstAdmin, make_first_admin};
 pub use keyring::{Keyring, KeyringFault};
 pub use password::{Busy, Passwords};
 pub use profiles::Reconciler;

@@ -36,7 +36,6 @@ use uuid::Uuid;
 
 use super::Auth;
 use crate::{
-    http::log_store_fault,
     limits,
     store::{
         accounts::Account,
@@ -109,7 +108,7 @@ impl Reconciler {
                 }
                 Err(fault) => {
                     match fault {
-                        Fault::Store(error) => log_store_fault(&error),
+                        Fault::Store(error) => auth.metrics.store_fault(&error),
                         // Once, and not every few seconds for hours.
                         Fault::Unreachable if failing.is_none() => {
                             tracing::error!("profiles wait to be made equal: the user service is out of reach");

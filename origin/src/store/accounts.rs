@@ -249,6 +249,21 @@ impl Accounts {
         row.map(|row| Ok((account(&row)?, row.try_get("password_hash")?))).transpose()
     }
 
+    /// Whether any active account has a role.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn has_holder(&self, role: &str) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT 1 FROM accounts a JOIN account_roles h ON h.account_id = a.id JOIN roles r ON r.id = h.role_id \
+             WHERE r.name = $1 AND a.state = 'active' LIMIT 1",
+        )
+        .bind(role)
+        .fetch_optional(self.0.pool())
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// An active account by id.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::{
     auth::{ROLE_ADMIN, ROLE_USER},
     clock::rfc3339,
     fields::Check,
-    http::{ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, User, etag_header, log_store_fault},
+    http::{ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, User, etag_header},
     limits,
     store::profiles::{Profile, Put},
 };
@@ -220,7 +220,7 @@ async fn write(
     let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;
     let profile = from_internal(changed.map_err(refused)?);
     if let Err(error) = users.profiles.put(&profile).await {
-        log_store_fault(&error);
+        users.metrics.store_fault(&error);
     }
     Ok(answer(&profile))
 }
@@ -254,7 +254,7 @@ pub(super) async fn delete(
         Ok(had_profile) if had_account || had_profile => Ok(StatusCode::NO_CONTENT),
         Ok(_) => Err(ApiError::not_found()),
         Err(error) if had_account => {
-            log_store_fault(&error);
+            users.metrics.store_fault(&error);
             Ok(StatusCode::NO_CONTENT)
         }
         Err(error) => Err(error.into()),

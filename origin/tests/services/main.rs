@@ -13,6 +13,7 @@
 mod accounts;
 mod app;
 mod audit;
+mod command_line;
 mod crash;
 mod guessing;
 mod internal;

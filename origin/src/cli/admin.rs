@@ -1,0 +1,104 @@
+//! `admin`: administrators, made where the databases are.
+
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use portcullis_client::secret::Secret;
+use portcullis_origin::{
+    auth::{Created, create_admin},
+    boot::BootFault,
+    clock::Clock,
+    settings::{Flags, read_first_line},
+};
+use serde_json::json;
+
+use super::{leave_event, open_both, output::Output};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make an administrator. To be run where the databases are.
+    #[command(after_help = "\
+Without --password-file the password is asked for, and not shown. It is no argument: a
+process list would show it.
+
+Examples:
+  portcullis-origin admin create --email ada@example.com
+  pass show portcullis/ada | portcullis-origin admin create --email ada@example.com --password-file -
+  portcullis-origin admin create --email ada@example.com --promote")]
+    Create {
+        /// E-mail address.
+        #[arg(long)]
+        email: String,
+        /// File whose first line is the password; - reads standard input.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        /// Make an existing account an administrator; its password stays.
+        #[arg(long)]
+        promote: bool,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+}
+
+pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
+    let Command::Create { email, password_file, promote, flags } = command;
+    let password = match &password_file {
+        Some(file) => read_password(file)?,
+        None => ask_password()?,
+    };
+    let (auth, users) = open_both(&flags).await?;
+    let created = create_admin(auth.clone(), users, &email, &password, promote, &Clock::default()).await;
+    let event_type = if matches!(created, Ok(Created::Promoted(_))) { "admin.promote" } else { "admin.create" };
+    let done = match &created {
+        Ok(Created::New(id) | Created::Promoted(id)) => Ok(Some(id.to_string())),
+        Err(_) => Err("refused"),
+    };
+    leave_event(&auth, event_type, "admin create", done).await;
+    match created.map_err(BootFault::Other)? {
+        Created::New(id) => {
+            output.say(&format!("made administrator {id}"), &json!({ "id": id, "promoted": false }));
+        }
+        Created::Promoted(id) => output.say(
+            &format!("user {id} is an administrator now; the password is what it was"),
+            &json!({ "id": id, "promoted": true }),
+        ),
+    }
+    Ok(())
+}
+
+fn read_password(file: &Path) -> Result<Secret, BootFault> {
+    if file.as_os_str() != "-" {
+        return read_first_line(file).map_err(|error| {
+            BootFault::Setting(format!("the password cannot be read from {}: {error}", file.display()))
+        });
+    }
+    let mut text = String::new();
+    // A password has 128 characters at most; what is longer is another file.
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .map_err(|error| BootFault::Setting(format!("the password cannot be read from standard input: {error}")))?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// Asks at the terminal, twice, because nobody sees what they type.
+fn ask_password() -> Result<Secret, BootFault> {
+    if !std::io::stdin().is_terminal() {
+        return Err(BootFault::Setting(
+            "there is no terminal to ask for the password at; give --password-file FILE, or - for standard input"
+                .to_owned(),
+        ));
+    }
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt)
+            .map_err(|error| BootFault::Other(format!("the password cannot be read from the terminal: {error}")))
+    };
+    let password = ask("Password: ")?;
+    if ask("Once more: ")? != password {
+        return Err(BootFault::Other("the two passwords differ".to_owned()));
+    }
+    Ok(Secret::new(password))
+}

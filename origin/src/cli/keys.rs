@@ -1,0 +1,96 @@
+//! `keys`: the signing keys, listed and rotated.
+
+use clap::Subcommand;
+use portcullis_origin::{
+    auth::{Keyring, KeyringFault},
+    boot::BootFault,
+    clock::{Clock, rfc3339},
+    settings::{Flags, Secrets},
+    signing::MasterKey,
+    store::{Database, SigningKeys, keys::Rotated},
+};
+use serde_json::{Value, json};
+
+use super::{
+    leave_event, open_auth,
+    output::{Output, table},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the keys that are published, with the instants of their lives.
+    #[command(after_help = "\
+Example:
+  portcullis-origin keys list --json")]
+    List {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Publish a new key, which signs once everybody has had time to see it. Running
+    /// services take it up within seconds. Needs MASTER_KEY or MASTER_KEY_FILE.
+    #[command(after_help = "\
+Keys are rotated every 30 days anyway. While a key waits for its turn, another rotation
+changes nothing and names that one.
+
+Example:
+  MASTER_KEY_FILE=master.key portcullis-origin keys rotate")]
+    Rotate {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+}
+
+pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
+    match command {
+        Command::List { flags } => list(&flags, output).await,
+        Command::Rotate { flags } => rotate(&flags.with_secrets(Secrets::from_env()), output).await,
+    }
+}
+
+async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let now = Clock::default().now();
+    let keys = SigningKeys(open_auth(flags).await?).published(now).await;
+    let keys = keys.map_err(|error| BootFault::Other(format!("the keys cannot be read: {error}")))?;
+    let until = |until: Option<i64>| until.map(rfc3339);
+    let rows: Vec<Vec<String>> = keys
+        .iter()
+        .map(|key| {
+            let until = until(key.published_until).unwrap_or_else(|| "-".to_owned());
+            vec![key.kid.clone(), rfc3339(key.signs_from), until]
+        })
+        .collect();
+    let documents: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            json!({
+                "kid": key.kid,
+                "published_at": rfc3339(key.published_at),
+                "signs_from": rfc3339(key.signs_from),
+                "published_until": until(key.published_until),
+            })
+        })
+        .collect();
+    output.say(&table(&["kid", "signs from", "published until"], &rows), &json!({ "keys": documents }));
+    Ok(())
+}
+
+async fn rotate(flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let master = flags.master_key()?;
+    let lead_ms = flags.key_lead_ms()?;
+    let database = open_auth(flags).await?;
+    let rotated = rotate_in(&database, master, lead_ms).await;
+    let done = rotated.as_ref().map(|rotated| Some(rotated.kid.clone())).map_err(|_| "keys_unavailable");
+    leave_event(&database, "keys.rotate", "keys rotate", done).await;
+    let rotated = rotated.map_err(|fault| BootFault::Other(fault.to_string()))?;
+    let signs_from = rfc3339(rotated.signs_from);
+    output.say(
+        &format!("{} signs from {signs_from}; until then {} does", rotated.kid, rotated.previous_kid),
+        &json!({ "kid": rotated.kid, "previous_kid": rotated.previous_kid, "signs_from": signs_from }),
+    );
+    Ok(())
+}
+
+async fn rotate_in(database: &Database, master: MasterKey, lead_ms: i64) -> Result<Rotated, KeyringFault> {
+    let now = Clock::default().now();
+    Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await?.rotate(now).await
+}

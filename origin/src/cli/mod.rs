@@ -1,0 +1,192 @@
+//! The command line: what may be said, and who does it. Settings that are wrong end in one
+//! sentence that names the mend.
+//!
+//! A command's answer is on standard output, for people or, with `--json`, as one document
+//! for scripts; whatever else there is to say is on standard error. Only `serve` logs to
+//! standard output.
+
+mod admin;
+mod keys;
+mod output;
+mod serve;
+mod service;
+
+use std::{ffi::OsStr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use portcullis_origin::{
+    auth::record_command,
+    boot::BootFault,
+    clock::Clock,
+    settings::{Flags, Secrets},
+    store::{AuditTrail, Database, Schema},
+};
+use serde_json::json;
+use tracing_subscriber::{
+    Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use output::Output;
+
+/// The services behind the gate: accounts and tokens (auth), profiles (users).
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Secrets come from the environment alone, where no process list shows them:
+  MASTER_KEY or MASTER_KEY_FILE    encrypts the signing keys at rest
+  MASTER_KEY_OLD, …_OLD_FILE       the key that it replaces, for one start
+  ASSERTION_KEYS_AUTH, …_USERS     shared with the gateway, one for each service
+  SERVICE_SECRET_AUTH_SERVICE, SERVICE_SECRET_USER_SERVICE
+  METRICS_TOKEN                    opens /metrics; without one it is open
+  ADMIN_EMAIL with ADMIN_PASSWORD or ADMIN_PASSWORD_FILE
+                                   the first administrator, made when there is none
+
+Examples:
+  portcullis-origin serve                        both services, data in .data
+  portcullis-origin serve auth --auth-port 9000
+  portcullis-origin admin create --email ada@example.com
+  portcullis-origin service add billing --audience user-service
+
+Exit codes: 0 done, 1 failed, 2 a setting or an argument is wrong, 3 a port is taken."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Answer as one JSON document, and with one JSON object on standard error when it fails.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Least level that is logged [default: info for serve, else warn; off with --json].
+    #[arg(long, env = "LOG_LEVEL", global = true)]
+    log_level: Option<LevelFilter>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run services until SIGTERM or Ctrl-C, then finish what is under way.
+    #[command(after_help = "\
+The log is JSON, one line a request. The line \"listening\" says that a service does its
+work; until then /health answers 200 and everything else 503.
+
+Examples:
+  portcullis-origin serve
+  AUTH_DATABASE_URL=postgres://db/auth portcullis-origin serve auth")]
+    Serve {
+        /// Which services.
+        #[arg(default_value = "all")]
+        service: serve::Service,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Bring both databases up to date and exit.
+    #[command(after_help = "\
+serve does this, too. Run it by itself to see a release's changes done before its services
+start.
+
+Example:
+  portcullis-origin migrate --data-dir /var/lib/portcullis")]
+    Migrate {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Signing keys.
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+    },
+    /// Administrators.
+    Admin {
+        #[command(subcommand)]
+        command: admin::Command,
+    },
+    /// Services that may ask for service tokens.
+    Service {
+        #[command(subcommand)]
+        command: service::Command,
+    },
+}
+
+/// Exit codes: anything else, a setting is wrong, a port is taken.
+const EXIT_OTHER: u8 = 1;
+const EXIT_SETTING: u8 = 2;
+const EXIT_PORT: u8 = 3;
+
+/// Does what the command line says.
+pub(crate) async fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    log(&cli);
+    let output = Output { json: cli.json };
+    let result = match cli.command {
+        Command::Serve { service, flags } => serve::serve(service, flags.with_secrets(Secrets::from_env())).await,
+        Command::Migrate { flags } => migrate(&flags, output).await,
+        Command::Keys { command } => keys::run(command, output).await,
+        Command::Admin { command } => admin::run(command, output).await,
+        Command::Service { command } => service::run(command, output).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            let (kind, code) = match fault {
+                BootFault::Setting(_) => ("setting", EXIT_SETTING),
+                BootFault::Port(_) => ("port", EXIT_PORT),
+                BootFault::Other(_) => ("other", EXIT_OTHER),
+            };
+            output.fail(kind, &fault.to_string());
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Help and versions are answers; what is left is a command line that says nothing.
+fn misread(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == OsStr::new("--json"));
+    if error.use_stderr() && wants_json {
+        Output { json: true }.fail("usage", error.to_string().trim_end());
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_SETTING))
+}
+
+fn log(cli: &Cli) {
+    let serves = matches!(cli.command, Command::Serve { .. });
+    let quiet = if cli.json { LevelFilter::OFF } else { LevelFilter::WARN };
+    let level = cli.log_level.unwrap_or(if serves { LevelFilter::INFO } else { quiet });
+    let layer =
+        fmt::layer().json().flatten_event(true).with_target(false).with_current_span(false).with_span_list(false);
+    let layer = if serves { layer.boxed() } else { layer.with_writer(std::io::stderr).boxed() };
+    tracing_subscriber::registry().with(level).with(layer).init();
+}
+
+/// The auth service's database, up to date.
+async fn open_auth(flags: &Flags) -> Result<Database, BootFault> {
+    flags.make_folder()?;
+    Database::open(&flags.auth_database(), Schema::Auth).await.map_err(cannot_open("AUTH_DATABASE_URL"))
+}
+
+async fn open_both(flags: &Flags) -> Result<(Database, Database), BootFault> {
+    flags.check_databases()?;
+    let auth = open_auth(flags).await?;
+    let users = Database::open(&flags.users_database(), Schema::Users).await;
+    Ok((auth, users.map_err(cannot_open("USERS_DATABASE_URL"))?))
+}
+
+fn cannot_open(variable: &'static str) -> impl Fn(sqlx::Error) -> BootFault {
+    move |error| BootFault::Other(format!("the database of {variable} cannot be opened: {error}"))
+}
+
+/// Leaves an event of a command in the audit trail, whatever became of it: the thing that it
+/// was about, or a code.
+async fn leave_event(database: &Database, event_type: &str, operation: &str, done: Result<Option<String>, &str>) {
+    record_command(&AuditTrail(database.clone()), event_type, &format!("cli {operation}"), done, &Clock::default())
+        .await;
+}
+
+async fn migrate(flags: &Flags, output: Output) -> Result<(), BootFault> {
+    open_both(flags).await?;
+    output.say("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `service`: who else may ask for service tokens.
+
+use clap::Subcommand;
+use portcullis_origin::{
+    auth::{ServiceFault, add_service, remove_service},
+    boot::BootFault,
+    clock::{Clock, rfc3339},
+    settings::Flags,
+    store::{Database, Services},
+};
+use serde_json::{Value, json};
+
+use super::{
+    leave_event, open_auth,
+    output::{Output, table},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a service and print its secret, which nobody sees again.
+    #[command(after_help = "\
+The service shows name and secret as HTTP Basic credentials at POST /api/v1/auth/token, with
+grant_type=client_credentials and audience. Whether a called service lets it in is that
+one's own matter; the user service has INTERNAL_READERS.
+
+Examples:
+  portcullis-origin service add billing --audience user-service
+  portcullis-origin service add billing --audience user-service --json | jq -r .secret")]
+    Add {
+        /// Name: lower-case letters, digits and hyphens.
+        name: String,
+        /// A service that it may call; may be given more than once.
+        #[arg(long = "audience", required = true, value_name = "NAME")]
+        audiences: Vec<String>,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// List the services that were added. The built-in auth-service and user-service have
+    /// their secrets from the environment and are not among them.
+    List {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Remove a service: it gets no more tokens. Those that it has are good for five minutes
+    /// at most.
+    #[command(after_help = "\
+To give a service another secret, remove it and add it again.
+
+Example:
+  portcullis-origin service remove billing")]
+    Remove {
+        /// Name.
+        name: String,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+}
+
+pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
+    match command {
+        Command::Add { name, audiences, flags } => add(&name, &audiences, &flags, output).await,
+        Command::List { flags } => list(&flags, output).await,
+        Command::Remove { name, flags } => remove(&name, &flags, output).await,
+    }
+}
+
+async fn add(name: &str, audiences: &[String], flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let database = open_auth(flags).await?;
+    let added = add_service(&Services(database.clone()), name, audiences, &Clock::default()).await;
+    leave_service_event(&database, "service.add", "service add", name, added.as_ref().err()).await;
+    let secret = added.map_err(fault)?;
+    output.say(
+        &format!("added {name}; its secret, shown this once:\n{}", secret.expose()),
+        &json!({ "name": name, "audiences": audiences, "secret": secret.expose() }),
+    );
+    Ok(())
+}
+
+async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let services = Services(open_auth(flags).await?).list().await;
+    let services = services.map_err(|error| fault(ServiceFault::Store(error)))?;
+    let rows: Vec<Vec<String>> = services
+        .iter()
+        .map(|service| vec![service.name.clone(), service.audiences.join(","), rfc3339(service.created_at)])
+        .collect();
+    let documents: Vec<Value> = services
+        .iter()
+        .map(|service| {
+            json!({
+                "name": service.name,
+                "audiences": service.audiences,
+                "created_at": rfc3339(service.created_at),
+            })
+        })
+        .collect();
+    output.say(&table(&["name", "may call", "added"], &rows), &json!({ "services": documents }));
+    Ok(())
+}
+
+async fn remove(name: &str, flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let database = open_auth(flags).await?;
+    let removed = remove_service(&Services(database.clone()), name).await;
+    leave_service_event(&database, "service.remove", "service remove", name, removed.as_ref().err()).await;
+    removed.map_err(fault)?;
+    output.say(&format!("removed {name}"), &json!({ "name": name, "removed": true }));
+    Ok(())
+}
+
+async fn leave_service_event(
+    database: &Database,
+    event_type: &str,
+    operation: &str,
+    name: &str,
+    fault: Option<&ServiceFault>,
+) {
+    let done = fault.map_or_else(|| Ok(Some(name.to_owned())), |fault| Err(fault.code()));
+    leave_event(database, event_type, operation, done).await;
+}
+
+fn fault(fault: ServiceFault) -> BootFault {
+    match fault {
+        ServiceFault::Name | ServiceFault::Reserved | ServiceFault::Audience => BootFault::Setting(fault.to_string()),
+        ServiceFault::Taken
+        | ServiceFault::TooMany
+        | ServiceFault::Unknown
+        | ServiceFault::Random
+        | ServiceFault::Store(_) => BootFault::Other(fault.to_string()),
+    }
+}

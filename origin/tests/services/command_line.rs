@@ -1,0 +1,367 @@
+//! The program's command line, through the program: what people and scripts are told, and
+//! what it leaves behind.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_origin::boot::Which;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::{ASSERTION_SECRET, AUTH_SECRET, App, Databases, PASSWORD, Person, Service, USERS_SECRET};
+
+const BOTH: Which = Which { auth: true, users: true };
+const ROOT: &str = "root@example.com";
+
+/// The program with the settings of a test's services, and nothing else of the environment.
+fn program(databases: &Databases, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"));
+    let key = format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("DATA_DIR", databases.folder.path())
+        .env("AUTH_DATABASE_URL", databases.url(Service::Auth))
+        .env("USERS_DATABASE_URL", databases.url(Service::Users))
+        .env("MASTER_KEY", URL_SAFE_NO_PAD.encode([1; 32]))
+        .env("ASSERTION_KEYS_AUTH", &key)
+        .env("ASSERTION_KEYS_USERS", &key)
+        .env("SERVICE_SECRET_AUTH_SERVICE", AUTH_SECRET)
+        .env("SERVICE_SECRET_USER_SERVICE", USERS_SECRET)
+        .env("EDGE_URL", "http://127.0.0.1:9")
+        .env("AUTH_PORT", "0")
+        .env("USERS_PORT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    /// One document on standard output, and nothing on the other.
+    fn document(&self) -> Value {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
+        assert_eq!(self.out.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.out).unwrap()
+    }
+
+    /// One object on standard error, and nothing on the other.
+    fn failure(&self) -> Value {
+        assert_ne!(self.code, 0, "{self:?}");
+        assert_eq!(self.out, "", "{self:?}");
+        assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.err).unwrap()
+    }
+}
+
+/// Runs the program to its end, while this test's services go on.
+async fn run(databases: &Databases, arguments: &[&str], input: &str) -> Said {
+    let mut command = program(databases, arguments);
+    let input = input.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // A program that wants no input may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    })
+    .await
+    .unwrap()
+}
+
+async fn admin_of(app: &App, email: &str) -> Person {
+    let person = app.person_again(email).await;
+    assert_eq!(person.roles, ["admin", "user"]);
+    person
+}
+
+/// The newest event of a type: result, operation, entity, detail.
+async fn event(app: &App, admin: &Person, event_type: &str) -> (Value, Value, Value, Value) {
+    let path = format!("/api/v1/auth/audit?event_type={event_type}&limit=1");
+    let event = app.get(Service::Auth, &path, admin).await.json()["events"][0].clone();
+    assert_eq!(event["user_id"], Value::Null, "nobody was logged in");
+    (event["result"].clone(), event["operation"].clone(), event["entity_id"].clone(), event["detail"].clone())
+}
+
+#[tokio::test]
+async fn migrating_says_what_is_up_to_date() {
+    let databases = Databases::make().await;
+    for _ in 0..2 {
+        let said = run(&databases, &["migrate", "--json"], "").await;
+        assert_eq!(said.document(), json!({ "up_to_date": ["auth", "users"] }));
+    }
+    let said = run(&databases, &["migrate"], "").await;
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "both databases are up to date\n", ""));
+}
+
+#[tokio::test]
+async fn keys_are_listed_and_rotated_for_people_and_scripts() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    run(databases, &["admin", "create", "--email", ROOT, "--password-file", "-"], PASSWORD).await;
+    let root = admin_of(&app, ROOT).await;
+    let before = run(databases, &["keys", "list", "--json"], "").await.document();
+    let first = before["keys"][0]["kid"].clone();
+    let rotated = run(databases, &["--json", "keys", "rotate"], "").await.document();
+    assert_eq!(rotated["previous_kid"], first);
+    assert!(rotated["signs_from"].as_str().unwrap().ends_with('Z'));
+    let after = run(databases, &["keys", "list", "--json"], "").await.document();
+    assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
+    let text = run(databases, &["keys", "list"], "").await.out;
+    assert!(text.starts_with("kid ") && text.lines().count() == 3, "{text}");
+    assert!(text.contains(rotated["kid"].as_str().unwrap()), "{text}");
+    assert_eq!(
+        event(&app, &root, "keys.rotate").await,
+        (json!("success"), json!("cli keys rotate"), rotated["kid"].clone(), Value::Null)
+    );
+    let mut command = program(databases, &["keys", "rotate", "--json"]);
+    command.env("MASTER_KEY", URL_SAFE_NO_PAD.encode([2; 32]));
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    assert_eq!(event(&app, &root, "keys.rotate").await.0, "failure");
+}
+
+#[tokio::test]
+async fn administrators_are_made_with_a_password_that_is_no_argument() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    let file = databases.folder.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\nthe second line\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let create = ["admin", "create", "--email", ROOT];
+    let said = run(databases, &[&create[..], &["--password-file", file, "--json"]].concat(), "").await.document();
+    let root = admin_of(&app, ROOT).await;
+    assert_eq!(said, json!({ "id": root.id, "promoted": false }));
+    assert_eq!(
+        event(&app, &root, "admin.create").await,
+        (json!("success"), json!("cli admin create"), json!(root.id), Value::Null)
+    );
+    let ada = app.person("ada@example.com").await;
+    let promote = ["admin", "create", "--email", "ada@example.com", "--password-file", "-"];
+    let said = run(databases, &promote, PASSWORD).await;
+    assert_eq!((said.code, said.err.contains("--promote")), (1, true), "{said:?}");
+    assert_eq!(event(&app, &root, "admin.create").await.0, "failure");
+    let said = run(databases, &[&promote[..], &["--promote", "--json"]].concat(), PASSWORD).await;
+    assert_eq!(said.document(), json!({ "id": ada.id, "promoted": true }));
+    admin_of(&app, "ada@example.com").await;
+    let profile = app.get(Service::Users, &format!("/api/v1/users/{}", ada.id), &root).await.json();
+    assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
+    for (arguments, input, code, text) in [
+        (&create[..], PASSWORD, 2, "--password-file"),
+        (&["admin", "create", "--email", "x@example.com", "--password-file", "/nowhere"], "", 2, "/nowhere"),
+        (&["admin", "create", "--email", "x@example.com", "--password-file", "-"], "short", 1, "8 to 128"),
+        (&["admin", "create", "--email", "nobody", "--password-file", "-"], PASSWORD, 1, "not valid"),
+    ] {
+        let said = run(databases, arguments, input).await;
+        assert_eq!((said.code, said.err.contains(text), said.out.as_str()), (code, true, ""), "{said:?}");
+        assert!(said.err.starts_with("portcullis-origin: "), "{said:?}");
+        assert!(!said.err.contains(PASSWORD), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn services_are_added_listed_and_removed() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    run(databases, &["admin", "create", "--email", ROOT, "--password-file", "-"], PASSWORD).await;
+    let root = admin_of(&app, ROOT).await;
+    let add = ["service", "add", "billing", "--audience", "user-service", "--audience", "stock"];
+    let said = run(databases, &[&add[..], &["--json"]].concat(), "").await.document();
+    assert_eq!((&said["name"], &said["audiences"]), (&json!("billing"), &json!(["user-service", "stock"])));
+    let secret = said["secret"].as_str().unwrap().to_owned();
+    let ask = |secret: String| {
+        let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token")).basic_auth("billing", Some(secret));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        app.bare(request.body("grant_type=client_credentials&audience=stock"))
+    };
+    assert_eq!(ask(secret.clone()).await.status, 200);
+    assert_eq!(
+        event(&app, &root, "service.add").await,
+        (json!("success"), json!("cli service add"), json!("billing"), Value::Null)
+    );
+    let again = run(databases, &[&add[..], &["--json"]].concat(), "").await;
+    assert_eq!((again.code, again.failure()["kind"].as_str()), (1, Some("other")));
+    assert_eq!(
+        event(&app, &root, "service.add").await,
+        (json!("failure"), json!("cli service add"), Value::Null, json!("name_taken"))
+    );
+    let listed = run(databases, &["service", "list", "--json"], "").await;
+    assert_eq!(listed.document()["services"][0]["audiences"], json!(["stock", "user-service"]));
+    let text = run(databases, &["service", "list"], "").await.out;
+    assert!(text.starts_with("name ") && text.contains("billing") && text.contains("stock,user-service"), "{text}");
+    for said in [&listed.out, &text] {
+        assert!(!said.contains(&secret), "a secret is shown once");
+    }
+    let removed = run(databases, &["service", "remove", "billing", "--json"], "").await;
+    assert_eq!(removed.document(), json!({ "name": "billing", "removed": true }));
+    assert_eq!(ask(secret).await.status, 401);
+    assert_eq!(run(databases, &["service", "remove", "billing"], "").await.code, 1);
+    let person = run(databases, &["service", "add", "billing", "--audience", "user-service"], "").await;
+    assert_eq!(person.out.lines().count(), 2, "{person:?}");
+    let secret = person.out.lines().nth(1).unwrap().to_owned();
+    assert_eq!(ask(secret).await.code(), "invalid_target", "a new secret, and another audience");
+}
+
+#[tokio::test]
+async fn scripts_are_told_of_failures_as_one_object() {
+    let databases = Databases::make().await;
+    for (arguments, code, kind) in [
+        (&["service", "add", "Billing", "--audience", "user-service", "--json"][..], 2, "setting"),
+        (&["service", "add", "portcullis", "--audience", "user-service", "--json"], 2, "setting"),
+        (&["service", "add", "billing", "--json"], 2, "usage"),
+        (&["--json", "nonsense"], 2, "usage"),
+        (&["keys", "rotate", "--key-lead-s", "1", "--json"], 2, "setting"),
+        (&["migrate", "--auth-database-url", "mysql://x", "--json"], 1, "other"),
+        (&["service", "remove", "nobody", "--json"], 1, "other"),
+        (&["serve", "--internal-readers", "No Body", "--json"], 2, "setting"),
+    ] {
+        let said = run(&databases, arguments, "").await;
+        let failure = said.failure();
+        assert_eq!((said.code, failure["kind"].as_str()), (code, Some(kind)), "{said:?}");
+        assert!(failure["error"].as_str().is_some_and(|text| !text.is_empty()), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn help_has_examples_and_no_secret_of_the_environment() {
+    let databases = Databases::make().await;
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["migrate", "--help"],
+        &["keys", "list", "--help"],
+        &["keys", "rotate", "--help"],
+        &["admin", "create", "--help"],
+        &["service", "add", "--help"],
+        &["service", "remove", "--help"],
+    ] {
+        let said = run(&databases, arguments, "").await;
+        assert_eq!(said.code, 0, "{arguments:?}");
+        assert!(said.out.contains("Example"), "{arguments:?}: {}", said.out);
+        for secret in [AUTH_SECRET, USERS_SECRET, databases.url(Service::Auth).as_str()] {
+            assert!(!said.out.contains(secret), "{arguments:?}");
+        }
+    }
+}
+
+/// `serve`, until it is dropped.
+struct Serving {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    read: String,
+}
+
+impl Serving {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines, read: String::new() }
+    }
+
+    /// Reads the log until a line has a text.
+    fn until(&mut self, text: &str) {
+        for line in self.lines.by_ref() {
+            let line = line.unwrap();
+            self.read.push_str(&line);
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("it ended without {text:?}: {}", self.read);
+    }
+
+    /// Tells it to stop, and reads what is left.
+    fn stop(mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        for line in self.lines.by_ref() {
+            self.read.push_str(&line.unwrap());
+        }
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        std::mem::take(&mut self.read)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `serve` with a first administrator, until its log has a text; the whole log.
+async fn serve_with_admin(databases: &Databases, email: &str, until: &'static str) -> String {
+    let file = databases.folder.path().join("password");
+    std::fs::write(&file, PASSWORD).unwrap();
+    let mut command = program(databases, &["serve"]);
+    command.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD_FILE", &file);
+    tokio::task::spawn_blocking(move || {
+        let mut serving = Serving::start(command);
+        serving.until(until);
+        serving.stop()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_first_administrator_comes_from_the_environment_once() {
+    let mut app = App::start().await;
+    app.stop().await;
+    let log = serve_with_admin(&app.databases, "Root@Example.com", "made the first administrator").await;
+    let second = serve_with_admin(&app.databases, "eve@example.com", "there is an administrator").await;
+    for log in [&log, &second] {
+        assert!(!log.to_lowercase().contains("example.com") && !log.contains(PASSWORD), "{log}");
+        assert!(log.contains("\"message\":\"listening\"") && log.contains("\"message\":\"stopped\""), "{log}");
+    }
+    app.restart(BOTH).await;
+    let root = admin_of(&app, ROOT).await;
+    assert_eq!(app.login("eve@example.com").await.status, 401, "there was one");
+    assert_eq!(
+        event(&app, &root, "admin.create").await,
+        (json!("success"), json!("serve"), json!(root.id), Value::Null)
+    );
+    let profile = app.get(Service::Users, &format!("/api/v1/users/{}", root.id), &root).await.json();
+    assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
+}
+
+#[tokio::test]
+async fn whoever_registered_the_first_administrators_address_is_not_made_one() {
+    let mut app = App::start().await;
+    app.person(ROOT).await;
+    app.stop().await;
+    serve_with_admin(&app.databases, ROOT, "ADMIN_EMAIL is an account").await;
+    app.restart(BOTH).await;
+    let person = app.person_again(ROOT).await;
+    assert_eq!(person.roles, ["user"]);
+    let rotate = app.send(Service::Auth, Method::POST, "/api/v1/auth/keys/rotate", Some(&person), None).await;
+    assert_eq!(rotate.status, 403);
+}
+
+#[tokio::test]
+async fn half_a_first_administrator_is_a_mistake_in_the_settings() {
+    let databases = Databases::make().await;
+    for (settings, text) in [
+        (&[("ADMIN_EMAIL", ROOT)][..], "ADMIN_PASSWORD"),
+        (&[("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
+        (&[("ADMIN_EMAIL", "nobody"), ("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
+        (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD", "short")], "8 to 128"),
+        (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD_FILE", "/nowhere")], "/nowhere"),
+    ] {
+        let mut command = program(&databases, &["serve", "auth"]);
+        command.envs(settings.iter().copied());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.contains(text)), (Some(2), true), "{settings:?}: {err}");
+    }
+}
