@@ -251,8 +251,7 @@ impl Flags {
                 return Err(BadSetting("ADMIN_PASSWORD is set without ADMIN_EMAIL; set both".to_owned()));
             }
         };
-        let email =
-            normal_email(&email).ok_or_else(|| BadSetting("ADMIN_EMAIL is not an e-mail address".to_owned()))?;
+        let email = normal_email(email).ok_or_else(|| BadSetting("ADMIN_EMAIL is not an e-mail address".to_owned()))?;
         if !limits::PASSWORD_CHARS.contains(&password.expose().chars().count()) {
             return Err(BadSetting("ADMIN_PASSWORD must have 8 to 128 characters".to_owned()));
         }

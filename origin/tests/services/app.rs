@@ -53,7 +53,10 @@ pub(crate) fn flags_with_old(
     if databases.server.is_some() {
         line.extend(["--auth-database-url", &auth_url, "--users-database-url", &users_url]);
     }
-    CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(secrets(master))
+    CommandLine::try_parse_from(line).ok().unwrap().flags.with_secrets(Secrets {
+        master_key_old: old.map(|old| Secret::new(URL_SAFE_NO_PAD.encode(old))),
+        ..secrets(master)
+    })
 }
 
 /// Secrets as an operator gives them.
@@ -61,7 +64,6 @@ pub(crate) fn secrets(master: [u8; 32]) -> Secrets {
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
     Secrets {
         master_key: Some(Secret::new(URL_SAFE_NO_PAD.encode(master))),
-        master_key_old: old.map(|old| Secret::new(URL_SAFE_NO_PAD.encode(old))),
         assertion_keys_auth: Some(keys.clone()),
         assertion_keys_users: Some(keys),
         auth_service: Some(Secret::new(AUTH_SECRET.to_owned())),
