@@ -6,6 +6,7 @@ use portcullis_origin::{
     clock::Clock,
     settings::Flags,
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Service {
@@ -22,22 +23,39 @@ pub(super) async fn serve(service: Service, flags: Flags) -> Result<(), BootFaul
         auth: matches!(service, Service::Auth | Service::All),
         users: matches!(service, Service::Users | Service::All),
     };
-    let running = boot::start(&flags, which, Clock::default()).await?;
-    until_told_to_stop().await;
+    // From the first moment on: who is told to stop while it starts ends well, too.
+    let mut told = Stop::listen()?;
+    let running = tokio::select! {
+        running = boot::start(&flags, which, Clock::default()) => running?,
+        () = told.come() => {
+            tracing::info!("stopped while starting");
+            return Ok(());
+        }
+    };
+    told.come().await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn until_told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// What tells a process to stop: SIGTERM, or SIGINT of a terminal.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, BootFault> {
+        let listen =
+            |kind| signal(kind).map_err(|error| BootFault::Other(format!("signals cannot be listened to: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

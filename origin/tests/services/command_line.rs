@@ -287,7 +287,7 @@ impl Serving {
         for line in self.lines.by_ref() {
             self.read.push_str(&line.unwrap());
         }
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.read);
         std::mem::take(&mut self.read)
     }
 }
@@ -308,6 +308,10 @@ async fn serve_with_admin(databases: &Databases, email: &str, until: &'static st
     tokio::task::spawn_blocking(move || {
         let mut serving = Serving::start(command);
         serving.until(until);
+        // Both services, in whichever order.
+        while serving.read.matches("\"message\":\"listening\"").count() < 2 {
+            serving.until("listening");
+        }
         serving.stop()
     })
     .await
