@@ -1,0 +1,417 @@
+//! Why a call failed: one enum for every call of this crate, and what a service's
+//! refusal (RFC 9457) says of itself.
+//!
+//! Errors end in logs. None holds a token, a password, a URL or a body; what a service
+//! wrote is bounded, and words long enough to be a token are left out.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+
+use crate::session::StoreError;
+
+/// Characters of a service's text that are kept.
+const TEXT_CHARS: usize = 256;
+
+/// Bytes of the longest word of a service's text that is kept: a UUID's. Our shortest
+/// token has 43.
+const WORD_BYTES: usize = 36;
+
+/// Bytes of a stable code.
+const CODE_BYTES: usize = 64;
+
+/// Fields of one refusal that are kept.
+const FIELDS: usize = 32;
+
+/// The longest `Retry-After` that is believed: a day. Beyond it a clock is wrong.
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The call or a setting is wrong, and nothing was sent. The text says what.
+    Invalid(&'static str),
+    /// No connection stood: nothing was sent.
+    Unreachable,
+    /// No answer in time. The service may have done what it was asked to.
+    Timeout,
+    /// The connection broke off. The service may have done what it was asked to.
+    Lost,
+    /// The service failed several times in a row and is left alone: nothing was sent.
+    BreakerOpen {
+        /// When it is asked again.
+        retry_after: Duration,
+    },
+    /// The answer is not what the contract says.
+    Malformed {
+        /// Its status.
+        status: u16,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The service answered with a refusal or a fault of its own.
+    Refused(Box<Refusal>),
+    /// There is no session, or it has ended: log in (again).
+    LoggedOut,
+    /// The session's store failed.
+    Store(StoreError),
+}
+
+/// What one may want to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Mend the call: 400, 413, 415, 422, or refused by this crate.
+    Invalid,
+    /// Show other credentials: 401, or no session.
+    Unauthenticated,
+    /// Somebody else may: 403.
+    Forbidden,
+    /// There is no such thing: 404.
+    NotFound,
+    /// It is taken, in use, or was changed meanwhile: 409, 412.
+    Conflict,
+    /// Wait: 429.
+    RateLimited,
+    /// Try again later: no connection, 502, 503, or an open breaker.
+    Unavailable,
+    /// Too slow: no answer in time, or 504.
+    Timeout,
+    /// A fault of the service: another 5xx, or an answer that is not of the contract.
+    Fault,
+    /// Another refusal.
+    Refused,
+    /// The session's store failed.
+    Store,
+}
+
+/// A refusal, as the service told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// Stable code of the contract, such as `token_expired`; `http_<status>` where the
+    /// answer has none.
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+    /// Id of the request, for whoever reads the service's log.
+    pub request_id: Option<String>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+    /// What is wrong with which field of the request.
+    pub fields: Vec<FieldError>,
+    /// The challenge says `invalid_token` (RFC 6750, section 3.1).
+    pub(crate) invalid_token: bool,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Name, as in the request.
+    pub field: String,
+    /// What it must be.
+    pub message: String,
+}
+
+impl ClientError {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Unreachable | Self::Lost | Self::BreakerOpen { .. } => ErrorKind::Unavailable,
+            Self::Timeout => ErrorKind::Timeout,
+            Self::Malformed { .. } => ErrorKind::Fault,
+            Self::LoggedOut => ErrorKind::Unauthenticated,
+            Self::Store(_) => ErrorKind::Store,
+            Self::Refused(refusal) => match refusal.status {
+                400 | 413 | 414 | 415 | 422 | 431 => ErrorKind::Invalid,
+                401 => ErrorKind::Unauthenticated,
+                403 => ErrorKind::Forbidden,
+                404 => ErrorKind::NotFound,
+                409 | 412 => ErrorKind::Conflict,
+                429 => ErrorKind::RateLimited,
+                502 | 503 => ErrorKind::Unavailable,
+                504 => ErrorKind::Timeout,
+                500..=599 => ErrorKind::Fault,
+                _ => ErrorKind::Refused,
+            },
+        }
+    }
+
+    /// The answer's status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.status),
+            Self::Malformed { status, .. } => Some(*status),
+            Self::Invalid(_)
+            | Self::Unreachable
+            | Self::Timeout
+            | Self::Lost
+            | Self::BreakerOpen { .. }
+            | Self::LoggedOut
+            | Self::Store(_) => None,
+        }
+    }
+
+    /// A stable code: the service's, or this crate's own.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Invalid(_) => "call_invalid",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Lost => "connection_lost",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Malformed { .. } => "answer_malformed",
+            Self::Refused(refusal) => &refusal.code,
+            Self::LoggedOut => "logged_out",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    /// When to try again, if the service or the breaker says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::BreakerOpen { retry_after } = self { Some(*retry_after) } else { self.refusal()?.retry_after }
+    }
+
+    /// What the service says, where it refused.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        if let Self::Refused(refusal) = self { Some(refusal) } else { None }
+    }
+
+    /// Id of the request, for whoever reads the service's log.
+    pub fn request_id(&self) -> Option<&str> {
+        self.refusal()?.request_id.as_deref()
+    }
+
+    /// What is wrong with which field of the request.
+    pub fn fields(&self) -> &[FieldError] {
+        self.refusal().map_or(&[], |refusal| &refusal.fields)
+    }
+
+    /// The access token is refused, which a refresh may mend: expired, revoked, or
+    /// signed with a key that has gone. A wrong password is 401, too, and not this.
+    pub fn wants_refresh(&self) -> bool {
+        self.refusal().is_some_and(|refusal| {
+            refusal.status == 401 && (refusal.code.starts_with("token_") || refusal.invalid_token)
+        })
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(what) => write!(formatter, "the call is not valid: {what}"),
+            Self::Unreachable => formatter.write_str("no connection to the service"),
+            Self::Timeout => formatter.write_str("no answer in time"),
+            Self::Lost => formatter.write_str("the connection broke off"),
+            Self::BreakerOpen { retry_after } => {
+                write!(formatter, "the service failed several times; it is asked again in {} s", retry_after.as_secs())
+            }
+            Self::Malformed { status, reason } => write!(formatter, "the answer ({status}) is malformed: {reason}"),
+            Self::Refused(refusal) => refusal.fmt(formatter),
+            Self::LoggedOut => formatter.write_str("there is no session, or it has ended"),
+            Self::Store(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<StoreError> for ClientError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refusal> for ClientError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.status, self.code, self.detail)?;
+        for FieldError { field, message } in &self.fields {
+            write!(formatter, "; {field}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Refusal {
+    /// A refusal with a status and a code, for fakes in tests.
+    pub fn new(status: u16, code: &str) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            detail: String::new(),
+            request_id: None,
+            retry_after: None,
+            fields: Vec::new(),
+            invalid_token: false,
+        }
+    }
+
+    /// Reads a refusal's headers and body; the body is taken for a problem document
+    /// only where it is declared as JSON.
+    pub(crate) fn read(status: u16, headers: &reqwest::header::HeaderMap, body: &[u8], now: SystemTime) -> Self {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let is_json = header("content-type").is_some_and(|text| text.to_ascii_lowercase().contains("json"));
+        let document: Value = if is_json { serde_json::from_slice(body).unwrap_or_default() } else { Value::Null };
+        let text = |name: &str| document.get(name).and_then(Value::as_str);
+        let code = text("code").filter(|code| is_code(code));
+        Self {
+            status,
+            code: code.map_or_else(|| format!("http_{status}"), str::to_owned),
+            detail: text("detail").or_else(|| text("error")).map(tame).unwrap_or_default(),
+            request_id: header("x-request-id").or_else(|| text("request_id")).map(tame),
+            retry_after: header("retry-after").and_then(|text| parse_retry_after(text, now)),
+            fields: document.get("errors").and_then(Value::as_array).map(|all| read_fields(all)).unwrap_or_default(),
+            invalid_token: header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_token\"")),
+        }
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    !text.is_empty() && text.len() <= CODE_BYTES && text.bytes().all(is_plain)
+}
+
+fn read_fields(all: &[Value]) -> Vec<FieldError> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(tame).unwrap_or_default();
+    let read = |value| FieldError { field: text(value, "field"), message: text(value, "message") };
+    all.iter().take(FIELDS).map(read).collect()
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let wait = match text.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MOST))
+}
+
+/// A service's text, fit for a log: bounded, without control characters, and without
+/// words that may be tokens, because services echo what they were sent.
+fn tame(text: &str) -> String {
+    let ends_word = |character: char| character.is_whitespace() || "/;,:()=\"'<>".contains(character);
+    let text: String =
+        text.chars().take(TEXT_CHARS).map(|character| if character.is_control() { ' ' } else { character }).collect();
+    text.split_inclusive(ends_word)
+        .map(|word| if word.trim_end_matches(ends_word).len() > WORD_BYTES { "[long] " } else { word })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    fn refusal(status: u16, headers: &[(&'static str, &str)], body: &str) -> Refusal {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let now = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(784_111_770)).unwrap();
+        Refusal::read(status, &headers, body.as_bytes(), now)
+    }
+
+    const PROBLEM: (&str, &str) = ("content-type", "application/problem+json");
+
+    #[test]
+    fn a_problem_document_is_read_and_whatever_else_is_known_by_its_status() {
+        let code = |headers: &[(&'static str, &str)], body| refusal(401, headers, body).code;
+        assert_eq!(code(&[PROBLEM], r#"{"code":"token_expired"}"#), "token_expired");
+        for body in ["", "<html>", "[]", "null", r#"{"code":7}"#, r#"{"code":"not a code"}"#, r#"{"code":""}"#] {
+            assert_eq!(code(&[PROBLEM], body), "http_401", "{body}");
+        }
+        assert_eq!(code(&[("content-type", "text/html")], r#"{"code":"token_expired"}"#), "http_401");
+    }
+
+    #[test]
+    fn the_members_of_a_problem_are_kept() {
+        let read = refusal(
+            422,
+            &[PROBLEM],
+            r#"{"detail":"Some fields are invalid","code":"fields_invalid","request_id":"r1",
+                "errors":[{"field":"email","message":"must be an address"},{"field":3}]}"#,
+        );
+        assert_eq!((read.detail.as_str(), read.request_id.as_deref()), ("Some fields are invalid", Some("r1")));
+        assert_eq!(read.fields[0], FieldError { field: "email".into(), message: "must be an address".into() });
+        assert_eq!(refusal(400, &[PROBLEM], r#"{"error":"Old text"}"#).detail, "Old text");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_never_more_than_a_day() {
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("999999999999", Some(86_400)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let read = refusal(503, &[("retry-after", text)], "");
+            assert_eq!(read.retry_after, seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_echoes_a_token_loses_it() {
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl";
+        for detail in [format!("bad {token}"), format!("{token}!"), format!("token={token}, \\u0000\\u001b[31m")] {
+            let body = format!(r#"{{"detail":"{detail}","errors":[{{"field":"{token}","message":"{token}"}}]}}"#);
+            let printed = format!("{0} {0:?}", refusal(401, &[PROBLEM], &body));
+            assert!(!printed.contains(token) && !printed.contains('\u{1b}'), "{printed}");
+        }
+        assert!(refusal(401, &[PROBLEM], &format!(r#"{{"detail":"{}"}}"#, "a ".repeat(5000))).detail.len() <= 256);
+    }
+
+    #[test]
+    fn each_status_has_a_kind() {
+        use ErrorKind::*;
+        for (status, kind) in [
+            (400, Invalid),
+            (401, Unauthenticated),
+            (403, Forbidden),
+            (404, NotFound),
+            (405, Refused),
+            (409, Conflict),
+            (412, Conflict),
+            (413, Invalid),
+            (415, Invalid),
+            (422, Invalid),
+            (429, RateLimited),
+            (500, Fault),
+            (502, Unavailable),
+            (503, Unavailable),
+            (504, Timeout),
+        ] {
+            assert_eq!(ClientError::from(Refusal::new(status, "x")).kind(), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_a_refused_token_wants_a_refresh() {
+        for (status, code, wanted) in [
+            (401, "token_expired", true),
+            (401, "token_revoked", true),
+            (401, "token_key_unknown", true),
+            (401, "invalid_credentials", false),
+            (401, "credentials_missing", false),
+            (403, "token_expired", false),
+        ] {
+            assert_eq!(ClientError::from(Refusal::new(status, code)).wants_refresh(), wanted, "{status} {code}");
+        }
+        let foreign = refusal(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], "");
+        assert!(ClientError::from(foreign).wants_refresh());
+    }
+}

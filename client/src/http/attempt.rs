@@ -1,0 +1,136 @@
+//! One exchange over the wire: sent once, answered within its time and its size, and
+//! named in logs and metrics by its route's template.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use time::OffsetDateTime;
+
+use crate::{
+    error::{ClientError, Refusal},
+    request::{ApiAnswer, ApiRequest},
+};
+
+/// Bytes of a success that are read: a page of a hundred users or audit events fits well.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a refusal that are read. One that is longer is known by its status.
+const REFUSAL_BYTES: usize = 64 * 1024;
+
+/// Header by which a service knows a second try for the first.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Sends a request and reads its answer.
+pub(super) async fn exchange(
+    http: &reqwest::Client,
+    request: &ApiRequest,
+    url: &str,
+    time: Duration,
+    now: &(dyn Fn() -> OffsetDateTime + Send + Sync),
+) -> Result<ApiAnswer, ClientError> {
+    let mut builder = http.request(request.method.clone(), url).header(ACCEPT, "application/json");
+    if let Some(token) = &request.token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .map_err(|_| ClientError::Invalid("the token holds characters that no token has"))?;
+        value.set_sensitive(true);
+        builder = builder.header(reqwest::header::AUTHORIZATION, value);
+    }
+    if let Some(key) = request.idempotency_key {
+        builder = builder.header(IDEMPOTENCY_KEY, key.to_string());
+    }
+    if let Some(body) = &request.body {
+        builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
+    }
+    tokio::time::timeout(time, read(builder, now)).await.unwrap_or(Err(ClientError::Timeout))
+}
+
+async fn read(
+    builder: reqwest::RequestBuilder,
+    now: &(dyn Fn() -> OffsetDateTime + Send + Sync),
+) -> Result<ApiAnswer, ClientError> {
+    let mut answer = builder.send().await.map_err(|error| classify(&error))?;
+    let status = answer.status().as_u16();
+    match status {
+        200..=299 => {
+            let body = read_body(&mut answer, ANSWER_BYTES)
+                .await?
+                .ok_or(ClientError::Malformed { status, reason: "longer than any answer may be" })?;
+            Ok(ApiAnswer::new(status, body))
+        }
+        // A token or a password would go to wherever the answer says.
+        300..=399 => Err(ClientError::Malformed { status, reason: "a redirect, which is never followed" }),
+        400..=599 => {
+            // A refusal is known by its status, whatever became of its body.
+            let body = read_body(&mut answer, REFUSAL_BYTES).await.ok().flatten().unwrap_or_default();
+            Err(Refusal::read(status, answer.headers(), &body, SystemTime::from(now())).into())
+        }
+        _ => Err(ClientError::Malformed { status, reason: "not a status of HTTP" }),
+    }
+}
+
+/// The body; `None` for one that is too long, of which no more is read.
+async fn read_body(answer: &mut reqwest::Response, most: usize) -> Result<Option<Vec<u8>>, ClientError> {
+    let declared = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > most)) {
+        return Ok(None);
+    }
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(|error| classify(&error))? {
+        if body.len().saturating_add(part.len()) > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(Some(body))
+}
+
+/// reqwest's error may hold the URL and is not kept.
+fn classify(error: &reqwest::Error) -> ClientError {
+    if error.is_connect() {
+        ClientError::Unreachable
+    } else if error.is_timeout() {
+        ClientError::Timeout
+    } else {
+        ClientError::Lost
+    }
+}
+
+/// Counts an exchange by its status, or by what it has in place of one.
+pub(super) fn count(request: &ApiRequest, status: &str) {
+    metrics::counter!(
+        "auth_client_requests_total",
+        "method" => request.method.as_str().to_owned(),
+        "endpoint" => request.template,
+        "status" => status.to_owned(),
+    )
+    .increment(1);
+}
+
+/// Counts an exchange, notes its duration, and leaves a line in the log.
+pub(super) fn record(request: &ApiRequest, result: &Result<ApiAnswer, ClientError>, duration: Duration) {
+    let status = match result {
+        Ok(answer) => answer.status().to_string(),
+        Err(error) => error.status().map_or_else(|| error.code().to_owned(), |status| status.to_string()),
+    };
+    count(request, &status);
+    metrics::histogram!(
+        "auth_client_request_duration_seconds",
+        "method" => request.method.as_str().to_owned(),
+        "endpoint" => request.template,
+    )
+    .record(duration.as_secs_f64());
+    let (method, endpoint) = (request.method.as_str(), request.template);
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    match result {
+        Ok(_) => tracing::debug!(method, endpoint, status, duration_ms, "auth client call"),
+        Err(error) => tracing::warn!(
+            method,
+            endpoint,
+            status,
+            duration_ms,
+            code = error.code(),
+            request_id = error.request_id(),
+            "auth client call failed"
+        ),
+    }
+}

@@ -1,0 +1,188 @@
+//! The breaker: a service that failed several times in a row is left alone for a while,
+//! then asked once. Pure but for its state, which is held for a moment only and never
+//! across a call.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Duration, Instant};
+
+/// When the breaker opens, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// Outages in a row that open it; 0 for never. An outage is no connection, no
+    /// answer in time, 502, 504, or 503 without `Retry-After`; a refusal is none.
+    pub outages: u32,
+    /// How long it is open before one call is let through to see.
+    pub rest: Duration,
+}
+
+impl Default for BreakerPolicy {
+    /// 5 in a row, 60 s: as long as the gateway itself leaves an upstream alone.
+    fn default() -> Self {
+        Self { outages: 5, rest: Duration::from_secs(60) }
+    }
+}
+
+/// What an exchange says of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Well,
+    Outage,
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { outages: u32 },
+    Open { until: Instant },
+    Probing,
+}
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    policy: BreakerPolicy,
+    state: Mutex<State>,
+}
+
+/// Leave to make one exchange, whose outcome is reported. One that is dropped, because
+/// its caller went away, makes room for the next probe.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
+}
+
+impl Breaker {
+    pub(super) const fn new(policy: BreakerPolicy) -> Self {
+        Self { policy, state: Mutex::new(State::Closed { outages: 0 }) }
+    }
+
+    /// Leave for one exchange, or how long to wait for it.
+    pub(super) fn admit(&self, now: Instant) -> Result<Permit<'_>, Duration> {
+        let mut state = self.state();
+        let is_probe = match *state {
+            State::Closed { .. } => false,
+            State::Open { until } if now >= until => {
+                *state = State::Probing;
+                true
+            }
+            State::Open { until } => return Err(until.duration_since(now)),
+            // The probe's outcome is at most a call away.
+            State::Probing => return Err(Duration::ZERO),
+        };
+        drop(state);
+        Ok(Permit { breaker: self, is_probe })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, now: Instant) -> State {
+        tracing::warn!(rest_s = self.policy.rest.as_secs(), "the service is out and left alone");
+        State::Open { until: now.checked_add(self.policy.rest).unwrap_or(now) }
+    }
+}
+
+impl Permit<'_> {
+    /// Books an outcome. Exchanges that began before the breaker opened say nothing to
+    /// it: only the probe closes it.
+    pub(super) fn report(mut self, outcome: Outcome, now: Instant) {
+        let mut state = self.breaker.state();
+        *state = match (*state, outcome) {
+            (State::Probing, Outcome::Well) if self.is_probe => {
+                tracing::info!("the service is back");
+                State::Closed { outages: 0 }
+            }
+            (State::Probing, Outcome::Outage) if self.is_probe => self.breaker.open(now),
+            (State::Probing, Outcome::Unknown) if self.is_probe => State::Open { until: now },
+            (State::Closed { .. }, Outcome::Well) => State::Closed { outages: 0 },
+            (State::Closed { outages }, Outcome::Outage) => {
+                let outages = outages.saturating_add(1);
+                let opens = self.breaker.policy.outages > 0 && outages >= self.breaker.policy.outages;
+                if opens { self.breaker.open(now) } else { State::Closed { outages } }
+            }
+            (state, _) => state,
+        };
+        drop(state);
+        self.is_probe = false;
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            *self.breaker.state() = State::Open { until: Instant::now() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Outcome::{Outage, Unknown, Well};
+
+    const REST: Duration = Duration::from_secs(60);
+
+    fn run(breaker: &Breaker, outcomes: &[Outcome], now: Instant) {
+        for outcome in outcomes {
+            breaker.admit(now).unwrap().report(*outcome, now);
+        }
+    }
+
+    #[test]
+    fn so_many_outages_in_a_row_open_it_and_fewer_do_not() {
+        let now = Instant::now();
+        for (name, outcomes, open) in [
+            ("five", &[Outage; 5][..], true),
+            ("four", &[Outage; 4], false),
+            ("broken by an answer", &[Outage, Outage, Outage, Outage, Well, Outage], false),
+            ("not broken by what says nothing", &[Outage, Outage, Unknown, Outage, Outage, Outage], true),
+            ("answers alone", &[Well; 20], false),
+        ] {
+            let breaker = Breaker::new(BreakerPolicy::default());
+            run(&breaker, outcomes, now);
+            assert_eq!(breaker.admit(now).is_err(), open, "{name}");
+        }
+        let never = Breaker::new(BreakerPolicy { outages: 0, rest: REST });
+        run(&never, &[Outage; 100], now);
+    }
+
+    #[test]
+    fn after_its_rest_one_probe_decides() {
+        let opened = Instant::now();
+        let breaker = Breaker::new(BreakerPolicy::default());
+        run(&breaker, &[Outage; 5], opened);
+        assert_eq!(breaker.admit(opened + Duration::from_secs(59)).unwrap_err(), Duration::from_secs(1));
+
+        let later = opened + REST;
+        let probe = breaker.admit(later).unwrap();
+        assert!(breaker.admit(later).is_err(), "there is one probe at a time");
+        probe.report(Outage, later);
+        assert!(breaker.admit(later + Duration::from_secs(59)).is_err(), "a failed probe is another rest");
+
+        let later = later + REST;
+        breaker.admit(later).unwrap().report(Well, later);
+        run(&breaker, &[Outage; 4], later);
+        assert!(breaker.admit(later).is_ok(), "the count begins anew");
+    }
+
+    #[test]
+    fn a_probe_whose_caller_went_away_leaves_room_for_the_next() {
+        let breaker = Breaker::new(BreakerPolicy { outages: 1, rest: Duration::ZERO });
+        let now = Instant::now();
+        run(&breaker, &[Outage], now);
+        drop(breaker.admit(now).unwrap());
+        assert!(breaker.admit(Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn exchanges_from_before_it_opened_say_nothing() {
+        let breaker = Breaker::new(BreakerPolicy::default());
+        let now = Instant::now();
+        let early = breaker.admit(now).unwrap();
+        run(&breaker, &[Outage; 5], now);
+        early.report(Well, now);
+        assert!(breaker.admit(now).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether a failed call is made again, and after which pause: only where doing it twice
+//! does no harm, with growing random pauses, and within a budget, so that a service that
+//! fails is not asked three times as much.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Duration;
+
+use crate::{
+    error::ClientError,
+    request::{ApiRequest, Repeat},
+};
+
+/// Calls that earn one retry: at most a tenth of the load comes from retries.
+const CALLS_A_RETRY: u32 = 10;
+
+/// Retries that may be saved up, so that a quiet program has some at hand.
+const RETRIES_SAVED: u32 = 10;
+
+/// How often and how soon a failed call is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Retries of one call; 0 for none.
+    pub retries: u32,
+    /// The first pause is a random part of this; each further one of twice as much.
+    pub first_pause: Duration,
+    /// No pause is longer, but for `Retry-After`.
+    pub longest_pause: Duration,
+    /// A `Retry-After` beyond this is left to the caller.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// 2 retries; 100 ms, 2 s; 5 s.
+    fn default() -> Self {
+        Self {
+            retries: 2,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(2),
+            longest_retry_after: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause before the next try, or `None` for no further try. `retries` were made.
+    pub(super) fn pause(&self, request: &ApiRequest, error: &ClientError, retries: u32) -> Option<Duration> {
+        if retries >= self.retries {
+            return None;
+        }
+        let may = match error {
+            ClientError::Unreachable => true,
+            ClientError::Timeout | ClientError::Lost => request.repeat == Repeat::Always,
+            // The service had the request. 503 may come after half of the work, too.
+            ClientError::Refused(refusal) => {
+                matches!(refusal.status, 429 | 502 | 503 | 504) && request.repeat == Repeat::Always
+            }
+            ClientError::Invalid(_)
+            | ClientError::BreakerOpen { .. }
+            | ClientError::Malformed { .. }
+            | ClientError::LoggedOut
+            | ClientError::Store(_) => false,
+        };
+        if !may {
+            return None;
+        }
+        let pause = self.jitter(retries);
+        match error.retry_after() {
+            Some(wait) if wait > self.longest_retry_after => None,
+            // All that were refused at once would come back at once.
+            Some(wait) => Some(wait.saturating_add(pause)),
+            None => Some(pause),
+        }
+    }
+
+    /// Full jitter: any part of the exponential pause, so that callers spread.
+    fn jitter(&self, retries: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(2_u32.saturating_pow(retries));
+        let most = u64::try_from(doubled.min(self.longest_pause).as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(fastrand::u64(0..=most))
+    }
+}
+
+/// Retries at hand, in parts of `CALLS_A_RETRY`.
+#[derive(Debug)]
+pub(super) struct Budget(Mutex<u32>);
+
+impl Budget {
+    const FULL: u32 = RETRIES_SAVED.saturating_mul(CALLS_A_RETRY);
+
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(Self::FULL))
+    }
+
+    /// A call earns its part of a retry.
+    pub(super) fn deposit(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = held.saturating_add(1).min(Self::FULL);
+    }
+
+    /// Takes one retry, if there is one.
+    pub(super) fn spend(&self) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = held.checked_sub(CALLS_A_RETRY);
+        *held = left.unwrap_or(*held);
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{error::Refusal, request::Method};
+    use uuid::Uuid;
+
+    fn refused(status: u16, retry_after: Option<u64>) -> ClientError {
+        let mut refusal = Refusal::new(status, "x");
+        refusal.retry_after = retry_after.map(Duration::from_secs);
+        refusal.into()
+    }
+
+    #[test]
+    fn a_call_is_made_again_where_that_does_no_harm() {
+        let get = || ApiRequest::new(Method::GET, "/x");
+        let put = || ApiRequest::new(Method::PUT, "/x");
+        let post = || ApiRequest::new(Method::POST, "/x");
+        let delete = || ApiRequest::new(Method::DELETE, "/x");
+        let keyed = || post().with_idempotency_key(Uuid::nil());
+        for (name, request, error, again) in [
+            ("GET, unsent", get(), ClientError::Unreachable, true),
+            ("POST, unsent", post(), ClientError::Unreachable, true),
+            ("DELETE, unsent", delete(), ClientError::Unreachable, true),
+            ("GET, too slow", get(), ClientError::Timeout, true),
+            ("PUT, broken off", put(), ClientError::Lost, true),
+            ("POST, too slow", post(), ClientError::Timeout, false),
+            ("POST, broken off", post(), ClientError::Lost, false),
+            ("DELETE, broken off", delete(), ClientError::Lost, false),
+            ("POST with a key, broken off", keyed(), ClientError::Lost, true),
+            ("GET, 503", get(), refused(503, None), true),
+            ("GET, 502", get(), refused(502, None), true),
+            ("GET, 504", get(), refused(504, None), true),
+            ("GET, 429", get(), refused(429, Some(1)), true),
+            ("GET, 500", get(), refused(500, None), false),
+            ("GET, 401", get(), refused(401, None), false),
+            ("GET, 404", get(), refused(404, None), false),
+            ("POST, 503", post(), refused(503, Some(1)), false),
+            ("POST with a key, 503", keyed(), refused(503, Some(1)), true),
+            ("GET, to come back in an hour", get(), refused(503, Some(3600)), false),
+            ("GET, breaker open", get(), ClientError::BreakerOpen { retry_after: Duration::ZERO }, false),
+            ("GET, malformed", get(), ClientError::Malformed { status: 200, reason: "" }, false),
+        ] {
+            assert_eq!(RetryPolicy::default().pause(&request, &error, 0).is_some(), again, "{name}");
+        }
+        assert_eq!(RetryPolicy::default().pause(&get(), &ClientError::Lost, 2), None, "two retries are enough");
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_are_never_less_than_the_service_asks_for() {
+        let policy = RetryPolicy { retries: 40, ..RetryPolicy::default() };
+        let request = ApiRequest::new(Method::GET, "/x");
+        for (retries, most) in [(0, 100), (1, 200), (2, 400), (5, 2000), (39, 2000)] {
+            let pauses: Vec<_> = (0..200).filter_map(|_| policy.pause(&request, &ClientError::Lost, retries)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= Duration::from_millis(most)), "{retries}");
+            assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(most / 2)), "{retries}");
+            assert!(pauses.iter().any(|pause| *pause > Duration::from_millis(most / 2)), "{retries}");
+        }
+        assert!(policy.pause(&request, &refused(503, Some(3)), 0).unwrap() >= Duration::from_secs(3));
+    }
+
+    #[test]
+    fn retries_are_a_tenth_of_the_calls_and_ten_in_hand() {
+        let budget = Budget::new();
+        let spent = |calls: u32| (0..calls).filter(|_| budget.spend()).count();
+        assert_eq!(spent(100), 10);
+        for _ in 0..100 {
+            budget.deposit();
+        }
+        assert_eq!(spent(100), 10);
+        for _ in 0..9 {
+            budget.deposit();
+        }
+        assert_eq!(spent(1), 0);
+        for _ in 0..10_000 {
+            budget.deposit();
+        }
+        assert_eq!(spent(100), 10, "no more than ten are saved up");
+    }
+}

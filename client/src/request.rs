@@ -1,0 +1,272 @@
+//! One call of the gateway's API and its answer, as bytes that can be sent again. Names
+//! the route by its template, which is all that logs and metrics may see of a path.
+
+use std::fmt;
+
+use bytes::Bytes;
+pub use reqwest::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{error::ClientError, secret::Secret};
+
+/// Bytes of a path with its query. The gateway takes no more than 16 KB of headers a line.
+const PATH_BYTES: usize = 8 * 1024;
+
+/// When a call may be sent again after one that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Whatever became of the first: doing it twice is doing it once.
+    Always,
+    /// Only when the first was not sent at all.
+    IfUnsent,
+}
+
+/// A call: method, path, query, JSON body. It goes to the client's base URL and nowhere
+/// else. Cloning it is cheap.
+#[derive(Clone)]
+pub struct ApiRequest {
+    pub(crate) method: Method,
+    pub(crate) template: &'static str,
+    /// What is left of the template.
+    rest: &'static str,
+    path: String,
+    query: String,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) token: Option<Secret>,
+    pub(crate) idempotency_key: Option<Uuid>,
+    pub(crate) repeat: Repeat,
+    fault: Option<&'static str>,
+}
+
+impl fmt::Debug for ApiRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ApiRequest")
+            .field("method", &self.method)
+            .field("template", &self.template)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApiRequest {
+    /// A call of a route, such as `/api/v1/users/{id}`. Each `{…}` is filled, in order,
+    /// by [`ApiRequest::with_segment`].
+    ///
+    /// GET, HEAD, OPTIONS and PUT may be sent again (RFC 9110, section 9.2.2). DELETE
+    /// may not: what was deleted by a first whose answer was lost is 404 to a second.
+    pub fn new(method: Method, template: &'static str) -> Self {
+        let repeats = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT].contains(&method);
+        Self {
+            method,
+            template,
+            rest: template,
+            path: String::new(),
+            query: String::new(),
+            body: None,
+            token: None,
+            idempotency_key: None,
+            repeat: if repeats { Repeat::Always } else { Repeat::IfUnsent },
+            fault: if template.starts_with('/') { None } else { Some("a route begins with a slash") },
+        }
+    }
+
+    /// Fills the next `{…}` of the template; the text is encoded.
+    #[must_use]
+    pub fn with_segment(mut self, segment: &str) -> Self {
+        let Some((before, (_, after))) =
+            self.rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+        else {
+            self.fault = Some("the route has fewer parameters");
+            return self;
+        };
+        // They would name another route: URLs resolve them (RFC 3986, section 5.2.4).
+        if matches!(segment, "" | "." | "..") {
+            self.fault = Some("a path's parameter is empty or dots");
+        }
+        self.path.push_str(before);
+        encode(segment, &mut self.path);
+        self.rest = after;
+        self
+    }
+
+    /// Adds a member of the query, encoded.
+    #[must_use]
+    pub fn with_query(mut self, name: &str, value: &str) -> Self {
+        self.query.push(if self.query.is_empty() { '?' } else { '&' });
+        encode(name, &mut self.query);
+        self.query.push('=');
+        encode(value, &mut self.query);
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn with_json<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => self.body = Some(bytes.into()),
+            Err(_) => self.fault = Some("the body cannot be written as JSON"),
+        }
+        self
+    }
+
+    /// Shows an access token.
+    #[must_use]
+    pub fn with_token(mut self, access_token: &Secret) -> Self {
+        self.token = Some(access_token.clone());
+        self
+    }
+
+    /// Names the call by an `Idempotency-Key`, for routes that know such keys: sent
+    /// again, it gets the first one's answer.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: Uuid) -> Self {
+        self.idempotency_key = Some(key);
+        self.repeat = Repeat::Always;
+        self
+    }
+
+    /// Says when the call may be sent again, where the method says too little.
+    #[must_use]
+    pub fn with_repeat(mut self, repeat: Repeat) -> Self {
+        self.repeat = repeat;
+        self
+    }
+
+    /// Its method.
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Its route's template.
+    pub const fn template(&self) -> &'static str {
+        self.template
+    }
+
+    /// Path and query, as they are sent.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] for a call that cannot be sent.
+    pub fn target(&self) -> Result<String, ClientError> {
+        if let Some(fault) = self.fault {
+            return Err(ClientError::Invalid(fault));
+        }
+        if self.rest.contains('{') {
+            return Err(ClientError::Invalid("a parameter of the path is missing"));
+        }
+        let target = format!("{}{}{}", self.path, self.rest, self.query);
+        if target.len() > PATH_BYTES { Err(ClientError::Invalid("the path is too long")) } else { Ok(target) }
+    }
+
+    /// Its body, for fakes in tests. It may hold a password.
+    pub fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
+    /// The token that it shows, for fakes in tests.
+    pub const fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    /// Its `Idempotency-Key`.
+    pub const fn idempotency_key(&self) -> Option<Uuid> {
+        self.idempotency_key
+    }
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encode(text: &str, into: &mut String) {
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            into.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+/// A success.
+#[derive(Clone)]
+pub struct ApiAnswer {
+    status: u16,
+    body: Bytes,
+}
+
+impl fmt::Debug for ApiAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ApiAnswer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl ApiAnswer {
+    /// An answer with a status from 200 to 299.
+    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, body: body.into() }
+    }
+
+    /// Its status.
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Its body, at most a megabyte.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Its body, read as JSON.
+    ///
+    /// # Errors
+    /// [`ClientError::Malformed`]
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        // serde's own error may quote the body, which may hold a token.
+        serde_json::from_slice(&self.body)
+            .map_err(|_| ClientError::Malformed { status: self.status, reason: "not the JSON that was expected" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_encoded_and_cannot_name_another_route() {
+        let route = || ApiRequest::new(Method::GET, "/api/v1/users/{id}/roles/{role_id}");
+        let target = |request: ApiRequest| request.target().map_err(|error| error.to_string());
+        for (request, expected) in [
+            (route().with_segment("7").with_segment("8"), Ok("/api/v1/users/7/roles/8")),
+            (route().with_segment("a/../b").with_segment("ä?#"), Ok("/api/v1/users/a%2F..%2Fb/roles/%C3%A4%3F%23")),
+            (route().with_segment("7"), Err("missing")),
+            (route().with_segment("7").with_segment("8").with_segment("9"), Err("fewer")),
+            (route().with_segment("..").with_segment("8"), Err("dots")),
+            (route().with_segment("").with_segment("8"), Err("empty")),
+            (ApiRequest::new(Method::GET, "users"), Err("slash")),
+            (
+                ApiRequest::new(Method::GET, "/u").with_query("limit", "1").with_query("q", "a&b=c d"),
+                Ok("/u?limit=1&q=a%26b%3Dc%20d"),
+            ),
+            (ApiRequest::new(Method::GET, "/u").with_query("q", &"x".repeat(9000)), Err("too long")),
+        ] {
+            match (target(request), expected) {
+                (Ok(target), Ok(expected)) => assert_eq!(target, expected),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+                (found, expected) => panic!("{found:?} instead of {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_prints_its_route_and_nothing_of_its_path_body_or_token() {
+        let request = ApiRequest::new(Method::POST, "/u/{id}")
+            .with_segment("parameter")
+            .with_query("q", "searched")
+            .with_json("password")
+            .with_token(&Secret::new("token".into()));
+        let printed = format!("{request:?} {:?}", ApiAnswer::new(200, "password"));
+        for hidden in ["parameter", "searched", "password", "token\""] {
+            assert!(!printed.contains(hidden), "{printed}");
+        }
+    }
+}

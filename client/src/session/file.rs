@@ -1,0 +1,275 @@
+//! A session in a file, shared by the processes of one user on one machine.
+//!
+//! The file is its owner's alone (0600) and is replaced whole, by a rename, so that a
+//! reader never sees half a session and a crash leaves the old or the new one. The lock
+//! is an advisory one on a second file beside it, which stays: a lock on the file itself
+//! would be on whatever the rename threw away.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{ErrorKind, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::time::{Duration, Instant};
+
+use super::store::{SessionStore, SessionTokens, StoreError, StoreGuard, is_expected};
+use crate::secret::Secret;
+
+/// Version of the file's form.
+const VERSION: u32 = 1;
+
+/// Bytes of a file: two tokens of 8 KB fit.
+const FILE_BYTES: u64 = 32 * 1024;
+
+const NANOS_A_MILLI: i128 = 1_000_000;
+
+/// How long the lock is waited for: somewhat more than a refresh may take.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// The pause between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A session in a file. The folder must be there.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    path: PathBuf,
+    lock_wait: Duration,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    version: u32,
+    access_token: Secret,
+    refresh_token: Secret,
+    /// Milliseconds since 1970.
+    expires_at: i128,
+    renew_at: i128,
+    issued_at: i128,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    access_token: &'a str,
+    refresh_token: &'a str,
+    expires_at: i128,
+    renew_at: i128,
+    issued_at: i128,
+}
+
+impl FileStore {
+    /// The session of a file, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), lock_wait: LOCK_WAIT }
+    }
+
+    /// How long the lock of another process is waited for; 30 s unless set.
+    #[must_use]
+    pub const fn with_lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    fn open_lock(&self) -> Result<File, StoreError> {
+        let mut name = self.path.file_name().ok_or(StoreError::Io(ErrorKind::InvalidInput))?.to_owned();
+        name.push(".lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(options.open(self.path.with_file_name(name))?)
+    }
+}
+
+fn read(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    check_owner_alone(&file)?;
+    let mut text = Vec::new();
+    file.take(FILE_BYTES).read_to_end(&mut text)?;
+    let read: Read = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
+    let at = |millis: i128| {
+        let nanos = millis.saturating_mul(NANOS_A_MILLI);
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| StoreError::Malformed)
+    };
+    if read.version != VERSION {
+        return Err(StoreError::Malformed);
+    }
+    Ok(Some(SessionTokens {
+        access_token: read.access_token,
+        refresh_token: read.refresh_token,
+        expires_at: at(read.expires_at)?,
+        renew_at: at(read.renew_at)?,
+        issued_at: at(read.issued_at)?,
+    }))
+}
+
+/// A token that others could read may be known to others: better to say so than to use
+/// it and make it secret behind its owner's back.
+#[cfg(unix)]
+fn check_owner_alone(file: &File) -> Result<(), StoreError> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions());
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Exposed) }
+}
+
+#[cfg(not(unix))]
+fn check_owner_alone(_: &File) -> Result<(), StoreError> {
+    Ok(())
+}
+
+fn write(path: &Path, tokens: &SessionTokens) -> Result<(), StoreError> {
+    let millis = |at: OffsetDateTime| at.unix_timestamp_nanos().div_euclid(NANOS_A_MILLI);
+    let written = Written {
+        version: VERSION,
+        access_token: tokens.access_token.expose(),
+        refresh_token: tokens.refresh_token.expose(),
+        expires_at: millis(tokens.expires_at),
+        renew_at: millis(tokens.renew_at),
+        issued_at: millis(tokens.issued_at),
+    };
+    let text = serde_json::to_vec(&written).map_err(|_| StoreError::Malformed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Made with 0600 from the first moment, under a name that nobody can guess.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&text)?;
+    // Before the rename: a crash must not leave the new name on an empty file.
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn replace(path: &Path, expected: Option<&SessionTokens>, next: Option<&SessionTokens>) -> Result<bool, StoreError> {
+    if !is_expected(read(path)?.as_ref(), expected) {
+        return Ok(false);
+    }
+    match next {
+        Some(tokens) => write(path, tokens)?,
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        },
+    }
+    Ok(true)
+}
+
+/// Disks may be slow; other tasks go on meanwhile.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Other("the work was broken off")))
+}
+
+#[async_trait]
+impl SessionStore for FileStore {
+    async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
+        let path = self.path.clone();
+        aside(move || read(&path)).await
+    }
+
+    async fn replace(
+        &self,
+        expected: Option<&SessionTokens>,
+        next: Option<&SessionTokens>,
+    ) -> Result<bool, StoreError> {
+        let (path, expected, next) = (self.path.clone(), expected.cloned(), next.cloned());
+        aside(move || replace(&path, expected.as_ref(), next.as_ref())).await
+    }
+
+    /// Looks again and again, because a wait in the kernel could not be given up.
+    async fn lock(&self) -> Result<StoreGuard, StoreError> {
+        let store = self.clone();
+        let file = aside(move || store.open_lock()).await?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(StoreGuard::new(file)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < self.lock_wait => {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                Err(TryLockError::WouldBlock) => return Err(StoreError::Busy),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(name: &str, expires_at: i64) -> SessionTokens {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        SessionTokens {
+            access_token: Secret::new(format!("access-{name}")),
+            refresh_token: Secret::new(format!("refresh-{name}")),
+            expires_at: at(expires_at),
+            renew_at: at(expires_at),
+            issued_at: at(expires_at),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_replaced_is_what_was_expected_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::new(folder.path().join("session"));
+        let (one, two) = (tokens("1", 1000), tokens("2", 2000));
+        assert_eq!(store.load().await, Ok(None));
+        assert_eq!(store.replace(Some(&one), Some(&two)).await, Ok(false));
+        assert_eq!(store.replace(None, Some(&one)).await, Ok(true));
+        assert_eq!(store.load().await, Ok(Some(one.clone())));
+        assert_eq!(store.replace(None, Some(&two)).await, Ok(false));
+        assert_eq!(store.replace(Some(&two), None).await, Ok(false));
+        assert_eq!(store.replace(Some(&one), Some(&two)).await, Ok(true));
+        assert_eq!(store.replace(Some(&two), None).await, Ok(true));
+        assert_eq!(store.load().await, Ok(None));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_file_is_its_owners_alone_and_one_that_is_not_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session");
+        let store = FileStore::new(&path);
+        store.replace(None, Some(&tokens("1", 1000))).await.unwrap();
+        drop(store.lock().await.unwrap());
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(store.load().await, Err(StoreError::Exposed));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_session_is_not_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in [
+            "",
+            "{}",
+            "null",
+            r#"{"version":2,"access_token":"a","refresh_token":"r","expires_at":1,"renew_at":1,"issued_at":1}"#,
+        ] {
+            let mut file = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            assert_eq!(FileStore::new(file.path()).load().await, Err(StoreError::Malformed), "{text}");
+        }
+        assert!(FileStore::new(folder.path().join("nowhere/session")).lock().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_holds_the_lock_and_the_other_waits_for_a_bounded_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::new(folder.path().join("session")).with_lock_wait(Duration::from_millis(60));
+        let guard = store.lock().await.unwrap();
+        assert_eq!(store.lock().await.unwrap_err(), StoreError::Busy);
+        drop(guard);
+        assert!(store.lock().await.is_ok());
+    }
+}

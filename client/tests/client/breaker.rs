@@ -1,0 +1,99 @@
+//! What opens the breaker, and that a service at rest is not asked.
+
+use portcullis_client::{
+    account::AuthClient as _,
+    error::{ClientError, ErrorKind},
+    http::{BreakerPolicy, HttpAuthClient, RetryPolicy},
+    secret::Secret,
+};
+use serde_json::json;
+use tokio::time::Duration;
+
+use crate::fake::{Fake, Reply, answer, closed_url, quick, refuse, reply, user};
+
+fn client(url: &str, rest: Duration) -> HttpAuthClient {
+    quick(url)
+        .retry(RetryPolicy { retries: 0, ..RetryPolicy::default() })
+        .breaker(BreakerPolicy { outages: 5, rest })
+        .call_timeout(Duration::from_millis(100))
+        .build()
+        .unwrap()
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn outages_open_it_and_refusals_never_do() {
+    let cases: [(&str, fn() -> Reply, bool); 10] = [
+        ("502", || refuse(502, "upstream_unreachable"), true),
+        ("504", || refuse(504, "upstream_timeout"), true),
+        ("503", || refuse(503, "unavailable"), true),
+        ("503 that says when", || reply(503, &[("retry-after", "9")], ""), false),
+        ("a wrong password", || refuse(401, "invalid_credentials"), false),
+        ("400", || refuse(400, "json_syntax"), false),
+        ("429", || refuse(429, "rate_limited"), false),
+        ("500", || refuse(500, "internal"), false),
+        ("no JSON", || reply(200, &[], "<html>"), false),
+        ("no answer", || Reply::Never, true),
+    ];
+    for (name, make, opens) in cases {
+        let fake = Fake::start(move |_, _| make()).await;
+        let client = client(&fake.url, LONG);
+        for _ in 0..8 {
+            let _ = client.me(&Secret::new("access".into())).await;
+        }
+        assert_eq!(fake.count(), if opens { 5 } else { 8 }, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_says_when_it_asks_again() {
+    let client = client(&closed_url().await, LONG);
+    for _ in 0..5 {
+        let error = client.me(&Secret::new("access".into())).await.unwrap_err();
+        assert_eq!(error, ClientError::Unreachable);
+    }
+    let error = client.me(&Secret::new("access".into())).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Unavailable, "breaker_open"));
+    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(50) && wait <= LONG));
+}
+
+#[tokio::test]
+async fn one_probe_closes_it() {
+    let fake = Fake::start(|_, before| {
+        if before < 5 { refuse(502, "upstream_unreachable") } else { answer(200, &json!({ "user": user() })) }
+    })
+    .await;
+    let client = client(&fake.url, Duration::from_millis(30));
+    for _ in 0..5 {
+        assert!(client.me(&Secret::new("access".into())).await.is_err());
+    }
+    // Asks until the rest is over; only a call that is let through reaches the service.
+    while let Err(error) = client.me(&Secret::new("access".into())).await {
+        assert_eq!(error.code(), "breaker_open");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fake.count(), 6);
+    client.me(&Secret::new("access".into())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hundred_calls_at_once_are_one_probe() {
+    let fake =
+        Fake::start(|_, before| if before < 5 { refuse(502, "upstream_unreachable") } else { Reply::Never }).await;
+    let client = client(&fake.url, Duration::ZERO);
+    for _ in 0..5 {
+        assert!(client.me(&Secret::new("access".into())).await.is_err());
+    }
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.me(&Secret::new("access".into())).await.unwrap_err() })
+        })
+        .collect();
+    for call in calls {
+        let error = call.await.unwrap();
+        assert!(matches!(error, ClientError::Timeout | ClientError::BreakerOpen { .. }), "{error:?}");
+    }
+    assert_eq!(fake.count(), 6);
+}

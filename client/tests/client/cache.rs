@@ -1,0 +1,90 @@
+//! How long a validated token is remembered.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use portcullis_client::{account::AuthClient as _, http::CachePolicy, secret::Secret};
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::Duration;
+
+use crate::fake::{Asked, Fake, Reply, answer, quick, refuse, user};
+
+/// 2027-01-15T08:00:00Z
+const START: i64 = 1_800_000_000;
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+fn validate(asked: &Asked) -> Reply {
+    match (asked.header("authorization"), asked.target.as_str()) {
+        (Some("Bearer bad"), _) => refuse(401, "token_invalid"),
+        (_, "/api/v1/auth/validate-token") => {
+            answer(200, &json!({ "valid": true, "user": user(), "expires_at": "2027-01-15T08:00:10Z" }))
+        }
+        _ => answer(200, &json!({ "message": "done", "sessions": [] })),
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_once_until_it_expires() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let now = Arc::new(AtomicI64::new(START));
+    let clock = Arc::clone(&now);
+    let clock = move || OffsetDateTime::from_unix_timestamp(clock.load(Ordering::Relaxed)).unwrap();
+    let client = quick(&fake.url).clock(clock).build().unwrap();
+    for (case, token, at, count) in [
+        ("the first time", "one", START, 1),
+        ("the second time", "one", START, 1),
+        ("another token", "two", START, 2),
+        ("in the last second", "one", START + 9, 2),
+        ("expired by our clock", "one", START + 10, 3),
+        ("and so never remembered", "one", START + 10, 4),
+    ] {
+        now.store(at, Ordering::Relaxed);
+        assert_eq!(client.validate(&secret(token)).await.unwrap().user.email, "ada@example.com", "{case}");
+        assert_eq!(fake.count(), count, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_not_remembered() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let client = fake.client();
+    for _ in 0..3 {
+        assert_eq!(client.validate(&secret("bad")).await.unwrap_err().code(), "token_invalid");
+    }
+    assert_eq!(fake.count(), 3);
+}
+
+#[tokio::test]
+async fn what_ends_a_session_ends_what_is_remembered_of_it() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
+    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let validations = || fake.asked().iter().filter(|asked| asked.target == "/api/v1/auth/validate-token").count();
+    client.validate(&secret("one")).await.unwrap();
+    client.validate(&secret("two")).await.unwrap();
+    client.logout(&secret("one"), None).await.unwrap();
+    client.validate(&secret("two")).await.unwrap();
+    assert_eq!(validations(), 2, "another token is still known");
+    client.validate(&secret("one")).await.unwrap();
+    assert_eq!(validations(), 3, "the one that was logged out is asked for again");
+    client.end_session(&secret("one"), uuid::Uuid::nil()).await.unwrap();
+    client.validate(&secret("two")).await.unwrap();
+    assert_eq!(validations(), 4, "which tokens a session has is not known");
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_without_leave() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
+    let policy = CachePolicy { longest: Duration::ZERO, ..CachePolicy::default() };
+    let client = quick(&fake.url).clock(clock).cache(policy).build().unwrap();
+    client.validate(&secret("one")).await.unwrap();
+    client.validate(&secret("one")).await.unwrap();
+    assert_eq!(fake.count(), 2);
+}

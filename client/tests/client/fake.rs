@@ -1,0 +1,148 @@
+//! A server whose answers a test writes, and what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, Method, Response},
+    routing::any,
+};
+use portcullis_client::http::{Builder, HttpAuthClient, RetryPolicy};
+use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Duration};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Asked {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// What is answered.
+pub(crate) enum Reply {
+    Now(Response<Body>),
+    Never,
+}
+
+pub(crate) struct Fake {
+    pub(crate) url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Fake {
+    /// A server that answers by a function of the request and of how many came before.
+    pub(crate) async fn start(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (seen, answer) = (Arc::clone(&asked), Arc::new(answer));
+        let handle = move |request: Request| {
+            let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = to_bytes(body, usize::MAX).await.unwrap();
+                let target = parts.uri.to_string();
+                let asked = Asked { method: parts.method, target, headers: parts.headers, body };
+                let reply = {
+                    let mut seen = seen.lock().unwrap();
+                    seen.push(asked.clone());
+                    answer(&asked, seen.len() - 1)
+                };
+                match reply {
+                    Reply::Now(response) => response,
+                    Reply::Never => std::future::pending().await,
+                }
+            }
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(handle))).await });
+        Self { url, asked }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    /// A client without pauses.
+    pub(crate) fn client(&self) -> HttpAuthClient {
+        quick(&self.url).build().unwrap()
+    }
+}
+
+/// A client without pauses between tries.
+pub(crate) fn quick(url: &str) -> Builder {
+    HttpAuthClient::builder(url).retry(RetryPolicy { first_pause: Duration::ZERO, ..RetryPolicy::default() })
+}
+
+/// A server that reads a request and hangs up. Gives its URL and how often it was asked.
+pub(crate) async fn start_hanging_up() -> (String, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 4096];
+            if stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                *seen.lock().unwrap() += 1;
+            }
+        }
+    });
+    (url, asked)
+}
+
+/// The URL of a port on which nobody listens.
+pub(crate) async fn closed_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    Reply::Now(response.body(body.into()).unwrap())
+}
+
+pub(crate) fn answer(status: u16, body: &Value) -> Reply {
+    reply(status, &[("content-type", "application/json")], body.to_string())
+}
+
+pub(crate) fn refuse(status: u16, code: &str) -> Reply {
+    let body = json!({ "status": status, "code": code, "detail": "No", "request_id": "r1" });
+    reply(status, &[("content-type", "application/problem+json")], body.to_string())
+}
+
+pub(crate) const USER_ID: &str = "0190b2a4-0000-7000-8000-000000000001";
+
+pub(crate) fn user() -> Value {
+    json!({
+        "id": USER_ID, "email": "ada@example.com", "first_name": "Ada", "last_name": "", "roles": ["user"],
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+    })
+}
+
+pub(crate) fn tokens(access: &str, refresh: &str, expires_in: u64) -> Value {
+    json!({
+        "access_token": access, "refresh_token": refresh, "token_type": "Bearer", "expires_in": expires_in,
+        "user": user(),
+    })
+}

@@ -1,0 +1,22 @@
+//! The client against real servers on sockets of this machine: what is sent, how often,
+//! and what becomes of each kind of answer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has failed, which is its purpose"
+)]
+
+mod answers;
+mod breaker;
+mod cache;
+mod calls;
+mod fake;
+mod renewal;
+mod retries;
+mod service;
+mod sharing;
+mod traces;

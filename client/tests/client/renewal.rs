@@ -1,0 +1,196 @@
+//! A session refreshes itself: when, how often, and what it does when it cannot.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use portcullis_client::{
+    account::{Credentials, PasswordChange},
+    error::ClientError,
+    request::{ApiRequest, Method},
+    secret::Secret,
+    session::{AuthenticatedClient, MemoryStore, SessionStore as _},
+};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    fake::{refuse, reply},
+    service::{Next, Service},
+};
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+async fn log_in(service: &Service) -> (AuthenticatedClient, MemoryStore) {
+    let store = MemoryStore::default();
+    let credentials = Credentials::new("ada@example.com", secret("password"));
+    let auth = Arc::new(service.fake.client());
+    (AuthenticatedClient::login(auth, Arc::new(store.clone()), &credentials).await.unwrap(), store)
+}
+
+/// A clock that runs so many seconds ahead of the machine's.
+fn ahead(session: AuthenticatedClient) -> (AuthenticatedClient, Arc<AtomicI64>) {
+    let ahead = Arc::new(AtomicI64::new(0));
+    let read = Arc::clone(&ahead);
+    let clock = move || OffsetDateTime::now_utc() + Duration::seconds(read.load(Ordering::Relaxed));
+    (session.with_clock(clock), ahead)
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_renewed_and_the_call_made_once_more_with_its_body() {
+    let service = Service::start(900).await;
+    let (session, _) = log_in(&service).await;
+    service.expire();
+    let request = ApiRequest::new(Method::POST, "/orders").with_json(&json!({ "article": 7 }));
+    let answer: Value = session.send(request).await.unwrap().json().unwrap();
+    assert_eq!(answer, json!({ "echo": { "article": 7 } }));
+    let orders: Vec<_> = service.fake.asked().into_iter().filter(|asked| asked.target == "/orders").collect();
+    assert_eq!(orders.len(), 2);
+    assert_eq!(orders[0].body, orders[1].body);
+    assert_eq!(service.refreshes(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_tasks_refresh_once() {
+    let service = Service::start(900).await;
+    let (session, _) = log_in(&service).await;
+    service.expire();
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let session = session.clone();
+            tokio::spawn(async move { session.me().await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().email, "ada@example.com");
+    }
+    assert_eq!(service.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_ahead_of_its_end() {
+    let service = Service::start(900).await;
+    let (session, store) = log_in(&service).await;
+    let (session, ahead) = ahead(session);
+    for (case, at, refreshes) in [("young", 0, 0), ("not yet", 860, 0), ("soon over", 875, 1), ("renewed", 880, 1)] {
+        ahead.store(at, Ordering::Relaxed);
+        session.me().await.unwrap();
+        assert_eq!(service.refreshes(), refreshes, "{case}");
+    }
+    assert_eq!(store.load().await.unwrap().unwrap().refresh_token, secret("refresh-2"));
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_may_be_spent_is_not_shown_while_the_access_token_is_good() {
+    let timeout = || refuse(504, "upstream_timeout");
+    for (case, next, is_spent) in [("not done", Next::Undone(timeout), false), ("done", Next::Lost(timeout), true)] {
+        let service = Service::start(900).await;
+        let (session, store) = log_in(&service).await;
+        let (session, ahead) = ahead(session);
+        ahead.store(875, Ordering::Relaxed);
+        service.next(next);
+        for _ in 0..5 {
+            session.me().await.expect(case);
+        }
+        assert_eq!(service.refreshes(), 1, "{case}");
+        assert!(store.load().await.unwrap().is_some(), "{case}");
+
+        // It has ended by now, and showing it is the only way on.
+        ahead.store(901, Ordering::Relaxed);
+        service.state.lock().unwrap().oldest = 2;
+        let last = session.me().await;
+        assert_eq!(last.err(), is_spent.then_some(ClientError::LoggedOut), "{case}");
+        assert_eq!(service.refreshes(), 2, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_was_not_received_is_tried_again_ahead_of_the_end() {
+    let service = Service::start(900).await;
+    let (session, _) = log_in(&service).await;
+    let (session, ahead) = ahead(session);
+    ahead.store(875, Ordering::Relaxed);
+    service.next(Next::Undone(|| refuse(429, "rate_limited")));
+    session.me().await.unwrap();
+    session.me().await.unwrap();
+    assert_eq!(service.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_refresh_ends_the_session_here_and_in_the_store() {
+    let service = Service::start(900).await;
+    let (session, store) = log_in(&service).await;
+    service.state.lock().unwrap().is_dead = true;
+    assert_eq!(session.me().await.unwrap_err(), ClientError::LoggedOut);
+    assert_eq!(store.load().await.unwrap(), None);
+    let before = service.fake.count();
+    assert_eq!(session.me().await.unwrap_err(), ClientError::LoggedOut);
+    assert_eq!(service.fake.count(), before, "nobody is asked any more");
+}
+
+#[tokio::test]
+async fn a_refresh_that_finds_the_service_out_leaves_the_session_as_it_is() {
+    let service = Service::start(900).await;
+    let (session, store) = log_in(&service).await;
+    service.expire();
+    service.next(Next::Undone(|| reply(503, &[("retry-after", "1")], "")));
+    assert_eq!(session.me().await.unwrap_err().status(), Some(503));
+    assert!(store.load().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_does_not_lose_the_new_tokens() {
+    let service = Service::start(900).await;
+    let (session, store) = log_in(&service).await;
+    service.expire();
+    let caller = session.clone();
+    let call = tokio::spawn(async move { caller.me().await });
+    // Until the refresh has reached the service; then the caller goes.
+    while service.refreshes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    call.abort();
+    session.me().await.unwrap();
+    assert_eq!(service.refreshes(), 1);
+    assert_eq!(store.load().await.unwrap().unwrap().refresh_token, secret("refresh-2"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_no_reason_to_refresh() {
+    let service = Service::start(900).await;
+    let (session, _) = log_in(&service).await;
+    let change = PasswordChange { current_password: secret("wrong"), new_password: secret("next password") };
+    assert_eq!(session.change_password(&change).await.unwrap_err().code(), "invalid_credentials");
+    assert_eq!(service.refreshes(), 0);
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_session_everywhere_even_with_an_old_token() {
+    for is_old in [false, true] {
+        let service = Service::start(900).await;
+        let (session, store) = log_in(&service).await;
+        if is_old {
+            service.expire();
+        }
+        session.logout().await.unwrap();
+        assert_eq!(store.load().await.unwrap(), None);
+        assert_eq!(session.me().await.unwrap_err(), ClientError::LoggedOut);
+        let asked = service.fake.asked();
+        let last = asked.iter().rfind(|asked| asked.target == "/api/v1/auth/logout").unwrap();
+        assert!(last.json()["refresh_token"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_from_its_store() {
+    let service = Service::start(900).await;
+    let (_, store) = log_in(&service).await;
+    let auth = Arc::new(service.fake.client());
+    let session = AuthenticatedClient::resume(auth.clone(), Arc::new(store)).await.unwrap();
+    session.me().await.unwrap();
+    let empty = AuthenticatedClient::resume(auth, Arc::new(MemoryStore::default())).await;
+    assert_eq!(empty.unwrap_err(), ClientError::LoggedOut);
+}

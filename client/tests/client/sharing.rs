@@ -1,0 +1,144 @@
+//! One session that several processes share through a store: here several clients, each
+//! with a store of its own on the same file.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use portcullis_client::{
+    account::Credentials,
+    error::ClientError,
+    secret::Secret,
+    session::{AuthenticatedClient, FileStore, MemoryStore, SessionStore, SessionTokens, StoreError},
+};
+
+use crate::service::Service;
+
+fn credentials() -> Credentials {
+    Credentials::new("ada@example.com", Secret::new("password".into()))
+}
+
+async fn resume(service: &Service, path: &Path) -> AuthenticatedClient {
+    AuthenticatedClient::resume(Arc::new(service.fake.client()), Arc::new(FileStore::new(path))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_tasks_of_many_processes_refresh_once() {
+    let service = Service::start(900).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session");
+    let auth = Arc::new(service.fake.client());
+    AuthenticatedClient::login(auth, Arc::new(FileStore::new(&path)), &credentials()).await.unwrap();
+    let processes = [resume(&service, &path).await, resume(&service, &path).await, resume(&service, &path).await];
+    for round in 1..=3 {
+        service.expire();
+        let calls: Vec<_> = processes
+            .iter()
+            .flat_map(|session| (0..20).map(|_| session.clone()))
+            .map(|session| tokio::spawn(async move { session.me().await }))
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(service.refreshes(), round);
+    }
+}
+
+#[tokio::test]
+async fn a_logout_in_one_process_is_one_in_all() {
+    let service = Service::start(900).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session");
+    let auth = Arc::new(service.fake.client());
+    let one = AuthenticatedClient::login(auth.clone(), Arc::new(FileStore::new(&path)), &credentials()).await.unwrap();
+    let other = resume(&service, &path).await;
+    one.logout().await.unwrap();
+    assert_eq!(other.me().await.unwrap_err(), ClientError::LoggedOut);
+    assert_eq!(service.refreshes(), 0, "there is nothing left to refresh");
+
+    AuthenticatedClient::login(auth, Arc::new(FileStore::new(&path)), &credentials()).await.unwrap();
+    other.me().await.expect("a login in one process is one in all");
+}
+
+/// A store without a lock, in which another process has put its tokens by the time that
+/// ours are refused.
+#[derive(Debug, Default)]
+struct Overtaken {
+    inner: MemoryStore,
+    theirs: std::sync::Mutex<Option<SessionTokens>>,
+    loads: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait]
+impl SessionStore for Overtaken {
+    async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
+        let is_second = self.loads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1;
+        let theirs = if is_second { self.theirs.lock().unwrap().take() } else { None };
+        if let Some(theirs) = theirs {
+            let ours = self.inner.load().await?;
+            self.inner.replace(ours.as_ref(), Some(&theirs)).await?;
+        }
+        self.inner.load().await
+    }
+
+    async fn replace(
+        &self,
+        expected: Option<&SessionTokens>,
+        next: Option<&SessionTokens>,
+    ) -> Result<bool, StoreError> {
+        self.inner.replace(expected, next).await
+    }
+}
+
+#[tokio::test]
+async fn who_loses_a_race_for_a_refresh_uses_what_the_winner_got() {
+    let service = Service::start(900).await;
+    let store = Arc::new(Overtaken::default());
+    let auth = Arc::new(service.fake.client());
+    let session = AuthenticatedClient::login(auth.clone(), store.clone(), &credentials()).await.unwrap();
+    // The winner: another process that refreshed with the same token.
+    let ours = store.inner.load().await.unwrap().unwrap();
+    let set = portcullis_client::account::AuthClient::refresh(&*auth, &ours.refresh_token).await.unwrap();
+    let theirs = SessionTokens::from_set(&set, time::OffsetDateTime::now_utc(), Some(&ours));
+    *store.theirs.lock().unwrap() = Some(theirs);
+    store.loads.store(0, std::sync::atomic::Ordering::Relaxed);
+    {
+        let mut state = service.state.lock().unwrap();
+        (state.is_lenient, state.oldest) = (true, state.generation);
+    }
+    session.me().await.unwrap();
+    assert_eq!(store.inner.load().await.unwrap().unwrap().refresh_token, set.refresh_token);
+}
+
+/// A store that takes nothing after the login.
+#[derive(Debug, Default)]
+struct Full(MemoryStore);
+
+#[async_trait]
+impl SessionStore for Full {
+    async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
+        self.0.load().await
+    }
+
+    async fn replace(
+        &self,
+        expected: Option<&SessionTokens>,
+        next: Option<&SessionTokens>,
+    ) -> Result<bool, StoreError> {
+        if expected.is_some() {
+            return Err(StoreError::Io(std::io::ErrorKind::StorageFull));
+        }
+        self.0.replace(expected, next).await
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_end_the_session_of_the_process_that_has_it() {
+    let service = Service::start(900).await;
+    let auth = Arc::new(service.fake.client());
+    let session = AuthenticatedClient::login(auth, Arc::new(Full::default()), &credentials()).await.unwrap();
+    for round in 1..=3 {
+        service.expire();
+        session.me().await.unwrap();
+        assert_eq!(service.refreshes(), round);
+    }
+}
