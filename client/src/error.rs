@@ -183,6 +183,11 @@ impl ClientError {
         if let Self::Refused(refusal) = self { Some(refusal) } else { None }
     }
 
+    /// The service's sentence for people.
+    pub fn detail(&self) -> Option<&str> {
+        Some(self.refusal()?.detail.as_str()).filter(|detail| !detail.is_empty())
+    }
+
     /// Id of the request, for whoever reads the service's log.
     pub fn request_id(&self) -> Option<&str> {
         self.refusal()?.request_id.as_deref()

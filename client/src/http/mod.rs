@@ -71,8 +71,9 @@ impl HttpAuthClient {
         Builder::new(base_url)
     }
 
-    /// One exchange, booked on the breaker and in the metrics.
-    async fn attempt(&self, request: &ApiRequest, url: &str, left: Duration) -> Result<ApiAnswer, ClientError> {
+    /// One exchange, booked on the breaker and in the metrics. `left` is what other tries
+    /// left of the time for the whole call.
+    async fn attempt(&self, request: &ApiRequest, url: &str, left: Option<Duration>) -> Result<ApiAnswer, ClientError> {
         let inner = &*self.inner;
         let begun = Instant::now();
         let permit = match inner.breaker.admit(begun) {
@@ -82,9 +83,9 @@ impl HttpAuthClient {
                 return Err(ClientError::BreakerOpen { retry_after });
             }
         };
-        let time = inner.call.min(left);
+        let time = left.map_or(inner.call, |left| left.min(inner.call));
         let result = attempt::exchange(&inner.http, request, url, time, inner.now.as_ref()).await;
-        // A caller in a hurry says nothing of the service.
+        // What had less time than a call has says nothing of the service.
         let hurried = time < inner.call && matches!(result, Err(ClientError::Timeout));
         let outcome = if hurried { Outcome::Unknown } else { outcome_of(result.as_ref().err()) };
         permit.report(outcome, Instant::now());
@@ -117,7 +118,7 @@ impl AuthClient for HttpAuthClient {
         let mut failed: Option<ClientError> = None;
         let mut retries = 0_u32;
         loop {
-            let left = inner.whole.saturating_sub(begun.elapsed());
+            let left = failed.as_ref().map(|_| inner.whole.saturating_sub(begun.elapsed()));
             let error = match self.attempt(&request, &url, left).await {
                 Ok(answer) => return Ok(answer),
                 // What opened the breaker says more than that it is open.

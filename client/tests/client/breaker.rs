@@ -22,9 +22,12 @@ fn client(url: &str, rest: Duration) -> HttpAuthClient {
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// What is answered, and whether it opens the breaker.
+type Case = (&'static str, fn() -> Reply, bool);
+
 #[tokio::test]
 async fn outages_open_it_and_refusals_never_do() {
-    let cases: [(&str, fn() -> Reply, bool); 10] = [
+    let cases: [Case; 10] = [
         ("502", || refuse(502, "upstream_unreachable"), true),
         ("504", || refuse(504, "upstream_timeout"), true),
         ("503", || refuse(503, "unavailable"), true),
@@ -44,6 +47,16 @@ async fn outages_open_it_and_refusals_never_do() {
         }
         assert_eq!(fake.count(), if opens { 5 } else { 8 }, "{name}");
     }
+}
+
+#[tokio::test]
+async fn slowness_opens_it_though_a_call_has_no_time_for_a_second_try() {
+    let fake = Fake::start(|_, _| Reply::Never).await;
+    let client = quick(&fake.url).whole_timeout(Duration::from_millis(20)).build().unwrap();
+    for _ in 0..8 {
+        assert!(client.me(&Secret::new("access".into())).await.is_err());
+    }
+    assert_eq!(fake.count(), 5);
 }
 
 #[tokio::test]
