@@ -177,8 +177,7 @@ struct Validated {
 /// The calls of the auth service that a program needs for itself and its users.
 ///
 /// One method must be written, the others follow from it: a fake for tests overrides
-/// [`AuthClient::exchange`] or the calls that a test is about. It can be used as
-/// `dyn AuthClient`.
+/// [`AuthClient::exchange`] (as `MockAuthClient` does, with the feature `mock`) or the calls that a test is about. It can be used as `dyn AuthClient`.
 ///
 /// # Errors
 /// Every call fails with [`ClientError`] alone.

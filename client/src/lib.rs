@@ -4,6 +4,7 @@
 //! - [`session`]: a session that refreshes itself, over tasks and processes.
 //! - [`account`], [`admin`]: the calls and what they speak of; [`request`]: any other.
 //! - [`error`]: why a call failed.
+//! - `mock`, with the feature `mock`: a fake service for tests.
 //! - [`assertion`]: the check of `X-Gateway-Assertion`, by which an origin knows
 //!   who a request is from; pure.
 //! - `extract`, with the feature `axum`: the same as layers and extractors.
@@ -19,6 +20,8 @@ pub mod error;
 pub mod extract;
 pub mod http;
 pub mod internal;
+#[cfg(feature = "mock")]
+pub mod mock;
 pub mod request;
 pub mod secret;
 pub mod session;

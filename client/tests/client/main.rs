@@ -15,6 +15,7 @@ mod breaker;
 mod cache;
 mod calls;
 mod fake;
+mod mock;
 mod renewal;
 mod retries;
 mod service;

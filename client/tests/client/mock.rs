@@ -1,0 +1,58 @@
+//! The fake service for the tests of others: a table of answers, used up in order.
+
+use std::sync::Arc;
+
+use portcullis_client::{
+    account::{AuthClient, Credentials},
+    admin::{AdminClient as _, Page},
+    error::{ClientError, ErrorKind},
+    mock::MockAuthClient,
+    request::{ApiAnswer, Method},
+    secret::Secret,
+    session::{AuthenticatedClient, MemoryStore},
+};
+use serde_json::json;
+
+use crate::fake::{tokens, user};
+
+const LOGIN: &str = "/api/v1/auth/login";
+const ME: &str = "/api/v1/auth/me";
+const REFRESH: &str = "/api/v1/auth/refresh";
+
+fn credentials() -> Credentials {
+    Credentials::new("ada@example.com", Secret::new("password".into()))
+}
+
+#[tokio::test]
+async fn answers_are_used_up_in_order_and_the_last_one_stays() {
+    let auth = MockAuthClient::default()
+        .fail(Method::POST, LOGIN, ClientError::Timeout)
+        .refuse(Method::POST, LOGIN, 401, "invalid_credentials")
+        .answer(Method::POST, LOGIN, 200, &tokens("access", "refresh", 900));
+    let auth: Arc<dyn AuthClient> = Arc::new(auth);
+    assert_eq!(auth.login(&credentials()).await.unwrap_err(), ClientError::Timeout);
+    assert_eq!(auth.login(&credentials()).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    for _ in 0..2 {
+        assert_eq!(auth.login(&credentials()).await.unwrap().expires_in, 900);
+    }
+    assert_eq!(auth.me(&Secret::new("access".into())).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_session_lives_on_it_as_on_a_service() {
+    let auth = MockAuthClient::default()
+        .answer(Method::POST, LOGIN, 200, &tokens("access-1", "refresh-1", 900))
+        .answer(Method::POST, REFRESH, 200, &tokens("access-2", "refresh-2", 900))
+        .on(Method::GET, "/api/v1/users", |request| {
+            let is_new = request.token().is_some_and(|token| token.expose() == "access-2");
+            let refusal = portcullis_client::error::Refusal::new(401, "token_expired");
+            if is_new { Ok(ApiAnswer::new(200, json!({ "data": [user()] }).to_string())) } else { Err(refusal.into()) }
+        });
+    let auth = Arc::new(auth);
+    let store = Arc::new(MemoryStore::default());
+    let session = AuthenticatedClient::login(auth.clone(), store, &credentials()).await.unwrap();
+    assert_eq!(session.users(Page::default()).await.unwrap().entries.len(), 1);
+    let users = (Method::GET, "/api/v1/users");
+    assert_eq!(auth.calls(), [(Method::POST, LOGIN), users.clone(), (Method::POST, REFRESH), users]);
+    assert_eq!(session.me().await.unwrap_err().status(), Some(404), "{ME} has no answer");
+}
