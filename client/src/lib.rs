@@ -1,16 +1,4 @@
-//! What a Rust program needs to live behind, or beside, the gateway.
-//!
-//! - [`http`]: the client of the gateway's API, [`account::AuthClient`] over HTTP.
-//! - [`session`]: a session that refreshes itself, over tasks and processes.
-//! - [`account`], [`admin`]: the calls and what they speak of; [`request`]: any other.
-//! - [`error`]: why a call failed.
-//! - `mock`, with the feature `mock`: a fake service for tests.
-//! - [`assertion`]: the check of `X-Gateway-Assertion`, by which an origin knows
-//!   who a request is from; pure.
-//! - `extract`, with the feature `axum`: the same as layers and extractors.
-//! - [`internal`]: calls between the auth and the user service, with service
-//!   tokens that are fetched and kept.
-//! - [`secret`]: text that does not print.
+#![doc = include_str!("../README.md")]
 
 pub mod account;
 pub mod admin;
@@ -25,6 +13,13 @@ pub mod mock;
 pub mod request;
 pub mod secret;
 pub mod session;
+
+pub use account::AuthClient;
+pub use admin::AdminClient;
+pub use error::ClientError;
+pub use http::HttpAuthClient;
+pub use secret::Secret;
+pub use session::AuthenticatedClient;
 
 // The page's Rust is compiled with the documentation's tests.
 #[cfg(all(doctest, feature = "axum"))]
