@@ -71,6 +71,25 @@ async fn a_hundred_tasks_refresh_once() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_fails_fails_once_for_all_who_wait_for_it() {
+    let service = Service::start(900).await;
+    let (session, _) = log_in(&service).await;
+    let (session, ahead) = ahead(session);
+    ahead.store(901, Ordering::Relaxed);
+    service.state.lock().unwrap().is_out = true;
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let session = session.clone();
+            tokio::spawn(async move { session.me().await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err().status(), Some(503));
+    }
+    assert_eq!(service.refreshes(), 1);
+}
+
+#[tokio::test]
 async fn a_token_is_renewed_ahead_of_its_end() {
     let service = Service::start(900).await;
     let (session, store) = log_in(&service).await;

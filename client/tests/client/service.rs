@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) is_dead: bool,
     /// A spent refresh token is refused and no more.
     pub(crate) is_lenient: bool,
+    /// No refresh is done.
+    pub(crate) is_out: bool,
     pub(crate) refreshes: usize,
     pub(crate) next: Next,
     pub(crate) expires_in: u64,
@@ -77,6 +79,9 @@ fn serve(state: &mut State, asked: &Asked) -> Reply {
         }
         "/api/v1/auth/refresh" => {
             state.refreshes += 1;
+            if state.is_out {
+                return refuse(503, "unavailable");
+            }
             let next = std::mem::take(&mut state.next);
             if let Next::Undone(reply) = next {
                 return reply();
