@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use portcullis_client::{
-    AdminClient as _, AuthenticatedClient, ClientError, HttpAuthClient, Secret,
+    AuthenticatedClient, ClientError, HttpAuthClient, Secret,
     account::Credentials,
     request::{ApiRequest, Method},
     session::FileStore,
@@ -34,7 +34,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let me = session.me().await?;
     println!("{} has the roles {:?}", me.email, me.roles);
-    println!("may read its profile: {}", session.is_allowed(me.id, "read:profile").await?);
 
     // Any route of the gateway, with the session's token.
     let request = ApiRequest::new(Method::GET, "/api/v1/users/{id}").with_segment(&me.id.to_string());
