@@ -137,10 +137,12 @@ pub struct AuditQuery {
     pub result: Option<String>,
     /// Who did it.
     pub user_id: Option<Uuid>,
+    /// To whom or what.
+    pub entity_id: Option<String>,
     /// Not before.
-    pub since: Option<OffsetDateTime>,
+    pub from: Option<OffsetDateTime>,
     /// Not after.
-    pub until: Option<OffsetDateTime>,
+    pub to: Option<OffsetDateTime>,
     /// Events at most, 1 to 100.
     pub limit: Option<u32>,
     /// `next` of the part before.
@@ -377,8 +379,9 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
             ("event_type", query.event_type.clone()),
             ("result", query.result.clone()),
             ("user_id", query.user_id.map(|id| id.to_string())),
-            ("since", at(query.since)),
-            ("until", at(query.until)),
+            ("entity_id", query.entity_id.clone()),
+            ("from", at(query.from)),
+            ("to", at(query.to)),
             ("limit", query.limit.map(|limit| limit.to_string())),
             ("cursor", query.cursor.clone()),
         ];

@@ -155,7 +155,7 @@ async fn the_calls_of_administrators() {
     let patch = UserPatch { first_name: Some("Ada".into()), ..UserPatch::default() };
     let query = AuditQuery {
         event_type: Some("login".into()),
-        since: Some(datetime!(2026-01-01 00:00 UTC)),
+        from: Some(datetime!(2026-01-01 00:00 UTC)),
         cursor: Some("a b".into()),
         ..AuditQuery::default()
     };
@@ -232,7 +232,7 @@ async fn the_calls_of_administrators() {
         (sent!(fake, admin.delete_user(user)), format!("DELETE /api/v1/users/{user}"), json!(null)),
         (
             sent!(fake, admin.audit(&query)),
-            format!("GET {auth}/audit?event_type=login&since=2026-01-01T00%3A00%3A00Z&cursor=a%20b"),
+            format!("GET {auth}/audit?event_type=login&from=2026-01-01T00%3A00%3A00Z&cursor=a%20b"),
             json!(null),
         ),
         (sent!(fake, admin.rotate_keys()), format!("POST {auth}/keys/rotate"), json!(null)),
