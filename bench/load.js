@@ -1,0 +1,19 @@
+// One load, by wrk: so many connections for so many seconds with the tokens of a file.
+
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+import { ROOT } from "../scripts/lib/places.js";
+
+const run = promisify(execFile);
+
+// Gives { rate, p50, p99, requests, refused } in requests a second and microseconds.
+export async function load(url, file, { connections, seconds }) {
+  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "10s"];
+  const script = join(ROOT, "bench", "load.lua");
+  const { stdout } = await run("wrk", [...args, "-s", script, url, "--", file]);
+  const told = JSON.parse(stdout.trim().split("\n").at(-1));
+  if (told.failed > 0) throw new Error(`${told.failed} of ${told.requests} requests failed`);
+  return { rate: (told.requests * 1e6) / told.us, p50: told.p50, p99: told.p99, requests: told.requests, refused: told.refused };
+}

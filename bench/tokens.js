@@ -1,0 +1,86 @@
+// The tokens of a run: an issuer of its own, and files of "path token" lines for wrk.
+// Signing is spread over the machine's cores.
+
+import { createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
+import { fileURLToPath } from "node:url";
+
+// What the shipped policy allows at most.
+const LIFETIME_S = 900;
+
+const KINDS = {
+  RS256: { pair: () => generateKeyPairSync("rsa", { modulusLength: 2048 }), required: ["e", "kty", "n"] },
+  ES256: { pair: () => generateKeyPairSync("ec", { namedCurve: "P-256" }), required: ["crv", "kty", "x", "y"] },
+  EdDSA: { pair: () => generateKeyPairSync("ed25519"), required: ["crv", "kty", "x"] },
+};
+
+export function createKey(algorithm) {
+  const { privateKey, publicKey } = KINDS[algorithm].pair();
+  const jwk = publicKey.export({ format: "jwk" });
+  const canonical = JSON.stringify(Object.fromEntries(KINDS[algorithm].required.map((name) => [name, jwk[name]])));
+  const kid = createHash("sha256").update(canonical).digest("base64url");
+  return {
+    algorithm,
+    kid,
+    pkcs8: privateKey.export({ format: "pem", type: "pkcs8" }),
+    spki: publicKey.export({ format: "pem", type: "spki" }),
+    jwks: JSON.stringify({ keys: [{ ...jwk, kid, use: "sig", alg: algorithm }] }),
+  };
+}
+
+// `count` lines for users of their own. `spoil` makes each token hostile: "signature" (a
+// stranger's), "kid" (one that nobody published).
+export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "" }) {
+  const threads = Math.min(availableParallelism(), count);
+  const share = Math.ceil(count / threads);
+  const parts = await Promise.all(
+    Array.from(
+      { length: threads },
+      (_, index) =>
+        new Promise((resolve, reject) => {
+          const data = { key, count: Math.min(share, count - index * share), spoil, typ, query };
+          const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data });
+          worker.once("message", resolve);
+          worker.once("error", reject);
+        }),
+    ),
+  );
+  const file = join(folder, `${name}.txt`);
+  writeFileSync(file, parts.join(""));
+  return file;
+}
+
+function makeLines({ key, count, spoil, typ, query }) {
+  const stranger = spoil === "signature" ? createKey(key.algorithm) : key;
+  const digest = key.algorithm === "EdDSA" ? null : "sha256";
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  let lines = "";
+  for (let index = 0; index < count; index += 1) {
+    const id = randomUUID();
+    const kid = spoil === "kid" ? randomBytes(32).toString("base64url") : key.kid;
+    const claims = {
+      iss: "auth-service",
+      sub: id,
+      user_id: id,
+      aud: ["api"],
+      iat: now,
+      nbf: now,
+      exp: now + LIFETIME_S,
+      jti: randomUUID(),
+      email: `${id}@example.com`,
+      roles: ["user"],
+      token_type: "access",
+      sid: randomUUID(),
+    };
+    const input = `${part({ alg: key.algorithm, typ, kid })}.${part(claims)}`;
+    const how = { key: stranger.pkcs8, dsaEncoding: "ieee-p1363" };
+    lines += `/api/v1/users/${id}${query} ${input}.${sign(digest, Buffer.from(input), how).toString("base64url")}\n`;
+  }
+  return lines;
+}
+
+if (!isMainThread && workerData?.key !== undefined) parentPort.postMessage(makeLines(workerData));
