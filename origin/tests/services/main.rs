@@ -15,6 +15,7 @@ mod app;
 mod audit;
 mod command_line;
 mod crash;
+mod crowd;
 mod guessing;
 mod internal;
 mod listing;

@@ -1,0 +1,278 @@
+//! Many at once: people who register and log in through the client library, and clients
+//! that do everything that there is. Afterwards each is where its last answer left it.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use portcullis_client::{
+    AuthClient as _, ClientError, HttpAuthClient, Secret,
+    account::{Credentials, Registration},
+};
+use serde_json::{Value, json};
+
+use crate::app::{App, PASSWORD, Person, Reply, Service, claims};
+
+/// Clients at once, and what they do together.
+const CLIENTS: usize = 64;
+const OPERATIONS: usize = 2_000;
+
+/// Plays the gateway for whoever speaks HTTP: vouches for what a token says, unverified.
+async fn open_door(app: &Arc<App>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let router = Router::new().fallback(pass_on).with_state(Arc::clone(app));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{addr}")
+}
+
+async fn pass_on(State(app): State<Arc<App>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let target = uri.path_and_query().unwrap().as_str();
+    let service = if target.starts_with("/api/v1/users") { Service::Users } else { Service::Auth };
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let who = token.map(|token| {
+        let said = claims(token);
+        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        Person {
+            id: text("sub"),
+            email: text("email"),
+            roles: serde_json::from_value(said["roles"].clone()).unwrap(),
+            session: text("sid"),
+            access: token.to_owned(),
+            refresh: String::new(),
+        }
+    });
+    let mut request = app.forwarded(service, method, target, who.as_ref(), None).body(body);
+    for name in ["content-type", "idempotency-key", "if-match"] {
+        if let Some(value) = headers.get(name) {
+            request = request.header(name, value);
+        }
+    }
+    let answer = request.send().await.unwrap();
+    let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
+    let mut given = HeaderMap::new();
+    for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+        if let Some(value) = answer.headers().get(&name) {
+            given.insert(name, value.clone());
+        }
+    }
+    (status, given, answer.bytes().await.unwrap()).into_response()
+}
+
+/// Again as long as the service says when to come back: it hashes two passwords at a time.
+async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(call: impl Fn() -> F) -> T {
+    loop {
+        match call().await {
+            Ok(value) => return value,
+            Err(error) if error.status() == Some(503) && error.retry_after().is_some() => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_people_register_and_log_in_at_once_without_an_error() {
+    let app = Arc::new(App::start().await);
+    let client = HttpAuthClient::builder(&open_door(&app).await)
+        .call_timeout(Duration::from_secs(20))
+        .whole_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let people = (0..50).map(|number| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let email = format!("person-{number}@example.com");
+            let password = Secret::new(PASSWORD.to_owned());
+            let registration = Registration::new(&email, password.clone()).with_names("Ada", "Lovelace");
+            let user = patiently(|| client.register(&registration)).await;
+            let credentials = Credentials::new(&email, password);
+            let tokens = patiently(|| client.login(&credentials)).await;
+            let me = client.me(&tokens.access_token).await.unwrap();
+            assert_eq!((me.id, me.email), (user.id, email));
+            user.id
+        })
+    });
+    let mut ids = HashSet::new();
+    for person in people.collect::<Vec<_>>() {
+        assert!(ids.insert(person.await.unwrap()), "an id of one's own");
+    }
+    assert_eq!(ids.len(), 50);
+    app.until_agreed().await;
+}
+
+/// What one client knows of its account.
+struct Known {
+    email: String,
+    first_name: String,
+    sessions: Vec<Person>,
+    over: Vec<Person>,
+    deleted: bool,
+}
+
+async fn send(
+    app: &App,
+    service: Service,
+    method: Method,
+    path: &str,
+    who: Option<&Person>,
+    body: Option<Value>,
+) -> Reply {
+    loop {
+        let reply = app.send(service, method.clone(), path, who, body.clone()).await;
+        if !matches!(reply.status, 429 | 503) {
+            return reply;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn chance(below: usize) -> usize {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    usize::from_le_bytes(bytes) % below
+}
+
+fn person_of(login: &Reply) -> Person {
+    let body = login.json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let access = text(&body["access_token"]);
+    Person {
+        id: text(&body["user"]["id"]),
+        email: text(&body["user"]["email"]),
+        roles: serde_json::from_value(body["user"]["roles"].clone()).unwrap(),
+        session: text(&claims(&access)["sid"]),
+        refresh: text(&body["refresh_token"]),
+        access,
+    }
+}
+
+async fn log_in(app: &App, email: &str) -> Person {
+    let body = json!({ "email": email, "password": PASSWORD });
+    let login = send(app, Service::Auth, Method::POST, "/api/v1/auth/login", None, Some(body)).await;
+    assert_eq!(login.status, 200, "{}", login.text);
+    person_of(&login)
+}
+
+/// One client's share; how many operations it did.
+async fn live(app: &App, admin: &Person, number: usize) -> (Known, usize) {
+    let email = format!("client-{number}@example.com");
+    let body = json!({ "email": email, "password": PASSWORD, "first_name": "First" });
+    let made = send(app, Service::Auth, Method::POST, "/api/v1/auth/register", None, Some(body)).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let first = log_in(app, &email).await;
+    let mut known =
+        Known { email, first_name: "First".to_owned(), sessions: vec![first], over: Vec::new(), deleted: false };
+    let mut done = 2;
+    while done < OPERATIONS.div_ceil(CLIENTS) {
+        done += 1;
+        let at = chance(known.sessions.len());
+        let me = known.sessions[at].clone();
+        let path = format!("/api/v1/users/{}", me.id);
+        match chance(20) {
+            0..5 => {
+                let name = format!("Name {number} {done}");
+                let reply =
+                    send(app, Service::Users, Method::PATCH, &path, Some(&me), Some(json!({ "first_name": name })))
+                        .await;
+                assert_eq!(reply.status, 200, "{}", reply.text);
+                known.first_name = name;
+            }
+            5..10 => {
+                let body = json!({ "refresh_token": me.refresh });
+                let reply = send(app, Service::Auth, Method::POST, "/api/v1/auth/refresh", None, Some(body)).await;
+                assert_eq!(reply.status, 200, "{}", reply.text);
+                known.sessions[at] = person_of(&reply);
+            }
+            10..12 if known.sessions.len() < 4 => known.sessions.push(log_in(app, &known.email).await),
+            12..14 if known.sessions.len() > 1 => {
+                let reply = send(app, Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&me), None).await;
+                assert_eq!(reply.status, 200, "{}", reply.text);
+                known.over.push(known.sessions.remove(at));
+            }
+            14 => {
+                let reply = send(app, Service::Users, Method::GET, "/api/v1/users?limit=5", Some(admin), None).await;
+                assert_eq!(reply.status, 200, "{}", reply.text);
+            }
+            15 => {
+                let other = format!("/api/v1/users/{}", admin.id);
+                assert_eq!(send(app, Service::Users, Method::GET, &other, Some(&me), None).await.status, 403);
+            }
+            16 => {
+                let body = json!({ "user_id": me.id, "permission": "read:profile" });
+                let path = "/api/v1/auth/permissions/check";
+                let reply = send(app, Service::Auth, Method::POST, path, Some(&me), Some(body)).await;
+                assert_eq!(reply.json()["allowed"], true, "{}", reply.text);
+            }
+            17 => {
+                let reply = send(app, Service::Auth, Method::GET, "/api/v1/auth/sessions", Some(&me), None).await;
+                let listed: BTreeSet<String> = reply.json()["sessions"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|session| session["id"].as_str().unwrap().to_owned())
+                    .collect();
+                assert_eq!(listed, known.sessions.iter().map(|person| person.session.clone()).collect());
+            }
+            _ => {
+                let reply = send(app, Service::Auth, Method::GET, "/api/v1/auth/me", Some(&me), None).await;
+                assert_eq!(reply.json()["user"]["first_name"], known.first_name, "{}", reply.text);
+            }
+        }
+    }
+    if number.is_multiple_of(8) {
+        let me = known.sessions[0].clone();
+        let path = format!("/api/v1/users/{}", me.id);
+        assert_eq!(send(app, Service::Users, Method::DELETE, &path, Some(&me), None).await.status, 204);
+        known.deleted = true;
+        done += 1;
+    }
+    (known, done)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_operations_of_sixty_four_clients_leave_everybody_where_they_were_told() {
+    let app = Arc::new(App::start().await);
+    let admin = Arc::new(app.admin("root@example.com").await);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (app, admin) = (Arc::clone(&app), Arc::clone(&admin));
+            tokio::spawn(async move { live(&app, &admin, number).await })
+        })
+        .collect();
+    let mut everybody = Vec::new();
+    let mut operations = 0;
+    for client in clients {
+        let (known, done) = client.await.unwrap();
+        everybody.push(known);
+        operations += done;
+    }
+    assert!(operations >= OPERATIONS, "{operations}");
+    app.until_agreed().await;
+    for known in &everybody {
+        let path = format!("/api/v1/users/{}", known.sessions[0].id);
+        let seen = send(&app, Service::Users, Method::GET, &path, Some(&admin), None).await;
+        if known.deleted {
+            assert_eq!(seen.status, 404, "{}", known.email);
+            assert_eq!(app.refresh(&known.sessions[0].refresh).await.status, 401);
+            continue;
+        }
+        assert_eq!(seen.json()["data"]["first_name"], known.first_name, "{}", known.email);
+        for person in &known.over {
+            assert_eq!(app.refresh(&person.refresh).await.status, 401, "{} logged out", known.email);
+        }
+        for person in &known.sessions {
+            assert_eq!(app.refresh(&person.refresh).await.status, 200, "{} is logged in", known.email);
+        }
+    }
+}
