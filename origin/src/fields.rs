@@ -9,6 +9,57 @@ use crate::{
     limits,
 };
 
+/// The fields as the services describe them, for those who check before they send. [`Check`]
+/// decides.
+#[expect(dead_code, reason = "forms that nobody fills in: their schemas are what is used")]
+pub mod described {
+    use utoipa::ToSchema;
+
+    /// An e-mail address; taken as trimmed and in lower case.
+    #[derive(Debug, ToSchema)]
+    #[schema(
+        max_length = 254,
+        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$",
+        example = "ada@example.com"
+    )]
+    pub struct Email(String);
+
+    /// A password, exactly as written.
+    #[derive(Debug, ToSchema)]
+    #[schema(format = Password, example = "correct horse battery staple")]
+    pub struct Password(String);
+
+    /// A new password, exactly as written.
+    #[derive(Debug, ToSchema)]
+    #[schema(format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
+    pub struct NewPassword(String);
+
+    /// A name of one line; taken as trimmed.
+    #[derive(Debug, ToSchema)]
+    #[schema(max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ada")]
+    pub struct Name(String);
+
+    /// A description of one line; taken as trimmed.
+    #[derive(Debug, ToSchema)]
+    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Those who keep the books")]
+    pub struct Description(String);
+
+    /// The name of a role; any but `service`, the role of services.
+    #[derive(Debug, ToSchema)]
+    #[schema(max_length = 64, pattern = "^[a-z][a-z0-9_.-]*$", example = "bookkeeper")]
+    pub struct RoleName(String);
+
+    /// The name of a permission, of what it is about, or of what it allows.
+    #[derive(Debug, ToSchema)]
+    #[schema(max_length = 64, pattern = "^[a-z][a-z0-9_.:-]*$", example = "read:invoices")]
+    pub struct PermissionName(String);
+
+    /// A refresh token: 256 random bits, and no JWT.
+    #[derive(Debug, ToSchema)]
+    #[schema(format = Password, example = "VGhpcyBpcyBhbiBleGFtcGxlIG9mIGEgdG9rZW4uLi4")]
+    pub struct RefreshToken(String);
+}
+
 /// Collects what is wrong with a request, so that all of it is told at once.
 #[derive(Debug, Default)]
 pub struct Check(Vec<FieldError>);

@@ -180,6 +180,10 @@ pub const PUSH_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 
+/// Rows before a page. Who wants to go further takes cursors, for which nothing that is passed
+/// over is read.
+pub const OFFSET: std::ops::RangeInclusive<i64> = 0..=1_000_000;
+
 /// Rows of a page when none is asked for.
 pub const PAGE_DEFAULT: i64 = 10;
 

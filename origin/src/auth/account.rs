@@ -9,14 +9,26 @@ use portcullis_client::{
     secret::Secret,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Auth, Passwords, ROLE_ADMIN, ROLE_USER, acting::For, audit::Notes, replay, token};
+use super::{
+    Auth, Passwords, ROLE_ADMIN, ROLE_USER,
+    acting::{ActingFor, For},
+    audit::Notes,
+    replay, token,
+};
 use crate::{
     clock::{Clock, rfc3339},
-    fields::{Check, normal_email},
-    http::{ApiError, Id, IdempotencyKey, IfMatch, Json},
+    fields::{
+        Check,
+        described::{Email, Name, NewPassword},
+        normal_email,
+    },
+    http::{
+        ApiError, Id, IdempotencyKey, IfMatch, Json,
+        openapi::{CalledBy, refuses},
+    },
     ids, limits,
     store::{
         Accounts, Database, Profiles,
@@ -36,14 +48,23 @@ impl From<Conflict> for ApiError {
 }
 
 /// A user as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct User {
     id: Uuid,
+    /// Trimmed and in lower case.
+    #[schema(example = "ada@example.com")]
     email: String,
+    /// May be empty.
+    #[schema(example = "Ada")]
     first_name: String,
+    /// May be empty.
+    #[schema(example = "Lovelace")]
     last_name: String,
+    #[schema(example = json!(["user"]))]
     roles: Vec<String>,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
     created_at: String,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
     updated_at: String,
 }
 
@@ -61,31 +82,73 @@ impl From<&Account> for User {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Who registers.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Registration {
+    /// Taken as trimmed and in lower case; ASCII alone.
+    #[schema(required = true, nullable = false, value_type = Email)]
     email: Option<String>,
+    #[schema(required = true, nullable = false, value_type = NewPassword)]
     password: Option<Secret>,
+    #[schema(value_type = Option<Name>)]
     first_name: Option<String>,
+    #[schema(value_type = Option<Name>)]
     last_name: Option<String>,
 }
 
-/// POST /api/v1/auth/register.
+/// A registration that is done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Registered {
+    user: User,
+    #[schema(example = "Registration successful")]
+    message: &'static str,
+}
+
+/// Registers an account.
 ///
 /// With an `Idempotency-Key`, the same registration within a day is answered with the same
 /// account, even if both are on their way at once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/register",
+    operation_id = "register",
+    tag = "Accounts",
+    params(IdempotencyKey),
+    request_body = Registration,
+    responses(
+        (status = 201, description = "The account.", body = Registered),
+        refuses::Always, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn register(
     State(auth): State<Auth>,
     notes: Notes,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<Registration>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<Registered>), ApiError> {
     let account = make(&auth, &body, &[ROLE_USER.to_owned()], key).await?;
     notes.by(account.id);
     notes.about(account.id);
-    Ok((StatusCode::CREATED, Answer(json!({ "user": User::from(&account), "message": "Registration successful" }))))
+    Ok((StatusCode::CREATED, Answer(Registered { user: User::from(&account), message: "Registration successful" })))
 }
 
-/// POST /api/v1/internal/accounts: an administrator makes a user.
+/// Makes a user for an administrator.
+///
+/// `x-acting-user` and `x-acting-session` say for whom; without them the service acts for
+/// itself.
+#[utoipa::path(
+    post,
+    path = "/api/v1/internal/accounts",
+    operation_id = "makeAccount",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(CalledBy, ActingFor),
+    request_body = AskedAccount,
+    responses(
+        (status = 201, description = "The account, as its profile is kept.", body = Profile),
+        refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Conflict
+    )
+)]
 pub(super) async fn make_internal(
     State(auth): State<Auth>,
     notes: Notes,
@@ -171,8 +234,21 @@ fn unavailable(error: CallError, what: &'static str) -> ApiError {
     ApiError::unavailable("user_service_unavailable", "User service unavailable")
 }
 
-/// PATCH /api/v1/internal/accounts/{id}: merges what the user service was asked to change;
-/// answers what the account is then.
+/// Merges what is to change into an account.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/internal/accounts/{id}",
+    operation_id = "changeAccount",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The account."), CalledBy, ActingFor, IfMatch),
+    request_body = AccountChange,
+    responses(
+        (status = 200, description = "The account as it is then.", body = Profile),
+        refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict,
+        refuses::Changed
+    )
+)]
 pub(super) async fn change(
     State(auth): State<Auth>,
     Id(id): Id,
@@ -194,7 +270,20 @@ pub(super) async fn change(
     }
 }
 
-/// DELETE /api/v1/internal/accounts/{id}.
+/// Deletes an account; its tokens are revoked.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/internal/accounts/{id}",
+    operation_id = "deleteAccount",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The account."), CalledBy, ActingFor, IfMatch),
+    responses(
+        (status = 204, description = "It is deleted."),
+        refuses::Trouble, refuses::Unreadable, refuses::Credentials, refuses::Rights, refuses::Missing,
+        refuses::Conflict, refuses::Changed
+    )
+)]
 pub(super) async fn delete(
     State(auth): State<Auth>,
     Id(id): Id,
@@ -213,7 +302,19 @@ pub(super) async fn delete(
     }
 }
 
-/// POST /api/v1/internal/accounts/{id}/revoke: ends all sessions.
+/// Ends all sessions of an account.
+#[utoipa::path(
+    post,
+    path = "/api/v1/internal/accounts/{id}/revoke",
+    operation_id = "revokeAccount",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The account."), CalledBy),
+    responses(
+        (status = 204, description = "They are ended."),
+        refuses::Trouble, refuses::Credentials, refuses::Missing
+    )
+)]
 pub(super) async fn revoke(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
     if !auth.sessions.revoke_all(id, &auth.clock).await? {

@@ -6,10 +6,24 @@ use axum::{
     http::{HeaderMap, request::Parts},
 };
 use portcullis_client::internal::{ACTING_SESSION, ACTING_USER, Acting};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{Auth, ROLE_ADMIN, audit::Notes};
 use crate::http::ApiError;
+
+/// The headers that say for whom a service calls.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the form of what For reads")]
+pub(super) struct ActingFor {
+    /// For whom the service calls.
+    #[param(rename = "x-acting-user", required = false)]
+    user: Uuid,
+    /// That user's session.
+    #[param(rename = "x-acting-session", required = false)]
+    session: Uuid,
+}
 
 /// The user for whom a service calls; `None` when it calls for itself. Trusted on routes
 /// for services alone.

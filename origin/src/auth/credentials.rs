@@ -19,13 +19,14 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use portcullis_client::secret::Secret;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Auth, Keyring, token};
 use crate::{
     clock::Clock,
     fields::is_service_name,
-    http::{ApiError, Body, ServiceClaims, ServiceVerifier, credentials},
+    http::{ApiError, Body, ServiceClaims, ServiceVerifier, credentials, openapi::refuses},
     limits,
     secret_hash::SecretHash,
     signing,
@@ -56,7 +57,42 @@ pub fn built_in(auth_secret: &Secret, users_secret: &Secret) -> Arc<[BuiltIn]> {
     .into()
 }
 
-/// POST /api/v1/auth/token.
+/// What a service asks for (RFC 6749, section 4.4.2).
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the form of what read_form reads")]
+pub(super) struct TokenRequest {
+    #[schema(pattern = "^client_credentials$", example = "client_credentials")]
+    grant_type: String,
+    /// The service that is to be called.
+    #[schema(example = "user-service")]
+    audience: String,
+}
+
+/// A token for a call to another service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServiceToken {
+    #[schema(example = "eyJhbGciOiJSUzI1NiIs...")]
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds for which it is good.
+    #[schema(example = 300)]
+    expires_in: i64,
+}
+
+/// Gives a service a token by its name and secret.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/token",
+    operation_id = "serviceToken",
+    tag = "Internal",
+    security(("serviceCredentials" = [])),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "A token for that service.", body = ServiceToken),
+        refuses::Trouble, refuses::Form, refuses::Credentials
+    )
+)]
 pub(super) async fn issue(
     State(auth): State<Auth>,
     headers: HeaderMap,
@@ -79,11 +115,11 @@ pub(super) async fn issue(
     let audience = form.get("audience").filter(|audience| audiences.contains(audience));
     let audience =
         audience.ok_or(ApiError::bad_grant("invalid_target", "audience is not a service that this one may call"))?;
-    let answer = json!({
-        "access_token": token::service(&auth, &caller, audience)?,
-        "token_type": "Bearer",
-        "expires_in": limits::SERVICE_TOKEN_MS / 1000,
-    });
+    let answer = ServiceToken {
+        access_token: token::service(&auth, &caller, audience)?,
+        token_type: "Bearer",
+        expires_in: limits::SERVICE_TOKEN_MS / 1000,
+    };
     Ok(([(header::CACHE_CONTROL, "no-store")], Answer(answer)))
 }
 

@@ -37,7 +37,7 @@ pub use keyring::{Keyring, KeyringFault};
 pub use password::{Busy, Passwords};
 pub use profiles::Reconciler;
 pub use pusher::Pusher;
-pub use routes::app;
+pub use routes::{app, description};
 pub use token::SERVICE_TYPE;
 
 use crate::{

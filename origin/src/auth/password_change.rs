@@ -4,7 +4,7 @@
 use axum::{Json as Answer, extract::State};
 use portcullis_client::secret::Secret;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
     Auth,
@@ -12,14 +12,21 @@ use super::{
     session,
 };
 use crate::{
-    fields::Check,
-    http::{self, ApiError, Json},
+    fields::{
+        Check,
+        described::{NewPassword, Password},
+    },
+    http::{self, ApiError, Json, openapi::refuses},
     store::passwords::{Change, Changed},
 };
 
-#[derive(Debug, Deserialize)]
+/// A new password for the current one.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct PasswordChange {
+    #[schema(required = true, nullable = false, value_type = Password)]
     current_password: Option<Secret>,
+    /// Another one than the current.
+    #[schema(required = true, nullable = false, value_type = NewPassword)]
     new_password: Option<Secret>,
 }
 
@@ -27,13 +34,28 @@ pub(super) struct PasswordChange {
 /// in between, and that happens once.
 const TRIES: usize = 2;
 
-/// POST /api/v1/auth/password. The caller's own session and its tokens stay good.
+/// Changes one's password.
+///
+/// Every other session ends; the one of this request and its tokens stay good. Wrong current
+/// passwords count as failed logins do.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/password",
+    operation_id = "changePassword",
+    tag = "Accounts",
+    security(("accessToken" = [])),
+    request_body = PasswordChange,
+    responses(
+        (status = 200, description = "It is changed.", body = session::Done),
+        refuses::Always, refuses::Body, refuses::Credentials
+    )
+)]
 pub(super) async fn change(
     State(auth): State<Auth>,
     user: http::User,
     client: http::Client,
     Json(body): Json<PasswordChange>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<session::Done>, ApiError> {
     let account = session::live_account(&auth, &user).await?;
     let session = user.session_id.ok_or(ApiError::invalid_token())?;
     let mut check = Check::default();
@@ -54,7 +76,7 @@ pub(super) async fn change(
             Changed::Done => {
                 auth.pusher.wake();
                 tracing::info!(user_id = %account.id, "a password was changed; all other sessions are revoked");
-                return Ok(Answer(json!({ "message": "Password changed" })));
+                return Ok(Answer(session::Done { message: "Password changed" }));
             }
             Changed::SessionEnded => return Err(session::REVOKED),
             // What was verified is the password no more.

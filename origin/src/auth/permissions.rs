@@ -1,47 +1,123 @@
 //! Permissions as administrators read and write them.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{Auth, audit::Notes, session::Admin, token};
 use crate::{
     clock::rfc3339,
-    fields::Check,
-    http::{ApiError, Id, Json, Page},
-    store::permissions::{Permission, Said},
+    fields::{Check, described::PermissionName},
+    http::{ApiError, AskedPage, Id, Json, Page, Pagination, openapi::refuses},
+    store::permissions::{self as stored, Said},
 };
 
 /// A permission as clients see it.
-pub(super) fn document(permission: &Permission) -> Value {
-    json!({
-        "id": permission.id,
-        "name": permission.name,
-        "resource": permission.resource,
-        "action": permission.action,
-        "built_in": permission.built_in,
-        "created_at": rfc3339(permission.created_at),
-        "updated_at": rfc3339(permission.updated_at),
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Permission {
+    id: Uuid,
+    /// By which services ask.
+    #[schema(example = "read:invoices")]
+    name: String,
+    /// What it is about.
+    #[schema(example = "invoices")]
+    resource: String,
+    /// What it allows.
+    #[schema(example = "read")]
+    action: String,
+    /// One of the program's own, which stays as it is.
+    built_in: bool,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    created_at: String,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    updated_at: String,
 }
 
-/// GET /api/v1/auth/permissions.
-pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<Value>, ApiError> {
+impl From<stored::Permission> for Permission {
+    fn from(permission: stored::Permission) -> Self {
+        Self {
+            id: permission.id,
+            name: permission.name,
+            resource: permission.resource,
+            action: permission.action,
+            built_in: permission.built_in,
+            created_at: rfc3339(permission.created_at),
+            updated_at: rfc3339(permission.updated_at),
+        }
+    }
+}
+
+/// A page of permissions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PermissionList {
+    permissions: Vec<Permission>,
+    pagination: Pagination,
+}
+
+impl PermissionList {
+    pub(super) fn new(permissions: Vec<stored::Permission>, pagination: Pagination) -> Self {
+        Self { permissions: permissions.into_iter().map(Permission::from).collect(), pagination }
+    }
+}
+
+/// One permission.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OnePermission {
+    permission: Permission,
+}
+
+impl From<stored::Permission> for OnePermission {
+    fn from(permission: stored::Permission) -> Self {
+        Self { permission: permission.into() }
+    }
+}
+
+/// Lists permissions.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/permissions",
+    operation_id = "listPermissions",
+    tag = "Permissions",
+    security(("accessToken" = [])),
+    params(AskedPage),
+    responses(
+        (status = 200, description = "By name.", body = PermissionList),
+        refuses::Always, refuses::Credentials, refuses::Rights
+    )
+)]
+pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<PermissionList>, ApiError> {
     let (permissions, total) = auth.permissions.list(page.limit, page.offset).await?;
-    let permissions: Vec<Value> = permissions.iter().map(document).collect();
-    Ok(Answer(json!({ "permissions": permissions, "pagination": page.pagination(total) })))
+    Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
 }
 
-/// GET /api/v1/auth/permissions/{permission_id}.
-pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<Value>, ApiError> {
+/// Reads a permission.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/permissions/{permission_id}",
+    operation_id = "readPermission",
+    tag = "Permissions",
+    security(("accessToken" = [])),
+    params(("permission_id" = Uuid, Path, description = "The permission.")),
+    responses(
+        (status = 200, description = "The permission.", body = OnePermission),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing
+    )
+)]
+pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OnePermission>, ApiError> {
     let permission = auth.permissions.find(id).await?.ok_or(ApiError::not_found())?;
-    Ok(Answer(json!({ "permission": document(&permission) })))
+    Ok(Answer(permission.into()))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a permission is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PermissionBody)]
 pub(super) struct Body {
+    #[schema(required = true, nullable = false, value_type = PermissionName)]
     name: Option<String>,
+    #[schema(required = true, nullable = false, value_type = PermissionName)]
     resource: Option<String>,
+    #[schema(required = true, nullable = false, value_type = PermissionName)]
     action: Option<String>,
 }
 
@@ -58,34 +134,72 @@ impl Body {
     }
 }
 
-/// POST /api/v1/auth/permissions.
+/// Makes a permission.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/permissions",
+    operation_id = "makePermission",
+    tag = "Permissions",
+    security(("accessToken" = [])),
+    request_body = Body,
+    responses(
+        (status = 201, description = "The permission.", body = OnePermission),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn add(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     notes: Notes,
     Json(body): Json<Body>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<OnePermission>), ApiError> {
     let said = body.check()?;
     let permission = auth.permissions.add(token::fresh_id(&auth)?, &said, &auth.clock).await?;
     notes.about(permission.id);
     tracing::info!(user_id = %admin.id, permission_id = %permission.id, "a permission was made");
-    Ok((StatusCode::CREATED, Answer(json!({ "permission": document(&permission) }))))
+    Ok((StatusCode::CREATED, Answer(permission.into())))
 }
 
-/// PUT /api/v1/auth/permissions/{permission_id}. Services ask by name: from now on it is the
-/// new one that is allowed.
+/// Replaces a permission.
+///
+/// Services ask by name: from now on it is the new one that is allowed.
+#[utoipa::path(
+    put,
+    path = "/api/v1/auth/permissions/{permission_id}",
+    operation_id = "replacePermission",
+    tag = "Permissions",
+    security(("accessToken" = [])),
+    params(("permission_id" = Uuid, Path, description = "The permission.")),
+    request_body = Body,
+    responses(
+        (status = 200, description = "The permission as it is now.", body = OnePermission),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn replace(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Id(id): Id,
     Json(body): Json<Body>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<OnePermission>, ApiError> {
     let permission = auth.permissions.change(id, &body.check()?, &auth.clock).await?;
     tracing::info!(user_id = %admin.id, permission_id = %id, "a permission was changed");
-    Ok(Answer(json!({ "permission": document(&permission) })))
+    Ok(Answer(permission.into()))
 }
 
-/// DELETE /api/v1/auth/permissions/{permission_id}.
+/// Deletes a permission that no role has.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/permissions/{permission_id}",
+    operation_id = "deletePermission",
+    tag = "Permissions",
+    security(("accessToken" = [])),
+    params(("permission_id" = Uuid, Path, description = "The permission.")),
+    responses(
+        (status = 204, description = "It is deleted."),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict
+    )
+)]
 pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.permissions.delete(id).await?;
     tracing::info!(user_id = %admin.id, permission_id = %id, "a permission was deleted");

@@ -1,45 +1,121 @@
 //! Roles and the permissions that they have, as administrators read and write them.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::{Auth, audit::Notes, permissions, session::Admin, token};
+use super::{
+    Auth,
+    audit::Notes,
+    permissions::{OnePermission, PermissionList},
+    session::Admin,
+    token,
+};
 use crate::{
     clock::rfc3339,
-    fields::Check,
-    http::{ApiError, Id, Ids, Json, Page},
-    store::roles::Role,
+    fields::{
+        Check,
+        described::{Description, RoleName},
+    },
+    http::{ApiError, AskedPage, Id, Ids, Json, Page, Pagination, openapi::refuses},
+    store::roles as stored,
 };
 
 /// A role as clients see it.
-pub(super) fn document(role: &Role) -> Value {
-    json!({
-        "id": role.id,
-        "name": role.name,
-        "description": role.description,
-        "built_in": role.built_in,
-        "created_at": rfc3339(role.created_at),
-        "updated_at": rfc3339(role.updated_at),
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Role {
+    id: Uuid,
+    #[schema(example = "bookkeeper")]
+    name: String,
+    /// May be empty.
+    #[schema(example = "Those who keep the books")]
+    description: String,
+    /// One of the program's own, which stays as it is.
+    built_in: bool,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    created_at: String,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    updated_at: String,
 }
 
-/// GET /api/v1/auth/roles.
-pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<Value>, ApiError> {
+impl From<stored::Role> for Role {
+    fn from(role: stored::Role) -> Self {
+        Self {
+            id: role.id,
+            name: role.name,
+            description: role.description,
+            built_in: role.built_in,
+            created_at: rfc3339(role.created_at),
+            updated_at: rfc3339(role.updated_at),
+        }
+    }
+}
+
+/// A page of roles.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoleList {
+    roles: Vec<Role>,
+    pagination: Pagination,
+}
+
+/// One role.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneRole {
+    role: Role,
+}
+
+impl From<stored::Role> for OneRole {
+    fn from(role: stored::Role) -> Self {
+        Self { role: role.into() }
+    }
+}
+
+/// Lists roles.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles",
+    operation_id = "listRoles",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(AskedPage),
+    responses(
+        (status = 200, description = "By name.", body = RoleList),
+        refuses::Always, refuses::Credentials, refuses::Rights
+    )
+)]
+pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<RoleList>, ApiError> {
     let (roles, total) = auth.roles.list(page.limit, page.offset).await?;
-    let roles: Vec<Value> = roles.iter().map(document).collect();
-    Ok(Answer(json!({ "roles": roles, "pagination": page.pagination(total) })))
+    let roles = roles.into_iter().map(Role::from).collect();
+    Ok(Answer(RoleList { roles, pagination: page.pagination(total) }))
 }
 
-/// GET /api/v1/auth/roles/{role_id}.
-pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<Value>, ApiError> {
+/// Reads a role.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "readRole",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    responses(
+        (status = 200, description = "The role.", body = OneRole),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing
+    )
+)]
+pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OneRole>, ApiError> {
     let role = auth.roles.find(id).await?.ok_or(ApiError::not_found())?;
-    Ok(Answer(json!({ "role": document(&role) })))
+    Ok(Answer(role.into()))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a role is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RoleBody)]
 pub(super) struct Body {
+    /// Any but `service`, the role of services.
+    #[schema(required = true, nullable = false, value_type = RoleName)]
     name: Option<String>,
+    #[schema(value_type = Option<Description>)]
     description: Option<String>,
 }
 
@@ -53,66 +129,131 @@ impl Body {
     }
 }
 
-/// POST /api/v1/auth/roles.
+/// Makes a role.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/roles",
+    operation_id = "makeRole",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    request_body = Body,
+    responses(
+        (status = 201, description = "The role.", body = OneRole),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn add(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     notes: Notes,
     Json(body): Json<Body>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<OneRole>), ApiError> {
     let (name, description) = body.check()?;
     let role = auth.roles.add(token::fresh_id(&auth)?, &name, &description, &auth.clock).await?;
     notes.about(role.id);
     tracing::info!(user_id = %admin.id, role_id = %role.id, "a role was made");
-    Ok((StatusCode::CREATED, Answer(json!({ "role": document(&role) }))))
+    Ok((StatusCode::CREATED, Answer(role.into())))
 }
 
-/// PUT /api/v1/auth/roles/{role_id}: what is not sent is empty.
+/// Replaces a role; what is not sent is empty.
+#[utoipa::path(
+    put,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "replaceRole",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    request_body = Body,
+    responses(
+        (status = 200, description = "The role as it is now.", body = OneRole),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn replace(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Id(id): Id,
     Json(body): Json<Body>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<OneRole>, ApiError> {
     let (name, description) = body.check()?;
     let role = auth.roles.change(id, &name, &description, &auth.clock).await?;
     tracing::info!(user_id = %admin.id, role_id = %id, "a role was changed");
-    Ok(Answer(json!({ "role": document(&role) })))
+    Ok(Answer(role.into()))
 }
 
-/// DELETE /api/v1/auth/roles/{role_id}.
+/// Deletes a role that nobody has.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "deleteRole",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    responses(
+        (status = 204, description = "It is deleted."),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict
+    )
+)]
 pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.roles.delete(id).await?;
     tracing::info!(user_id = %admin.id, role_id = %id, "a role was deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// GET /api/v1/auth/roles/{role_id}/permissions.
+/// Lists the permissions of a role.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles/{role_id}/permissions",
+    operation_id = "listRolePermissions",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role."), AskedPage),
+    responses(
+        (status = 200, description = "By name.", body = PermissionList),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing
+    )
+)]
 pub(super) async fn permissions(
     _: Admin,
     State(auth): State<Auth>,
     Id(id): Id,
     page: Page,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<PermissionList>, ApiError> {
     let found = auth.roles.permissions(id, page.limit, page.offset).await?;
     let (permissions, total) = found.ok_or(ApiError::not_found())?;
-    let permissions: Vec<Value> = permissions.iter().map(permissions::document).collect();
-    Ok(Answer(json!({ "permissions": permissions, "pagination": page.pagination(total) })))
+    Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a role is given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = GivenPermission)]
 pub(super) struct Given {
+    #[schema(required = true, nullable = false, value_type = Uuid)]
     permission_id: Option<String>,
 }
 
-/// POST /api/v1/auth/roles/{role_id}/permissions: 201, or 200 if the role had it.
+/// Gives a role a permission.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/roles/{role_id}/permissions",
+    operation_id = "givePermission",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    request_body = Given,
+    responses(
+        (status = 201, description = "The permission.", body = OnePermission),
+        (status = 200, description = "The permission; the role had it.", body = OnePermission),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn give(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     notes: Notes,
     Id(id): Id,
     Json(body): Json<Given>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<OnePermission>), ApiError> {
     let mut check = Check::default();
     let permission_id = check.id("permission_id", body.permission_id.as_deref());
     check.done()?;
@@ -122,10 +263,22 @@ pub(super) async fn give(
     if is_new {
         tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a role was given a permission");
     }
-    Ok((status, Answer(json!({ "permission": permissions::document(&permission) }))))
+    Ok((status, Answer(permission.into())))
 }
 
-/// DELETE /api/v1/auth/roles/{role_id}/permissions/{permission_id}.
+/// Takes a permission from a role.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/roles/{role_id}/permissions/{permission_id}",
+    operation_id = "takePermission",
+    tag = "Roles",
+    security(("accessToken" = [])),
+    params(("role_id" = Uuid, Path, description = "The role."), ("permission_id" = Uuid, Path, description = "The permission.")),
+    responses(
+        (status = 204, description = "It is taken."),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict
+    )
+)]
 pub(super) async fn take(
     Admin(admin): Admin,
     State(auth): State<Auth>,

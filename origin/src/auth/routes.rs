@@ -9,34 +9,44 @@ use axum::{
     http::{HeaderMap, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::{any, delete, get, post},
+    routing::any,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::{ToSchema, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Auth, account, audit, credentials, password_change, permissions, rights, roles, session, session_list, trail,
 };
 use crate::{
     clock::rfc3339,
-    http::{ApiError, ServiceRule, User, measure, observe, require_assertion, require_service},
+    http::{
+        ApiError, ServiceRule, User, measure, observe,
+        openapi::{self, About, Health, Readiness, refuses},
+        require_assertion, require_service,
+    },
     limits, users,
+};
+
+const ABOUT: About = About {
+    title: "Portcullis auth service",
+    description: "Accounts, sessions, rights and tokens. Clients ask through the gateway; other services ask at the \
+                  service's own port. Every refusal is a problem document (RFC 9457) with a stable `code`.",
+    tags: &[
+        ("Accounts", "Who one is."),
+        ("Sessions", "Where one is logged in."),
+        ("Rights", "Which roles accounts have, and what they may do."),
+        ("Roles", "For administrators."),
+        ("Permissions", "For administrators."),
+        ("Operations", "For operators."),
+        ("Keys", "With what tokens are checked."),
+        ("Internal", "For services; never through the gateway."),
+    ],
 };
 
 /// The whole service.
 pub fn app(auth: Auth) -> Router {
-    let for_gateway = Router::new()
-        .route("/api/v1/auth/register", post(account::register))
-        .route("/api/v1/auth/login", post(session::login))
-        .route("/api/v1/auth/refresh", post(session::refresh))
-        .route("/api/v1/auth/logout", post(session::logout))
-        .route("/api/v1/auth/me", get(session::me))
-        .route("/api/v1/auth/sessions", get(session_list::list))
-        .route("/api/v1/auth/sessions/{id}", delete(session_list::end))
-        .route("/api/v1/auth/password", post(password_change::change))
-        .route("/api/v1/auth/keys/rotate", post(rotate))
-        .route("/api/v1/auth/audit", get(trail::list))
-        .route("/api/v1/auth/validate-token", get(session::validate).post(session::validate))
-        .merge(for_rights())
+    let for_gateway = Router::from(for_gateway())
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(middleware::from_fn(audit::note_client))
@@ -46,19 +56,11 @@ pub fn app(auth: Auth) -> Router {
         audience: super::SERVICE,
         callers: [users::SERVICE.to_owned()].into(),
     };
-    let for_services = Router::new()
-        .route("/api/v1/internal/accounts", post(account::make_internal))
-        .route("/api/v1/internal/accounts/{id}", delete(account::delete).patch(account::change))
-        .route("/api/v1/internal/accounts/{id}/revoke", post(account::revoke))
+    let for_services = Router::from(for_services())
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(middleware::from_fn_with_state(rule, require_service));
-    let open = Router::new()
-        .route("/api/v1/auth/token", post(credentials::issue))
-        .route("/.well-known/jwks.json", get(jwks))
-        .route("/api/v1/auth/public-key", get(public_key))
-        .route("/health", get(|| async { Answer(json!({ "status": "ok" })) }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+    let open = Router::from(open())
+        .merge(openapi::pages(&description()))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
     for_gateway
         .merge(for_services)
@@ -69,44 +71,135 @@ pub fn app(auth: Auth) -> Router {
         .with_state(auth)
 }
 
-/// Roles, permissions, and who has which.
-fn for_rights() -> Router<Auth> {
-    Router::new()
-        .route("/api/v1/auth/roles", get(roles::list).post(roles::add))
-        .route("/api/v1/auth/roles/{role_id}", get(roles::read).put(roles::replace).delete(roles::delete))
-        .route("/api/v1/auth/roles/{role_id}/permissions", get(roles::permissions).post(roles::give))
-        .route("/api/v1/auth/roles/{role_id}/permissions/{permission_id}", delete(roles::take))
-        .route("/api/v1/auth/permissions", get(permissions::list).post(permissions::add))
-        .route("/api/v1/auth/permissions/check", post(rights::check))
-        .route(
-            "/api/v1/auth/permissions/{permission_id}",
-            get(permissions::read).put(permissions::replace).delete(permissions::delete),
-        )
-        .route("/api/v1/auth/users/{id}/roles", get(rights::roles).post(rights::give).put(rights::replace))
-        .route("/api/v1/auth/users/{id}/roles/{role_id}", delete(rights::take))
-        .route("/api/v1/auth/users/{id}/permissions", get(rights::permissions))
+/// How the service describes itself.
+pub fn description() -> OpenApi {
+    openapi::framed(for_gateway().merge(for_services()).merge(open()).into_openapi(), &ABOUT)
 }
 
+/// What users ask, through the gateway.
+fn for_gateway() -> OpenApiRouter<Auth> {
+    OpenApiRouter::new()
+        .routes(routes!(account::register))
+        .routes(routes!(session::login))
+        .routes(routes!(session::refresh))
+        .routes(routes!(session::logout))
+        .routes(routes!(session::me))
+        .routes(routes!(session_list::list))
+        .routes(routes!(session_list::end))
+        .routes(routes!(password_change::change))
+        .routes(routes!(rotate))
+        .routes(routes!(trail::list))
+        .routes(routes!(session::validate, session::validate_by_post))
+        .routes(routes!(roles::list, roles::add))
+        .routes(routes!(roles::read, roles::replace, roles::delete))
+        .routes(routes!(roles::permissions, roles::give))
+        .routes(routes!(roles::take))
+        .routes(routes!(permissions::list, permissions::add))
+        .routes(routes!(permissions::read, permissions::replace, permissions::delete))
+        .routes(routes!(rights::check))
+        .routes(routes!(rights::roles, rights::give, rights::replace))
+        .routes(routes!(rights::take))
+        .routes(routes!(rights::permissions))
+}
+
+/// What services ask.
+fn for_services() -> OpenApiRouter<Auth> {
+    OpenApiRouter::new()
+        .routes(routes!(account::make_internal))
+        .routes(routes!(account::delete, account::change))
+        .routes(routes!(account::revoke))
+}
+
+/// What anybody may ask who reaches the service.
+fn open() -> OpenApiRouter<Auth> {
+    OpenApiRouter::new()
+        .routes(routes!(credentials::issue))
+        .routes(routes!(jwks))
+        .routes(routes!(public_key))
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+}
+
+/// The keys with which tokens are checked (RFC 7517).
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    operation_id = "jwks",
+    tag = "Keys",
+    responses(
+        (status = 200, description = "The key set.", body = openapi::KeySet, content_type = "application/jwk-set+json"),
+        refuses::Trouble
+    )
+)]
 async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
     let headers = [(header::CONTENT_TYPE, "application/jwk-set+json".to_owned()), (header::CACHE_CONTROL, keep())];
     (headers, auth.keyring.jwks().to_string())
 }
 
+/// The key that signs now, as PEM.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/public-key",
+    operation_id = "publicKey",
+    tag = "Keys",
+    responses(
+        (status = 200, description = "The public key.", body = String, content_type = "application/x-pem-file"),
+        refuses::Trouble
+    )
+)]
 async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
     let key = auth.keyring.signer(auth.clock.now()).ok_or(ApiError::internal())?;
     let pem = key.to_pem().map_err(|_| ApiError::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/x-pem-file".to_owned()), (header::CACHE_CONTROL, keep())], pem))
 }
 
-async fn ready(State(auth): State<Auth>) -> Result<Answer<Value>, ApiError> {
+/// Whether the process is there.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "Operations",
+    responses(
+        (status = 200, description = "It is.", body = Health),
+        refuses::Trouble
+    )
+)]
+async fn health() -> Answer<Health> {
+    Answer(Health::OK)
+}
+
+/// Whether the service can do its work.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    operation_id = "ready",
+    tag = "Operations",
+    responses(
+        (status = 200, description = "It can.", body = Readiness),
+        refuses::Trouble
+    )
+)]
+async fn ready(State(auth): State<Auth>) -> Result<Answer<Readiness>, ApiError> {
     if auth.database.is_well().await {
-        Ok(Answer(json!({ "ready": true })))
+        Ok(Answer(Readiness::READY))
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
     }
 }
 
-/// GET /metrics.
+/// What is counted, in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "Operations",
+    security((), ("metricsToken" = [])),
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/plain"),
+        refuses::Trouble, refuses::Credentials
+    )
+)]
 async fn metrics(State(auth): State<Auth>, headers: HeaderMap) -> Result<Response, ApiError> {
     auth.metrics.admit(&headers)?;
     let waiting = auth.outbox.count(auth.clock.now()).await;
@@ -117,8 +210,31 @@ async fn metrics(State(auth): State<Auth>, headers: HeaderMap) -> Result<Respons
     Ok(auth.metrics.page())
 }
 
-/// POST /api/v1/auth/keys/rotate, for administrators whose session lives.
-async fn rotate(State(auth): State<Auth>, notes: audit::Notes, user: User) -> Result<Answer<Value>, ApiError> {
+/// A change of keys.
+#[derive(Debug, Serialize, ToSchema)]
+struct Rotation {
+    /// The new key.
+    kid: String,
+    /// The key that signed so far.
+    previous_kid: String,
+    /// When the new one begins to sign: gateways have it by then.
+    #[schema(format = DateTime, example = "2026-01-02T03:19:05Z")]
+    signs_from: String,
+}
+
+/// Makes a new signing key.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/keys/rotate",
+    operation_id = "rotateKeys",
+    tag = "Operations",
+    security(("accessToken" = [])),
+    responses(
+        (status = 200, description = "It is published, and signs soon.", body = Rotation),
+        refuses::Always, refuses::Credentials, refuses::Rights
+    )
+)]
+async fn rotate(State(auth): State<Auth>, notes: audit::Notes, user: User) -> Result<Answer<Rotation>, ApiError> {
     session::live_admin(&auth, &user).await?;
     let rotated = auth.keyring.rotate(auth.clock.now()).await.map_err(|fault| {
         tracing::error!(%fault, "the signing keys cannot be rotated");
@@ -126,11 +242,11 @@ async fn rotate(State(auth): State<Auth>, notes: audit::Notes, user: User) -> Re
     })?;
     notes.about(&rotated.kid);
     tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, user_id = %user.id, "signing keys rotated");
-    Ok(Answer(json!({
-        "kid": rotated.kid,
-        "previous_kid": rotated.previous_kid,
-        "signs_from": rfc3339(rotated.signs_from),
-    })))
+    Ok(Answer(Rotation {
+        kid: rotated.kid,
+        previous_kid: rotated.previous_kid,
+        signs_from: rfc3339(rotated.signs_from),
+    }))
 }
 
 /// `Cache-Control` of what is public and changes seldom.

@@ -6,8 +6,8 @@ use axum::{
     http::{HeaderMap, request::Parts},
 };
 use portcullis_client::secret::Secret;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
@@ -20,8 +20,12 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
-    fields::{Check, normal_email},
-    http::{self, ApiError, Json, OptionalJson},
+    fields::{
+        Check,
+        described::{Password, RefreshToken},
+        normal_email,
+    },
+    http::{self, ApiError, Json, OptionalJson, openapi::refuses},
     limits, signing,
     store::{
         accounts::Account,
@@ -31,20 +35,53 @@ use crate::{
 
 pub(super) const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
 
-#[derive(Debug, Deserialize)]
+/// Who logs in.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Login {
+    #[schema(required = true, nullable = false, example = "ada@example.com")]
     email: Option<String>,
+    #[schema(required = true, nullable = false, value_type = Password)]
     password: Option<Secret>,
 }
 
-/// POST /api/v1/auth/login. The answer and the work are the same for a wrong
-/// password, an unknown address and text that is no address.
+/// What a session is used with.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tokens {
+    /// For the `Authorization` header.
+    #[schema(example = "eyJhbGciOiJSUzI1NiIs...")]
+    access_token: String,
+    /// For the next refresh, once. It is no JWT.
+    #[schema(example = "VGhpcyBpcyBhbiBleGFtcGxlIG9mIGEgdG9rZW4uLi4")]
+    refresh_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// Seconds for which the access token is good.
+    #[schema(example = 900)]
+    expires_in: i64,
+    user: User,
+}
+
+/// Logs in.
+///
+/// The answer and the time are the same for a wrong password, an unknown address and text
+/// that is no address. After five wrong passwords in a row the next try has to wait (429).
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/login",
+    operation_id = "login",
+    tag = "Sessions",
+    request_body = Login,
+    responses(
+        (status = 200, description = "A new session.", body = Tokens),
+        refuses::Always, refuses::Body, refuses::Credentials
+    )
+)]
 pub(super) async fn login(
     State(auth): State<Auth>,
     client: http::Client,
     notes: Notes,
     Json(body): Json<Login>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Tokens>, ApiError> {
     let mut check = Check::default();
     check.required("email", body.email.is_some());
     check.required("password", body.password.is_some());
@@ -103,17 +140,33 @@ async fn renew(auth: &Auth, account: Uuid, verified: &str, password: &Secret) {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// The token that is spent.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Refresh {
+    #[schema(required = true, nullable = false, value_type = RefreshToken)]
     refresh_token: Option<Secret>,
 }
 
-/// POST /api/v1/auth/refresh.
+/// Renews the tokens of a session.
+///
+/// A refresh token is good once. One that is shown again, later than a second after, ends
+/// the session: somebody else has it.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/refresh",
+    operation_id = "refresh",
+    tag = "Sessions",
+    request_body = Refresh,
+    responses(
+        (status = 200, description = "The session's new tokens.", body = Tokens),
+        refuses::Always, refuses::Body, refuses::Credentials
+    )
+)]
 pub(super) async fn refresh(
     State(auth): State<Auth>,
     notes: Notes,
     Json(body): Json<Refresh>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Tokens>, ApiError> {
     let mut check = Check::default();
     check.required("refresh_token", body.refresh_token.is_some());
     check.done()?;
@@ -143,28 +196,51 @@ fn tokens(
     session: Uuid,
     issued_at: i64,
     refresh: &Secret,
-) -> Result<Answer<Value>, ApiError> {
-    Ok(Answer(json!({
-        "access_token": token::access(auth, account, session, issued_at)?,
-        "refresh_token": refresh.expose(),
-        "token_type": "Bearer",
-        "expires_in": limits::ACCESS_TOKEN_MS / 1000,
-        "user": User::from(account),
-    })))
+) -> Result<Answer<Tokens>, ApiError> {
+    Ok(Answer(Tokens {
+        access_token: token::access(auth, account, session, issued_at)?,
+        refresh_token: refresh.expose().to_owned(),
+        token_type: "Bearer",
+        expires_in: limits::ACCESS_TOKEN_MS / 1000,
+        user: User::from(account),
+    }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What is done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    #[schema(example = "Logged out")]
+    pub(super) message: &'static str,
+}
+
+/// What else is to end.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct Logout {
+    #[schema(value_type = Option<RefreshToken>)]
     refresh_token: Option<Secret>,
 }
 
-/// POST /api/v1/auth/logout. The session of the access token ends, and that of
-/// the refresh token if one is sent. A body is not needed.
+/// Logs out.
+///
+/// The session of the access token ends, and that of the refresh token if one is sent. A
+/// body is not needed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/logout",
+    operation_id = "logout",
+    tag = "Sessions",
+    security(("accessToken" = [])),
+    request_body = Option<Logout>,
+    responses(
+        (status = 200, description = "The session is over.", body = Done),
+        refuses::Always, refuses::Body, refuses::Credentials
+    )
+)]
 pub(super) async fn logout(
     State(auth): State<Auth>,
     user: http::User,
     OptionalJson(body): OptionalJson<Logout>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Done>, ApiError> {
     if let Some(session) = user.session_id {
         auth.sessions.revoke(session, user.id, &auth.clock).await?;
     }
@@ -172,7 +248,7 @@ pub(super) async fn logout(
         auth.sessions.revoke_by_token(hash, user.id, &auth.clock).await?;
     }
     auth.pusher.wake();
-    Ok(Answer(json!({ "message": "Logged out" })))
+    Ok(Answer(Done { message: "Logged out" }))
 }
 
 /// The account of a request's user, if its session still lives.
@@ -205,20 +281,84 @@ impl FromRequestParts<Auth> for Admin {
     }
 }
 
-/// GET /api/v1/auth/me.
-pub(super) async fn me(State(auth): State<Auth>, user: http::User) -> Result<Answer<Value>, ApiError> {
-    let account = live_account(&auth, &user).await?;
-    Ok(Answer(json!({ "user": User::from(&account) })))
+/// Somebody.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Me {
+    user: User,
 }
 
-/// GET and POST /api/v1/auth/validate-token.
+/// Who one is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/me",
+    operation_id = "me",
+    tag = "Accounts",
+    security(("accessToken" = [])),
+    responses(
+        (status = 200, description = "As the account is now.", body = Me),
+        refuses::Always, refuses::Credentials
+    )
+)]
+pub(super) async fn me(State(auth): State<Auth>, user: http::User) -> Result<Answer<Me>, ApiError> {
+    let account = live_account(&auth, &user).await?;
+    Ok(Answer(Me { user: User::from(&account) }))
+}
+
+/// A token that is good.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Valid {
+    #[schema(example = true)]
+    valid: bool,
+    user: User,
+    #[schema(format = DateTime, example = "2026-01-02T03:19:05Z")]
+    expires_at: String,
+}
+
+/// Asks whether the access token is good.
+///
+/// Its signature, times and session are checked, and whether the account is still there.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/validate-token",
+    operation_id = "validateToken",
+    tag = "Sessions",
+    security(("accessToken" = [])),
+    responses(
+        (status = 200, description = "It is.", body = Valid),
+        refuses::Always, refuses::Credentials
+    )
+)]
 pub(super) async fn validate(
     State(auth): State<Auth>,
     user: http::User,
     headers: HeaderMap,
-) -> Result<Answer<Value>, ApiError> {
-    let account = live_account(&auth, &user).await?;
-    let text = http::credentials(&headers, "bearer")
+) -> Result<Answer<Valid>, ApiError> {
+    valid(&auth, &user, &headers).await
+}
+
+/// The same, for clients that post.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/validate-token",
+    operation_id = "validateTokenByPost",
+    tag = "Sessions",
+    security(("accessToken" = [])),
+    responses(
+        (status = 200, description = "It is good.", body = Valid),
+        refuses::Always, refuses::Credentials
+    )
+)]
+pub(super) async fn validate_by_post(
+    State(auth): State<Auth>,
+    user: http::User,
+    headers: HeaderMap,
+) -> Result<Answer<Valid>, ApiError> {
+    valid(&auth, &user, &headers).await
+}
+
+async fn valid(auth: &Auth, user: &http::User, headers: &HeaderMap) -> Result<Answer<Valid>, ApiError> {
+    let account = live_account(auth, user).await?;
+    let text = http::credentials(headers, "bearer")
         .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
     let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
         .map_err(|_| ApiError::invalid_token())?;
@@ -227,5 +367,5 @@ pub(super) async fn validate(
         return Err(ApiError::invalid_token());
     }
     let expires_at = rfc3339(claims.exp.saturating_mul(1000));
-    Ok(Answer(json!({ "valid": true, "user": User::from(&account), "expires_at": expires_at })))
+    Ok(Answer(Valid { valid: true, user: User::from(&account), expires_at }))
 }

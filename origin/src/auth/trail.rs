@@ -5,40 +5,118 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Auth, session};
 use crate::{
     clock::{parse_rfc3339, rfc3339},
-    http::{ApiError, User},
+    http::{ApiError, User, openapi::refuses},
     limits,
-    store::audit::{Event, Filter, Outcome},
+    store::audit::{self as stored, Filter, Outcome},
 };
 
 const CURSOR_INVALID: ApiError =
     ApiError::bad_request("cursor_invalid", "cursor must be the next of an earlier answer");
 
 /// What may be asked for. Parameters of other names are ignored.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Who did it.
+    #[param(value_type = Option<Uuid>, nullable = false)]
     user_id: Option<String>,
+    /// What was done.
+    #[param(
+        nullable = false,
+        pattern = "^[A-Za-z0-9._-]+$",
+        min_length = 1,
+        max_length = 100,
+        example = "role.create"
+    )]
     event_type: Option<String>,
+    /// How it ended.
+    #[param(value_type = Option<Ending>, nullable = false)]
     result: Option<String>,
+    /// To what it was done.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9._-]+$", min_length = 1, max_length = 100)]
     entity_id: Option<String>,
+    /// Not before this time.
+    #[param(nullable = false, format = DateTime, example = "2026-01-02T03:04:05Z")]
     from: Option<String>,
+    /// Before this time.
+    #[param(nullable = false, format = DateTime, example = "2026-01-03T03:04:05Z")]
     to: Option<String>,
+    /// Events at most.
+    #[param(value_type = Option<i64>, nullable = false, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
+    /// `next` of the page before.
+    #[param(nullable = false, format = "cursor")]
     cursor: Option<String>,
 }
 
-/// GET /api/v1/auth/audit, for administrators whose session lives.
+/// How something ended.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "the form of Outcome's words")]
+enum Ending {
+    Success,
+    Denied,
+    Failure,
+}
+
+/// Something that was done, or tried.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Event {
+    #[schema(example = "role.create")]
+    event_type: String,
+    #[schema(value_type = Ending)]
+    result: &'static str,
+    /// Who did it, or whose account it is about.
+    user_id: Option<Uuid>,
+    /// To what it was done.
+    entity_id: Option<String>,
+    /// Method and template of the route, or the command.
+    #[schema(example = "POST /api/v1/auth/roles")]
+    operation: String,
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    span_id: Option<String>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    /// Why it was refused, or the second thing that it was about.
+    detail: Option<String>,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    timestamp: String,
+}
+
+/// A page of the trail.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Events {
+    events: Vec<Event>,
+    /// The cursor of the next page, if there is one.
+    next: Option<String>,
+}
+
+/// Reads the audit trail, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/audit",
+    operation_id = "listEvents",
+    tag = "Operations",
+    security(("accessToken" = [])),
+    params(Asked),
+    responses(
+        (status = 200, description = "What was done, and by whom.", body = Events),
+        refuses::Always, refuses::Credentials, refuses::Rights
+    )
+)]
 pub(super) async fn list(
     State(auth): State<Auth>,
     user: User,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Events>, ApiError> {
     session::live_admin(&auth, &user).await?;
     let invalid = |_| ApiError::bad_request("filter_invalid", "A filter is given twice or cannot be read");
     let Query(asked) = asked.map_err(invalid)?;
@@ -51,25 +129,27 @@ pub(super) async fn list(
         found.pop();
     }
     let next = found.last().filter(|_| has_more).map(|(id, _)| URL_SAFE_NO_PAD.encode(id.to_be_bytes()));
-    let events: Vec<Value> = found.iter().map(|(_, event)| document(event)).collect();
-    Ok(Answer(json!({ "events": events, "next": next })))
+    let events = found.into_iter().map(|(_, event)| event.into()).collect();
+    Ok(Answer(Events { events, next }))
 }
 
-fn document(event: &Event) -> Value {
-    json!({
-        "event_type": event.event_type,
-        "result": event.result.as_str(),
-        "user_id": event.user_id,
-        "entity_id": event.entity_id,
-        "operation": event.operation,
-        "request_id": event.request_id,
-        "trace_id": event.trace_id,
-        "span_id": event.span_id,
-        "ip_address": event.ip_address,
-        "user_agent": event.user_agent,
-        "detail": event.detail,
-        "timestamp": rfc3339(event.at),
-    })
+impl From<stored::Event> for Event {
+    fn from(event: stored::Event) -> Self {
+        Self {
+            event_type: event.event_type,
+            result: event.result.as_str(),
+            user_id: event.user_id,
+            entity_id: event.entity_id,
+            operation: event.operation,
+            request_id: event.request_id,
+            trace_id: event.trace_id,
+            span_id: event.span_id,
+            ip_address: event.ip_address,
+            user_agent: event.user_agent,
+            detail: event.detail,
+            timestamp: rfc3339(event.at),
+        }
+    }
 }
 
 fn limit(text: Option<&str>) -> Result<i64, ApiError> {

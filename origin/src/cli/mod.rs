@@ -7,6 +7,7 @@
 
 mod admin;
 mod keys;
+mod openapi;
 mod output;
 mod serve;
 mod service;
@@ -89,6 +90,16 @@ Example:
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// Print how a service describes itself (OpenAPI 3.1).
+    #[command(after_help = "\
+The services give the same at /openapi.json, and a page of it at /docs.
+
+Example:
+  portcullis-origin openapi auth > auth.json")]
+    Openapi {
+        /// Which service.
+        service: openapi::Service,
+    },
     /// Signing keys.
     Keys {
         #[command(subcommand)]
@@ -122,6 +133,7 @@ pub(crate) async fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve { service, flags } => serve::serve(service, flags.with_secrets(Secrets::from_env())).await,
         Command::Migrate { flags } => migrate(&flags, output).await,
+        Command::Openapi { service } => openapi::openapi(service, output),
         Command::Keys { command } => keys::run(command, output).await,
         Command::Admin { command } => admin::run(command, output).await,
         Command::Service { command } => service::run(command, output).await,

@@ -7,6 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 /// A refusal. Holds no text from a request but the names of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +34,13 @@ pub struct Refused {
 }
 
 /// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Name, as in the request.
+    #[schema(example = "email")]
     pub field: &'static str,
     /// What it must be.
+    #[schema(example = "must be given")]
     pub message: &'static str,
 }
 

@@ -4,12 +4,31 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::ApiError;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        path::{Parameter, ParameterIn},
+        schema::ObjectBuilder,
+    },
+};
+
+use super::{ApiError, openapi::header_parameter};
 use crate::limits;
 
 /// SHA-256 of the key, if there is one: whoever reads the database cannot replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey(pub Option<[u8; 32]>);
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new()
+            .min_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.start()))
+            .max_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.end()))
+            .pattern(Some("^[!-~]*$"));
+        let text = "Made up by the client, for this registration alone: sent again, nothing is done twice.";
+        vec![header_parameter("Idempotency-Key", text, schema)]
+    }
+}
 
 const INVALID: ApiError = ApiError::bad_request(
     "idempotency_key_invalid",

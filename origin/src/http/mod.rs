@@ -6,6 +6,7 @@ mod error;
 mod gate;
 mod idempotency;
 mod metrics;
+pub mod openapi;
 mod page;
 mod precondition;
 mod read;
@@ -17,7 +18,7 @@ pub use error::{ApiError, FieldError, Refused, log_store_fault, store_fault_kind
 pub use gate::{Gate, User, observe, require_assertion};
 pub use idempotency::IdempotencyKey;
 pub use metrics::{Metrics, measure};
-pub use page::Page;
+pub use page::{AskedPage, Page, Pagination};
 pub use precondition::{IfMatch, IfNoneMatch, etag_header};
 pub use read::{Body, Id, Ids, Json, MergePatch, OptionalJson, credentials};
 pub use service::{ServiceClaims, ServiceRule, ServiceVerifier, require_service};

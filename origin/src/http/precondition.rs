@@ -8,7 +8,16 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 
-use super::ApiError;
+use serde_json::json;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        path::{Parameter, ParameterIn},
+        schema::ObjectBuilder,
+    },
+};
+
+use super::{ApiError, openapi::header_parameter};
 use crate::limits;
 
 /// The strong entity tag of a version.
@@ -47,6 +56,17 @@ impl IfMatch {
     }
 }
 
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        // As many as `limits::ENTITY_TAGS`.
+        let schema = ObjectBuilder::new()
+            .pattern(Some(r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*"){0,31})$"#))
+            .examples([json!("\"1\"")]);
+        let text = "Only if the user is still at this version: the `ETag` of an earlier answer.";
+        vec![header_parameter("If-Match", text, schema)]
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = ApiError;
 
@@ -76,6 +96,14 @@ impl IfNoneMatch {
     /// Whether the reader has this version (weak comparison).
     pub fn has(&self, version: i64) -> bool {
         self.is_any || self.versions.contains(&version)
+    }
+}
+
+impl IntoParams for IfNoneMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new().examples([json!("\"1\"")]);
+        let text = "Only if the user has another version than this: the `ETag` of an earlier answer.";
+        vec![header_parameter("If-None-Match", text, schema)]
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use portcullis_client::internal::InternalClient;
 
 pub use keys::FetchedKeys;
-pub use routes::app;
+pub use routes::{app, description};
 
 use crate::{
     clock::Clock,

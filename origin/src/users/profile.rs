@@ -11,36 +11,71 @@ use portcullis_client::{
     internal::{self, AccountChange, Acting, CallError, NewAccount},
     secret::Secret,
 };
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Users;
 use crate::{
     auth::{ROLE_ADMIN, ROLE_USER},
     clock::rfc3339,
-    fields::Check,
-    http::{ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, User, etag_header},
+    fields::{
+        Check,
+        described::{Email, Name, NewPassword, RoleName},
+    },
+    http::{
+        self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, etag_header,
+        openapi::{CalledBy, refuses},
+    },
     limits,
     store::profiles::{Profile, Put},
 };
 
-pub(super) fn document(profile: &Profile) -> Value {
-    json!({
-        "id": profile.id,
-        "email": profile.email,
-        "first_name": profile.first_name,
-        "last_name": profile.last_name,
-        "roles": profile.roles,
-        "created_at": rfc3339(profile.created_at),
-        "updated_at": rfc3339(profile.updated_at),
-    })
+/// A user as clients see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct User {
+    id: Uuid,
+    /// Trimmed and in lower case.
+    #[schema(example = "ada@example.com")]
+    email: String,
+    /// May be empty.
+    #[schema(example = "Ada")]
+    first_name: String,
+    /// May be empty.
+    #[schema(example = "Lovelace")]
+    last_name: String,
+    #[schema(example = json!(["user"]))]
+    roles: Vec<String>,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    created_at: String,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    updated_at: String,
+}
+
+impl From<Profile> for User {
+    fn from(profile: Profile) -> Self {
+        Self {
+            id: profile.id,
+            email: profile.email,
+            first_name: profile.first_name,
+            last_name: profile.last_name,
+            roles: profile.roles,
+            created_at: rfc3339(profile.created_at),
+            updated_at: rfc3339(profile.updated_at),
+        }
+    }
+}
+
+/// One user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneUser {
+    data: User,
 }
 
 type ETag = [(HeaderName, HeaderValue); 1];
 
-fn answer(profile: &Profile) -> (ETag, Answer<Value>) {
-    (etag_header(profile.version), Answer(json!({ "data": document(profile) })))
+fn answer(profile: Profile) -> (ETag, Answer<OneUser>) {
+    (etag_header(profile.version), Answer(OneUser { data: profile.into() }))
 }
 
 fn from_internal(profile: internal::Profile) -> Profile {
@@ -58,19 +93,32 @@ fn from_internal(profile: internal::Profile) -> Profile {
 
 /// The gateway has decided this already; that an origin decides it again costs
 /// nothing and keeps a mistake in a policy from opening every profile.
-fn self_or_admin(user: &User, Id(id): Id) -> Result<Uuid, ApiError> {
+fn self_or_admin(user: &http::User, Id(id): Id) -> Result<Uuid, ApiError> {
     if user.id == id || user.has_role(ROLE_ADMIN) { Ok(id) } else { Err(ApiError::forbidden()) }
 }
 
 /// For the auth service, which looks whether the user is an administrator still.
-fn acting(user: &User) -> Acting {
+fn acting(user: &http::User) -> Acting {
     Acting { user: user.id, session: user.session_id }
 }
 
-/// GET /api/v1/users/{id}.
+/// Reads a user: oneself, or for administrators anybody.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{id}",
+    operation_id = "readUser",
+    tag = "Users",
+    security(("accessToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), IfNoneMatch),
+    responses(
+        (status = 200, description = "The user.", body = OneUser, headers(("ETag" = String, description = "The version, for `If-Match` and `If-None-Match`."))),
+        (status = 304, description = "It is at the version of `If-None-Match`.", headers(("ETag" = String, description = "The version."))),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing
+    )
+)]
 pub(super) async fn read(
     State(users): State<Users>,
-    user: User,
+    user: http::User,
     id: Id,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
@@ -79,27 +127,47 @@ pub(super) async fn read(
     Ok(if known.has(profile.version) {
         (StatusCode::NOT_MODIFIED, etag_header(profile.version)).into_response()
     } else {
-        answer(&profile).into_response()
+        answer(profile).into_response()
     })
 }
 
-#[derive(Debug, Deserialize)]
+/// Who is made a user.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct NewUser {
+    #[schema(required = true, nullable = false, value_type = Email)]
     email: Option<String>,
+    #[schema(required = true, nullable = false, value_type = NewPassword)]
     password: Option<Secret>,
+    #[schema(value_type = Option<Name>)]
     first_name: Option<String>,
+    #[schema(value_type = Option<Name>)]
     last_name: Option<String>,
+    /// Names of roles that there are; `user` alone when none are sent.
+    #[schema(value_type = Option<Vec<RoleName>>, min_items = 1, max_items = 32, example = json!(["user"]))]
     roles: Option<Vec<String>>,
 }
 
-/// POST /api/v1/users: as a registration, by an administrator, who may give roles.
-///
-/// The auth service makes account and profile, in the way in which it registers.
+/// Makes a user, as a registration does, for administrators, who may give roles.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users",
+    operation_id = "makeUser",
+    tag = "Users",
+    security(("accessToken" = [])),
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "The user.", body = OneUser, headers(
+            ("Location" = String, description = "Where the user is."),
+            ("ETag" = String, description = "The version.")
+        )),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Body, refuses::Conflict
+    )
+)]
 pub(super) async fn make(
     State(users): State<Users>,
-    user: User,
+    user: http::User,
     Json(body): Json<NewUser>,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], ETag, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], ETag, Answer<OneUser>), ApiError> {
     if !user.has_role(ROLE_ADMIN) {
         return Err(ApiError::forbidden());
     }
@@ -121,25 +189,43 @@ pub(super) async fn make(
     })?;
     let profile = from_internal(made);
     let location = HeaderValue::from_str(&format!("/api/v1/users/{}", profile.id)).map_err(|_| ApiError::internal())?;
-    let (etag, document) = answer(&profile);
+    let (etag, document) = answer(profile);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], etag, document))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a user is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UserReplacement)]
 pub(super) struct Replacement {
+    #[schema(required = true, nullable = false, value_type = Email)]
     email: Option<String>,
+    #[schema(value_type = Option<Name>)]
     first_name: Option<String>,
+    #[schema(value_type = Option<Name>)]
     last_name: Option<String>,
 }
 
-/// PUT /api/v1/users/{id}: what is not sent is empty.
+/// Replaces a user; a name that is not sent is empty.
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{id}",
+    operation_id = "replaceUser",
+    tag = "Users",
+    security(("accessToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body = Replacement,
+    responses(
+        (status = 200, description = "As it is now.", body = OneUser, headers(("ETag" = String, description = "The version."))),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+    )
+)]
 pub(super) async fn replace(
     State(users): State<Users>,
-    user: User,
+    user: http::User,
     id: Id,
     condition: IfMatch,
     Json(body): Json<Replacement>,
-) -> Result<(ETag, Answer<Value>), ApiError> {
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
     let change = AccountChange {
@@ -177,25 +263,45 @@ impl Patched {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// What is to change of a user (RFC 7396): what is not sent stays, a name that is null
+/// becomes empty.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UserPatch)]
 pub(super) struct Patch {
     #[serde(default)]
+    #[schema(value_type = Option<Email>, nullable = false)]
     email: Patched,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     first_name: Patched,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     last_name: Patched,
 }
 
-/// PATCH /api/v1/users/{id}, as a merge patch. It is merged where the account is locked:
-/// merged here, of two at one instant the later would undo the earlier.
+/// Changes parts of a user (a merge patch, RFC 7396).
+// It is merged where the account is locked: merged here, of two at one instant the later
+// would undo the earlier.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/users/{id}",
+    operation_id = "changeUser",
+    tag = "Users",
+    security(("accessToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body(content((Patch = "application/merge-patch+json"), (Patch = "application/json"))),
+    responses(
+        (status = 200, description = "As it is now.", body = OneUser, headers(("ETag" = String, description = "The version."))),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+    )
+)]
 pub(super) async fn patch(
     State(users): State<Users>,
-    user: User,
+    user: http::User,
     id: Id,
     condition: IfMatch,
     MergePatch(body): MergePatch<Patch>,
-) -> Result<(ETag, Answer<Value>), ApiError> {
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
     let change = AccountChange {
@@ -216,13 +322,13 @@ async fn write(
     acting: Acting,
     change: &AccountChange,
     condition: &IfMatch,
-) -> Result<(ETag, Answer<Value>), ApiError> {
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;
     let profile = from_internal(changed.map_err(refused)?);
     if let Err(error) = users.profiles.put(&profile).await {
         users.metrics.store_fault(&error);
     }
-    Ok(answer(&profile))
+    Ok(answer(profile))
 }
 
 fn refused(error: CallError) -> ApiError {
@@ -238,11 +344,24 @@ fn refused(error: CallError) -> ApiError {
     }
 }
 
-/// DELETE /api/v1/users/{id}: first the account, so that nobody can log in to half a user,
-/// then the profile. As with changes, the account decides.
+/// Deletes a user; its tokens are revoked.
+// First the account, so that nobody can log in to half a user, then the profile. As with
+// changes, the account decides.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{id}",
+    operation_id = "deleteUser",
+    tag = "Users",
+    security(("accessToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    responses(
+        (status = 204, description = "It is deleted."),
+        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
+    )
+)]
 pub(super) async fn delete(
     State(users): State<Users>,
-    user: User,
+    user: http::User,
     id: Id,
     condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
@@ -261,44 +380,86 @@ pub(super) async fn delete(
     }
 }
 
-/// A profile as the auth service reads it.
-fn internal_document(profile: &Profile) -> Value {
-    let mut document = document(profile);
-    if let Some(members) = document.as_object_mut() {
-        members.insert("version".to_owned(), json!(profile.version));
-    }
-    json!({ "data": document })
+/// A profile as services read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Versioned {
+    #[serde(flatten)]
+    user: User,
+    /// Grows with each change.
+    #[schema(example = 1)]
+    version: i64,
 }
 
-/// POST /api/v1/internal/users: makes a profile, or makes it equal. One that is newer
-/// stays as it is, and one that was deleted stays deleted (409).
+/// One profile.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneProfile {
+    data: Versioned,
+}
+
+impl From<Profile> for OneProfile {
+    fn from(profile: Profile) -> Self {
+        Self { data: Versioned { version: profile.version, user: profile.into() } }
+    }
+}
+
+/// Makes a profile, or makes it equal to its account.
+///
+/// One that is newer stays as it is, and one that was deleted stays deleted (409).
+#[utoipa::path(
+    post,
+    path = "/api/v1/internal/users",
+    operation_id = "putProfile",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(CalledBy),
+    request_body = internal::Profile,
+    responses(
+        (status = 201, description = "It is stored.", body = OneProfile),
+        (status = 200, description = "The one that is there is newer.", body = OneProfile),
+        refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Conflict
+    )
+)]
 pub(super) async fn put_internal(
     State(users): State<Users>,
     Json(body): Json<internal::Profile>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
     put_newer(&users, &from_internal(body)).await
 }
 
-async fn put_newer(users: &Users, profile: &Profile) -> Result<(StatusCode, Answer<Value>), ApiError> {
+async fn put_newer(users: &Users, profile: &Profile) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
     let status = match users.profiles.put(profile).await? {
         Put::Stored => StatusCode::CREATED,
         Put::Older => StatusCode::OK,
         Put::Deleted => return Err(ApiError::profile_deleted()),
     };
     let stored = users.profiles.find(profile.id).await?.ok_or(ApiError::profile_deleted())?;
-    Ok((status, Answer(internal_document(&stored))))
+    Ok((status, Answer(stored.into())))
 }
 
-/// GET /api/v1/internal/users/{id}.
-pub(super) async fn read_internal(State(users): State<Users>, id: Id) -> Result<Answer<Value>, ApiError> {
+/// Reads a profile for a service.
+#[utoipa::path(
+    get,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "readProfile",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    responses(
+        (status = 200, description = "The profile.", body = OneProfile),
+        refuses::Trouble, refuses::Credentials, refuses::Missing
+    )
+)]
+pub(super) async fn read_internal(State(users): State<Users>, id: Id) -> Result<Answer<OneProfile>, ApiError> {
     let Id(id) = id;
     let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
-    Ok(Answer(internal_document(&profile)))
+    Ok(Answer(profile.into()))
 }
 
-#[derive(Debug, Deserialize)]
+/// Parts of what the auth service has at a version.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Renewal {
     version: i64,
+    /// Milliseconds since 1970.
     updated_at: i64,
     email: Option<String>,
     first_name: Option<String>,
@@ -306,12 +467,26 @@ pub(super) struct Renewal {
     roles: Option<Vec<String>>,
 }
 
-/// PATCH /api/v1/internal/users/{id}: parts of what the auth service has at a version.
+/// Renews parts of a profile.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "renewProfile",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    request_body = Renewal,
+    responses(
+        (status = 201, description = "It is stored.", body = OneProfile),
+        (status = 200, description = "The one that is there is newer.", body = OneProfile),
+        refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Missing, refuses::Conflict
+    )
+)]
 pub(super) async fn patch_internal(
     State(users): State<Users>,
     id: Id,
     Json(body): Json<Renewal>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
     let Id(id) = id;
     let was = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     let profile = Profile {
@@ -327,7 +502,19 @@ pub(super) async fn patch_internal(
     put_newer(&users, &profile).await
 }
 
-/// DELETE /api/v1/internal/users/{id}.
+/// Deletes a profile.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "deleteProfile",
+    tag = "Internal",
+    security(("serviceToken" = [])),
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    responses(
+        (status = 204, description = "It is deleted."),
+        refuses::Trouble, refuses::Credentials, refuses::Missing
+    )
+)]
 pub(super) async fn delete_internal(State(users): State<Users>, id: Id) -> Result<StatusCode, ApiError> {
     let Id(id) = id;
     if users.profiles.delete(id, users.clock.now()).await? {

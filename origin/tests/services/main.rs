@@ -20,6 +20,7 @@ mod guessing;
 mod internal;
 mod listing;
 mod metrics;
+mod openapi;
 mod passwords;
 mod preconditions;
 mod profiles;
