@@ -90,8 +90,6 @@ pub struct Acting {
 }
 
 /// A profile: what the auth service says of an account, and the user service keeps.
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(as = KeptProfile))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The account's id.
@@ -115,7 +113,6 @@ pub struct Profile {
 
 /// What is to change of an account; what is `None` stays. Merged where the account is
 /// locked: of two changes at one instant neither undoes the other.
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountChange {
     /// E-mail address.
@@ -130,14 +127,12 @@ pub struct AccountChange {
 }
 
 /// A user that an administrator makes.
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewAccount {
     /// E-mail address.
     pub email: String,
     /// Password.
     #[serde(serialize_with = "expose")]
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub password: Secret,
     /// First name, may be empty.
     pub first_name: String,

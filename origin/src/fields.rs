@@ -14,6 +14,7 @@ use crate::{
 #[expect(dead_code, reason = "forms that nobody fills in: their schemas are what is used")]
 pub mod described {
     use utoipa::ToSchema;
+    use uuid::Uuid;
 
     /// An e-mail address; taken as trimmed and in lower case.
     #[derive(Debug, ToSchema)]
@@ -34,6 +35,11 @@ pub mod described {
     #[schema(format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
     pub struct NewPassword(String);
 
+    /// A text of one line.
+    #[derive(Debug, ToSchema)]
+    #[schema(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "user")]
+    pub struct Line(String);
+
     /// A name of one line; taken as trimmed.
     #[derive(Debug, ToSchema)]
     #[schema(max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ada")]
@@ -53,6 +59,58 @@ pub mod described {
     #[derive(Debug, ToSchema)]
     #[schema(max_length = 64, pattern = "^[a-z][a-z0-9_.:-]*$", example = "read:invoices")]
     pub struct PermissionName(String);
+
+    /// A profile, as the auth service has it.
+    #[derive(Debug, ToSchema)]
+    pub struct KeptProfile {
+        /// The account's id.
+        id: Uuid,
+        email: Line,
+        first_name: Line,
+        last_name: Line,
+        roles: Vec<Line>,
+        created_at: Instant,
+        updated_at: Instant,
+        /// Grows with each change. Of two copies the one with the greater is newer.
+        #[schema(example = 1)]
+        version: i64,
+    }
+
+    /// Parts of what the auth service has at a version.
+    #[derive(Debug, ToSchema)]
+    pub struct Renewal {
+        version: i64,
+        updated_at: Instant,
+        email: Option<Line>,
+        first_name: Option<Line>,
+        last_name: Option<Line>,
+        roles: Option<Vec<Line>>,
+    }
+
+    /// An account that is to be made.
+    #[derive(Debug, ToSchema)]
+    pub struct NewAccount {
+        email: Email,
+        password: NewPassword,
+        first_name: Name,
+        last_name: Name,
+        /// Names of roles that there are.
+        #[schema(min_items = 1, max_items = 32, example = json!(["user"]))]
+        roles: Vec<RoleName>,
+    }
+
+    /// What is to change of an account; what is not sent stays.
+    #[derive(Debug, ToSchema)]
+    pub struct AccountChange {
+        email: Option<Email>,
+        first_name: Option<Name>,
+        last_name: Option<Name>,
+    }
+
+    /// Milliseconds since 1970, up to the year 9999.
+    #[derive(Debug, ToSchema)]
+    #[schema(minimum = 0, maximum = 253_402_300_799_999_i64, example = 1_767_323_045_000_i64)]
+    pub struct Instant(i64);
 
     /// A refresh token: 256 random bits, and no JWT.
     #[derive(Debug, ToSchema)]
@@ -97,6 +155,20 @@ impl Check {
             self.complain(field, "must be at most 100 characters without control characters");
         }
         name.to_owned()
+    }
+
+    /// A text that another service has checked already: of one line, which every database takes.
+    pub fn line(&mut self, field: &'static str, text: &str) {
+        if text.chars().any(char::is_control) {
+            self.complain(field, "must have no control characters");
+        }
+    }
+
+    /// An instant of another service: one that can be told.
+    pub fn instant(&mut self, field: &'static str, at: i64) {
+        if !limits::INSTANT_MS.contains(&at) {
+            self.complain(field, "must be milliseconds since 1970, up to the year 9999");
+        }
     }
 
     /// A new password, exactly as written.

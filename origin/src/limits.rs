@@ -180,6 +180,9 @@ pub const PUSH_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 
+/// What an instant may be, in milliseconds: RFC 3339 has years of four digits.
+pub const INSTANT_MS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
+
 /// Rows before a page. Who wants to go further takes cursors, for which nothing that is passed
 /// over is read.
 pub const OFFSET: std::ops::RangeInclusive<i64> = 0..=1_000_000;

@@ -22,7 +22,7 @@ use crate::{
     clock::{Clock, rfc3339},
     fields::{
         Check,
-        described::{Email, Name, NewPassword},
+        described::{self, Email, KeptProfile, Name, NewPassword},
         normal_email,
     },
     http::{
@@ -143,9 +143,9 @@ pub(super) async fn register(
     tag = "Internal",
     security(("serviceToken" = [])),
     params(CalledBy, ActingFor),
-    request_body = AskedAccount,
+    request_body = described::NewAccount,
     responses(
-        (status = 201, description = "The account, as its profile is kept.", body = Profile),
+        (status = 201, description = "The account, as its profile is kept.", body = KeptProfile),
         refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Conflict
     )
 )]
@@ -242,9 +242,9 @@ fn unavailable(error: CallError, what: &'static str) -> ApiError {
     tag = "Internal",
     security(("serviceToken" = [])),
     params(("id" = Uuid, Path, description = "The account."), CalledBy, ActingFor, IfMatch),
-    request_body = AccountChange,
+    request_body = described::AccountChange,
     responses(
-        (status = 200, description = "The account as it is then.", body = Profile),
+        (status = 200, description = "The account as it is then.", body = KeptProfile),
         refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict,
         refuses::Changed
     )

@@ -13,7 +13,7 @@ use utoipa::{
     IntoParams,
     openapi::{
         path::{Parameter, ParameterIn},
-        schema::ObjectBuilder,
+        schema::{ObjectBuilder, SchemaFormat},
     },
 };
 
@@ -61,8 +61,10 @@ impl IntoParams for IfMatch {
         // As many as `limits::ENTITY_TAGS`.
         let schema = ObjectBuilder::new()
             .pattern(Some(r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*"){0,31})$"#))
+            .format(Some(SchemaFormat::Custom("entity-tags".to_owned())))
             .examples([json!("\"1\"")]);
-        let text = "Only if the user is still at this version: the `ETag` of an earlier answer.";
+        let text = "Only if the user is still at this version: the `ETag` of an earlier answer, or a list of such \
+                    (RFC 9110, section 13.1.1).";
         vec![header_parameter("If-Match", text, schema)]
     }
 }

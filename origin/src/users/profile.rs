@@ -21,7 +21,7 @@ use crate::{
     clock::rfc3339,
     fields::{
         Check,
-        described::{Email, Name, NewPassword, RoleName},
+        described::{self, Email, KeptProfile, Name, NewPassword, RoleName},
     },
     http::{
         self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, etag_header,
@@ -412,7 +412,7 @@ impl From<Profile> for OneProfile {
     tag = "Internal",
     security(("serviceToken" = [])),
     params(CalledBy),
-    request_body = internal::Profile,
+    request_body = KeptProfile,
     responses(
         (status = 201, description = "It is stored.", body = OneProfile),
         (status = 200, description = "The one that is there is newer.", body = OneProfile),
@@ -427,6 +427,15 @@ pub(super) async fn put_internal(
 }
 
 async fn put_newer(users: &Users, profile: &Profile) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
+    // The auth service has checked them; but text with a NUL would be none to PostgreSQL.
+    let mut check = Check::default();
+    check.instant("created_at", profile.created_at);
+    check.instant("updated_at", profile.updated_at);
+    check.line("email", &profile.email);
+    check.line("first_name", &profile.first_name);
+    check.line("last_name", &profile.last_name);
+    profile.roles.iter().for_each(|role| check.line("roles", role));
+    check.done()?;
     let status = match users.profiles.put(profile).await? {
         Put::Stored => StatusCode::CREATED,
         Put::Older => StatusCode::OK,
@@ -456,10 +465,9 @@ pub(super) async fn read_internal(State(users): State<Users>, id: Id) -> Result<
 }
 
 /// Parts of what the auth service has at a version.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Renewal {
     version: i64,
-    /// Milliseconds since 1970.
     updated_at: i64,
     email: Option<String>,
     first_name: Option<String>,
@@ -475,7 +483,7 @@ pub(super) struct Renewal {
     tag = "Internal",
     security(("serviceToken" = [])),
     params(("id" = Uuid, Path, description = "The user."), CalledBy),
-    request_body = Renewal,
+    request_body = described::Renewal,
     responses(
         (status = 201, description = "It is stored.", body = OneProfile),
         (status = 200, description = "The one that is there is newer.", body = OneProfile),

@@ -130,14 +130,14 @@ fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                match member {
-                    Value::String(text) if name == "$ref" => found.push(text),
+                match member.as_str() {
+                    Some(text) if name == "$ref" => found.push(text),
                     _ => references(member, found),
                 }
             }
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, found)),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -1,0 +1,53 @@
+// `npm run fuzz:api`: both services against what they say of themselves, by schemathesis,
+// with more requests than `npm test` makes.
+
+import { join } from "node:path";
+import { spawnSync } from "node:child_process";
+
+import { NODE, ROOT } from "./lib/places.js";
+import { canInstallPython, hasPython, installPython } from "./lib/install.js";
+import { checkPrerequisites } from "./lib/prerequisites.js";
+import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+
+const EXAMPLES = 200;
+
+const HELP = `npm run fuzz:api                     ${EXAMPLES} examples an operation
+npm run fuzz:api -- --examples 1000  more of them
+npm run fuzz:api -- --help           shows this
+
+It starts both services and the gateway on free ports, with data of their own. What is
+found is printed with the request that makes it.`;
+
+function parseArguments(args) {
+  const options = { help: false, examples: EXAMPLES };
+  for (let index = 0; index < args.length; index += 1) {
+    const arg = args[index];
+    if (arg === "--help" || arg === "-h") options.help = true;
+    else if (arg === "--examples") {
+      options.examples = Number(args[(index += 1)]);
+      if (!Number.isInteger(options.examples) || options.examples < 1)
+        throw new Trouble("--examples needs a whole number of at least 1.", { code: EXIT_SETTING });
+    } else
+      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run fuzz:api -- --help`, {
+        code: EXIT_SETTING,
+      });
+  }
+  return options;
+}
+
+await runMain(async (args) => {
+  const options = parseArguments(args);
+  if (options.help) return console.log(HELP);
+  await checkPrerequisites();
+  if (!hasPython()) {
+    if (!(await canInstallPython()))
+      throw new Trouble("Fuzzing the services needs a Python 3 with venv.", { code: EXIT_SETTING });
+    await installPython();
+  }
+  const { status } = spawnSync(
+    NODE,
+    ["--test", "--test-reporter=spec", join(ROOT, "tests", "stack", "openapi.test.js")],
+    { stdio: "inherit", env: { ...process.env, FUZZ_EXAMPLES: String(options.examples) } },
+  );
+  process.exitCode = status ?? 1;
+});
