@@ -9,6 +9,9 @@ pub const BODY_BYTES: usize = 64 * 1024;
 /// sends more gets a reset connection.
 pub const DRAIN_BYTES: usize = 8 * 1024 * 1024;
 
+/// Time for what is left of a body after its answer: as long as the gateway waits for that.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
+
 /// Time for a request's head to arrive: a client that sends a byte at a time
 /// holds a connection no longer.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);

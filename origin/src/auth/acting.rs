@@ -34,18 +34,24 @@ impl<S: Send + Sync> FromRequestParts<S> for For {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let Some(user) = id(&parts.headers, ACTING_USER)? else { return Ok(Self(None)) };
+        let session = id(&parts.headers, ACTING_SESSION)?;
+        let Some(user) = id(&parts.headers, ACTING_USER)? else {
+            // Somebody's session and nobody: the service itself may do more than anybody.
+            return if session.is_some() { Err(INVALID) } else { Ok(Self(None)) };
+        };
         if let Some(notes) = parts.extensions.get::<Notes>() {
             notes.by(user);
         }
-        Ok(Self(Some(Acting { user, session: id(&parts.headers, ACTING_SESSION)? })))
+        Ok(Self(Some(Acting { user, session })))
     }
 }
+
+const INVALID: ApiError = ApiError::bad_request("acting_invalid", "Whom the call is for must be given by an id");
 
 fn id(headers: &HeaderMap, name: &str) -> Result<Option<Uuid>, ApiError> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| Uuid::parse_str(text).ok());
-    id.map(Some).ok_or(ApiError::bad_request("acting_invalid", "Whom the call is for must be given by an id"))
+    id.map(Some).ok_or(INVALID)
 }
 
 impl For {

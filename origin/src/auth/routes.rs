@@ -23,7 +23,7 @@ use crate::{
     http::{
         ApiError, ServiceRule, User, measure, observe,
         openapi::{self, About, Health, Readiness, refuses},
-        require_assertion, require_service,
+        read_to_end, require_assertion, require_service,
     },
     limits, users,
 };
@@ -68,6 +68,7 @@ pub fn app(auth: Auth) -> Router {
         .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
         .layer(middleware::from_fn_with_state(auth.clone(), audit::record))
         .layer(middleware::from_fn_with_state(auth.metrics.clone(), measure))
+        .layer(middleware::from_fn(read_to_end))
         .with_state(auth)
 }
 

@@ -5,7 +5,7 @@
 use axum::{Json, Router, middleware, routing::get};
 use serde_json::json;
 
-use super::{ApiError, Gate, observe};
+use super::{ApiError, Gate, observe, read_to_end};
 
 /// Alive, and 503 for everything else, readiness with it.
 pub fn starting(gate: Gate) -> Router {
@@ -13,4 +13,5 @@ pub fn starting(gate: Gate) -> Router {
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .fallback(|| async { ApiError::unavailable("starting", "The service is starting") })
         .layer(middleware::from_fn_with_state(gate, observe))
+        .layer(middleware::from_fn(read_to_end))
 }

@@ -13,7 +13,7 @@ use crate::{
     http::{
         ApiError, ServiceRule, measure, observe,
         openapi::{self, About, Health, Readiness, refuses},
-        require_assertion, require_service,
+        read_to_end, require_assertion, require_service,
     },
 };
 
@@ -53,6 +53,7 @@ pub fn app(users: Users) -> Router {
         .merge(open)
         .layer(middleware::from_fn_with_state(users.gate.clone(), observe))
         .layer(middleware::from_fn_with_state(users.metrics.clone(), measure))
+        .layer(middleware::from_fn(read_to_end))
         .with_state(users)
 }
 

@@ -99,6 +99,29 @@ async fn a_body_beyond_the_limit_is_413_and_no_broken_connection() {
 }
 
 #[tokio::test]
+async fn who_is_refused_before_their_body_was_read_can_go_on_on_the_same_connection() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = App::start().await;
+    let address = app.url(Service::Auth, "").replace("http://", "");
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let (mut answers, mut requests) = stream.into_split();
+    let size = 1_000_000;
+    let first = format!("POST /api/v1/auth/password HTTP/1.1\r\nhost: {address}\r\ncontent-length: {size}\r\n\r\n");
+    let second = format!("GET /health HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let sending = tokio::spawn(async move {
+        for part in [first.into_bytes(), vec![b'x'; size], second.into_bytes()] {
+            requests.write_all(&part).await?;
+        }
+        Ok::<_, std::io::Error>(requests)
+    });
+    let mut text = String::new();
+    answers.read_to_string(&mut text).await.unwrap();
+    let statuses: Vec<_> = text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| text.get(at + 9..at + 12)).collect();
+    assert_eq!(statuses, ["401", "200"], "{text}");
+    sending.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn nobody_assigns_what_is_not_theirs_to_assign() {
     let app = App::start().await;
     let wish = json!({
