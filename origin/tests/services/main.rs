@@ -33,3 +33,4 @@ mod session_list;
 mod sessions;
 mod signing;
 mod starting;
+mod tls;
