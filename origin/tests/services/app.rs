@@ -80,7 +80,7 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Users => "users",
@@ -156,6 +156,11 @@ impl Databases {
             Some(server) => format!("{server}?options[search_path]={name}_{}", self.name),
             None => format!("sqlite://{}/{name}.db", self.folder.path().display()),
         }
+    }
+
+    /// PostgreSQL's server, and the service's schema there.
+    pub(crate) fn schema(&self, service: Service) -> Option<(String, String)> {
+        self.server.clone().map(|server| (server, format!("{}_{}", service.name(), self.name)))
     }
 
     /// Behind the service's back.

@@ -41,22 +41,22 @@ pub(crate) fn program(databases: &Databases, arguments: &[&str]) -> Command {
 }
 
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// One document on standard output, and nothing on the other.
-    fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
         assert_eq!(self.out.lines().count(), 1, "{self:?}");
         serde_json::from_str(&self.out).unwrap()
     }
 
     /// One object on standard error, and nothing on the other.
-    fn failure(&self) -> Value {
+    pub(crate) fn failure(&self) -> Value {
         assert_ne!(self.code, 0, "{self:?}");
         assert_eq!(self.out, "", "{self:?}");
         assert_eq!(self.err.lines().count(), 1, "{self:?}");
@@ -65,7 +65,7 @@ impl Said {
 }
 
 /// Runs the program to its end, while this test's services go on.
-async fn run(databases: &Databases, arguments: &[&str], input: &str) -> Said {
+pub(crate) async fn run(databases: &Databases, arguments: &[&str], input: &str) -> Said {
     let mut command = program(databases, arguments);
     let input = input.to_owned();
     tokio::task::spawn_blocking(move || {
@@ -239,6 +239,8 @@ async fn help_has_examples_and_no_secret_of_the_environment() {
         &["--help"][..],
         &["serve", "--help"],
         &["migrate", "--help"],
+        &["backup", "--help"],
+        &["reconcile", "--help"],
         &["keys", "list", "--help"],
         &["keys", "rotate", "--help"],
         &["admin", "create", "--help"],

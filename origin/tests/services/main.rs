@@ -13,6 +13,7 @@
 mod accounts;
 mod app;
 mod audit;
+mod backup;
 mod command_line;
 mod crash;
 mod crowd;
