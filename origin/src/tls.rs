@@ -177,3 +177,57 @@ impl Renewal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// A certificate that signs itself, and its key.
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned()];
+        (CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_of_once_and_at_its_second_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+        let write = |cert: &str, key: &str| {
+            std::fs::write(&files.cert, cert).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+        };
+        let (first, second) = (pair(), pair());
+        write(&first.0, &first.1);
+        let (mut renewal, configs) = Renewal::begin(files.clone()).unwrap();
+        // What a look leaves: whether what it saw is good, and whether the log has it that
+        // it is not; and whether new connections get another certificate from then on.
+        let mut look = |is_good: bool, is_told: bool, is_taken_up: bool| {
+            let before = Arc::clone(&configs.borrow());
+            renewal.look();
+            assert_eq!((renewal.is_good, renewal.is_told), (is_good, is_told));
+            assert_eq!(!Arc::ptr_eq(&before, &configs.borrow()), is_taken_up);
+        };
+        look(true, false, false);
+        write(&second.0, &first.1);
+        look(false, false, false);
+        write(&second.0, &second.1);
+        look(true, false, true);
+        look(true, false, false);
+        write(&second.0, &first.1);
+        look(false, false, false);
+        look(false, true, false);
+        look(false, true, false);
+        std::fs::remove_file(&files.key).unwrap();
+        look(false, false, false);
+        look(false, true, false);
+        look(false, true, false);
+        write(&second.0, &second.1);
+        look(true, false, true);
+        // As whoever turns back.
+        write(&first.0, &first.1);
+        look(true, false, true);
+    }
+}
