@@ -270,7 +270,7 @@ fn place(flags: &Flags, setting: &Setting, ports: Option<&Ports>) -> String {
 fn check_authorities() -> Result<(), BootFault> {
     reqwest::Client::builder().no_proxy().build().map(drop).map_err(|_| {
         BootFault::Setting(
-            "this machine has no CA certificates, by which the gateway is known at EDGE_URL; install them \
+            "there are no CA certificates, by which https:// URLs such as EDGE_URL are checked; install the system's \
              (ca-certificates), or set SSL_CERT_FILE to a PEM file of those to trust"
                 .to_owned(),
         )

@@ -181,8 +181,7 @@ impl Flags {
     /// # Errors
     /// [`BadSetting`] for one without the other.
     pub fn tls_files(&self) -> Result<Option<tls::Files>, BadSetting> {
-        let set = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
-        match (set(&self.tls_cert_file), set(&self.tls_key_file)) {
+        match (self.tls_cert_file.clone(), self.tls_key_file.clone()) {
             (Some(cert), Some(key)) => Ok(Some(tls::Files { cert, key })),
             (None, None) => Ok(None),
             (Some(_), None) => {

@@ -198,6 +198,8 @@ struct Story {
     renamed: Person,
     deleted: Person,
     between: Option<Person>,
+    /// The administrator's refresh token of after both.
+    renewed: String,
 }
 
 /// Backs both up in an order, with changes between, loses them, and restores them.
@@ -215,6 +217,8 @@ async fn lose_and_restore(app: &mut App, order: [Service; 2], story: &mut Story)
         until_more(&count, count.load(Ordering::Relaxed)).await;
         let second = back_up_in_use(asking, order[1], &count).await;
         asking.person("late@example.com").await;
+        let renewed = asking.refresh(&story.admin.refresh).await.json();
+        story.renewed = renewed["refresh_token"].as_str().unwrap().to_owned();
         stop.store(true, Ordering::Relaxed);
         [first, second]
     };
@@ -254,6 +258,7 @@ async fn restored_in(order: [Service; 2]) -> (App, Story) {
         renamed: app.person("renamed@example.com").await,
         deleted: app.person("deleted@example.com").await,
         between: None,
+        renewed: String::new(),
     };
     let rotated = app.send(Service::Auth, Method::POST, "/api/v1/auth/keys/rotate", Some(&story.admin), None).await;
     assert!(rotated.status < 300, "{}", rotated.text);
@@ -266,6 +271,7 @@ async fn restored_in(order: [Service; 2]) -> (App, Story) {
     assert_eq!(me.status, 200, "a token of before is good: {}", me.text);
     let refreshed = app.refresh(&story.ada.refresh).await;
     assert_eq!(refreshed.status, 200, "a session of before goes on: {}", refreshed.text);
+    assert_eq!(app.refresh(&story.renewed).await.status, 401, "nobody has a copy of the later token");
     assert_eq!(app.person_again("ada@example.com").await.roles, ["reader", "user"]);
     let root = app.person_again("root@example.com").await;
     assert_eq!(root.roles, ["admin", "user"]);
