@@ -1,7 +1,11 @@
 //! From settings to services that run: opens databases and keys, builds both
 //! services' states, and joins them.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::Router;
 use portcullis_client::internal::{InternalClient, Settings};
@@ -18,6 +22,7 @@ use crate::{
         Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
         Sessions, SigningKeys, Stale,
     },
+    tls::{Configs, Renewal},
     users::{self, FetchedKeys, Users},
 };
 
@@ -85,25 +90,45 @@ impl Running {
     }
 }
 
-/// A port that answers, with what it answers.
+/// One service's ports.
+struct Ports {
+    /// For everybody.
+    public: Bound,
+    /// On loopback, for the services of this process alone, where the public one speaks TLS:
+    /// its certificate is for a name, and by which one we would reach ourselves is not known.
+    private: Option<Bound>,
+}
+
+impl Ports {
+    /// Where the services of this process find this one.
+    fn url(&self) -> String {
+        format!("http://{}", self.private.as_ref().unwrap_or(&self.public).addr)
+    }
+}
+
+/// Ports that answer, with what they answer.
 struct Listening {
     addr: SocketAddr,
+    is_tls: bool,
     app: watch::Sender<Router>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Listening {
     /// Answers that the service is starting, from now until it has another app.
-    fn begin(bound: Bound, gate: Gate, stopped: &watch::Receiver<bool>) -> Self {
-        let addr = bound.addr;
+    fn begin(ports: Ports, gate: Gate, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
+        let (addr, is_tls) = (ports.public.addr, tls.is_some());
         let (app, apps) = watch::channel(starting(gate));
-        Self { addr, app, task: tokio::spawn(server::serve(bound, apps, stopped.clone())) }
+        let public = server::serve(ports.public, apps.clone(), tls, stopped.clone());
+        let private = ports.private.map(|bound| server::serve(bound, apps, None, stopped.clone()));
+        let tasks = std::iter::once(tokio::spawn(public)).chain(private.map(tokio::spawn)).collect();
+        Self { addr, is_tls, app, tasks }
     }
 
     fn ready(self, service: &str, app: Router, tasks: &mut Vec<JoinHandle<()>>) -> SocketAddr {
         let _ = self.app.send(app);
-        tracing::info!(service, addr = %self.addr, "listening");
-        tasks.push(self.task);
+        tracing::info!(service, addr = %self.addr, tls = self.is_tls, "listening");
+        tasks.extend(self.tasks);
         self.addr
     }
 }
@@ -114,26 +139,29 @@ impl Listening {
 /// # Errors
 /// [`BootFault`]; nothing listens then.
 pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running, BootFault> {
-    let auth_bound = if which.auth { Some(bind(flags, "auth", flags.auth_port, "AUTH_PORT").await?) } else { None };
-    let users_bound =
-        if which.users { Some(bind(flags, "users", flags.users_port, "USERS_PORT").await?) } else { None };
-    let place = |bound: &Option<Bound>, port: u16| {
-        let addr = bound.as_ref().map_or_else(|| SocketAddr::new(flags.bind, port), |bound| bound.addr);
-        format!("http://{addr}")
-    };
-    let trim = |url: &String| url.trim_end_matches('/').to_owned();
-    let auth_url = flags.auth_url.as_ref().map_or_else(|| place(&auth_bound, flags.auth_port), trim);
-    let users_url = flags.users_url.as_ref().map_or_else(|| place(&users_bound, flags.users_port), trim);
     flags.check(which.auth, which.users)?;
     let first_admin = flags.first_admin()?;
+    let (renewal, tls) = flags.tls_files()?.map(Renewal::begin).transpose()?.unzip();
+    check_authorities()?;
+    let auth_ports = if which.auth { Some(bind(flags, &AUTH_PORTS).await?) } else { None };
+    let users_ports = if which.users { Some(bind(flags, &USERS_PORTS).await?) } else { None };
+    let auth_url = place(flags, &AUTH_PORTS, auth_ports.as_ref());
+    let users_url = place(flags, &USERS_PORTS, users_ports.as_ref());
     flags.make_folder()?;
+    if tls.is_none() && !flags.bind.is_loopback() {
+        tracing::warn!(
+            bind = %flags.bind,
+            "passwords and tokens come in unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE unless what is in front ends \
+             TLS and nobody else is on the network between"
+        );
+    }
 
     let (stop, stopped) = watch::channel(false);
-    let listen = |bound: Option<Bound>, gate: Result<Gate, BadSetting>| {
-        bound.map(|bound| Ok::<_, BootFault>(Listening::begin(bound, gate?, &stopped))).transpose()
+    let listen = |ports: Option<Ports>, gate: Result<Gate, BadSetting>| {
+        ports.map(|ports| Ok::<_, BootFault>(Listening::begin(ports, gate?, tls.clone(), &stopped))).transpose()
     };
-    let auth_listening = listen(auth_bound, auth_gate(flags, &clock))?;
-    let users_listening = listen(users_bound, users_gate(flags, &clock))?;
+    let auth_listening = listen(auth_ports, auth_gate(flags, &clock))?;
+    let users_listening = listen(users_ports, users_gate(flags, &clock))?;
     let states = async {
         let auth = match auth_listening {
             Some(_) => Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?),
@@ -150,11 +178,16 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         Err(fault) => {
             let _ = stop.send(true);
             for listening in [auth_listening, users_listening].into_iter().flatten() {
-                let _ = listening.task.await;
+                for task in listening.tasks {
+                    let _ = task.await;
+                }
             }
             return Err(fault);
         }
     };
+    if let Some(renewal) = renewal {
+        tokio::spawn(renewal.run(stopped.clone()));
+    }
     let mut running = Running { auth: None, users: None, tasks: Vec::new(), databases: Vec::new(), stop };
     if let (Some(listening), Some(state)) = (auth_listening, auth_state) {
         running.databases.push(state.database.clone());
@@ -184,11 +217,63 @@ fn users_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
     Ok(Gate { audience: "users", keys: flags.assertion_keys_users()?, clock: clock.clone() })
 }
 
-async fn bind(flags: &Flags, service: &str, port: u16, variable: &str) -> Result<Bound, BootFault> {
-    server::bind(SocketAddr::new(flags.bind, port)).await.map_err(|error| {
+/// What the settings say of one service's ports.
+struct Setting {
+    service: &'static str,
+    variable: &'static str,
+    port: fn(&Flags) -> u16,
+    url: fn(&Flags) -> Option<&String>,
+}
+
+const AUTH_PORTS: Setting = Setting {
+    service: "auth",
+    variable: "AUTH_PORT",
+    port: |flags| flags.auth_port,
+    url: |flags| flags.auth_url.as_ref(),
+};
+
+const USERS_PORTS: Setting = Setting {
+    service: "users",
+    variable: "USERS_PORT",
+    port: |flags| flags.users_port,
+    url: |flags| flags.users_url.as_ref(),
+};
+
+async fn bind(flags: &Flags, setting: &Setting) -> Result<Ports, BootFault> {
+    let (port, service, variable) = ((setting.port)(flags), setting.service, setting.variable);
+    let public = server::bind(SocketAddr::new(flags.bind, port)).await.map_err(|error| {
         BootFault::Port(format!(
             "port {port} for the {service} service cannot be opened ({error}); set {variable} to another"
         ))
+    })?;
+    let wants_private = flags.tls_files()?.is_some() && (setting.url)(flags).is_none();
+    let private = if wants_private {
+        let bound = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+        Some(bound.map_err(|error| BootFault::Port(format!("no port on 127.0.0.1 can be opened: {error}")))?)
+    } else {
+        None
+    };
+    Ok(Ports { public, private })
+}
+
+/// Where the services of this process find a service.
+fn place(flags: &Flags, setting: &Setting, ports: Option<&Ports>) -> String {
+    match ((setting.url)(flags), ports) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Some(ports)) => ports.url(),
+        (None, None) => format!("http://{}", SocketAddr::new(flags.bind, (setting.port)(flags))),
+    }
+}
+
+/// That there is somebody by whom https:// URLs can be checked: without one no HTTP client
+/// can be made.
+fn check_authorities() -> Result<(), BootFault> {
+    reqwest::Client::builder().no_proxy().build().map(drop).map_err(|_| {
+        BootFault::Setting(
+            "there are no CA certificates, by which https:// URLs such as EDGE_URL are checked; install the system's \
+             (ca-certificates), or set SSL_CERT_FILE to a PEM file of those to trust"
+                .to_owned(),
+        )
     })
 }
 

@@ -6,7 +6,7 @@
 //! - [`store`]: the databases, one file of statements a domain
 //! - [`http`]: extractors, errors and middleware that both services use
 //! - [`fields`]: what users may write, in its one normal form
-//! - [`boot`], [`settings`], [`server`], [`clock`], [`ids`], [`secret_hash`]: what a process is made of
+//! - [`boot`], [`settings`], [`server`], [`tls`], [`clock`], [`ids`], [`secret_hash`]: what a process is made of
 //!
 //! Identity comes from the gateway's assertion alone (`portcullis_client::assertion`).
 //! No verification code is shared with the gateway.
@@ -23,4 +23,5 @@ pub mod server;
 pub mod settings;
 pub mod signing;
 pub mod store;
+pub mod tls;
 pub mod users;

@@ -16,6 +16,18 @@ pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// holds a connection no longer.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
+/// Time for a TLS handshake: two round trips, of which the slowest honest line needs a second
+/// each. Until it is done nobody has asked for anything, and a connection is held.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes of a file with certificates or a key that are read. A chain has some 6 KB; what is
+/// longer is another file.
+pub const PEM_BYTES: u64 = 256 * 1024;
+
+/// Time between two looks whether the certificate was renewed. Nobody waits for it; a few
+/// seconds spare whoever renews by hand the question whether it worked.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
+
 /// Time for a whole request, body included.
 pub const REQUEST_TIME: Duration = Duration::from_secs(15);
 

@@ -6,15 +6,17 @@ use axum::Router;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::limits;
+use crate::{limits, tls::Configs};
 
 /// A port that is bound, before anything is answered on it.
 #[derive(Debug)]
@@ -34,9 +36,9 @@ pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { listener, addr })
 }
 
-/// Answers each request with what `app` is then, until `stop` turns true, then lets
-/// requests under way finish, for a bounded time.
-pub async fn serve(bound: Bound, app: watch::Receiver<Router>, mut stop: watch::Receiver<bool>) {
+/// Answers each request with what `app` is then, in TLS if there are configurations for it,
+/// until `stop` turns true, then lets requests under way finish, for a bounded time.
+pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Configs>, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
@@ -54,21 +56,53 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, mut stop: watch::
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
-        let app = app.clone();
-        // A connection that is kept sees the change, too.
-        let service = service_fn(move |request| {
-            let now = app.borrow().clone();
-            TowerToHyperService::new(now).call(request)
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let (app, watcher) = (app.clone(), graceful.watcher());
+        // The newest certificate is that of the moment at which somebody comes.
+        let acceptor = tls.as_ref().map(|configs| TlsAcceptor::from(Arc::clone(&configs.borrow())));
+        let stop = stop.clone();
+        // The handshake, too, is the connection's own: whoever dawdles there holds up
+        // nobody but themselves.
         tokio::spawn(async move {
-            // A broken connection is the client's business.
-            let _ = connection.await;
+            match acceptor {
+                None => converse(stream, app, watcher).await,
+                Some(acceptor) => {
+                    if let Some(stream) = shake_hands(acceptor, stream, stop).await {
+                        converse(stream, app, watcher).await;
+                    }
+                }
+            }
             drop(slot);
         });
     }
     drop(bound.listener);
     let _ = tokio::time::timeout(limits::DRAIN_TIME, graceful.shutdown()).await;
+}
+
+/// The handshake; nothing when it fails, takes too long, or `stop` turns true: no request
+/// is lost before there is one.
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    tokio::select! {
+        shaken = tokio::time::timeout(limits::HANDSHAKE_TIME, acceptor.accept(stream)) => shaken.ok()?.ok(),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// Answers one connection's requests.
+async fn converse<S>(stream: S, app: watch::Receiver<Router>, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
+    // A connection that is kept sees the change, too.
+    let service = service_fn(move |request| {
+        let now = app.borrow().clone();
+        TowerToHyperService::new(now).call(request)
+    });
+    // A broken connection is the client's business.
+    let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
 }

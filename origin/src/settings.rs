@@ -20,6 +20,7 @@ use crate::{
     fields::{is_service_name, normal_email},
     limits,
     signing::MasterKey,
+    tls,
 };
 
 /// Flags of every command that opens a service.
@@ -28,6 +29,12 @@ pub struct Flags {
     /// Address to listen on.
     #[arg(long, env = "BIND_ADDR", default_value = "127.0.0.1")]
     pub bind: IpAddr,
+    /// File with the certificate for TLS and its chain, PEM; with --tls-key-file.
+    #[arg(long, env = "TLS_CERT_FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// File with the certificate's private key, PEM. Renewed files are taken up by themselves.
+    #[arg(long, env = "TLS_KEY_FILE")]
+    pub tls_key_file: Option<PathBuf>,
     /// Port of the auth service; 0 chooses a free one.
     #[arg(long, env = "AUTH_PORT", default_value_t = 8083)]
     pub auth_port: u16,
@@ -148,6 +155,10 @@ impl Flags {
     /// [`BadSetting`], the first.
     pub fn check(&self, auth: bool, users: bool) -> Result<(), BadSetting> {
         self.check_databases()?;
+        if let Some(files) = self.tls_files()? {
+            files.load()?;
+            self.check_other_service(auth, users)?;
+        }
         if auth {
             self.master_key()?;
             self.assertion_keys_auth()?;
@@ -161,6 +172,38 @@ impl Flags {
             self.assertion_keys_users()?;
             self.user_service_secret()?;
             self.internal_readers()?;
+        }
+        Ok(())
+    }
+
+    /// Where the certificate for TLS and its key lie; nothing without TLS.
+    ///
+    /// # Errors
+    /// [`BadSetting`] for one without the other.
+    pub fn tls_files(&self) -> Result<Option<tls::Files>, BadSetting> {
+        match (self.tls_cert_file.clone(), self.tls_key_file.clone()) {
+            (Some(cert), Some(key)) => Ok(Some(tls::Files { cert, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => {
+                Err(BadSetting("TLS_CERT_FILE is set without TLS_KEY_FILE; set both, or neither".to_owned()))
+            }
+            (None, Some(_)) => {
+                Err(BadSetting("TLS_KEY_FILE is set without TLS_CERT_FILE; set both, or neither".to_owned()))
+            }
+        }
+    }
+
+    /// That a service of another process is not looked for where it would be without TLS: a
+    /// certificate is for a name, and only the operator knows that.
+    fn check_other_service(&self, auth: bool, users: bool) -> Result<(), BadSetting> {
+        for (is_here, url, variable, service) in
+            [(auth, &self.auth_url, "AUTH_URL", "auth"), (users, &self.users_url, "USERS_URL", "user")]
+        {
+            if !is_here && url.is_none() {
+                return Err(BadSetting(format!(
+                    "{variable} is not set; with TLS_CERT_FILE the {service} service of another process is not guessed:                      set https:// and a name that its certificate is for, or http:// where it has none"
+                )));
+            }
         }
         Ok(())
     }

@@ -6,13 +6,14 @@
 //! standard output.
 
 mod admin;
+mod backup;
 mod keys;
 mod openapi;
 mod output;
 mod serve;
 mod service;
 
-use std::{ffi::OsStr, process::ExitCode};
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use portcullis_origin::{
@@ -100,6 +101,38 @@ Example:
         /// Which service.
         service: openapi::Service,
     },
+    /// Copy the SQLite databases into a folder, while they are in use.
+    #[command(after_help = "\
+The copies are users.db and auth.db, for their owner alone; nothing is ever overwritten. Keep
+the master key apart from them. PostgreSQL has pg_dump: the user service's database first.
+
+To restore: stop the services, put the copies in the place of the databases (and remove
+auth.db-wal, auth.db-shm and the like), run reconcile, start.
+
+Example:
+  portcullis-origin backup --to /var/backups/portcullis/$(date +%F)")]
+    Backup {
+        /// Whose database.
+        #[arg(default_value = "all")]
+        service: serve::Service,
+        /// Folder for the copies; it is made if there is none.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Make accounts and profiles agree after both databases were restored. To be run where
+    /// the databases are.
+    #[command(after_help = "\
+Two back-ups are never of one moment. What differs is made what the accounts say, by the auth
+service once it runs. Done twice it does no harm.
+
+Example:
+  portcullis-origin reconcile --json")]
+    Reconcile {
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
     /// Signing keys.
     Keys {
         #[command(subcommand)]
@@ -134,6 +167,8 @@ pub(crate) async fn run() -> ExitCode {
         Command::Serve { service, flags } => serve::serve(service, flags.with_secrets(Secrets::from_env())).await,
         Command::Migrate { flags } => migrate(&flags, output).await,
         Command::Openapi { service } => openapi::openapi(service, output),
+        Command::Backup { service, to, flags } => backup::backup(service, &to, &flags, output).await,
+        Command::Reconcile { flags } => backup::reconcile(&flags, output).await,
         Command::Keys { command } => keys::run(command, output).await,
         Command::Admin { command } => admin::run(command, output).await,
         Command::Service { command } => service::run(command, output).await,

@@ -8,7 +8,7 @@ use portcullis_origin::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Service {
     /// Accounts and tokens.
     Auth,

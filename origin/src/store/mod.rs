@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod audit;
+mod backup;
 mod database;
 pub mod guessing;
 pub mod keys;
@@ -11,6 +12,7 @@ pub mod outbox;
 pub mod passwords;
 pub mod permissions;
 pub mod profiles;
+mod reconcile;
 pub mod registrations;
 pub mod rights;
 pub mod roles;
@@ -20,12 +22,14 @@ pub mod stale;
 
 pub use accounts::Accounts;
 pub use audit::AuditTrail;
+pub use backup::{CopyFault, copy};
 pub use database::{Database, Schema};
 pub use guessing::Guessing;
 pub use keys::SigningKeys;
 pub use outbox::Outbox;
 pub use permissions::Permissions;
 pub use profiles::Profiles;
+pub use reconcile::{Differences, reconcile};
 pub use rights::Rights;
 pub use roles::Roles;
 pub use services::Services;

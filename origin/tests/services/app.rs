@@ -80,7 +80,7 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Users => "users",
@@ -158,6 +158,11 @@ impl Databases {
         }
     }
 
+    /// PostgreSQL's server, and the service's schema there.
+    pub(crate) fn schema(&self, service: Service) -> Option<(String, String)> {
+        self.server.clone().map(|server| (server, format!("{}_{}", service.name(), self.name)))
+    }
+
     /// Behind the service's back.
     pub(crate) async fn open(&self, service: Service) -> sqlx::AnyPool {
         sqlx::any::install_default_drivers();
@@ -188,6 +193,8 @@ pub(crate) struct App {
     pub(crate) databases: Databases,
     pub(crate) clock: Clock,
     pub(crate) http: reqwest::Client,
+    /// `https` once a test has set it, with a client that knows the certificate.
+    pub(crate) scheme: &'static str,
     running: Option<Running>,
     auth: SocketAddr,
     users: SocketAddr,
@@ -215,7 +222,16 @@ impl App {
         let running = boot::start(&flags, both, clock.clone()).await.unwrap();
         let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { databases, clock, http, running: Some(running), auth, users, edge_url: edge_url.to_owned() }
+        Self {
+            databases,
+            clock,
+            http,
+            scheme: "http",
+            running: Some(running),
+            auth,
+            users,
+            edge_url: edge_url.to_owned(),
+        }
     }
 
     /// Ends everything, and starts `which` on the same ports and databases.
@@ -332,7 +348,7 @@ impl App {
     pub(crate) fn before(databases: Databases, auth: SocketAddr, users: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build().unwrap();
         let edge_url = "http://127.0.0.1:9".to_owned();
-        Self { databases, clock: Clock::default(), http, running: None, auth, users, edge_url }
+        Self { databases, clock: Clock::default(), http, scheme: "http", running: None, auth, users, edge_url }
     }
 
     pub(crate) fn url(&self, service: Service, target: &str) -> String {
@@ -340,7 +356,7 @@ impl App {
             Service::Auth => self.auth,
             Service::Users => self.users,
         };
-        format!("http://{addr}{target}")
+        format!("{}://{addr}{target}", self.scheme)
     }
 
     /// A request without the gateway's word.

@@ -17,7 +17,7 @@ const BOTH: Which = Which { auth: true, users: true };
 const ROOT: &str = "root@example.com";
 
 /// The program with the settings of a test's services, and nothing else of the environment.
-fn program(databases: &Databases, arguments: &[&str]) -> Command {
+pub(crate) fn program(databases: &Databases, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"));
     let key = format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET));
     command
@@ -41,22 +41,22 @@ fn program(databases: &Databases, arguments: &[&str]) -> Command {
 }
 
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// One document on standard output, and nothing on the other.
-    fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
         assert_eq!(self.out.lines().count(), 1, "{self:?}");
         serde_json::from_str(&self.out).unwrap()
     }
 
     /// One object on standard error, and nothing on the other.
-    fn failure(&self) -> Value {
+    pub(crate) fn failure(&self) -> Value {
         assert_ne!(self.code, 0, "{self:?}");
         assert_eq!(self.out, "", "{self:?}");
         assert_eq!(self.err.lines().count(), 1, "{self:?}");
@@ -65,7 +65,7 @@ impl Said {
 }
 
 /// Runs the program to its end, while this test's services go on.
-async fn run(databases: &Databases, arguments: &[&str], input: &str) -> Said {
+pub(crate) async fn run(databases: &Databases, arguments: &[&str], input: &str) -> Said {
     let mut command = program(databases, arguments);
     let input = input.to_owned();
     tokio::task::spawn_blocking(move || {
@@ -239,6 +239,8 @@ async fn help_has_examples_and_no_secret_of_the_environment() {
         &["--help"][..],
         &["serve", "--help"],
         &["migrate", "--help"],
+        &["backup", "--help"],
+        &["reconcile", "--help"],
         &["keys", "list", "--help"],
         &["keys", "rotate", "--help"],
         &["admin", "create", "--help"],
@@ -255,33 +257,33 @@ async fn help_has_examples_and_no_secret_of_the_environment() {
 }
 
 /// `serve`, until it is dropped.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
     read: String,
 }
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines, read: String::new() }
     }
 
-    /// Reads the log until a line has a text.
-    fn until(&mut self, text: &str) {
+    /// Reads the log until a line has a text; that line.
+    pub(crate) fn until(&mut self, text: &str) -> String {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
             self.read.push_str(&line);
             if line.contains(text) {
-                return;
+                return line;
             }
         }
         panic!("it ended without {text:?}: {}", self.read);
     }
 
     /// Tells it to stop, and reads what is left.
-    fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         for line in self.lines.by_ref() {

@@ -13,6 +13,7 @@
 mod accounts;
 mod app;
 mod audit;
+mod backup;
 mod command_line;
 mod crash;
 mod crowd;
@@ -34,3 +35,4 @@ mod session_list;
 mod sessions;
 mod signing;
 mod starting;
+mod tls;

@@ -1,0 +1,82 @@
+//! `backup` and `reconcile`: copies of the SQLite databases, and what makes two copies of
+//! different moments agree after they were put back.
+
+use std::{
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use portcullis_origin::{
+    boot::BootFault,
+    clock::Clock,
+    settings::Flags,
+    store::{self, CopyFault},
+};
+use serde_json::json;
+
+use super::{leave_event, open_both, output::Output, serve::Service};
+
+pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: Output) -> Result<(), BootFault> {
+    // The user service's first. Of what is done meanwhile the later copy of the auth service
+    // has all that the earlier one of the other has: no profile is newer than its account.
+    let copies = [
+        (Service::Users, flags.users_database(), "USERS_DATABASE_URL", "users.db"),
+        (Service::Auth, flags.auth_database(), "AUTH_DATABASE_URL", "auth.db"),
+    ];
+    let cannot = |error: std::io::Error| {
+        BootFault::Setting(format!("the folder {} cannot be made: {error}; set --to to another", to.display()))
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(cannot)?;
+    let folder = to.canonicalize().map_err(cannot)?;
+    let mut made: Vec<PathBuf> = Vec::new();
+    for (of, url, variable, file) in copies {
+        if service != Service::All && service != of {
+            continue;
+        }
+        let place = folder.join(file);
+        if let Err(fault) = store::copy(&url, &place).await {
+            // One without the other is no back-up of both.
+            for file in made {
+                let _ = std::fs::remove_file(file);
+            }
+            return Err(told(fault, variable, &place));
+        }
+        made.push(place);
+    }
+    let files: Vec<String> = made.iter().map(|file| file.display().to_string()).collect();
+    output.say(&files.join("\n"), &json!({ "files": files }));
+    Ok(())
+}
+
+fn told(fault: CopyFault, variable: &str, place: &Path) -> BootFault {
+    let place = place.display();
+    match fault {
+        CopyFault::Kind => {
+            BootFault::Setting(format!("the database of {variable} is not SQLite's; copy it with pg_dump"))
+        }
+        CopyFault::Taken => {
+            BootFault::Setting(format!("{place} is there already and is not overwritten; set --to to another folder"))
+        }
+        CopyFault::File(error) => BootFault::Other(format!("{place} cannot be written: {error}")),
+        CopyFault::Store(error) => {
+            BootFault::Other(format!("the database of {variable} cannot be copied to {place}: {error}"))
+        }
+    }
+}
+
+pub(super) async fn reconcile(flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let (auth, users) = open_both(flags).await?;
+    let found = store::reconcile(&auth, &users, Clock::default().now()).await;
+    let done = found.as_ref().map(|_| None).map_err(|_| "store_failed");
+    leave_event(&auth, "databases.reconcile", "reconcile", done).await;
+    let found = found.map_err(|error| BootFault::Other(format!("the databases cannot be compared: {error}")))?;
+    output.say(
+        &format!(
+            "{} accounts; {} profiles are to be made equal and {} to be deleted, which the auth service does while it \
+             runs",
+            found.accounts, found.stale, found.orphaned
+        ),
+        &json!({ "accounts": found.accounts, "stale": found.stale, "orphaned": found.orphaned }),
+    );
+    Ok(())
+}
