@@ -73,8 +73,11 @@ pub enum ErrorKind {
     Forbidden,
     /// There is no such thing: 404.
     NotFound,
-    /// It is taken, in use, or was changed meanwhile: 409, 412.
+    /// It is taken or in use: 409.
     Conflict,
+    /// It was changed meanwhile: read it again, see whether the change still makes sense,
+    /// and make it to the new version. 412, `version_mismatch`.
+    Stale,
     /// Wait: 429.
     RateLimited,
     /// Try again later: no connection, 502, 503, or an open breaker.
@@ -133,7 +136,8 @@ impl ClientError {
                 401 => ErrorKind::Unauthenticated,
                 403 => ErrorKind::Forbidden,
                 404 => ErrorKind::NotFound,
-                409 | 412 => ErrorKind::Conflict,
+                409 => ErrorKind::Conflict,
+                412 => ErrorKind::Stale,
                 429 => ErrorKind::RateLimited,
                 502 | 503 => ErrorKind::Unavailable,
                 504 => ErrorKind::Timeout,
@@ -390,7 +394,7 @@ mod tests {
             (404, NotFound),
             (405, Refused),
             (409, Conflict),
-            (412, Conflict),
+            (412, Stale),
             (413, Invalid),
             (415, Invalid),
             (422, Invalid),

@@ -10,6 +10,7 @@ pub mod http;
 pub mod internal;
 #[cfg(feature = "mock")]
 pub mod mock;
+pub mod precondition;
 pub mod request;
 pub mod secret;
 pub mod session;

@@ -37,7 +37,7 @@ async fn each_status_is_an_error_of_its_kind() {
         (404, ErrorKind::NotFound),
         (405, ErrorKind::Refused),
         (409, ErrorKind::Conflict),
-        (412, ErrorKind::Conflict),
+        (412, ErrorKind::Stale),
         (413, ErrorKind::Invalid),
         (415, ErrorKind::Invalid),
         (422, ErrorKind::Invalid),
