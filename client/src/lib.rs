@@ -14,6 +14,7 @@ pub mod precondition;
 pub mod request;
 pub mod secret;
 pub mod session;
+pub mod trace;
 
 pub use account::AuthClient;
 pub use admin::AdminClient;

@@ -10,6 +10,7 @@ use crate::{
     error::{ClientError, Refusal},
     precondition::EntityTag,
     request::{ApiAnswer, ApiRequest},
+    trace::TraceContext,
 };
 
 /// Bytes of a success that are read: a page of a hundred users or audit events fits well.
@@ -38,6 +39,9 @@ pub(super) async fn exchange(
     }
     if let Some(key) = request.idempotency_key {
         builder = builder.header(IDEMPOTENCY_KEY, key.to_string());
+    }
+    if let Some(trace) = TraceContext::current() {
+        builder = builder.header(TraceContext::HEADER, trace.child().to_string());
     }
     for (name, value) in &request.headers {
         builder = builder.header(name, value);

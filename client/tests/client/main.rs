@@ -15,6 +15,7 @@ mod breaker;
 mod cache;
 mod calls;
 mod fake;
+mod internal;
 mod lists;
 mod mock;
 mod renewal;
