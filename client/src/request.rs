@@ -341,6 +341,9 @@ impl ApiAnswer {
 mod tests {
     use super::*;
 
+    /// JSON has no such keys.
+    type Pairs = std::collections::HashMap<[u8; 1], u8>;
+
     #[test]
     fn parameters_are_encoded_and_cannot_name_another_route() {
         let route = || ApiRequest::new(Method::GET, "/api/v1/users/{id}/roles/{role_id}");
@@ -353,6 +356,7 @@ mod tests {
             (route().with_segment("..").with_segment("8"), Err("dots")),
             (route().with_segment("").with_segment("8"), Err("empty")),
             (ApiRequest::new(Method::GET, "users"), Err("slash")),
+            (ApiRequest::new(Method::PUT, "/u").with_json(&[([1], 2)].into_iter().collect::<Pairs>()), Err("JSON")),
             (
                 ApiRequest::new(Method::GET, "/u").with_query("limit", "1").with_query("q", "a&b=c d"),
                 Ok("/u?limit=1&q=a%26b%3Dc%20d"),
