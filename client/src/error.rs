@@ -73,8 +73,11 @@ pub enum ErrorKind {
     Forbidden,
     /// There is no such thing: 404.
     NotFound,
-    /// It is taken, in use, or was changed meanwhile: 409, 412.
+    /// It is taken or in use: 409.
     Conflict,
+    /// It was changed meanwhile: read it again, see whether the change still makes sense,
+    /// and make it to the new version. 412, `version_mismatch`.
+    Stale,
     /// Wait: 429.
     RateLimited,
     /// Try again later: no connection, 502, 503, or an open breaker.
@@ -133,7 +136,8 @@ impl ClientError {
                 401 => ErrorKind::Unauthenticated,
                 403 => ErrorKind::Forbidden,
                 404 => ErrorKind::NotFound,
-                409 | 412 => ErrorKind::Conflict,
+                409 => ErrorKind::Conflict,
+                412 => ErrorKind::Stale,
                 429 => ErrorKind::RateLimited,
                 502 | 503 => ErrorKind::Unavailable,
                 504 => ErrorKind::Timeout,
@@ -390,7 +394,7 @@ mod tests {
             (404, NotFound),
             (405, Refused),
             (409, Conflict),
-            (412, Conflict),
+            (412, Stale),
             (413, Invalid),
             (415, Invalid),
             (422, Invalid),
@@ -402,6 +406,37 @@ mod tests {
         ] {
             assert_eq!(ClientError::from(Refusal::new(status, "x")).kind(), kind, "{status}");
         }
+    }
+
+    #[test]
+    fn each_error_says_what_happened_what_to_do_and_when() {
+        let second = Duration::from_secs(1);
+        let refused = || {
+            let mut refusal = refusal(503, &[PROBLEM], r#"{"code":"down","detail":"Later","request_id":"r1"}"#);
+            refusal.retry_after = Some(second);
+            ClientError::from(refusal)
+        };
+        let open = ClientError::BreakerOpen { retry_after: second };
+        let malformed = ClientError::Malformed { status: 200, reason: "no JSON" };
+        for (error, kind, code, status, text) in [
+            (ClientError::Invalid("no host"), ErrorKind::Invalid, "call_invalid", None, "no host"),
+            (ClientError::Unreachable, ErrorKind::Unavailable, "unreachable", None, "no connection"),
+            (ClientError::Timeout, ErrorKind::Timeout, "timeout", None, "in time"),
+            (ClientError::Lost, ErrorKind::Unavailable, "connection_lost", None, "broke off"),
+            (open, ErrorKind::Unavailable, "breaker_open", None, "asked again in 1 s"),
+            (malformed, ErrorKind::Fault, "answer_malformed", Some(200), "no JSON"),
+            (refused(), ErrorKind::Unavailable, "down", Some(503), "503 down: Later"),
+            (ClientError::LoggedOut, ErrorKind::Unauthenticated, "logged_out", None, "no session"),
+            (StoreError::Busy.into(), ErrorKind::Store, "store_busy", None, "locked"),
+        ] {
+            assert_eq!((error.kind(), error.code(), error.status()), (kind, code, status), "{error:?}");
+            assert!(error.to_string().contains(text), "{error}");
+            let waits = matches!(error, ClientError::BreakerOpen { .. } | ClientError::Refused(_));
+            assert_eq!(error.retry_after(), waits.then_some(second), "{error}");
+        }
+        assert_eq!((refused().detail(), refused().request_id()), (Some("Later"), Some("r1")));
+        assert_eq!(ClientError::from(Refusal::new(404, "x")).detail(), None);
+        assert_eq!((ClientError::Lost.detail(), ClientError::Lost.fields()), (None, &[][..]));
     }
 
     #[test]

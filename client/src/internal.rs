@@ -6,6 +6,8 @@
 //! not (a conditional change, a new account) only when it cannot have arrived: its first
 //! try may have been done, and the second would be told of a conflict with itself. No text
 //! of a secret or a token is in any error.
+//!
+//! Calls that are made within a [`TraceContext::scope`] carry its trace.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::secret::Secret;
+use crate::{secret::Secret, trace::TraceContext};
 
 /// Time for a connection to stand.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -302,10 +304,11 @@ impl InternalClient {
         let before = |error| Failure { error, has_left: false };
         let after = |error| Failure { error, has_left: true };
         let token = self.token().await.map_err(before)?;
-        let mut request = self
+        let request = self
             .http
             .request(call.method.clone(), format!("{}{}", self.settings.target_url, call.path))
-            .timeout(call.exchange)
+            .timeout(call.exchange);
+        let mut request = traced(request)
             .bearer_auth(token.expose())
             .header("x-service-caller", &self.settings.caller)
             .header("x-internal-call", "true");
@@ -348,9 +351,8 @@ impl InternalClient {
         {
             return Ok(held.token.clone());
         }
-        let answer = self
-            .http
-            .post(format!("{}/api/v1/auth/token", self.settings.auth_url))
+        let request = self.http.post(format!("{}/api/v1/auth/token", self.settings.auth_url));
+        let answer = traced(request)
             .basic_auth(&self.settings.caller, Some(self.settings.secret.expose()))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(format!("grant_type=client_credentials&audience={}", self.settings.audience))
@@ -369,6 +371,14 @@ impl InternalClient {
         let until = Instant::now().checked_add(life).ok_or(CallError::Malformed)?;
         *held = Some(Held { token: answer.access_token.clone(), until });
         Ok(answer.access_token)
+    }
+}
+
+/// Within a trace, each exchange is a span of its own, the second try included.
+fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    match TraceContext::current() {
+        Some(trace) => request.header(TraceContext::HEADER, trace.child().to_string()),
+        None => request,
     }
 }
 

@@ -10,9 +10,11 @@ pub mod http;
 pub mod internal;
 #[cfg(feature = "mock")]
 pub mod mock;
+pub mod precondition;
 pub mod request;
 pub mod secret;
 pub mod session;
+pub mod trace;
 
 pub use account::AuthClient;
 pub use admin::AdminClient;

@@ -5,13 +5,42 @@ use std::fmt;
 
 use bytes::Bytes;
 pub use reqwest::Method;
+use reqwest::header::{self, HeaderName, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{error::ClientError, secret::Secret};
+use crate::{error::ClientError, precondition::EntityTag, secret::Secret};
 
 /// Bytes of a path with its query. The gateway takes no more than 16 KB of headers a line.
 const PATH_BYTES: usize = 8 * 1024;
+
+/// Headers of a call's own.
+const HEADERS: usize = 16;
+
+/// Bytes of the value of one of them. All together stay within what servers take.
+const HEADER_BYTES: usize = 1024;
+
+/// What is decided elsewhere: by the call's other members, by HTTP itself, or by whoever
+/// built the client. Two of one kind are how requests are smuggled (RFC 9112, section 11.2).
+const RESERVED: [HeaderName; 17] = [
+    header::ACCEPT,
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::USER_AGENT,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("traceparent"),
+];
 
 /// When a call may be sent again after one that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +51,7 @@ pub enum Repeat {
     IfUnsent,
 }
 
-/// A call: method, path, query, JSON body. It goes to the client's base URL and nowhere
+/// A call: method, path, query, headers, JSON body. It goes to the client's base URL and nowhere
 /// else. Cloning it is cheap.
 #[derive(Clone)]
 pub struct ApiRequest {
@@ -35,6 +64,7 @@ pub struct ApiRequest {
     pub(crate) body: Option<Bytes>,
     pub(crate) token: Option<Secret>,
     pub(crate) idempotency_key: Option<Uuid>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) repeat: Repeat,
     fault: Option<&'static str>,
 }
@@ -66,6 +96,7 @@ impl ApiRequest {
             body: None,
             token: None,
             idempotency_key: None,
+            headers: Vec::new(),
             repeat: if repeats { Repeat::Always } else { Repeat::IfUnsent },
             fault: if template.starts_with('/') { None } else { Some("a route begins with a slash") },
         }
@@ -126,6 +157,62 @@ impl ApiRequest {
         self
     }
 
+    /// Makes the change to this version alone: where there is another by now, the answer
+    /// is 412 and nothing is changed.
+    ///
+    /// The call is not sent again once it was sent: its first may have been done, and the
+    /// second would be told of a conflict with itself.
+    #[must_use]
+    pub fn with_if_match(mut self, version: &EntityTag) -> Self {
+        if version.is_weak() {
+            self.fault = Some("a weak entity tag names no version that can be changed");
+        }
+        self.repeat = Repeat::IfUnsent;
+        self.put_header(header::IF_MATCH, version.as_str())
+    }
+
+    /// Asks for what is not this version: for this one, the answer is 304 without a body
+    /// ([`ApiAnswer::is_not_modified`]).
+    #[must_use]
+    pub fn with_if_none_match(self, version: &EntityTag) -> Self {
+        self.put_header(header::IF_NONE_MATCH, version.as_str())
+    }
+
+    /// Sets a header, such as `Accept-Language`, in place of one of that name. What other
+    /// methods set, what the client was built with and what is HTTP's own makes the call
+    /// one that cannot be sent.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) if !RESERVED.contains(&name) => self.put_header(name, value),
+            Ok(_) => {
+                self.fault = Some("a header that is not the call's to set");
+                self
+            }
+            Err(_) => {
+                self.fault = Some("not a header's name");
+                self
+            }
+        }
+    }
+
+    fn put_header(mut self, name: HeaderName, value: &str) -> Self {
+        match HeaderValue::from_str(value) {
+            Ok(mut value) if value.len() <= HEADER_BYTES => {
+                // Nobody knows what a caller puts there.
+                value.set_sensitive(true);
+                self.headers.retain(|(set, _)| *set != name);
+                self.headers.push((name, value));
+                if self.headers.len() > HEADERS {
+                    self.fault = Some("too many headers");
+                }
+            }
+            Ok(_) => self.fault = Some("a header is too long"),
+            Err(_) => self.fault = Some("a header holds what no header may"),
+        }
+        self
+    }
+
     /// Says when the call may be sent again, where the method says too little.
     #[must_use]
     pub fn with_repeat(mut self, repeat: Repeat) -> Self {
@@ -168,6 +255,11 @@ impl ApiRequest {
         self.token.as_ref()
     }
 
+    /// A header that was set by [`ApiRequest::with_header`] or as a condition.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(set, _)| set.as_str().eq_ignore_ascii_case(name))?.1.to_str().ok()
+    }
+
     /// Its `Idempotency-Key`.
     pub const fn idempotency_key(&self) -> Option<Uuid> {
         self.idempotency_key
@@ -191,6 +283,7 @@ fn encode(text: &str, into: &mut String) {
 #[derive(Clone)]
 pub struct ApiAnswer {
     status: u16,
+    version: Option<EntityTag>,
     body: Bytes,
 }
 
@@ -201,9 +294,26 @@ impl fmt::Debug for ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// An answer with a status from 200 to 299.
+    /// An answer with a status from 200 to 299, or 304.
     pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, body: body.into() }
+        Self { status, version: None, body: body.into() }
+    }
+
+    /// With the version of what it holds.
+    #[must_use]
+    pub fn with_version(mut self, version: EntityTag) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// The version of what it holds: its `ETag`.
+    pub const fn version(&self) -> Option<&EntityTag> {
+        self.version.as_ref()
+    }
+
+    /// Whether one has it already: 304, to [`ApiRequest::with_if_none_match`].
+    pub const fn is_not_modified(&self) -> bool {
+        self.status == 304
     }
 
     /// Its status.
@@ -231,6 +341,9 @@ impl ApiAnswer {
 mod tests {
     use super::*;
 
+    /// JSON has no such keys.
+    type Pairs = std::collections::HashMap<[u8; 1], u8>;
+
     #[test]
     fn parameters_are_encoded_and_cannot_name_another_route() {
         let route = || ApiRequest::new(Method::GET, "/api/v1/users/{id}/roles/{role_id}");
@@ -243,6 +356,7 @@ mod tests {
             (route().with_segment("..").with_segment("8"), Err("dots")),
             (route().with_segment("").with_segment("8"), Err("empty")),
             (ApiRequest::new(Method::GET, "users"), Err("slash")),
+            (ApiRequest::new(Method::PUT, "/u").with_json(&[([1], 2)].into_iter().collect::<Pairs>()), Err("JSON")),
             (
                 ApiRequest::new(Method::GET, "/u").with_query("limit", "1").with_query("q", "a&b=c d"),
                 Ok("/u?limit=1&q=a%26b%3Dc%20d"),
@@ -258,14 +372,52 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_headers_of_its_own_and_none_of_anothers() {
+        let get = || ApiRequest::new(Method::GET, "/x");
+        let tag = |text| EntityTag::parse(text).unwrap();
+        for (request, name, expected) in [
+            (get().with_header("accept-language", "de"), "Accept-Language", Ok(Some("de"))),
+            (get().with_header("x-a", "1").with_header("X-A", "2"), "x-a", Ok(Some("2"))),
+            (get(), "x-a", Ok(None)),
+            (get().with_if_match(&tag("\"7\"")), "if-match", Ok(Some("\"7\""))),
+            (get().with_if_match(&tag("W/\"7\"")), "", Err("weak")),
+            (get().with_if_none_match(&tag("W/\"7\"")), "if-none-match", Ok(Some("W/\"7\""))),
+            (get().with_header("authorization", "Basic eDp5"), "", Err("not the call's")),
+            (get().with_header("Host", "elsewhere"), "", Err("not the call's")),
+            (get().with_header("transfer-encoding", "chunked"), "", Err("not the call's")),
+            (get().with_header("if-match", "*"), "", Err("not the call's")),
+            (get().with_header("x a", "1"), "", Err("not a header's name")),
+            (get().with_header("x-a", "1\r\nx-b: 2"), "", Err("no header may")),
+            (get().with_header("x-a", &"1".repeat(1025)), "", Err("too long")),
+        ] {
+            match (request.target(), expected) {
+                (Ok(_), Ok(expected)) => assert_eq!(request.header(name), expected),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, expected) => panic!("{found:?} instead of {expected:?}"),
+            }
+        }
+        let many = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q"];
+        let with = |count| many.iter().take(count).fold(get(), |request, name| request.with_header(name, "1"));
+        assert!(with(16).target().is_ok() && with(17).target().is_err());
+    }
+
+    #[test]
+    fn a_conditional_change_is_not_sent_again_once_it_was_sent() {
+        let put = ApiRequest::new(Method::PUT, "/x");
+        assert_eq!(put.repeat, Repeat::Always);
+        assert_eq!(put.with_if_match(&EntityTag::parse("\"7\"").unwrap()).repeat, Repeat::IfUnsent);
+    }
+
+    #[test]
     fn a_call_prints_its_route_and_nothing_of_its_path_body_or_token() {
         let request = ApiRequest::new(Method::POST, "/u/{id}")
             .with_segment("parameter")
             .with_query("q", "searched")
             .with_json("password")
+            .with_header("x-key", "header-value")
             .with_token(&Secret::new("token".into()));
         let printed = format!("{request:?} {:?}", ApiAnswer::new(200, "password"));
-        for hidden in ["parameter", "searched", "password", "token\""] {
+        for hidden in ["parameter", "searched", "password", "header-value", "token\""] {
             assert!(!printed.contains(hidden), "{printed}");
         }
     }

@@ -20,7 +20,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use portcullis_client::{
-    assertion::{AssertedUser, Assertion, AssertionKeys},
+    assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys},
     extract::{
         Gate, GateRefusal, ServiceCaller, ServiceClaims, ServiceRule, ServiceVerifier, record_assertion,
         require_assertion, require_service,
@@ -201,4 +201,45 @@ async fn a_service_is_known_by_its_token_and_not_by_its_headers() {
 fn a_gate_prints_its_audience_and_nothing_of_its_keys() {
     let printed = format!("{:?}", gate());
     assert!(printed.contains("shop") && !printed.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{printed}");
+}
+
+#[test]
+fn each_refusal_has_a_code_and_words_for_a_log() {
+    for (refusal, code, text) in [
+        (GateRefusal::Unchecked, "internal", "no layer checks"),
+        (GateRefusal::NotVouched, "assertion_required", "does not vouch"),
+        (GateRefusal::NoUser, "credentials_missing", "nobody is logged in"),
+    ] {
+        assert_eq!(refusal.code(), code);
+        assert!(refusal.to_string().contains(text), "{refusal}");
+    }
+    for (error, code) in [
+        (AssertionError::Malformed, "assertion_malformed"),
+        (AssertionError::UnknownKey, "assertion_key_unknown"),
+        (AssertionError::BadSignature, "assertion_signature_invalid"),
+        (AssertionError::BadClaims, "assertion_claims_invalid"),
+        (AssertionError::WrongAudience, "assertion_audience_invalid"),
+        (AssertionError::Expired, "assertion_expired"),
+        (AssertionError::WrongRequest, "assertion_request_mismatch"),
+    ] {
+        assert_eq!(error.code(), code);
+    }
+}
+
+#[test]
+fn what_the_gateway_says_of_a_request_is_told_apart() {
+    let check = |headers: &[(&'static str, &str)]| {
+        let mut request = Request::get("/who").body(Body::empty()).unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        gate().check(&request)
+    };
+    let good = check(&[("x-gateway-assertion", &assertion("/who", Some("u1")))]);
+    assert!(good.user().is_some_and(|user| user.has_role("user") && !user.has_role("admin")));
+    assert_eq!((good.refusal(), good.assertion().is_some()), (None, true));
+    let elsewhere = check(&[("x-gateway-assertion", &assertion("/other", Some("u1")))]);
+    assert_eq!((elsewhere.refusal(), elsewhere.user()), (Some(AssertionError::WrongRequest), None));
+    let absent = check(&[("x-user-id", "u1")]);
+    assert_eq!((absent.refusal(), absent.assertion().is_some()), (None, false));
 }

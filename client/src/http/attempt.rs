@@ -3,12 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use time::OffsetDateTime;
 
 use crate::{
     error::{ClientError, Refusal},
+    precondition::EntityTag,
     request::{ApiAnswer, ApiRequest},
+    trace::TraceContext,
 };
 
 /// Bytes of a success that are read: a page of a hundred users or audit events fits well.
@@ -38,14 +40,22 @@ pub(super) async fn exchange(
     if let Some(key) = request.idempotency_key {
         builder = builder.header(IDEMPOTENCY_KEY, key.to_string());
     }
+    if let Some(trace) = TraceContext::current() {
+        builder = builder.header(TraceContext::HEADER, trace.child().to_string());
+    }
+    for (name, value) in &request.headers {
+        builder = builder.header(name, value);
+    }
     if let Some(body) = &request.body {
         builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
     }
-    tokio::time::timeout(time, read(builder, now)).await.unwrap_or(Err(ClientError::Timeout))
+    let may_be_known = request.header(IF_NONE_MATCH.as_str()).is_some();
+    tokio::time::timeout(time, read(builder, may_be_known, now)).await.unwrap_or(Err(ClientError::Timeout))
 }
 
 async fn read(
     builder: reqwest::RequestBuilder,
+    may_be_known: bool,
     now: &(dyn Fn() -> OffsetDateTime + Send + Sync),
 ) -> Result<ApiAnswer, ClientError> {
     let mut answer = builder.send().await.map_err(|error| classify(&error))?;
@@ -55,8 +65,9 @@ async fn read(
             let body = read_body(&mut answer, ANSWER_BYTES)
                 .await?
                 .ok_or(ClientError::Malformed { status, reason: "longer than any answer may be" })?;
-            Ok(ApiAnswer::new(status, body))
+            Ok(versioned(ApiAnswer::new(status, body), &answer))
         }
+        304 if may_be_known => Ok(versioned(ApiAnswer::new(status, Vec::new()), &answer)),
         // A token or a password would go to wherever the answer says.
         300..=399 => Err(ClientError::Malformed { status, reason: "a redirect, which is never followed" }),
         400..=599 => {
@@ -65,6 +76,15 @@ async fn read(
             Err(Refusal::read(status, answer.headers(), &body, SystemTime::from(now())).into())
         }
         _ => Err(ClientError::Malformed { status, reason: "not a status of HTTP" }),
+    }
+}
+
+/// With the version that the service names, if it is one.
+fn versioned(read: ApiAnswer, answer: &reqwest::Response) -> ApiAnswer {
+    let version = answer.headers().get(ETAG).and_then(|value| EntityTag::parse(value.to_str().ok()?).ok());
+    match version {
+        Some(version) => read.with_version(version),
+        None => read,
     }
 }
 

@@ -177,6 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_says_nothing_makes_room_for_the_next_at_once() {
+        let breaker = Breaker::new(BreakerPolicy { outages: 1, rest: REST });
+        let now = Instant::now();
+        run(&breaker, &[Outage], now);
+        let later = now + REST;
+        run(&breaker, &[Unknown, Unknown], later);
+        breaker.admit(later).unwrap().report(Well, later);
+        let (one, two) = (breaker.admit(later), breaker.admit(later));
+        assert!(one.is_ok() && two.is_ok(), "closed, and not one at a time");
+    }
+
+    #[test]
     fn exchanges_from_before_it_opened_say_nothing() {
         let breaker = Breaker::new(BreakerPolicy::default());
         let now = Instant::now();

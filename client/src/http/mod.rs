@@ -26,8 +26,12 @@ use crate::{
     secret::Secret,
 };
 use breaker::{Breaker, Outcome};
-use cache::Cache;
+use cache::{Cache, Found};
 use retry::Budget;
+
+/// How often a task waits for the call of another, who may go away each time, before it
+/// makes its own.
+const WAITS: usize = 3;
 
 /// The client of a gateway. Clones share connections, breaker, budget and cache, so one
 /// is made for a base URL and cloned.
@@ -138,17 +142,27 @@ impl AuthClient for HttpAuthClient {
         }
     }
 
-    /// Answers from memory for as long as [`CachePolicy`] says.
+    /// Answers from memory for as long as [`CachePolicy`] says. Tasks that ask for one
+    /// token at one moment are one call, and told the same.
     async fn validate(&self, access_token: &Secret) -> Result<Validation, ClientError> {
         let Some(cache) = &self.inner.cache else { return Plain(self).validate(access_token).await };
-        let (key, now) = (cache::key(access_token), (self.inner.now)());
-        let ticket = match cache.find(&key, now, Instant::now()) {
-            Ok(validation) => return Ok(validation),
-            Err(ticket) => ticket,
-        };
-        let validation = Plain(self).validate(access_token).await?;
-        cache.keep(key, &validation, ticket, (self.inner.now)(), Instant::now());
-        Ok(validation)
+        let key = cache::key(access_token);
+        for _ in 0..WAITS {
+            match cache.find(&key, (self.inner.now)(), Instant::now()) {
+                Found::Known(validation) => return Ok(validation),
+                Found::UnderWay(waiting) => {
+                    if let Some(outcome) = waiting.outcome().await {
+                        return outcome;
+                    }
+                }
+                Found::Unknown(ticket) => {
+                    let outcome = Plain(self).validate(access_token).await;
+                    ticket.settle(&outcome, (self.inner.now)());
+                    return outcome;
+                }
+            }
+        }
+        Plain(self).validate(access_token).await
     }
 
     async fn logout(&self, access_token: &Secret, refresh_token: Option<&Secret>) -> Result<(), ClientError> {

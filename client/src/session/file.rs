@@ -264,6 +264,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_cannot_be_is_a_failure_and_not_an_empty_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = FileStore::new(folder.path().join("nowhere/session"));
+        let missing = StoreError::Io(ErrorKind::NotFound);
+        assert_eq!(nowhere.replace(None, Some(&tokens("1", 1000))).await, Err(missing));
+        assert_eq!(nowhere.lock().await.unwrap_err(), missing);
+        assert_eq!(FileStore::new("/").lock().await.unwrap_err(), StoreError::Io(ErrorKind::InvalidInput));
+        let below_a_file = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
+        let store = FileStore::new(below_a_file.path().join("session"));
+        assert_eq!(store.load().await, Err(StoreError::Io(ErrorKind::NotADirectory)));
+        // A name without a folder is one in the folder that the program is in.
+        assert_eq!(FileStore::new("no-session-has-this-name").load().await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_of_a_file_than_a_session_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::new(folder.path().join("session"));
+        let mut long = tokens("1", 1000);
+        long.access_token = Secret::new("x".repeat(64 * 1024));
+        assert_eq!(store.replace(None, Some(&long)).await, Ok(true));
+        assert_eq!(store.load().await, Err(StoreError::Malformed));
+    }
+
+    #[tokio::test]
     async fn one_holds_the_lock_and_the_other_waits_for_a_bounded_time() {
         let folder = tempfile::tempdir().unwrap();
         let store = FileStore::new(folder.path().join("session")).with_lock_wait(Duration::from_millis(60));

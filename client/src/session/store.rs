@@ -204,6 +204,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_failure_of_a_store_says_what_to_look_at() {
+        for (error, code, text) in [
+            (StoreError::Busy, "store_busy", "locked"),
+            (StoreError::Malformed, "store_malformed", "no session"),
+            (StoreError::Exposed, "store_exposed", "chmod it to 600"),
+            (StoreError::Io(std::io::ErrorKind::StorageFull), "store_failed", "storage"),
+            (StoreError::Other("the card is not there"), "store_failed", "the card is not there"),
+        ] {
+            assert_eq!(error.code(), code);
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
     fn tokens_are_renewed_before_they_end_however_short_they_live() {
         let set = |expires_in| {
             let user = serde_json::json!({

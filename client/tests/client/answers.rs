@@ -37,7 +37,7 @@ async fn each_status_is_an_error_of_its_kind() {
         (404, ErrorKind::NotFound),
         (405, ErrorKind::Refused),
         (409, ErrorKind::Conflict),
-        (412, ErrorKind::Conflict),
+        (412, ErrorKind::Stale),
         (413, ErrorKind::Invalid),
         (415, ErrorKind::Invalid),
         (422, ErrorKind::Invalid),
@@ -164,5 +164,31 @@ impl Stream for Parts {
             None if self.ends => Poll::Ready(None),
             None => Poll::Pending,
         }
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_http_has_not_is_malformed() {
+    let fake = Fake::start(|_, _| reply(600, &[], "")).await;
+    let error = once(&fake.url).exchange(get()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Malformed { status: 600, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_client_names_itself_and_one_that_could_never_answer_is_not_built() {
+    let fake = Fake::start(|_, _| reply(200, &[], "{}")).await;
+    HttpAuthClient::new(&fake.url).unwrap().exchange(get()).await.unwrap();
+    let named =
+        HttpAuthClient::builder(&fake.url).user_agent("stock-keeper/2.1").connect_timeout(Duration::from_secs(1));
+    named.build().unwrap().exchange(get()).await.unwrap();
+    let names: Vec<_> = fake.asked().iter().map(|asked| asked.header("user-agent").map(str::to_owned)).collect();
+    assert!(names[0].as_deref().is_some_and(|name| name.starts_with("portcullis-client/")), "{names:?}");
+    assert_eq!(names[1].as_deref(), Some("stock-keeper/2.1"));
+    for builder in [
+        HttpAuthClient::builder(&fake.url).call_timeout(Duration::ZERO),
+        HttpAuthClient::builder(&fake.url).whole_timeout(Duration::ZERO),
+        HttpAuthClient::builder(&fake.url).user_agent("line\r\nbreak"),
+    ] {
+        assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -1,11 +1,21 @@
 //! How long a validated token is remembered.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
-use portcullis_client::{account::AuthClient as _, http::CachePolicy, secret::Secret};
+use portcullis_client::{
+    account::{AuthClient as _, Validation},
+    error::ClientError,
+    http::{CachePolicy, HttpAuthClient},
+    secret::Secret,
+};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Duration;
@@ -87,4 +97,64 @@ async fn nothing_is_remembered_without_leave() {
     client.validate(&secret("one")).await.unwrap();
     client.validate(&secret("one")).await.unwrap();
     assert_eq!(fake.count(), 2);
+}
+
+type Call = Pin<Box<dyn Future<Output = Result<Validation, ClientError>> + Send>>;
+
+/// So many calls, each begun and none answered: nothing else ran meanwhile.
+fn begin(client: &HttpAuthClient, token: &'static str, count: usize) -> Vec<Call> {
+    let call = |_| {
+        let client = client.clone();
+        let mut call: Call = Box::pin(async move { client.validate(&secret(token)).await });
+        assert!(matches!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+        call
+    };
+    (0..count).map(call).collect()
+}
+
+async fn outcomes(calls: Vec<Call>) -> Vec<Result<Validation, ClientError>> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for call in calls {
+        tasks.spawn(call);
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test]
+async fn fifty_tasks_that_ask_for_one_token_at_one_moment_are_one_call() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
+    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let mut calls = begin(&client, "one", 50);
+    calls.extend(begin(&client, "two", 50));
+    for outcome in outcomes(calls).await {
+        assert_eq!(outcome.unwrap().user.email, "ada@example.com");
+    }
+    assert_eq!(fake.count(), 2, "one for each token");
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() {
+    let fake = Fake::start(|asked, before| if before == 0 { refuse(500, "oops") } else { validate(asked) }).await;
+    let client = fake.client();
+    for outcome in outcomes(begin(&client, "one", 50)).await {
+        assert_eq!(outcome.unwrap_err().code(), "oops");
+    }
+    assert_eq!(fake.count(), 1);
+    client.validate(&secret("one")).await.unwrap();
+    assert_eq!(fake.count(), 2);
+}
+
+#[tokio::test]
+async fn when_the_task_that_asks_goes_away_the_others_are_answered_all_the_same() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
+    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let mut calls = begin(&client, "one", 10);
+    drop(calls.remove(0));
+    for outcome in outcomes(calls).await {
+        outcome.unwrap();
+    }
+    let asked = fake.asked().iter().filter(|asked| asked.header("authorization") == Some("Bearer one")).count();
+    assert!((1..=2).contains(&asked), "the first may have been sent: {asked}");
 }

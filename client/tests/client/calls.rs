@@ -2,7 +2,9 @@
 
 use portcullis_client::{
     account::{AuthClient as _, Credentials, PasswordChange, Registration},
-    admin::{AdminClient, AuditQuery, Bearer, NewUser, Page, PermissionDraft, RoleDraft, UserPatch},
+    admin::{
+        AdminClient, AuditQuery, Bearer, NewUser, Page, PermissionDraft, RoleDraft, UserDraft, UserPatch, UserQuery,
+    },
     error::ClientError,
     secret::Secret,
 };
@@ -53,7 +55,10 @@ fn serve(asked: &Asked) -> Reply {
             "operation": "/api/v1/auth/login", "detail": null, "timestamp": "2026-01-01T00:00:00Z" }], "next": "c2" }),
         "users" if method == "GET" => json!({ "data": [user()], "pagination": pagination }),
         "users" => json!({ "data": user() }),
-        path if path.starts_with("users/") => json!({ "data": user() }),
+        path if path.starts_with("users/") => {
+            let headers = [("content-type", "application/json"), ("etag", "\"1\"")];
+            return crate::fake::reply(200, &headers, json!({ "data": user() }).to_string());
+        }
         path if path.starts_with("auth/users/") && path.ends_with("/permissions") => {
             json!({ "user_id": USER_ID, "permissions": ["read:users"] })
         }
@@ -153,10 +158,22 @@ async fn the_calls_of_administrators() {
         roles: vec!["admin".into()],
     };
     let patch = UserPatch { first_name: Some("Ada".into()), ..UserPatch::default() };
+    let user_draft = UserDraft { email: "ada@example.com".into(), first_name: "Ada".into(), last_name: String::new() };
+    let jump = UserQuery { limit: Some(2), offset: Some(4), ..UserQuery::default() };
+    let searched =
+        UserQuery { email: Some("ada+x@".into()), limit: Some(2), cursor: Some("a b".into()), ..UserQuery::default() };
     let query = AuditQuery {
         event_type: Some("login".into()),
         from: Some(datetime!(2026-01-01 00:00 UTC)),
         cursor: Some("a b".into()),
+        ..AuditQuery::default()
+    };
+    let every_filter = AuditQuery {
+        result: Some("denied".into()),
+        user_id: Some(user),
+        entity_id: Some("x&y".into()),
+        to: Some(datetime!(2026-01-02 00:00 UTC)),
+        limit: Some(100),
         ..AuditQuery::default()
     };
     let auth = "/api/v1/auth";
@@ -217,7 +234,26 @@ async fn the_calls_of_administrators() {
             format!("POST {auth}/permissions/check"),
             json!({ "user_id": user, "permission": "read:users" }),
         ),
-        (sent!(fake, admin.users(page)), "GET /api/v1/users?limit=2&offset=4".to_owned(), json!(null)),
+        (sent!(fake, admin.users(&jump)), "GET /api/v1/users?limit=2&offset=4".to_owned(), json!(null)),
+        (
+            sent!(fake, admin.users(&searched)),
+            "GET /api/v1/users?limit=2&cursor=a%20b&email=ada%2Bx%40".to_owned(),
+            json!(null),
+        ),
+        (sent!(fake, admin.users(&UserQuery::default())), "GET /api/v1/users".to_owned(), json!(null)),
+        (sent!(fake, admin.read_user(user)), format!("GET /api/v1/users/{user}"), json!(null)),
+        (
+            sent!(fake, admin.replace_user(user, &user_draft, None)),
+            format!("PUT /api/v1/users/{user}"),
+            json!({ "email": "ada@example.com", "first_name": "Ada", "last_name": "" }),
+        ),
+        (
+            sent!(fake, admin.audit(&every_filter)),
+            format!(
+                "GET {auth}/audit?result=denied&user_id={user}&entity_id=x%26y&to=2026-01-02T00%3A00%3A00Z&limit=100"
+            ),
+            json!(null),
+        ),
         (
             sent!(fake, admin.create_user(&new_user)),
             "POST /api/v1/users".to_owned(),
@@ -225,11 +261,11 @@ async fn the_calls_of_administrators() {
                 "roles": ["admin"] }),
         ),
         (
-            sent!(fake, admin.update_user(user, &patch)),
+            sent!(fake, admin.update_user(user, &patch, None)),
             format!("PATCH /api/v1/users/{user}"),
             json!({ "first_name": "Ada" }),
         ),
-        (sent!(fake, admin.delete_user(user)), format!("DELETE /api/v1/users/{user}"), json!(null)),
+        (sent!(fake, admin.delete_user(user, None)), format!("DELETE /api/v1/users/{user}"), json!(null)),
         (
             sent!(fake, admin.audit(&query)),
             format!("GET {auth}/audit?event_type=login&from=2026-01-01T00%3A00%3A00Z&cursor=a%20b"),
@@ -253,7 +289,7 @@ async fn answers_are_typed() {
     assert_eq!(validation.expires_at, datetime!(2027-01-15 08:00 UTC));
     let sessions = client.sessions(&token).await.unwrap();
     assert_eq!((sessions[0].current, sessions[1].current, sessions[1].created_at), (true, false, None));
-    let users = admin.users(Page::default()).await.unwrap();
+    let users = admin.users(&UserQuery::default()).await.unwrap();
     assert_eq!((users.entries.len(), users.pagination.total), (1, 9));
     assert!(admin.roles(Page::default()).await.unwrap().entries[0].built_in);
     assert!(admin.is_allowed(USER_ID.parse().unwrap(), "read:users").await.unwrap());

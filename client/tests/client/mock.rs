@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_client::{
     account::{AuthClient, Credentials},
-    admin::{AdminClient as _, Page},
+    admin::{AdminClient as _, UserQuery},
     error::{ClientError, ErrorKind},
     mock::MockAuthClient,
     request::{ApiAnswer, Method},
@@ -51,7 +51,7 @@ async fn a_session_lives_on_it_as_on_a_service() {
     let auth = Arc::new(auth);
     let store = Arc::new(MemoryStore::default());
     let session = AuthenticatedClient::login(auth.clone(), store, &credentials()).await.unwrap();
-    assert_eq!(session.users(Page::default()).await.unwrap().entries.len(), 1);
+    assert_eq!(session.users(&UserQuery::default()).await.unwrap().entries.len(), 1);
     let users = (Method::GET, "/api/v1/users");
     assert_eq!(auth.calls(), [(Method::POST, LOGIN), users.clone(), (Method::POST, REFRESH), users]);
     assert_eq!(session.me().await.unwrap_err().status(), Some(404), "{ME} has no answer");

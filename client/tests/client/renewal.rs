@@ -213,3 +213,28 @@ async fn a_session_is_resumed_from_its_store() {
     let empty = AuthenticatedClient::resume(auth, Arc::new(MemoryStore::default())).await;
     assert_eq!(empty.unwrap_err(), ClientError::LoggedOut);
 }
+
+#[tokio::test]
+async fn a_session_lists_and_ends_sessions_and_stays_when_its_logout_fails() {
+    let document = crate::fake::user();
+    let sessions = json!({ "sessions": [{ "id": document["id"], "current": true }] });
+    let route = "/api/v1/auth/sessions/{id}";
+    let auth = portcullis_client::mock::MockAuthClient::default()
+        .answer(Method::POST, "/api/v1/auth/login", 200, &crate::fake::tokens("access", "refresh", 900))
+        .answer(Method::GET, "/api/v1/auth/sessions", 200, &sessions)
+        .answer(Method::DELETE, route, 204, &Value::Null)
+        .answer(Method::POST, "/api/v1/auth/password", 200, &json!({}))
+        .fail(Method::POST, "/api/v1/auth/logout", ClientError::Unreachable);
+    let credentials = Credentials::new("ada@example.com", secret("password"));
+    let store = Arc::new(MemoryStore::default());
+    let session = AuthenticatedClient::login(Arc::new(auth), store.clone(), &credentials).await.unwrap();
+    let listed = session.sessions().await.unwrap();
+    assert!(listed[0].current);
+    session.end_session(listed[0].id).await.unwrap();
+    let change = PasswordChange { current_password: secret("password"), new_password: secret("next password") };
+    session.change_password(&change).await.unwrap();
+    assert_eq!(session.logout().await, Err(ClientError::Unreachable));
+    assert!(store.load().await.unwrap().is_some(), "it can be tried again");
+    session.forget().await.unwrap();
+    assert_eq!(store.load().await, Ok(None));
+}

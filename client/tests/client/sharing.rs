@@ -142,3 +142,99 @@ async fn a_full_disk_does_not_end_the_session_of_the_process_that_has_it() {
         assert_eq!(service.refreshes(), round);
     }
 }
+
+/// A store that others write at the same moment: after so many of our writes, theirs is
+/// there first.
+#[derive(Debug)]
+struct Contended {
+    inner: MemoryStore,
+    /// Our writes that succeed.
+    ours: std::sync::atomic::AtomicUsize,
+    /// What the others write; nothing for a logout.
+    theirs: std::sync::Mutex<Option<SessionTokens>>,
+}
+
+impl Contended {
+    fn after(ours: usize) -> Arc<Self> {
+        Arc::new(Self { inner: MemoryStore::default(), ours: ours.into(), theirs: std::sync::Mutex::new(None) })
+    }
+}
+
+#[async_trait]
+impl SessionStore for Contended {
+    async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
+        self.inner.load().await
+    }
+
+    async fn replace(
+        &self,
+        expected: Option<&SessionTokens>,
+        next: Option<&SessionTokens>,
+    ) -> Result<bool, StoreError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.ours.load(Relaxed) > 0 {
+            self.ours.fetch_sub(1, Relaxed);
+            return self.inner.replace(expected, next).await;
+        }
+        let theirs = self.theirs.lock().unwrap().clone();
+        self.inner.replace(expected, theirs.as_ref()).await?;
+        Ok(false)
+    }
+}
+
+#[tokio::test]
+async fn of_two_logins_through_one_store_at_one_moment_one_is_told_so() {
+    let service = Service::start(900).await;
+    let auth = Arc::new(service.fake.client());
+    let error = AuthenticatedClient::login(auth, Contended::after(0), &credentials()).await.unwrap_err();
+    assert_eq!(error, StoreError::Busy.into());
+}
+
+#[tokio::test]
+async fn whoever_wrote_while_we_refreshed_has_the_last_word() {
+    for is_logout in [true, false] {
+        let service = Service::start(900).await;
+        let auth = Arc::new(service.fake.client());
+        let store = Contended::after(1);
+        let session = AuthenticatedClient::login(auth, store.clone(), &credentials()).await.unwrap();
+        if !is_logout {
+            // Another login, whose token is the one after the refresh that is to come.
+            let mut theirs = store.load().await.unwrap().unwrap();
+            theirs.access_token = Secret::new("access-2".to_owned());
+            *store.theirs.lock().unwrap() = Some(theirs);
+        }
+        service.expire();
+        let told = session.me().await.map(|user| user.first_name);
+        assert_eq!(told, if is_logout { Err(ClientError::LoggedOut) } else { Ok("Ada".to_owned()) });
+        assert_eq!(session.me().await.is_ok(), !is_logout);
+    }
+}
+
+/// A store that nobody can lock.
+#[derive(Debug)]
+struct Jammed;
+
+#[async_trait]
+impl SessionStore for Jammed {
+    async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
+        Err(StoreError::Malformed)
+    }
+
+    async fn replace(&self, _: Option<&SessionTokens>, _: Option<&SessionTokens>) -> Result<bool, StoreError> {
+        Err(StoreError::Malformed)
+    }
+
+    async fn lock(&self) -> Result<portcullis_client::session::StoreGuard, StoreError> {
+        Err(StoreError::Busy)
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_locked_costs_no_session() {
+    let service = Service::start(900).await;
+    let auth = Arc::new(service.fake.client());
+    let error = AuthenticatedClient::login(auth.clone(), Arc::new(Jammed), &credentials()).await.unwrap_err();
+    assert_eq!((error, service.fake.count()), (StoreError::Busy.into(), 0));
+    let error = AuthenticatedClient::resume(auth, Arc::new(Jammed)).await.unwrap_err();
+    assert_eq!(error, StoreError::Malformed.into());
+}

@@ -1,212 +1,26 @@
 //! [`AdminClient`]: the calls by which administrators, and users for themselves, manage
 //! users, roles, permissions, the audit log and signing keys.
 
+mod list;
+mod record;
+
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
+
+pub use list::{AuditPage, AuditQuery, Listed, Page, Pages, Pagination, UserQuery};
+pub use record::{AuditEvent, NewUser, Permission, PermissionDraft, Role, RoleDraft, Rotated, UserDraft, UserPatch};
 
 use crate::{
     account::{AuthClient, User},
     error::ClientError,
+    precondition::{EntityTag, Revalidated, Versioned},
     request::{ApiAnswer, ApiRequest, Method, Repeat},
     secret::Secret,
 };
-
-/// Which part of a list is asked for. What is left out is the service's default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Entries at most, 1 to 100; 10 by default.
-    pub limit: Option<u32>,
-    /// Entries before it.
-    pub offset: Option<u64>,
-}
-
-/// Part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T> {
-    /// The entries.
-    pub entries: Vec<T>,
-    /// Where they lie in the whole.
-    pub pagination: Pagination,
-}
-
-/// Where a part lies in a list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub struct Pagination {
-    /// Entries at most.
-    #[serde(default)]
-    pub limit: u32,
-    /// Entries before it.
-    #[serde(default)]
-    pub offset: u64,
-    /// Entries in all.
-    #[serde(default)]
-    pub total: u64,
-}
-
-/// A role: a set of permissions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Role {
-    /// Id.
-    pub id: Uuid,
-    /// Name, by which tokens speak of it.
-    pub name: String,
-    /// What it is for.
-    #[serde(default)]
-    pub description: String,
-    /// One that the service relies on, which stays as it is.
-    #[serde(default)]
-    pub built_in: bool,
-}
-
-/// A permission: one action on one kind of resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Permission {
-    /// Id.
-    pub id: Uuid,
-    /// Name, such as `read:users`.
-    pub name: String,
-    /// Kind of resource.
-    pub resource: String,
-    /// Action.
-    pub action: String,
-    /// One that the service relies on, which stays as it is.
-    #[serde(default)]
-    pub built_in: bool,
-}
-
-/// What is written of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RoleDraft {
-    /// Name.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-}
-
-/// What is written of a permission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PermissionDraft {
-    /// Name, such as `read:users`.
-    pub name: String,
-    /// Kind of resource.
-    pub resource: String,
-    /// Action.
-    pub action: String,
-}
-
-/// A user that an administrator makes.
-#[derive(Debug, Clone)]
-pub struct NewUser {
-    /// E-mail address.
-    pub email: String,
-    /// 8 to 128 characters.
-    pub password: Secret,
-    /// First name, may be empty.
-    pub first_name: String,
-    /// Last name, may be empty.
-    pub last_name: String,
-    /// Names of its roles; none for the service's default.
-    pub roles: Vec<String>,
-}
-
-/// What is changed of a user; what is `None` stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct UserPatch {
-    /// E-mail address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-    /// First name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_name: Option<String>,
-    /// Last name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_name: Option<String>,
-}
-
-/// Which events of the audit log are asked for. What is left out does not filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuditQuery {
-    /// Kind of event.
-    pub event_type: Option<String>,
-    /// `success`, `denied` or `failure`.
-    pub result: Option<String>,
-    /// Who did it.
-    pub user_id: Option<Uuid>,
-    /// To whom or what.
-    pub entity_id: Option<String>,
-    /// Not before.
-    pub from: Option<OffsetDateTime>,
-    /// Not after.
-    pub to: Option<OffsetDateTime>,
-    /// Events at most, 1 to 100.
-    pub limit: Option<u32>,
-    /// `next` of the part before.
-    pub cursor: Option<String>,
-}
-
-/// What happened, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct AuditEvent {
-    /// Kind of event.
-    pub event_type: String,
-    /// `success`, `denied` or `failure`.
-    pub result: String,
-    /// Who did it.
-    #[serde(default)]
-    pub user_id: Option<String>,
-    /// To whom or what.
-    #[serde(default)]
-    pub entity_id: Option<String>,
-    /// The route's template.
-    #[serde(default)]
-    pub operation: Option<String>,
-    /// Id of the request.
-    #[serde(default)]
-    pub request_id: Option<String>,
-    /// W3C trace id.
-    #[serde(default)]
-    pub trace_id: Option<String>,
-    /// W3C span id.
-    #[serde(default)]
-    pub span_id: Option<String>,
-    /// Where it came from.
-    #[serde(default)]
-    pub ip_address: Option<String>,
-    /// What the program called itself.
-    #[serde(default)]
-    pub user_agent: Option<String>,
-    /// A stable code.
-    #[serde(default)]
-    pub detail: Option<String>,
-    /// When.
-    #[serde(with = "time::serde::rfc3339")]
-    pub timestamp: OffsetDateTime,
-}
-
-/// Part of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct AuditPage {
-    /// The events.
-    pub events: Vec<AuditEvent>,
-    /// The cursor of the next part, if there is one.
-    #[serde(default)]
-    pub next: Option<String>,
-}
-
-/// The keys after a rotation.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Rotated {
-    /// Id of the new key.
-    pub kid: String,
-    /// Id of the one before.
-    #[serde(default)]
-    pub previous_kid: Option<String>,
-}
 
 /// Calls in somebody's name. Implemented by [`AuthenticatedClient`] for a session, and
 /// by [`Bearer`] for a token at hand; a fake for tests overrides [`AdminClient::send`] or
@@ -225,7 +39,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Roles.
     async fn roles(&self, page: Page) -> Result<Listed<Role>, ClientError> {
-        listed(&self.send(paged("/api/v1/auth/roles", page)).await?, "roles")
+        listed(&self.send(page.request("/api/v1/auth/roles")).await?, "roles")
     }
 
     /// A role.
@@ -251,7 +65,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// The permissions of a role.
     async fn role_permissions(&self, role_id: Uuid, page: Page) -> Result<Listed<Permission>, ClientError> {
-        let request = paged("/api/v1/auth/roles/{role_id}/permissions", page).with_segment(&role_id.to_string());
+        let request = page.request("/api/v1/auth/roles/{role_id}/permissions").with_segment(&role_id.to_string());
         listed(&self.send(request).await?, "permissions")
     }
 
@@ -272,7 +86,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Permissions.
     async fn permissions(&self, page: Page) -> Result<Listed<Permission>, ClientError> {
-        listed(&self.send(paged("/api/v1/auth/permissions", page)).await?, "permissions")
+        listed(&self.send(page.request("/api/v1/auth/permissions")).await?, "permissions")
     }
 
     /// A permission.
@@ -341,9 +155,24 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         member(&self.send(request).await?, "allowed")
     }
 
-    /// Users.
-    async fn users(&self, page: Page) -> Result<Listed<User>, ClientError> {
-        listed(&self.send(paged("/api/v1/users", page)).await?, "data")
+    /// Part of the users; [`Pages::of_users`] walks all of them.
+    async fn users(&self, query: &UserQuery) -> Result<Listed<User>, ClientError> {
+        listed(&self.send(query.request()).await?, "data")
+    }
+
+    /// A user with its version; everybody may read themselves.
+    async fn read_user(&self, user_id: Uuid) -> Result<Versioned<User>, ClientError> {
+        versioned(&self.send(of(Method::GET, "/api/v1/users/{id}", &[user_id])).await?)
+    }
+
+    /// A user, unless it is the version that one has; everybody may read themselves.
+    async fn revalidate_user(&self, user_id: Uuid, version: &EntityTag) -> Result<Revalidated<User>, ClientError> {
+        let request = of(Method::GET, "/api/v1/users/{id}", &[user_id]).with_if_none_match(version);
+        let answer = self.send(request).await?;
+        if answer.is_not_modified() {
+            return Ok(Revalidated::NotModified);
+        }
+        versioned(&answer).map(Revalidated::Changed)
     }
 
     /// Makes a user. 409 `email_taken`.
@@ -360,38 +189,47 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         member(&self.send(of(Method::POST, "/api/v1/users", &[]).with_json(&body)).await?, "data")
     }
 
-    /// Changes a user; everybody may change themselves. 409 `email_taken`.
-    async fn update_user(&self, user_id: Uuid, patch: &UserPatch) -> Result<User, ClientError> {
+    /// Writes a user anew; everybody may write themselves. Only this version, if one is
+    /// named: 412 ([`ErrorKind::Stale`]) where there is another. 409 `email_taken`.
+    ///
+    /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    async fn replace_user(
+        &self,
+        user_id: Uuid,
+        draft: &UserDraft,
+        if_match: Option<&EntityTag>,
+    ) -> Result<Versioned<User>, ClientError> {
+        let request = of(Method::PUT, "/api/v1/users/{id}", &[user_id]).with_json(draft);
+        versioned(&self.send(only(request, if_match)).await?)
+    }
+
+    /// Changes a user; everybody may change themselves. Only this version, if one is
+    /// named: 412 ([`ErrorKind::Stale`]) where there is another. 409 `email_taken`.
+    ///
+    /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    async fn update_user(
+        &self,
+        user_id: Uuid,
+        patch: &UserPatch,
+        if_match: Option<&EntityTag>,
+    ) -> Result<Versioned<User>, ClientError> {
         let request = of(Method::PATCH, "/api/v1/users/{id}", &[user_id]).with_json(patch);
-        member(&self.send(request).await?, "data")
+        versioned(&self.send(only(request, if_match)).await?)
     }
 
-    /// Deletes a user with all sessions; everybody may delete themselves. 409
+    /// Deletes a user with all sessions; everybody may delete themselves. Only this
+    /// version, if one is named: 412 ([`ErrorKind::Stale`]) where there is another. 409
     /// `last_admin`.
-    async fn delete_user(&self, user_id: Uuid) -> Result<(), ClientError> {
-        self.send(of(Method::DELETE, "/api/v1/users/{id}", &[user_id])).await.map(|_| ())
+    ///
+    /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    async fn delete_user(&self, user_id: Uuid, if_match: Option<&EntityTag>) -> Result<(), ClientError> {
+        let request = of(Method::DELETE, "/api/v1/users/{id}", &[user_id]);
+        self.send(only(request, if_match)).await.map(|_| ())
     }
 
-    /// Part of the audit log.
+    /// Part of the audit log; [`Pages::of_audit`] walks all of it.
     async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, ClientError> {
-        let at = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
-        let members = [
-            ("event_type", query.event_type.clone()),
-            ("result", query.result.clone()),
-            ("user_id", query.user_id.map(|id| id.to_string())),
-            ("entity_id", query.entity_id.clone()),
-            ("from", at(query.from)),
-            ("to", at(query.to)),
-            ("limit", query.limit.map(|limit| limit.to_string())),
-            ("cursor", query.cursor.clone()),
-        ];
-        let mut request = of(Method::GET, "/api/v1/auth/audit", &[]);
-        for (name, value) in members {
-            if let Some(value) = value {
-                request = request.with_query(name, &value);
-            }
-        }
-        self.send(request).await?.json()
+        self.send(query.request()?).await?.json()
     }
 
     /// Makes a new signing key. Tokens of the old one stay good.
@@ -404,15 +242,21 @@ fn of(method: Method, route: &'static str, ids: &[Uuid]) -> ApiRequest {
     ids.iter().fold(ApiRequest::new(method, route), |request, id| request.with_segment(&id.to_string()))
 }
 
-fn paged(route: &'static str, page: Page) -> ApiRequest {
-    let mut request = ApiRequest::new(Method::GET, route);
-    if let Some(limit) = page.limit {
-        request = request.with_query("limit", &limit.to_string());
+/// The change to one version, or to whichever there is.
+fn only(request: ApiRequest, if_match: Option<&EntityTag>) -> ApiRequest {
+    match if_match {
+        Some(version) => request.with_if_match(version),
+        None => request,
     }
-    if let Some(offset) = page.offset {
-        request = request.with_query("offset", &offset.to_string());
-    }
-    request
+}
+
+/// A user with its version. One without is not taken: a later change that should be bound
+/// to it would be bound to nothing.
+fn versioned(answer: &ApiAnswer) -> Result<Versioned<User>, ClientError> {
+    let version = answer.version().cloned();
+    let reason = "no entity tag, by which its version could be named";
+    let version = version.ok_or(ClientError::Malformed { status: answer.status(), reason })?;
+    Ok(Versioned { value: member(answer, "data")?, version })
 }
 
 fn unexpected(answer: &ApiAnswer) -> ClientError {
@@ -421,14 +265,21 @@ fn unexpected(answer: &ApiAnswer) -> ClientError {
 
 /// One member of an answer.
 fn member<T: DeserializeOwned>(answer: &ApiAnswer, name: &str) -> Result<T, ClientError> {
-    let mut document: Value = answer.json()?;
-    let value = document.get_mut(name).map(Value::take).ok_or_else(|| unexpected(answer))?;
-    serde_json::from_value(value).map_err(|_| unexpected(answer))
+    take(&mut answer.json()?, name, answer)?.ok_or_else(|| unexpected(answer))
+}
+
+fn take<T: DeserializeOwned>(document: &mut Value, name: &str, answer: &ApiAnswer) -> Result<Option<T>, ClientError> {
+    let Some(value) = document.get_mut(name).map(Value::take) else { return Ok(None) };
+    serde_json::from_value(value).map(Some).map_err(|_| unexpected(answer))
 }
 
 fn listed<T: DeserializeOwned>(answer: &ApiAnswer, name: &str) -> Result<Listed<T>, ClientError> {
-    let pagination = member::<Pagination>(answer, "pagination").unwrap_or_default();
-    Ok(Listed { entries: member(answer, name)?, pagination })
+    let mut document: Value = answer.json()?;
+    // One that is there and cannot be read may name a next part: a walk must not take it
+    // for the end.
+    let pagination = take(&mut document, "pagination", answer)?.unwrap_or_default();
+    let entries = take(&mut document, name, answer)?.ok_or_else(|| unexpected(answer))?;
+    Ok(Listed { entries, pagination })
 }
 
 /// Calls with an access token at hand, such as that of a request to one's own service.

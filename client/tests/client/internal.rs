@@ -1,0 +1,254 @@
+//! Calls between the services: what is sent, when it is sent again, and what is told.
+
+use portcullis_client::{
+    internal::{AccountChange, Acting, CallError, InternalClient, NewAccount, Profile, Settings},
+    secret::Secret,
+    trace::TraceContext,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::fake::{Asked, Fake, Reply, USER_ID, answer, closed_url, refuse, reply, start_hanging_up};
+
+const TOKEN: &str = "/api/v1/auth/token";
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SPAN: &str = "b7ad6b7169203331";
+
+fn id() -> Uuid {
+    USER_ID.parse().unwrap()
+}
+
+fn settings(auth_url: &str, target_url: &str) -> Settings {
+    Settings {
+        caller: "user-service".to_owned(),
+        secret: Secret::new("hunter2".to_owned()),
+        auth_url: auth_url.to_owned(),
+        audience: "auth-service".to_owned(),
+        target_url: target_url.to_owned(),
+    }
+}
+
+fn client(fake: &Fake) -> InternalClient {
+    InternalClient::new(settings(&fake.url, &fake.url)).unwrap()
+}
+
+fn profile() -> Value {
+    json!({ "id": USER_ID, "email": "ada@example.com", "first_name": "Ada", "last_name": "", "roles": ["user"],
+        "created_at": 1, "updated_at": 2, "version": 3 })
+}
+
+fn a_profile() -> Profile {
+    serde_json::from_value(profile()).unwrap()
+}
+
+fn new_account() -> NewAccount {
+    NewAccount {
+        email: "ada@example.com".to_owned(),
+        password: Secret::new("password".to_owned()),
+        first_name: String::new(),
+        last_name: String::new(),
+        roles: vec!["user".to_owned()],
+    }
+}
+
+/// Gives tokens that live for so many seconds; what else is asked goes to a function.
+async fn serve(life: u64, answer_to: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Fake {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let tokens = std::sync::atomic::AtomicUsize::new(1);
+    let next = |count: &std::sync::atomic::AtomicUsize| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Fake::start(move |asked, _| match asked.target.as_str() {
+        TOKEN => answer(200, &json!({ "access_token": format!("token-{}", next(&tokens)), "expires_in": life })),
+        _ => answer_to(asked, next(&calls)),
+    })
+    .await
+}
+
+fn count(fake: &Fake, is_token: bool) -> usize {
+    fake.asked().iter().filter(|asked| (asked.target == TOKEN) == is_token).count()
+}
+
+#[tokio::test]
+async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_whom() {
+    let fake = serve(300, |_, _| answer(200, &profile())).await;
+    let client = client(&fake);
+    let acting = Acting { user: id(), session: Some(Uuid::nil()) };
+    assert_eq!(client.make_account(Some(acting), &new_account()).await.unwrap(), a_profile());
+    let change = AccountChange { first_name: Some("Ada".to_owned()), ..AccountChange::default() };
+    let acting_alone = Acting { session: None, ..acting };
+    client.change_account(id(), Some(acting_alone), &change, Some("\"2\"")).await.unwrap();
+    assert_eq!(client.delete_account(id(), None, None).await, Ok(true));
+    client.put_profile(&a_profile()).await.unwrap();
+    assert_eq!(client.delete_profile(id()).await, Ok(true));
+
+    let asked = fake.asked();
+    let token = &asked[0];
+    assert_eq!(
+        (token.method.as_str(), token.header("authorization")),
+        ("POST", Some("Basic dXNlci1zZXJ2aWNlOmh1bnRlcjI="))
+    );
+    assert_eq!(token.body, "grant_type=client_credentials&audience=auth-service");
+    let lines: Vec<_> = asked[1..].iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect();
+    let (accounts, users) = ("/api/v1/internal/accounts", "/api/v1/internal/users");
+    let expected = [
+        format!("POST {accounts}"),
+        format!("PATCH {accounts}/{USER_ID}"),
+        format!("DELETE {accounts}/{USER_ID}"),
+        format!("POST {users}"),
+        format!("DELETE {users}/{USER_ID}"),
+    ];
+    assert_eq!(lines, expected);
+    for asked in &asked[1..] {
+        assert_eq!(asked.header("authorization"), Some("Bearer token-1"), "one token serves them all");
+        assert_eq!(
+            (asked.header("x-service-caller"), asked.header("x-internal-call")),
+            (Some("user-service"), Some("true"))
+        );
+    }
+    let [make, change, delete] = [&asked[1], &asked[2], &asked[3]];
+    assert_eq!(make.json()["password"], "password");
+    let nil = Uuid::nil().to_string();
+    assert_eq!((make.header("x-acting-user"), make.header("x-acting-session")), (Some(USER_ID), Some(nil.as_str())));
+    assert_eq!((change.header("x-acting-user"), change.header("x-acting-session")), (Some(USER_ID), None));
+    assert_eq!((change.header("if-match"), change.json()), (Some("\"2\""), json!({ "first_name": "Ada" })));
+    assert_eq!((delete.header("x-acting-user"), delete.header("if-match")), (None, None));
+}
+
+#[tokio::test]
+async fn a_token_that_is_about_to_expire_is_not_used() {
+    let fake = serve(30, |_, _| reply(204, &[], "")).await;
+    let client = client(&fake);
+    for _ in 0..2 {
+        client.delete_profile(id()).await.unwrap();
+    }
+    assert_eq!(count(&fake, true), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_fetched_anew_once() {
+    let fake = serve(300, |asked, _| match asked.header("authorization") {
+        Some("Bearer token-1") => refuse(401, "token_invalid"),
+        _ => reply(204, &[], ""),
+    })
+    .await;
+    assert_eq!(client(&fake).delete_profile(id()).await, Ok(true));
+    assert_eq!((count(&fake, true), count(&fake, false)), (2, 2));
+
+    let fake = serve(300, |_, _| refuse(401, "token_invalid")).await;
+    assert_eq!(client(&fake).delete_profile(id()).await, Err(CallError::Refused(401)));
+    assert_eq!(count(&fake, false), 2);
+}
+
+#[tokio::test]
+async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
+    let change = AccountChange::default();
+    for (kind, times) in [("put", 2), ("delete", 2), ("change", 2), ("change of a version", 1), ("make", 1)] {
+        let call = async |client: InternalClient| match kind {
+            "put" => client.put_profile(&a_profile()).await,
+            "delete" => client.delete_account(id(), None, None).await.map(drop),
+            "change" => client.change_account(id(), None, &change, None).await.map(drop),
+            "change of a version" => client.change_account(id(), None, &change, Some("\"1\"")).await.map(drop),
+            _ => client.make_account(None, &new_account()).await.map(drop),
+        };
+        for status in [502, 503, 504] {
+            let fake = serve(300, move |_, _| refuse(status, "x")).await;
+            assert_eq!(call(client(&fake)).await, Err(CallError::Unavailable), "{kind}");
+            assert_eq!(count(&fake, false), times, "{kind}, {status}");
+        }
+        let tokens = serve(300, |_, _| Reply::Never).await;
+        let (url, asked) = start_hanging_up().await;
+        let broken_off = InternalClient::new(settings(&tokens.url, &url)).unwrap();
+        assert_eq!(call(broken_off).await, Err(CallError::Unavailable), "{kind}");
+        assert_eq!(*asked.lock().unwrap(), times, "{kind}, broken off");
+    }
+}
+
+#[tokio::test]
+async fn the_second_try_may_succeed() {
+    let fake = serve(300, |_, before| if before == 0 { refuse(503, "x") } else { answer(200, &profile()) }).await;
+    assert_eq!(client(&fake).change_account(id(), None, &AccountChange::default(), None).await, Ok(a_profile()));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_by_its_status_and_what_is_not_there_by_false() {
+    for (status, expected) in
+        [(404, Ok(false)), (409, Err(CallError::Refused(409))), (412, Err(CallError::Refused(412)))]
+    {
+        let fake = serve(300, move |_, _| refuse(status, "x")).await;
+        assert_eq!(client(&fake).delete_account(id(), None, Some("\"1\"")).await, expected);
+        assert_eq!(count(&fake, false), 1, "a refusal is final");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_or_not_of_the_contract_is_malformed() {
+    for body in ["".to_owned(), "{}".to_owned(), "[".to_owned(), " ".repeat(65 * 1024)] {
+        let fake = serve(300, move |_, _| reply(200, &[], body.clone())).await;
+        assert_eq!(client(&fake).make_account(None, &new_account()).await, Err(CallError::Malformed));
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_called() {
+    for (status, body, expected) in [
+        (401, json!({}), CallError::Refused(401)),
+        (503, json!({}), CallError::Unavailable),
+        (200, json!({ "access_token": 7 }), CallError::Malformed),
+        (200, json!({ "access_token": "x", "expires_in": u64::MAX }), CallError::Malformed),
+        (200, json!({ "access_token": "x".repeat(65 * 1024), "expires_in": 300 }), CallError::Malformed),
+    ] {
+        let fake = Fake::start(move |_, _| answer(status, &body)).await;
+        let error = client(&fake).put_profile(&a_profile()).await.unwrap_err();
+        assert_eq!((error, count(&fake, false)), (expected, 0));
+    }
+    let fake = serve(300, |_, _| Reply::Never).await;
+    let alone = InternalClient::new(settings(&closed_url().await, &fake.url)).unwrap();
+    assert_eq!(alone.put_profile(&a_profile()).await, Err(CallError::Unavailable));
+    assert_eq!(fake.count(), 0);
+}
+
+#[tokio::test]
+async fn each_exchange_of_a_traced_call_is_a_span_of_its_own_in_that_trace() {
+    let fake = serve(300, |_, before| if before == 0 { refuse(503, "x") } else { reply(204, &[], "") }).await;
+    let client = client(&fake);
+    for flags in ["01", "00"] {
+        let told = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-{flags}"));
+        assert!(TraceContext::scope(told, client.delete_profile(id())).await.unwrap());
+        let seen = fake.asked().last().unwrap().header("traceparent").unwrap().to_owned();
+        assert!(seen.starts_with(&format!("00-{TRACE}-")) && seen.ends_with(&format!("-{flags}")), "{seen}");
+    }
+    assert_eq!(client.delete_profile(id()).await, Ok(true));
+    let asked = fake.asked();
+    assert_eq!(asked.last().unwrap().header("traceparent"), None, "no trace outside of one");
+    let spans: Vec<_> = asked.iter().filter_map(|asked| TraceContext::parse(asked.header("traceparent")?)).collect();
+    assert_eq!(spans.len(), 4, "the token, both tries, and the second call");
+    assert!(spans.iter().all(|span| span.trace_id() == TRACE && span.span_id() != SPAN));
+    let ids: std::collections::HashSet<_> = spans.iter().map(TraceContext::span_id).collect();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
+async fn calls_of_the_gateway_carry_the_trace_too() {
+    let fake = Fake::start(|_, _| answer(200, &json!({}))).await;
+    let client = fake.client();
+    let request = portcullis_client::request::ApiRequest::new(portcullis_client::request::Method::GET, "/x");
+    let told = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-01"));
+    let call = portcullis_client::AuthClient::exchange(&client, request);
+    TraceContext::scope(told, call).await.unwrap();
+    let span = TraceContext::parse(fake.asked()[0].header("traceparent").unwrap()).unwrap();
+    assert_eq!((span.trace_id().as_str(), span.is_sampled()), (TRACE, true));
+    assert_ne!(span.span_id(), SPAN);
+}
+
+#[test]
+fn no_line_to_another_service_and_no_error_prints_a_secret() {
+    let line = InternalClient::new(settings("http://127.0.0.1:1", "http://127.0.0.1:1")).unwrap();
+    let errors = [CallError::Unavailable, CallError::Refused(409), CallError::Malformed];
+    let printed = format!(
+        "{line:?} {:?} {:?} {} {errors:?}",
+        settings("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        new_account(),
+        errors.map(|error| error.to_string()).join("; ")
+    );
+    assert!(printed.contains("refused with 409"), "{printed}");
+    assert!(!printed.contains("hunter2") && !printed.contains("password\""), "{printed}");
+}

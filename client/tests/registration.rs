@@ -1,0 +1,154 @@
+//! The domain's basic test, and an example of one for a program's own: a function that
+//! registers somebody, generic over [`AuthClient`], against a mock in place of a service.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, which is its purpose"
+)]
+
+use std::time::Duration;
+
+use portcullis_client::{
+    AuthClient, ClientError, Secret,
+    account::{Registration, User},
+    error::{ErrorKind, FieldError, Refusal},
+    mock::MockAuthClient,
+    request::Method,
+};
+use serde_json::{Value, json};
+
+const REGISTER: &str = "/api/v1/auth/register";
+const PASSWORD: &str = "correct horse battery staple";
+
+/// What a program tells somebody who signs up.
+#[derive(Debug, PartialEq, Eq)]
+enum SignUp {
+    Welcome(User),
+    AddressTaken,
+    Mend(Vec<FieldError>),
+    ComeBackIn(Duration),
+}
+
+/// The function under test: it knows the trait and no service.
+async fn sign_up<A: AuthClient>(auth: &A, registration: &Registration) -> Result<SignUp, ClientError> {
+    let error = match auth.register(registration).await {
+        Ok(user) => return Ok(SignUp::Welcome(user)),
+        Err(error) => error,
+    };
+    if error.code() == "email_taken" {
+        return Ok(SignUp::AddressTaken);
+    }
+    if error.kind() == ErrorKind::Invalid {
+        return Ok(SignUp::Mend(error.fields().to_vec()));
+    }
+    // Whatever the reason: the service, or the client's breaker, says when to come back.
+    error.retry_after().map(SignUp::ComeBackIn).ok_or(error)
+}
+
+fn ada() -> Registration {
+    Registration::new("ada@example.com", Secret::new(PASSWORD.to_owned())).with_names("Ada", "Lovelace")
+}
+
+fn document() -> Value {
+    json!({
+        "id": "0190b2a4-0000-7000-8000-000000000001", "email": "ada@example.com",
+        "first_name": "Ada", "last_name": "Lovelace", "roles": ["user"],
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+    })
+}
+
+fn service() -> MockAuthClient {
+    let body = json!({ "user": document(), "message": "Registration successful" });
+    MockAuthClient::default().answer(Method::POST, REGISTER, 201, &body)
+}
+
+#[tokio::test]
+async fn a_new_address_gets_an_account() {
+    let auth = service();
+    let SignUp::Welcome(user) = sign_up(&auth, &ada()).await.unwrap() else { panic!("nobody has the address") };
+    assert_eq!((user.email.as_str(), user.first_name.as_str()), ("ada@example.com", "Ada"));
+    assert_eq!(user.roles, ["user"]);
+    assert_eq!(auth.calls(), [(Method::POST, REGISTER)]);
+}
+
+#[tokio::test]
+async fn the_service_is_sent_what_was_typed_and_a_key_that_stays_the_same_on_a_second_try() {
+    let registration = ada();
+    let key = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = key.clone();
+    let auth = MockAuthClient::default().on(Method::POST, REGISTER, move |request| {
+        let body: Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(
+            body,
+            json!({ "email": "ada@example.com", "password": PASSWORD, "first_name": "Ada", "last_name": "Lovelace" })
+        );
+        seen.lock().unwrap().push(request.idempotency_key().unwrap());
+        Err(ClientError::Timeout)
+    });
+    for _ in 0..2 {
+        assert_eq!(sign_up(&auth, &registration).await, Err(ClientError::Timeout));
+    }
+    let kept = registration.with_idempotency_key(uuid::Uuid::nil());
+    assert_eq!(sign_up(&auth, &kept).await, Err(ClientError::Timeout), "a key that was kept in a file");
+    let keys = key.lock().unwrap().clone();
+    assert_eq!((keys.len(), keys[0]), (3, keys[1]));
+    assert_eq!(keys[2], uuid::Uuid::nil());
+}
+
+#[tokio::test]
+async fn a_taken_address_is_told_as_such() {
+    let auth = MockAuthClient::default().refuse(Method::POST, REGISTER, 409, "email_taken");
+    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::AddressTaken));
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_says_when_to_come_back() {
+    let mut refusal = Refusal::new(503, "unavailable");
+    refusal.retry_after = Some(Duration::from_secs(7));
+    let auth = MockAuthClient::default().fail(Method::POST, REGISTER, refusal.into());
+    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::ComeBackIn(Duration::from_secs(7))));
+
+    let breaker = ClientError::BreakerOpen { retry_after: Duration::from_secs(60) };
+    let auth = MockAuthClient::default().fail(Method::POST, REGISTER, breaker);
+    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::ComeBackIn(Duration::from_secs(60))));
+
+    let auth = MockAuthClient::default().fail(Method::POST, REGISTER, ClientError::Unreachable);
+    assert_eq!(sign_up(&auth, &ada()).await, Err(ClientError::Unreachable), "nobody knows when");
+}
+
+#[tokio::test]
+async fn fields_that_are_wrong_are_named_each_with_what_it_must_be() {
+    let field = |field: &str, message: &str| FieldError { field: field.to_owned(), message: message.to_owned() };
+    let fields = vec![field("email", "must be an e-mail address"), field("password", "must have 8 to 128 characters")];
+    let mut refusal = Refusal::new(422, "fields_invalid");
+    refusal.fields.clone_from(&fields);
+    let auth = MockAuthClient::default().fail(Method::POST, REGISTER, refusal.into());
+    let registration = Registration::new("ada", Secret::new("short".to_owned()));
+    assert_eq!(sign_up(&auth, &registration).await, Ok(SignUp::Mend(fields)));
+}
+
+#[tokio::test]
+async fn what_nobody_planned_for_stays_an_error() {
+    for auth in [
+        MockAuthClient::default(),
+        MockAuthClient::default().answer(Method::POST, REGISTER, 201, &json!({ "user": {} })),
+        MockAuthClient::default().refuse(Method::POST, REGISTER, 409, "something_else"),
+    ] {
+        assert!(sign_up(&auth, &ada()).await.is_err(), "{auth:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_password_is_in_anything_that_is_printed() {
+    let (auth, registration) = (service(), ada());
+    let told = sign_up(&auth, &registration).await;
+    let failing = MockAuthClient::default().refuse(Method::POST, REGISTER, 409, "other");
+    let error = sign_up(&failing, &registration).await.unwrap_err();
+    let printed = format!("{auth:?} {failing:?} {registration:?} {told:?} {error:?} {error}");
+    assert!(printed.contains(REGISTER), "the mock prints what was asked: {printed}");
+    for word in PASSWORD.split(' ') {
+        assert!(!printed.contains(word), "{word}: {printed}");
+    }
+}
