@@ -115,6 +115,28 @@ describe("accounts through the gateway", () => {
     await expect(409, "POST", "/api/v1/auth/register", {}, body);
   });
 
+  test("a change that both services make is one trace, from the client to the last of them", async () => {
+    const { account } = await stack.register();
+    const ada = await stack.login(account);
+    const [trace, span] = ["4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"];
+    const headers = { traceparent: `00-${trace}-${span}-01` };
+    await expect(200, "PATCH", `/api/v1/users/${ada.user.id}`, ada, { first_name: "A." }, headers);
+    const linesOf = (name) =>
+      stack
+        .output(name)
+        .split("\n")
+        .filter((line) => line.startsWith("{") && line.includes(trace))
+        .map((line) => JSON.parse(line));
+    const spans = await until("each has its line", () => {
+      const routes = { users: "/api/v1/users/{id}", auth: "/api/v1/internal/accounts/{id}" };
+      const lines = Object.entries(routes).map(([name, route]) => linesOf(name).find((line) => line.route === route));
+      return lines.every(Boolean) && lines.map((line) => line.span_id);
+    });
+    assert.equal(new Set([span, ...spans]).size, 3, "each call has a span of its own");
+    const { events } = await expect(200, "GET", "/api/v1/auth/audit?event_type=account.change", admin);
+    assert.ok(events.some((event) => event.trace_id === trace));
+  });
+
   test("all of it is in the audit trail, for administrators alone", async () => {
     const { events } = await expect(200, "GET", "/api/v1/auth/audit?limit=100", admin);
     const types = new Set(events.map(({ event_type: type }) => type));

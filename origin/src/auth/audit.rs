@@ -16,6 +16,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use portcullis_client::trace::TraceContext;
 use uuid::Uuid;
 
 use super::Auth;
@@ -234,6 +235,13 @@ impl Pending {
         // A path that does not take the method was asked for nothing.
         if status == StatusCode::METHOD_NOT_ALLOWED || (self.named.if_refused && result != Outcome::Denied) {
             return None;
+        }
+        // Of calls between services; what the gateway says is noted already.
+        if let Some(trace) = response.extensions().get::<TraceContext>() {
+            self.notes.with(|noted| {
+                noted.trace_id = Some(trace.trace_id());
+                noted.span_id = Some(trace.span_id());
+            });
         }
         let code = response.extensions().get::<Refused>().map(|refused| refused.code);
         let request_id = response.headers().get("x-request-id").and_then(|value| value.to_str().ok());

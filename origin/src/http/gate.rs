@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use portcullis_client::{
     assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys},
     extract::{self, GateRefusal, Verdict},
+    trace::TraceContext,
 };
 use uuid::Uuid;
 
@@ -47,14 +48,18 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     };
     let user_id = verdict.user().map(|user| user.id.clone());
     let refused = verdict.refusal().map(AssertionError::code);
-    let told = Told::by_gateway(&request, &verdict);
+    let mut told = Told::by_gateway(&request, &verdict);
     let method = request.method().to_string();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    // The gateway's word alone: from a stranger it would be free text in two logs.
+    let trace = verdict.assertion().and_then(|_| trace_of(request.headers()));
     request.extensions_mut().insert(verdict);
-    let mut response = match tokio::time::timeout(limits::REQUEST_TIME, next.run(request)).await {
+    let work = TraceContext::scope(trace, next.run(request));
+    let mut response = match tokio::time::timeout(limits::REQUEST_TIME, work).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
     };
+    let called = response.extensions_mut().remove::<TraceContext>();
     let error = response.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
         let allow = response.headers().get("allow").cloned();
@@ -62,6 +67,11 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
         if let Some(allow) = allow {
             response.headers_mut().insert("allow", allow);
         }
+    }
+    if let Some(called) = called {
+        told.trace_id = Some(called.trace_id());
+        told.span_id = Some(called.span_id());
+        response.extensions_mut().insert(called);
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert("x-request-id", value);
@@ -98,6 +108,11 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
         _ => line!(info),
     }
     response
+}
+
+/// The trace that a request says it is of. To be believed of the gateway and of services.
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get(TraceContext::HEADER)?.to_str().ok()?)
 }
 
 /// The inner layer of everything that only the gateway may ask: without its

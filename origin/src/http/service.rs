@@ -8,9 +8,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 pub use portcullis_client::extract::ServiceClaims;
-use portcullis_client::extract::{self, ServiceRefusal};
+use portcullis_client::{
+    extract::{self, ServiceRefusal},
+    trace::TraceContext,
+};
 
-use super::ApiError;
+use super::{ApiError, gate::trace_of};
 
 /// Checks a service token's signature and times.
 pub trait ServiceVerifier: Send + Sync + 'static {
@@ -52,7 +55,15 @@ pub async fn require_service<V: ServiceVerifier>(
         callers: rule.callers,
     };
     match rule.check(request.headers()).await {
-        Ok(_) => next.run(request).await,
+        Ok(_) => {
+            let trace = trace_of(request.headers());
+            let mut response = TraceContext::scope(trace, next.run(request)).await;
+            if let Some(trace) = trace {
+                // For the log and the audit trail, whose layers are outside this one.
+                response.extensions_mut().insert(trace);
+            }
+            response
+        }
         Err(refusal) => ApiError::from(refusal).into_response(),
     }
 }

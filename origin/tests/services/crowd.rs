@@ -15,8 +15,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use portcullis_client::{
-    AuthClient as _, ClientError, HttpAuthClient, Secret,
+    AdminClient as _, AuthClient as _, ClientError, HttpAuthClient, Secret,
     account::{Credentials, Registration},
+    admin::{AuditQuery, Bearer, Pages, UserDraft, UserPatch, UserQuery},
+    error::ErrorKind,
+    precondition::Revalidated,
 };
 use serde_json::{Value, json};
 
@@ -52,7 +55,7 @@ async fn pass_on(State(app): State<Arc<App>>, method: Method, uri: Uri, headers:
         }
     });
     let mut request = app.forwarded(service, method, target, who.as_ref(), None).body(body);
-    for name in ["content-type", "idempotency-key", "if-match"] {
+    for name in ["content-type", "idempotency-key", "if-match", "if-none-match"] {
         if let Some(value) = headers.get(name) {
             request = request.header(name, value);
         }
@@ -60,7 +63,7 @@ async fn pass_on(State(app): State<Arc<App>>, method: Method, uri: Uri, headers:
     let answer = request.send().await.unwrap();
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
     let mut given = HeaderMap::new();
-    for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+    for name in [header::CONTENT_TYPE, header::ETAG, header::RETRY_AFTER] {
         if let Some(value) = answer.headers().get(&name) {
             given.insert(name, value.clone());
         }
@@ -109,6 +112,53 @@ async fn fifty_people_register_and_log_in_at_once_without_an_error() {
     }
     assert_eq!(ids.len(), 50);
     app.until_agreed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_walks_lists_and_binds_changes_to_versions() {
+    let app = Arc::new(App::start().await);
+    let root = app.admin("root@example.com").await;
+    for number in 0..5 {
+        app.person(&format!("person-{number}@example.com")).await;
+    }
+    let client = HttpAuthClient::builder(&open_door(&app).await).build().unwrap();
+    let admin = Bearer::new(&client, Secret::new(root.access.clone()));
+    for (email, count) in [(None, 6), (Some("person-"), 5), (Some("nobody"), 0)] {
+        let query = UserQuery { email: email.map(str::to_owned), limit: Some(2), ..UserQuery::default() };
+        let mut pages = Pages::of_users(&admin, query);
+        let mut seen = HashSet::new();
+        while let Some(users) = pages.next().await.unwrap() {
+            assert!(users.into_iter().all(|user| seen.insert(user.id)), "nobody twice");
+        }
+        assert_eq!(seen.len(), count, "{email:?}");
+    }
+    let found = admin.users(&UserQuery { email: Some("person-3".to_owned()), ..UserQuery::default() }).await.unwrap();
+    assert_eq!(found.pagination.total, 1);
+    let id = found.entries[0].id;
+    let read = admin.read_user(id).await.unwrap();
+    assert_eq!(admin.revalidate_user(id, &read.version).await, Ok(Revalidated::NotModified));
+    let patch = UserPatch { last_name: Some("Lovelace".to_owned()), ..UserPatch::default() };
+    let patched = admin.update_user(id, &patch, Some(&read.version)).await.unwrap();
+    let draft = UserDraft { email: read.value.email.clone(), first_name: "Ada".to_owned(), ..UserDraft::default() };
+    for error in [
+        admin.update_user(id, &patch, Some(&read.version)).await.unwrap_err(),
+        admin.replace_user(id, &draft, Some(&read.version)).await.unwrap_err(),
+        admin.delete_user(id, Some(&read.version)).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Stale, "version_mismatch"));
+    }
+    assert_eq!(admin.revalidate_user(id, &read.version).await.unwrap().changed(), Some(patched.clone()));
+    let replaced = admin.replace_user(id, &draft, Some(&patched.version)).await.unwrap();
+    admin.delete_user(id, Some(&replaced.version)).await.unwrap();
+    assert_eq!(admin.read_user(id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let query = AuditQuery { limit: Some(2), ..AuditQuery::default() };
+    let whole = admin.audit(&AuditQuery { limit: Some(100), ..AuditQuery::default() }).await.unwrap();
+    let mut pages = Pages::of_audit(&admin, query);
+    let mut count = 0;
+    while let Some(events) = pages.next().await.unwrap() {
+        count += events.len();
+    }
+    assert!(count >= whole.events.len() && count > 2, "{count}");
 }
 
 /// What one client knows of its account.
