@@ -1,0 +1,189 @@
+// What the gateway costs and what of the platform it asks for, computed from the bounds that
+// are compiled into it. Pure: bounds, an assumed world, prices and limits in; figures out.
+
+const SOURCES = {
+  keys: "src/keys/limits.rs",
+  revocation: "src/revocation/limits.rs",
+  gate: "src/gate/limits.rs",
+  live: "src/edge/live.rs",
+  world: "src/edge/world.rs",
+  origin: "origin/src/limits.rs",
+};
+
+// The bounds that the model rests on, in seconds, by where they are written.
+const USED = {
+  revocationPage: ["revocation", "PAGE_KEEP_MS", 1000],
+  revocationWhole: ["revocation", "WHOLE_KEEP_MS", 1000],
+  revocationReread: ["revocation", "REREAD_MS", 1000],
+  revocationCovers: ["revocation", "PAGE_COVERS_MS", 1000],
+  keysFreshLeast: ["keys", "FRESH_MIN_MS", 1000],
+  keysFreshMost: ["keys", "FRESH_MAX_MS", 1000],
+  keysRewrite: ["keys", "REWRITE_MS", 1000],
+  keysHard: ["keys", "HARD_MS", 1000],
+  keysCoolDown: ["keys", "COOL_DOWN_MS", 1000],
+  keySetAge: ["origin", "JWKS_MAX_AGE_S", 1],
+  policyReread: ["live", "REREAD_S", 1],
+  flush: ["gate", "FLUSH_MS", 1000],
+};
+
+// A constant of a Rust file, other constants of the file and products and sums with them.
+export function constant(text, name) {
+  const found = text.match(new RegExp(`const ${name}: \\w+ =\\s*([^;]+);`));
+  if (found === null) throw new Error(`there is no constant ${name}`);
+  const expression = found[1].replace(/\b[A-Z][A-Z0-9_]*\b/g, (other) => `${constant(text, other)}`);
+  const plain = expression.replace(/(\d)_(?=\d)/g, "$1").trim();
+  if (!/^[\d\s+*/()-]+$/.test(plain)) throw new Error(`${name} is no number that can be read: ${found[1]}`);
+  return Function(`"use strict"; return (${plain});`)();
+}
+
+// `read(path)` gives a file of the project.
+export function readBounds(read, cronMinutes) {
+  const bounds = Object.fromEntries(
+    Object.entries(USED).map(([name, [source, spelled, divisor]]) => [
+      name,
+      constant(read(SOURCES[source]), spelled) / divisor,
+    ]),
+  );
+  return { ...bounds, cron: cronMinutes * 60 };
+}
+
+// Nobody outside knows how many isolates a location runs; the more, the more it costs.
+export const WORLD = {
+  locations: 300,
+  requestsPerSecond: 1_000_000,
+  isolatesPerLocation: 20,
+  issuers: 1,
+  cpuMsPerRequest: 0.6,
+  revocationsPerSecond: 10,
+  loggedShare: 1,
+};
+
+// US dollars for a million, beyond what a plan includes.
+export const PRICES = {
+  requests: 0.3,
+  cpuMs: 0.02,
+  kvReads: 0.5,
+  kvWrites: 5,
+  objectRequests: 0.15,
+  objectRowsRead: 0.001,
+  objectRowsWritten: 1,
+  logEvents: 0.6,
+};
+
+export const LIMITS = {
+  // Soft, for one object.
+  objectRequestsPerSecond: 1_000,
+  // For one key.
+  kvWritesPerSecond: 1,
+};
+
+const MONTH_S = 30 * 24 * 3600;
+
+export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
+  const isolates = world.locations * world.isolatesPerLocation;
+  const freshness = Math.min(Math.max(bounds.keySetAge, bounds.keysFreshLeast), bounds.keysFreshMost);
+  const perSecond = {
+    requests: world.requestsPerSecond,
+    cpuMs: world.requestsPerSecond * world.cpuMsPerRequest,
+    // Each isolate looks at the policy; at the keys only when it begins.
+    kvReads: isolates / bounds.policyReread,
+    // The cron trigger writes on change, and an unchanged set now and then.
+    kvWrites: world.issuers / bounds.keysRewrite,
+    // A location asks once for all its isolates: the newest page, and now and then the whole.
+    logObjectRequests:
+      world.locations / bounds.revocationPage +
+      world.locations / bounds.revocationWhole +
+      world.revocationsPerSecond,
+    sumsObjectRequests: isolates / bounds.flush,
+    // Each isolate, behind an answer, when its keys are no longer fresh, and the trigger.
+    originKeyFetches: (isolates * world.issuers) / freshness + world.issuers / bounds.cron,
+    logEvents: world.requestsPerSecond * world.loggedShare,
+  };
+  const objectRowsRead =
+    (world.locations / bounds.revocationPage) * world.revocationsPerSecond * bounds.revocationCovers;
+  const perMonth = (rate) => rate * MONTH_S;
+  const million = (rate, price) => (perMonth(rate) / 1e6) * price;
+  const cost = {
+    requests: million(perSecond.requests, prices.requests),
+    cpu: million(perSecond.cpuMs, prices.cpuMs),
+    kv: million(perSecond.kvReads, prices.kvReads) + million(perSecond.kvWrites, prices.kvWrites),
+    objects:
+      million(perSecond.logObjectRequests + perSecond.sumsObjectRequests, prices.objectRequests) +
+      million(objectRowsRead, prices.objectRowsRead) +
+      million(world.revocationsPerSecond, prices.objectRowsWritten),
+    logs: million(perSecond.logEvents, prices.logEvents),
+  };
+  const platform = cost.requests + cost.cpu;
+  const ours = cost.kv + cost.objects;
+  const millions = perMonth(perSecond.requests) / 1e6;
+  const room = {
+    "the log of revocations": {
+      uses: perSecond.logObjectRequests,
+      of: limits.objectRequestsPerSecond,
+      grows: "locations",
+      until: Math.floor(
+        (limits.objectRequestsPerSecond - world.revocationsPerSecond) /
+          (1 / bounds.revocationPage + 1 / bounds.revocationWhole),
+      ),
+    },
+    "the sums of the metrics": {
+      uses: perSecond.sumsObjectRequests,
+      of: limits.objectRequestsPerSecond,
+      grows: "isolates",
+      until: Math.floor(limits.objectRequestsPerSecond * bounds.flush),
+    },
+    "one key of KV, written": {
+      uses: 1 / bounds.keysRewrite,
+      of: limits.kvWritesPerSecond,
+      grows: "change of a key set a second",
+      until: limits.kvWritesPerSecond,
+    },
+  };
+  const [first] = Object.entries(room).sort(([, a], [, b]) => b.uses / b.of - a.uses / a.of);
+  return { isolates, freshness, perSecond, objectRowsRead, cost, platform, ours, millions, room, breaksFirst: first[0] };
+}
+
+const number = (value, digits = 3) =>
+  value >= 100
+    ? Math.round(value).toLocaleString("en-US")
+    : Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 12 });
+const dollars = (value) => `$${value < 0.01 ? Number(value.toPrecision(2)) : value < 100 ? value.toFixed(2) : number(value)}`;
+
+// The tables of docs/scale.md.
+export function render(bounds, world, result) {
+  const { perSecond, cost, millions, room } = result;
+  const rows = [
+    ["requests", perSecond.requests, cost.requests, "each, at the platform's price"],
+    ["CPU milliseconds", perSecond.cpuMs, cost.cpu, `${world.cpuMsPerRequest} a request`],
+    ["KV reads", perSecond.kvReads, cost.kv, `the policy, each ${bounds.policyReread} s of each isolate`],
+    ["KV writes", perSecond.kvWrites, undefined, `an unchanged key set each ${bounds.keysRewrite} s`],
+    ["questions to the log of revocations", perSecond.logObjectRequests, cost.objects, `one of each location in ${bounds.revocationPage} s, the whole log in ${bounds.revocationWhole} s`],
+    ["sums handed on", perSecond.sumsObjectRequests, undefined, `one of each isolate in ${bounds.flush} s`],
+    ["rows of the log read", result.objectRowsRead, undefined, `what was revoked in ${bounds.revocationCovers} s`],
+    ["key sets fetched from the issuer", perSecond.originKeyFetches, undefined, `each ${result.freshness} s of each isolate, and by the trigger each ${bounds.cron} s`],
+    ["log events", perSecond.logEvents, cost.logs, `${world.loggedShare * 100} of a hundred requests`],
+  ];
+  const lines = [
+    `${number(world.requestsPerSecond)} requests a second in ${world.locations} locations of ${world.isolatesPerLocation} isolates, ` +
+      `${world.issuers} issuer, ${world.revocationsPerSecond} revocations a second:`,
+    "",
+    "| what | a second | for a million requests | dollars for a million requests | from |",
+    "|---|--:|--:|--:|---|",
+    ...rows.map(([name, rate, price, from]) => {
+      const share = (rate / perSecond.requests) * 1e6;
+      const money = price === undefined ? "" : dollars(price / millions);
+      return `| ${name} | ${number(rate)} | ${number(share)} | ${money} | ${from} |`;
+    }),
+    "",
+    "(The dollars of KV and of objects stand in the first line of each.)",
+    "",
+    "| what may break | uses a second | of | reached at |",
+    "|---|--:|--:|---|",
+    ...Object.entries(room).map(
+      ([name, { uses, of, grows, until }]) => `| ${name} | ${number(uses)} | ${number(of)} | ${number(until)} ${grows} |`,
+    ),
+    "",
+    `What breaks first: ${result.breaksFirst}.`,
+  ];
+  return lines.join("\n");
+}
