@@ -217,6 +217,46 @@ async fn services_are_added_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_description_is_printed_as_it_is_served() {
+    let app = App::start().await;
+    for (name, service) in [("auth", Service::Auth), ("users", Service::Users)] {
+        let served = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
+        let printed = run(&app.databases, &["openapi", name], "").await;
+        assert_eq!((printed.code, printed.err.as_str()), (0, ""));
+        assert!(printed.out.lines().count() > 100, "for people to read");
+        assert_eq!(serde_json::from_str::<Value>(&printed.out).unwrap(), served);
+        assert_eq!(run(&app.databases, &["openapi", name, "--json"], "").await.document(), served);
+    }
+    assert_eq!(run(&app.databases, &["openapi", "edge", "--json"], "").await.failure()["kind"], "usage");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_told_by_its_name_and_with_its_mend_before_anything_is_opened() {
+    let databases = Databases::make().await;
+    let shared = databases.url(Service::Auth);
+    for (variable, value, expected) in [
+        ("ASSERTION_KEYS_AUTH", "", "ASSERTION_KEYS_AUTH is not set"),
+        ("ASSERTION_KEYS_USERS", "k1:short", "ASSERTION_KEYS_USERS must be one or two kid:base64url-of-32-bytes"),
+        ("SERVICE_SECRET_USER_SERVICE", "", "SERVICE_SECRET_USER_SERVICE is not set"),
+        ("SERVICE_SECRET_AUTH_SERVICE", "too short", "SERVICE_SECRET_AUTH_SERVICE is shorter than 32 characters"),
+        ("MASTER_KEY", "", "MASTER_KEY"),
+        ("USERS_DATABASE_URL", &shared, "AUTH_DATABASE_URL and USERS_DATABASE_URL are the same"),
+        ("KEY_LEAD_S", "1", "KEY_LEAD_S is 1; set it to 40"),
+        ("EDGE_URL", "http://example.com", "EDGE_URL"),
+        ("INTERNAL_READERS", "Not A Name", "INTERNAL_READERS"),
+    ] {
+        let mut command = program(&databases, &["serve"]);
+        command.env(variable, value);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {text}");
+        assert!(text.contains(expected), "{variable}: {text}");
+        assert!(!text.contains("k1:short") && !text.contains("too short"), "a secret: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn scripts_are_told_of_failures_as_one_object() {
     let databases = Databases::make().await;
     for (arguments, code, kind) in [
