@@ -14,6 +14,7 @@ import { createSteps } from "../scripts/lib/steps.js";
 import { EXIT_SETTING, Trouble, tell } from "../scripts/lib/trouble.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
+import { chart, insert, render } from "./report.js";
 import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
@@ -23,6 +24,7 @@ npm run bench -- --only distinct,hostile-kid
 npm run bench -- --rounds 5 --seconds 5
 npm run bench -- --servers pass,gateway,jose
 npm run bench -- --json FILE           and write the result into a file, too
+npm run bench -- --write               and put it into docs/bench.md and docs/bench.svg
 
   profiles: ${PROFILES.map(({ name }) => name).join(", ")}
   servers:  ${SERVERS.map(({ name }) => name).join(", ")}
@@ -55,6 +57,7 @@ function parseArguments(args) {
     else if (name === "--rounds") options.rounds = count();
     else if (name === "--seconds") options.seconds = count();
     else if (name === "--json") options.json = value();
+    else if (name === "--write") options.write = true;
     else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench -- --help`);
   }
   return options;
@@ -197,6 +200,12 @@ async function main() {
       result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
     }
     if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));
+    if (options.write) {
+      const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
+      const page = join(ROOT, "docs", "bench.md");
+      writeFileSync(page, insert(readFileSync(page, "utf8"), render(result, titles)));
+      writeFileSync(join(ROOT, "docs", "bench.svg"), chart(result, titles));
+    }
     steps.close();
   } finally {
     rmSync(folder, { recursive: true, force: true });

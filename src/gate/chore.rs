@@ -8,6 +8,8 @@ use crate::revocation::Entry;
 pub enum Chore {
     /// Look at the revocation log; the copy is past its freshness.
     ReadLog,
+    /// Have refused tokens counted.
+    CountFailures,
     /// Hand on what was counted, in a few seconds.
     Flush,
     /// Send spans, in a few seconds.
@@ -35,6 +37,7 @@ impl Gate {
                     self.read_log(ports).await;
                 }
             }
+            Chore::CountFailures => self.count_failures(ports).await,
             Chore::Flush => self.flush_later(ports).await,
             Chore::SendSpansLater => self.send_spans_later(ports).await,
             Chore::SendSpans => self.send_spans(ports).await,

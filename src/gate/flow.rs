@@ -189,7 +189,7 @@ impl Gate {
                 };
                 let (passport, source) = match admitted.await {
                     Ok(admitted) => admitted,
-                    Err(denial) => return Err(self.limit_failure(denial, head, ports).await),
+                    Err(denial) => return Err(self.limit_failure(denial, head, ports, chores)),
                 };
                 let identity = passport.verified.identity();
                 line.user_id = Some(identity.user_id.clone());

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use super::{Denial, Gate, Head, headers::client_address, ports::Ports};
+use super::{Chore, Denial, Gate, Head, headers::client_address, ports::Ports};
 use crate::{
     config::{Access, Limit, LimitBy, Route},
     token::{Identity, TokenError},
@@ -63,21 +63,48 @@ impl Gate {
         Ok(())
     }
 
-    /// Counts a token that is refused. Good tokens from the same address are never
-    /// looked at here: a thousand people may share it.
-    pub(super) async fn limit_failure<P: Ports>(&self, denial: Denial, head: &Head, ports: &P) -> Denial {
+    /// What a refused token is answered with, which is counted behind the answer. Good tokens
+    /// from the same address are never looked at here: a thousand people may share it.
+    pub(super) fn limit_failure<P: Ports>(
+        &self,
+        denial: Denial,
+        head: &Head,
+        ports: &P,
+        chores: &mut Vec<Chore>,
+    ) -> Denial {
         // A token that was good once is no guess, and its owner must learn that it is over.
         let is_guess = matches!(&denial, Denial::Token(error) if *error != TokenError::Expired)
             || denial == Denial::CredentialsMalformed;
         if !is_guess {
             return denial;
         }
-        for limit in self.policy.limits.iter().filter(|limit| limit.by == LimitBy::FailedIp) {
-            if let Err(limited) = self.count_limit(limit, &address_key(head), ports).await {
-                return limited;
+        let (now, mut answer) = (ports.now(), denial);
+        for (index, limit) in self.failure_limits() {
+            let key = address_key(head);
+            let mut failures = self.failures.borrow_mut();
+            if failures.is_over(index, &key, now) {
+                answer = self.limited(limit);
+            } else if failures.note(index, &key, now) {
+                chores.push(Chore::CountFailures);
             }
         }
-        denial
+        answer
+    }
+
+    fn failure_limits(&self) -> impl Iterator<Item = (usize, &Limit)> {
+        self.policy.limits.iter().enumerate().filter(|(_, limit)| limit.by == LimitBy::FailedIp)
+    }
+
+    /// Has the runtime count what was refused.
+    pub(super) async fn count_failures<P: Ports>(&self, ports: &P) {
+        // Not in the loop's head: the loan would last over the wait.
+        loop {
+            let next = self.failures.borrow_mut().next();
+            let Some((index, key)) = next else { return };
+            let Some(limit) = self.policy.limits.get(index) else { continue };
+            let is_within = ports.limit(&binding(&limit.name), &key).await;
+            self.failures.borrow_mut().counted((index, key), is_within, ports.now());
+        }
     }
 
     fn limits_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Limit> {
@@ -88,9 +115,13 @@ impl Gate {
         if ports.limit(&binding(&limit.name), key).await {
             return Ok(());
         }
+        Err(self.limited(limit))
+    }
+
+    fn limited(&self, limit: &Limit) -> Denial {
         if self.metrics_token.is_some() {
             self.metrics.borrow_mut().note_limited(&limit.name);
         }
-        Err(Denial::RateLimited { retry_s: limit.retry_after_s })
+        Denial::RateLimited { retry_s: limit.retry_after_s }
     }
 }

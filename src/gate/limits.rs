@@ -65,6 +65,17 @@ pub const SPANS_SEND_MS: u64 = 5_000;
 /// Characters of the token for `/metrics`, at least.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 
+/// Client addresses whose refused tokens one isolate has counted or has counted beyond a limit,
+/// at once: a few hundred KB.
+pub const COUNTED_ADDRESSES: usize = 1_024;
+
+/// Milliseconds for which an isolate takes an address for one beyond a limit, before it asks
+/// the runtime again.
+pub const OVER_MS: u64 = 10_000;
+
+/// Milliseconds after which a question to the runtime's counter counts as lost.
+pub const COUNT_LOST_MS: u64 = 5_000;
+
 /// Seconds in `Retry-After` where too many wait.
 pub const BUSY_RETRY_S: u64 = 1;
 

@@ -12,6 +12,7 @@ mod chore;
 mod cors;
 mod credentials;
 mod denial;
+mod failures;
 mod flow;
 mod head;
 mod headers;

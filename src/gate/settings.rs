@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     AssertionKeys,
     breaker::Setting,
+    failures::Failures,
     limits,
     metrics::Metrics,
     remembered::Remembered,
@@ -60,6 +61,7 @@ pub struct Gate {
     pub(super) issuers: Vec<IssuerState>,
     pub(super) upstreams: Vec<UpstreamState>,
     pub(super) remembered: RefCell<Remembered>,
+    pub(super) failures: RefCell<Failures>,
     pub(super) revocations: RefCell<LocalCopy>,
     pub(super) metrics: RefCell<Metrics>,
     /// Where the policy is from, and what is wrong with a newer one.
@@ -167,6 +169,7 @@ impl Gate {
             issuers,
             upstreams,
             remembered: RefCell::default(),
+            failures: RefCell::default(),
             revocations: RefCell::default(),
             metrics: RefCell::default(),
             origin: RefCell::new((PolicyOrigin::BuiltIn, None)),

@@ -1,0 +1,136 @@
+// What a run has measured, as docs/bench.md tells it: the aims and whether they are met, a
+// table for each profile, and a chart. Pure: a result in, texts out.
+
+import { PROFILES } from "./profiles.js";
+
+export const BEGIN = "<!-- npm run bench -- --write -->";
+export const END = "<!-- end -->";
+
+// The aims: what, at least or at most how much, and where in a result it stands.
+const of = (profile, field) => (result) => result.profiles[profile]?.gateway?.[field];
+export const AIMS = [
+  { what: "tokens that repeat, to pass-through", least: 0.9, value: of("remembered", "toPass") },
+  { what: "tokens that repeat, to jose", least: 1.4, value: of("remembered", "toJose") },
+  { what: "distinct tokens, to pass-through", least: 0.75, value: of("distinct", "toPass") },
+  { what: "distinct tokens, to jose", least: 1.2, value: of("distinct", "toJose") },
+  { what: "distinct tokens, to Hono", least: 1.4, value: of("distinct", "toHono") },
+  { what: "strangers' signatures refused, to jose", least: 2, value: of("hostile-signature", "toJose") },
+  { what: "unknown key ids refused, to jose", least: 2, value: of("hostile-kid", "toJose") },
+  {
+    what: "a policy of 10,000 routes to one of 10",
+    least: 0.97,
+    value: ({ profiles }) => divide(profiles["routes-10000"]?.gateway?.toPass, profiles["routes-10"]?.gateway?.toPass),
+  },
+  { what: "answers of 10 MiB, to pass-through", least: 0.97, value: of("10m", "toPass") },
+  {
+    what: "start to first answer, to pass-through",
+    most: 1.3,
+    value: ({ starts }) => divide(starts?.gateway, starts?.pass),
+  },
+  { what: "wasm, gzipped, in KB", most: 250, digits: 0, value: ({ wasm }) => wasm && wasm.gzipped / 1000 },
+];
+
+function divide(a, b) {
+  return a === undefined || b === undefined ? undefined : a / b;
+}
+
+export function isMet({ least, most, value }, result) {
+  const measured = value(result);
+  if (measured === undefined) return undefined;
+  return least === undefined ? measured <= most : measured >= least;
+}
+
+const VERDICTS = new Map([
+  [true, "met"],
+  [false, "**not met**"],
+  [undefined, "not measured"],
+]);
+
+export function render(result, titles) {
+  const { workerd, jose, hono } = result.versions;
+  const lines = [
+    `Measured on ${result.date}: ${result.machine}; workerd ${workerd}, jose ${jose}, Hono ${hono}. ` +
+      `Medians of ${result.rounds} interleaved rounds of ${result.seconds} s; ratios are paired by round.`,
+    "",
+    "| aim | wanted | measured | |",
+    "|---|--:|--:|---|",
+    ...AIMS.map((aim) => {
+      const measured = aim.value(result);
+      const wanted = aim.least === undefined ? `at most ${aim.most}` : `at least ${aim.least.toFixed(2)}`;
+      const shown = measured === undefined ? "" : measured.toFixed(aim.digits ?? 2);
+      return `| ${aim.what} | ${wanted} | ${shown} | ${VERDICTS.get(isMet(aim, result))} |`;
+    }),
+    "",
+    "![Requests a second, as shares of the pass-through Worker's](bench.svg)",
+  ];
+  for (const { name, title } of PROFILES) {
+    const measured = result.profiles[name];
+    if (measured === undefined) continue;
+    lines.push(
+      ...["", `**${title[0].toUpperCase()}${title.slice(1)}**`, ""],
+      "| | requests/s | CPU µs a request | p50 ms | p99 ms | memory MiB | to pass-through | to jose | to Hono |",
+      "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+      ...Object.entries(measured).map(([server, it]) => {
+        const ratio = (value) => (value === undefined ? "" : value.toFixed(2));
+        const cells = [
+          ...[it.rate.toFixed(0), it.cpuUs.toFixed(0), (it.p50 / 1000).toFixed(2), (it.p99 / 1000).toFixed(2)],
+          ...[(it.rss / 2 ** 20).toFixed(0), ratio(it.toPass), ratio(it.toJose), ratio(it.toHono)],
+        ];
+        return `| ${titles[server]} | ${cells.join(" | ")} |`;
+      }),
+    );
+  }
+  if (result.starts !== undefined) {
+    lines.push("", "**From a process's start to its first answer**", "", "| | ms |", "|---|--:|");
+    for (const [server, ms] of Object.entries(result.starts)) lines.push(`| ${titles[server]} | ${ms.toFixed(0)} |`);
+  }
+  return lines.join("\n");
+}
+
+export function insert(document, text) {
+  const [head, rest] = document.split(BEGIN);
+  if (rest === undefined || !rest.includes(END)) throw new Error("docs/bench.md has lost its marks");
+  return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
+}
+
+// Bars of the Workers, a group for each profile that has a pass-through Worker.
+const SHOWN = ["gateway", "jose", "hono"];
+const COLOURS = { gateway: "#2563eb", jose: "#94a3b8", hono: "#cbd5e1" };
+const [WIDTH, LEFT, RIGHT, BAR, GAP, TOP] = [720, 230, 50, 13, 14, 34];
+
+export function chart(result, titles) {
+  const groups = PROFILES.filter(({ name }) => result.profiles[name]?.pass !== undefined);
+  const parts = [];
+  let y = TOP;
+  const scale = (WIDTH - LEFT - RIGHT) / 1.1;
+  for (const { name, title } of groups) {
+    const measured = result.profiles[name];
+    const shown = SHOWN.filter((server) => measured[server]?.toPass !== undefined);
+    const middle = y + (shown.length * BAR) / 2 + 4;
+    parts.push(`<text x="${LEFT - 10}" y="${middle}" text-anchor="end">${title}</text>`);
+    for (const server of shown) {
+      const share = measured[server].toPass;
+      const width = Math.max(share * scale, 1).toFixed(1);
+      parts.push(`<rect x="${LEFT}" y="${y}" width="${width}" height="${BAR - 2}" fill="${COLOURS[server]}"/>`);
+      const end = (LEFT + Number(width) + 4).toFixed(1);
+      parts.push(`<text x="${end}" y="${y + BAR - 4}" font-size="10">${share.toFixed(2)}</text>`);
+      y += BAR;
+    }
+    y += GAP;
+  }
+  const one = (LEFT + scale).toFixed(1);
+  const legend = SHOWN.map(
+    (server, index) =>
+      `<rect x="${LEFT + index * 150}" y="10" width="11" height="11" fill="${COLOURS[server]}"/>` +
+      `<text x="${LEFT + index * 150 + 16}" y="20">${titles[server]}</text>`,
+  );
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="sans-serif" font-size="12">`,
+    `<rect width="${WIDTH}" height="${y}" fill="#ffffff"/>`,
+    ...legend,
+    `<line x1="${one}" y1="${TOP - 4}" x2="${one}" y2="${y - GAP / 2}" stroke="#64748b" stroke-dasharray="3 3"/>`,
+    ...parts,
+    "</svg>",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,51 @@
+// What docs/bench.md says of a run: aims are judged by what was measured, and what was not
+// measured is not met.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { AIMS, chart, insert, isMet, render } from "../../bench/report.js";
+import { ROOT } from "../../scripts/lib/places.js";
+
+const TITLES = { pass: "pass-through Worker", gateway: "Portcullis", jose: "jose Worker", hono: "Hono Worker" };
+const measured = (toPass, toJose) => ({ rate: 5000, cpuUs: 400, p50: 5000, p99: 9000, rss: 2 ** 26, toPass, toJose });
+const RESULT = {
+  date: "2026-01-02",
+  machine: "2 cores",
+  versions: { workerd: "1", jose: "2", hono: "3" },
+  rounds: 5,
+  seconds: 4,
+  profiles: {
+    remembered: { pass: measured(1), gateway: measured(0.89, 1.4), jose: measured(0.6, 1) },
+    "routes-10": { pass: measured(1), gateway: measured(0.8) },
+    "routes-10000": { pass: measured(1), gateway: measured(0.78) },
+  },
+  starts: { pass: 100, gateway: 131 },
+  wasm: { bytes: 900_000, gzipped: 250_000 },
+};
+
+test("aims are judged by what was measured", () => {
+  const verdicts = Object.fromEntries(AIMS.map((aim) => [aim.what, isMet(aim, RESULT)]));
+  assert.equal(verdicts["tokens that repeat, to pass-through"], false, "0.89 of 0.90");
+  assert.equal(verdicts["tokens that repeat, to jose"], true, "1.40 of 1.40");
+  assert.equal(verdicts["a policy of 10,000 routes to one of 10"], true, "0.78 / 0.80 = 0.975");
+  assert.equal(verdicts["start to first answer, to pass-through"], false, "1.31 of 1.30");
+  assert.equal(verdicts["wasm, gzipped, in KB"], true, "250 of 250");
+  assert.equal(verdicts["distinct tokens, to jose"], undefined);
+});
+
+test("the page names each aim with its verdict, and the chart each Worker", () => {
+  const page = render(RESULT, TITLES);
+  assert.match(page, /\| tokens that repeat, to pass-through \| at least 0\.90 \| 0\.89 \| \*\*not met\*\* \|/);
+  assert.match(page, /\| distinct tokens, to jose \| at least 1\.20 \| {2}\| not measured \|/);
+  assert.match(page, /\| Portcullis \| 5000 \| 400 \| 5\.00 \| 9\.00 \| 64 \| 0\.89 \| 1\.40 \| {2}\|/);
+  const svg = chart(RESULT, TITLES);
+  for (const text of ["Portcullis", "jose Worker", "tokens that repeat", ">0.89<"]) assert.ok(svg.includes(text), text);
+});
+
+test("docs/bench.md has room for it", () => {
+  const page = readFileSync(join(ROOT, "docs", "bench.md"), "utf8");
+  assert.ok(insert(page, "here").includes("\n\nhere\n\n"));
+});
