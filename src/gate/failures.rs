@@ -36,7 +36,10 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     known: HashMap<Who, Standing>,
-    waiting: VecDeque<Who>,
+    /// Who is to be counted, and since when.
+    waiting: VecDeque<(Who, UnixMillis)>,
+    /// Whoever is over a limit, in the order in which that ends.
+    over: VecDeque<(Who, UnixMillis)>,
 }
 
 impl Failures {
@@ -46,34 +49,45 @@ impl Failures {
         standing.is_some_and(|standing| matches!(standing, Standing::Over(_)) && !standing.is_past(now))
     }
 
-    /// A token of an address was refused. True when somebody is to count it.
+    /// A token of an address was refused. True when somebody is to count.
     pub(super) fn note(&mut self, limit: usize, address: &str, now: UnixMillis) -> bool {
         let who = (limit, address.to_owned());
         if self.known.get(&who).is_some_and(|standing| !standing.is_past(now)) {
             return false;
         }
-        if self.known.len() >= limits::COUNTED_ADDRESSES {
+        if self.waiting.len() >= limits::COUNTED_ADDRESSES {
+            // Counted as fast as the runtime counts already, unless whoever did was cut off.
+            return self.waiting.front().is_some_and(|(_, since)| Standing::Asked(*since).is_past(now));
+        }
+        if self.known.len() >= limits::COUNTED_ADDRESSES.saturating_mul(3) {
+            // Questions that were cut off are left, beyond those that wait and those that are over.
             self.known.retain(|_, standing| !standing.is_past(now));
-            if self.known.len() >= limits::COUNTED_ADDRESSES {
-                return false;
-            }
         }
         self.known.insert(who.clone(), Standing::Asked(now));
-        self.waiting.push_back(who);
+        self.waiting.push_back((who, now));
         true
     }
 
     /// The next that is to be counted.
     pub(super) fn next(&mut self) -> Option<Who> {
-        self.waiting.pop_front()
+        self.waiting.pop_front().map(|(who, _)| who)
     }
 
     /// It was counted.
     pub(super) fn counted(&mut self, who: Who, is_within: bool, now: UnixMillis) {
         if is_within {
             self.known.remove(&who);
-        } else {
-            self.known.insert(who, Standing::Over(now.plus(limits::OVER_MS)));
+            return;
+        }
+        let until = now.plus(limits::OVER_MS);
+        self.known.insert(who.clone(), Standing::Over(until));
+        self.over.push_back((who, until));
+        // Whoever makes room is asked about again, so a flood of addresses hides none.
+        while self.over.len() > limits::COUNTED_ADDRESSES || self.over.front().is_some_and(|(_, until)| now >= *until) {
+            let Some((who, until)) = self.over.pop_front() else { break };
+            if self.known.get(&who) == Some(&Standing::Over(until)) {
+                self.known.remove(&who);
+            }
         }
     }
 }
@@ -108,12 +122,47 @@ mod tests {
         assert!(failures.note(0, "a", at(end + limits::COUNT_LOST_MS)), "a question that nobody answered is over");
     }
 
+    /// Counts all that wait, with one verdict. How many there were.
+    fn count(failures: &mut Failures, is_within: bool, now: UnixMillis) -> usize {
+        let waiting: Vec<_> = std::iter::from_fn(|| failures.next()).collect();
+        waiting.into_iter().map(|who| failures.counted(who, is_within, now)).count()
+    }
+
     #[test]
-    fn a_flood_from_many_addresses_takes_bounded_memory_and_what_is_over_makes_room() {
+    fn a_flood_from_more_addresses_than_are_kept_leaves_nobody_uncounted() {
+        let mut failures = Failures::default();
+        for number in 0..limits::COUNTED_ADDRESSES * 4 {
+            assert!(failures.note(0, &number.to_string(), at(0)), "{number}");
+            assert_eq!(count(&mut failures, false, at(0)), 1);
+        }
+        assert_eq!((failures.known.len(), failures.over.len()), (limits::COUNTED_ADDRESSES, limits::COUNTED_ADDRESSES));
+        let newest = (limits::COUNTED_ADDRESSES * 4 - 1).to_string();
+        assert!(failures.is_over(0, &newest, at(1)) && !failures.is_over(0, "0", at(1)));
+        assert!(failures.note(0, "0", at(1)), "who made room is counted again");
+        count(&mut failures, false, at(limits::OVER_MS));
+        assert_eq!(failures.known.len(), 1, "what is past goes");
+    }
+
+    #[test]
+    fn those_that_wait_are_bounded_and_a_count_that_was_cut_off_is_taken_up_again() {
         let mut failures = Failures::default();
         let taken = (0..limits::COUNTED_ADDRESSES * 2).filter(|number| failures.note(0, &number.to_string(), at(0)));
         assert_eq!(taken.count(), limits::COUNTED_ADDRESSES);
-        assert!(failures.note(0, "later", at(limits::COUNT_LOST_MS)));
-        assert_eq!(failures.known.len(), 1);
+        assert_eq!(failures.known.len(), limits::COUNTED_ADDRESSES);
+        assert!(!failures.note(0, "later", at(limits::COUNT_LOST_MS - 1)), "others are at it");
+        assert!(failures.note(0, "later", at(limits::COUNT_LOST_MS)), "they are not any more");
+        assert_eq!(count(&mut failures, true, at(limits::COUNT_LOST_MS)), limits::COUNTED_ADDRESSES);
+        assert!(failures.known.is_empty());
+    }
+
+    #[test]
+    fn questions_that_were_cut_off_are_forgotten_before_they_are_many() {
+        let mut failures = Failures::default();
+        for number in 0..limits::COUNTED_ADDRESSES * 10 {
+            let now = at(u64::try_from(number).unwrap() * 10);
+            assert!(failures.note(0, &number.to_string(), now));
+            let _cut_off = failures.next();
+        }
+        assert!(failures.known.len() <= limits::COUNTED_ADDRESSES * 3);
     }
 }

@@ -65,8 +65,8 @@ pub const SPANS_SEND_MS: u64 = 5_000;
 /// Characters of the token for `/metrics`, at least.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 
-/// Client addresses whose refused tokens one isolate has counted or has counted beyond a limit,
-/// at once: a few hundred KB.
+/// Client addresses that wait in one isolate for their refused tokens to be counted, and, apart
+/// from those, addresses beyond a limit: a few hundred KB.
 pub const COUNTED_ADDRESSES: usize = 1_024;
 
 /// Milliseconds for which an isolate takes an address for one beyond a limit, before it asks
