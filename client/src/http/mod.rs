@@ -150,11 +150,13 @@ impl AuthClient for HttpAuthClient {
         for _ in 0..WAITS {
             match cache.find(&key, (self.inner.now)(), Instant::now()) {
                 Found::Known(validation) => return Ok(validation),
-                Found::UnderWay(waiting) => {
-                    if let Some(outcome) = waiting.outcome().await {
-                        return outcome;
-                    }
-                }
+                // No longer than its call may take: it may be a future that nobody polls any more,
+                // this very task's perhaps.
+                Found::UnderWay(waiting) => match tokio::time::timeout(self.inner.whole, waiting.outcome()).await {
+                    Ok(Some(outcome)) => return outcome,
+                    Ok(None) => {}
+                    Err(_) => break,
+                },
                 Found::Unknown(ticket) => {
                     let outcome = Plain(self).validate(access_token).await;
                     ticket.settle(&outcome, (self.inner.now)());

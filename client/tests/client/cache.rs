@@ -158,3 +158,14 @@ async fn when_the_task_that_asks_goes_away_the_others_are_answered_all_the_same(
     let asked = fake.asked().iter().filter(|asked| asked.header("authorization") == Some("Bearer one")).count();
     assert!((1..=2).contains(&asked), "the first may have been sent: {asked}");
 }
+
+#[tokio::test]
+async fn a_call_that_nobody_carries_on_with_holds_up_nobody() {
+    let fake = Fake::start(|asked, _| validate(asked)).await;
+    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
+    let client = quick(&fake.url).clock(clock).whole_timeout(Duration::from_secs(1)).build().unwrap();
+    let first = begin(&client, "one", 1);
+    client.validate(&secret("one")).await.unwrap();
+    // As in a `select!` whose other branch asks for the same token.
+    drop(first);
+}
