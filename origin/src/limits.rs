@@ -37,6 +37,10 @@ pub const CONNECTIONS: usize = 1024;
 /// Pause after a connection that could not be accepted.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time for a client to take something of an answer: one that reads nothing holds neither a
+/// connection nor the answer any longer.
+pub const WRITE_TIME: Duration = Duration::from_secs(10);
+
 /// Time given to requests under way when the process is told to stop.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 

@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{limits, tls::Configs};
@@ -103,6 +104,46 @@ where
         let now = app.borrow().clone();
         TowerToHyperService::new(now).call(request)
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits::WRITE_TIME));
     // A broken connection is the client's business.
-    let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+    let _ = watcher.watch(http.serve_connection(TokioIo::new(Box::pin(stream)), service)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A connection to answers of 1 MiB, over a pipe of 1 KiB, and the task that serves it.
+    fn connect() -> (tokio::io::DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<Router>) {
+        let app = Router::new().route("/", get(|| async { Body::from(vec![0_u8; 1 << 20]) }));
+        let (sender, app) = watch::channel(app);
+        let (client, server) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(async move { converse(server, app, GracefulShutdown::new().watcher()).await });
+        (client, serving, sender)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_of_its_answer_is_let_go() {
+        let (mut client, serving, _app) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let begun = tokio::time::Instant::now();
+        // Time leaps to the next timer whenever nothing else is to be done.
+        tokio::time::timeout(limits::WRITE_TIME * 10, serving).await.unwrap().unwrap();
+        assert_eq!(begun.elapsed().as_secs(), limits::WRITE_TIME.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_is_given_all_of_it() {
+        let (mut client, _serving, _app) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let (mut read, mut buffer) = (0, vec![0; 64 * 1024]);
+        while read < 1 << 20 {
+            tokio::time::sleep(limits::WRITE_TIME / 2).await;
+            read += client.read(&mut buffer).await.unwrap();
+        }
+    }
 }

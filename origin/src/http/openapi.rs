@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::Path,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
@@ -295,7 +295,7 @@ fn used_schemes(api: &OpenApi) -> String {
 
 /// The document and its page: for developers and operators, on the service's own port.
 pub fn pages<S: Clone + Send + Sync + 'static>(api: &OpenApi) -> Router<S> {
-    let text: Arc<str> = api.to_json().unwrap_or_default().into();
+    let text = Bytes::from(api.to_json().unwrap_or_default());
     let config = utoipa_swagger_ui::Config::new(["../openapi.json"])
         .use_base_layout()
         .deep_linking(true)
@@ -306,10 +306,7 @@ pub fn pages<S: Clone + Send + Sync + 'static>(api: &OpenApi) -> Router<S> {
     let config = Arc::new(config);
     let home = Arc::clone(&config);
     Router::new()
-        .route(
-            "/openapi.json",
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }),
-        )
+        .route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) }))
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
         .route("/docs/", get(move || async move { file("", home) }))
         .route("/docs/{file}", get(move |Path(name): Path<String>| async move { file(&name, config) }))
@@ -333,5 +330,23 @@ fn file(name: &str, config: Arc<utoipa_swagger_ui::Config<'static>>) -> Response
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    (StatusCode::OK, headers, Body::from(file.bytes.into_owned())).into_response()
+    (StatusCode::OK, headers, Body::from(file.bytes)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_for_the_page_without_reading_it_takes_no_memory_for_its_files() {
+        let config = Arc::new(utoipa_swagger_ui::Config::new(["../openapi.json"]));
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            let body = file("swagger-ui-bundle.js", Arc::clone(&config)).into_body();
+            let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            assert!(bytes.len() > 100_000);
+            places.push(bytes.as_ptr());
+        }
+        assert_eq!(places[0], places[1], "both are the file that is part of the program");
+    }
 }
