@@ -10,18 +10,19 @@ use portcullis_origin::{
     boot::BootFault,
     clock::Clock,
     settings::Flags,
-    store::{self, CopyFault},
+    store::{self, CopyFault, ReconcileFault, Schema},
 };
 use serde_json::json;
 
 use super::{leave_event, open_both, output::Output, serve::Service};
 
 pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: Output) -> Result<(), BootFault> {
+    flags.check_databases()?;
     // The user service's first. Of what is done meanwhile the later copy of the auth service
     // has all that the earlier one of the other has: no profile is newer than its account.
     let copies = [
-        (Service::Users, flags.users_database(), "USERS_DATABASE_URL", "users.db"),
-        (Service::Auth, flags.auth_database(), "AUTH_DATABASE_URL", "auth.db"),
+        (Service::Users, Schema::Users, flags.users_database(), "USERS_DATABASE_URL", "users.db"),
+        (Service::Auth, Schema::Auth, flags.auth_database(), "AUTH_DATABASE_URL", "auth.db"),
     ];
     let cannot = |error: std::io::Error| {
         BootFault::Setting(format!("the folder {} cannot be made: {error}; set --to to another", to.display()))
@@ -29,12 +30,12 @@ pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: O
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(cannot)?;
     let folder = to.canonicalize().map_err(cannot)?;
     let mut made: Vec<PathBuf> = Vec::new();
-    for (of, url, variable, file) in copies {
+    for (of, schema, url, variable, file) in copies {
         if service != Service::All && service != of {
             continue;
         }
         let place = folder.join(file);
-        if let Err(fault) = store::copy(&url, &place).await {
+        if let Err(fault) = store::copy(&url, schema, &place).await {
             // One without the other is no back-up of both.
             for file in made {
                 let _ = std::fs::remove_file(file);
@@ -57,6 +58,13 @@ fn told(fault: CopyFault, variable: &str, place: &Path) -> BootFault {
         CopyFault::Taken => {
             BootFault::Setting(format!("{place} is there already and is not overwritten; set --to to another folder"))
         }
+        CopyFault::Foreign => BootFault::Setting(format!(
+            "the database of {variable} has not the service's tables; set {variable} or DATA_DIR to where it is"
+        )),
+        CopyFault::Damaged => BootFault::Other(format!(
+            "the copy of {variable}'s database at {place} was not sound when it was read again, and is not kept; \
+             PRAGMA integrity_check says whether the database is, else look to the disk"
+        )),
         CopyFault::File(error) => BootFault::Other(format!("{place} cannot be written: {error}")),
         CopyFault::Store(error) => {
             BootFault::Other(format!("the database of {variable} cannot be copied to {place}: {error}"))
@@ -69,7 +77,14 @@ pub(super) async fn reconcile(flags: &Flags, output: Output) -> Result<(), BootF
     let found = store::reconcile(&auth, &users, Clock::default().now()).await;
     let done = found.as_ref().map(|_| None).map_err(|_| "store_failed");
     leave_event(&auth, "databases.reconcile", "reconcile", done).await;
-    let found = found.map_err(|error| BootFault::Other(format!("the databases cannot be compared: {error}")))?;
+    let found = found.map_err(|fault| match fault {
+        ReconcileFault::Strangers => BootFault::Setting(
+            "none of the oldest profiles has an account, so these databases do not belong together, and nothing was \
+             marked; set AUTH_DATABASE_URL and USERS_DATABASE_URL, or DATA_DIR, to where the restored ones are"
+                .to_owned(),
+        ),
+        ReconcileFault::Store(error) => BootFault::Other(format!("the databases cannot be compared: {error}")),
+    })?;
     output.say(
         &format!(
             "{} accounts; {} profiles are to be made equal and {} to be deleted, which the auth service does while it \

@@ -29,7 +29,7 @@ pub use keys::SigningKeys;
 pub use outbox::Outbox;
 pub use permissions::Permissions;
 pub use profiles::Profiles;
-pub use reconcile::{Differences, reconcile};
+pub use reconcile::{Differences, ReconcileFault, reconcile};
 pub use rights::Rights;
 pub use roles::Roles;
 pub use services::Services;

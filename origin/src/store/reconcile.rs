@@ -6,6 +6,7 @@
 //!
 //! Harmless while services run, and when it is done twice.
 
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
@@ -31,13 +32,32 @@ pub struct Differences {
     pub orphaned: u64,
 }
 
+/// Why there was nothing to compare.
+#[derive(Debug)]
+pub enum ReconcileFault {
+    /// No profile belongs to any of these accounts: an empty or a foreign database, which
+    /// would have every profile deleted.
+    Strangers,
+    /// A database's fault; what was marked until then stays marked.
+    Store(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ReconcileFault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// Marks every profile that is not what its account is, at a time in milliseconds since 1970.
 ///
 /// # Errors
-/// A database's; what was marked until then stays marked.
-pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Differences, sqlx::Error> {
+/// [`ReconcileFault`].
+pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Differences, ReconcileFault> {
     let mut found = Differences::default();
-    let profiles = Profiles(users.clone());
+    let (profiles, standings) = (Profiles(users.clone()), Stale(auth.clone()));
+    if !know_each_other(&standings, users).await? {
+        return Err(ReconcileFault::Strangers);
+    }
     let mut last = String::new();
     loop {
         let accounts = active(auth, &last).await?;
@@ -45,33 +65,37 @@ pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Di
         last = end.id.to_string();
         for account in accounts {
             found.accounts = found.accounts.saturating_add(1);
-            let (id, version) = (account.id, account.version);
-            let held = profiles.find(id).await?;
-            if held.as_ref() == Some(&Profile::from(account)) {
-                continue;
+            let id = account.id;
+            let is_equal = profiles.find(id).await? == Some(Profile::from(account));
+            if !is_equal && mark(auth, users, id, now).await? {
+                found.stale = found.stale.saturating_add(1);
             }
-            found.stale = found.stale.saturating_add(1);
-            if held.is_none() {
-                forget_deletion(users, id, now).await?;
-            }
-            // The user service takes no version that is not newer than its own.
-            let newer = held.map(|profile| profile.version).filter(|held| *held >= version);
-            mark(auth, id, newer, now).await?;
         }
     }
-    let (standings, mut last) = (Stale(auth.clone()), String::new());
+    let mut last = String::new();
     loop {
         let ids = profile_ids(users, &last).await?;
         let Some(end) = ids.last() else { break };
         last = end.to_string();
         for id in ids {
-            if standings.standing(id).await? == Standing::Gone {
+            if standings.standing(id).await? == Standing::Gone && mark(auth, users, id, now).await? {
                 found.orphaned = found.orphaned.saturating_add(1);
-                mark(auth, id, None, now).await?;
             }
         }
     }
     Ok(found)
+}
+
+/// Whether an account is there of the oldest profiles, as it is in every copy of the right
+/// database, however old; true where there are no profiles.
+async fn know_each_other(standings: &Stale, users: &Database) -> Result<bool, sqlx::Error> {
+    let ids = profile_ids(users, "").await?;
+    for id in &ids {
+        if standings.standing(*id).await? != Standing::Gone {
+            return Ok(true);
+        }
+    }
+    Ok(ids.is_empty())
 }
 
 async fn active(auth: &Database, after: &str) -> Result<Vec<Account>, sqlx::Error> {
@@ -101,17 +125,39 @@ async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<()
     Ok(())
 }
 
-/// Marks one profile, and makes its account newer than the version that the user service has,
-/// if it has one that is.
-async fn mark(auth: &Database, account: Uuid, newer: Option<i64>, now: i64) -> Result<(), sqlx::Error> {
-    let mut transaction = auth.begin(&[Lock::Account(account)]).await?;
-    if let Some(held) = newer {
-        sqlx::query("UPDATE accounts SET version = $2 WHERE id = $1 AND version < $2")
-            .bind(account.to_string())
-            .bind(held.saturating_add(1))
-            .execute(&mut *transaction)
-            .await?;
+/// Marks one profile if it differs, and makes its account newer than the version that the
+/// user service has, if it has one that is. Looked at once more under the account's lock:
+/// what is changed and carried over at this moment is no difference. True if it is one.
+async fn mark(auth: &Database, users: &Database, id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
+    let mut transaction = auth.begin(&[Lock::Account(id)]).await?;
+    let text = format!("SELECT {COLUMNS}, a.state FROM accounts a WHERE a.id = $1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+    let held = Profiles(users.clone()).find(id).await?;
+    let differs = match row {
+        None => held.is_some(),
+        Some(row) if row.try_get::<String, _>("state")? == "active" => {
+            let account = account(&row)?;
+            let version = account.version;
+            let differs = held.as_ref() != Some(&Profile::from(account));
+            if differs && held.is_none() {
+                forget_deletion(users, id, now).await?;
+            }
+            // The user service takes no version that is not newer than its own.
+            if let Some(held) = held.map(|profile| profile.version).filter(|held| differs && *held >= version) {
+                sqlx::query("UPDATE accounts SET version = $2 WHERE id = $1")
+                    .bind(id.to_string())
+                    .bind(held.saturating_add(1))
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            differs
+        }
+        // Whoever registers it carries on with it.
+        Some(_) => false,
+    };
+    if differs {
+        stale::mark(&mut transaction, id, now).await?;
     }
-    stale::mark(&mut transaction, account, now).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(differs)
 }

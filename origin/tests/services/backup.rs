@@ -316,6 +316,26 @@ async fn restored_with_the_auth_services_copy_earlier_profiles_go_back_to_what_i
 }
 
 #[tokio::test]
+async fn profiles_without_a_single_account_are_the_wrong_database_and_not_orphans() {
+    let mut app = App::start().await;
+    app.person("ada@example.com").await;
+    app.stop().await;
+    // Put back where nobody looks: an empty database is made in its place.
+    destroy(&app.databases, Service::Auth).await;
+    if let Some((server, schema)) = app.databases.schema(Service::Auth) {
+        execute(&mut connect(&server).await, format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await;
+    }
+    let said = run(&app.databases, &["reconcile", "--json"], "").await;
+    let failure = said.failure();
+    assert_eq!((said.code, failure["kind"].as_str()), (2, Some("setting")), "{said:?}");
+    assert!(failure["error"].as_str().unwrap().contains("AUTH_DATABASE_URL"), "{said:?}");
+    let pool = app.databases.open(Service::Auth).await;
+    let marks: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stale_profiles").fetch_one(&pool).await.unwrap();
+    assert_eq!(marks, 0, "nothing is marked for deletion");
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn a_copy_is_its_owners_alone_and_never_takes_anothers_place() {
     let app = App::start().await;
     let databases = &app.databases;
@@ -355,4 +375,23 @@ async fn a_copy_is_its_owners_alone_and_never_takes_anothers_place() {
     let said = run(databases, &lost, "").await;
     assert_eq!((said.code, said.err.contains("AUTH_DATABASE_URL")), (1, true), "{said:?}");
     assert!(!data.exists() && !other.join("auth.db").exists(), "no database is made up");
+
+    // What is no database of the service would be found out when it is needed.
+    let (auth, users) = (databases.url(Service::Auth), databases.url(Service::Users));
+    let empty = format!("sqlite://{}", nothing.with_extension("db").display());
+    std::fs::write(nothing.with_extension("db"), "").unwrap();
+    for (case, urls) in [
+        ("an empty file", [&empty, &users]),
+        ("one for both", [&auth, &auth]),
+        ("each in the other's place", [&users, &auth]),
+    ] {
+        let to = databases.folder.path().join(case.replace(' ', "-").replace('\'', ""));
+        let [auth, users] = urls;
+        let arguments =
+            ["backup", "--to", to.to_str().unwrap(), "--auth-database-url", auth, "--users-database-url", users];
+        let said = run(databases, &arguments, "").await;
+        assert_eq!((said.code, said.err.contains("_DATABASE_URL")), (2, true), "{case}: {said:?}");
+        let kept = std::fs::read_dir(&to).map_or(0, Iterator::count);
+        assert_eq!(kept, 0, "{case}");
+    }
 }
