@@ -56,10 +56,8 @@ const FIXED_IN_ANSWERS: [&str; 6] =
 /// Whether a header must not cross the gateway in either direction. CGI and
 /// WSGI servers read `X_User_Id` as `X-User-Id`, so both spellings are one.
 pub fn is_private(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('_', "-");
-    PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || PRIVATE_NAMES.contains(&name.as_str())
-        || HOP_BY_HOP.contains(&name.as_str())
+    PRIVATE_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
+        || PRIVATE_NAMES.iter().chain(&HOP_BY_HOP).any(|known| is_same(name, known))
 }
 
 /// Whether the gateway puts its own in the place of a request's header, in either spelling.
@@ -69,11 +67,28 @@ pub fn is_replaced(name: &str) -> bool {
 
 /// A header of the CORS protocol that an upstream may have set: its word does not count.
 pub fn is_cors_header(name: &str) -> bool {
-    name.starts_with("access-control-") || name.replace('_', "-").starts_with("access-control-")
+    begins_with(name, "access-control-")
 }
 
 fn is_among(name: &str, names: &[&str]) -> bool {
-    names.contains(&name) || (name.contains('_') && names.contains(&name.replace('_', "-").as_str()))
+    names.iter().any(|known| is_same(name, known))
+}
+
+/// Whether a name is another, which is in lower case with hyphens.
+fn is_same(name: &str, known: &str) -> bool {
+    name.len() == known.len() && begins_with(name, known)
+}
+
+/// Looked at byte by byte: this is asked of every header of every request and answer, and a
+/// copy in one spelling would cost more than all the rest.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let mut bytes = name.bytes();
+    prefix.bytes().all(|wanted| {
+        bytes.next().is_some_and(|byte| match byte {
+            b'_' => wanted == b'-',
+            _ => byte.to_ascii_lowercase() == wanted,
+        })
+    })
 }
 
 /// Whether no rule of a policy may touch a request's header, by its lower-case name.

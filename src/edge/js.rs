@@ -39,10 +39,11 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = passOn)]
     pub(super) fn pass_on(
         response: &web_sys::Response,
+        status: u16,
         removed: &str,
         added: &str,
-        request_id: &str,
         idle_ms: Option<u32>,
+        request_id: &str,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]

@@ -161,7 +161,8 @@ fn pass_on(
         add("location", location);
     }
     let idle_ms = passing.idle_timeout_ms.map(world::millis);
-    js::pass_on(&reply.response, &removed.join("\n"), &added, request_id, idle_ms)
+    let status = reply.status().unwrap_or_default();
+    js::pass_on(&reply.response, status, &removed.join("\n"), &added, idle_ms, request_id)
 }
 
 fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {

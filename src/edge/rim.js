@@ -28,8 +28,8 @@ export function sleep(millis) {
 }
 
 // Sends the request on. Gives a list: the upstream's Response or the name of a fault, and
-// a line each: whether the client had sent its whole body by then, whether the answer says
-// when to come back, where it leads, what was asked, and the names of its headers.
+// a line each: whether the client had sent its whole body by then, the status, whether the
+// answer says when to come back, where it leads, what was asked, and the names of its headers.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
@@ -38,6 +38,32 @@ export function sleep(millis) {
 export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
   const headers = new Headers();
   append(headers, head);
+  const init = { method, headers, redirect: "manual", cache: "no-store" };
+  // A body that is going to be read here must not be decoded for that.
+  if (isTimed) init.encodeResponseBody = "manual";
+  if (method !== "GET" && method !== "HEAD") {
+    const { body } = request;
+    if (body !== null) return forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes);
+  }
+  // An upstream that is late is left alone rather than aborted, which would cost each request
+  // a signal: what is still under way ends with the event.
+  const asked = fetch(url, init);
+  let response;
+  try {
+    response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
+  } catch {
+    // The error's text may hold the upstream's address: it stays here.
+    return ["unreachable", "1"];
+  }
+  if (response === undefined) {
+    asked.then(discard, () => {});
+    return ["timed_out", "1"];
+  }
+  return answered(response, "1");
+}
+
+// The same with the client's body.
+async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) {
   const controller = new AbortController();
   let fault;
   const giveUp = (name) => {
@@ -49,37 +75,34 @@ export async function forward(request, url, method, head, timeoutMs, bodyMs, max
     clearTimeout(timer);
     if (fault === undefined) timer = setTimeout(giveUp, timeoutMs, "timed_out");
   };
-  const hasBody = method !== "GET" && method !== "HEAD" && request.body !== null;
-  const passing = hasBody ? passBody(request, maxBodyBytes, awaitAnswer, giveUp) : undefined;
-  if (hasBody) timer = setTimeout(passing.giveUpWaiting, bodyMs);
-  else awaitAnswer();
-  const done = (result) => [result, (passing?.hasEnded() ?? true) ? "1" : ""];
-  const answered = (response) => {
-    const [, ended] = done(response);
-    const { headers, url: asked } = response;
-    const facts = [ended, headers.has("retry-after") ? "1" : "", headers.get("location") ?? "", asked, ...headers.keys()];
-    return [response, facts.join("\n")];
-  };
+  const passing = passBody(request, maxBodyBytes, awaitAnswer, giveUp);
+  timer = setTimeout(passing.giveUpWaiting, bodyMs);
+  const ended = () => (passing.hasEnded() ? "1" : "");
   try {
-    const init = { method, headers, body: passing?.readable, redirect: "manual", signal: controller.signal, cache: "no-store" };
-    // A body that is going to be read here must not be decoded for that.
-    if (isTimed) init.encodeResponseBody = "manual";
-    const response = await fetch(url, init);
-    const isWebSocket = response.status === 101 && response.webSocket != null;
-    if (!isWebSocket && (response.status < 200 || response.status > 599)) {
-      await response.body?.cancel();
-      return done("bad_answer");
-    }
-    return answered(response);
+    const response = await fetch(url, { ...init, body: passing.readable, signal: controller.signal });
+    return answered(response, ended());
   } catch {
-    // The error's text may hold the upstream's address: it stays here.
-    if (fault === undefined && (await passing?.brokeAtClient())) return done("client_gone");
-    return done(fault ?? "unreachable");
+    if (fault === undefined && (await passing.brokeAtClient())) return ["client_gone", ended()];
+    return [fault ?? "unreachable", ended()];
   } finally {
     // An answer may come before the body has ended; then nobody waits any more.
     fault ??= "answered";
     clearTimeout(timer);
   }
+}
+
+// An upstream's answer, and what is to be known of it. Each look at a property is a call of
+// the runtime's, so none is made in vain.
+function answered(response, ended) {
+  const { status, headers } = response;
+  if ((status < 200 || status > 599) && !(status === 101 && response.webSocket != null)) {
+    discard(response);
+    return ["bad_answer", ended];
+  }
+  const names = [...headers.keys()];
+  const pauses = names.includes("retry-after") ? "1" : "";
+  const [leads, asked] = names.includes("location") ? [headers.get("location"), response.url] : ["", ""];
+  return [response, [ended, status, pauses, leads, asked, ...names].join("\n")];
 }
 
 // The request's body for the upstream: as it comes, by the runtime alone where its length
@@ -145,27 +168,29 @@ async function look(stream) {
 
 // The upstream's answer for the client, its body untouched. With `idleMs`, it is cut off
 // when it stands still for longer.
-export function passOn(response, removed, added, requestId, idleMs) {
-  const { webSocket } = response;
-  const isTimed = idleMs !== undefined && response.body !== null && webSocket == null;
-  const body = isTimed ? cutIdle(response, idleMs, requestId) : response.body;
+export function passOn(response, status, removed, added, idleMs, requestId) {
+  const { body } = response;
   let answer;
-  if (isTimed) {
-    const { status, statusText, headers } = response;
-    answer = new Response(body, { status, statusText, headers, encodeBody: "manual" });
+  if (status === 101) {
+    answer = new Response(null, response);
+  } else if (idleMs !== undefined && body !== null) {
+    const { statusText, headers } = response;
+    const timed = cutIdle(body, headers, idleMs, requestId);
+    answer = new Response(timed, { status, statusText, headers, encodeBody: "manual" });
   } else {
-    answer = webSocket == null ? new Response(body, response) : new Response(null, response);
+    answer = new Response(body, response);
   }
-  if (removed !== "") for (const name of removed.split("\n")) answer.headers.delete(name);
-  append(answer.headers, added);
-  answer.headers.set("x-request-id", requestId);
+  const { headers } = answer;
+  if (removed !== "") for (const name of removed.split("\n")) headers.delete(name);
+  append(headers, added);
+  headers.set("x-request-id", requestId);
   return answer;
 }
 
 // A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
 // client that reads slowly does not wait, and is no fault of the upstream's.
-function cutIdle(response, idleMs, requestId) {
-  const reader = response.body.getReader();
+function cutIdle(body, headers, idleMs, requestId) {
+  const reader = body.getReader();
   const timed = new ReadableStream(
     {
       async pull(controller) {
@@ -193,8 +218,8 @@ function cutIdle(response, idleMs, requestId) {
     { highWaterMark: 0 },
   );
   // Some upstreams say it twice, or say one and send in parts (RFC 9112, section 6.3).
-  const length = response.headers.get("content-length");
-  if (length === null || !/^\d{1,15}$/.test(length) || response.headers.has("transfer-encoding")) return timed;
+  const length = headers.get("content-length");
+  if (length === null || !/^\d{1,15}$/.test(length) || headers.has("transfer-encoding")) return timed;
   const fixed = new FixedLengthStream(BigInt(length));
   // A break is the reader's to see, not another's.
   timed.pipeTo(fixed.writable).catch(() => {});

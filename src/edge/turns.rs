@@ -32,7 +32,7 @@ pub(super) struct Turns {
     /// Whether an executor polls.
     left_to_executor: Cell<bool>,
     /// What the future waits for.
-    promise: RefCell<Option<Promise>>,
+    promise: RefCell<Option<Rc<Promise>>>,
     /// What came of it.
     outcome: RefCell<Option<Result<JsValue, JsValue>>>,
     /// The time, which stands still between two waits (as the runtime has it).
@@ -49,7 +49,7 @@ impl Turns {
 
     /// Waits for a promise.
     pub(super) fn wait(self: &Rc<Self>, promise: Promise) -> Wait {
-        Wait::New(Rc::clone(self), promise)
+        Wait::New(Rc::clone(self), Rc::new(promise))
     }
 
     /// Milliseconds since 1970.
@@ -66,8 +66,9 @@ impl Turns {
 /// A wait for a promise. One at a time is told to [`Turns`]; a second beside it is
 /// looked at whenever the first has made the future go on.
 pub(super) enum Wait {
-    New(Rc<Turns>, Promise),
-    Told(Rc<Turns>, Promise),
+    // Shared: a copy of the runtime's handle would be a call of the runtime's.
+    New(Rc<Turns>, Rc<Promise>),
+    Told(Rc<Turns>, Rc<Promise>),
     Executed(JsFuture),
 }
 
@@ -80,18 +81,19 @@ impl Future for Wait {
             match this {
                 Self::New(turns, promise) => {
                     if turns.left_to_executor.get() || turns.promise.borrow().is_some() {
-                        *this = Self::Executed(JsFuture::from(promise.clone()));
+                        *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
                         continue;
                     }
-                    *turns.promise.borrow_mut() = Some(promise.clone());
-                    *this = Self::Told(Rc::clone(turns), promise.clone());
+                    let promise = Rc::clone(promise);
+                    *turns.promise.borrow_mut() = Some(Rc::clone(&promise));
+                    *this = Self::Told(Rc::clone(turns), promise);
                     return Poll::Pending;
                 }
                 Self::Told(turns, promise) => {
                     if let Some(outcome) = turns.outcome.take() {
                         return Poll::Ready(outcome);
                     }
-                    *this = Self::Executed(JsFuture::from(promise.clone()));
+                    *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
                 }
                 Self::Executed(future) => return Pin::new(future).poll(context),
             }

@@ -82,23 +82,27 @@ impl Reply {
         self.fact(0) == "1"
     }
 
+    pub(super) fn status(&self) -> Option<u16> {
+        self.fact(1).parse().ok()
+    }
+
     fn asks_for_pause(&self) -> bool {
-        self.fact(1) == "1"
+        self.fact(2) == "1"
     }
 
     /// Where it leads, if anywhere.
     pub(super) fn location(&self) -> Option<&str> {
-        Some(self.fact(2)).filter(|location| !location.is_empty())
+        Some(self.fact(3)).filter(|location| !location.is_empty())
     }
 
     /// The URL that gave it.
     pub(super) fn asked(&self) -> &str {
-        self.fact(3)
+        self.fact(4)
     }
 
     /// In lower case.
     pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
-        self.facts.split('\n').skip(4)
+        self.facts.split('\n').skip(5)
     }
 }
 
@@ -343,14 +347,14 @@ impl Ports for World {
         }
     }
 
-    async fn forward(&self, forward: &Forward) -> Result<Forwarded<Reply>, UpstreamFault> {
+    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Reply>, UpstreamFault> {
         let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let head: Vec<&str> =
-            forward.headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+            forward.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]).collect();
         let sent = js::forward(
             request,
             &forward.url,
-            &forward.method,
+            forward.method,
             &head.join("\n"),
             millis(forward.timeout_ms),
             millis(forward.body_timeout_ms),
@@ -358,15 +362,15 @@ impl Ports for World {
             forward.is_timed,
         );
         let answer = self.wait(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
-        let parts = answer.dyn_into::<Array>().map_err(|_| UpstreamFault::Unreachable)?;
+        // Our own function's word; each check of a kind would be a call of the runtime's.
+        let parts = answer.unchecked_into::<Array>();
         let facts = parts.get(1).as_string().unwrap_or_default();
-        match parts.get(0).dyn_into::<web_sys::Response>() {
-            Ok(response) => {
-                let status = response.status();
-                let reply = Reply { response, facts };
+        let reply = Reply { response: parts.get(0).unchecked_into(), facts };
+        match reply.status() {
+            Some(status) => {
                 Ok(Forwarded { status, asks_for_pause: reply.asks_for_pause(), body_ended: reply.body_ended(), reply })
             }
-            Err(fault) => Err(match (fault.as_string().as_deref(), facts == "1") {
+            None => Err(match (reply.response.as_string().as_deref(), reply.body_ended()) {
                 (Some("timed_out"), _) => UpstreamFault::TimedOut,
                 (Some("stalled"), _) => UpstreamFault::Stalled,
                 (Some("bad_answer"), true) => UpstreamFault::BadAnswer,

@@ -45,7 +45,7 @@ fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/=".contains(c))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
 }
 
 /// The bearer token of a request, as text and not looked into.

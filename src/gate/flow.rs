@@ -380,15 +380,15 @@ fn begin_line(head: &Head, ids: &Ids) -> LogLine {
 }
 
 /// The request as the upstream is to receive it, signed.
-fn compose<P: Ports>(
-    head: &Head,
-    ids: &Ids,
+fn compose<'a, P: Ports>(
+    head: &'a Head,
+    ids: &'a Ids,
     target: &Target,
-    (route, token_cookie): (&Route, Option<&str>),
+    (route, token_cookie): (&'a Route, Option<&str>),
     upstream: &UpstreamState,
-    passed: &Passed,
+    passed: &'a Passed,
     ports: &P,
-) -> Result<Forward, Denial> {
+) -> Result<Forward<'a>, Denial> {
     let identity = match passed {
         Passed::Anybody => None,
         Passed::User(passport) => Some(passport.verified.identity()),
@@ -409,7 +409,7 @@ fn compose<P: Ports>(
         .ok_or(Denial::Misconfigured)?;
     Ok(Forward {
         url: target.as_str().to_owned(),
-        method: head.method.clone(),
+        method: &head.method,
         headers: headers::compose(head, ids, identity, assertion, route, token_cookie, upstream.timeout_ms),
         timeout_ms: upstream.timeout_ms,
         body_timeout_ms: upstream.body_timeout_ms,

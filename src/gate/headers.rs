@@ -1,13 +1,19 @@
 //! What is taken from a request's headers, and what is added (contract of edge
 //! and origin). Which names are the gateway's own is in `config`.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use super::{Head, trace::Ids};
 use crate::{
     config::{Route, is_private, is_replaced},
     token::Identity,
 };
+
+/// Names and values, in order.
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// Headers that are added at most, as far as policies set none.
+const ADDED: usize = 14;
 
 /// A redirect for the client, where an upstream's own would tell its address: the
 /// path alone, which leads through the gateway again. `None` leaves it as it is.
@@ -22,71 +28,67 @@ pub fn public_location<'a>(location: &'a str, asked: &str) -> Option<&'a str> {
 ///
 /// What `Connection` names is removed before anything is added, so a client
 /// cannot have the gateway's own headers removed.
-pub(super) fn compose(
-    head: &Head,
-    ids: &Ids,
-    identity: Option<&Identity>,
+pub(super) fn compose<'a>(
+    head: &'a Head,
+    ids: &'a Ids,
+    identity: Option<&'a Identity>,
     assertion: String,
-    route: &Route,
+    route: &'a Route,
     token_cookie: Option<&str>,
     timeout_ms: u64,
-) -> Vec<(String, String)> {
-    let named: Vec<String> = head
-        .header("connection")
-        .unwrap_or_default()
-        .split(',')
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !name.is_empty())
-        .collect();
-    let mut headers: Vec<(String, String)> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| {
-            !is_private(name)
-                && !is_replaced(name)
-                && !named.iter().any(|listed| listed == name)
-                && !route.request_headers.covers(name)
-        })
-        .filter_map(|(name, value)| match token_cookie {
-            Some(cookie) if name == "cookie" => cookies_without(value, cookie).map(|rest| (name.clone(), rest)),
-            Some(_) | None => Some((name.clone(), value.clone())),
-        })
-        .collect();
-    headers.extend(route.request_headers.set.iter().cloned());
-    let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
+) -> Headers<'a> {
+    let named = head.header("connection").unwrap_or_default();
+    let is_named = |name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
+    let mut headers = Headers::with_capacity(head.headers.len().saturating_add(ADDED));
+    for (name, value) in &head.headers {
+        if is_private(name) || is_replaced(name) || is_named(name) || route.request_headers.covers(name) {
+            continue;
+        }
+        let value = match token_cookie {
+            Some(cookie) if name == "cookie" => match cookies_without(value, cookie) {
+                Some(rest) => Cow::Owned(rest),
+                None => continue,
+            },
+            Some(_) | None => Cow::Borrowed(value.as_str()),
+        };
+        headers.push((Cow::Borrowed(name), value));
+    }
+    let set = route.request_headers.set.iter();
+    headers.extend(set.map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))));
+    let mut add = |name: &'static str, value: Cow<'a, str>| headers.push((Cow::Borrowed(name), value));
     if route.forward_authorization {
         // A token from the cookie goes on as any other: upstreams know one form.
         if let Some(value) = head.header("authorization") {
-            add("authorization", value.to_owned());
+            add("authorization", value.into());
         } else if let (true, Some(token)) = (route.token_cookie, token_cookie.and_then(|name| head.cookie(name))) {
-            add("authorization", format!("Bearer {token}"));
+            add("authorization", format!("Bearer {token}").into());
         }
     }
     // Taken away with the other hop-by-hop headers, and put back where it is wanted.
     if route.websocket && head.asks_for_websocket() {
-        add("upgrade", "websocket".to_owned());
+        add("upgrade", "websocket".into());
     }
-    add("x-request-id", ids.request_id.clone());
+    add("x-request-id", ids.request_id.as_str().into());
     // So that an upstream need not work on for a client that has its answer already.
-    add("x-request-timeout-ms", timeout_ms.to_string());
-    add("traceparent", ids.traceparent());
+    add("x-request-timeout-ms", timeout_ms.to_string().into());
+    add("traceparent", ids.traceparent().into());
     if let Some(state) = &ids.tracestate {
-        add("tracestate", state.clone());
+        add("tracestate", state.as_str().into());
     }
     if let Some(address) = client_address(head) {
-        add("x-forwarded-for", address.to_owned());
+        add("x-forwarded-for", address.into());
     }
-    add("x-forwarded-proto", head.scheme.clone());
-    add("x-forwarded-host", head.host.clone());
+    add("x-forwarded-proto", head.scheme.as_str().into());
+    add("x-forwarded-host", head.host.as_str().into());
     if let Some(identity) = identity {
         add("x-user-id", encode(&identity.user_id));
         if let Some(email) = &identity.email {
             add("x-user-email", encode(email));
         }
-        let roles: Vec<String> = identity.roles.iter().map(|role| encode(role)).collect();
-        add("x-user-roles", roles.join(","));
+        let roles: Vec<Cow<'_, str>> = identity.roles.iter().map(|role| encode(role)).collect();
+        add("x-user-roles", roles.join(",").into());
     }
-    add("x-gateway-assertion", assertion);
+    add("x-gateway-assertion", assertion.into());
     headers
 }
 
@@ -107,16 +109,21 @@ pub(super) fn client_address(head: &Head) -> Option<&str> {
 
 /// Text as a header value: visible ASCII stays, everything else and `%` become
 /// percent-escapes of UTF-8. Control characters were refused with the token.
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut value, byte| {
-        if byte == b' ' || (byte.is_ascii_graphic() && byte != b'%') {
+fn encode(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte == b' ' || (byte.is_ascii_graphic() && byte != b'%');
+    if text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let encoded = text.bytes().fold(String::with_capacity(text.len()), |mut value, byte| {
+        if is_plain(byte) {
             value.push(char::from(byte));
         } else {
             // Writing to a String cannot fail.
             let _ = write!(value, "%{byte:02X}");
         }
         value
-    })
+    });
+    Cow::Owned(encoded)
 }
 
 #[cfg(test)]
@@ -150,7 +157,8 @@ mod tests {
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
         };
-        compose(&head, &ids, identity, "the-assertion".into(), &route, Some("__Host-token"), 5000)
+        let headers = compose(&head, &ids, identity, "the-assertion".into(), &route, Some("__Host-token"), 5000);
+        headers.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }
 
     #[test]

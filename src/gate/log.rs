@@ -143,6 +143,9 @@ const SEPARATORS: [char; 6] = ['/', ' ', ';', ',', '(', ')'];
 /// Text from a client, fit for a log: bounded, and every run of characters that
 /// is long enough to be a token replaced. People paste tokens into paths.
 pub(super) fn tame(text: &str) -> String {
+    if is_tame(text) {
+        return text.to_owned();
+    }
     let mut tamed = String::new();
     for piece in text.split_inclusive(SEPARATORS) {
         if piece.trim_end_matches(SEPARATORS).len() > limits::LOG_WORD_BYTES {
@@ -158,6 +161,16 @@ pub(super) fn tame(text: &str) -> String {
         }
     }
     tamed.chars().filter(|c| !c.is_control()).take(limits::LOG_TEXT_BYTES).collect()
+}
+
+/// Whether nothing is to be done, as with nearly all: short enough, and no control character.
+fn is_tame(text: &str) -> bool {
+    let mut word: usize = 0;
+    text.len() <= limits::LOG_TEXT_BYTES
+        && text.bytes().all(|byte| {
+            word = if SEPARATORS.contains(&char::from(byte)) { 0 } else { word.saturating_add(1) };
+            (b' '..=b'~').contains(&byte) && word <= limits::LOG_WORD_BYTES
+        })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the gate needs of the world. `edge` provides it from the runtime,
 //! native tests from scripts.
 
+use std::borrow::Cow;
+
 use crate::{
     keys::Key,
     revocation::Mark,
@@ -98,7 +100,7 @@ pub trait Ports {
     ///
     /// # Errors
     /// [`UpstreamFault`].
-    async fn forward(&self, forward: &Forward) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
 
     /// Lets go of an answer that nobody will read.
     fn discard(&self, reply: Self::Reply);
@@ -148,13 +150,13 @@ pub struct BackendFault;
 
 /// A request as an upstream is to receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
+pub struct Forward<'a> {
     /// Absolute URL; its path and query are the canonical target.
     pub url: String,
     /// The client's method.
-    pub method: String,
+    pub method: &'a str,
     /// All headers, in order.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Milliseconds from the request's end until the answer's headers must be there.
     pub timeout_ms: u64,
     /// Milliseconds for the client to send its body.

@@ -1,8 +1,6 @@
 //! The ids of a request: its own (UUIDv7, RFC 9562) and its place in a trace
 //! (W3C Trace Context, level 1).
 
-use std::fmt::Write as _;
-
 use super::Head;
 use crate::token::UnixMillis;
 
@@ -125,11 +123,8 @@ fn parse_traceparent(text: &str) -> Option<Parent> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 #[cfg(test)]

@@ -170,12 +170,12 @@ impl Gate {
     pub(super) async fn forward<P: Ports>(
         &self,
         upstream: &UpstreamState,
-        mut forward: Forward,
+        mut forward: Forward<'_>,
         ports: &P,
         line: &mut LogLine,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let begun = ports.now();
-        let has_body = !SAFE.contains(&forward.method.as_str());
+        let has_body = !SAFE.contains(&forward.method);
         let most = if !has_body {
             let tries = u64::from(upstream.retries).saturating_add(1);
             upstream.timeout_ms.saturating_add(limits::RETRY_PAUSE_MAX_MS).saturating_mul(tries)
@@ -205,7 +205,7 @@ impl Gate {
     async fn try_targets<P: Ports>(
         &self,
         upstream: &UpstreamState,
-        forward: &mut Forward,
+        forward: &mut Forward<'_>,
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut forward.url);
@@ -238,7 +238,7 @@ impl Gate {
             let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
             let may_retry = outage == Some(true)
                 && !asks_for_pause
-                && SAFE.contains(&forward.method.as_str())
+                && SAFE.contains(&forward.method)
                 // The assertion must still be good when the next try arrives.
                 && then.since(begun).saturating_add(upstream.timeout_ms) < limits::ASSERTION_S.saturating_mul(1000)
                 && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)

@@ -132,6 +132,14 @@ impl Log {
     }
 }
 
+/// What an upstream was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) max_body_bytes: u64,
+}
+
 pub(crate) struct World {
     pub(crate) now: Cell<UnixMillis>,
     pub(crate) issuer: RefCell<Issuer>,
@@ -139,7 +147,7 @@ pub(crate) struct World {
     pub(crate) store_writes: Cell<usize>,
     pub(crate) store_fails: Cell<bool>,
     pub(crate) fetches: Cell<usize>,
-    pub(crate) forwarded: RefCell<Vec<Forward>>,
+    pub(crate) forwarded: RefCell<Vec<Sent>>,
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
@@ -331,8 +339,12 @@ impl Ports for World {
         if body.len() > max { Err(BodyFault::TooLarge) } else { Ok(body.clone()) }
     }
 
-    async fn forward(&self, forward: &Forward) -> Result<Forwarded<()>, UpstreamFault> {
-        self.forwarded.borrow_mut().push(forward.clone());
+    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
+        self.forwarded.borrow_mut().push(Sent {
+            url: forward.url.clone(),
+            max_body_bytes: forward.max_body_bytes,
+            headers: forward.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        });
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
             return Err(UpstreamFault::Unreachable);
         }
