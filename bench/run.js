@@ -173,8 +173,8 @@ async function main() {
     for (const name of new Set(["shipped", ...profiles.map((profile) => profile.build ?? "shipped")])) {
       builds[name] = join(TARGET, "bench", name);
       mkdirSync(builds[name], { recursive: true });
-      await steps.run(`build the gateway for release, policy ${name}`, (note) =>
-        buildEdge({ profile: "release", out: builds[name], env: { GATEWAY_CONFIG: policies[name] }, onProgress: note }),
+      await steps.run(`build the gateway as it is deployed, policy ${name}`, (note) =>
+        buildEdge({ profile: "worker", out: builds[name], env: { GATEWAY_CONFIG: policies[name] }, onProgress: note }),
       );
     }
     const keys = Object.fromEntries(["RS256", "ES256", "EdDSA"].map((algorithm) => [algorithm, createKey(algorithm)]));

@@ -14,7 +14,7 @@ const TELL_MS = 5_000;
 function profileFor(env) {
   if (env.EDGE_PROFILE) return env.EDGE_PROFILE;
   const command = env.WRANGLER_COMMAND ?? "dev";
-  return command === "dev" ? "local" : "release";
+  return command === "dev" ? "local" : "worker";
 }
 
 const processes = createProcesses();

@@ -32,9 +32,15 @@ const BINDGEN_FLAGS = [
   "--force-enable-abort-handler",
 ];
 
+// Function names are a tenth of what every isolate would load; panics say file and line
+// without them. KEEP_NAMES=true keeps them, for whoever profiles.
+const BARE_FLAGS = ["--remove-name-section", "--remove-producers-section"];
+
+const DEPLOYED = "worker";
+
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
-// `local` compiles in seconds; `release` is what is deployed.
+// `local` compiles in seconds; `worker` is what is deployed.
 export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, owner } = {}) {
   await requireTools();
   await compileWasm({ profile, env, onProgress, owner });
@@ -51,6 +57,11 @@ async function requireTools() {
   }
 }
 
+// What is deployed has no signature checks of its own, unless they are asked for.
+export function featuresFor(profile, env) {
+  return profile === DEPLOYED && env.RUST_SIGNATURES !== "true" ? ["--no-default-features"] : [];
+}
+
 export async function compileWasm({ profile = "local", env = {}, onProgress, owner } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   const args = [
@@ -64,6 +75,7 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
     profile,
     "--target-dir",
     TARGET,
+    ...featuresFor(profile, process.env),
     ...locked,
   ];
   try {
@@ -83,12 +95,13 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
 
 export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
   const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
+  const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "edge", "entry.js");
   const stamp = fingerprint([
     readFileSync(wasm),
     readFileSync(entry),
     wasmBindgenVersion(),
-    BINDGEN_FLAGS.join(" "),
+    flags.join(" "),
   ]);
   const stampFile = join(out, "stamp");
   const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;
@@ -100,7 +113,7 @@ export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
   rmSync(aside, { recursive: true, force: true });
   mkdirSync(aside, { recursive: true });
   try {
-    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", aside, ...BINDGEN_FLAGS], {
+    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", aside, ...flags], {
       owner,
       failure: "wasm-bindgen failed",
     });

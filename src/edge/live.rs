@@ -6,7 +6,10 @@ use std::{cell::RefCell, rc::Rc};
 
 use wasm_bindgen::JsValue;
 
-use super::{js, world::complain};
+use super::{
+    js,
+    world::{complain, prefers_rust},
+};
 use crate::{
     gate::{Gate, Misconfiguration, PolicyOrigin},
     token::UnixMillis,
@@ -103,6 +106,12 @@ fn reread_ms(env: &worker::Env) -> u64 {
 }
 
 fn build(env: &worker::Env, policy: &str) -> Result<Rc<Gate>, Misconfiguration> {
+    if prefers_rust(env) && !cfg!(feature = "rust-signatures") {
+        return Err(Misconfiguration(
+            "SIGNATURE_BACKEND is rust, and this worker was built without it; build it with RUST_SIGNATURES=true"
+                .to_owned(),
+        ));
+    }
     Gate::new(policy, |name| env.var(name).ok().map(|value| value.to_string())).map(Rc::new)
 }
 

@@ -154,12 +154,12 @@ impl World {
         let told = js::tell_object(&namespace, name, path, body, millis(timeout_ms));
         self.wait(told).await.is_ok_and(|value| value == JsValue::TRUE)
     }
+}
 
-    fn prefers_rust(&self) -> bool {
-        PREFERS_RUST.with(|known| {
-            *known.get_or_init(|| self.env.var(BACKEND_VARIABLE).is_ok_and(|value| value.to_string() == "rust"))
-        })
-    }
+/// Whether signatures are to be checked in pure Rust.
+pub(super) fn prefers_rust(env: &worker::Env) -> bool {
+    PREFERS_RUST
+        .with(|known| *known.get_or_init(|| env.var(BACKEND_VARIABLE).is_ok_and(|value| value.to_string() == "rust")))
 }
 
 pub(super) fn millis(value: u64) -> u32 {
@@ -241,7 +241,7 @@ impl Ports for World {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault> {
-        if self.prefers_rust() {
+        if cfg!(feature = "rust-signatures") && prefers_rust(&self.env) {
             return Ok(token::check(key.public(), algorithm, signing_input, signature));
         }
         // Copied out of wasm memory: a view would not survive the wait.

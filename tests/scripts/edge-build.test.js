@@ -1,0 +1,18 @@
+// What a worker is built with.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { featuresFor } from "../../scripts/lib/edge-build.js";
+
+test("a deployed worker has no signature checks of its own, unless they are asked for", () => {
+  for (const [profile, env, expected] of [
+    ["worker", {}, ["--no-default-features"]],
+    ["worker", { RUST_SIGNATURES: "true" }, []],
+    ["worker", { RUST_SIGNATURES: "false" }, ["--no-default-features"]],
+    ["local", {}, []],
+    ["release", {}, []],
+  ]) {
+    assert.deepEqual(featuresFor(profile, env), expected, `${profile} ${JSON.stringify(env)}`);
+  }
+});
