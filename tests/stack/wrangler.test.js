@@ -87,7 +87,7 @@ describe("wrangler by itself", () => {
           host: "127.0.0.1",
           port: 0,
           cf: false,
-          handleRuntimeStdio: () => {},
+          handleStructuredLogs: () => {},
         }),
       );
       scope.after(() => runtime.dispose());
