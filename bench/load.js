@@ -1,4 +1,5 @@
-// One load, by wrk: so many connections for so many seconds with the tokens of a file.
+// One load, by wrk: so many connections for so many seconds with the tokens of a file, and
+// bodies of so many bytes.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -9,11 +10,12 @@ import { ROOT } from "../scripts/lib/places.js";
 const run = promisify(execFile);
 
 // Gives { rate, p50, p99, requests, refused } in requests a second and microseconds.
-export async function load(url, file, { connections, seconds }) {
+export async function load(url, file, { connections, seconds, upload = 0 }) {
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "10s"];
   const script = join(ROOT, "bench", "load.lua");
-  const { stdout } = await run("wrk", [...args, "-s", script, url, "--", file]);
+  const { stdout } = await run("wrk", [...args, "-s", script, url, "--", file, String(upload)]);
   const told = JSON.parse(stdout.trim().split("\n").at(-1));
-  if (told.failed > 0) throw new Error(`${told.failed} of ${told.requests} requests failed`);
+  if (Object.values(told.failed).some((count) => count > 0))
+    throw new Error(`of ${told.requests} requests some failed: ${JSON.stringify(told.failed)}`);
   return { rate: (told.requests * 1e6) / told.us, p50: told.p50, p99: told.p99, requests: told.requests, refused: told.refused };
 }

@@ -3,7 +3,7 @@
 
 const REPEATED = 100;
 const DISTINCT = 30_000;
-const WORKERS = ["pass", "gateway", "jose", "hono"];
+const WORKERS = ["pass", "writer", "gateway", "jose", "hono"];
 
 const plain = { algorithm: "RS256", connections: 32 };
 
@@ -15,6 +15,7 @@ export const PROFILES = [
   { name: "es256", title: "distinct tokens by ES256", ...plain, algorithm: "ES256", count: DISTINCT, build: "algorithms", servers: WORKERS },
   { name: "eddsa", title: "distinct tokens by EdDSA", ...plain, algorithm: "EdDSA", count: DISTINCT, build: "algorithms", servers: WORKERS },
   { name: "64k", title: "answers of 64 KiB", ...plain, count: REPEATED, query: "?size=64k", servers: WORKERS },
+  { name: "upload", title: "bodies of 64 KiB sent up", ...plain, count: REPEATED, upload: 64 * 1024, servers: WORKERS },
   { name: "10m", title: "answers of 10 MiB", ...plain, connections: 4, count: REPEATED, query: "?size=10m", servers: WORKERS },
   { name: "one", title: "one connection", ...plain, connections: 1, count: REPEATED, servers: WORKERS },
   { name: "many", title: "256 connections", ...plain, connections: 256, count: REPEATED, servers: WORKERS },

@@ -23,6 +23,11 @@ export const AIMS = [
   },
   { what: "answers of 10 MiB, to pass-through", least: 0.97, value: of("10m", "toPass") },
   {
+    what: "memory after a million requests, to a tenth of them",
+    most: 1.1,
+    value: ({ memory }) => divide(memory?.end.rss, memory?.warm.rss),
+  },
+  {
     what: "start to first answer, to pass-through",
     most: 1.3,
     value: ({ starts }) => divide(starts?.gateway, starts?.pass),
@@ -84,6 +89,11 @@ export function render(result, titles) {
     lines.push("", "**From a process's start to its first answer**", "", "| | ms |", "|---|--:|");
     for (const [server, ms] of Object.entries(result.starts)) lines.push(`| ${titles[server]} | ${ms.toFixed(0)} |`);
   }
+  if (result.memory !== undefined) {
+    const { warm, end } = result.memory;
+    const at = ({ requests, rss }) => `${(rss / 2 ** 20).toFixed(0)} MiB after ${requests.toLocaleString("en")} requests`;
+    lines.push("", `**The gateway's memory**: ${at(warm)}, ${at(end)}.`);
+  }
   return lines.join("\n");
 }
 
@@ -94,8 +104,9 @@ export function insert(document, text) {
 }
 
 // Bars of the Workers, a group for each profile that has a pass-through Worker.
-const SHOWN = ["gateway", "jose", "hono"];
-const COLOURS = { gateway: "#2563eb", jose: "#94a3b8", hono: "#cbd5e1" };
+const SHOWN = ["writer", "gateway", "jose", "hono"];
+const COLOURS = { writer: "#e2e8f0", gateway: "#2563eb", jose: "#94a3b8", hono: "#cbd5e1" };
+const SHORT = { writer: "only writes the same" };
 const [WIDTH, LEFT, RIGHT, BAR, GAP, TOP] = [720, 230, 50, 13, 14, 34];
 
 export function chart(result, titles) {
@@ -121,8 +132,8 @@ export function chart(result, titles) {
   const one = (LEFT + scale).toFixed(1);
   const legend = SHOWN.map(
     (server, index) =>
-      `<rect x="${LEFT + index * 150}" y="10" width="11" height="11" fill="${COLOURS[server]}"/>` +
-      `<text x="${LEFT + index * 150 + 16}" y="20">${titles[server]}</text>`,
+      `<rect x="${LEFT + index * 120}" y="10" width="11" height="11" fill="${COLOURS[server]}"/>` +
+      `<text x="${LEFT + index * 120 + 16}" y="20" font-size="10">${SHORT[server] ?? titles[server]}</text>`,
   );
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="sans-serif" font-size="12">`,

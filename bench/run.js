@@ -23,6 +23,7 @@ const HELP = `npm run bench                          all profiles (a quarter of 
 npm run bench -- --only distinct,hostile-kid
 npm run bench -- --rounds 5 --seconds 5
 npm run bench -- --servers pass,gateway,jose
+npm run bench -- --million             and memory over a million requests (ten minutes)
 npm run bench -- --json FILE           and write the result into a file, too
 npm run bench -- --write               and put it into docs/bench.md and docs/bench.svg
 
@@ -58,6 +59,7 @@ function parseArguments(args) {
     else if (name === "--seconds") options.seconds = count();
     else if (name === "--json") options.json = value();
     else if (name === "--write") options.write = true;
+    else if (name === "--million") options.million = true;
     else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench -- --help`);
   }
   return options;
@@ -85,18 +87,18 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
       const given = { folder: home, origin: origin.url, key, algorithm: profile.algorithm, build: builds[profile.build ?? "shipped"] };
       running.push({ server, file: files[server.typ], ...(await server.start(given)), samples: [] });
     }
-    const { connections } = profile;
+    const { connections, upload } = profile;
     for (const one of running) {
       note(`warms ${one.server.name}`);
-      const seen = await load(one.url, one.file, { connections, seconds: WARM_S });
-      const expected = spoil !== undefined && one.server.name !== "pass" ? seen.requests : 0;
+      const seen = await load(one.url, one.file, { connections, seconds: WARM_S, upload });
+      const expected = spoil !== undefined && !["pass", "writer"].includes(one.server.name) ? seen.requests : 0;
       if (Math.abs(seen.refused - expected) > 0) throw new Error(`${one.server.name} refused ${seen.refused} of ${seen.requests} in ${profile.name}`);
     }
     for (let round = 1; round <= rounds; round += 1) {
       for (const one of running) {
         note(`round ${round} of ${rounds}: ${one.server.name}`);
         const before = usage(one.pids());
-        const seen = await load(one.url, one.file, { connections, seconds });
+        const seen = await load(one.url, one.file, { connections, seconds, upload });
         const after = usage(one.pids());
         one.samples.push({ ...seen, cpuUs: (after.cpuUs - before.cpuUs) / seen.requests, rss: after.rss });
       }
@@ -152,6 +154,34 @@ async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
   return Object.fromEntries(Object.entries(seen).map(([name, times]) => [name, median(times)]));
 }
 
+// The gateway's memory while a million requests with distinct tokens pass: after the first
+// hundred thousand, when everything is warm and what is bounded is full, and at the end.
+const MANY = 1_000_000;
+
+async function measureMemory(gateway, { folder, builds, keys, note }) {
+  const key = keys.RS256;
+  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+  const { count, connections } = PROFILES.find(({ name }) => name === "distinct");
+  const home = mkdtempSync(join(folder, "gateway-"));
+  const given = { folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped };
+  const one = await gateway.start(given);
+  const samples = [];
+  try {
+    // Tokens live for a quarter of an hour.
+    const file = await writeTokens(folder, "memory", { key, count });
+    for (let requests = 0; requests < MANY; ) {
+      requests += (await load(one.url, file, { connections, seconds: 10 })).requests;
+      const { rss } = usage(one.pids());
+      samples.push({ requests, rss });
+      note(`${requests} requests, ${(rss / 2 ** 20).toFixed(0)} MiB`);
+    }
+  } finally {
+    await one.stop();
+    await origin.stop();
+  }
+  return { warm: samples.find(({ requests }) => requests >= MANY / 10), end: samples.at(-1) };
+}
+
 async function main() {
   const options = parseArguments(process.argv.slice(2));
   if (options.help) return console.log(HELP);
@@ -195,6 +225,9 @@ async function main() {
     }
     const workers = servers.filter(({ name }) => ["pass", "gateway", "jose", "hono"].includes(name));
     result.starts = await steps.run("from a process's start to its first answer", (note) => measureStarts(workers, { ...given, note }));
+    const gateway = servers.find(({ name }) => name === "gateway");
+    if (options.million && gateway !== undefined)
+      result.memory = await steps.run("a million requests", (note) => measureMemory(gateway, { ...given, note }));
     const wasm = readFileSync(join(builds.shipped, "index_bg.wasm"));
     result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
     if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));

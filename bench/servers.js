@@ -49,6 +49,7 @@ export async function startOrigin(folder, jwks) {
 events { worker_connections 4096; }
 http {
   access_log off; keepalive_requests 1000000000; sendfile on; tcp_nodelay on;
+  client_max_body_size 0; client_body_buffer_size 128k;
   client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
   uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
   server {
@@ -340,6 +341,7 @@ function envoyBinary() {
 
 export const SERVERS = [
   workerOf("pass", "pass-through Worker"),
+  workerOf("writer", "Worker that only writes the same"),
   gateway,
   workerOf("jose", "`jose` Worker"),
   // It refuses the `typ` of RFC 9068.

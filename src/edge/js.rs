@@ -21,9 +21,7 @@ extern "C" {
 
     pub(super) fn forward(
         request: &web_sys::Request,
-        url: &str,
-        method: &str,
-        head: &str,
+        packed: &str,
         timeout_ms: u32,
         body_ms: u32,
         max_body_bytes: f64,
@@ -40,14 +38,12 @@ extern "C" {
     pub(super) fn pass_on(
         response: &web_sys::Response,
         status: u16,
-        removed: &str,
-        added: &str,
+        packed: &str,
         idle_ms: Option<u32>,
-        request_id: &str,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]
-    pub(super) fn answer(status: u16, head: &str, added: &str, body: &str) -> Result<web_sys::Response, JsValue>;
+    pub(super) fn answer(status: u16, head: &str, body: &str) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;

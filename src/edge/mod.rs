@@ -143,34 +143,22 @@ fn pass_on(
     passing: &Passing,
     request_id: &str,
 ) -> Result<web_sys::Response, JsValue> {
-    let mut removed: Vec<&str> = reply.header_names().filter(|name| passing.removes(name)).collect();
-    let mut added = lines(cors);
-    let mut add = |name: &str, value: &str| {
-        for part in [name, value] {
-            if !added.is_empty() {
-                added.push('\n');
-            }
-            added.push_str(part);
-        }
-    };
-    for (name, value) in &passing.headers.set {
-        add(name, value);
-    }
-    if let Some(location) = reply.location().and_then(|location| public_location(location, reply.asked())) {
-        removed.push("location");
-        add("location", location);
-    }
+    let location = reply.location().and_then(|location| public_location(location, reply.asked()));
+    let is_replaced = |name: &str| name == "x-request-id" || (name == "location" && location.is_some());
+    let removed = reply.header_names().filter(|name| passing.removes(name) || is_replaced(name));
+    let set = passing.headers.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let added = cors.iter().map(|(name, value)| (*name, value.as_str())).chain(set);
+    let added = added.chain(location.map(|location| ("location", location)));
+    // The id last, where `rim.js` looks for it.
+    let added = added.chain([("x-request-id", request_id)]).flat_map(|(name, value)| [name, value]);
+    let lines: Vec<&str> = removed.chain([""]).chain(added).collect();
+    let packed = lines.join("\n");
     let idle_ms = passing.idle_timeout_ms.map(world::millis);
-    let status = reply.status().unwrap_or_default();
-    js::pass_on(&reply.response, status, &removed.join("\n"), &added, idle_ms, request_id)
+    js::pass_on(&reply.response, reply.status().unwrap_or_default(), &packed, idle_ms)
 }
 
 fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {
-    js::answer(answer.status, &lines(&answer.headers), &lines(cors), &answer.body)
-}
-
-/// Names and values, a line each. None of them can hold a line break.
-fn lines(headers: &[(&'static str, String)]) -> String {
-    let lines: Vec<&str> = headers.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    lines.join("\n")
+    let headers = answer.headers.iter().chain(cors);
+    let lines: Vec<&str> = headers.flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    js::answer(answer.status, &lines.join("\n"), &answer.body)
 }

@@ -27,17 +27,19 @@ export function sleep(millis) {
   return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
-// Sends the request on. Gives a list: the upstream's Response or the name of a fault, and
-// a line each: whether the client had sent its whole body by then, the status, whether the
+// Sends the request on, with the URL, the method, and the headers of `packed`: names and values,
+// a line each. Gives a list: the upstream's Response or the name of a fault, and a line each: whether the client had sent its whole body by then, the status, whether the
 // answer says when to come back, where it leads, what was asked, and the names of its headers.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
 // that dawdles is never taken for an upstream that does. The platform's own cache stays out
 // of it: it knows nothing of whose answer this is.
-export async function forward(request, url, method, head, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
+export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
+  const parts = packed.split("\n");
+  const [url, method] = parts;
   const headers = new Headers();
-  append(headers, head);
+  append(headers, parts, 2);
   const init = { method, headers, redirect: "manual", cache: "no-store" };
   // A body that is going to be read here must not be decoded for that.
   if (isTimed) init.encodeResponseBody = "manual";
@@ -168,22 +170,24 @@ async function look(stream) {
 
 // The upstream's answer for the client, its body untouched. With `idleMs`, it is cut off
 // when it stands still for longer.
-export function passOn(response, status, removed, added, idleMs, requestId) {
+// What is removed stands before an empty line, what is added behind it.
+export function passOn(response, status, packed, idleMs) {
+  const parts = packed.split("\n");
+  const added = parts.indexOf("") + 1;
   const { body } = response;
   let answer;
   if (status === 101) {
     answer = new Response(null, response);
   } else if (idleMs !== undefined && body !== null) {
     const { statusText, headers } = response;
-    const timed = cutIdle(body, headers, idleMs, requestId);
+    const timed = cutIdle(body, headers, idleMs, parts.at(-1));
     answer = new Response(timed, { status, statusText, headers, encodeBody: "manual" });
   } else {
     answer = new Response(body, response);
   }
   const { headers } = answer;
-  if (removed !== "") for (const name of removed.split("\n")) headers.delete(name);
-  append(headers, added);
-  headers.set("x-request-id", requestId);
+  for (let i = 0; i < added - 1; i += 1) headers.delete(parts[i]);
+  append(headers, parts, added);
   return answer;
 }
 
@@ -231,18 +235,15 @@ export function discard(response) {
   response.body?.cancel().catch(() => {});
 }
 
-// Names and values, a line each.
-function append(headers, lines) {
-  if (lines === "") return;
-  const parts = lines.split("\n");
-  for (let i = 0; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
+// Names and values by turns, from a place on.
+function append(headers, parts, from) {
+  for (let i = from; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
 }
 
 // The gateway's own answer.
-export function answer(status, head, added, body) {
+export function answer(status, head, body) {
   const headers = new Headers();
-  append(headers, head);
-  append(headers, added);
+  append(headers, head.split("\n"), 0);
   return new Response(body === "" ? null : body, { status, headers });
 }
 

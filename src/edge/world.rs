@@ -349,13 +349,11 @@ impl Ports for World {
 
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Reply>, UpstreamFault> {
         let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
-        let head: Vec<&str> =
-            forward.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]).collect();
+        let headers = forward.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
+        let lines: Vec<&str> = [forward.url.as_str(), forward.method].into_iter().chain(headers).collect();
         let sent = js::forward(
             request,
-            &forward.url,
-            forward.method,
-            &head.join("\n"),
+            &lines.join("\n"),
             millis(forward.timeout_ms),
             millis(forward.body_timeout_ms),
             u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
