@@ -1,0 +1,132 @@
+//! A world behind the gate's ports that costs next to nothing: time stands still, chance is
+//! always the same, whoever is asked answers at once. `tests/native/fakes.rs` has the one that
+//! can be told what to do, and remembers what it was asked: that would be measured, too.
+
+use portcullis::{
+    gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
+    keys::Key,
+    revocation::Page,
+    token::{self, Algorithm, SignatureOutcome, UnixMillis},
+};
+use serde::Deserialize;
+
+/// `tests/vectors/tokens.json`.
+#[derive(Deserialize)]
+pub(crate) struct Vectors {
+    /// Seconds; the time for which the tokens were made.
+    pub(crate) now: u64,
+    jwks: serde_json::Value,
+    cases: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    token: String,
+}
+
+impl Vectors {
+    pub(crate) fn load() -> Self {
+        serde_json::from_str(include_str!("../../tests/vectors/tokens.json")).unwrap()
+    }
+
+    pub(crate) fn token(&self, name: &str) -> String {
+        self.cases.iter().find(|vector| vector.name == name).unwrap().token.clone()
+    }
+}
+
+/// The settings of a developer's machine: secrets, and plain HTTP on loopback.
+pub(crate) fn setting(name: &str) -> Option<String> {
+    match name {
+        "DEVELOPMENT" => Some("true".to_owned()),
+        name => {
+            name.starts_with("ASSERTION_KEYS_").then(|| "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned())
+        }
+    }
+}
+
+pub(crate) struct World {
+    now: UnixMillis,
+    jwks: String,
+}
+
+impl World {
+    pub(crate) fn new(vectors: &Vectors) -> Self {
+        Self { now: UnixMillis::from_secs(vectors.now), jwks: vectors.jwks.to_string() }
+    }
+}
+
+impl Ports for World {
+    type Reply = ();
+
+    fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    fn random(&self) -> [u8; 48] {
+        [0x5a; 48]
+    }
+
+    async fn sleep(&self, _: u64) {}
+
+    async fn read_keys(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    async fn write_keys(&self, _: &str, _: &str) -> bool {
+        true
+    }
+
+    async fn fetch_document(&self, _: &str) -> Result<Document, &'static str> {
+        Ok(Document { body: self.jwks.clone().into_bytes(), cache_control: None })
+    }
+
+    async fn check_signature(
+        &self,
+        key: &Key,
+        algorithm: Algorithm,
+        signing_input: &[u8],
+        signature: &[u8],
+    ) -> Result<SignatureOutcome, BackendFault> {
+        Ok(token::check(key.public(), algorithm, signing_input, signature))
+    }
+
+    async fn limit(&self, _: &str, _: &str) -> bool {
+        true
+    }
+
+    async fn send_spans(&self, _: &str, _: &str, _: &str, _: u64) {}
+
+    fn has_limit(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn add_metrics(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn read_metrics(&self) -> Result<String, &'static str> {
+        Ok("{}".to_owned())
+    }
+
+    fn outlive_client(&self) {}
+
+    async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, &'static str> {
+        let page = Page { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
+        Ok(LogText { text: page.to_json().unwrap(), kept: false })
+    }
+
+    async fn append_log(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn read_body(&self, _: usize) -> Result<Vec<u8>, BodyFault> {
+        Ok(vec![])
+    }
+
+    async fn forward(&self, _: &Forward) -> Result<Forwarded<()>, UpstreamFault> {
+        Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true })
+    }
+
+    fn discard(&self, (): ()) {}
+}
