@@ -17,13 +17,18 @@ function assertOneSentence(err, pattern) {
   assert.match(lines[0], pattern);
 }
 
-for (const name of ["start", "test", "fuzz"]) {
+for (const name of ["start", "test", "fuzz", "counts"]) {
   test(`${name} --help lists what there is`, async () => {
     const { code, out, err } = await runScript(name, ["--help"]).ended;
     assert.equal(code, 0);
     assert.equal(err, "");
     assert.match(out, /--help/);
-    const words = { start: /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s, test: /--only .*stack/s, fuzz: /jwks.*corpus/s };
+    const words = {
+      start: /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s,
+      test: /--only .*stack/s,
+      fuzz: /jwks.*corpus/s,
+      counts: /--write .*bench\/counts\.json/s,
+    };
     assert.match(out, words[name]);
   });
 

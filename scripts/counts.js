@@ -1,0 +1,55 @@
+// `npm run counts`: counts the instructions of the gateway's hot functions, and compares them
+// with those in bench/counts.json. With --write, puts them there.
+
+import { MOST_OFF, render } from "./lib/counts-compare.js";
+import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/counts-measure.js";
+import { createProcesses } from "./lib/processes.js";
+import { listenForEnd } from "./lib/signals.js";
+import { createSteps } from "./lib/steps.js";
+import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+
+const HELP = `npm run counts                     counts the instructions of each case, and compares
+npm run counts -- --write          keeps what was counted in bench/counts.json
+npm run counts -- --help           shows this
+
+A case that is more than ${MOST_OFF * 100} % off fails. The cases are those of benches/cases/mod.rs; how long
+they take: cargo bench --bench gate. Where the instructions of a case go to:
+  callgrind_annotate --inclusive=yes target/counts/CASE.callgrind`;
+
+function parseArguments(args) {
+  const options = { help: false, write: false };
+  for (const arg of args) {
+    if (arg === "--help" || arg === "-h") options.help = true;
+    else if (arg === "--write") options.write = true;
+    else
+      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run counts -- --help`, { code: EXIT_SETTING });
+  }
+  return options;
+}
+
+const processes = createProcesses();
+listenForEnd(
+  (code) => processes.stopAll().then(() => process.exit(code)),
+  () => processes.killAll(),
+);
+
+await runMain(async (args) => {
+  const options = parseArguments(args);
+  if (options.help) return console.log(HELP);
+  const why = await whyNoValgrind();
+  if (why !== undefined) throw new Trouble(`${why}.`, { code: EXIT_SETTING });
+  const steps = createSteps();
+  const program = await steps.run("compile the counted cases", (note) =>
+    buildCounts({ owner: processes, onProgress: note }),
+  );
+  const found = await steps.run("count instructions", (note) => count(program, { owner: processes, onProgress: note }));
+  steps.close();
+  const rows = compareWithKept(found);
+  console.log(render(rows));
+  if (options.write) return keep(found);
+  const whyNot = await whyNoComparison();
+  if (whyNot !== undefined) return console.log(`\nNot judged: ${whyNot}.`);
+  const problems = rows.flatMap(({ problem }) => problem ?? []);
+  if (problems.length === 0) return undefined;
+  throw new Trouble(`${problems.length} of ${rows.length} cases differ from bench/counts.json.`, { lines: problems });
+});

@@ -1,0 +1,126 @@
+// Counts the instructions of each case of benches/counts.rs with valgrind's callgrind.
+// Owns the build, the runs, and what is kept of them in bench/counts.json.
+
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { runCargo, runCommand } from "./cargo.js";
+import { compare, instructions, median, whyNotComparable } from "./counts-compare.js";
+import { ROOT, TARGET } from "./places.js";
+import { ask } from "./prerequisites.js";
+import { Trouble } from "./trouble.js";
+
+const KEPT = join(ROOT, "bench", "counts.json");
+
+// Where callgrind's files of the last runs are, for callgrind_annotate.
+export const FOLDER = join(TARGET, "counts");
+
+// Only what this function of benches/counts.rs calls is counted, so that start-up, which
+// varies more than a case does, is never in the sum and need not be subtracted.
+const COUNTED = "*counted_runs*";
+
+// Runs of a case in one process.
+const RUNS = 500;
+
+// Processes for each case, whose median counts. Within one process a count is exact; the
+// seed of std's hash maps is another in each, and with it the order in which the routes were
+// put into their tree: that makes up to 0.5 %.
+const PROCESSES = 3;
+
+const INSTALL_MS = 120_000;
+
+// Why nothing can be counted here, or undefined. Installs valgrind where it may.
+export async function whyNoValgrind() {
+  const hasValgrind = async () => (await ask("valgrind", ["--version"])) !== undefined;
+  if (await hasValgrind()) return undefined;
+  if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) {
+    // A fresh image has no lists of packages.
+    if (!(await apt("install", "-y", "--no-install-recommends", "valgrind")) && (await apt("update")))
+      await apt("install", "-y", "--no-install-recommends", "valgrind");
+    if (await hasValgrind()) return undefined;
+  }
+  return "valgrind is not here (Debian: apt install valgrind)";
+}
+
+function apt(...args) {
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  return new Promise((resolve) => {
+    const child = execFile("apt-get", ["-q", ...args], { env, timeout: INSTALL_MS }, (error) => resolve(error === null));
+    child.stdin?.end();
+  });
+}
+
+async function conditions() {
+  const [rustc, verbose, libc] = await Promise.all([
+    ask("rustc", ["--version"]),
+    ask("rustc", ["-vV"]),
+    // malloc and memcpy are part of every count.
+    ask("getconf", ["GNU_LIBC_VERSION"]),
+  ]);
+  return { rustc, host: /^host: (.+)$/m.exec(verbose ?? "")?.[1], libc: libc ?? "not glibc" };
+}
+
+function readKept() {
+  return existsSync(KEPT) ? JSON.parse(readFileSync(KEPT, "utf8")) : { taken_with: {}, instructions: {} };
+}
+
+// Why the counts of this machine say nothing about those kept, or undefined.
+export async function whyNoComparison() {
+  return whyNotComparable(readKept().taken_with, await conditions());
+}
+
+export const compareWithKept = (found) => compare(readKept().instructions, found);
+
+export async function keep(found) {
+  writeFileSync(KEPT, `${JSON.stringify({ taken_with: await conditions(), instructions: found }, null, 2)}\n`);
+}
+
+// Resolves with the program's path.
+export async function buildCounts({ owner, onProgress } = {}) {
+  const output = await runCargo(
+    [
+      ...["build", "--release", "--package", "portcullis", "--bench", "counts", "--target-dir", TARGET],
+      ...["--message-format", "json-render-diagnostics", ...(process.env.CI ? ["--locked"] : [])],
+    ],
+    {
+      // Flags of a person's own, such as for their own processor, make other counts.
+      env: { CARGO_ENCODED_RUSTFLAGS: "", GATEWAY_CONFIG: "" },
+      owner,
+      onProgress,
+      failure: "The counted cases do not compile",
+    },
+  );
+  for (const line of output.split("\n")) {
+    if (!line.startsWith("{")) continue;
+    const { target, executable } = JSON.parse(line);
+    if (target?.name === "counts" && executable) return executable;
+  }
+  throw new Trouble("Cargo does not say where it put the counted cases.");
+}
+
+// Instructions by case.
+export async function count(program, { owner, onProgress = () => {} } = {}) {
+  const names = (await runCommand(program, [], { owner, failure: "The cases cannot be listed" })).trim().split("\n");
+  mkdirSync(FOLDER, { recursive: true });
+  const found = {};
+  for (const [index, name] of names.entries()) {
+    onProgress(`${index + 1}/${names.length} ${name}`);
+    const counts = [];
+    for (let run = 0; run < PROCESSES; run += 1) counts.push(await countOnce(program, name, { owner }));
+    found[name] = median(counts);
+  }
+  return found;
+}
+
+async function countOnce(program, name, { owner }) {
+  const file = join(FOLDER, `${name}.callgrind`);
+  // What an earlier run left must not pass for this one's.
+  rmSync(file, { force: true });
+  await runCommand(
+    "valgrind",
+    ["--tool=callgrind", `--callgrind-out-file=${file}`, `--toggle-collect=${COUNTED}`, program, name, String(RUNS)],
+    { owner, failure: `${name} cannot be counted` },
+  );
+  return instructions(readFileSync(file, "utf8"), RUNS);
+}
