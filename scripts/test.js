@@ -6,6 +6,13 @@ import { spawn } from "node:child_process";
 import { basename, join, relative } from "node:path";
 
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./lib/cargo.js";
+import {
+  buildCounts,
+  compareWithKept,
+  count as countInstructions,
+  whyNoComparison,
+  whyNoValgrind,
+} from "./lib/counts-measure.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./lib/counts.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
@@ -26,9 +33,10 @@ import { createSteps } from "./lib/steps.js";
 import { SUITES } from "./lib/suites.js";
 import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
 
+const COUNTS = "counts";
 const FUZZ = "fuzz";
 const SCAN = "scan";
-const NAMES = [...SUITES.map((suite) => suite.name), FUZZ, SCAN];
+const NAMES = [...SUITES.map((suite) => suite.name), COUNTS, FUZZ, SCAN];
 
 // For each fuzz target: enough to see that it runs and that nothing shallow is broken.
 const FUZZ_SECONDS = 20;
@@ -183,6 +191,32 @@ function runSuite(suite, { run, note, say, env: added = {} }) {
   });
 }
 
+// Counts the instructions of each case; one that is off is a failure.
+async function countAll(steps) {
+  const count = emptyCount();
+  const why = (await whyNoComparison()) ?? (await whyNoValgrind());
+  if (why !== undefined) return { ...count, skipped: 1, skips: [`instruction counts: ${why}`] };
+  const program = await steps.run("compile the counted cases", (note) =>
+    buildCounts({ owner: processes, onProgress: note }),
+  );
+  return steps.run(
+    "instruction counts",
+    async (note) => {
+      const found = await countInstructions(program, { owner: processes, onProgress: note });
+      for (const { problem } of compareWithKept(found)) {
+        if (problem === undefined) count.passed += 1;
+        else {
+          count.failed += 1;
+          count.failures.push(problem);
+        }
+      }
+      note(describe(count));
+      return count;
+    },
+    isGreen,
+  );
+}
+
 // Runs each fuzz target for a short while; a finding is a failure.
 async function fuzzAll(steps) {
   const count = emptyCount();
@@ -304,6 +338,7 @@ async function main() {
     addUp(suite.title, count);
   }
   await server?.stop();
+  if (isChosen(COUNTS)) addUp("instruction counts", await countAll(steps));
   if (isChosen(FUZZ)) addUp("fuzzing", await fuzzAll(steps));
   if (isChosen(SCAN)) {
     const count = await steps.run(
