@@ -124,7 +124,7 @@ impl Ports for World {
         Ok(vec![])
     }
 
-    async fn forward(&self, _: &Forward) -> Result<Forwarded<()>, UpstreamFault> {
+    async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
         Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true })
     }
 
