@@ -97,10 +97,16 @@ export function render(result, titles) {
   return lines.join("\n");
 }
 
-export function insert(document, text) {
-  const [head, rest] = document.split(BEGIN);
-  if (rest === undefined || !rest.includes(END)) throw new Error("docs/bench.md has lost its marks");
-  return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
+export const median = (numbers) => {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+export function insert(document, text, { begin = BEGIN, page = "docs/bench.md" } = {}) {
+  const [head, rest] = document.split(begin);
+  if (rest === undefined || !rest.includes(END)) throw new Error(`${page} has lost its marks`);
+  return `${head}${begin}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 
 // Bars of the Workers, a group for each profile that has a pass-through Worker.

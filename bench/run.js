@@ -14,7 +14,7 @@ import { createSteps } from "../scripts/lib/steps.js";
 import { EXIT_SETTING, Trouble, tell } from "../scripts/lib/trouble.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
-import { chart, insert, render } from "./report.js";
+import { chart, insert, median, render } from "./report.js";
 import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
@@ -64,12 +64,6 @@ function parseArguments(args) {
   }
   return options;
 }
-
-export const median = (numbers) => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
 
 async function measure(profile, servers, { folder, builds, keys, rounds, seconds, note }) {
   const key = keys[profile.algorithm];

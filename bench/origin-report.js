@@ -1,0 +1,131 @@
+// What `npm run bench:origin` takes and tells: its arguments, how rounds become medians and
+// ratios, the aims, and the tables of docs/bench-origin.md. Pure.
+
+import { EXIT_SETTING, Trouble } from "../scripts/lib/trouble.js";
+import { median } from "./report.js";
+
+export const BEGIN = "<!-- npm run bench:origin -- --write -->";
+
+export const HELP = `npm run bench:origin                     the services and the client (some eight minutes)
+npm run bench:origin -- --rounds 3       rounds, each of every measurement (5)
+npm run bench:origin -- --seconds 2      seconds of each measurement (4)
+npm run bench:origin -- --json FILE      writes the result into a file, too
+npm run bench:origin -- --write          and puts it into docs/bench-origin.md
+npm run bench:origin -- --help           shows this
+
+Needs wrk (Debian: apt install wrk). PostgreSQL is measured where npm has it for the machine.`;
+
+// An assertion is good for 30 seconds; what is signed for a measurement must outlive it.
+const SECONDS_MOST = 20;
+const ROUNDS_MOST = 20;
+
+export function parseArguments(args) {
+  const options = { rounds: 5, seconds: 4 };
+  const bad = (text) => new Trouble(text, { code: EXIT_SETTING });
+  for (let index = 0; index < args.length; index += 1) {
+    const name = args[index];
+    const value = () => args[(index += 1)] ?? "";
+    const count = (most) => {
+      const number = Number(value());
+      if (!Number.isInteger(number) || number < 1 || number > most) throw bad(`${name} wants a number from 1 to ${most}.`);
+      return number;
+    };
+    if (name === "--help" || name === "-h") options.help = true;
+    else if (name === "--rounds") options.rounds = count(ROUNDS_MOST);
+    else if (name === "--seconds") options.seconds = count(SECONDS_MOST);
+    else if (name === "--json") {
+      options.json = value();
+      if (options.json === "") throw bad("--json wants the name of a file.");
+    } else if (name === "--write") options.write = true;
+    else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench:origin -- --help`);
+  }
+  return options;
+}
+
+// What is measured in each round, in this order. `of` is what its rate is divided by.
+export const MEASURED = [
+  { name: "floor", title: "argon2 alone" },
+  { name: "login", title: "`POST /api/v1/auth/login`", of: "floor" },
+  { name: "refresh", title: "`POST /api/v1/auth/refresh`", of: "login" },
+  { name: "health-auth", title: "`/health` of the auth service" },
+  { name: "validate", title: "`GET /api/v1/auth/validate-token`", of: "health-auth" },
+  { name: "health-users", title: "`/health` of the user service" },
+  { name: "read", title: "`GET /api/v1/users/{id}`", of: "health-users" },
+];
+
+export const DATABASES = { sqlite: "SQLite", postgres: "PostgreSQL" };
+
+// Rounds of { name: sample } as one { name: medians and the ratio }. A ratio is that of the
+// rates of one round, side by side, and then the middle one of all rounds.
+export function summarise(rounds) {
+  const has = (name) => rounds.every((round) => round[name] !== undefined);
+  return Object.fromEntries(
+    MEASURED.filter(({ name }) => has(name)).map(({ name, of }) => {
+      const fields = Object.keys(rounds[0][name]);
+      const medians = Object.fromEntries(fields.map((field) => [field, median(rounds.map((round) => round[name][field]))]));
+      if (of !== undefined && has(of)) medians.ratio = median(rounds.map((round) => round[name].rate / round[of].rate));
+      return [name, medians];
+    }),
+  );
+}
+
+// The aims: what, at least or at most how much, and where in a result it stands.
+export const AIMS = [
+  ...Object.entries(DATABASES).map(([kind, title]) => ({
+    what: `logins to argon2 alone, ${title}`,
+    least: 0.9,
+    value: ({ databases }) => databases[kind]?.login?.ratio,
+  })),
+  { what: "a call of `HttpAuthClient` to one of bare reqwest", most: 1.05, value: ({ client }) => client?.plain_ratio },
+  { what: "a call of `AuthenticatedClient` to one of bare reqwest", most: 1.05, value: ({ client }) => client?.session_ratio },
+];
+
+export function verdict({ least, most, value }, result) {
+  const measured = value(result);
+  if (measured === undefined) return "not measured";
+  return (least === undefined ? measured <= most : measured >= least) ? "met" : "**not met**";
+}
+
+const ms = (us) => (us === undefined ? "" : (us / 1000).toFixed(2));
+const fixed = (value, digits) => (value === undefined ? "" : value.toFixed(digits));
+const rate = (value) => value.toFixed(value < 100 ? 1 : 0);
+
+export function render(result) {
+  const versions = Object.entries(result.versions).map(([name, version]) => `${name} ${version}`);
+  const lines = [
+    `Measured on ${result.date}: ${result.machine}; ${versions.join(", ")}. ` +
+      `Medians of ${result.rounds} interleaved rounds of ${result.seconds} s; ratios are paired by round.`,
+    "",
+    "| aim | wanted | measured | |",
+    "|---|--:|--:|---|",
+    ...AIMS.map((aim) => {
+      const wanted = aim.least === undefined ? `at most ${aim.most.toFixed(2)}` : `at least ${aim.least.toFixed(2)}`;
+      return `| ${aim.what} | ${wanted} | ${fixed(aim.value(result), 2)} | ${verdict(aim, result)} |`;
+    }),
+  ];
+  const titles = Object.fromEntries(MEASURED.map(({ name, title }) => [name, title]));
+  for (const [kind, measured] of Object.entries(result.databases)) {
+    lines.push(
+      ...["", `**On ${DATABASES[kind]}**`, ""],
+      "| | a second | p50 ms | p99 ms | CPU µs of the service, each | ratio | to |",
+      "|---|--:|--:|--:|--:|--:|---|",
+      ...MEASURED.filter(({ name }) => measured[name] !== undefined).map(({ name, title, of }) => {
+        const it = measured[name];
+        const shown = [rate(it.rate), ms(it.p50), ms(it.p99), fixed(it.cpuUs, 0), fixed(it.ratio, 2)];
+        return `| ${title} | ${shown.join(" | ")} | ${it.ratio === undefined ? "" : titles[of]} |`;
+      }),
+    );
+  }
+  if (result.client !== undefined) {
+    const { bare_us: bare, plain_us: plain, session_us: session, plain_ratio, session_ratio } = result.client;
+    lines.push(
+      ...["", "**A call of the client library**", ""],
+      "| | µs a call | ratio |",
+      "|---|--:|--:|",
+      `| bare reqwest | ${fixed(bare, 1)} | 1.000 |`,
+      `| \`HttpAuthClient\` | ${fixed(plain, 1)} | ${fixed(plain_ratio, 3)} |`,
+      `| \`AuthenticatedClient\` | ${fixed(session, 1)} | ${fixed(session_ratio, 3)} |`,
+    );
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,63 @@
+//! The most logins that the hashing of passwords allows: verifications by the very function
+//! that a login calls, as many at once as it lets, with nothing else done. For
+//! `npm run bench:origin`, which gives the seconds to take; prints one line of JSON.
+
+#![allow(clippy::print_stdout, reason = "its one line is what it is for")]
+
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use portcullis_client::secret::Secret;
+use portcullis_origin::{auth::Passwords, limits};
+use serde_json::json;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let seconds = std::env::args().find_map(|text| text.parse::<u32>().ok()).unwrap_or(4);
+    let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
+    let password = Secret::new("correct horse battery staple".to_owned());
+    let hashed = passwords.hash(&password).await.map_err(|_| "passwords cannot be hashed")?;
+
+    let begun = Instant::now();
+    let end = begun.checked_add(Duration::from_secs(seconds.into())).ok_or("too many seconds")?;
+    let lanes: Vec<_> = (0..limits::HASHES)
+        .map(|_| {
+            let (passwords, password, hashed) = (passwords.clone(), password.clone(), hashed.clone());
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    let from = Instant::now();
+                    let turn = passwords.turn().await.map_err(|_| "no turn")?;
+                    let (right, _) = turn.verify(&password, Some(&hashed)).await.map_err(|_| "no verification")?;
+                    if !right {
+                        return Err("the right password is wrong");
+                    }
+                    times.push(from.elapsed());
+                }
+                Ok::<_, &str>(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for lane in lanes {
+        times.extend(lane.await??);
+    }
+    let took = begun.elapsed();
+
+    times.sort_unstable();
+    let count = u32::try_from(times.len())?;
+    let at = |percent: usize| {
+        let index = times.len().saturating_mul(percent) / 100;
+        times.get(index).or(times.last()).map(|time| time.as_secs_f64() * 1e6)
+    };
+    let told = json!({
+        "threads": limits::HASHES,
+        "rate": f64::from(count) / took.as_secs_f64(),
+        "p50": at(50),
+        "p99": at(99),
+    });
+    println!("{told}");
+    Ok(())
+}

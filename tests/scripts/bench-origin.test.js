@@ -1,0 +1,90 @@
+// What `npm run bench:origin` takes and tells, without anything being measured.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { AIMS, BEGIN, parseArguments, render, summarise, verdict } from "../../bench/origin-report.js";
+import { insert } from "../../bench/report.js";
+import { ROOT } from "../../scripts/lib/places.js";
+
+test("arguments are taken, and what cannot be meant is refused", () => {
+  for (const [args, expected] of [
+    [[], { rounds: 5, seconds: 4 }],
+    [["--rounds", "3", "--seconds", "20"], { rounds: 3, seconds: 20 }],
+    [["--json", "out.json", "--write"], { rounds: 5, seconds: 4, json: "out.json", write: true }],
+    [["-h"], { rounds: 5, seconds: 4, help: true }],
+    [["--rounds", "0"], /--rounds wants a number from 1 to 20/],
+    [["--rounds"], /--rounds wants a number/],
+    [["--rounds", "2.5"], /--rounds wants a number/],
+    // An assertion would not outlive it.
+    [["--seconds", "21"], /--seconds wants a number from 1 to 20/],
+    [["--json"], /--json wants the name of a file/],
+    [["--fast"], /"--fast" is not known/],
+  ]) {
+    if (expected instanceof RegExp) assert.throws(() => parseArguments(args), expected, args.join(" "));
+    else assert.deepEqual(parseArguments(args), expected, args.join(" "));
+  }
+});
+
+const sample = (rate) => ({ rate, p50: 1000, p99: 2000, cpuUs: 100 });
+
+test("a ratio is that of one round, and of the rounds the middle one", () => {
+  for (const [what, floors, logins, expected] of [
+    ["one round", [100], [90], 0.9],
+    // Of the medians it would be 50 / 100.
+    ["rounds that differ", [100, 50, 200], [90, 50, 40], 0.9],
+    ["an even number", [100, 100], [80, 90], 0.85],
+  ]) {
+    const rounds = floors.map((floor, index) => ({ floor: sample(floor), login: sample(logins[index]) }));
+    assert.equal(summarise(rounds).login.ratio.toFixed(4), expected.toFixed(4), what);
+  }
+  assert.equal(summarise([{ login: sample(1) }]).login.ratio, undefined, "to what was not measured");
+  assert.deepEqual(Object.keys(summarise([{ read: sample(1), floor: sample(1) }])), ["floor", "read"]);
+});
+
+const RESULT = {
+  date: "2026-01-02",
+  machine: "2 cores, a processor",
+  versions: { rustc: "1.2.3", wrk: "4.5.6" },
+  rounds: 5,
+  seconds: 4,
+  databases: {
+    sqlite: {
+      floor: { rate: 80.04, p50: 25_000, p99: 30_000 },
+      login: { rate: 71.6, p50: 50_000, p99: 61_230, cpuUs: 26_000.4, ratio: 0.894 },
+    },
+  },
+  client: { bare_us: 100, plain_us: 104, session_us: 106, plain_ratio: 1.04, session_ratio: 1.06 },
+};
+
+test("aims are judged by what was measured", () => {
+  const verdicts = AIMS.map((aim) => [aim.what, verdict(aim, RESULT)]);
+  assert.deepEqual(verdicts, [
+    ["logins to argon2 alone, SQLite", "**not met**"],
+    ["logins to argon2 alone, PostgreSQL", "not measured"],
+    ["a call of `HttpAuthClient` to one of bare reqwest", "met"],
+    ["a call of `AuthenticatedClient` to one of bare reqwest", "**not met**"],
+  ]);
+});
+
+test("the page has a line for each aim and measurement", () => {
+  const page = render(RESULT);
+  for (const line of [
+    "Measured on 2026-01-02: 2 cores, a processor; rustc 1.2.3, wrk 4.5.6. Medians of 5 interleaved rounds of 4 s; ratios are paired by round.",
+    "| logins to argon2 alone, SQLite | at least 0.90 | 0.89 | **not met** |",
+    "| logins to argon2 alone, PostgreSQL | at least 0.90 |  | not measured |",
+    "| argon2 alone | 80.0 | 25.00 | 30.00 |  |  |  |",
+    "| `POST /api/v1/auth/login` | 71.6 | 50.00 | 61.23 | 26000 | 0.89 | argon2 alone |",
+    "| `AuthenticatedClient` | 106.0 | 1.060 |",
+  ]) {
+    assert.ok(page.split("\n").includes(line), line);
+  }
+  assert.ok(!page.includes("PostgreSQL**"), "no table of what was not measured");
+});
+
+test("docs/bench-origin.md has room for it", () => {
+  const page = readFileSync(join(ROOT, "docs", "bench-origin.md"), "utf8");
+  assert.ok(insert(page, "here", { begin: BEGIN }).includes("\n\nhere\n\n"));
+});
