@@ -57,8 +57,8 @@ async function measure(kind, { binaries, folder, processes, options, note }) {
     const { threads } = await runJson(binaries.floor, WARM_S, processes);
     const take = async (name, seconds) => {
       if (name === "floor") {
-        const { rate, p50, p99 } = await runJson(binaries.floor, seconds, processes);
-        return { rate, p50, p99 };
+        const { rate, p50, p99, cpuUs } = await runJson(binaries.floor, seconds, processes);
+        return { rate, p50, p99, cpuUs };
       }
       const { what = name, service } = LOADS[name];
       return stack.load(what, service, { connections: name === "login" ? threads * PER_HASH : CONNECTIONS, seconds });

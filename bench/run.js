@@ -211,10 +211,13 @@ async function main() {
       seconds: options.seconds,
       profiles: {},
     };
+    // After each profile: what takes half an hour is not lost to what fails in its last minute.
+    const save = () => options.json && writeFileSync(options.json, JSON.stringify(result, null, 2));
     for (const profile of profiles) {
       const taking = servers.filter(({ name }) => profile.servers === undefined || profile.servers.includes(name));
       const measured = await steps.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
       result.profiles[profile.name] = measured;
+      save();
       print(profile, measured, steps.say);
     }
     const workers = servers.filter(({ name }) => ["pass", "gateway", "jose", "hono"].includes(name));
@@ -224,7 +227,7 @@ async function main() {
       result.memory = await steps.run("a million requests", (note) => measureMemory(gateway, { ...given, note }));
     const wasm = readFileSync(join(builds.shipped, "index_bg.wasm"));
     result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
-    if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));
+    save();
     if (options.write) {
       const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
       const page = join(ROOT, "docs", "bench.md");

@@ -57,9 +57,16 @@ http {
     location = /.well-known/jwks.json { default_type application/json; add_header Cache-Control "public, max-age=300"; try_files /jwks.json =404; }
     location / {
       default_type application/json;
+      if ($request_method = PUT) { rewrite ^ /upload last; }
       if ($arg_size = "64k") { rewrite ^ /64k last; }
       if ($arg_size = "10m") { rewrite ^ /10m last; }
       return 200 '${body}';
+    }
+    # Like a service, it answers when it has read the body, which nginx alone would not wait for.
+    location = /upload {
+      internal; proxy_pass http://${HOST}:${port}/read; proxy_method GET; proxy_pass_request_body off;
+      proxy_set_header Content-Length ""; proxy_set_header Authorization ""; proxy_set_header X-Gateway-Assertion "";
+      proxy_http_version 1.1; proxy_set_header Connection "";
     }
     location = /64k { internal; } location = /10m { internal; }
   }
