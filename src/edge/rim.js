@@ -27,9 +27,10 @@ export function sleep(millis) {
   return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
-// Sends the request on, with the URL, the method, and the headers of `packed`: names and values,
-// a line each. Gives a list: the upstream's Response or the name of a fault, and a line each: whether the client had sent its whole body by then, the status, whether the
-// answer says when to come back, where it leads, what was asked, and the names of its headers.
+// Sends the request on, as `packed` says in a line each: URL, method, then names and values of
+// headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
+// each: whether the client had sent its whole body by then, the status, whether the answer says
+// when to come back, where it leads, what was asked, and the names of its headers.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
@@ -168,9 +169,9 @@ async function look(stream) {
   return state;
 }
 
-// The upstream's answer for the client, its body untouched. With `idleMs`, it is cut off
-// when it stands still for longer.
-// What is removed stands before an empty line, what is added behind it.
+// The upstream's answer for the client, its body untouched. Names of headers to be removed
+// stand before the empty line of `packed`, names and values to be added behind it, the
+// request's id last. With `idleMs`, the body is cut off when it stands still for longer.
 export function passOn(response, status, packed, idleMs) {
   const parts = packed.split("\n");
   const added = parts.indexOf("") + 1;

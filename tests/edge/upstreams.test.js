@@ -88,6 +88,16 @@ describe("a service that fails", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
+  test("a request that it was too late for is ended at the service, too", async () => {
+    let cut = 0;
+    users.answer("GET /open", (_request, response) => response.once("close", () => (cut += 1)));
+    assert.equal(codeOf(await open()), "upstream_timeout");
+    const { length } = users.requests;
+    assert.ok(length > 0);
+    await until("no connection is held for it", () => cut === length);
+    users.answer("GET /open", { json: {} });
+  });
+
   test("one that stops reading and answering is 504, then left alone, then found again", async () => {
     users.answer("GET /open", () => {});
     const answers = await Promise.all(Array.from({ length: 5 }, () => open()));

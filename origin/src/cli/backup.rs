@@ -75,7 +75,10 @@ fn told(fault: CopyFault, variable: &str, place: &Path) -> BootFault {
 pub(super) async fn reconcile(flags: &Flags, output: Output) -> Result<(), BootFault> {
     let (auth, users) = open_both(flags).await?;
     let found = store::reconcile(&auth, &users, Clock::default().now()).await;
-    let done = found.as_ref().map(|_| None).map_err(|_| "store_failed");
+    let done = found.as_ref().map(|_| None).map_err(|fault| match fault {
+        ReconcileFault::Strangers => "databases_strange",
+        ReconcileFault::Store(_) => "store_failed",
+    });
     leave_event(&auth, "databases.reconcile", "reconcile", done).await;
     let found = found.map_err(|fault| match fault {
         ReconcileFault::Strangers => BootFault::Setting(
