@@ -2,12 +2,11 @@
 //! checking signatures, or nothing.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use p521::elliptic_curve::sec1::FromEncodedPoint as _;
 use rsa::{BigUint, RsaPublicKey, traits::PublicKeyParts as _};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::limits;
+use super::{curve, limits};
 use crate::token::{Algorithm, KeyKind, PublicKey};
 
 /// A public key fit for checking signatures.
@@ -153,26 +152,19 @@ fn is_odd(number: &BigUint) -> bool {
 /// length (RFC 7518, section 6.2.1.2). A point beside the curve is how invalid
 /// curve attacks begin.
 fn ec_key(kind: KeyKind, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
-    let (name, length) = match kind {
-        KeyKind::P256 => ("P-256", 32),
-        KeyKind::P384 => ("P-384", 48),
-        KeyKind::P521 => ("P-521", 66),
-        KeyKind::Rsa | KeyKind::Ed25519 => return None,
-    };
-    if x.len() != length || y.len() != length {
+    let curve = curve::of(kind)?;
+    if x.len() != curve.length || y.len() != curve.length || !curve.has(x, y) {
         return None;
     }
     // SEC 1, section 2.3.3: 04, x, y.
-    let point: Vec<u8> = std::iter::once(4).chain(x.iter().copied()).chain(y.iter().copied()).collect();
+    let point = [&[4], x, y].concat().into_boxed_slice();
     let public = match kind {
-        KeyKind::P256 => PublicKey::P256(p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?),
-        KeyKind::P384 => PublicKey::P384(p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?),
-        KeyKind::P521 => {
-            let point = p521::EncodedPoint::from_bytes(&point).ok()?;
-            PublicKey::P521(Box::new(Option::from(p521::PublicKey::from_encoded_point(&point))?))
-        }
+        KeyKind::P256 => PublicKey::P256(point),
+        KeyKind::P384 => PublicKey::P384(point),
+        KeyKind::P521 => PublicKey::P521(point),
         KeyKind::Rsa | KeyKind::Ed25519 => return None,
     };
+    let name = curve.name;
     let canonical = format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, encode(x), encode(y));
     Some((public, canonical))
 }

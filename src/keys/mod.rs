@@ -4,6 +4,7 @@
 //! a set may be, and when an issuer may be asked again. Touches nothing: the
 //! fetching, the KV reads and the clock are the gate's ports.
 
+mod curve;
 mod discovery;
 mod freshness;
 mod jwk;

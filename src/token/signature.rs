@@ -6,22 +6,22 @@ use jwt_compact::{
     alg::{Ed25519, Es256, Rsa},
 };
 use p384::ecdsa::signature::Verifier as _;
-use p521::elliptic_curve::sec1::ToEncodedPoint as _;
 
 use super::Algorithm;
 
-/// A public key in the form the pure-Rust backend wants. Its parts were checked
-/// by whoever made it: a point lies on its curve, a modulus has its bounds.
+/// A public key. Its parts were checked by whoever made it: a point lies on its curve, a
+/// modulus has its bounds. Points of the NIST curves are written as SEC 1 has them (section
+/// 2.3.3: 04, x, y), so that their arithmetic is the pure-Rust backend's alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
     /// RSA.
     Rsa(rsa::RsaPublicKey),
     /// ECDSA on P-256.
-    P256(p256::ecdsa::VerifyingKey),
+    P256(Box<[u8]>),
     /// ECDSA on P-384.
-    P384(p384::ecdsa::VerifyingKey),
-    /// ECDSA on P-521; boxed, for it is larger than the others.
-    P521(Box<p521::PublicKey>),
+    P384(Box<[u8]>),
+    /// ECDSA on P-521.
+    P521(Box<[u8]>),
     /// EdDSA.
     Ed25519(ed25519_dalek::VerifyingKey),
 }
@@ -47,10 +47,10 @@ pub fn check(key: &PublicKey, algorithm: Algorithm, signing_input: &[u8], signat
         (PublicKey::Rsa(key), Algorithm::Ps256) => by(&Rsa::ps256(), key, signing_input, signature),
         (PublicKey::Rsa(key), Algorithm::Ps384) => by(&Rsa::ps384(), key, signing_input, signature),
         (PublicKey::Rsa(key), Algorithm::Ps512) => by(&Rsa::ps512(), key, signing_input, signature),
-        (PublicKey::P256(key), Algorithm::Es256) => by(&Es256, key, signing_input, signature),
-        (PublicKey::P384(key), Algorithm::Es384) => p384::ecdsa::Signature::from_slice(signature)
-            .is_ok_and(|signature| key.verify(signing_input, &signature).is_ok()),
-        (PublicKey::P521(key), Algorithm::Es512) => check_p521(key, signing_input, signature),
+        (PublicKey::P256(point), Algorithm::Es256) => p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
+            .is_ok_and(|key| by(&Es256, &key, signing_input, signature)),
+        (PublicKey::P384(point), Algorithm::Es384) => check_p384(point, signing_input, signature),
+        (PublicKey::P521(point), Algorithm::Es512) => check_p521(point, signing_input, signature),
         (PublicKey::Ed25519(key), Algorithm::EdDsa) => by(&Ed25519, key, signing_input, signature),
         (
             PublicKey::Rsa(_) | PublicKey::P256(_) | PublicKey::P384(_) | PublicKey::P521(_) | PublicKey::Ed25519(_),
@@ -65,8 +65,12 @@ fn by<A: jwt_compact::Algorithm>(algorithm: &A, key: &A::VerifyingKey, signing_i
         .is_ok_and(|signature| algorithm.verify_signature(&signature, key, signing_input))
 }
 
-fn check_p521(key: &p521::PublicKey, signing_input: &[u8], signature: &[u8]) -> bool {
-    // The crate's verifying key cannot be compared or printed, so it is made here.
-    let Ok(key) = p521::ecdsa::VerifyingKey::from_encoded_point(&key.to_encoded_point(false)) else { return false };
+fn check_p384(point: &[u8], signing_input: &[u8], signature: &[u8]) -> bool {
+    let Ok(key) = p384::ecdsa::VerifyingKey::from_sec1_bytes(point) else { return false };
+    p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
+}
+
+fn check_p521(point: &[u8], signing_input: &[u8], signature: &[u8]) -> bool {
+    let Ok(key) = p521::ecdsa::VerifyingKey::from_sec1_bytes(point) else { return false };
     p521::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
 }

@@ -1,0 +1,145 @@
+//! Whether a point lies on its curve: what an EC key is worth begins there. Signatures are
+//! the backend's matter; this is numbers alone, so that a worker which leaves signatures to
+//! WebCrypto needs no curve's arithmetic.
+
+use rsa::BigUint;
+
+use crate::token::KeyKind;
+
+/// A curve y² = x³ - 3x + b over the integers modulo p (SEC 2, sections 2.4.2, 2.5.1 and
+/// 2.6.1). Of cofactor 1: every point but the one at infinity, which has no coordinates, is
+/// of the full order.
+pub(super) struct Curve {
+    /// As a JWK names it (RFC 7518, section 6.2.1.1).
+    pub(super) name: &'static str,
+    /// Bytes of a coordinate.
+    pub(super) length: usize,
+    p: &'static [u8],
+    b: &'static [u8],
+}
+
+const P256: Curve = Curve {
+    name: "P-256",
+    length: 32,
+    p: b"ffffffff00000001000000000000000000000000ffffffffffffffffffffffff",
+    b: b"5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b",
+};
+
+const P384: Curve = Curve {
+    name: "P-384",
+    length: 48,
+    p: b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe\
+         ffffffff0000000000000000ffffffff",
+    b: b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875a\
+         c656398d8a2ed19d2a85c8edd3ec2aef",
+};
+
+const P521: Curve = Curve {
+    name: "P-521",
+    length: 66,
+    p: b"01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
+         ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
+         ffff",
+    b: b"0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef1\
+         09e156193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b50\
+         3f00",
+};
+
+/// The curve of a kind of key, if it has one of this form.
+pub(super) fn of(kind: KeyKind) -> Option<&'static Curve> {
+    match kind {
+        KeyKind::P256 => Some(&P256),
+        KeyKind::P384 => Some(&P384),
+        KeyKind::P521 => Some(&P521),
+        KeyKind::Rsa | KeyKind::Ed25519 => None,
+    }
+}
+
+impl Curve {
+    /// Whether these coordinates, in bytes with the highest first, are a point's of the curve.
+    /// Below p each, or one point had several names. Keys are public, so nobody learns
+    /// anything from how long this takes.
+    #[expect(clippy::arithmetic_side_effects, reason = "numbers without a bound overflow nowhere, and p is not zero")]
+    pub(super) fn has(&self, x: &[u8], y: &[u8]) -> bool {
+        let number = |digits| BigUint::parse_bytes(digits, 16);
+        let (Some(p), Some(b)) = (number(self.p), number(self.b)) else { return false };
+        let (x, y) = (BigUint::from_bytes_be(x), BigUint::from_bytes_be(y));
+        if x >= p || y >= p {
+            return false;
+        }
+        // Turned about, so that nothing is subtracted: y² + 3x = x³ + b.
+        let left = &y * &y + &x * 3_u8;
+        let right = &x * &x * &x + b;
+        left % &p == right % &p
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "points of a curve overflow nowhere")]
+mod tests {
+    use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+
+    use super::*;
+
+    /// Points that other people's curves find by multiplying their generators, from 1 on.
+    macro_rules! points {
+        ($curve:ident) => {
+            (1_u64..=40)
+                .map(|times| {
+                    let point = $curve::ProjectivePoint::GENERATOR * $curve::Scalar::from(times * times * times);
+                    let encoded = point.to_affine().to_encoded_point(false);
+                    (encoded.x().unwrap().to_vec(), encoded.y().unwrap().to_vec())
+                })
+                .collect::<Vec<_>>()
+        };
+    }
+
+    #[test]
+    fn points_of_other_implementations_lie_on_their_curves_and_no_neighbour_does() {
+        for (curve, points) in [(&P256, points!(p256)), (&P384, points!(p384)), (&P521, points!(p521))] {
+            for (x, y) in points {
+                let name = curve.name;
+                assert_eq!((x.len(), y.len()), (curve.length, curve.length), "{name}");
+                assert!(curve.has(&x, &y), "{name}: {x:02x?}");
+                // Any other bit, and it lies beside.
+                for bit in 0..8 {
+                    let mut beside = y.clone();
+                    beside[curve.length / 2] ^= 1 << bit;
+                    assert!(!curve.has(&x, &beside), "{name}: {x:02x?}");
+                    let mut beside = x.clone();
+                    beside[curve.length / 2] ^= 1 << bit;
+                    assert!(!curve.has(&beside, &y), "{name}: {x:02x?}");
+                }
+                assert!(!curve.has(&y, &x), "{name}: {x:02x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_has_no_second_name_beyond_p() {
+        for curve in [&P256, &P384, &P521] {
+            let p = BigUint::parse_bytes(curve.p, 16).unwrap();
+            let b = BigUint::parse_bytes(curve.b, 16).unwrap();
+            for x in 0_u32..64 {
+                let (x, three) = (BigUint::from(x), BigUint::from(3_u8));
+                let square = (&x * &x * &x + &b + &p * &three - &x * &three) % &p;
+                // p = 3 mod 4 for all three, so a root is a power.
+                let y = square.modpow(&((&p + 1_u8) / 4_u8), &p);
+                if &y * &y % &p != square {
+                    continue;
+                }
+                assert!(curve.has(&x.to_bytes_be(), &y.to_bytes_be()), "{}: {x}", curve.name);
+                assert!(!curve.has(&(&x + &p).to_bytes_be(), &y.to_bytes_be()), "{}: {x}", curve.name);
+                assert!(!curve.has(&x.to_bytes_be(), &(&y + &p).to_bytes_be()), "{}: {x}", curve.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_and_zero_are_no_points() {
+        for curve in [&P256, &P384, &P521] {
+            assert!(!curve.has(&[], &[]), "{}", curve.name);
+            assert!(!curve.has(&vec![0; curve.length], &vec![0; curve.length]), "{}", curve.name);
+        }
+    }
+}
