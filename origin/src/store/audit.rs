@@ -135,7 +135,7 @@ impl AuditTrail {
         .bind(event.user_agent.as_deref())
         .bind(event.detail.as_deref())
         .bind(event.at)
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(())
     }
@@ -190,7 +190,7 @@ impl AuditTrail {
                 sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)")
                     .bind(before)
                     .bind(limits::AUDIT_SWEEP_ROWS)
-                    .execute(self.0.pool())
+                    .execute(&mut *self.0.writer().await?)
                     .await?;
             swept = swept.saturating_add(done.rows_affected());
             if i64::try_from(done.rows_affected()).is_ok_and(|count| count < limits::AUDIT_SWEEP_ROWS) {

@@ -6,14 +6,24 @@
 //! lets those wait for each other that are about the same thing, with no statement of
 //! its own in any domain's file.
 
-use std::{borrow::Cow, fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr as _};
+use std::{
+    borrow::Cow,
+    fs::OpenOptions,
+    ops::{Deref, DerefMut},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    str::FromStr as _,
+    sync::Arc,
+};
 
 use sqlx::{
-    Any, AnyPool, SqlSafeStr as _, Transaction,
+    Any, AnyConnection, AnyPool, SqlSafeStr as _, Transaction,
     any::AnyPoolOptions,
     migrate::{Migration, MigrationType, Migrator},
+    pool::PoolConnection,
     sqlite::SqliteConnectOptions,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::limits;
@@ -38,6 +48,45 @@ enum Kind {
 pub struct Database {
     pool: AnyPool,
     kind: Kind,
+    /// SQLite's one writer. Those of this process wait for it here, first come, first served,
+    /// and without a connection: left to themselves they would try again after pauses, and
+    /// whoever came last would often be first.
+    turns: Option<Arc<Semaphore>>,
+}
+
+/// Something that writes on a connection, alone on SQLite for as long as it lives.
+pub(super) struct Writing<C> {
+    // The order in which they are dropped: what was not committed is undone before the next
+    // one's turn.
+    connection: C,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<C: Deref<Target = AnyConnection>> Deref for Writing<C> {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.connection
+    }
+}
+
+impl<C: DerefMut<Target = AnyConnection>> DerefMut for Writing<C> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+}
+
+impl Writing<Transaction<'static, Any>> {
+    /// Makes what was written stay.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        let Self { connection, turn } = self;
+        let done = connection.commit().await;
+        drop(turn);
+        done
+    }
 }
 
 // Not derived: the pool's options hold the URL, and with it a password.
@@ -128,7 +177,8 @@ impl Database {
             })
             .connect(url)
             .await?;
-        let database = Self { pool, kind };
+        let turns = (kind == Kind::Sqlite).then(|| Arc::new(Semaphore::new(1)));
+        let database = Self { pool, kind, turns };
         database.migrate(schema).await?;
         Ok(database)
     }
@@ -158,9 +208,26 @@ impl Database {
         self.pool.close().await;
     }
 
-    /// For statements that stand alone.
+    /// For statements that stand alone and only read.
     pub(super) fn pool(&self) -> &AnyPool {
         &self.pool
+    }
+
+    /// For a statement that stands alone and writes.
+    ///
+    /// # Errors
+    /// The database's; also when others took too long.
+    pub(super) async fn writer(&self) -> Result<Writing<PoolConnection<Any>>, sqlx::Error> {
+        let turn = self.turn().await?;
+        Ok(Writing { connection: self.pool.acquire().await?, turn })
+    }
+
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, sqlx::Error> {
+        let Some(turns) = &self.turns else { return Ok(None) };
+        match tokio::time::timeout(limits::STORE_WAIT, Arc::clone(turns).acquire_owned()).await {
+            Ok(turn) => turn.map(Some).map_err(|_| sqlx::Error::PoolClosed),
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
     }
 
     /// A transaction that writes, once nobody else's is about the same things. What is
@@ -168,18 +235,20 @@ impl Database {
     ///
     /// # Errors
     /// The database's; also when others took too long.
-    pub(super) async fn begin(&self, locks: &[Lock]) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        match self.kind {
+    pub(super) async fn begin(&self, locks: &[Lock]) -> Result<Writing<Transaction<'static, Any>>, sqlx::Error> {
+        let turn = self.turn().await?;
+        let connection = match self.kind {
             // Not when it first writes: what it has read by then might be old.
-            Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
             Kind::Postgres => {
                 let mut transaction = self.pool.begin().await?;
                 for lock in locks {
                     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock.key()).execute(&mut *transaction).await?;
                 }
-                Ok(transaction)
+                transaction
             }
-        }
+        };
+        Ok(Writing { connection, turn })
     }
 }
 
@@ -211,4 +280,70 @@ fn make_private(file: &Path) -> Result<(), sqlx::Error> {
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);
     made.map(drop).map_err(sqlx::Error::Io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    async fn open() -> (tempfile::TempDir, Database) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}?mode=rwc", folder.path().join("auth.db").display());
+        let database = Database::open(&url, Schema::Auth).await.unwrap();
+        (folder, database)
+    }
+
+    #[tokio::test]
+    async fn who_writes_on_sqlite_waits_in_the_order_of_coming_and_takes_no_connection_meanwhile() {
+        let (_folder, database) = open().await;
+        let first = database.begin(&[]).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        // More of them than connections, and of both sorts.
+        let waiting: Vec<_> = (0..3 * limits::POOL)
+            .map(|number| {
+                let (database, order) = (database.clone(), Arc::clone(&order));
+                async move {
+                    if number % 2 == 0 {
+                        let transaction = database.begin(&[]).await.unwrap();
+                        order.lock().unwrap().push(number);
+                        transaction.commit().await.unwrap();
+                    } else {
+                        let mut writer = database.writer().await.unwrap();
+                        order.lock().unwrap().push(number);
+                        sqlx::query("DELETE FROM outbox").execute(&mut *writer).await.unwrap();
+                    }
+                }
+            })
+            .map(tokio::spawn)
+            .collect();
+        // All have come: on this one thread each runs as far as it can before we do again.
+        tokio::task::yield_now().await;
+        assert!(database.is_well().await, "whoever reads finds a connection");
+        assert!(order.lock().unwrap().is_empty(), "nobody writes beside the first");
+        first.commit().await.unwrap();
+        for one in waiting {
+            one.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), (0..3 * limits::POOL).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_committed_is_undone_and_the_next_one_writes() {
+        let (_folder, database) = open().await;
+        let mut given_up = database.begin(&[]).await.unwrap();
+        let text =
+            "INSERT INTO roles (id, name, description, built_in, created_at, updated_at) VALUES ($1, $1, '', 0, 0, 0)";
+        sqlx::query(text).bind("given-up").execute(&mut *given_up).await.unwrap();
+        drop(given_up);
+        let mut kept = database.begin(&[]).await.unwrap();
+        sqlx::query(text).bind("kept").execute(&mut *kept).await.unwrap();
+        kept.commit().await.unwrap();
+        let names: Vec<String> = sqlx::query_scalar("SELECT id FROM roles WHERE id IN ('given-up', 'kept')")
+            .fetch_all(database.pool())
+            .await
+            .unwrap();
+        assert_eq!(names, ["kept"]);
+    }
 }

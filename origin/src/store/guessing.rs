@@ -49,7 +49,7 @@ impl Guessing {
         .bind(key.as_slice())
         .bind(now)
         .bind(now.saturating_sub(limits::FAILURES_KEPT_MS))
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Guessing {
             ("DELETE FROM login_failures WHERE last_at <= $1", limits::FAILURES_KEPT_MS),
             ("DELETE FROM known_addresses WHERE last_at <= $1", limits::KNOWN_ADDRESS_MS),
         ] {
-            sqlx::query(text).bind(now.saturating_sub(age)).execute(self.0.pool()).await?;
+            sqlx::query(text).bind(now.saturating_sub(age)).execute(&mut *self.0.writer().await?).await?;
         }
         Ok(())
     }

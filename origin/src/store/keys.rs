@@ -130,7 +130,7 @@ impl SigningKeys {
             .bind(kid)
             .bind(was)
             .bind(sealed)
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
         Ok(())
     }
@@ -140,7 +140,10 @@ impl SigningKeys {
     /// # Errors
     /// The database's.
     pub async fn forget(&self, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1").bind(now).execute(self.0.pool()).await?;
+        sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1")
+            .bind(now)
+            .execute(&mut *self.0.writer().await?)
+            .await?;
         Ok(())
     }
 }

@@ -55,7 +55,10 @@ impl Outbox {
     /// # Errors
     /// The database's.
     pub async fn next(&self, count: i64, now: i64) -> Result<Vec<Waiting>, sqlx::Error> {
-        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
+        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1")
+            .bind(now)
+            .execute(&mut *self.0.writer().await?)
+            .await?;
         let rows = sqlx::query("SELECT id, revocation FROM outbox ORDER BY id LIMIT $1")
             .bind(count)
             .fetch_all(self.0.pool())

@@ -52,7 +52,7 @@ impl Accounts {
             .bind(account.to_string())
             .bind(verified)
             .bind(new)
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
         Ok(done.rows_affected() == 1)
     }

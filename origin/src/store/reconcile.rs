@@ -120,7 +120,7 @@ async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<()
     sqlx::query("DELETE FROM deleted_profiles WHERE id = $1 AND at < $2")
         .bind(profile.to_string())
         .bind(now)
-        .execute(users.pool())
+        .execute(&mut *users.writer().await?)
         .await?;
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Accounts {
         sqlx::query("UPDATE accounts SET state = 'active' WHERE id = $1 AND registered_by = $2 AND state = 'pending'")
             .bind(account.to_string())
             .bind(key.as_slice())
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
         Ok(())
     }

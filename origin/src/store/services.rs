@@ -58,7 +58,7 @@ impl Services {
         .bind(audiences)
         .bind(new.created_at)
         .bind(limits::SERVICES)
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await;
         match done {
             Ok(done) if done.rows_affected() == 1 => Ok(Addition::Done),
@@ -99,7 +99,10 @@ impl Services {
     /// # Errors
     /// The database's.
     pub async fn remove(&self, name: &str) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query("DELETE FROM services WHERE name = $1").bind(name).execute(self.0.pool()).await?;
+        let done = sqlx::query("DELETE FROM services WHERE name = $1")
+            .bind(name)
+            .execute(&mut *self.0.writer().await?)
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 }

@@ -371,9 +371,12 @@ impl Sessions {
     pub async fn sweep(&self, now: i64) -> Result<u64, sqlx::Error> {
         let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1 OR revoked_at <= $1")
             .bind(now)
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
-        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1").bind(now).execute(self.0.pool()).await?;
+        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1")
+            .bind(now)
+            .execute(&mut *self.0.writer().await?)
+            .await?;
         Ok(done.rows_affected())
     }
 }

@@ -101,7 +101,7 @@ impl Stale {
         .bind(mark.changes)
         .bind(now)
         .bind(until)
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -115,7 +115,7 @@ impl Stale {
             .bind(mark.account.to_string())
             .bind(mark.changes)
             .bind(due_at)
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Stale {
         let done = sqlx::query("DELETE FROM accounts WHERE id = $1 AND state = 'pending' AND created_at = $2")
             .bind(account.to_string())
             .bind(begun_at)
-            .execute(self.0.pool())
+            .execute(&mut *self.0.writer().await?)
             .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -159,7 +159,7 @@ impl Stale {
         .bind(mark.account.to_string())
         .bind(mark.changes)
         .bind(version)
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Stale {
             "DELETE FROM stale_profiles WHERE account_id = $1 AND NOT EXISTS (SELECT 1 FROM accounts WHERE id = $1)",
         )
         .bind(mark.account.to_string())
-        .execute(self.0.pool())
+        .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(())
     }
