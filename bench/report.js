@@ -17,6 +17,11 @@ export const AIMS = [
   { what: "strangers' signatures refused, to jose", least: 2, value: of("hostile-signature", "toJose") },
   { what: "unknown key ids refused, to jose", least: 2, value: of("hostile-kid", "toJose") },
   {
+    what: "an honest client's wait beside hostile ones, to that beside honest ones",
+    most: 1,
+    value: ({ beside }) => beside?.gateway?.ratio,
+  },
+  {
     what: "a policy of 10,000 routes to one of 10",
     least: 0.97,
     value: ({ profiles }) => divide(profiles["routes-10000"]?.gateway?.toPass, profiles["routes-10"]?.gateway?.toPass),
@@ -25,12 +30,17 @@ export const AIMS = [
   {
     what: "memory after a million requests, to a tenth of them",
     most: 1.1,
-    value: ({ memory }) => divide(memory?.end.rss, memory?.warm.rss),
+    value: ({ memory }) => divide(memory?.gateway?.end.rss, memory?.gateway?.warm.rss),
   },
   {
     what: "start to first answer, to pass-through",
     most: 1.3,
     value: ({ starts }) => divide(starts?.gateway, starts?.pass),
+  },
+  {
+    what: "the same, to pass-through with the gateway's bindings",
+    most: 1.3,
+    value: ({ starts }) => divide(starts?.gateway, starts?.bound),
   },
   { what: "wasm, gzipped, in KB", most: 250, digits: 0, value: ({ wasm }) => wasm && wasm.gzipped / 1000 },
 ];
@@ -85,14 +95,21 @@ export function render(result, titles) {
       }),
     );
   }
+  if (result.beside !== undefined) {
+    lines.push("", "**An honest client's wait, p50 in ms, beside four more connections**", "");
+    lines.push("| | of honest clients | of hostile ones | ratio |", "|---|--:|--:|--:|");
+    for (const [server, { honest, hostile, ratio }] of Object.entries(result.beside))
+      lines.push(`| ${titles[server]} | ${(honest / 1000).toFixed(2)} | ${(hostile / 1000).toFixed(2)} | ${ratio.toFixed(2)} |`);
+  }
   if (result.starts !== undefined) {
     lines.push("", "**From a process's start to its first answer**", "", "| | ms |", "|---|--:|");
     for (const [server, ms] of Object.entries(result.starts)) lines.push(`| ${titles[server]} | ${ms.toFixed(0)} |`);
   }
   if (result.memory !== undefined) {
-    const { warm, end } = result.memory;
     const at = ({ requests, rss }) => `${(rss / 2 ** 20).toFixed(0)} MiB after ${requests.toLocaleString("en")} requests`;
-    lines.push("", `**The gateway's memory**: ${at(warm)}, ${at(end)}.`);
+    lines.push("", "**Memory over a million requests with distinct tokens**", "", "| | warm | at the end | |", "|---|--:|--:|--:|");
+    for (const [server, { warm, end }] of Object.entries(result.memory))
+      lines.push(`| ${titles[server]} | ${at(warm)} | ${at(end)} | ${(end.rss / warm.rss).toFixed(2)} |`);
   }
   return lines.join("\n");
 }

@@ -23,7 +23,7 @@ const HELP = `npm run bench                          all profiles (a quarter of 
 npm run bench -- --only distinct,hostile-kid
 npm run bench -- --rounds 5 --seconds 5
 npm run bench -- --servers pass,gateway,jose
-npm run bench -- --million             and memory over a million requests (ten minutes)
+npm run bench -- --million             and memory over a million requests (a quarter of an hour)
 npm run bench -- --json FILE           and write the result into a file, too
 npm run bench -- --write               and put it into docs/bench.md and docs/bench.svg
 
@@ -127,15 +127,19 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
   );
 }
 
-// How long from a process's start to its first answer, in turns.
+// How long from a process's start to its first answer, in turns. A start takes a fraction of a
+// second, so there are more of them.
+const STARTS_A_ROUND = 3;
+
 async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
   const key = keys.RS256;
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
   const seen = Object.fromEntries(servers.map((server) => [server.name, []]));
+  const turns = rounds * STARTS_A_ROUND;
   try {
-    for (let round = 1; round <= rounds; round += 1) {
+    for (let turn = 1; turn <= turns; turn += 1) {
       for (const server of servers) {
-        note(`round ${round} of ${rounds}: ${server.name}`);
+        note(`round ${turn} of ${turns}: ${server.name}`);
         const home = mkdtempSync(join(folder, `${server.name}-`));
         const one = await server.start({ folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped });
         seen[server.name].push(one.startedMs);
@@ -148,17 +152,17 @@ async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
   return Object.fromEntries(Object.entries(seen).map(([name, times]) => [name, median(times)]));
 }
 
-// The gateway's memory while a million requests with distinct tokens pass: after the first
+// A Worker's memory while a million requests with distinct tokens pass: after the first
 // hundred thousand, when everything is warm and what is bounded is full, and at the end.
 const MANY = 1_000_000;
 
-async function measureMemory(gateway, { folder, builds, keys, note }) {
+async function measureMemory(server, { folder, builds, keys, note }) {
   const key = keys.RS256;
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
   const { count, connections } = PROFILES.find(({ name }) => name === "distinct");
-  const home = mkdtempSync(join(folder, "gateway-"));
+  const home = mkdtempSync(join(folder, `${server.name}-`));
   const given = { folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped };
-  const one = await gateway.start(given);
+  const one = await server.start(given);
   const samples = [];
   try {
     // Tokens live for a quarter of an hour.
@@ -174,6 +178,52 @@ async function measureMemory(gateway, { folder, builds, keys, note }) {
     await origin.stop();
   }
   return { warm: samples.find(({ requests }) => requests >= MANY / 10), end: samples.at(-1) };
+}
+
+// What hostile tokens cost an honest client: how long its requests take beside as many
+// connections with tokens of key ids that nobody published, and beside honest ones.
+const BESIDE = { honest: 4, others: 4 };
+
+async function measureBeside(servers, { folder, builds, keys, rounds, seconds, note }) {
+  const key = keys.RS256;
+  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+  const running = [];
+  try {
+    const { count } = PROFILES.find(({ name }) => name === "distinct");
+    const files = {};
+    for (const typ of new Set(servers.map((server) => server.typ)))
+      files[typ] = {
+        honest: await writeTokens(folder, `beside-${typ}`.replace("/", "-"), { key, count, typ }),
+        hostile: await writeTokens(folder, `beside-hostile-${typ}`.replace("/", "-"), { key, count, spoil: "kid", typ }),
+      };
+    for (const server of servers) {
+      const home = mkdtempSync(join(folder, `${server.name}-`));
+      const given = { folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped };
+      running.push({ server, files: files[server.typ], ...(await server.start(given)), honest: [], hostile: [] });
+    }
+    for (let round = 0; round <= rounds; round += 1) {
+      for (const one of running) {
+        for (const kind of ["honest", "hostile"]) {
+          note(`round ${round} of ${rounds}: ${one.server.name} beside ${kind} ones`);
+          const [seen] = await Promise.all([
+            load(one.url, one.files.honest, { connections: BESIDE.honest, seconds }),
+            load(one.url, one.files[kind], { connections: BESIDE.others, seconds }),
+          ]);
+          // The first round warms.
+          if (round > 0) one[kind].push(seen.p50);
+        }
+      }
+    }
+  } finally {
+    for (const one of running) await one.stop();
+    await origin.stop();
+  }
+  return Object.fromEntries(
+    running.map(({ server, honest, hostile }) => [
+      server.name,
+      { honest: median(honest), hostile: median(hostile), ratio: median(hostile.map((p50, round) => p50 / honest[round])) },
+    ]),
+  );
 }
 
 async function main() {
@@ -214,17 +264,25 @@ async function main() {
     // After each profile: what takes half an hour is not lost to what fails in its last minute.
     const save = () => options.json && writeFileSync(options.json, JSON.stringify(result, null, 2));
     for (const profile of profiles) {
-      const taking = servers.filter(({ name }) => profile.servers === undefined || profile.servers.includes(name));
+      const taking = servers.filter(({ name, onlyStarts }) => !onlyStarts && (profile.servers === undefined || profile.servers.includes(name)));
       const measured = await steps.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
       result.profiles[profile.name] = measured;
       save();
       print(profile, measured, steps.say);
     }
-    const workers = servers.filter(({ name }) => ["pass", "gateway", "jose", "hono"].includes(name));
+    const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
+    result.beside = await steps.run("an honest client beside hostile ones", (note) => measureBeside(judging, { ...given, note }));
+    save();
+    const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));
     result.starts = await steps.run("from a process's start to its first answer", (note) => measureStarts(workers, { ...given, note }));
-    const gateway = servers.find(({ name }) => name === "gateway");
-    if (options.million && gateway !== undefined)
-      result.memory = await steps.run("a million requests", (note) => measureMemory(gateway, { ...given, note }));
+    save();
+    if (options.million) {
+      result.memory = {};
+      for (const server of servers.filter(({ name }) => ["pass", "gateway"].includes(name)))
+        result.memory[server.name] = await steps.run(`a million requests: ${server.title}`, (note) =>
+          measureMemory(server, { ...given, note }),
+        );
+    }
     const wasm = readFileSync(join(builds.shipped, "index_bg.wasm"));
     result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
     save();

@@ -1,6 +1,6 @@
-// What is compared: Workers in one workerd each, without the proxy that Miniflare has for
-// developers; HAProxy and Envoy where the machine has them; and the origin behind all of
-// them, an nginx. Each server runs alone while it is measured, but for the origin.
+// What is compared: Workers in one workerd each; HAProxy and Envoy where the machine has
+// them; and the origin behind all of them, an nginx. Each server runs alone while it is
+// measured, but for the origin.
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { ROOT, TOOLS } from "../scripts/lib/places.js";
 import { HOST, probePort } from "../scripts/lib/ports.js";
 import { makeAssertionKey } from "../tests/harness/assertion.js";
+import { startWorkerd } from "./workerd.js";
 
 const require = createRequire(import.meta.url);
 
@@ -98,36 +99,15 @@ function end(child) {
   });
 }
 
-// Log lines are written, as they would be for the platform, and read by nobody: Miniflare
-// would parse each, on a core that the others need.
-function silence(folder) {
-  const file = join(folder, "workerd");
-  const { default: path } = require("workerd");
-  writeFileSync(file, `#!/bin/sh\nexec "${path}" "$@" >/dev/null 2>&1\n`, { mode: 0o755 });
-  process.env.MINIFLARE_WORKERD_PATH = file;
-}
-
 // A Worker in a workerd of its own. Gives { url, pids, stop, startedMs }.
-async function startWorkerd(folder, options) {
-  process.env.WRANGLER_LOG = "none";
-  silence(folder);
-  const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
-  const begun = performance.now();
+async function start(folder, worker) {
   const port = await probePort(0);
-  const worker = { ...options, unsafeDirectSockets: [{ host: HOST, port }] };
-  const runtime = new Miniflare(
-    convertV4MiniflareOptions({
-      workers: [worker],
-      host: HOST,
-      port: 0,
-      cf: false,
-    }),
-  );
-  await runtime.ready;
+  const date = wranglerConfig().compatibility_date;
+  const begun = performance.now();
+  const child = startWorkerd(folder, { ...worker, date }, `${HOST}:${port}`);
   const url = `http://${HOST}:${port}`;
-  const pid = Number(spawnSync("pgrep", ["-n", "-P", String(process.pid), "workerd"], { encoding: "utf8" }).stdout);
-  await answers(`${url}/health`);
-  return { url, pids: () => family(pid), startedMs: performance.now() - begun, stop: () => runtime.dispose() };
+  await answers(`${url}/health`, child);
+  return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
 }
 
 async function bundle(folder, name) {
@@ -151,13 +131,7 @@ function workerOf(name, title, more = {}) {
     ...more,
     async start({ folder, origin, algorithm }) {
       const path = await bundle(folder, name);
-      return startWorkerd(folder, {
-        name,
-        compatibilityDate: compatibilityDate(),
-        modules: [{ type: "ESModule", path }],
-        modulesRoot: folder,
-        bindings: { ORIGIN: origin, ALGORITHMS: algorithm },
-      });
+      return start(folder, { modules: [{ name: `${name}.js`, path }], texts: { ORIGIN: origin, ALGORITHMS: algorithm } });
     },
   };
 }
@@ -167,43 +141,49 @@ function wranglerConfig() {
   return read({ config: join(ROOT, "wrangler.toml") });
 }
 
-const compatibilityDate = () => wranglerConfig().compatibility_date;
+// A Worker with every binding and every variable of wrangler.toml.
+function startBound(folder, { modules, origin, vars = {} }) {
+  const config = wranglerConfig();
+  return start(folder, {
+    modules,
+    stores: config.kv_namespaces.map(({ binding }) => binding),
+    objects: Object.fromEntries(config.durable_objects.bindings.map(({ name, class_name: type }) => [name, type])),
+    limits: config.ratelimits.map(({ name }) => name),
+    texts: {
+      ...config.vars,
+      ORIGIN: origin,
+      DEVELOPMENT: "true",
+      METRICS_TOKEN: "a token for the bench alone",
+      UPSTREAM_AUTH_URL: origin,
+      UPSTREAM_USERS_URL: origin,
+      ASSERTION_KEYS_AUTH: makeAssertionKey(),
+      ASSERTION_KEYS_USERS: makeAssertionKey(),
+      ...vars,
+    },
+  });
+}
 
-// The gateway as it is deployed: every binding, every variable of wrangler.toml.
+// The gateway as it is deployed.
 const gateway = {
   name: "gateway",
   title: "Portcullis",
-  async start({ folder, origin, build, vars = {} }) {
-    const { unstable_getMiniflareWorkerOptions: readOptions } = require("wrangler");
-    const config = wranglerConfig();
-    const { workerOptions } = readOptions(config);
-    delete workerOptions.modulesRules;
-    const types = { js: "ESModule", wasm: "CompiledWasm" };
+  async start({ folder, origin, build, vars }) {
     const modules = readdirSync(build, { recursive: true })
       .filter((file) => /\.(?:js|wasm)$/.test(file))
       .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
-      .map((file) => ({ type: types[file.split(".").pop()], path: join(build, file) }));
-    const ratelimits = Object.entries(workerOptions.ratelimits).map(([name, limiter]) => [
-      name,
-      { ...limiter, simple: { limit: 1_000_000_000, period: 60 } },
-    ]);
-    return startWorkerd(folder, {
-      ...workerOptions,
-      name: "gateway",
-      modules,
-      modulesRoot: build,
-      ratelimits: Object.fromEntries(ratelimits),
-      bindings: {
-        ...config.vars,
-        DEVELOPMENT: "true",
-        METRICS_TOKEN: "a token for the bench alone",
-        UPSTREAM_AUTH_URL: origin,
-        UPSTREAM_USERS_URL: origin,
-        ASSERTION_KEYS_AUTH: makeAssertionKey(),
-        ASSERTION_KEYS_USERS: makeAssertionKey(),
-        ...vars,
-      },
-    });
+      .map((file) => ({ name: file, path: join(build, file) }));
+    return startBound(folder, { modules, origin, vars });
+  },
+};
+
+// What the gateway's start is compared with, too; its requests cost what pass-through's do.
+const bound = {
+  name: "bound",
+  title: "pass-through Worker with the gateway's bindings",
+  onlyStarts: true,
+  async start({ folder, origin }) {
+    const path = await bundle(folder, "bound");
+    return startBound(folder, { modules: [{ name: "bound.js", path }], origin });
   },
 };
 
@@ -350,6 +330,7 @@ export const SERVERS = [
   workerOf("pass", "pass-through Worker"),
   workerOf("writer", "Worker that only writes the same"),
   gateway,
+  bound,
   workerOf("jose", "`jose` Worker"),
   // It refuses the `typ` of RFC 9068.
   workerOf("hono", "Hono `jwk` Worker", { typ: "JWT" }),

@@ -2,17 +2,17 @@
 // the headers for the origin (an assertion's length of them the same), the request's line of
 // log, and an id in the answer. Between this and pass-through is the runtime's part.
 
-const HEADERS = [
-  ["x-request-id", "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f"],
-  ["x-request-timeout-ms", "5000"],
-  ["traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
-  ["x-forwarded-proto", "http"],
-  ["x-forwarded-host", "127.0.0.1:8787"],
-  ["x-user-id", "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f"],
-  ["x-user-email", "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f@example.com"],
-  ["x-user-roles", "user"],
-  ["x-gateway-assertion", "x".repeat(620)],
-];
+const HEADERS = {
+  "x-request-id": "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f",
+  "x-request-timeout-ms": "5000",
+  traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+  "x-forwarded-proto": "http",
+  "x-forwarded-host": "127.0.0.1:8787",
+  "x-user-id": "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f",
+  "x-user-email": "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f@example.com",
+  "x-user-roles": "user",
+  "x-gateway-assertion": "x".repeat(620),
+};
 
 const LINE = JSON.stringify({
   level: "info",
@@ -34,13 +34,12 @@ const LINE = JSON.stringify({
 export default {
   async fetch(request, env) {
     const { pathname, search } = new URL(request.url);
-    const headers = new Headers();
-    for (const [name, value] of HEADERS) headers.append(name, value);
+    const headers = { ...HEADERS };
     const { method, body } = request;
     const response = await fetch(env.ORIGIN + pathname + search, { method, headers, body, redirect: "manual" });
     console.log(LINE);
     const answer = new Response(response.body, response);
-    answer.headers.set("x-request-id", HEADERS[0][1]);
+    answer.headers.set("x-request-id", HEADERS["x-request-id"]);
     return answer;
   },
 };

@@ -39,9 +39,7 @@ export function sleep(millis) {
 export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
   const parts = packed.split("\n");
   const [url, method] = parts;
-  const headers = new Headers();
-  append(headers, parts, 2);
-  const init = { method, headers, redirect: "manual", cache: "no-store" };
+  const init = { method, headers: record(parts, 2), redirect: "manual", cache: "no-store" };
   // A body that is going to be read here must not be decoded for that.
   if (isTimed) init.encodeResponseBody = "manual";
   if (method !== "GET" && method !== "HEAD") {
@@ -236,7 +234,21 @@ export function discard(response) {
   response.body?.cancel().catch(() => {});
 }
 
-// Names and values by turns, from a place on.
+// Names and values by turns, from a place on, as a record: `Headers` would be filled through a
+// call for each, and copied by the request that they are for. Without a prototype, whose
+// names a client could send.
+function record(parts, from) {
+  const headers = { __proto__: null };
+  for (let i = from; i + 1 < parts.length; i += 2) {
+    const name = parts[i];
+    const before = headers[name];
+    // One field of several lines (RFC 9110, section 5.3).
+    headers[name] = before === undefined ? parts[i + 1] : `${before}, ${parts[i + 1]}`;
+  }
+  return headers;
+}
+
+// The same, added to those that are there.
 function append(headers, parts, from) {
   for (let i = from; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
 }
