@@ -12,6 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 
 import { runCargo, runCommand } from "./cargo.js";
@@ -62,6 +63,13 @@ export function featuresFor(profile, env) {
   return profile === DEPLOYED && env.RUST_SIGNATURES !== "true" ? ["--no-default-features"] : [];
 }
 
+// Messages of panics name files: below whose home crates lie is nobody's business, and the
+// same sources give the same worker on every machine. As an array, for a home may have spaces.
+export function configFor(profile, cargoHome) {
+  const flags = [`--remap-path-prefix=${cargoHome}=cargo`];
+  return profile === DEPLOYED ? ["--config", `target.${WASM}.rustflags=${JSON.stringify(flags)}`] : [];
+}
+
 export async function compileWasm({ profile = "local", env = {}, onProgress, owner } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   const args = [
@@ -76,6 +84,7 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
     "--target-dir",
     TARGET,
     ...featuresFor(profile, process.env),
+    ...configFor(profile, process.env.CARGO_HOME ?? join(homedir(), ".cargo")),
     ...locked,
   ];
   try {

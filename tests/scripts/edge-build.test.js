@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { featuresFor } from "../../scripts/lib/edge-build.js";
+import { configFor, featuresFor } from "../../scripts/lib/edge-build.js";
 
 test("a deployed worker has no signature checks of its own, unless they are asked for", () => {
   for (const [profile, env, expected] of [
@@ -15,4 +15,12 @@ test("a deployed worker has no signature checks of its own, unless they are aske
   ]) {
     assert.deepEqual(featuresFor(profile, env), expected, `${profile} ${JSON.stringify(env)}`);
   }
+});
+
+test("a deployed worker names no folder of the machine that built it", () => {
+  assert.deepEqual(configFor("worker", "/home/ada l/.cargo"), [
+    "--config",
+    'target.wasm32-unknown-unknown.rustflags=["--remap-path-prefix=/home/ada l/.cargo=cargo"]',
+  ]);
+  assert.deepEqual(configFor("local", "/home/ada/.cargo"), []);
 });
