@@ -77,5 +77,6 @@ export function startWorkerd(folder, worker, address) {
   const { default: workerd } = require("workerd");
   // Not the pipe of a process that would have to be awake to empty it.
   const nowhere = openSync("/dev/null", "w");
-  return spawn(workerd, ["serve", config], { stdio: ["ignore", nowhere, nowhere] });
+  // There, because V8 leaves files where it is asked to be profiled.
+  return spawn(workerd, ["serve", config], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
 }
