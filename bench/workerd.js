@@ -2,7 +2,7 @@
 // without Miniflare, which puts a Worker of its own before every request that goes out.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
@@ -64,7 +64,7 @@ const config :Workerd.Config = (
 `;
 }
 
-// Starts it, its log in a file that nobody reads.
+// Starts it; its log is written, and goes nowhere.
 export function startWorkerd(folder, worker, address) {
   for (const { name, path } of worker.modules) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
@@ -78,5 +78,7 @@ export function startWorkerd(folder, worker, address) {
   // Not the pipe of a process that would have to be awake to empty it.
   const nowhere = openSync("/dev/null", "w");
   // There, because V8 leaves files where it is asked to be profiled.
-  return spawn(workerd, ["serve", config], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
+  const child = spawn(workerd, ["serve", config], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
+  closeSync(nowhere);
+  return child;
 }

@@ -78,6 +78,17 @@ describe("headers on the way to a service", () => {
     assert.equal(claims.sub, undefined);
   });
 
+  test("names that every JavaScript object has are names like any other", async () => {
+    const claims = issuer.claims();
+    const headers = ["__proto__", "constructor", "toString", "valueOf"].map((name) => [name, `its ${name}`]);
+    const token = await issuer.sign(claims);
+    const answer = await edge.get(`/api/v1/users/${claims.sub}`, { token, headers });
+    assert.equal(answer.status, 200);
+    const seen = users.requests.at(-1).headers;
+    assert.equal(seen["x-user-id"], claims.sub);
+    assert.deepEqual([seen.constructor, seen.tostring, seen.valueof], ["its constructor", "its toString", "its valueOf"]);
+  });
+
   test("each request leaves one log line without its token", async () => {
     const claims = issuer.claims();
     const token = await issuer.sign(claims);
