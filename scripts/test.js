@@ -179,13 +179,14 @@ function runSuite(suite, { run, note, say, env: added = {} }) {
         return resolve(count);
       }
       const { count } = counter;
+      const isNamed = count.failures.length > 0;
       settle(count, {
         code,
         signal,
         what: [suite.command === "cargo" ? "cargo" : "node", ...args.slice(0, 2)].join(" "),
       });
-      // Cargo says why a test failed after the test's own line.
-      if (suite.kind === "cargo" && count.failed > 0) count.failures.push(tail.join("\n"));
+      // Where no test is to blame, the last lines say why.
+      if (suite.kind === "cargo" && count.failed > 0 && !isNamed) count.failures.push(tail.join("\n"));
       resolve(count);
     });
   });

@@ -8,10 +8,16 @@ export function emptyCount() {
 const CARGO_RESULT = /^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored/;
 const CARGO_TEST = /^test (.+?) \.\.\. (ok|FAILED|fail|ignored)(?:, (.*))?$/i;
 
+// Lines of what one program's failed tests said that are kept: a panic with its
+// message and its backtrace, of several tests.
+const SHOWN_LINES = 120;
+
 // Reads the lines of `cargo test` and of wasm-bindgen-test-runner.
 export function createCargoCounter() {
   const count = emptyCount();
   let running = 0;
+  // What a program says between `failures:` and its result, while it does.
+  let said;
   return {
     count,
     // Tests that were named so far; the result lines have the last word.
@@ -20,11 +26,15 @@ export function createCargoCounter() {
       const plain = line.replace(/\u001b\[[0-9;]*m/g, "").trim();
       const result = CARGO_RESULT.exec(plain);
       if (result !== null) {
+        if (said !== undefined) count.failures.push(said.join("\n"));
+        said = undefined;
         count.passed += Number(result[1]);
         count.failed += Number(result[2]);
         count.skipped += Number(result[3]);
         return;
       }
+      if (plain === "failures:") said ??= [];
+      else if (said !== undefined && said.length < SHOWN_LINES) said.push(line.trimEnd());
       const test = CARGO_TEST.exec(plain);
       if (test === null) return;
       running += 1;

@@ -37,6 +37,34 @@ test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
   });
 });
 
+test("what a failed test of cargo's said is kept, however much follows it", () => {
+  const count = countCargo(
+    `test token::a_is_b ... FAILED
+successes:
+
+---- token::c_is_d stdout ----
+a line of a test that passed
+
+failures:
+
+---- token::a_is_b stdout ----
+thread 'token::a_is_b' panicked at src/token.rs:1:1:
+left is not right
+
+failures:
+    token::a_is_b
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+${"test keys::e_is_f ... ok\n".repeat(500)}
+test result: ok. 500 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`,
+    { code: 101 },
+  );
+  assert.deepEqual([count.passed, count.failed, count.failures.length], [501, 1, 2]);
+  assert.equal(count.failures[0], "token::a_is_b");
+  assert.match(count.failures[1], /panicked at src\/token\.rs:1:1:\nleft is not right/);
+  assert.doesNotMatch(count.failures[1], /a test that passed/);
+});
+
 test("a compile error is a failure", () => {
   const count = countCargo("error: could not compile `portcullis`", { code: 101, what: "cargo test" });
   assert.equal(count.failed, 1);
