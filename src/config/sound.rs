@@ -2,7 +2,7 @@
 //! has checked the file, and by the worker for a policy that was pushed, since nobody's
 //! word counts there. The file's own check (`check`) finds the same with lines and mends.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::{
     Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, is_own_path,
@@ -125,8 +125,8 @@ pub(super) fn values_of(rule: &RequireRule) -> &[serde_json::Value] {
 }
 
 /// Names, if each is one and none is there twice.
-fn names(names: Vec<&str>) -> Option<BTreeSet<&str>> {
-    let unique: BTreeSet<&str> = names.iter().copied().collect();
+fn names(names: Vec<&str>) -> Option<HashSet<&str>> {
+    let unique: HashSet<&str> = names.iter().copied().collect();
     (unique.len() == names.len() && names.iter().all(|name| is_name(name))).then_some(unique)
 }
 
@@ -152,13 +152,13 @@ impl Policy {
         let (Some(issuers), Some(upstreams), Some(limits), Some(cors)) = known else {
             return Some("a name is there twice, or is none".to_owned());
         };
-        let urls: BTreeSet<&str> = self.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        let urls: HashSet<&str> = self.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
         if urls.len() < self.issuers.len() {
             return Some("two issuers have one `iss`".to_owned());
         }
-        let mut claimed = BTreeSet::new();
-        let route = |route: &Route| {
-            let is_new = route.methods.iter().all(|method| claimed.insert((route.path.clone(), method.clone())));
+        let mut claimed: HashSet<(&str, &str)> = HashSet::new();
+        let in_routes = self.routes.iter().find_map(|route| {
+            let is_new = route.methods.iter().all(|method| claimed.insert((route.path.as_str(), method.as_str())));
             let resolves = upstreams.contains(route.upstream.as_str())
                 && route.cors.as_ref().is_none_or(|name| cors.contains(name.as_str()))
                 && route.limits.iter().all(|name| limits.contains(name.as_str()))
@@ -180,10 +180,8 @@ impl Policy {
                 ));
             }
             route.find_fault()
-        };
-        self.routes
-            .iter()
-            .find_map(route)
+        });
+        in_routes
             .or_else(|| self.upstreams.iter().find_map(Upstream::find_fault))
             .or_else(|| self.issuers.iter().find_map(|issuer| issuer.find_fault(&upstreams)))
             .or_else(|| self.cors.iter().find_map(Cors::find_fault))
@@ -241,7 +239,7 @@ impl Route {
 
 impl HeaderRules {
     fn is_sound(&self, in_requests: bool) -> bool {
-        let names: BTreeSet<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
+        let names: HashSet<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
         names.len() == self.set.len()
             && self.set.len() <= HEADER_RULES
             && self.remove.len() <= HEADER_RULES
@@ -298,7 +296,7 @@ impl Upstream {
 }
 
 impl Issuer {
-    fn find_fault(&self, upstreams: &BTreeSet<&str>) -> Option<String> {
+    fn find_fault(&self, upstreams: &HashSet<&str>) -> Option<String> {
         let has_keys = match &self.jwks {
             JwksSource::Url(url) => check_url(url).is_ok(),
             JwksSource::Discovery => check_url(&self.issuer).is_ok(),

@@ -58,7 +58,8 @@ pub async fn metric_sums(request: web_sys::Request, state: JsValue) -> Result<we
 }
 
 fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
-    let added: BTreeMap<String, f64> = serde_json::from_str(text).map_err(|_| "the numbers cannot be read")?;
+    let added: BTreeMap<String, f64> =
+        serde_json::from_slice(text.as_bytes()).map_err(|_| "the numbers cannot be read")?;
     sql.exec(TABLE, None)?;
     let at = now().0;
     for (name, value) in added.iter().filter(|(name, value)| name.len() <= NAME_BYTES && value.is_finite()) {

@@ -75,7 +75,8 @@ impl Gate {
         }
         self.flush(ports).await;
         let text = ports.read_metrics().await.map_err(|_| Denial::MetricsUnavailable)?;
-        let mut series: BTreeMap<String, f64> = serde_json::from_str(&text).map_err(|_| Denial::MetricsUnavailable)?;
+        let mut series: BTreeMap<String, f64> =
+            serde_json::from_slice(text.as_bytes()).map_err(|_| Denial::MetricsUnavailable)?;
         let now = ports.now();
         let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
         for upstream in &self.upstreams {

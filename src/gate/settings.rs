@@ -121,7 +121,7 @@ impl Gate {
     /// # Errors
     /// [`Misconfiguration`].
     pub fn new(policy_json: &str, setting: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
-        let policy: Policy = serde_json::from_str(policy_json)
+        let policy: Policy = serde_json::from_slice(policy_json.as_bytes())
             .map_err(|_| Misconfiguration("the policy cannot be read; build the worker or push it again".to_owned()))?;
         // Written again it must be the same, or it says something that this worker does not
         // know: a restriction, say, of a newer tool's.
@@ -297,7 +297,10 @@ fn exporter(
     }
     let ratio = match setting(OTEL_RATIO).filter(|text| !text.is_empty()) {
         None => 1.0,
-        Some(text) => text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+        Some(text) => serde_json::from_slice::<f64>(text.as_bytes())
+            .ok()
+            .filter(|ratio| (0.0..=1.0).contains(ratio))
+            .ok_or_else(|| {
             Misconfiguration(format!(
                 "{OTEL_RATIO} is no number from 0 to 1; it says which share of the traces is sampled"
             ))

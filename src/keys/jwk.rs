@@ -49,7 +49,7 @@ impl Key {
 
     /// As it is kept in KV.
     pub(super) fn to_jwk(&self) -> Value {
-        let mut members: Map<String, Value> = serde_json::from_str(&self.canonical).unwrap_or_default();
+        let mut members: Map<String, Value> = serde_json::from_slice(self.canonical.as_bytes()).unwrap_or_default();
         members.insert("alg".to_owned(), self.algorithm.name().into());
         members.insert("use".to_owned(), "sig".into());
         if let Some(kid) = &self.kid {

@@ -41,7 +41,7 @@ impl Record {
         if text.len() > limits::JWKS_BYTES.saturating_mul(2) {
             return None;
         }
-        let stored: Stored = serde_json::from_str(text).ok()?;
+        let stored: Stored = serde_json::from_slice(text.as_bytes()).ok()?;
         if stored.fetched_at > now.plus(limits::COOL_DOWN_MS) {
             return None;
         }

@@ -57,7 +57,7 @@ impl Page {
 
     /// From [`Page::to_json`]'s form; `None` for anything else.
     pub fn from_json(text: &str) -> Option<Self> {
-        let wire: Wire = serde_json::from_str(text).ok()?;
+        let wire: Wire = serde_json::from_slice(text.as_bytes()).ok()?;
         if wire.entries.len() > limits::COPY_ENTRIES {
             return None;
         }

@@ -1,7 +1,7 @@
 //! The policy's routes as a radix tree (crate `matchit`): fixed segments before
 //! parameters before the rest, whatever the file's order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Target, access::Params};
 use crate::config::{Policy, Route};
@@ -80,11 +80,11 @@ impl Table {
         let found = self.paths.at(target.path()).map_err(|_| Miss::Path)?;
         // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
         let Some(entry) = found.value.iter().find(|entry| entry.method == method) else {
-            let mut allow: Vec<&str> = found.value.iter().map(|entry| entry.method.as_str()).collect();
-            allow.sort_unstable();
-            allow.dedup();
+            let mut allow = BTreeSet::new();
+            allow.extend(found.value.iter().map(|entry| entry.method.as_str()));
             let route = found.value.first().map_or(usize::MAX, |entry| entry.route);
-            return Err(Miss::Method { allow: allow.join(", "), route });
+            let allow = Vec::from_iter(allow).join(", ");
+            return Err(Miss::Method { allow, route });
         };
         let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Ok(Match { route: entry.route, upstream: entry.upstream, params })
