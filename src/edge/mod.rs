@@ -53,10 +53,11 @@ async fn handle(
     let handled = gate.handle(&head, &world).await;
     let Handled { outcome, line, cors, passing, chores } = handled;
     write_log(&line, gate.log_successes());
-    if !chores.is_empty() {
-        run_later(&context, &gate, world.behind_answer(), chores);
+    let answer = answer(outcome, &cors, &passing, &line.request_id);
+    for chore in chores {
+        run_behind(&context, &gate, &world, chore);
     }
-    answer(outcome, &cors, &passing, &line.request_id)
+    answer
 }
 
 /// The request's line, and an audit event where it was refused.
@@ -125,15 +126,17 @@ fn read_head(request: &web_sys::Request) -> Head {
     Head::new(method, url, headers)
 }
 
-/// Each by itself: one that lets seconds pass must not hold up another.
-fn run_later(context: &js::Context, gate: &Rc<Gate>, world: World, chores: Vec<Chore>) {
-    let world = Rc::new(world);
-    for chore in chores {
-        let (gate, world) = (Rc::clone(gate), Rc::clone(&world));
-        context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
-            gate.run(chore, &*world).await;
-            Ok(JsValue::UNDEFINED)
-        }));
+/// A chore by itself: one that lets seconds pass must not hold up another. Its event lives
+/// on for it only where it has to wait.
+fn run_behind(context: &js::Context, gate: &Rc<Gate>, world: &World, chore: Chore) {
+    let turns = Rc::new(Turns::default());
+    let (gate, world) = (Rc::clone(gate), world.behind_answer(Rc::clone(&turns)));
+    let work = async move {
+        gate.run(chore, &world).await;
+        Ok(JsValue::UNDEFINED)
+    };
+    if let Ok(promise) = turns::run(work, turns).and_then(JsValue::dyn_into::<js_sys::Promise>) {
+        context.wait_until(&promise);
     }
 }
 

@@ -189,7 +189,7 @@ export function passOn(response, status, packed, idleMs) {
   }
   const { headers } = answer;
   for (let i = 0; i < added - 1; i += 1) headers.delete(parts[i]);
-  append(headers, parts, added);
+  for (let i = added; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
   return answer;
 }
 
@@ -238,7 +238,7 @@ export function discard(response) {
 }
 
 // Names and values by turns, from a place on, as a record: `Headers` would be filled through a
-// call for each, and copied by the request that they are for. Without a prototype, whose
+// call for each, and copied by the request or answer that they are for. Without a prototype, whose
 // names a client could send.
 function record(parts, from) {
   const headers = { __proto__: null };
@@ -251,16 +251,9 @@ function record(parts, from) {
   return headers;
 }
 
-// The same, added to those that are there.
-function append(headers, parts, from) {
-  for (let i = from; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
-}
-
 // The gateway's own answer.
 export function answer(status, head, body) {
-  const headers = new Headers();
-  append(headers, head.split("\n"), 0);
-  return new Response(body === "" ? null : body, { status, headers });
+  return new Response(body === "" ? null : body, { status, headers: record(head.split("\n"), 0) });
 }
 
 // A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.

@@ -59,12 +59,18 @@ thread_local! {
 }
 
 pub(super) struct World {
+    event: Rc<Event>,
+    /// Of the one future that has this world.
+    turns: Rc<Turns>,
+}
+
+/// What a request and the chores behind its answer have in common.
+struct Event {
     env: worker::Env,
     /// The request and its event's context.
     asked: Option<(web_sys::Request, js::Context)>,
     /// Lets the event end whose client may have gone.
     held: RefCell<Option<Function>>,
-    turns: Rc<Turns>,
 }
 
 /// An upstream's answer, and what was read of it in one crossing.
@@ -106,7 +112,7 @@ impl Reply {
     }
 }
 
-impl Drop for World {
+impl Drop for Event {
     fn drop(&mut self) {
         if let Some(release) = self.held.take() {
             let _ = release.call0(&JsValue::UNDEFINED);
@@ -116,17 +122,20 @@ impl Drop for World {
 
 impl World {
     pub(super) fn new(env: worker::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
-        Self { env, asked: Some((request, context)), held: RefCell::default(), turns }
+        Self::of(env, Some((request, context)), turns)
     }
 
     pub(super) fn without_request(env: worker::Env) -> Self {
-        Self { env, asked: None, held: RefCell::default(), turns: Turns::of_executor() }
+        Self::of(env, None, Turns::of_executor())
     }
 
-    /// For what is left to do behind the answer, which the executor does.
-    pub(super) fn behind_answer(mut self) -> Self {
-        self.turns = Turns::of_executor();
-        self
+    fn of(env: worker::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
+        Self { event: Rc::new(Event { env, asked, held: RefCell::default() }), turns }
+    }
+
+    /// The same for a chore, which waits for things of its own.
+    pub(super) fn behind_answer(&self, turns: Rc<Turns>) -> Self {
+        Self { event: Rc::clone(&self.event), turns }
     }
 
     fn wait(&self, promise: Promise) -> Wait {
@@ -135,7 +144,7 @@ impl World {
 
     /// What has this name among the bindings.
     fn bound(&self, binding: &str) -> Option<JsValue> {
-        let found = js_sys::Reflect::get(&self.env, &JsValue::from_str(binding)).ok();
+        let found = js_sys::Reflect::get(&self.event.env, &JsValue::from_str(binding)).ok();
         found.filter(|found| !found.is_undefined())
     }
 
@@ -200,7 +209,7 @@ impl Ports for World {
     }
 
     async fn read_keys(&self, name: &str) -> Option<String> {
-        let Ok(store) = self.env.kv(KEYS_BINDING) else {
+        let Ok(store) = self.event.env.kv(KEYS_BINDING) else {
             complain("the KV namespace KEYS is not bound; see wrangler.toml");
             return None;
         };
@@ -214,7 +223,7 @@ impl Ports for World {
     }
 
     async fn write_keys(&self, name: &str, text: &str) -> bool {
-        let Ok(store) = self.env.kv(KEYS_BINDING) else { return false };
+        let Ok(store) = self.event.env.kv(KEYS_BINDING) else { return false };
         let written = match store.put(name, text) {
             Ok(options) => options.expiration_ttl(KV_KEEP_S).execute().await.is_ok(),
             Err(_) => false,
@@ -241,7 +250,7 @@ impl Ports for World {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault> {
-        if cfg!(feature = "rust-signatures") && prefers_rust(&self.env) {
+        if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
             return Ok(token::check(key.public(), algorithm, signing_input, signature));
         }
         // Copied out of wasm memory: a view would not survive the wait.
@@ -298,8 +307,8 @@ impl Ports for World {
     }
 
     fn outlive_client(&self) {
-        if let Some((_, context)) = &self.asked {
-            self.held.borrow_mut().get_or_insert_with(|| js::hold(context));
+        if let Some((_, context)) = &self.event.asked {
+            self.event.held.borrow_mut().get_or_insert_with(|| js::hold(context));
         }
     }
 
@@ -314,7 +323,7 @@ impl Ports for World {
             }
         };
         let namespace = self.namespace(LOG_BINDING).ok_or("log_not_bound")?;
-        let (request, context) = self.asked.as_ref().ok_or("log_not_bound")?;
+        let (request, context) = self.event.asked.as_ref().ok_or("log_not_bound")?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
         let (keep_s, ask_ms) = (millis(keep_ms / 1000), millis(ask_ms));
         let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, ask_ms, max);
@@ -337,7 +346,7 @@ impl Ports for World {
     }
 
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
-        let (request, _) = self.asked.as_ref().ok_or(BodyFault::Broken)?;
+        let (request, _) = self.event.asked.as_ref().ok_or(BodyFault::Broken)?;
         let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX));
         let body = self.wait(read).await.map_err(|_| BodyFault::Broken)?;
         match body.dyn_into::<Uint8Array>() {
@@ -348,7 +357,7 @@ impl Ports for World {
     }
 
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Reply>, UpstreamFault> {
-        let (request, _) = self.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
+        let (request, _) = self.event.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
         let headers = forward.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
         let lines: Vec<&str> = [forward.url.as_str(), forward.method].into_iter().chain(headers).collect();
         let sent = js::forward(
