@@ -4,14 +4,16 @@
 const REPEATED = 100;
 const DISTINCT = 30_000;
 const WORKERS = ["pass", "writer", "gateway", "jose", "hono"];
+const ALL = [...WORKERS, "haproxy", "envoy"];
+const REFUSERS = ["closed", "refuser", "gateway", "jose", "hono"];
 
 const plain = { algorithm: "RS256", connections: 32 };
 
 export const PROFILES = [
-  { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED },
-  { name: "distinct", title: "tokens that are all distinct", ...plain, count: DISTINCT },
-  { name: "hostile-signature", title: "tokens with a stranger's signature", ...plain, count: DISTINCT, spoil: "signature", servers: ["gateway", "jose", "hono", "haproxy", "envoy"] },
-  { name: "hostile-kid", title: "tokens with key ids that nobody published", ...plain, count: DISTINCT, spoil: "kid", servers: ["gateway", "jose", "hono", "envoy"] },
+  { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED, servers: ALL },
+  { name: "distinct", title: "tokens that are all distinct", ...plain, count: DISTINCT, servers: ALL },
+  { name: "hostile-signature", title: "tokens with a stranger's signature", ...plain, count: DISTINCT, spoil: "signature", servers: [...REFUSERS, "haproxy", "envoy"] },
+  { name: "hostile-kid", title: "tokens with key ids that nobody published", ...plain, count: DISTINCT, spoil: "kid", servers: [...REFUSERS, "envoy"] },
   { name: "es256", title: "distinct tokens by ES256", ...plain, algorithm: "ES256", count: DISTINCT, build: "algorithms", servers: WORKERS },
   { name: "eddsa", title: "distinct tokens by EdDSA", ...plain, algorithm: "EdDSA", count: DISTINCT, build: "algorithms", servers: WORKERS },
   { name: "64k", title: "answers of 64 KiB", ...plain, count: REPEATED, query: "?size=64k", servers: WORKERS },

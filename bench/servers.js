@@ -180,7 +180,6 @@ const gateway = {
 const bound = {
   name: "bound",
   title: "pass-through Worker with the gateway's bindings",
-  onlyStarts: true,
   async start({ folder, origin }) {
     const path = await bundle(folder, "bound");
     return startBound(folder, { modules: [{ name: "bound.js", path }], origin });
@@ -329,6 +328,8 @@ function envoyBinary() {
 export const SERVERS = [
   workerOf("pass", "pass-through Worker"),
   workerOf("writer", "Worker that only writes the same"),
+  workerOf("closed", "Worker that refuses unseen"),
+  workerOf("refuser", "the same, writing what the gateway writes"),
   gateway,
   bound,
   workerOf("jose", "`jose` Worker"),

@@ -1,6 +1,7 @@
 //! An answer that the gate gives itself.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Denial;
 
@@ -15,15 +16,29 @@ pub struct Answer {
     pub body: String,
 }
 
+/// A problem document. `error` says what `detail` says, for clients that read no RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    family: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    error: &'a str,
+    code: &'a str,
+    operation: &'a str,
+    request_id: &'a str,
+}
+
 impl Answer {
     /// A JSON document that must not be stored by anybody in between.
     pub(super) fn json(status: u16, request_id: &str, document: &Value) -> Self {
-        Self::build(status, "application/json", request_id, document)
+        Self::build(status, "application/json", request_id, document.to_string())
     }
 
     /// A text that must not be stored by anybody in between.
     pub(super) fn text(request_id: &str, content_type: &str, body: String) -> Self {
-        Self { body, ..Self::build(200, content_type, request_id, &Value::Null) }
+        Self::build(200, content_type, request_id, body)
     }
 
     /// The problem document of a denial (RFC 9457). `operation` is the route's
@@ -31,17 +46,18 @@ impl Answer {
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
         let wording = denial.wording();
         let detail = denial.particular().unwrap_or(wording.detail);
-        let document = json!({
-            "type": wording.family,
-            "title": wording.title,
-            "status": wording.status,
-            "detail": detail,
-            "error": detail,
-            "code": wording.code,
-            "operation": operation,
-            "request_id": request_id,
-        });
-        let mut answer = Self::build(wording.status, "application/problem+json", request_id, &document);
+        let document = Problem {
+            family: wording.family,
+            title: wording.title,
+            status: wording.status,
+            detail,
+            error: detail,
+            code: wording.code,
+            operation,
+            request_id,
+        };
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        let mut answer = Self::build(wording.status, "application/problem+json", request_id, body);
         if let Some(challenge) = wording.challenge {
             answer.headers.push(("www-authenticate", challenge.to_owned()));
         }
@@ -74,7 +90,7 @@ impl Answer {
         Self { body, headers, ..problem }
     }
 
-    fn build(status: u16, content_type: &str, request_id: &str, document: &Value) -> Self {
+    fn build(status: u16, content_type: &str, request_id: &str, body: String) -> Self {
         Self {
             status,
             headers: vec![
@@ -83,7 +99,7 @@ impl Answer {
                 ("x-content-type-options", "nosniff".to_owned()),
                 ("x-request-id", request_id.to_owned()),
             ],
-            body: document.to_string(),
+            body,
         }
     }
 }
