@@ -1,10 +1,17 @@
-//! Declarations of `rim.js` and of the event's context.
+//! Declarations of `rim.js`, and of an event's environment and context.
 
 use js_sys::{Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
 extern "C" {
+    /// The event's environment (`env`): bindings and variables by their names.
+    #[derive(Clone)]
+    pub type Env;
+
+    #[wasm_bindgen(method, structural, indexing_getter)]
+    fn get(this: &Env, name: &str) -> JsValue;
+
     /// The event's context (`ctx`).
     #[derive(Clone)]
     pub type Context;
@@ -12,6 +19,18 @@ extern "C" {
     /// Keeps the event alive until the promise is settled.
     #[wasm_bindgen(method, js_name = waitUntil)]
     pub fn wait_until(this: &Context, promise: &Promise);
+}
+
+impl Env {
+    /// A variable or a secret.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.get(name).as_string()
+    }
+
+    /// What is bound to this name.
+    pub(super) fn binding(&self, name: &str) -> Option<JsValue> {
+        Some(self.get(name)).filter(|found| !found.is_undefined())
+    }
 }
 
 #[wasm_bindgen(module = "/src/edge/rim.js")]
@@ -65,6 +84,12 @@ extern "C" {
         timeout_ms: u32,
         max_bytes: u32,
     ) -> Promise;
+
+    #[wasm_bindgen(js_name = readStore)]
+    pub(super) fn read_store(store: &JsValue, name: &str, cache_s: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = writeStore)]
+    pub(super) fn write_store(store: &JsValue, name: &str, text: &str, keep_s: u32) -> Promise;
 
     pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
 

@@ -5,10 +5,11 @@
 use std::{cell::RefCell, rc::Rc};
 
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
 
 use super::{
     js,
-    world::{complain, prefers_rust},
+    world::{KV_CACHE_S, complain, prefers_rust, store},
 };
 use crate::{
     gate::{Gate, Misconfiguration, PolicyOrigin},
@@ -22,7 +23,6 @@ const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
 /// key sets.
 const CURRENT: &str = "policy/current";
 const PREVIOUS: &str = "policy/previous";
-const BINDING: &str = "KEYS";
 
 /// Variable that lets policies be pushed: `true`.
 const SWITCH: &str = "LIVE_POLICY";
@@ -33,19 +33,18 @@ const REREAD_VARIABLE: &str = "POLICY_REREAD_S";
 /// Seconds between two looks of one isolate, unless set otherwise.
 const REREAD_S: u64 = 30;
 
-/// Seconds for which a location may keep what KV said.
-const KV_CACHE_S: u64 = 60;
-
 /// Bytes of a policy.
 const POLICY_BYTES: usize = 16 * 1024 * 1024;
 
 thread_local! {
     static HELD: RefCell<Held> =
-        const { RefCell::new(Held { gate: None, looked_at: None, is_live: None, reread_ms: None }) };
+        const { RefCell::new(Held { gate: None, ready: None, looked_at: None, is_live: None, reread_ms: None }) };
 }
 
 struct Held {
     gate: Option<Result<Rc<Gate>, Misconfiguration>>,
+    /// The built-in policy's gate, while a new isolate waits for KV's word.
+    ready: Option<Result<Rc<Gate>, Misconfiguration>>,
     /// When KV was last asked, or is being asked.
     looked_at: Option<UnixMillis>,
     /// The variables, which no isolate sees change.
@@ -56,7 +55,7 @@ struct Held {
 /// The gate for an event. A new isolate looks into KV first, or its first requests would
 /// be judged by what a push replaced; later ones look behind an answer.
 pub(super) async fn gate(
-    env: &worker::Env,
+    env: &js::Env,
     context: Option<&js::Context>,
     now: UnixMillis,
 ) -> Result<Rc<Gate>, Misconfiguration> {
@@ -96,44 +95,53 @@ pub(super) async fn gate(
     }
 }
 
-fn is_live(env: &worker::Env) -> bool {
-    env.var(SWITCH).is_ok_and(|value| value.to_string() == "true")
+fn is_live(env: &js::Env) -> bool {
+    env.text(SWITCH).is_some_and(|value| value == "true")
 }
 
-fn reread_ms(env: &worker::Env) -> u64 {
-    let set = env.var(REREAD_VARIABLE).ok().and_then(|value| value.to_string().parse::<u64>().ok());
+fn reread_ms(env: &js::Env) -> u64 {
+    let set = env.text(REREAD_VARIABLE).and_then(|value| value.parse::<u64>().ok());
     set.unwrap_or(REREAD_S).saturating_mul(1000)
 }
 
-fn build(env: &worker::Env, policy: &str) -> Result<Rc<Gate>, Misconfiguration> {
+fn build(env: &js::Env, policy: &str) -> Result<Rc<Gate>, Misconfiguration> {
     if prefers_rust(env) && !cfg!(feature = "rust-signatures") {
         return Err(Misconfiguration(
             "SIGNATURE_BACKEND is rust, and this worker was built without it; build it with RUST_SIGNATURES=true"
                 .to_owned(),
         ));
     }
-    Gate::new(policy, |name| env.var(name).ok().map(|value| value.to_string())).map(Rc::new)
+    Gate::new(policy, |name| env.text(name)).map(Rc::new)
 }
 
 /// Reads what is pushed and puts it in use, if it can be. When KV fails, what is in use
 /// stays.
-async fn look(env: &worker::Env) {
-    let Ok(pushed) = read(env, CURRENT).await else { return };
+async fn look(env: &js::Env) {
+    let Some(asked) = ask(env, CURRENT) else { return };
+    // What is built in is mostly what it will be: made ready for a new isolate's first request
+    // while KV is asked, which takes as long.
+    HELD.with_borrow_mut(|held| {
+        if held.gate.is_none() {
+            held.ready.get_or_insert_with(|| build(env, BUILT_IN));
+        }
+    });
+    let Ok(pushed) = hear(asked).await else { return };
+    let ready = HELD.with_borrow_mut(|held| held.ready.take()).filter(|_| pushed.is_none());
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
-    let version = Gate::version_of(pushed.as_deref().unwrap_or(BUILT_IN));
-    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == version) {
+    let text = pushed.as_deref().unwrap_or(BUILT_IN);
+    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gate::version_of(text)) {
         gate.newer_is_bad(None);
         return;
     }
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
-    let fault = match build(env, pushed.as_deref().unwrap_or(BUILT_IN)) {
+    let fault = match ready.unwrap_or_else(|| build(env, text)) {
         Ok(gate) => {
             gate.came_from(origin);
             return HELD.with_borrow_mut(|held| held.gate = Some(Ok(gate)));
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    complain(&format!("policy {version} ({origin:?}) is not used: {fault}"));
+    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gate::version_of(text)));
     // The built-in one is nobody's last word: what was pushed before is.
     let fallback = match in_use {
         Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
@@ -151,18 +159,20 @@ async fn look(env: &worker::Env) {
 }
 
 /// The policy that was pushed before the newest, if it can be used.
-async fn older(env: &worker::Env) -> Result<Option<Rc<Gate>>, ()> {
-    let gate = read(env, PREVIOUS).await?.and_then(|text| build(env, &text).ok());
+async fn older(env: &js::Env) -> Result<Option<Rc<Gate>>, ()> {
+    let gate = hear(ask(env, PREVIOUS).ok_or(())?).await?.and_then(|text| build(env, &text).ok());
     if let Some(gate) = &gate {
         gate.came_from(PolicyOrigin::PushedBefore);
     }
     Ok(gate)
 }
 
-async fn read(env: &worker::Env, key: &str) -> Result<Option<String>, ()> {
-    let store = env.kv(BINDING).map_err(|_| complain("the KV namespace KEYS is not bound; see wrangler.toml"))?;
-    let text = store.get(key).cache_ttl(KV_CACHE_S).text().await;
-    let text = text.map_err(|_| complain("the policy cannot be read from KV"))?;
+fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
+    store(env).map(|store| js::read_store(&store, key, KV_CACHE_S).into())
+}
+
+async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {
+    let text = asked.await.map_err(|_| complain("the policy cannot be read from KV"))?.as_string();
     // One that is too long is none that can be used, which is not the same as none.
     Ok(text.map(|text| if text.len() > POLICY_BYTES { String::new() } else { text }))
 }

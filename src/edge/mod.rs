@@ -26,7 +26,7 @@ use world::{Reply, World};
 /// A request: its answer, or a promise of it.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
-pub fn fetch(request: web_sys::Request, env: worker::Env, context: js::Context) -> Result<JsValue, JsValue> {
+pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> Result<JsValue, JsValue> {
     chain_panic_hook();
     let turns = Rc::new(Turns::default());
     turns::run(handle(request, env, context, Rc::clone(&turns)), turns)
@@ -34,7 +34,7 @@ pub fn fetch(request: web_sys::Request, env: worker::Env, context: js::Context) 
 
 async fn handle(
     request: web_sys::Request,
-    env: worker::Env,
+    env: js::Env,
     context: js::Context,
     turns: Rc<Turns>,
 ) -> Result<JsValue, JsValue> {
@@ -44,7 +44,7 @@ async fn handle(
             world::complain(&text);
             let head = read_head(&request);
             let handled = handle_misconfigured(&head, &World::without_request(env));
-            worker::console_log!("{}", handled.line.to_json());
+            say(&handled.line.to_json());
             return answer(handled.outcome, &handled.cors, &handled.passing, &handled.line.request_id);
         }
     };
@@ -60,17 +60,21 @@ async fn handle(
     answer
 }
 
+fn say(line: &str) {
+    web_sys::console::log_1(&JsValue::from_str(line));
+}
+
 /// The request's line, and an audit event where it was refused.
 fn write_log(line: &LogLine, successes: u8) {
     if line.is_kept(successes) {
-        worker::console_log!("{}", line.to_json());
+        say(&line.to_json());
     }
     if line.code.is_none() {
         return;
     }
     let timestamp = String::from(js_sys::Date::new_0().to_iso_string());
     if let Some(event) = line.audit(&timestamp).and_then(|event| serde_json::to_string(&event).ok()) {
-        worker::console_log!("{}", event);
+        say(&event);
     }
 }
 
@@ -90,7 +94,7 @@ fn answer(
 /// The cron trigger.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
-pub async fn scheduled(env: worker::Env) -> Result<(), JsValue> {
+pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
     match live::gate(&env, None, object::now()).await {
         Ok(gate) => {

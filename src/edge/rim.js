@@ -340,6 +340,16 @@ export async function sendSpans(url, given, body, timeoutMs) {
   }
 }
 
+// A text of a KV namespace, or null; a location may keep the answer for `cacheS` seconds.
+export async function readStore(store, name, cacheS) {
+  return store.get(name, { type: "text", cacheTtl: cacheS });
+}
+
+// Puts it there for `keepS` seconds.
+export async function writeStore(store, name, text, keepS) {
+  await store.put(name, text, { expirationTtl: keepS });
+}
+
 // The one object of a namespace that does this worker's work.
 const objectOf = (namespace, name) => namespace.get(namespace.idFromName(name));
 const LOG = "log";

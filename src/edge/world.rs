@@ -20,7 +20,7 @@ use crate::{
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 
-/// KV namespace that holds key sets.
+/// KV namespace that holds key sets and the pushed policy.
 const KEYS_BINDING: &str = "KEYS";
 
 /// Durable Object namespace of the revocation log.
@@ -43,7 +43,7 @@ const SUMS_BYTES: u32 = 16 * 1024 * 1024;
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
 
 /// Seconds for which a location may keep a KV answer; the least that KV takes.
-const KV_CACHE_S: u64 = 60;
+pub(super) const KV_CACHE_S: u32 = 60;
 
 /// Seconds after which KV drops a set that nobody wrote again: twice the time
 /// for which it could be used.
@@ -66,7 +66,7 @@ pub(super) struct World {
 
 /// What a request and the chores behind its answer have in common.
 struct Event {
-    env: worker::Env,
+    env: js::Env,
     /// The request and its event's context.
     asked: Option<(web_sys::Request, js::Context)>,
     /// Lets the event end whose client may have gone.
@@ -121,15 +121,15 @@ impl Drop for Event {
 }
 
 impl World {
-    pub(super) fn new(env: worker::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
+    pub(super) fn new(env: js::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
         Self::of(env, Some((request, context)), turns)
     }
 
-    pub(super) fn without_request(env: worker::Env) -> Self {
+    pub(super) fn without_request(env: js::Env) -> Self {
         Self::of(env, None, Turns::of_executor())
     }
 
-    fn of(env: worker::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
+    fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
         Self { event: Rc::new(Event { env, asked, held: RefCell::default() }), turns }
     }
 
@@ -142,16 +142,10 @@ impl World {
         self.turns.wait(promise)
     }
 
-    /// What has this name among the bindings.
-    fn bound(&self, binding: &str) -> Option<JsValue> {
-        let found = js_sys::Reflect::get(&self.event.env, &JsValue::from_str(binding)).ok();
-        found.filter(|found| !found.is_undefined())
-    }
-
     /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
     /// the first call.
     fn namespace(&self, binding: &str) -> Option<JsValue> {
-        let found = self.bound(binding);
+        let found = self.event.env.binding(binding);
         if found.is_none() {
             complain(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
         }
@@ -165,10 +159,18 @@ impl World {
     }
 }
 
+/// The KV namespace of key sets and of the pushed policy.
+pub(super) fn store(env: &js::Env) -> Option<JsValue> {
+    let found = env.binding(KEYS_BINDING);
+    if found.is_none() {
+        complain("the KV namespace KEYS is not bound; see wrangler.toml");
+    }
+    found
+}
+
 /// Whether signatures are to be checked in pure Rust.
-pub(super) fn prefers_rust(env: &worker::Env) -> bool {
-    PREFERS_RUST
-        .with(|known| *known.get_or_init(|| env.var(BACKEND_VARIABLE).is_ok_and(|value| value.to_string() == "rust")))
+pub(super) fn prefers_rust(env: &js::Env) -> bool {
+    PREFERS_RUST.with(|known| *known.get_or_init(|| env.text(BACKEND_VARIABLE).is_some_and(|value| value == "rust")))
 }
 
 pub(super) fn millis(value: u64) -> u32 {
@@ -178,7 +180,7 @@ pub(super) fn millis(value: u64) -> u32 {
 /// Puts a fault of our own into the log.
 pub(super) fn complain(message: &str) {
     let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
-    worker::console_error!("{}", line);
+    web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
 }
 
 impl Ports for World {
@@ -209,12 +211,9 @@ impl Ports for World {
     }
 
     async fn read_keys(&self, name: &str) -> Option<String> {
-        let Ok(store) = self.event.env.kv(KEYS_BINDING) else {
-            complain("the KV namespace KEYS is not bound; see wrangler.toml");
-            return None;
-        };
-        match store.get(name).cache_ttl(KV_CACHE_S).text().await {
-            Ok(text) => text,
+        let store = store(&self.event.env)?;
+        match self.wait(js::read_store(&store, name, KV_CACHE_S)).await {
+            Ok(text) => text.as_string(),
             Err(_) => {
                 complain("key sets cannot be read from KV");
                 None
@@ -223,11 +222,8 @@ impl Ports for World {
     }
 
     async fn write_keys(&self, name: &str, text: &str) -> bool {
-        let Ok(store) = self.event.env.kv(KEYS_BINDING) else { return false };
-        let written = match store.put(name, text) {
-            Ok(options) => options.expiration_ttl(KV_KEEP_S).execute().await.is_ok(),
-            Err(_) => false,
-        };
+        let Some(store) = store(&self.event.env) else { return false };
+        let written = self.wait(js::write_store(&store, name, text, millis(KV_KEEP_S))).await.is_ok();
         if !written {
             complain("a key set cannot be written to KV");
         }
@@ -267,7 +263,7 @@ impl Ports for World {
     }
 
     async fn limit(&self, binding: &str, key: &str) -> bool {
-        let Some(limiter) = self.bound(binding) else {
+        let Some(limiter) = self.event.env.binding(binding) else {
             complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
             return true;
         };
@@ -291,7 +287,7 @@ impl Ports for World {
     }
 
     fn has_limit(&self, binding: &str) -> bool {
-        self.bound(binding).is_some()
+        self.event.env.binding(binding).is_some()
     }
 
     async fn add_metrics(&self, text: &str) -> bool {
