@@ -179,13 +179,13 @@ function runSuite(suite, { run, note, say, env: added = {} }) {
         return resolve(count);
       }
       const { count } = counter;
-      const isNamed = count.failures.length > 0;
+      const isNamed = count.failures.length > 0 && !counter.brokeOff?.();
       settle(count, {
         code,
         signal,
         what: [suite.command === "cargo" ? "cargo" : "node", ...args.slice(0, 2)].join(" "),
       });
-      // Where no test is to blame, the last lines say why.
+      // Where the tests that failed are not all, the last lines say why.
       if (suite.kind === "cargo" && count.failed > 0 && !isNamed) count.failures.push(tail.join("\n"));
       resolve(count);
     });

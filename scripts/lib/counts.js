@@ -8,6 +8,9 @@ export function emptyCount() {
 const CARGO_RESULT = /^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored/;
 const CARGO_TEST = /^test (.+?) \.\.\. (ok|FAILED|fail|ignored)(?:, (.*))?$/i;
 
+// What cargo says of a program that did not come to its result, behind all others' results.
+const BROKEN = /\(signal: \d+|could not compile/;
+
 // Lines of what one program's failed tests said that are kept: a panic with its
 // message and its backtrace, of several tests.
 const SHOWN_LINES = 120;
@@ -18,21 +21,27 @@ export function createCargoCounter() {
   let running = 0;
   // What a program says between `failures:` and its result, while it does.
   let said;
+  // Whether a test has failed in a program that has not come to its result.
+  let isOpen = false;
   return {
     count,
     // Tests that were named so far; the result lines have the last word.
     seen: () => running,
+    // Whether a program broke off, or was never built: what failed is not all of it.
+    brokeOff: () => isOpen,
     read(line) {
       const plain = line.replace(/\u001b\[[0-9;]*m/g, "").trim();
       const result = CARGO_RESULT.exec(plain);
       if (result !== null) {
         if (said !== undefined) count.failures.push(said.join("\n"));
         said = undefined;
+        isOpen = false;
         count.passed += Number(result[1]);
         count.failed += Number(result[2]);
         count.skipped += Number(result[3]);
         return;
       }
+      if (BROKEN.test(plain)) isOpen = true;
       if (plain === "failures:") said ??= [];
       else if (said !== undefined && said.length < SHOWN_LINES) said.push(line.trimEnd());
       const test = CARGO_TEST.exec(plain);
@@ -40,7 +49,10 @@ export function createCargoCounter() {
       running += 1;
       const state = test[2].toLowerCase();
       if (state === "ignored") count.skips.push(`${test[1]}: ${test[3] ?? "no reason given"}`);
-      else if (state !== "ok") count.failures.push(test[1]);
+      else if (state !== "ok") {
+        count.failures.push(test[1]);
+        isOpen = true;
+      }
     },
   };
 }

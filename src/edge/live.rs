@@ -126,7 +126,7 @@ async fn look(env: &js::Env) {
         }
     });
     let Ok(pushed) = hear(asked).await else { return };
-    let ready = HELD.with_borrow_mut(|held| held.ready.take()).filter(|_| pushed.is_none());
+    let ready = pushed.is_none().then(|| HELD.with_borrow_mut(|held| held.ready.take())).flatten();
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
     let text = pushed.as_deref().unwrap_or(BUILT_IN);
     if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gate::version_of(text)) {
@@ -137,7 +137,7 @@ async fn look(env: &js::Env) {
     let fault = match ready.unwrap_or_else(|| build(env, text)) {
         Ok(gate) => {
             gate.came_from(origin);
-            return HELD.with_borrow_mut(|held| held.gate = Some(Ok(gate)));
+            return put_in_use(Ok(gate));
         }
         Err(Misconfiguration(fault)) => fault,
     };
@@ -155,7 +155,14 @@ async fn look(env: &js::Env) {
     if let Ok(gate) = &fallback {
         gate.newer_is_bad(Some(fault));
     }
-    HELD.with_borrow_mut(|held| held.gate = Some(fallback));
+    put_in_use(fallback);
+}
+
+fn put_in_use(gate: Result<Rc<Gate>, Misconfiguration>) {
+    HELD.with_borrow_mut(|held| {
+        held.gate = Some(gate);
+        held.ready = None;
+    });
 }
 
 /// The policy that was pushed before the newest, if it can be used.

@@ -258,17 +258,10 @@ pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {family} {meaning}\n# TYPE {family} {kind}");
         for (name, value) in members.values() {
-            let _ = writeln!(text, "{name} {}", shown(**value));
+            let _ = writeln!(text, "{name} {value}");
         }
     }
     text
-}
-
-/// A number in decimal. By the writer that the log's lines have anyhow: that of `core` would
-/// be a twentieth of the worker.
-fn shown(value: f64) -> String {
-    let text = serde_json::Number::from_f64(value).map(|number| number.to_string()).unwrap_or_default();
-    text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
 }
 
 fn family_of(series: &str) -> Option<&'static str> {

@@ -297,10 +297,7 @@ fn exporter(
     }
     let ratio = match setting(OTEL_RATIO).filter(|text| !text.is_empty()) {
         None => 1.0,
-        Some(text) => serde_json::from_slice::<f64>(text.as_bytes())
-            .ok()
-            .filter(|ratio| (0.0..=1.0).contains(ratio))
-            .ok_or_else(|| {
+        Some(text) => ratio_of(&text).filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
             Misconfiguration(format!(
                 "{OTEL_RATIO} is no number from 0 to 1; it says which share of the traces is sampled"
             ))
@@ -312,6 +309,19 @@ fn exporter(
         service: setting(OTEL_SERVICE).filter(|name| !name.is_empty()).unwrap_or_else(|| "portcullis".to_owned()),
         ratio,
     }))
+}
+
+/// A decimal number as people write one: beside JSON's forms `.5`, `1.`, `+0.1` and `01`.
+fn ratio_of(text: &str) -> Option<f64> {
+    let begins = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if !begins(text.strip_prefix('.').unwrap_or(text)) {
+        return None;
+    }
+    let digits = text.trim_start_matches('0');
+    let before = if begins(digits) { "" } else { "0" };
+    let behind = if digits.ends_with('.') { "0" } else { "" };
+    serde_json::from_slice([before, digits, behind].concat().as_bytes()).ok()
 }
 
 /// Targets as a variable gives them: URLs with commas between, of one weight.

@@ -48,8 +48,14 @@ fn no_client_chooses_a_trace_that_is_always_exported() {
 }
 
 #[test]
-fn an_empty_ratio_is_none_and_an_endpoint_with_a_query_is_a_mistake() {
+fn a_ratio_is_a_number_in_any_form_and_an_endpoint_with_a_query_is_a_mistake() {
     assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "")]).is_ok());
+    for ratio in ["0", "1", "0.25", ".5", "1.", "+0.1", "01", "00.5", "0.", "1e-3", "0e5"] {
+        assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).is_ok(), "{ratio}");
+    }
+    for none in [".", "+", "-0.5", "e5", "1,0", "0x1", "1.1", "inf", "0.5.5"] {
+        assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", none)]).is_err(), "{none}");
+    }
     for endpoint in ["https://collector.example/?key=1", "https://collector.example/#x"] {
         let fault = gate(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).unwrap_err();
         assert!(fault.contains("query"), "{fault}");

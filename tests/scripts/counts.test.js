@@ -65,6 +65,22 @@ test result: ok. 500 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fi
   assert.doesNotMatch(count.failures[1], /a test that passed/);
 });
 
+test("a program that breaks off is told from one whose tests fail", () => {
+  const green = "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+  const red = "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+  const cases = [
+    [`test a ... FAILED\nfailures:\n${red}\n${green}`, false],
+    [`test a ... FAILED\nthread 'a' panicked in a destructor`, true],
+    [`test a ... FAILED\nfailures:\n${red}\nCaused by:\n  process didn't exit successfully (signal: 6, SIGABRT)`, true],
+    [`test a ... FAILED\nfailures:\n${red}\nerror: could not compile \`portcullis-client\``, true],
+  ];
+  for (const [text, expected] of cases) {
+    const counter = createCargoCounter();
+    for (const line of text.split("\n")) counter.read(line);
+    assert.equal(counter.brokeOff(), expected, text);
+  }
+});
+
 test("a compile error is a failure", () => {
   const count = countCargo("error: could not compile `portcullis`", { code: 101, what: "cargo test" });
   assert.equal(count.failed, 1);
