@@ -116,10 +116,7 @@ pub(super) async fn login(
                 auth.pusher.wake();
             }
             renew(&auth, account.id, &verified, &password).await;
-            // The password took its time. A role that was taken away meanwhile ended the tokens of
-            // before, and this one is of after: it must not carry it.
-            let account = auth.accounts.find(account.id).await?.ok_or(INVALID_CREDENTIALS)?;
-            return tokens(&auth, &account, new.id, begun.issued_at, &refresh);
+            return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh);
         }
     }
     Err(INVALID_CREDENTIALS)
@@ -174,9 +171,8 @@ pub(super) async fn refresh(
     let (successor, hash) = token::refresh()?;
     match auth.sessions.spend(shown, hash, &auth.clock).await? {
         Spending::Spent { account, session, issued_at } => {
-            notes.by(account);
+            notes.by(account.id);
             notes.about(session);
-            let account = auth.accounts.find(account).await?.ok_or(ApiError::invalid_token())?;
             tokens(&auth, &account, session, issued_at, &successor)
         }
         Spending::Reused { account, session } => {

@@ -1,6 +1,6 @@
 //! Accounts: who may log in, and with what.
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{Any, Executor, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{
@@ -11,6 +11,16 @@ use super::{
     rights, stale,
 };
 use crate::{clock::Clock, limits};
+
+/// An active account by id, read where its caller is at work.
+pub(super) async fn find<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    account_id: Uuid,
+) -> Result<Option<Account>, sqlx::Error> {
+    let text = format!("SELECT {COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
+    let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(executor).await?;
+    row.map(|row| account(&row)).transpose()
+}
 
 /// An account that is active.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,10 +279,7 @@ impl Accounts {
     /// # Errors
     /// The database's.
     pub async fn find(&self, account_id: Uuid) -> Result<Option<Account>, sqlx::Error> {
-        let text = format!("SELECT {COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
-        let row =
-            sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(self.0.pool()).await?;
-        row.map(|row| account(&row)).transpose()
+        find(self.0.pool(), account_id).await
     }
 
     /// Adds a role to an active account, if it does not have it.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Database,
+    accounts::{self, Account},
     database::Lock,
     id,
     outbox::{self, Revoked},
@@ -16,12 +17,13 @@ use crate::{clock::Clock, limits};
 pub type TokenHash = [u8; 32];
 
 /// What became of a refresh token that was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spending {
     /// It was good and is spent now; here is its successor's family.
     Spent {
-        /// Whose it was.
-        account: Uuid,
+        /// Whose it was, as the account was then. Read with the rest: what could fail behind it
+        /// would leave its owner with a spent token and no other.
+        account: Account,
         /// The family.
         session: Uuid,
         /// Seconds: when the access token that comes of it says that it was issued.
@@ -84,8 +86,12 @@ pub struct NewSession<'a> {
 }
 
 /// A session that began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
+    /// Whose it is, as the account is under its lock: a role that was taken away while the
+    /// password took its time is not among its roles, and one that is taken away later ends
+    /// the session's first tokens.
+    pub account: Account,
     /// Seconds: when its first access token says that it was issued.
     pub issued_at: i64,
     /// How many sessions of the account ended for it.
@@ -183,8 +189,9 @@ impl Sessions {
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
+        let Some(account) = accounts::find(&mut *transaction, new.account).await? else { return Ok(None) };
         transaction.commit().await?;
-        Ok(Some(Begun { issued_at: issued_at(now, revoked_until), ended: surplus.len() }))
+        Ok(Some(Begun { account, issued_at: issued_at(now, revoked_until), ended: surplus.len() }))
     }
 
     /// Spends a refresh token and puts its successor in its place. Of any number that
@@ -262,8 +269,10 @@ impl Sessions {
             .bind(now)
             .execute(&mut *transaction)
             .await?;
+        let issued_at = issued_at(now, row.try_get("revoked_until")?);
+        let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
         transaction.commit().await?;
-        Ok(Spending::Spent { account, session, issued_at: issued_at(now, row.try_get("revoked_until")?) })
+        Ok(Spending::Spent { account, session, issued_at })
     }
 
     /// Whether a session is there and neither revoked nor expired.
