@@ -15,8 +15,10 @@ pub const HEADER: &str = "x-gateway-assertion";
 /// Bytes of an assertion: the identity of 64 roles and a long path fit.
 const ASSERTION_BYTES: usize = 24 * 1024;
 
-/// Seconds of clock difference between edge and origin that are forgiven.
-const LEEWAY_S: u64 = 5;
+/// Seconds of clock difference between gateway and service that are tolerated, in both
+/// directions: `iat` may lie so far in the future, and `exp` so far in the past. The same
+/// tolerance as for access tokens, so that no clock difference is an error here alone.
+pub const LEEWAY_S: u64 = 30;
 
 /// Longest `exp - iat` taken, in seconds: what the contract gives.
 const LIFETIME_S: u64 = 30;
@@ -41,6 +43,14 @@ impl std::fmt::Debug for AssertionKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadAssertionKeys;
 
+impl std::fmt::Display for BadAssertionKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the assertion keys are not kid:base64url-of-32-bytes, one or two with a comma between")
+    }
+}
+
+impl std::error::Error for BadAssertionKeys {}
+
 /// Why an assertion is refused. All are 401; the reason is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssertionError {
@@ -54,11 +64,27 @@ pub enum AssertionError {
     BadClaims,
     /// Made for another upstream.
     WrongAudience,
-    /// Not within its 30 seconds.
+    /// Not within its 30 seconds, and [`LEEWAY_S`] before and after them.
     Expired,
     /// Made for another method or another path and query.
     WrongRequest,
 }
+
+impl std::fmt::Display for AssertionError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Malformed => "the assertion is not one bounded compact JWS of the gateway's form",
+            Self::UnknownKey => "the assertion's kid names no live secret",
+            Self::BadSignature => "the assertion's MAC does not match",
+            Self::BadClaims => "the assertion's claims are not those of the gateway",
+            Self::WrongAudience => "the assertion is for another service",
+            Self::Expired => "the assertion is not valid at this time; compare the clocks of gateway and service",
+            Self::WrongRequest => "the assertion is for another method, path or query",
+        })
+    }
+}
+
+impl std::error::Error for AssertionError {}
 
 impl AssertionError {
     /// Stable code for logs.
@@ -131,6 +157,7 @@ struct Claims {
     iat: u64,
     exp: u64,
     jti: String,
+    request_id: Option<String>,
     htm: String,
     htu: String,
     sub: Option<String>,
@@ -181,7 +208,8 @@ impl AssertionKeys {
         let claims: Claims = decode(claims).ok_or(AssertionError::BadClaims)?;
         check(&claims, received)?;
         Ok(Assertion {
-            request_id: claims.jti,
+            // A gateway of an earlier version has one id for both.
+            request_id: claims.request_id.unwrap_or(claims.jti),
             user: claims.sub.map(|id| AssertedUser {
                 id,
                 email: claims.email,
@@ -204,7 +232,7 @@ fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError>
     if claims.aud != received.audience {
         return Err(AssertionError::WrongAudience);
     }
-    let (earliest, latest) = (claims.iat.saturating_sub(LEEWAY_S), claims.exp);
+    let (earliest, latest) = (claims.iat.saturating_sub(LEEWAY_S), claims.exp.saturating_add(LEEWAY_S));
     if !(earliest..latest).contains(&received.now) {
         return Err(AssertionError::Expired);
     }
@@ -269,9 +297,10 @@ mod tests {
         for (name, header, claims, now, expected) in [
             ("as made", header(), claims(), NOW, None),
             ("in its last second", header(), claims(), NOW + 29, None),
-            ("31 s old", header(), claims(), NOW + 31, Some(Expired)),
-            ("a clock that runs 5 s behind", header(), claims(), NOW - 5, None),
-            ("from the future", header(), claims(), NOW - 6, Some(Expired)),
+            ("a clock that runs 30 s ahead, in its last second", header(), claims(), NOW + 59, None),
+            ("a clock that runs 31 s ahead, in its last second", header(), claims(), NOW + 60, Some(Expired)),
+            ("a clock that runs 30 s behind", header(), claims(), NOW - 30, None),
+            ("a clock that runs 31 s behind", header(), claims(), NOW - 31, Some(Expired)),
             ("of another upstream", header(), with(claims(), "aud", json!("auth")), NOW, Some(WrongAudience)),
             ("of another method", header(), with(claims(), "htm", json!("DELETE")), NOW, Some(WrongRequest)),
             ("of another path", header(), with(claims(), "htu", json!("/orders/8?x=1")), NOW, Some(WrongRequest)),
@@ -319,7 +348,9 @@ mod tests {
             (user.id.as_str(), user.roles, user.email, user.session_id),
             ("u1", vec!["user".to_owned()], None, None)
         );
-        assert_eq!(told.request_id, "r1");
+        assert_eq!(told.request_id, "r1", "jti, where there is no request_id");
+        let named = with(claims(), "request_id", json!("r2"));
+        assert_eq!(keys.verify(&make(&header(), &named, NEW), &received(NOW)).unwrap().request_id, "r2");
         let mut public = claims();
         for name in ["sub", "roles"] {
             public.as_object_mut().unwrap().remove(name);

@@ -22,8 +22,8 @@ use hmac::{Hmac, Mac as _};
 use portcullis_client::{
     assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys},
     extract::{
-        Gate, GateRefusal, ServiceCaller, ServiceClaims, ServiceRule, ServiceVerifier, record_assertion,
-        require_assertion, require_service,
+        BadGatewayUrl, Gate, GateRefusal, GatewayUrl, ServiceCaller, ServiceClaims, ServiceRule, ServiceVerifier,
+        record_assertion, require_assertion, require_service,
     },
 };
 use serde_json::{Value, json};
@@ -95,20 +95,14 @@ async fn only_what_the_gateway_vouches_for_gets_in() {
         ("nobody, where none is needed", "/any", &[(name, &assertion("/any", None))], 200, "nobody"),
         ("a user, where none is needed", "/any", &[(name, &assertion("/any", Some("u1")))], 200, "u1"),
         ("the request's id", "/id?x=1", &[(name, &assertion("/id?x=1", None))], 200, "r1"),
-        ("nothing", "/any", &[], 401, "assertion_required"),
-        (
-            "identity headers alone",
-            "/who",
-            &[("x-user-id", "u1"), ("x-user-roles", "admin")],
-            401,
-            "assertion_required",
-        ),
-        ("an assertion of another path", "/any", &[(name, &user)], 401, "assertion_required"),
-        ("the same twice", "/who", &[(name, &user), (name, &user)], 401, "assertion_required"),
-        ("a bad one before a good one", "/who", &[(name, "x"), (name, &user)], 401, "assertion_required"),
-        ("one that is no text", "/who", &[(name, "\u{e9}")], 401, "assertion_required"),
+        ("nothing", "/any", &[], 401, "gateway_required"),
+        ("identity headers alone", "/who", &[("x-user-id", "u1"), ("x-user-roles", "admin")], 401, "gateway_required"),
+        ("an assertion of another path", "/any", &[(name, &user)], 401, "gateway_required"),
+        ("the same twice", "/who", &[(name, &user), (name, &user)], 401, "gateway_required"),
+        ("a bad one before a good one", "/who", &[(name, "x"), (name, &user)], 401, "gateway_required"),
+        ("one that is no text", "/who", &[(name, "\u{e9}")], 401, "gateway_required"),
         ("a nested path", "/nested/who", &[(name, &assertion("/nested/who", Some("u1")))], 200, "u1"),
-        ("a nested path without its prefix", "/nested/who", &[(name, &user)], 401, "assertion_required"),
+        ("a nested path without its prefix", "/nested/who", &[(name, &user)], 401, "gateway_required"),
     ];
     for (case, target, headers, status, expected) in cases {
         let (answered, headers, body) = ask(&app, target, headers).await;
@@ -118,9 +112,70 @@ async fn only_what_the_gateway_vouches_for_gets_in() {
         } else {
             assert_eq!(code(&body), *expected, "{case}");
             assert_eq!(headers["content-type"], "application/problem+json", "{case}");
-            assert!(headers.contains_key("www-authenticate"), "{case}");
+            let scheme = if *expected == "gateway_required" { "Gateway-Assertion " } else { "Bearer " };
+            assert!(headers["www-authenticate"].to_str().unwrap().starts_with(scheme), "{case}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_around_the_gateway_is_told_where_the_gateway_is() {
+    let url = || GatewayUrl::parse("https://api.example.com/").unwrap();
+    let open = || Router::new().route("/who", get(|user: AssertedUser| async move { user.id }));
+    let named = || gate().with_gateway_url(url());
+    for (layer, app, realm, place) in [
+        (
+            "requiring",
+            open().layer(from_fn_with_state(named(), require_assertion)),
+            "https://api.example.com",
+            "to https://api.example.com",
+        ),
+        (
+            "recording",
+            open().layer(from_fn_with_state(named(), record_assertion)),
+            "https://api.example.com",
+            "to https://api.example.com",
+        ),
+        ("not named", open().layer(from_fn_with_state(gate(), require_assertion)), "gateway", "send it there"),
+    ] {
+        for assertion in ["", "x", &assertion("/other", Some("u1"))] {
+            let headers = [("x-gateway-assertion", assertion)];
+            let (status, headers, body) = ask(&app, "/who", if assertion.is_empty() { &[] } else { &headers }).await;
+            let challenge = format!("Gateway-Assertion realm=\"{realm}\", error=\"gateway_required\"");
+            assert_eq!((status, headers["www-authenticate"].to_str().unwrap()), (401, challenge.as_str()), "{layer}");
+            let document: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(document["code"], "gateway_required", "{layer}");
+            assert!(document["detail"].as_str().unwrap().ends_with(place), "{layer}: {body}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_is_named_by_a_plain_url() {
+    for (text, is_taken) in [
+        ("https://api.example.com", true),
+        ("http://127.0.0.1:8787/", true),
+        ("https://api.example.com/gate", true),
+        ("https://ada:hunter2@api.example.com", false),
+        ("https://api.example.com/?x=1", false),
+        ("https://api.example.com/#x", false),
+        ("ftp://api.example.com", false),
+        ("api.example.com", false),
+        ("", false),
+    ] {
+        assert_eq!(GatewayUrl::parse(text).is_ok(), is_taken, "{text}");
+    }
+    for text in ["https://api.example.com/\"x", "https://api.example.com/\r\nx: y", "https://api.example.com/\u{e9}\\"]
+    {
+        if let Ok(url) = GatewayUrl::parse(text) {
+            let challenge = url.challenge();
+            let quotes = challenge.as_bytes().iter().filter(|byte| **byte == b'"').count();
+            assert_eq!(quotes, 4, "{text}");
+            assert!(challenge.to_str().is_ok_and(|text| !text.contains('\\')), "{text}");
+        }
+    }
+    assert!(GatewayUrl::parse(&format!("https://api.example.com/{}", "x".repeat(3000))).is_err());
+    assert!(BadGatewayUrl.to_string().contains("https://api.example.com"));
 }
 
 #[tokio::test]
@@ -128,7 +183,7 @@ async fn the_recording_layer_leaves_the_refusal_to_the_extractors() {
     let open = Router::new().route("/open", get(|| async { "open" }));
     let app = shop().merge(open).layer(from_fn_with_state(gate(), record_assertion));
     assert_eq!(ask(&app, "/open", &[]).await.0, 200);
-    assert_eq!(code(&ask(&app, "/who", &[]).await.2), "assertion_required");
+    assert_eq!(code(&ask(&app, "/who", &[]).await.2), "gateway_required");
     assert_eq!(ask(&app, "/who", &[("x-gateway-assertion", &assertion("/who", Some("u1")))]).await.2, "u1");
 }
 
@@ -145,7 +200,7 @@ async fn a_service_may_answer_a_refusal_in_its_own_words() {
     };
     let app = Router::new().route("/mine", get(mine)).layer(from_fn_with_state(gate(), record_assertion));
     let (status, _, body) = ask(&app, "/mine", &[]).await;
-    assert_eq!((status, body.as_str()), (418, "assertion_required"));
+    assert_eq!((status, body.as_str()), (418, "gateway_required"));
 }
 
 /// Takes `issuer/subject/audience/type` for a token.
@@ -182,8 +237,8 @@ async fn a_service_is_known_by_its_token_and_not_by_its_headers() {
         ("another issuer", "billing", "Bearer other/billing/shop/service", 401, "service_token_invalid"),
         ("another service's", "billing", "Bearer issuer/billing/users/service", 401, "service_token_invalid"),
         ("a user's", "billing", "Bearer issuer/billing/shop/access", 401, "service_token_invalid"),
-        ("under another name", "billing", "Bearer issuer/stock/shop/service", 401, "service_not_authorized"),
-        ("of a caller not on the list", "mail", "Bearer issuer/mail/shop/service", 401, "service_not_authorized"),
+        ("under another name", "billing", "Bearer issuer/stock/shop/service", 401, "service_caller_mismatch"),
+        ("of a caller not on the list", "mail", "Bearer issuer/mail/shop/service", 403, "service_not_authorized"),
     ] {
         let headers: Vec<_> = [("x-service-caller", caller), ("authorization", token)]
             .into_iter()
@@ -207,7 +262,7 @@ fn a_gate_prints_its_audience_and_nothing_of_its_keys() {
 fn each_refusal_has_a_code_and_words_for_a_log() {
     for (refusal, code, text) in [
         (GateRefusal::Unchecked, "internal", "no layer checks"),
-        (GateRefusal::NotVouched, "assertion_required", "does not vouch"),
+        (GateRefusal::NotVouched(GatewayUrl::default()), "gateway_required", "does not vouch"),
         (GateRefusal::NoUser, "credentials_missing", "nobody is logged in"),
     ] {
         assert_eq!(refusal.code(), code);

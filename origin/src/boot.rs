@@ -8,7 +8,10 @@ use std::{
 };
 
 use axum::Router;
-use portcullis_client::internal::{InternalClient, Settings};
+use portcullis_client::{
+    assertion::AssertionKeys,
+    internal::{InternalClient, Settings},
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -210,11 +213,15 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
 }
 
 fn auth_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
-    Ok(Gate { audience: "auth", keys: flags.assertion_keys_auth()?, clock: clock.clone() })
+    gate(flags, "auth", flags.assertion_keys_auth()?, clock)
 }
 
 fn users_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
-    Ok(Gate { audience: "users", keys: flags.assertion_keys_users()?, clock: clock.clone() })
+    gate(flags, "users", flags.assertion_keys_users()?, clock)
+}
+
+fn gate(flags: &Flags, audience: &'static str, keys: AssertionKeys, clock: &Clock) -> Result<Gate, BadSetting> {
+    Gate::new(audience, keys, &flags.edge_url()?, clock.clone()).map_err(|bad| BadSetting(format!("EDGE_URL: {bad}")))
 }
 
 /// What the settings say of one service's ports.

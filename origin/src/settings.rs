@@ -56,7 +56,8 @@ pub struct Flags {
     /// Where the auth service finds the user service [default: the local one].
     #[arg(long, env = "USERS_URL")]
     pub users_url: Option<String>,
-    /// Where the auth service finds the gateway, to tell it of revoked tokens.
+    /// Where the gateway is: the auth service pushes revoked tokens there, and both services name
+    /// it to callers that did not come through it.
     #[arg(long, env = "EDGE_URL", default_value = "http://127.0.0.1:8787")]
     pub edge_url: String,
     /// Services that may read profiles at the user service's internal routes, by name, with
@@ -155,6 +156,7 @@ impl Flags {
     /// [`BadSetting`], the first.
     pub fn check(&self, auth: bool, users: bool) -> Result<(), BadSetting> {
         self.check_databases()?;
+        self.edge_url()?;
         if let Some(files) = self.tls_files()? {
             files.load()?;
             self.check_other_service(auth, users)?;
@@ -164,7 +166,6 @@ impl Flags {
             self.assertion_keys_auth()?;
             self.auth_service_secret()?;
             self.user_service_secret()?;
-            self.edge_url()?;
             self.key_lead_ms()?;
             self.first_admin()?;
         }

@@ -65,7 +65,9 @@ describe("the services of docs/assertion.md", () => {
         ["another path's", one, { htu: "/orders/8?open=1" }, 401],
         ["another query's", one, { htu: "/orders/7" }, 401],
         ["another method's", one, { htm: "POST" }, 401],
-        ["31 seconds old", one, { iat: now - 31, exp: now - 1 }, 401],
+        ["of a clock 25 seconds behind, in its last second", one, { iat: now - 54, exp: now - 24 }, 200],
+        ["of a clock 28 seconds ahead", one, { iat: now + 28, exp: now + 58 }, 200],
+        ["31 seconds past its end", one, { iat: now - 61, exp: now - 31 }, 401],
         ["another gateway's", one, { iss: "somebody" }, 401],
       ]) {
         const assertion = await makeAssertion(key, { ...good, ...changes });

@@ -3,6 +3,11 @@
 //! A layer checks `X-Gateway-Assertion` once and leaves the [`Verdict`] with the
 //! request; [`Assertion`] and [`AssertedUser`] are extractors that read it. No other
 //! header is looked at: whoever goes around the gateway may write anything there.
+//!
+//! A request without a valid assertion is answered 401 with the code `gateway_required`
+//! and a challenge of the scheme `Gateway-Assertion`, never with a `Bearer` challenge:
+//! the client's token is not at fault, so a client must not end its session, and the
+//! gateway answers 502 when it receives this challenge itself.
 
 use std::{
     fmt,
@@ -12,7 +17,7 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri, Request, State},
-    http::{Extensions, request::Parts},
+    http::{Extensions, HeaderValue, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -20,12 +25,72 @@ use axum::{
 use super::problem;
 use crate::assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys, HEADER, Received};
 
+/// Bytes of the longest gateway URL that a challenge names.
+const GATEWAY_URL_BYTES: usize = 2048;
+
 /// What a service needs to know of the gateway before it. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
     audience: Arc<str>,
     keys: AssertionKeys,
+    gateway: GatewayUrl,
     now: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Where clients reach the gateway, for the answer to a request that did not come
+/// through it. Kept in a request's extensions next to its [`Verdict`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayUrl(Option<Arc<str>>);
+
+/// The gateway's URL is not an `http:` or `https:` URL without credentials, query and
+/// fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadGatewayUrl;
+
+impl fmt::Display for BadGatewayUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(
+            "the gateway's URL must be an http: or https: URL without credentials, query and fragment, \
+             such as https://api.example.com",
+        )
+    }
+}
+
+impl std::error::Error for BadGatewayUrl {}
+
+impl GatewayUrl {
+    /// Reads a URL such as `https://api.example.com`.
+    ///
+    /// # Errors
+    /// [`BadGatewayUrl`]
+    pub fn parse(text: &str) -> Result<Self, BadGatewayUrl> {
+        let url = reqwest::Url::parse(text).map_err(|_| BadGatewayUrl)?;
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        let is_base = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+        let text = url.as_str().trim_end_matches('/');
+        // What a quoted string (RFC 9110, section 5.6.4) takes without an escape.
+        let is_quotable = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+        if !is_plain || !is_base || !is_quotable || text.len() > GATEWAY_URL_BYTES {
+            return Err(BadGatewayUrl);
+        }
+        Ok(Self(Some(text.into())))
+    }
+
+    /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1) for a request without a
+    /// valid assertion. The gateway recognises the scheme.
+    pub fn challenge(&self) -> HeaderValue {
+        let realm = self.0.as_deref().unwrap_or("gateway");
+        HeaderValue::try_from(format!("Gateway-Assertion realm=\"{realm}\", error=\"gateway_required\""))
+            .unwrap_or(HeaderValue::from_static("Gateway-Assertion error=\"gateway_required\""))
+    }
+
+    /// The sentence for people.
+    pub fn detail(&self) -> String {
+        match self.0.as_deref() {
+            Some(url) => format!("The request did not come through the gateway; send it to {url}"),
+            None => "The request did not come through the gateway; send it there".to_owned(),
+        }
+    }
 }
 
 impl fmt::Debug for Gate {
@@ -38,7 +103,14 @@ impl Gate {
     /// For a service that the gateway's policy calls `audience`, with the system's clock.
     pub fn new(audience: &str, keys: AssertionKeys) -> Self {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { audience: audience.into(), keys, now: Arc::new(now) }
+        Self { audience: audience.into(), keys, gateway: GatewayUrl::default(), now: Arc::new(now) }
+    }
+
+    /// With the gateway's URL, which requests that did not come through it are told.
+    #[must_use]
+    pub fn with_gateway_url(mut self, gateway: GatewayUrl) -> Self {
+        self.gateway = gateway;
+        self
     }
 
     /// With another clock, in seconds since 1970.
@@ -46,6 +118,14 @@ impl Gate {
     pub fn with_clock(mut self, now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         self.now = Arc::new(now);
         self
+    }
+
+    /// Checks a request's assertion and leaves the verdict with the request, for extractors.
+    pub fn record(&self, request: &mut Request) -> Verdict {
+        let verdict = self.check(request);
+        request.extensions_mut().insert(verdict.clone());
+        request.extensions_mut().insert(self.gateway.clone());
+        verdict
     }
 
     /// Checks a request's assertion.
@@ -111,22 +191,22 @@ impl Verdict {
 }
 
 /// Why an extractor or a layer refuses a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GateRefusal {
     /// No layer has checked the request: a mistake in the service, answered 500.
     Unchecked,
-    /// The gateway does not vouch for it: 401.
-    NotVouched,
+    /// The gateway does not vouch for it: 401 with [`GatewayUrl::challenge`].
+    NotVouched(GatewayUrl),
     /// The gateway vouches for it, but nobody is logged in: 401.
     NoUser,
 }
 
 impl GateRefusal {
     /// Stable code, as in the answer.
-    pub const fn code(self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::Unchecked => "internal",
-            Self::NotVouched => "assertion_required",
+            Self::NotVouched(_) => "gateway_required",
             Self::NoUser => "credentials_missing",
         }
     }
@@ -136,7 +216,7 @@ impl fmt::Display for GateRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Unchecked => "no layer checks the gateway's assertion on this route",
-            Self::NotVouched => "the gateway does not vouch for the request",
+            Self::NotVouched(_) => "the gateway does not vouch for the request",
             Self::NoUser => "nobody is logged in",
         })
     }
@@ -148,8 +228,8 @@ impl IntoResponse for GateRefusal {
     fn into_response(self) -> Response {
         match self {
             Self::Unchecked => problem::internal(),
-            Self::NotVouched => problem::unauthorized(self.code(), "Invalid token"),
-            Self::NoUser => problem::unauthorized(self.code(), "Authorization header required"),
+            Self::NotVouched(ref gateway) => problem::unauthorized(self.code(), &gateway.detail(), gateway.challenge()),
+            Self::NoUser => problem::unauthorized(self.code(), "Authorization header required", problem::BEARER),
         }
     }
 }
@@ -157,8 +237,7 @@ impl IntoResponse for GateRefusal {
 /// The layer that checks and lets everything pass, for services whose extractors or
 /// inner layers refuse. With `axum::middleware::from_fn_with_state(gate, …)`.
 pub async fn record_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let verdict = gate.check(&request);
-    request.extensions_mut().insert(verdict);
+    gate.record(&mut request);
     next.run(request).await
 }
 
@@ -166,14 +245,17 @@ pub async fn record_assertion(State(gate): State<Gate>, mut request: Request, ne
 /// gateway. With `axum::middleware::from_fn_with_state(gate, …)`; it does without
 /// [`record_assertion`].
 pub async fn require_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let verdict = gate.check(&request);
-    let vouched = verdict.assertion().is_some();
-    request.extensions_mut().insert(verdict);
-    if vouched { next.run(request).await } else { GateRefusal::NotVouched.into_response() }
+    if gate.record(&mut request).assertion().is_some() {
+        next.run(request).await
+    } else {
+        GateRefusal::NotVouched(gate.gateway).into_response()
+    }
 }
 
 fn vouched(extensions: &Extensions) -> Result<&Assertion, GateRefusal> {
-    extensions.get::<Verdict>().ok_or(GateRefusal::Unchecked)?.assertion().ok_or(GateRefusal::NotVouched)
+    let verdict = extensions.get::<Verdict>().ok_or(GateRefusal::Unchecked)?;
+    let gateway = || extensions.get::<GatewayUrl>().cloned().unwrap_or_default();
+    verdict.assertion().ok_or_else(|| GateRefusal::NotVouched(gateway()))
 }
 
 /// The gateway's word; without it, [`GateRefusal`].

@@ -7,5 +7,5 @@ pub mod gateway;
 mod problem;
 pub mod service;
 
-pub use gateway::{Gate, GateRefusal, Verdict, record_assertion, require_assertion};
+pub use gateway::{BadGatewayUrl, Gate, GateRefusal, GatewayUrl, Verdict, record_assertion, require_assertion};
 pub use service::{ServiceCaller, ServiceClaims, ServiceRefusal, ServiceRule, ServiceVerifier, require_service};

@@ -7,8 +7,20 @@ use axum::{
 };
 use serde_json::json;
 
-/// A problem document with `WWW-Authenticate` (RFC 6750, section 3) where it is 401.
-pub(super) fn answer(status: StatusCode, family: &'static str, code: &'static str, detail: &'static str) -> Response {
+/// The challenge of a refusal that a token would avoid (RFC 6750, section 3).
+pub(super) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"portcullis\"");
+
+/// The challenge of a refusal that no token of this caller avoids (RFC 6750, section 3.1).
+const INSUFFICIENT: HeaderValue = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");
+
+/// A problem document, with `WWW-Authenticate` where there is a challenge.
+fn answer(
+    status: StatusCode,
+    family: &'static str,
+    code: &'static str,
+    detail: &str,
+    challenge: Option<HeaderValue>,
+) -> Response {
     let document = json!({
         "type": family,
         "title": status.canonical_reason().unwrap_or_default(),
@@ -20,18 +32,23 @@ pub(super) fn answer(status: StatusCode, family: &'static str, code: &'static st
     let mut response = (status, document.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis\""));
+    if let Some(challenge) = challenge {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }
 
 /// 401.
-pub(super) fn unauthorized(code: &'static str, detail: &'static str) -> Response {
-    answer(StatusCode::UNAUTHORIZED, "authentication_error", code, detail)
+pub(super) fn unauthorized(code: &'static str, detail: &str, challenge: HeaderValue) -> Response {
+    answer(StatusCode::UNAUTHORIZED, "authentication_error", code, detail, Some(challenge))
+}
+
+/// 403.
+pub(super) fn forbidden(code: &'static str, detail: &str) -> Response {
+    answer(StatusCode::FORBIDDEN, "permission_denied", code, detail, Some(INSUFFICIENT))
 }
 
 /// 500: this service is put together wrongly. The cause is for its developer.
 pub(super) fn internal() -> Response {
-    answer(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong")
+    answer(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong", None)
 }

@@ -81,19 +81,28 @@ pub enum ServiceRefusal<E> {
     TokenMissing,
     /// The token is not a service token of the issuer for this service.
     TokenInvalid,
-    /// The token is another service's, or that service may not call here.
+    /// The token is another service's than the caller says to be: 401.
+    CallerMismatch,
+    /// The token is good, but its service may not call here: 403.
     NotAuthorized,
     /// The verifier refused the token or could not tell.
     Verifier(E),
 }
 
 impl<E> ServiceRefusal<E> {
+    /// Whether the caller is known and may not call here, which is 403. Every other refusal
+    /// but the verifier's own is 401.
+    pub const fn is_forbidden(&self) -> bool {
+        matches!(self, Self::NotAuthorized)
+    }
+
     /// Stable code and text of the answer; none where the verifier has its own.
     pub fn told(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::CallerMissing => Some(("service_caller_missing", "Service caller not identified")),
             Self::TokenMissing => Some(("service_token_missing", "Service token required")),
             Self::TokenInvalid => Some(("service_token_invalid", "Invalid service token")),
+            Self::CallerMismatch => Some(("service_caller_mismatch", "Token not authorized for this service")),
             Self::NotAuthorized => Some(("service_not_authorized", "Token not authorized for this service")),
             Self::Verifier(_) => None,
         }
@@ -116,7 +125,8 @@ impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
     fn into_response(self) -> Response {
         match (self.told(), self) {
             (_, Self::Verifier(error)) => error.into_response(),
-            (Some((code, detail)), _) => problem::unauthorized(code, detail),
+            (Some((code, detail)), Self::NotAuthorized) => problem::forbidden(code, detail),
+            (Some((code, detail)), _) => problem::unauthorized(code, detail, problem::BEARER),
             (None, _) => problem::internal(),
         }
     }
@@ -124,7 +134,7 @@ impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
 
 impl<V: ServiceVerifier> ServiceRule<V> {
     /// Checks a call's headers: who it says it is, then its token, then whether the
-    /// two agree.
+    /// two agree, then whether it may call here.
     ///
     /// # Errors
     /// [`ServiceRefusal`].
@@ -140,7 +150,10 @@ impl<V: ServiceVerifier> ServiceRule<V> {
         if claims.iss != self.issuer || claims.token_type != "service" || claims.aud != self.audience {
             return Err(ServiceRefusal::TokenInvalid);
         }
-        if claims.sub != caller || !self.callers.iter().any(|name| name == caller) {
+        if claims.sub != caller {
+            return Err(ServiceRefusal::CallerMismatch);
+        }
+        if !self.callers.iter().any(|name| name == caller) {
             return Err(ServiceRefusal::NotAuthorized);
         }
         Ok(ServiceCaller { name: claims.sub })

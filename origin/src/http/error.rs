@@ -1,13 +1,19 @@
 //! Refusals as problem documents (RFC 9457), with the members that older
 //! clients read.
 
+use std::borrow::Cow;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use portcullis_client::extract::GatewayUrl;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
+
+/// Code of the answer to a request that did not come through the gateway.
+const GATEWAY_REQUIRED: &str = "gateway_required";
 
 /// A refusal. Holds no text from a request but the names of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,9 +111,20 @@ impl ApiError {
         Self::unauthorized("token_invalid", "Invalid token")
     }
 
+    /// 401 for a request that did not come through the gateway. No token is at fault, so the
+    /// answer has a challenge of its own and [`Self::render`] names the gateway.
+    pub const fn gateway_required() -> Self {
+        Self::unauthorized(GATEWAY_REQUIRED, "The request did not come through the gateway")
+    }
+
     /// 403.
     pub const fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", "rights_missing", "Insufficient permissions")
+    }
+
+    /// 403 for a service that may not call an internal route.
+    pub const fn service_not_authorized(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_denied", code, detail)
     }
 
     /// 404.
@@ -202,13 +219,15 @@ impl ApiError {
     }
 
     /// The answer, with what only the outermost layer knows.
-    pub(super) fn render(&self, operation: &str, request_id: &str) -> Response {
+    pub(super) fn render(&self, operation: &str, request_id: &str, gateway: &GatewayUrl) -> Response {
+        let is_around = self.code == GATEWAY_REQUIRED;
+        let detail = if is_around { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
         let mut document = json!({
             "type": self.family,
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
-            "detail": self.detail,
-            "error": self.detail,
+            "detail": detail,
+            "error": detail,
             "code": self.code,
             "operation": operation,
             "request_id": request_id,
@@ -240,7 +259,8 @@ impl ApiError {
                 }
                 _ => "Bearer realm=\"portcullis\"",
             };
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            let challenge = if is_around { gateway.challenge() } else { HeaderValue::from_static(challenge) };
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.status == StatusCode::FORBIDDEN {
             let value = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");

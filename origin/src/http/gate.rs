@@ -10,7 +10,7 @@ use axum::{
 };
 use portcullis_client::{
     assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys},
-    extract::{self, GateRefusal, Verdict},
+    extract::{self, BadGatewayUrl, GateRefusal, GatewayUrl, Verdict},
     trace::TraceContext,
 };
 use uuid::Uuid;
@@ -21,19 +21,28 @@ use crate::{clock::Clock, ids, limits};
 /// What a service needs to know of the gateway before it.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    /// This service's name as an upstream.
-    pub audience: &'static str,
-    /// Secrets shared with the gateway.
-    pub keys: AssertionKeys,
-    /// The time.
-    pub clock: Clock,
+    audience: &'static str,
+    check: extract::Gate,
+    gateway: GatewayUrl,
+    clock: Clock,
 }
 
 impl Gate {
-    fn check(&self, request: &Request) -> Verdict {
-        let clock = self.clock.clone();
-        let now = move || u64::try_from(clock.now()).unwrap_or_default() / 1000;
-        extract::Gate::new(self.audience, self.keys.clone()).with_clock(now).check(request)
+    /// For the service that the gateway's policy calls `audience`, behind the gateway at a URL.
+    ///
+    /// # Errors
+    /// [`BadGatewayUrl`]
+    pub fn new(
+        audience: &'static str,
+        keys: AssertionKeys,
+        gateway_url: &str,
+        clock: Clock,
+    ) -> Result<Self, BadGatewayUrl> {
+        let gateway = GatewayUrl::parse(gateway_url)?;
+        let time = clock.clone();
+        let now = move || u64::try_from(time.now()).unwrap_or_default() / 1000;
+        let check = extract::Gate::new(audience, keys).with_gateway_url(gateway.clone()).with_clock(now);
+        Ok(Self { audience, check, gateway, clock })
     }
 }
 
@@ -41,7 +50,7 @@ impl Gate {
 /// errors, and logs one line.
 pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let verdict = gate.check(&request);
+    let verdict = gate.check.record(&mut request);
     let request_id = match verdict.assertion() {
         Some(assertion) => assertion.request_id.clone(),
         None => ids::fresh(gate.clock.now()).unwrap_or_default().to_string(),
@@ -53,7 +62,6 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     // The gateway's word alone: from a stranger it would be free text in two logs.
     let trace = verdict.assertion().and_then(|_| trace_of(request.headers()));
-    request.extensions_mut().insert(verdict);
     let work = TraceContext::scope(trace, next.run(request));
     let mut response = match tokio::time::timeout(limits::REQUEST_TIME, work).await {
         Ok(response) => response,
@@ -63,7 +71,7 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
     let error = response.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
         let allow = response.headers().get("allow").cloned();
-        response = error.render(route.as_deref().unwrap_or("unmatched"), &request_id);
+        response = error.render(route.as_deref().unwrap_or("unmatched"), &request_id, &gate.gateway);
         if let Some(allow) = allow {
             response.headers_mut().insert("allow", allow);
         }
@@ -129,9 +137,7 @@ pub async fn require_assertion(
 impl From<GateRefusal> for ApiError {
     fn from(refusal: GateRefusal) -> Self {
         match refusal {
-            GateRefusal::Unchecked | GateRefusal::NotVouched => {
-                Self::unauthorized("assertion_required", "Invalid token")
-            }
+            GateRefusal::Unchecked | GateRefusal::NotVouched(_) => Self::gateway_required(),
             GateRefusal::NoUser => Self::unauthorized("credentials_missing", "Authorization header required"),
         }
     }

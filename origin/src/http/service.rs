@@ -82,6 +82,7 @@ impl From<ServiceRefusal<Self>> for ApiError {
     fn from(refusal: ServiceRefusal<Self>) -> Self {
         match (refusal.told(), refusal) {
             (_, ServiceRefusal::Verifier(error)) => error,
+            (Some((code, detail)), ServiceRefusal::NotAuthorized) => Self::service_not_authorized(code, detail),
             (Some((code, detail)), _) => Self::unauthorized(code, detail),
             (None, _) => Self::internal(),
         }

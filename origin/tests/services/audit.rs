@@ -199,7 +199,7 @@ async fn services_leave_events_and_what_strangers_write_is_in_none() {
     assert_eq!(said(&event).1, "denied");
     assert_eq!(
         (&event["user_id"], &event["ip_address"], &event["detail"]),
-        (&Value::Null, &Value::Null, &json!("assertion_required"))
+        (&Value::Null, &Value::Null, &json!("gateway_required"))
     );
 }
 

@@ -105,6 +105,27 @@ async fn an_internal_route_believes_the_token_and_no_header() {
 }
 
 #[tokio::test]
+async fn who_goes_around_the_gateway_is_told_where_it_is_and_never_that_a_token_is_bad() {
+    let app = App::start_behind("http://127.0.0.1:9").await;
+    let ada = app.person("ada@example.com").await;
+    for (service, path) in [
+        (Service::Auth, "/api/v1/auth/me".to_owned()),
+        (Service::Auth, "/api/v1/auth/validate-token".to_owned()),
+        (Service::Users, format!("/api/v1/users/{}", ada.id)),
+    ] {
+        // With a good token, with an assertion of another time, and with nothing.
+        let plain = || app.http.get(app.url(service, &path));
+        for request in [plain(), plain().bearer_auth(&ada.access), plain().header("x-gateway-assertion", "x.y.z")] {
+            let reply = app.bare(request).await;
+            assert_eq!((reply.status, reply.code().as_str()), (401, "gateway_required"), "{path}");
+            let challenge = "Gateway-Assertion realm=\"http://127.0.0.1:9\", error=\"gateway_required\"";
+            assert_eq!(reply.headers["www-authenticate"], challenge, "{path}");
+            assert!(reply.json()["detail"].as_str().unwrap().ends_with("send it to http://127.0.0.1:9"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_service_token_opens_no_users_route() {
     let app = App::start().await;
     let good = token(&app, "auth-service", AUTH_SECRET, "user-service").await;

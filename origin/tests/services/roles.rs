@@ -425,7 +425,7 @@ async fn whoever_is_no_administrator_now_is_refused_on_every_route() {
             }
         }
         let bare = app.bare(app.http.request(method.clone(), app.url(Service::Auth, &path))).await;
-        assert_eq!(said(&bare), (401, "assertion_required".to_owned()), "{method} {path} around the gateway");
+        assert_eq!(said(&bare), (401, "gateway_required".to_owned()), "{method} {path} around the gateway");
     }
     assert_eq!(lists().await, before);
 }

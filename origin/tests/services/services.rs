@@ -161,20 +161,25 @@ async fn a_reader_reads_and_writes_nothing() {
         (Method::GET, list, 200),
         (Method::GET, one.as_str(), 200),
         (Method::HEAD, one.as_str(), 200),
-        (Method::POST, list, 401),
-        (Method::PATCH, one.as_str(), 401),
-        (Method::DELETE, one.as_str(), 401),
+        (Method::POST, list, 403),
+        (Method::PATCH, one.as_str(), 403),
+        (Method::DELETE, one.as_str(), 403),
     ] {
         let reply = call(&app, method.clone(), path, "billing", &reader).await;
         assert_eq!(reply.status, expected, "{method} {path}");
-        if expected == 401 {
+        if expected == 403 {
             assert_eq!(reply.code(), "service_not_authorized", "{method} {path}");
         }
         if method != Method::HEAD {
             let reply = call(&app, method.clone(), path, "ledger", &stranger).await;
-            assert_eq!((reply.status, reply.code().as_str()), (401, "service_not_authorized"), "{method} {path}");
+            assert_eq!((reply.status, reply.code().as_str()), (403, "service_not_authorized"), "{method} {path}");
             let reply = call(&app, method.clone(), path, "stock", &reader).await;
-            assert_eq!(reply.code(), "service_not_authorized", "{method} {path}: a name that is not the token's");
+            let said = (reply.status, reply.code());
+            assert_eq!(
+                said,
+                (401, "service_caller_mismatch".to_owned()),
+                "{method} {path}: a name that is not the token's"
+            );
         }
     }
     let reply = app.get(Service::Users, &format!("/api/v1/users/{}", ada.id), &ada).await;
@@ -186,7 +191,7 @@ async fn who_is_not_named_reads_nothing() {
     let app = App::start().await;
     let token = token(&app, "billing", &add(&app, "billing").await).await;
     let reply = call(&app, Method::GET, "/api/v1/internal/users", "billing", &token).await;
-    assert_eq!((reply.status, reply.code().as_str()), (401, "service_not_authorized"));
+    assert_eq!((reply.status, reply.code().as_str()), (403, "service_not_authorized"));
 }
 
 #[tokio::test]
