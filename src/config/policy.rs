@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reserved::is_same_header;
+
 /// Paths that are the gateway's own, with all below them. No route may claim one,
 /// and no catch-all reaches them: an operator's endpoint is never an upstream's.
 pub const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
@@ -257,9 +259,10 @@ pub struct HeaderRules {
 }
 
 impl HeaderRules {
-    /// Whether a header of this lower-case name is taken away or replaced.
+    /// Whether a header is taken away or replaced, in any spelling: a service that follows
+    /// CGI would take a client's `x_tenant` for the rule's `x-tenant`.
     pub fn covers(&self, name: &str) -> bool {
-        self.remove.iter().chain(self.set.iter().map(|(set, _)| set)).any(|covered| covered == name)
+        self.remove.iter().chain(self.set.iter().map(|(set, _)| set)).any(|covered| is_same_header(name, covered))
     }
 }
 

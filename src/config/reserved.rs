@@ -1,35 +1,60 @@
 //! Names of headers that are the gateway's own, whatever a policy says: what only it may
-//! speak to an origin, what belongs to one hop (RFC 9110, section 7.6.1), and what it
-//! makes anew. Names only; what becomes of such headers is in `gate`.
+//! tell an origin, what belongs to one hop (RFC 9110, section 7.6.1), and what it writes
+//! itself. Names only; what becomes of such headers is in `gate`.
+//!
+//! All comparisons treat every byte of a name that is not a letter or digit as a dash, and
+//! ignore case: servers that follow CGI (RFC 3875, section 4.1.18) turn `X.User.Id` and
+//! `X_User_Id` into the same variable as `X-User-Id`.
 
-/// Families of names that only the gateway may speak to an origin, or an
-/// origin to the gateway.
-const PRIVATE_PREFIXES: [&str; 7] =
-    ["x-user-", "x-service-", "x-internal-", "x-gateway-", "x-forwarded-", "x-original-", "x-envoy-"];
-
-/// Single names of the same kind. The overrides are here because a rule decided
-/// on POST must not become a DELETE behind us; the addresses and URLs because
-/// frameworks believe them.
-const PRIVATE_NAMES: [&str; 10] = [
+/// Families of identity and routing headers, without their leading `x-`: each covers
+/// `x-NAME` and `x-NAME-*`. Beyond the gateway's own families these are headers by which
+/// other proxies tell a service who the user is or where a request came from, and which
+/// services therefore believe. The method overrides are listed because a rule decided on
+/// POST must not become a DELETE at the origin.
+const PRIVATE_X_FAMILIES: [&str; 27] = [
+    "user",
+    "service",
+    "internal",
+    "gateway",
     "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-forwarded",
+    "original",
+    "envoy",
+    "acting",
+    "remote",
+    "auth-request",
+    "authenticated",
+    "host",
+    "real-ip",
+    "client-ip",
+    "cluster-client-ip",
+    "rewrite-url",
+    "http-method",
+    "method-override",
+    "ssl-client",
+    "client-cert",
+    "webauth",
+    "authentik",
+    "pomerium",
+    "amzn-oidc",
+    "goog-authenticated-user",
+    "goog-iap",
+    "ms-client-principal",
 ];
 
-const HOP_BY_HOP: [&str; 11] = [
+/// Families of the same kind that do not begin with `x-`.
+const PRIVATE_FAMILIES: [&str; 6] =
+    ["forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "tailscale-user"];
+
+/// `proxy` is no header of one hop, but CGI programs take it for the address of a proxy
+/// that their own requests must go through (CVE-2016-5385).
+const HOP_BY_HOP: [&str; 12] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-authentication-info",
     "proxy-connection",
+    "proxy",
     "te",
     "trailer",
     "transfer-encoding",
@@ -53,42 +78,56 @@ const REPLACED: [&str; 8] = [
 const FIXED_IN_ANSWERS: [&str; 6] =
     ["x-request-id", "content-length", "content-encoding", "content-range", "sec-websocket-accept", "location"];
 
-/// Whether a header must not cross the gateway in either direction. CGI and
-/// WSGI servers read `X_User_Id` as `X-User-Id`, so both spellings are one.
+/// Whether a header must not cross the gateway in either direction.
 pub fn is_private(name: &str) -> bool {
-    PRIVATE_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
-        || PRIVATE_NAMES.iter().chain(&HOP_BY_HOP).any(|known| is_same(name, known))
+    if begins_with(name.as_bytes(), "x-") {
+        let rest = name.as_bytes().get(2..).unwrap_or_default();
+        return PRIVATE_X_FAMILIES.iter().any(|family| is_of_family(rest, family));
+    }
+    PRIVATE_FAMILIES.iter().any(|family| is_of_family(name.as_bytes(), family))
+        || HOP_BY_HOP.iter().any(|known| is_same_header(name, known))
+        || is_respelt_platform_header(name)
 }
 
-/// Whether the gateway puts its own in the place of a request's header, in either spelling.
+/// The platform writes `cf-…` headers itself, with dashes. A service that follows CGI would
+/// take a client's `cf_connecting_ip` for one of them.
+fn is_respelt_platform_header(name: &str) -> bool {
+    begins_with(name.as_bytes(), "cf-") && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether the gateway writes its own value in the place of a request's header.
 pub fn is_replaced(name: &str) -> bool {
     is_among(name, &REPLACED)
 }
 
 /// A header of the CORS protocol that an upstream may have set: its word does not count.
 pub fn is_cors_header(name: &str) -> bool {
-    begins_with(name, "access-control-")
+    begins_with(name.as_bytes(), "access-control-")
 }
 
 fn is_among(name: &str, names: &[&str]) -> bool {
-    names.iter().any(|known| is_same(name, known))
+    names.iter().any(|known| is_same_header(name, known))
 }
 
-/// Whether a name is another, which is in lower case with hyphens.
-fn is_same(name: &str, known: &str) -> bool {
-    name.len() == known.len() && begins_with(name, known)
+/// Whether two names are the same header.
+pub(super) fn is_same_header(name: &str, other: &str) -> bool {
+    name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| canonical(a) == canonical(b))
 }
 
-/// Looked at byte by byte: this is asked of every header of every request and answer, and a
-/// copy in one spelling would cost more than all the rest.
-fn begins_with(name: &str, prefix: &str) -> bool {
-    let mut bytes = name.bytes();
-    prefix.bytes().all(|wanted| {
-        bytes.next().is_some_and(|byte| match byte {
-            b'_' => wanted == b'-',
-            _ => byte.to_ascii_lowercase() == wanted,
-        })
-    })
+/// Whether a name is a family's, or begins with it and a dash.
+fn is_of_family(name: &[u8], family: &str) -> bool {
+    begins_with(name, family) && name.get(family.len()).is_none_or(|next| canonical(*next) == b'-')
+}
+
+/// Compares byte by byte without a copy: this runs for every header of every request and
+/// answer.
+fn begins_with(name: &[u8], prefix: &str) -> bool {
+    name.len() >= prefix.len() && prefix.bytes().zip(name).all(|(wanted, byte)| canonical(*byte) == wanted)
+}
+
+/// A name's byte as servers that follow CGI read it.
+const fn canonical(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 /// Whether no rule of a policy may touch a request's header, by its lower-case name.
@@ -123,15 +162,65 @@ mod tests {
             ("x-original-url", true),
             ("x-envoy-original-path", true),
             ("x-http-method-override", true),
+            ("x-acting-user", true),
+            ("remote-user", true),
+            ("remote.user", true),
+            ("remote-groups", true),
+            ("x-remote-user", true),
+            ("x-auth-request-email", true),
+            ("x-authenticated-user", true),
+            ("cf-access-jwt-assertion", true),
+            ("cf_access_authenticated_user_email", true),
+            ("ssl-client-verify", true),
+            ("ssl_client_s_dn", true),
+            ("x-ssl-client-verify", true),
+            ("x-host", true),
+            ("x-webauth-user", true),
+            ("x-ms-client-principal", true),
+            ("x-goog-iap-jwt-assertion", true),
+            ("tailscale-user-login", true),
             ("connection", true),
             ("transfer-encoding", true),
-            ("x-user", false),
+            ("proxy", true),
+            // A family's name alone.
+            ("x-user", true),
+            ("x-internal", true),
+            ("x-forwarded", true),
+            ("x-remote", true),
+            ("cf-access", true),
+            ("ssl-client", true),
+            // The platform's own spelling, and a client's.
+            ("cf-connecting-ip", false),
+            ("cf-ray", false),
+            ("cf_connecting_ip", true),
+            ("cf.ray", true),
             ("user-agent", false),
             ("accept", false),
             ("cookie", false),
             ("x-users-list", false),
+            ("x-hostname", false),
+            ("x-remotely", false),
+            ("x", false),
+            ("x-", false),
+            ("", false),
+            ("remotely", false),
+            ("proxy-status", false),
+            ("ssl-cipher", false),
         ] {
             assert_eq!(is_private(name), private, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_byte_that_is_not_a_letter_or_digit_counts_as_a_dash() {
+        for byte in (0_u8..=127).map(char::from) {
+            let spell = |name: &str| name.replace('-', &byte.to_string());
+            let counts = !byte.is_ascii_alphanumeric();
+            for name in ["x-user-id", "X-User-Roles", "x-gateway-assertion", "remote-user", "ssl-client-verify"] {
+                assert_eq!(is_private(&spell(name)), counts, "{byte:?} in {name}");
+            }
+            assert_eq!(is_replaced(&spell("x-request-id")), counts, "{byte:?}");
+            assert_eq!(is_same_header(&spell("x-debug"), "X_Debug"), counts, "{byte:?}");
         }
     }
 

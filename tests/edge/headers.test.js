@@ -26,7 +26,34 @@ const SPOOFED = [
   ["Forwarded", "for=6.6.6.6"],
   ["X-Real-IP", "6.6.6.6"],
   ["Connection", "X-User-Id, X-Gateway-Assertion"],
+  ["X-Acting-User", "spoofed-1"],
+  ["Remote-User", "spoofed-2"],
+  ["Remote-Groups", "spoofed-3"],
+  ["X-Remote-User", "spoofed-4"],
+  ["X-Auth-Request-Email", "spoofed-5"],
+  ["X-Authenticated-User", "spoofed-6"],
+  ["Cf-Access-Authenticated-User-Email", "spoofed-7"],
+  ["Cf-Access-Jwt-Assertion", "spoofed-8"],
+  ["SSL-Client-S-DN", "spoofed-9"],
+  ["SSL_CLIENT_VERIFY", "spoofed-10"],
+  ["X-Host", "spoofed-11.example"],
+  ["X-User", "spoofed-12"],
+  ["X-Forwarded", "spoofed-13"],
+  ["X-Webauth-User", "spoofed-14"],
+  ["X-Goog-Authenticated-User-Email", "spoofed-15"],
+  ["X-Amzn-Oidc-Identity", "spoofed-16"],
+  ["X-MS-Client-Principal-Name", "spoofed-17"],
+  ["Tailscale-User-Login", "spoofed-18"],
+  // The platform writes this name with dashes; another spelling is a client's own.
+  ["CF_Connecting_IP", "6.6.6.7"],
 ];
+
+// Each byte that a header's name may have beyond letters, digits and the dash (RFC 9110,
+// section 5.6.2). Servers that follow CGI read each of them as they read a dash.
+const IN_PLACE_OF_DASH = [..."!#$%&'*+.^_`|~"];
+
+// How a server that follows CGI reads a name.
+const asRead = (name) => name.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
 
 const scope = fileScope();
 
@@ -43,8 +70,7 @@ describe("headers on the way to a service", () => {
   function assertNothingSpoofed(seen) {
     for (const [name, value] of SPOOFED) {
       for (const [found, text] of Object.entries(seen.headers)) {
-        const isSame = found.replaceAll("_", "-") === name.toLowerCase().replaceAll("_", "-");
-        assert.ok(!(isSame && text.includes(value)), `${name}: ${value} reached the service as ${found}`);
+        assert.ok(!(asRead(found) === asRead(name) && text.includes(value)), `${name}: ${value} reached the service as ${found}`);
       }
     }
   }
@@ -76,6 +102,33 @@ describe("headers on the way to a service", () => {
     assert.equal(seen.headers["x-user-id"], undefined);
     const { claims } = await readAssertion(seen.assertion, edge.assertionKeys.auth, "auth");
     assert.equal(claims.sub, undefined);
+  });
+
+  test("no byte in place of the dash carries an identity header to a service", async () => {
+    const names = ["X-User-Id", "X-User-Roles", "X-Acting-User", "Remote-User", "Cf-Access-Jwt-Assertion", "X-Host"];
+    const claims = issuer.claims();
+    const token = await issuer.sign(claims);
+    const path = `/api/v1/users/${claims.sub}`;
+    for (const name of names) {
+      const headers = IN_PLACE_OF_DASH.map((byte) => [name.replaceAll("-", byte), "spoofed"]);
+      for (const [service, answer] of [
+        [users, await edge.get(path, { token, headers })],
+        [auth, await edge.get("/api/v1/auth/public-key", { headers })],
+      ]) {
+        assert.equal(answer.status, 200, answer.body);
+        const reached = Object.entries(service.requests.at(-1).headers).filter(([, value]) => value.includes("spoofed"));
+        assert.deepEqual(reached, [], name);
+      }
+    }
+  });
+
+  test("identity headers in a service's answer never reach a client", async () => {
+    const headers = { "x.user.id": "leaked", x_gateway_assertion: "leaked", "x-acting-user": "leaked", "remote-user": "leaked" };
+    auth.answer("/api/v1/auth/public-key", { headers: { ...headers, "x-other": "kept" }, json: {} });
+    const answer = await edge.get("/api/v1/auth/public-key");
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers["x-other"], "kept");
+    assert.deepEqual(Object.entries(answer.headers).filter(([, value]) => value === "leaked"), []);
   });
 
   test("names that every JavaScript object has are names like any other", async () => {

@@ -36,6 +36,25 @@ describe("rules of routes and upstreams", () => {
     assert.deepEqual([plain["x-tenant"], plain["x-debug"], plain["accept-language"]], ["forged", "1", "de"]);
   });
 
+  test("no other spelling of a header that a rule sets or takes away reaches the service", async () => {
+    for (const byte of "!#$%&'*+.^_`|~") {
+      await edge.send({ path: "/rules", headers: { [`x${byte}tenant`]: "forged", [`x${byte}debug`]: "1" } });
+      const seen = users.requests.at(-1).headers;
+      assert.equal(seen["x-tenant"], "shop");
+      const others = Object.keys(seen).filter((name) => /^x.(?:tenant|debug)$/.test(name) && name !== "x-tenant");
+      assert.deepEqual(others, [], byte);
+    }
+  });
+
+  test("identity headers of a preflight that a route passes on never reach the service", async () => {
+    const headers = { "X.User.Id": "forged", "X-User-Roles": "forged", "Remote-User": "forged", "X-Acting-User": "forged" };
+    const answer = await edge.send({ method: "OPTIONS", path: "/plain", headers: { ...headers, origin: "https://a.example" } });
+    assert.equal(answer.status, 200);
+    const seen = users.requests.at(-1);
+    assert.equal(seen.method, "OPTIONS");
+    assert.deepEqual(Object.entries(seen.headers).filter(([, value]) => value === "forged"), []);
+  });
+
   test("headers of an answer are set and taken away, on that route alone", async () => {
     const headers = { server: "thing/1", "set-cookie": ["a=1", "b=2"], "cache-control": "public", "x-other": "kept" };
     users.answer("/rules", { headers, json: {} }).answer("/plain", { headers, json: {} });

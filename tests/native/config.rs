@@ -135,6 +135,18 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
             "request_headers cannot touch \"X-User-Id\"",
         ),
         (
+            "identity that another proxy asserts",
+            more("request_headers = { set = { Remote_User = \"root\" } }\n"),
+            15,
+            "request_headers cannot touch \"Remote_User\"",
+        ),
+        (
+            "identity in an answer",
+            more("response_headers = { set = { x-acting-user = \"root\" } }\n"),
+            15,
+            "response_headers cannot touch \"x-acting-user\"",
+        ),
+        (
             "identity in another spelling",
             more("request_headers = { remove = [\"x_gateway_assertion\"] }\n"),
             15,

@@ -141,6 +141,8 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
         ("identity", fault(&|policy| policy.routes[0].request_headers.set = set("x-user-id", "1"))),
         ("identity, loudly", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),
         ("identity, with _", fault(&|policy| policy.routes[0].request_headers.set = set("x_user_id", "1"))),
+        ("identity of another proxy", fault(&|policy| policy.routes[0].request_headers.set = set("remote-user", "1"))),
+        ("a family's name alone", fault(&|policy| policy.routes[0].request_headers.remove = vec!["x-user".into()])),
         ("a second line", fault(&|policy| policy.routes[0].request_headers.set = set("x-a", "1\nx-user-id\n1"))),
         ("a secret", fault(&|policy| policy.routes[0].request_headers.set = set("authorization", "x"))),
         ("no assertion", fault(&|policy| policy.routes[0].request_headers.remove = vec!["x-gateway-assertion".into()])),
