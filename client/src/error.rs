@@ -84,7 +84,8 @@ pub enum ErrorKind {
     Unavailable,
     /// Too slow: no answer in time, or 504.
     Timeout,
-    /// A fault of the service: another 5xx, or an answer that is not of the contract.
+    /// A fault of the service: another 5xx, an answer that is not of the contract, or
+    /// `gateway_required`, which a service answers that was reached without the gateway.
     Fault,
     /// Another refusal.
     Refused,
@@ -131,6 +132,8 @@ impl ClientError {
             Self::Malformed { .. } => ErrorKind::Fault,
             Self::LoggedOut => ErrorKind::Unauthenticated,
             Self::Store(_) => ErrorKind::Store,
+            // The base URL is a service's instead of the gateway's: no credentials help.
+            Self::Refused(refusal) if refusal.code == "gateway_required" => ErrorKind::Fault,
             Self::Refused(refusal) => match refusal.status {
                 400 | 413 | 414 | 415 | 422 | 431 => ErrorKind::Invalid,
                 401 => ErrorKind::Unauthenticated,
@@ -200,6 +203,16 @@ impl ClientError {
     /// What is wrong with which field of the request.
     pub fn fields(&self) -> &[FieldError] {
         self.refusal().map_or(&[], |refusal| &refusal.fields)
+    }
+
+    /// Whether the auth service says of a refresh token that its session is over: it is
+    /// unknown, expired or spent (`token_invalid`), or revoked (`token_revoked`). Nothing else
+    /// says so, not even another 401: a proxy's, or that of a service that was reached without
+    /// the gateway, is no word of the auth service on the token.
+    pub(crate) fn ends_session(&self) -> bool {
+        self.refusal().is_some_and(|refusal| {
+            refusal.status == 401 && matches!(refusal.code.as_str(), "token_invalid" | "token_revoked")
+        })
     }
 
     /// The access token is refused, which a refresh may mend: expired, revoked, or
@@ -440,6 +453,11 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_was_reached_without_the_gateway_asks_for_no_login() {
+        assert_eq!(ClientError::from(Refusal::new(401, "gateway_required")).kind(), ErrorKind::Fault);
+    }
+
+    #[test]
     fn only_a_refused_token_wants_a_refresh() {
         for (status, code, wanted) in [
             (401, "token_expired", true),
@@ -447,6 +465,8 @@ mod tests {
             (401, "token_key_unknown", true),
             (401, "invalid_credentials", false),
             (401, "credentials_missing", false),
+            (401, "gateway_required", false),
+            (502, "upstream_rejected_assertion", false),
             (403, "token_expired", false),
         ] {
             assert_eq!(ClientError::from(Refusal::new(status, code)).wants_refresh(), wanted, "{status} {code}");

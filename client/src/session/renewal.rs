@@ -14,6 +14,21 @@ const REFRESHES: usize = 2;
 /// A refresh that is under way: its result, once it is there.
 pub(super) type Flight = watch::Receiver<Option<Result<SessionTokens, ClientError>>>;
 
+/// Whether the refresh token may be spent although no new one came: the answer was lost, or
+/// something other than the auth service wrote it.
+fn may_be_spent(error: &ClientError) -> bool {
+    match error {
+        ClientError::Timeout | ClientError::Lost | ClientError::Malformed { .. } => true,
+        // A 401 without a code of ours is a proxy's.
+        ClientError::Refused(refusal) => refusal.status >= 500 || refusal.code == "http_401",
+        ClientError::Invalid(_)
+        | ClientError::Unreachable
+        | ClientError::BreakerOpen { .. }
+        | ClientError::LoggedOut
+        | ClientError::Store(_) => false,
+    }
+}
+
 impl Inner {
     /// Tokens that are good for now, as far as the clock can tell.
     pub(super) async fn good_tokens(self: &Arc<Self>) -> Result<SessionTokens, ClientError> {
@@ -87,14 +102,11 @@ impl Inner {
             let asked_at = (self.now)();
             match self.auth.refresh(&current.refresh_token).await {
                 Ok(set) => return self.keep(&there, SessionTokens::from_set(&set, asked_at, Some(&current))).await,
-                Err(error) if error.status() != Some(401) => {
-                    let is_doubtful =
-                        matches!(error, ClientError::Timeout | ClientError::Lost | ClientError::Malformed { .. })
-                            || error.status().is_some_and(|status| status >= 500);
-                    self.held().is_doubtful = is_doubtful;
+                Err(error) if error.ends_session() => {}
+                Err(error) => {
+                    self.held().is_doubtful = may_be_spent(&error);
                     return Err(error);
                 }
-                Err(_) => {}
             }
             // Refused. A store without a lock may hold what another process got by the
             // same token.

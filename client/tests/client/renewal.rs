@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    fake::{refuse, reply},
+    fake::{Reply, refuse, reply},
     service::{Next, Service},
 };
 
@@ -148,6 +148,75 @@ async fn a_refused_refresh_ends_the_session_here_and_in_the_store() {
     let before = service.fake.count();
     assert_eq!(session.me().await.unwrap_err(), ClientError::LoggedOut);
     assert_eq!(service.fake.count(), before, "nobody is asked any more");
+}
+
+/// What answers a refresh, and whether the session is over by it.
+type Answer = (&'static str, fn() -> Reply, bool);
+
+const PROBLEM: (&str, &str) = ("content-type", "application/problem+json");
+
+const ANSWERS: &[Answer] = &[
+    ("the auth service: unknown, expired or spent", || refuse(401, "token_invalid"), true),
+    ("the auth service: revoked", || refuse(401, "token_revoked"), true),
+    ("a service without the gateway", || refuse(401, "gateway_required"), false),
+    ("a gateway of an earlier version", || refuse(401, "assertion_required"), false),
+    ("the gateway, whose assertion was refused", || refuse(502, "upstream_rejected_assertion"), false),
+    ("the gateway, without credentials", || refuse(401, "credentials_missing"), false),
+    ("wrong credentials", || refuse(401, "invalid_credentials"), false),
+    ("a code that is not known", || refuse(401, "something_else"), false),
+    ("a proxy's 401 without a body", || reply(401, &[("www-authenticate", "Basic realm=\"proxy\"")], ""), false),
+    ("a proxy's 401 in HTML", || reply(401, &[("content-type", "text/html")], "<h1>401 token_revoked</h1>"), false),
+    ("a code in HTML", || reply(401, &[("content-type", "text/html")], r#"{"code":"token_revoked"}"#), false),
+    ("another's invalid_token", || reply(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], ""), false),
+    ("half a problem document", || reply(401, &[PROBLEM], r#"{"code":"token_rev"#), false),
+    ("a captive portal's redirect", || reply(302, &[("location", "/login")], ""), false),
+    ("a captive portal's page", || reply(200, &[("content-type", "text/html")], "<h1>Welcome</h1>"), false),
+    ("403 by a firewall", || refuse(403, "token_revoked"), false),
+    ("407", || reply(407, &[], ""), false),
+    ("too many", || refuse(429, "rate_limited"), false),
+    ("400", || refuse(400, "token_invalid"), false),
+    ("500", || refuse(500, "token_invalid"), false),
+    ("503", || refuse(503, "keys_unavailable"), false),
+];
+
+#[tokio::test]
+async fn only_the_auth_services_word_on_the_token_ends_a_session() {
+    for (case, next, is_over) in ANSWERS {
+        let service = Service::start(900).await;
+        let (session, store) = log_in(&service).await;
+        service.expire();
+        service.next(Next::Undone(*next));
+        let error = session.me().await.expect_err(case);
+        assert_eq!(error == ClientError::LoggedOut, *is_over, "{case}: {error}");
+        assert_eq!(store.load().await.unwrap().is_none(), *is_over, "{case}");
+        // The next call goes on where there is still a session.
+        assert_eq!(session.me().await.is_ok(), !is_over, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_another_call_ends_no_session() {
+    for (case, next, _) in ANSWERS {
+        let document = Arc::new(std::sync::Mutex::new(Some(*next)));
+        let fake = crate::fake::Fake::start(move |asked, _| match asked.target.as_str() {
+            "/api/v1/auth/login" | "/api/v1/auth/refresh" => {
+                crate::fake::answer(200, &crate::fake::tokens("access", "refresh", 900))
+            }
+            _ => document
+                .lock()
+                .unwrap()
+                .take()
+                .map_or_else(|| crate::fake::answer(200, &json!({ "user": crate::fake::user() })), |reply| reply()),
+        })
+        .await;
+        let store = MemoryStore::default();
+        let credentials = Credentials::new("ada@example.com", secret("password"));
+        let session =
+            AuthenticatedClient::login(Arc::new(fake.client()), Arc::new(store.clone()), &credentials).await.unwrap();
+        let _ = session.me().await;
+        assert!(store.load().await.unwrap().is_some(), "{case}");
+        session.me().await.expect(case);
+    }
 }
 
 #[tokio::test]
