@@ -1,7 +1,10 @@
 //! The two services in a folder of their own, and somebody who asks them as the
 //! gateway does.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -196,6 +199,8 @@ pub(crate) struct App {
     /// `https` once a test has set it, with a client that knows the certificate.
     pub(crate) scheme: &'static str,
     running: Option<Running>,
+    /// Seconds by which the gateway's clock is ahead of the services'.
+    pub(crate) gateway_ahead_s: AtomicI64,
     auth: SocketAddr,
     users: SocketAddr,
     edge_url: String,
@@ -228,6 +233,7 @@ impl App {
             http,
             scheme: "http",
             running: Some(running),
+            gateway_ahead_s: AtomicI64::new(0),
             auth,
             users,
             edge_url: edge_url.to_owned(),
@@ -348,7 +354,17 @@ impl App {
     pub(crate) fn before(databases: Databases, auth: SocketAddr, users: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build().unwrap();
         let edge_url = "http://127.0.0.1:9".to_owned();
-        Self { databases, clock: Clock::default(), http, scheme: "http", running: None, auth, users, edge_url }
+        Self {
+            databases,
+            clock: Clock::default(),
+            http,
+            scheme: "http",
+            running: None,
+            gateway_ahead_s: AtomicI64::new(0),
+            auth,
+            users,
+            edge_url,
+        }
     }
 
     pub(crate) fn url(&self, service: Service, target: &str) -> String {
@@ -403,8 +419,13 @@ impl App {
         request
     }
 
+    /// Milliseconds since 1970, by the gateway's clock.
+    pub(crate) fn gateway_now(&self) -> i64 {
+        self.clock.now() + self.gateway_ahead_s.load(Ordering::Relaxed) * 1000
+    }
+
     pub(crate) fn assertion(&self, service: Service, method: &Method, target: &str, who: Option<&Person>) -> String {
-        let now = self.clock.now() / 1000;
+        let now = self.gateway_now() / 1000;
         let mut claims = json!({
             "iss": "portcullis", "aud": service.name(), "iat": now, "exp": now + 30,
             "jti": uuid::Uuid::from_u128(u128::try_from(now).unwrap()).to_string(),

@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::http::Method;
 use portcullis_client::{
     AdminClient as _, AuthClient as _, ClientError, HttpAuthClient, Secret,
     account::{Credentials, Registration},
@@ -23,53 +17,14 @@ use portcullis_client::{
 };
 use serde_json::{Value, json};
 
-use crate::app::{App, PASSWORD, Person, Reply, Service, claims};
+use crate::{
+    app::{App, PASSWORD, Person, Reply, Service, claims},
+    door::open_door,
+};
 
 /// Clients at once, and what they do together.
 const CLIENTS: usize = 64;
 const OPERATIONS: usize = 2_000;
-
-/// Plays the gateway for whoever speaks HTTP: vouches for what a token says, unverified.
-async fn open_door(app: &Arc<App>) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let router = Router::new().fallback(pass_on).with_state(Arc::clone(app));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    format!("http://{addr}")
-}
-
-async fn pass_on(State(app): State<Arc<App>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let target = uri.path_and_query().unwrap().as_str();
-    let service = if target.starts_with("/api/v1/users") { Service::Users } else { Service::Auth };
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let who = token.map(|token| {
-        let said = claims(token);
-        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
-        Person {
-            id: text("sub"),
-            email: text("email"),
-            roles: serde_json::from_value(said["roles"].clone()).unwrap(),
-            session: text("sid"),
-            access: token.to_owned(),
-            refresh: String::new(),
-        }
-    });
-    let mut request = app.forwarded(service, method, target, who.as_ref(), None).body(body);
-    for name in ["content-type", "idempotency-key", "if-match", "if-none-match"] {
-        if let Some(value) = headers.get(name) {
-            request = request.header(name, value);
-        }
-    }
-    let answer = request.send().await.unwrap();
-    let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
-    let mut given = HeaderMap::new();
-    for name in [header::CONTENT_TYPE, header::ETAG, header::RETRY_AFTER] {
-        if let Some(value) = answer.headers().get(&name) {
-            given.insert(name, value.clone());
-        }
-    }
-    (status, given, answer.bytes().await.unwrap()).into_response()
-}
 
 /// Again as long as the service says when to come back: it hashes two passwords at a time.
 async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(call: impl Fn() -> F) -> T {
