@@ -23,7 +23,7 @@ use crate::{
     settings::{BadSetting, Flags},
     store::{
         Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
-        Sessions, SigningKeys, Stale,
+        Sessions, SigningKeys, Stale, in_time,
     },
     tls::{Configs, Renewal},
     users::{self, FetchedKeys, Users},
@@ -401,13 +401,13 @@ async fn reconcile(auth: Auth, stopped: watch::Receiver<bool>) {
 
 async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {
-        if let Err(error) = auth.sessions.sweep(auth.clock.now()).await {
+        if let Err(error) = in_time(auth.sessions.sweep(auth.clock.now())).await {
             auth.metrics.store_fault(&error);
         }
-        if let Err(error) = auth.guessing.sweep(auth.clock.now()).await {
+        if let Err(error) = in_time(auth.guessing.sweep(auth.clock.now())).await {
             auth.metrics.store_fault(&error);
         }
-        if let Err(error) = auth.audit.sweep(auth.clock.now().saturating_sub(limits::AUDIT_MS)).await {
+        if let Err(error) = in_time(auth.audit.sweep(auth.clock.now().saturating_sub(limits::AUDIT_MS))).await {
             auth.metrics.store_fault(&error);
         }
         tokio::select! {

@@ -50,6 +50,21 @@ pub const POOL: u32 = 8;
 /// Time to wait for a database connection or lock before it is a 503.
 pub const STORE_WAIT: Duration = Duration::from_secs(3);
 
+/// Time for a connection to the database to say that it is there: a round trip, on a busy
+/// machine. Well below [`STORE_WAIT`], so that who meets a dead one gets another in time.
+pub const PING_TIME: Duration = Duration::from_secs(1);
+
+/// Time for a statement or transaction of the background: the wait for a connection and for
+/// a lock ([`STORE_WAIT`] each). Whoever is late tries again anyway.
+pub const STATEMENT_TIME: Duration = Duration::from_secs(6);
+
+/// Time for the connections to the database to close when the process stops: for SQLite's
+/// log to be folded in. Whoever does not answer is given up.
+pub const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// Time for which `/ready` repeats what it found out by writing.
+pub const READY_KEEP: Duration = Duration::from_secs(2);
+
 /// Characters of a password (NIST SP 800-63B asks for 8 and at least 64).
 pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 

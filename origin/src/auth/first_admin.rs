@@ -8,7 +8,7 @@ use portcullis_client::secret::Secret;
 use tokio::sync::watch;
 
 use super::{Auth, ROLE_ADMIN, account, audit};
-use crate::{http::ApiError, limits};
+use crate::{http::ApiError, limits, store::in_time};
 
 /// Who is to be the first.
 #[derive(Debug, Clone)]
@@ -41,15 +41,18 @@ pub async fn make_first_admin(auth: Auth, first: FirstAdmin, mut stopped: watch:
 }
 
 async fn try_once(auth: &Auth, first: &FirstAdmin) -> Result<(), ApiError> {
-    if auth.accounts.has_holder(ROLE_ADMIN).await? {
+    if in_time(auth.accounts.has_holder(ROLE_ADMIN)).await? {
         tracing::info!("there is an administrator; ADMIN_EMAIL is left alone");
         return Ok(());
     }
-    if auth.accounts.find_login(&first.email).await?.is_some() {
+    if in_time(auth.accounts.find_login(&first.email)).await?.is_some() {
         tracing::error!("ADMIN_EMAIL is an account that is no administrator; make it one with: admin create --promote");
         return Ok(());
     }
-    let account = account::make_admin(auth, &first.email, &first.password).await?;
+    let made = tokio::time::timeout(limits::REQUEST_TIME, account::make_admin(auth, &first.email, &first.password));
+    let account = made
+        .await
+        .unwrap_or_else(|_| Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database")))?;
     let done = Ok(Some(account.id.to_string()));
     audit::record_command(&auth.audit, "admin.create", "serve", done, &auth.clock).await;
     tracing::info!(user_id = %account.id, "made the first administrator");

@@ -13,7 +13,7 @@ use crate::{
     limits,
     signing::{Key, MasterKey, PublicKeys},
     store::{
-        SigningKeys,
+        SigningKeys, in_time,
         keys::{Rotated, StoredKey},
     },
 };
@@ -110,7 +110,8 @@ impl Keyring {
     /// [`KeyringFault`].
     pub async fn rotate(&self, now: i64) -> Result<Rotated, KeyringFault> {
         let next = make(&self.master, now, now.saturating_add(self.lead_ms)).await?;
-        let rotated = self.store.add_next(&next, limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS)).await?;
+        let after = limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS);
+        let rotated = in_time(self.store.add_next(&next, after)).await?;
         self.reload(now).await?;
         Ok(rotated)
     }
@@ -127,12 +128,12 @@ impl Keyring {
             let rotated = self.rotate(now).await?;
             tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
         }
-        self.store.forget(now).await?;
+        in_time(self.store.forget(now)).await?;
         Ok(())
     }
 
     async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
-        let stored = self.store.published(now).await?;
+        let stored = in_time(self.store.published(now)).await?;
         let before = self.held();
         // What a process that knows the older master key alone made since.
         reseal(&self.store, &self.master, &stored, Some(&before)).await?;
@@ -188,7 +189,7 @@ async fn reseal(
         }
         let anew = master.reseal(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
         if let Some(sealed) = anew {
-            store.reseal(&row.kid, &row.private_sealed, &sealed).await?;
+            in_time(store.reseal(&row.kid, &row.private_sealed, &sealed)).await?;
             tracing::info!(kid = row.kid, "a signing key is sealed by MASTER_KEY now and by MASTER_KEY_OLD no more");
         }
     }

@@ -39,6 +39,7 @@ use crate::{
     limits,
     store::{
         accounts::Account,
+        in_time,
         stale::{Mark, Standing},
     },
 };
@@ -138,14 +139,14 @@ impl Reconciler {
     /// Delivers all that is due.
     async fn deliver_due(&self, auth: &Auth) -> Result<(), Fault> {
         loop {
-            let due = auth.stale.due(limits::STALE_ROWS, auth.clock.now()).await?;
+            let due = in_time(auth.stale.due(limits::STALE_ROWS, auth.clock.now())).await?;
             if due.is_empty() {
                 return Ok(());
             }
             let mut claimed = 0_usize;
             for mark in due {
                 let now = auth.clock.now();
-                if auth.stale.claim(mark, now, now.saturating_add(limits::STALE_LEASE_MS)).await? {
+                if in_time(auth.stale.claim(mark, now, now.saturating_add(limits::STALE_LEASE_MS))).await? {
                     claimed = claimed.saturating_add(1);
                     deliver(auth, mark).await?;
                 }
@@ -160,11 +161,11 @@ impl Reconciler {
 
 /// Makes one profile equal.
 async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
-    let outcome = match auth.stale.standing(mark.account).await? {
+    let outcome = match in_time(auth.stale.standing(mark.account)).await? {
         Standing::Active(account) => {
             let version = account.version;
             match auth.users.put_profile(&account.into()).await {
-                Ok(()) => return Ok(auth.stale.settle(mark, version).await?),
+                Ok(()) => return Ok(in_time(auth.stale.settle(mark, version)).await?),
                 Err(error) => error,
             }
         }
@@ -174,9 +175,9 @@ async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
         },
         Standing::Pending { begun_at } => {
             let over_at = begun_at.saturating_add(limits::PENDING_MS);
-            if auth.clock.now() < over_at || !auth.stale.abandon(mark.account, begun_at).await? {
+            if auth.clock.now() < over_at || !in_time(auth.stale.abandon(mark.account, begun_at)).await? {
                 // Taken over since, or finished this very moment, which removed the mark.
-                return Ok(auth.stale.postpone(mark, over_at.max(auth.clock.now())).await?);
+                return Ok(in_time(auth.stale.postpone(mark, over_at.max(auth.clock.now()))).await?);
             }
             tracing::info!(account = %mark.account, "a registration got stuck; it is undone");
             match remove(auth, mark).await? {
@@ -188,12 +189,12 @@ async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
     let now = auth.clock.now();
     match outcome {
         CallError::Unavailable => {
-            auth.stale.postpone(mark, now).await?;
+            in_time(auth.stale.postpone(mark, now)).await?;
             Err(Fault::Unreachable)
         }
         CallError::Refused(_) | CallError::Malformed => {
             log_refusal(mark.account, outcome);
-            Ok(auth.stale.postpone(mark, now.saturating_add(limits::STALE_REFUSED_MS)).await?)
+            Ok(in_time(auth.stale.postpone(mark, now.saturating_add(limits::STALE_REFUSED_MS))).await?)
         }
     }
 }
@@ -201,7 +202,7 @@ async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
 /// Deletes the profile of an account that is gone.
 async fn remove(auth: &Auth, mark: Mark) -> Result<Result<(), CallError>, sqlx::Error> {
     match auth.users.delete_profile(mark.account).await {
-        Ok(_) => auth.stale.settle_gone(mark).await.map(Ok),
+        Ok(_) => in_time(auth.stale.settle_gone(mark)).await.map(Ok),
         Err(error) => Ok(Err(error)),
     }
 }

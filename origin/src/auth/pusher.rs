@@ -10,7 +10,10 @@ use reqwest::StatusCode;
 use tokio::sync::{Notify, watch};
 
 use super::{Auth, token};
-use crate::{limits, store::outbox::Waiting};
+use crate::{
+    limits,
+    store::{in_time, outbox::Waiting},
+};
 
 /// Path at the gateway.
 const PATH: &str = "/_gateway/revocations";
@@ -112,7 +115,7 @@ impl Pusher {
     async fn empty(&self, auth: &Auth) -> Result<usize, PushFault> {
         let mut count = 0_usize;
         loop {
-            let waiting = auth.outbox.next(limits::PUSH_ITEMS, auth.clock.now()).await;
+            let waiting = in_time(auth.outbox.next(limits::PUSH_ITEMS, auth.clock.now())).await;
             let waiting = waiting.unwrap_or_else(|error| {
                 auth.metrics.store_fault(&error);
                 Vec::new()
@@ -122,7 +125,7 @@ impl Pusher {
             }
             let delivered = self.push_all(auth, &waiting).await;
             count = count.saturating_add(delivered.0.len());
-            if let Err(error) = auth.outbox.delivered(&delivered.0).await {
+            if let Err(error) = in_time(auth.outbox.delivered(&delivered.0)).await {
                 // They are pushed again, which harms nobody; but not at once.
                 auth.metrics.store_fault(&error);
                 return Ok(count);

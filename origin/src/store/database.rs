@@ -14,16 +14,17 @@ use std::{
     path::Path,
     str::FromStr as _,
     sync::Arc,
+    time::Instant,
 };
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, SqlSafeStr as _, Transaction,
+    Any, AnyConnection, AnyPool, Connection as _, SqlSafeStr as _, Transaction,
     any::AnyPoolOptions,
     migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
     sqlite::SqliteConnectOptions,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::limits;
@@ -52,6 +53,8 @@ pub struct Database {
     /// and without a connection: left to themselves they would try again after pauses, and
     /// whoever came last would often be first.
     turns: Option<Arc<Semaphore>>,
+    /// When it was last tried whether something can be written, and whether it could.
+    tried: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 /// Something that writes on a connection, alone on SQLite for as long as it lives.
@@ -139,14 +142,20 @@ macro_rules! migrations {
 
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness"
 );
-const SQLITE_USERS: Migrations = migrations!("sqlite/users": "0001_profiles", "0002_versions", "0003_deleted");
+const SQLITE_USERS: Migrations = migrations!("sqlite/users":
+    "0001_profiles", "0002_versions", "0003_deleted",
+    "0004_readiness"
+);
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness"
 );
-const POSTGRES_USERS: Migrations = migrations!("postgres/users": "0001_profiles", "0002_versions", "0003_deleted");
+const POSTGRES_USERS: Migrations = migrations!("postgres/users":
+    "0001_profiles", "0002_versions", "0003_deleted",
+    "0004_readiness"
+);
 
 impl Database {
     /// Opens a database and brings its tables up to date. An SQLite file is made if there
@@ -175,10 +184,15 @@ impl Database {
                     Ok(())
                 })
             })
+            // In the place of the pool's own test, which has no time limit: one dead
+            // connection costs a moment then, and not all the time of who wants one.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(async move { answers(connection).await.map(|()| true) }))
+            .after_release(|connection, _| Box::pin(async move { is_sound(connection).await }))
             .connect(url)
             .await?;
         let turns = (kind == Kind::Sqlite).then(|| Arc::new(Semaphore::new(1)));
-        let database = Self { pool, kind, turns };
+        let database = Self { pool, kind, turns, tried: Arc::default() };
         database.migrate(schema).await?;
         Ok(database)
     }
@@ -198,14 +212,39 @@ impl Database {
         migrator.run(&self.pool).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
     }
 
-    /// Whether the database answers.
+    /// Whether something can be written. A full disk can be read for as long as one likes.
+    /// What was found out is said again for [`limits::READY_KEEP`], so that questions
+    /// cannot wear out the disk.
     pub async fn is_well(&self) -> bool {
-        sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()
+        let mut tried = self.tried.lock().await;
+        if let Some((at, is_well)) = *tried
+            && at.elapsed() < limits::READY_KEEP
+        {
+            return is_well;
+        }
+        let is_well = match in_time(self.write()).await {
+            Ok(()) => true,
+            Err(error) => {
+                crate::http::log_store_fault(&error);
+                false
+            }
+        };
+        *tried = Some((Instant::now(), is_well));
+        is_well
     }
 
-    /// Closes every connection. SQLite's last one folds the write-ahead log into its file.
+    async fn write(&self) -> Result<(), sqlx::Error> {
+        let mut transaction = self.begin(&[]).await?;
+        sqlx::query("UPDATE readiness SET writes = writes + 1").execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
+    /// Closes every connection, for a bounded time. SQLite's last one folds the write-ahead
+    /// log into its file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(limits::CLOSE_TIME, self.pool.close()).await.is_err() {
+            tracing::warn!("a connection to the database does not close; it is given up");
+        }
     }
 
     /// For statements that stand alone and only read.
@@ -252,6 +291,35 @@ impl Database {
     }
 }
 
+/// Gives a statement or a transaction of the background its time. Who asks for a request
+/// has the request's ([`limits::REQUEST_TIME`]). What ran out of time is undone, and its
+/// connection closed unless it answers.
+///
+/// # Errors
+/// What the work says; [`sqlx::Error::Io`] when its time is over.
+pub async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limits::STATEMENT_TIME, work).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+/// A connection that was not heard of in time.
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer in time"))
+}
+
+/// Tests whether the other end of a connection is there. Its rollback, if there is one to
+/// be done, is done then.
+async fn answers(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    tokio::time::timeout(limits::PING_TIME, connection.ping()).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+/// Whether a connection may be used again: it answers, and is in no transaction. A commit
+/// that fails, on a full disk above all, may end the transaction for SQLite and not for the
+/// driver; whoever had the connection next could begin none.
+async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    answers(connection).await?;
+    Ok(!connection.is_in_transaction())
+}
+
 /// What each new connection is told first.
 fn set_up(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -263,8 +331,12 @@ fn set_up(kind: Kind) -> &'static [&'static str] {
             "PRAGMA synchronous = FULL",
             "PRAGMA foreign_keys = ON",
         ],
-        // A connection that hangs holds no lock for longer than a request lives.
+        // A connection that hangs holds no lock for longer than a request lives, and one
+        // whose other end is gone none for longer than a minute.
         Kind::Postgres => &[
+            "SET tcp_keepalives_idle = 20",
+            "SET tcp_keepalives_interval = 10",
+            "SET tcp_keepalives_count = 3",
             "SET lock_timeout = '3s'",
             "SET statement_timeout = '10s'",
             "SET idle_in_transaction_session_timeout = '15s'",
@@ -320,7 +392,8 @@ mod tests {
             .collect();
         // All have come: on this one thread each runs as far as it can before we do again.
         tokio::task::yield_now().await;
-        assert!(database.is_well().await, "whoever reads finds a connection");
+        let read = sqlx::query("SELECT 1").execute(database.pool()).await;
+        assert!(read.is_ok(), "whoever reads finds a connection");
         assert!(order.lock().unwrap().is_empty(), "nobody writes beside the first");
         first.commit().await.unwrap();
         for one in waiting {
