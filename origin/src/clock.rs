@@ -10,7 +10,11 @@ use std::{
 
 /// A clock: the system's, moved by as much as a test asks for, or standing still.
 #[derive(Debug, Clone, Default)]
-pub struct Clock(Arc<Hands>);
+pub struct Clock {
+    hands: Arc<Hands>,
+    /// Milliseconds by which this host's clock is ahead of what the others have.
+    apart: i64,
+}
 
 #[derive(Debug, Default)]
 struct Hands {
@@ -23,21 +27,38 @@ struct Hands {
 impl Clock {
     /// Milliseconds since 1970.
     pub fn now(&self) -> i64 {
-        let system = match self.0.stopped_at.load(Ordering::Relaxed) {
-            0 => system_now(),
+        self.shared(system_now()).saturating_add(self.apart)
+    }
+
+    /// What a clock that several hosts share shows, such as a database's, when it says
+    /// `measured`: that, moved as tests move this one.
+    pub fn shared(&self, measured: i64) -> i64 {
+        let system = match self.hands.stopped_at.load(Ordering::Relaxed) {
+            0 => measured,
             stopped_at => stopped_at,
         };
-        system.saturating_add(self.0.ahead.load(Ordering::Relaxed))
+        system.saturating_add(self.hands.ahead.load(Ordering::Relaxed))
+    }
+
+    /// What the host's own clock shows to each process on it.
+    pub fn host(&self) -> i64 {
+        self.shared(system_now())
+    }
+
+    /// The clock of another host, which is this much ahead; for tests. Time passes for both.
+    #[must_use]
+    pub fn apart(&self, millis: i64) -> Self {
+        Self { hands: Arc::clone(&self.hands), apart: self.apart.saturating_add(millis) }
     }
 
     /// Lets no time pass but what a test says; for tests.
     pub fn stop(&self) {
-        self.0.stopped_at.store(system_now(), Ordering::Relaxed);
+        self.hands.stopped_at.store(system_now(), Ordering::Relaxed);
     }
 
     /// Moves the clock forward; for tests.
     pub fn pass(&self, millis: i64) {
-        self.0.ahead.fetch_add(millis, Ordering::Relaxed);
+        self.hands.ahead.fetch_add(millis, Ordering::Relaxed);
     }
 }
 

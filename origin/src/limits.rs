@@ -193,8 +193,13 @@ pub const LOG_TEXT_CHARS: usize = 256;
 pub const LOG_WORD_BYTES: usize = 36;
 
 /// Seconds by which tokens may be issued ahead of the clock, after all sessions of an
-/// account were ended several times within one second. Well below the gateway's leeway.
-pub const REVOKED_AHEAD_S: i64 = 10;
+/// account were ended several times within one second, or by a process whose clock is
+/// behind another's: the gateway's leeway.
+pub const REVOKED_AHEAD_S: i64 = 30;
+
+/// Seconds by which the clocks of two processes may differ: the gateway's leeway. It takes
+/// no token of a clock that is further ahead.
+pub const CLOCKS_APART_S: i64 = 30;
 
 /// Time for one push of revocations to the gateway.
 pub const PUSH_TIME: Duration = Duration::from_secs(3);

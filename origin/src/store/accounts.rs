@@ -8,7 +8,7 @@ use super::{
     database::Lock,
     id, is_taken,
     outbox::{self, Revoked},
-    rights, stale,
+    rights, sessions, stale,
 };
 use crate::{clock::Clock, limits};
 
@@ -389,7 +389,7 @@ impl Accounts {
         if rights::is_last(&mut transaction, account_id, kept).await? {
             return Ok(Deletion::Last);
         }
-        let row = sqlx::query("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until, version")
+        let row = sqlx::query("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until, issued_until, version")
             .bind(account_id.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
@@ -400,7 +400,7 @@ impl Accounts {
             return Ok(Deletion::Refused);
         }
         // Tokens may say the second after that.
-        let until = (now / 1000).max(revoked_until.saturating_add(1));
+        let until = sessions::tokens_end(now, revoked_until, row.try_get("issued_until")?);
         outbox::note(&mut transaction, Revoked::Account(account_id, until), now).await?;
         stale::mark(&mut transaction, account_id, now.saturating_add(limits::STALE_GRACE_MS)).await?;
         transaction.commit().await?;

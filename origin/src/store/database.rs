@@ -18,8 +18,8 @@ use std::{
 };
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, SqlSafeStr as _, Transaction,
-    any::AnyPoolOptions,
+    Any, AnyConnection, AnyPool, Connection as _, Row as _, SqlSafeStr as _, Transaction,
+    any::{AnyPoolOptions, AnyRow},
     migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
     sqlite::SqliteConnectOptions,
@@ -27,7 +27,7 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::limits;
+use crate::{clock::Clock, limits};
 
 /// Which service's tables a database holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,8 @@ macro_rules! migrations {
 
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
+    "0012_issued"
 );
 const SQLITE_USERS: Migrations = migrations!("sqlite/users":
     "0001_profiles", "0002_versions", "0003_deleted",
@@ -150,7 +151,8 @@ const SQLITE_USERS: Migrations = migrations!("sqlite/users":
 );
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness"
+    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
+    "0012_issued"
 );
 const POSTGRES_USERS: Migrations = migrations!("postgres/users":
     "0001_profiles", "0002_versions", "0003_deleted",
@@ -244,6 +246,27 @@ impl Database {
     pub async fn close(&self) {
         if tokio::time::timeout(limits::CLOSE_TIME, self.pool.close()).await.is_err() {
             tracing::warn!("a connection to the database does not close; it is given up");
+        }
+    }
+
+    /// The expression by which a statement reads the clock that all processes at this
+    /// database share, for [`Database::shared_clock`]. Those of SQLite are on one host.
+    pub(super) fn clock_column(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "0",
+            Kind::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// Milliseconds since 1970 by that clock. Only such instants can be compared when they
+    /// were written by different processes: hosts' own clocks differ.
+    ///
+    /// # Errors
+    /// When the row has no such column.
+    pub(super) fn shared_clock(&self, row: &AnyRow, column: &str, clock: &Clock) -> Result<i64, sqlx::Error> {
+        match self.kind {
+            Kind::Sqlite => Ok(clock.host()),
+            Kind::Postgres => Ok(clock.shared(row.try_get(column)?)),
         }
     }
 

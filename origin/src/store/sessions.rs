@@ -47,6 +47,28 @@ fn issued_at(now: i64, revoked_until: i64) -> i64 {
     (now / 1000).max(revoked_until.saturating_add(1))
 }
 
+/// Up to which second an account's tokens are to be revoked, so that those are among them
+/// that a process with a clock ahead of ours issued. One that is further ahead than
+/// [`limits::CLOCKS_APART_S`] does not count: the gateway takes no token of its, and nobody
+/// could log in until our clock has come that far.
+pub(super) fn tokens_end(now: i64, revoked_until: i64, issued_until: i64) -> i64 {
+    let now = now / 1000;
+    let issued_until = if issued_until > now.saturating_add(limits::CLOCKS_APART_S) { now } else { issued_until };
+    let until = now.max(issued_until);
+    if revoked_until >= until { revoked_until.saturating_add(1) } else { until }
+}
+
+/// Writes down, in a transaction that holds the account's lock, when a token says that it
+/// was issued.
+async fn note_issued(transaction: &mut AnyConnection, account: Uuid, issued_at: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE accounts SET issued_until = $2 WHERE id = $1 AND issued_until < $2")
+        .bind(account.to_string())
+        .bind(issued_at)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
 /// Ends all access tokens of an account that were issued up to now, in a transaction that
 /// holds the account's lock; its sessions live on. False when that was done so often within
 /// seconds that tokens would have to be issued in the future: the transaction must go no
@@ -54,18 +76,20 @@ fn issued_at(now: i64, revoked_until: i64) -> i64 {
 pub(super) async fn end_tokens(transaction: &mut AnyConnection, account: Uuid, now: i64) -> Result<bool, sqlx::Error> {
     // Past the second before which tokens were told not to be issued: they may say
     // the next one, which this second may not have reached.
-    let until: Option<i64> = sqlx::query_scalar(
-        "UPDATE accounts SET revoked_until = CASE WHEN revoked_until >= $2 THEN revoked_until + 1 ELSE $2 END \
-         WHERE id = $1 RETURNING revoked_until",
-    )
-    .bind(account.to_string())
-    .bind(now / 1000)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(until) = until else { return Ok(true) };
+    let row = sqlx::query("SELECT revoked_until, issued_until FROM accounts WHERE id = $1")
+        .bind(account.to_string())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let Some(row) = row else { return Ok(true) };
+    let until = tokens_end(now, row.try_get("revoked_until")?, row.try_get("issued_until")?);
     if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
         return Ok(false);
     }
+    sqlx::query("UPDATE accounts SET revoked_until = $2 WHERE id = $1")
+        .bind(account.to_string())
+        .bind(until)
+        .execute(&mut *transaction)
+        .await?;
     outbox::note(transaction, Revoked::Account(account, until), now).await?;
     Ok(true)
 }
@@ -189,9 +213,11 @@ impl Sessions {
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
+        let issued_at = issued_at(now, revoked_until);
+        note_issued(&mut transaction, new.account, issued_at).await?;
         let Some(account) = accounts::find(&mut *transaction, new.account).await? else { return Ok(None) };
         transaction.commit().await?;
-        Ok(Some(Begun { account, issued_at: issued_at(now, revoked_until), ended: surplus.len() }))
+        Ok(Some(Begun { account, issued_at, ended: surplus.len() }))
     }
 
     /// Spends a refresh token and puts its successor in its place. Of any number that
@@ -209,26 +235,29 @@ impl Sessions {
     /// # Errors
     /// The database's.
     pub async fn spend(&self, hash: TokenHash, successor: TokenHash, clock: &Clock) -> Result<Spending, sqlx::Error> {
-        let shown_at = clock.now();
+        // When a token was shown and when it was spent may be noted by two hosts: both read
+        // the one clock that they share.
+        let column = self.0.clock_column();
         // Whose it is never changes, so it may be asked before the lock.
-        let owner: Option<String> = sqlx::query_scalar(
-            "SELECT s.account_id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1",
-        )
-        .bind(hash.as_slice())
-        .fetch_optional(self.0.pool())
-        .await?;
-        let Some(owner) = owner.and_then(|text| Uuid::parse_str(&text).ok()) else { return Ok(Spending::Refused) };
+        let text = format!(
+            "SELECT s.account_id, {column} AS shown_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
+             WHERE t.hash = $1"
+        );
+        let owner = sqlx::query(sqlx::AssertSqlSafe(text)).bind(hash.as_slice()).fetch_optional(self.0.pool()).await?;
+        let Some(owner) = owner else { return Ok(Spending::Refused) };
+        let shown_at = self.0.shared_clock(&owner, "shown_at", clock)?;
+        let owner = id(&owner, "account_id")?;
         let mut transaction = self.0.begin(&[Lock::Account(owner)]).await?;
         let now = clock.now();
         let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
-        let row = sqlx::query(
-            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id, a.revoked_until \
+        let text = format!(
+            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id, a.revoked_until, \
+               {column} AS spends_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
-             JOIN accounts a ON a.id = s.account_id WHERE t.hash = $1",
-        )
-        .bind(hash.as_slice())
-        .fetch_optional(&mut *transaction)
-        .await?;
+             JOIN accounts a ON a.id = s.account_id WHERE t.hash = $1"
+        );
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(text)).bind(hash.as_slice()).fetch_optional(&mut *transaction).await?;
         let Some(row) = row else { return Ok(Spending::Refused) };
         let (session, account) = (id(&row, "session_id")?, id(&row, "account_id")?);
         let spent_at: Option<i64> = row.try_get("spent_at")?;
@@ -254,7 +283,7 @@ impl Sessions {
         }
         sqlx::query("UPDATE refresh_tokens SET spent_at = $2 WHERE hash = $1")
             .bind(hash.as_slice())
-            .bind(now)
+            .bind(self.0.shared_clock(&row, "spends_at", clock)?)
             .execute(&mut *transaction)
             .await?;
         sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
@@ -270,6 +299,7 @@ impl Sessions {
             .execute(&mut *transaction)
             .await?;
         let issued_at = issued_at(now, row.try_get("revoked_until")?);
+        note_issued(&mut transaction, account, issued_at).await?;
         let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
         transaction.commit().await?;
         Ok(Spending::Spent { account, session, issued_at })

@@ -21,6 +21,7 @@ mod crowd;
 mod disk_full;
 mod door;
 mod guessing;
+mod hosts;
 mod internal;
 mod listing;
 mod metrics;

@@ -47,7 +47,7 @@ impl Gateway {
         *self.refuses.lock().unwrap() = status;
     }
 
-    fn told(&self) -> Vec<Value> {
+    pub(crate) fn told(&self) -> Vec<Value> {
         self.told.lock().unwrap().clone()
     }
 
