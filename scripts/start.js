@@ -25,6 +25,9 @@ npm start -- --help           shows this
   DATA_DIR         folder of databases, logs, secrets and the edge's state (.data)
   GATEWAY_CONFIG   policy to build the edge with (gateway.toml)
   LOG_LEVEL        what the services log (info)
+  AUTH_DIRECT      loopback (the default here): programs on this machine may register, log
+                   in and validate tokens at the auth service's own port, without the edge;
+                   off: only through the edge
 
 Everything listens on 127.0.0.1 only. Ctrl-C ends it all. Needed beforehand: Node 20
 or newer with npm, Rust by rustup, a C compiler.`;
@@ -139,6 +142,13 @@ function whatToTry({ options, services, running, logs, elapsed }) {
   for (const { name, pid } of running)
     lines.push(`  ${name.padEnd(6)} ${services[name].url.padEnd(24)} process ${pid}`);
   lines.push(`  logs   ${relative(process.cwd(), logs) || "."}/{${options.names.join(",")}}.log`, "");
+  if (options.names.includes("auth") && services.auth.env.AUTH_DIRECT === "loopback") {
+    lines.push(
+      "  The auth service also serves this machine directly (AUTH_DIRECT=loopback): register,",
+      "  login, refresh, logout, validate-token, me and public-key. A deployment has it off.",
+      "",
+    );
+  }
   if (options.names.includes("edge")) {
     const edge = services.edge.url;
     lines.push(

@@ -213,7 +213,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
 }
 
 fn auth_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
-    gate(flags, "auth", flags.assertion_keys_auth()?, clock)
+    Ok(gate(flags, "auth", flags.assertion_keys_auth()?, clock)?.with_direct(flags.auth_direct()?))
 }
 
 fn users_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {

@@ -173,8 +173,9 @@ pub const REFRESH_RACE_MS: i64 = 1000;
 /// Milliseconds of clock difference forgiven on service tokens.
 pub const LEEWAY_MS: i64 = 30 * 1000;
 
-/// Bytes of a service token.
-pub const SERVICE_TOKEN_BYTES: usize = 4096;
+/// Bytes of a token of ours: an access token with the most and the longest roles
+/// ([`HELD_ROLES`]) fits, and the gateway takes no longer one.
+pub const TOKEN_BYTES: usize = 8 * 1024;
 
 /// Bytes of a key set that the user service reads from the auth service.
 pub const JWKS_BYTES: usize = 64 * 1024;

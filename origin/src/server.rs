@@ -17,7 +17,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{limits, tls::Configs};
+use crate::{http::Peer, limits, tls::Configs};
 
 /// A port that is bound, before anything is answered on it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
             next = next => next,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Ok((stream, _peer)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, most likely: give the others time to end.
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
@@ -65,10 +65,10 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
         // nobody but themselves.
         tokio::spawn(async move {
             match acceptor {
-                None => converse(stream, app, watcher).await,
+                None => converse(stream, Peer(peer), app, watcher).await,
                 Some(acceptor) => {
                     if let Some(stream) = shake_hands(acceptor, stream, stop).await {
-                        converse(stream, app, watcher).await;
+                        converse(stream, Peer(peer), app, watcher).await;
                     }
                 }
             }
@@ -93,14 +93,15 @@ async fn shake_hands(
 }
 
 /// Answers one connection's requests.
-async fn converse<S>(stream: S, app: watch::Receiver<Router>, watcher: Watcher)
+async fn converse<S>(stream: S, peer: Peer, app: watch::Receiver<Router>, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
     // A connection that is kept sees the change, too.
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
         let now = app.borrow().clone();
         TowerToHyperService::new(now).call(request)
     });
@@ -122,7 +123,9 @@ mod tests {
         let app = Router::new().route("/", get(|| async { Body::from(vec![0_u8; 1 << 20]) }));
         let (sender, app) = watch::channel(app);
         let (client, server) = tokio::io::duplex(1024);
-        let serving = tokio::spawn(async move { converse(server, app, GracefulShutdown::new().watcher()).await });
+        let serving = tokio::spawn(async move {
+            converse(server, Peer(([127, 0, 0, 1], 9).into()), app, GracefulShutdown::new().watcher()).await
+        });
         (client, serving, sender)
     }
 

@@ -60,6 +60,10 @@ pub struct Flags {
     /// it to callers that did not come through it.
     #[arg(long, env = "EDGE_URL", default_value = "http://127.0.0.1:8787")]
     pub edge_url: String,
+    /// Serves register, login, refresh, logout, validate-token, me and public-key of the auth
+    /// service to programs on this machine without the gateway: `off` or `loopback`.
+    #[arg(long, env = "AUTH_DIRECT", value_name = "MODE", default_value = "off")]
+    pub auth_direct: String,
     /// Services that may read profiles at the user service's internal routes, by name, with
     /// commas between; the auth service may anyway.
     #[arg(long, env = "INTERNAL_READERS", value_name = "NAMES", default_value = "", hide_default_value = true)]
@@ -168,10 +172,12 @@ impl Flags {
             self.user_service_secret()?;
             self.key_lead_ms()?;
             self.first_admin()?;
+            self.auth_direct()?;
         }
         if users {
             self.assertion_keys_users()?;
             self.user_service_secret()?;
+            self.edge_url()?;
             self.internal_readers()?;
         }
         Ok(())
@@ -250,6 +256,22 @@ impl Flags {
             return Err(BadSetting(format!("EDGE_URL {text:?} cannot be used; {EDGE}")));
         }
         Ok(text.to_owned())
+    }
+
+    /// Whether the auth service serves loopback callers without the gateway.
+    ///
+    /// # Errors
+    /// [`BadSetting`] for another word, and beyond loopback.
+    pub fn auth_direct(&self) -> Result<bool, BadSetting> {
+        match self.auth_direct.as_str() {
+            "off" => Ok(false),
+            "loopback" if self.bind.to_canonical().is_loopback() => Ok(true),
+            "loopback" => Err(BadSetting(format!(
+                "AUTH_DIRECT=loopback is for a service on 127.0.0.1 or ::1, and BIND_ADDR is {}; unset one of them",
+                self.bind
+            ))),
+            other => Err(BadSetting(format!("AUTH_DIRECT is {other:?}; set it to off or loopback, or unset it"))),
+        }
     }
 
     /// Services that may read profiles.

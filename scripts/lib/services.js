@@ -64,8 +64,11 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
     },
   });
   const secretsFile = data === DEFAULT_DATA ? [] : ["--env-file", secrets.files.edge];
+  const auth = origin("auth");
+  // On this machine, programs may ask the auth service without the edge.
+  auth.env.AUTH_DIRECT = env.AUTH_DIRECT ?? "loopback";
   return {
-    auth: origin("auth"),
+    auth,
     users: origin("users"),
     edge: {
       name: "edge",

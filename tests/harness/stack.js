@@ -30,7 +30,7 @@ import { RUN, remember, temporaryFolder } from "./run.js";
 
 let count = 0;
 
-// `env` is what an operator would set beside the usual.
+// `env` is what an operator would set beside the usual. Direct mode is off, as in a deployment.
 export async function startStack(scope, { env = {} } = {}) {
   if (!process.env.TEST_BUILT) await compileOrigin();
   await buildFor(undefined);
@@ -49,7 +49,7 @@ export async function startStack(scope, { env = {} } = {}) {
     remember(value);
     remember(value.slice(value.indexOf(":") + 1));
   }
-  const services = describeServices({ data, ports, secrets, env: { ...process.env, CI: "true", ...env } });
+  const services = describeServices({ data, ports, secrets, env: { ...process.env, CI: "true", AUTH_DIRECT: "off", ...env } });
 
   const stack = {
     data,

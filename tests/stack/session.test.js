@@ -262,6 +262,7 @@ describe("a session through the edge", () => {
     assert.equal((await send(stack.auth.url, { path: "/api/v1/auth/me", headers })).status, 401);
     const login = await send(stack.auth.url, { method: "POST", path: "/api/v1/auth/login", json: account });
     assert.equal(login.status, 401);
+    assert.equal(login.json().code, "gateway_required");
   });
 
   test("a service takes an assertion for this very request and no other", async () => {

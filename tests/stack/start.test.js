@@ -52,6 +52,13 @@ describe("npm start", () => {
       const stack = await start(testScope(t));
       assert.deepEqual(Object.keys(stack.services).sort(), ["auth", "edge", "users"]);
       assert.equal((await send(stack.services.edge.url, { path: "/ready" })).status, 200);
+      const login = { email: "nobody@example.com", password: remember("not a password at all") };
+      const direct = await send(stack.services.auth.url, {
+        method: "POST",
+        path: "/api/v1/auth/login",
+        json: login,
+      });
+      assert.equal(direct.json().code, "invalid_credentials", "the auth service's own port takes logins");
       stack.child.kill(signal);
       const { code } = await stack.ended;
       assert.equal(code, 0);

@@ -8,6 +8,7 @@ mod acting;
 mod attempt;
 mod audit;
 mod credentials;
+mod direct;
 mod first_admin;
 mod guessing;
 mod keyring;

@@ -16,7 +16,8 @@ use utoipa::{ToSchema, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Auth, account, audit, credentials, password_change, permissions, rights, roles, session, session_list, trail,
+    Auth, account, audit, credentials, direct, password_change, permissions, rights, roles, session, session_list,
+    trail,
 };
 use crate::{
     clock::rfc3339,
@@ -46,6 +47,14 @@ const ABOUT: About = About {
 
 /// The whole service.
 pub fn app(auth: Auth) -> Router {
+    let for_anyone = Router::from(for_anyone())
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(audit::note_client))
+        .layer(middleware::from_fn_with_state(auth.clone(), direct::admit_anyone));
+    let for_users = Router::from(for_users())
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(audit::note_client))
+        .layer(middleware::from_fn_with_state(auth.clone(), direct::admit_user));
     let for_gateway = Router::from(for_gateway())
         .fallback(any(|| async { ApiError::not_found() }))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
@@ -63,6 +72,8 @@ pub fn app(auth: Auth) -> Router {
         .merge(openapi::pages(&description()))
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
     for_gateway
+        .merge(for_anyone)
+        .merge(for_users)
         .merge(for_services)
         .merge(open)
         .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
@@ -74,23 +85,34 @@ pub fn app(auth: Auth) -> Router {
 
 /// How the service describes itself.
 pub fn description() -> OpenApi {
-    openapi::framed(for_gateway().merge(for_services()).merge(open()).into_openapi(), &ABOUT)
+    let api = for_anyone().merge(for_users()).merge(for_gateway()).merge(for_services()).merge(open()).into_openapi();
+    openapi::framed(api, &ABOUT)
 }
 
-/// What users ask, through the gateway.
-fn for_gateway() -> OpenApiRouter<Auth> {
+/// What anyone may ask through the gateway, and in direct mode from a loopback address.
+fn for_anyone() -> OpenApiRouter<Auth> {
     OpenApiRouter::new()
         .routes(routes!(account::register))
         .routes(routes!(session::login))
         .routes(routes!(session::refresh))
+}
+
+/// What users ask through the gateway, and in direct mode from a loopback address.
+fn for_users() -> OpenApiRouter<Auth> {
+    OpenApiRouter::new()
         .routes(routes!(session::logout))
         .routes(routes!(session::me))
+        .routes(routes!(session::validate, session::validate_by_post))
+}
+
+/// What users ask, through the gateway alone.
+fn for_gateway() -> OpenApiRouter<Auth> {
+    OpenApiRouter::new()
         .routes(routes!(session_list::list))
         .routes(routes!(session_list::end))
         .routes(routes!(password_change::change))
         .routes(routes!(rotate))
         .routes(routes!(trail::list))
-        .routes(routes!(session::validate, session::validate_by_post))
         .routes(routes!(roles::list, roles::add))
         .routes(routes!(roles::read, roles::replace, roles::delete))
         .routes(routes!(roles::permissions, roles::give))

@@ -354,8 +354,7 @@ pub(super) async fn validate_by_post(
 
 async fn valid(auth: &Auth, user: &http::User, headers: &HeaderMap) -> Result<Answer<Valid>, ApiError> {
     let account = live_account(auth, user).await?;
-    let text = http::credentials(headers, "bearer")
-        .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
+    let text = http::credentials(headers, "bearer").ok_or(ApiError::credentials_missing())?;
     let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
         .map_err(|_| ApiError::invalid_token())?;
     // The token must be the one that the gateway vouched for.

@@ -19,6 +19,9 @@ use crate::{
 /// `typ` of access tokens.
 pub(super) const ACCESS_TYPE: &str = "at+jwt";
 
+/// `token_type` of access tokens.
+pub(super) const ACCESS_TOKEN_TYPE: &str = "access";
+
 /// `typ` of service tokens: not one that the gateway takes.
 pub const SERVICE_TYPE: &str = "service+jwt";
 
@@ -68,7 +71,7 @@ pub(super) fn access(auth: &Auth, account: &Account, session: Uuid, issued_at: i
         jti: fresh_id(auth)?,
         email: account.email.clone(),
         roles: account.roles.clone(),
-        token_type: "access".to_owned(),
+        token_type: ACCESS_TOKEN_TYPE.to_owned(),
         sid: session,
     };
     let key = signer(auth)?;

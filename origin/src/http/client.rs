@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::gate;
+use super::{direct::DirectCaller, gate};
 
 /// The client, as the gateway describes it. Without the gateway's word nothing is known of
 /// it: a stranger may write anything into a header.
@@ -23,7 +23,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        if gate::is_vouched_for(&parts.extensions) { Ok(Self::described(&parts.headers)) } else { Ok(Self::default()) }
+        Ok(if gate::is_vouched_for(&parts.extensions) {
+            Self::described(&parts.headers)
+        } else if let Some(caller) = parts.extensions.get::<DirectCaller>() {
+            caller.client.clone()
+        } else {
+            Self::default()
+        })
     }
 }
 
@@ -31,12 +37,21 @@ impl Client {
     fn described(headers: &HeaderMap) -> Self {
         // The last value is the one that the last door wrote, whoever wrote those before.
         let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         Self {
             address: forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()),
-            user_agent: user_agent.map(gate::tame).unwrap_or_default(),
+            user_agent: user_agent(headers),
         }
     }
+
+    /// A client without a gateway before it, by its connection's peer address.
+    pub(super) fn direct(headers: &HeaderMap, address: IpAddr) -> Self {
+        Self { address: Some(address), user_agent: user_agent(headers) }
+    }
+}
+
+fn user_agent(headers: &HeaderMap) -> String {
+    let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    text.map(gate::tame).unwrap_or_default()
 }
 
 #[cfg(test)]

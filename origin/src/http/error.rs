@@ -117,6 +117,21 @@ impl ApiError {
         Self::unauthorized(GATEWAY_REQUIRED, "The request did not come through the gateway")
     }
 
+    /// 401 for a request without a token.
+    pub const fn credentials_missing() -> Self {
+        Self::unauthorized("credentials_missing", "Authorization header required")
+    }
+
+    /// 401 for an `Authorization` header that is not `Bearer <token>`.
+    pub const fn credentials_malformed() -> Self {
+        Self::unauthorized("credentials_malformed", "Invalid authorization format")
+    }
+
+    /// 401 for a token of ours that is too old.
+    pub const fn token_expired() -> Self {
+        Self::unauthorized("token_expired", "Token has expired")
+    }
+
     /// 403.
     pub const fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", "rights_missing", "Insufficient permissions")
@@ -256,6 +271,12 @@ impl ApiError {
                 }
                 "token_revoked" => {
                     "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"Token has been revoked\""
+                }
+                "token_expired" => {
+                    "Bearer realm=\"portcullis\", error=\"invalid_token\", error_description=\"Token has expired\""
+                }
+                "credentials_malformed" => {
+                    "Bearer realm=\"portcullis\", error=\"invalid_request\", error_description=\"Invalid authorization format\""
                 }
                 _ => "Bearer realm=\"portcullis\"",
             };

@@ -1,6 +1,6 @@
 //! Who a request is from, what it is called, and the line it leaves in the log.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
@@ -15,7 +15,10 @@ use portcullis_client::{
 };
 use uuid::Uuid;
 
-use super::ApiError;
+use super::{
+    ApiError,
+    direct::{DirectCaller, DirectLog},
+};
 use crate::{clock::Clock, ids, limits};
 
 /// What a service needs to know of the gateway before it.
@@ -24,6 +27,8 @@ pub struct Gate {
     audience: &'static str,
     check: extract::Gate,
     gateway: GatewayUrl,
+    /// Whether loopback callers may use some routes without the gateway (`AUTH_DIRECT`).
+    pub(super) direct: bool,
     clock: Clock,
 }
 
@@ -42,7 +47,14 @@ impl Gate {
         let time = clock.clone();
         let now = move || u64::try_from(time.now()).unwrap_or_default() / 1000;
         let check = extract::Gate::new(audience, keys).with_gateway_url(gateway.clone()).with_clock(now);
-        Ok(Self { audience, check, gateway, clock })
+        Ok(Self { audience, check, gateway, direct: false, clock })
+    }
+
+    /// With direct mode on or off.
+    #[must_use]
+    pub const fn with_direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
     }
 }
 
@@ -55,7 +67,7 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
         Some(assertion) => assertion.request_id.clone(),
         None => ids::fresh(gate.clock.now()).unwrap_or_default().to_string(),
     };
-    let user_id = verdict.user().map(|user| user.id.clone());
+    let mut user_id = verdict.user().map(|user| user.id.clone());
     let refused = verdict.refusal().map(AssertionError::code);
     let mut told = Told::by_gateway(&request, &verdict);
     let method = request.method().to_string();
@@ -67,6 +79,10 @@ pub async fn observe(State(gate): State<Gate>, mut request: Request, next: Next)
         Ok(response) => response,
         Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
     };
+    if let Some(direct) = response.extensions_mut().remove::<DirectLog>() {
+        user_id = direct.user_id;
+        told = direct.told;
+    }
     let called = response.extensions_mut().remove::<TraceContext>();
     let error = response.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
@@ -138,15 +154,15 @@ impl From<GateRefusal> for ApiError {
     fn from(refusal: GateRefusal) -> Self {
         match refusal {
             GateRefusal::Unchecked | GateRefusal::NotVouched(_) => Self::gateway_required(),
-            GateRefusal::NoUser => Self::unauthorized("credentials_missing", "Authorization header required"),
+            GateRefusal::NoUser => Self::credentials_missing(),
         }
     }
 }
 
 /// What the gateway tells of a request, for the log. Without its word, nothing: a
 /// stranger may write anything there.
-#[derive(Debug, Default)]
-struct Told {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
     trace_id: Option<String>,
     span_id: Option<String>,
     path: Option<String>,
@@ -170,6 +186,20 @@ impl Told {
             path: Some(tame(request.uri().path())),
             user_agent: header("user-agent").map(tame),
             ip: header("x-forwarded-for").map(tame),
+        }
+    }
+}
+
+impl Told {
+    /// What is logged of a request that direct mode admitted.
+    pub(super) fn by_peer(request: &Request, address: IpAddr) -> Self {
+        let user_agent = request.headers().get("user-agent").and_then(|value| value.to_str().ok());
+        Self {
+            trace_id: None,
+            span_id: None,
+            path: Some(tame(request.uri().path())),
+            user_agent: user_agent.map(tame),
+            ip: Some(address.to_string()),
         }
     }
 }
@@ -214,6 +244,9 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if let Some(caller) = parts.extensions.get::<DirectCaller>() {
+            return caller.user.clone().ok_or(ApiError::credentials_missing());
+        }
         let user = <AssertedUser as FromRequestParts<S>>::from_request_parts(parts, state).await?;
         Ok(Self {
             id: Uuid::parse_str(&user.id).map_err(|_| ApiError::invalid_token())?,

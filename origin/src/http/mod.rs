@@ -2,6 +2,7 @@
 //! that read bodies strictly, and the layer that knows who a request is from.
 
 mod client;
+mod direct;
 mod drain;
 mod error;
 mod gate;
@@ -15,6 +16,7 @@ mod service;
 mod starting;
 
 pub use client::Client;
+pub use direct::{Admission, Peer, admit, bearer, run_direct};
 pub use drain::read_to_end;
 pub use error::{ApiError, FieldError, Refused, log_store_fault, store_fault_kind};
 pub use gate::{Gate, User, observe, require_assertion};

@@ -19,6 +19,8 @@ pub struct PublicKeys(Vec<(String, Vec<u8>, Vec<u8>)>);
 pub enum BadToken {
     /// `kid` is not one of the keys': they may have changed.
     UnknownKey,
+    /// Everything holds but `exp`.
+    Expired,
     /// Anything else.
     Invalid,
 }
@@ -74,7 +76,7 @@ pub fn sign(key: &Key, typ: &str, claims: &impl Serialize) -> Result<String, Key
 /// # Errors
 /// [`BadToken`].
 pub fn verify<C: DeserializeOwned>(keys: &PublicKeys, typ: &str, token: &str, now: i64) -> Result<C, BadToken> {
-    if token.len() > limits::SERVICE_TOKEN_BYTES {
+    if token.len() > limits::TOKEN_BYTES {
         return Err(BadToken::Invalid);
     }
     let (input, signature) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
@@ -92,8 +94,9 @@ pub fn verify<C: DeserializeOwned>(keys: &PublicKeys, typ: &str, token: &str, no
     let times: Times = serde_json::from_slice(&claims).map_err(|_| BadToken::Invalid)?;
     let seconds = now / 1000;
     let leeway = limits::LEEWAY_MS / 1000;
-    if seconds >= times.exp.saturating_add(leeway) || seconds.saturating_add(leeway) < times.nbf {
+    if seconds.saturating_add(leeway) < times.nbf {
         return Err(BadToken::Invalid);
     }
-    serde_json::from_slice(&claims).map_err(|_| BadToken::Invalid)
+    let claims = serde_json::from_slice(&claims).map_err(|_| BadToken::Invalid)?;
+    if seconds >= times.exp.saturating_add(leeway) { Err(BadToken::Expired) } else { Ok(claims) }
 }

@@ -321,6 +321,32 @@ impl Sessions {
         Ok(row.is_some())
     }
 
+    /// Whether a session lives, and a token of it that says it was issued at `issued_at`
+    /// (seconds) is not revoked with all tokens of the account.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_live_for(
+        &self,
+        session: Uuid,
+        account: Uuid,
+        issued_at: i64,
+        now: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT 1 FROM sessions s JOIN accounts a ON a.id = s.account_id \
+             WHERE s.id = $1 AND s.account_id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3 \
+               AND a.state = 'active' AND a.revoked_until < $4",
+        )
+        .bind(session.to_string())
+        .bind(account.to_string())
+        .bind(now)
+        .bind(issued_at)
+        .fetch_optional(self.0.pool())
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// An account's sessions that live, the newest first.
     ///
     /// # Errors

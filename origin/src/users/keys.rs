@@ -68,7 +68,7 @@ impl ServiceVerifier for FetchedKeys {
         let now = self.clock.now();
         match signing::verify(&held.keys, auth::SERVICE_TYPE, token, now) {
             Ok(claims) => return Ok(claims),
-            Err(BadToken::Invalid) => return Err(invalid),
+            Err(BadToken::Invalid | BadToken::Expired) => return Err(invalid),
             Err(BadToken::UnknownKey) => {}
         }
         // Without pauses a stranger's made-up kids would have us ask all the time,

@@ -18,6 +18,7 @@ mod clocks;
 mod command_line;
 mod crash;
 mod crowd;
+mod direct;
 mod disk_full;
 mod door;
 mod guessing;

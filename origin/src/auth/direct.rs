@@ -1,0 +1,64 @@
+//! Direct mode (`AUTH_DIRECT=loopback`): the layers of the routes that the service also
+//! serves to loopback callers without the gateway. It verifies their tokens itself: the
+//! signature with its own keys, `typ`, `iss`, `aud`, the times, and whether the session lives.
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+
+use super::{
+    AUDIENCE, Auth, ISSUER,
+    session::REVOKED,
+    token::{ACCESS_TOKEN_TYPE, ACCESS_TYPE, AccessClaims},
+};
+use crate::{
+    http::{self, Admission, ApiError},
+    signing::{self, BadToken},
+};
+
+/// The layer of public routes: the gateway's requests, and in direct mode those of loopback
+/// callers.
+pub(super) async fn admit_anyone(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
+    match http::admit(&auth.gate, &request)? {
+        Admission::Gateway => Ok(next.run(request).await),
+        Admission::Direct(address) => Ok(http::run_direct(request, next, address, None).await),
+    }
+}
+
+/// The layer of routes for users: the gateway's requests, and in direct mode those of
+/// loopback callers with a good access token.
+pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
+    match http::admit(&auth.gate, &request)? {
+        Admission::Gateway => Ok(next.run(request).await),
+        Admission::Direct(address) => {
+            let user = verify(&auth, http::bearer(request.headers())?).await?;
+            Ok(http::run_direct(request, next, address, Some(user)).await)
+        }
+    }
+}
+
+/// The user of an access token.
+///
+/// # Errors
+/// 401 with the gateway's codes; the database's.
+async fn verify(auth: &Auth, token: &str) -> Result<http::User, ApiError> {
+    let now = auth.clock.now();
+    let claims: AccessClaims =
+        signing::verify(&auth.keyring.public(), ACCESS_TYPE, token, now).map_err(|fault| match fault {
+            BadToken::Expired => ApiError::token_expired(),
+            BadToken::UnknownKey | BadToken::Invalid => ApiError::invalid_token(),
+        })?;
+    let is_ours = claims.iss == ISSUER
+        && claims.aud.iter().any(|audience| audience == AUDIENCE)
+        && claims.token_type == ACCESS_TOKEN_TYPE
+        && claims.sub == claims.user_id;
+    if !is_ours {
+        return Err(ApiError::invalid_token());
+    }
+    if !auth.sessions.is_live_for(claims.sid, claims.sub, claims.iat, now).await? {
+        return Err(REVOKED);
+    }
+    Ok(http::User { id: claims.sub, roles: claims.roles, session_id: Some(claims.sid) })
+}
