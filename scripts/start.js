@@ -66,7 +66,7 @@ async function stop(exitCode, sentence) {
 function listen() {
   listenForEnd(
     // To be ended is how a stack ends; only a set-up that is cut short has failed.
-    (code) => stop(isReady ? 0 : code, "\nStopping …"),
+    (code) => stop(isReady ? 0 : code, "\nStopping … press Ctrl-C again to kill what has not ended."),
     () => processes.killAll(),
   );
 }

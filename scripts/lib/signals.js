@@ -5,17 +5,26 @@ export const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 
 const PARENT_MS = 500;
 
-// Calls `onEnd(exitCode)` the first time and `onAgain` after that. A killed npm tells
-// nobody, so its disappearance is looked for; a script that was started by hand may
-// well outlive its shell.
-export function listenForEnd(onEnd, onAgain = () => {}) {
-  let isEnding = false;
+// Milliseconds after the first signal in which others are part of it. For one Ctrl-C the
+// terminal signals npm and the script, and npm passes its own on to the script.
+const REPEAT_MS = 1_500;
+
+// Calls `onEnd(exitCode)` for the first signal and `onAgain()` for one that comes later
+// than REPEAT_MS. A killed npm sends no signal, so its disappearance is looked for; it
+// ends a script, and never counts as a second signal. A script that was started by hand
+// may outlive its shell.
+export function listenForEnd(onEnd, onAgain = () => {}, { now = () => performance.now() } = {}) {
+  let endedAt;
   const end = (code) => {
-    if (isEnding) return onAgain();
-    isEnding = true;
+    endedAt = now();
     return onEnd(code);
   };
-  for (const [signal, code] of Object.entries(SIGNALS)) process.on(signal, () => end(code));
+  for (const [signal, code] of Object.entries(SIGNALS)) {
+    process.on(signal, () => {
+      if (endedAt === undefined) return end(code);
+      if (now() - endedAt > REPEAT_MS) return onAgain();
+    });
+  }
   // The terminal may be gone before we are.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (process.env.npm_lifecycle_event !== undefined) {
@@ -23,7 +32,7 @@ export function listenForEnd(onEnd, onAgain = () => {}) {
     const timer = setInterval(() => {
       if (process.ppid === parent) return;
       clearInterval(timer);
-      end(SIGNALS.SIGTERM);
+      if (endedAt === undefined) end(SIGNALS.SIGTERM);
     }, PARENT_MS);
     timer.unref();
   }

@@ -1,0 +1,72 @@
+// What signals do to a script: one Ctrl-C reaches it twice under npm, and is one wish.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+
+import { ROOT } from "../../scripts/lib/places.js";
+import { until } from "../harness/wait.js";
+
+const SIGNALS = JSON.stringify(join(ROOT, "scripts", "lib", "signals.js"));
+
+// A script that needs `stop` to end; it says what it is told.
+const SCRIPT = `
+import { listenForEnd } from ${SIGNALS};
+listenForEnd((code) => console.log("end", code), () => console.log("again"));
+process.stdin.resume().on("end", () => process.exit(0));
+console.log("ready");
+`;
+
+function start(t, { parent = [], env = {} } = {}) {
+  const [command, ...args] = [...parent, process.execPath, "--input-type=module", "--eval", SCRIPT];
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "inherit"] });
+  t.after(() => child.stdin.end());
+  const running = { child, output: "" };
+  child.stdout.setEncoding("utf8").on("data", (text) => (running.output += text));
+  running.says = (pattern) => until(`the script says ${pattern}`, () => pattern.test(running.output));
+  return running;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+describe("a script that is told to end", () => {
+  for (const [title, signals] of [
+    ["the same signal twice at once", ["SIGINT", "SIGINT"]],
+    ["a second signal of another kind", ["SIGINT", "SIGTERM"]],
+    ["the closing of a terminal", ["SIGHUP", "SIGHUP", "SIGTERM"]],
+  ]) {
+    test(`${title} is one wish, and a signal two seconds later another`, async (t) => {
+      const running = start(t);
+      await running.says(/ready/);
+      for (const signal of signals) {
+        running.child.kill(signal);
+        await pause(100);
+      }
+      await running.says(/end/);
+      await pause(2_000);
+      assert.equal(running.output.match(/end|again/g).join(), "end");
+      running.child.kill(signals[0]);
+      await running.says(/again/);
+    });
+  }
+
+  test("the end of npm ends it once, and is never a second wish", async (t) => {
+    // The shell stands for npm; it says which process is the script.
+    const parent = ["sh", "-c", '"$@" <&3 & echo "pid $!"; wait', "sh"];
+    const running = spawn(parent[0], [...parent.slice(1), process.execPath, "--input-type=module", "--eval", SCRIPT], {
+      env: { ...process.env, npm_lifecycle_event: "start" },
+      stdio: ["ignore", "pipe", "inherit", "pipe"],
+    });
+    t.after(() => running.stdio[3].end());
+    let output = "";
+    running.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    await until("it is ready", () => /ready/.test(output));
+    process.kill(Number(/pid (\d+)/.exec(output)[1]), "SIGINT");
+    await until("it is told", () => /end 130/.test(output));
+    await pause(2_000);
+    running.kill("SIGKILL");
+    await pause(1_500);
+    assert.equal(output.match(/end \d+|again/g).join(), "end 130");
+  });
+});
