@@ -1,11 +1,13 @@
-// `npm test`: sets up what is missing, runs every suite, looks through all logs for
-// secrets, and says at the end what failed. The last line is `N passed, M failed`.
+// `npm test` and `npm run test:long`: set up what is missing, run every suite, look through
+// all logs for secrets, and say at the end what failed and what took longest. The last line
+// is `N passed, M failed`.
 
-import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { basename, join, relative } from "node:path";
+import { parseArgs } from "node:util";
 
-import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./lib/cargo.js";
+import { runCargo } from "./lib/cargo.js";
 import {
   buildCounts,
   compareWithKept,
@@ -13,7 +15,7 @@ import {
   whyNoComparison,
   whyNoValgrind,
 } from "./lib/counts-measure.js";
-import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./lib/counts.js";
+import { emptyCount } from "./lib/counts.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import {
@@ -27,35 +29,48 @@ import { ROOT, TARGET } from "./lib/places.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { createProcesses } from "./lib/processes.js";
 import { findSecrets, listFiles, readSecrets } from "./lib/scan.js";
+import { runInLanes } from "./lib/schedule.js";
 import { setUp } from "./lib/set-up.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";
-import { SUITES } from "./lib/suites.js";
+import { SHOWN_LINES, runSuite } from "./lib/suite-run.js";
+import { COMPILE_TESTS, LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
 import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
 
 const COUNTS = "counts";
 const FUZZ = "fuzz";
 const SCAN = "scan";
 const NAMES = [...SUITES.map((suite) => suite.name), COUNTS, FUZZ, SCAN];
+const LONG_NAMES = [...LONG_SUITES.map((suite) => suite.name), FUZZ, SCAN];
 
 // For each fuzz target: enough to see that it runs and that nothing shallow is broken.
-const FUZZ_SECONDS = 20;
+const FUZZ_SECONDS = 10;
+// Enough for what takes some luck.
+const LONG_FUZZ_SECONDS = 300;
+
+// Suites that run at once. Most wait as much as they compute, so there is one more than
+// there are cores; folders, ports and memory are for three.
+const LANES_MAX = 3;
+const LANES = Math.min(availableParallelism() + 1, LANES_MAX);
+
+// Suites and files of tests that are named at the end for how long they took.
+const SLOWEST = 10;
 
 const HELP = `npm test                         sets up what is missing and runs every suite
 npm test -- --only edge,stack    runs only these
+npm test -- --lanes 1            runs them one after another (default here: ${LANES} at once)
 npm test -- --list               lists the suites
 npm test -- --help               shows this
+npm run test:long                runs what is too long for every change; takes the same options
 
-  suites: ${NAMES.join(", ")}
+  suites:      ${NAMES.join(", ")}
+  of the long: ${LONG_NAMES.join(", ")}
 
 Logs of the run are in target/test-runs. One suite of node:test by hand:
   npm run setup && node_modules/.bin/node --test tests/edge/headers.test.js`;
 
 // Folders of runs that are kept, this one among them.
 const RUNS_KEPT = 3;
-
-// Lines of a failed suite's output that are shown at the end.
-const SHOWN_LINES = 80;
 
 // What somebody has set for `npm start` must not bend a test.
 const SETTINGS = [
@@ -72,27 +87,34 @@ const SETTINGS = [
 ];
 
 function parseArguments(args) {
-  const options = { help: false, list: false, only: undefined };
-  for (let index = 0; index < args.length; index += 1) {
-    const [name, value] = args[index].split("=", 2);
-    if (name === "--help" || name === "-h") options.help = true;
-    else if (name === "--list") options.list = true;
-    else if (name === "--only") {
-      options.only = (value ?? args[(index += 1)] ?? "").split(",").filter((text) => text !== "");
-    } else
-      throw new Trouble(`${JSON.stringify(args[index])} is not known; see: npm test -- --help`, {
-        code: EXIT_SETTING,
-      });
+  const refuse = (sentence) => {
+    throw new Trouble(sentence, { code: EXIT_SETTING });
+  };
+  let values;
+  try {
+    ({ values } = parseArgs({
+      args,
+      options: {
+        help: { type: "boolean", short: "h" },
+        list: { type: "boolean" },
+        long: { type: "boolean" },
+        lanes: { type: "string", default: String(LANES) },
+        only: { type: "string" },
+      },
+    }));
+  } catch (error) {
+    const option = args.find((arg) => error.message.includes(arg.split("=", 1)[0])) ?? args[0];
+    refuse(`${JSON.stringify(option)} is not known, or lacks a value; see: npm test -- --help`);
   }
-  for (const name of options.only ?? []) {
-    if (!NAMES.includes(name))
-      throw new Trouble(`There is no suite ${JSON.stringify(name)}; there are: ${NAMES.join(", ")}.`, {
-        code: EXIT_SETTING,
-      });
+  const names = values.long ? LONG_NAMES : NAMES;
+  const only = values.only?.split(",").filter((text) => text !== "");
+  for (const name of only ?? []) {
+    if (!names.includes(name))
+      refuse(`There is no suite ${JSON.stringify(name)}; there are: ${names.join(", ")}.`);
   }
-  if (options.only?.length === 0)
-    throw new Trouble(`--only needs a suite: ${NAMES.join(", ")}.`, { code: EXIT_SETTING });
-  return options;
+  if (only?.length === 0) refuse(`--only needs a suite: ${names.join(", ")}.`);
+  if (!/^[1-9]\d?$/.test(values.lanes)) refuse("--lanes needs a whole number of at least 1.");
+  return { ...values, lanes: Number(values.lanes), names, only };
 }
 
 function openRun() {
@@ -119,78 +141,6 @@ listenForEnd(
   },
   () => processes.killAll(),
 );
-
-// Runs one suite and gives its count.
-function runSuite(suite, { run, note, say, env: added = {} }) {
-  const counter = suite.kind === "node" ? createNodeCounter() : createCargoCounter();
-  const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
-  const tail = [];
-  const keep = (line) => {
-    if (isBar(line)) {
-      const found = /(\d+)\/(\d+)/.exec(line);
-      if (found !== null) note(`${found[0]} crates`);
-      return;
-    }
-    log.write(`${line}\n`);
-    if (!isNoise(line)) tail.push(line);
-    if (tail.length > SHOWN_LINES) tail.shift();
-  };
-  const args = typeof suite.args === "function" ? suite.args() : suite.args;
-  const env = {
-    ...process.env,
-    ...(suite.command === "cargo" ? PROGRESS_ENV : {}),
-    ...suite.env,
-    ...added,
-    TEST_RUN_DIR: run,
-    TEST_BUILT: "1",
-  };
-  return new Promise((resolve) => {
-    const child = spawn(suite.command, args, {
-      cwd: ROOT,
-      env,
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: true,
-    });
-    processes.adopt(child);
-    splitLines(child.stdout, (line) => {
-      const event = counter.read(line);
-      if (event?.type === "output") return keep(event.text.trimEnd());
-      if (event !== undefined)
-        keep(
-          `${event.skip === undefined ? event.type : "skip"}  ${event.name}${event.error === undefined ? "" : `\n${event.error}`}`,
-        );
-      else keep(line);
-      if (event?.type === "fail") say(`  ✗ ${event.name}`);
-      if (suite.kind !== "check" && counter.seen() > 0) note(`${counter.seen()} tests`);
-    });
-    splitLines(child.stderr, keep);
-    child.on("error", (error) => {
-      keep(`${suite.command} cannot be run (${error.code})`);
-    });
-    child.on("close", (code, signal) => {
-      log.end();
-      if (suite.kind === "check") {
-        const count = emptyCount();
-        if (code === 0) count.passed = 1;
-        else {
-          count.failed = 1;
-          count.failures.push(tail.join("\n"));
-        }
-        return resolve(count);
-      }
-      const { count } = counter;
-      const isNamed = count.failures.length > 0 && !counter.brokeOff?.();
-      settle(count, {
-        code,
-        signal,
-        what: [suite.command === "cargo" ? "cargo" : "node", ...args.slice(0, 2)].join(" "),
-      });
-      // Where the tests that failed are not all, the last lines say why.
-      if (suite.kind === "cargo" && count.failed > 0 && !isNamed) count.failures.push(tail.join("\n"));
-      resolve(count);
-    });
-  });
-}
 
 // Counts the instructions of each case; one that is off is a failure.
 async function countAll(steps) {
@@ -219,7 +169,7 @@ async function countAll(steps) {
 }
 
 // Runs each fuzz target for a short while; a finding is a failure.
-async function fuzzAll(steps) {
+async function fuzzAll(steps, seconds) {
   const count = emptyCount();
   const why = await whyNoFuzzing();
   if (why !== undefined) {
@@ -232,10 +182,10 @@ async function fuzzAll(steps) {
   );
   for (const name of FUZZ_TARGETS) {
     await steps.run(
-      `fuzz ${name} for ${FUZZ_SECONDS} s`,
+      `fuzz ${name} for ${seconds} s`,
       async (note) => {
         try {
-          const executions = await fuzz(folder, name, FUZZ_SECONDS, { owner: processes });
+          const executions = await fuzz(folder, name, seconds, { owner: processes });
           count.passed += 1;
           note(`${executions} executions`);
           return true;
@@ -278,69 +228,78 @@ async function buildPolicies(steps) {
         .filter((name) => name.endsWith(".toml"))
         .sort()
     : [];
-  for (const name of names) {
-    const policy = basename(name, ".toml");
-    await steps.run(`compile the worker with policy ${policy}`, (note) =>
-      buildEdge({
+  await steps.run("compile the worker with the tests' policies", async (note) => {
+    for (const name of names) {
+      const policy = basename(name, ".toml");
+      note(policy);
+      await buildEdge({
         out: join(TARGET, "policies", policy),
         env: { GATEWAY_CONFIG: join(folder, name) },
         owner: processes,
-        onProgress: note,
-      }),
-    );
-  }
+      });
+    }
+    note("");
+  });
+}
+
+async function compileTests(steps, isChosen) {
+  await steps.run("compile the tests", async (onProgress) => {
+    for (const { args, env, for: suite } of COMPILE_TESTS) {
+      if (suite !== undefined && !isChosen(suite)) continue;
+      // What does not compile is told by the suite that needs it, so that others run.
+      await runCargo(args, { env, owner: processes, onProgress }).catch(() => {});
+    }
+  });
 }
 
 async function main() {
   const options = parseArguments(process.argv.slice(2));
   if (options.help || options.list) {
-    console.log(options.help ? HELP : NAMES.join("\n"));
+    console.log(options.help ? HELP : options.names.join("\n"));
     return 0;
   }
   for (const name of SETTINGS) delete process.env[name];
-  const isChosen = (name) => options.only === undefined || options.only.includes(name);
-  const suites = SUITES.filter((suite) => isChosen(suite.name));
+  const isChosen = (name) => options.names.includes(name) && (options.only?.includes(name) ?? true);
+  const suites = (options.long ? LONG_SUITES : SUITES).filter((suite) => isChosen(suite.name));
   const steps = createSteps();
   const run = openRun();
   const total = emptyCount();
   const failed = [];
+  const took = [];
 
-  const needs = new Set(suites.map((suite) => suite.needs));
-  const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
-  const lints = suites.some((suite) => suite.kind === "check") ? await missingComponents() : [];
-  if (lints.length > 0)
-    await steps.run(`install Rust's ${lints.join(" and ")}`, () =>
-      installComponents(lints, { owner: processes }),
-    );
-  await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
-  if (needs.has("edge") && !hasPython() && (await canInstallPython()))
-    await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
-  if (needs.has("edge")) await buildPolicies(steps);
+  await prepare(steps, suites);
+  const addUp = (title, count) => {
+    total.passed += count.passed;
+    total.failed += count.failed;
+    total.skipped += count.skipped;
+    for (const skip of count.skips) steps.say(`  skipped: ${skip}`);
+    if (count.failed > 0) failed.push({ title, failures: count.failures });
+  };
+  const timed = (title, work) => async () => {
+    const began = performance.now();
+    addUp(title, await work());
+    took.push({ title, seconds: (performance.now() - began) / 1000, parts: [] });
+  };
 
-  let server;
-  const whyNot = whyNoPostgres();
-  if (needs.has("postgres") && whyNot === undefined)
-    server = await steps.run("start PostgreSQL", () => startPostgres({ processes }));
-  for (const suite of suites) {
-    if (suite.needs === "postgres" && server === undefined) {
-      addUp(suite.title, { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] });
-      continue;
-    }
-    const env = suite.needs === "postgres" ? { TEST_POSTGRES_URL: server.url } : {};
-    const count = await steps.run(
-      suite.title,
-      async (note) => {
-        const found = await runSuite(suite, { run, note, say: steps.say, env });
-        note(describe(found));
-        return found;
-      },
-      isGreen,
-    );
-    addUp(suite.title, count);
+  const tasks = suites.map((suite) => ({
+    ...suite,
+    async run() {
+      const result = await runStep(suite, { steps, run });
+      addUp(suite.title, result.count);
+      if (result.seconds !== undefined) took.push({ title: suite.title, ...result });
+    },
+  }));
+  if (suites.some((suite) => suite.after?.includes(TESTS)))
+    insertBefore(tasks, TESTS, { name: TESTS, holds: ["target/debug"], run: () => compileTests(steps, isChosen) });
+  if (suites.some((suite) => suite.after?.includes(POLICIES)))
+    insertBefore(tasks, POLICIES, { name: POLICIES, run: () => buildPolicies(steps) });
+  if (isChosen(COUNTS)) tasks.push({ name: COUNTS, run: timed("instruction counts", () => countAll(steps)) });
+  if (isChosen(FUZZ)) {
+    const seconds = options.long ? LONG_FUZZ_SECONDS : FUZZ_SECONDS;
+    tasks.push({ name: FUZZ, run: timed("fuzzing", () => fuzzAll(steps, seconds)) });
   }
-  await server?.stop();
-  if (isChosen(COUNTS)) addUp("instruction counts", await countAll(steps));
-  if (isChosen(FUZZ)) addUp("fuzzing", await fuzzAll(steps));
+  await runInLanes(tasks, options.lanes);
+
   if (isChosen(SCAN)) {
     const count = await steps.run(
       "scan of all logs for secrets",
@@ -355,15 +314,8 @@ async function main() {
   }
   rmSync(join(run, "secrets"), { force: true });
 
-  function addUp(title, count) {
-    total.passed += count.passed;
-    total.failed += count.failed;
-    total.skipped += count.skipped;
-    for (const skip of count.skips) steps.say(`  skipped: ${skip}`);
-    if (count.failed > 0) failed.push({ title, failures: count.failures });
-  }
-
   steps.close();
+  console.log(slowest(took));
   for (const { title, failures } of failed) {
     console.log(`\n✗ ${title}`);
     for (const failure of failures) console.log(failure.replace(/^/gm, "    "));
@@ -373,6 +325,69 @@ async function main() {
   );
   console.log(`${total.passed} passed, ${total.failed} failed`);
   return total.failed === 0 ? 0 : 1;
+}
+
+// Installs and compiles what the suites need before any of them can run.
+async function prepare(steps, suites) {
+  const needs = new Set(suites.map((suite) => suite.needs));
+  const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
+  const lints = suites.some((suite) => suite.kind === "check") ? await missingComponents() : [];
+  if (lints.length > 0)
+    await steps.run(`install Rust's ${lints.join(" and ")}`, () =>
+      installComponents(lints, { owner: processes }),
+    );
+  await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
+  if ((needs.has("edge") || needs.has("stack")) && !hasPython() && (await canInstallPython()))
+    await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
+}
+
+// Puts a task in front of the first that waits for it.
+function insertBefore(tasks, name, task) {
+  tasks.splice(
+    tasks.findIndex(({ after }) => after?.includes(name)),
+    0,
+    task,
+  );
+}
+
+// Runs one suite as a step, with the server that it needs.
+async function runStep(suite, { steps, run }) {
+  let server;
+  if (suite.needs === "postgres") {
+    const whyNot = whyNoPostgres();
+    if (whyNot !== undefined)
+      return { count: { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] } };
+    server = await steps.run("start PostgreSQL", () => startPostgres({ processes }));
+  }
+  const env = server === undefined ? {} : { TEST_POSTGRES_URL: server.url };
+  const result = await steps.run(
+    suite.title,
+    async (note) => {
+      const found = await runSuite(suite, { run, owner: processes, note, say: steps.say, env });
+      note(describe(found.count));
+      return found;
+    },
+    ({ count }) => isGreen(count),
+  );
+  await server?.stop();
+  return result;
+}
+
+// Where the time went: all suites, and the files and programs that took longest.
+function slowest(took) {
+  const row = (name, seconds, processor) =>
+    `  ${seconds.toFixed(1).padStart(7)} s  ${processor === undefined ? "" : `${processor.toFixed(1)} s`.padStart(9)}  ${name}`;
+  const byTime = [...took].sort((one, other) => other.seconds - one.seconds);
+  const parts = took
+    .flatMap((suite) => suite.parts.map(([name, seconds]) => ({ name: `${name} (${suite.title})`, seconds })))
+    .sort((one, other) => other.seconds - one.seconds)
+    .slice(0, SLOWEST);
+  return [
+    "\nsuites by time; the second column is processor time",
+    ...byTime.map(({ title, seconds, processor }) => row(title, seconds, processor)),
+    ...(parts.length === 0 ? [] : ["slowest files and programs of tests"]),
+    ...parts.map(({ name, seconds }) => row(name, seconds)),
+  ].join("\n");
 }
 
 function isGreen(count) {

@@ -5,7 +5,10 @@ export function emptyCount() {
   return { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
 }
 
-const CARGO_RESULT = /^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored/;
+const CARGO_RESULT =
+  /^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored(?:.*finished in ([\d.]+)s)?/;
+// "Running tests/native/main.rs (target/debug/deps/native-0123456789abcdef)"
+const CARGO_PROGRAM = /^\s*(?:Running .*\((?:.*[\\/])?(.+?)-[0-9a-f]{16}(?:\.\w+)?\)|(Doc-tests \S+))$/;
 const CARGO_TEST = /^test (.+?) \.\.\. (ok|FAILED|fail|ignored)(?:, (.*))?$/i;
 
 // What cargo says of a program that did not come to its result, behind all others' results.
@@ -23,8 +26,17 @@ export function createCargoCounter() {
   let said;
   // Whether a test has failed in a program that has not come to its result.
   let isOpen = false;
+  const parts = [];
+  let program = "tests";
   return {
     count,
+    // [name, seconds] of each program that has come to its result.
+    parts: () => parts,
+    // Reads a line of cargo's own, which may name the program that comes next.
+    readProgram(line) {
+      const found = CARGO_PROGRAM.exec(line);
+      if (found !== null) program = found[1] ?? found[2];
+    },
     // Tests that were named so far; the result lines have the last word.
     seen: () => running,
     // Whether a program broke off, or was never built: what failed is not all of it.
@@ -39,6 +51,7 @@ export function createCargoCounter() {
         count.passed += Number(result[1]);
         count.failed += Number(result[2]);
         count.skipped += Number(result[3]);
+        if (result[4] !== undefined) parts.push([program, Number(result[4])]);
         return;
       }
       if (BROKEN.test(plain)) isOpen = true;
@@ -60,8 +73,11 @@ export function createCargoCounter() {
 // Reads the JSON lines of node-reporter.js.
 export function createNodeCounter() {
   const count = emptyCount();
+  const seconds = new Map();
   return {
     count,
+    // [file, seconds] of each file.
+    parts: () => [...seconds],
     seen: () => count.passed + count.failed,
     read(line) {
       let event;
@@ -69,6 +85,10 @@ export function createNodeCounter() {
         event = JSON.parse(line);
       } catch {
         return undefined;
+      }
+      if (event.type === "time") {
+        seconds.set(event.file, (seconds.get(event.file) ?? 0) + event.ms / 1000);
+        return event;
       }
       if (event.skip !== undefined) {
         count.skipped += 1;

@@ -17,6 +17,7 @@ import { join } from "node:path";
 
 import { runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
+import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./places.js";
 import { hasWasmTarget } from "./prerequisites.js";
 import { Trouble } from "./trouble.js";
@@ -41,11 +42,17 @@ const DEPLOYED = "worker";
 
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
+// Held from the start of cargo until the glue is made, for each policy is compiled to the
+// same file.
+const LOCK = join(TARGET, "edge-build.lock");
+
 // `local` compiles in seconds; `worker` is what is deployed.
 export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, owner } = {}) {
   await requireTools();
-  await compileWasm({ profile, env, onProgress, owner });
-  await makeGlue({ profile, out, owner });
+  await withLock(LOCK, async () => {
+    await compileWasm({ profile, env, onProgress, owner });
+    await makeGlue({ profile, out, owner });
+  });
 }
 
 // What a set-up would have brought; a build by itself installs nothing.

@@ -1,6 +1,7 @@
 // A reporter for node:test that writes one JSON line for each test: its name with
 // those of the groups around it, whether it passed, and why not. Groups are not
-// counted, unless one fails by itself (in a hook).
+// counted, unless one fails by itself (in a hook). How long a test or group at the top of a
+// file took is a line of its own.
 
 import { isAbsolute } from "node:path";
 
@@ -21,6 +22,8 @@ export default async function* report(source) {
       continue;
     }
     if (type !== "test:pass" && type !== "test:fail") continue;
+    if (data.nesting === 0 && data.file !== undefined)
+      yield `${JSON.stringify({ type: "time", file: data.file, ms: data.details?.duration_ms ?? 0 })}\n`;
     const isGroup = data.details?.type === "suite";
     const name = [...names.slice(0, data.nesting), data.name].join(" › ");
     if (type === "test:pass") {

@@ -6,7 +6,7 @@
 import { existsSync } from "node:fs";
 
 import { runCargo } from "./cargo.js";
-import { compileWasm, makeGlue } from "./edge-build.js";
+import { buildEdge, compileWasm } from "./edge-build.js";
 import {
   hasPackages,
   hasWasmBindgen,
@@ -44,8 +44,8 @@ async function prepareEdge(steps, owner) {
     await steps.run("compile the worker", (note) => compileWasm({ owner, onProgress: note }));
   })();
   await Promise.all([...prepared, compiled]);
-  if (!existsSync(BUILD)) await steps.run("make the worker's glue", () => makeGlue({ owner }));
-  else await makeGlue({ owner });
+  if (!existsSync(BUILD)) await steps.run("make the worker's glue", () => buildEdge({ owner }));
+  else await buildEdge({ owner });
 }
 
 export async function compileOrigin({ owner, onProgress } = {}) {

@@ -1,0 +1,39 @@
+// Two processes never build the worker at once.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { withLock } from "../../scripts/lib/lock.js";
+import { temporaryFolder } from "../harness/run.js";
+
+test("who comes second waits until the first is through, also when it failed", async (t) => {
+  const file = join(temporaryFolder(t, "lock"), "lock");
+  const said = [];
+  const work = (name, fails) => async () => {
+    said.push(`+${name}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    said.push(`-${name}`);
+    if (fails) throw new Error("failed");
+    return name;
+  };
+  const results = await Promise.allSettled([withLock(file, work("a", true)), withLock(file, work("b"))]);
+  assert.deepEqual(said, ["+a", "-a", "+b", "-b"]);
+  assert.deepEqual(
+    results.map(({ status, value }) => [status, value]),
+    [
+      ["rejected", undefined],
+      ["fulfilled", "b"],
+    ],
+  );
+  assert.ok(!existsSync(file));
+});
+
+test("the lock of a process that was killed is taken over", async (t) => {
+  const file = join(temporaryFolder(t, "lock"), "lock");
+  const { pid } = spawnSync(process.execPath, ["--version"]);
+  writeFileSync(file, String(pid));
+  assert.equal(await withLock(file, () => "mine"), "mine");
+});
