@@ -68,7 +68,7 @@ async fn an_open_breaker_says_when_it_asks_again() {
     }
     let error = client.me(&Secret::new("access".into())).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Unavailable, "breaker_open"));
-    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(50) && wait <= LONG));
+    assert!(error.retry_after().is_some_and(|wait| wait <= Duration::from_secs(1)));
 }
 
 #[tokio::test]
