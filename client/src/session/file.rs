@@ -86,12 +86,31 @@ impl FileStore {
 }
 
 fn read(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(file) = open(path)? else { return Ok(None) };
     check_owner_alone(&file)?;
+    parse(file)
+}
+
+/// What can be read of a file, whoever else can read it.
+fn salvage(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    match parse(file) {
+        Err(StoreError::Malformed) => Ok(None),
+        other => other,
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>, StoreError> {
+    // Opening a pipe would wait for a writer.
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(File::open(path)?)),
+        Ok(_) => Err(StoreError::Io(ErrorKind::InvalidInput)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn parse(file: File) -> Result<Option<SessionTokens>, StoreError> {
     let mut text = Vec::new();
     file.take(FILE_BYTES).read_to_end(&mut text)?;
     let read: Read = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
@@ -149,14 +168,19 @@ fn replace(path: &Path, expected: Option<&SessionTokens>, next: Option<&SessionT
     if !is_expected(read(path)?.as_ref(), expected) {
         return Ok(false);
     }
+    put(path, next)?;
+    Ok(true)
+}
+
+/// Writes or removes a session, whatever is there.
+fn put(path: &Path, next: Option<&SessionTokens>) -> Result<(), StoreError> {
     match next {
-        Some(tokens) => write(path, tokens)?,
+        Some(tokens) => write(path, tokens),
         None => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            Ok(()) | Err(_) => {}
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
         },
     }
-    Ok(true)
 }
 
 /// Disks may be slow; other tasks go on meanwhile.
@@ -180,6 +204,16 @@ impl SessionStore for FileStore {
     ) -> Result<bool, StoreError> {
         let (path, expected, next) = (self.path.clone(), expected.cloned(), next.cloned());
         aside(move || replace(&path, expected.as_ref(), next.as_ref())).await
+    }
+
+    async fn salvage(&self) -> Result<Option<SessionTokens>, StoreError> {
+        let path = self.path.clone();
+        aside(move || salvage(&path)).await
+    }
+
+    async fn overwrite(&self, next: Option<&SessionTokens>) -> Result<(), StoreError> {
+        let (path, next) = (self.path.clone(), next.cloned());
+        aside(move || put(&path, next.as_ref())).await
     }
 
     /// Looks again and again, because a wait in the kernel could not be given up.
@@ -274,6 +308,8 @@ mod tests {
         let below_a_file = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
         let store = FileStore::new(below_a_file.path().join("session"));
         assert_eq!(store.load().await, Err(StoreError::Io(ErrorKind::NotADirectory)));
+        // A folder, and a pipe that nothing writes to.
+        assert_eq!(FileStore::new(folder.path()).load().await, Err(StoreError::Io(ErrorKind::InvalidInput)));
         // A name without a folder is one in the folder that the program is in.
         assert_eq!(FileStore::new("no-session-has-this-name").load().await, Ok(None));
     }

@@ -88,26 +88,41 @@ impl AuthenticatedClient {
         Self { inner: Arc::new(Inner { auth, store, now: Arc::new(OffsetDateTime::now_utc), held }) }
     }
 
-    /// Logs in and keeps the session in a store, in place of one that is there.
+    /// Logs in and keeps the session in a store. What is there is replaced, even if it is no
+    /// session or a file that others can read; a session that can be read of it is ended at
+    /// the service, so that no session stays alive that no program knows of.
     ///
     /// # Errors
-    /// [`ClientError`]: the login's, or the store's.
+    /// [`ClientError`]: the login's, or the store's. When the store fails, the new session is
+    /// ended again.
     pub async fn login(
         auth: Arc<dyn AuthClient>,
         store: Arc<dyn SessionStore>,
         credentials: &Credentials,
     ) -> Result<Self, ClientError> {
-        // The lock first: a store that cannot be written should cost no session.
+        // The store first: one that cannot be used should cost no session.
         let guard = store.lock().await?;
+        let (before, is_broken) = match store.load().await {
+            Ok(before) => (before, false),
+            Err(error) if error.is_healed_by_login() => (store.salvage().await?, true),
+            Err(error) => return Err(error.into()),
+        };
         let asked_at = OffsetDateTime::now_utc();
         let set = auth.login(credentials).await?;
-        let before = store.load().await?;
         let tokens = SessionTokens::from_set(&set, asked_at, before.as_ref());
-        let is_kept = store.replace(before.as_ref(), Some(&tokens)).await?;
+        let kept = if is_broken {
+            store.overwrite(Some(&tokens)).await.map(|()| true)
+        } else {
+            store.replace(before.as_ref(), Some(&tokens)).await
+        };
         drop(guard);
-        if !is_kept {
-            // Somebody logged in through the same store at the same moment.
-            return Err(StoreError::Busy.into());
+        // False: somebody logged in through the same store at the same moment.
+        if let Some(error) = kept.map_or_else(Some, |is_kept| (!is_kept).then_some(StoreError::Busy)) {
+            end(auth.as_ref(), &tokens).await;
+            return Err(error.into());
+        }
+        if let Some(before) = before {
+            end(auth.as_ref(), &before).await;
         }
         Ok(Self::new(auth, store, Some(tokens)))
     }
@@ -234,15 +249,37 @@ impl AuthenticatedClient {
         let inner = &self.inner;
         let ours = inner.held().tokens.clone();
         let _guard = inner.store.lock().await?;
-        let there = inner.store.load().await?;
+        let (there, is_broken) = match inner.store.load().await {
+            Ok(there) => (there, false),
+            Err(error) if error.is_healed_by_login() => (inner.store.salvage().await?, true),
+            Err(error) => return Err(error.into()),
+        };
         // Somebody may have logged in anew meanwhile; that session is not ours to end.
-        if let (Some(ours), Some(there)) = (&ours, &there)
-            && !there.is_newer(ours)
-        {
-            inner.store.replace(Some(there), None).await?;
+        let is_anothers = matches!((&ours, &there), (Some(ours), Some(there)) if there.is_newer(ours));
+        if is_broken && !is_anothers {
+            inner.store.overwrite(None).await?;
+        } else if !is_anothers && ours.is_some() && there.is_some() {
+            inner.store.replace(there.as_ref(), None).await?;
         }
         inner.hold(None);
         Ok(())
+    }
+}
+
+/// Ends a session that no store holds any more. A service that cannot be reached keeps it
+/// until it expires: the caller's own call has succeeded, and does not fail because of it.
+async fn end(auth: &dyn AuthClient, tokens: &SessionTokens) {
+    let mut ended = auth.logout(&tokens.access_token, Some(&tokens.refresh_token)).await;
+    // An access token that has expired ends nothing; its refresh token gives one that does.
+    if ended.as_ref().is_err_and(ClientError::wants_refresh) {
+        ended = match auth.refresh(&tokens.refresh_token).await {
+            Ok(set) => auth.logout(&set.access_token, Some(&set.refresh_token)).await,
+            Err(error) if error.ends_session() => Ok(()),
+            Err(error) => Err(error),
+        };
+    }
+    if let Err(error) = ended {
+        tracing::warn!(code = error.code(), "a session that was replaced cannot be ended; it ends by itself");
     }
 }
 

@@ -73,6 +73,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a login heals it, by replacing what is there.
+    pub(super) const fn is_healed_by_login(self) -> bool {
+        matches!(self, Self::Malformed | Self::Exposed)
+    }
+
     /// Stable code.
     pub const fn code(self) -> &'static str {
         match self {
@@ -88,8 +93,12 @@ impl fmt::Display for StoreError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => formatter.write_str("the session's store is locked by somebody else"),
-            Self::Malformed => formatter.write_str("the session's store holds no session"),
-            Self::Exposed => formatter.write_str("the session's file can be read by others; chmod it to 600"),
+            Self::Malformed => formatter
+                .write_str("the session's store holds something that is no session; log in again, which replaces it"),
+            Self::Exposed => formatter.write_str(
+                "the session's file can be read by others; log in again, which ends that session and replaces the \
+                 file, or chmod it to 600 if no other user can have read it",
+            ),
             Self::Io(kind) => write!(formatter, "the session's store cannot be read or written: {kind}"),
             Self::Other(what) => write!(formatter, "the session's store failed: {what}"),
         }
@@ -145,6 +154,25 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// [`StoreError`]
     async fn replace(&self, expected: Option<&SessionTokens>, next: Option<&SessionTokens>)
     -> Result<bool, StoreError>;
+
+    /// The tokens that can be read of what [`SessionStore::load`] refuses as malformed or
+    /// exposed: their session is ended when it is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn salvage(&self) -> Result<Option<SessionTokens>, StoreError> {
+        Ok(None)
+    }
+
+    /// Puts `next` in place of whatever is there, readable or not, or removes it. Called
+    /// with the lock held, where [`SessionStore::load`] says malformed or exposed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; without an implementation [`StoreError::Malformed`].
+    async fn overwrite(&self, next: Option<&SessionTokens>) -> Result<(), StoreError> {
+        let _ = next;
+        Err(StoreError::Malformed)
+    }
 
     /// Keeps others from renewing the session until the guard is dropped. It is held
     /// over a refresh. A store that has no lock relies on `replace` alone: two processes
@@ -207,7 +235,8 @@ mod tests {
     fn each_failure_of_a_store_says_what_to_look_at() {
         for (error, code, text) in [
             (StoreError::Busy, "store_busy", "locked"),
-            (StoreError::Malformed, "store_malformed", "no session"),
+            (StoreError::Malformed, "store_malformed", "log in again, which replaces it"),
+            (StoreError::Exposed, "store_exposed", "log in again, which ends that session"),
             (StoreError::Exposed, "store_exposed", "chmod it to 600"),
             (StoreError::Io(std::io::ErrorKind::StorageFull), "store_failed", "storage"),
             (StoreError::Other("the card is not there"), "store_failed", "the card is not there"),

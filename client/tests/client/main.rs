@@ -19,6 +19,7 @@ mod internal;
 mod lists;
 mod mock;
 mod renewal;
+mod replaced;
 mod retries;
 mod service;
 mod sharing;
