@@ -3,6 +3,7 @@
 //! call what, and gives the JSON that the worker reads.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,7 +11,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use portcullis::{
-    config::{self, Access, Policy, RequireRule, RevocationCheck},
+    config::{self, Access, EncodedPath, Policy, RequireRule, RevocationCheck, Variants},
     route::{BadTarget, Miss, Principal, Table, Target, permits},
 };
 use serde_json::Value;
@@ -105,9 +106,7 @@ fn main() -> ExitCode {
 fn read(file: &Path) -> Result<Policy, Vec<String>> {
     let name = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| vec![format!("{name} cannot be read: {error}")])?;
-    config::check(&text).map_err(|mistakes| {
-        mistakes.iter().map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message)).collect()
-    })
+    config::check(&text).map_err(|mistakes| mistakes.iter().map(|mistake| format!("{name}:{mistake}")).collect())
 }
 
 fn say(text: &str) {
@@ -175,6 +174,9 @@ fn print_table(policy: &Policy) {
         if route.token_cookie {
             limits.push("token in a cookie".to_owned());
         }
+        if route.encoded_path == EncodedPath::Forward {
+            limits.push("encoded paths".to_owned());
+        }
         if timeout.is_some_and(|upstream| upstream.maintenance_s.is_some()) {
             limits.push("under maintenance".to_owned());
         }
@@ -193,27 +195,93 @@ fn print_table(policy: &Policy) {
         say(cells.join("  ").trim_end());
     }
     say(&format!(
-        "\n{} routes, {} upstreams, {} issuers; whatever else is asked is 404.",
-        policy.routes.len(),
-        policy.upstreams.len(),
-        policy.issuers.len()
+        "\n{}, {}, {}; any other path is 404.",
+        count(policy.routes.len(), "route"),
+        count(policy.upstreams.len(), "upstream"),
+        count(policy.issuers.len(), "issuer")
     ));
+    print_overlaps(policy);
     if policy.issuers.len() > 1 {
-        for route in policy.routes.iter().filter(|route| route.issuers.is_none() && names_owner(&route.access)) {
+        for route in policy.routes.iter().filter(|route| route.issuers.is_none() && route.access == Access::User) {
             say(&format!(
-                "note: {} lets in the owner by user id, whichever issuer says so; add issuers = [\"…\"] if ids may clash",
+                "note: {} takes tokens of every issuer; issuers = [\"…\"] names those that may enter",
                 route.path
             ));
         }
     }
 }
 
-fn names_owner(access: &Access) -> bool {
-    match access {
-        Access::Owner(_) => true,
-        Access::Any(rules) | Access::All(rules) => rules.iter().any(names_owner),
-        Access::Public | Access::User | Access::Roles(_) | Access::Scopes(_) | Access::Claim(_) => false,
+/// Says which route wins where several match one path.
+fn print_overlaps(policy: &Policy) {
+    let paths: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
+    let mut lines = Vec::new();
+    for winner in &paths {
+        let others: Vec<&str> = paths.iter().copied().filter(|other| precedes(winner, other)).collect();
+        if !others.is_empty() {
+            lines.push(format!("  {winner} wins over {}", others.join(", ")));
+        }
     }
+    if lines.is_empty() {
+        return;
+    }
+    say("\nPaths that overlap (the more specific one wins, whatever the method):");
+    for line in lines {
+        say(&line);
+    }
+    for route in &policy.routes {
+        match &route.variants {
+            Variants::Check => {}
+            Variants::Refuse => {
+                say(&format!("  {}: its variants in case, trailing slash or escapes are 400", route.path))
+            }
+            Variants::Allow(reason) => say(&format!("  {}: its variants are allowed: {reason}", route.path)),
+        }
+    }
+}
+
+/// Whether a pattern matches a path.
+fn matches(pattern: &str, path: &str) -> bool {
+    let mut segments = path.split('/');
+    for wanted in pattern.split('/') {
+        match segments.next() {
+            Some(_) if wanted.starts_with("{*") => return true,
+            Some(segment) if wanted == segment || (wanted.starts_with('{') && !segment.is_empty()) => {}
+            Some(_) | None => return false,
+        }
+    }
+    segments.next().is_none()
+}
+
+/// Whether some path matches both patterns and goes to `winner`: it has a fixed segment at
+/// the first place where they differ.
+fn precedes(winner: &str, other: &str) -> bool {
+    let (mut ours, mut theirs) = (winner.split('/'), other.split('/'));
+    let mut wins = false;
+    loop {
+        let (our, their) = match (ours.next(), theirs.next()) {
+            (None, None) => return wins,
+            (Some(our), Some(their)) => (our, their),
+            (None, Some(_)) | (Some(_), None) => return false,
+        };
+        let (is_ours_open, is_theirs_open) = (our.starts_with('{'), their.starts_with('{'));
+        if their.starts_with("{*") {
+            // The rest, which our further segments are.
+            return (wins || !is_ours_open) && !our.is_empty();
+        }
+        if our.starts_with("{*") {
+            return wins;
+        }
+        match (is_ours_open, is_theirs_open) {
+            (false, false) if our != their => return false,
+            (false, true) => wins = true,
+            (true, false) if !wins => return false,
+            (true | false, _) => {}
+        }
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn bytes(count: u64) -> String {
@@ -241,6 +309,9 @@ fn may(policy: &Policy, method: &str, path: &str, caller: &Caller) -> ExitCode {
     let Ok(table) = Table::build(policy) else { return no("two routes collide".to_owned()) };
     let found = match table.find(method, &target) {
         Ok(found) => found,
+        Err(Miss::Ambiguous) => {
+            return no("400: services read this path differently; encoded_path = \"forward\" at the route lets it through, and variants = \"refuse\" at another one may refuse it".to_owned());
+        }
         Err(Miss::Path) => return no(format!("404: no route names {}", target.path())),
         Err(Miss::Method { allow, .. }) => return no(format!("405: {} takes {allow}", target.path())),
     };
@@ -252,6 +323,12 @@ fn may(policy: &Policy, method: &str, path: &str, caller: &Caller) -> ExitCode {
         route.upstream,
         words(&route.access)
     ));
+    let others: BTreeSet<&str> =
+        policy.routes.iter().map(|route| route.path.as_str()).filter(|other| precedes(&route.path, other)).collect();
+    let others: Vec<&str> = others.into_iter().filter(|other| matches(other, target.path())).collect();
+    if !others.is_empty() {
+        say(&format!("({} wins over {}, which match, too)", route.path, others.join(", ")));
+    }
     if route.access == Access::Public {
         return ExitCode::SUCCESS;
     }
@@ -286,4 +363,44 @@ fn may(policy: &Policy, method: &str, path: &str, caller: &Caller) -> ExitCode {
     }
     say("yes");
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_segment_wins_where_two_paths_first_differ() {
+        for (one, other, expected) in [
+            ("/users/me", "/users/{id}", true),
+            ("/users/{id}", "/users/me", false),
+            ("/app/admin", "/app/{*rest}", true),
+            ("/app/admin/{*rest}", "/app/{*rest}", true),
+            ("/app/{*rest}", "/app/admin/{*rest}", false),
+            ("/app/{*rest}", "/{*rest}", true),
+            ("/app", "/app/{*rest}", false),
+            ("/", "/{*rest}", false),
+            ("/{a}/x", "/b/{c}", false),
+            ("/b/{c}", "/{a}/x", true),
+            ("/b/y", "/{a}/x", false),
+            ("/users/me", "/users/{id}/posts", false),
+            ("/a", "/b", false),
+            ("/{x}/a", "/{x}/{y}", true),
+        ] {
+            assert_eq!(precedes(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_the_paths_that_it_describes() {
+        for (pattern, path, expected) in [
+            ("/users/{id}", "/users/7", true),
+            ("/users/{id}", "/users/7/x", false),
+            ("/app/{*rest}", "/app/a/b", true),
+            ("/app/{*rest}", "/app", false),
+            ("/a", "/b", false),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
 }

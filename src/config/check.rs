@@ -1,21 +1,23 @@
 //! What makes a policy sound. Every mistake is reported, each with the line it
 //! stands on and what to write instead.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use toml::Spanned;
 
 use super::{
     Access, ClaimPath, Claims, Cors, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require,
-    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, Variants, is_own_path,
     sound::{
         ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, COOKIE_PREFIX, HEADER_RULES, HEADER_VALUE_BYTES,
-        IDLE_MAX_MS, LEEWAY_MAX_S, LIFETIME_MAX_S, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, TIMEOUT_MAX_MS, VALUE_BYTES,
-        is_cookie_name, is_fixed_path, is_free_header, is_header_name, is_header_value, is_name, is_origin,
-        is_plain_value, values_of,
+        IDLE_MAX_MS, LEEWAY_MAX_S, LIFETIME_MAX_S, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, REASON_BYTES,
+        TIMEOUT_MAX_MS, VALUE_BYTES, is_cookie_name, is_fixed_path, is_free_header, is_header_name, is_header_value,
+        is_name, is_origin, is_plain_value, is_reason, names_rights, values_of,
     },
     source::{self, File, PathSource},
+    suggest::{explain, hint},
     url::{check_base_url, check_url},
+    variants::find_passed,
 };
 
 /// JWA names that `algorithms` may hold.
@@ -58,8 +60,17 @@ const CORS_AGE_MAX_S: u64 = 86_400;
 pub struct Mistake {
     /// Line, counted from 1.
     pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
     /// What is wrong and what to write instead, in one sentence.
     pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    /// `line:column: message`, to be put behind the file's name and a colon.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: {}", self.line, self.column, self.message)
+    }
 }
 
 /// Checks the text of a `gateway.toml`.
@@ -68,16 +79,17 @@ pub struct Mistake {
 /// Every mistake found, in the file's order. A syntax error hides the others.
 pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
     let file: File = toml::from_str(text).map_err(|error| {
-        let line = line_of(text, error.span().map_or(0, |span| span.start));
-        vec![Mistake { line, message: error.message().to_owned() }]
+        let (line, column) = position_of(text, error.span().map_or(0, |span| span.start));
+        vec![Mistake { line, column, message: explain(error.message()) }]
     })?;
-    let mut checker = Checker { text, mistakes: Vec::new() };
+    let mut checker = Checker { text, mistakes: Vec::new(), route_spans: Vec::new() };
     let upstreams = checker.upstreams(&file);
     let issuers = checker.issuers(&file);
     let routes = checker.routes(&file);
     let cors = checker.cors(&file);
     let limits = checker.limits(&file);
     let token_cookie = checker.token_cookie(&file);
+    checker.variants(&file, &routes, &upstreams);
     let max_age_s = &file.revocation.max_age_s;
     checker.range("revocation: max_age_s", max_age_s, REVOCATION_AGE_MIN_S, REVOCATION_AGE_MAX_S);
     if checker.mistakes.is_empty() {
@@ -86,17 +98,23 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
         // The worker looks at it like this; what it would not take must not be built.
         match policy.find_fault() {
             None => Ok(policy),
-            Some(message) => Err(vec![Mistake { line: 1, message }]),
+            Some(message) => Err(vec![Mistake { line: 1, column: 1, message }]),
         }
     } else {
-        checker.mistakes.sort_by_key(|mistake| mistake.line);
+        checker.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        checker.mistakes.dedup();
         Err(checker.mistakes)
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset.min(text.len())).unwrap_or_default();
-    before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1)
+/// Line and column, each counted from 1.
+fn position_of(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    let (line, start) = before
+        .match_indices('\n')
+        .fold((1_usize, 0_usize), |(line, _), (at, _)| (line.saturating_add(1), at.saturating_add(1)));
+    let column = before.get(start..).unwrap_or_default().chars().count().saturating_add(1);
+    (line, column)
 }
 
 fn is_revocable(issuer: &source::Issuer) -> bool {
@@ -106,12 +124,23 @@ fn is_revocable(issuer: &source::Issuer) -> bool {
 struct Checker<'a> {
     text: &'a str,
     mistakes: Vec<Mistake>,
+    /// Where the path of each checked route stands.
+    route_spans: Vec<Range<usize>>,
 }
 
 impl Checker<'_> {
     fn complain(&mut self, span: Range<usize>, message: String) {
-        let line = line_of(self.text, span.start);
-        self.mistakes.push(Mistake { line, message });
+        let (line, column) = position_of(self.text, span.start);
+        self.mistakes.push(Mistake { line, column, message });
+    }
+
+    /// Reports each route whose rule a variant of its path passes.
+    fn variants(&mut self, file: &File, routes: &[Route], upstreams: &[Upstream]) {
+        let issuers: Vec<&str> = file.issuers.keys().map(|name| name.get_ref().as_str()).collect();
+        for passed in find_passed(routes, upstreams, &issuers) {
+            let span = self.route_spans.get(passed.route).cloned().unwrap_or(0..0);
+            self.complain(span, passed.message(routes));
+        }
     }
 
     fn upstreams(&mut self, file: &File) -> Vec<Upstream> {
@@ -264,8 +293,9 @@ impl Checker<'_> {
                     self.complain(
                         issuer.algorithms.span(),
                         format!(
-                            "issuer {label:?}: algorithm {algorithm:?} is not supported; choose from {}",
-                            ALGORITHMS.join(", ")
+                            "issuer {label:?}: algorithm {algorithm:?} is not supported; choose from {}{}",
+                            ALGORITHMS.join(", "),
+                            hint(algorithm, ALGORITHMS.iter().copied())
                         ),
                     );
                 }
@@ -407,7 +437,7 @@ impl Checker<'_> {
                 );
             }
             for method in route.methods.get_ref() {
-                let line = line_of(self.text, route.path.span().start);
+                let (line, _) = position_of(self.text, route.path.span().start);
                 if let Some(first) = claimed.insert((path.clone(), method.clone()), line) {
                     self.complain(
                         route.path.span(),
@@ -427,6 +457,12 @@ impl Checker<'_> {
                     format!("route {path:?} wants a token but no issuer is defined; add [issuers.NAME]"),
                 );
             }
+            if file.issuers.len() > 1 && route.issuers.is_none() && names_rights(&access.get_ref().0) {
+                let all: Vec<&str> = file.issuers.keys().map(|name| name.get_ref().as_str()).collect();
+                self.complain(access.span(), format!("route {path:?} takes tokens of every issuer ({}), so each of them decides who has these rights; name those that may: issuers = [\"{}\"]", all.join(", "), all.first().unwrap_or(&"")));
+            }
+            let variants = self.route_variants(path, route);
+            self.route_spans.push(route.path.span());
             checked.push(Route {
                 path: path.clone(),
                 methods: route.methods.get_ref().clone(),
@@ -444,10 +480,22 @@ impl Checker<'_> {
                 token_cookie: self.route_cookie(file, route, &access.get_ref().0, span.clone()),
                 request_headers: self.header_rules(path, &route.request_headers, true),
                 response_headers: self.header_rules(path, &route.response_headers, false),
+                encoded_path: route.encoded_path,
+                variants,
             });
             self.revocation(file, route, &access.get_ref().0, span);
         }
         checked
+    }
+
+    fn route_variants(&mut self, path: &str, route: &source::Route) -> Variants {
+        let Some(variants) = &route.variants else { return Variants::Check };
+        if let Variants::Allow(reason) = &variants.get_ref().0
+            && !is_reason(reason)
+        {
+            self.complain(variants.span(), format!("route {path:?}: variants: allow wants the reason why no variant reaches the same resource, in 1 to {REASON_BYTES} bytes"));
+        }
+        variants.get_ref().0.clone()
     }
 
     fn route_cookie(&mut self, file: &File, route: &source::Route, access: &Access, span: Range<usize>) -> bool {
@@ -484,7 +532,10 @@ impl Checker<'_> {
             match file.limits.iter().find(|(known, _)| known.get_ref() == name).map(|(_, limit)| limit.by) {
                 None => self.complain(
                     limits.span(),
-                    format!("route {path:?}: no limit is named {name:?}; add [limits.{name}] with by = \"ip\""),
+                    format!(
+                        "route {path:?}: no limit is named {name:?}; add [limits.{name}] with by = \"ip\"{}",
+                        hint(name, file.limits.keys().map(|known| known.get_ref().as_str()))
+                    ),
                 ),
                 Some(LimitBy::FailedIp) => self.complain(
                     limits.span(),
@@ -553,8 +604,9 @@ impl Checker<'_> {
         let known: Vec<&str> = file.cors.keys().map(|known| known.get_ref().as_str()).collect();
         if !known.contains(&wanted.get_ref().as_str()) {
             let (path, name) = (route.path.get_ref(), wanted.get_ref());
+            let hint = hint(name, known.iter().copied());
             let known = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
-            self.complain(wanted.span(), format!("route {path:?}: no cors is named {name:?} (defined: {known}); add [cors.{name}] or use one of these"));
+            self.complain(wanted.span(), format!("route {path:?}: no cors is named {name:?} (defined: {known}); add [cors.{name}] or use one of these{hint}"));
         }
         Some(wanted.get_ref().clone())
     }
@@ -570,7 +622,7 @@ impl Checker<'_> {
             if !known.contains(&name.as_str()) {
                 self.complain(
                     issuers.span(),
-                    format!("route {path:?}: no issuer is named {name:?} (defined: {}); add [issuers.{name}] or use one of these", known.join(", ")),
+                    format!("route {path:?}: no issuer is named {name:?} (defined: {}); add [issuers.{name}] or use one of these{}", known.join(", "), hint(name, known.iter().copied())),
                 );
             }
         }
@@ -655,7 +707,7 @@ impl Checker<'_> {
                 params.push(bare.to_owned());
             } else if (segment.is_empty() && !(index == last && last == 0))
                 || matches!(*segment, "." | "..")
-                || !segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c))
+                || !segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@".contains(c))
             {
                 self.complain(path.span(), format!("route {text:?}: segment {segment:?} can never match a canonical path; use plain characters, no empty or dot segments, no trailing /, and {{name}} for a parameter"));
             }
@@ -673,8 +725,9 @@ impl Checker<'_> {
                 self.complain(
                     route.methods.span(),
                     format!(
-                        "route {path:?}: method {method:?} is not known; choose from {} in upper case",
-                        METHODS.join(", ")
+                        "route {path:?}: method {method:?} is not known; choose from {} in upper case{}",
+                        METHODS.join(", "),
+                        hint(method, METHODS.iter().copied())
                     ),
                 );
             }
@@ -721,7 +774,7 @@ impl Checker<'_> {
             }
             Access::Owner(name) => {
                 if !params.contains(name) {
-                    self.complain(span, format!("route {path:?}: owner {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}"));
+                    self.complain(span, format!("route {path:?}: owner {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}{}", hint(name, params.iter().map(String::as_str))));
                 }
             }
             Access::Any(rules) | Access::All(rules) => {
@@ -746,8 +799,9 @@ impl Checker<'_> {
         let wanted = name.get_ref();
         let names: Vec<&str> = file.upstreams.keys().map(|known| known.get_ref().as_str()).collect();
         if !names.contains(&wanted.as_str()) {
+            let hint = hint(wanted, names.iter().copied());
             let known = if names.is_empty() { "none is".to_owned() } else { names.join(", ") };
-            self.complain(name.span(), format!("{who}: no upstream is named {wanted:?} (defined: {known}); add [upstreams.{wanted}] or use one of these"));
+            self.complain(name.span(), format!("{who}: no upstream is named {wanted:?} (defined: {known}); add [upstreams.{wanted}] or use one of these{hint}"));
         }
     }
 

@@ -12,13 +12,17 @@ mod reserved;
 mod sound;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
+#[cfg(not(target_arch = "wasm32"))]
+mod suggest;
 mod url;
+mod variants;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use check::{ALGORITHMS, Mistake, check};
 pub use policy::{
-    Access, ClaimPath, Claims, Cors, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown, Policy,
-    Require, RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, is_own_path,
+    Access, ClaimPath, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown,
+    Policy, Require, RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, Variants, is_own_path,
 };
 pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use url::{check_base_url, check_url};
+pub(crate) use variants::Lenient;

@@ -246,6 +246,36 @@ pub struct Route {
     pub request_headers: HeaderRules,
     /// What becomes of the upstream's answer's.
     pub response_headers: HeaderRules,
+    /// What becomes of a path with escapes that services read differently.
+    pub encoded_path: EncodedPath,
+    /// What becomes of other spellings of the path that a looser route would take.
+    pub variants: Variants,
+}
+
+/// What becomes of a path that services read differently: one with `%2F`, `%23`, `%3F`,
+/// `;`, raw brackets, or a second layer of escapes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedPath {
+    /// It is refused with 400.
+    #[default]
+    Refuse,
+    /// It is forwarded as it is.
+    Forward,
+}
+
+/// What becomes of a variant of a route's path (in case, with a trailing slash, with a `;`
+/// parameter, with an escaped slash) that another route takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variants {
+    /// The policy is refused if that other route lets in more.
+    #[default]
+    Check,
+    /// The variant is refused with 400.
+    Refuse,
+    /// The other route's rule applies, for this reason.
+    Allow(String),
 }
 
 /// What a route does to headers, beyond what the gateway does to all. Names are in lower

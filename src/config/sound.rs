@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 
 use super::{
-    Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, is_own_path,
+    Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, Variants, is_own_path,
     reserved::{is_reserved_in_answers, is_reserved_in_requests},
     url::{check_base_url, check_url},
+    variants::{Lenient, find_passed},
 };
 
 /// Routes; at a thousand bytes each that is what an isolate can bear.
@@ -59,6 +60,9 @@ pub(super) const VALUE_BYTES: usize = 320;
 /// Bytes of a body: what the platform itself takes, at its most generous plan.
 pub(super) const BODY_MAX: u64 = 500 * 1024 * 1024;
 
+/// Bytes of the reason for which a route allows variants of its path: a sentence.
+pub(super) const REASON_BYTES: usize = 300;
+
 /// Milliseconds: bounds of how old a copy of the revocation log may be.
 pub(super) const REVOCATION_AGE_MS: std::ops::RangeInclusive<u64> = 5_000..=3_600_000;
 
@@ -109,6 +113,20 @@ pub(super) fn is_header_value(text: &str) -> bool {
 pub(super) fn is_cookie_name(text: &str) -> bool {
     let rest = text.strip_prefix(COOKIE_PREFIX);
     text.len() <= NAME_BYTES && rest.is_some_and(is_header_name)
+}
+
+pub(super) fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.len() <= REASON_BYTES
+}
+
+/// Whether a rule asks for more than a token: for rights, or for one user. What a role is
+/// called and whose an id is means something within one issuer only.
+pub(super) fn names_rights(access: &Access) -> bool {
+    match access {
+        Access::Public | Access::User => false,
+        Access::Roles(_) | Access::Scopes(_) | Access::Claim(_) | Access::Owner(_) => true,
+        Access::Any(rules) | Access::All(rules) => rules.iter().any(names_rights),
+    }
 }
 
 /// A value that a claim may be compared with.
@@ -170,6 +188,9 @@ impl Policy {
             if route.token_cookie && route.access == Access::Public {
                 return Some(format!("route {:?} is public and takes a token from a cookie", route.path));
             }
+            if route.issuers.is_none() && self.issuers.len() > 1 && names_rights(&route.access) {
+                return Some(format!("route {:?} asks for rights and names none of several issuers", route.path));
+            }
             if !is_new {
                 return Some(format!("route {:?} has a method twice", route.path));
             }
@@ -181,7 +202,19 @@ impl Policy {
             }
             route.find_fault()
         });
+        let passed = || {
+            let issuers: Vec<&str> = self.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+            find_passed(&self.routes, &self.upstreams, &issuers).first().map(|passed| passed.message(&self.routes))
+        };
+        let collision = || {
+            let error = Lenient::of(&self.routes).err()?;
+            Some(format!(
+                "variants = \"refuse\" takes paths in every case, and two that differ in case collide: {error}"
+            ))
+        };
         in_routes
+            .or_else(passed)
+            .or_else(collision)
             .or_else(|| self.upstreams.iter().find_map(Upstream::find_fault))
             .or_else(|| self.issuers.iter().find_map(|issuer| issuer.find_fault(&upstreams)))
             .or_else(|| self.cors.iter().find_map(Cors::find_fault))
@@ -210,6 +243,9 @@ impl Route {
         if !self.rewrite.as_ref().is_none_or(is_prefix) {
             return Some(format!("route {path:?} is rewritten to no path"));
         }
+        if matches!(&self.variants, Variants::Allow(reason) if !is_reason(reason)) {
+            return Some(format!("route {path:?} allows variants of its path without a reason"));
+        }
         if !self.request_headers.is_sound(true) || !self.response_headers.is_sound(false) {
             return Some(format!("route {path:?} has a rule for a header that is not for rules"));
         }
@@ -229,7 +265,8 @@ impl Route {
                     return None;
                 }
                 params.push(name);
-            } else if segment.contains(['{', '}', '%', '?', '#', '\\']) || segment.chars().any(char::is_whitespace) {
+            } else if segment.contains(['{', '}', '%', '?', '#', ';', '\\']) || segment.chars().any(char::is_whitespace)
+            {
                 return None;
             }
         }

@@ -10,7 +10,7 @@ use serde::{
 };
 use toml::Spanned;
 
-use super::{Access, ClaimPath, LimitBy, OnDown, Require, RequireRule, RevocationCheck};
+use super::{Access, ClaimPath, EncodedPath, LimitBy, OnDown, Require, RequireRule, RevocationCheck, Variants};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +213,9 @@ pub(super) struct Route {
     pub(super) request_headers: HeaderRulesSource,
     #[serde(default)]
     pub(super) response_headers: HeaderRulesSource,
+    #[serde(default)]
+    pub(super) encoded_path: EncodedPath,
+    pub(super) variants: Option<Spanned<VariantsSource>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -301,6 +304,47 @@ fn default_max_body_bytes() -> Spanned<u64> {
 
 fn default_on_down() -> OnDown {
     OnDown::BadGateway
+}
+
+/// `variants` as written: `"refuse"`, or a table with the reason to allow them.
+#[derive(Debug)]
+pub(super) struct VariantsSource(pub(super) Variants);
+
+const VARIANTS: &str = "\"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }";
+
+impl<'de> Deserialize<'de> for VariantsSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VariantsVisitor;
+
+        impl<'de> Visitor<'de> for VariantsVisitor {
+            type Value = VariantsSource;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(VARIANTS)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<VariantsSource, E> {
+                match text {
+                    "refuse" => Ok(VariantsSource(Variants::Refuse)),
+                    other => Err(E::custom(format!("variants {other:?} is not known; write {VARIANTS}"))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VariantsSource, A::Error> {
+                let mut reason = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != "allow" {
+                        return Err(de::Error::unknown_field(&key, &["allow"]));
+                    }
+                    reason = Some(map.next_value()?);
+                }
+                let reason = reason.ok_or_else(|| de::Error::custom(format!("variants is empty; write {VARIANTS}")))?;
+                Ok(VariantsSource(Variants::Allow(reason)))
+            }
+        }
+
+        deserializer.deserialize_any(VariantsVisitor)
+    }
 }
 
 /// `access` as written: `"public"`, `"user"`, or a table with one key.

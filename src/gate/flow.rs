@@ -18,7 +18,7 @@ use super::{
     upstream::UpstreamState,
 };
 use crate::{
-    config::{Access, HeaderRules, Route, is_cors_header, is_private},
+    config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
     gate::limits,
     keys::{self, Key, Plan},
     revocation::Marks,
@@ -149,6 +149,9 @@ impl Gate {
             BadTarget::Ambiguous => Denial::TargetAmbiguous,
         })?;
         line.path = tame(target.path());
+        if !target.is_plain() && is_own_path(target.path()) {
+            return Err(Denial::TargetAmbiguous);
+        }
         if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, line, chores).await {
             return answer.map(Outcome::Answered);
         }
@@ -157,6 +160,7 @@ impl Gate {
         }
         let found = self.table.find(&head.method, &target).map_err(|miss| match miss {
             Miss::Path => Denial::RouteUnknown,
+            Miss::Ambiguous => Denial::TargetAmbiguous,
             Miss::Method { allow, route } => {
                 line.route = self.policy.routes.get(route).map(|route| route.path.clone());
                 line.route_index = Some(route);

@@ -156,6 +156,8 @@ mod tests {
             token_cookie: false,
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
+            encoded_path: crate::config::EncodedPath::Refuse,
+            variants: crate::config::Variants::Check,
         };
         let headers = compose(&head, &ids, identity, "the-assertion".into(), &route, Some("__Host-token"), 5000);
         headers.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()

@@ -1,15 +1,25 @@
-//! The policy's routes as a radix tree (crate `matchit`): fixed segments before
-//! parameters before the rest, whatever the file's order.
+//! The policy's routes as a radix tree (crate `matchit`). Of several patterns that match a
+//! path, the one wins that has a fixed segment where the others have a parameter or the
+//! rest, whatever the file's order; the method is looked at afterwards.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Target, access::Params};
-use crate::config::{Policy, Route};
+use super::{Target, access::Params, target::decode};
+use crate::config::{EncodedPath, Lenient, Policy, Route};
 
 /// Finds routes.
 #[derive(Debug)]
 pub struct Table {
-    paths: matchit::Router<Vec<Entry>>,
+    paths: matchit::Router<Node>,
+    /// Where some route refuses variants of its path.
+    lenient: Option<Lenient>,
+}
+
+/// What one pattern leads to.
+#[derive(Debug)]
+struct Node {
+    pattern: String,
+    entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone)]
@@ -17,6 +27,8 @@ struct Entry {
     method: String,
     route: usize,
     upstream: usize,
+    /// Whether it takes paths that are not plain.
+    is_encoded: bool,
 }
 
 /// A route that was found.
@@ -26,7 +38,7 @@ pub struct Match {
     pub route: usize,
     /// Index into the policy's upstreams.
     pub upstream: usize,
-    /// The path's parameters, decoded of nothing: as in the canonical path.
+    /// The path's parameters, percent-decoded once.
     pub params: Params,
 }
 
@@ -35,6 +47,9 @@ pub struct Match {
 pub enum Miss {
     /// No route names this path.
     Path,
+    /// Services read the path differently, and the route that names it does not forward
+    /// such paths; or it is a variant of a path that refuses variants.
+    Ambiguous,
     /// Routes name the path, with these methods.
     Method {
         /// Value for `Allow`.
@@ -62,14 +77,16 @@ impl Table {
         for (index, route) in policy.routes.iter().enumerate() {
             let upstream = *upstreams.get(route.upstream.as_str()).ok_or(TableError)?;
             let has_head = with_head.contains(route.path.as_str());
-            let entries = methods(route, has_head).map(|method| Entry { method, route: index, upstream });
+            let is_encoded = route.encoded_path == EncodedPath::Forward;
+            let entries = methods(route, has_head).map(|method| Entry { method, route: index, upstream, is_encoded });
             grouped.entry(&route.path).or_default().extend(entries);
         }
         let mut paths = matchit::Router::new();
         for (path, entries) in grouped {
-            paths.insert(path, entries).map_err(|_| TableError)?;
+            paths.insert(path, Node { pattern: path.to_owned(), entries }).map_err(|_| TableError)?;
         }
-        Ok(Self { paths })
+        let lenient = Lenient::of(&policy.routes).map_err(|_| TableError)?;
+        Ok(Self { paths, lenient })
     }
 
     /// The route for a method and a canonical target.
@@ -77,16 +94,34 @@ impl Table {
     /// # Errors
     /// [`Miss`].
     pub fn find(&self, method: &str, target: &Target) -> Result<Match, Miss> {
-        let found = self.paths.at(target.path()).map_err(|_| Miss::Path)?;
+        let Ok(found) = self.paths.at(target.path()) else {
+            return Err(if target.is_plain() { Miss::Path } else { Miss::Ambiguous });
+        };
+        let Node { pattern, entries } = found.value;
+        if self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), pattern)) {
+            return Err(Miss::Ambiguous);
+        }
+        let takes = |entry: &&Entry| target.is_plain() || entry.is_encoded;
+        if !entries.iter().any(|entry| takes(&entry)) {
+            return Err(Miss::Ambiguous);
+        }
         // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
-        let Some(entry) = found.value.iter().find(|entry| entry.method == method) else {
+        let Some(entry) = entries.iter().find(|entry| entry.method == method) else {
             let mut allow = BTreeSet::new();
-            allow.extend(found.value.iter().map(|entry| entry.method.as_str()));
-            let route = found.value.first().map_or(usize::MAX, |entry| entry.route);
+            allow.extend(entries.iter().map(|entry| entry.method.as_str()));
+            let route = entries.first().map_or(usize::MAX, |entry| entry.route);
             let allow = Vec::from_iter(allow).join(", ");
             return Err(Miss::Method { allow, route });
         };
-        let params = found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if !takes(&entry) {
+            return Err(Miss::Ambiguous);
+        }
+        let mut params = Params::new();
+        for (name, value) in found.params.iter() {
+            // Valid, as the whole path's escapes are; in doubt no parameter.
+            let Ok(text) = String::from_utf8(decode(value.as_bytes(), |_| {})) else { continue };
+            params.push((name.to_owned(), text));
+        }
         Ok(Match { route: entry.route, upstream: entry.upstream, params })
     }
 }
@@ -105,7 +140,7 @@ fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, HeaderRules, OnDown, RevocationCheck, Upstream};
+    use crate::config::{Access, HeaderRules, OnDown, RevocationCheck, Upstream, Variants};
 
     fn table(routes: &[(&str, &[&str])]) -> Table {
         let policy = Policy {
@@ -146,6 +181,8 @@ mod tests {
                     token_cookie: false,
                     request_headers: HeaderRules::default(),
                     response_headers: HeaderRules::default(),
+                    encoded_path: if path.starts_with("/files/") { EncodedPath::Forward } else { EncodedPath::Refuse },
+                    variants: if *path == "/app/admin" { Variants::Refuse } else { Variants::Check },
                 })
                 .collect(),
         };
@@ -162,7 +199,11 @@ mod tests {
             ("/users", &["GET"]),
             ("/own-head", &["GET", "POST"]),
             ("/own-head", &["HEAD"]),
+            ("/app/admin", &["GET"]),
+            ("/app/Other", &["GET"]),
+            ("/app/{*rest}", &["GET"]),
         ]);
+        let rest = |value: &str| vec![("rest".to_owned(), value.to_owned())];
         let id = |value: &str| vec![("id".to_owned(), value.to_owned())];
         for (method, path, expected) in [
             ("GET", "/users", Ok((4, vec![]))),
@@ -173,7 +214,24 @@ mod tests {
             ("GET", "/users/mee", Ok((1, id("mee")))),
             ("DELETE", "/users/7", Ok((1, id("7")))),
             ("POST", "/users/7/posts", Ok((3, id("7")))),
-            ("GET", "/files/a/b", Ok((0, vec![("rest".to_owned(), "a/b".to_owned())]))),
+            ("GET", "/files/a/b", Ok((0, rest("a/b")))),
+            ("GET", "/users/auth0%7C64f", Ok((1, id("auth0|64f")))),
+            ("GET", "/users/zo%c3%ab", Ok((1, id("zoë")))),
+            ("GET", "/users/ada%2540example.com", Ok((1, id("ada%40example.com")))),
+            ("GET", "/users/a%2Fb", Err(Miss::Ambiguous)),
+            ("GET", "/users/a;b", Err(Miss::Ambiguous)),
+            ("GET", "/nowhere/a%2Fb", Err(Miss::Ambiguous)),
+            ("GET", "/files/a%2Fb%23c;d", Ok((0, rest("a/b#c;d")))),
+            ("PUT", "/files/[slug].js", Err(Miss::Method { allow: "GET, HEAD".into(), route: 0 })),
+            ("GET", "/app/admin", Ok((7, vec![]))),
+            ("GET", "/app/admin/", Err(Miss::Ambiguous)),
+            ("GET", "/app/Admin", Err(Miss::Ambiguous)),
+            ("GET", "/app/ADMIN.", Err(Miss::Ambiguous)),
+            ("GET", "/app/admin%20", Err(Miss::Ambiguous)),
+            ("PUT", "/app/Admin", Err(Miss::Ambiguous)),
+            ("GET", "/app/admin/x", Ok((9, rest("admin/x")))),
+            ("GET", "/app/Other", Ok((8, vec![]))),
+            ("GET", "/app/other", Ok((9, rest("other")))),
             ("GET", "/users/", Err(Miss::Path)),
             ("GET", "/users/7/", Err(Miss::Path)),
             ("GET", "/Users", Err(Miss::Path)),

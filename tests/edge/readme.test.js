@@ -16,10 +16,11 @@ import { testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
 
-// The first block of a language in a text, without its indent.
-function block(text, language) {
-  const found = new RegExp(`^( *)\`\`\`${language}\\n([^]*?)^ *\`\`\`$`, "m").exec(text);
-  return found[2].replaceAll(new RegExp(`^${found[1]}`, "gm"), "");
+// A block of a language in a text, without its indent.
+function block(text, language, index = 0) {
+  const all = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([^]*?)^ *\`\`\`$`, "gm"))];
+  const [, indent, code] = all[index];
+  return code.replaceAll(new RegExp(`^${indent}`, "gm"), "");
 }
 
 test("the README's service and policy work together, and alone it answers nobody", async (t) => {
@@ -62,4 +63,50 @@ test("the README's service and policy work together, and alone it answers nobody
   assert.equal(await ask({ htu: "/api/v1/orders/grace" }), 401);
   assert.equal(await ask({ htm: "POST" }), 401);
   assert.equal(await ask({ aud: "users" }), 401);
+});
+
+test("the README's second issuer enters its own routes and none of the shipped ones", async (t) => {
+  const scope = testScope(t);
+  const section = readFileSync(join(ROOT, "README.md"), "utf8").split("## In front of your own service")[1];
+  const services = {};
+  for (const name of ["auth", "users", "shop", "company"]) services[name] = await startUpstream(scope);
+  const { auth, users, shop, company } = services;
+  const own = (await createIssuer()).publishOn(auth);
+  const name = "https://id.example.com/realms/shop";
+  const partner = (await createIssuer({ name, audience: ["shop-api"] })).publishOn(company, "/jwks");
+  // Discovery needs HTTPS; everything else is as it is written there.
+  const snippet = block(section, "toml", 1).replace(/^discovery = true.*$/m, `jwks_url = "${company.url}/jwks"`);
+  assert.match(snippet, /^jwks_url/m);
+  const policy = `${readFileSync(join(ROOT, "gateway.toml"), "utf8")}\n${block(section, "toml")}\n${snippet}`;
+  const edge = await startEdge(scope, {
+    auth,
+    users,
+    policy: { text: policy },
+    vars: { UPSTREAM_SHOP_URL: shop.url, ASSERTION_KEYS_SHOP: makeAssertionKey() },
+  });
+  const theirs = (sub, roles) =>
+    partner.accessToken({ sub, azp: "web", roles: undefined, realm_access: { roles }, token_type: undefined });
+  const mine = (sub, roles) => own.accessToken({ sub, roles });
+  for (const [method, path, token, status] of [
+    ["GET", "/api/v1/users", await mine("root", ["admin"]), 200],
+    ["GET", "/api/v1/users/7", await mine("7", ["user"]), 200],
+    ["GET", "/api/v1/users", await theirs("root", ["admin"]), 403],
+    ["GET", "/api/v1/users/7", await theirs("7", ["user"]), 403],
+    ["DELETE", "/api/v1/users/7", await theirs("7", ["admin"]), 403],
+    ["GET", "/api/v1/auth/me", await theirs("7", ["user"]), 403],
+    ["GET", "/api/v1/auth/sessions", await theirs("7", ["user"]), 403],
+    ["DELETE", "/api/v1/auth/sessions/1", await theirs("7", ["user"]), 403],
+    ["POST", "/api/v1/auth/logout", await theirs("7", ["user"]), 403],
+    ["POST", "/api/v1/auth/password", await theirs("7", ["user"]), 403],
+    ["GET", "/api/v1/auth/validate-token", await theirs("7", ["user"]), 403],
+    ["POST", "/api/v1/auth/keys/rotate", await theirs("7", ["admin"]), 403],
+    ["GET", "/api/v1/orders/7", await theirs("7", ["admin"]), 403],
+    ["GET", "/api/v1/reports/7", await theirs("7", ["user"]), 200],
+    ["GET", "/api/v1/reports/8", await theirs("7", ["admin"]), 200],
+    ["GET", "/api/v1/reports/8", await theirs("7", ["user"]), 403],
+    ["GET", "/api/v1/reports/7", await mine("7", ["admin"]), 403],
+  ]) {
+    const answer = await edge.send({ method, path, headers: { authorization: `Bearer ${token}` } });
+    assert.equal(answer.status, status, `${method} ${path}`);
+  }
 });

@@ -316,6 +316,28 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
             17,
             "one policy alone",
         ),
+        (
+            "rights of whichever issuer",
+            more("\n[issuers.other]\nissuer = \"x\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://other.example.com/jwks\"\n")
+                .replace("access = \"user\"", "access = { any = [{ owner = \"id\" }, { roles = [\"admin\"] }] }"),
+            14,
+            "takes tokens of every issuer (id, other)",
+        ),
+        ("an upstream's slip", swap("upstream = \"shop\"", "upstream = \"shpo\""), 13, "did you mean \"shop\"?"),
+        ("an issuer's slip", more("issuers = [\"di\"]\n").replace("issuers.id", "issuers.idp").replace("\"di\"", "\"ipd\""), 15, "did you mean \"idp\"?"),
+        ("a limit's slip", more("limits = [\"logn\"]\n[limits.login]\nby = \"ip\"\n"), 15, "did you mean \"login\"?"),
+        ("a cors policy's slip", more("cors = \"ap\"\n[cors.app]\norigins = [\"*\"]\n"), 15, "did you mean \"app\"?"),
+        ("an algorithm's slip", swap("\"RS256\"", "\"RS265\""), 4, "did you mean \"RS256\"?"),
+        ("an algorithm in lower case", swap("\"RS256\"", "\"rs256\""), 4, "did you mean \"RS256\"?"),
+        ("a method's slip", swap("\"GET\"", "\"GTE\""), 12, "did you mean \"GET\"?"),
+        ("a key's slip", swap("access =", "acess ="), 14, "did you mean `access`?"),
+        ("a table's slip", more("[limit.login]\nby = \"ip\"\n"), 15, "did you mean `limits`?"),
+        ("a limit's kind's slip", more("[limits.x]\nby = \"usr\"\n"), 16, "did you mean `user`?"),
+        ("a parameter's slip", swap("\"user\"", "{ owner = \"di\" }").replace("{id}", "{ids}").replace("\"di\"", "\"id\""), 14, "did you mean \"ids\"?"),
+        ("variants of a word", more("variants = \"allow\"\n"), 15, "write \"refuse\""),
+        ("variants without a reason", more("variants = { allow = \" \" }\n"), 15, "wants the reason"),
+        ("an encoded path of a word", more("encoded_path = \"forwards\"\n"), 15, "did you mean `forward`?"),
+        ("a parameter of the URL", swap("/items/{id}", "/items;v=1/{id}"), 11, "can never match"),
         ("nothing at all", String::new(), 1, "no route"),
     ] {
         let mistakes = check(&text).err().unwrap_or_else(|| panic!("{name}: taken"));
@@ -324,6 +346,152 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
             "{name}: wanted line {line} with {words:?}, got {mistakes:#?}"
         );
     }
+}
+
+#[test]
+fn a_mistake_is_reported_once_with_its_column() {
+    let text = SOUND.replace("[\"RS256\"]", "[\"none\", \"none\"]").replace("/items/{id}", "/é//{id}");
+    let said: Vec<String> = check(&text).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said[0].starts_with("4:14: issuer \"id\": algorithm \"none\""), "{said:#?}");
+    assert!(said[1].starts_with("11:8: route \"/é//{id}\""), "{said:#?}");
+    let text = SOUND.replace("access =", "  acess =");
+    assert_eq!(check(&text).unwrap_err()[0].to_string(), "14:3: unknown field `acess`; did you mean `access`?");
+}
+
+/// Routes of a policy: path, methods, rest of the route.
+fn with_routes(routes: &[(&str, &str, &str)]) -> String {
+    let (before, _) = SOUND.split_once("[[routes]]").unwrap();
+    let mut text = before.replace(
+        "[upstreams.shop]",
+        "[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.shop]",
+    );
+    for (path, methods, rest) in routes {
+        let upstream = if rest.contains("upstream") { "" } else { "upstream = \"shop\"" };
+        text += &format!("\n[[routes]]\npath = \"{path}\"\nmethods = {methods}\n{upstream}\n{rest}\n");
+    }
+    text
+}
+
+#[test]
+fn a_rule_that_a_variant_of_its_path_would_pass_is_reported() {
+    const GET: &str = "[\"GET\"]";
+    const USER: &str = "access = \"user\"";
+    const ADMIN: &str = "access = { roles = [\"admin\"] }";
+    let user = ("/app/{*rest}", GET, USER);
+    for (name, routes, expected) in [
+        (
+            "case and slash",
+            vec![user, ("/app/admin", GET, ADMIN)],
+            Some("/app/Admin, /app/admin/ match the looser route \"/app/{*rest}\""),
+        ),
+        (
+            "its own children",
+            vec![user, ("/app/admin", GET, ADMIN), ("/app/admin/{*rest}", GET, ADMIN)],
+            Some("/app/admin/ match"),
+        ),
+        (
+            "a user's rule beside a public one",
+            vec![("/{*rest}", GET, "access = \"public\""), ("/me", GET, USER)],
+            Some("/Me, /me/ match"),
+        ),
+        ("HEAD", vec![("/app/{*rest}", GET, USER), ("/app/admin", "[\"HEAD\"]", ADMIN)], Some("/app/Admin")),
+        (
+            "one parameter",
+            vec![("/users/{id}", GET, USER), ("/users/all", GET, ADMIN)],
+            Some("/users/All matches the looser route \"/users/{id}\""),
+        ),
+        (
+            "a limit",
+            vec![
+                ("/{*rest}", GET, "access = \"public\""),
+                ("/login", GET, "access = \"public\"\nlimits = [\"login\"]"),
+            ],
+            Some("/Login, /login/"),
+        ),
+        (
+            "the rest's own place",
+            vec![("/{*rest}", GET, USER), ("/admin/{*rest}", GET, ADMIN)],
+            Some("/Admin/~0, /admin/ match"),
+        ),
+        (
+            "a prefix taken away",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/app\""),
+                ("/app/admin", GET, "access = { roles = [\"admin\"] }\nstrip_prefix = \"/app\""),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "an escaped slash",
+            vec![("/files/{name}", GET, "access = \"user\"\nencoded_path = \"forward\""), ("/files/a/b", GET, ADMIN)],
+            Some("/files/a%2Fb matches the looser"),
+        ),
+        (
+            "a URL's parameter",
+            vec![
+                ("/files/{name}", "[\"GET\", \"PUT\"]", "access = \"user\"\nencoded_path = \"forward\""),
+                ("/files/all", "[\"PUT\"]", ADMIN),
+            ],
+            Some("/files/all;x"),
+        ),
+        (
+            "any of fewer rules",
+            vec![
+                ("/u/{id}", GET, "access = { any = [{ roles = [\"admin\"] }, { owner = \"id\" }] }"),
+                ("/u/all", GET, ADMIN),
+            ],
+            Some("/u/All"),
+        ),
+        ("a stricter rule", vec![("/app/{*rest}", GET, ADMIN), ("/app/open", GET, USER)], None),
+        ("the same rule", vec![user, ("/app/me", GET, USER)], None),
+        (
+            "more roles",
+            vec![("/app/{*rest}", GET, ADMIN), ("/app/ops", GET, "access = { roles = [\"ops\", \"admin\"] }")],
+            None,
+        ),
+        ("an owner is a user", vec![("/u/{id}", GET, "access = { owner = \"id\" }"), ("/u/me", GET, USER)], None),
+        ("another method", vec![user, ("/app/admin", "[\"PUT\"]", ADMIN)], None),
+        (
+            "another service",
+            vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"other\"")],
+            None,
+        ),
+        (
+            "another path at the service",
+            vec![("/app/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/app\""), ("/app/admin", GET, ADMIN)],
+            None,
+        ),
+        ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),
+        ("refused", vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\"")], None),
+        (
+            "allowed",
+            vec![
+                user,
+                (
+                    "/app/admin",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nvariants = { allow = \"it tells cases apart\" }",
+                ),
+            ],
+            None,
+        ),
+    ] {
+        let said = check(&with_routes(&routes)).err().map(|mistakes| mistakes[0].message.clone());
+        match expected {
+            None => assert_eq!(said, None, "{name}"),
+            Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{name}: {said:?}"),
+        }
+    }
+}
+
+#[test]
+fn paths_that_differ_in_case_may_not_collide_where_variants_are_refused() {
+    const GET: &str = "[\"GET\"]";
+    let user = "access = \"user\"";
+    let routes = [("/a/{x}", GET, user), ("/A/{*rest}", GET, "access = \"user\"\nvariants = \"refuse\"")];
+    let said = check(&with_routes(&routes)).unwrap_err();
+    assert!(said[0].message.contains("differ in case"), "{said:?}");
 }
 
 #[test]

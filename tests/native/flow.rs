@@ -59,7 +59,7 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
     let world = World::new(&vectors);
     let shipped = include_str!("../../gateway.toml");
     let open = format!(
-        "{shipped}\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"users\"\naccess = \"public\"\n"
+        "{shipped}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
     );
     let policy = portcullis::config::check(&open).unwrap();
     let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
@@ -73,6 +73,7 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
         ("POST", "/_gateway/other", (404, "route_unknown")),
         ("GET", "/_gateway", (404, "route_unknown")),
         ("GET", "/status/x", (404, "route_unknown")),
+        ("GET", "/_gateway/a%2Fb", (400, "path_ambiguous")),
         ("POST", "/ready", (405, "method_not_allowed")),
     ] {
         assert_eq!(verdict(&world.send(&gate, method, target, &[])), expected, "{method} {target}");

@@ -55,6 +55,7 @@ path = "/admin"
 methods = ["GET"]
 upstream = "app"
 access = { roles = ["admin"] }
+issuers = ["id", "other", "plain"]
 revocation = "strict"
 
 [[routes]]

@@ -1,7 +1,7 @@
 //! Routes that ask for scopes, claims and issuers, and that are written otherwise for
 //! the upstream: through the whole gate.
 
-use portcullis::gate::Gate;
+use portcullis::{config::Variants, gate::Gate};
 use serde_json::{Value, json};
 
 use crate::{
@@ -30,12 +30,14 @@ path = "/read"
 methods = ["GET"]
 upstream = "app"
 access = { scopes = ["items:read", "items:all"] }
+issuers = ["own", "partner"]
 
 [[routes]]
 path = "/tenant"
 methods = ["GET"]
 upstream = "app"
 access = { all = [{ claim = ["org", "tenant"], equals = "shop" }, { claim = "verified", equals = true }] }
+issuers = ["own", "partner"]
 
 [[routes]]
 path = "/mine/{id}"
@@ -43,6 +45,14 @@ methods = ["GET"]
 upstream = "app"
 access = { owner = "id" }
 issuers = ["own"]
+
+[[routes]]
+path = "/files/{id}/{name}"
+methods = ["GET"]
+upstream = "app"
+access = { owner = "id" }
+issuers = ["own"]
+encoded_path = "forward"
 
 [[routes]]
 path = "/shop/items/{*rest}"
@@ -91,6 +101,28 @@ fn each_route_lets_in_whom_it_names() {
         ("/mine/ada", json!({}), ok),
         ("/mine/eve", json!({}), no),
         ("/mine/ada", json!({ "iss": "https://partner.example" }), no),
+        ("/mine/auth0%7C64f", json!({ "sub": "auth0|64f" }), ok),
+        ("/mine/zo%C3%AB", json!({ "sub": "zoë" }), ok),
+        ("/mine/zo%C3%AB", json!({ "sub": "zo%C3%AB" }), no),
+        ("/mine/zo%25C3%25AB", json!({ "sub": "zo%C3%AB" }), ok),
+        ("/mine/ada%40example.com", json!({ "sub": "ada@example.com" }), ok),
+        ("/mine/ada@example.com", json!({ "sub": "ada@example.com" }), ok),
+        ("/mine/ada%40example.com", json!({ "sub": "ada%40example.com" }), no),
+        ("/mine/ada%2540example.com", json!({ "sub": "ada%40example.com" }), ok),
+        ("/mine/ada%2540example.com", json!({ "sub": "ada@example.com" }), no),
+        ("/mine/Ada%20Lovelace", json!({ "sub": "Ada Lovelace" }), ok),
+        ("/mine/100%25", json!({ "sub": "100%" }), ok),
+        ("/mine/a%2Bb", json!({ "sub": "a+b" }), ok),
+        ("/mine/a+b", json!({ "sub": "a b" }), no),
+        ("/mine/a%2Fb", json!({ "sub": "a/b" }), (400, "path_ambiguous")),
+        ("/files/ada/C%23.pdf", json!({}), ok),
+        ("/files/ada/a%2Fb%25.pdf", json!({}), ok),
+        ("/files/ada/[slug].js", json!({}), ok),
+        ("/files/eve/C%23.pdf", json!({}), no),
+        // A service that decodes before it splits would read Ada's file "x".
+        ("/files/ada%2Fx/y", json!({ "sub": "ada/x" }), no),
+        ("/files/eve%2F..%2Fada/y", json!({ "sub": "eve/../ada" }), (400, "path_ambiguous")),
+        ("/files/ada/%252e%252e", json!({}), (400, "path_ambiguous")),
     ] {
         // Twice: a remembered token is judged by the same rules.
         let token = token(&world, &claims);
@@ -108,6 +140,8 @@ fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
         ("/shop/items/a/b", "https://app.example/items/a/b"),
         ("/old/7", "https://app.example/v2/new/7"),
         ("/%6fld/7", "https://app.example/v2/new/7"),
+        ("/old/jobs%3apurge", "https://app.example/v2/new/jobs:purge"),
+        ("/old/a%25%7c%20", "https://app.example/v2/new/a%25%7C%20"),
     ] {
         world.forwarded.borrow_mut().clear();
         assert_eq!(verdict(&world.send(&gate, "GET", sent, &[])), (200, "ok"), "{sent}");
@@ -151,6 +185,14 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
         ("a cookie of others", fault(&|policy| policy.token_cookie = Some("token".into()))),
         ("a cookie of no name", fault(&|policy| policy.routes[0].token_cookie = true)),
         ("no time at all", fault(&|policy| policy.upstreams[0].idle_timeout_ms = Some(0))),
+        ("rights of whichever issuer", fault(&|policy| policy.routes[0].issuers = None)),
+        (
+            "a rule that a variant passes",
+            fault(&|policy| {
+                policy.routes[0].path = "/mine/all".into();
+            }),
+        ),
+        ("variants without a reason", fault(&|policy| policy.routes[0].variants = Variants::Allow(" ".into()))),
         ("years of maintenance", fault(&|policy| policy.upstreams[0].maintenance_s = Some(u64::MAX))),
     ] {
         assert!(text.is_some_and(|text| text.starts_with("the policy cannot be used")), "{what}");

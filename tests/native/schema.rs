@@ -23,6 +23,7 @@ const TABLES: &[(&str, &str)] = &[
     ("/$defs/limit", "[limits.login]\nsurprise = 1"),
     ("/$defs/cors", "[cors.app]\nsurprise = 1"),
     ("/$defs/route", "[[routes]]\nsurprise = 1"),
+    ("/$defs/route/properties/variants/oneOf/1", "[[routes]]\nvariants = { surprise = 1 }"),
     ("/$defs/header_rules", "[[routes]]\nrequest_headers = { surprise = 1 }"),
     ("/$defs/header_rules", "[[routes]]\nresponse_headers = { surprise = 1 }"),
     ("/$defs/route/properties/replace_prefix", "[[routes]]\nreplace_prefix = { surprise = 1 }"),

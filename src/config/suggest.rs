@@ -1,0 +1,66 @@
+//! "Did you mean …?" for a name that is not known.
+
+/// Edits for every three characters of a name that still make it a slip of the same name.
+const CHARS_PER_EDIT: usize = 3;
+
+/// What begins a message of the TOML reader about an unknown name.
+const UNKNOWN: [&str; 2] = ["unknown field `", "unknown variant `"];
+
+/// The known name that is closest to `wanted`, if one is close. Case does not count.
+pub(super) fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let edits = |name: &str| strsim::osa_distance(&wanted, &name.to_lowercase());
+    let most = wanted.chars().count().div_ceil(CHARS_PER_EDIT);
+    known.into_iter().map(|name| (edits(name), name)).filter(|(edits, _)| *edits <= most).min().map(|(_, name)| name)
+}
+
+/// The same as the end of a sentence; empty if none is close.
+pub(super) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    closest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+}
+
+/// A message of the TOML reader, with a suggestion instead of its list of all known names
+/// where one is close.
+pub(super) fn explain(message: &str) -> String {
+    let message = message.trim_end();
+    let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin));
+    let suggestion = names.and_then(|names| {
+        // "x`, expected one of `a`, `b`": the odd pieces between quotes are names.
+        let mut pieces = names.split('`');
+        let wanted = pieces.next()?;
+        let known = closest(wanted, pieces.skip(1).step_by(2))?;
+        let head = message.split(", expected").next()?;
+        Some(format!("{head}; did you mean `{known}`?"))
+    });
+    suggestion.unwrap_or_else(|| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_explained_by_the_closest_name() {
+        for (message, expected) in [
+            (
+                "unknown field `acess`, expected one of `path`, `access`",
+                "unknown field `acess`; did you mean `access`?",
+            ),
+            ("unknown field `acess`, expected `access`", "unknown field `acess`; did you mean `access`?"),
+            ("unknown variant `IP`, expected `ip` or `user`", "unknown variant `IP`; did you mean `ip`?"),
+            ("unknown field `surprise`, expected `a` or `b`", "unknown field `surprise`, expected `a` or `b`"),
+            ("missing field `path`", "missing field `path`"),
+        ] {
+            assert_eq!(explain(message), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_close_name_is_suggested() {
+        for (wanted, expected) in
+            [("shpo", Some("shop")), ("RS265", Some("RS256")), ("rs256", Some("RS256")), ("warehouse", None)]
+        {
+            assert_eq!(closest(wanted, ["shop", "RS256"]), expected, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Other spellings of a route's path: in another case, with a trailing slash, with a `;`
+//! parameter, with an escaped slash. Many services take these for the path itself. Where a
+//! looser route matches them, its rule is the one that is applied: with `/app/admin` for
+//! administrators beside `/app/{*rest}` for every user, `/app/Admin` is every user's.
+//!
+//! Owns how such spellings are made and recognised, and which of them pass a stricter rule.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Access, EncodedPath, RequireRule, RevocationCheck, Route, Upstream, Variants};
+
+/// Stands for a parameter in a sample path; no fixed segment of a policy is likely to be it.
+const PARAMETER: &str = "~0";
+
+/// A route whose rule does not apply to a variant of its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// Index of the route.
+    pub(super) route: usize,
+    /// Index of the route that takes the variant.
+    pub(super) taken_by: usize,
+    /// The variants, as paths.
+    pub(super) variants: Vec<String>,
+}
+
+impl Passed {
+    /// For the policy's author.
+    pub(super) fn message(&self, routes: &[Route]) -> String {
+        let path = |index: usize| routes.get(index).map_or("", |route| route.path.as_str());
+        let (strict, looser) = (path(self.route), path(self.taken_by));
+        let verb = if self.variants.len() == 1 { "matches" } else { "match" };
+        format!(
+            "route {strict:?}: {} {verb} the looser route {looser:?}, and a service may take that for {strict:?}; write variants = \"refuse\" (then it is 400), or variants = {{ allow = \"why the service does not\" }}",
+            self.variants.join(", ")
+        )
+    }
+}
+
+/// Every route whose rule a variant of its path would pass. `issuers` are the names of all.
+pub(super) fn find_passed(routes: &[Route], upstreams: &[Upstream], issuers: &[&str]) -> Vec<Passed> {
+    let mut by_path: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        by_path.entry(&route.path).or_default().push(index);
+    }
+    let mut router = matchit::Router::new();
+    for (path, indices) in by_path {
+        // Paths that collide are another mistake, which is reported elsewhere.
+        let _ = router.insert(path, indices);
+    }
+    let forwards = routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
+    let mut passed: Vec<Passed> = Vec::new();
+    for (index, strict) in routes.iter().enumerate() {
+        if strict.variants != Variants::Check {
+            continue;
+        }
+        for Variant { path, of, needs_forward } in variants_of(&strict.path, forwards) {
+            let Ok(found) = router.at(&path) else { continue };
+            for &candidate in found.value {
+                let Some(looser) = routes.get(candidate) else { continue };
+                let is_passed = looser.path != strict.path
+                    && (!needs_forward || looser.encoded_path == EncodedPath::Forward)
+                    && shares_method(looser, strict)
+                    && shares_upstream(looser, strict, upstreams)
+                    && leads_to_same(strict, &of, looser, &path)
+                    && !is_as_strict(looser, strict, issuers);
+                if !is_passed {
+                    continue;
+                }
+                match passed.iter_mut().rev().find(|one| one.route == index && one.taken_by == candidate) {
+                    Some(known) => known.variants.push(path.clone()),
+                    None => {
+                        passed.push(Passed { route: index, taken_by: candidate, variants: vec![path.clone()] });
+                    }
+                }
+            }
+        }
+    }
+    passed
+}
+
+struct Variant {
+    path: String,
+    /// The path that a service may take it for.
+    of: String,
+    /// Whether only routes that forward encoded paths take it.
+    needs_forward: bool,
+}
+
+/// A sample of each kind of variant of a pattern.
+fn variants_of(pattern: &str, forwards: bool) -> Vec<Variant> {
+    let segments: Vec<&str> = pattern.split('/').skip(1).collect();
+    let is_fixed = |segment: &str| !segment.starts_with('{') && !segment.is_empty();
+    let sample: Vec<&str> =
+        segments.iter().map(|segment| if segment.starts_with('{') { PARAMETER } else { segment }).collect();
+    let of = format!("/{}", sample.join("/"));
+    let mut variants = Vec::new();
+    let mut add = |path: String, of: &str, needs_forward: bool| {
+        if path != of {
+            variants.push(Variant { path, of: of.to_owned(), needs_forward });
+        }
+    };
+    let replaced = |index: usize, text: &str| {
+        let mut other = sample.clone();
+        if let Some(segment) = other.get_mut(index) {
+            *segment = text;
+        }
+        format!("/{}", other.join("/"))
+    };
+    for (index, segment) in segments.iter().enumerate().filter(|(_, segment)| is_fixed(segment)) {
+        add(replaced(index, &other_case(segment)), &of, false);
+    }
+    match segments.split_last() {
+        Some((last, before)) if last.starts_with("{*") => {
+            // The prefix of a catch-all, which matches one character at least.
+            if !before.is_empty() {
+                let prefix = format!("/{}", sample.get(..before.len()).unwrap_or_default().join("/"));
+                add(format!("{prefix}/"), &prefix, false);
+            }
+        }
+        Some((last, _)) if !last.is_empty() => add(format!("{of}/"), &of, false),
+        Some(_) | None => {}
+    }
+    if forwards {
+        for (index, segment) in segments.iter().enumerate().filter(|(_, segment)| is_fixed(segment)) {
+            add(replaced(index, &format!("{segment};x")), &of, true);
+            add(replaced(index, &format!("%2F{segment}")), &of, true);
+        }
+        for index in 1..segments.len() {
+            let (before, behind) = sample.split_at_checked(index).unwrap_or_default();
+            add(format!("/{}%2F{}", before.join("/"), behind.join("/")), &of, true);
+        }
+        add(format!("/{}", sample.join("%2F")), &of, true);
+    }
+    variants
+}
+
+/// The same segment with the case of its first letter changed.
+fn other_case(segment: &str) -> String {
+    let mut changed = false;
+    let swap = |c: char| {
+        if changed || !c.is_ascii_alphabetic() {
+            return c;
+        }
+        changed = true;
+        if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+    };
+    segment.chars().map(swap).collect()
+}
+
+/// `HEAD` is answered wherever `GET` is.
+fn shares_method(one: &Route, other: &Route) -> bool {
+    let reads = |method: &str| if method == "HEAD" { "GET".to_owned() } else { method.to_owned() };
+    one.methods.iter().any(|method| other.methods.iter().any(|known| reads(known) == reads(method)))
+}
+
+fn shares_upstream(one: &Route, other: &Route, upstreams: &[Upstream]) -> bool {
+    let urls = |name: &str| -> HashSet<&str> {
+        let named = upstreams.iter().filter(|upstream| upstream.name == name);
+        named.flat_map(|upstream| &upstream.targets).map(|target| target.url.as_str()).collect()
+    };
+    one.upstream == other.upstream || !urls(&one.upstream).is_disjoint(&urls(&other.upstream))
+}
+
+/// Whether a service may take `variant`, as `looser` rewrites it, for `path`, as `strict`
+/// rewrites it.
+fn leads_to_same(strict: &Route, path: &str, looser: &Route, variant: &str) -> bool {
+    let rewritten = |route: &Route, path: &str| match &route.rewrite {
+        None => fold_path(path),
+        Some((from, to)) => {
+            fold_path(&path.strip_prefix(from.as_str()).map_or_else(String::new, |rest| format!("{to}{rest}")))
+        }
+    };
+    rewritten(strict, path) == rewritten(looser, variant)
+}
+
+/// Whether whoever passes `looser` passes `strict`, too, and is counted and looked up alike.
+fn is_as_strict(looser: &Route, strict: &Route, issuers: &[&str]) -> bool {
+    let takes =
+        |route: &Route, name: &str| route.issuers.as_ref().is_none_or(|taken| taken.iter().any(|taken| taken == name));
+    (strict.access == Access::Public || issuers.iter().all(|name| !takes(looser, name) || takes(strict, name)))
+        && implies(&looser.access, &strict.access)
+        && strict.limits.iter().all(|limit| looser.limits.contains(limit))
+        && (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
+}
+
+/// Whether whoever `one` lets in is let in by `other`, too.
+fn implies(one: &Access, other: &Access) -> bool {
+    match (one, other) {
+        (_, Access::Public) => true,
+        (Access::Public, _) => false,
+        (_, Access::User) => true,
+        (_, Access::All(rules)) => rules.iter().all(|rule| implies(one, rule)),
+        (Access::Any(rules), _) => rules.iter().all(|rule| implies(rule, other)),
+        (_, Access::Any(rules)) if rules.iter().any(|rule| implies(one, rule)) => true,
+        (Access::All(rules), _) => rules.iter().any(|rule| implies(rule, other)),
+        (Access::Roles(fewer), Access::Roles(more)) | (Access::Scopes(fewer), Access::Scopes(more)) => {
+            fewer.iter().all(|name| more.contains(name))
+        }
+        (Access::Claim(one), Access::Claim(other)) if one.claim == other.claim => match (&one.rule, &other.rule) {
+            (_, RequireRule::Present) => true,
+            (RequireRule::Equals(value), RequireRule::OneOf(values)) => values.contains(value),
+            (one, other) => one == other,
+        },
+        (one, other) => one == other,
+    }
+}
+
+/// The path that a lenient service may read: escapes decoded, parameters, empty segments
+/// and dots and blanks at the end of a segment taken away, in lower case.
+pub(crate) fn fold_path(path: &str) -> String {
+    let slashes = path.replace("%2F", "/");
+    let mut folded = String::with_capacity(path.len());
+    for segment in slashes.split('/') {
+        let name = segment.split(';').next().unwrap_or_default().split("%3B").next().unwrap_or_default();
+        let mut name = name.trim_end_matches('.');
+        while let Some(shorter) = name.strip_suffix("%20") {
+            name = shorter.trim_end_matches('.');
+        }
+        if !name.is_empty() {
+            folded.push('/');
+            folded.push_str(&name.to_lowercase());
+        }
+    }
+    if folded.is_empty() {
+        folded.push('/');
+    }
+    folded
+}
+
+/// A pattern that matches the folded paths of another: in lower case, with parameters named
+/// by their position.
+fn fold_pattern(pattern: &str) -> String {
+    let mut folded = String::with_capacity(pattern.len());
+    for (index, segment) in pattern.split('/').skip(1).enumerate() {
+        folded.push('/');
+        if segment.starts_with("{*") {
+            folded.push_str("{*rest}");
+        } else if segment.starts_with('{') {
+            folded.push_str(&format!("{{p{index}}}"));
+        } else {
+            folded.push_str(&segment.to_lowercase());
+        }
+    }
+    folded
+}
+
+/// Finds, for a path, the patterns that a lenient service may take it for.
+#[derive(Debug)]
+pub(crate) struct Lenient(matchit::Router<Meant>);
+
+#[derive(Debug, Default)]
+struct Meant {
+    patterns: Vec<String>,
+    refuses: bool,
+}
+
+impl Lenient {
+    /// Returns `None` when no route refuses variants.
+    ///
+    /// # Errors
+    /// Two patterns collide once they are folded, such as `/a/{name}` and `/A/{*rest}`.
+    pub(crate) fn of(routes: &[Route]) -> Result<Option<Self>, matchit::InsertError> {
+        if routes.iter().all(|route| route.variants != Variants::Refuse) {
+            return Ok(None);
+        }
+        let mut meant: BTreeMap<String, Meant> = BTreeMap::new();
+        for route in routes {
+            let folded = fold_pattern(&route.path);
+            // What stands before the rest, with a slash behind it or not.
+            let prefix = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()).map(str::to_owned);
+            for pattern in std::iter::once(folded).chain(prefix) {
+                let entry = meant.entry(pattern).or_default();
+                entry.patterns.push(route.path.clone());
+                entry.refuses |= route.variants == Variants::Refuse;
+            }
+        }
+        let mut router = matchit::Router::new();
+        for (pattern, meant) in meant {
+            router.insert(pattern, meant)?;
+        }
+        Ok(Some(Self(router)))
+    }
+
+    /// Whether a path that `found` matches is a variant of a pattern that refuses variants.
+    pub(crate) fn refuses(&self, path: &str, found: &str) -> bool {
+        let folded = fold_path(path);
+        self.0
+            .at(&folded)
+            .is_ok_and(|meant| meant.value.refuses && !meant.value.patterns.iter().any(|pattern| pattern == found))
+    }
+}
