@@ -232,7 +232,7 @@ fn print_overlaps(policy: &Policy) {
         match &route.variants {
             Variants::Check => {}
             Variants::Refuse => {
-                say(&format!("  {}: its variants in case, trailing slash or escapes are 400", route.path))
+                say(&format!("  {}: its variants in case, trailing slash or escapes are 400", route.path));
             }
             Variants::Allow(reason) => say(&format!("  {}: its variants are allowed: {reason}", route.path)),
         }
