@@ -244,6 +244,8 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
+impl std::error::Error for Refusal {}
+
 impl From<StoreError> for ClientError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

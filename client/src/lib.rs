@@ -16,12 +16,15 @@ pub mod secret;
 pub mod session;
 pub mod trace;
 
-pub use account::AuthClient;
+pub use account::{AuthClient, Credentials, Registration};
 pub use admin::AdminClient;
-pub use error::ClientError;
+pub use error::{ClientError, ErrorKind};
 pub use http::HttpAuthClient;
+pub use internal::InternalClient;
+pub use request::ApiRequest;
 pub use secret::Secret;
-pub use session::AuthenticatedClient;
+pub use session::{AuthenticatedClient, FileStore, MemoryStore, SessionStore};
+pub use trace::TraceContext;
 
 // The page's Rust is compiled with the documentation's tests.
 #[cfg(all(doctest, feature = "axum"))]
