@@ -88,7 +88,9 @@ fn token_admit() -> Box<dyn Case> {
     // As the shipped policy has it for access tokens.
     let policy = TokenPolicy {
         issuer: "auth-service".to_owned(),
+        tenants: vec![],
         audience: vec!["api".to_owned()],
+        audience_claim: vec!["aud".to_owned()],
         algorithms: vec![Algorithm::Rs256],
         types: vec!["at+jwt".to_owned()],
         token_type: Some("access".to_owned()),

@@ -12,8 +12,8 @@ use sha2::Sha256;
 /// Header that carries the assertion, in lower case.
 pub const HEADER: &str = "x-gateway-assertion";
 
-/// Bytes of an assertion: the identity of 64 roles and a long path fit.
-const ASSERTION_BYTES: usize = 24 * 1024;
+/// Bytes of an assertion: the identity of a token of 16 KB and a long path fit.
+const ASSERTION_BYTES: usize = 40 * 1024;
 
 /// Seconds of clock difference between gateway and service that are tolerated, in both
 /// directions: `iat` may lie so far in the future, and `exp` so far in the past. The same

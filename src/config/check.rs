@@ -6,23 +6,20 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Access, ClaimPath, Claims, Cors, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, Policy, Require,
-    RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, Variants, is_own_path,
+    Access, Cors, HeaderRules, Limit, LimitBy, OWN_PATHS, Policy, RequireRule, RevocationCheck, Route, Upstream,
+    UpstreamTarget, Variants, is_own_path,
+    issuers::is_revocable,
     sound::{
         ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, COOKIE_PREFIX, HEADER_RULES, HEADER_VALUE_BYTES,
-        IDLE_MAX_MS, LEEWAY_MAX_S, LIFETIME_MAX_S, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, REASON_BYTES,
-        TIMEOUT_MAX_MS, VALUE_BYTES, is_cookie_name, is_fixed_path, is_free_header, is_header_name, is_header_value,
-        is_name, is_origin, is_plain_value, is_reason, names_rights, values_of,
+        IDLE_MAX_MS, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, REASON_BYTES, TIMEOUT_MAX_MS, VALUE_BYTES, is_cookie_name,
+        is_fixed_path, is_free_header, is_header_name, is_header_value, is_name, is_origin, is_plain_value, is_reason,
+        names_rights, values_of,
     },
-    source::{self, File, PathSource},
+    source::{self, File},
     suggest::{explain, hint},
-    url::{check_base_url, check_url},
+    url::check_base_url,
     variants::find_passed,
 };
-
-/// JWA names that `algorithms` may hold.
-pub const ALGORITHMS: &[&str] =
-    &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 /// Seconds; copies are renewed every few seconds, and one that missed a turn is no
 /// outage yet.
@@ -117,11 +114,7 @@ fn position_of(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn is_revocable(issuer: &source::Issuer) -> bool {
-    issuer.revocable || issuer.revocations_from.is_some()
-}
-
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     text: &'a str,
     mistakes: Vec<Mistake>,
     /// Where the path of each checked route stands.
@@ -129,7 +122,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn complain(&mut self, span: Range<usize>, message: String) {
+    pub(super) fn complain(&mut self, span: Range<usize>, message: String) {
         let (line, column) = position_of(self.text, span.start);
         self.mistakes.push(Mistake { line, column, message });
     }
@@ -258,157 +251,6 @@ impl Checker<'_> {
     fn small(&mut self, key: &str, value: &Spanned<u64>, least: u32, most: u32) -> u32 {
         self.range(key, value, u64::from(least), u64::from(most));
         u32::try_from(*value.get_ref()).unwrap_or(most)
-    }
-
-    fn issuers(&mut self, file: &File) -> Vec<Issuer> {
-        let mut checked: Vec<Issuer> = Vec::new();
-        for (name, issuer) in &file.issuers {
-            self.name("issuer", name);
-            let label = name.get_ref();
-            if issuer.issuer.get_ref().is_empty() {
-                self.complain(
-                    issuer.issuer.span(),
-                    format!("issuer {label:?}: issuer is empty; write the exact `iss` of its tokens"),
-                );
-            }
-            if checked.iter().any(|other| other.issuer == *issuer.issuer.get_ref()) {
-                self.complain(
-                    issuer.issuer.span(),
-                    format!(
-                        "issuer {label:?}: another issuer has the same `iss`; a token is judged by one policy alone"
-                    ),
-                );
-            }
-            if issuer.audience.get_ref().iter().all(String::is_empty) {
-                self.complain(issuer.audience.span(), format!("issuer {label:?}: audience is empty; name the `aud` that means this gateway, or its tokens for other services would pass"));
-            }
-            if issuer.algorithms.get_ref().is_empty() {
-                self.complain(
-                    issuer.algorithms.span(),
-                    format!("issuer {label:?}: algorithms is empty; write the ones it signs with, such as [\"RS256\"]"),
-                );
-            }
-            for algorithm in issuer.algorithms.get_ref() {
-                if !ALGORITHMS.contains(&algorithm.as_str()) {
-                    self.complain(
-                        issuer.algorithms.span(),
-                        format!(
-                            "issuer {label:?}: algorithm {algorithm:?} is not supported; choose from {}{}",
-                            ALGORITHMS.join(", "),
-                            hint(algorithm, ALGORITHMS.iter().copied())
-                        ),
-                    );
-                }
-            }
-            self.range("leeway_s", &issuer.leeway_s, 0, LEEWAY_MAX_S);
-            self.range("max_lifetime_s", &issuer.max_lifetime_s, 1, LIFETIME_MAX_S);
-            if let Some(from) = &issuer.revocations_from
-                && from.get_ref().is_empty()
-            {
-                self.complain(from.span(), format!("issuer {label:?}: revocations_from is empty; write the `sub` of the service tokens that may revoke, or write revocable = true if none may"));
-            }
-            let Some(jwks) = self.jwks(file, name, issuer) else { continue };
-            checked.push(Issuer {
-                name: label.clone(),
-                issuer: issuer.issuer.get_ref().clone(),
-                audience: issuer.audience.get_ref().clone(),
-                algorithms: issuer.algorithms.get_ref().clone(),
-                types: issuer.types.clone(),
-                token_type: issuer.token_type.clone(),
-                claims: self.claims(label, &issuer.claims),
-                require: issuer.require.iter().filter_map(|require| self.require(label, require)).collect(),
-                leeway_s: *issuer.leeway_s.get_ref(),
-                max_lifetime_s: *issuer.max_lifetime_s.get_ref(),
-                jwks,
-                revocable: is_revocable(issuer),
-                revocations_from: issuer.revocations_from.as_ref().map(|from| from.get_ref().clone()),
-            });
-        }
-        checked
-    }
-
-    fn claims(&mut self, label: &str, source: &source::ClaimsSource) -> Claims {
-        let mut path = |path: &Option<Spanned<PathSource>>| {
-            path.as_ref().map(|path| self.claim_path(label, path.span(), path.get_ref()))
-        };
-        Claims {
-            user_id: path(&source.user_id),
-            email: path(&source.email),
-            roles: path(&source.roles),
-            scopes: path(&source.scopes),
-            session: path(&source.session),
-        }
-    }
-
-    fn claim_path(&mut self, label: &str, span: Range<usize>, path: &PathSource) -> ClaimPath {
-        let names = path.names();
-        if names.is_empty() || names.len() > CLAIM_DEPTH || names.iter().any(String::is_empty) {
-            self.complain(span, format!("issuer {label:?}: a claim is a name, or a list of 1 to {CLAIM_DEPTH} names from the outermost in, such as [\"realm_access\", \"roles\"]"));
-        }
-        names
-    }
-
-    fn require(&mut self, label: &str, require: &Spanned<source::RequireSource>) -> Option<Require> {
-        let (span, source) = (require.span(), require.get_ref());
-        let claim = self.claim_path(label, span.clone(), &source.claim);
-        let rule = match (&source.equals, &source.one_of) {
-            (None, None) => RequireRule::Present,
-            (Some(value), None) => RequireRule::Equals(value.clone()),
-            (None, Some(values)) => RequireRule::OneOf(values.clone()),
-            (Some(_), Some(_)) => {
-                self.complain(span, format!("issuer {label:?}: require has both equals and one_of; keep one of them, or none if the claim must only be there"));
-                return None;
-            }
-        };
-        if !values_of(&rule).iter().all(is_plain_value)
-            || matches!(&rule, RequireRule::OneOf(values) if values.is_empty())
-        {
-            self.complain(span, format!("issuer {label:?}: require compares with a string, an integer, true or false, or with one_of at least one of these"));
-            return None;
-        }
-        Some(Require { claim, rule })
-    }
-
-    fn jwks(&mut self, file: &File, name: &Spanned<String>, issuer: &source::Issuer) -> Option<JwksSource> {
-        let label = name.get_ref();
-        let discovery = issuer.discovery.as_ref().is_some_and(|discovery| *discovery.get_ref());
-        match (&issuer.jwks_url, &issuer.jwks_upstream, &issuer.jwks_path) {
-            (None, None, None) if discovery => {
-                if let Err(mend) = check_url(issuer.issuer.get_ref()) {
-                    self.complain(
-                        issuer.issuer.span(),
-                        format!(
-                            "issuer {label:?}: discovery asks the issuer itself, but {:?} {mend}",
-                            issuer.issuer.get_ref()
-                        ),
-                    );
-                }
-                Some(JwksSource::Discovery)
-            }
-            (Some(url), None, None) if !discovery => {
-                if let Err(mend) = check_url(url.get_ref()) {
-                    self.complain(url.span(), format!("issuer {label:?}: jwks_url {:?} {mend}", url.get_ref()));
-                }
-                Some(JwksSource::Url(url.get_ref().clone()))
-            }
-            (None, Some(upstream), Some(path)) if !discovery => {
-                self.known_upstream(file, upstream, &format!("issuer {label:?}"));
-                if !path.get_ref().starts_with('/') {
-                    self.complain(
-                        path.span(),
-                        format!("issuer {label:?}: jwks_path {:?} must begin with /", path.get_ref()),
-                    );
-                }
-                Some(JwksSource::Upstream { upstream: upstream.get_ref().clone(), path: path.get_ref().clone() })
-            }
-            _ => {
-                self.complain(
-                    name.span(),
-                    format!("issuer {label:?}: say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path"),
-                );
-                None
-            }
-        }
     }
 
     fn routes(&mut self, file: &File) -> Vec<Route> {
@@ -795,7 +637,7 @@ impl Checker<'_> {
         }
     }
 
-    fn known_upstream(&mut self, file: &File, name: &Spanned<String>, who: &str) {
+    pub(super) fn known_upstream(&mut self, file: &File, name: &Spanned<String>, who: &str) {
         let wanted = name.get_ref();
         let names: Vec<&str> = file.upstreams.keys().map(|known| known.get_ref().as_str()).collect();
         if !names.contains(&wanted.as_str()) {
@@ -805,14 +647,14 @@ impl Checker<'_> {
         }
     }
 
-    fn name(&mut self, kind: &str, name: &Spanned<String>) {
+    pub(super) fn name(&mut self, kind: &str, name: &Spanned<String>) {
         let text = name.get_ref();
         if !is_name(text) {
             self.complain(name.span(), format!("{kind} name {text:?} must be 1 to {NAME_BYTES} of a-z, 0-9 and -"));
         }
     }
 
-    fn range(&mut self, key: &str, value: &Spanned<u64>, least: u64, most: u64) {
+    pub(super) fn range(&mut self, key: &str, value: &Spanned<u64>, least: u64, most: u64) {
         if !(least..=most).contains(value.get_ref()) {
             self.complain(
                 value.span(),

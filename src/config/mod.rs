@@ -7,7 +7,11 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod check;
+#[cfg(not(target_arch = "wasm32"))]
+mod issuers;
 mod policy;
+#[cfg(not(target_arch = "wasm32"))]
+mod providers;
 mod reserved;
 mod sound;
 #[cfg(not(target_arch = "wasm32"))]
@@ -18,10 +22,12 @@ mod url;
 mod variants;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use check::{ALGORITHMS, Mistake, check};
+pub use check::{Mistake, check};
+#[cfg(not(target_arch = "wasm32"))]
+pub use issuers::ALGORITHMS;
 pub use policy::{
     Access, ClaimPath, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown,
-    Policy, Require, RequireRule, RevocationCheck, Route, Upstream, UpstreamTarget, Variants, is_own_path,
+    Policy, Require, RequireRule, RevocationCheck, Route, TENANT, Upstream, UpstreamTarget, Variants, is_own_path,
 };
 pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use url::{check_base_url, check_url};

@@ -80,10 +80,14 @@ pub struct Cors {
 pub struct Issuer {
     /// Name in logs, metrics and `/status`.
     pub name: String,
-    /// Exact `iss`.
+    /// Exact `iss` or, with `{tenantid}` in it, a template for that of the tenants.
     pub issuer: String,
-    /// Accepted members of `aud`.
+    /// The tenants whose tokens are taken; none, where `issuer` is no template.
+    pub tenants: Vec<String>,
+    /// Accepted members of the audience claim.
     pub audience: Vec<String>,
+    /// Where the audience is, if not in `aud`.
+    pub audience_claim: Option<ClaimPath>,
     /// JWA names.
     pub algorithms: Vec<String>,
     /// Accepted `typ` header values; empty means any.
@@ -104,6 +108,19 @@ pub struct Issuer {
     pub revocable: bool,
     /// `sub` of the service tokens that may revoke them.
     pub revocations_from: Option<String>,
+}
+
+/// Stands for a tenant's id in an issuer's template.
+pub const TENANT: &str = "{tenantid}";
+
+impl Issuer {
+    /// Each `iss` that its tokens may have.
+    pub fn names(&self) -> Vec<String> {
+        if self.tenants.is_empty() {
+            return vec![self.issuer.clone()];
+        }
+        self.tenants.iter().map(|tenant| self.issuer.replacen(TENANT, tenant, 1)).collect()
+    }
 }
 
 /// Names of members from the outermost in.

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::{
-    Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, Upstream, Variants, is_own_path,
+    Access, Cors, HeaderRules, Issuer, JwksSource, Policy, RequireRule, Route, TENANT, Upstream, Variants, is_own_path,
     reserved::{is_reserved_in_answers, is_reserved_in_requests},
     url::{check_base_url, check_url},
     variants::{Lenient, find_passed},
@@ -23,8 +23,18 @@ pub(super) const NAME_BYTES: usize = 40;
 /// Seconds; more leeway than this and `exp` means little.
 pub(super) const LEEWAY_MAX_S: u64 = 300;
 
-/// Seconds: a day. Longer access tokens cannot be called short-lived.
-pub(super) const LIFETIME_MAX_S: u64 = 86_400;
+/// Seconds: a week, the longest that a provider of short-lived access tokens lets its
+/// customers choose. Revocations have to be kept for as long.
+pub(super) const LIFETIME_MAX_S: u64 = 604_800;
+
+/// Tenants of one issuer.
+pub(super) const TENANTS: usize = 1_000;
+
+/// Bytes of a tenant's id.
+const TENANT_BYTES: usize = 64;
+
+/// Tenants that are none: what stands at their place in URLs that are for several.
+const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
 
 /// Milliseconds; clients give up long before.
 pub(super) const TIMEOUT_MAX_MS: u64 = 120_000;
@@ -72,6 +82,24 @@ pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DE
 pub(super) fn is_name(text: &str) -> bool {
     let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     !text.is_empty() && text.len() <= NAME_BYTES && plain
+}
+
+/// An `iss`, as a template where there are tenants and plain where there are none.
+pub(super) fn is_template(issuer: &str, has_tenants: bool) -> bool {
+    match issuer.split_once(TENANT) {
+        Some((before, behind)) => has_tenants && !before.contains(['{', '}']) && !behind.contains(['{', '}']),
+        None => !has_tenants,
+    }
+}
+
+pub(super) fn is_tenant(text: &str) -> bool {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    !text.is_empty() && text.len() <= TENANT_BYTES && plain && !NO_TENANTS.contains(&text)
+}
+
+/// Names that lead to a claim.
+pub(super) fn is_claim_path(names: &[String]) -> bool {
+    !names.is_empty() && names.len() <= CLAIM_DEPTH && names.iter().all(|name| !name.is_empty())
 }
 
 /// One or more whole segments, none of which means another.
@@ -170,8 +198,8 @@ impl Policy {
         let (Some(issuers), Some(upstreams), Some(limits), Some(cors)) = known else {
             return Some("a name is there twice, or is none".to_owned());
         };
-        let urls: HashSet<&str> = self.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-        if urls.len() < self.issuers.len() {
+        let urls: Vec<String> = self.issuers.iter().flat_map(Issuer::names).collect();
+        if urls.iter().collect::<HashSet<_>>().len() < urls.len() {
             return Some("two issuers have one `iss`".to_owned());
         }
         let mut claimed: HashSet<(&str, &str)> = HashSet::new();
@@ -336,10 +364,17 @@ impl Issuer {
     fn find_fault(&self, upstreams: &HashSet<&str>) -> Option<String> {
         let has_keys = match &self.jwks {
             JwksSource::Url(url) => check_url(url).is_ok(),
-            JwksSource::Discovery => check_url(&self.issuer).is_ok(),
+            JwksSource::Discovery => check_url(&self.issuer.replacen(TENANT, "common", 1)).is_ok(),
             JwksSource::Upstream { upstream, path } => upstreams.contains(upstream.as_str()) && path.starts_with('/'),
         };
+        // Another tenant's service must not end this one's sessions.
+        let are_tenants = is_template(&self.issuer, !self.tenants.is_empty())
+            && self.tenants.len() <= TENANTS
+            && self.tenants.iter().all(|tenant| is_tenant(tenant))
+            && (self.tenants.is_empty() || self.revocations_from.is_none());
         let is_judged = !self.issuer.is_empty()
+            && are_tenants
+            && self.audience_claim.as_deref().is_none_or(is_claim_path)
             && self.audience.iter().any(|audience| !audience.is_empty())
             && !self.algorithms.is_empty()
             && self.leeway_s <= LEEWAY_MAX_S

@@ -74,9 +74,12 @@ impl Default for Revocation {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Issuer {
+    pub(super) provider: Option<Spanned<String>>,
     pub(super) issuer: Spanned<String>,
+    pub(super) tenants: Option<Spanned<Vec<String>>>,
     pub(super) audience: Spanned<Vec<String>>,
-    pub(super) algorithms: Spanned<Vec<String>>,
+    pub(super) audience_claim: Option<Spanned<PathSource>>,
+    pub(super) algorithms: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(super) types: Vec<String>,
     pub(super) token_type: Option<String>,
@@ -239,7 +242,7 @@ fn default_leeway_s() -> Spanned<u64> {
 }
 
 fn default_max_lifetime_s() -> Spanned<u64> {
-    Spanned::new(0..0, 3600)
+    Spanned::new(0..0, 86_400)
 }
 
 fn default_retry_after_s() -> Spanned<u64> {

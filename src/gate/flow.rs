@@ -20,10 +20,10 @@ use super::{
 use crate::{
     config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
     gate::limits,
-    keys::{self, Key, Plan},
+    keys::{self, Key, Standing, Wanted},
     revocation::Marks,
     route::{BadTarget, Miss, Principal, Target, permits},
-    token::{self, TokenError, TokenPolicy, UnixMillis, Verified},
+    token::{self, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, Verified},
 };
 
 /// What became of a request.
@@ -97,7 +97,6 @@ pub(super) struct Checked {
     /// Index of its issuer.
     pub(super) issuer: usize,
     key: Rc<Key>,
-    names_key: bool,
 }
 
 impl Gate {
@@ -275,14 +274,13 @@ impl Gate {
             line.cache = Some("token");
             return Ok(passport);
         }
-        let Checked { verified, issuer, key, names_key } =
-            self.check_token(text, Purpose::Access, ports, line, chores).await?;
+        let Checked { verified, issuer, key } = self.check_token(text, Purpose::Access, ports, line, chores).await?;
         let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let identity = verified.identity();
         let marks = state.revocable.then(|| Marks::of(identity));
         let expires_at = identity.expires_at.plus(state.token.leeway_s.saturating_mul(1000));
         let verified = Rc::new(verified);
-        let entry = Entry { verified: Rc::clone(&verified), issuer, key, names_key, marks };
+        let entry = Entry { verified: Rc::clone(&verified), issuer, key, marks };
         self.remembered.borrow_mut().note(digest, entry, expires_at, ports.now());
         Ok(Passport { verified, issuer, marks })
     }
@@ -298,23 +296,35 @@ impl Gate {
     ) -> Result<Checked, Denial> {
         let unverified = token::parse(text).map_err(Denial::Token)?;
         let named = unverified.unverified_issuer().map_err(Denial::Token)?;
-        let (issuer, policy) = self
+        let (issuer, policy, origin) = self
             .issuers
             .iter()
             .enumerate()
-            .find(|(_, issuer)| issuer.token.issuer == named)
-            .and_then(|(index, issuer)| policy_for(purpose, issuer).map(|policy| (index, policy)))
+            .find_map(|(index, issuer)| issuer.token.origin_of(named).map(|origin| (index, issuer, origin)))
+            .and_then(|(index, issuer, origin)| Some((index, policy_for(purpose, issuer)?, origin)))
             .ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let algorithm = unverified.select_algorithm(policy).map_err(Denial::Token)?;
-        let (key, origin) = self.key_for(issuer, unverified.unverified_kid(), algorithm, ports, chores).await?;
-        line.cache = Some(origin.name());
-        let outcome = ports
-            .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
-            .await
-            .map_err(|_| Denial::BackendUnavailable)?;
-        let names_key = unverified.unverified_kid().is_some();
+        let kid = unverified.unverified_kid();
+        // One key in nearly all cases; several where the issuer leaves no other way to tell.
+        let mut tried: Vec<Rc<Key>> = Vec::new();
+        let (key, outcome) = loop {
+            let wanted = Wanted { kid, algorithm, origin, tried: &tried };
+            let (key, place) = self.key_for(issuer, &wanted, ports, chores).await?;
+            line.cache = Some(place.name());
+            let outcome = ports
+                .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
+                .await
+                .map_err(|_| Denial::BackendUnavailable)?;
+            match outcome {
+                SignatureOutcome::Valid => break (key, outcome),
+                SignatureOutcome::Invalid => tried.push(key),
+            }
+            if tried.len() >= keys::limits::CANDIDATES {
+                return Err(Denial::Token(TokenError::BadSignature));
+            }
+        };
         let verified = unverified.admit(outcome, policy, ports.now()).map_err(Denial::Token)?;
-        Ok(Checked { verified, issuer, key, names_key })
+        Ok(Checked { verified, issuer, key })
     }
 
     /// A token that was verified before, if the key that vouched for it is its
@@ -329,15 +339,11 @@ impl Gate {
 
     fn vouches(&self, entry: &Entry, now: UnixMillis, chores: &mut Vec<Chore>) -> bool {
         let Some(state) = self.issuers.get(entry.issuer) else { return false };
-        let kid = entry.key.kid().filter(|_| entry.names_key);
-        match keys::plan(&state.holding.borrow(), kid, entry.key.algorithm(), now) {
-            Plan::Use(key) => key.thumbprint() == entry.key.thumbprint(),
-            Plan::UseAndRefresh(key) => {
-                chores.push(Chore::Refresh(entry.issuer));
-                key.thumbprint() == entry.key.thumbprint()
-            }
-            Plan::ReadCache | Plan::Fetch | Plan::Wait | Plan::Unknown | Plan::Unavailable { .. } => false,
+        let standing = state.holding.borrow().standing(&entry.key, now);
+        if standing == Standing::Stale {
+            chores.push(Chore::Refresh(entry.issuer));
         }
+        standing != Standing::Gone
     }
 }
 

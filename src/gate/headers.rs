@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use super::{Head, trace::Ids};
+use super::{Head, limits, trace::Ids};
 use crate::{
     config::{Route, is_private, is_replaced},
     token::Identity,
@@ -85,8 +85,9 @@ pub(super) fn compose<'a>(
         if let Some(email) = &identity.email {
             add("x-user-email", encode(email));
         }
-        let roles: Vec<Cow<'_, str>> = identity.roles.iter().map(|role| encode(role)).collect();
-        add("x-user-roles", roles.join(",").into());
+        if let Some(roles) = encode_roles(&identity.roles) {
+            add("x-user-roles", roles.into());
+        }
     }
     add("x-gateway-assertion", assertion.into());
     headers
@@ -107,23 +108,54 @@ pub(super) fn client_address(head: &Head) -> Option<&str> {
     head.header("cf-connecting-ip").filter(|text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
+/// Role names with commas between. `None` where they are too long for a header: a service
+/// that reads only a part of them might take the missing ones for rights, too. The assertion
+/// has all of them.
+fn encode_roles(roles: &[String]) -> Option<String> {
+    let mut value = String::new();
+    for role in roles {
+        if !value.is_empty() {
+            value.push(',');
+        }
+        // One named "user,admin" would arrive as two, and one with a blank at its end as
+        // another, since readers trim.
+        let blanks = role.len().saturating_sub(role.trim_start_matches(' ').len());
+        let text = role.trim_end_matches(' ').len();
+        for (index, byte) in role.bytes().enumerate() {
+            let is_inside = (blanks..text).contains(&index);
+            push_encoded(&mut value, byte, is_plain(byte) && byte != b',' && (byte != b' ' || is_inside));
+        }
+        if value.len() > limits::ROLES_HEADER_BYTES {
+            return None;
+        }
+    }
+    Some(value)
+}
+
 /// Text as a header value: visible ASCII stays, everything else and `%` become
 /// percent-escapes of UTF-8. Control characters were refused with the token.
 fn encode(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte == b' ' || (byte.is_ascii_graphic() && byte != b'%');
     if text.bytes().all(is_plain) {
         return Cow::Borrowed(text);
     }
-    let encoded = text.bytes().fold(String::with_capacity(text.len()), |mut value, byte| {
-        if is_plain(byte) {
-            value.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(value, "%{byte:02X}");
-        }
-        value
-    });
-    Cow::Owned(encoded)
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        push_encoded(&mut value, byte, is_plain(byte));
+    }
+    Cow::Owned(value)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte == b' ' || (byte.is_ascii_graphic() && byte != b'%')
+}
+
+fn push_encoded(value: &mut String, byte: u8, as_it_is: bool) {
+    if as_it_is {
+        value.push(char::from(byte));
+    } else {
+        // Writing to a String cannot fail.
+        let _ = write!(value, "%{byte:02X}");
+    }
 }
 
 #[cfg(test)]
@@ -253,5 +285,32 @@ mod tests {
         assert_eq!(address(&[("cf-connecting-ip", "2001:db8::1")]).as_deref(), Some("2001:db8::1"));
         assert_eq!(address(&[("x-forwarded-for", "10.0.0.1")]), None);
         assert_eq!(address(&[("cf-connecting-ip", "evil\r\nX: y")]), None);
+    }
+
+    #[test]
+    fn role_names_arrive_as_they_are_and_never_as_two_or_as_another() {
+        let long = "r".repeat(256);
+        for (roles, expected) in [
+            (vec![], Some("")),
+            (vec!["user", "ops"], Some("user,ops")),
+            (vec!["Domain Admins"], Some("Domain Admins")),
+            (vec!["user,admin"], Some("user%2Cadmin")),
+            (vec!["CN=admins,OU=groups", "user"], Some("CN=admins%2COU=groups,user")),
+            (vec![" admin", "admin ", " "], Some("%20admin,admin%20,%20")),
+            (vec!["Größe", "100%"], Some("Gr%C3%B6%C3%9Fe,100%25")),
+            (vec!["user\r\nx-user-roles: admin"], Some("user%0D%0Ax-user-roles: admin")),
+            (vec![long.as_str()], Some(long.as_str())),
+        ] {
+            let roles: Vec<String> = roles.into_iter().map(str::to_owned).collect();
+            assert_eq!(encode_roles(&roles).as_deref(), expected, "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn roles_that_are_too_long_for_a_header_are_left_to_the_assertion() {
+        let roles = |count: usize| vec!["r".repeat(63); count];
+        let most = limits::ROLES_HEADER_BYTES / 64;
+        assert_eq!(encode_roles(&roles(most)).map(|value| value.len()), Some(limits::ROLES_HEADER_BYTES - 1));
+        assert_eq!(encode_roles(&roles(most + 1)), None);
     }
 }

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config::check_url,
-    keys::{self, Key, KeySet, Plan, Record},
-    token::{Algorithm, TokenError},
+    keys::{self, Key, KeySet, Plan, Record, Wanted},
+    token::TokenError,
 };
 
 /// Where a request had its key from.
@@ -43,12 +43,11 @@ enum Step {
 }
 
 impl Gate {
-    /// The key that a token names, from memory, the store or the issuer.
+    /// The next key by which a token may verify, from memory, the store or the issuer.
     pub(super) async fn key_for<P: Ports>(
         &self,
         issuer: usize,
-        kid: Option<&str>,
-        algorithm: Algorithm,
+        wanted: &Wanted<'_>,
         ports: &P,
         chores: &mut Vec<Chore>,
     ) -> Result<(Rc<Key>, KeyOrigin), Denial> {
@@ -61,18 +60,19 @@ impl Gate {
             if now.since(begun) > limits::KEY_WAIT_MS {
                 return Err(Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS });
             }
-            let step = match keys::plan(&state.holding.borrow(), kid, algorithm, now) {
+            let step = match keys::plan(&state.holding.borrow(), wanted, now) {
                 Plan::Use(key) => Step::Use { key: Rc::clone(key), refresh: false },
                 Plan::UseAndRefresh(key) => Step::Use { key: Rc::clone(key), refresh: true },
                 Plan::ReadCache => Step::ReadCache,
                 Plan::Fetch => Step::Fetch,
                 Plan::Wait => Step::Wait,
-                Plan::Unknown => Step::Deny(Denial::Token(TokenError::UnknownKey)),
+                Plan::Unknown if wanted.tried.is_empty() => Step::Deny(Denial::Token(TokenError::UnknownKey)),
+                Plan::Unknown => Step::Deny(Denial::Token(TokenError::BadSignature)),
                 Plan::Unavailable { retry_ms } => Step::Deny(Denial::KeysUnavailable { retry_ms }),
             };
             match step {
                 Step::Use { key, refresh } => {
-                    if refresh {
+                    if refresh && wanted.tried.is_empty() {
                         chores.push(Chore::Refresh(issuer));
                     }
                     return Ok((key, origin));

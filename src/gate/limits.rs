@@ -6,6 +6,11 @@ pub const HEADERS: usize = 100;
 /// Bytes of all header names and values of a request together.
 pub const HEADER_BYTES: usize = 32 * 1024;
 
+/// Bytes of `X-User-Roles`. With the assertion, which has the roles as well, more would not
+/// fit into the 16 KB of headers that a Node service takes, or the 8 KB that nginx allows
+/// one line. Above it the header is left out.
+pub const ROLES_HEADER_BYTES: usize = 4 * 1024;
+
 /// Seconds for which an assertion is good: one hop, and a little clock skew.
 pub const ASSERTION_S: u64 = 30;
 

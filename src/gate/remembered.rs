@@ -30,9 +30,6 @@ pub(super) struct Entry {
     pub(super) issuer: usize,
     /// The key that its signature was checked with.
     pub(super) key: Rc<Key>,
-    /// Whether the token names the key; one without `kid` is served by a set of
-    /// one alone.
-    pub(super) names_key: bool,
     /// Under which it may be revoked, if it may.
     pub(super) marks: Option<Marks>,
 }
@@ -123,7 +120,9 @@ mod tests {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
         let policy = TokenPolicy {
             issuer: "i".into(),
+            tenants: vec![],
             audience: vec!["a".into()],
+            audience_claim: vec!["aud".into()],
             algorithms: vec![Algorithm::EdDsa],
             types: vec![],
             token_type: None,
@@ -142,7 +141,7 @@ mod tests {
         // RFC 8037, appendix A.2.
         let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let set = KeySet::parse(jwks.as_bytes(), &[Algorithm::EdDsa]).unwrap();
-        Entry { verified: Rc::new(verified), issuer: 0, key: Rc::clone(&set.keys()[0]), names_key: false, marks: None }
+        Entry { verified: Rc::new(verified), issuer: 0, key: Rc::clone(&set.keys()[0]), marks: None }
     }
 
     fn digest_of(number: usize) -> TokenDigest {

@@ -20,7 +20,7 @@ use crate::{
     keys::{self, Holding, Record},
     revocation::LocalCopy,
     route::Table,
-    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TokenPolicy},
+    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TENANT, TokenPolicy},
 };
 
 /// Setting that says that this is a developer's machine.
@@ -46,6 +46,12 @@ const OTEL_RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
 
 /// `aud` of tokens that are for the gateway itself.
 const AUDIENCE: &str = "portcullis";
+
+/// Where the audience is (RFC 7519, section 4.1.3), unless the policy says otherwise.
+const AUDIENCE_CLAIM: &str = "aud";
+
+/// What stands at a tenant's place in the URL of what is the same for all tenants.
+const ALL_TENANTS: &str = "common";
 
 /// `typ` of service tokens.
 const SERVICE_TYPE: &str = "service+jwt";
@@ -380,6 +386,7 @@ fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
 fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
     TokenPolicy {
         audience: vec![AUDIENCE.to_owned()],
+        audience_claim: vec![AUDIENCE_CLAIM.to_owned()],
         types: vec![SERVICE_TYPE.to_owned()],
         token_type: Some("service".to_owned()),
         claims: ClaimNames::default(),
@@ -407,7 +414,9 @@ fn issuer_state(
         .ok_or_else(unusable)?;
     let jwks = match &issuer.jwks {
         JwksSource::Url(url) => JwksPlace::Url(url.clone()),
-        JwksSource::Discovery => JwksPlace::Discovery(keys::discovery_url(&issuer.issuer)),
+        JwksSource::Discovery => {
+            JwksPlace::Discovery(keys::discovery_url(&issuer.issuer.replacen(TENANT, ALL_TENANTS, 1)))
+        }
         JwksSource::Upstream { upstream, path } => {
             let base = upstreams.iter().find(|known| known.name == *upstream).ok_or_else(unusable)?;
             let target = base.targets.first().ok_or_else(unusable)?;
@@ -422,10 +431,12 @@ fn issuer_state(
         )));
     }
     let place = Sha256::digest(format!("{}\n{url}", issuer.issuer));
-    let store_name = format!("keys/2/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
+    let store_name = format!("keys/3/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place));
     let token = TokenPolicy {
         issuer: issuer.issuer.clone(),
+        tenants: issuer.tenants.clone(),
         audience: issuer.audience.clone(),
+        audience_claim: issuer.audience_claim.clone().unwrap_or_else(|| vec![AUDIENCE_CLAIM.to_owned()]),
         algorithms,
         types: issuer.types.clone(),
         token_type: issuer.token_type.clone(),

@@ -13,6 +13,7 @@ use crate::token::{Algorithm, KeyKind, PublicKey};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     kid: Option<String>,
+    issuer: Option<String>,
     algorithm: Algorithm,
     public: PublicKey,
     /// RFC 7638's canonical form: the members that define the key and no
@@ -25,6 +26,20 @@ impl Key {
     /// The issuer's name for the key.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// Whose tokens it may check, where a set of many tenants says so: an `iss`, or a
+    /// template for one.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// Whether both are one key, for the same use under the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.kid == other.kid
+            && self.issuer == other.issuer
+            && self.algorithm == other.algorithm
+            && self.thumbprint == other.thumbprint
     }
 
     /// The one algorithm that this key is used with.
@@ -55,6 +70,9 @@ impl Key {
         if let Some(kid) = &self.kid {
             members.insert("kid".to_owned(), kid.as_str().into());
         }
+        if let Some(issuer) = &self.issuer {
+            members.insert("issuer".to_owned(), issuer.as_str().into());
+        }
         Value::Object(members)
     }
 }
@@ -63,8 +81,17 @@ impl Key {
 /// 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Reads one entry of a set, for an issuer that signs with `algorithms`.
-pub(super) fn parse(entry: &Value, algorithms: &[Algorithm]) -> Option<Key> {
+/// An entry of a set that may be a key for an issuer's signatures. What it costs to know
+/// more is arithmetic, so these are counted.
+pub(super) struct Candidate<'a> {
+    members: &'a Map<String, Value>,
+    kid: Option<String>,
+    kind: KeyKind,
+    algorithm: Algorithm,
+}
+
+/// Reads the names of an entry, for an issuer that signs with `algorithms`.
+pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Option<Candidate<'a>> {
     let members = entry.as_object()?;
     if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
         return None;
@@ -94,14 +121,23 @@ pub(super) fn parse(entry: &Value, algorithms: &[Algorithm]) -> Option<Key> {
         _ => return None,
     };
     let algorithm = select_algorithm(members.get("alg"), kind, algorithms)?;
-    let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    let (public, canonical) = match kind {
-        KeyKind::Rsa => rsa_key(&bytes("n")?, &bytes("e")?)?,
-        KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ec_key(kind, &bytes("x")?, &bytes("y")?)?,
-        KeyKind::Ed25519 => ed25519_key(&bytes("x")?)?,
-    };
-    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
-    Some(Key { kid, algorithm, public, canonical, thumbprint })
+    Some(Candidate { members, kid, kind, algorithm })
+}
+
+impl Candidate<'_> {
+    /// The key itself, if it is one that may be relied on.
+    pub(super) fn into_key(self) -> Option<Key> {
+        let text = |name: &str| self.members.get(name).and_then(Value::as_str);
+        let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let (public, canonical) = match self.kind {
+            KeyKind::Rsa => rsa_key(&bytes("n")?, &bytes("e")?)?,
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ec_key(self.kind, &bytes("x")?, &bytes("y")?)?,
+            KeyKind::Ed25519 => ed25519_key(&bytes("x")?)?,
+        };
+        let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
+        let issuer = text("issuer").filter(|issuer| issuer.len() <= limits::URL_BYTES).map(str::to_owned);
+        Some(Key { kid: self.kid, issuer, algorithm: self.algorithm, public, canonical, thumbprint })
+    }
 }
 
 /// The one algorithm of a key: what the key itself says or, where it says

@@ -1,12 +1,12 @@
 //! A JSON Web Key Set (RFC 7517), parsed key by key: one that we cannot use
 //! never costs us the others. What a single key must be is in `jwk`.
 
-use std::{collections::HashSet, rc::Rc};
+use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::{Key, jwk, limits};
-use crate::token::{Algorithm, StrictObject};
+use crate::token::{Algorithm, Origin, StrictObject};
 
 /// The usable keys of one issuer; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,21 @@ pub struct KeySet {
     keys: Vec<Rc<Key>>,
     /// Entries that could not be used.
     passed_over: usize,
+    /// Whether every entry was looked at.
+    is_whole: bool,
+}
+
+/// What a token asks of a key set.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The key that its header names.
+    pub kid: Option<&'a str>,
+    /// The algorithm to check it with.
+    pub algorithm: Algorithm,
+    /// Where it comes from.
+    pub origin: Origin<'a>,
+    /// Keys by which it did not verify; none of them is worth a second look.
+    pub tried: &'a [Rc<Key>],
 }
 
 /// Why a body is not a key set that could replace another.
@@ -42,12 +57,11 @@ impl JwksError {
 impl KeySet {
     /// Parses a JWKS body for an issuer that signs with `algorithms`.
     ///
-    /// A key is passed over, and the others kept, when its `kty` is unknown,
-    /// its `use` or `key_ops` is for something else, its `alg` is not one of
-    /// `algorithms`, it is too weak or too large, or it is a private key: an
+    /// A key is passed over, and the others kept, when it is no object of unique names,
+    /// its `kty` is unknown, its `use` or `key_ops` is for something else, its `alg` is not
+    /// one of `algorithms`, it is too weak or too large, or it is a private key: an
     /// issuer that publishes one has lost it, and whoever read it can sign.
-    /// Of two different keys under one `kid` none is kept: nobody can say
-    /// which of them is meant.
+    /// Several keys may have one `kid` (RFC 7517, section 4.5), or none.
     ///
     /// # Errors
     /// [`JwksError`]; a set without one usable key is an error, so that it
@@ -56,37 +70,59 @@ impl KeySet {
         if body.len() > limits::JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let object = StrictObject::parse(body).ok_or(JwksError::Malformed)?;
+        let object = StrictObject::parse_sparing(body).ok_or(JwksError::Malformed)?;
         let Some(Value::Array(entries)) = object.member("keys") else {
             return Err(JwksError::Malformed);
         };
+        let mut candidates = entries.iter().filter_map(|entry| jwk::candidate(entry, algorithms));
         let mut keys: Vec<Rc<Key>> = Vec::new();
-        let mut ambiguous: Vec<Option<String>> = Vec::new();
-        for key in entries.iter().take(limits::KEYS).filter_map(|entry| jwk::parse(entry, algorithms)) {
-            match keys.iter().find(|known| known.kid() == key.kid()) {
-                None => keys.push(Rc::new(key)),
-                Some(known) if known.thumbprint() == key.thumbprint() => {}
-                Some(_) => ambiguous.push(key.kid().map(str::to_owned)),
+        for key in candidates.by_ref().take(limits::KEYS).filter_map(jwk::Candidate::into_key) {
+            if !keys.iter().any(|known| known.is_same(&key)) {
+                keys.push(Rc::new(key));
             }
         }
-        keys.retain(|key| !ambiguous.iter().any(|kid| kid.as_deref() == key.kid()));
+        let is_whole = candidates.next().is_none();
         if keys.is_empty() {
-            return Err(JwksError::NoUsableKey);
+            return Err(if is_whole { JwksError::NoUsableKey } else { JwksError::TooLarge });
         }
         let passed_over = entries.len().saturating_sub(keys.len());
-        Ok(Self { keys, passed_over })
+        Ok(Self { keys, passed_over, is_whole })
     }
 
-    /// The key for a token's `kid`. A token without one is served only when the
-    /// set leaves no choice (RFC 7515, section 4.1.4).
-    pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Rc<Key>> {
-        match kid {
-            Some(_) => self.keys.iter().find(|key| key.kid() == kid && key.algorithm() == algorithm),
-            None => match self.keys.as_slice() {
-                [only] if only.algorithm() == algorithm => Some(only),
-                _ => None,
-            },
+    /// The next key by which a token may verify.
+    ///
+    /// A `kid` leads to the keys of that name or, where there are none, to those without a
+    /// name: it is a hint (RFC 7515, section 4.1.4), and the signature decides. A token
+    /// without `kid` may be of any key that fits, those without a name first.
+    pub fn select(&self, wanted: &Wanted<'_>) -> Option<&Rc<Key>> {
+        let is_new = |key: &&Rc<Key>| !wanted.tried.iter().any(|tried| tried.thumbprint() == key.thumbprint());
+        let nameless = || self.fitting(wanted).filter(|key| key.kid().is_none()).find(is_new);
+        match wanted.kid {
+            Some(_) if self.names(wanted) => self.fitting(wanted).filter(|key| key.kid() == wanted.kid).find(is_new),
+            Some(_) => nameless(),
+            None => nameless().or_else(|| self.fitting(wanted).find(is_new)),
         }
+    }
+
+    /// Whether a key that fits has the name that the token gives.
+    pub fn names(&self, wanted: &Wanted<'_>) -> bool {
+        wanted.kid.is_some() && self.fitting(wanted).any(|key| key.kid() == wanted.kid)
+    }
+
+    fn fitting<'a>(&'a self, wanted: &Wanted<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
+        let Wanted { algorithm, origin, .. } = *wanted;
+        self.keys.iter().filter(move |key| key.algorithm() == algorithm && origin.takes_key_of(key.issuer()))
+    }
+
+    /// Whether every entry of the body was looked at. Where that was too much, a key that
+    /// is not here may be published all the same.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// As this set, with what is known of it from elsewhere.
+    pub(super) fn with_whole(self, is_whole: bool) -> Self {
+        Self { is_whole, ..self }
     }
 
     /// All keys, in the issuer's order.
@@ -108,10 +144,9 @@ impl KeySet {
 
     /// True when both hold the same keys under the same names.
     pub fn same_keys(&self, other: &Self) -> bool {
-        self.names() == other.names()
-    }
-
-    fn names(&self) -> HashSet<(Option<&str>, &'static str, &str)> {
-        self.keys.iter().map(|key| (key.kid(), key.algorithm().name(), key.thumbprint())).collect()
+        let holds = |set: &Self, key: &Key| set.keys.iter().any(|own| own.is_same(key));
+        self.is_whole == other.is_whole
+            && self.keys.len() == other.keys.len()
+            && self.keys.iter().all(|key| holds(other, key))
     }
 }

@@ -1,10 +1,18 @@
 //! Every bound of the key room, with its unit and its reason.
 
-/// Bytes of a JWKS body. The largest public sets are below 20 KB.
-pub const JWKS_BYTES: usize = 64 * 1024;
+/// Bytes of a JWKS body. Most public sets are below 20 KB; a hundred RSA-4096 keys with
+/// their certificates are 400 KB. In memory a set takes a few times as much while it is
+/// read. Larger ones are 503, never 401.
+pub const JWKS_BYTES: usize = 512 * 1024;
 
-/// Keys looked at in one set; the rest is ignored. Providers publish 2 to 10.
-pub const KEYS: usize = 64;
+/// Keys of one set that are looked at closely, which is arithmetic: half a millisecond each
+/// at worst. Providers publish 2 to 10, multi-tenant ones up to a hundred. Where there are
+/// more, a key that is not found is 503, never 401.
+pub const KEYS: usize = 256;
+
+/// Keys that are tried for one token at most, where several fit it equally. Each costs a
+/// signature check.
+pub const CANDIDATES: usize = 4;
 
 /// Smallest RSA modulus in bits (RFC 7518, section 3.3).
 pub const RSA_BITS_MIN: usize = 2048;

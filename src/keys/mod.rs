@@ -16,6 +16,6 @@ mod record;
 pub use discovery::{DiscoveryError, discovery_url, parse_discovery};
 pub use freshness::fresh_ms;
 pub use jwk::Key;
-pub use jwks::{JwksError, KeySet};
-pub use plan::{Attempt, Holding, Plan, plan};
+pub use jwks::{JwksError, KeySet, Wanted};
+pub use plan::{Attempt, Holding, Plan, Standing, plan};
 pub use record::Record;

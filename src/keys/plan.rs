@@ -1,5 +1,5 @@
 //! What to do for a token's key, given what one isolate holds: a pure function
-//! of (holding, kid, algorithm, now).
+//! of (holding, what the token asks for, now).
 //!
 //! Keys that are published are used, whatever state their issuer is in, up to
 //! the hard limit. Keys that cannot be had are our trouble (503), a key that
@@ -8,8 +8,8 @@
 
 use std::rc::Rc;
 
-use super::{Key, Record, limits};
-use crate::token::{Algorithm, UnixMillis};
+use super::{Key, Record, Wanted, limits};
+use crate::token::UnixMillis;
 
 /// What an isolate knows of one issuer's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum Plan<'a> {
     /// Another request of this isolate is asking; look again shortly. (A fetch
     /// belongs to the request that made it and cannot be shared.)
     Wait,
-    /// The issuer does not publish such a key: 401.
+    /// The issuer does not publish such a key, or none but those that were tried: 401.
     Unknown,
     /// The issuer cannot be asked, or not again so soon: 503, and when to retry.
     Unavailable {
@@ -69,13 +69,30 @@ pub enum Plan<'a> {
     },
 }
 
-/// Decides for a token that names `kid` and is to be checked with `algorithm`.
-pub fn plan<'a>(holding: &'a Holding, kid: Option<&str>, algorithm: Algorithm, now: UnixMillis) -> Plan<'a> {
-    let record = holding.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS);
-    if let Some(record) = record
-        && let Some(key) = record.set.select(kid, algorithm)
-    {
-        return if record.is_fresh(now) || !holding.may_ask(now) { Plan::Use(key) } else { Plan::UseAndRefresh(key) };
+/// Whether a key that vouched for a token before is still its issuer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Current,
+    /// It is; the set is past its freshness, so ask the issuer once the client has its
+    /// answer.
+    Stale,
+    /// It is not, as far as is known.
+    Gone,
+}
+
+/// Decides for a token, by what it asks for.
+pub fn plan<'a>(holding: &'a Holding, wanted: &Wanted<'_>, now: UnixMillis) -> Plan<'a> {
+    let record = holding.usable(now);
+    if let Some(record) = record {
+        if let Some(key) = record.set.select(wanted) {
+            return if holding.is_refresh_wanted(record, now) { Plan::UseAndRefresh(key) } else { Plan::Use(key) };
+        }
+        // Not by the keys of its own name, all of which are here. A token that leaves us to
+        // guess, on the other hand, may be of a key that was published just now.
+        if !wanted.tried.is_empty() && record.set.names(wanted) {
+            return Plan::Unknown;
+        }
     }
     // Another isolate, or the cron, may have fetched a newer set.
     let read_lately = holding.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
@@ -87,9 +104,9 @@ pub fn plan<'a>(holding: &'a Holding, kid: Option<&str>, algorithm: Algorithm, n
     }
     match holding.attempt {
         Some(Attempt::Running { .. }) => Plan::Wait,
-        Some(Attempt::Done { ok: true, .. }) if record.is_some() => Plan::Unknown,
+        Some(Attempt::Done { ok: true, .. }) if record.is_some_and(|record| record.set.is_whole()) => Plan::Unknown,
         // Not known and not to be learnt now. Saying 401 here would log honest
-        // users out whenever their issuer is down.
+        // users out whenever their issuer is down, or has more keys than are looked at.
         Some(Attempt::Done { .. }) | None => Plan::Unavailable { retry_ms: pause(holding, now) },
     }
 }
@@ -115,6 +132,25 @@ fn pause(holding: &Holding, now: UnixMillis) -> u64 {
 }
 
 impl Holding {
+    /// The set at hand, while it may be relied on.
+    fn usable(&self, now: UnixMillis) -> Option<&Record> {
+        self.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS)
+    }
+
+    fn is_refresh_wanted(&self, record: &Record, now: UnixMillis) -> bool {
+        !record.is_fresh(now) && self.may_ask(now)
+    }
+
+    /// Where a key stands that vouched for a token before.
+    pub fn standing(&self, key: &Key, now: UnixMillis) -> Standing {
+        match self.usable(now) {
+            Some(record) if record.set.keys().iter().any(|own| own.is_same(key)) => {
+                if self.is_refresh_wanted(record, now) { Standing::Stale } else { Standing::Current }
+            }
+            Some(_) | None => Standing::Gone,
+        }
+    }
+
     /// Whether a background refresh is due: past freshness and allowed to ask.
     pub fn is_refresh_due(&self, now: UnixMillis) -> bool {
         let stale = self.record.as_ref().is_none_or(|record| !record.is_fresh(now));
@@ -174,7 +210,7 @@ impl Holding {
 
     /// Whether tokens can be checked with what is at hand.
     pub fn is_usable(&self, now: UnixMillis) -> bool {
-        self.record.as_ref().is_some_and(|record| now.since(record.fetched_at) < limits::HARD_MS)
+        self.usable(now).is_some()
     }
 
     /// When the issuer was last asked.

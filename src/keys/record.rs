@@ -20,6 +20,7 @@ pub struct Record {
 struct Stored {
     fetched_at: UnixMillis,
     fresh_ms: u64,
+    is_whole: bool,
     jwks: String,
 }
 
@@ -29,6 +30,7 @@ impl Record {
         serde_json::to_string(&Stored {
             fetched_at: self.fetched_at,
             fresh_ms: self.fresh_ms,
+            is_whole: self.set.is_whole(),
             jwks: self.set.to_json(),
         })
         .ok()
@@ -45,7 +47,7 @@ impl Record {
         if stored.fetched_at > now.plus(limits::COOL_DOWN_MS) {
             return None;
         }
-        let set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?;
+        let set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?.with_whole(stored.is_whole);
         let fresh_ms = stored.fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS);
         Some(Self { set, fetched_at: stored.fetched_at, fresh_ms })
     }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::{ClaimPath, TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits, mapping::find};
 
-/// Who a verified token speaks for. Every text in it is bounded and free of
-/// control characters; a role holds no comma. So none of them can split or
-/// forge a header.
+/// Who a verified token speaks for. Every text in it is bounded, non-empty and free
+/// of control characters, so none of them can split a header. Roles may hold commas,
+/// blanks and letters of any script: `gate::headers` escapes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user (`sub`, or where the policy says).
@@ -28,7 +28,8 @@ pub struct Identity {
     pub issued_at: UnixMillis,
     /// When the token stops being good, leeway not included.
     pub expires_at: UnixMillis,
-    /// The issuer that vouched.
+    /// The issuer that vouched: the token's own `iss`, in which a template's tenant is
+    /// filled in.
     pub issuer: String,
 }
 
@@ -47,17 +48,18 @@ impl Verified {
 pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<Verified, TokenError> {
     // Compared again although the policy was chosen by it: the signature says
     // now that the issuer wrote it.
-    if claims.string("iss").ok().flatten() != Some(policy.issuer.as_str()) {
-        return Err(TokenError::UnknownIssuer);
-    }
-    let (issued_at, expires_at) = verify_dates(claims, policy, now)?;
+    let issuer = claims.string("iss").ok().flatten().unwrap_or_default();
+    let origin = policy.origin_of(issuer).ok_or(TokenError::UnknownIssuer)?;
+    let dates = verify_dates(claims, policy, now)?;
     verify_audience(claims, policy)?;
     if let Some(expected) = &policy.token_type
         && claims.string("token_type").ok().flatten() != Some(expected.as_str())
     {
         return Err(TokenError::WrongTokenType);
     }
-    if !policy.require.iter().all(|requirement| requirement.is_met(claims)) {
+    let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
+    if !origin.tenant().is_none_or(is_of_tenant) || !policy.require.iter().all(|requirement| requirement.is_met(claims))
+    {
         return Err(TokenError::RequirementUnmet);
     }
     let names = &policy.claims;
@@ -69,49 +71,57 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         claims: kept(claims, &policy.kept),
         session_id: text(claims, &names.session_id)?,
         token_id: text(claims, &["jti".to_owned()])?,
-        issued_at: UnixMillis::from_secs(issued_at),
-        expires_at: UnixMillis::from_secs(expires_at),
-        issuer: policy.issuer.clone(),
+        issued_at: dates.issued_at,
+        expires_at: dates.expires_at,
+        issuer: issuer.to_owned(),
     }))
 }
 
-/// Seconds of issue and of expiry.
-fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<(u64, u64), TokenError> {
-    let now = now.secs();
-    let exp = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
-    let iat = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
-    let nbf = date(claims, "nbf")?;
-    let lifetime = exp.checked_sub(iat).filter(|lifetime| *lifetime > 0).ok_or(TokenError::BadDates)?;
-    if lifetime > policy.max_lifetime_s {
-        return Err(TokenError::LifetimeTooLong);
-    }
-    // "On or after" (RFC 7519, section 4.1.4), moved by the leeway.
-    if now >= exp.saturating_add(policy.leeway_s) {
-        return Err(TokenError::Expired);
-    }
-    let latest_start = now.saturating_add(policy.leeway_s);
-    if iat > latest_start || nbf.is_some_and(|nbf| nbf > latest_start) {
-        return Err(TokenError::NotYetValid);
-    }
-    Ok((iat, exp))
+struct Dates {
+    issued_at: UnixMillis,
+    expires_at: UnixMillis,
 }
 
-/// A NumericDate as an unsigned integer in range. RFC 7519 allows fractions;
-/// floats invite 1e308 and NaN, negative dates overflow, and no issuer that we
-/// know of writes either.
-fn date(claims: &StrictObject, name: &str) -> Result<Option<u64>, TokenError> {
-    match claims.member(name) {
-        None => Ok(None),
-        Some(value) => match value.as_u64() {
-            Some(seconds) if seconds <= limits::DATE_SECS => Ok(Some(seconds)),
-            _ => Err(TokenError::BadDates),
-        },
+fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<Dates, TokenError> {
+    let expires_at = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
+    let issued_at = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
+    let not_before = date(claims, "nbf")?;
+    if expires_at <= issued_at {
+        return Err(TokenError::BadDates);
     }
+    if expires_at.since(issued_at) > policy.max_lifetime_s.saturating_mul(1000) {
+        return Err(TokenError::LifetimeTooLong);
+    }
+    let leeway_ms = policy.leeway_s.saturating_mul(1000);
+    // "On or after" (RFC 7519, section 4.1.4), moved by the leeway.
+    if now >= expires_at.plus(leeway_ms) {
+        return Err(TokenError::Expired);
+    }
+    let latest_start = now.plus(leeway_ms);
+    if issued_at > latest_start || not_before.is_some_and(|start| start > latest_start) {
+        return Err(TokenError::NotYetValid);
+    }
+    Ok(Dates { issued_at, expires_at })
+}
+
+/// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. What
+/// is negative, not finite or past the bound is refused before it becomes a time.
+fn date(claims: &StrictObject, name: &str) -> Result<Option<UnixMillis>, TokenError> {
+    let Some(value) = claims.member(name) else { return Ok(None) };
+    if let Some(seconds) = value.as_u64() {
+        return if seconds <= limits::DATE_SECS {
+            Ok(Some(UnixMillis::from_secs(seconds)))
+        } else {
+            Err(TokenError::BadDates)
+        };
+    }
+    let seconds = value.as_f64().filter(|seconds| (0.0..=limits::DATE_SECS_F64).contains(seconds));
+    seconds.map(|seconds| Some(UnixMillis::from_secs_f64(seconds))).ok_or(TokenError::BadDates)
 }
 
 fn verify_audience(claims: &StrictObject, policy: &TokenPolicy) -> Result<(), TokenError> {
     let taken = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
-    let fits = match claims.member("aud") {
+    let fits = match find(claims, &policy.audience_claim) {
         Some(value @ Value::String(_)) => taken(value),
         Some(Value::Array(values)) => {
             values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(taken)
@@ -121,44 +131,61 @@ fn verify_audience(claims: &StrictObject, policy: &TokenPolicy) -> Result<(), To
     if fits { Ok(()) } else { Err(TokenError::WrongAudience) }
 }
 
+/// A claim that is not there, `null` or empty says nothing; providers write all three
+/// (`"email":""` of accounts that have a phone number alone).
+fn is_absent(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(str::is_empty)
+}
+
 fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenError> {
-    match find(claims, path) {
+    match find(claims, path).filter(|value| !is_absent(value)) {
         None => Ok(None),
-        Some(Value::String(text)) if is_header_safe(text, limits::CLAIM_BYTES) => Ok(Some(text.clone())),
+        Some(Value::String(text)) if is_header_safe(text) => Ok(Some(text.clone())),
         Some(_) => Err(TokenError::BadIdentity),
     }
 }
 
+/// Role names: a list, or one text, which is one role.
 fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
-    let values = match find(claims, path) {
+    let names = match find(claims, path).filter(|value| !is_absent(value)) {
         None => return Ok(Vec::new()),
-        Some(Value::Array(values)) if values.len() <= limits::ROLES => values,
+        Some(Value::String(name)) => vec![name.as_str()],
+        Some(Value::Array(values)) => texts(values)?,
         Some(_) => return Err(TokenError::BadIdentity),
     };
-    values
-        .iter()
-        .map(|value| match value.as_str() {
-            // Roles are joined with commas in `X-User-Roles`: one named
-            // "user,admin" would arrive as two.
-            Some(role) if is_header_safe(role, limits::ROLE_BYTES) && !role.contains(',') => Ok(role.to_owned()),
-            _ => Err(TokenError::BadIdentity),
-        })
-        .collect()
+    let is_role = |name: &&str| name.len() <= limits::ROLE_BYTES && !name.chars().any(char::is_control);
+    owned(&names, limits::ROLES, is_role)
 }
 
+/// Scopes: a list, or one text with blanks between (RFC 8693, section 4.2). Where nothing
+/// else is mapped, `scp` stands in for an absent `scope`: half of the providers write one,
+/// half the other.
 fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
-    let names: Vec<&str> = match find(claims, path) {
+    let is_usual = matches!(path, [name] if name == "scope");
+    let found = find(claims, path)
+        .filter(|value| !is_absent(value))
+        .or_else(|| claims.member("scp").filter(|value| is_usual && !is_absent(value)));
+    let names = match found {
         None => return Ok(Vec::new()),
         Some(Value::String(text)) => text.split(' ').filter(|scope| !scope.is_empty()).collect(),
-        Some(Value::Array(values)) => {
-            values.iter().map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)?
-        }
+        Some(Value::Array(values)) => texts(values)?,
         Some(_) => return Err(TokenError::BadIdentity),
     };
-    if names.len() > limits::SCOPES || !names.iter().all(|name| is_header_safe(name, limits::SCOPE_BYTES)) {
+    let is_scope = |name: &&str| name.len() <= limits::SCOPE_BYTES && is_header_safe(name);
+    owned(&names, limits::SCOPES, is_scope)
+}
+
+/// The texts of a list; what says nothing in it is passed over.
+fn texts(values: &[Value]) -> Result<Vec<&str>, TokenError> {
+    let said = values.iter().filter(|value| !is_absent(value));
+    said.map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)
+}
+
+fn owned(names: &[&str], most: usize, is_fit: impl Fn(&&str) -> bool) -> Result<Vec<String>, TokenError> {
+    if names.len() > most || !names.iter().all(is_fit) {
         return Err(TokenError::BadIdentity);
     }
-    Ok(names.into_iter().map(str::to_owned).collect())
+    Ok(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
 /// Claims for rules on routes. Remembered with the token, so each is bounded.
@@ -181,9 +208,9 @@ fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     kept
 }
 
-/// Non-empty, bounded, without control characters (CR, LF and NUL split or cut
-/// a header) and without leading or trailing blanks (which proxies trim, so two
-/// different identities would become one).
-fn is_header_safe(text: &str, bytes: usize) -> bool {
-    !text.is_empty() && text.len() <= bytes && !text.chars().any(char::is_control) && text.trim() == text
+/// Bounded, without control characters (CR, LF and NUL split or cut a header) and without
+/// leading or trailing blanks (which proxies trim, so two different identities would become
+/// one).
+fn is_header_safe(text: &str) -> bool {
+    text.len() <= limits::CLAIM_BYTES && !text.chars().any(char::is_control) && text.trim() == text
 }

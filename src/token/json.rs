@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::limits::JSON_DEPTH;
@@ -20,8 +20,18 @@ impl StrictObject {
     /// Parses UTF-8 JSON text that must be one object and nothing behind it.
     /// `None` for anything else; the reason is of no use to an honest client.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, Strict { depth: JSON_DEPTH, spares_others: false })
+    }
+
+    /// As [`StrictObject::parse`], for lists of things by many hands: an object with a name
+    /// twice, or what nests too deeply, becomes `null` and costs the others nothing.
+    pub fn parse_sparing(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, Strict { depth: JSON_DEPTH, spares_others: true })
+    }
+
+    fn read(bytes: &[u8], strict: Strict) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let value = Strict { depth: JSON_DEPTH }.deserialize(&mut deserializer).ok()?;
+        let value = strict.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
         match value {
             Value::Object(map) => Some(Self(map)),
@@ -58,12 +68,16 @@ pub struct NotAString;
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,
+    /// Whether what is wrong with one part leaves the others as they are.
+    spares_others: bool,
 }
 
 impl Strict {
-    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+    /// For the next level; `None` where that is to be passed over.
+    fn deeper<E: de::Error>(self) -> Result<Option<Self>, E> {
         match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth }),
+            Some(depth) => Ok(Some(Self { depth, ..self })),
+            None if self.spares_others => Ok(None),
             None => Err(E::custom("nested too deeply")),
         }
     }
@@ -113,7 +127,10 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let Some(inner) = self.deeper()? else {
+            while access.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Value::Null);
+        };
         let mut items = Vec::new();
         while let Some(item) = access.next_element_seed(inner)? {
             items.push(item);
@@ -122,15 +139,20 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let Some(inner) = self.deeper()? else {
+            while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Value::Null);
+        };
         let mut map = Map::new();
+        let mut is_unique = true;
         while let Some(name) = access.next_key::<String>()? {
             let value = access.next_value_seed(inner)?;
-            if map.insert(name, value).is_some() {
+            is_unique &= map.insert(name, value).is_none();
+            if !is_unique && !self.spares_others {
                 return Err(de::Error::custom("a name is repeated"));
             }
         }
-        Ok(Value::Object(map))
+        Ok(if is_unique { Value::Object(map) } else { Value::Null })
     }
 }
 
@@ -167,5 +189,21 @@ mod tests {
         assert!(StrictObject::parse(nested(JSON_DEPTH - 1).as_bytes()).is_some());
         assert!(StrictObject::parse(nested(JSON_DEPTH).as_bytes()).is_none());
         assert!(StrictObject::parse(nested(10_000).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_sparing_reader_gives_up_the_part_that_is_wrong_alone() {
+        let deep = format!(r#"{{"a":[{}{},{{"b":1}}]}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        for (text, expected) in [
+            (r#"{"a":[{"b":1,"b":2},{"b":3}]}"#, Some(r#"[null,{"b":3}]"#.to_owned())),
+            (r#"{"a":[{"b":{"c":1,"c":2}},{"b":3}]}"#, Some(r#"[{"b":null},{"b":3}]"#.to_owned())),
+            (&deep, Some(format!(r#"[{}null{},{{"b":1}}]"#, "[".repeat(JSON_DEPTH - 2), "]".repeat(JSON_DEPTH - 2)))),
+            (r#"{"a":1,"a":2}"#, None),
+            (r#"{"a":[}"#, None),
+            (r#"[]"#, None),
+        ] {
+            let read = StrictObject::parse_sparing(text.as_bytes());
+            assert_eq!(read.and_then(|read| read.member("a").map(Value::to_string)), expected, "{text}");
+        }
     }
 }

@@ -15,6 +15,7 @@ mod claims;
 mod compact;
 mod error;
 mod header;
+mod issuer;
 mod json;
 pub mod limits;
 mod mapping;
@@ -25,6 +26,7 @@ pub use algorithm::{Algorithm, KeyKind};
 pub use claims::{Identity, Verified};
 pub use compact::{Unverified, parse};
 pub use error::TokenError;
+pub use issuer::{Origin, TENANT};
 pub use json::StrictObject;
 pub use mapping::{ClaimNames, ClaimPath, ClaimRule, Requirement};
 pub use signature::{PublicKey, SignatureOutcome, check};
@@ -36,10 +38,15 @@ pub use time::UnixMillis;
 /// nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
-    /// Exact value of `iss`; no case folding, no trailing slash forgiven.
+    /// Exact value of `iss`; no case folding, no trailing slash forgiven. With [`TENANT`]
+    /// in it, a template for the tenants below.
     pub issuer: String,
-    /// One of these must be a member of `aud`.
+    /// The tenants whose tokens are taken, where `issuer` is a template.
+    pub tenants: Vec<String>,
+    /// One of these must be a member of the audience claim.
     pub audience: Vec<String>,
+    /// Where the audience is: `aud`, unless the issuer has none.
+    pub audience_claim: ClaimPath,
     /// Algorithms that this issuer signs with. Never read from the token.
     pub algorithms: Vec<Algorithm>,
     /// Accepted `typ` values, compared without case and without a leading

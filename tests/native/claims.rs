@@ -13,7 +13,9 @@ const NOW: u64 = 1_800_000_000;
 fn policy() -> TokenPolicy {
     TokenPolicy {
         issuer: "https://id.example/".into(),
+        tenants: vec![],
         audience: vec!["api".into()],
+        audience_claim: vec!["aud".to_owned()],
         algorithms: vec![Algorithm::Rs256],
         types: vec![],
         token_type: None,
@@ -108,12 +110,15 @@ fn a_mapped_claim_is_judged_as_strictly_as_a_usual_one() {
         (&user, json!({ "user": { "id": 7 } })),
         (&user, json!({ "user": { "id": "a\r\nX-User-Roles: admin" } })),
         (&user, json!({ "user": [{ "id": "u2" }] })),
-        (&roles, json!({ "r": "admin" })),
-        (&roles, json!({ "r": ["user,admin"] })),
-        (&roles, json!({ "r": null })),
+        (&user, json!({ "user": { "id": "" } })),
+        (&user, json!({ "user": { "id": null } })),
+        (&roles, json!({ "r": { "admin": true } })),
+        (&roles, json!({ "r": ["user\r\nx-user-roles: admin"] })),
+        (&roles, json!({ "r": [["admin"]] })),
+        (&roles, json!({ "r": "r".repeat(1025) })),
         (&roles, json!({ "scope": 7 })),
         (&roles, json!({ "scope": ["read", 7] })),
-        (&roles, json!({ "scope": "a ".repeat(129) })),
+        (&roles, json!({ "scope": "a ".repeat(513) })),
     ] {
         assert_eq!(judge(policy, more.clone()).err(), Some(TokenError::BadIdentity), "{more}");
     }
@@ -152,4 +157,111 @@ fn requirements_are_met_exactly_or_the_token_is_refused() {
     let policy = TokenPolicy { require: both, ..policy() };
     assert_eq!(judge(&policy, json!({ "a": 1 })).err(), Some(TokenError::RequirementUnmet));
     assert!(judge(&policy, json!({ "a": 1, "b": 1 })).is_ok());
+}
+
+#[test]
+fn optional_claims_that_say_nothing_are_absent() {
+    for nothing in [json!(null), json!(""), json!([])] {
+        let texts = if nothing.is_array() { json!(null) } else { nothing.clone() };
+        let more = json!({ "email": texts, "sid": texts, "jti": texts, "roles": nothing, "scope": nothing });
+        let identity = judge(&policy(), more).unwrap();
+        assert_eq!((identity.email, identity.session_id, identity.token_id), (None, None, None), "{nothing}");
+        assert!(identity.roles.is_empty() && identity.scopes.is_empty(), "{nothing}");
+    }
+}
+
+#[test]
+fn one_text_is_one_role_and_scopes_are_found_under_both_names() {
+    let mapped =
+        TokenPolicy { claims: ClaimNames { scopes: path(&["permissions"]), ..ClaimNames::default() }, ..policy() };
+    for (policy, more, roles, scopes) in [
+        (policy(), json!({ "roles": "admin" }), vec!["admin"], vec![]),
+        (policy(), json!({ "roles": "Domain Admins" }), vec!["Domain Admins"], vec![]),
+        (policy(), json!({ "roles": "user,admin" }), vec!["user,admin"], vec![]),
+        (policy(), json!({ "roles": ["user", "", null, " a "] }), vec!["user", " a "], vec![]),
+        (policy(), json!({ "scope": "read write" }), vec![], vec!["read", "write"]),
+        (policy(), json!({ "scope": ["read", "write"] }), vec![], vec!["read", "write"]),
+        (policy(), json!({ "scp": "read write" }), vec![], vec!["read", "write"]),
+        (policy(), json!({ "scp": ["read", "write"] }), vec![], vec!["read", "write"]),
+        (policy(), json!({ "scope": "", "scp": ["read"] }), vec![], vec!["read"]),
+        (policy(), json!({ "scope": "read", "scp": "write" }), vec![], vec!["read"]),
+        (mapped.clone(), json!({ "scope": "read", "scp": "write" }), vec![], vec![]),
+        (mapped, json!({ "permissions": ["read"], "scp": "write" }), vec![], vec!["read"]),
+    ] {
+        let identity = judge(&policy, more.clone()).unwrap();
+        assert_eq!(
+            (identity.roles, identity.scopes),
+            (roles.into_iter().map(str::to_owned).collect(), scopes.into_iter().map(str::to_owned).collect()),
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn a_fraction_of_a_second_counts() {
+    use TokenError::{BadDates, Expired, LifetimeTooLong, NotYetValid};
+    let ago = |seconds: f64| f64::from(u32::try_from(NOW).unwrap()) - seconds;
+    for (more, expected) in [
+        (json!({ "iat": ago(0.25), "exp": ago(-0.25) }), None),
+        (json!({ "iat": ago(900.5), "exp": ago(29.999) }), None),
+        (json!({ "iat": ago(900.5), "exp": ago(30.0) }), Some(Expired)),
+        (json!({ "iat": ago(900.5), "exp": ago(30.001) }), Some(Expired)),
+        (json!({ "nbf": ago(-29.5) }), None),
+        (json!({ "nbf": ago(-30.5) }), Some(NotYetValid)),
+        (json!({ "iat": ago(-30.5), "exp": ago(-60.0) }), Some(NotYetValid)),
+        (json!({ "iat": ago(0.5), "exp": ago(-3599.5) }), None),
+        (json!({ "iat": ago(0.5), "exp": ago(-3599.75) }), Some(LifetimeTooLong)),
+        (json!({ "iat": ago(0.5), "exp": ago(0.5) }), Some(BadDates)),
+        (json!({ "iat": -0.5 }), Some(BadDates)),
+        (json!({ "exp": 1e308 }), Some(BadDates)),
+        (json!({ "exp": 253_402_300_800.0 }), Some(BadDates)),
+        (json!({ "nbf": -8_334_601_228_800.5 }), Some(BadDates)),
+        (json!({ "exp": "1800000900.5" }), Some(BadDates)),
+    ] {
+        assert_eq!(judge(&policy(), more.clone()).err(), expected, "{more}");
+    }
+    let identity = judge(&policy(), json!({ "iat": ago(0.25), "exp": ago(-0.25) })).unwrap();
+    assert_eq!((identity.issued_at.0, identity.expires_at.0), (NOW * 1000 - 250, NOW * 1000 + 250));
+}
+
+#[test]
+fn the_audience_is_where_the_policy_says_and_nowhere_else() {
+    let client = TokenPolicy { audience_claim: path(&["client_id"]), ..policy() };
+    for (policy, more, expected) in [
+        (&client, json!({ "aud": null, "client_id": "api" }), None),
+        (&client, json!({ "aud": "other", "client_id": ["x", "api"] }), None),
+        (&client, json!({ "client_id": "other" }), Some(TokenError::WrongAudience)),
+        (&client, json!({}), Some(TokenError::WrongAudience)),
+        (&policy(), json!({ "aud": "other", "client_id": "api" }), Some(TokenError::WrongAudience)),
+    ] {
+        assert_eq!(judge(policy, more.clone()).err(), expected, "{more}");
+    }
+}
+
+#[test]
+fn a_template_takes_the_tenants_that_are_listed_and_no_other() {
+    let policy = TokenPolicy {
+        issuer: "https://login.example/{tenantid}/v2.0".into(),
+        tenants: vec!["t1".into(), "t2".into()],
+        ..policy()
+    };
+    let of = |tenant: &str| format!("https://login.example/{tenant}/v2.0");
+    for (more, expected) in [
+        (json!({ "iss": of("t1") }), None),
+        (json!({ "iss": of("t2"), "tid": "t2" }), None),
+        (json!({ "iss": of("t1"), "tid": "t2" }), Some(TokenError::RequirementUnmet)),
+        (json!({ "iss": of("t1"), "tid": null }), Some(TokenError::RequirementUnmet)),
+        (json!({ "iss": of("t3") }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": of("T1") }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": of("") }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": of("{tenantid}") }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": of("t1/v2.0/t2") }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": format!("{}/", of("t1")) }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": "t1" }), Some(TokenError::UnknownIssuer)),
+        (json!({ "iss": null }), Some(TokenError::UnknownIssuer)),
+    ] {
+        assert_eq!(judge(&policy, more.clone()).err(), expected, "{more}");
+    }
+    let identity = judge(&policy, json!({ "iss": of("t1") })).unwrap();
+    assert_eq!(identity.issuer, of("t1"), "two tenants' users of one id are two people");
 }

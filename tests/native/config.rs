@@ -25,7 +25,7 @@ access = "user"
 fn a_sound_policy_is_taken_with_its_defaults() {
     let policy = check(SOUND).unwrap();
     assert_eq!(policy.issuers[0].leeway_s, 30);
-    assert_eq!(policy.issuers[0].max_lifetime_s, 3600);
+    assert_eq!(policy.issuers[0].max_lifetime_s, 86_400);
     assert_eq!(policy.upstreams[0].timeout_ms, 15_000);
     assert_eq!(policy.routes[0].access, Access::User);
     assert!(!policy.routes[0].forward_authorization);
@@ -293,6 +293,45 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
         ("upstream with a bad port", swap("shop.example.com", "shop.example.com:99999"), 8, "port"),
         ("bad upstream name", swap("[upstreams.shop]", "[upstreams.Shop_1]"), 7, "a-z, 0-9 and -"),
         ("time-out out of range", swap("[[routes]]", "timeout_ms = 0\n\n[[routes]]"), 10, "out of range"),
+        (
+            "an unknown provider",
+            swap("issuer = \"https", "provider = \"auth1\"\nissuer = \"https"),
+            2,
+            "choose from auth0, clerk, cognito, entra-id, firebase, google, keycloak, kubernetes, okta, supabase",
+        ),
+        ("no algorithms", swap("algorithms = [\"RS256\"]\n", ""), 1, "algorithms is missing"),
+        ("a template without tenants", swap("id.example.com/", "id.example.com/{tenantid}/"), 2, "tenants = ["),
+        (
+            "tenants without a template",
+            swap("jwks_url", "tenants = [\"t1\"]\njwks_url"),
+            5,
+            "needs an issuer with {tenantid}",
+        ),
+        (
+            "a template with two places",
+            swap("id.example.com/\"", "id.example.com/{tenantid}/{tenantid}\"\ntenants = [\"t1\"]"),
+            3,
+            "once",
+        ),
+        (
+            "a tenant that is all of them",
+            swap("id.example.com/\"", "id.example.com/{tenantid}/\"\ntenants = [\"common\"]"),
+            3,
+            "common, organizations and consumers are none",
+        ),
+        (
+            "a tenant that leads elsewhere",
+            swap("id.example.com/\"", "id.example.com/{tenantid}/\"\ntenants = [\"a/b\"]"),
+            3,
+            "ids as they stand in `iss`",
+        ),
+        (
+            "tenants that could end each other's sessions",
+            swap("id.example.com/\"", "id.example.com/{tenantid}/\"\ntenants = [\"t1\"]\nrevocations_from = \"x\""),
+            3,
+            "revocations_from does not go with tenants",
+        ),
+        ("an empty claim for the audience", swap("jwks_url", "audience_claim = []\njwks_url"), 5, "a claim is a name"),
         ("issuer empty", swap("https://id.example.com/\"", "\""), 2, "exact `iss`"),
         ("no audience", swap("[\"api\"]", "[]"), 3, "audience is empty"),
         ("no algorithm", swap("[\"RS256\"]", "[]"), 4, "algorithms is empty"),

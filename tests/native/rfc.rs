@@ -45,7 +45,9 @@ fn examples_with_a_shared_secret_or_without_a_signature_are_refused() {
     let algorithms = ["RS256", "ES256", "EdDSA"].map(|name| Algorithm::from_name(name).unwrap()).to_vec();
     let policy = TokenPolicy {
         issuer: "joe".into(),
+        tenants: vec![],
         audience: vec![],
+        audience_claim: vec!["aud".to_owned()],
         algorithms,
         types: vec![],
         token_type: None,

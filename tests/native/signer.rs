@@ -22,9 +22,12 @@ impl Signer {
     }
 
     pub(crate) fn sign(&self, typ: &str, claims: &Value) -> String {
+        self.sign_as(&json!({ "alg": "EdDSA", "typ": typ, "kid": self.0.to_string() }), claims)
+    }
+
+    pub(crate) fn sign_as(&self, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let header = json!({ "alg": "EdDSA", "typ": typ, "kid": self.0.to_string() });
-        let input = format!("{}.{}", part(&header), part(claims));
+        let input = format!("{}.{}", part(header), part(claims));
         let signature = self.key().sign(input.as_bytes());
         format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
     }

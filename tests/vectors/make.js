@@ -1,19 +1,46 @@
-// Writes the table of `cases.js` down for the native tests:
+// Writes the tables of `cases.js` and `providers.js` down for the native tests:
 //   node tests/vectors/make.js > tests/vectors/tokens.json
+//   node tests/vectors/make.js providers > tests/vectors/providers.json
 // Keys are made anew each time and the private ones forgotten.
 
 import { makeCases, makeJwks, makeKeys } from "./cases.js";
+import { makeProviders } from "./providers.js";
 
 const now = 1_800_000_000;
-const keys = makeKeys();
-const cases = await makeCases(keys, now);
-const lines = cases.map(([name, token, expected]) => `    ${JSON.stringify({ name, token, expected })}`);
-process.stdout.write(`{
+const lines = (values, indent) => values.map((value) => `${indent}${JSON.stringify(value)}`).join(",\n");
+
+async function tokens() {
+  const keys = makeKeys();
+  const cases = await makeCases(keys, now);
+  return `{
   "made_with": "tests/vectors/make.js",
   "now": ${now},
   "jwks": ${JSON.stringify(makeJwks(keys))},
   "cases": [
-${lines.join(",\n")}
+${lines(cases.map(([name, token, expected]) => ({ name, token, expected })), "    ")}
   ]
 }
-`);
+`;
+}
+
+function providers() {
+  const each = makeProviders(now).map(
+    ({ name, documents, cases }) => `    {
+      "name": "${name}",
+      "documents": ${JSON.stringify(documents)},
+      "cases": [
+${lines(cases, "        ")}
+      ]
+    }`,
+  );
+  return `{
+  "made_with": "tests/vectors/make.js providers",
+  "now": ${now},
+  "providers": [
+${each.join(",\n")}
+  ]
+}
+`;
+}
+
+process.stdout.write(process.argv[2] === "providers" ? providers() : await tokens());

@@ -1,0 +1,280 @@
+//! Key sets as issuers publish them: several keys of one name, none with a name, many, large,
+//! with a bad one among them. A published key that fits verifies, and what is too large to
+//! look at is never a 401.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use p256::ecdsa::signature::Signer as _;
+use portcullis::{
+    gate::Gate,
+    keys::{KeySet, Record, limits},
+    token::{Algorithm, UnixMillis},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    fakes::{Issuer, Vectors, World, setting, verdict},
+    signer::{Signer, with},
+};
+
+const POLICY: &str = r#"
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["EdDSA", "ES256"]
+jwks_url = "https://id.example/jwks"
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/me"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+"#;
+
+fn gate_of(policy: &str) -> Gate {
+    let policy = portcullis::config::check(policy).unwrap();
+    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+}
+
+fn claims() -> Value {
+    let now = Vectors::load().now;
+    json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 })
+}
+
+fn header(alg: &str, kid: Option<&str>) -> Value {
+    with(json!({ "alg": alg }), &kid.map_or(json!({}), |kid| json!({ "kid": kid })))
+}
+
+/// A token by an Ed25519 key, with or without a `kid`.
+fn ed(seed: u8, kid: Option<&str>) -> String {
+    Signer::new(seed).sign_as(&header("EdDSA", kid), &claims())
+}
+
+/// A token by a P-256 key.
+fn es(seed: u8, kid: Option<&str>) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let input = format!("{}.{}", part(&header("ES256", kid)), part(&claims()));
+    let signature: p256::ecdsa::Signature = es_key(seed).sign(input.as_bytes());
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+}
+
+fn es_key(seed: u8) -> p256::ecdsa::SigningKey {
+    p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap()
+}
+
+fn ed_jwk(seed: u8, changes: Value) -> Value {
+    with(Signer::new(seed).jwk(), &changes)
+}
+
+fn es_jwk(seed: u8, changes: Value) -> Value {
+    let point = es_key(seed).verifying_key().to_encoded_point(false);
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwk = json!({
+        "kty": "EC", "crv": "P-256", "kid": seed.to_string(), "x": part(point.x().unwrap()), "y": part(point.y().unwrap()),
+    });
+    with(jwk, &changes)
+}
+
+fn set(keys: &[Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
+
+/// What the running gate says to a token, and how many signatures it has checked for that.
+fn judge(jwks: String, token: &str) -> ((u16, &'static str), usize) {
+    let world = World::new(&Vectors::load());
+    *world.issuer.borrow_mut() = Issuer::Serves(jwks);
+    let verdict = verdict(&world.send_token(&gate_of(POLICY), "GET", "/me", token));
+    (verdict, world.checks.get())
+}
+
+const OK: (u16, &str) = (200, "ok");
+const BAD_SIGNATURE: (u16, &str) = (401, "token_signature_invalid");
+const UNKNOWN: (u16, &str) = (401, "token_key_unknown");
+const UNAVAILABLE: (u16, &str) = (503, "keys_unavailable");
+
+#[test]
+fn a_published_key_that_fits_verifies_and_four_are_tried_at_most() {
+    let k = json!({ "kid": "k" });
+    let nameless = json!({ "kid": null });
+    let same_name: Vec<Value> = (1..=5).map(|seed| ed_jwk(seed, k.clone())).collect();
+    let no_name: Vec<Value> = (1..=5).map(|seed| ed_jwk(seed, nameless.clone())).collect();
+    let named: Vec<Value> = (1..=3).map(|seed| ed_jwk(seed, json!({}))).collect();
+    for (name, keys, token, expected, checks) in [
+        (
+            "two kinds under one kid, the first",
+            vec![ed_jwk(1, k.clone()), es_jwk(2, k.clone())],
+            ed(1, Some("k")),
+            OK,
+            1,
+        ),
+        (
+            "two kinds under one kid, the second",
+            vec![ed_jwk(1, k.clone()), es_jwk(2, k.clone())],
+            es(2, Some("k")),
+            OK,
+            1,
+        ),
+        ("three of one kind under one kid, the last", same_name[..3].to_vec(), ed(3, Some("k")), OK, 3),
+        ("four of one kind under one kid, the last", same_name[..4].to_vec(), ed(4, Some("k")), OK, 4),
+        ("five of one kind under one kid, the last", same_name.clone(), ed(5, Some("k")), BAD_SIGNATURE, 4),
+        ("one kid, and signed by none of its keys", same_name[..2].to_vec(), ed(9, Some("k")), BAD_SIGNATURE, 2),
+        ("the same key twice", vec![ed_jwk(1, k.clone()), ed_jwk(1, k.clone())], ed(9, Some("k")), BAD_SIGNATURE, 1),
+        (
+            "keys without kid, the first kind",
+            vec![ed_jwk(1, nameless.clone()), es_jwk(2, nameless.clone())],
+            ed(1, None),
+            OK,
+            1,
+        ),
+        (
+            "keys without kid, the second kind",
+            vec![ed_jwk(1, nameless.clone()), es_jwk(2, nameless.clone())],
+            es(2, None),
+            OK,
+            1,
+        ),
+        ("keys without kid of one kind, the last", no_name[..4].to_vec(), ed(4, None), OK, 4),
+        ("five keys without kid", no_name, ed(5, None), BAD_SIGNATURE, 4),
+        (
+            "a token without kid, where one key fits",
+            vec![ed_jwk(1, json!({})), es_jwk(2, json!({}))],
+            es(2, None),
+            OK,
+            1,
+        ),
+        ("a token without kid, where three fit", named.clone(), ed(3, None), OK, 3),
+        ("a token without kid, where none fits", named.clone(), es(1, None), UNKNOWN, 0),
+        ("a token without kid, signed by none", named.clone(), ed(9, None), BAD_SIGNATURE, 3),
+        (
+            "a token without kid goes to a key without one first",
+            vec![ed_jwk(1, json!({})), ed_jwk(2, nameless.clone())],
+            ed(2, None),
+            OK,
+            1,
+        ),
+        ("any kid, where one key has none", vec![ed_jwk(1, nameless.clone())], ed(1, Some("anything")), OK, 1),
+        ("any kid, signed by a stranger", vec![ed_jwk(1, nameless.clone())], ed(9, Some("anything")), BAD_SIGNATURE, 1),
+        (
+            "a kid that is there goes before a key without one",
+            vec![ed_jwk(1, nameless), ed_jwk(2, k.clone())],
+            ed(1, Some("k")),
+            BAD_SIGNATURE,
+            1,
+        ),
+        ("the kid of no key", named, ed(1, Some("other")), UNKNOWN, 0),
+        ("an algorithm that the kid's key does not have", vec![ed_jwk(1, k)], es(1, Some("k")), UNKNOWN, 0),
+    ] {
+        assert_eq!(judge(set(&keys), &token), (expected, checks), "{name}");
+    }
+}
+
+#[test]
+fn many_keys_large_keys_and_bad_keys_cost_the_good_ones_nothing() {
+    let numbered = |count: usize| -> Vec<Value> {
+        (0..count)
+            .map(|number| es_jwk(u8::try_from(number % 200 + 1).unwrap(), json!({ "kid": format!("key {number}") })))
+            .collect()
+    };
+    let certificate = "A".repeat(2000);
+    let x5c = json!([certificate, certificate, certificate]);
+    let good = ed_jwk(1, json!({})).to_string();
+    let beside = |bad: &str| format!(r#"{{"keys":[{bad},{good}],"more":{{"a":[1]}}}}"#);
+    let deep = format!(r#"{{"kty":"OKP","x":{}{}}}"#, "[".repeat(100), "]".repeat(100));
+    let too_large = format!(r#"{{"keys":[{good}],"padding":"{}"}}"#, "x".repeat(limits::JWKS_BYTES));
+    for (name, jwks, token, expected) in [
+        ("the last of 100", set(&numbered(100)), es(100, Some("key 99")), OK),
+        ("the last that is looked at", set(&numbered(limits::KEYS)), es(56, Some("key 255")), OK),
+        ("one beyond", set(&numbered(limits::KEYS + 1)), es(57, Some("key 256")), UNAVAILABLE),
+        ("the first of too many", set(&numbered(limits::KEYS + 1)), es(1, Some("key 0")), OK),
+        (
+            "behind 1,000 keys that are not for us",
+            set(&[vec![json!({ "kty": "RSA", "alg": "RSA-OAEP" }); 1000], vec![ed_jwk(1, json!({}))]].concat()),
+            ed(1, Some("1")),
+            OK,
+        ),
+        (
+            "12 with certificates",
+            set(&(1..=12).map(|seed| ed_jwk(seed, json!({ "x5c": x5c }))).collect::<Vec<_>>()),
+            ed(12, Some("12")),
+            OK,
+        ),
+        ("beside null", beside("null"), ed(1, Some("1")), OK),
+        ("beside a number", beside("7"), ed(1, Some("1")), OK),
+        ("beside a text", beside("\"key\""), ed(1, Some("1")), OK),
+        ("beside a list", beside("[[]]"), ed(1, Some("1")), OK),
+        ("beside a member twice", beside(r#"{"kty":"OKP","kty":"EC"}"#), ed(1, Some("1")), OK),
+        ("beside deep nesting", beside(&deep), ed(1, Some("1")), OK),
+        ("a set that is too large", too_large, ed(1, Some("1")), UNAVAILABLE),
+        ("no set at all", "<html>".to_owned(), ed(1, Some("1")), UNAVAILABLE),
+        ("an empty set", set(&[]), ed(1, Some("1")), UNAVAILABLE),
+    ] {
+        assert_eq!(judge(jwks, &token).0, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_set_that_was_not_read_to_its_end_stays_one_in_the_store() {
+    let keys: Vec<Value> = (0..=limits::KEYS).map(|number| es_jwk(1, json!({ "kid": number.to_string() }))).collect();
+    let parsed = KeySet::parse(set(&keys).as_bytes(), &[Algorithm::Es256]).unwrap();
+    assert_eq!((parsed.keys().len(), parsed.is_whole()), (limits::KEYS, false));
+    let now = UnixMillis::from_secs(1_800_000_000);
+    let record = Record { set: parsed, fetched_at: now, fresh_ms: limits::FRESH_MS };
+    let read = Record::from_json(&record.to_json().unwrap(), &[Algorithm::Es256], now).unwrap();
+    assert!(!read.set.is_whole());
+}
+
+#[test]
+fn a_nameless_key_that_was_published_just_now_is_fetched_as_one_of_a_new_name_is() {
+    let (gate, world) = (gate_of(POLICY), World::new(&Vectors::load()));
+    let nameless = |seed: u8| set(&[ed_jwk(seed, json!({ "kid": null }))]);
+    let ask = |token: &str| verdict(&world.send_token(&gate, "GET", "/me", token));
+    *world.issuer.borrow_mut() = Issuer::Serves(nameless(1));
+    assert_eq!(ask(&ed(1, None)), OK);
+    assert_eq!(ask(&ed(2, None)), BAD_SIGNATURE, "in the cool-down nobody is asked");
+    assert_eq!(world.fetches.get(), 1);
+
+    world.pass(limits::COOL_DOWN_MS);
+    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    assert_eq!(ask(&ed(2, None)), UNAVAILABLE, "it may be of a key that was published just now");
+    assert_eq!(ask(&ed(1, None)), OK);
+
+    world.pass(limits::BACK_OFF_MAX_MS);
+    *world.issuer.borrow_mut() = Issuer::Serves(nameless(2));
+    assert_eq!(ask(&ed(2, None)), OK);
+    assert_eq!(ask(&ed(1, None)), BAD_SIGNATURE, "the old key is gone, remembered or not");
+    assert_eq!(world.fetches.get(), 3);
+    for _ in 0..100 {
+        assert_eq!(ask(&ed(9, None)), BAD_SIGNATURE);
+    }
+    assert_eq!(world.fetches.get(), 3);
+}
+
+#[test]
+fn a_remembered_token_is_good_for_as_long_as_its_key_is_published() {
+    let (gate, world) = (gate_of(POLICY), World::new(&Vectors::load()));
+    let token = ed(2, Some("k"));
+    let ask = || verdict(&world.send_token(&gate, "GET", "/me", &token));
+    let publish = |seeds: &[u8]| {
+        let keys: Vec<Value> = seeds.iter().map(|seed| ed_jwk(*seed, json!({ "kid": "k" }))).collect();
+        *world.issuer.borrow_mut() = Issuer::Serves(set(&keys));
+        futures_executor::block_on(gate.refresh_all(&world));
+    };
+    publish(&[1, 2]);
+    assert_eq!(ask(), OK);
+    assert_eq!(ask(), OK);
+    assert_eq!(world.checks.get(), 2, "the second time it was remembered");
+    publish(&[3, 2]);
+    assert_eq!(ask(), OK);
+    assert_eq!(world.checks.get(), 2, "and still is");
+    publish(&[1, 3]);
+    assert_eq!(ask(), BAD_SIGNATURE);
+    publish(&[1, 2]);
+    assert_eq!(ask(), OK);
+}
+
+#[test]
+fn the_policy_and_the_token_room_have_one_word_for_a_tenant() {
+    assert_eq!(portcullis::config::TENANT, portcullis::token::TENANT);
+}

@@ -1,0 +1,133 @@
+//! `docs/providers.md`: each snippet, as it is written there, takes the tokens of its provider
+//! by the documents that the provider serves, and refuses its others.
+
+use std::collections::HashMap;
+
+use portcullis::gate::Gate;
+use serde::Deserialize;
+
+use crate::fakes::{Issuer, Vectors, World, setting, verdict};
+
+const PAGE: &str = include_str!("../../docs/providers.md");
+
+#[derive(Deserialize)]
+struct Providers {
+    providers: Vec<Provider>,
+}
+
+#[derive(Deserialize)]
+struct Provider {
+    name: String,
+    documents: HashMap<String, String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    token: String,
+    expected: String,
+    user_id: Option<String>,
+    email: Option<String>,
+    roles: Option<String>,
+}
+
+fn providers() -> Vec<Provider> {
+    serde_json::from_str::<Providers>(include_str!("../vectors/providers.json")).unwrap().providers
+}
+
+/// The page's snippets, and for each a route that takes its tokens alone.
+fn policy() -> String {
+    let snippets: String = PAGE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let names = snippets.lines().filter_map(|line| line.strip_prefix("[issuers.")?.strip_suffix(']'));
+    let routes: String = names
+        .map(|name| {
+            format!(
+                "[[routes]]\npath = \"/{name}\"\nmethods = [\"GET\"]\nupstream = \"app\"\naccess = \"user\"\nissuers = [\"{name}\"]\n"
+            )
+        })
+        .collect();
+    format!("{snippets}\n[upstreams.app]\nurl = \"https://app.example\"\n{routes}")
+}
+
+fn gate() -> Gate {
+    let policy = portcullis::config::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    Gate::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT")).unwrap()
+}
+
+fn world(providers: &[Provider]) -> World {
+    let world = World::new(&Vectors::load());
+    let documents = providers.iter().flat_map(|provider| &provider.documents);
+    // Firebase and Google share a host, and no URL.
+    let places = documents.map(|(url, body)| (&*url.clone().leak(), body.clone())).collect();
+    *world.issuer.borrow_mut() = Issuer::ServesAt(places);
+    world
+}
+
+#[test]
+fn each_snippet_takes_its_providers_tokens_and_refuses_its_others() {
+    let providers = providers();
+    let (gate, world) = (gate(), world(&providers));
+    for provider in &providers {
+        assert!(
+            PAGE.contains(&format!("a token of {} enters by its", provider.name)),
+            "{}: no test named",
+            provider.name
+        );
+        for case in &provider.cases {
+            world.forwarded.borrow_mut().clear();
+            let handled = world.send_token(&gate, "GET", &format!("/{}", provider.name), &case.token);
+            let what = format!("{}: {}", provider.name, case.name);
+            let status = if case.expected == "ok" { 200 } else { 401 };
+            assert_eq!(verdict(&handled), (status, case.expected.as_str()), "{what}");
+            let sent = world.forwarded.borrow();
+            assert_eq!(sent.len(), usize::from(status == 200), "{what}");
+            let Some(sent) = sent.first() else { continue };
+            let header =
+                |name: &str| sent.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+            assert_eq!(header("x-user-id"), case.user_id.as_deref(), "{what}");
+            assert_eq!(header("x-user-email"), case.email.as_deref(), "{what}");
+            assert_eq!(header("x-user-roles"), case.roles.as_deref(), "{what}");
+        }
+    }
+    assert!(providers.len() >= 10);
+}
+
+#[test]
+fn no_token_of_one_provider_opens_the_route_of_another() {
+    let providers = providers();
+    let (gate, world) = (gate(), world(&providers));
+    for provider in &providers {
+        let good = provider.cases.iter().find(|case| case.expected == "ok").unwrap();
+        for other in providers.iter().filter(|other| other.name != provider.name) {
+            let handled = world.send_token(&gate, "GET", &format!("/{}", other.name), &good.token);
+            assert_eq!(handled.line.status, 403, "{} at {}", provider.name, other.name);
+        }
+    }
+    assert!(world.forwarded.borrow().is_empty());
+}
+
+#[test]
+fn a_snippet_without_its_provider_says_the_same_in_more_words() {
+    let long = r#"
+[issuers.cognito]
+issuer = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_A1b2C3d4E"
+audience = ["3example23456789abcdefghij"]
+audience_claim = "client_id"
+algorithms = ["RS256"]
+discovery = true
+claims = { roles = "cognito:groups" }
+require = [{ claim = "token_use", equals = "access" }]
+max_lifetime_s = 3600
+[upstreams.app]
+url = "https://app.example"
+[[routes]]
+path = "/x"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+"#;
+    let from_page = portcullis::config::check(&policy()).unwrap();
+    let written = portcullis::config::check(long).unwrap();
+    assert_eq!(from_page.issuers.iter().find(|issuer| issuer.name == "cognito"), written.issuers.first());
+}

@@ -1,0 +1,458 @@
+// Tokens and key sets in the shapes of ten providers, for the policies of `docs/providers.md`:
+// which documents each serves where, which token is taken and who its owner is then, and which
+// of its other tokens are refused. The claims, headers and key members are those that the
+// providers' documentation shows; names and ids are made up.
+//
+// `make.js providers` writes them down for the native tests, at a fixed time;
+// `tests/edge/providers.test.js` makes them anew and sends them through the running gateway.
+
+import * as crypto from "node:crypto";
+
+import { b64 } from "./cases.js";
+
+const DISCOVERY = "/.well-known/openid-configuration";
+const OWNER = "6d8f3e0c-2f61-4a0e-9f54-1f2c3d4e5a6b";
+const TENANT = "8f2a3c4d-1111-4222-8333-9c0d1e2f3a4b";
+const CUSTOMERS = ["11111111-aaaa-4bbb-8ccc-222222222222", "33333333-dddd-4eee-8fff-444444444444"];
+const STRANGER = "99999999-0000-4000-8000-999999999999";
+
+function makeKey(alg, kid, members = {}) {
+  const type = { RS256: ["rsa", { modulusLength: 2048 }], ES256: ["ec", { namedCurve: "P-256" }] }[alg];
+  const { publicKey, privateKey } = crypto.generateKeyPairSync(...type);
+  const jwk = { ...publicKey.export({ format: "jwk" }), ...(kid && { kid }), ...members };
+  const sign = (header, claims) => {
+    const input = `${b64(JSON.stringify(header))}.${b64(JSON.stringify(claims))}`;
+    const signature = crypto.sign("sha256", Buffer.from(input), { key: privateKey, dsaEncoding: "ieee-p1363" });
+    return `${input}.${b64(signature)}`;
+  };
+  return { kid, jwk, sign };
+}
+
+// As long as a certificate, and read by nobody here.
+const certificate = () => crypto.randomBytes(750).toString("base64");
+const keySet = (...keys) => JSON.stringify({ keys: keys.map((key) => key.jwk ?? key) });
+const found = (issuer, jwks_uri, more = {}) =>
+  JSON.stringify({ issuer, jwks_uri, response_types_supported: ["code"], subject_types_supported: ["public"], ...more });
+
+export function makeProviders(now) {
+  return [
+    auth0(now),
+    clerk(now),
+    cognito(now),
+    entraId(now),
+    entraIdTenants(now),
+    firebase(now),
+    google(now),
+    keycloak(now),
+    kubernetes(now),
+    okta(now),
+    supabase(now),
+  ];
+}
+
+function auth0(now) {
+  const iss = "https://shop.eu.auth0.com/";
+  const key = makeKey("RS256", "Mq1kYkzPXnJ2hUe0bUS3n", { use: "sig", alg: "RS256", x5t: "k3m", x5c: [certificate()] });
+  const next = makeKey("RS256", "zV9sYpTTgPcm1nDa8dRxw", { use: "sig", alg: "RS256", x5t: "q7z", x5c: [certificate()] });
+  const header = { alg: "RS256", typ: "JWT", kid: key.kid };
+  const claims = {
+    "https://shop.example/roles": ["admin"],
+    iss,
+    sub: "auth0|64f1c2b3a4d5e6f708192a3b",
+    aud: ["https://api.shop.example", "https://shop.eu.auth0.com/userinfo"],
+    iat: now,
+    exp: now + 86_400,
+    scope: "openid profile email read:orders",
+    azp: "my1ClientIdOfTheShopsWebPages00",
+    permissions: ["read:orders"],
+  };
+  const idToken = { iss, aud: claims.azp, iat: now, exp: now + 36_000, sub: claims.sub, sid: "s1", nonce: "n", email: "ada@example.com", email_verified: true };
+  return {
+    name: "auth0",
+    documents: {
+      [`https://shop.eu.auth0.com${DISCOVERY}`]: found(iss, `${iss}.well-known/jwks.json`),
+      [`${iss}.well-known/jwks.json`]: keySet(key, next),
+    },
+    cases: [
+      taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
+      taken("an access token of the next key", next.sign({ ...header, kid: next.kid }, claims), { user_id: claims.sub, roles: "admin" }),
+      taken("an access token in the profile of RFC 9068", key.sign({ ...header, typ: "at+jwt" }, { ...claims, jti: "j1", client_id: claims.azp }), { user_id: claims.sub, roles: "admin" }),
+      refused("an ID token", key.sign(header, idToken), "token_audience_invalid"),
+      refused("a token for the management API", key.sign(header, { ...claims, aud: `${iss}api/v2/` }), "token_audience_invalid"),
+      refused("a token of another tenant", key.sign(header, { ...claims, iss: "https://other.eu.auth0.com/" }), "token_issuer_unknown"),
+    ],
+  };
+}
+
+function clerk(now) {
+  const iss = "https://clerk.shop.example";
+  const key = makeKey("RS256", "ins_2abcDEFghiJKLmnoPQRstuVWXyz", { use: "sig", alg: "RS256" });
+  const header = { alg: "RS256", cat: "cl_B7d4PD111AAA", kid: key.kid, typ: "JWT" };
+  const claims = {
+    azp: "https://app.shop.example",
+    exp: now + 60,
+    fva: [7, -1],
+    iat: now,
+    iss,
+    jti: "a1b2c3d4e5f60718",
+    nbf: now - 10,
+    o: { id: "org_2abc", rol: "admin", slg: "shop", per: "read,manage", fpm: "3,1" },
+    pla: "o:pro",
+    sid: "sess_2abcDEFghiJKLmnoPQRstuVWXyz",
+    sts: "active",
+    sub: "user_2abcDEFghiJKLmnoPQRstuVWXyz",
+    v: 2,
+  };
+  return {
+    name: "clerk",
+    documents: {
+      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/.well-known/jwks.json`),
+      [`${iss}/.well-known/jwks.json`]: keySet(key),
+    },
+    cases: [
+      taken("a session token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
+      taken("a session token outside of any organisation", key.sign(header, { ...claims, o: undefined }), { user_id: claims.sub, roles: "" }),
+      refused("a session token of another page", key.sign(header, { ...claims, azp: "https://evil.example" }), "token_audience_invalid"),
+      refused("a session token without azp", key.sign(header, { ...claims, azp: undefined }), "token_audience_invalid"),
+      refused("a session that is pending", key.sign(header, { ...claims, sts: "pending" }), "token_requirement_unmet"),
+    ],
+  };
+}
+
+function cognito(now) {
+  const iss = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_A1b2C3d4E";
+  const ids = makeKey("RS256", "1example/Key+of/ID+tokens/0000000000000000000=", { alg: "RS256", use: "sig" });
+  const key = makeKey("RS256", "2example/Key+of/access+tokens/00000000000000=", { alg: "RS256", use: "sig" });
+  const client = "3example23456789abcdefghij";
+  const claims = {
+    sub: OWNER,
+    "cognito:groups": ["admins", "eu-central-1_A1b2C3d4E_Google"],
+    iss,
+    version: 2,
+    client_id: client,
+    origin_jti: "7d1c5a3e-0b1c-4d2e-8f3a-4b5c6d7e8f90",
+    event_id: "0f9e8d7c-6b5a-4c3d-9e2f-1a0b9c8d7e6f",
+    token_use: "access",
+    scope: "aws.cognito.signin.user.admin openid",
+    auth_time: now,
+    exp: now + 3600,
+    iat: now,
+    jti: "5a4b3c2d-1e0f-4a9b-8c7d-6e5f4a3b2c1d",
+    username: "ada",
+  };
+  const idToken = { sub: OWNER, email_verified: true, iss, "cognito:username": "ada", aud: client, token_use: "id", auth_time: now, exp: now + 3600, iat: now, email: "ada@example.com" };
+  return {
+    name: "cognito",
+    documents: {
+      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/.well-known/jwks.json`),
+      [`${iss}/.well-known/jwks.json`]: keySet(ids, key),
+    },
+    cases: [
+      taken("an access token", key.sign({ kid: key.kid, alg: "RS256" }, claims), { user_id: OWNER, roles: "admins,eu-central-1_A1b2C3d4E_Google" }),
+      taken("an access token of somebody in no group", key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, "cognito:groups": undefined }), { user_id: OWNER, roles: "" }),
+      refused("an ID token", ids.sign({ kid: ids.kid, alg: "RS256" }, idToken), "token_audience_invalid"),
+      refused("an ID token that names the client as access tokens do", ids.sign({ kid: ids.kid, alg: "RS256" }, { ...idToken, client_id: client }), "token_requirement_unmet"),
+      refused("an access token of another client", key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, client_id: "4example" }), "token_audience_invalid"),
+    ],
+  };
+}
+
+const entraClaims = (now, tid, changes = {}) => ({
+  aud: "5c6d7e8f-0a1b-4c2d-8e3f-4a5b6c7d8e9f",
+  iss: `https://login.microsoftonline.com/${tid}/v2.0`,
+  // Issued five minutes in the past, and good for 60 to 90 minutes.
+  iat: now - 300,
+  nbf: now - 300,
+  exp: now + 5100,
+  aio: "AXQAi/8TAAAA",
+  azp: "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9",
+  azpacr: "1",
+  name: "Ada Lovelace",
+  oid: OWNER,
+  preferred_username: "ada@shop.example",
+  rh: "0.AXQA",
+  roles: ["Orders.Admin"],
+  scp: "orders.read orders.write",
+  sid: "001f5c6d-0000-4000-8000-7e8f0a1b2c3d",
+  sub: "pairwiseSubjectOfThisApplicationAlone0000000",
+  tid,
+  uti: "kRzAUtiTokenIdentifier",
+  ver: "2.0",
+  ...changes,
+});
+
+// Keys say nothing of `alg`, and bring a certificate.
+const entraKey = (kid, issuer) => makeKey("RS256", kid, { use: "sig", x5t: kid, x5c: [certificate()], issuer });
+
+function entraId(now) {
+  const iss = `https://login.microsoftonline.com/${TENANT}/v2.0`;
+  const keys = `https://login.microsoftonline.com/${TENANT}/discovery/v2.0/keys`;
+  const all = Array.from({ length: 12 }, (_, index) => entraKey(`entraKeyOfOneTenant-${index}`, iss));
+  const [key] = all.slice(-1);
+  const header = { typ: "JWT", alg: "RS256", kid: key.kid };
+  // A machine: no scopes, no person.
+  const machine = { scp: undefined, preferred_username: undefined, name: undefined, sid: undefined, oid: CUSTOMERS[0], sub: CUSTOMERS[0], idtyp: "app", roles: ["Orders.Read.All"] };
+  const groups = Array.from({ length: 200 }, () => crypto.randomUUID());
+  return {
+    name: "entra-id",
+    documents: {
+      [`${iss}${DISCOVERY}`]: found(iss, keys, { tenant_region_scope: "EU", cloud_instance_name: "microsoftonline.com" }),
+      [keys]: keySet(...all),
+    },
+    cases: [
+      taken("an access token", key.sign(header, entraClaims(now, TENANT)), { user_id: OWNER, roles: "Orders.Admin" }),
+      taken("an access token of a machine", key.sign(header, entraClaims(now, TENANT, machine)), { user_id: CUSTOMERS[0], roles: "Orders.Read.All" }),
+      taken("an access token with 200 groups", key.sign(header, entraClaims(now, TENANT, { groups })), { user_id: OWNER, roles: "Orders.Admin" }),
+      refused("a token for Microsoft Graph", key.sign(header, entraClaims(now, TENANT, { aud: "00000003-0000-0000-c000-000000000000" })), "token_audience_invalid"),
+      refused("a token of another tenant", key.sign(header, entraClaims(now, STRANGER)), "token_issuer_unknown"),
+    ],
+  };
+}
+
+function entraIdTenants(now) {
+  const template = "https://login.microsoftonline.com/{tenantid}/v2.0";
+  const keys = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
+  const [shared, theirs] = [
+    entraKey("entraKeyOfAllTenants", template),
+    entraKey("entraKeyOfOneCustomer", `https://login.microsoftonline.com/${CUSTOMERS[1]}/v2.0`),
+  ];
+  const consumers = entraKey("entraKeyOfConsumers", "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0");
+  const by = (key, claims) => key.sign({ typ: "JWT", alg: "RS256", kid: key.kid }, claims);
+  const aud = "api://shop";
+  const claims = (tid, changes = {}) => entraClaims(now, tid, { aud, ...changes });
+  return {
+    name: "entra-id-tenants",
+    documents: {
+      [`https://login.microsoftonline.com/common/v2.0${DISCOVERY}`]: found(template, keys),
+      [keys]: keySet(consumers, shared, theirs),
+    },
+    cases: [
+      taken("a token of the first customer", by(shared, claims(CUSTOMERS[0])), { user_id: OWNER, roles: "Orders.Admin" }),
+      taken("a token of the second customer", by(shared, claims(CUSTOMERS[1])), { user_id: OWNER, roles: "Orders.Admin" }),
+      taken("a token of the second customer, by its own key", by(theirs, claims(CUSTOMERS[1])), { user_id: OWNER, roles: "Orders.Admin" }),
+      refused("a token of a stranger's tenant", by(shared, claims(STRANGER)), "token_issuer_unknown"),
+      refused("a token of the template itself", by(shared, claims("{tenantid}")), "token_issuer_unknown"),
+      refused("a token of no tenant", by(shared, claims("")), "token_issuer_unknown"),
+      refused("a token whose tid is another tenant's", by(shared, claims(CUSTOMERS[0], { tid: CUSTOMERS[1] })), "token_requirement_unmet"),
+      refused("a token of one customer by the key of another", by(theirs, claims(CUSTOMERS[0])), "token_key_unknown"),
+      refused("a token of a customer by the key of consumers", by(consumers, claims(CUSTOMERS[0])), "token_key_unknown"),
+    ],
+  };
+}
+
+function firebase(now) {
+  const iss = "https://securetoken.google.com/shop-project";
+  const jwks = "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com";
+  const key = makeKey("RS256", "f81267e4c9a05a7d1b3c5e8f90123456789abcde", { use: "sig", alg: "RS256" });
+  const next = makeKey("RS256", "0a4e3b2c1d0f9e8d7c6b5a4f3e2d1c0b9a8f7e6d", { use: "sig", alg: "RS256" });
+  const header = { alg: "RS256", kid: key.kid, typ: "JWT" };
+  const claims = {
+    name: "Ada",
+    iss,
+    aud: "shop-project",
+    auth_time: now - 60,
+    user_id: "Zk3nQ1bX9cYh5ExampleUser0001",
+    sub: "Zk3nQ1bX9cYh5ExampleUser0001",
+    iat: now,
+    exp: now + 3600,
+    email: "ada@example.com",
+    email_verified: true,
+    firebase: { identities: { email: ["ada@example.com"] }, sign_in_provider: "password" },
+  };
+  const phone = { ...claims, name: undefined, email: undefined, email_verified: undefined, phone_number: "+4915100000000", firebase: { identities: { phone: ["+4915100000000"] }, sign_in_provider: "phone" } };
+  return {
+    name: "firebase",
+    documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
+    cases: [
+      taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
+      taken("an ID token of an account with a phone number alone", key.sign(header, phone), { user_id: claims.sub, roles: "" }),
+      taken("an ID token with roles of the shop's own", key.sign(header, { ...claims, roles: "admin" }), { user_id: claims.sub, email: claims.email, roles: "admin" }),
+      refused("an ID token of another project", key.sign(header, { ...claims, aud: "other-project" }), "token_audience_invalid"),
+      refused("a session cookie", key.sign(header, { ...claims, iss: "https://session.firebase.google.com/shop-project" }), "token_issuer_unknown"),
+    ],
+  };
+}
+
+function google(now) {
+  const iss = "https://accounts.google.com";
+  const jwks = "https://www.googleapis.com/oauth2/v3/certs";
+  const key = makeKey("RS256", "c8ab71530972bba20b49f78a09c9852c43ff9118", { use: "sig", alg: "RS256" });
+  const next = makeKey("RS256", "1dc0f172e8d6ef382d6d3a231f6c197dd68ce5ef", { use: "sig", alg: "RS256" });
+  const header = { alg: "RS256", kid: key.kid, typ: "JWT" };
+  const aud = "407408718192-example.apps.googleusercontent.com";
+  const claims = {
+    iss,
+    azp: aud,
+    aud,
+    sub: "110169484474386276334",
+    hd: "shop.example",
+    email: "ada@shop.example",
+    email_verified: true,
+    at_hash: "HK6E_P6Dh8Y93mRNtsDB1Q",
+    name: "Ada Lovelace",
+    picture: "https://lh3.googleusercontent.com/a/example",
+    iat: now,
+    exp: now + 3600,
+  };
+  return {
+    name: "google",
+    documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
+    cases: [
+      taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
+      refused("an ID token for another application", key.sign(header, { ...claims, aud: "1-other.apps.googleusercontent.com" }), "token_audience_invalid"),
+      refused("an ID token of somebody outside of the company", key.sign(header, { ...claims, hd: undefined }), "token_requirement_unmet"),
+    ],
+  };
+}
+
+function keycloak(now) {
+  const iss = "https://id.shop.example/realms/shop";
+  const key = makeKey("RS256", "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE", { use: "sig", alg: "RS256", x5c: [certificate()], x5t: "a", "x5t#S256": "b" });
+  const encryption = makeKey("RS256", "b6Yz1sbXPKLYR2bqKcUeNsPbVlDeLxmqcQ8eBvWvO3k", { use: "enc", alg: "RSA-OAEP", x5c: [certificate()], x5t: "c", "x5t#S256": "d" });
+  const header = { alg: "RS256", typ: "JWT", kid: key.kid };
+  const claims = {
+    exp: now + 300,
+    iat: now,
+    auth_time: now - 5,
+    jti: "onrtac:2f61d1a5-3d1c-4f5e-9a6b-7c8d9e0f1a2b",
+    iss,
+    aud: ["shop-api", "account"],
+    sub: OWNER,
+    typ: "Bearer",
+    azp: "shop-web",
+    sid: "e1f2a3b4-c5d6-4e7f-8091-a2b3c4d5e6f7",
+    acr: "1",
+    "allowed-origins": ["https://app.shop.example"],
+    realm_access: { roles: ["offline_access", "default-roles-shop", "admin"] },
+    resource_access: { account: { roles: ["manage-account", "view-profile"] } },
+    scope: "openid profile email",
+    email_verified: true,
+    name: "Ada Lovelace",
+    preferred_username: "ada",
+    email: "ada@example.com",
+  };
+  const roles = "offline_access,default-roles-shop,admin";
+  // From LDAP: distinguished names, with commas in them.
+  const ldap = { ...claims, realm_access: { roles: ["CN=admins,OU=groups,DC=shop,DC=example"] } };
+  return {
+    name: "keycloak",
+    documents: {
+      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/protocol/openid-connect/certs`),
+      [`${iss}/protocol/openid-connect/certs`]: keySet(encryption, key),
+    },
+    cases: [
+      taken("an access token", key.sign(header, claims), { user_id: OWNER, email: claims.email, roles }),
+      taken("an access token with groups of LDAP", key.sign(header, ldap), { user_id: OWNER, email: claims.email, roles: "CN=admins%2COU=groups%2CDC=shop%2CDC=example" }),
+      refused("an ID token", key.sign(header, { ...claims, typ: "ID", aud: "shop-api" }), "token_requirement_unmet"),
+      refused("a refresh token", key.sign(header, { ...claims, typ: "Refresh" }), "token_requirement_unmet"),
+      refused("an access token for the account pages alone", key.sign(header, { ...claims, aud: "account" }), "token_audience_invalid"),
+      refused("a token of another realm", key.sign(header, { ...claims, iss: "https://id.shop.example/realms/other" }), "token_issuer_unknown"),
+    ],
+  };
+}
+
+function kubernetes(now) {
+  const iss = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
+  const key = makeKey("RS256", "38b0be1e5cfa2a9d38a3c3d8a1e2f3c4b5d6e7f8", { use: "sig", alg: "RS256" });
+  const header = { alg: "RS256", kid: key.kid };
+  const claims = {
+    aud: ["gateway"],
+    exp: now + 3600,
+    iat: now,
+    iss,
+    jti: "c3d2e1f0-a9b8-4c7d-8e6f-5a4b3c2d1e0f",
+    "kubernetes.io": {
+      namespace: "shop",
+      node: { name: "ip-10-0-1-2", uid: "11111111-2222-4333-8444-555555555555" },
+      pod: { name: "orders-6b9f", uid: "66666666-7777-4888-8999-aaaaaaaaaaaa" },
+      serviceaccount: { name: "orders", uid: "bbbbbbbb-cccc-4ddd-8eee-ffffffffffff" },
+    },
+    nbf: now,
+    sub: "system:serviceaccount:shop:orders",
+  };
+  const long = `system:serviceaccount:${"n".repeat(63)}:${"s".repeat(253)}`;
+  return {
+    name: "kubernetes",
+    documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/keys`), [`${iss}/keys`]: keySet(key) },
+    cases: [
+      taken("a projected token of a service account", key.sign(header, claims), { user_id: claims.sub, roles: "" }),
+      taken("one with names as long as they may be", key.sign(header, { ...claims, sub: long }), { user_id: long, roles: "" }),
+      refused("a token for the cluster's own API", key.sign(header, { ...claims, aud: ["https://kubernetes.default.svc"] }), "token_audience_invalid"),
+    ],
+  };
+}
+
+function okta(now) {
+  const iss = "https://shop.okta.com/oauth2/default";
+  const key = makeKey("RS256", "rGr3PQ6Nf2EcR0q7tTgYVnC6O1mJk0sYjC1d5Xn1Zfg", { alg: "RS256", use: "sig" });
+  const header = { kid: key.kid, alg: "RS256" };
+  const claims = {
+    ver: 1,
+    jti: "AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE",
+    iss,
+    aud: "api://default",
+    iat: now,
+    exp: now + 3600,
+    cid: "0oab1cDEfGHiJkLmN5d7",
+    uid: "00ub1cDEfGHiJkLmN5d7",
+    scp: ["openid", "orders.read"],
+    auth_time: now - 20,
+    sub: "ada@shop.example",
+    groups: ["Everyone", "Order Admins"],
+  };
+  return {
+    name: "okta",
+    documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/v1/keys`), [`${iss}/v1/keys`]: keySet(key) },
+    cases: [
+      taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "Everyone,Order Admins" }),
+      taken("an access token of a machine", key.sign(header, { ...claims, uid: undefined, groups: undefined, sub: claims.cid, scp: ["orders.read"] }), { user_id: claims.cid, roles: "" }),
+      refused("an ID token", key.sign(header, { ...claims, scp: undefined, aud: claims.cid }), "token_audience_invalid"),
+      refused("a token of the organisation's own server", key.sign(header, { ...claims, iss: "https://shop.okta.com", aud: "https://shop.okta.com" }), "token_issuer_unknown"),
+    ],
+  };
+}
+
+function supabase(now) {
+  const iss = "https://abcdefghijklmnopqrst.supabase.co/auth/v1";
+  const members = { use: "sig", key_ops: ["verify"], ext: true };
+  const key = makeKey("ES256", "4e0b7a51-1f2c-4c3d-9a8b-7c6d5e4f3a2b", { alg: "ES256", ...members });
+  const older = makeKey("RS256", "a1b2c3d4-5e6f-4708-8192-a3b4c5d6e7f8", { alg: "RS256", ...members });
+  const claims = {
+    iss,
+    sub: OWNER,
+    aud: "authenticated",
+    exp: now + 3600,
+    iat: now,
+    email: "ada@example.com",
+    phone: "",
+    app_metadata: { provider: "email", providers: ["email"] },
+    user_metadata: { email_verified: true },
+    role: "authenticated",
+    aal: "aal1",
+    amr: [{ method: "password", timestamp: now }],
+    session_id: "d0c1b2a3-9485-4766-8758-493a2b1c0d9e",
+    is_anonymous: false,
+  };
+  const phone = { ...claims, email: "", phone: "4915100000000", app_metadata: { provider: "phone", providers: ["phone"] }, amr: [{ method: "otp", timestamp: now }] };
+  const by = (alg, { kid, sign }, claims) => sign({ alg, kid, typ: "JWT" }, claims);
+  return {
+    name: "supabase",
+    documents: { [`${iss}/.well-known/jwks.json`]: keySet(key, older) },
+    cases: [
+      taken("an access token", by("ES256", key, claims), { user_id: OWNER, email: claims.email, roles: "authenticated" }),
+      taken("an access token of an account with a phone number alone", by("ES256", key, phone), { user_id: OWNER, roles: "authenticated" }),
+      taken("an access token of the RSA key", by("RS256", older, claims), { user_id: OWNER, email: claims.email, roles: "authenticated" }),
+      refused("an anonymous key of the project", by("ES256", key, { ...claims, aud: "anon", role: "anon" }), "token_audience_invalid"),
+      refused("a token of another project", by("ES256", key, { ...claims, iss: "https://other.supabase.co/auth/v1" }), "token_issuer_unknown"),
+    ],
+  };
+}
+
+// What the service behind the gateway is told; without an e-mail address it is told of none.
+function taken(name, token, { user_id, email = null, roles }) {
+  return { name, token, expected: "ok", user_id, email, roles };
+}
+
+function refused(name, token, expected) {
+  return { name, token, expected };
+}
