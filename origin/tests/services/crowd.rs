@@ -27,7 +27,7 @@ const CLIENTS: usize = 64;
 const OPERATIONS: usize = 2_000;
 
 /// Again as long as the service says when to come back: it hashes two passwords at a time.
-async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(call: impl Fn() -> F) -> T {
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(call: impl Fn() -> F) -> T {
     loop {
         match call().await {
             Ok(value) => return value,

@@ -14,6 +14,7 @@ mod accounts;
 mod app;
 mod audit;
 mod backup;
+mod client_library;
 mod clocks;
 mod command_line;
 mod crash;

@@ -1,0 +1,151 @@
+//! The client library against the services: once through the gateway's part, and once
+//! against the auth service's own port in direct mode.
+
+use std::sync::Arc;
+
+use portcullis_client::{
+    AdminClient as _, ApiRequest, AuthClient as _, AuthenticatedClient, ClientError, Credentials, ErrorKind, FileStore,
+    HttpAuthClient, Registration, Secret, SessionStore as _, admin::Bearer, request::Method,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    app::{App, PASSWORD, Service},
+    door::open_door,
+};
+
+const EMAIL: &str = "ada@example.com";
+
+/// By which way the client reaches the auth service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Gateway,
+    Directly,
+}
+
+const WAYS: [Way; 2] = [Way::Gateway, Way::Directly];
+
+async fn start(way: Way) -> (Arc<App>, HttpAuthClient) {
+    let app = App::start_set("http://127.0.0.1:9", |mut flags| {
+        if way == Way::Directly {
+            flags.auth_direct = "loopback".to_owned();
+        }
+        flags
+    })
+    .await;
+    let app = Arc::new(app);
+    let url = match way {
+        Way::Gateway => open_door(&app).await,
+        Way::Directly => app.url(Service::Auth, "").replace("127.0.0.1", "localhost"),
+    };
+    // A hash takes its time on a busy machine.
+    let client = HttpAuthClient::builder(&url)
+        .call_timeout(std::time::Duration::from_secs(20))
+        .whole_timeout(std::time::Duration::from_secs(60))
+        .build()
+        .unwrap();
+    (app, client)
+}
+
+fn password() -> Secret {
+    Secret::new(PASSWORD.to_owned())
+}
+
+async fn log_in(client: &HttpAuthClient, path: &std::path::Path) -> Result<AuthenticatedClient, ClientError> {
+    let store = Arc::new(FileStore::new(path));
+    AuthenticatedClient::login(Arc::new(client.clone()), store, &Credentials::new(EMAIL, password())).await
+}
+
+#[tokio::test]
+async fn an_account_is_made_and_used_through_the_library_either_way() {
+    for way in WAYS {
+        let (_app, client) = start(way).await;
+        let registration = Registration::new(EMAIL, password()).with_names("Ada", "Lovelace");
+        let user = client.register(&registration).await.unwrap();
+        assert_eq!((user.email.as_str(), user.first_name.as_str()), (EMAIL, "Ada"), "{way:?}");
+        assert_eq!(client.register(&registration).await.unwrap(), user, "{way:?}: the same key, the same account");
+        let again = client.register(&Registration::new(EMAIL, password())).await.unwrap_err();
+        assert_eq!((again.kind(), again.code()), (ErrorKind::Conflict, "email_taken"), "{way:?}");
+        let short = client.register(&Registration::new("bob@example.com", Secret::new("x".to_owned()))).await;
+        assert_eq!(short.unwrap_err().fields()[0].field, "password", "{way:?}");
+
+        let wrong = Credentials::new(EMAIL, Secret::new("not her password".to_owned()));
+        assert_eq!(client.login(&wrong).await.unwrap_err().code(), "invalid_credentials", "{way:?}");
+        let tokens = client.login(&Credentials::new(EMAIL, password())).await.unwrap();
+        assert_eq!(client.me(&tokens.access_token).await.unwrap().id, user.id, "{way:?}");
+        let validation = client.validate(&tokens.access_token).await.unwrap();
+        assert_eq!(validation.user.id, user.id, "{way:?}");
+        assert!(validation.expires_at > OffsetDateTime::now_utc(), "{way:?}");
+
+        let next = client.refresh(&tokens.refresh_token).await.unwrap();
+        client.logout(&next.access_token, Some(&next.refresh_token)).await.unwrap();
+        let over = client.refresh(&next.refresh_token).await.unwrap_err();
+        assert_eq!(over.kind(), ErrorKind::Unauthenticated, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_a_file_is_renewed_shared_and_ended_either_way() {
+    for way in WAYS {
+        let (_app, client) = start(way).await;
+        client.register(&Registration::new(EMAIL, password())).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session");
+        let store = FileStore::new(&path);
+        let session = log_in(&client, &path).await.unwrap();
+        let first = store.load().await.unwrap().unwrap();
+        let late = session.clone().with_clock(|| OffsetDateTime::now_utc() + Duration::seconds(880));
+        assert_eq!(late.me().await.unwrap().email, EMAIL, "{way:?}");
+        let second = store.load().await.unwrap().unwrap();
+        assert_ne!(second.refresh_token, first.refresh_token, "{way:?}");
+        let other = AuthenticatedClient::resume(Arc::new(client.clone()), Arc::new(store.clone())).await.unwrap();
+        other.logout().await.unwrap();
+        assert_eq!(store.load().await.unwrap(), None, "{way:?}");
+        assert_eq!(late.me().await.unwrap_err(), ClientError::LoggedOut, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_stays_behind_the_gateway_costs_no_session_when_it_is_asked_directly() {
+    let (_app, client) = start(Way::Directly).await;
+    client.register(&Registration::new(EMAIL, password())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session");
+    let session = log_in(&client, &path).await.unwrap();
+    let token = FileStore::new(&path).load().await.unwrap().unwrap().access_token;
+    let roles = Bearer::new(&client, token).roles(portcullis_client::admin::Page::default()).await.map(drop);
+    for refused in [session.sessions().await.map(drop), roles] {
+        let error = refused.unwrap_err();
+        assert_eq!((error.status(), error.code(), error.kind()), (Some(401), "gateway_required", ErrorKind::Fault));
+        assert!(error.detail().is_some_and(|detail| detail.contains("gateway")), "{error}");
+    }
+    assert_eq!(session.me().await.unwrap().email, EMAIL, "the session goes on");
+    let request = ApiRequest::new(Method::GET, "/api/v1/auth/public-key");
+    let key = session.send(request).await.unwrap();
+    assert!(key.body().starts_with(b"-----BEGIN PUBLIC KEY-----"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_people_use_the_auth_service_directly_at_once() {
+    let (app, client) = start(Way::Directly).await;
+    let people = (0..50).map(|number| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let email = format!("person-{number}@example.com");
+            let registration = Registration::new(&email, password());
+            let user = crate::crowd::patiently(|| client.register(&registration)).await;
+            let credentials = Credentials::new(&email, password());
+            let tokens = crate::crowd::patiently(|| client.login(&credentials)).await;
+            for _ in 0..5 {
+                assert_eq!(client.validate(&tokens.access_token).await.unwrap().user.id, user.id);
+                assert_eq!(client.me(&tokens.access_token).await.unwrap().email, email);
+            }
+            let next = client.refresh(&tokens.refresh_token).await.unwrap();
+            client.logout(&next.access_token, Some(&next.refresh_token)).await.unwrap();
+        })
+    });
+    for person in people.collect::<Vec<_>>() {
+        person.await.unwrap();
+    }
+    app.until_agreed().await;
+}
