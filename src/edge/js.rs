@@ -1,4 +1,4 @@
-//! Declarations of `rim.js`, and of an event's environment and context.
+//! Declarations of `rim.js` and `proxy.js`, and of an event's environment and context.
 
 use js_sys::{Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -38,31 +38,9 @@ extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;
 
-    pub(super) fn forward(
-        request: &web_sys::Request,
-        packed: &str,
-        timeout_ms: u32,
-        body_ms: u32,
-        max_body_bytes: f64,
-        is_timed: bool,
-    ) -> Promise;
-
     pub(super) fn then(promise: &Promise, index: u32, turn: u32, resume: &Function) -> Promise;
 
     pub(super) fn sleep(millis: u32) -> Promise;
-
-    pub(super) fn discard(response: &web_sys::Response);
-
-    #[wasm_bindgen(catch, js_name = passOn)]
-    pub(super) fn pass_on(
-        response: &web_sys::Response,
-        status: u16,
-        packed: &str,
-        idle_ms: Option<u32>,
-    ) -> Result<web_sys::Response, JsValue>;
-
-    #[wasm_bindgen(catch)]
-    pub(super) fn answer(status: u16, head: &str, body: &str) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
@@ -108,4 +86,34 @@ extern "C" {
         signature: &Uint8Array,
         input: &Uint8Array,
     ) -> Promise;
+}
+
+#[wasm_bindgen(module = "/src/edge/proxy.js")]
+extern "C" {
+    pub(super) fn forward(
+        request: &web_sys::Request,
+        packed: &str,
+        timeout_ms: u32,
+        body_ms: u32,
+        max_body_bytes: f64,
+        is_timed: bool,
+    ) -> Promise;
+
+    pub(super) fn discard(response: &web_sys::Response);
+
+    #[wasm_bindgen(catch, js_name = passOn)]
+    pub(super) fn pass_on(
+        response: &web_sys::Response,
+        status: u16,
+        packed: &str,
+        idle_ms: Option<u32>,
+    ) -> Result<web_sys::Response, JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn answer(
+        request: Option<&web_sys::Request>,
+        status: u16,
+        head: &str,
+        body: &str,
+    ) -> Result<web_sys::Response, JsValue>;
 }

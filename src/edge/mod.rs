@@ -45,7 +45,8 @@ async fn handle(
             let head = read_head(&request);
             let handled = handle_misconfigured(&head, &World::without_request(env));
             say(&handled.line.to_json());
-            return answer(handled.outcome, &handled.cors, &handled.passing, &handled.line.request_id);
+            let sender = Some(&request).filter(|_| head.announces_body());
+            return answer(handled.outcome, sender, &handled.cors, &handled.passing, &handled.line.request_id);
         }
     };
     let head = read_head(&request);
@@ -53,7 +54,8 @@ async fn handle(
     let handled = gate.handle(&head, &world).await;
     let Handled { outcome, line, cors, passing, chores } = handled;
     write_log(&line, gate.log_successes());
-    let answer = answer(outcome, &cors, &passing, &line.request_id);
+    let sender = world.request().filter(|_| head.announces_body());
+    let answer = answer(outcome, sender, &cors, &passing, &line.request_id);
     for chore in chores {
         run_behind(&context, &gate, &world, chore);
     }
@@ -78,15 +80,17 @@ fn write_log(line: &LogLine, successes: u8) {
     }
 }
 
+/// `sender` is the request, where its body may not have been read.
 fn answer(
     outcome: Outcome<Reply>,
+    sender: Option<&web_sys::Request>,
     cors: &CorsHeaders,
     passing: &Passing,
     request_id: &str,
 ) -> Result<JsValue, JsValue> {
     match outcome {
         Outcome::Forwarded(reply) => pass_on(&reply, cors, passing, request_id),
-        Outcome::Answered(answer) => to_response(&answer, cors),
+        Outcome::Answered(answer) => to_response(&answer, sender, cors),
     }
     .map(JsValue::from)
 }
@@ -164,8 +168,12 @@ fn pass_on(
     js::pass_on(&reply.response, reply.status().unwrap_or_default(), &packed, idle_ms)
 }
 
-fn to_response(answer: &Answer, cors: &CorsHeaders) -> Result<web_sys::Response, JsValue> {
+fn to_response(
+    answer: &Answer,
+    sender: Option<&web_sys::Request>,
+    cors: &CorsHeaders,
+) -> Result<web_sys::Response, JsValue> {
     let headers = answer.headers.iter().chain(cors);
     let lines: Vec<&str> = headers.flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    js::answer(answer.status, &lines.join("\n"), &answer.body)
+    js::answer(sender, answer.status, &lines.join("\n"), &answer.body)
 }

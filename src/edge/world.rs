@@ -138,6 +138,11 @@ impl World {
         Self { event: Rc::clone(&self.event), turns }
     }
 
+    /// The request that the event is about.
+    pub(super) fn request(&self) -> Option<&web_sys::Request> {
+        self.event.asked.as_ref().map(|(request, _)| request)
+    }
+
     fn wait(&self, promise: Promise) -> Wait {
         self.turns.wait(promise)
     }
@@ -376,7 +381,7 @@ impl Ports for World {
             None => Err(match (reply.response.as_string().as_deref(), reply.body_ended()) {
                 (Some("timed_out"), _) => UpstreamFault::TimedOut,
                 (Some("stalled"), _) => UpstreamFault::Stalled,
-                (Some("bad_answer"), true) => UpstreamFault::BadAnswer,
+                (Some("bad_answer"), _) => UpstreamFault::BadAnswer,
                 (Some("body_slow"), _) => UpstreamFault::BodySlow,
                 (Some("body_too_large"), _) => UpstreamFault::BodyTooLarge,
                 (Some("client_gone"), _) => UpstreamFault::ClientGone,

@@ -161,6 +161,7 @@ mod tests {
             Denial::Misconfigured,
             Denial::UpstreamUnreachable,
             Denial::BodyTooSlow,
+            Denial::BodyUnexpected,
             Denial::BodyTooLarge,
             Denial::ClientGone,
             Denial::BreakerOpen { retry_ms: 0, of_authentication: false },

@@ -15,6 +15,8 @@ pub enum Denial {
     TargetTooLong,
     /// Too many or too long headers.
     HeadersTooLarge,
+    /// A GET or HEAD request has a body, which could not be passed on.
+    BodyUnexpected,
     /// No route names the path.
     RouteUnknown,
     /// Routes name the path, but not with this method.
@@ -149,6 +151,7 @@ impl Denial {
             | Self::PushTooLarge
             | Self::MetricsTokenWrong
             | Self::BodyTooSlow
+            | Self::BodyUnexpected
             | Self::BodyTooLarge
             | Self::ClientGone
             | Self::OriginUnlisted
@@ -178,6 +181,13 @@ impl Denial {
                 "headers_too_large",
                 "Request Header Fields Too Large",
                 "The request has too many or too long headers",
+            ),
+            Self::BodyUnexpected => plain(
+                400,
+                "validation_error",
+                "body_unexpected",
+                "Bad Request",
+                "A GET or HEAD request must not have a body",
             ),
             Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not Found", "No such path"),
             Self::MethodNotAllowed { .. } => plain(

@@ -143,6 +143,9 @@ impl Gate {
         chores: &mut Vec<Chore>,
     ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
         head.check_size()?;
+        if head.has_undeliverable_body() {
+            return Err(Denial::BodyUnexpected);
+        }
         let target = Target::parse(&head.target).map_err(|error| match error {
             BadTarget::TooLong => Denial::TargetTooLong,
             BadTarget::Ambiguous => Denial::TargetAmbiguous,

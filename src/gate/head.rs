@@ -92,6 +92,17 @@ impl Head {
         self.header("content-length").and_then(|text| text.parse().ok())
     }
 
+    /// Whether a body comes with the request (RFC 9112, section 6.3). One of no bytes is none.
+    pub fn announces_body(&self) -> bool {
+        self.header("transfer-encoding").is_some()
+            || self.header("content-length").is_some_and(|text| text.parse() != Ok(0_u64))
+    }
+
+    /// Whether a body comes with a method that the runtime sends without one.
+    pub(super) fn has_undeliverable_body(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD") && self.announces_body()
+    }
+
     /// Whether the client wants the connection to become a WebSocket (RFC 6455, section
     /// 4.1).
     pub(super) fn asks_for_websocket(&self) -> bool {

@@ -51,6 +51,7 @@ pub(super) fn compose<'a>(
             },
             Some(_) | None => Cow::Borrowed(value.as_str()),
         };
+        let value = if name == "cookie" { join_cookie_lines(value) } else { value };
         headers.push((Cow::Borrowed(name), value));
     }
     let set = route.request_headers.set.iter();
@@ -100,6 +101,39 @@ fn cookies_without(cookies: &str, name: &str) -> Option<String> {
         cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
     let rest = rest.join("; ");
     (!rest.is_empty() && !Head::may_hold_cookie(&rest, name)).then_some(rest)
+}
+
+/// Separates cookies of several header lines by `; `: the runtime joins the lines with `, `,
+/// which no cookie's value may hold (RFC 6265, section 4.1.1), and no service takes apart.
+///
+/// Leaves a name with one of the browsers' prefixes (`__Host-`, `__Secure-`) alone. Another
+/// host of the domain can set a cookie whose value contains `, __Host-session=x`; it must not
+/// become a cookie with a name that only this host may set.
+fn join_cookie_lines(cookies: Cow<'_, str>) -> Cow<'_, str> {
+    const SEPARATOR: &str = ", ";
+    if !cookies.contains(SEPARATOR) {
+        return cookies;
+    }
+    let mut joined = String::with_capacity(cookies.len());
+    for (index, part) in cookies.split(SEPARATOR).enumerate() {
+        if index > 0 {
+            let name = part.split(['=', ';']).next().unwrap_or_default();
+            let is_cookie = part.get(name.len()..).is_some_and(|rest| rest.starts_with('='));
+            let is_name = !name.is_empty() && name.bytes().all(is_token_byte) && !name.starts_with("__");
+            joined.push_str(if is_cookie && is_name { "; " } else { SEPARATOR });
+        }
+        joined.push_str(part);
+    }
+    Cow::Owned(joined)
+}
+
+/// A byte of a token (RFC 9110, section 5.6.2), which a cookie's name is.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
 }
 
 /// The client's address as the platform saw it. `X-Forwarded-For` of the
@@ -267,6 +301,25 @@ mod tests {
             let headers = composed(&[("cookie", sent)], None, false);
             let cookie = headers.iter().find(|(name, _)| name == "cookie").map(|(_, value)| value.as_str());
             assert_eq!(cookie, expected, "{sent}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_several_lines_are_joined_as_one_line_has_them() {
+        for (sent, expected) in [
+            ("a=1, b=2", "a=1; b=2"),
+            ("a=1; b=2, c=3, d=4", "a=1; b=2; c=3; d=4"),
+            ("a=1, b=", "a=1; b="),
+            ("a={\"x\":1, \"y\":2}", "a={\"x\":1, \"y\":2}"),
+            ("a=Mon, 28 Nov 2026", "a=Mon, 28 Nov 2026"),
+            ("a=1,b=2", "a=1,b=2"),
+            // Another host of the domain can write the value of `a`.
+            ("a=1, __Host-session=x", "a=1, __Host-session=x"),
+            ("a=1, __Secure-session=x; b=2", "a=1, __Secure-session=x; b=2"),
+        ] {
+            let headers = composed(&[("cookie", sent)], None, false);
+            let cookie = headers.iter().find(|(name, _)| name == "cookie").map(|(_, value)| value.as_str());
+            assert_eq!(cookie, Some(expected), "{sent}");
         }
     }
 

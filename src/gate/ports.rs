@@ -183,7 +183,8 @@ pub struct Forwarded<R> {
 /// Why an upstream gave no answer that can be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamFault {
-    /// No connection, or it broke before the headers came.
+    /// No connection, or the upstream broke it before the headers came, whether or not the
+    /// client still had to send.
     Unreachable,
     /// No headers within the time.
     TimedOut,
@@ -195,8 +196,8 @@ pub enum UpstreamFault {
     BodyTooLarge,
     /// The client broke off: no fault of the upstream's.
     ClientGone,
-    /// The upstream broke off while the client still had to send; it may have had
-    /// enough of waiting.
+    /// The upstream broke off after the client had sent nothing for a while: it may have
+    /// given up on the client.
     BrokeOff,
     /// The upstream did not take what the client sent.
     Stalled,

@@ -6,6 +6,7 @@ import { before, describe, test } from "node:test";
 
 import { readAssertion } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
+import { sendBytes } from "../harness/http.js";
 import { createIssuer } from "../harness/issuer.js";
 import { fileScope, testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
@@ -140,6 +141,98 @@ describe("headers on the way to a service", () => {
     const seen = users.requests.at(-1).headers;
     assert.equal(seen["x-user-id"], claims.sub);
     assert.deepEqual([seen.constructor, seen.tostring, seen.valueof], ["its constructor", "its toString", "its valueOf"]);
+  });
+
+  const latin1 = (text) => Buffer.from(text, "latin1");
+
+  // Sends lines as they are, and gives what the service saw of them: names in lower case.
+  async function sendLines(lines, { method = "GET", path, token, body = "" }) {
+    const head = [`${method} ${path} HTTP/1.1`, "Host: edge", `Authorization: Bearer ${token}`, ...lines, "Connection: close"];
+    const text = await sendBytes(edge.url, latin1(`${head.join("\r\n")}\r\n\r\n${body}`));
+    return { status: Number(text.slice(9, 12)), text };
+  }
+
+  test("bytes that are no UTF-8 arrive as they were sent, and nothing private with them", async () => {
+    const claims = issuer.claims();
+    const asked = { path: `/api/v1/users/${claims.sub}`, token: await issuer.sign(claims) };
+    const kept = {
+      "x-latin": "caf\xe9",
+      "x-every": Array.from({ length: 128 }, (_, index) => String.fromCharCode(128 + index)).join(""),
+      "x-utf8": Buffer.from("Zoë, 東京 🚪 \ufffd").toString("latin1"),
+      "x-cut": "\xe2\x82 \xed\xa0\x80 \xc0\xaf \xf5",
+      "user-agent": "b\xfccher/1.0",
+      cookie: "a=\xe9; b=2",
+    };
+    const spoofed = ["X-User-Id: \xe9vil", "X_User-Roles: \xff", "X_Gateway-Assertion: \xe9", "X-Forwarded-For: \xe9", "X-Request-Id: \xe9"];
+    for (const method of ["GET", "PUT"]) {
+      users.forget();
+      const lines = [...Object.entries(kept).map(([name, value]) => `${name}: ${value}`), ...spoofed];
+      if (method === "PUT") lines.push("Content-Length: 2");
+      const { status, text } = await sendLines(lines, { ...asked, method, body: method === "PUT" ? "{}" : "" });
+      assert.equal(status, 200, text);
+      const { headers } = users.requests[0];
+      for (const [name, value] of Object.entries(kept)) assert.ok(latin1(headers[name]).equals(latin1(value)), `${name}: ${headers[name]}`);
+      assert.equal(headers["x-user-id"], claims.sub);
+      assert.equal(headers.authorization, undefined);
+      assert.match(headers["x-request-id"], /^[0-9a-f-]{36}$/);
+      assert.equal(Object.keys(headers).filter((name) => name.replaceAll("_", "-") === "x-user-roles").length, 1);
+      await readAssertion(headers["x-gateway-assertion"], edge.assertionKeys.users, "users");
+      const isKnown = (name) => name in kept || /^(host|accept.*|cf-.*|cache-control|pragma|content-length|connection|traceparent|x-request-.*|x-forwarded-.*|x-user-.*|x-gateway-assertion)$/.test(name);
+      assert.deepEqual(Object.keys(headers).filter((name) => !isKnown(name)), []);
+    }
+  });
+
+  test("an answer's headers keep their bytes, and each Set-Cookie its line", async () => {
+    const claims = issuer.claims();
+    const path = `/api/v1/users/${claims.sub}`;
+    const token = await issuer.sign(claims);
+    users.answer(`GET ${path}`, (incoming) => {
+      const lines = ["X-Latin: caf\xe9", "Set-Cookie: a=\xe9", "Set-Cookie: b=2", "Content-Disposition: attachment; filename=\xfc.txt"];
+      incoming.socket.end(latin1(`HTTP/1.1 200 OK\r\n${lines.join("\r\n")}\r\nContent-Length: 2\r\n\r\n{}`));
+    });
+    const answer = await edge.get(path, { token });
+    assert.equal(answer.headers["x-latin"], "caf\xe9");
+    assert.deepEqual(answer.headers["set-cookie"], ["a=\xe9", "b=2"]);
+    assert.equal(answer.headers["content-disposition"], "attachment; filename=\xfc.txt");
+    users.answer(`GET ${path}`, undefined);
+  });
+
+  test("cookies of several lines arrive as those of one", async () => {
+    const claims = issuer.claims();
+    const asked = { path: `/api/v1/users/${claims.sub}`, token: await issuer.sign(claims) };
+    for (const [lines, expected] of [
+      [["a=1", "b=2"], "a=1; b=2"],
+      [["a=1; b=2", "c=3", "d=4"], "a=1; b=2; c=3; d=4"],
+      [["a=Mon, 28 Nov"], "a=Mon, 28 Nov"],
+      [["a=1, __Host-session=forged"], "a=1, __Host-session=forged"],
+    ]) {
+      const { status, text } = await sendLines(lines.map((line) => `Cookie: ${line}`), asked);
+      assert.equal(status, 200, text);
+      assert.equal(users.requests.at(-1).headers.cookie, expected);
+    }
+  });
+
+  test("a GET or HEAD with a body is 400 everywhere, and no service is asked; other methods' bodies arrive", async () => {
+    const claims = issuer.claims();
+    const path = `/api/v1/users/${claims.sub}`;
+    const token = await issuer.sign(claims);
+    users.forget();
+    for (const method of ["GET", "HEAD"]) {
+      for (const [line, body] of [["Content-Length: 5", "hello"], ["Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"]]) {
+        for (const where of [path, "/health", "/ready", "/status", "/metrics", "/nowhere"]) {
+          const { status, text } = await sendLines([line], { method, path: where, token, body });
+          assert.equal(status, 400, `${method} ${where} ${line}: ${text}`);
+          if (method === "GET") assert.match(text, /"code":"body_unexpected"/);
+        }
+      }
+      const empty = await sendLines(["Content-Length: 0"], { method, path, token });
+      assert.equal(empty.status, 200, "a body of no bytes is none");
+      assert.equal((await sendLines(["Content-Length: 0"], { method, path: "/health", token })).status, 200);
+    }
+    assert.equal(users.requests.length, 2);
+    const { status } = await sendLines(["Content-Length: 5"], { method: "DELETE", path, token, body: "hello" });
+    assert.equal(status, 200);
+    assert.equal(users.requests.at(-1).body, "hello");
   });
 
   test("each request leaves one log line without its token", async () => {

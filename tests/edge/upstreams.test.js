@@ -155,14 +155,14 @@ describe("clients", () => {
     assert.equal(codeOf(await open({ method: "POST", body: "x".repeat(500) })), "upstream_unreachable");
   });
 
-  // What a service says while a client still owes its body says nothing of the service.
+  // A service that waits for a client in vain may complain; that says nothing of the service.
   test("that dawdle until the service complains do not have it left alone", async () => {
     for (const complain of [
-      (request, response) => {
+      (_request, response) => {
         response.writeHead(503);
         response.end();
       },
-      (request) => request.socket.destroy(),
+      (request) => setTimeout(() => request.socket.destroy(), 1200),
     ]) {
       users.answer("POST /open", complain);
       const answers = await Promise.all(Array.from({ length: 10 }, () => dawdle()));

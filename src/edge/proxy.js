@@ -1,0 +1,407 @@
+// Passes requests on to upstreams and answers on to clients: each function is one crossing
+// from wasm. Decides nothing.
+
+// Bytes that are read of a request's body at once.
+const PART_BYTES = 64 * 1024;
+
+// A client whose body is longer than this waits for the upstream's early answer before it is
+// passed on. Two parts or more: an upstream that answers the head alone and closes resets the
+// connection while the second is on its way, and the runtime loses the answer with it.
+const HELD_BYTES = PART_BYTES;
+
+// Milliseconds of that wait, at most.
+const EARLY_ANSWER_MS = 50;
+
+// Milliseconds without a byte from the client after which an upstream that breaks off may have
+// had enough of waiting. One that breaks off sooner failed by itself.
+const DAWDLE_MS = 1_000;
+
+// Bytes of a refused body that are read and thrown away, and milliseconds for it: a connection
+// that is closed with a body unread is reset, and the client never sees the answer.
+const DRAIN_BYTES = 16 * 1024 * 1024;
+const DRAIN_MS = 2_000;
+
+// Bodies that are read for that at once; a flood of them must not hold an isolate's events.
+const DRAINS_MAX = 256;
+
+// Bodies up to here are the runtime's own to read.
+const DRAIN_FROM_BYTES = 64 * 1024;
+
+// Bytes of an early answer that is completed before it is passed on.
+const EARLY_ANSWER_BYTES = 64 * 1024;
+
+// Milliseconds that this takes, at most.
+const EARLY_ANSWER_READ_MS = 1_000;
+
+// How each request's body is passed on. Nothing is kept of a request that has ended.
+const passages = new WeakMap();
+let drains = 0;
+
+// Sends the request on, as `packed` says in a line each: URL, method, then names and values of
+// headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
+// each: whether the client had done its part by then, the status, whether the answer says
+// when to come back, where it leads, what was asked, and the names of its headers.
+//
+// A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
+// end with the answer's headers: that body may stream for as long as it lives. So a client
+// that dawdles is never taken for an upstream that does. The platform's own cache stays out
+// of it: it knows nothing of whose answer this is.
+export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
+  const parts = packed.split("\n");
+  const [url, method] = parts;
+  const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
+  const init = { method, headers, redirect: "manual", cache: "no-store" };
+  // A body that is going to be read here must not be decoded for that.
+  if (isTimed) init.encodeResponseBody = "manual";
+  if (method !== "GET" && method !== "HEAD") {
+    const { body } = request;
+    if (body !== null) return forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes);
+  }
+  // An upstream that is late is left alone rather than aborted, which would cost each request
+  // a signal: what is still under way ends with the event.
+  const asked = fetch(url, init);
+  let response;
+  try {
+    response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
+  } catch {
+    // The error's text may hold the upstream's address: it stays here.
+    return ["unreachable", "1"];
+  }
+  if (response === undefined) {
+    asked.then(discard, () => {});
+    return ["timed_out", "1"];
+  }
+  return answered(response, "1");
+}
+
+// The same with the client's body. A body that is cut never reaches the upstream as one that
+// has ended: the whole request is given up.
+async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) {
+  const controller = new AbortController();
+  let fault;
+  let timer;
+  const giveUp = (name) => {
+    fault ??= name;
+    controller.abort();
+  };
+  const passage = passBody(request, maxBodyBytes, (end) => {
+    if (fault !== undefined) return;
+    if (end === "client_gone" || end === "body_too_large") return giveUp(end);
+    clearTimeout(timer);
+    timer = setTimeout(giveUp, timeoutMs, "timed_out");
+  });
+  timer = setTimeout(() => giveUp(passage.waitsForClient() ? "body_slow" : "stalled"), bodyMs);
+  const ended = () => (passage.hasEnded() ? "1" : "");
+  try {
+    const response = await fetch(url, { ...init, body: passage.readable, signal: controller.signal });
+    // An upstream that answers with an error does not want the rest (RFC 9112, section 9.5);
+    // one that answers otherwise may.
+    const isRefused = response.status >= 400 && !passage.hasEnded();
+    passage.answered(isRefused);
+    const line = ended();
+    return answered(isRefused ? await complete(response, request) : response, line, response.url);
+  } catch {
+    passage.answered(true);
+    // Given up here, or broken off by the upstream: the client's end of the body is seen apart.
+    return fault === undefined ? ["unreachable", passage.dawdles() ? "" : "1"] : [fault, ended()];
+  } finally {
+    fault ??= "answered";
+    clearTimeout(timer);
+  }
+}
+
+// Passes a request's body on, part by part. Both ends are seen apart: a read that fails is the
+// client's, a write that fails the upstream's. Calls `onEnd` with what became of it.
+function passBody(request, maxBytes, onEnd) {
+  const length = request.headers.get("content-length");
+  const known = length === null ? undefined : Number(length);
+  const { readable, writable } =
+    known === undefined ? new IdentityTransformStream() : new FixedLengthStream(BigInt(length));
+  const reader = request.body.getReader({ mode: "byob" });
+  let heardAt = Date.now();
+  let waitsForClient = true;
+  let isUnwanted = false;
+  let end;
+  let tellAnswered;
+  const isAnswered = new Promise((resolve) => (tellAnswered = resolve));
+  const finish = (how) => {
+    if (end !== undefined) return;
+    end = how;
+    onEnd(how);
+  };
+  const isHeld = (size) => (known === undefined ? size >= PART_BYTES / 16 : known > HELD_BYTES);
+  const pass = async () => {
+    const writer = writable.getWriter();
+    let buffer = new ArrayBuffer(Math.min(known ?? PART_BYTES, PART_BYTES) || 1);
+    for (let size = 0; ; ) {
+      waitsForClient = true;
+      let part;
+      try {
+        part = await reader.read(new Uint8Array(buffer));
+      } catch {
+        return finish("client_gone");
+      }
+      heardAt = Date.now();
+      waitsForClient = false;
+      const isFirst = size === 0;
+      size += part.value?.byteLength ?? 0;
+      if (!isUnwanted && !part.done && isFirst && isHeld(size)) {
+        await Promise.race([isAnswered, scheduler.wait(EARLY_ANSWER_MS)]);
+      }
+      if (!isUnwanted) {
+        try {
+          if (size > maxBytes) throw new Error("too large");
+          await (part.done ? writer.close() : writer.write(part.value));
+        } catch {
+          // The upstream's answer may be on the way; the rest of the body is for nobody.
+          isUnwanted = true;
+          finish(size > maxBytes ? "body_too_large" : "refused");
+        }
+      }
+      if (part.done) return finish("ended");
+      buffer = part.value.buffer;
+      if (isUnwanted && size > DRAIN_BYTES) return finish("refused");
+    }
+  };
+  const passed = pass();
+  const passage = {
+    readable,
+    hasEnded: () => end === "ended",
+    waitsForClient: () => waitsForClient,
+    // Whether the client owes its body and has not been heard of for a while.
+    dawdles: () => end === undefined && waitsForClient && Date.now() - heardAt >= DAWDLE_MS,
+    // The upstream has answered; whether the rest of the body is for nobody.
+    answered(isRefused) {
+      isUnwanted ||= isRefused;
+      tellAnswered();
+    },
+    drain: () => passed,
+  };
+  passages.set(request, passage);
+  return passage;
+}
+
+// Reads what is left of a refused request's body, if it is more than the runtime does by
+// itself: a promise of its end, or nothing.
+function drain(request) {
+  if (drains >= DRAINS_MAX) return undefined;
+  const passage = passages.get(request);
+  let left;
+  if (passage !== undefined) {
+    if (passage.hasEnded()) return undefined;
+    left = passage.drain();
+  } else {
+    const length = request.headers.get("content-length");
+    const isShort = length !== null && Number(length) <= DRAIN_FROM_BYTES;
+    if (isShort || request.body === null || request.bodyUsed) return undefined;
+    left = throwAway(request.body.getReader({ mode: "byob" }));
+  }
+  drains += 1;
+  return Promise.race([left.catch(() => {}), scheduler.wait(DRAIN_MS)]).finally(() => (drains -= 1));
+}
+
+async function throwAway(reader) {
+  let buffer = new ArrayBuffer(PART_BYTES);
+  for (let size = 0; size <= DRAIN_BYTES; ) {
+    const { done, value } = await reader.read(new Uint8Array(buffer));
+    if (done) return;
+    size += value.byteLength;
+    buffer = value.buffer;
+  }
+}
+
+// Bytes as an answer's body of this length, which stays open until `drained`.
+function holdOpen(bytes, drained) {
+  const { readable, writable } = new FixedLengthStream(BigInt(bytes.byteLength));
+  const write = async () => {
+    const writer = writable.getWriter();
+    if (bytes.byteLength > 0) await writer.write(bytes);
+    await drained;
+    await writer.close();
+  };
+  // The client has gone.
+  write().catch(() => {});
+  return readable;
+}
+
+// An early answer for a client that still sends: complete, because what comes of the upstream's
+// connection is lost with it, and open until the client has sent the rest. One that is too long
+// or packed is passed on as it comes.
+async function complete(response, request) {
+  const { headers, body } = response;
+  const length = headers.get("content-length");
+  if (headers.has("content-encoding") || (length !== null && Number(length) > EARLY_ANSWER_BYTES)) return response;
+  const drained = drain(request);
+  const reader = body?.getReader();
+  const late = scheduler.wait(EARLY_ANSWER_READ_MS);
+  const parts = [];
+  let size = 0;
+  try {
+    while (reader !== undefined) {
+      const next = reader.read();
+      const read = await Promise.race([next, late]);
+      if (read?.done) break;
+      if (read !== undefined) {
+        parts.push(read.value);
+        size += read.value.byteLength;
+      }
+      if (read === undefined || size > EARLY_ANSWER_BYTES) {
+        return new Response(rest(parts, read === undefined ? next : undefined, reader), response);
+      }
+    }
+  } catch {
+    // The connection went before the answer's body: its status and headers are an answer, too.
+    parts.length = 0;
+    size = 0;
+  }
+  const bytes = join(parts, size);
+  const { status, statusText } = response;
+  const kept = new Headers(headers);
+  kept.delete("content-length");
+  return new Response(drained === undefined ? bytes : holdOpen(bytes, drained), { status, statusText, headers: kept });
+}
+
+// A body of which some parts were read, and perhaps the next is being read.
+function rest(parts, next, reader) {
+  let pending = next;
+  return new ReadableStream({
+    async pull(controller) {
+      if (parts.length > 0) return controller.enqueue(parts.shift());
+      const { done, value } = await (pending ?? reader.read());
+      pending = undefined;
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+function join(parts, size) {
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const part of parts) {
+    bytes.set(part, offset);
+    offset += part.byteLength;
+  }
+  return bytes;
+}
+
+// An upstream's answer, and what is to be known of it. Each look at a property is a call of
+// the runtime's, so none is made in vain.
+function answered(response, ended, asked = response.url) {
+  const { status, headers } = response;
+  if ((status < 200 || status > 599) && !(status === 101 && response.webSocket != null)) {
+    discard(response);
+    return ["bad_answer", ended];
+  }
+  const names = [...headers.keys()];
+  const pauses = names.includes("retry-after") ? "1" : "";
+  const leads = names.includes("location") ? headers.get("location") : "";
+  return [response, [ended, status, pauses, leads, leads === "" ? "" : asked, ...names].join("\n")];
+}
+
+// The upstream's answer for the client, its body untouched. Names of headers to be removed
+// stand before the empty line of `packed`, names and values to be added behind it, the
+// request's id last. With `idleMs`, the body is cut off when it stands still for longer.
+export function passOn(response, status, packed, idleMs) {
+  const parts = packed.split("\n");
+  const added = parts.indexOf("") + 1;
+  const { body } = response;
+  let answer;
+  if (status === 101) {
+    answer = new Response(null, response);
+  } else if (idleMs !== undefined && body !== null) {
+    const { statusText, headers } = response;
+    const timed = cutIdle(body, headers, idleMs, parts.at(-1));
+    answer = new Response(timed, { status, statusText, headers, encodeBody: "manual" });
+  } else {
+    answer = new Response(body, response);
+  }
+  const { headers } = answer;
+  for (let i = 0; i < added - 1; i += 1) headers.delete(parts[i]);
+  for (let i = added; i + 1 < parts.length; i += 2) headers.append(parts[i], parts[i + 1]);
+  return answer;
+}
+
+// A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
+// client that reads slowly does not wait, and is no fault of the upstream's.
+function cutIdle(body, headers, idleMs, requestId) {
+  const reader = body.getReader();
+  const timed = new ReadableStream(
+    {
+      async pull(controller) {
+        let timer;
+        const late = new Promise((_, reject) => {
+          timer = setTimeout(() => reject(new Error("idle")), idleMs);
+        });
+        try {
+          const { done, value } = await Promise.race([reader.read(), late]);
+          if (done) controller.close();
+          else controller.enqueue(value);
+        } catch (error) {
+          if (error.message === "idle") {
+            const message = "an answer's body stood still for too long and was cut off";
+            console.warn(JSON.stringify({ level: "warn", service: "gateway", message, request_id: requestId }));
+          }
+          controller.error(error);
+          reader.cancel(error).catch(() => {});
+        } finally {
+          clearTimeout(timer);
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+  // Some upstreams say it twice, or say one and send in parts (RFC 9112, section 6.3).
+  const length = headers.get("content-length");
+  if (length === null || !/^\d{1,15}$/.test(length) || headers.has("transfer-encoding")) return timed;
+  const fixed = new FixedLengthStream(BigInt(length));
+  // A break is the reader's to see, not another's.
+  timed.pipeTo(fixed.writable).catch(() => {});
+  return fixed.readable;
+}
+
+// Lets go of an answer that nobody will read.
+export function discard(response) {
+  response.body?.cancel().catch(() => {});
+}
+
+// Names and values by turns, from a place on, as a record: `Headers` would be filled through a
+// call for each, and copied by the request or answer that they are for. Without a prototype, whose
+// names a client could send.
+function record(parts, from) {
+  const headers = { __proto__: null };
+  for (let i = from; i + 1 < parts.length; i += 2) {
+    const name = parts[i];
+    const before = headers[name];
+    // One field of several lines (RFC 9110, section 5.3).
+    headers[name] = before === undefined ? parts[i + 1] : `${before}, ${parts[i + 1]}`;
+  }
+  return headers;
+}
+
+// What the runtime gives for bytes of a header that are no UTF-8.
+const REPLACED = "\ufffd";
+
+// The same as `record`, where a header has bytes that are no text: they cannot be written from
+// here, and stay as they are where the client's own line is left alone. Removes every header
+// that is not among those given.
+function keepBytes(sent, parts, from) {
+  const given = record(parts, from);
+  const headers = new Headers(sent);
+  for (const [name, value] of sent) {
+    if (given[name] === value) delete given[name];
+    else headers.delete(name);
+  }
+  for (const name in given) headers.set(name, given[name]);
+  return headers;
+}
+
+// The gateway's own answer. Given the request, it reaches a client that still sends its body.
+export function answer(request, status, head, body) {
+  const headers = record(head.split("\n"), 0);
+  const drained = request === undefined ? undefined : drain(request);
+  if (drained === undefined) return new Response(body === "" ? null : body, { status, headers });
+  return new Response(holdOpen(new TextEncoder().encode(body), drained), { status, headers });
+}

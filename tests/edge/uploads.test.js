@@ -1,0 +1,238 @@
+// Uploads that end before their end: whose fault it is, what the client gets, and what the
+// breaker counts. The services are bare sockets, so that they break off exactly where they are told.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { createServer as createHttpServer, request as httpRequest } from "node:http";
+import { connect, createServer } from "node:net";
+import { before, beforeEach, describe, test } from "node:test";
+
+import { startEdge } from "../harness/edge.js";
+import { fileScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
+
+const scope = fileScope();
+
+const wait = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
+
+const EARLY_413 = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big";
+
+// What a service does once it has the request's head; `onBytes` is called as the body comes.
+const DEATHS = {
+  "at once, with FIN": (socket) => socket.end(),
+  "at once, with a reset": (socket) => socket.resetAndDestroy(),
+  "in the middle, with FIN": (socket, onBytes) => onBytes((count) => count > 200 && socket.end()),
+  "in the middle, with a reset": (socket, onBytes) => onBytes((count) => count > 200 && socket.resetAndDestroy()),
+  "after a while, with a reset": (socket) => setTimeout(() => socket.resetAndDestroy(), 200),
+};
+
+const UPLOADS = {
+  "a short body": { total: 500, pace: 50 },
+  "a body that takes a while": { total: 400, pace: 20, pause: 15 },
+  "a body that takes a while, in chunks": { total: 400, pace: 20, pause: 15, isChunked: true },
+  "a long body": { total: 3_000_000, pace: 65_536 },
+  "a long body in chunks": { total: 3_000_000, pace: 65_536, isChunked: true },
+};
+
+// A service at a bare socket: `act` is called with each connection when its head is complete.
+async function startRaw() {
+  const raw = { act: () => {}, sockets: new Set() };
+  const server = createServer((socket) => {
+    raw.sockets.add(socket);
+    socket.on("error", () => {}).on("close", () => raw.sockets.delete(socket));
+    let head = "";
+    let count = 0;
+    let onBytes = () => {};
+    socket.on("data", (bytes) => {
+      if (head.endsWith("\r\n\r\n")) return onBytes((count += bytes.length));
+      const text = head + bytes.toString("latin1");
+      const end = text.indexOf("\r\n\r\n");
+      head = end < 0 ? text : text.slice(0, end + 4);
+      if (end < 0) return;
+      raw.act(socket, (handler) => (onBytes = handler), head);
+      count = text.length - head.length;
+      if (count > 0) onBytes(count);
+    });
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  scope.after(() => {
+    for (const socket of raw.sockets) socket.destroy();
+    server.close();
+  });
+  raw.url = `http://127.0.0.1:${server.address().port}`;
+  return raw;
+}
+
+describe("an upload", () => {
+  let edge, raw;
+
+  before(async () => {
+    raw = await startRaw();
+    const auth = await startUpstream(scope);
+    edge = await startEdge(scope, { auth, policy: "upstreams", vars: { UPSTREAM_USERS_URL: raw.url } });
+  });
+
+  const fine = (socket) => socket.end("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
+  async function breaker() {
+    const { upstreams } = (await edge.get("/status")).json();
+    return upstreams.find(({ name }) => name === "users").breakers[0];
+  }
+  async function close() {
+    raw.act = fine;
+    await until("the service is asked", async () => (await edge.get("/open")).status === 200);
+  }
+  beforeEach(close);
+
+  // Sends an upload byte for byte and gives all that came back. With `leave`, the client goes
+  // when half is sent: "reset", "fin", or "halt", which sends nothing more and stays.
+  async function upload({ total, pace, pause, isChunked }, { leave } = {}) {
+    const { hostname, port } = new URL(edge.url);
+    const socket = connect({ host: hostname, port: Number(port) });
+    let text = "";
+    let isClosed = false;
+    socket.on("error", () => {}).on("close", () => (isClosed = true));
+    socket.setEncoding("latin1").on("data", (part) => (text += part));
+    const framing = isChunked ? "Transfer-Encoding: chunked" : `Content-Length: ${total}`;
+    socket.write(`POST /upload HTTP/1.1\r\nHost: edge\r\n${framing}\r\n\r\n`);
+    for (let sent = 0; sent < total && !isClosed && text === ""; sent += pace) {
+      const part = "x".repeat(Math.min(pace, total - sent));
+      const isTaken = socket.write(isChunked ? `${part.length.toString(16)}\r\n${part}\r\n` : part);
+      if (pause !== undefined) await wait(pause);
+      else if (!isTaken) await Promise.race(["drain", "close"].map((name) => new Promise((resolve) => socket.once(name, resolve))));
+      if (leave === undefined || sent < total / 2) continue;
+      if (leave === "reset") socket.resetAndDestroy();
+      if (leave === "fin") socket.end();
+      break;
+    }
+    if (isChunked && leave === undefined && !isClosed) socket.write("0\r\n\r\n");
+    await until("an answer or the end", () => isClosed || /\r\n\r\n[^]/.test(text));
+    socket.destroy();
+    return text;
+  }
+
+  for (const [death, act] of Object.entries(DEATHS)) {
+    test(`to a service that dies ${death} is 502, and counts as an outage`, async () => {
+      raw.act = act;
+      // Five in a row open the breaker, so that each must count.
+      assert.equal(Object.keys(UPLOADS).length, 5);
+      for (const [name, what] of Object.entries(UPLOADS)) {
+        assert.equal(await breaker(), "closed", name);
+        const text = await upload(what);
+        assert.match(text, /^HTTP\/1\.1 502 [^]*"upstream_unreachable"/, `${name}: ${text}`);
+      }
+      assert.equal(await breaker(), "open");
+    });
+  }
+
+  test("to a service that stops reading is 504, and that of a client that stops sending 408", async () => {
+    raw.act = (socket) => socket.pause();
+    for (const name of ["a long body", "a long body in chunks"]) {
+      assert.match(await upload(UPLOADS[name]), /^HTTP\/1\.1 504 [^]*"upstream_timeout"/, name);
+    }
+    raw.act = () => {};
+    for (const name of ["a short body", "a body that takes a while, in chunks"]) {
+      assert.match(await upload(UPLOADS[name], { leave: "halt" }), /^HTTP\/1\.1 408 [^]*"body_too_slow"/, name);
+    }
+  });
+
+  test("that its client breaks off is the client's fault, whatever the service then does", async () => {
+    for (const act of [() => {}, (socket) => socket.on("end", () => socket.resetAndDestroy())]) {
+      raw.act = act;
+      for (const leave of ["fin", "reset"]) {
+        for (const name of ["a body that takes a while", "a body that takes a while, in chunks", "a long body"]) {
+          for (let count = 0; count < 2; count += 1) {
+            edge.lines.length = 0;
+            const text = await upload(UPLOADS[name], { leave });
+            const line = await until("its log line", () => edge.lines.find(({ path }) => path === "/upload"));
+            assert.equal(line.code, "client_gone", `${name}, ${leave}: ${text}`);
+          }
+        }
+      }
+    }
+    assert.equal(await breaker(), "closed");
+  });
+
+  test("whose client dawdles until the service closes the connection does not open the breaker", async () => {
+    raw.act = (socket) => setTimeout(() => socket.destroy(), 1200);
+    const statuses = await Promise.all(
+      Array.from({ length: 10 }, async () => (await upload(UPLOADS["a short body"], { leave: "halt" })).slice(9, 12)),
+    );
+    assert.deepEqual(statuses, Array(10).fill("502"));
+    assert.equal(await breaker(), "closed");
+  });
+
+  test("that the service refuses early is refused with the service's own answer", async () => {
+    for (const [how, act] of Object.entries({
+      "and closes": (socket) => {
+        socket.pause();
+        socket.end(EARLY_413);
+        setTimeout(() => socket.destroy(), 50);
+      },
+      "and resets": (socket) => {
+        socket.pause();
+        socket.write(EARLY_413);
+        setTimeout(() => socket.resetAndDestroy(), 50);
+      },
+      "and resets at once": (socket) => {
+        socket.pause();
+        socket.write(EARLY_413, () => socket.resetAndDestroy());
+      },
+      "and reads on": (socket) => socket.write(EARLY_413),
+    })) {
+      raw.act = act;
+      for (const [name, what] of Object.entries(UPLOADS)) {
+        const text = await upload(what);
+        assert.match(text, /^HTTP\/1\.1 413 [^]*\r\n\r\ntoo big$/, `${how}, ${name}: ${text}`);
+      }
+    }
+    assert.equal(await breaker(), "closed");
+  });
+
+  // Clients that send everything before they read lose an answer whose connection is reset.
+  test("that is refused early, by a service or by the gateway, is told so in every client", async () => {
+    const server = createHttpServer((_request, response) => {
+      response.writeHead(413, { connection: "close", "content-type": "text/plain" });
+      response.end("too big");
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    scope.after(() => server.close());
+    raw.act = (socket, onBytes, head) => {
+      const { port } = server.address();
+      const through = connect({ host: "127.0.0.1", port });
+      through.write(head);
+      socket.pipe(through).pipe(socket);
+      // As a service that leaves the body unread: its reset is passed on.
+      through.on("error", () => socket.resetAndDestroy()).on("close", () => socket.resetAndDestroy());
+      socket.on("close", () => through.destroy());
+    };
+    const body = "x".repeat(5_000_000);
+    const clients = {
+      "node:http": (path) =>
+        new Promise((resolve, reject) => {
+          const sent = httpRequest(`${edge.url}${path}`, { method: "POST" }, (response) => {
+            response.resume();
+            response.on("end", () => resolve(response.statusCode)).on("error", reject);
+          });
+          sent.on("error", reject);
+          sent.end(body);
+        }),
+      fetch: async (path) => {
+        const answer = await fetch(`${edge.url}${path}`, { method: "POST", body });
+        await answer.text();
+        return answer.status;
+      },
+      "http.client": (path) =>
+        new Promise((resolve, reject) => {
+          const { hostname, port } = new URL(edge.url);
+          const code = `import http.client as h; c = h.HTTPConnection("${hostname}", ${port}); c.request("POST", "${path}", body=b"x" * 5000000); print(c.getresponse().status)`;
+          execFile("python3", ["-c", code], (error, out) => (error ? reject(error) : resolve(Number(out))));
+        }),
+    };
+    for (const [name, ask] of Object.entries(clients)) {
+      for (const path of ["/upload", "/open"]) {
+        for (let count = 0; count < 5; count += 1) assert.equal(await ask(path), 413, `${name} ${path}`);
+      }
+    }
+  });
+});
