@@ -13,6 +13,7 @@ pub mod mock;
 pub mod precondition;
 pub mod request;
 pub mod secret;
+pub mod service;
 pub mod session;
 pub mod trace;
 
@@ -23,6 +24,7 @@ pub use http::HttpAuthClient;
 pub use internal::InternalClient;
 pub use request::ApiRequest;
 pub use secret::Secret;
+pub use service::ServiceClient;
 pub use session::{AuthenticatedClient, FileStore, MemoryStore, SessionStore};
 pub use trace::TraceContext;
 

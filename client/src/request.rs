@@ -1,7 +1,7 @@
 //! One call of the gateway's API and its answer, as bytes that can be sent again. Names
 //! the route by its template, which is all that logs and metrics may see of a path.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 pub use reqwest::Method;
@@ -66,6 +66,11 @@ pub struct ApiRequest {
     pub(crate) idempotency_key: Option<Uuid>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) repeat: Repeat,
+    /// Time for the call, retries included, in place of the client's.
+    pub(crate) time: Option<Duration>,
+    /// Name and secret of a client (RFC 6749, section 2.3.1), in place of a token.
+    pub(crate) basic: Option<(String, Secret)>,
+    pub(crate) content_type: &'static str,
     fault: Option<&'static str>,
 }
 
@@ -98,6 +103,9 @@ impl ApiRequest {
             idempotency_key: None,
             headers: Vec::new(),
             repeat: if repeats { Repeat::Always } else { Repeat::IfUnsent },
+            time: None,
+            basic: None,
+            content_type: "application/json",
             fault: if template.starts_with('/') { None } else { Some("a route begins with a slash") },
         }
     }
@@ -138,6 +146,26 @@ impl ApiRequest {
             Ok(bytes) => self.body = Some(bytes.into()),
             Err(_) => self.fault = Some("the body cannot be written as JSON"),
         }
+        self
+    }
+
+    /// Sets a body of form parameters, which must need no encoding.
+    pub(crate) fn with_form(mut self, form: String) -> Self {
+        self.body = Some(form.into());
+        self.content_type = "application/x-www-form-urlencoded";
+        self
+    }
+
+    /// Shows a client's name and secret.
+    pub(crate) fn with_basic(mut self, name: &str, secret: &Secret) -> Self {
+        self.basic = Some((name.to_owned(), secret.clone()));
+        self
+    }
+
+    /// Gives the call, with its retries, so much time, in place of what the client was built with.
+    #[must_use]
+    pub const fn with_timeout(mut self, time: Duration) -> Self {
+        self.time = Some(time);
         self
     }
 

@@ -37,6 +37,9 @@ pub(super) async fn exchange(
         value.set_sensitive(true);
         builder = builder.header(reqwest::header::AUTHORIZATION, value);
     }
+    if let Some((name, secret)) = &request.basic {
+        builder = builder.basic_auth(name, Some(secret.expose()));
+    }
     if let Some(key) = request.idempotency_key {
         builder = builder.header(IDEMPOTENCY_KEY, key.to_string());
     }
@@ -47,7 +50,7 @@ pub(super) async fn exchange(
         builder = builder.header(name, value);
     }
     if let Some(body) = &request.body {
-        builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
+        builder = builder.header(CONTENT_TYPE, request.content_type).body(body.clone());
     }
     let may_be_known = request.header(IF_NONE_MATCH.as_str()).is_some();
     tokio::time::timeout(time, read(builder, may_be_known, now)).await.unwrap_or(Err(ClientError::Timeout))

@@ -6,7 +6,7 @@ use reqwest::Url;
 use time::OffsetDateTime;
 use tokio::time::Duration;
 
-use super::{Breaker, BreakerPolicy, Budget, Cache, CachePolicy, HttpAuthClient, Inner, RetryPolicy};
+use super::{BreakerPolicy, Cache, CachePolicy, HttpAuthClient, Inner, RetryPolicy, Settings, Transport};
 use crate::error::ClientError;
 
 /// Time for a connection to stand, TLS included.
@@ -17,13 +17,6 @@ const CALL: Duration = Duration::from_secs(10);
 
 /// Time for a call with its retries: what a person waits for.
 const WHOLE: Duration = Duration::from_secs(20);
-
-/// How long a connection nobody uses is kept: less than servers keep theirs, so that a
-/// request is not sent into a connection that the other side has just closed.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// Connections kept for reuse.
-const IDLE_CONNECTIONS: usize = 32;
 
 /// Settings of a client.
 #[must_use]
@@ -114,38 +107,32 @@ impl Builder {
     /// # Errors
     /// [`ClientError::Invalid`], which says what is wrong with which setting.
     pub fn build(self) -> Result<HttpAuthClient, ClientError> {
-        let base = check(&self.base_url)?;
-        if self.call.is_zero() || self.whole.is_zero() {
-            return Err(ClientError::Invalid("a time-out of zero lets no call succeed"));
-        }
-        let http = reqwest::Client::builder()
-            .user_agent(self.user_agent)
-            .connect_timeout(self.connect)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            // Tokens and passwords go to the base URL and nowhere else, whatever an
-            // answer or the environment says.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|_| ClientError::Invalid("the HTTP client cannot be set up"))?;
-        let inner = Inner {
-            http,
-            base,
-            call: self.call.min(self.whole),
+        let base = check(&self.base_url, Plaintext::LoopbackAlone)?;
+        let settings = Settings {
+            user_agent: self.user_agent,
+            connect: self.connect,
+            call: self.call,
             whole: self.whole,
             retry: self.retry,
-            budget: Budget::new(),
-            breaker: Breaker::new(self.breaker),
-            cache: Cache::new(self.cache),
+            breaker: self.breaker,
             now: self.now,
         };
+        let inner = Inner { transport: Transport::new(base, settings)?, cache: Cache::new(self.cache) };
         Ok(HttpAuthClient { inner: Arc::new(inner) })
     }
 }
 
+/// Where `http:` is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plaintext {
+    /// On this machine: passwords cross no network in the clear.
+    LoopbackAlone,
+    /// Anywhere: between services whose network is theirs alone.
+    Anywhere,
+}
+
 /// The base URL without the slash at its end.
-fn check(text: &str) -> Result<String, ClientError> {
+pub(crate) fn check(text: &str, plaintext: Plaintext) -> Result<String, ClientError> {
     let url = Url::parse(text).map_err(|_| ClientError::Invalid("the base URL is not a URL"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(ClientError::Invalid("the base URL holds credentials, which would end in logs"));
@@ -156,7 +143,7 @@ fn check(text: &str) -> Result<String, ClientError> {
     match url.scheme() {
         "https" if cfg!(feature = "tls") => {}
         "https" => return Err(ClientError::Invalid("https needs the feature `tls`")),
-        "http" if is_loopback(&url) => {}
+        "http" if plaintext == Plaintext::Anywhere || is_loopback(&url) => {}
         "http" => {
             return Err(ClientError::Invalid(
                 "http sends passwords in the clear; use https (http is for loopback addresses alone)",
@@ -198,12 +185,13 @@ mod tests {
             ("api.example.com", Err("not a URL")),
             ("", Err("not a URL")),
         ] {
-            match (check(text), expected) {
+            match (check(text, Plaintext::LoopbackAlone), expected) {
                 (Ok(base), Ok(expected)) => assert_eq!(base, expected),
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
                 (found, _) => panic!("{text}: {found:?}"),
             }
         }
+        assert!(check("http://users.internal:8081/", Plaintext::Anywhere).is_ok_and(|base| base.ends_with("8081")));
         let printed = format!("{:?}", HttpAuthClient::builder("https://ada:hunter2@api.example.com"));
         assert!(!printed.contains("hunter2"), "{printed}");
     }

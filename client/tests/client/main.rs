@@ -22,6 +22,7 @@ mod renewal;
 mod replaced;
 mod retries;
 mod service;
+mod service_calls;
 mod sharing;
 mod traces;
 mod versions;

@@ -1,0 +1,195 @@
+//! Calls between services: what is sent, how often, with which token, and when nothing is.
+
+use portcullis_client::{
+    ApiRequest, ServiceClient,
+    error::{ClientError, ErrorKind},
+    http::BreakerPolicy,
+    internal::Settings,
+    request::Method,
+    secret::Secret,
+    service::CallPolicy,
+};
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use crate::fake::{Asked, Fake, Reply, answer, closed_url, refuse, reply};
+
+const TOKEN: &str = "/api/v1/auth/token";
+
+fn settings(auth_url: &str, target_url: &str) -> Settings {
+    Settings {
+        caller: "billing".to_owned(),
+        secret: Secret::new("hunter2".to_owned()),
+        auth_url: auth_url.to_owned(),
+        audience: "user-service".to_owned(),
+        target_url: target_url.to_owned(),
+    }
+}
+
+fn client(fake: &Fake) -> ServiceClient {
+    ServiceClient::new(settings(&fake.url, &fake.url)).unwrap()
+}
+
+fn request(method: Method) -> ApiRequest {
+    ApiRequest::new(method, "/api/v1/internal/users/{id}").with_segment("7")
+}
+
+/// Gives tokens that live for so many seconds; what else is asked goes to a function.
+async fn serve(life: u64, answer_to: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Fake {
+    let (tokens, calls) = (std::sync::atomic::AtomicUsize::new(1), std::sync::atomic::AtomicUsize::new(0));
+    let next = |count: &std::sync::atomic::AtomicUsize| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Fake::start(move |asked, _| match asked.target.as_str() {
+        TOKEN => answer(200, &json!({ "access_token": format!("token-{}", next(&tokens)), "expires_in": life })),
+        _ => answer_to(asked, next(&calls)),
+    })
+    .await
+}
+
+fn count(fake: &Fake, is_token: bool) -> usize {
+    fake.asked().iter().filter(|asked| (asked.target == TOKEN) == is_token).count()
+}
+
+#[tokio::test]
+async fn any_route_is_called_with_one_token_and_the_callers_name() {
+    let fake = serve(300, |asked, _| answer(200, &json!({ "echo": asked.json() }))).await;
+    let client = client(&fake);
+    let body = json!({ "article": 7 });
+    for method in [Method::GET, Method::POST, Method::PATCH, Method::DELETE] {
+        let sent = request(method).with_json(&body).with_header("x-acting-user", "u1");
+        let answer: Value = client.send(sent).await.unwrap().json().unwrap();
+        assert_eq!(answer, json!({ "echo": body }));
+    }
+    let asked = fake.asked();
+    assert_eq!(asked[0].header("authorization"), Some("Basic YmlsbGluZzpodW50ZXIy"));
+    assert_eq!(asked[0].header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(asked[0].body, "grant_type=client_credentials&audience=user-service");
+    assert_eq!(asked.len(), 5, "one token serves them all");
+    for asked in &asked[1..] {
+        let header = |name| asked.header(name);
+        assert_eq!(asked.target, "/api/v1/internal/users/7");
+        assert_eq!(header("authorization"), Some("Bearer token-1"));
+        assert_eq!((header("x-service-caller"), header("x-internal-call")), (Some("billing"), Some("true")));
+        assert_eq!(header("x-acting-user"), Some("u1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_calls_at_once_fetch_one_token() {
+    let fake = serve(300, |_, _| reply(204, &[], "")).await;
+    let client = client(&fake);
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(request(Method::GET)).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), 204);
+    }
+    assert_eq!((count(&fake, true), count(&fake, false)), (1, 50));
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_when_it_is_refused_and_before_it_ends() {
+    // Refused once: whatever the method, nothing was done.
+    for method in [Method::GET, Method::POST] {
+        let fake = serve(300, |asked, _| match asked.header("authorization") {
+            Some("Bearer token-1") => refuse(401, "service_token_invalid"),
+            _ => reply(204, &[], ""),
+        })
+        .await;
+        assert!(client(&fake).send(request(method)).await.is_ok());
+        assert_eq!((count(&fake, true), count(&fake, false)), (2, 2));
+    }
+    // Refused always.
+    let fake = serve(300, |_, _| refuse(401, "service_token_invalid")).await;
+    let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
+    assert_eq!((error.kind(), count(&fake, false)), (ErrorKind::Unauthenticated, 2));
+    // Not on the list: no token helps.
+    let fake = serve(300, |_, _| refuse(403, "service_not_authorized")).await;
+    let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Forbidden, "service_not_authorized"));
+    assert_eq!((count(&fake, true), count(&fake, false)), (1, 1));
+    // About to end.
+    let fake = serve(30, |_, _| reply(204, &[], "")).await;
+    let client = client(&fake);
+    for _ in 0..2 {
+        client.send(request(Method::GET)).await.unwrap();
+    }
+    assert_eq!(count(&fake, true), 2);
+}
+
+#[tokio::test]
+async fn what_does_no_harm_twice_is_tried_again_once() {
+    for (method, times) in [(Method::GET, 2), (Method::PUT, 2), (Method::POST, 1), (Method::DELETE, 1)] {
+        let fake = serve(300, |_, _| refuse(503, "store_unavailable")).await;
+        let error = client(&fake).send(request(method.clone())).await.unwrap_err();
+        assert_eq!((error.kind(), count(&fake, false)), (ErrorKind::Unavailable, times), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_out_is_left_alone_for_a_second_and_then_asked_once() {
+    let fake = serve(300, |_, before| if before < 5 { refuse(502, "x") } else { reply(204, &[], "") }).await;
+    let policy =
+        CallPolicy { breaker: BreakerPolicy { outages: 5, rest: Duration::from_millis(50) }, ..Default::default() };
+    let client = ServiceClient::with_policy(settings(&fake.url, &fake.url), policy).unwrap();
+    for _ in 0..5 {
+        assert_eq!(client.send(request(Method::POST)).await.unwrap_err().status(), Some(502));
+    }
+    let mut refused = 0;
+    while let Err(error) = client.send(request(Method::POST)).await {
+        assert!(matches!(error, ClientError::BreakerOpen { .. }), "{error}");
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(refused > 0 && count(&fake, false) == 6, "{refused}");
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_called() {
+    for (status, body, kind, times) in [
+        (401, json!({ "code": "invalid_client" }), ErrorKind::Unauthenticated, 1),
+        (503, json!({}), ErrorKind::Unavailable, 2),
+        (200, json!({ "access_token": 7 }), ErrorKind::Fault, 1),
+        (200, json!({ "access_token": "x", "expires_in": u64::MAX }), ErrorKind::Fault, 1),
+        (200, json!({ "access_token": "x".repeat(9000), "expires_in": 300 }), ErrorKind::Fault, 1),
+    ] {
+        let fake = Fake::start(move |_, _| answer(status, &body)).await;
+        let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
+        assert_eq!((error.kind(), count(&fake, true), count(&fake, false)), (kind, times, 0), "{error}");
+    }
+    let fake = serve(300, |_, _| Reply::Never).await;
+    let alone = ServiceClient::new(settings(&closed_url().await, &fake.url)).unwrap();
+    assert_eq!(alone.send(request(Method::GET)).await.unwrap_err(), ClientError::Unreachable);
+    let invalid = ApiRequest::new(Method::GET, "/users/{id}");
+    assert_eq!(client(&fake).send(invalid).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(fake.count(), 0);
+}
+
+#[tokio::test]
+async fn a_call_has_its_own_time_where_it_says_so() {
+    let fake = serve(300, |_, _| Reply::Never).await;
+    let client = client(&fake);
+    let begun = std::time::Instant::now();
+    let error = client.send(request(Method::POST).with_timeout(Duration::from_millis(50))).await.unwrap_err();
+    assert_eq!(error, ClientError::Timeout);
+    assert!(begun.elapsed() < Duration::from_millis(1400), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_and_nothing_prints_the_secret() {
+    let good = || settings("http://auth.internal:8083", "https://users.internal");
+    let printed = format!("{:?} {:?}", ServiceClient::new(good()).unwrap(), good());
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for (bad, part) in [
+        (Settings { caller: "billing:x".to_owned(), ..good() }, "name"),
+        (Settings { audience: "a&scope=all".to_owned(), ..good() }, "name"),
+        (Settings { audience: String::new(), ..good() }, "name"),
+        (Settings { target_url: "users.internal".to_owned(), ..good() }, "URL"),
+        (Settings { auth_url: "http://a:b@auth.internal".to_owned(), ..good() }, "credentials"),
+    ] {
+        let error = ServiceClient::new(bad).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
