@@ -23,7 +23,7 @@ use crate::{
     settings::{BadSetting, Flags},
     store::{
         Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
-        Sessions, SigningKeys, Stale, in_time,
+        Sessions, SigningKeys, Stale, explain, in_time,
     },
     tls::{Configs, Renewal},
     users::{self, FetchedKeys, Users},
@@ -287,7 +287,7 @@ fn check_authorities() -> Result<(), BootFault> {
 async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, BootFault> {
     Database::open(url, schema)
         .await
-        .map_err(|error| other(format!("the database of {variable} cannot be opened: {error}")))
+        .map_err(|error| other(format!("the database of {variable} cannot be opened: {}", explain(url, &error))))
 }
 
 fn metrics(flags: &Flags, service: &'static str) -> Result<Metrics, BootFault> {

@@ -24,6 +24,10 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// longer is another file.
 pub const PEM_BYTES: u64 = 256 * 1024;
 
+/// Bytes of a file with a key or a password that are read. A password has 128 characters at
+/// most, and the local secrets some hundred each; what is longer is another file.
+pub const SECRET_FILE_BYTES: u64 = 16 * 1024;
+
 /// Time between two looks whether the certificate was renewed. Nobody waits for it; a few
 /// seconds spare whoever renews by hand the question whether it worked.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
@@ -49,6 +53,9 @@ pub const POOL: u32 = 8;
 
 /// Time to wait for a database connection or lock before it is a 503.
 pub const STORE_WAIT: Duration = Duration::from_secs(3);
+
+/// Pause between two tries to reach a database where none is listening.
+pub const REACH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Time for a connection to the database to say that it is there: a round trip, on a busy
 /// machine. Well below [`STORE_WAIT`], so that who meets a dead one gets another in time.
@@ -152,6 +159,10 @@ pub const KEY_LEAD_MIN_S: i64 = 40;
 /// Time between two looks at what other processes did with the keys.
 pub const KEYS_RELOAD: Duration = Duration::from_secs(5);
 
+/// Milliseconds by which the signing keys may have been made later than our clock says. More
+/// of it is a clock that is wrong, and tokens that nobody takes.
+pub const KEYS_AHEAD_MS: i64 = 60 * 1000;
+
 /// Milliseconds that an access token is good.
 pub const ACCESS_TOKEN_MS: i64 = 15 * 60 * 1000;
 
@@ -180,7 +191,16 @@ pub const TOKEN_BYTES: usize = 8 * 1024;
 /// Bytes of a key set that the user service reads from the auth service.
 pub const JWKS_BYTES: usize = 64 * 1024;
 
-/// Time between two fetches of that set for kids that are not in it.
+/// Milliseconds for which that set is used without another look: how long a key is believed
+/// after it was revoked and every process of the auth service knows of it.
+pub const JWKS_FRESH_MS: i64 = 5 * 1000;
+
+/// Milliseconds for which a set is used while the auth service cannot be asked, here and at
+/// the gateway. Past it nobody knows what was revoked.
+pub const JWKS_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Time between two fetches of that set for kids that are not in it, and after one that
+/// failed while a set is at hand.
 pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
 
 /// Time after a fetch that failed before the next one: long enough to spare a

@@ -124,7 +124,7 @@ mod tests {
         let (sender, app) = watch::channel(app);
         let (client, server) = tokio::io::duplex(1024);
         let serving = tokio::spawn(async move {
-            converse(server, Peer(([127, 0, 0, 1], 9).into()), app, GracefulShutdown::new().watcher()).await
+            converse(server, Peer(([127, 0, 0, 1], 9).into()), app, GracefulShutdown::new().watcher()).await;
         });
         (client, serving, sender)
     }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     io::Read as _,
     net::IpAddr,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -119,6 +119,9 @@ impl fmt::Display for BadSetting {
 
 impl std::error::Error for BadSetting {}
 
+/// File in the data folder in which the local set-up keeps the services' secrets.
+const LOCAL_SECRETS: &str = "origin.env";
+
 /// Characters of a service's secret, at least.
 const SERVICE_SECRET_CHARS: usize = 32;
 
@@ -152,6 +155,22 @@ impl Flags {
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         self.secrets = secrets;
         self
+    }
+
+    /// With the master key that the local set-up keeps in the data folder, where nothing else
+    /// names one: commands find what `npm start` made.
+    ///
+    /// # Errors
+    /// [`BadSetting`] for a file that cannot be used.
+    pub fn with_local_master_key(mut self) -> Result<Self, BadSetting> {
+        let file = self.data_dir.join(LOCAL_SECRETS);
+        if self.secrets.master_key.is_none() && self.master_key_file.is_none() && file.exists() {
+            let text = read_private("the local secrets", &file)?;
+            let found = text.expose().lines().find_map(|line| line.trim().strip_prefix("MASTER_KEY="));
+            self.secrets.master_key =
+                found.map(|value| Secret::new(value.trim_matches(|c: char| c == '"' || c.is_whitespace()).to_owned()));
+        }
+        Ok(self)
     }
 
     /// Everything that services need, before anything is opened for them.
@@ -300,9 +319,7 @@ impl Flags {
         let Secrets { admin_email, admin_password, admin_password_file, .. } = &self.secrets;
         let password = match (admin_password, admin_password_file) {
             (Some(password), _) => Some(password.clone()),
-            (None, Some(file)) => Some(read_first_line(file).map_err(|error| {
-                BadSetting(format!("ADMIN_PASSWORD_FILE {} cannot be read: {error}", file.display()))
-            })?),
+            (None, Some(file)) => Some(read_first_line("ADMIN_PASSWORD_FILE", file)?),
             (None, None) => None,
         };
         let (email, password) = match (admin_email, password) {
@@ -357,7 +374,11 @@ impl Flags {
     pub fn master_key(&self) -> Result<MasterKey, BadSetting> {
         let secrets = &self.secrets;
         let current = key_bytes("MASTER_KEY", secrets.master_key.as_ref(), self.master_key_file.as_deref())?
-            .ok_or_else(|| BadSetting(format!("MASTER_KEY (or MASTER_KEY_FILE) is not set; {MAKE}")))?;
+            .ok_or_else(|| BadSetting(format!(
+                    "MASTER_KEY (or MASTER_KEY_FILE) is not set, and the data folder {} holds no {LOCAL_SECRETS} with one \
+                     (DATA_DIR says where it is); {MAKE}",
+                    self.data_dir.display()
+                )))?;
         let old = key_bytes("MASTER_KEY_OLD", secrets.master_key_old.as_ref(), self.master_key_old_file.as_deref())?;
         let master = MasterKey::new(&current);
         match old {
@@ -404,24 +425,51 @@ impl Flags {
 fn key_bytes(name: &str, text: Option<&Secret>, file: Option<&Path>) -> Result<Option<[u8; 32]>, BadSetting> {
     let text = match (text, file) {
         (Some(text), _) => text.clone(),
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .map(Secret::new)
-            .map_err(|error| BadSetting(format!("{name}_FILE {} cannot be read: {error}", file.display())))?,
+        (None, Some(file)) => read_private(&format!("{name}_FILE"), file)?,
         (None, None) => return Ok(None),
     };
     let bytes = URL_SAFE_NO_PAD.decode(text.expose().trim()).ok().and_then(|bytes| bytes.try_into().ok());
     bytes.map(Some).ok_or_else(|| BadSetting(format!("{name} is not the base64url of 32 bytes; {MAKE}")))
 }
 
-/// A file's first line, as a secret.
+/// A file's first line, as a secret. `name` is the setting that names the file.
 ///
 /// # Errors
-/// The system's.
-pub fn read_first_line(file: &Path) -> std::io::Result<Secret> {
+/// [`BadSetting`], also when others may read the file.
+pub fn read_first_line(name: &str, file: &Path) -> Result<Secret, BadSetting> {
+    let text = read_private(name, file)?;
+    Ok(Secret::new(text.expose().lines().next().unwrap_or_default().to_owned()))
+}
+
+/// A small file that holds a secret.
+fn read_private(name: &str, file: &Path) -> Result<Secret, BadSetting> {
     let mut text = String::new();
-    // A password has 128 characters at most; what is longer is another file.
-    std::fs::File::open(file)?.take(4096).read_to_string(&mut text)?;
-    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
+    open_private(name, file)?
+        .take(limits::SECRET_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(name, file, &error))?;
+    Ok(Secret::new(text))
+}
+
+/// Opens a file that holds a secret. One that others may read holds none: whoever reads it
+/// first may have taken it. Pipes and devices are whoever's who opened them.
+///
+/// # Errors
+/// [`BadSetting`].
+pub fn open_private(name: &str, file: &Path) -> Result<std::fs::File, BadSetting> {
+    let open = std::fs::File::open(file).map_err(|error| unreadable(name, file, &error))?;
+    let about = open.metadata().map_err(|error| unreadable(name, file, &error))?;
+    if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+        return Err(BadSetting(format!(
+            "{name} {file} can be read by others than its owner; run: chmod 600 {file}",
+            file = file.display()
+        )));
+    }
+    Ok(open)
+}
+
+fn unreadable(name: &str, file: &Path, error: &std::io::Error) -> BadSetting {
+    BadSetting(format!("{name} {} cannot be read: {error}", file.display()))
 }
 
 fn assertion_keys(name: &str, text: Option<&Secret>) -> Result<AssertionKeys, BadSetting> {

@@ -19,7 +19,10 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use crate::{limits, settings::BadSetting};
+use crate::{
+    limits,
+    settings::{BadSetting, open_private},
+};
 
 /// What new connections are answered with: a renewed pair is there for all that come later.
 pub type Configs = watch::Receiver<Arc<ServerConfig>>;
@@ -65,7 +68,10 @@ impl Files {
     }
 
     fn read(&self) -> Result<Content, BadSetting> {
-        Ok(Content { cert: read("TLS_CERT_FILE", &self.cert)?, key: read("TLS_KEY_FILE", &self.key)? })
+        Ok(Content {
+            cert: read("TLS_CERT_FILE", &self.cert, File::open(&self.cert))?,
+            key: read("TLS_KEY_FILE", &self.key, Ok(open_private("TLS_KEY_FILE", &self.key)?))?,
+        })
     }
 
     fn config(&self, content: &Content) -> Result<Arc<ServerConfig>, BadSetting> {
@@ -104,10 +110,9 @@ impl Files {
     }
 }
 
-fn read(variable: &str, file: &Path) -> Result<Vec<u8>, BadSetting> {
+fn read(variable: &str, file: &Path, open: io::Result<File>) -> Result<Vec<u8>, BadSetting> {
     let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|open| open.take(limits::PEM_BYTES).read_to_end(&mut bytes))
+    open.and_then(|open| open.take(limits::PEM_BYTES).read_to_end(&mut bytes))
         .map_err(|error: io::Error| BadSetting(format!("{variable} {} cannot be read: {error}", file.display())))?;
     Ok(bytes)
 }
@@ -180,6 +185,8 @@ impl Renewal {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -198,6 +205,7 @@ mod tests {
         let write = |cert: &str, key: &str| {
             std::fs::write(&files.cert, cert).unwrap();
             std::fs::write(&files.key, key).unwrap();
+            std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o600)).unwrap();
         };
         let (first, second) = (pair(), pair());
         write(&first.0, &first.1);

@@ -193,8 +193,8 @@ impl Log {
     }
 
     fn read_marks(&self, marks: &str) -> worker::Result<Page> {
-        // A token has three marks at most.
-        let marks: Vec<Mark> = marks.split(',').take(3).filter_map(Mark::from_text).collect();
+        // A token has four marks at most.
+        let marks: Vec<Mark> = marks.split(',').take(4).filter_map(Mark::from_text).collect();
         let mut found = Vec::new();
         for mark in marks {
             found.extend(self.rows(

@@ -20,6 +20,8 @@ pub enum Chore {
     Note(Entry),
     /// Ask an issuer again; its set is past freshness. By index.
     Refresh(usize),
+    /// Ask an issuer again at once: it revoked a key. By index.
+    Renew(usize),
     /// Write an issuer's set to the store. By index.
     Store(usize),
 }
@@ -29,6 +31,7 @@ impl Gate {
     pub async fn run<P: Ports>(&self, chore: Chore, ports: &P) {
         match chore {
             Chore::Refresh(issuer) => self.refresh(issuer, ports).await,
+            Chore::Renew(issuer) => self.renew(issuer, ports).await,
             Chore::Store(issuer) => self.store(issuer, ports).await,
             Chore::ReadLog => {
                 // Several requests may have asked for it.

@@ -96,7 +96,7 @@ pub(super) struct Checked {
     pub(super) verified: Verified,
     /// Index of its issuer.
     pub(super) issuer: usize,
-    key: Rc<Key>,
+    pub(super) key: Rc<Key>,
 }
 
 impl Gate {
@@ -280,7 +280,7 @@ impl Gate {
         let Checked { verified, issuer, key } = self.check_token(text, Purpose::Access, ports, line, chores).await?;
         let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let identity = verified.identity();
-        let marks = state.revocable.then(|| Marks::of(identity));
+        let marks = state.revocable.then(|| Marks::of(identity, key.kid()));
         let expires_at = identity.expires_at.plus(state.token.leeway_s.saturating_mul(1000));
         let verified = Rc::new(verified);
         let entry = Entry { verified: Rc::clone(&verified), issuer, key, marks };

@@ -135,6 +135,14 @@ impl Gate {
         }
     }
 
+    /// Asks an issuer again although its set is fresh, and stores what it says.
+    pub(super) async fn renew<P: Ports>(&self, issuer: usize, ports: &P) {
+        let Some(state) = self.issuers.get(issuer) else { return };
+        if state.holding.borrow().is_scheduled_refresh_due(ports.now()) && self.fetch(issuer, ports).await {
+            store(state, ports).await;
+        }
+    }
+
     /// Writes an issuer's set to the store.
     pub(super) async fn store<P: Ports>(&self, issuer: usize, ports: &P) {
         if let Some(state) = self.issuers.get(issuer) {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::RevocationCheck,
-    revocation::{Entry, Marks, Page, Plan, Taken, limits, parse_push},
+    revocation::{Entry, Kind, Marks, Page, Plan, Taken, limits, parse_push},
     token::{TokenError, UnixMillis},
 };
 
@@ -194,6 +194,8 @@ impl Gate {
         let text = credentials::bearer(head)?;
         let checked = self.check_token(text, Purpose::Push, ports, line, chores).await?;
         let issuer = self.issuers.get(checked.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        // Who has a key that leaked could revoke whatever they like.
+        self.refuse_known(&Marks::of(checked.verified.identity(), checked.key.kid()))?;
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| match fault {
             BodyFault::TooLarge => Denial::PushTooLarge,
             BodyFault::Broken => Denial::PushMalformed { detail: "the body cannot be read".to_owned() },
@@ -211,6 +213,10 @@ impl Gate {
         let mut copy = self.revocations.borrow_mut();
         for entry in &entries {
             copy.note(*entry);
+        }
+        if revocations.iter().any(|revocation| revocation.kind == Kind::Key) {
+            // The key that signs instead is not in the set at hand.
+            chores.push(Chore::Renew(checked.issuer));
         }
         Ok(Answer::json(200, request_id, &json!({ "received": revocations.len(), "noted": entries.len() })))
     }

@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn marks(session: &str, user: &str, issued_at: u64) -> Marks {
-        Marks::of(&Identity {
+        let identity = Identity {
             user_id: user.into(),
             email: None,
             roles: vec![],
@@ -220,7 +220,8 @@ mod tests {
             issued_at: UnixMillis::from_secs(issued_at),
             expires_at: UnixMillis(0),
             issuer: "i".into(),
-        })
+        };
+        Marks::of(&identity, Some("k"))
     }
 
     fn young() -> LocalCopy {

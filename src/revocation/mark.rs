@@ -17,6 +17,8 @@ pub enum Kind {
     Session,
     /// All tokens of a user that were issued up to an instant.
     User,
+    /// All tokens that a key (`kid`) signed.
+    Key,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::Token => "token",
             Self::Session => "session",
             Self::User => "user",
+            Self::Key => "key",
         }
     }
 }
@@ -72,25 +75,27 @@ pub struct Marks {
     token: Option<Mark>,
     session: Option<Mark>,
     user: Mark,
+    key: Option<Mark>,
     /// Seconds; the token's `iat`.
     issued_at: u64,
 }
 
 impl Marks {
-    /// The marks of a verified token.
-    pub fn of(identity: &Identity) -> Self {
+    /// The marks of a verified token, and of the key that signed it if that has a `kid`.
+    pub fn of(identity: &Identity, kid: Option<&str>) -> Self {
         let mark = |kind, id: &str| Mark::new(kind, &identity.issuer, id);
         Self {
             token: identity.token_id.as_deref().map(|id| mark(Kind::Token, id)),
             session: identity.session_id.as_deref().map(|id| mark(Kind::Session, id)),
             user: mark(Kind::User, &identity.user_id),
+            key: kid.map(|kid| mark(Kind::Key, kid)),
             issued_at: identity.issued_at.secs(),
         }
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = Mark> {
-        [self.token, self.session, Some(self.user)].into_iter().flatten()
+        [self.token, self.session, Some(self.user), self.key].into_iter().flatten()
     }
 
     /// What ends when its owner logs out: the session, or a token that has none. A
@@ -116,6 +121,7 @@ mod tests {
             (Kind::Token, "i", "1"),
             (Kind::Session, "i", "1"),
             (Kind::User, "i", "1"),
+            (Kind::Key, "i", "1"),
             (Kind::User, "i1", ""),
             (Kind::User, "", "i1"),
             (Kind::User, "j", "1"),

@@ -4,18 +4,23 @@
 //! {"revocations": [
 //!   {"token": "<jti>", "expires_at": 1800000000},
 //!   {"session": "<sid>"},
-//!   {"user": "<user id>", "issued_until": 1799999999}
+//!   {"user": "<user id>", "issued_until": 1799999999},
+//!   {"key": "<kid>"}
 //! ]}
 //! ```
 //!
 //! Times are seconds since 1970. `issued_until` is for `user` alone, and has to be there:
 //! what was issued up to that second is revoked. `expires_at` says when the last of the
-//! tokens ends, if that is sooner than the issuer's policy allows for.
+//! tokens ends, if that is sooner than the issuer's policy allows for. A `key` is believed no
+//! more: not even its tokens for this push are.
 
 use serde::Deserialize;
 
 use super::{Entry, Kind, Mark, limits};
-use crate::token::{self, UnixMillis};
+use crate::{
+    keys,
+    token::{self, UnixMillis},
+};
 
 /// One revocation, of an issuer that is known by other means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +51,7 @@ struct Item {
     token: Option<String>,
     session: Option<String>,
     user: Option<String>,
+    key: Option<String>,
     issued_until: Option<u64>,
     expires_at: Option<u64>,
 }
@@ -70,11 +76,12 @@ pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Rev
 }
 
 fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
-    let (kind, id) = match (item.token, item.session, item.user) {
-        (Some(id), None, None) => (Kind::Token, id),
-        (None, Some(id), None) => (Kind::Session, id),
-        (None, None, Some(id)) => (Kind::User, id),
-        _ => return Err("name one of token, session and user"),
+    let (kind, id) = match (item.token, item.session, item.user, item.key) {
+        (Some(id), None, None, None) => (Kind::Token, id),
+        (None, Some(id), None, None) => (Kind::Session, id),
+        (None, None, Some(id), None) => (Kind::User, id),
+        (None, None, None, Some(id)) => (Kind::Key, id),
+        _ => return Err("name one of token, session, user and key"),
     };
     if id.is_empty() || id.len() > limits::SUBJECT_BYTES {
         return Err("the id is empty or too long");
@@ -84,8 +91,8 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
         (Kind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
         (Kind::User, Some(until)) => until,
         (Kind::User, None) => return Err("a user needs issued_until"),
-        (Kind::Token | Kind::Session, None) => token::limits::DATE_SECS,
-        (Kind::Token | Kind::Session, Some(_)) => return Err("issued_until is for a user alone"),
+        (Kind::Token | Kind::Session | Kind::Key, None) => token::limits::DATE_SECS,
+        (Kind::Token | Kind::Session | Kind::Key, Some(_)) => return Err("issued_until is for a user alone"),
     };
     Ok(Revocation { kind, id, issued_until, expires_at: item.expires_at })
 }
@@ -100,6 +107,8 @@ impl Revocation {
         let latest_issue = match self.kind {
             Kind::User => self.issued_until,
             Kind::Token | Kind::Session => now.saturating_add(leeway_s),
+            // A key set that holds the key may be used for so long yet.
+            Kind::Key => now.saturating_add(keys::limits::HARD_MS / 1000).saturating_add(leeway_s),
         };
         let bound = latest_issue.saturating_add(max_lifetime_s);
         let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
@@ -121,6 +130,11 @@ mod tests {
         for (body, expected) in [
             (r#"{"revocations":[]}"#, Ok(vec![])),
             (r#"{"revocations":[{"token":"t"}]}"#, Ok(vec![(Kind::Token, "t", ever, None)])),
+            (r#"{"revocations":[{"key":"k"}]}"#, Ok(vec![(Kind::Key, "k", ever, None)])),
+            (
+                r#"{"revocations":[{"key":"k","issued_until":5}]}"#,
+                Err("revocations[0]: issued_until is for a user alone"),
+            ),
             (r#"{"revocations":[{"session":"s","expires_at":7}]}"#, Ok(vec![(Kind::Session, "s", ever, Some(7))])),
             (
                 r#"{"revocations":[{"user":"u","issued_until":1800000030}]}"#,
@@ -137,9 +151,9 @@ mod tests {
             ),
             (
                 r#"{"revocations":[{"token":"t","user":"u","issued_until":5}]}"#,
-                Err("revocations[0]: name one of token, session and user"),
+                Err("revocations[0]: name one of token, session, user and key"),
             ),
-            (r#"{"revocations":[{}]}"#, Err("revocations[0]: name one of token, session and user")),
+            (r#"{"revocations":[{}]}"#, Err("revocations[0]: name one of token, session, user and key")),
             (r#"{"revocations":[{"token":""}]}"#, Err("revocations[0]: the id is empty or too long")),
             (r#"{"revocations":[{"token":"t","secret":1}]}"#, Err("the body is not a push (line 1, column ")),
             (r#"{"revocations":{}}"#, Err("the body is not a push (line 1, column ")),
@@ -188,6 +202,7 @@ mod tests {
             (Kind::Session, ever, Some(now + 1_000_000), Some(3600 + 60)),
             (Kind::Session, ever, Some(now - 29), Some(1)),
             (Kind::Session, ever, Some(now - 30), None),
+            (Kind::Key, ever, None, Some(24 * 3600 + 3600 + 60)),
             (Kind::User, now, None, Some(3600 + 30)),
             (Kind::User, now - 3600, None, Some(30)),
             (Kind::User, now - 3630, None, None),

@@ -213,6 +213,43 @@ fn a_push_revokes_by_token_by_session_and_by_user_up_to_an_instant() {
 }
 
 #[test]
+fn a_revoked_key_is_believed_nowhere_and_revokes_nothing_itself() {
+    let (here, elsewhere, world) = (gate(), gate(), world());
+    let next = Signer::new(8);
+    let token = access(&world, &json!({}));
+    for gate in [&here, &elsewhere] {
+        assert_eq!(verdict(&world.send_token(gate, "GET", "/me", &token)), OK);
+    }
+    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    // A key's seed is its `kid`.
+    assert_eq!(push(&here, &world, &json!({ "revocations": [{ "key": "7" }] })), OK);
+    // Here the set was asked for again, too, and lacks the key.
+    assert_eq!(verdict(&world.send_token(&here, "GET", "/me", &token)).0, 401);
+    assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/strict", &token)), REVOKED, "at once");
+    world.pass(limits::STALE_MS + 1);
+    for gate in [&here, &elsewhere] {
+        let forged = access(&world, &json!({ "jti": "t7", "sid": "s7", "sub": "root" }));
+        let verdict = verdict(&world.send_token(gate, "GET", "/me", &forged));
+        assert!(matches!(verdict, (401, "token_revoked" | "token_key_unknown")), "{verdict:?}");
+    }
+    let said = push(&elsewhere, &world, &json!({ "revocations": [{ "user": "ada", "issued_until": 1 }] }));
+    assert_eq!(said.0, 401, "{said:?}");
+}
+
+#[test]
+fn after_a_revoked_key_the_set_is_asked_for_at_once() {
+    let (gate, world) = (gate(), world());
+    let next = Signer::new(8);
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &access(&world, &json!({})))), OK);
+    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "key": "7" }] })), OK);
+    let now = world.now.get().secs();
+    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t8", "sid": "s8" });
+    let token = next.sign("at+jwt", &claims);
+    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK, "within the pause between two fetches");
+}
+
+#[test]
 fn only_the_named_service_of_an_issuer_may_push() {
     let (gate, world) = (gate(), world());
     let body = json!({ "revocations": [{ "session": "s1" }] });

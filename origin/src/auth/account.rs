@@ -329,9 +329,18 @@ pub(super) async fn revoke(State(auth): State<Auth>, Id(id): Id) -> Result<Statu
 pub enum Created {
     /// A new account.
     New(Uuid),
-    /// An account with this address was there: it is an admin now, its
-    /// password is what it was.
+    /// An account with this address was there: it is an admin now.
     Promoted(Uuid),
+}
+
+/// What `create_admin` is to do.
+#[derive(Debug, Clone, Copy)]
+pub enum AdminWish<'a> {
+    /// Make an account with this password.
+    Make(&'a Secret),
+    /// Promote the account that there is: with this password, and without the sessions that
+    /// it has; or, without one, just as it is.
+    Promote(Option<&'a Secret>),
 }
 
 /// Makes an admin in both databases; to be run where they are.
@@ -342,34 +351,51 @@ pub async fn create_admin(
     auth: Database,
     users: Database,
     email: &str,
-    password: &Secret,
-    promote: bool,
+    wish: AdminWish<'_>,
     clock: &Clock,
 ) -> Result<Created, String> {
     let email = normal_email(email).ok_or("the e-mail address is not valid")?;
-    let mut check = Check::default();
-    check.password(Some(password));
-    check.done().map_err(|_| "the password must have 8 to 128 characters")?;
+    let password = match wish {
+        AdminWish::Make(password) => Some(password),
+        AdminWish::Promote(password) => password,
+    };
+    if let Some(password) = password {
+        let mut check = Check::default();
+        check.password(Some(password));
+        check.done().map_err(|_| "the password must have 8 to 128 characters")?;
+    }
     let failed = |_| "the database cannot be written".to_owned();
     let (accounts, profiles) = (Accounts(auth), Profiles(users));
     let existing = accounts.find_login(&email).await.map_err(failed)?;
-    match existing {
+    let hashed = async |password: &Secret| {
+        let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
+        passwords.hash(password).await.map_err(|_| "passwords cannot be hashed".to_owned())
+    };
+    match (existing, wish) {
         // Whoever registered the address first chose its password: nobody has shown
         // that they are the one who is meant.
-        Some(_) if !promote => {
-            Err("an account with this address exists already; --promote makes it an administrator with the password that it has".to_owned())
+        (Some(_), AdminWish::Make(_)) => Err("an account with this address exists already; --promote makes it an \
+             administrator with the password that you give, and ends its sessions"
+            .to_owned()),
+        (None, AdminWish::Promote(_)) => {
+            Err("there is no account with this address to promote; without --promote one is made".to_owned())
         }
-        Some((account, _)) => {
-            accounts.grant(account.id, ROLE_ADMIN, clock).await.map_err(failed)?;
+        (Some((account, _)), AdminWish::Promote(password)) => {
+            let hash = match password {
+                Some(password) => Some(hashed(password).await?),
+                None => None,
+            };
+            if !accounts.promote(account.id, ROLE_ADMIN, hash.as_deref(), clock).await.map_err(failed)? {
+                return Err("the account's sessions were ended moments ago; try again in a minute".to_owned());
+            }
             let account = accounts.find(account.id).await.map_err(failed)?.ok_or("the account vanished")?;
             let id = account.id;
             // Should it fail: the role is marked as one that the profile lacks.
             profiles.put(&account.into()).await.map_err(failed)?;
             Ok(Created::Promoted(id))
         }
-        None => {
-            let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
-            let password_hash = passwords.hash(password).await.map_err(|_| "passwords cannot be hashed")?;
+        (None, AdminWish::Make(password)) => {
+            let password_hash = hashed(password).await?;
             let fresh = || ids::fresh(clock.now()).ok_or("no random bytes");
             let (attempt, now) = (fresh()?, clock.now());
             let roles = vec![ROLE_ADMIN.to_owned(), ROLE_USER.to_owned()];

@@ -10,11 +10,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::{Value, json};
 
 use crate::{
+    clock::rfc3339,
     limits,
     signing::{Key, MasterKey, PublicKeys},
     store::{
         SigningKeys, in_time,
-        keys::{Rotated, StoredKey},
+        keys::{Revocation, Rotated, StoredKey},
     },
 };
 
@@ -46,6 +47,15 @@ pub enum KeyringFault {
     Making,
     /// The master key does not open the keys in the database.
     WrongMasterKey,
+    /// The keys in the database were made at an instant to which our clock has yet to come.
+    ClockBehind {
+        /// Milliseconds since 1970.
+        now: i64,
+        /// When the first of them was made.
+        made_at: i64,
+    },
+    /// There is no such key.
+    Unknown,
 }
 
 impl std::fmt::Display for KeyringFault {
@@ -57,6 +67,14 @@ impl std::fmt::Display for KeyringFault {
                 "MASTER_KEY does not open the signing keys in the database; set the one with which they were made, \
                  as MASTER_KEY_OLD if it is to be replaced",
             ),
+            Self::ClockBehind { now, made_at } => write!(
+                formatter,
+                "this machine's clock says {}, which is before the signing keys in the database were made ({}); set the \
+                 clock, or nobody takes the tokens that are signed here",
+                rfc3339(*now),
+                rfc3339(*made_at)
+            ),
+            Self::Unknown => formatter.write_str("there is no such signing key; keys list shows those that there are"),
         }
     }
 }
@@ -81,6 +99,11 @@ impl Keyring {
             store.add_first(&make(&master, now, now).await?).await?;
         }
         let stored = store.published(now).await?;
+        if let Some(made_at) = stored.iter().map(|key| key.published_at).min()
+            && made_at > now.saturating_add(limits::KEYS_AHEAD_MS)
+        {
+            return Err(KeyringFault::ClockBehind { now, made_at });
+        }
         reseal(&store, &master, &stored, None).await?;
         let held = RwLock::new(Arc::new(Held::from_stored(stored, &master, None)?));
         Ok(Self { store, master, lead_ms, held })
@@ -114,6 +137,27 @@ impl Keyring {
         let rotated = in_time(self.store.add_next(&next, after)).await?;
         self.reload(now).await?;
         Ok(rotated)
+    }
+
+    /// Deletes a key that leaked. No token that it signed is good any more: here at once, at
+    /// other processes when they next read the keys, at the gateway when it is told. Another
+    /// key signs at once.
+    ///
+    /// # Errors
+    /// [`KeyringFault`].
+    pub async fn revoke(&self, kid: &str, now: i64) -> Result<Revocation, KeyringFault> {
+        let spare = make(&self.master, now, now).await?;
+        let revoked = in_time(self.store.revoke(kid, &spare, now)).await?.ok_or(KeyringFault::Unknown)?;
+        self.reload(now).await?;
+        Ok(revoked)
+    }
+
+    /// Reads what other processes did.
+    ///
+    /// # Errors
+    /// [`KeyringFault`]; what is held stays.
+    pub async fn read(&self, now: i64) -> Result<(), KeyringFault> {
+        self.reload(now).await
     }
 
     /// Reads what other processes did, rotates when the key has its age, and forgets

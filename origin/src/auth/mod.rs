@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use portcullis_client::internal::InternalClient;
 
-pub use account::{Created, create_admin};
+pub use account::{AdminWish, Created, create_admin};
 pub use audit::record_command;
 pub use credentials::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
 pub use first_admin::{FirstAdmin, make_first_admin};

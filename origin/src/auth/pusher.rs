@@ -123,6 +123,13 @@ impl Pusher {
             if waiting.is_empty() {
                 return Ok(count);
             }
+            if waiting.iter().any(Waiting::is_of_key) {
+                // The gateway asks for the keys when it hears of it, and must not be given
+                // what we held until now.
+                if let Err(fault) = auth.keyring.read(auth.clock.now()).await {
+                    tracing::error!(%fault, "the signing keys cannot be read");
+                }
+            }
             let delivered = self.push_all(auth, &waiting).await;
             count = count.saturating_add(delivered.0.len());
             if let Err(error) = in_time(auth.outbox.delivered(&delivered.0)).await {

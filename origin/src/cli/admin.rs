@@ -8,26 +8,28 @@ use std::{
 use clap::Subcommand;
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
-    auth::{Created, create_admin},
+    auth::{AdminWish, Created, create_admin},
     boot::BootFault,
     clock::Clock,
     settings::{Flags, read_first_line},
 };
 use serde_json::json;
 
-use super::{leave_event, open_both, output::Output};
+use super::{Absent, leave_event, open_both, output::Output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make an administrator. To be run where the databases are.
     #[command(after_help = "\
 Without --password-file the password is asked for, and not shown. It is no argument: a
-process list would show it.
+process list would show it. --promote gives the account that password and ends all its
+sessions: whoever registered the address first chose the one that it had.
 
 Examples:
   portcullis-origin admin create --email ada@example.com
   pass show portcullis/ada | portcullis-origin admin create --email ada@example.com --password-file -
-  portcullis-origin admin create --email ada@example.com --promote")]
+  portcullis-origin admin create --email ada@example.com --promote
+  portcullis-origin admin create --email ada@example.com --promote --keep-password")]
     Create {
         /// E-mail address.
         #[arg(long)]
@@ -35,23 +37,37 @@ Examples:
         /// File whose first line is the password; - reads standard input.
         #[arg(long)]
         password_file: Option<PathBuf>,
-        /// Make an existing account an administrator; its password stays.
+        /// Make an existing account an administrator, with this password, and end its sessions.
         #[arg(long)]
         promote: bool,
+        /// With --promote: leave the account's password and sessions as they are.
+        #[arg(long, requires = "promote", conflicts_with = "password_file")]
+        keep_password: bool,
+        /// Make the databases if there are none.
+        #[arg(long)]
+        init: bool,
         #[command(flatten)]
         flags: Box<Flags>,
     },
 }
 
 pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
-    let Command::Create { email, password_file, promote, flags } = command;
+    let Command::Create { email, password_file, promote, keep_password, init, flags } = command;
+    let absent = if init { Absent::Make } else { Absent::Refuse("give --init to make it") };
+    // Before anybody is asked for a password.
+    let (auth, users) = open_both(&flags, absent).await?;
     let password = match &password_file {
-        Some(file) => read_password(file)?,
-        None => ask_password()?,
+        _ if keep_password => None,
+        Some(file) => Some(read_password(file)?),
+        None => Some(ask_password()?),
     };
-    let (auth, users) = open_both(&flags).await?;
-    let created = create_admin(auth.clone(), users, &email, &password, promote, &Clock::default()).await;
-    let event_type = if matches!(created, Ok(Created::Promoted(_))) { "admin.promote" } else { "admin.create" };
+    let wish = match (promote, &password) {
+        (true, password) => AdminWish::Promote(password.as_ref()),
+        (false, Some(password)) => AdminWish::Make(password),
+        (false, None) => return Err(BootFault::Setting("--keep-password is for --promote alone".to_owned())),
+    };
+    let created = create_admin(auth.clone(), users, &email, wish, &Clock::default()).await;
+    let event_type = if promote { "admin.promote" } else { "admin.create" };
     let done = match &created {
         Ok(Created::New(id) | Created::Promoted(id)) => Ok(Some(id.to_string())),
         Err(_) => Err("refused"),
@@ -61,19 +77,24 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFaul
         Created::New(id) => {
             output.say(&format!("made administrator {id}"), &json!({ "id": id, "promoted": false }));
         }
-        Created::Promoted(id) => output.say(
-            &format!("user {id} is an administrator now; the password is what it was"),
-            &json!({ "id": id, "promoted": true }),
-        ),
+        Created::Promoted(id) => {
+            let rest = if keep_password {
+                "the password is what it was"
+            } else {
+                "the password is the one given, and all sessions are ended"
+            };
+            output.say(
+                &format!("user {id} is an administrator now; {rest}"),
+                &json!({ "id": id, "promoted": true, "password_kept": keep_password }),
+            );
+        }
     }
     Ok(())
 }
 
 fn read_password(file: &Path) -> Result<Secret, BootFault> {
     if file.as_os_str() != "-" {
-        return read_first_line(file).map_err(|error| {
-            BootFault::Setting(format!("the password cannot be read from {}: {error}", file.display()))
-        });
+        return Ok(read_first_line("--password-file", file)?);
     }
     let mut text = String::new();
     // A password has 128 characters at most; what is longer is another file.

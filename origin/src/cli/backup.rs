@@ -14,7 +14,7 @@ use portcullis_origin::{
 };
 use serde_json::json;
 
-use super::{leave_event, open_both, output::Output, serve::Service};
+use super::{MIGRATE, leave_event, open_both, output::Output, serve::Service};
 
 pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: Output) -> Result<(), BootFault> {
     flags.check_databases()?;
@@ -73,7 +73,7 @@ fn told(fault: CopyFault, variable: &str, place: &Path) -> BootFault {
 }
 
 pub(super) async fn reconcile(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let (auth, users) = open_both(flags).await?;
+    let (auth, users) = open_both(flags, MIGRATE).await?;
     let found = store::reconcile(&auth, &users, Clock::default().now()).await;
     let done = found.as_ref().map(|_| None).map_err(|fault| match fault {
         ReconcileFault::Strangers => "databases_strange",

@@ -1,4 +1,4 @@
-//! `keys`: the signing keys, listed and rotated.
+//! `keys`: the signing keys, listed, rotated and revoked.
 
 use clap::Subcommand;
 use portcullis_origin::{
@@ -38,13 +38,34 @@ Example:
         #[command(flatten)]
         flags: Box<Flags>,
     },
+    /// Distrust a key that leaked, at once and everywhere: no token that it signed is good
+    /// any more. Needs MASTER_KEY or MASTER_KEY_FILE.
+    #[command(after_help = "\
+Another key signs at once. Sessions go on: clients get a new access token by their next
+refresh. The services know within 10 seconds, the gateway as soon as the auth service tells
+it (the outbox in /metrics is empty then), every one of its places within 4 seconds more.
+For up to 30 seconds a place may refuse tokens of the new key, which it has yet to fetch.
+
+Example:
+  portcullis-origin keys revoke $(portcullis-origin keys list --json | jq -r '.keys[0].kid')")]
+    Revoke {
+        /// The key's id.
+        kid: String,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
 }
 
 pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
     match command {
         Command::List { flags } => list(&flags, output).await,
-        Command::Rotate { flags } => rotate(&flags.with_secrets(Secrets::from_env()), output).await,
+        Command::Rotate { flags } => rotate(&with_master_key(*flags)?, output).await,
+        Command::Revoke { kid, flags } => revoke(&kid, &with_master_key(*flags)?, output).await,
     }
+}
+
+fn with_master_key(flags: Flags) -> Result<Flags, BootFault> {
+    Ok(flags.with_secrets(Secrets::from_env()).with_local_master_key()?)
 }
 
 async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
@@ -86,6 +107,28 @@ async fn rotate(flags: &Flags, output: Output) -> Result<(), BootFault> {
     output.say(
         &format!("{} signs from {signs_from}; until then {} does", rotated.kid, rotated.previous_kid),
         &json!({ "kid": rotated.kid, "previous_kid": rotated.previous_kid, "signs_from": signs_from }),
+    );
+    Ok(())
+}
+
+async fn revoke(kid: &str, flags: &Flags, output: Output) -> Result<(), BootFault> {
+    let master = flags.master_key()?;
+    let lead_ms = flags.key_lead_ms()?;
+    let database = open_auth(flags).await?;
+    let now = Clock::default().now();
+    let revoked =
+        async { Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await?.revoke(kid, now).await }
+            .await;
+    let done = revoked
+        .as_ref()
+        .map(|_| Some(kid.to_owned()))
+        .map_err(|fault| if matches!(fault, KeyringFault::Unknown) { "not_found" } else { "keys_unavailable" });
+    leave_event(&database, "keys.revoke", "keys revoke", done).await;
+    let revoked = revoked.map_err(|fault| BootFault::Other(fault.to_string()))?;
+    let signs = if revoked.signed { "signs now" } else { "signs as before" };
+    output.say(
+        &format!("{kid} is revoked; {} {signs}", revoked.signer),
+        &json!({ "kid": kid, "revoked": true, "signing_kid": revoked.signer }),
     );
     Ok(())
 }

@@ -21,7 +21,7 @@ use portcullis_origin::{
     boot::BootFault,
     clock::Clock,
     settings::{Flags, Secrets},
-    store::{AuditTrail, Database, Schema},
+    store::{AuditTrail, Database, Schema, explain},
 };
 use serde_json::json;
 use tracing_subscriber::{
@@ -208,21 +208,58 @@ fn log(cli: &Cli) {
     tracing_subscriber::registry().with(level).with(layer).init();
 }
 
+/// What a command does where there is no database: in the wrong folder, most likely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// Makes one.
+    Make,
+    /// Says so. The text says how one is made.
+    Refuse(&'static str),
+}
+
+const MIGRATE: Absent = Absent::Refuse("run migrate to make it");
+
 /// The auth service's database, up to date.
 async fn open_auth(flags: &Flags) -> Result<Database, BootFault> {
-    flags.make_folder()?;
-    Database::open(&flags.auth_database(), Schema::Auth).await.map_err(cannot_open("AUTH_DATABASE_URL"))
+    open(flags, Schema::Auth, MIGRATE).await
 }
 
-async fn open_both(flags: &Flags) -> Result<(Database, Database), BootFault> {
+async fn open_both(flags: &Flags, absent: Absent) -> Result<(Database, Database), BootFault> {
     flags.check_databases()?;
-    let auth = open_auth(flags).await?;
-    let users = Database::open(&flags.users_database(), Schema::Users).await;
-    Ok((auth, users.map_err(cannot_open("USERS_DATABASE_URL"))?))
+    check_there(flags, Schema::Auth, absent).await?;
+    check_there(flags, Schema::Users, absent).await?;
+    Ok((open(flags, Schema::Auth, absent).await?, open(flags, Schema::Users, absent).await?))
 }
 
-fn cannot_open(variable: &'static str) -> impl Fn(sqlx::Error) -> BootFault {
-    move |error| BootFault::Other(format!("the database of {variable} cannot be opened: {error}"))
+async fn open(flags: &Flags, schema: Schema, absent: Absent) -> Result<Database, BootFault> {
+    check_there(flags, schema, absent).await?;
+    flags.make_folder()?;
+    let (variable, url) = place(flags, schema);
+    Database::open(&url, schema).await.map_err(|error| cannot_open(variable, &url, &error))
+}
+
+async fn check_there(flags: &Flags, schema: Schema, absent: Absent) -> Result<(), BootFault> {
+    let Absent::Refuse(how) = absent else { return Ok(()) };
+    let (variable, url) = place(flags, schema);
+    if Database::exists(&url, schema).await.map_err(|error| cannot_open(variable, &url, &error))? {
+        return Ok(());
+    }
+    let file = url.strip_prefix("sqlite://").map(|file| format!(" {file}")).unwrap_or_default();
+    Err(BootFault::Setting(format!(
+        "there is no database{file} of {variable}; set DATA_DIR or {variable} to where it is, or {how}"
+    )))
+}
+
+/// The variable that says where a service's database is, and what it says.
+fn place(flags: &Flags, schema: Schema) -> (&'static str, String) {
+    match schema {
+        Schema::Auth => ("AUTH_DATABASE_URL", flags.auth_database()),
+        Schema::Users => ("USERS_DATABASE_URL", flags.users_database()),
+    }
+}
+
+fn cannot_open(variable: &str, url: &str, error: &sqlx::Error) -> BootFault {
+    BootFault::Other(format!("the database of {variable} cannot be opened: {}", explain(url, error)))
 }
 
 /// Leaves an event of a command in the audit trail, whatever became of it: the thing that it
@@ -233,7 +270,7 @@ async fn leave_event(database: &Database, event_type: &str, operation: &str, don
 }
 
 async fn migrate(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    open_both(flags).await?;
+    open_both(flags, Absent::Make).await?;
     output.say("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
     Ok(())
 }

@@ -332,7 +332,7 @@ pub fn log_store_fault(error: &sqlx::Error) {
     let kind = if let sqlx::Error::Database(database) = error {
         database.code().map_or_else(|| "database".to_owned(), |code| code.into_owned())
     } else if matches!(error, sqlx::Error::PoolTimedOut) {
-        "pool timed out".to_owned()
+        "no connection in time: the database refuses connections, cannot be reached, or all are in use".to_owned()
     } else if matches!(error, sqlx::Error::Io(_)) {
         "input/output".to_owned()
     } else {

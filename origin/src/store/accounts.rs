@@ -282,11 +282,19 @@ impl Accounts {
         find(self.0.pool(), account_id).await
     }
 
-    /// Adds a role to an active account, if it does not have it.
+    /// Adds a role to an active account, if it does not have it. With another password hash
+    /// all its sessions end, and no address counts as one that its owner logged in from. False,
+    /// and nothing is done, when they were ended so often within seconds that it must wait.
     ///
     /// # Errors
     /// The database's.
-    pub async fn grant(&self, account_id: Uuid, role: &str, clock: &Clock) -> Result<(), sqlx::Error> {
+    pub async fn promote(
+        &self,
+        account_id: Uuid,
+        role: &str,
+        password_hash: Option<&str>,
+        clock: &Clock,
+    ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
         let now = clock.now();
         let done = sqlx::query(
@@ -306,7 +314,22 @@ impl Accounts {
                 .await?;
             stale::mark(&mut transaction, account_id, now.saturating_add(limits::STALE_GRACE_MS)).await?;
         }
-        transaction.commit().await
+        if let Some(hash) = password_hash {
+            sqlx::query("UPDATE accounts SET password_hash = $2 WHERE id = $1")
+                .bind(account_id.to_string())
+                .bind(hash)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM known_addresses WHERE account_id = $1")
+                .bind(account_id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            if !sessions::end_all(&mut transaction, account_id, now).await? {
+                return Ok(false);
+            }
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Changes address and names of an active account whose version is one that

@@ -8,9 +8,9 @@
 
 use std::{
     borrow::Cow,
-    fs::OpenOptions,
+    fs::{OpenOptions, Permissions},
     ops::{Deref, DerefMut},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     str::FromStr as _,
     sync::Arc,
@@ -19,7 +19,7 @@ use std::{
 
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _, Row as _, SqlSafeStr as _, Transaction,
-    any::{AnyPoolOptions, AnyRow},
+    any::{AnyConnectOptions, AnyPoolOptions, AnyRow},
     migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
     sqlite::SqliteConnectOptions,
@@ -175,6 +175,9 @@ impl Database {
         } else {
             return Err(sqlx::Error::Configuration("a URL begins with sqlite: or postgres:".into()));
         };
+        if kind == Kind::Postgres {
+            reach(url).await?.close().await?;
+        }
         let pool = AnyPoolOptions::new()
             .max_connections(limits::POOL)
             .acquire_timeout(limits::STORE_WAIT)
@@ -197,6 +200,28 @@ impl Database {
         let database = Self { pool, kind, turns, tried: Arc::default() };
         database.migrate(schema).await?;
         Ok(database)
+    }
+
+    /// Whether there is a database with a service's tables behind a URL. Makes nothing.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn exists(url: &str, schema: Schema) -> Result<bool, sqlx::Error> {
+        sqlx::any::install_default_drivers();
+        if url.starts_with("sqlite:") {
+            return Ok(SqliteConnectOptions::from_str(url)?.get_filename().exists());
+        }
+        let table = match schema {
+            Schema::Auth => "accounts",
+            Schema::Users => "profiles",
+        };
+        let mut connection = reach(url).await?;
+        let found: i64 = sqlx::query_scalar("SELECT CAST(count(to_regclass($1)) AS BIGINT)")
+            .bind(table)
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(found == 1)
     }
 
     async fn migrate(&self, schema: Schema) -> Result<(), sqlx::Error> {
@@ -314,6 +339,44 @@ impl Database {
     }
 }
 
+/// A first connection. The pool tries again and again where none is listening, and says in
+/// the end no more than that its time is over.
+async fn reach(url: &str) -> Result<AnyConnection, sqlx::Error> {
+    let options = AnyConnectOptions::from_str(url)?;
+    let begun = Instant::now();
+    loop {
+        let rest = limits::STORE_WAIT.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(rest, AnyConnection::connect_with(&options)).await {
+            Err(_) => return Err(no_answer()),
+            // It may be starting.
+            Ok(Err(sqlx::Error::Io(error)))
+                if error.kind() == std::io::ErrorKind::ConnectionRefused && rest > limits::REACH_PAUSE =>
+            {
+                tokio::time::sleep(limits::REACH_PAUSE).await;
+            }
+            Ok(outcome) => return outcome,
+        }
+    }
+}
+
+/// Why a database cannot be opened, for people. Names host and port and nothing else of
+/// the URL.
+pub fn explain(url: &str, error: &sqlx::Error) -> String {
+    let place = reqwest::Url::parse(url).ok().and_then(|url| {
+        let host = url.host_str().filter(|host| !host.is_empty())?;
+        Some(format!(" at {host}:{}", url.port().unwrap_or(5432)))
+    });
+    let place = place.filter(|_| !url.starts_with("sqlite:")).unwrap_or_default();
+    let sqlx::Error::Io(fault) = error else { return error.to_string() };
+    if fault.kind() == std::io::ErrorKind::ConnectionRefused {
+        format!("PostgreSQL{place} refuses the connection: nothing listens there; start it, or correct host and port")
+    } else if fault.kind() == std::io::ErrorKind::TimedOut {
+        format!("PostgreSQL{place} does not answer; is it running, and may this machine reach it?")
+    } else {
+        error.to_string()
+    }
+}
+
 /// Gives a statement or a transaction of the background its time. Who asks for a request
 /// has the request's ([`limits::REQUEST_TIME`]). What ran out of time is undone, and its
 /// connection closed unless it answers.
@@ -370,7 +433,15 @@ fn set_up(kind: Kind) -> &'static [&'static str] {
 /// Makes the file for its owner alone, whatever folder it lies in: it holds password
 /// hashes. SQLite gives its log the same mode.
 fn make_private(file: &Path) -> Result<(), sqlx::Error> {
-    if file.as_os_str() == ":memory:" || file.exists() {
+    if file.as_os_str() == ":memory:" {
+        return Ok(());
+    }
+    if let Ok(about) = std::fs::metadata(file) {
+        if about.permissions().mode() & 0o077 != 0 {
+            // Copied there by whoever restored it, most likely.
+            std::fs::set_permissions(file, Permissions::from_mode(0o600)).map_err(sqlx::Error::Io)?;
+            tracing::warn!(file = %file.display(), "a database could be read by others; it is its owner's alone now");
+        }
         return Ok(());
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);

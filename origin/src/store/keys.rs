@@ -1,9 +1,13 @@
 //! Signing keys, sealed, with the times of their lives: published before they
 //! sign, and after they stopped.
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
-use super::{Database, database::Lock};
+use super::{
+    Database,
+    database::Lock,
+    outbox::{self, Revoked},
+};
 
 /// A key as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,15 @@ pub struct Rotated {
     pub signs_from: i64,
 }
 
+/// What the revocation of a key leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// The key that signs now.
+    pub signer: String,
+    /// Whether the revoked one signed until now.
+    pub signed: bool,
+}
+
 /// The keys' statements.
 #[derive(Debug, Clone)]
 pub struct SigningKeys(pub Database);
@@ -48,14 +61,30 @@ fn key(row: &AnyRow) -> Result<StoredKey, sqlx::Error> {
     })
 }
 
+async fn insert(transaction: &mut AnyConnection, new: &StoredKey) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
+         VALUES ($1, 'RS256', $2, $3, $4, $5)",
+    )
+    .bind(&new.kid)
+    .bind(&new.public_jwk)
+    .bind(&new.private_sealed)
+    .bind(new.published_at)
+    .bind(new.signs_from)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
 impl SigningKeys {
-    /// Keys that are in the key set at `now`, the one that signs first.
+    /// Keys that are in the key set at `now`, the one that signs first. A key is published
+    /// once it is there, also where the clock is behind that of the process that made it.
     ///
     /// # Errors
     /// The database's.
     pub async fn published(&self, now: i64) -> Result<Vec<StoredKey>, sqlx::Error> {
         let rows = sqlx::query(
-            "SELECT * FROM signing_keys WHERE published_at <= $1 AND (published_until IS NULL OR published_until > $1) \
+            "SELECT * FROM signing_keys WHERE published_until IS NULL OR published_until > $1 \
              ORDER BY (signs_from <= $1) DESC, signs_from DESC, kid",
         )
         .bind(now)
@@ -105,19 +134,58 @@ impl SigningKeys {
             .bind(new.signs_from.saturating_add(after))
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(
-            "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
-             VALUES ($1, 'RS256', $2, $3, $4, $5)",
-        )
-        .bind(&new.kid)
-        .bind(&new.public_jwk)
-        .bind(&new.private_sealed)
-        .bind(new.published_at)
-        .bind(new.signs_from)
-        .execute(&mut *transaction)
-        .await?;
+        insert(&mut transaction, new).await?;
         transaction.commit().await?;
         Ok(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from })
+    }
+
+    /// Deletes a key and notes for the gateway that no token of it is good. When it signed,
+    /// the one that waits for its turn signs at once, or `spare` where none does. `None` when
+    /// there is no such key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke(&self, kid: &str, spare: &StoredKey, now: i64) -> Result<Option<Revocation>, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Keys]).await?;
+        let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid")
+            .fetch_all(&mut *transaction)
+            .await?;
+        let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        if !keys.iter().any(|key| key.kid == kid) {
+            return Ok(None);
+        }
+        // As the keyring chooses: the latest whose time has come, or the earliest.
+        let active = keys.iter().find(|key| key.signs_from <= now).or_else(|| keys.last());
+        let signed = active.is_some_and(|active| active.kid == kid);
+        sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(&mut *transaction).await?;
+        let waiting = keys.iter().find(|key| key.signs_from > now && key.kid != kid);
+        let signer = match (signed, waiting, active) {
+            (true, Some(waiting), _) => {
+                sqlx::query("UPDATE signing_keys SET signs_from = $2 WHERE kid = $1")
+                    .bind(&waiting.kid)
+                    .bind(now)
+                    .execute(&mut *transaction)
+                    .await?;
+                waiting.kid.clone()
+            }
+            (false, _, Some(active)) => {
+                if waiting.is_none() {
+                    // It was to be followed by the one that is revoked.
+                    sqlx::query("UPDATE signing_keys SET published_until = NULL WHERE kid = $1")
+                        .bind(&active.kid)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+                active.kid.clone()
+            }
+            (true, None, _) | (false, _, None) => {
+                insert(&mut transaction, spare).await?;
+                spare.kid.clone()
+            }
+        };
+        outbox::note(&mut transaction, Revoked::Key(kid), now).await?;
+        transaction.commit().await?;
+        Ok(Some(Revocation { signer, signed }))
     }
 
     /// Puts a key that was sealed anew in the place of what `was` there. Two processes that

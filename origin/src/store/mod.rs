@@ -23,7 +23,7 @@ pub mod stale;
 pub use accounts::Accounts;
 pub use audit::AuditTrail;
 pub use backup::{CopyFault, copy};
-pub use database::{Database, Schema, in_time};
+pub use database::{Database, Schema, explain, in_time};
 pub use guessing::Guessing;
 pub use keys::SigningKeys;
 pub use outbox::Outbox;

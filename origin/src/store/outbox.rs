@@ -2,7 +2,7 @@
 //! transaction that makes it true: neither is there without the other, whatever
 //! crashes when.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
@@ -11,11 +11,13 @@ use crate::limits;
 
 /// What stops being good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Revoked {
+pub(super) enum Revoked<'a> {
     /// A session's access tokens.
     Session(Uuid),
     /// All of an account's that were issued up to this second.
     Account(Uuid, i64),
+    /// All that a signing key signed, by its `kid`.
+    Key(&'a str),
 }
 
 /// A revocation on its way.
@@ -27,18 +29,28 @@ pub struct Waiting {
     pub revocation: String,
 }
 
+impl Waiting {
+    /// Whether it is of a signing key.
+    pub fn is_of_key(&self) -> bool {
+        serde_json::from_str::<Value>(&self.revocation).is_ok_and(|item| item.get("key").is_some())
+    }
+}
+
 /// The outbox's statements.
 #[derive(Debug, Clone)]
 pub struct Outbox(pub(crate) Database);
 
 /// Writes a revocation into the caller's transaction.
-pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked, now: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked<'_>, now: i64) -> Result<(), sqlx::Error> {
     // Tokens may say that they were issued some seconds later than this.
     let last = now.saturating_add(limits::ACCESS_TOKEN_MS).saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
+    // Whoever has a key can make tokens with it for as long as anybody believes it.
+    let last = if matches!(revoked, Revoked::Key(_)) { last.saturating_add(limits::JWKS_KEPT_MS) } else { last };
     // Seconds, and not one too few.
     let expires_at = last.saturating_add(999) / 1000;
     let item = match revoked {
         Revoked::Session(id) => json!({ "session": id, "expires_at": expires_at }),
+        Revoked::Key(kid) => json!({ "key": kid, "expires_at": expires_at }),
         Revoked::Account(id, until) => json!({ "user": id, "issued_until": until, "expires_at": expires_at }),
     };
     sqlx::query("INSERT INTO outbox (revocation, expires_at) VALUES ($1, $2)")

@@ -94,6 +94,17 @@ pub(super) async fn end_tokens(transaction: &mut AnyConnection, account: Uuid, n
     Ok(true)
 }
 
+/// Ends all sessions of an account and all its access tokens, in a transaction that holds
+/// its lock. False as of [`end_tokens`].
+pub(super) async fn end_all(transaction: &mut AnyConnection, account: Uuid, now: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
+        .bind(account.to_string())
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+    end_tokens(transaction, account, now).await
+}
+
 /// A session that begins.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession<'a> {
@@ -416,12 +427,7 @@ impl Sessions {
     pub async fn revoke_all(&self, account: Uuid, clock: &Clock) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
         let now = clock.now();
-        sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
-            .bind(account.to_string())
-            .bind(now)
-            .execute(&mut *transaction)
-            .await?;
-        if !end_tokens(&mut transaction, account, now).await? {
+        if !end_all(&mut transaction, account, now).await? {
             return Ok(false);
         }
         transaction.commit().await?;

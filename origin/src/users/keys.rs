@@ -30,8 +30,46 @@ pub struct FetchedKeys {
 #[derive(Debug, Default)]
 struct Held {
     keys: PublicKeys,
+    /// When the auth service last gave a key set, by both clocks: the one cannot be moved,
+    /// the other does not stop while the machine sleeps.
+    fetched_at: Option<(Instant, i64)>,
     /// When the auth service was last asked, and whether it gave a key set.
     asked_at: Option<(Instant, bool)>,
+}
+
+impl Held {
+    /// Milliseconds since the key set was the auth service's.
+    fn age_ms(&self, now: i64) -> Option<i64> {
+        let (at, millis) = self.fetched_at?;
+        let elapsed = i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Some(elapsed.max(now.saturating_sub(millis)))
+    }
+
+    fn is_fresh(&self, now: i64) -> bool {
+        self.age_ms(now).is_some_and(|age| age < limits::JWKS_FRESH_MS)
+    }
+
+    fn is_usable(&self, now: i64) -> bool {
+        self.age_ms(now).is_some_and(|age| age < limits::JWKS_KEPT_MS)
+    }
+
+    /// Whether the auth service may be asked. Without pauses a stranger's made-up kids would
+    /// have us ask all the time, and honest callers wait in line behind them.
+    fn may_ask(&self, now: i64) -> bool {
+        match self.asked_at {
+            None => true,
+            Some((at, _)) if !self.is_usable(now) => at.elapsed() >= limits::JWKS_BACK_OFF,
+            Some((at, _)) => at.elapsed() >= limits::JWKS_COOL_DOWN,
+        }
+    }
+
+    /// The claims of a token. A set that is too old knows no key.
+    fn verify(&self, token: &str, now: i64) -> Result<ServiceClaims, BadToken> {
+        if !self.is_usable(now) {
+            return Err(BadToken::UnknownKey);
+        }
+        signing::verify(&self.keys, auth::SERVICE_TYPE, token, now)
+    }
 }
 
 impl FetchedKeys {
@@ -60,27 +98,40 @@ impl FetchedKeys {
     }
 }
 
+impl FetchedKeys {
+    /// Asks the auth service, and keeps what it says.
+    async fn renew(&self, held: &mut Held) {
+        let fetched = self.fetch().await;
+        held.asked_at = Some((Instant::now(), fetched.is_some()));
+        if let Some(keys) = fetched {
+            held.keys = keys;
+            held.fetched_at = Some((Instant::now(), self.clock.now()));
+        }
+    }
+}
+
 impl ServiceVerifier for FetchedKeys {
     async fn verify(&self, token: &str) -> Result<ServiceClaims, ApiError> {
         let invalid = ApiError::unauthorized("service_token_invalid", "Invalid service token");
         // One task fetches, the others wait for it.
         let mut held = self.held.lock().await;
         let now = self.clock.now();
-        match signing::verify(&held.keys, auth::SERVICE_TYPE, token, now) {
-            Ok(claims) => return Ok(claims),
-            Err(BadToken::Invalid | BadToken::Expired) => return Err(invalid),
-            Err(BadToken::UnknownKey) => {}
+        // What was revoked is not asked about by its kid: a set is looked at again and again.
+        if !held.is_fresh(now) && held.may_ask(now) {
+            self.renew(&mut held).await;
         }
-        // Without pauses a stranger's made-up kids would have us ask all the time,
-        // and honest callers wait in line behind them.
-        match held.asked_at {
-            Some((at, true)) if at.elapsed() < limits::JWKS_COOL_DOWN => return Err(invalid),
-            Some((at, false)) if at.elapsed() < limits::JWKS_BACK_OFF => return Err(UNAVAILABLE),
-            Some(_) | None => {}
+        let mut outcome = held.verify(token, now);
+        if outcome == Err(BadToken::UnknownKey) && held.may_ask(now) {
+            self.renew(&mut held).await;
+            outcome = held.verify(token, now);
         }
-        let fetched = self.fetch().await;
-        held.asked_at = Some((Instant::now(), fetched.is_some()));
-        held.keys = fetched.ok_or(UNAVAILABLE)?;
-        signing::verify(&held.keys, auth::SERVICE_TYPE, token, now).map_err(|_| invalid)
+        match outcome {
+            Ok(claims) => Ok(claims),
+            // A set that could not be had is no reason to call a token bad.
+            Err(BadToken::UnknownKey) if !held.is_usable(now) || !held.asked_at.is_some_and(|(_, given)| given) => {
+                Err(UNAVAILABLE)
+            }
+            Err(BadToken::UnknownKey | BadToken::Invalid | BadToken::Expired) => Err(invalid),
+        }
     }
 }

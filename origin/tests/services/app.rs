@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
-    auth::create_admin,
+    auth::{AdminWish, create_admin},
     boot::{self, BootFault, Running, Which},
     clock::Clock,
     limits,
@@ -31,6 +31,13 @@ pub(crate) const ASSERTION_SECRET: [u8; 32] = [7; 32];
 struct CommandLine {
     #[command(flatten)]
     flags: Flags,
+}
+
+/// Writes a file for its owner alone.
+pub(crate) fn write_private(path: impl AsRef<std::path::Path>, text: impl AsRef<[u8]>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Settings as an operator gives them.
@@ -286,7 +293,7 @@ impl App {
         let auth = Database::open(&self.databases.url(Service::Auth), Schema::Auth).await.unwrap();
         let users = Database::open(&self.databases.url(Service::Users), Schema::Users).await.unwrap();
         let password = Secret::new(PASSWORD.to_owned());
-        create_admin(auth.clone(), users.clone(), email, &password, false, &self.clock).await.unwrap();
+        create_admin(auth.clone(), users.clone(), email, AdminWish::Make(&password), &self.clock).await.unwrap();
         auth.close().await;
         users.close().await;
         self.person_again(email).await

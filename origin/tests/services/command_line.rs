@@ -11,7 +11,9 @@ use portcullis_origin::boot::Which;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::{ASSERTION_SECRET, AUTH_SECRET, App, Databases, PASSWORD, Person, Service, USERS_SECRET};
+use crate::app::{
+    ASSERTION_SECRET, AUTH_SECRET, App, Databases, PASSWORD, Person, Service, USERS_SECRET, write_private,
+};
 
 const BOTH: Which = Which { auth: true, users: true };
 const ROOT: &str = "root@example.com";
@@ -140,7 +142,7 @@ async fn administrators_are_made_with_a_password_that_is_no_argument() {
     let app = App::start().await;
     let databases = &app.databases;
     let file = databases.folder.path().join("password");
-    std::fs::write(&file, format!("{PASSWORD}\nthe second line\n")).unwrap();
+    write_private(&file, format!("{PASSWORD}\nthe second line\n"));
     let file = file.to_str().unwrap();
     let create = ["admin", "create", "--email", ROOT];
     let said = run(databases, &[&create[..], &["--password-file", file, "--json"]].concat(), "").await.document();
@@ -156,7 +158,7 @@ async fn administrators_are_made_with_a_password_that_is_no_argument() {
     assert_eq!((said.code, said.err.contains("--promote")), (1, true), "{said:?}");
     assert_eq!(event(&app, &root, "admin.create").await.0, "failure");
     let said = run(databases, &[&promote[..], &["--promote", "--json"]].concat(), PASSWORD).await;
-    assert_eq!(said.document(), json!({ "id": ada.id, "promoted": true }));
+    assert_eq!(said.document(), json!({ "id": ada.id, "promoted": true, "password_kept": false }));
     admin_of(&app, "ada@example.com").await;
     let profile = app.get(Service::Users, &format!("/api/v1/users/{}", ada.id), &root).await.json();
     assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
@@ -170,6 +172,157 @@ async fn administrators_are_made_with_a_password_that_is_no_argument() {
         assert_eq!((said.code, said.err.contains(text), said.out.as_str()), (code, true, ""), "{said:?}");
         assert!(said.err.starts_with("portcullis-origin: "), "{said:?}");
         assert!(!said.err.contains(PASSWORD), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_promoted_account_has_the_password_that_was_given_and_no_session_of_before() {
+    const GIVEN: &str = "the operator's own words";
+    let app = App::start().await;
+    let databases = &app.databases;
+    let stranger = app.person("ada@example.com").await;
+    let promote = ["admin", "create", "--email", "ada@example.com", "--promote"];
+    let said = run(databases, &[&promote[..], &["--password-file", "-"]].concat(), GIVEN).await;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    assert!(said.out.contains("all sessions are ended"), "{said:?}");
+    assert_eq!(app.login("ada@example.com").await.status, 401, "the stranger's password");
+    assert_eq!(app.refresh(&stranger.refresh).await.status, 401, "the stranger's session");
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &stranger).await.status, 401, "and its access token");
+    let login = json!({ "email": "ada@example.com", "password": GIVEN });
+    let login = app.post("/api/v1/auth/login", login).await;
+    assert_eq!(login.json()["user"]["roles"], json!(["admin", "user"]), "{}", login.text);
+
+    let grace = app.person("grace@example.com").await;
+    let keep = ["admin", "create", "--email", "grace@example.com", "--promote", "--keep-password"];
+    let said = run(databases, &keep, "").await;
+    assert_eq!((said.code, said.out.contains("the password is what it was")), (0, true), "{said:?}");
+    assert_eq!(app.refresh(&grace.refresh).await.status, 200, "her session");
+    admin_of(&app, "grace@example.com").await;
+
+    for (arguments, code, text) in [
+        (&["--email", "adda@example.com", "--promote", "--keep-password"][..], 1, "no account with this address"),
+        (&["--email", "adda@example.com", "--keep-password"], 2, "--promote"),
+        (&["--email", "ada@example.com", "--promote", "--keep-password", "--password-file", "-"], 2, "cannot be used"),
+    ] {
+        let said = run(databases, &[&["admin", "create"], arguments].concat(), PASSWORD).await;
+        assert_eq!((said.code, said.err.contains(text)), (code, true), "{said:?}");
+        assert_eq!(app.login("adda@example.com").await.status, 401, "nobody was made");
+    }
+}
+
+#[tokio::test]
+async fn a_command_in_the_wrong_folder_makes_no_database() {
+    let databases = Databases::make().await;
+    let place = if databases.is_sqlite() { "auth.db" } else { "AUTH_DATABASE_URL" };
+    let create = ["admin", "create", "--email", ROOT, "--password-file", "-"];
+    for arguments in [
+        &create[..],
+        &["admin", "create", "--email", ROOT, "--promote", "--keep-password"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "revoke", "x"],
+        &["service", "list"],
+        &["service", "add", "billing", "--audience", "stock"],
+        &["reconcile"],
+    ] {
+        let said = run(&databases, arguments, PASSWORD).await;
+        assert_eq!(said.code, 2, "{arguments:?}: {said:?}");
+        assert!(said.err.contains("there is no database") && said.err.contains(place), "{said:?}");
+        assert_eq!(std::fs::read_dir(databases.folder.path()).unwrap().count(), 0, "{arguments:?}");
+    }
+    let said = run(&databases, &[&create[..], &["--init"]].concat(), PASSWORD).await;
+    assert_eq!((said.code, said.out.starts_with("made administrator")), (0, true), "{said:?}");
+    assert_eq!(run(&databases, &["keys", "list"], "").await.code, 0);
+}
+
+#[tokio::test]
+async fn the_master_key_of_the_local_set_up_is_found_in_the_data_folder() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    let local = databases.folder.path().join("origin.env");
+    let rotate = || {
+        let mut command = program(databases, &["keys", "rotate"]);
+        command.env_remove("MASTER_KEY");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = rotate();
+    assert!(code == Some(2) && text.contains("MASTER_KEY") && text.contains("origin.env"), "{text}");
+    let key = URL_SAFE_NO_PAD.encode([1; 32]);
+    write_private(&local, format!("# Secrets\nMASTER_KEY={key}\nSERVICE_SECRET_AUTH_SERVICE=x\n"));
+    assert_eq!(rotate(), (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn files_with_secrets_that_others_may_read_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = App::start().await;
+    let databases = &app.databases;
+    let file = databases.folder.path().join("secret");
+    let path = file.to_str().unwrap().to_owned();
+    let key = URL_SAFE_NO_PAD.encode([1; 32]);
+    write_private(&file, &key);
+    for (mode, is_taken) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = program(databases, &["keys", "rotate"]);
+        command.env_remove("MASTER_KEY").env("MASTER_KEY_FILE", &path);
+        let mut old = program(databases, &["keys", "rotate"]);
+        old.env("MASTER_KEY_OLD_FILE", &path);
+        for mut command in [command, old] {
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.success(), is_taken, "{mode:o}: {text}");
+            assert_eq!(text.contains(&format!("chmod 600 {path}")), !is_taken, "{mode:o}: {text}");
+            assert!(!text.contains(&key), "{text}");
+        }
+    }
+    let create = ["admin", "create", "--email", ROOT, "--password-file", &path];
+    let said = run(databases, &create, "").await;
+    assert_eq!((said.code, said.err.contains("chmod 600")), (2, true), "{said:?}");
+    let pair = [("TLS_CERT_FILE", &path), ("TLS_KEY_FILE", &path)];
+    let admin = [("ADMIN_PASSWORD_FILE", &path)];
+    for variables in [&pair[..], &admin[..]] {
+        let mut command = program(databases, &["serve"]);
+        command.env("ADMIN_EMAIL", ROOT).envs(variables.iter().copied());
+        if variables.len() == 2 {
+            command.env_remove("ADMIN_EMAIL");
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(&format!("{} {path}", variables.last().unwrap().0)), "{text}");
+        assert!(text.contains("chmod 600"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_others_could_read_is_its_owners_alone_after_a_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut app = App::start().await;
+    if !app.databases.is_sqlite() {
+        eprintln!("skipped: a server's files are its own");
+        return;
+    }
+    app.stop().await;
+    let file = app.databases.folder.path().join("auth.db");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    app.restart(BOTH).await;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_postgres_that_refuses_the_connection_is_said_to() {
+    let databases = Databases::make().await;
+    // The discard port: nothing listens there.
+    let url = "postgres://portcullis:secret@127.0.0.1:9/portcullis";
+    for arguments in [&["migrate"][..], &["keys", "list"], &["serve"]] {
+        let mut command = program(&databases, arguments);
+        command.env("AUTH_DATABASE_URL", url);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("PostgreSQL at 127.0.0.1:9 refuses the connection"), "{arguments:?}: {text}");
+        assert!(!text.contains("secret") && !text.contains("pool"), "{text}");
     }
 }
 
@@ -259,6 +412,7 @@ async fn a_wrong_setting_is_told_by_its_name_and_with_its_mend_before_anything_i
 #[tokio::test]
 async fn scripts_are_told_of_failures_as_one_object() {
     let databases = Databases::make().await;
+    assert_eq!(run(&databases, &["migrate"], "").await.code, 0);
     for (arguments, code, kind) in [
         (&["service", "add", "Billing", "--audience", "user-service", "--json"][..], 2, "setting"),
         (&["service", "add", "portcullis", "--audience", "user-service", "--json"], 2, "setting"),
@@ -348,7 +502,7 @@ impl Drop for Serving {
 /// `serve` with a first administrator, until its log has a text; the whole log.
 async fn serve_with_admin(databases: &Databases, email: &str, until: &'static str) -> String {
     let file = databases.folder.path().join("password");
-    std::fs::write(&file, PASSWORD).unwrap();
+    write_private(&file, PASSWORD);
     let mut command = program(databases, &["serve"]);
     command.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD_FILE", &file);
     tokio::task::spawn_blocking(move || {

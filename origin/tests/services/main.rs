@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a test that panics has failed, which is its purpose"
@@ -25,6 +26,7 @@ mod door;
 mod guessing;
 mod hosts;
 mod internal;
+mod leaked_key;
 mod listing;
 mod metrics;
 mod openapi;

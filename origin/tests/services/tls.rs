@@ -67,7 +67,7 @@ impl Authority {
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        app::write_private(&path, text);
         path
     }
 
