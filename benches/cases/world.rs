@@ -125,7 +125,7 @@ impl Ports for World {
     }
 
     async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
-        Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true })
+        Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true, challenge: None })
     }
 
     fn discard(&self, (): ()) {}

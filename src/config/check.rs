@@ -324,6 +324,7 @@ impl Checker<'_> {
                 response_headers: self.header_rules(path, &route.response_headers, false),
                 encoded_path: route.encoded_path,
                 variants,
+                nosniff: route.nosniff,
             });
             self.revocation(file, route, &access.get_ref().0, span);
         }

@@ -199,7 +199,7 @@ pub struct Upstream {
     pub max_concurrent: u32,
     /// Outages in a row that open a target's breaker.
     pub breaker_failures: u32,
-    /// Milliseconds until one request may try again.
+    /// Milliseconds that an open breaker rests at most.
     pub breaker_open_ms: u64,
     /// Milliseconds that an answer's body may stand still; none: for as long as it likes.
     pub idle_timeout_ms: Option<u64>,
@@ -263,6 +263,8 @@ pub struct Route {
     pub request_headers: HeaderRules,
     /// What becomes of the upstream's answer's.
     pub response_headers: HeaderRules,
+    /// Whether answers without `X-Content-Type-Options` get `nosniff`.
+    pub nosniff: bool,
     /// What becomes of a path with escapes that services read differently.
     pub encoded_path: EncodedPath,
     /// What becomes of other spellings of the path that a looser route would take.

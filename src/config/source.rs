@@ -219,6 +219,8 @@ pub(super) struct Route {
     #[serde(default)]
     pub(super) encoded_path: EncodedPath,
     pub(super) variants: Option<Spanned<VariantsSource>>,
+    #[serde(default = "default_nosniff")]
+    pub(super) nosniff: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -299,6 +301,12 @@ fn default_failures() -> Spanned<u64> {
 
 fn default_open_s() -> Spanned<u64> {
     Spanned::new(0..0, 60)
+}
+
+/// Services of JSON hardly ever set it, and a browser that guesses may run what a user
+/// uploaded.
+const fn default_nosniff() -> bool {
+    true
 }
 
 fn default_max_body_bytes() -> Spanned<u64> {

@@ -18,7 +18,6 @@ use wasm_bindgen::prelude::*;
 
 use crate::gate::{
     Answer, Chore, CorsHeaders, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing, handle_misconfigured,
-    public_location,
 };
 use turns::Turns;
 use world::{Reply, World};
@@ -41,12 +40,14 @@ async fn handle(
     let gate = match live::gate(&env, Some(&context), object::whole_millis(turns.now())).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
-            world::complain(&text);
             let head = read_head(&request);
-            let handled = handle_misconfigured(&head, &World::without_request(env));
-            say(&handled.line.to_json());
+            let Handled { outcome, line, .. } = handle_misconfigured(&head, &World::without_request(env), text);
+            say(&line.to_json());
             let sender = Some(&request).filter(|_| head.announces_body());
-            return answer(handled.outcome, sender, &handled.cors, &handled.passing, &handled.line.request_id);
+            return match outcome {
+                Outcome::Answered(answer) => to_response(&answer, sender, &CorsHeaders::default()).map(JsValue::from),
+                Outcome::Forwarded(reply) => Ok(reply.response.into()),
+            };
         }
     };
     let head = read_head(&request);
@@ -54,8 +55,14 @@ async fn handle(
     let handled = gate.handle(&head, &world).await;
     let Handled { outcome, line, cors, passing, chores } = handled;
     write_log(&line, gate.log_successes());
-    let sender = world.request().filter(|_| head.announces_body());
-    let answer = answer(outcome, sender, &cors, &passing, &line.request_id);
+    let answer = match outcome {
+        Outcome::Forwarded(reply) => {
+            let references = published(&gate, &head, &line, &passing, &reply);
+            pass_on(&reply, &cors, &passing, &references, &line.request_id)
+        }
+        Outcome::Answered(answer) => to_response(&answer, world.request().filter(|_| head.announces_body()), &cors),
+    }
+    .map(JsValue::from);
     for chore in chores {
         run_behind(&context, &gate, &world, chore);
     }
@@ -80,19 +87,21 @@ fn write_log(line: &LogLine, successes: u8) {
     }
 }
 
-/// `sender` is the request, where its body may not have been read.
-fn answer(
-    outcome: Outcome<Reply>,
-    sender: Option<&web_sys::Request>,
-    cors: &CorsHeaders,
+/// Names and new values of the answer's headers that would lead the client to an upstream.
+fn published<'a>(
+    gate: &Gate,
+    head: &Head,
+    line: &LogLine,
     passing: &Passing,
-    request_id: &str,
-) -> Result<JsValue, JsValue> {
-    match outcome {
-        Outcome::Forwarded(reply) => pass_on(&reply, cors, passing, request_id),
-        Outcome::Answered(answer) => to_response(&answer, sender, cors),
-    }
-    .map(JsValue::from)
+    reply: &'a Reply,
+) -> Vec<(&'a str, String)> {
+    let leads = reply.leads().filter(|(name, _)| !passing.removes(name));
+    leads
+        .filter_map(|(name, value)| {
+            let public = gate.publish_references(head, line, (name, value), reply.asked(), js::resolve)?;
+            Some((name, public))
+        })
+        .collect()
 }
 
 /// The cron trigger.
@@ -148,18 +157,23 @@ fn run_behind(context: &js::Context, gate: &Rc<Gate>, world: &World, chore: Chor
     }
 }
 
+/// Keeps browsers from taking an answer for something other than its content type says.
+const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
+
 fn pass_on(
     reply: &Reply,
     cors: &CorsHeaders,
     passing: &Passing,
+    references: &[(&str, String)],
     request_id: &str,
 ) -> Result<web_sys::Response, JsValue> {
-    let location = reply.location().and_then(|location| public_location(location, reply.asked()));
-    let is_replaced = |name: &str| name == "x-request-id" || (name == "location" && location.is_some());
+    let is_replaced = |name: &str| name == "x-request-id" || references.iter().any(|(replaced, _)| *replaced == name);
     let removed = reply.header_names().filter(|name| passing.removes(name) || is_replaced(name));
     let set = passing.headers.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let added = cors.iter().map(|(name, value)| (*name, value.as_str())).chain(set);
-    let added = added.chain(location.map(|location| ("location", location)));
+    let added = added.chain(references.iter().map(|(name, value)| (*name, value.as_str())));
+    let is_guarded = passing.nosniff && !reply.header_names().any(|name| name == CONTENT_TYPE_OPTIONS);
+    let added = added.chain(is_guarded.then_some((CONTENT_TYPE_OPTIONS, "nosniff")));
     // The id last, where `rim.js` looks for it.
     let added = added.chain([("x-request-id", request_id)]).flat_map(|(name, value)| [name, value]);
     let lines: Vec<&str> = removed.chain([""]).chain(added).collect();

@@ -40,7 +40,8 @@ let drains = 0;
 // Sends the request on, as `packed` says in a line each: URL, method, then names and values of
 // headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
 // each: whether the client had done its part by then, the status, whether the answer says
-// when to come back, where it leads, what was asked, and the names of its headers.
+// when to come back, the challenge of a 401, what was asked, the number of headers that lead the
+// client somewhere, their names and values by turns, and the names of all headers.
 //
 // A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
 // end with the answer's headers: that body may stream for as long as it lives. So a client
@@ -296,9 +297,15 @@ function answered(response, ended, asked = response.url) {
   }
   const names = [...headers.keys()];
   const pauses = names.includes("retry-after") ? "1" : "";
-  const leads = names.includes("location") ? headers.get("location") : "";
-  return [response, [ended, status, pauses, leads, leads === "" ? "" : asked, ...names].join("\n")];
+  const challenge = (status === 401 && headers.get("www-authenticate")) || "";
+  const leads = [];
+  for (const name of names) if (LEADS.has(name)) leads.push(name, headers.get(name));
+  const facts = [ended, status, pauses, challenge, leads.length > 0 ? asked : "", leads.length / 2, ...leads, ...names];
+  return [response, facts.join("\n")];
 }
+
+// Headers of an answer that hold references.
+const LEADS = new Set(["location", "content-location", "refresh", "link"]);
 
 // The upstream's answer for the client, its body untouched. Names of headers to be removed
 // stand before the empty line of `packed`, names and values to be added behind it, the

@@ -153,20 +153,31 @@ export async function tellObject(namespace, name, path, body, timeoutMs) {
   return (await within(timeoutMs, work)) === true;
 }
 
+// The absolute URL that browsers make of a reference, or nothing where it is none.
+export function resolve(reference, base) {
+  try {
+    return new URL(reference, base).href;
+  } catch {
+    return undefined;
+  }
+}
+
 // Where a location keeps pages of the revocation log for all its isolates. The key has the
 // object's id, because another gateway in the same zone has the same cache and another log;
 // and the host by which the gateway was asked, because the platform wants one of its own.
 // A named cache is not what clients' requests are answered from.
 const LOG_CACHE = "revocations";
+// Nothing is kept for a request whose Host makes no URL.
 const keyOf = (request, namespace, path) =>
-  new URL(`/_gateway/revocations/${namespace.idFromName(LOG)}${path}`, request.url).href;
+  resolve(`/_gateway/revocations/${namespace.idFromName(LOG)}${path}`, request.url);
 
 // A part of the revocation log and whether it was kept here, or the name of a fault. With
 // `keepS`, the answer is kept for as many seconds. A cache that fails is no cache.
 export async function readLog(request, context, namespace, path, mayBeKept, keepS, timeoutMs, maxBytes) {
   const work = async () => {
-    const cache = keepS > 0 ? await caches.open(LOG_CACHE).catch(() => undefined) : undefined;
     const key = keyOf(request, namespace, path);
+    const mayKeep = keepS > 0 && key !== undefined;
+    const cache = mayKeep ? await caches.open(LOG_CACHE).catch(() => undefined) : undefined;
     if (mayBeKept) {
       const kept = await cache?.match(key).catch(() => undefined);
       if (kept !== undefined) return [await kept.text(), true];

@@ -73,6 +73,9 @@ struct Event {
     held: RefCell<Option<Function>>,
 }
 
+/// Line of a reply's facts where the headers begin that lead somewhere.
+const LEADS_FACT: usize = 6;
+
 /// An upstream's answer, and what was read of it in one crossing.
 pub(super) struct Reply {
     pub(super) response: web_sys::Response,
@@ -96,19 +99,30 @@ impl Reply {
         self.fact(2) == "1"
     }
 
-    /// Where it leads, if anywhere.
-    pub(super) fn location(&self) -> Option<&str> {
-        Some(self.fact(3)).filter(|location| !location.is_empty())
+    /// `WWW-Authenticate` of a 401.
+    fn challenge(&self) -> Option<String> {
+        Some(self.fact(3)).filter(|challenge| !challenge.is_empty()).map(str::to_owned)
     }
 
-    /// The URL that gave it.
+    /// The URL that gave it; only where there are [`Reply::leads`].
     pub(super) fn asked(&self) -> &str {
         self.fact(4)
     }
 
+    /// Names, in lower case, and values of the headers that lead the client somewhere.
+    pub(super) fn leads(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut lines = self.facts.split('\n').skip(LEADS_FACT);
+        let count = self.leads_count();
+        std::iter::from_fn(move || Some((lines.next()?, lines.next()?))).take(count)
+    }
+
+    fn leads_count(&self) -> usize {
+        self.fact(LEADS_FACT.saturating_sub(1)).parse().unwrap_or_default()
+    }
+
     /// In lower case.
     pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
-        self.facts.split('\n').skip(5)
+        self.facts.split('\n').skip(LEADS_FACT.saturating_add(self.leads_count().saturating_mul(2)))
     }
 }
 
@@ -376,7 +390,8 @@ impl Ports for World {
         let reply = Reply { response: parts.get(0).unchecked_into(), facts };
         match reply.status() {
             Some(status) => {
-                Ok(Forwarded { status, asks_for_pause: reply.asks_for_pause(), body_ended: reply.body_ended(), reply })
+                let (asks_for_pause, body_ended) = (reply.asks_for_pause(), reply.body_ended());
+                Ok(Forwarded { status, asks_for_pause, body_ended, challenge: reply.challenge(), reply })
             }
             None => Err(match (reply.response.as_string().as_deref(), reply.body_ended()) {
                 (Some("timed_out"), _) => UpstreamFault::TimedOut,

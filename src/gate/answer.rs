@@ -70,23 +70,24 @@ impl Answer {
         answer
     }
 
-    /// The same as a page, for a person who followed a link: what happened, and the id by
-    /// which it can be found again.
+    /// The same as a page, for a person who followed a link: what happened, what to do next,
+    /// and the id by which an operator finds the request.
     pub(super) fn page(denial: &Denial, request_id: &str) -> Self {
         let problem = Self::problem(denial, "", request_id);
         let wording = denial.wording();
         let detail = escape(denial.particular().unwrap_or(wording.detail));
         let (status, title, code) = (wording.status, wording.title, wording.code);
+        let next = next_step(status, denial.retry_after_s());
         let body = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n\
-             <h1>{title}</h1>\n<p>{detail}.</p>\n<p><small>{status} {code}, request {}</small></p>\n</html>\n",
+             <style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{detail}.</p>\n<p>{next}</p>\n\
+             <p><small>{status} {code}, request {}</small></p>\n</main>\n</body>\n</html>\n",
             escape(request_id)
         );
         let mut headers: Vec<_> = problem.headers.into_iter().filter(|(name, _)| *name != "content-type").collect();
         headers.push(("content-type", "text/html; charset=utf-8".to_owned()));
-        // Nothing is loaded, run or framed.
-        headers.push(("content-security-policy", "default-src 'none'; frame-ancestors 'none'".to_owned()));
+        headers.push(("content-security-policy", PAGE_POLICY.to_owned()));
         Self { body, headers, ..problem }
     }
 
@@ -104,6 +105,33 @@ impl Answer {
     }
 }
 
+/// The page's style. A change of one byte needs another digest in [`PAGE_POLICY`].
+const STYLE: &str = "\
+:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}\n\
+body{max-width:36rem;margin:15vh auto;padding:0 1.5rem;background:#fff;color:#1c1e21}\n\
+h1{font-size:1.75rem;line-height:1.2;margin:0 0 1rem}\n\
+a{color:#0b57d0}\n\
+small{color:#5c6066;overflow-wrap:anywhere}\n\
+@media (prefers-color-scheme:dark){body{background:#17191c;color:#e8eaed}a{color:#8ab4f8}small{color:#9aa0a6}}";
+
+/// Nothing is loaded, run, sent or framed, and no style applies but [`STYLE`].
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'sha256-PFlpvBhRT/PrupUv+UwS1oHjt5bh9U6bLGkCwZRZHX8='; \
+                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What a person can do. The empty link is the page itself.
+fn next_step(status: u16, retry_s: Option<u64>) -> String {
+    const AGAIN: &str = "<a href=\"\">try again</a>. If that does not help, tell the operator of this site the \
+                         request id below.";
+    match (status, retry_s) {
+        (401, _) => "Log in, then open this page again.".to_owned(),
+        (403, _) => "If you need access, ask the operator of this site.".to_owned(),
+        (404 | 405, _) => "Check the address, or go back to the page that you came from.".to_owned(),
+        (_, Some(1)) => format!("Wait a second, then {AGAIN}"),
+        (_, Some(seconds)) => format!("Wait {seconds} seconds, then {AGAIN}"),
+        (_, None) => "Go back to the page that you came from, and try again.".to_owned(),
+    }
+}
+
 /// Text for a page. Ours alone goes there, but a page must not depend on that.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -111,6 +139,9 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     #[test]
@@ -120,8 +151,33 @@ mod tests {
         assert_eq!(page.status, 400);
         assert!(page.body.contains("&lt;script&gt;") && page.body.contains("400 push_malformed, request id-7"));
         assert!(!page.body.contains("<script"));
+        assert!(page.body.contains("prefers-color-scheme:dark"));
         let header = |name: &str| page.headers.iter().filter(|(known, _)| *known == name).count();
         assert_eq!((header("content-type"), header("content-security-policy"), header("x-request-id")), (1, 1, 1));
+    }
+
+    #[test]
+    fn the_pages_policy_allows_its_own_style_alone() {
+        let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE));
+        assert!(PAGE_POLICY.contains(&format!("style-src 'sha256-{digest}'")), "{digest}");
+        assert!(PAGE_POLICY.starts_with("default-src 'none'; style-src"));
+    }
+
+    #[test]
+    fn a_page_says_what_to_do_next() {
+        for (denial, expected) in [
+            (Denial::CredentialsMissing, "Log in"),
+            (Denial::RightsMissing, "ask the operator"),
+            (Denial::RouteUnknown, "Check the address"),
+            (Denial::MethodNotAllowed { allow: String::new() }, "Check the address"),
+            (Denial::RateLimited { retry_s: 60 }, "Wait 60 seconds, then <a href=\"\">try again</a>"),
+            (Denial::BreakerOpen { retry_ms: 1, of_authentication: false }, "Wait a second, then"),
+            (Denial::UpstreamUnreachable, "Wait 5 seconds"),
+            (Denial::BodyTooLarge, "Go back"),
+        ] {
+            let page = Answer::page(&denial, "id-7");
+            assert!(page.body.contains(expected), "{denial:?}: {}", page.body);
+        }
     }
 
     #[test]
@@ -158,7 +214,9 @@ mod tests {
             Denial::RightsMissing,
             Denial::KeysUnavailable { retry_ms: 0 },
             Denial::BackendUnavailable,
-            Denial::Misconfigured,
+            Denial::HostInvalid,
+            Denial::Misconfigured { fault: String::new() },
+            Denial::UpstreamRejectedAssertion,
             Denial::UpstreamUnreachable,
             Denial::BodyTooSlow,
             Denial::BodyUnexpected,

@@ -42,8 +42,6 @@ pub(super) struct Statement<'a> {
     pub(super) target: &'a str,
     /// Whose request it is; nobody's on a public route.
     pub(super) identity: Option<&'a Identity>,
-    /// When the assertion is made.
-    pub(super) now: UnixMillis,
 }
 
 #[derive(Serialize)]
@@ -60,6 +58,7 @@ struct Claims<'a> {
     iat: u64,
     exp: u64,
     jti: &'a str,
+    request_id: &'a str,
     htm: &'a str,
     htu: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,16 +100,21 @@ impl AssertionKeys {
         Ok(Self { header, active: Hs256Key::new(secret) })
     }
 
-    /// Signs a statement. `None` only if JSON could not be written.
-    pub(super) fn sign(&self, statement: &Statement<'_>) -> Option<String> {
-        let issued = statement.now.secs();
+    /// Signs a statement, with an id made of `now` and `random` that no other assertion
+    /// has: a client chooses the id of its request, and may repeat it. `None` only if JSON
+    /// could not be written.
+    pub(super) fn sign(&self, statement: &Statement<'_>, now: UnixMillis, random: &[u8; 10]) -> Option<String> {
+        let issued = now.secs();
+        let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();
+        let mut buffer = uuid::Uuid::encode_buffer();
         let identity = statement.identity;
         let claims = encode(&Claims {
             iss: "portcullis",
             aud: statement.audience,
             iat: issued,
             exp: issued.saturating_add(limits::ASSERTION_S),
-            jti: statement.request_id,
+            jti: id.hyphenated().encode_lower(&mut buffer),
+            request_id: statement.request_id,
             htm: statement.method,
             htu: statement.target,
             sub: identity.map(|identity| identity.user_id.as_str()),

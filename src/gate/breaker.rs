@@ -1,9 +1,14 @@
 //! Whether an upstream's target is asked at all: a breaker for each, in one isolate's
 //! memory. Pure: `now` is an argument.
 //!
+//! An open breaker rests for a second and then lets one request through, the probe. Each
+//! probe that fails doubles the rest, up to the policy's bound: a restart of two seconds
+//! costs clients two or three, and a long outage costs the target one request a minute.
+//!
 //! It counts outages alone: no connection, no answer in time, 502, 503, 504. A wrong
 //! password or a missing page is an answer.
 
+use super::limits;
 use crate::token::UnixMillis;
 
 /// How a breaker is set.
@@ -11,11 +16,18 @@ use crate::token::UnixMillis;
 pub(super) struct Setting {
     /// Failures in a row that open it.
     pub(super) failures: u32,
-    /// Milliseconds until one request may try again.
+    /// Milliseconds that it rests at most.
     pub(super) open_ms: u64,
-    /// Milliseconds after which a try that was never heard of counts as lost: its
-    /// client may have gone.
+    /// Milliseconds after which a probe without an outcome counts as lost: the runtime may
+    /// never resume a request after its client disconnects.
     pub(super) probe_ms: u64,
+}
+
+impl Setting {
+    /// Milliseconds of the first rest.
+    fn first_rest_ms(self) -> u64 {
+        limits::FIRST_REST_MS.min(self.open_ms)
+    }
 }
 
 /// What a breaker says of a request.
@@ -38,8 +50,8 @@ pub(super) enum Admission {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed { failures: u32 },
-    Open { since: UnixMillis },
-    Probing { since: UnixMillis },
+    Open { since: UnixMillis, rest_ms: u64 },
+    Probing { since: UnixMillis, rest_ms: u64 },
 }
 
 /// One target's breaker.
@@ -55,16 +67,16 @@ impl Default for Breaker {
 impl Breaker {
     /// Asks whether a request may go on. A `Probe` must be told of with [`Breaker::note`].
     pub(super) fn admit(&mut self, setting: Setting, now: UnixMillis) -> Admission {
-        let (since, pause) = match self.0 {
+        let (since, pause, rest_ms) = match self.0 {
             State::Closed { .. } => return Admission::Pass,
-            State::Open { since } => (since, setting.open_ms),
-            State::Probing { since } => (since, setting.probe_ms),
+            State::Open { since, rest_ms } => (since, rest_ms, rest_ms),
+            State::Probing { since, rest_ms } => (since, setting.probe_ms, rest_ms),
         };
         let waited = now.since(since);
         if waited < pause {
             return Admission::Refuse { retry_ms: pause.saturating_sub(waited) };
         }
-        self.0 = State::Probing { since: now };
+        self.0 = State::Probing { since: now, rest_ms };
         Admission::Probe { since: now }
     }
 
@@ -81,14 +93,18 @@ impl Breaker {
             (_, Admission::Probe { .. }, false) | (State::Closed { .. }, Admission::Pass, false) => {
                 State::Closed { failures: 0 }
             }
-            (State::Probing { since }, Admission::Probe { since: own }, true) if since == own => {
-                State::Open { since: now }
+            (State::Probing { since, rest_ms }, Admission::Probe { since: own }, true) if since == own => {
+                State::Open { since: now, rest_ms: rest_ms.saturating_mul(2).min(setting.open_ms) }
             }
             // One that counted as lost has nothing more to say.
             (state, Admission::Probe { .. }, true) => state,
             (State::Closed { failures }, Admission::Pass, true) => {
                 let failures = failures.saturating_add(1);
-                if failures >= setting.failures { State::Open { since: now } } else { State::Closed { failures } }
+                if failures >= setting.failures {
+                    State::Open { since: now, rest_ms: setting.first_rest_ms() }
+                } else {
+                    State::Closed { failures }
+                }
             }
             // Sent before it opened: says nothing of now.
             (state @ (State::Open { .. } | State::Probing { .. }), Admission::Pass, _) => state,
@@ -96,13 +112,13 @@ impl Breaker {
     }
 
     /// A request that says nothing of the target: its client went away.
-    pub(super) fn forget(&mut self, admission: Admission, setting: Setting, now: UnixMillis) {
-        if let (State::Probing { since }, Admission::Probe { since: own }) = (self.0, admission)
+    pub(super) fn forget(&mut self, admission: Admission, now: UnixMillis) {
+        if let (State::Probing { since, rest_ms }, Admission::Probe { since: own }) = (self.0, admission)
             && since == own
         {
             // The next may try at once.
-            let since = UnixMillis(now.0.saturating_sub(setting.open_ms));
-            self.0 = State::Open { since };
+            let since = UnixMillis(now.0.saturating_sub(rest_ms));
+            self.0 = State::Open { since, rest_ms };
         }
     }
 
@@ -202,8 +218,8 @@ mod tests {
     fn one_probe_closes_it_or_opens_it_again() {
         for (is_outage, expected) in [(false, "closed"), (true, "open")] {
             let mut breaker = opened();
-            assert_eq!(breaker.admit(SETTING, NOW.plus(59_999)), Admission::Refuse { retry_ms: 1 });
-            let later = NOW.plus(60_000);
+            assert_eq!(breaker.admit(SETTING, NOW.plus(999)), Admission::Refuse { retry_ms: 1 });
+            let later = NOW.plus(1_000);
             assert!(breaker.would_admit(SETTING, later));
             assert_eq!(breaker.admit(SETTING, later), probe(later));
             assert_eq!(breaker.admit(SETTING, later), Admission::Refuse { retry_ms: 6_000 }, "one alone");
@@ -214,19 +230,63 @@ mod tests {
         }
     }
 
+    /// Seconds of each rest while every probe fails at once.
+    fn rests(setting: Setting, count: usize) -> Vec<u64> {
+        let mut breaker = Breaker::default();
+        for _ in 0..setting.failures {
+            let admission = breaker.admit(setting, NOW);
+            breaker.note(admission, true, setting, NOW);
+        }
+        let mut now = NOW;
+        let rest = |_| {
+            let Admission::Refuse { retry_ms } = breaker.admit(setting, now) else { panic!("it is open") };
+            assert!(!breaker.would_admit(setting, now.plus(retry_ms.saturating_sub(1))));
+            now = now.plus(retry_ms);
+            let admission = breaker.admit(setting, now);
+            assert_eq!(admission, probe(now));
+            breaker.note(admission, true, setting, now);
+            retry_ms / 1000
+        };
+        (0..count).map(rest).collect()
+    }
+
+    #[test]
+    fn it_rests_a_second_at_first_and_twice_as_long_after_each_probe_that_fails() {
+        assert_eq!(rests(SETTING, 9), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(rests(Setting { open_ms: 5_000, ..SETTING }, 5), [1, 2, 4, 5, 5]);
+        assert_eq!(rests(Setting { open_ms: 1_000, ..SETTING }, 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_success_has_the_next_outage_begin_with_a_second_again() {
+        let mut breaker = opened();
+        let mut now = NOW;
+        for rest in [1_000, 2_000, 4_000] {
+            now = now.plus(rest);
+            let admission = breaker.admit(SETTING, now);
+            breaker.note(admission, rest != 4_000, SETTING, now);
+        }
+        assert_eq!(breaker.name(), "closed");
+        for _ in 0..5 {
+            let admission = breaker.admit(SETTING, now);
+            breaker.note(admission, true, SETTING, now);
+        }
+        assert_eq!(breaker.admit(SETTING, now), Admission::Refuse { retry_ms: 1_000 });
+    }
+
     #[test]
     fn a_probe_that_is_lost_or_says_nothing_lets_the_next_try() {
         let mut lost = opened();
-        let (first, second) = (NOW.plus(60_000), NOW.plus(66_000));
+        let (first, second) = (NOW.plus(1_000), NOW.plus(7_000));
         assert_eq!(lost.admit(SETTING, first), probe(first));
         assert_eq!(lost.admit(SETTING, second), probe(second));
         lost.note(probe(second), false, SETTING, second.plus(1));
         lost.note(probe(first), true, SETTING, second.plus(2));
-        lost.forget(probe(first), SETTING, second.plus(3));
+        lost.forget(probe(first), second.plus(3));
         assert_eq!(lost.name(), "closed", "what comes back late undoes nothing");
         let mut forgotten = opened();
         assert_eq!(forgotten.admit(SETTING, first), probe(first));
-        forgotten.forget(probe(first), SETTING, first.plus(100));
+        forgotten.forget(probe(first), first.plus(100));
         assert_eq!(forgotten.admit(SETTING, first.plus(200)), probe(first.plus(200)));
         let mut late = opened();
         assert_eq!(late.admit(SETTING, first), probe(first));

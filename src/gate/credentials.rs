@@ -21,7 +21,11 @@ pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) 
     if !is_meant(head, cors) {
         return Err(Denial::CrossSite);
     }
-    head.cookie(name).filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed)
+    match head.cookie(name) {
+        // What a logout leaves: there is no token.
+        Some("") => Err(Denial::CredentialsMissing),
+        token => token.filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed),
+    }
 }
 
 /// Whether whoever sends a cookie with this meant to. Fails closed: a client that is no
@@ -190,7 +194,7 @@ mod tests {
             ("POST", vec![("cookie", cookie), ("authorization", "Basic x")], None, Err(Malformed)),
             ("GET", vec![("cookie", "a=1; __Host-token2=x")], None, Err(Missing)),
             ("GET", vec![], None, Err(Missing)),
-            ("GET", vec![("cookie", "__Host-token=")], None, Err(Malformed)),
+            ("GET", vec![("cookie", "__Host-token=")], None, Err(Missing)),
             ("GET", vec![("cookie", "__Host-token=a b")], None, Err(Malformed)),
             ("GET", vec![("cookie", "__Host-token=a; __Host-token=b")], None, Err(Malformed)),
             ("GET", vec![("cookie", "a=1, __Host-token=b")], None, Err(Malformed)),

@@ -17,6 +17,8 @@ pub enum Denial {
     HeadersTooLarge,
     /// A GET or HEAD request has a body, which could not be passed on.
     BodyUnexpected,
+    /// The `Host` header is none.
+    HostInvalid,
     /// No route names the path.
     RouteUnknown,
     /// Routes name the path, but not with this method.
@@ -66,8 +68,11 @@ pub enum Denial {
     },
     /// The signature backend failed.
     BackendUnavailable,
-    /// A secret that the route needs is not set.
-    Misconfigured,
+    /// A setting or a secret that the route needs is missing or wrong.
+    Misconfigured {
+        /// Which, and what is wrong with it; for the log alone, and never the value.
+        fault: String,
+    },
     /// The upstream cannot be reached.
     UpstreamUnreachable,
     /// The client did not send its body in time.
@@ -96,6 +101,9 @@ pub enum Denial {
     UpstreamTimedOut,
     /// The upstream's answer is no HTTP answer.
     UpstreamBadAnswer,
+    /// The upstream took the gateway's assertion for none, because clocks or secrets
+    /// differ. The client's session is as good as before.
+    UpstreamRejectedAssertion,
 }
 
 /// How a denial is put to the client (RFC 9457, RFC 6750, section 3).
@@ -132,15 +140,17 @@ impl Denial {
             Self::RateLimited { retry_s } | Self::Maintenance { retry_s } => Some(*retry_s),
             Self::UpstreamBusy => Some(super::limits::BUSY_RETRY_S),
             Self::BackendUnavailable
-            | Self::Misconfigured
+            | Self::Misconfigured { .. }
             | Self::MetricsUnavailable
             | Self::UpstreamUnreachable
             | Self::AuthenticationUnavailable
             | Self::UpstreamTimedOut
-            | Self::UpstreamBadAnswer => Some(super::limits::UPSTREAM_RETRY_S),
+            | Self::UpstreamBadAnswer
+            | Self::UpstreamRejectedAssertion => Some(super::limits::UPSTREAM_RETRY_S),
             Self::TargetAmbiguous
             | Self::TargetTooLong
             | Self::HeadersTooLarge
+            | Self::HostInvalid
             | Self::RouteUnknown
             | Self::MethodNotAllowed { .. }
             | Self::CredentialsMissing
@@ -165,13 +175,22 @@ impl Denial {
         if let Self::PushMalformed { detail } = self { Some(detail) } else { None }
     }
 
+    /// What an operator finds in the log and no client is told.
+    pub(super) fn for_log(&self) -> Option<&str> {
+        if let Self::Misconfigured { fault } = self { Some(fault) } else { None }
+    }
+
     pub(super) fn wording(&self) -> Wording {
         let plain =
             |status, family, code, title, detail| Wording { status, family, code, title, detail, challenge: None };
         match self {
-            Self::TargetAmbiguous => {
-                plain(400, "validation_error", "path_ambiguous", "Bad Request", "The path has more than one reading")
-            }
+            Self::TargetAmbiguous => plain(
+                400,
+                "validation_error",
+                "path_ambiguous",
+                "Bad Request",
+                "The path is ambiguous; send it in canonical form",
+            ),
             Self::TargetTooLong => {
                 plain(414, "validation_error", "path_too_long", "URI Too Long", "The path or the query is too long")
             }
@@ -189,13 +208,16 @@ impl Denial {
                 "Bad Request",
                 "A GET or HEAD request must not have a body",
             ),
+            Self::HostInvalid => {
+                plain(400, "validation_error", "host_invalid", "Bad Request", "The Host header is not a host name")
+            }
             Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not Found", "No such path"),
             Self::MethodNotAllowed { .. } => plain(
                 405,
                 "method_not_allowed",
                 "method_not_allowed",
                 "Method Not Allowed",
-                "The path does not take this method",
+                "The path does not support this method",
             ),
             Self::CredentialsMissing => Wording {
                 challenge: Some(r#"Bearer realm="portcullis""#),
@@ -225,18 +247,19 @@ impl Denial {
                 ),
                 ..unauthenticated("token_revoked", "Token has been revoked")
             },
-            Self::RevocationUnknown { .. } => {
-                unavailable("revocation_unavailable", "Revoked tokens cannot be told apart at the moment")
-            }
+            Self::RevocationUnknown { .. } => unavailable(
+                "revocation_unavailable",
+                "The gateway cannot check at the moment whether the token was revoked",
+            ),
             Self::PushMalformed { .. } => {
-                plain(400, "validation_error", "push_malformed", "Bad Request", "The body is not a push of revocations")
+                plain(400, "validation_error", "push_malformed", "Bad Request", "The body is not a list of revocations")
             }
             Self::PushTooLarge => plain(
                 413,
                 "payload_too_large",
                 "push_too_large",
                 "Content Too Large",
-                "The push is too long; send it in several",
+                "The list of revocations is too long; send it in several requests",
             ),
             Self::MetricsTokenWrong => Wording {
                 challenge: Some(
@@ -248,9 +271,13 @@ impl Denial {
             Self::RateLimited { .. } => {
                 plain(429, "rate_limited", "rate_limited", "Too Many Requests", "Too many requests; try again later")
             }
-            Self::OriginUnlisted => {
-                plain(403, "permission_denied", "origin_unlisted", "Forbidden", "Pages of this origin may not ask here")
-            }
+            Self::OriginUnlisted => plain(
+                403,
+                "permission_denied",
+                "origin_unlisted",
+                "Forbidden",
+                "Pages of this origin may not send this request",
+            ),
             Self::CrossSite => plain(
                 403,
                 "permission_denied",
@@ -267,9 +294,11 @@ impl Denial {
                 unavailable("authentication_unavailable", "Authentication service unavailable")
             }
             Self::BackendUnavailable => {
-                unavailable("signature_backend_unavailable", "Tokens cannot be checked at the moment")
+                unavailable("signature_backend_unavailable", "The gateway cannot check tokens at the moment")
             }
-            Self::Misconfigured => unavailable("gateway_misconfigured", "The gateway is not set up for this route"),
+            Self::Misconfigured { .. } => {
+                unavailable("gateway_misconfigured", "The gateway is not configured completely")
+            }
             Self::BodyTooSlow => plain(
                 408,
                 "validation_error",
@@ -282,23 +311,23 @@ impl Denial {
                 "payload_too_large",
                 "body_too_large",
                 "Content Too Large",
-                "The request's body is longer than the path takes",
+                "The request's body is longer than this path accepts",
             ),
             Self::ClientGone => {
-                plain(400, "validation_error", "client_gone", "Bad Request", "The client broke off the request")
+                plain(400, "validation_error", "client_gone", "Bad Request", "The client closed the connection")
             }
             Self::BreakerOpen { of_authentication: true, .. } => {
                 unavailable("upstream_resting", "Authentication service unavailable")
             }
             Self::BreakerOpen { of_authentication: false, .. } => unavailable(
                 "upstream_resting",
-                "The service behind the gateway failed several times and is not asked for a while",
+                "The service behind the gateway failed several times; requests to it are paused",
             ),
             Self::Maintenance { .. } => {
                 unavailable("maintenance", "The service behind the gateway is under maintenance")
             }
             Self::UpstreamBusy => {
-                unavailable("upstream_busy", "Too many requests wait for the service behind the gateway")
+                unavailable("upstream_busy", "Too many requests are waiting for the service behind the gateway")
             }
             Self::UpstreamUnreachable => plain(
                 502,
@@ -313,6 +342,13 @@ impl Denial {
                 "upstream_bad_answer",
                 "Bad Gateway",
                 "The service behind the gateway gave no valid answer",
+            ),
+            Self::UpstreamRejectedAssertion => plain(
+                502,
+                "upstream_error",
+                "upstream_rejected_assertion",
+                "Bad Gateway",
+                "The service behind the gateway did not accept the gateway's request",
             ),
             Self::UpstreamTimedOut => plain(
                 504,

@@ -15,7 +15,6 @@ use super::{
     revocations::Source,
     settings::IssuerState,
     trace::Ids,
-    upstream::UpstreamState,
 };
 use crate::{
     config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
@@ -57,6 +56,8 @@ pub struct Passing {
     pub headers: HeaderRules,
     /// Milliseconds that its body may stand still; none: for as long as it likes.
     pub idle_timeout_ms: Option<u64>,
+    /// Whether it gets `X-Content-Type-Options: nosniff` unless it has one of its own.
+    pub nosniff: bool,
 }
 
 impl Passing {
@@ -115,6 +116,7 @@ impl Gate {
             Ok(Outcome::Answered(answer)) => (answer.status, Outcome::Answered(answer)),
             Err(denial) => {
                 line.code = Some(denial.code());
+                line.detail = denial.for_log().map(str::to_owned);
                 let operation = line.route.as_deref().unwrap_or("gateway");
                 let answer = if head.asks_for_page() {
                     Answer::page(&denial, &ids.request_id)
@@ -143,6 +145,7 @@ impl Gate {
         chores: &mut Vec<Chore>,
     ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
         head.check_size()?;
+        head.check_host()?;
         if head.has_undeliverable_body() {
             return Err(Denial::BodyUnexpected);
         }
@@ -226,14 +229,33 @@ impl Gate {
             Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown)?,
             None => target,
         };
-        let forward =
-            compose(head, ids, &target, (route, self.policy.token_cookie.as_deref()), upstream, &passed, ports)?;
+        let identity = match &passed {
+            Passed::Anybody => None,
+            Passed::User(passport) => Some(passport.verified.identity()),
+        };
+        let statement = Statement {
+            audience: &upstream.name,
+            request_id: &ids.request_id,
+            method: &head.method,
+            target: target.as_str(),
+            identity,
+        };
+        let cookie = self.policy.token_cookie.as_deref();
+        let forward = Forward {
+            url: target.as_str().to_owned(),
+            method: &head.method,
+            headers: headers::compose(head, ids, identity, route, cookie, upstream.timeout_ms),
+            timeout_ms: upstream.timeout_ms,
+            body_timeout_ms: upstream.body_timeout_ms,
+            max_body_bytes: route.max_body_bytes,
+            is_timed: upstream.idle_timeout_ms.is_some(),
+        };
         line.upstream = Some(upstream.name.clone());
         line.upstream_index = Some(found.upstream);
         if route.ends_session {
             ports.outlive_client();
         }
-        let forwarded = self.forward(upstream, forward, ports, line).await?;
+        let forwarded = self.forward(upstream, forward, &statement, ports, line).await?;
         if let (Passed::User(passport), true, 200..=299) = (&passed, route.ends_session, forwarded.status) {
             self.end_session(passport, ports, chores).await;
         }
@@ -246,12 +268,12 @@ impl Gate {
     }
 
     fn passing(&self, line: &LogLine) -> Passing {
-        let (route, upstream) = (line.route_index, line.upstream_index);
+        let route = line.route_index.and_then(|index| self.policy.routes.get(index));
+        let upstream = line.upstream_index;
+        let headers = route.map(|route| route.response_headers.clone()).unwrap_or_default();
         Passing {
-            headers: route
-                .and_then(|index| self.policy.routes.get(index))
-                .map(|route| route.response_headers.clone())
-                .unwrap_or_default(),
+            nosniff: route.is_some_and(|route| route.nosniff) && !headers.covers("x-content-type-options"),
+            headers,
             idle_timeout_ms: upstream.and_then(|index| self.upstreams.get(index)).and_then(|it| it.idle_timeout_ms),
         }
     }
@@ -352,14 +374,18 @@ impl Gate {
 
 /// The answer of a deployment whose settings no gate can be built from: alive, and
 /// closed to everything.
-pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P) -> Handled<P::Reply> {
+///
+/// `fault` says what is wrong, for the log.
+pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P, fault: String) -> Handled<P::Reply> {
     let ids = Ids::new(head, ports.now(), ports.random());
     let mut line = begin_line(head, &ids);
     let answer = if head.target == "/health" {
         own::health(&ids.request_id)
     } else {
-        line.code = Some(Denial::Misconfigured.code());
-        Answer::problem(&Denial::Misconfigured, "gateway", &ids.request_id)
+        let denial = Denial::Misconfigured { fault };
+        line.code = Some(denial.code());
+        line.detail = denial.for_log().map(str::to_owned);
+        Answer::problem(&denial, "gateway", &ids.request_id)
     };
     line.status = answer.status;
     line.level = level(answer.status);
@@ -390,43 +416,4 @@ fn begin_line(head: &Head, ids: &Ids) -> LogLine {
         ip: headers::client_address(head).map(str::to_owned),
         ..LogLine::default()
     }
-}
-
-/// The request as the upstream is to receive it, signed.
-fn compose<'a, P: Ports>(
-    head: &'a Head,
-    ids: &'a Ids,
-    target: &Target,
-    (route, token_cookie): (&'a Route, Option<&str>),
-    upstream: &UpstreamState,
-    passed: &'a Passed,
-    ports: &P,
-) -> Result<Forward<'a>, Denial> {
-    let identity = match passed {
-        Passed::Anybody => None,
-        Passed::User(passport) => Some(passport.verified.identity()),
-    };
-    let assertion = upstream
-        .assertion
-        .as_ref()
-        .and_then(|keys| {
-            keys.sign(&Statement {
-                audience: &upstream.name,
-                request_id: &ids.request_id,
-                method: &head.method,
-                target: target.as_str(),
-                identity,
-                now: ports.now(),
-            })
-        })
-        .ok_or(Denial::Misconfigured)?;
-    Ok(Forward {
-        url: target.as_str().to_owned(),
-        method: &head.method,
-        headers: headers::compose(head, ids, identity, assertion, route, token_cookie, upstream.timeout_ms),
-        timeout_ms: upstream.timeout_ms,
-        body_timeout_ms: upstream.body_timeout_ms,
-        max_body_bytes: route.max_body_bytes,
-        is_timed: upstream.idle_timeout_ms.is_some(),
-    })
 }

@@ -115,6 +115,19 @@ impl Head {
         self.header("accept").is_some_and(|accept| accept.contains("text/html") && !accept.contains("json"))
     }
 
+    /// Refuses a Host that no URL can have (RFC 9112, section 3.2): URLs are made of it.
+    /// The port is part of it; credentials are not.
+    pub(super) fn check_host(&self) -> Result<(), Denial> {
+        let is_host = |text: &str| {
+            let port = text.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte))
+                && text.matches('[').count() == text.matches(']').count()
+                && port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok())
+        };
+        let has_host = is_host(&self.host) && self.header("host").is_none_or(is_host);
+        if has_host { Ok(()) } else { Err(Denial::HostInvalid) }
+    }
+
     /// Refuses what would cost us or the upstream too much memory.
     pub(super) fn check_size(&self) -> Result<(), Denial> {
         let bytes = self

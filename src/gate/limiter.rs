@@ -74,7 +74,7 @@ impl Gate {
     ) -> Denial {
         // A token that was good once is no guess, and its owner must learn that it is over.
         let is_guess = matches!(&denial, Denial::Token(error) if *error != TokenError::Expired)
-            || denial == Denial::CredentialsMalformed;
+            || matches!(&denial, Denial::CredentialsMalformed | Denial::MetricsTokenWrong);
         if !is_guess {
             return denial;
         }

@@ -84,15 +84,22 @@ pub const COUNT_LOST_MS: u64 = 5_000;
 /// Seconds in `Retry-After` where too many wait.
 pub const BUSY_RETRY_S: u64 = 1;
 
+/// Milliseconds after which no further try begins.
+pub const RETRY_TOTAL_MS: u64 = 30_000;
+
 /// Milliseconds that a first retry waits at most.
 pub const RETRY_PAUSE_MS: u64 = 50;
 
 /// Milliseconds that any retry waits at most.
 pub const RETRY_PAUSE_MAX_MS: u64 = 500;
 
-/// Milliseconds after which a breaker lets the next probe go: who sent the last may have
-/// gone away, and must not keep the others out.
-pub const PROBE_MS: u64 = 1_000;
+/// Milliseconds that a breaker rests when it opens; each probe that fails doubles them.
+/// Services that are restarted are back within a few seconds.
+pub const FIRST_REST_MS: u64 = 1_000;
+
+/// Milliseconds beyond the upstream's time-out after which a probe counts as lost and the
+/// next one goes: no request may keep the others out.
+pub const PROBE_LOST_MS: u64 = 1_000;
 
 /// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
 /// so long.

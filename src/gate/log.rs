@@ -55,6 +55,9 @@ pub struct LogLine {
     /// Code of the denial, if it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
+    /// What an operator must know of the denial and no client may: which setting is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The client's software, as it calls itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,

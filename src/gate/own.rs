@@ -1,9 +1,16 @@
 //! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, and where
 //! issuers push revocations. They answer before any route is looked at, and name no URL.
+//! Names and details are for operators alone: strangers learn from `/status` and `/ready`
+//! only how the gateway is.
+
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Chore, Denial, Gate, Head, LogLine, limiter, ports::Ports, revocations::PUSH_PATH};
+use super::{
+    Answer, Chore, Denial, Gate, Head, LogLine, headers::client_address, limiter, ports::Ports, revocations::PUSH_PATH,
+    scrape::check_operator,
+};
 use crate::{config::is_own_path, route::Target, token::UnixMillis};
 
 /// What this isolate last saw of an upstream.
@@ -38,7 +45,10 @@ impl Condition {
     }
 }
 
-/// Alive, and no more said.
+/// Where strangers find no details.
+const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";
+
+/// Liveness: always 200 while the worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
     Answer::json(200, request_id, &json!({ "status": "ok" }))
 }
@@ -58,37 +68,65 @@ impl Gate {
         if !is_own_path(path) {
             return None;
         }
+        let answer = self.answer_at(path, head, request_id, ports, line, chores).await;
+        // A guess is a guess wherever it is tried.
+        Some(answer.map_err(|denial| self.limit_failure(denial, head, ports, chores)))
+    }
+
+    async fn answer_at<P: Ports>(
+        &self,
+        path: &str,
+        head: &Head,
+        request_id: &str,
+        ports: &P,
+        line: &mut LogLine,
+        chores: &mut Vec<Chore>,
+    ) -> Result<Answer, Denial> {
         if path == PUSH_PATH && self.issuers.iter().any(|issuer| issuer.pusher.is_some()) {
-            return Some(self.answer_push(head, request_id, ports, line, chores).await);
+            return self.answer_push(head, request_id, ports, line, chores).await;
         }
         if path == "/metrics" && matches!(head.method.as_str(), "GET" | "HEAD") {
-            return Some(self.answer_metrics(head, request_id, ports).await);
+            return self.answer_metrics(head, request_id, ports).await;
         }
         if !matches!(path, "/health" | "/ready" | "/status") {
-            return Some(Err(Denial::RouteUnknown));
+            return Err(Denial::RouteUnknown);
         }
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
-            return Some(Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() }));
+            return Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() });
         }
-        Some(Ok(match path {
-            "/health" => health(request_id),
-            "/ready" => self.answer_ready(request_id, ports, chores).await,
-            _ => self.answer_status(request_id, ports.now()),
-        }))
+        if path == "/health" {
+            return Ok(health(request_id));
+        }
+        let is_operator = self.is_operator(head)?;
+        if path == "/ready" {
+            return Ok(self.answer_ready(is_operator, request_id, ports, chores).await);
+        }
+        Ok(self.answer_status(is_operator, request_id, ports.now()))
+    }
+
+    /// Whether names and details may be shown: to the bearer of `METRICS_TOKEN`, and on a
+    /// developer's machine to its own user.
+    fn is_operator(&self, head: &Head) -> Result<bool, Denial> {
+        match &self.metrics_token {
+            Some(expected) if head.header("authorization").is_some() => check_operator(head, expected).map(|()| true),
+            Some(_) | None => {
+                let address = client_address(head).and_then(|text| text.parse::<IpAddr>().ok());
+                Ok(self.is_development && address.is_some_and(|address| address.to_canonical().is_loopback()))
+            }
+        }
     }
 
     /// Ready means: every secret is set, every rate limit is bound, and every issuer's
     /// tokens can be checked.
-    async fn answer_ready<P: Ports>(&self, request_id: &str, ports: &P, chores: &mut Vec<Chore>) -> Answer {
-        let mut missing: Vec<String> = self
-            .upstreams
-            .iter()
-            .filter(|upstream| upstream.assertion.is_none())
-            .map(|upstream| {
-                let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
-                format!("secret ASSERTION_KEYS_{suffix} is missing or not kid:base64url-of-32-bytes")
-            })
-            .collect();
+    async fn answer_ready<P: Ports>(
+        &self,
+        is_operator: bool,
+        request_id: &str,
+        ports: &P,
+        chores: &mut Vec<Chore>,
+    ) -> Answer {
+        let mut missing: Vec<String> =
+            self.upstreams.iter().filter_map(|upstream| upstream.assertion.as_ref().err().cloned()).collect();
         for limit in &self.policy.limits {
             let binding = limiter::binding(&limit.name);
             if !ports.has_limit(&binding) {
@@ -106,7 +144,12 @@ impl Gate {
         }
         let ready = missing.is_empty();
         let status = if ready { 200 } else { 503 };
-        let mut answer = Answer::json(status, request_id, &json!({ "ready": ready, "missing": missing }));
+        let document = match (ready, is_operator) {
+            (false, false) => json!({ "ready": false, "hint": HINT }),
+            (_, true) => json!({ "ready": ready, "missing": missing }),
+            (true, false) => json!({ "ready": true }),
+        };
+        let mut answer = Answer::json(status, request_id, &document);
         if !ready {
             answer.headers.push(("retry-after", super::limits::UPSTREAM_RETRY_S.to_string()));
         }
@@ -114,7 +157,7 @@ impl Gate {
     }
 
     /// What this isolate knows, without asking anybody.
-    fn answer_status(&self, request_id: &str, now: UnixMillis) -> Answer {
+    fn answer_status(&self, is_operator: bool, request_id: &str, now: UnixMillis) -> Answer {
         let mut worst = Condition::Healthy;
         let upstreams: Vec<Value> = self
             .upstreams
@@ -125,16 +168,16 @@ impl Gate {
                     upstream.targets.iter().map(|target| target.breaker.borrow().name()).collect();
                 let closed = breakers.iter().filter(|name| **name == "closed").count();
                 let condition = match (&upstream.assertion, seen.fault) {
-                    (None, _) => Condition::Unhealthy,
-                    (Some(_), Some(_)) => Condition::Degraded,
-                    (Some(_), None) if closed < breakers.len() => Condition::Degraded,
-                    (Some(_), None) => Condition::Healthy,
+                    (Err(_), _) => Condition::Unhealthy,
+                    (Ok(_), Some(_)) => Condition::Degraded,
+                    (Ok(_), None) if closed < breakers.len() => Condition::Degraded,
+                    (Ok(_), None) => Condition::Healthy,
                 };
                 worst = worst.max(condition);
                 json!({
                     "name": upstream.name,
                     "status": condition.name(),
-                    "assertion_secret": upstream.assertion.is_some(),
+                    "assertion_secret": upstream.assertion.is_ok(),
                     "breakers": breakers,
                     "maintenance": upstream.maintenance_s.is_some(),
                     "waiting": upstream.waiting.len(),
@@ -179,7 +222,8 @@ impl Gate {
             worst = worst.max(Condition::Degraded);
         }
         let status = if worst == Condition::Unhealthy { 503 } else { 200 };
-        let document = json!({
+        let public = json!({ "status": worst.name(), "hint": HINT });
+        let details = json!({
             "status": worst.name(),
             "policy_version": self.version,
             "policy_origin": origin.0.name(),
@@ -195,7 +239,7 @@ impl Gate {
                 "misses": remembered.misses,
             },
         });
-        let mut answer = Answer::json(status, request_id, &document);
+        let mut answer = Answer::json(status, request_id, if is_operator { &details } else { &public });
         if status == 503 {
             answer.headers.push(("retry-after", super::limits::UPSTREAM_RETRY_S.to_string()));
         }

@@ -168,7 +168,7 @@ pub struct Forward<'a> {
 }
 
 /// What came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded<R> {
     /// The answer, its body not yet read.
     pub reply: R,
@@ -178,6 +178,8 @@ pub struct Forwarded<R> {
     pub asks_for_pause: bool,
     /// Whether the client had sent its whole body by then.
     pub body_ended: bool,
+    /// `WWW-Authenticate` of a 401.
+    pub challenge: Option<String>,
 }
 
 /// Why an upstream gave no answer that can be passed on.

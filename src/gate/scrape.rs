@@ -12,6 +12,13 @@ use super::{
     ports::Ports,
 };
 
+/// Refuses whoever does not show the operators' token.
+pub(super) fn check_operator(head: &Head, expected: &str) -> Result<(), Denial> {
+    let shown = credentials::bearer(head)?;
+    // Digests, so that the time of the comparison tells nothing of the token.
+    if Sha256::digest(shown) == Sha256::digest(expected) { Ok(()) } else { Err(Denial::MetricsTokenWrong) }
+}
+
 impl Gate {
     /// Counts a request, and sets off the handing on of what was counted.
     pub(super) fn count<P: Ports>(&self, line: &LogLine, ports: &P, chores: &mut Vec<Chore>) {
@@ -68,11 +75,7 @@ impl Gate {
         ports: &P,
     ) -> Result<Answer, Denial> {
         let Some(expected) = &self.metrics_token else { return Err(Denial::RouteUnknown) };
-        let shown = credentials::bearer(head)?;
-        // Digests, so that the time of the comparison tells nothing of the token.
-        if Sha256::digest(shown) != Sha256::digest(expected) {
-            return Err(Denial::MetricsTokenWrong);
-        }
+        check_operator(head, expected)?;
         self.flush(ports).await;
         let text = ports.read_metrics().await.map_err(|_| Denial::MetricsUnavailable)?;
         let mut series: BTreeMap<String, f64> =

@@ -34,7 +34,7 @@ pub(super) fn is_plain(url: &str) -> bool {
 /// Setting for how many of a hundred successes are logged.
 const LOG_SUCCESSES: &str = "LOG_SUCCESSES";
 
-/// Secret that opens `/metrics`.
+/// Secret that opens `/metrics` and the details of `/status` and `/ready`.
 const METRICS_TOKEN: &str = "METRICS_TOKEN";
 
 /// Where OpenTelemetry's collector is, what to send it along, what to call the gateway, and
@@ -74,8 +74,11 @@ pub struct Gate {
     pub(super) origin: RefCell<(PolicyOrigin, Option<String>)>,
     /// How many of a hundred successes are logged.
     pub(super) log_successes: u8,
-    /// Who shows this may read them; `None` when nobody may.
+    /// Shown by operators, who may read the metrics and details of the status; `None` when
+    /// nobody may.
     pub(super) metrics_token: Option<String>,
+    /// Whether this is a developer's machine, whose own user sees details without a token.
+    pub(super) is_development: bool,
     /// Where spans go; `None` when nowhere.
     pub(super) exporter: Option<Exporter>,
     pub(super) spans: RefCell<Spans>,
@@ -181,6 +184,7 @@ impl Gate {
             origin: RefCell::new((PolicyOrigin::BuiltIn, None)),
             log_successes,
             metrics_token,
+            is_development,
             exporter: exporter(&setting, is_development)?,
             spans: RefCell::default(),
         })
@@ -259,7 +263,12 @@ fn upstream_state(
             upstream.name
         )));
     }
-    let assertion = setting(&format!("ASSERTION_KEYS_{suffix}")).and_then(|text| AssertionKeys::parse(&text).ok());
+    let secret = format!("ASSERTION_KEYS_{suffix}");
+    let assertion = match setting(&secret) {
+        None => Err(format!("secret {secret} is not set")),
+        Some(text) => AssertionKeys::parse(&text)
+            .map_err(|_| format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")),
+    };
     Ok(UpstreamState {
         name: upstream.name.clone(),
         targets: targets
@@ -276,7 +285,7 @@ fn upstream_state(
         setting: Setting {
             failures: upstream.breaker_failures,
             open_ms: upstream.breaker_open_ms,
-            probe_ms: limits::PROBE_MS,
+            probe_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
         },
         assertion,
         seen: RefCell::default(),

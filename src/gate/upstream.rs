@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     AssertionKeys, Denial, Gate, LogLine,
+    assertion::Statement,
     breaker::{Admission, Breaker, Budget, Setting},
-    limits,
+    challenge, limits,
     own::Seen,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
 };
@@ -28,9 +29,9 @@ pub(super) struct UpstreamState {
     pub(super) retries: u32,
     pub(super) max_concurrent: u32,
     pub(super) setting: Setting,
-    /// `None` when the secret is missing or malformed: nothing is forwarded
+    /// What is wrong with the secret, where there is no good one: nothing is forwarded
     /// then, because an origin takes nothing without an assertion.
-    pub(super) assertion: Option<AssertionKeys>,
+    pub(super) assertion: Result<AssertionKeys, String>,
     pub(super) seen: RefCell<Seen>,
     pub(super) budget: RefCell<Budget>,
     pub(super) waiting: Waiting,
@@ -171,9 +172,11 @@ impl Gate {
         &self,
         upstream: &UpstreamState,
         mut forward: Forward<'_>,
+        statement: &Statement<'_>,
         ports: &P,
         line: &mut LogLine,
     ) -> Result<Forwarded<P::Reply>, Denial> {
+        let keys = upstream.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let begun = ports.now();
         let has_body = !SAFE.contains(&forward.method);
         let most = if !has_body {
@@ -194,7 +197,7 @@ impl Gate {
             .enter(upstream.max_concurrent, begun.plus(most), has_body, begun)
             .ok_or(Denial::UpstreamBusy)?;
         upstream.budget.borrow_mut().earn();
-        let outcome = self.try_targets(upstream, &mut forward, ports).await;
+        let outcome = self.try_targets(upstream, &mut forward, (keys, statement), ports).await;
         upstream.waiting.leave(place);
         let ended = ports.now();
         line.upstream_ms = Some(ended.since(begun));
@@ -206,6 +209,7 @@ impl Gate {
         &self,
         upstream: &UpstreamState,
         forward: &mut Forward<'_>,
+        (keys, statement): (&AssertionKeys, &Statement<'_>),
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut forward.url);
@@ -219,16 +223,33 @@ impl Gate {
                     OnDown::BadGateway => Denial::BreakerOpen { retry_ms, of_authentication: false },
                     OnDown::AuthenticationUnavailable => Denial::BreakerOpen { retry_ms, of_authentication: true },
                 })?;
-            let Some(target) = upstream.targets.get(index) else { return Err(Denial::Misconfigured) };
+            let Some(target) = upstream.targets.get(index) else {
+                return Err(Denial::Misconfigured { fault: "the upstream has no target".to_owned() });
+            };
+            if matches!(admission, Admission::Probe { .. }) {
+                // All others wait for what it finds out, whatever its client does.
+                ports.outlive_client();
+            }
             forward.url = format!("{}{path}", target.url);
+            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
+            let assertion = assertion
+                .ok_or_else(|| Denial::Misconfigured { fault: "the assertion cannot be written".to_owned() })?;
+            forward.headers.push(("x-gateway-assertion".into(), assertion.into()));
             let answer = ports.forward(forward).await;
+            forward.headers.pop();
             let outage = UpstreamState::is_outage(&answer);
             let then = ports.now();
             match outage {
                 Some(is_outage) => target.breaker.borrow_mut().note(admission, is_outage, upstream.setting, then),
-                None => target.breaker.borrow_mut().forget(admission, upstream.setting, then),
+                None => target.breaker.borrow_mut().forget(admission, then),
             }
-            let answer = answer.map_err(|fault| upstream.denial(fault));
+            let answer = match answer {
+                Ok(forwarded) if is_rejection(&forwarded) => {
+                    ports.discard(forwarded.reply);
+                    Err(Denial::UpstreamRejectedAssertion)
+                }
+                answer => answer.map_err(|fault| upstream.denial(fault)),
+            };
             if outage.is_some() {
                 let fault = answer.as_ref().err().map(Denial::code);
                 upstream.seen.borrow_mut().note(then, then.since(now), fault);
@@ -239,8 +260,8 @@ impl Gate {
             let may_retry = outage == Some(true)
                 && !asks_for_pause
                 && SAFE.contains(&forward.method)
-                // The assertion must still be good when the next try arrives.
-                && then.since(begun).saturating_add(upstream.timeout_ms) < limits::ASSERTION_S.saturating_mul(1000)
+                // Bounds how long a client waits for all tries together.
+                && then.since(begun).saturating_add(upstream.timeout_ms) < limits::RETRY_TOTAL_MS
                 && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)
                 && upstream.budget.borrow_mut().spend();
             if !may_retry {
@@ -252,6 +273,13 @@ impl Gate {
             ports.sleep(pause_ms(tried.len(), chance_of_pause(ports))).await;
         }
     }
+}
+
+/// Whether an upstream says that the request did not come from the gateway. It did, so the
+/// fault is ours (a clock, a secret), and a client that saw a 401 would log its user out.
+fn is_rejection<R>(forwarded: &Forwarded<R>) -> bool {
+    forwarded.status == 401
+        && forwarded.challenge.as_deref().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
 }
 
 fn chance<P: Ports>(ports: &P) -> u32 {

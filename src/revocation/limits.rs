@@ -50,6 +50,12 @@ pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Milliseconds between two sweeps of what has expired.
 pub const SWEEP_MS: u64 = 600_000;
 
+/// Seconds, beyond the issuer's leeway, that `issued_until` of a push may lie ahead. An
+/// issuer of several processes revokes up to the latest second in which one of them, whose
+/// clock is ahead of the others', may have issued a token. A push that is refused leaves
+/// tokens alive until it is sent again.
+pub const ISSUED_AHEAD_S: u64 = 60;
+
 /// Bytes of a push.
 pub const PUSH_BYTES: usize = 256 * 1024;
 

@@ -68,7 +68,7 @@ pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Rev
     if push.revocations.len() > limits::PUSH_ENTRIES {
         return Err(BadPush(format!("more than {} revocations; send them in several pushes", limits::PUSH_ENTRIES)));
     }
-    let latest = now.secs().saturating_add(leeway_s);
+    let latest = now.secs().saturating_add(leeway_s).saturating_add(limits::ISSUED_AHEAD_S);
     let item = |(index, item): (usize, Item)| {
         read(item, latest).map_err(|mend| BadPush(format!("revocations[{index}]: {mend}")))
     };
@@ -87,7 +87,7 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
         return Err("the id is empty or too long");
     }
     let issued_until = match (kind, item.issued_until) {
-        // In the future it would refuse tokens that nobody has been given yet.
+        // Far in the future it would refuse tokens that nobody has been given yet.
         (Kind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
         (Kind::User, Some(until)) => until,
         (Kind::User, None) => return Err("a user needs issued_until"),
@@ -137,11 +137,11 @@ mod tests {
             ),
             (r#"{"revocations":[{"session":"s","expires_at":7}]}"#, Ok(vec![(Kind::Session, "s", ever, Some(7))])),
             (
-                r#"{"revocations":[{"user":"u","issued_until":1800000030}]}"#,
-                Ok(vec![(Kind::User, "u", 1_800_000_030, None)]),
+                r#"{"revocations":[{"user":"u","issued_until":1800000090}]}"#,
+                Ok(vec![(Kind::User, "u", 1_800_000_090, None)]),
             ),
             (
-                r#"{"revocations":[{"user":"u","issued_until":1800000031}]}"#,
+                r#"{"revocations":[{"user":"u","issued_until":1800000091}]}"#,
                 Err("revocations[0]: issued_until lies in the future"),
             ),
             (r#"{"revocations":[{"token":"t"},{"user":"u"}]}"#, Err("revocations[1]: a user needs issued_until")),

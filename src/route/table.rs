@@ -165,6 +165,7 @@ mod tests {
             routes: routes
                 .iter()
                 .map(|(path, methods)| Route {
+                    nosniff: true,
                     path: (*path).into(),
                     methods: methods.iter().map(|method| (*method).into()).collect(),
                     upstream: "up".into(),

@@ -84,7 +84,7 @@ describe("a token in a cookie", () => {
       ["__Host-token=a.b.c", own, "token_malformed"],
       [`__Host-token=${token}; __Host-token=${token}`, own, "credentials_malformed"],
       [`a=1, __Host-token=${token}`, own, "credentials_malformed"],
-      ["__Host-token=", own, "credentials_malformed"],
+      ["__Host-token=", own, "credentials_missing"],
       [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "token_malformed"],
       ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
       ["__host-token=a.b.c", own, "credentials_missing"],

@@ -86,7 +86,8 @@ describe("a service's faults", () => {
     users.answer(`GET ${path}?home`, (_incoming, outgoing) =>
       reply(outgoing, { status: 302, headers: { location: `${users.url}/home?x=1` } }),
     );
-    assert.equal((await get("home")).headers.location, "/home?x=1", "the service's own address is not told");
+    const home = (await get("home")).headers.location;
+    assert.equal(home, `${edge.url}/home?x=1`, "the service's own address is not shown");
   });
 
   test("a service's own errors are passed on as they are", async () => {
@@ -96,6 +97,24 @@ describe("a service's faults", () => {
       assert.equal(answer.status, status);
       assert.deepEqual(answer.json(), { own: status });
       assert.equal(answer.headers["retry-after"], "7");
+    }
+  });
+
+  test("a service that refuses the assertion is 502, no outage, and shown in the status", async () => {
+    const challenge = 'Bearer realm="x", GATEWAY-assertion realm="https://gateway.example", error="gateway_required"';
+    users.answer(`GET ${path}?refused`, { status: 401, headers: { "www-authenticate": challenge }, json: { code: "gateway_required" } });
+    for (let count = 0; count < 10; count += 1) {
+      const answer = await get("refused");
+      assertOwn(answer, 502, "upstream_rejected_assertion");
+      assert.equal(answer.headers["www-authenticate"], undefined, "the client keeps its session");
+    }
+    const status = (await edge.get("/status")).json();
+    const seen = status.upstreams.find(({ name }) => name === "users");
+    assert.deepEqual([seen.status, seen.last_error, seen.breakers], ["degraded", "upstream_rejected_assertion", ["closed"]]);
+    for (const own of ['Bearer realm="x"', 'Bearer error_description="Gateway-Assertion x, Gateway-Assertion"', "Gateway-Assertions"]) {
+      users.answer(`GET ${path}?own-401`, { status: 401, headers: { "www-authenticate": own }, json: {} });
+      const answer = await get("own-401");
+      assert.deepEqual([answer.status, answer.headers["www-authenticate"]], [401, own]);
     }
   });
 

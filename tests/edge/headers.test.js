@@ -8,6 +8,7 @@ import { readAssertion } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { createIssuer } from "../harness/issuer.js";
+import { remember } from "../harness/run.js";
 import { fileScope, testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
@@ -92,7 +93,24 @@ describe("headers on the way to a service", () => {
     assert.deepEqual(asserted.roles, ["user"]);
     assert.equal(asserted.htm, "GET");
     assert.equal(asserted.htu, path);
-    assert.equal(asserted.jti, answer.headers["x-request-id"]);
+    assert.equal(asserted.request_id, answer.headers["x-request-id"]);
+  });
+
+  test("an assertion has an id of its own, even when a client repeats the id of its request", async () => {
+    const claims = issuer.claims();
+    const token = await issuer.sign(claims);
+    const id = "01890b5a-28c4-7d3a-9f10-1c2b3a4d5e6f";
+    const seen = new Set();
+    for (let count = 0; count < 3; count += 1) {
+      const answer = await edge.get(`/api/v1/users/${claims.sub}`, { token, headers: { "x-request-id": id } });
+      assert.equal(answer.headers["x-request-id"], id);
+      const { claims: asserted } = await readAssertion(users.requests.at(-1).assertion, edge.assertionKeys.users, "users");
+      assert.equal(asserted.request_id, id);
+      assert.match(asserted.jti, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+      seen.add(asserted.jti);
+    }
+    assert.equal(seen.size, 3);
+    assert.ok(!seen.has(id));
   });
 
   test("nor a public route's", async () => {
@@ -291,5 +309,53 @@ test("a browser that asks for HTML is refused with a page, a program with a prob
     assert.equal(answer.status, 404);
     assert.match(answer.headers["content-type"], type);
     assert.ok(answer.body.includes(answer.headers["x-request-id"]));
+    if (accept?.startsWith("text/html")) {
+      assert.match(answer.body, /<style>[^<]+prefers-color-scheme:dark[^<]+<\/style>/);
+      assert.match(answer.body, /Check the address/);
+      assert.match(answer.headers["content-security-policy"], /^default-src 'none'; style-src 'sha256-[^']+'; /);
+    }
   }
+});
+
+test("strangers learn from the status and readiness how the gateway is, and no names", async (t) => {
+  const scope = testScope(t);
+  const auth = await startUpstream(scope);
+  (await createIssuer()).publishOn(auth);
+  const token = remember("a-token-for-operators-of-headers");
+  const vars = { METRICS_TOKEN: token, ASSERTION_KEYS_USERS: undefined };
+  const edge = await startEdge(scope, { auth, users: auth, vars });
+  const stranger = { "cf-connecting-ip": "192.0.2.7" };
+  const hint = "send Authorization: Bearer METRICS_TOKEN for details";
+  for (const [path, expected] of [
+    ["/status", { status: "unhealthy", hint }],
+    ["/ready", { ready: false, hint }],
+  ]) {
+    const answer = await edge.get(path, { headers: stranger });
+    assert.deepEqual([answer.status, answer.json()], [503, expected]);
+    const wrong = await edge.get(path, { headers: stranger, token: "wrong" });
+    assert.deepEqual([wrong.status, wrong.json().code], [401, "metrics_token_wrong"]);
+    for (const options of [{ headers: stranger, token }, {}]) {
+      const { body } = await edge.get(path, options);
+      assert.match(body, path === "/ready" ? /secret ASSERTION_KEYS_USERS is not set/ : /"name":"users"/);
+    }
+  }
+  const { headers, body } = await edge.get("/metrics", { headers: stranger });
+  assert.match(headers["www-authenticate"], /^Bearer realm="portcullis"$/);
+  assert.equal(JSON.parse(body).detail, "Authorization header required");
+});
+
+test("the log names the setting that is missing, and the client is not told", async (t) => {
+  const scope = testScope(t);
+  const auth = await startUpstream(scope);
+  const edge = await startEdge(scope, { auth, users: auth, vars: { ASSERTION_KEYS_AUTH: "k1:too-short" } });
+  const answer = await edge.post("/api/v1/auth/login", {});
+  assert.deepEqual([answer.status, answer.json().code], [503, "gateway_misconfigured"]);
+  assert.doesNotMatch(answer.body, /ASSERTION/);
+  const { detail } = await edge.lineOf(answer);
+  assert.match(detail, /^secret ASSERTION_KEYS_AUTH is not kid:base64url-of-32-bytes/);
+  assert.doesNotMatch(edge.output, /too-short/);
+  await edge.restart({ vars: { METRICS_TOKEN: "short" } });
+  const refused = await edge.get("/");
+  assert.deepEqual([refused.status, refused.json().code], [503, "gateway_misconfigured"]);
+  assert.match((await edge.lineOf(refused)).detail, /^METRICS_TOKEN is shorter than/);
 });

@@ -52,4 +52,20 @@ describe("rate limits at the running gateway", () => {
     assert.deepEqual([...statuses].sort(), [401, 429]);
     assert.equal((await edge.get(ME, { token: await issuer.accessToken() })).status, 200);
   });
+
+  for (const [what, method, path] of [
+    ["pushes of revocations", "POST", "/_gateway/revocations"],
+    ["questions for the metrics", "GET", "/metrics"],
+    ["questions for the status", "GET", "/status"],
+  ]) {
+    test(`refused tokens of ${what} are counted like any other`, async () => {
+      const address = { "cf-connecting-ip": `198.51.100.${path.length}` };
+      const statuses = new Set();
+      for (let count = 0; count < 60; count += 1) {
+        const headers = { ...address, authorization: `Bearer guess.${count}.x` };
+        statuses.add((await edge.send({ method, path, headers, body: method === "POST" ? "{}" : undefined })).status);
+      }
+      assert.deepEqual([...statuses].sort(), [401, 429]);
+    });
+  }
 });

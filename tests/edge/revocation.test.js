@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
+import { readLog } from "../../src/edge/rim.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
+import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
@@ -158,6 +160,15 @@ describe("revocation at the running gateway", () => {
     assert.equal((await push(sids.map((sid) => ({ session: sid })))).status, 200);
     for (const token of tokens) {
       await until("the other isolate refuses it", async () => (await edge.twin({ path: ME, token })).status === 401);
+    }
+  });
+
+  test("a Host that is none is refused", async () => {
+    const token = await session();
+    for (const host of ["user@a", "a/b", "a?b"]) {
+      const lines = [`GET ${ME} HTTP/1.1`, `Host: ${host}`, `Authorization: Bearer ${token}`, "Connection: close", "", ""];
+      const answer = await sendBytes(edge.url, lines.join("\r\n"));
+      assert.match(answer, /^HTTP\/1\.1 400 [^]*"code":"host_invalid"/, `${host}: ${answer}`);
     }
   });
 
@@ -324,4 +335,20 @@ describe("the revocation log's object", () => {
     assert.equal(page.from, page.newest - 4999);
     assert.ok((await read("/whole")).entries.length >= 6000);
   });
+});
+
+// In this process: the runtime that tests use refuses such a request before the worker.
+test("a page of the log is read for a request whose Host makes no URL", async (t) => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "caches");
+  const opened = t.mock.fn(async () => ({ match: async () => undefined, put: async () => {} }));
+  Object.defineProperty(globalThis, "caches", { value: { open: opened }, configurable: true });
+  t.after(() => (before ? Object.defineProperty(globalThis, "caches", before) : delete globalThis.caches));
+  const namespace = { idFromName: (name) => name, get: () => ({ fetch: async () => new Response("{}") }) };
+  const read = (url) => readLog({ url }, { waitUntil() {} }, namespace, "/newest", true, 2, 1_000, 1_000);
+  for (const url of ["http://a b/me", "http://1.2.3.256/me", "http://[::1/me", "http:///me"]) {
+    assert.deepEqual(await read(url), ["{}", false], url);
+  }
+  const calls = opened.mock.callCount();
+  assert.deepEqual(await read("http://gateway.example/me"), ["{}", false]);
+  assert.equal(opened.mock.callCount(), calls + 1, "the location keeps pages of others");
 });

@@ -69,6 +69,18 @@ describe("rules of routes and upstreams", () => {
     assert.deepEqual(plain.headers["set-cookie"], ["a=1", "b=2"]);
   });
 
+  test("an answer gets nosniff unless it has a value of its own, or its route says no", async () => {
+    const sniffing = async (path, headers = {}) => {
+      users.answer(path, { headers, json: {} });
+      return (await edge.send({ path })).headers["x-content-type-options"];
+    };
+    assert.equal(await sniffing("/plain?nosniff"), "nosniff");
+    assert.equal(await sniffing("/rules?nosniff"), "nosniff");
+    assert.equal(await sniffing("/plain?own", { "x-content-type-options": "own" }), "own");
+    assert.equal(await sniffing("/unguarded"), undefined);
+    assert.equal(await sniffing("/unguarded?own", { "X-Content-Type-Options": "nosniff" }), "nosniff");
+  });
+
   test("an answer that stands still is cut off, and the log says so", async () => {
     let closed = false;
     users.answer("/plain?still", (_request, response) => {

@@ -7,7 +7,9 @@ use jwt_compact::{
 };
 use serde_json::{Value, json};
 
-use crate::fakes::{SECRET, Vectors, World, shipped_gate};
+use portcullis::gate::{Gate, ports::UpstreamFault};
+
+use crate::fakes::{SECRET, Vectors, World, setting, shipped_gate};
 
 fn open(assertion: &str) -> (Value, Value) {
     let parts: Vec<&str> = assertion.split('.').collect();
@@ -27,19 +29,55 @@ fn an_assertion_names_the_one_request_it_is_for() {
     world.send_token(&gate, "GET", "/api/v1/users/%30190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f?q='a'", good);
     let sent = world.forwarded.borrow();
     let header = |name: &str| &sent[0].headers.iter().find(|(known, _)| known == name).unwrap().1;
-    let (jose, claims) = open(header("x-gateway-assertion"));
+    let (jose, mut claims) = open(header("x-gateway-assertion"));
+    let id = claims.as_object_mut().unwrap().remove("jti").unwrap();
+    assert!(id.as_str().is_some_and(|id| id.len() == 36 && id != header("x-request-id")), "{id}");
     assert_eq!(jose, json!({ "alg": "HS256", "typ": "gateway+jwt", "kid": "k1" }));
     assert_eq!(
         claims,
         json!({
             "iss": "portcullis", "aud": "users", "iat": vectors.now, "exp": vectors.now + 30,
-            "jti": header("x-request-id"), "htm": "GET",
+            "request_id": header("x-request-id"), "htm": "GET",
             "htu": "/api/v1/users/0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f?q=%27a%27",
             "sub": "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f", "email": "ada@example.com",
             "roles": ["user"], "sid": "0190b5a2-8c4e-7d3a-9f10-000000000002",
         })
     );
     assert!(sent[0].url.ends_with(claims["htu"].as_str().unwrap()));
+}
+
+#[test]
+fn each_try_has_an_assertion_of_its_own() {
+    let policy = r#"
+[upstreams.app]
+url = "https://app.example"
+retries = 2
+breaker = { failures = 100 }
+
+[[routes]]
+path = "/app"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+"#;
+    let policy = serde_json::to_string(&portcullis::config::check(policy).unwrap()).unwrap();
+    let (gate, world) = (Gate::new(&policy, setting).unwrap(), World::new(&Vectors::load()));
+    world.upstream.set(Err(UpstreamFault::Unreachable));
+    let id = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
+    world.send(&gate, "GET", "/app", &[("x-request-id", id)]);
+    world.send(&gate, "GET", "/app", &[("x-request-id", id)]);
+    let mut ids = Vec::new();
+    for sent in world.forwarded.borrow().iter() {
+        let assertions: Vec<_> = sent.headers.iter().filter(|(name, _)| name == "x-gateway-assertion").collect();
+        assert_eq!(assertions.len(), 1);
+        let (_, claims) = open(&assertions[0].1);
+        assert_eq!(claims["request_id"], id);
+        ids.push(claims["jti"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 6);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 6, "a client that repeats its request's id repeats no assertion's");
 }
 
 #[test]

@@ -153,6 +153,8 @@ pub(crate) struct World {
     pub(crate) down: RefCell<Vec<&'static str>>,
     /// Whether upstreams say when to come back.
     pub(crate) asks_for_pause: Cell<bool>,
+    /// What upstreams say in `WWW-Authenticate`.
+    pub(crate) challenge: Cell<Option<&'static str>>,
     chance: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
@@ -184,6 +186,7 @@ impl World {
             upstream: Cell::new(Ok(200)),
             down: RefCell::default(),
             asks_for_pause: Cell::new(false),
+            challenge: Cell::new(None),
             chance: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
@@ -210,6 +213,11 @@ impl World {
             block_on(gate.run(*chore, self));
         }
         handled
+    }
+
+    /// An own endpoint's answer to an operator, who is at the developer's machine itself.
+    pub(crate) fn ask_as_operator(&self, gate: &Gate, path: &str) -> Handled<()> {
+        self.send(gate, "GET", path, &[("cf-connecting-ip", "127.0.0.1")])
     }
 
     /// As `send`, with a bearer token.
@@ -353,6 +361,7 @@ impl Ports for World {
             status,
             asks_for_pause: self.asks_for_pause.get(),
             body_ended: true,
+            challenge: self.challenge.get().map(str::to_owned),
         })
     }
 

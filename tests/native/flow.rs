@@ -1,6 +1,7 @@
 //! The order of things: routes, rights, faults and what upstreams receive.
 
 use portcullis::gate::{Gate, ports::UpstreamFault};
+use serde_json::Value;
 
 use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
 
@@ -91,11 +92,17 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         ("/ready", 503, Some("gateway_misconfigured")),
     ] {
         let head = portcullis::gate::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
-        let handled = portcullis::gate::handle_misconfigured(&head, &world);
+        let handled = portcullis::gate::handle_misconfigured(&head, &world, "METRICS_TOKEN is too short".to_owned());
         assert_eq!((handled.line.status, handled.line.code), (status, code), "{target}");
         let answer = answer(&handled);
         assert_eq!(header(answer, "x-request-id"), Some(handled.line.request_id.as_str()));
         assert_eq!(header(answer, "retry-after").is_some(), status == 503);
+        assert_eq!(
+            handled.line.detail.as_deref(),
+            code.map(|_| "METRICS_TOKEN is too short"),
+            "the log says what is wrong"
+        );
+        assert!(!answer.body.contains("METRICS_TOKEN"), "and the client is not told");
     }
 }
 
@@ -105,7 +112,7 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
     let fields = |line: &portcullis::gate::LogLine| -> Vec<String> {
-        let value: serde_json::Value = serde_json::from_str(&line.to_json()).unwrap();
+        let value: Value = serde_json::from_str(&line.to_json()).unwrap();
         value.as_object().unwrap().keys().cloned().collect()
     };
     let common =
@@ -132,7 +139,7 @@ fn denials_carry_the_headers_that_their_status_asks_for() {
     assert_eq!(header(answer(&missing), "www-authenticate"), Some(r#"Bearer realm="portcullis""#));
     let expired = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("expired long ago"));
     assert!(header(answer(&expired), "www-authenticate").unwrap().contains(r#"error="invalid_token""#));
-    let body: serde_json::Value = serde_json::from_str(&answer(&expired).body).unwrap();
+    let body: Value = serde_json::from_str(&answer(&expired).body).unwrap();
     assert_eq!(body["type"], "authentication_error");
     assert_eq!(body["error"], "Token has expired");
     assert_eq!(body["code"], "token_expired");
@@ -211,8 +218,102 @@ fn without_its_secret_an_upstream_gets_nothing() {
         let handled = world.send(&gate, "POST", "/api/v1/auth/login", &[]);
         let expected = if works { (200, "ok") } else { (503, "gateway_misconfigured") };
         assert_eq!(verdict(&handled), expected, "{secret:?}");
+        let detail = handled.line.detail.as_deref();
+        assert_eq!(detail.is_some_and(|detail| detail.starts_with("secret ASSERTION_KEYS_AUTH is not ")), !works);
+        assert!(secret.is_none_or(|secret| secret.is_empty() || !handled.line.to_json().contains(secret)));
         let ready = world.send(&gate, "GET", "/ready", &[]);
         assert_eq!(ready.line.status == 200, works);
+    }
+}
+
+#[test]
+fn details_of_readiness_and_status_are_for_operators_alone() {
+    const TOKEN: &str = "a-token-for-operators";
+    let vectors = Vectors::load();
+    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    let json = serde_json::to_string(&policy).unwrap();
+    let gate = |is_development: bool, token: Option<&'static str>| {
+        Gate::new(&json, move |name| match name {
+            "DEVELOPMENT" => Some(is_development.to_string()),
+            "METRICS_TOKEN" => token.map(str::to_owned),
+            "UPSTREAM_AUTH_URL" | "UPSTREAM_USERS_URL" => Some("https://up.example".to_owned()),
+            // Not ready, so that there is something to be told.
+            _ => None,
+        })
+        .unwrap()
+    };
+    let bearer = format!("Bearer {TOKEN}");
+    let (good, wrong, basic) =
+        (("authorization", bearer.as_str()), ("authorization", "Bearer x"), ("authorization", "Basic x"));
+    let (own, own_v6, other) =
+        (("cf-connecting-ip", "127.0.0.1"), ("cf-connecting-ip", "::1"), ("cf-connecting-ip", "192.0.2.1"));
+    for (is_development, token, headers, expected) in [
+        (false, None, vec![], Some(false)),
+        (false, None, vec![own], Some(false)),
+        (false, None, vec![good], Some(false)),
+        (false, Some(TOKEN), vec![], Some(false)),
+        (false, Some(TOKEN), vec![good], Some(true)),
+        (false, Some(TOKEN), vec![wrong], None),
+        (false, Some(TOKEN), vec![basic], None),
+        (true, Some(TOKEN), vec![own, wrong], None),
+        (true, None, vec![own], Some(true)),
+        (true, None, vec![own_v6], Some(true)),
+        (true, Some(TOKEN), vec![own], Some(true)),
+        (true, None, vec![other], Some(false)),
+        (true, None, vec![], Some(false)),
+        (true, None, vec![("x-forwarded-for", "127.0.0.1")], Some(false)),
+    ] {
+        let (gate, world) = (gate(is_development, token), World::new(&vectors));
+        for (path, detail) in [("/status", "upstreams"), ("/ready", "missing")] {
+            let handled = world.send(&gate, "GET", path, &headers);
+            let told: Value = serde_json::from_str(&answer(&handled).body).unwrap();
+            let case = format!("{path} {is_development} {token:?} {headers:?}: {told}");
+            match expected {
+                None => assert_eq!(handled.line.status, 401, "{case}"),
+                Some(sees_all) => {
+                    assert_eq!(told.get(detail).is_some(), sees_all, "{case}");
+                    let names_any =
+                        ["ASSERTION_KEYS", "users", "auth-service"].iter().any(|name| told.to_string().contains(name));
+                    assert_eq!(names_any, sees_all, "{case}");
+                    assert_eq!(handled.line.status, 503, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_that_no_url_can_have_is_refused() {
+    let (_, gate, world) = setup();
+    for (host, is_one) in [
+        ("edge.example", true),
+        ("edge.example:8443", true),
+        ("EDGE_1.example.", true),
+        ("127.0.0.1", true),
+        ("[::1]:80", true),
+        ("[::1]", true),
+        ("", true),
+        ("a b", false),
+        ("a\tb", false),
+        ("a@b", false),
+        ("a%20b", false),
+        ("a<b>", false),
+        ("a\\b", false),
+        ("a,b", false),
+        ("[::1", false),
+        ("::1]", false),
+        ("a:99999", false),
+        ("a:b", false),
+        ("\u{e9}.example", false),
+    ] {
+        let head = portcullis::gate::Head::new("GET".into(), &format!("https://{host}/health"), vec![]);
+        let handled = futures_executor::block_on(gate.handle(&head, &world));
+        let expected = if is_one { (200, "ok") } else { (400, "host_invalid") };
+        assert_eq!(verdict(&handled), expected, "{host:?}");
+        if !host.is_empty() {
+            let sent = world.send(&gate, "GET", "/health", &[("host", host)]);
+            assert_eq!(verdict(&sent), expected, "{host:?} as the header alone");
+        }
     }
 }
 

@@ -406,13 +406,15 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
         ),
     ] {
         let world = World::new(&vectors);
-        let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| {
-            name.starts_with("ASSERTION_").then(|| crate::fakes::SECRET.to_owned())
+        let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+            "METRICS_TOKEN" => Some("a-token-for-operators".to_owned()),
+            name => name.starts_with("ASSERTION_").then(|| crate::fakes::SECRET.to_owned()),
         })
         .unwrap();
         *world.issuer.borrow_mut() = Issuer::ServesAt(places);
-        assert_eq!(world.send(&gate, "GET", "/ready", &[]).line.status == 200, ready, "{name}");
-        let status = world.send(&gate, "GET", "/status", &[]);
+        let ask = |path| world.send_token(&gate, "GET", path, "a-token-for-operators");
+        assert_eq!(ask("/ready").line.status == 200, ready, "{name}");
+        let status = ask("/status");
         let body: Value = serde_json::from_str(&crate::fakes::answer(&status).body).unwrap();
         assert_eq!(body["issuers"][0]["last_error"], error, "{name}");
     }

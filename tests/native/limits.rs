@@ -1,6 +1,7 @@
 //! Rate limits: what is counted together, when, and what a client is told.
 
-use portcullis::gate::Gate;
+use futures_executor::block_on;
+use portcullis::gate::{Chore, Gate, Head};
 use serde_json::json;
 
 use crate::{
@@ -138,4 +139,36 @@ fn guesses_are_limited_and_good_tokens_of_the_same_address_are_not() {
         401,
         "no token is no guess"
     );
+}
+
+#[test]
+fn a_guess_at_the_gateways_own_endpoints_counts_like_any_other() {
+    let (_, world) = setup();
+    let jwks_url = "jwks_url = \"https://id.example/jwks\"";
+    let policy = POLICY.replace(jwks_url, &format!("{jwks_url}\nrevocations_from = \"auth-service\""));
+    let policy = serde_json::to_string(&portcullis::config::check(&policy).unwrap()).unwrap();
+    let token = |name: &str| (name == "METRICS_TOKEN").then(|| "a-token-for-operators".to_owned());
+    let gate = Gate::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
+    for (number, (method, path)) in
+        [("POST", "/_gateway/revocations"), ("GET", "/metrics"), ("GET", "/status"), ("GET", "/ready")]
+            .iter()
+            .enumerate()
+    {
+        let address = format!("192.0.2.{}", number + 10);
+        let said: Vec<_> = (0..5)
+            .map(|count| {
+                let token = format!("Bearer a.b.{count}");
+                let sent = [("cf-connecting-ip", address.as_str()), ("authorization", token.as_str())];
+                let headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+                let head = Head::new((*method).to_owned(), &format!("https://edge.example{path}"), headers);
+                let handled = block_on(gate.handle(&head, &world));
+                // Not the handing on of metrics, which lets ten seconds pass.
+                if handled.chores.contains(&Chore::CountFailures) {
+                    block_on(gate.run(Chore::CountFailures, &world));
+                }
+                verdict(&handled).0
+            })
+            .collect();
+        assert_eq!(said, [401, 401, 401, 401, 429], "{method} {path}");
+    }
 }

@@ -111,7 +111,7 @@ fn push(gate: &Gate, world: &World, body: &Value) -> (u16, &'static str) {
 }
 
 fn status(gate: &Gate, world: &World) -> Value {
-    let handled = world.send(gate, "GET", "/status", &[]);
+    let handled = world.ask_as_operator(gate, "/status");
     serde_json::from_str(&answer(&handled).body).unwrap()
 }
 
@@ -339,7 +339,7 @@ fn a_log_out_of_reach_costs_nobody_anything_up_to_the_limit_and_then_denies() {
     assert_eq!(verdict(&handled), UNKNOWN);
     assert_eq!(header(answer(&handled), "retry-after"), Some("1"));
     assert_eq!(status(&gate, &world)["revocation"]["status"], "unhealthy");
-    assert_eq!(verdict(&world.send(&gate, "GET", "/ready", &[])).0, 503);
+    assert_eq!(verdict(&world.ask_as_operator(&gate, "/ready")).0, 503);
     let plain = access(&world, &json!({ "iss": "https://plain.example" }));
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &plain)), OK, "a token that cannot be revoked");
     assert_eq!(verdict(&world.send(&gate, "GET", "/open", &[])), OK);
@@ -417,7 +417,7 @@ fn a_log_too_large_for_a_copy_is_asked_about_each_token_and_is_no_outage() {
     assert_eq!(world.log.borrow().asked, 4);
     assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "session": "s1" }] })), OK);
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED);
-    assert_eq!(verdict(&world.send(&gate, "GET", "/ready", &[])).0, 200);
+    assert_eq!(verdict(&world.ask_as_operator(&gate, "/ready")).0, 200);
     let status = status(&gate, &world);
     assert_eq!(
         (&status["revocation"]["status"], &status["revocation"]["last_error"]),

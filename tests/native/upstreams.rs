@@ -62,7 +62,7 @@ fn hosts(world: &World) -> HashMap<String, usize> {
 }
 
 #[test]
-fn five_outages_close_the_way_for_a_minute_and_one_probe_opens_it() {
+fn five_outages_close_the_way_for_a_second_and_one_probe_opens_it() {
     for fault in [
         Err(UpstreamFault::Unreachable),
         Err(UpstreamFault::TimedOut),
@@ -80,16 +80,72 @@ fn five_outages_close_the_way_for_a_minute_and_one_probe_opens_it() {
         for _ in 0..100 {
             let handled = world.send(&gate, "POST", "/plain", &[]);
             assert_eq!(verdict(&handled), (503, "upstream_resting"), "{fault:?}");
-            assert_eq!(header(answer(&handled), "retry-after"), Some("60"));
+            assert_eq!(header(answer(&handled), "retry-after"), Some("1"));
             assert_eq!(handled.line.duration_ms, 0);
         }
         assert_eq!(world.forwarded.borrow().len(), 5, "nobody asks it");
         world.upstream.set(Ok(200));
         assert_eq!(verdict(&world.send(&gate, "POST", "/single", &[])), (200, "ok"), "others are untouched");
-        world.pass(60_000);
+        world.pass(1_000);
         assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
         assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
     }
+}
+
+#[test]
+fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute() {
+    for (outage_ms, found_after_ms) in [(500, 1_000), (2_000, 3_000), (6_500, 7_000), (14_000, 15_000)] {
+        let (gate, world) = (gate(), world());
+        world.upstream.set(Err(UpstreamFault::Unreachable));
+        let mut passed = 0;
+        let back = loop {
+            if passed >= outage_ms {
+                world.upstream.set(Ok(200));
+            }
+            if world.send(&gate, "POST", "/plain", &[]).line.status == 200 {
+                break passed;
+            }
+            world.pass(10);
+            passed += 10;
+            // The first five fail at one instant.
+            if passed == 10 {
+                for _ in 0..4 {
+                    world.send(&gate, "POST", "/plain", &[]);
+                }
+            }
+        };
+        assert!((found_after_ms..=found_after_ms + 20).contains(&back), "{outage_ms} ms away: found after {back} ms");
+    }
+    let (gate, world) = (gate(), world());
+    world.upstream.set(Err(UpstreamFault::Unreachable));
+    for _ in 0..3_600 {
+        world.send(&gate, "POST", "/plain", &[]);
+        world.pass(1_000);
+    }
+    let asked = world.forwarded.borrow().len();
+    assert!((60..=72).contains(&asked), "{asked} in an hour");
+}
+
+#[test]
+fn an_upstream_that_refuses_the_assertion_is_502_and_no_outage() {
+    let (gate, world) = (gate(), world());
+    world.upstream.set(Ok(401));
+    world.challenge.set(Some("Gateway-Assertion realm=\"https://edge.example\", error=\"gateway_required\""));
+    for method in ["GET", "POST"] {
+        for _ in 0..20 {
+            let handled = world.send(&gate, method, "/single", &[]);
+            assert_eq!(verdict(&handled), (502, "upstream_rejected_assertion"));
+            assert_eq!(header(answer(&handled), "www-authenticate"), None);
+            assert!(header(answer(&handled), "retry-after").is_some());
+        }
+    }
+    assert_eq!(world.forwarded.borrow().len(), 40, "neither tried again nor left alone");
+    let status: Value = serde_json::from_str(&answer(&world.ask_as_operator(&gate, "/status")).body).unwrap();
+    let single = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "single").unwrap();
+    assert_eq!(single["last_error"], "upstream_rejected_assertion");
+    assert_eq!((&single["status"], &single["breakers"]), (&"degraded".into(), &serde_json::json!(["closed"])));
+    world.challenge.set(Some("Bearer realm=\"shop\""));
+    assert_eq!(verdict(&world.send(&gate, "GET", "/single", &[])), (401, "ok"), "a service's own 401");
 }
 
 #[test]
@@ -189,7 +245,7 @@ fn targets_share_by_weight_and_one_that_is_down_costs_no_request() {
     let share = hosts(&world);
     assert_eq!(share["one.example"], 5, "until its breaker opens: {share:?}");
     assert_eq!(share["two.example"], 200);
-    let status: Value = serde_json::from_str(&answer(&world.send(&gate, "GET", "/status", &[])).body).unwrap();
+    let status: Value = serde_json::from_str(&answer(&world.ask_as_operator(&gate, "/status")).body).unwrap();
     let app = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "app").unwrap();
     assert_eq!(app["breakers"], serde_json::json!(["open", "closed"]));
     assert_eq!(app["status"], "degraded");

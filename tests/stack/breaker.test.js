@@ -10,9 +10,10 @@ import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
-// Milliseconds; gateway.toml gives the user service 5 s, and a breaker rests for a minute.
+// Milliseconds; gateway.toml gives the user service 5 s. A breaker rests for a second at first
+// and twice as long after each probe that fails.
 const LIMIT_MS = 6_000;
-const REST_MS = 90_000;
+const FOUND_MS = 10_000;
 
 describe("a service that hangs", () => {
   let stack, session;
@@ -40,20 +41,27 @@ describe("a service that hangs", () => {
       assert.ok(took < LIMIT_MS, `${took} ms`);
     }
     const took = [];
+    let probes = 0;
     for (let count = 0; count < 50; count += 1) {
       const refused = await profile();
+      if (refused.answer.status === 504) {
+        // The one request after a rest, which finds that the service still hangs.
+        probes += 1;
+        continue;
+      }
       assert.equal(refused.answer.status, 503, refused.answer.body);
       assert.equal(refused.answer.json().code, "upstream_resting");
       assert.match(refused.answer.headers["retry-after"], /^[1-9]\d*$/);
       took.push(refused.took);
     }
+    assert.ok(probes <= 2, `${probes} requests waited`);
     took.sort((a, b) => a - b);
-    t.diagnostic(`refused in ${took[25].toFixed(2)} ms (median, seen by the client)`);
+    t.diagnostic(`refused in ${took[took.length >> 1].toFixed(2)} ms (median, seen by the client)`);
     assert.equal((await timed("/api/v1/auth/me")).answer.status, 200, "the other service is untouched");
 
     process.kill(pid, "SIGCONT");
     const back = Date.now();
-    await until("it is asked again", async () => (await profile()).answer.status === 200, REST_MS);
+    await until("it is asked again", async () => (await profile()).answer.status === 200, FOUND_MS);
     t.diagnostic(`found again ${Math.round((Date.now() - back) / 1000)} s after it went on`);
     for (let count = 0; count < 5; count += 1) assert.equal((await profile()).answer.status, 200);
   });

@@ -6,8 +6,14 @@ import { before, describe, test } from "node:test";
 
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
+import { until } from "../harness/wait.js";
 
 const scope = fileScope();
+
+// Milliseconds: how long the service is away when it is restarted, and how soon after its
+// return the gateway sends requests to it again.
+const RESTART_MS = 2_000;
+const FOUND_MS = 4_000;
 
 // The longest that somebody who logs in waits to be told that it does not work.
 const LOGIN_MS = 6_000;
@@ -56,5 +62,22 @@ describe("the auth service stops and starts again", () => {
     assert.equal((await stack.send({ path: "/api/v1/auth/me", headers: again.bearer })).status, 200);
     assert.equal((await profile()).status, 200, "the old token is as good as before");
     assert.equal(stack.edge.pid, edge);
+  });
+
+  test("after a kill -9 and a restart within two seconds it answers again within four", async (t) => {
+    const me = () => stack.send({ path: "/api/v1/auth/me", headers: session.bearer });
+    session = await stack.login(account);
+    process.kill(stack.auth.pid, "SIGKILL");
+    const killed = Date.now();
+    await until("the breaker opens", async () => (await me()).json().code === "upstream_resting", RESTART_MS);
+    // Clients go on asking, and each failed probe doubles the rest.
+    while (Date.now() - killed < RESTART_MS - 200) await me();
+    await stack.auth.start();
+    const back = Date.now();
+    await until("it is asked again", async () => (await me()).status === 200, 10 * FOUND_MS);
+    const took = Date.now() - back;
+    t.diagnostic(`away for ${back - killed} ms, found again ${took} ms after its return`);
+    assert.ok(took < FOUND_MS, `${took} ms`);
+    for (let count = 0; count < 10; count += 1) assert.equal((await me()).status, 200);
   });
 });

@@ -1,0 +1,54 @@
+//! Challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1), as far as the gateway reads
+//! them: which schemes an upstream names.
+
+/// Scheme by which a service says that a request carries no valid assertion of the gateway.
+pub(super) const ASSERTION: &str = "Gateway-Assertion";
+
+/// Whether one of the challenges has this scheme. A scheme stands at the beginning of a
+/// list's member; what stands in quotes is text.
+pub(super) fn names_scheme(challenges: &str, scheme: &str) -> bool {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    let outside = |byte: char| {
+        let was_escaped = std::mem::replace(&mut is_escaped, false);
+        match byte {
+            '"' if !was_escaped => is_quoted = !is_quoted,
+            '\\' if is_quoted && !was_escaped => is_escaped = true,
+            ',' => return !is_quoted,
+            _ => {}
+        }
+        false
+    };
+    challenges.split(outside).any(|member| {
+        let name = member.trim_start().split([' ', '\t']).next().unwrap_or_default();
+        name.eq_ignore_ascii_case(scheme)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_is_found_at_the_beginning_of_a_challenge_and_nowhere_else() {
+        for (challenges, expected) in [
+            ("Gateway-Assertion realm=\"https://gateway.example\", error=\"gateway_required\"", true),
+            ("gateway-assertion", true),
+            ("GATEWAY-ASSERTION realm=x", true),
+            ("Bearer realm=\"x\", Gateway-Assertion realm=\"y\"", true),
+            ("Bearer,Gateway-Assertion", true),
+            ("Bearer realm=\"a, b\",\tGateway-Assertion", true),
+            ("Bearer realm=\"x\\\", y\", Gateway-Assertion", true),
+            ("Bearer realm=\"x\"", false),
+            ("Bearer realm=\"x, Gateway-Assertion realm=y\"", false),
+            ("Bearer realm=\"x\\\", Gateway-Assertion realm=y\"", false),
+            ("Bearer Gateway-Assertion", false),
+            ("Gateway-Assertions", false),
+            ("X-Gateway-Assertion", false),
+            ("gateway-assertion=x", false),
+            ("", false),
+        ] {
+            assert_eq!(names_scheme(challenges, ASSERTION), expected, "{challenges}");
+        }
+    }
+}

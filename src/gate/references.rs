@@ -1,0 +1,314 @@
+//! Where an upstream's answer leads its client: `Location`, `Content-Location`, `Refresh`
+//! and `Link`. What names the upstream's own address becomes an absolute URL on the
+//! gateway's origin, so that no client learns the address, and no path such as
+//! `//evil.example` becomes a reference to another host. What leads elsewhere is the
+//! upstream's decision and passes as it is. Bodies and other headers are not read.
+//!
+//! References are parsed by the runtime's URL parser, because browsers read more spellings
+//! than RFC 3986 knows (backslashes, tabs, `http:/host`); it is an argument here.
+
+use std::borrow::Cow;
+
+use super::{Gate, Head, LogLine};
+
+/// What references of one answer are read against.
+struct Base<'a> {
+    /// URL that the upstream was asked.
+    asked: &'a str,
+    /// Authorities of the upstream's targets, as [`split`] gives them.
+    upstream: Vec<String>,
+    /// The gateway's own origin, as the client wrote it.
+    own_origin: String,
+    /// What stands at the beginning of paths for clients, and for the upstream instead.
+    rewrite: Option<(&'a str, &'a str)>,
+}
+
+impl Gate {
+    /// Rewrites the value of a header that leads a client somewhere; `None` leaves it as it
+    /// is. `asked` is the URL that gave the answer, `resolve` the URL parser: from a
+    /// reference and its base to an absolute URL.
+    pub fn publish_references(
+        &self,
+        head: &Head,
+        line: &LogLine,
+        (name, value): (&str, &str),
+        asked: &str,
+        resolve: impl Fn(&str, &str) -> Option<String>,
+    ) -> Option<String> {
+        let route = line.route_index.and_then(|index| self.policy.routes.get(index));
+        let upstream = line.upstream_index.and_then(|index| self.upstreams.get(index))?;
+        let targets = upstream.targets.iter().map(|target| target.url.as_str()).chain([asked]);
+        let base = Base {
+            asked,
+            upstream: targets.filter_map(|url| split(url).map(|(authority, _)| authority)).collect(),
+            own_origin: format!("{}://{}", head.scheme, head.host),
+            rewrite: route.and_then(|route| route.rewrite.as_ref()).map(|(from, to)| (from.as_str(), to.as_str())),
+        };
+        let publish = |reference: &str| base.publish(reference, &resolve);
+        match name {
+            "refresh" => publish_refresh(value, publish),
+            "link" => publish_links(value, publish),
+            _ => publish(value),
+        }
+    }
+}
+
+impl Base<'_> {
+    /// The reference for a client, if it must differ from the upstream's.
+    fn publish(&self, reference: &str, resolve: impl Fn(&str, &str) -> Option<String>) -> Option<String> {
+        let is_plain = is_plain(reference);
+        // It means at the gateway what it means at the upstream.
+        if is_plain && self.rewrite.is_none() {
+            return None;
+        }
+        let absolute = resolve(reference, self.asked)?;
+        let (authority, rest) = split(&absolute)?;
+        if !self.upstream.contains(&authority) {
+            return None;
+        }
+        let public = self.restore_prefix(rest);
+        if is_plain && public == rest {
+            return None;
+        }
+        Some(format!("{}{public}", self.own_origin))
+    }
+
+    /// Undoes `strip_prefix` and `replace_prefix`. A path that begins with what clients
+    /// write has been restored by the upstream, which reads `X-Forwarded-Prefix`; of two
+    /// prefixes that fit the longer one decides.
+    fn restore_prefix<'a>(&self, rest: &'a str) -> Cow<'a, str> {
+        let Some((from, to)) = self.rewrite else { return rest.into() };
+        let behind = |prefix: &str| {
+            let behind = rest.strip_prefix(prefix)?;
+            (behind.is_empty() || behind.starts_with(['/', '?', '#'])).then_some(behind)
+        };
+        if from.len() >= to.len() && behind(from).is_some() {
+            return rest.into();
+        }
+        match behind(to) {
+            // The prefix alone, with no slash behind it, is what stood for the root.
+            Some(behind) if to.is_empty() && matches!(behind.strip_prefix('/'), Some("")) => from.to_owned().into(),
+            Some(behind) => format!("{from}{behind}").into(),
+            None => rest.into(),
+        }
+    }
+}
+
+/// `<delay>; url=<reference>` (HTML standard, section 4.2.5.3, shared with the header).
+fn publish_refresh(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let at = value.find([';', ','])?;
+    let (delay, rest) = value.split_at_checked(at)?;
+    let text = rest.trim_start_matches([';', ',', ' ', '\t']);
+    let named = text.get(..3).filter(|name| name.eq_ignore_ascii_case("url"));
+    let named = named.and_then(|_| text.get(3..)?.trim_start().strip_prefix('='));
+    let reference = named.unwrap_or(text).trim_matches([' ', '\t', '"', '\'']);
+    publish(reference).map(|public| format!("{delay}; url={public}"))
+}
+
+/// `<reference>; …, <reference>; …` (RFC 8288, section 3). What stands in quotes is text.
+fn publish_links(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut published, mut is_changed, mut is_quoted) = (String::with_capacity(value.len()), false, false);
+    let mut rest = value;
+    while let Some(at) = rest.find(['<', '"']) {
+        let (before, found) = rest.split_at_checked(at)?;
+        published.push_str(before);
+        match found.strip_prefix('<').filter(|_| !is_quoted).and_then(|inner| inner.split_once('>')) {
+            Some((reference, behind)) => {
+                let public = publish(reference);
+                is_changed |= public.is_some();
+                published.extend(["<", public.as_deref().unwrap_or(reference), ">"]);
+                rest = behind;
+            }
+            None => {
+                is_quoted ^= found.starts_with('"');
+                let (sign, behind) = found.split_at_checked(1)?;
+                published.push_str(sign);
+                rest = behind;
+            }
+        }
+    }
+    published.push_str(rest);
+    is_changed.then_some(published)
+}
+
+/// Splits an absolute URL into its authority, in one spelling whatever the scheme, and what
+/// follows. An upstream that is asked by http:// may believe that it is https://, because
+/// `X-Forwarded-Proto` says so: the same host with the same port, or with each scheme's own
+/// port, is the same place.
+fn split(url: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return None,
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at_checked(end)?;
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let place = place.strip_suffix(default_port).unwrap_or(place).to_ascii_lowercase();
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        Some(_) | None => (place.as_str(), ""),
+    };
+    // A dot at the end of a name makes it no other name.
+    Some((format!("{}:{port}", host.strip_suffix('.').unwrap_or(host)), rest))
+}
+
+/// Whether a reference is a path, a query or a fragment to every parser, and so means the
+/// same relative to the gateway as relative to the upstream.
+fn is_plain(reference: &str) -> bool {
+    let first = reference.split(['/', '?', '#']).next().unwrap_or_default();
+    !reference.starts_with("//")
+        && !first.contains(':')
+        && !reference.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(reference: &str, base: &str) -> Option<String> {
+        url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
+    }
+
+    fn base(rewrite: Option<(&'static str, &'static str)>) -> Base<'static> {
+        let asked = "http://10.0.0.7:8080/api/x?y";
+        let targets = [asked, "https://Two.example:443", "http://[::1]:9000"];
+        Base {
+            asked,
+            upstream: targets.into_iter().map(|url| split(url).unwrap().0).collect(),
+            own_origin: "https://edge.example".to_owned(),
+            rewrite,
+        }
+    }
+
+    #[test]
+    fn a_url_of_the_upstream_in_any_spelling_is_one_of_the_gateway() {
+        for (reference, expected) in [
+            ("http://10.0.0.7:8080/login?next=1", "/login?next=1"),
+            ("http://10.0.0.7:8080", "/"),
+            ("http://10.0.0.7:8080?a", "/?a"),
+            ("http://10.0.0.7:8080//evil.example/x", "//evil.example/x"),
+            ("http://10.0.0.7:8080/\\evil.example", "//evil.example"),
+            ("HTTP://10.0.0.7:8080/x", "/x"),
+            ("https://10.0.0.7:8080/x", "/x"),
+            ("//10.0.0.7:8080/x", "/x"),
+            ("\\\\10.0.0.7:8080\\x", "/x"),
+            ("/\t/10.0.0.7:8080/x", "/x"),
+            ("/\\/10.0.0.7:8080/x", "/x"),
+            (" ht\ntp://10.0.0.7:8080/x", "/x"),
+            ("http://a:b@10.0.0.7:8080/x", "/x"),
+            ("http://0xa.7:8080/x", "/x"),
+            ("http:login", "/api/login"),
+            ("https://two.example/x", "/x"),
+            ("https://two.example:443/x", "/x"),
+            ("https://two.example./x", "/x"),
+            ("http://TWO.example/x", "/x"),
+            ("http://[0::1]:9000/x", "/x"),
+        ] {
+            let published = base(None).publish(reference, resolve);
+            assert_eq!(published, Some(format!("https://edge.example{expected}")), "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_or_needs_no_change_stays() {
+        for reference in [
+            "http://10.0.0.7:80801/",
+            "http://10.0.0.7:8081/",
+            "http://10.0.0.7/",
+            "http://10.0.0.7:8080.evil.example/",
+            "http://10.0.0.7:8080@evil.example/",
+            "https://two.example:8443/",
+            "https://id.example/authorize",
+            "//other.example/x",
+            "/relative",
+            "relative?a:b",
+            "?page=2",
+            "#top",
+            "",
+            "mailto:ada@example.com",
+            "http://",
+            "http://[",
+        ] {
+            assert_eq!(base(None).publish(reference, resolve), None, "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_restored_once() {
+        let (strip, longer, shorter) = (("/shop", ""), ("/api", "/api/v1"), ("/api/v1", "/api"));
+        for (rewrite, reference, expected) in [
+            (strip, "/items?x=/shop", Some("/shop/items?x=/shop")),
+            (strip, "/", Some("/shop")),
+            (strip, "/?a", Some("/shop/?a")),
+            (strip, "/shop", None),
+            (strip, "/shop/items", None),
+            (strip, "/shopping", Some("/shop/shopping")),
+            (strip, "http://10.0.0.7:8080/shop/items", Some("/shop/items")),
+            (strip, "http://10.0.0.7:8080//evil.example", Some("/shop//evil.example")),
+            (strip, "//evil.example", None),
+            (longer, "/api/v1/x", Some("/api/x")),
+            (longer, "/api/x", None),
+            (longer, "/api/v10", None),
+            (shorter, "/api/v1/x", None),
+            (shorter, "/api/x", Some("/api/v1/x")),
+            (shorter, "/other", None),
+        ] {
+            let published = base(Some(rewrite)).publish(reference, resolve);
+            assert_eq!(
+                published,
+                expected.map(|path| format!("https://edge.example{path}")),
+                "{rewrite:?} {reference}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_reference_is_made_one_to_another_host() {
+        let parts = ["http:", "//", "/", "\\", "\t", "10.0.0.7:8080", "evil.example", "@", "?", "x", ".", ":"];
+        let mut state = 7_usize;
+        let mut count = 0;
+        for _ in 0..20_000 {
+            let mut reference = String::new();
+            for _ in 0..(state % 7 + 1) {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                reference.push_str(parts[(state >> 33) % parts.len()]);
+            }
+            for rewrite in [None, Some(("/shop", "")), Some(("/old", "/x"))] {
+                let Some(public) = base(rewrite).publish(&reference, resolve) else { continue };
+                let led = url::Url::parse("https://edge.example/api/x").unwrap().join(&public).unwrap();
+                assert_eq!(led.host_str(), Some("edge.example"), "{reference:?} became {public:?}");
+                count += 1;
+            }
+        }
+        assert!(count > 1000, "{count} were rewritten");
+    }
+
+    #[test]
+    fn references_inside_other_values_are_found() {
+        let publish = |reference: &str| base(None).publish(reference, resolve);
+        let up = "http://10.0.0.7:8080";
+        for (value, expected) in [
+            (format!("5; url={up}/x"), Some("5; url=https://edge.example/x")),
+            (format!("5;URL = \"{up}/x\""), Some("5; url=https://edge.example/x")),
+            (format!("5, {up}/x"), Some("5; url=https://edge.example/x")),
+            ("5".to_owned(), None),
+            ("5; url=/x".to_owned(), None),
+            ("5; url".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(publish_refresh(&value, publish).as_deref(), expected, "{value}");
+        }
+        for (value, expected) in [
+            (format!("<{up}/a>; rel=next"), Some("<https://edge.example/a>; rel=next")),
+            (format!("<{up}/a>, <{up}/b>"), Some("<https://edge.example/a>, <https://edge.example/b>")),
+            (format!("</a>; title=\"<{up}/b>\""), None),
+            ("<a".to_owned(), None),
+            ("\"<".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(publish_links(&value, publish).as_deref(), expected, "{value}");
+        }
+    }
+}
