@@ -338,7 +338,7 @@ fn may(policy: &Policy, method: &str, path: &str, caller: &Caller) -> ExitCode {
     let wrong_issuer = match (&route.issuers, &caller.issuer) {
         (Some(issuers), Some(issuer)) => !issuers.contains(issuer),
         (Some(issuers), None) => {
-            say(&format!("(taking the token for one of {})", issuers.join(" or ")));
+            say(&format!("(as a token of {})", issuers.join(" or ")));
             false
         }
         (None, _) => false,

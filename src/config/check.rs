@@ -16,7 +16,7 @@ use super::{
         names_rights, values_of,
     },
     source::{self, File},
-    suggest::{explain, hint},
+    suggest::{explain, hint, slip},
     url::check_base_url,
     variants::find_passed,
 };
@@ -70,16 +70,18 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// Misspelt names that are reported in one go.
+const SLIPS_MAX: usize = 20;
+
 /// Checks the text of a `gateway.toml`.
 ///
 /// # Errors
-/// Every mistake found, in the file's order. A syntax error hides the others.
+/// Every mistake found, in the file's order. A syntax error hides the others, as does a name
+/// that is like no known one.
 pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let (line, column) = position_of(text, error.span().map_or(0, |span| span.start));
-        vec![Mistake { line, column, message: explain(error.message()) }]
-    })?;
-    let mut checker = Checker { text, mistakes: Vec::new(), route_spans: Vec::new() };
+    let mut slips = Vec::new();
+    let (text, file) = read(text, &mut slips)?;
+    let mut checker = Checker { text: &text, mistakes: slips, route_spans: Vec::new() };
     let upstreams = checker.upstreams(&file);
     let issuers = checker.issuers(&file);
     let routes = checker.routes(&file);
@@ -101,6 +103,31 @@ pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
         checker.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         checker.mistakes.dedup();
         Err(checker.mistakes)
+    }
+}
+
+/// Reads the file. A misspelt name is noted among the `slips` and read as the one that is
+/// meant, so that what else is wrong is found, too; the text is returned as it was read.
+fn read(text: &str, slips: &mut Vec<Mistake>) -> Result<(String, File), Vec<Mistake>> {
+    let mut text = text.to_owned();
+    loop {
+        let error = match toml::from_str(&text) {
+            Ok(file) => return Ok((text, file)),
+            Err(error) => error,
+        };
+        // Both the misspelt key and the right one are there: the slip has been noted.
+        if slips.is_empty() || !error.message().starts_with("duplicate") {
+            let (line, column) = position_of(&text, error.span().map_or(0, |span| span.start));
+            slips.push(Mistake { line, column, message: explain(error.message()) });
+        }
+        let replaced = slip(error.message()).zip(error.span()).and_then(|((wanted, meant), span)| {
+            let written = text.get(span.clone()).filter(|written| written.contains(wanted))?;
+            Some((span, written.replacen(wanted, meant, 1)))
+        });
+        match replaced {
+            Some((span, meant)) if slips.len() < SLIPS_MAX => text.replace_range(span, &meant),
+            Some(_) | None => return Err(std::mem::take(slips)),
+        }
     }
 }
 

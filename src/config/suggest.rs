@@ -19,20 +19,23 @@ pub(super) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -
     closest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
 }
 
+/// The unknown name in a message of the TOML reader, and the known one that is meant.
+pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
+    let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin))?;
+    // "x`, expected one of `a`, `b`": the odd pieces between quotes are names.
+    let mut pieces = names.split('`');
+    let wanted = pieces.next()?;
+    Some((wanted, closest(wanted, pieces.skip(1).step_by(2))?))
+}
+
 /// A message of the TOML reader, with a suggestion instead of its list of all known names
 /// where one is close.
 pub(super) fn explain(message: &str) -> String {
     let message = message.trim_end();
-    let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin));
-    let suggestion = names.and_then(|names| {
-        // "x`, expected one of `a`, `b`": the odd pieces between quotes are names.
-        let mut pieces = names.split('`');
-        let wanted = pieces.next()?;
-        let known = closest(wanted, pieces.skip(1).step_by(2))?;
-        let head = message.split(", expected").next()?;
-        Some(format!("{head}; did you mean `{known}`?"))
-    });
-    suggestion.unwrap_or_else(|| message.to_owned())
+    match (slip(message), message.split_once(", expected")) {
+        (Some((_, meant)), Some((head, _))) => format!("{head}; did you mean `{meant}`?"),
+        (Some(_) | None, _) => message.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -398,6 +398,31 @@ fn a_mistake_is_reported_once_with_its_column() {
     assert_eq!(check(&text).unwrap_err()[0].to_string(), "14:3: unknown field `acess`; did you mean `access`?");
 }
 
+#[test]
+fn a_misspelt_name_hides_no_other_mistake() {
+    for (text, expected) in [
+        (
+            SOUND.replace("access =", "acess =").replace("methods =", "method =").replace("\"shop\"", "\"shpo\""),
+            &[
+                "12:1: unknown field `method`",
+                "13:12: route \"/items/{id}\": no upstream",
+                "14:1: unknown field `acess`",
+            ][..],
+        ),
+        (SOUND.replace("access =", "acess = \"user\"\naccess ="), &["14:1: unknown field `acess`"]),
+        (
+            format!("{SOUND}limits = [\"x\"]\n[limits.x]\nby = \"usr\"\n").replace("\"user\"", "\"public\""),
+            &["15:10: route \"/items/{id}\": limit \"x\" is by user", "17:6: unknown variant `usr`"],
+        ),
+    ] {
+        let said: Vec<String> = check(&text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), expected.len(), "{said:#?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.starts_with(expected), "{said} is not {expected}");
+        }
+    }
+}
+
 /// Routes of a policy: path, methods, rest of the route.
 fn with_routes(routes: &[(&str, &str, &str)]) -> String {
     let (before, _) = SOUND.split_once("[[routes]]").unwrap();

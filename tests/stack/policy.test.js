@@ -30,7 +30,7 @@ describe("policies on the command line", () => {
     const broken = join(folder, "gateway.toml");
     writeFileSync(broken, readFileSync(join(ROOT, "gateway.toml"), "utf8").replace('access = "user"', 'acces = "user"'));
     for (const [args, code, words] of [
-      [[], 0, /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin +users +5000 ms/],
+      [[], 0, /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin \(of auth-service\) +users +5000 ms/],
       [["GET", "/api/v1/users/7"], 1, /401 without a token/],
       [["GET", "/api/v1/users/7", "--user", "7"], 0, /^yes$/m],
       [["GET", "/api/v1/users/7", "--roles", "user"], 1, /403: not this caller/],
@@ -38,7 +38,7 @@ describe("policies on the command line", () => {
       [["POST", "/api/v1/users/7"], 1, /405: .* takes DELETE, GET, HEAD, PATCH, PUT/],
       [["GET", "/nowhere"], 1, /404/],
       [["GET", "/a/../b"], 1, /400/],
-      [["--file", broken], 1, /gateway\.toml:\d+: .*acces/],
+      [["--file", broken], 1, /gateway\.toml:\d+:\d+: .*acces/],
       [["--help"], 0, /who may call this/],
     ]) {
       const said = await run("check.js", args);
@@ -75,7 +75,7 @@ describe("policies on the command line", () => {
 
       said = await run("policy.js", ["push", "--file", file('[[routes]]\npath = "/two"\n')], env);
       assert.notEqual(said.code, 0);
-      assert.match(said.output, /gateway\.toml:\d+: /);
+      assert.match(said.output, /gateway\.toml:\d+:\d+: /);
       assert.match(said.output, /is not pushed/);
 
       said = await run("policy.js", ["push", "--file", file(route("/three"))], env);

@@ -1,0 +1,101 @@
+// `npm run check` and the build, with a policy that has mistakes: each is reported once, as
+// file:line:column, and nothing of cargo's is in between.
+
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { buildEdge } from "../../scripts/lib/edge-build.js";
+import { ROOT } from "../../scripts/lib/places.js";
+import { temporaryFolder } from "../harness/run.js";
+import { runScript } from "../harness/scripts.js";
+import { testScope } from "../harness/scope.js";
+
+// The shipped policy with other words in it.
+function changed(scope, changes) {
+  let text = readFileSync(join(ROOT, "gateway.toml"), "utf8");
+  for (const [from, to] of changes) {
+    assert.ok(text.includes(from), from);
+    text = text.replace(from, to);
+  }
+  const file = join(temporaryFolder(scope, "check"), "gateway.toml");
+  writeFileSync(file, text);
+  return { file, lineOf: (words) => text.slice(0, text.indexOf(words)).split("\n").length };
+}
+
+const BROKEN = [
+  ['algorithms = ["RS256"]', 'algorithms = ["RS265"]'],
+  ['upstream = "users"', 'upstream = "user"'],
+  ['access = "public"\nlimits = ["login"]', 'access = "public"\nlimits = ["lgoin"]'],
+  ['access = { any = [{ owner = "id" }', 'acess = { any = [{ owner = "id" }'],
+];
+
+function expected({ file, lineOf }) {
+  return [
+    [`${file}:${lineOf('["RS265"]')}:14: `, 'did you mean "RS256"?'],
+    [`${file}:${lineOf('["lgoin"]')}:10: `, 'did you mean "login"?'],
+    [`${file}:${lineOf("acess")}:1: `, "did you mean `access`?"],
+    [`${file}:${lineOf('upstream = "user"\n')}:12: `, 'did you mean "users"?'],
+  ];
+}
+
+function assertMistakes(lines, mistakes) {
+  assert.equal(lines.length, mistakes.length, lines.join("\n"));
+  for (const [index, [begin, end]] of mistakes.entries()) {
+    assert.ok(lines[index].startsWith(begin), `${lines[index]} does not begin with ${begin}`);
+    assert.ok(lines[index].endsWith(end), `${lines[index]} does not end with ${end}`);
+  }
+}
+
+for (const [how, where] of [
+  ["--file", (file) => ({ args: ["--file", file] })],
+  ["GATEWAY_CONFIG", (file) => ({ args: [], env: { GATEWAY_CONFIG: file } })],
+]) {
+  test(`check reports each mistake of a policy once, by ${how}`, async (t) => {
+    const policy = changed(testScope(t), BROKEN);
+    const { args, env } = where(policy.file);
+    const { code, out, err } = await runScript("check", args, { env }).ended;
+    assert.equal(code, 1);
+    assert.equal(out, "");
+    const lines = err.trim().split("\n").filter((line) => !/^\[ *[\d.]+ s\] /.test(line));
+    assertMistakes(lines, expected(policy));
+  });
+}
+
+test("the build of a worker reports each mistake of its policy once", async (t) => {
+  const policy = changed(testScope(t), BROKEN);
+  const out = temporaryFolder(testScope(t), "build");
+  const error = await buildEdge({ out, env: { GATEWAY_CONFIG: policy.file } }).then(
+    () => assert.fail("it was built"),
+    (error) => error,
+  );
+  assert.match(error.message, /^The policy cannot be built/);
+  assertMistakes(error.lines, expected(policy));
+});
+
+test("check shows which route wins where paths overlap", async (t) => {
+  const { file } = changed(testScope(t), [
+    [
+      '[[routes]]\npath = "/api/v1/users"\n',
+      '[[routes]]\npath = "/api/v1/users/me"\nmethods = ["GET"]\nupstream = "users"\naccess = "user"\n' +
+        'issuers = ["auth-service"]\n\n[[routes]]\npath = "/api/v1/users"\n',
+    ],
+  ]);
+  const table = await runScript("check", ["--file", file]).ended;
+  assert.equal(table.code, 0, table.err);
+  assert.match(table.out, /^ {2}\/api\/v1\/users\/me wins over \/api\/v1\/users\/\{id\}$/m);
+  const asked = await runScript("check", ["--file", file, "GET", "/api/v1/users/me"]).ended;
+  assert.match(asked.out, /\/api\/v1\/users\/me wins over \/api\/v1\/users\/\{id\}/);
+});
+
+test("check refuses a policy with a rule that a variant of its path would pass", async (t) => {
+  const looser = 'path = "/api/v1/{*rest}"\nmethods = ["GET"]\nupstream = "users"\naccess = "user"\nissuers = ["auth-service"]\n';
+  const text = readFileSync(join(ROOT, "gateway.toml"), "utf8");
+  const file = join(temporaryFolder(testScope(t), "check"), "gateway.toml");
+  writeFileSync(file, `${text}\n[[routes]]\n${looser}`);
+  const { code, err } = await runScript("check", ["--file", file]).ended;
+  assert.equal(code, 1);
+  assert.match(err, /gateway\.toml:\d+:8: route "\/api\/v1\/users": .*\/api\/v1\/Users.* match the looser route/);
+  assert.match(err, /route "\/api\/v1\/users\/\{id\}": .*\/api\/v1\/users\/~0\/ /);
+});
