@@ -80,6 +80,25 @@ pub fn jwks(input: &[u8]) {
     }
 }
 
+fn decode_once(bytes: &[u8]) -> Vec<u8> {
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(u8::try_from(high * 16 + low).expect("two digits"));
+                at += 3;
+            }
+            _ => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
 /// A request target: the canonical form is its own, and hides nothing.
 pub fn target(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -89,6 +108,20 @@ pub fn target(input: &[u8]) {
     assert!(path.starts_with('/') && !path.starts_with("//") && !path.contains(['?', '#', '\\']));
     for segment in path.split('/') {
         assert!(!matches!(segment, "." | ".."), "a dot segment is left");
+        // However often a service decodes it.
+        let mut layer = segment.as_bytes().to_vec();
+        for _ in 0..4 {
+            let next = decode_once(&layer);
+            let is_dots = |part: &[u8]| matches!(part, b"." | b"..");
+            assert!(!next.split(|byte| *byte == b'/').any(is_dots), "a dot segment is hidden");
+            assert!(
+                !next.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\'),
+                "a control character is hidden"
+            );
+            let splits = next.iter().any(|byte| b"/;?#".contains(byte));
+            assert!(!target.is_plain() || !splits, "a plain path splits when it is decoded");
+            layer = next;
+        }
     }
     assert!(target.as_str().is_ascii());
 }

@@ -13,7 +13,7 @@ use super::{
         ACCESS_DEPTH, BODY_MAX, BODY_TIMEOUT_MAX_MS, CLAIM_DEPTH, COOKIE_PREFIX, HEADER_RULES, HEADER_VALUE_BYTES,
         IDLE_MAX_MS, MAINTENANCE_MAX_S, METHODS, NAME_BYTES, REASON_BYTES, TIMEOUT_MAX_MS, VALUE_BYTES, is_cookie_name,
         is_fixed_path, is_free_header, is_header_name, is_header_value, is_name, is_origin, is_plain_value, is_reason,
-        names_rights, values_of,
+        names_no_issuer, values_of,
     },
     source::{self, File},
     suggest::{explain, hint, slip},
@@ -284,6 +284,12 @@ impl Checker<'_> {
         if file.routes.is_empty() {
             self.complain(0..0, "no route is defined, so every request would be 404; add [[routes]]".to_owned());
         }
+        // A tenant decides about roles and ids for itself, as an issuer does.
+        let several = file
+            .issuers
+            .values()
+            .map(|issuer| issuer.tenants.as_ref().map_or(1, |tenants| tenants.get_ref().len()))
+            .sum();
         let mut matcher = matchit::Router::new();
         let mut claimed: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut checked: Vec<Route> = Vec::new();
@@ -326,9 +332,9 @@ impl Checker<'_> {
                     format!("route {path:?} wants a token but no issuer is defined; add [issuers.NAME]"),
                 );
             }
-            if file.issuers.len() > 1 && route.issuers.is_none() && names_rights(&access.get_ref().0) {
+            if names_no_issuer(&access.get_ref().0, route.issuers.is_some(), several) {
                 let all: Vec<&str> = file.issuers.keys().map(|name| name.get_ref().as_str()).collect();
-                self.complain(access.span(), format!("route {path:?} takes tokens of every issuer ({}), so each of them decides who has these rights; name those that may: issuers = [\"{}\"]", all.join(", "), all.first().unwrap_or(&"")));
+                self.complain(access.span(), format!("route {path:?} takes tokens of every issuer and tenant ({}), so each of them decides who has these rights; name those that may: issuers = [\"{}\"]", all.join(", "), all.first().unwrap_or(&"")));
             }
             let variants = self.route_variants(path, route);
             self.route_spans.push(route.path.span());

@@ -149,12 +149,18 @@ pub(super) fn is_reason(text: &str) -> bool {
 
 /// Whether a rule asks for more than a token: for rights, or for one user. What a role is
 /// called and whose an id is means something within one issuer only.
-pub(super) fn names_rights(access: &Access) -> bool {
+fn names_rights(access: &Access) -> bool {
     match access {
         Access::Public | Access::User => false,
         Access::Roles(_) | Access::Scopes(_) | Access::Claim(_) | Access::Owner(_) => true,
         Access::Any(rules) | Access::All(rules) => rules.iter().any(names_rights),
     }
+}
+
+/// Whether a route asks for rights and takes tokens of several issuers or tenants without
+/// naming its issuers.
+pub(super) fn names_no_issuer(access: &Access, has_issuers: bool, issuers: usize) -> bool {
+    !has_issuers && issuers > 1 && names_rights(access)
 }
 
 /// A value that a claim may be compared with.
@@ -203,6 +209,7 @@ impl Policy {
             return Some("two issuers have one `iss`".to_owned());
         }
         let mut claimed: HashSet<(&str, &str)> = HashSet::new();
+        let several = self.issuers.iter().map(|issuer| issuer.tenants.len().max(1)).sum();
         let in_routes = self.routes.iter().find_map(|route| {
             let is_new = route.methods.iter().all(|method| claimed.insert((route.path.as_str(), method.as_str())));
             let resolves = upstreams.contains(route.upstream.as_str())
@@ -216,7 +223,7 @@ impl Policy {
             if route.token_cookie && route.access == Access::Public {
                 return Some(format!("route {:?} is public and takes a token from a cookie", route.path));
             }
-            if route.issuers.is_none() && self.issuers.len() > 1 && names_rights(&route.access) {
+            if names_no_issuer(&route.access, route.issuers.is_some(), several) {
                 return Some(format!("route {:?} asks for rights and names none of several issuers", route.path));
             }
             if !is_new {

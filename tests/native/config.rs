@@ -360,7 +360,14 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
             more("\n[issuers.other]\nissuer = \"x\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://other.example.com/jwks\"\n")
                 .replace("access = \"user\"", "access = { any = [{ owner = \"id\" }, { roles = [\"admin\"] }] }"),
             14,
-            "takes tokens of every issuer (id, other)",
+            "takes tokens of every issuer and tenant (id, other)",
+        ),
+        (
+            "rights of whichever tenant",
+            swap("https://id.example.com/\"", "https://id.example.com/{tenantid}/\"\ntenants = [\"a\", \"b\"]")
+                .replace("access = \"user\"", "access = { roles = [\"admin\"] }"),
+            15,
+            "takes tokens of every issuer and tenant (id)",
         ),
         ("an upstream's slip", swap("upstream = \"shop\"", "upstream = \"shpo\""), 13, "did you mean \"shop\"?"),
         ("an issuer's slip", more("issuers = [\"di\"]\n").replace("issuers.id", "issuers.idp").replace("\"di\"", "\"ipd\""), 15, "did you mean \"idp\"?"),

@@ -31,3 +31,12 @@ fn every_kept_input_keeps_its_promise() {
         assert!(count > 0, "{name} has no corpus");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_path_of_escapes_hides_a_separator_or_dots(path in "(/|%|25|2[eEfF3]|3[aAbBfF]|40|5[bBcC]|00|\\.|;|a|\\[|:|~){0,24}") {
+        targets::target(format!("/{path}").as_bytes());
+    }
+}
