@@ -97,17 +97,18 @@ pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Optio
         return None;
     }
     match members.get("use") {
-        None => {}
+        None | Some(Value::Null) => {}
         Some(value) if value.as_str() == Some("sig") => {}
         Some(_) => return None,
     }
     match members.get("key_ops") {
-        None => {}
+        None | Some(Value::Null) => {}
         Some(Value::Array(operations)) if operations.iter().any(|name| name.as_str() == Some("verify")) => {}
         Some(_) => return None,
     }
     let kid = match members.get("kid") {
         None | Some(Value::Null) => None,
+        Some(Value::String(kid)) if kid.is_empty() => None,
         Some(Value::String(kid)) if is_fit_kid(kid) => Some(kid.clone()),
         Some(_) => return None,
     };

@@ -30,6 +30,8 @@
 //   twin      whether there is another isolate; "stranger" is one with a log of its own
 //   faultyLog whether the revocation log can be told to fail
 //   limits    { LIMIT_LOGIN: { limit, period } }; by default none is reached
+//   outside   instead of the network: gets { method, url, headers } of each request that the worker
+//             makes, returns { status, json | body }. No fake upstream is reached then
 //   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
 
 import { execFileSync } from "node:child_process";
@@ -122,9 +124,9 @@ async function buildText(scope, text) {
   return out;
 }
 
-export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, kvFolder } = {}) {
+export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, kvFolder } = {}) {
   process.env.WRANGLER_LOG = "none";
-  const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
+  const { Miniflare, Response, convertV4MiniflareOptions } = require("miniflare");
   const {
     unstable_getMiniflareWorkerOptions: readWorkerOptions,
     unstable_readConfig: readConfig,
@@ -231,6 +233,12 @@ export async function startEdge(scope, { auth, users, vars = {}, policy, twin, f
       modulesRoot: folder,
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     };
+    if (outside !== undefined) {
+      gateway.outboundService = async ({ method, url, headers }) => {
+        const { status = 200, json, body = JSON.stringify(json) } = await outside({ method, url, headers });
+        return new Response(body, { status });
+      };
+    }
     gateway.ratelimits = Object.fromEntries(
       Object.entries(workerOptions.ratelimits).map(([name, limiter]) => [
         name,

@@ -15,6 +15,9 @@ import { createServer } from "node:http";
 // Bytes of a request body that are kept.
 const BODY_MAX = 16 * 1024 * 1024;
 
+// Bytes of a request's headers: a token of 16 KB makes an assertion that Node alone would refuse.
+const HEADERS_MAX = 64 * 1024;
+
 export async function startUpstream(scope, fallback) {
   const answers = new Map();
   const requests = [];
@@ -73,7 +76,7 @@ export async function startUpstream(scope, fallback) {
       requests.length = 0;
     },
     start() {
-      server = createServer({ keepAliveTimeout: 1000 }, handle);
+      server = createServer({ keepAliveTimeout: 1000, maxHeaderSize: HEADERS_MAX }, handle);
       server.on("upgrade", (request, socket, head) =>
         upgrade === undefined ? socket.destroy() : upgrade(request, socket, head),
       );

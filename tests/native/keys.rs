@@ -21,6 +21,15 @@ fn good_key() -> Value {
     Vectors::load().jwks["keys"][2].clone()
 }
 
+/// Members that a generator of JSON wrote down although it had nothing to say.
+fn null_members() -> Value {
+    let mut key = changed(json!({ "kid": "x" }));
+    for name in ["use", "key_ops", "x5c"] {
+        key[name] = Value::Null;
+    }
+    key
+}
+
 fn wanted(kid: Option<&str>) -> Wanted<'_> {
     Wanted { kid, algorithm: Algorithm::Rs256, origin: Origin::default(), tried: &[] }
 }
@@ -50,6 +59,8 @@ fn unfit_keys_are_passed_over_and_the_good_one_kept() {
         ("no use", changed(json!({ "kid": "x", "use": null })), true),
         ("key_ops verify", changed(json!({ "kid": "x", "key_ops": ["verify"] })), true),
         ("no kid", changed(json!({ "kid": null })), true),
+        ("kid empty", changed(json!({ "kid": "" })), true),
+        ("use and key_ops null", null_members(), true),
         ("use enc", changed(json!({ "kid": "x", "use": "enc" })), false),
         ("key_ops sign", changed(json!({ "kid": "x", "key_ops": ["sign"] })), false),
         ("key_ops no array", changed(json!({ "kid": "x", "key_ops": "verify" })), false),
@@ -68,7 +79,6 @@ fn unfit_keys_are_passed_over_and_the_good_one_kept() {
         ("n of 16,384 bits", changed(json!({ "kid": "x", "n": "_".repeat(2731) })), false),
         ("n padded", changed(json!({ "kid": "x", "n": format!("{modulus}==") })), false),
         ("n a number", changed(json!({ "kid": "x", "n": 7 })), false),
-        ("kid empty", changed(json!({ "kid": "" })), false),
         ("kid of 300 bytes", changed(json!({ "kid": "k".repeat(300) })), false),
         ("kid a number", changed(json!({ "kid": 7 })), false),
         ("no object", json!("key"), false),

@@ -1,0 +1,101 @@
+// docs/providers.md at the running gateway: all its snippets in one policy, each as it is written
+// there, with the documents that the providers serve. The native tests judge the same tokens.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+
+import { ROOT } from "../../scripts/lib/places.js";
+import { makeAssertionKey, readAssertion } from "../harness/assertion.js";
+import { startEdge } from "../harness/edge.js";
+import { remember } from "../harness/run.js";
+import { fileScope } from "../harness/scope.js";
+import { makeProviders } from "../vectors/providers.js";
+
+const APP = "https://app.example";
+const PAGE = readFileSync(join(ROOT, "docs", "providers.md"), "utf8");
+const NAMES = makeProviders(0).map(({ name }) => name);
+
+const scope = fileScope();
+
+// The snippets, and for each a route that takes its tokens alone.
+function policy() {
+  const snippets = [...PAGE.matchAll(/^```toml\n([^]*?)^```$/gm)].map(([, snippet]) => snippet).join("\n");
+  const names = [...snippets.matchAll(/^\[issuers\.([a-z0-9-]+)\]$/gm)].map(([, name]) => name);
+  const routes = names.map(
+    (name) => `
+[[routes]]
+path = "/${name}"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+issuers = ["${name}"]
+`,
+  );
+  return `${snippets}\n[upstreams.app]\nurl = "${APP}"\n${routes.join("")}`;
+}
+
+describe("the snippets of docs/providers.md", () => {
+  const forwarded = [];
+  const key = makeAssertionKey();
+  let edge, providers, documents;
+
+  before(async () => {
+    const outside = ({ url, headers }) => {
+      if (url.startsWith(APP)) {
+        forwarded.push(Object.fromEntries(headers));
+        return { json: {} };
+      }
+      const body = documents[url];
+      return body === undefined ? { status: 404, body: "" } : { body };
+    };
+    edge = await startEdge(scope, {
+      policy: { text: policy() },
+      vars: { ASSERTION_KEYS_APP: key, DEVELOPMENT: undefined },
+      outside,
+    });
+    // Now: the shortest of them lives for a minute.
+    providers = makeProviders(Math.floor(Date.now() / 1000));
+    documents = Object.assign({}, ...providers.map((provider) => provider.documents));
+  });
+
+  for (const name of NAMES) {
+    test(`a token of ${name} enters by its snippet`, async () => {
+      const failures = [];
+      for (const { name: what, token, expected, ...owner } of providers.find((one) => one.name === name).cases) {
+        forwarded.length = 0;
+        const answer = await edge.get(`/${name}`, { token: remember(token) });
+        const said = answer.status === 200 ? "ok" : answer.json().code;
+        if (said !== expected || forwarded.length !== (expected === "ok" ? 1 : 0)) {
+          failures.push(`${what}: ${answer.status} ${said}`);
+        }
+        const [seen] = forwarded;
+        if (seen === undefined) continue;
+        const { claims } = await readAssertion(seen["x-gateway-assertion"], key, "app");
+        const told = { user_id: seen["x-user-id"], email: seen["x-user-email"] ?? null, roles: seen["x-user-roles"] };
+        assert.deepEqual(told, owner, what);
+        assert.deepEqual([claims.sub, claims.email ?? null], [owner.user_id, owner.email], what);
+        // As they are: with their commas.
+        assert.equal(claims.roles.join(), decodeURIComponent(owner.roles), what);
+      }
+      assert.deepEqual(failures, []);
+    });
+  }
+
+  test("no token of one provider opens the route of another", async () => {
+    forwarded.length = 0;
+    for (const { name, cases } of providers) {
+      const { token } = cases.find(({ expected }) => expected === "ok");
+      for (const other of NAMES.filter((other) => other !== name)) {
+        assert.equal((await edge.get(`/${other}`, { token })).status, 403, `${name} at ${other}`);
+      }
+    }
+    assert.deepEqual(forwarded, []);
+  });
+
+  test("each provider has its snippet and its test on the page", () => {
+    assert.ok(NAMES.length >= 10);
+    for (const name of NAMES) assert.match(PAGE, new RegExp(`\\*a token of ${name} enters by its\\s+snippet\\*`));
+  });
+});
