@@ -359,6 +359,18 @@ mod tests {
     }
 
     #[test]
+    fn the_assertion_of_the_longest_token_and_target_is_taken() {
+        let keys = keys(&[("new", NEW)]);
+        // Of 16 KB of base64url, and of 12 KB of path and query.
+        let roles: Vec<String> = (0..1000).map(|number| format!("role {number:04}")).collect();
+        let target = format!("/{}", "x".repeat(12 * 1024));
+        let claims = with(with(claims(), "roles", json!(roles)), "htu", json!(target));
+        let taken =
+            keys.verify(&make(&header(), &claims, NEW), &Received { target: &target, ..received(NOW) }).unwrap();
+        assert_eq!(taken.user.unwrap().roles, roles);
+    }
+
+    #[test]
     fn no_text_at_all_is_taken_for_an_assertion() {
         let keys = keys(&[("new", NEW)]);
         let good = make(&header(), &claims(), NEW);

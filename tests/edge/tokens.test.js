@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
+import { readAssertion } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
@@ -48,6 +49,25 @@ describe("tokens at the running gateway", () => {
     }
     assert.deepEqual(failures, []);
     assert.ok(cases.length > 140, `${cases.length} cases`);
+  });
+
+  test("roles arrive in a header without a doubt, or in the assertion alone", async () => {
+    for (const [name, header] of [
+      ["a role with a comma", "CN=admins%2COU=groups%2CDC=example%2CDC=com"],
+      ["a role that is not ASCII", "Gr%C3%B6%C3%9Fe"],
+      ["roles a string", "user"],
+      ["roles null", ""],
+      ["200 group ids", undefined],
+    ]) {
+      auth.forget();
+      const token = remember(named(name));
+      assert.equal((await edge.get(ME, { token })).status, 200, name);
+      const seen = auth.requests.find(({ path }) => path === ME);
+      assert.equal(seen.headers["x-user-roles"], header, name);
+      const { claims } = await readAssertion(seen.assertion, edge.assertionKeys.auth, "auth");
+      const { roles } = JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+      assert.deepEqual(claims.roles, [roles ?? []].flat(), name);
+    }
   });
 
   test("a refusal tells the client that it is one, and nothing of the token", async () => {
