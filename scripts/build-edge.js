@@ -1,20 +1,37 @@
 // The build command of wrangler.toml: builds the worker into build/, optimised when
 // wrangler deploys and quickly when it runs locally. EDGE_PROFILE chooses a cargo
 // profile by hand.
+//
+// While `wrangler dev` waits for a build it holds all requests, and after one that failed it
+// holds them for good. So a build that fails while it runs says why and counts as done: what
+// was built last is still in build/, and goes on serving.
 
-import { buildEdge } from "./lib/edge-build.js";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { PolicyTrouble, buildEdge } from "./lib/edge-build.js";
+import { BUILD } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
+import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
-import { runMain } from "./lib/trouble.js";
+import { Trouble, runMain } from "./lib/trouble.js";
 
 // Between two lines that say how far it is; an optimised build takes a minute.
 const TELL_MS = 5_000;
+
+// Holds the process for which build/ was built last: the wrangler that runs this command.
+const SESSION = join(BUILD, "session");
 
 // wrangler tells its build command what it is for.
 function profileFor(env) {
   if (env.EDGE_PROFILE) return env.EDGE_PROFILE;
   const command = env.WRANGLER_COMMAND ?? "dev";
   return command === "dev" ? "local" : "worker";
+}
+
+// Whether this wrangler already serves what a build before this one made.
+function isServing() {
+  return existsSync(SESSION) && readFileSync(SESSION, "utf8") === String(process.ppid);
 }
 
 const processes = createProcesses();
@@ -29,6 +46,13 @@ await runMain(async () => {
     told = Date.now();
     console.log(`worker: ${note} (${profile}, ${Math.round((told - began) / 1000)} s)`);
   };
-  await buildEdge({ profile, owner: processes, onProgress });
-  console.log(`worker built (${profile}, ${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  try {
+    await buildEdge({ profile, owner: processes, onProgress });
+  } catch (error) {
+    if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof Trouble) || !isServing()) throw error;
+    for (const line of failedLines(error, { isPolicy: error instanceof PolicyTrouble })) console.log(line);
+    return;
+  }
+  if (process.env.WRANGLER_COMMAND === "dev") writeFileSync(SESSION, String(process.ppid));
+  console.log(builtLine(profile, (Date.now() - began) / 1000));
 });

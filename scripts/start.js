@@ -2,13 +2,22 @@
 // edge), and its orderly end. Settings come from the environment; `--help` lists
 // them.
 
-import { join, relative } from "node:path";
+import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
 
 import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
-import { DEFAULT_DATA, dataFolder } from "./lib/places.js";
+import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
+import { CHANGED, createReloadTeller } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
-import { NAMES, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
+import {
+  NAMES,
+  askMissing,
+  describeServices,
+  endedBadly,
+  startService,
+  waitUntilReady,
+} from "./lib/services.js";
 import { setUp } from "./lib/set-up.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";
@@ -105,6 +114,7 @@ async function main() {
   if (isStopping) return;
   isReady = true;
   console.log(whatToTry({ options, services, running, logs, elapsed: steps.elapsed() }));
+  if (options.names.includes("edge")) watchPolicy();
   for (const one of running) watch(one, { ports, data });
 }
 
@@ -112,13 +122,51 @@ async function startAll(options, services, logs) {
   return Promise.all(
     options.names.map((name) =>
       steps.run(`start ${name}`, async (note) => {
-        const onLine = options.logs ? (line) => steps.say(`${name.padEnd(5)} | ${line}`) : undefined;
+        const tell = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
+        const onLine = (line) => {
+          if (options.logs) steps.say(`${name.padEnd(5)} | ${line}`);
+          if (!isStopping) tell(line);
+        };
         const running = startService(processes, services[name], { logs, onLine });
         await waitUntilReady(services[name], running, { note });
         return running;
       }),
     ),
   );
+}
+
+// The policy's name for a person: as GATEWAY_CONFIG has it.
+const POLICY = process.env.GATEWAY_CONFIG || "gateway.toml";
+
+function reloadTeller(edge, logs) {
+  return createReloadTeller({
+    say: (text) => console.log(text),
+    askMissing: () => askMissing(edge.url),
+    secretsFile: shown(edge.secrets),
+    log: shown(join(logs, "edge.log")),
+    policy: POLICY,
+  });
+}
+
+const POLICY_POLL_MS = 300;
+
+// wrangler watches the checkout's own policy; for one that lies elsewhere, a file that it
+// watches is written.
+function watchPolicy() {
+  const file = resolve(ROOT, POLICY);
+  if (file === join(ROOT, "gateway.toml")) return;
+  const changed = join(ROOT, CHANGED);
+  mkdirSync(dirname(changed), { recursive: true });
+  watchFile(file, { interval: POLICY_POLL_MS }, (now) => {
+    if (isStopping) unwatchFile(file);
+    // An editor that replaces a file takes it away for a moment.
+    else if (now.mtimeMs > 0) writeFileSync(changed, new Date().toISOString());
+  });
+}
+
+function shown(file) {
+  const path = relative(process.cwd(), file);
+  return path.startsWith("..") ? file : path;
 }
 
 // One that was asked to end leaves the others running; one that broke ends them.

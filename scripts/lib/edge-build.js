@@ -42,6 +42,9 @@ const DEPLOYED = "worker";
 
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
+// A build that failed for mistakes in the policy; `lines` are the mistakes, one each.
+export class PolicyTrouble extends Trouble {}
+
 // Held from the start of cargo until the glue is made, for each policy is compiled to the
 // same file.
 const LOCK = join(TARGET, "edge-build.lock");
@@ -98,11 +101,11 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
     await runCargo(args, { env, onProgress, owner, failure: "The worker does not compile" });
   } catch (error) {
     // The build script found fault with gateway.toml: file, line and mend are all one needs.
-    const mistakes = (error.lines ?? [])
-      .map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1])
-      .filter(Boolean);
+    const told = (error.lines ?? []).map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1]);
+    // Cargo may repeat what a build script said.
+    const mistakes = [...new Set(told.filter(Boolean))];
     if (mistakes.length > 0)
-      throw new Trouble("The policy cannot be built; the lines above say where and what to write instead.", {
+      throw new PolicyTrouble("The policy cannot be built; the lines above say where and what to write instead.", {
         lines: mistakes,
       });
     throw error;

@@ -141,6 +141,11 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
   note("");
 }
 
+// What a gateway that answers lacks: texts such as "secret METRICS_TOKEN".
+export async function askMissing(url) {
+  return (await askStatus(`${url}/ready`)).missing ?? [];
+}
+
 async function askStatus(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });

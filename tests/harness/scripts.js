@@ -7,12 +7,17 @@ import { ROOT } from "../../scripts/lib/places.js";
 import { openLog } from "./run.js";
 import { until } from "./wait.js";
 
-// Starts `node scripts/NAME.js ARGS`. Gives { child, output(), says(pattern), ended }.
-export function runScript(name, args = [], { env = {}, scope } = {}) {
-  const child = spawn(process.execPath, [join(ROOT, "scripts", `${name}.js`), ...args], {
+// Starts `node scripts/NAME.js ARGS`, or `npm run NAME -- ARGS` where `npm` says so, in a
+// process group as a terminal makes one. Gives { child, output(), says(pattern), ended }.
+export function runScript(name, args = [], { env = {}, scope, npm = false } = {}) {
+  const [command, ...first] = npm
+    ? ["npm", "run", name, "--"]
+    : [process.execPath, join(ROOT, "scripts", `${name}.js`)];
+  const child = spawn(command, [...first, ...args], {
     cwd: ROOT,
     env: { ...process.env, CI: "true", ...env },
     stdio: ["ignore", "pipe", "pipe"],
+    detached: npm,
   });
   const log = openLog(`script-${name}`);
   const output = { out: "", err: "" };

@@ -2,10 +2,11 @@
 // terminal, prints no secret, and leaves no process, however it is ended.
 
 import assert from "node:assert/strict";
-import { cpSync, readFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
+import { ROOT } from "../../scripts/lib/places.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { isAlive } from "../../scripts/lib/processes.js";
 import { findSecrets, listFiles } from "../../scripts/lib/scan.js";
@@ -20,13 +21,13 @@ const FREE = { EDGE_PORT: "0", AUTH_PORT: "0", USERS_PORT: "0" };
 
 let count = 0;
 
-async function start(scope, { args = [], env = {} } = {}) {
+async function start(scope, { args = [], env = {}, npm } = {}) {
   const data = env.DATA_DIR ?? temporaryFolder(scope, "start");
   const logs = join(data, "logs");
   count += 1;
   // For the last look at all logs of the run.
   scope.after(() => cpSync(logs, join(RUN, "logs", `start-${process.pid}-${count}`), { recursive: true }));
-  const running = runScript("start", args, { env: { ...FREE, DATA_DIR: data, ...env }, scope });
+  const running = runScript("start", args, { env: { ...FREE, DATA_DIR: data, ...env }, scope, npm });
   await running.says(/Ctrl-C ends everything/, 120_000);
   const services = {};
   for (const [, name, url, pid] of running
@@ -69,6 +70,17 @@ describe("npm start", () => {
     });
   }
 
+  test("one Ctrl-C, which npm passes on a second time, ends the services in order", async (t) => {
+    const stack = await start(testScope(t), { npm: true });
+    // What a terminal does: a signal for everything in the foreground.
+    process.kill(-stack.child.pid, "SIGINT");
+    await stack.ended;
+    await assertNothingIsLeft(stack.services);
+    assert.match(stack.out(), /Stopping … press Ctrl-C again to kill/);
+    for (const name of ["auth", "users"])
+      assert.match(readFileSync(join(stack.logs, `${name}.log`), "utf8"), /"stopped"/, name);
+  });
+
   test("leaves no process when it is killed", async (t) => {
     const stack = await start(testScope(t));
     stack.child.kill("SIGKILL");
@@ -102,5 +114,38 @@ describe("npm start", () => {
         .status,
       401,
     );
+  });
+});
+
+describe("a policy that is saved while npm start runs", () => {
+  test("takes effect, or is told with its place while the one before goes on serving", async (t) => {
+    const scope = testScope(t);
+    const folder = temporaryFolder(scope, "policy");
+    const policy = join(folder, "gateway.toml");
+    const good = readFileSync(join(ROOT, "gateway.toml"), "utf8");
+    writeFileSync(policy, good);
+    const stack = await start(scope, { env: { GATEWAY_CONFIG: policy } });
+    const answers = async (path) => (await send(stack.services.edge.url, { path })).status;
+    const save = async (text, pattern) => {
+      const before = stack.out().length;
+      writeFileSync(policy, text);
+      return until(`npm start says ${pattern}`, () => pattern.exec(stack.out().slice(before)), 170_000);
+    };
+
+    const line = good.split("\n").findIndex((text) => text.startsWith("[upstreams.auth]")) + 2;
+    const broken = good.replace("[upstreams.auth]\n", '[upstreams.auth]\nulr = "http://localhost:8083"\n');
+    const [mistake] = await save(broken, /^✗ .*$/m);
+    assert.match(mistake, new RegExp(`^✗ ${policy}:${line}:\\d+: .*ulr`));
+    await stack.says(/not reloaded; the policy before goes on serving/);
+    assert.equal(await answers("/health"), 200);
+    assert.equal(await answers("/api/v1/users/7"), 401, "the policy before goes on serving");
+
+    const shop = '\n[upstreams.shop]\nurl = "http://127.0.0.1:9"\n\n[[routes]]\npath = "/shop"\nmethods = ["GET"]\nupstream = "shop"\naccess = "public"\n';
+    await save(`${good}${shop}`, /^✗ policy reloaded \(.*gateway\.toml, [\d.]+ s\)\n {2}secret ASSERTION_KEYS_SHOP.*write it into \S+/m);
+
+    await save(good, /^✓ policy reloaded \(.*gateway\.toml, [\d.]+ s\)$/m);
+    assert.equal(await answers("/shop"), 404);
+    stack.child.kill("SIGINT");
+    assert.equal((await stack.ended).code, 0);
   });
 });
