@@ -24,12 +24,13 @@ const CONNECT: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_millis(1500);
 
 /// Time for a whole call: a token's fetch, the exchange, and one more try of both.
-/// The caller's own caller, the gateway, waits for five seconds in all.
-const WHOLE: Duration = Duration::from_millis(2500);
+/// The caller's own caller has it, and the wait for a password's turn before it, in a request's time.
+pub const WHOLE_TIME: Duration = Duration::from_millis(2500);
 
-/// Time for the making of an account: a password's turn (1.5 s) and hash, and the call
-/// back to the user service (`WHOLE`), all of it within the gateway's five seconds.
-const MAKING: Duration = Duration::from_millis(4500);
+/// Time for a call that hashes a password: its turn (8 s at most) and, for a new account, the
+/// call back to the user service ([`WHOLE_TIME`]). The calling service has it within a request's
+/// time.
+pub const HASHING_TIME: Duration = Duration::from_millis(11_000);
 
 /// A token is fetched anew this long before it expires.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -59,8 +60,58 @@ pub enum CallError {
     Unavailable,
     /// The other side refused, with this status.
     Refused(u16),
+    /// The other side refused for a reason of the user for whom the call is.
+    Denied(Denial),
     /// The answer is not what the contract says.
     Malformed,
+}
+
+/// Why a user may not change their own account now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// Their session has ended.
+    SessionEnded,
+    /// The change needs the current password, or a login of the last minutes.
+    ReauthenticationRequired,
+    /// The current password is wrong.
+    PasswordWrong,
+    /// Too many wrong passwords.
+    PasswordDelayed {
+        /// Seconds until the next try counts.
+        retry_after_s: u64,
+    },
+    /// Too many changes of the e-mail address.
+    EmailChangeDelayed {
+        /// Seconds until the next try counts.
+        retry_after_s: u64,
+    },
+}
+
+impl Denial {
+    /// The denial that a problem document's code says.
+    fn from_code(code: &str, retry_after_s: u64) -> Option<Self> {
+        match code {
+            "session_ended" => Some(Self::SessionEnded),
+            "reauthentication_required" => Some(Self::ReauthenticationRequired),
+            "password_wrong" => Some(Self::PasswordWrong),
+            "login_delayed" => Some(Self::PasswordDelayed { retry_after_s }),
+            "email_change_delayed" => Some(Self::EmailChangeDelayed { retry_after_s }),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::SessionEnded => "the user's session has ended",
+            Self::ReauthenticationRequired => "the user's current password is needed",
+            Self::PasswordWrong => "the user's current password is wrong",
+            Self::PasswordDelayed { .. } => "the user sent too many wrong passwords",
+            Self::EmailChangeDelayed { .. } => "the user changed the e-mail address too often",
+        })
+    }
 }
 
 impl std::fmt::Display for CallError {
@@ -68,6 +119,7 @@ impl std::fmt::Display for CallError {
         match self {
             Self::Unavailable => formatter.write_str("the service does not answer"),
             Self::Refused(status) => write!(formatter, "the service refused with {status}"),
+            Self::Denied(denial) => write!(formatter, "the service refused: {denial}"),
             Self::Malformed => formatter.write_str("the service's answer is malformed"),
         }
     }
@@ -126,6 +178,16 @@ pub struct AccountChange {
     /// Last name, may be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_name: Option<String>,
+    /// The user's current password, for a change of their own e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "expose_some")]
+    pub current_password: Option<Secret>,
+}
+
+/// What a user says who deletes their own account.
+#[derive(Serialize)]
+struct Confirmation<'a> {
+    #[serde(serialize_with = "expose")]
+    current_password: &'a Secret,
 }
 
 /// A user that an administrator makes.
@@ -144,7 +206,15 @@ pub struct NewAccount {
     pub roles: Vec<String>,
 }
 
-/// The one place where a password is written: the body of the call that makes an account.
+/// Writes a password into the body of a call about an account.
+fn expose_some<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => expose(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Writes a password into the body of a call about an account.
 fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
@@ -166,7 +236,16 @@ struct Call<'a, B> {
 
 impl<'a, B> Call<'a, B> {
     fn new(method: reqwest::Method, path: &'a str, body: Option<&'a B>) -> Self {
-        Self { method, path, body, acting: None, if_match: None, exchange: CALL, whole: WHOLE, is_repeatable: true }
+        Self {
+            method,
+            path,
+            body,
+            acting: None,
+            if_match: None,
+            exchange: CALL,
+            whole: WHOLE_TIME,
+            is_repeatable: true,
+        }
     }
 }
 
@@ -242,7 +321,7 @@ impl InternalClient {
     pub async fn make_account(&self, acting: Option<Acting>, new: &NewAccount) -> Result<Profile, CallError> {
         let mut call = Call::new(reqwest::Method::POST, "/api/v1/internal/accounts", Some(new));
         call.acting = acting;
-        (call.exchange, call.whole, call.is_repeatable) = (MAKING, MAKING, false);
+        (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
         parse(&self.call(call).await?)
     }
 
@@ -251,7 +330,8 @@ impl InternalClient {
     ///
     /// # Errors
     /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(412)` when
-    /// the account has another version, `Refused(403)` when whom it is for may not.
+    /// the account has another version, `Refused(403)` when whom it is for may not, `Denied`
+    /// when they may not now.
     pub async fn change_account(
         &self,
         id: Uuid,
@@ -262,6 +342,10 @@ impl InternalClient {
         let path = format!("/api/v1/internal/accounts/{id}");
         let mut call = Call::new(reqwest::Method::PATCH, &path, Some(change));
         (call.acting, call.if_match, call.is_repeatable) = (acting, if_match, if_match.is_none());
+        if change.current_password.is_some() {
+            // A password is hashed, and counts when it is wrong.
+            (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
+        }
         parse(&self.call(call).await?)
     }
 
@@ -270,17 +354,23 @@ impl InternalClient {
     ///
     /// # Errors
     /// [`CallError`]; `Refused(409)` when it is the last administrator's, `Refused(412)`
-    /// when the account has another version, `Refused(403)` when whom it is for may not.
+    /// when the account has another version, `Refused(403)` when whom it is for may not,
+    /// `Denied` when they may not now.
     pub async fn delete_account(
         &self,
         id: Uuid,
         acting: Option<Acting>,
+        current_password: Option<&Secret>,
         if_match: Option<&str>,
     ) -> Result<bool, CallError> {
         let path = format!("/api/v1/internal/accounts/{id}");
+        let confirmation = current_password.map(|current_password| Confirmation { current_password });
         // A second one finds no account, and whoever asks goes on with the profile.
-        let mut call = Call::<()>::new(reqwest::Method::DELETE, &path, None);
+        let mut call = Call::new(reqwest::Method::DELETE, &path, confirmation.as_ref());
         (call.acting, call.if_match) = (acting, if_match);
+        if current_password.is_some() {
+            (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
+        }
         was_there(self.call(call).await)
     }
 
@@ -324,23 +414,24 @@ impl InternalClient {
         if let Some(body) = call.body {
             request = request.json(body);
         }
-        let mut answer = request
+        let answer = request
             .send()
             .await
             .map_err(|error| Failure { error: CallError::Unavailable, has_left: !error.is_connect() })?;
         match answer.status().as_u16() {
             200..=299 => {}
             502..=504 => return Err(after(CallError::Unavailable)),
+            status @ (403 | 429) => {
+                let retry_after_s =
+                    answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                let body = read(answer).await.unwrap_or_default();
+                let code = parse::<Problem>(&body).map(|problem| problem.code).unwrap_or_default();
+                let denial = Denial::from_code(&code, retry_after_s.unwrap_or(1));
+                return Err(after(denial.map_or(CallError::Refused(status), CallError::Denied)));
+            }
             status => return Err(after(CallError::Refused(status))),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|_| after(CallError::Unavailable))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES {
-                return Err(after(CallError::Malformed));
-            }
-        }
-        Ok(body)
+        read(answer).await.map_err(after)
     }
 
     /// The kept token, or a new one. One task fetches, the others wait for it.
@@ -372,6 +463,24 @@ impl InternalClient {
         *held = Some(Held { token: answer.access_token.clone(), until });
         Ok(answer.access_token)
     }
+}
+
+/// The one member of a problem document that decides.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+}
+
+/// An answer's body, within bounds.
+async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, CallError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|_| CallError::Unavailable)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES {
+            return Err(CallError::Malformed);
+        }
+    }
+    Ok(body)
 }
 
 /// Within a trace, each exchange is a span of its own, the second try included.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use portcullis_client::secret::Secret;
-use portcullis_origin::{auth::Passwords, limits};
+use portcullis_origin::{
+    auth::{Passwords, Priority},
+    limits,
+};
 use serde_json::json;
 
 #[tokio::main]
@@ -18,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seconds = std::env::args().find_map(|text| text.parse::<u32>().ok()).unwrap_or(4);
     let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
     let password = Secret::new("correct horse battery staple".to_owned());
-    let hashed = passwords.hash(&password).await.map_err(|_| "passwords cannot be hashed")?;
+    let hashed = passwords.hash(&password, Priority::Known).await.map_err(|_| "passwords cannot be hashed")?;
 
     let used = cpu_us();
     let begun = Instant::now();
@@ -30,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let mut times = Vec::new();
                 while Instant::now() < end {
                     let from = Instant::now();
-                    let turn = passwords.turn().await.map_err(|_| "no turn")?;
+                    let turn = passwords.turn(Priority::Known).await.map_err(|_| "no turn")?;
                     let (right, _) = turn.verify(&password, Some(&hashed)).await.map_err(|_| "no verification")?;
                     if !right {
                         return Err("the right password is wrong");

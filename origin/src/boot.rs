@@ -318,6 +318,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     Ok(Auth {
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
+        rules: flags.session_rules()?,
         roles: Roles(database.clone()),
         permissions: Permissions(database.clone()),
         rights: Rights(database.clone()),
@@ -326,6 +327,7 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         stale: Stale(database.clone()),
         reconciler: Arc::new(Reconciler::default()),
         audit: AuditTrail(database.clone()),
+        audit_cap: auth::AuditCap::default(),
         services: Services(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,

@@ -2,6 +2,7 @@
 //! form. Pure.
 
 use portcullis_client::secret::Secret;
+use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
 use crate::{
@@ -16,7 +17,8 @@ pub mod described {
     use utoipa::ToSchema;
     use uuid::Uuid;
 
-    /// An e-mail address; taken as trimmed and in lower case.
+    /// An e-mail address; taken as trimmed and in lower case. An internationalised domain may
+    /// be written as it is or in punycode (`xn--…`), which is how it is stored.
     #[derive(Debug, ToSchema)]
     #[schema(
         max_length = 254,
@@ -25,12 +27,12 @@ pub mod described {
     )]
     pub struct Email(String);
 
-    /// A password, exactly as written.
+    /// A password. `é` may be one character or two.
     #[derive(Debug, ToSchema)]
     #[schema(format = Password, example = "correct horse battery staple")]
     pub struct Password(String);
 
-    /// A new password, exactly as written.
+    /// A new password. `é` may be one character or two.
     #[derive(Debug, ToSchema)]
     #[schema(format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
     pub struct NewPassword(String);
@@ -105,6 +107,9 @@ pub mod described {
         email: Option<Email>,
         first_name: Option<Name>,
         last_name: Option<Name>,
+        /// For a change of the user's own e-mail address; not needed within five minutes of
+        /// the session's login.
+        current_password: Option<Password>,
     }
 
     /// Milliseconds since 1970, up to the year 9999.
@@ -137,8 +142,8 @@ impl Check {
 
     /// An e-mail address in its normal form: trimmed and in lower case.
     ///
-    /// ASCII only: two addresses that look alike and are not (`а` and `a`) would
-    /// be two accounts. Lower case throughout, because people and mail servers
+    /// ASCII only before the `@`: two addresses that look alike and are not (`а` and `a`) would
+    /// be two accounts. An internationalised domain is stored in its punycode form. Lower case throughout, because people and mail servers
     /// do not tell `Ada@` from `ada@`.
     pub fn email(&mut self, text: Option<&str>) -> String {
         let normal = normal_email(text.unwrap_or_default());
@@ -171,7 +176,7 @@ impl Check {
         }
     }
 
-    /// A new password, exactly as written.
+    /// A new password.
     pub fn password(&mut self, text: Option<&Secret>) -> Secret {
         self.password_in("password", text)
     }
@@ -179,7 +184,7 @@ impl Check {
     /// The same, in a field of another name.
     pub fn password_in(&mut self, field: &'static str, text: Option<&Secret>) -> Secret {
         let password = text.cloned().unwrap_or_else(|| Secret::new(String::new()));
-        if !limits::PASSWORD_CHARS.contains(&password.expose().chars().count()) {
+        if !limits::PASSWORD_CHARS.contains(&normal_password(&password).expose().chars().count()) {
             self.complain(field, "must have 8 to 128 characters");
         }
         password
@@ -245,7 +250,11 @@ fn is_word(text: &str, with_colon: bool) -> bool {
 /// The normal form of an e-mail address, or `None` when it is not one that we
 /// take (a practical part of RFC 5321, section 4.1.2).
 pub fn normal_email(text: &str) -> Option<String> {
-    let email = text.trim().to_ascii_lowercase();
+    let (local, domain) = text.trim().rsplit_once('@')?;
+    // A domain in other letters than ASCII's is its punycode form (UTS #46, as browsers read
+    // it): both spellings are one address.
+    let domain = if domain.is_ascii() { domain.to_owned() } else { idna::domain_to_ascii_strict(domain).ok()? };
+    let email = format!("{local}@{domain}").to_ascii_lowercase();
     let (local, domain) = email.rsplit_once('@')?;
     let atom = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c);
     let good_local = local.len() <= 64 && local.split('.').all(|part| !part.is_empty() && part.chars().all(atom));
@@ -258,6 +267,12 @@ pub fn normal_email(text: &str) -> Option<String> {
     };
     let good = email.len() <= limits::EMAIL_BYTES && good_local && domain.contains('.') && domain.split('.').all(label);
     good.then_some(email)
+}
+
+/// A password as it is hashed: in NFC (NIST SP 800-63B, section 5.1.1.2, asks for one form).
+/// Keyboards and systems write `é` as one character or as two.
+pub fn normal_password(password: &Secret) -> Secret {
+    Secret::new(password.expose().nfc().collect())
 }
 
 /// Whether a text may be a service's name. It stands in tokens, in headers and before the
@@ -319,7 +334,18 @@ mod tests {
             ("ada\r\n@example.com", None),
             ("ada\0@example.com", None),
             ("\u{430}da@example.com", None),
-            ("ada@exämple.com", None),
+            ("ada@exämple.com", Some("ada@xn--exmple-cua.com")),
+            ("ada@EXÄMPLE.com", Some("ada@xn--exmple-cua.com")),
+            ("ada@exa\u{308}mple.com", Some("ada@xn--exmple-cua.com")),
+            ("Ada@XN--Exmple-Cua.com", Some("ada@xn--exmple-cua.com")),
+            ("ada@例え.テスト", Some("ada@xn--r8jz45g.xn--zckzah")),
+            ("ada@例え。テスト", Some("ada@xn--r8jz45g.xn--zckzah")),
+            ("ada@straße.de", Some("ada@xn--strae-oqa.de")),
+            ("ada@\u{200d}.com", None),
+            ("ada@exä mple.com", None),
+            ("ada@ex\u{e4}mple.com/x", None),
+            ("ada@ä", None),
+            ("ada@-ä.com", None),
             ("<ada@example.com>", None),
             ("\"ada\"@example.com", None),
             (&long, None),

@@ -18,6 +18,7 @@ pub mod fields;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod peers;
 pub mod secret_hash;
 pub mod server;
 pub mod settings;

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{http::Peer, limits, tls::Configs};
+use crate::{http::Peer, limits, peers::Peers, tls::Configs};
 
 /// A port that is bound, before anything is answered on it.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
 /// until `stop` turns true, then lets requests under way finish, for a bounded time.
 pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Configs>, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let peers = Peers::new(limits::PEER_CONNECTIONS);
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -56,6 +57,8 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
+        // One that has too many is closed at once, and takes no slot from others.
+        let Some(place) = peers.enter(peer.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let (app, watcher) = (app.clone(), graceful.watcher());
         // The newest certificate is that of the moment at which somebody comes.
@@ -72,7 +75,7 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
                     }
                 }
             }
-            drop(slot);
+            drop((slot, place));
         });
     }
     drop(bound.listener);

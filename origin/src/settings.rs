@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::Read as _,
     net::IpAddr,
+    ops::RangeInclusive,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,6 +21,7 @@ use crate::{
     fields::{is_service_name, normal_email},
     limits,
     signing::MasterKey,
+    store::sessions::Rules,
     tls,
 };
 
@@ -77,6 +79,13 @@ pub struct Flags {
     /// Seconds between a signing key's publication and its first signature.
     #[arg(long, env = "KEY_LEAD_S", default_value_t = limits::KEY_LEAD_S)]
     pub key_lead_s: i64,
+    /// Seconds after its use in which a refresh token is answered with the same new one; 0
+    /// to end the session at any second use.
+    #[arg(long, env = "REFRESH_REUSE_S", default_value_t = limits::REFRESH_REUSE_S)]
+    pub refresh_reuse_s: i64,
+    /// Days after its login at which a session ends, however often it is refreshed.
+    #[arg(long, env = "SESSION_MAX_DAYS", default_value_t = limits::SESSION_MAX_DAYS)]
+    pub session_max_days: i64,
     // Secrets have no flags: a process list shows those to everybody.
     #[arg(skip)]
     pub(crate) secrets: Secrets,
@@ -192,6 +201,7 @@ impl Flags {
             self.key_lead_ms()?;
             self.first_admin()?;
             self.auth_direct()?;
+            self.session_rules()?;
         }
         if users {
             self.assertion_keys_users()?;
@@ -260,6 +270,23 @@ impl Flags {
             )));
         }
         Ok(self.key_lead_s.saturating_mul(1000))
+    }
+
+    /// How long sessions live, and how often a refresh token may be shown.
+    ///
+    /// # Errors
+    /// [`BadSetting`].
+    pub fn session_rules(&self) -> Result<Rules, BadSetting> {
+        let within = |name: &str, value: i64, range: &RangeInclusive<i64>, unit: &str| {
+            if range.contains(&value) {
+                return Ok(value);
+            }
+            Err(BadSetting(format!("{name} is {value}; set it to {} to {} {unit}", range.start(), range.end())))
+        };
+        let reuse = 0..=limits::REFRESH_REUSE_MAX_S;
+        let reuse_s = within("REFRESH_REUSE_S", self.refresh_reuse_s, &reuse, "seconds")?;
+        let days = within("SESSION_MAX_DAYS", self.session_max_days, &limits::SESSION_MAX_DAYS_RANGE, "days")?;
+        Ok(Rules { reuse_ms: reuse_s.saturating_mul(1000), lifetime_ms: days.saturating_mul(24 * 60 * 60 * 1000) })
     }
 
     /// Base URL of the gateway.

@@ -76,7 +76,7 @@ async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_wh
     let change = AccountChange { first_name: Some("Ada".to_owned()), ..AccountChange::default() };
     let acting_alone = Acting { session: None, ..acting };
     client.change_account(id(), Some(acting_alone), &change, Some("\"2\"")).await.unwrap();
-    assert_eq!(client.delete_account(id(), None, None).await, Ok(true));
+    assert_eq!(client.delete_account(id(), None, None, None).await, Ok(true));
     client.put_profile(&a_profile()).await.unwrap();
     assert_eq!(client.delete_profile(id()).await, Ok(true));
 
@@ -144,7 +144,7 @@ async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
     for (kind, times) in [("put", 2), ("delete", 2), ("change", 2), ("change of a version", 1), ("make", 1)] {
         let call = async |client: InternalClient| match kind {
             "put" => client.put_profile(&a_profile()).await,
-            "delete" => client.delete_account(id(), None, None).await.map(drop),
+            "delete" => client.delete_account(id(), None, None, None).await.map(drop),
             "change" => client.change_account(id(), None, &change, None).await.map(drop),
             "change of a version" => client.change_account(id(), None, &change, Some("\"1\"")).await.map(drop),
             _ => client.make_account(None, &new_account()).await.map(drop),
@@ -174,7 +174,7 @@ async fn a_refusal_is_told_by_its_status_and_what_is_not_there_by_false() {
         [(404, Ok(false)), (409, Err(CallError::Refused(409))), (412, Err(CallError::Refused(412)))]
     {
         let fake = serve(300, move |_, _| refuse(status, "x")).await;
-        assert_eq!(client(&fake).delete_account(id(), None, Some("\"1\"")).await, expected);
+        assert_eq!(client(&fake).delete_account(id(), None, None, Some("\"1\"")).await, expected);
         assert_eq!(count(&fake, false), 1, "a refusal is final");
     }
 }

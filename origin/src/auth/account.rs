@@ -13,10 +13,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Auth, Passwords, ROLE_ADMIN, ROLE_USER,
+    Auth, EMAIL_VERIFIED, Passwords, ROLE_ADMIN, ROLE_USER,
     acting::{ActingFor, For},
     audit::Notes,
+    confirmation::Confirmation,
     replay, token,
+    turns::Priority,
 };
 use crate::{
     clock::{Clock, rfc3339},
@@ -26,7 +28,7 @@ use crate::{
         normal_email,
     },
     http::{
-        ApiError, Id, IdempotencyKey, IfMatch, Json,
+        ApiError, Id, IdempotencyKey, IfMatch, Json, OptionalJson,
         openapi::{CalledBy, refuses},
     },
     ids, limits,
@@ -54,6 +56,9 @@ pub(super) struct User {
     /// Trimmed and in lower case.
     #[schema(example = "ada@example.com")]
     email: String,
+    /// Whether somebody proved to receive mail at this address: never, so far.
+    #[schema(example = false)]
+    email_verified: bool,
     /// May be empty.
     #[schema(example = "Ada")]
     first_name: String,
@@ -73,6 +78,7 @@ impl From<&Account> for User {
         Self {
             id: account.id,
             email: account.email.clone(),
+            email_verified: EMAIL_VERIFIED,
             first_name: account.first_name.clone(),
             last_name: account.last_name.clone(),
             roles: account.roles.clone(),
@@ -126,7 +132,7 @@ pub(super) async fn register(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Answer<Registered>), ApiError> {
-    let account = make(&auth, &body, &[ROLE_USER.to_owned()], key).await?;
+    let account = make(&auth, &body, &[ROLE_USER.to_owned()], key, Priority::Stranger).await?;
     notes.by(account.id);
     notes.about(account.id);
     Ok((StatusCode::CREATED, Answer(Registered { user: User::from(&account), message: "Registration successful" })))
@@ -169,7 +175,7 @@ pub(super) async fn make_internal(
         return Err(ApiError::unknown_role());
     }
     let roles: Vec<String> = roles.into_iter().collect();
-    let account = make(&auth, &asked, &roles, None).await?;
+    let account = make(&auth, &asked, &roles, None, Priority::Known).await?;
     notes.about(account.id);
     Ok((StatusCode::CREATED, Answer(account.into())))
 }
@@ -182,7 +188,7 @@ pub(super) async fn make_admin(auth: &Auth, email: &str, password: &Secret) -> R
         first_name: None,
         last_name: None,
     };
-    make(auth, &asked, &[ROLE_ADMIN.to_owned(), ROLE_USER.to_owned()], None).await
+    make(auth, &asked, &[ROLE_ADMIN.to_owned(), ROLE_USER.to_owned()], None, Priority::Known).await
 }
 
 /// Makes a user: the one way in which there come to be some.
@@ -191,14 +197,20 @@ pub(super) async fn make_admin(auth: &Auth, email: &str, password: &Secret) -> R
 /// and only then is the account active. Whatever fails on the way leaves a
 /// pending account, which cannot log in, which the next try takes over, and which is
 /// undone with its profile if there is none (`profiles.rs`).
-async fn make(auth: &Auth, asked: &Registration, roles: &[String], key: Option<Key>) -> Result<Account, ApiError> {
+async fn make(
+    auth: &Auth,
+    asked: &Registration,
+    roles: &[String],
+    key: Option<Key>,
+    priority: Priority,
+) -> Result<Account, ApiError> {
     let mut check = Check::default();
     let email = check.email(asked.email.as_deref());
     let password = check.password(asked.password.as_ref());
     let first_name = check.name("first_name", asked.first_name.as_deref());
     let last_name = check.name("last_name", asked.last_name.as_deref());
     check.done()?;
-    let password_hash = auth.passwords.hash(&password).await?;
+    let password_hash = auth.passwords.hash(&password, priority).await?;
     let now = auth.clock.now();
     let attempt = token::fresh_id(auth)?;
     let new = NewAccount {
@@ -256,12 +268,19 @@ pub(super) async fn change(
     condition: IfMatch,
     Json(body): Json<AccountChange>,
 ) -> Result<Answer<Profile>, ApiError> {
-    acting.may_change(&auth, Some(id)).await?;
+    let owner = acting.may_change(&auth, Some(id)).await?;
     let mut check = Check::default();
     let email = body.email.as_deref().map(|text| check.email(Some(text)));
     let first_name = body.first_name.as_deref().map(|text| check.name("first_name", Some(text)));
     let last_name = body.last_name.as_deref().map(|text| check.name("last_name", Some(text)));
     check.done()?;
+    if let (Some(owner), Some(email)) = (owner, &email) {
+        let account = auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
+        if account.email != *email {
+            owner.confirm(&auth, &account, body.current_password.as_ref()).await?;
+            owner.count_email_change(&auth).await?;
+        }
+    }
     let change = Change { email: email.as_deref(), first_name: first_name.as_deref(), last_name: last_name.as_deref() };
     match auth.accounts.change(id, &change, |version| condition.allows(version), &auth.clock).await? {
         Changed::Done(account) => Ok(Answer(account.into())),
@@ -278,9 +297,10 @@ pub(super) async fn change(
     tag = "Internal",
     security(("serviceToken" = [])),
     params(("id" = Uuid, Path, description = "The account."), CalledBy, ActingFor, IfMatch),
+    request_body = Option<Confirmation>,
     responses(
         (status = 204, description = "It is deleted."),
-        refuses::Trouble, refuses::Unreadable, refuses::Credentials, refuses::Rights, refuses::Missing,
+        refuses::Trouble, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Missing,
         refuses::Conflict, refuses::Changed
     )
 )]
@@ -289,8 +309,12 @@ pub(super) async fn delete(
     Id(id): Id,
     acting: For,
     condition: IfMatch,
+    OptionalJson(body): OptionalJson<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
-    acting.may_change(&auth, Some(id)).await?;
+    if let Some(owner) = acting.may_change(&auth, Some(id)).await? {
+        let account = auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
+        owner.confirm(&auth, &account, body.current_password.as_ref()).await?;
+    }
     match auth.accounts.delete(id, ROLE_ADMIN, |version| condition.allows(version), &auth.clock).await? {
         Deletion::Done => {
             auth.pusher.wake();
@@ -369,7 +393,7 @@ pub async fn create_admin(
     let existing = accounts.find_login(&email).await.map_err(failed)?;
     let hashed = async |password: &Secret| {
         let passwords = Passwords::new().await.map_err(|_| "passwords cannot be hashed")?;
-        passwords.hash(password).await.map_err(|_| "passwords cannot be hashed".to_owned())
+        passwords.hash(password, Priority::Known).await.map_err(|_| "passwords cannot be hashed".to_owned())
     };
     match (existing, wish) {
         // Whoever registered the address first chose its password: nobody has shown

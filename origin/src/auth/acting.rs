@@ -9,7 +9,7 @@ use portcullis_client::internal::{ACTING_SESSION, ACTING_USER, Acting};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::{Auth, ROLE_ADMIN, audit::Notes};
+use super::{Auth, ROLE_ADMIN, audit::Notes, confirmation::Owner};
 use crate::http::ApiError;
 
 /// The headers that say for whom a service calls.
@@ -55,21 +55,26 @@ fn id(headers: &HeaderMap, name: &str) -> Result<Option<Uuid>, ApiError> {
 }
 
 impl For {
-    /// That this is about the user's own account, or that they are an administrator, and
-    /// their session lives.
+    /// That the user's session lives, and that this is about their own account or they are
+    /// an administrator.
     ///
     /// # Errors
-    /// 403; the database's.
-    pub(super) async fn may_change(self, auth: &Auth, account: Option<Uuid>) -> Result<(), ApiError> {
-        let Some(acting) = self.0 else { return Ok(()) };
-        if Some(acting.user) == account {
-            return Ok(());
-        }
-        let session = acting.session.ok_or(ApiError::forbidden())?;
+    /// 403, of its own kind for an ended session; 404 when their own account is gone; the
+    /// database's.
+    ///
+    /// Returns the owner, where it is about their own account.
+    pub(super) async fn may_change(self, auth: &Auth, account: Option<Uuid>) -> Result<Option<Owner>, ApiError> {
+        let Some(acting) = self.0 else { return Ok(None) };
+        let session = acting.session.ok_or(ApiError::session_ended())?;
         if !auth.sessions.is_live(session, acting.user, auth.clock.now()).await? {
-            return Err(ApiError::forbidden());
+            // A deletion that is sent again, whose session went with the account.
+            let is_gone = Some(acting.user) == account && auth.accounts.find(acting.user).await?.is_none();
+            return Err(if is_gone { ApiError::not_found() } else { ApiError::session_ended() });
+        }
+        if Some(acting.user) == account {
+            return Ok(Some(Owner { user: acting.user, session }));
         }
         let account = auth.accounts.find(acting.user).await?.ok_or(ApiError::forbidden())?;
-        if account.roles.iter().any(|role| role == ROLE_ADMIN) { Ok(()) } else { Err(ApiError::forbidden()) }
+        if account.roles.iter().any(|role| role == ROLE_ADMIN) { Ok(None) } else { Err(ApiError::forbidden()) }
     }
 }

@@ -13,17 +13,18 @@ use uuid::Uuid;
 
 use super::{
     Auth,
-    guessing::{Bucket, known_address, network, wait},
+    guessing::{Bucket, known_address, wait},
+    turns::Priority,
 };
 use crate::{
     http::ApiError,
     limits,
+    peers::network,
     store::guessing::{Failures, Key},
 };
 
 /// Whoever tries a password learns no more than this.
-pub(super) const INVALID_CREDENTIALS: ApiError =
-    ApiError::unauthorized("invalid_credentials", "Invalid email or password");
+pub(super) const INVALID_CREDENTIALS: ApiError = ApiError::invalid_credentials();
 
 /// What somebody says of themselves, and what there is to compare it with.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub(super) struct Attempt<'a> {
     pub(super) account: Option<(Uuid, &'a str)>,
     /// The network address that the gateway vouches for.
     pub(super) address: Option<IpAddr>,
+    /// Whether a session of the account asks, which passes strangers in the queue.
+    pub(super) has_session: bool,
 }
 
 /// Checks a password. The work, the count and the answer are the same for a wrong password
@@ -61,7 +64,8 @@ pub(super) async fn is_right(auth: &Auth, attempt: &Attempt<'_>, password: &Secr
     let key = bucket.key();
     // Who must wait anyway takes no turn from anybody.
     let_in(auth, key).await?;
-    let turn = auth.passwords.turn().await?;
+    let is_known = attempt.has_session || matches!(bucket, Bucket::Known { .. });
+    let turn = auth.passwords.turn(if is_known { Priority::Known } else { Priority::Stranger }).await?;
     let seen = let_in(auth, key).await?;
     let (right, turn) = turn.verify(password, attempt.account.map(|(_, hash)| hash)).await?;
     if !right {
@@ -87,7 +91,7 @@ async fn let_in(auth: &Auth, key: Key) -> Result<Option<Failures>, ApiError> {
 
 fn delayed(wait_ms: i64) -> ApiError {
     let seconds = u64::try_from(wait_ms).unwrap_or_default().div_ceil(1000);
-    ApiError::rate_limited("login_delayed", "Too many failed attempts; try again later", seconds.max(1))
+    ApiError::login_delayed(seconds.max(1))
 }
 
 const _: () = assert!(limits::FAILURE_DELAY_MAX_MS < limits::FAILURES_KEPT_MS, "a wait outlives its failures");

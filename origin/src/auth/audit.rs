@@ -19,7 +19,7 @@ use axum::{
 use portcullis_client::trace::TraceContext;
 use uuid::Uuid;
 
-use super::Auth;
+use super::{AuditCap, Auth};
 use crate::{
     clock::Clock,
     http::{self, ApiError, Metrics, Refused},
@@ -224,6 +224,11 @@ impl Pending {
         }
     }
 
+    /// Leaves no event.
+    fn forget(mut self) {
+        self.is_written = true;
+    }
+
     /// The event that an answer makes of it, if any.
     fn end(mut self, response: &Response) -> Option<Event> {
         self.is_written = true;
@@ -255,9 +260,39 @@ impl Drop for Pending {
             return;
         }
         let event = self.event(Outcome::Failure, Some("client_gone"), None);
+        if !self.auth.audit_cap.admits(&counted_for(&event), event.at) {
+            self.auth.metrics.audit_omitted("capped");
+            return;
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(write(self.auth.audit.clone(), Some(self.auth.metrics.clone()), event));
         }
+    }
+}
+
+/// Whether a request was refused before anything was known of its caller: it brought no
+/// assertion of the gateway and no token of a service that holds.
+fn is_unidentified(response: &Response) -> bool {
+    const CODES: [&str; 4] =
+        ["gateway_required", "service_caller_missing", "service_token_missing", "service_token_invalid"];
+    response.extensions().get::<Refused>().is_some_and(|refused| CODES.contains(&refused.code))
+}
+
+/// Whose refusals are counted together: the user's, or those of the network address; of
+/// requests to the service's own port, all.
+fn counted_for(event: &Event) -> String {
+    let user = event.user_id.map(|id| id.to_string());
+    user.or_else(|| event.ip_address.clone()).unwrap_or_default()
+}
+
+/// Writes an event; one of a refusal once it is its turn.
+async fn write_in_turn(trail: AuditTrail, metrics: Metrics, cap: AuditCap, event: Event) {
+    if event.result == Outcome::Success {
+        return write(trail, Some(metrics), event).await;
+    }
+    match tokio::time::timeout(limits::AUDIT_WAIT, cap.turn()).await {
+        Ok(Some(_turn)) => write(trail, Some(metrics), event).await,
+        Ok(None) | Err(_) => metrics.audit_omitted("busy"),
     }
 }
 
@@ -326,7 +361,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     };
     let notes = Notes::default();
     request.extensions_mut().insert(notes.clone());
-    let (trail, metrics) = (auth.audit.clone(), auth.metrics.clone());
+    let (trail, metrics, cap) = (auth.audit.clone(), auth.metrics.clone(), auth.audit_cap.clone());
     let pending = Pending {
         auth,
         named,
@@ -337,10 +372,19 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
         is_written: false,
     };
     let response = next.run(request).await;
-    if let Some(event) = pending.end(&response) {
-        // In a task of its own, so that it is written even if the client does not wait.
-        let _ = tokio::spawn(write(trail, Some(metrics), event)).await;
+    if is_unidentified(&response) {
+        // Whoever reaches the port could fill the trail with these.
+        pending.forget();
+        metrics.audit_omitted("unidentified");
+        return response;
     }
+    let Some(event) = pending.end(&response) else { return response };
+    if event.result != Outcome::Success && !cap.admits(&counted_for(&event), event.at) {
+        metrics.audit_omitted("capped");
+        return response;
+    }
+    // In a task of its own, so that it is written even if the client does not wait.
+    let _ = tokio::spawn(write_in_turn(trail, metrics, cap, event)).await;
     response
 }
 

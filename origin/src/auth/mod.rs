@@ -7,6 +7,8 @@ mod account;
 mod acting;
 mod attempt;
 mod audit;
+mod audit_cap;
+mod confirmation;
 mod credentials;
 mod direct;
 mod first_admin;
@@ -17,6 +19,7 @@ mod password_change;
 mod permissions;
 mod profiles;
 mod pusher;
+mod refresh_token;
 mod replay;
 mod rights;
 mod roles;
@@ -25,6 +28,7 @@ mod session;
 mod session_list;
 mod token;
 mod trail;
+mod turns;
 
 use std::sync::Arc;
 
@@ -32,6 +36,7 @@ use portcullis_client::internal::InternalClient;
 
 pub use account::{AdminWish, Created, create_admin};
 pub use audit::record_command;
+pub use audit_cap::AuditCap;
 pub use credentials::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
 pub use first_admin::{FirstAdmin, make_first_admin};
 pub use keyring::{Keyring, KeyringFault};
@@ -40,12 +45,14 @@ pub use profiles::Reconciler;
 pub use pusher::Pusher;
 pub use routes::{app, description};
 pub use token::SERVICE_TYPE;
+pub use turns::Priority;
 
 use crate::{
     clock::Clock,
     http::{Gate, Metrics},
     store::{
         self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Services, Sessions, Stale,
+        sessions::Rules,
     },
 };
 
@@ -54,6 +61,10 @@ pub const ISSUER: &str = "auth-service";
 
 /// `aud` of access tokens.
 pub const AUDIENCE: &str = "api";
+
+/// Whether an account's e-mail address is verified: no mail is sent, so none is. Services must
+/// not take an address in a token for proof of who somebody is.
+pub const EMAIL_VERIFIED: bool = false;
 
 /// This service, as caller and as audience.
 pub const SERVICE: &str = "auth-service";
@@ -76,6 +87,8 @@ pub struct Auth {
     pub accounts: Accounts,
     /// Sessions.
     pub sessions: Sessions,
+    /// How long sessions live.
+    pub rules: Rules,
     /// Roles.
     pub roles: Roles,
     /// Permissions.
@@ -86,6 +99,8 @@ pub struct Auth {
     pub guessing: Guessing,
     /// The audit trail.
     pub audit: AuditTrail,
+    /// Which refusals it takes.
+    pub audit_cap: AuditCap,
     /// Signing keys.
     pub keyring: Arc<Keyring>,
     /// Password hashing.

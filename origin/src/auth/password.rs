@@ -8,9 +8,10 @@ use argon2::{
     password_hash::SaltString,
 };
 use portcullis_client::secret::Secret;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::turns::{Permit, Priority, Turns};
 use crate::{
+    fields::normal_password,
     http::{ApiError, Metrics},
     limits,
 };
@@ -23,7 +24,7 @@ const LANES: u32 = 1;
 /// Hashes passwords.
 #[derive(Clone)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// The hash of a password that nobody has.
     nobody: Arc<str>,
     metrics: Option<Metrics>,
@@ -51,7 +52,7 @@ impl Passwords {
     /// # Errors
     /// [`Busy`] when hashing does not work at all.
     pub async fn new() -> Result<Self, Busy> {
-        let turns = Arc::new(Semaphore::new(limits::HASHES));
+        let turns = Turns::new(limits::HASHES);
         let nobody = tokio::task::spawn_blocking(|| hash(&random_text()?)).await.map_err(|_| Busy)??;
         Ok(Self { turns, nobody: nobody.into(), metrics: None })
     }
@@ -67,36 +68,26 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn hash(&self, password: &Secret) -> Result<String, Busy> {
-        let password = password.clone();
-        self.in_turn(move || hash(&password)).await
+    pub async fn hash(&self, password: &Secret, priority: Priority) -> Result<String, Busy> {
+        let password = normal_password(password);
+        self.turn(priority).await?.work(move || hash(&password)).await.map(|(done, _)| done)
     }
 
     /// A turn to hash, for who has to look at something once more before.
     ///
     /// # Errors
     /// [`Busy`].
-    pub async fn turn(&self) -> Result<Turn, Busy> {
+    pub async fn turn(&self, priority: Priority) -> Result<Turn, Busy> {
         // argon2 is made to cost; without turns it is an attack on ourselves.
-        let turn = tokio::time::timeout(limits::HASH_WAIT, Arc::clone(&self.turns).acquire_owned())
-            .await
-            .map_err(|_| Busy)?
-            .map_err(|_| Busy)?;
+        let turn = self.turns.take(priority).await?;
         Ok(Turn { turn, nobody: Arc::clone(&self.nobody), metrics: self.metrics.clone() })
-    }
-
-    async fn in_turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Busy> + Send + 'static,
-    ) -> Result<T, Busy> {
-        self.turn().await?.work(work).await.map(|(done, _)| done)
     }
 }
 
 /// One of the few that may hash now, until it is dropped.
 pub struct Turn {
     #[expect(dead_code, reason = "held, and not looked at")]
-    turn: OwnedSemaphorePermit,
+    turn: Permit,
     nobody: Arc<str>,
     metrics: Option<Metrics>,
 }
@@ -120,7 +111,12 @@ impl Turn {
             }
             let text = if usable.is_some() { &*hashed } else { &*nobody };
             let parsed = PasswordHash::new(text).map_err(|_| Busy)?;
-            let right = hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok();
+            let is_hashed = |password: &Secret| {
+                Ok::<_, Busy>(hasher()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+            };
+            let normal = normal_password(&password);
+            // Hashes of before were made of passwords as they were written.
+            let right = is_hashed(&normal)? || (normal != password && is_hashed(&password)?);
             Ok(right && usable.is_some())
         };
         let (right, turn) = self.work(compare).await?;

@@ -10,11 +10,13 @@ use super::{
     Auth,
     attempt::{self, Attempt, INVALID_CREDENTIALS},
     session,
+    turns::Priority,
 };
 use crate::{
     fields::{
         Check,
         described::{NewPassword, Password},
+        normal_password,
     },
     http::{self, ApiError, Json, openapi::refuses},
     store::passwords::{Change, Changed},
@@ -62,15 +64,20 @@ pub(super) async fn change(
     check.required("current_password", body.current_password.is_some());
     let new = check.password_in("new_password", body.new_password.as_ref());
     let current = body.current_password.unwrap_or_default();
-    if new == current && body.new_password.is_some() {
+    if normal_password(&new) == normal_password(&current) && body.new_password.is_some() {
         check.complain("new_password", "must differ from the current one");
     }
     check.done()?;
     for _ in 0..TRIES {
         let stored = auth.accounts.password_hash(account.id).await?.ok_or(session::REVOKED)?;
-        let attempt = Attempt { email: &account.email, account: Some((account.id, &stored)), address: client.address };
+        let attempt = Attempt {
+            email: &account.email,
+            account: Some((account.id, &stored)),
+            address: client.address,
+            has_session: true,
+        };
         attempt::verify(&auth, &attempt, &current).await?;
-        let hash = auth.passwords.hash(&new).await?;
+        let hash = auth.passwords.hash(&new, Priority::Known).await?;
         let change = Change { account: account.id, session, verified: &stored, new: &hash };
         match auth.accounts.change_password(&change, &auth.clock).await? {
             Changed::Done => {

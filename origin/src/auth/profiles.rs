@@ -192,7 +192,7 @@ async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
             in_time(auth.stale.postpone(mark, now)).await?;
             Err(Fault::Unreachable)
         }
-        CallError::Refused(_) | CallError::Malformed => {
+        CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed => {
             log_refusal(mark.account, outcome);
             Ok(in_time(auth.stale.postpone(mark, now.saturating_add(limits::STALE_REFUSED_MS))).await?)
         }

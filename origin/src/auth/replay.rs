@@ -34,7 +34,7 @@ pub(super) async fn answer(auth: &Auth, key: Option<Key>, asked: &Asked<'_>) -> 
     let made = auth.accounts.registered_by(asked.email, key, auth.clock.now()).await?;
     let (id, hash) = made.ok_or(ApiError::email_taken())?;
     let account = auth.accounts.find(id).await?.ok_or(ApiError::email_taken())?;
-    let attempt = Attempt { email: asked.email, account: Some((id, &hash)), address: None };
+    let attempt = Attempt { email: asked.email, account: Some((id, &hash)), address: None, has_session: false };
     if (account.first_name.as_str(), account.last_name.as_str()) == (asked.first_name, asked.last_name)
         && attempt::is_right(auth, &attempt, asked.password).await?
     {

@@ -16,7 +16,9 @@ use super::{
     attempt::{self, Attempt, INVALID_CREDENTIALS},
     audit::Notes,
     password::is_outdated,
+    refresh_token::{self, Shown},
     token::{self, ACCESS_TYPE, AccessClaims},
+    turns::Priority,
 };
 use crate::{
     clock::rfc3339,
@@ -29,11 +31,11 @@ use crate::{
     limits, signing,
     store::{
         accounts::Account,
-        sessions::{NewSession, Spending},
+        sessions::{NewSession, Spending, Successor},
     },
 };
 
-pub(super) const REVOKED: ApiError = ApiError::unauthorized("token_revoked", "Token has been revoked");
+pub(super) const REVOKED: ApiError = ApiError::token_revoked();
 
 /// Who logs in.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -99,10 +101,11 @@ pub(super) async fn login(
             email: email.as_deref().unwrap_or(&text),
             account: found.as_ref().map(|(account, verified)| (account.id, verified.as_str())),
             address: client.address,
+            has_session: false,
         };
         attempt::verify(&auth, &attempt, &password).await?;
         let (account, verified) = found.ok_or(INVALID_CREDENTIALS)?;
-        let (refresh, token) = token::refresh()?;
+        let (refresh, token) = refresh_token::fresh()?;
         let new = NewSession {
             id: token::fresh_id(&auth)?,
             account: account.id,
@@ -110,7 +113,7 @@ pub(super) async fn login(
             token,
             user_agent: &client.user_agent,
         };
-        if let Some(begun) = auth.sessions.begin(&new, &auth.clock).await? {
+        if let Some(begun) = auth.sessions.begin(&new, auth.rules, &auth.clock).await? {
             notes.about(new.id);
             if begun.ended > 0 {
                 auth.pusher.wake();
@@ -128,7 +131,7 @@ async fn renew(auth: &Auth, account: Uuid, verified: &str, password: &Secret) {
     if !is_outdated(verified) {
         return;
     }
-    let Ok(hash) = auth.passwords.hash(password).await else { return };
+    let Ok(hash) = auth.passwords.hash(password, Priority::Known).await else { return };
     match auth.accounts.renew_hash(account, verified, &hash).await {
         Ok(true) => tracing::info!(user_id = %account, "a password was hashed anew at today's figures"),
         // Somebody else did, or changed the password.
@@ -146,8 +149,9 @@ pub(super) struct Refresh {
 
 /// Renews the tokens of a session.
 ///
-/// A refresh token is good once. One that is shown again, later than a second after, ends
-/// the session: somebody else has it.
+/// A refresh token is good once. One that is shown again within ten seconds (as configured)
+/// is answered with the same new refresh token, for clients that lost the answer. Any later
+/// use ends the session: somebody else has the token.
 #[utoipa::path(
     post,
     path = "/api/v1/auth/refresh",
@@ -167,13 +171,20 @@ pub(super) async fn refresh(
     let mut check = Check::default();
     check.required("refresh_token", body.refresh_token.is_some());
     check.done()?;
-    let shown = body.refresh_token.and_then(|text| token::hash(text.expose())).ok_or(ApiError::invalid_token())?;
-    let (successor, hash) = token::refresh()?;
-    match auth.sessions.spend(shown, hash, &auth.clock).await? {
+    let shown = body.refresh_token.and_then(|text| Shown::parse(text.expose())).ok_or(ApiError::invalid_token())?;
+    let (successor, hash) = refresh_token::fresh()?;
+    let sealed = shown.seal(&successor)?;
+    let next = Successor { hash, sealed: &sealed };
+    match auth.sessions.spend(shown.hash(), &next, auth.rules, &auth.clock).await? {
         Spending::Spent { account, session, issued_at } => {
             notes.by(account.id);
             notes.about(session);
             tokens(&auth, &account, session, issued_at, &successor)
+        }
+        Spending::Again { account, session, issued_at, sealed } => {
+            notes.by(account.id);
+            notes.about(session);
+            tokens(&auth, &account, session, issued_at, &shown.open(&sealed)?)
         }
         Spending::Reused { account, session } => {
             notes.by(account);
@@ -237,11 +248,13 @@ pub(super) async fn logout(
     user: http::User,
     OptionalJson(body): OptionalJson<Logout>,
 ) -> Result<Answer<Done>, ApiError> {
-    if let Some(session) = user.session_id {
-        auth.sessions.revoke(session, user.id, &auth.clock).await?;
-    }
-    if let Some(hash) = body.refresh_token.and_then(|text| token::hash(text.expose())) {
-        auth.sessions.revoke_by_token(hash, user.id, &auth.clock).await?;
+    // To log out twice is no fault; but a session that has ended ends no other.
+    let was_live = match user.session_id {
+        Some(session) => auth.sessions.revoke(session, user.id, &auth.clock).await?,
+        None => false,
+    };
+    if let Some(shown) = body.refresh_token.filter(|_| was_live).and_then(|text| Shown::parse(text.expose())) {
+        auth.sessions.revoke_by_token(shown.hash(), user.id, &auth.clock).await?;
     }
     auth.pusher.wake();
     Ok(Answer(Done { message: "Logged out" }))

@@ -1,20 +1,13 @@
 //! The tokens that this service makes: access tokens (RFC 9068), service
-//! tokens, and opaque refresh tokens.
+//! tokens.
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_client::secret::Secret;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AUDIENCE, Auth, ISSUER};
-use crate::{
-    http::ApiError,
-    ids, limits, signing,
-    store::{accounts::Account, sessions::TokenHash},
-};
+use super::{AUDIENCE, Auth, EMAIL_VERIFIED, ISSUER};
+use crate::{http::ApiError, ids, limits, signing, store::accounts::Account};
 
 /// `typ` of access tokens.
 pub(super) const ACCESS_TYPE: &str = "at+jwt";
@@ -37,6 +30,8 @@ pub(super) struct AccessClaims {
     pub(super) exp: i64,
     pub(super) jti: Uuid,
     pub(super) email: String,
+    #[serde(default)]
+    pub(super) email_verified: bool,
     pub(super) roles: Vec<String>,
     pub(super) token_type: String,
     pub(super) sid: Uuid,
@@ -70,6 +65,7 @@ pub(super) fn access(auth: &Auth, account: &Account, session: Uuid, issued_at: i
         exp: now.saturating_add(limits::ACCESS_TOKEN_MS / 1000),
         jti: fresh_id(auth)?,
         email: account.email.clone(),
+        email_verified: EMAIL_VERIFIED,
         roles: account.roles.clone(),
         token_type: ACCESS_TOKEN_TYPE.to_owned(),
         sid: session,
@@ -102,27 +98,12 @@ fn signer(auth: &Auth) -> Result<Arc<signing::Key>, ApiError> {
     auth.keyring.signer(auth.clock.now()).ok_or_else(|| failed("there is no key to sign with"))
 }
 
-/// A new refresh token (256 random bits) and what is stored of it.
-pub(super) fn refresh() -> Result<(Secret, TokenHash), ApiError> {
-    let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed("no random bytes"))?;
-    let text = URL_SAFE_NO_PAD.encode(bytes);
-    let hash = hash(&text).ok_or_else(|| failed("a refresh token cannot be hashed"))?;
-    Ok((Secret::new(text), hash))
-}
-
-/// What is stored of a refresh token; `None` when the text is not one.
-pub(super) fn hash(text: &str) -> Option<TokenHash> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 32)?;
-    digest::digest(&digest::SHA256, &bytes).as_ref().try_into().ok()
-}
-
 /// A new id.
 pub(super) fn fresh_id(auth: &Auth) -> Result<Uuid, ApiError> {
     ids::fresh(auth.clock.now()).ok_or_else(|| failed("no random bytes"))
 }
 
-fn failed(what: &'static str) -> ApiError {
+pub(super) fn failed(what: &'static str) -> ApiError {
     tracing::error!(what, "signing failed");
     ApiError::internal()
 }

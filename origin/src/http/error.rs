@@ -29,6 +29,8 @@ pub struct ApiError {
     store_fault: Option<&'static str>,
 }
 
+const REAUTHENTICATION_REQUIRED: &str = "reauthentication_required";
+
 /// What an answer that is a refusal carries in its extensions, for the layers outside the
 /// one that renders it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,47 @@ impl ApiError {
         Self::unauthorized("token_expired", "Token has expired")
     }
 
+    /// 401 for a token of a session or an account that has ended.
+    pub const fn token_revoked() -> Self {
+        Self::unauthorized("token_revoked", "Token has been revoked")
+    }
+
+    /// 401 for a wrong password or an unknown account: who tries learns no more than this.
+    pub const fn invalid_credentials() -> Self {
+        Self::unauthorized("invalid_credentials", "Invalid email or password")
+    }
+
+    /// 403 for a change of one's own account that a stolen access token must not bring about.
+    pub const fn reauthentication_required() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "permission_denied",
+            REAUTHENTICATION_REQUIRED,
+            "Send current_password, or log in again and repeat this within five minutes",
+        )
+    }
+
+    /// 403 to a service: the user's session has ended.
+    pub const fn session_ended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_denied", "session_ended", "The user's session has ended")
+    }
+
+    /// 403 to a service: the user's current password is wrong. Not a 401, which would be about
+    /// the service's own token.
+    pub const fn password_wrong() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_denied", "password_wrong", "The user's password is wrong")
+    }
+
+    /// 429 for wrong passwords.
+    pub const fn login_delayed(retry_after_s: u64) -> Self {
+        Self::rate_limited("login_delayed", "Too many failed attempts; try again later", retry_after_s)
+    }
+
+    /// 429 for changes of an e-mail address, each of which tells whether an address is taken.
+    pub const fn email_change_delayed(retry_after_s: u64) -> Self {
+        Self::rate_limited("email_change_delayed", "Too many changes of the email; try again later", retry_after_s)
+    }
+
     /// 403.
     pub const fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", "rights_missing", "Insufficient permissions")
@@ -223,6 +266,11 @@ impl ApiError {
         error
     }
 
+    /// A refusal of the gateway, for the description of what clients may be answered.
+    pub(super) const fn of_gateway(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self::new(status, "upstream_error", code, detail)
+    }
+
     /// 500. The cause is logged where it is known, never told.
     pub const fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong")
@@ -233,10 +281,12 @@ impl ApiError {
         self.code
     }
 
-    /// The answer, with what only the outermost layer knows.
-    pub(super) fn render(&self, operation: &str, request_id: &str, gateway: &GatewayUrl) -> Response {
-        let is_around = self.code == GATEWAY_REQUIRED;
-        let detail = if is_around { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
+    /// The problem document.
+    pub(super) fn document(&self, operation: &str, request_id: &str) -> serde_json::Value {
+        self.document_with(self.detail, operation, request_id)
+    }
+
+    fn document_with(&self, detail: &str, operation: &str, request_id: &str) -> serde_json::Value {
         let mut document = json!({
             "type": self.family,
             "title": self.status.canonical_reason().unwrap_or_default(),
@@ -258,6 +308,14 @@ impl ApiError {
             members.insert("error".to_owned(), json!(self.code));
             members.insert("error_description".to_owned(), json!(self.detail));
         }
+        document
+    }
+
+    /// The answer, with what only the outermost layer knows.
+    pub(super) fn render(&self, operation: &str, request_id: &str, gateway: &GatewayUrl) -> Response {
+        let is_around = self.code == GATEWAY_REQUIRED;
+        let detail = if is_around { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
+        let document = self.document_with(&detail, operation, request_id);
         let mut response = (self.status, document.to_string()).into_response();
         response.extensions_mut().insert(Refused { code: self.code, store_fault: self.store_fault });
         let headers = response.headers_mut();
@@ -284,8 +342,14 @@ impl ApiError {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.status == StatusCode::FORBIDDEN {
-            let value = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");
-            headers.insert(header::WWW_AUTHENTICATE, value);
+            // RFC 9470, section 3, where another login would do.
+            let challenge = match self.code {
+                REAUTHENTICATION_REQUIRED => {
+                    "Bearer realm=\"portcullis\", error=\"insufficient_user_authentication\", max_age=\"300\""
+                }
+                _ => "Bearer realm=\"portcullis\", error=\"insufficient_scope\"",
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

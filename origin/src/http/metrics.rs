@@ -29,6 +29,7 @@ const LOGINS: &str = "origin_logins_total";
 const HASHES: &str = "origin_password_hash_seconds";
 const OUTBOX: &str = "origin_outbox_waiting";
 const STORE_ERRORS: &str = "origin_store_errors_total";
+const AUDIT_OMITTED: &str = "origin_audit_events_omitted_total";
 const STARTED: &str = "process_start_time_seconds";
 const MEMORY: &str = "process_resident_memory_bytes";
 
@@ -69,6 +70,7 @@ impl Metrics {
             describe_histogram!(HASHES, "Time of one password hash, without the wait for its turn");
             describe_gauge!(OUTBOX, "Revocations that the gateway has yet to be told of");
             describe_counter!(STORE_ERRORS, "Faults of the database by kind");
+            describe_counter!(AUDIT_OMITTED, "Refusals without an audit event by reason: unidentified, capped, busy");
             describe_gauge!(STARTED, "When the process's counters began, in seconds since 1970");
             describe_gauge!(MEMORY, "Resident memory");
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -93,6 +95,11 @@ impl Metrics {
     /// Counts a login.
     pub fn login(&self, result: &'static str) {
         self.with(|| counter!(LOGINS, "result" => result).increment(1));
+    }
+
+    /// Counts a refusal that leaves no audit event.
+    pub fn audit_omitted(&self, reason: &'static str) {
+        self.with(|| counter!(AUDIT_OMITTED, "reason" => reason).increment(1));
     }
 
     /// Notes how long a password's hash took.

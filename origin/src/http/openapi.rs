@@ -68,26 +68,62 @@ pub(super) struct Problem {
     error_description: Option<String>,
 }
 
-/// The refusals: status, name, what it says.
-const REFUSALS: &[(u16, &str, &str)] = &[
-    (400, "BadRequest", "The request cannot be read: its path, query, headers or JSON. `code` says what."),
-    (401, "Unauthorized", "No credentials, or none that are good (any more). `code` says which."),
-    (403, "Forbidden", "The right is missing."),
-    (404, "NotFound", "There is none, or it is not yours to see."),
-    (409, "Conflict", "It is taken, in use, built in, or a bound is reached. `code` says which."),
-    (412, "PreconditionFailed", "It was changed meanwhile: read it again, and send its `ETag` as `If-Match`."),
-    (413, "PayloadTooLarge", "The body has more than 64 KiB."),
-    (415, "UnsupportedMediaType", "The body is of another media type than is asked for."),
-    (422, "UnprocessableContent", "Some fields are invalid: `errors` names each and what it must be."),
-    (
+/// A refusal: status, name, what it says, and one of the errors with that status.
+struct Shared(u16, &'static str, &'static str, fn() -> ApiError);
+
+/// The refusals.
+const REFUSALS: &[Shared] = &[
+    Shared(
+        400,
+        "BadRequest",
+        "The request cannot be read: its path, query, headers or JSON. `code` says what.",
+        || ApiError::bad_request("json_syntax", "The body is not valid JSON"),
+    ),
+    Shared(401, "Unauthorized", "No credentials, or none that are good (any more). `code` says which.", || {
+        ApiError::invalid_token()
+    }),
+    Shared(403, "Forbidden", "The right is missing.", || ApiError::forbidden()),
+    Shared(404, "NotFound", "There is none, or it is not yours to see.", || ApiError::not_found()),
+    Shared(409, "Conflict", "It is taken, in use, built in, or a bound is reached. `code` says which.", || {
+        ApiError::email_taken()
+    }),
+    Shared(
+        412,
+        "PreconditionFailed",
+        "It was changed meanwhile: read it again, and send its `ETag` as `If-Match`.",
+        || ApiError::version_mismatch(),
+    ),
+    Shared(413, "PayloadTooLarge", "The body has more than 64 KiB.", || ApiError::too_large()),
+    Shared(415, "UnsupportedMediaType", "The body is of another media type than is asked for.", || {
+        ApiError::unsupported_media_type()
+    }),
+    Shared(422, "UnprocessableContent", "Some fields are invalid: `errors` names each and what it must be.", || {
+        ApiError::invalid(vec![FieldError { field: "email", message: "must be given" }])
+    }),
+    Shared(
         429,
         "TooManyRequests",
         "Too many requests, or too many wrong passwords in a row. `Retry-After` says when to come back.",
+        || ApiError::login_delayed(1),
     ),
-    (500, "InternalError", "Something went wrong; `request_id` finds it in the log."),
-    (502, "BadGateway", "The gateway cannot reach the service."),
-    (503, "Unavailable", "Our own trouble. `Retry-After` says when to come back."),
-    (504, "GatewayTimeout", "The service did not answer the gateway in time."),
+    Shared(500, "InternalError", "Something went wrong; `request_id` finds it in the log.", || ApiError::internal()),
+    Shared(502, "BadGateway", "The gateway cannot reach the service.", || {
+        ApiError::of_gateway(
+            StatusCode::BAD_GATEWAY,
+            "upstream_unreachable",
+            "The service behind the gateway cannot be reached",
+        )
+    }),
+    Shared(503, "Unavailable", "Our own trouble. `Retry-After` says when to come back.", || {
+        ApiError::unavailable("store_unavailable", "The service cannot reach its database")
+    }),
+    Shared(504, "GatewayTimeout", "The service did not answer the gateway in time.", || {
+        ApiError::of_gateway(
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream_timeout",
+            "The service behind the gateway did not answer in time",
+        )
+    }),
 ];
 
 macro_rules! refusals {
@@ -134,16 +170,23 @@ refusals! {
 }
 
 fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
-    let named = REFUSALS.iter().filter(|(status, ..)| statuses.contains(status));
-    named.map(|(status, name, _)| (status.to_string(), Ref::from_response_name(*name).into())).collect()
+    let named = REFUSALS.iter().filter(|Shared(status, ..)| statuses.contains(status));
+    named.map(|Shared(status, name, ..)| (status.to_string(), Ref::from_response_name(*name).into())).collect()
 }
 
-fn refusal(status: u16, description: &str) -> document::Response {
+/// What requests are called in the examples.
+const REQUEST: (&str, &str) = ("PATCH /api/v1/users/{id}", "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f");
+
+fn refusal(status: u16, description: &str, example: &ApiError) -> document::Response {
     let text = |description: &str, kind| {
         let schema = ObjectBuilder::new().schema_type(kind).build();
         HeaderBuilder::new().description(Some(description)).schema(Some(schema)).build()
     };
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let (operation, request_id) = REQUEST;
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example.document(operation, request_id)))
+        .build();
     let response = ResponseBuilder::new().description(description).content("application/problem+json", content);
     match status {
         401 | 403 => {
@@ -254,8 +297,8 @@ pub fn framed(mut api: OpenApi, about: &About) -> OpenApi {
     let components = api.components.get_or_insert_default();
     components.schemas.insert("Problem".to_owned(), Problem::schema());
     components.schemas.insert("FieldError".to_owned(), FieldError::schema());
-    for (status, name, description) in REFUSALS {
-        components.responses.insert((*name).to_owned(), refusal(*status, description).into());
+    for Shared(status, name, description, example) in REFUSALS {
+        components.responses.insert((*name).to_owned(), refusal(*status, description, &example()).into());
     }
     let bearer = |format: &str, text: &str| {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);

@@ -143,7 +143,7 @@ macro_rules! migrations {
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
     "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued"
+    "0012_issued", "0013_successors"
 );
 const SQLITE_USERS: Migrations = migrations!("sqlite/users":
     "0001_profiles", "0002_versions", "0003_deleted",
@@ -152,7 +152,7 @@ const SQLITE_USERS: Migrations = migrations!("sqlite/users":
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
     "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued"
+    "0012_issued", "0013_successors"
 );
 const POSTGRES_USERS: Migrations = migrations!("postgres/users":
     "0001_profiles", "0002_versions", "0003_deleted",

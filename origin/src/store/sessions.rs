@@ -36,8 +36,47 @@ pub enum Spending {
         /// The family.
         session: Uuid,
     },
-    /// Unknown, expired, spent a moment ago, or of a session that was revoked.
+    /// It was spent a moment ago: here is its successor once more.
+    Again {
+        /// Whose it was, as the account is now.
+        account: Account,
+        /// The family.
+        session: Uuid,
+        /// Seconds: when the access token that comes of it says that it was issued.
+        issued_at: i64,
+        /// The successor, as [`Successor::sealed`] was.
+        sealed: Vec<u8>,
+    },
+    /// Unknown, expired, or of a session that was revoked or has reached its longest life.
     Refused,
+}
+
+/// How long sessions live and how often a refresh token may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Milliseconds after its use in which a refresh token is answered with the same
+    /// successor; 0 for never.
+    pub reuse_ms: i64,
+    /// Milliseconds after its login at which a session ends.
+    pub lifetime_ms: i64,
+}
+
+impl Rules {
+    /// When a session that began at `created_at` ends unless it is refreshed after `now`.
+    const fn expires_at(self, created_at: i64, now: i64) -> i64 {
+        let longest = created_at.saturating_add(self.lifetime_ms);
+        let next = now.saturating_add(limits::REFRESH_TOKEN_MS);
+        if next < longest { next } else { longest }
+    }
+}
+
+/// The refresh token that takes another's place.
+#[derive(Debug, Clone, Copy)]
+pub struct Successor<'a> {
+    /// Its hash.
+    pub hash: TokenHash,
+    /// The token itself, encrypted with a key that only the spent token gives.
+    pub sealed: &'a [u8],
 }
 
 /// When a token that is made at `now` (milliseconds) says that it was issued, in seconds.
@@ -185,10 +224,10 @@ impl Sessions {
     ///
     /// # Errors
     /// The database's.
-    pub async fn begin(&self, new: &NewSession<'_>, clock: &Clock) -> Result<Option<Begun>, sqlx::Error> {
+    pub async fn begin(&self, new: &NewSession<'_>, rules: Rules, clock: &Clock) -> Result<Option<Begun>, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(new.account)]).await?;
         let now = clock.now();
-        let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
+        let expires_at = rules.expires_at(now, now);
         let revoked_until: Option<i64> =
             sqlx::query_scalar("SELECT revoked_until FROM accounts WHERE id = $1 AND password_hash = $2")
                 .bind(new.account.to_string())
@@ -233,19 +272,24 @@ impl Sessions {
 
     /// Spends a refresh token and puts its successor in its place. Of any number that
     /// show the same token at one instant exactly one wins, because the account's
-    /// lock is taken before the token is read. The others are refused and the family
-    /// lives, if they came within [`limits::REFRESH_RACE_MS`] of the winner, however long
-    /// they waited for their turn; past that it is a reuse.
+    /// lock is taken before the token is read. The others get the winner's successor, if they
+    /// came within [`Rules::reuse_ms`] of it, however long they waited for their turn; past
+    /// that it is a reuse, and the family is revoked.
     ///
     /// A client that lost the answer of a refresh (a broken connection, a crash before the
-    /// new token was stored) has a spent token and no successor, which nobody can give it
-    /// again: only its hash is kept. If it shows the spent one again within that time it
-    /// is refused (`token_invalid`); after it, the family is revoked (`token_revoked`),
-    /// because it looks just like a thief's. Either way it must log in again.
+    /// new token was stored) gets the same answer when it tries again in that time. The
+    /// successor is kept encrypted, and only the spent token opens it; it is forgotten with
+    /// the next refresh after that time.
     ///
     /// # Errors
     /// The database's.
-    pub async fn spend(&self, hash: TokenHash, successor: TokenHash, clock: &Clock) -> Result<Spending, sqlx::Error> {
+    pub async fn spend(
+        &self,
+        hash: TokenHash,
+        successor: &Successor<'_>,
+        rules: Rules,
+        clock: &Clock,
+    ) -> Result<Spending, sqlx::Error> {
         // When a token was shown and when it was spent may be noted by two hosts: both read
         // the one clock that they share.
         let column = self.0.clock_column();
@@ -260,9 +304,9 @@ impl Sessions {
         let owner = id(&owner, "account_id")?;
         let mut transaction = self.0.begin(&[Lock::Account(owner)]).await?;
         let now = clock.now();
-        let expires_at = now.saturating_add(limits::REFRESH_TOKEN_MS);
         let text = format!(
-            "SELECT t.session_id, t.expires_at, t.spent_at, s.revoked_at, s.account_id, a.revoked_until, \
+            "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.account_id, \
+               a.revoked_until, \
                {column} AS spends_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
              JOIN accounts a ON a.id = s.account_id WHERE t.hash = $1"
@@ -274,11 +318,19 @@ impl Sessions {
         let spent_at: Option<i64> = row.try_get("spent_at")?;
         let revoked_at: Option<i64> = row.try_get("revoked_at")?;
         let token_expires_at: i64 = row.try_get("expires_at")?;
-        if revoked_at.is_some() || token_expires_at <= now {
+        let expires_at = rules.expires_at(row.try_get("created_at")?, now);
+        if revoked_at.is_some() || token_expires_at <= now || expires_at <= now {
             return Ok(Spending::Refused);
         }
-        if spent_at.is_some_and(|at| shown_at.saturating_sub(at) < limits::REFRESH_RACE_MS) {
-            return Ok(Spending::Refused);
+        let issued_at = issued_at(now, row.try_get("revoked_until")?);
+        let sealed: Option<Vec<u8>> = row.try_get("successor")?;
+        if let (Some(at), Some(sealed)) = (spent_at, sealed)
+            && shown_at.saturating_sub(at) < rules.reuse_ms
+        {
+            note_issued(&mut transaction, account, issued_at).await?;
+            let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
+            transaction.commit().await?;
+            return Ok(Spending::Again { account, session, issued_at, sealed });
         }
         if spent_at.is_some() {
             // Somebody else has this token too, and nobody can say who is the
@@ -292,13 +344,20 @@ impl Sessions {
             transaction.commit().await?;
             return Ok(Spending::Reused { account, session });
         }
-        sqlx::query("UPDATE refresh_tokens SET spent_at = $2 WHERE hash = $1")
+        let spends_at = self.0.shared_clock(&row, "spends_at", clock)?;
+        sqlx::query("UPDATE refresh_tokens SET successor = NULL WHERE session_id = $1 AND spent_at <= $2")
+            .bind(session.to_string())
+            .bind(spends_at.saturating_sub(rules.reuse_ms))
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("UPDATE refresh_tokens SET spent_at = $2, successor = $3 WHERE hash = $1")
             .bind(hash.as_slice())
-            .bind(self.0.shared_clock(&row, "spends_at", clock)?)
+            .bind(spends_at)
+            .bind((rules.reuse_ms > 0).then_some(successor.sealed))
             .execute(&mut *transaction)
             .await?;
         sqlx::query("INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)")
-            .bind(successor.as_slice())
+            .bind(successor.hash.as_slice())
             .bind(session.to_string())
             .bind(expires_at)
             .execute(&mut *transaction)
@@ -309,7 +368,6 @@ impl Sessions {
             .bind(now)
             .execute(&mut *transaction)
             .await?;
-        let issued_at = issued_at(now, row.try_get("revoked_until")?);
         note_issued(&mut transaction, account, issued_at).await?;
         let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
         transaction.commit().await?;
@@ -327,6 +385,22 @@ impl Sessions {
         .bind(session.to_string())
         .bind(account.to_string())
         .bind(now)
+        .fetch_optional(self.0.pool())
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether a session lives and began after an instant.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn began_after(&self, session: Uuid, account: Uuid, after: i64) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT 1 FROM sessions WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL AND created_at > $3",
+        )
+        .bind(session.to_string())
+        .bind(account.to_string())
+        .bind(after)
         .fetch_optional(self.0.pool())
         .await?;
         Ok(row.is_some())

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Users, profile::User as Shown};
 use crate::{
     auth::ROLE_ADMIN,
+    fields::normal_email,
     http::{
         ApiError, User,
         openapi::{CalledBy, refuses},
@@ -150,7 +151,8 @@ async fn answer(users: &Users, page: AskedPage) -> Result<Answer<List>, ApiError
 
 /// The beginning of addresses in their normal form.
 fn prefix(text: &str) -> Result<String, ApiError> {
-    let prefix = text.trim().to_ascii_lowercase();
+    // A whole address has one form; the beginning of one is ASCII.
+    let prefix = normal_email(text).unwrap_or_else(|| text.trim().to_ascii_lowercase());
     let is_good = prefix.len() <= limits::EMAIL_BYTES && prefix.chars().all(|c| c.is_ascii_graphic());
     if is_good { Ok(prefix) } else { Err(SEARCH_INVALID) }
 }

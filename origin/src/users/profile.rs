@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use portcullis_client::{
-    internal::{self, AccountChange, Acting, CallError, NewAccount},
+    internal::{self, AccountChange, Acting, CallError, Denial, NewAccount},
     secret::Secret,
 };
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,14 +17,14 @@ use uuid::Uuid;
 
 use super::Users;
 use crate::{
-    auth::{ROLE_ADMIN, ROLE_USER},
+    auth::{EMAIL_VERIFIED, ROLE_ADMIN, ROLE_USER},
     clock::rfc3339,
     fields::{
         Check,
-        described::{self, Email, KeptProfile, Name, NewPassword, RoleName},
+        described::{self, Email, KeptProfile, Name, NewPassword, Password, RoleName},
     },
     http::{
-        self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, etag_header,
+        self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, OptionalJson, etag_header,
         openapi::{CalledBy, refuses},
     },
     limits,
@@ -38,6 +38,9 @@ pub(super) struct User {
     /// Trimmed and in lower case.
     #[schema(example = "ada@example.com")]
     email: String,
+    /// Whether somebody proved to receive mail at this address: never, so far.
+    #[schema(example = false)]
+    email_verified: bool,
     /// May be empty.
     #[schema(example = "Ada")]
     first_name: String,
@@ -57,6 +60,7 @@ impl From<Profile> for User {
         Self {
             id: profile.id,
             email: profile.email,
+            email_verified: EMAIL_VERIFIED,
             first_name: profile.first_name,
             last_name: profile.last_name,
             roles: profile.roles,
@@ -203,6 +207,9 @@ pub(super) struct Replacement {
     first_name: Option<String>,
     #[schema(value_type = Option<Name>)]
     last_name: Option<String>,
+    /// For another e-mail address of one's own; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
 }
 
 /// Replaces a user; a name that is not sent is empty.
@@ -232,6 +239,7 @@ pub(super) async fn replace(
         email: Some(check.email(body.email.as_deref())),
         first_name: Some(check.name("first_name", body.first_name.as_deref())),
         last_name: Some(check.name("last_name", body.last_name.as_deref())),
+        current_password: body.current_password,
     };
     check.done()?;
     write(&users, id, acting(&user), &change, &condition).await
@@ -277,6 +285,9 @@ pub(super) struct Patch {
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     last_name: Patched,
+    /// For another e-mail address of one's own; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
 }
 
 /// Changes parts of a user (a merge patch, RFC 7396).
@@ -308,6 +319,7 @@ pub(super) async fn patch(
         email: body.email.value().map(|text| check.email(Some(text))),
         first_name: body.first_name.value().map(|text| check.name("first_name", Some(text))),
         last_name: body.last_name.value().map(|text| check.name("last_name", Some(text))),
+        current_password: body.current_password,
     };
     check.done()?;
     write(&users, id, acting(&user), &change, &condition).await
@@ -337,11 +349,27 @@ fn refused(error: CallError) -> ApiError {
         CallError::Refused(404) => ApiError::not_found(),
         CallError::Refused(409) => ApiError::email_taken(),
         CallError::Refused(412) => ApiError::version_mismatch(),
-        CallError::Unavailable | CallError::Refused(_) | CallError::Malformed => {
+        CallError::Denied(Denial::SessionEnded) => ApiError::token_revoked(),
+        CallError::Denied(Denial::ReauthenticationRequired) => ApiError::reauthentication_required(),
+        CallError::Denied(Denial::PasswordWrong) => ApiError::invalid_credentials(),
+        CallError::Denied(Denial::PasswordDelayed { retry_after_s }) => ApiError::login_delayed(retry_after_s),
+        CallError::Denied(Denial::EmailChangeDelayed { retry_after_s }) => {
+            ApiError::email_change_delayed(retry_after_s)
+        }
+        CallError::Unavailable | CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed => {
             tracing::error!(%error, "the auth service failed");
             ApiError::unavailable("auth_service_unavailable", "Authentication service unavailable")
         }
     }
+}
+
+/// What confirms that the account's owner asks for its deletion.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = UserDeletion)]
+pub(super) struct Confirmation {
+    /// For one's own account; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
 }
 
 /// Deletes a user; its tokens are revoked.
@@ -354,9 +382,11 @@ fn refused(error: CallError) -> ApiError {
     tag = "Users",
     security(("accessToken" = [])),
     params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body = Option<Confirmation>,
     responses(
         (status = 204, description = "It is deleted."),
-        refuses::Always, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
+        refuses::Always, refuses::Body, refuses::Credentials, refuses::Rights, refuses::Missing, refuses::Conflict,
+        refuses::Changed
     )
 )]
 pub(super) async fn delete(
@@ -364,9 +394,11 @@ pub(super) async fn delete(
     user: http::User,
     id: Id,
     condition: IfMatch,
+    OptionalJson(body): OptionalJson<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
     let id = self_or_admin(&user, id)?;
-    let deleted = users.auth.delete_account(id, Some(acting(&user)), condition.to_header().as_deref()).await;
+    let (password, condition) = (body.current_password.as_ref(), condition.to_header());
+    let deleted = users.auth.delete_account(id, Some(acting(&user)), password, condition.as_deref()).await;
     let had_account = deleted
         .map_err(|error| if error == CallError::Refused(409) { ApiError::last_admin() } else { refused(error) })?;
     match users.profiles.delete(id, users.clock.now()).await {

@@ -42,6 +42,28 @@ async fn guess_freely(app: &App, email: &str, address: Option<&str>) {
 }
 
 #[tokio::test]
+async fn bodies_that_are_not_valid_count_as_no_wrong_password() {
+    let app = start().await;
+    app.register(ADA).await;
+    for body in [
+        json!({}),
+        json!({ "email": ADA }),
+        json!({ "password": WRONG }),
+        json!({ "email": ADA, "password": null }),
+        json!({ "email": ADA, "password": 7 }),
+        json!([]),
+        json!("x"),
+    ] {
+        for _ in 0..limits::FAILURES_FREE {
+            let reply = app.post(LOGIN, body.clone()).await;
+            assert!([400, 422].contains(&reply.status), "{body}: {}", reply.text);
+        }
+    }
+    guess_freely(&app, ADA, None).await;
+    assert_eq!(guess(&app, ADA, None).await, (429, Some(1)));
+}
+
+#[tokio::test]
 async fn from_the_fifth_wrong_password_on_each_costs_a_longer_wait_account_or_not() {
     let app = start().await;
     app.register(ADA).await;

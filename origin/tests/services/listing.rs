@@ -273,7 +273,8 @@ async fn only_who_is_an_administrator_now_makes_and_changes_others() {
     // Nor does a session that ended.
     let ended = app.person_again("root@example.com").await;
     assert_eq!(app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ended), None).await.status, 200);
-    assert_eq!(make(&app, &ended, body()).await.status, 403);
+    let reply = make(&app, &ended, body()).await;
+    assert_eq!((reply.status, reply.code().as_str()), (401, "token_revoked"));
     assert_eq!(make(&app, &root, body()).await.status, 201, "and who is one does");
 }
 

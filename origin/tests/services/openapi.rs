@@ -213,3 +213,28 @@ async fn the_page_is_whole_without_any_other_host() {
         assert_eq!(get("/docs/..%2F..%2FCargo.toml").await.status, 404);
     }
 }
+
+#[tokio::test]
+async fn each_refusal_has_an_example_of_its_own() {
+    let app = App::start().await;
+    for service in [Service::Auth, Service::Users] {
+        let document = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
+        let mut codes = std::collections::BTreeSet::new();
+        for (name, response) in document["components"]["responses"].as_object().unwrap() {
+            let example = &response["content"]["application/problem+json"]["example"];
+            let status = example["status"].as_u64().unwrap_or_else(|| panic!("{name} has no example"));
+            assert!(codes.insert(example["code"].as_str().unwrap().to_owned()), "{name} has another's example");
+            let of_status = document["paths"]
+                .as_object()
+                .unwrap()
+                .values()
+                .flat_map(|item| item.as_object().unwrap().values())
+                .flat_map(|operation| operation["responses"].as_object().into_iter().flatten())
+                .filter(|(_, given)| given["$ref"] == format!("#/components/responses/{name}"));
+            for (given, _) in of_status {
+                assert_eq!(*given, status.to_string(), "{name}");
+            }
+        }
+        assert!(codes.len() > 10, "{codes:?}");
+    }
+}

@@ -126,14 +126,23 @@ async fn each_end_of_a_session_reaches_the_gateway() {
     let until = seconds(&told[0]["expires_at"]);
     assert!(until >= seconds(&token["exp"]) && until <= seconds(&token["exp"]) + 60, "{until} for {token}");
 
-    let body = json!({ "refresh_token": laptop.refresh });
-    app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), Some(body)).await;
-    assert_eq!(gateway.until_told(2).await[1]["session"], laptop.session.as_str(), "and the first is told once");
+    let logout_of_laptop = |who: Person| {
+        let body = json!({ "refresh_token": laptop.refresh });
+        let app = &app;
+        async move { app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&who), Some(body)).await }
+    };
+    logout_of_laptop(ada).await;
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &laptop).await.status, 200, "an ended session ends no other");
+    let desk = app.person_again("ada@example.com").await;
+    logout_of_laptop(desk.clone()).await;
+    let told = gateway.until_told(3).await;
+    assert_eq!(told[1]["session"], desk.session.as_str(), "and the first is told once");
+    assert_eq!(told[2]["session"], laptop.session.as_str());
 
     assert_eq!(app.refresh(&phone.refresh).await.status, 200);
-    app.clock.pass(limits::REFRESH_RACE_MS);
+    app.clock.pass(limits::REFRESH_REUSE_S * 1000);
     assert_eq!(app.refresh(&phone.refresh).await.status, 401);
-    assert_eq!(gateway.until_told(3).await[2]["session"], phone.session.as_str(), "a reuse");
+    assert_eq!(gateway.until_told(4).await[3]["session"], phone.session.as_str(), "a reuse");
 }
 
 #[tokio::test]

@@ -1,0 +1,81 @@
+//! Which refused requests leave an event in the audit trail: a flood of them must neither fill
+//! the database nor keep it from writing what succeeded.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits;
+
+/// Counts refusals by user or address and minute. Clones are the same count.
+#[derive(Debug, Clone)]
+pub struct AuditCap {
+    counts: Arc<Mutex<Counts>>,
+    at_once: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    minute: i64,
+    by_key: HashMap<String, u32>,
+    /// Of all for whom there was no place.
+    others: u32,
+}
+
+impl Default for AuditCap {
+    fn default() -> Self {
+        Self { counts: Arc::default(), at_once: Arc::new(Semaphore::new(limits::AUDIT_REFUSALS_AT_ONCE)) }
+    }
+}
+
+impl AuditCap {
+    /// Whether one more refusal of a user or an address leaves an event at `now`
+    /// (milliseconds).
+    pub(super) fn admits(&self, key: &str, now: i64) -> bool {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now.div_euclid(60_000);
+        if counts.minute != minute {
+            *counts = Counts { minute, ..Counts::default() };
+        }
+        let has_place = counts.by_key.len() < limits::AUDIT_COUNTED || counts.by_key.contains_key(key);
+        let count = if has_place { counts.by_key.entry(key.to_owned()).or_default() } else { &mut counts.others };
+        *count = count.saturating_add(1);
+        *count <= limits::AUDIT_REFUSALS
+    }
+
+    /// The right to write a refusal, once fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] do.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.at_once).acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_user_or_address_has_so_many_refusals_a_minute() {
+        let cap = AuditCap::default();
+        let admitted = |key: &str, now| (0..limits::AUDIT_REFUSALS * 2).filter(|_| cap.admits(key, now)).count();
+        let most = limits::AUDIT_REFUSALS as usize;
+        assert_eq!(admitted("ada", 1_000), most);
+        assert_eq!(admitted("grace", 59_999), most, "another user");
+        assert_eq!(admitted("ada", 59_999), 0, "the same minute");
+        assert_eq!(admitted("ada", 60_000), most, "the next");
+    }
+
+    #[test]
+    fn what_is_counted_is_bounded() {
+        let cap = AuditCap::default();
+        for number in 0..limits::AUDIT_COUNTED {
+            assert!(cap.admits(&number.to_string(), 0));
+        }
+        let others = (0..limits::AUDIT_REFUSALS * 2).filter(|number| cap.admits(&format!("x{number}"), 0)).count();
+        assert_eq!(others, limits::AUDIT_REFUSALS as usize, "all others share one count");
+        assert!(cap.admits("0", 0), "who has a place keeps it");
+        assert_eq!(cap.counts.lock().unwrap().by_key.len(), limits::AUDIT_COUNTED);
+    }
+}

@@ -1,0 +1,98 @@
+//! Connections by peer: however many a single peer opens, others find a place.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The network of an address: of IPv6 the first 64 bits, which one home or one machine has
+/// all to itself, and of which it uses a new one every day.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// How many connections each peer has. Clones are the same count.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    most: usize,
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    peers: Peers,
+    network: IpAddr,
+}
+
+impl Peers {
+    /// With so many connections of one peer at most.
+    pub fn new(most: usize) -> Self {
+        Self { counts: Arc::default(), most }
+    }
+
+    /// A place for a connection; `None` when its peer has all that one may have.
+    pub fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let network = network(peer);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // As long as there are connections: bounded by their number.
+        let count = counts.entry(network).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        drop(counts);
+        Some(Place { peers: self.clone(), network })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_so_many_places_and_others_have_theirs() {
+        let peers = Peers::new(2);
+        let enter = |address: &str| peers.enter(address.parse().unwrap());
+        let one = enter("192.0.2.1").unwrap();
+        let two = enter("::ffff:192.0.2.1").unwrap();
+        assert!(enter("192.0.2.1").is_none(), "in either spelling");
+        let other = enter("192.0.2.2").unwrap();
+        let six = [enter("2001:db8:1:2::1").unwrap(), enter("2001:db8:1:2::2").unwrap()];
+        assert!(enter("2001:db8:1:2:3::").is_none(), "one network");
+        assert!(enter("2001:db8:1:3::").is_some(), "another");
+        drop(one);
+        let again = enter("192.0.2.1").unwrap();
+        drop((two, other, six, again));
+        assert!(peers.counts.lock().unwrap().is_empty(), "nothing is kept of peers that left");
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_half_of_an_ipv6_one() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()).to_string(), expected);
+        }
+    }
+}
