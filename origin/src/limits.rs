@@ -335,7 +335,7 @@ pub const AUDIT_WAIT: Duration = Duration::from_secs(1);
 /// Audit events of refused or failed requests for one user and minute; without a user, for one
 /// network address. A person leaves a few. Successes have no such bound: each is a change that
 /// was made, and the trail must have it.
-pub const AUDIT_REFUSALS: u32 = 60;
+pub const AUDIT_REFUSALS: usize = 60;
 
 /// Users and addresses of which refusals are counted at once. Beyond it all share one count.
 pub const AUDIT_COUNTED: usize = 10_000;

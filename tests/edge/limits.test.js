@@ -1,8 +1,11 @@
 // Rate limits by the runtime's own counters, with the shipped policy.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
+import { ROOT } from "../../scripts/lib/places.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { remember } from "../harness/run.js";
@@ -12,8 +15,19 @@ import { startUpstream } from "../harness/upstream.js";
 const scope = fileScope();
 
 const LOGIN = "/api/v1/auth/login";
+const REFRESH = "/api/v1/auth/refresh";
 const ME = "/api/v1/auth/me";
 const TOKEN = remember("a-token-for-the-scraper-of-limits");
+
+// Requests in 10 or 60 seconds, by binding.
+function limitsOf(text) {
+  return Object.fromEntries(
+    [...text.matchAll(/name = "(LIMIT_\w+)"\n.*\nsimple = \{ limit = (\d+), period = 60 \}/g)].map(([, name, limit]) => [
+      name,
+      Number(limit),
+    ]),
+  );
+}
 
 describe("rate limits at the running gateway", () => {
   let auth, issuer, edge;
@@ -25,7 +39,7 @@ describe("rate limits at the running gateway", () => {
       auth,
       users: auth,
       vars: { METRICS_TOKEN: TOKEN },
-      limits: { LIMIT_LOGIN: { limit: 10, period: 60 }, LIMIT_FAILED_TOKENS: { limit: 20, period: 60 } },
+      limits: { LIMIT_LOGIN: { limit: 10, period: 60 }, LIMIT_REFRESH: { limit: 30, period: 60 }, LIMIT_FAILED_TOKENS: { limit: 20, period: 60 } },
     });
   });
 
@@ -42,6 +56,18 @@ describe("rate limits at the running gateway", () => {
     assert.equal((await edge.get(ME, { token: await issuer.accessToken() })).status, 200);
     const { body } = await edge.get("/metrics", { token: TOKEN });
     assert.match(body, /^gateway_rate_limited_total\{limit="login"\} [1-9]/m);
+  });
+
+  test("a refresh has a limit of its own, which logins do not use up and which is larger", async () => {
+    for (let count = 0; count < 25; count += 1) await edge.post(LOGIN, {});
+    assert.equal((await edge.post(LOGIN, {})).status, 429);
+    const said = [];
+    for (let count = 0; count < 60; count += 1) said.push((await edge.post(REFRESH, {})).status);
+    const passed = said.filter((status) => status === 200).length;
+    assert.ok(passed >= 30 && passed < 60, `${passed} passed`);
+    assert.equal(said.at(-1), 429);
+    const { LIMIT_REFRESH, LIMIT_LOGIN } = limitsOf(readFileSync(join(ROOT, "wrangler.toml"), "utf8"));
+    assert.ok(LIMIT_REFRESH > LIMIT_LOGIN, `${LIMIT_REFRESH} > ${LIMIT_LOGIN}`);
   });
 
   test("too many refused tokens of one address are 429; a good one from there is served", async () => {

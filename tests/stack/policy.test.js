@@ -30,7 +30,7 @@ describe("policies on the command line", () => {
     const broken = join(folder, "gateway.toml");
     writeFileSync(broken, readFileSync(join(ROOT, "gateway.toml"), "utf8").replace('access = "user"', 'acces = "user"'));
     for (const [args, code, words] of [
-      [[], 0, /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin \(of auth-service\) +users +5000 ms/],
+      [[], 0, /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin \(of auth-service\) +users +15000 ms/],
       [["GET", "/api/v1/users/7"], 1, /401 without a token/],
       [["GET", "/api/v1/users/7", "--user", "7"], 0, /^yes$/m],
       [["GET", "/api/v1/users/7", "--roles", "user"], 1, /403: not this caller/],

@@ -20,9 +20,9 @@ pub struct AuditCap {
 #[derive(Debug, Default)]
 struct Counts {
     minute: i64,
-    by_key: HashMap<String, u32>,
+    by_key: HashMap<String, usize>,
     /// Of all for whom there was no place.
-    others: u32,
+    others: usize,
 }
 
 impl Default for AuditCap {
@@ -60,7 +60,7 @@ mod tests {
     fn each_user_or_address_has_so_many_refusals_a_minute() {
         let cap = AuditCap::default();
         let admitted = |key: &str, now| (0..limits::AUDIT_REFUSALS * 2).filter(|_| cap.admits(key, now)).count();
-        let most = limits::AUDIT_REFUSALS as usize;
+        let most = limits::AUDIT_REFUSALS;
         assert_eq!(admitted("ada", 1_000), most);
         assert_eq!(admitted("grace", 59_999), most, "another user");
         assert_eq!(admitted("ada", 59_999), 0, "the same minute");
@@ -74,7 +74,7 @@ mod tests {
             assert!(cap.admits(&number.to_string(), 0));
         }
         let others = (0..limits::AUDIT_REFUSALS * 2).filter(|number| cap.admits(&format!("x{number}"), 0)).count();
-        assert_eq!(others, limits::AUDIT_REFUSALS as usize, "all others share one count");
+        assert_eq!(others, limits::AUDIT_REFUSALS, "all others share one count");
         assert!(cap.admits("0", 0), "who has a place keeps it");
         assert_eq!(cap.counts.lock().unwrap().by_key.len(), limits::AUDIT_COUNTED);
     }

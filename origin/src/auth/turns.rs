@@ -95,7 +95,7 @@ impl Turns {
     fn pass_on(&self, worked: Duration) {
         let mut queue = self.lock();
         // An eighth of the newest: a moment's stall shuts nobody out.
-        queue.work = queue.work.saturating_mul(7).saturating_add(worked) / 8;
+        queue.work = queue.work.saturating_mul(7).saturating_add(worked).checked_div(8).unwrap_or(worked);
         while let Some(next) = queue.next() {
             match next.send(self.permit()) {
                 Ok(()) => return,

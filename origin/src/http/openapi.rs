@@ -79,24 +79,33 @@ const REFUSALS: &[Shared] = &[
         "The request cannot be read: its path, query, headers or JSON. `code` says what.",
         || ApiError::bad_request("json_syntax", "The body is not valid JSON"),
     ),
-    Shared(401, "Unauthorized", "No credentials, or none that are good (any more). `code` says which.", || {
-        ApiError::invalid_token()
-    }),
-    Shared(403, "Forbidden", "The right is missing.", || ApiError::forbidden()),
-    Shared(404, "NotFound", "There is none, or it is not yours to see.", || ApiError::not_found()),
-    Shared(409, "Conflict", "It is taken, in use, built in, or a bound is reached. `code` says which.", || {
-        ApiError::email_taken()
-    }),
+    Shared(
+        401,
+        "Unauthorized",
+        "No credentials, or none that are good (any more). `code` says which.",
+        ApiError::invalid_token,
+    ),
+    Shared(403, "Forbidden", "The right is missing.", ApiError::forbidden),
+    Shared(404, "NotFound", "There is none, or it is not yours to see.", ApiError::not_found),
+    Shared(
+        409,
+        "Conflict",
+        "It is taken, in use, built in, or a bound is reached. `code` says which.",
+        ApiError::email_taken,
+    ),
     Shared(
         412,
         "PreconditionFailed",
         "It was changed meanwhile: read it again, and send its `ETag` as `If-Match`.",
-        || ApiError::version_mismatch(),
+        ApiError::version_mismatch,
     ),
-    Shared(413, "PayloadTooLarge", "The body has more than 64 KiB.", || ApiError::too_large()),
-    Shared(415, "UnsupportedMediaType", "The body is of another media type than is asked for.", || {
-        ApiError::unsupported_media_type()
-    }),
+    Shared(413, "PayloadTooLarge", "The body has more than 64 KiB.", ApiError::too_large),
+    Shared(
+        415,
+        "UnsupportedMediaType",
+        "The body is of another media type than is asked for.",
+        ApiError::unsupported_media_type,
+    ),
     Shared(422, "UnprocessableContent", "Some fields are invalid: `errors` names each and what it must be.", || {
         ApiError::invalid(vec![FieldError { field: "email", message: "must be given" }])
     }),
@@ -106,7 +115,7 @@ const REFUSALS: &[Shared] = &[
         "Too many requests, or too many wrong passwords in a row. `Retry-After` says when to come back.",
         || ApiError::login_delayed(1),
     ),
-    Shared(500, "InternalError", "Something went wrong; `request_id` finds it in the log.", || ApiError::internal()),
+    Shared(500, "InternalError", "Something went wrong; `request_id` finds it in the log.", ApiError::internal),
     Shared(502, "BadGateway", "The gateway cannot reach the service.", || {
         ApiError::of_gateway(
             StatusCode::BAD_GATEWAY,

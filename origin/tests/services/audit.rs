@@ -218,7 +218,7 @@ async fn a_flood_of_refusals_leaves_so_many_events_a_minute_and_none_less_of_wha
         let (app, root) = (&app, &root);
         async move { ask(app, root, query).await["events"].as_array().unwrap().len() }
     };
-    let most = limits::AUDIT_REFUSALS as usize;
+    let most = limits::AUDIT_REFUSALS;
     for who in [&ada, &grace] {
         for _ in 0..most + 10 {
             let reply = app.send(Service::Auth, Method::POST, "/api/v1/auth/keys/rotate", Some(who), None).await;

@@ -219,7 +219,7 @@ async fn each_refusal_has_an_example_of_its_own() {
     let app = App::start().await;
     for service in [Service::Auth, Service::Users] {
         let document = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
-        let mut codes = std::collections::BTreeSet::new();
+        let mut codes = BTreeSet::new();
         for (name, response) in document["components"]["responses"].as_object().unwrap() {
             let example = &response["content"]["application/problem+json"]["example"];
             let status = example["status"].as_u64().unwrap_or_else(|| panic!("{name} has no example"));
