@@ -8,6 +8,8 @@ pub mod error;
 pub mod extract;
 pub mod http;
 pub mod internal;
+#[cfg(feature = "jwks")]
+pub mod jwks;
 #[cfg(feature = "mock")]
 pub mod mock;
 pub mod precondition;

@@ -8,8 +8,9 @@ use std::{error::Error, fs, path::Path};
 use portcullis_client::{
     assertion::{AssertionError, AssertionKeys, BadAssertionKeys},
     error::{ClientError, Refusal},
-    extract::{BadGatewayUrl, GateRefusal, ServiceRefusal},
+    extract::{BadGatewayUrl, BadServiceToken, GateRefusal, ServiceRefusal},
     internal::CallError,
+    jwks::TokenError,
     session::StoreError,
 };
 
@@ -36,6 +37,8 @@ fn every_error_is_one_for_the_question_mark() {
         text_of(BadAssertionKeys),
         text_of(AssertionError::Expired),
         text_of(BadGatewayUrl),
+        text_of(BadServiceToken(TokenError::Expired)),
+        text_of(TokenError::Invalid),
         text_of(GateRefusal::NoUser),
         text_of(ServiceRefusal::<std::io::Error>::TokenMissing),
         text_of(CallError::Unavailable),

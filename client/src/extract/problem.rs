@@ -48,6 +48,14 @@ pub(super) fn forbidden(code: &'static str, detail: &str) -> Response {
     answer(StatusCode::FORBIDDEN, "permission_denied", code, detail, Some(INSUFFICIENT))
 }
 
+/// 503, worth trying again in a moment.
+#[cfg(feature = "jwks")]
+pub(super) fn unavailable(code: &'static str, detail: &str) -> Response {
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail, None);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
 /// 500: this service is put together wrongly. The cause is for its developer.
 pub(super) fn internal() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong", None)

@@ -16,6 +16,7 @@ mod cache;
 mod calls;
 mod fake;
 mod internal;
+mod jwks;
 mod lists;
 mod mock;
 mod renewal;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use portcullis_client::{
     AdminClient as _, ApiRequest, AuthClient as _, AuthenticatedClient, ClientError, Credentials, ErrorKind, FileStore,
-    HttpAuthClient, Registration, Secret, SessionStore as _, admin::Bearer, request::Method,
+    HttpAuthClient, Registration, Secret, SessionStore as _,
+    admin::Bearer,
+    jwks::{JwksVerifier, TokenError, TokenRule},
+    request::Method,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -123,6 +126,24 @@ async fn what_stays_behind_the_gateway_costs_no_session_when_it_is_asked_directl
     let request = ApiRequest::new(Method::GET, "/api/v1/auth/public-key");
     let key = session.send(request).await.unwrap();
     assert!(key.body().starts_with(b"-----BEGIN PUBLIC KEY-----"));
+}
+
+#[tokio::test]
+async fn a_receiver_tells_service_tokens_and_access_tokens_apart_by_the_key_set() {
+    let app = App::start().await;
+    let service = app.service_token(Service::Users).await;
+    let access = app.person(EMAIL).await.access;
+    let verifier = |rule| JwksVerifier::new(&app.url(Service::Auth, ""), rule).unwrap();
+    for (what, rule, token, expected) in [
+        ("its service token", TokenRule::service("user-service"), &service, Ok(())),
+        ("another service's", TokenRule::service("billing"), &service, Err(TokenError::Invalid)),
+        ("a user's token, for a service's", TokenRule::service("user-service"), &access, Err(TokenError::Invalid)),
+        ("a user's token", TokenRule::access(), &access, Ok(())),
+        ("a service's token, for a user's", TokenRule::access(), &service, Err(TokenError::Invalid)),
+    ] {
+        let verified = verifier(rule).verify::<serde_json::Value>(token).await;
+        assert_eq!(verified.map(drop), expected, "{what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
