@@ -8,7 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("token", &[]),
     ("keys", &["token"]),
-    ("revocation", &["token"]),
+    ("revocation", &["keys", "token"]),
     ("route", &["config"]),
     ("gate", &["config", "keys", "revocation", "route", "token"]),
     ("edge", &["gate", "keys", "revocation", "token"]),

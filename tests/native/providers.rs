@@ -131,3 +131,19 @@ access = "user"
     let written = portcullis::config::check(long).unwrap();
     assert_eq!(from_page.issuers.iter().find(|issuer| issuer.name == "cognito"), written.issuers.first());
 }
+
+#[test]
+fn the_snippets_of_the_readme_are_sound() {
+    let readme = include_str!("../../README.md");
+    let snippets: String = readme
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .filter(|snippet| snippet.starts_with("[issuers."))
+        .collect();
+    let policy = portcullis::config::check(&format!(
+        "{snippets}\n[upstreams.shop]\nurl = \"https://app.example\"\n[[routes]]\npath = \"/x\"\nmethods = [\"GET\"]\nupstream = \"shop\"\naccess = \"user\"\n"
+    ))
+    .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    assert_eq!(policy.issuers.len(), 2);
+}
