@@ -8,7 +8,8 @@ import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";
 import { runMain } from "./lib/trouble.js";
 
-const HELP = `npm run check                                     checks gateway.toml and prints the effective table
+const HELP = `npm run check                                     checks gateway.toml, prints the effective table and
+                                                  which route wins where paths overlap
 npm run check -- GET /api/v1/users/7              who may call this?
 npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
                  [--claim org/tenant=shop] [--issuer NAME]     may somebody like that?

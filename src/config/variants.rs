@@ -149,8 +149,9 @@ fn other_case(segment: &str) -> String {
 
 /// `HEAD` is answered wherever `GET` is.
 fn shares_method(one: &Route, other: &Route) -> bool {
-    let reads = |method: &str| if method == "HEAD" { "GET".to_owned() } else { method.to_owned() };
-    one.methods.iter().any(|method| other.methods.iter().any(|known| reads(known) == reads(method)))
+    let reads = |method: &str| matches!(method, "GET" | "HEAD");
+    let is_same = |one: &str, other: &str| one == other || (reads(one) && reads(other));
+    one.methods.iter().any(|method| other.methods.iter().any(|known| is_same(method, known)))
 }
 
 fn shares_upstream(one: &Route, other: &Route, upstreams: &[Upstream]) -> bool {

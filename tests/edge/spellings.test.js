@@ -83,6 +83,40 @@ describe("spellings of a path", () => {
     }
   });
 
+  test("nothing that a user gets through can be read as the administrators' path", async (t) => {
+    const token = await issuer.accessToken({ sub: "ada", roles: ["user"] });
+    const before = ["", "%2F", ";/", ";x/", "%3B/", "%20/", "./", "x/..%2F", "x/..;/", "%5C", "%252F"];
+    const names = ["admin", "Admin", "ADMIN", "%61dmin", "%41dmin", "adm%69n", "%2561dmin", "%25%36%31dmin"];
+    const behind = ["", "/", "//", "/.", ";", ";x", ";x/", "%3B", "%253B", ".", "%2E/", "%20", "%20/", "%2F", "%252F", "%00", "%09", "%3F", "%23", "%253F", "?x", "/?x"]; // prettier-ignore
+    const isAdmin = (path) => {
+      let text = path.split("?")[0];
+      for (let layer = 0; layer < 4; layer += 1) {
+        const segments = text.toLowerCase().replaceAll("\\", "/").split(/[?#\0]/)[0].split("/");
+        const names = segments.map((segment) => segment.split(";")[0].replace(/[.\s]+$/, "")).filter((name) => name !== "");
+        if (names.join("/") === "app/admin") return true;
+        text = decodeURIComponent(text.replace(/%(?![0-9a-f]{2})/gi, "%25"));
+      }
+      return false;
+    };
+    const count = { passed: 0, refused: 0 };
+    for (const start of before) {
+      for (const name of names) {
+        for (const end of behind) {
+          const path = `/app/${start}${name}${end}`;
+          const { status, path: seen } = await ask(path, token);
+          assert.ok([200, 400, 403, 404].includes(status), `${path}: ${status}`);
+          if (seen === undefined) count.refused += 1;
+          else {
+            count.passed += 1;
+            assert.ok(!isAdmin(seen), `${path} arrived as ${seen}`);
+          }
+        }
+      }
+    }
+    t.diagnostic(`${count.passed} passed as other paths, ${count.refused} were refused`);
+    assert.ok(count.refused > 1000);
+  });
+
   test("an owner's id is compared with the text that a segment stands for", async () => {
     for (const [sub, segment, status] of [
       ["auth0|64f", "auth0%7C64f", 200],

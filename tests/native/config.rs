@@ -433,9 +433,10 @@ fn a_misspelt_name_hides_no_other_mistake() {
 /// Routes of a policy: path, methods, rest of the route.
 fn with_routes(routes: &[(&str, &str, &str)]) -> String {
     let (before, _) = SOUND.split_once("[[routes]]").unwrap();
+    let before = before.replace("jwks_url", "revocable = true\njwks_url");
     let mut text = before.replace(
         "[upstreams.shop]",
-        "[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.shop]",
+        "[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.shop]",
     );
     for (path, methods, rest) in routes {
         let upstream = if rest.contains("upstream") { "" } else { "upstream = \"shop\"" };
@@ -513,6 +514,16 @@ fn a_rule_that_a_variant_of_its_path_would_pass_is_reported() {
                 ("/u/all", GET, ADMIN),
             ],
             Some("/u/All"),
+        ),
+        (
+            "another name of the same service",
+            vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"twin\"")],
+            Some("/app/Admin"),
+        ),
+        (
+            "a question to the revocation log",
+            vec![user, ("/app/pay", GET, "access = \"user\"\nrevocation = \"strict\"")],
+            Some("/app/Pay"),
         ),
         ("a stricter rule", vec![("/app/{*rest}", GET, ADMIN), ("/app/open", GET, USER)], None),
         ("the same rule", vec![user, ("/app/me", GET, USER)], None),
