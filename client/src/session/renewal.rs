@@ -29,6 +29,22 @@ fn may_be_spent(error: &ClientError) -> bool {
     }
 }
 
+/// Whether an answer was lost on its way, and so soon that the service gives it again. A
+/// time-out comes too late for that.
+fn was_lost(error: &ClientError) -> bool {
+    match error {
+        ClientError::Lost => true,
+        ClientError::Refused(refusal) => refusal.status == 502,
+        ClientError::Invalid(_)
+        | ClientError::Timeout
+        | ClientError::Malformed { .. }
+        | ClientError::Unreachable
+        | ClientError::BreakerOpen { .. }
+        | ClientError::LoggedOut
+        | ClientError::Store(_) => false,
+    }
+}
+
 impl Inner {
     /// Tokens that are good for now, as far as the clock can tell.
     pub(super) async fn good_tokens(self: &Arc<Self>) -> Result<SessionTokens, ClientError> {
@@ -100,7 +116,12 @@ impl Inner {
         }
         for _ in 0..REFRESHES {
             let asked_at = (self.now)();
-            match self.auth.refresh(&current.refresh_token).await {
+            let mut answer = self.auth.refresh(&current.refresh_token).await;
+            if answer.as_ref().is_err_and(was_lost) {
+                // Within seconds of its use a refresh token is answered with the same new one.
+                answer = self.auth.refresh(&current.refresh_token).await;
+            }
+            match answer {
                 Ok(set) => return self.keep(&there, SessionTokens::from_set(&set, asked_at, Some(&current))).await,
                 Err(error) if error.ends_session() => {}
                 Err(error) => {

@@ -108,6 +108,52 @@ async fn a_session_in_a_file_is_renewed_shared_and_ended_either_way() {
     }
 }
 
+/// A proxy that loses the answer to the first refresh on its way back.
+async fn lose_one_refresh(url: String) -> String {
+    let lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let pass = move |request: axum::extract::Request| {
+        let (lost, http, url) = (Arc::clone(&lost), http.clone(), url.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let path = parts.uri.path().to_owned();
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            let mut request = http.request(parts.method, format!("{url}{}", parts.uri)).body(body);
+            for name in ["authorization", "content-type"] {
+                if let Some(value) = parts.headers.get(name) {
+                    request = request.header(name, value);
+                }
+            }
+            let answer = request.send().await.unwrap();
+            if path.ends_with("/refresh") && !lost.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(answer.status().as_u16(), 200);
+                return (axum::http::StatusCode::BAD_GATEWAY, axum::body::Bytes::new());
+            }
+            let status = axum::http::StatusCode::from_u16(answer.status().as_u16()).unwrap();
+            (status, answer.bytes().await.unwrap())
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(pass)).await.unwrap() });
+    format!("http://{addr}")
+}
+
+#[tokio::test]
+async fn a_session_survives_a_refresh_whose_answer_was_lost() {
+    let (app, client) = start(Way::Gateway).await;
+    client.register(&Registration::new(EMAIL, password())).await.unwrap();
+    let lossy = HttpAuthClient::new(&lose_one_refresh(open_door(&app).await).await).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let session = log_in(&lossy, &folder.path().join("session")).await.unwrap();
+    let late = session.with_clock(|| OffsetDateTime::now_utc() + Duration::seconds(880));
+    assert_eq!(late.me().await.unwrap().email, EMAIL);
+    let stored = FileStore::new(folder.path().join("session")).load().await.unwrap().unwrap();
+    app.clock.pass(60_000);
+    let next = client.refresh(&stored.refresh_token).await.unwrap();
+    assert_ne!(next.refresh_token, stored.refresh_token, "what is stored is the successor");
+}
+
 #[tokio::test]
 async fn what_stays_behind_the_gateway_costs_no_session_when_it_is_asked_directly() {
     let (_app, client) = start(Way::Directly).await;
