@@ -14,7 +14,13 @@ import { BUILD } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
 import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
-import { Trouble, runMain } from "./lib/trouble.js";
+import { Trouble, refuseArguments, runMain } from "./lib/trouble.js";
+
+const HELP = `npm run build              compiles the worker into build/, as npm start runs it
+npm run build -- --help    shows this
+
+  GATEWAY_CONFIG   policy to build it with (gateway.toml)
+  EDGE_PROFILE     worker builds what wrangler deploy would upload (local)`;
 
 // Between two lines that say how far it is; an optimised build takes a minute.
 const TELL_MS = 5_000;
@@ -37,7 +43,9 @@ function isServing() {
 const processes = createProcesses();
 listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
 
-await runMain(async () => {
+await runMain(async (args) => {
+  if (args.includes("--help") || args.includes("-h")) return console.log(HELP);
+  refuseArguments(args, "npm run build");
   const profile = profileFor(process.env);
   const began = Date.now();
   let told = began;
@@ -51,8 +59,8 @@ await runMain(async () => {
   } catch (error) {
     if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof Trouble) || !isServing()) throw error;
     for (const line of failedLines(error, { isPolicy: error instanceof PolicyTrouble })) console.log(line);
-    return;
+    return undefined;
   }
   if (process.env.WRANGLER_COMMAND === "dev") writeFileSync(SESSION, String(process.ppid));
-  console.log(builtLine(profile, (Date.now() - began) / 1000));
+  return console.log(builtLine(profile, (Date.now() - began) / 1000));
 });

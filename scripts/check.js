@@ -12,7 +12,7 @@ const HELP = `npm run check                                     checks gateway.t
                                                   which route wins where paths overlap
 npm run check -- GET /api/v1/users/7              who may call this?
 npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
-                 [--claim org/tenant=shop] [--issuer NAME]     may somebody like that?
+                 [--claim org/tenant=shop] [--issuer NAME]     may such a caller?
 npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
 npm run check -- --help                           shows this
 

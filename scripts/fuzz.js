@@ -10,9 +10,9 @@ import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
 
 const SECONDS = 60;
 
-const HELP = `npm run fuzz                       every target for ${SECONDS} s
-npm run fuzz -- --seconds 600 jwks   one of them for longer
-npm run fuzz -- --help             shows this
+const HELP = `npm run fuzz                          every target for ${SECONDS} s
+npm run fuzz -- --seconds 600 jwks    one of them for longer
+npm run fuzz -- --help                shows this
 
   targets: ${FUZZ_TARGETS.join(", ")}
 

@@ -10,6 +10,17 @@ import { ROOT } from "./lib/places.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
 import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
 
+// What each number is, for --help.
+const MEANINGS = {
+  locations: "locations of the platform that see requests",
+  requestsPerSecond: "requests a second, in all locations together",
+  isolatesPerLocation: "isolates in each location",
+  issuers: "issuers of tokens",
+  cpuMsPerRequest: "milliseconds of processor time a request",
+  revocationsPerSecond: "revocations a second",
+  loggedShare: "share of requests whose log line is kept, from 0 to 1",
+};
+
 const FLAGS = {
   "--locations": "locations",
   "--requests": "requestsPerSecond",
@@ -26,7 +37,7 @@ npm run scale -- --write           puts the tables into docs/scale.md
 npm run scale -- --help            shows this
 
 ${Object.entries(FLAGS)
-  .map(([flag, name]) => `  ${flag.padEnd(14)} ${name} (${WORLD[name]})`)
+  .map(([flag, name]) => `  ${flag.padEnd(14)} ${MEANINGS[name]} (${WORLD[name]})`)
   .join("\n")}`;
 
 const BEGIN = "<!-- npm run scale -- --write -->";

@@ -9,6 +9,11 @@ const PARENT_MS = 500;
 // terminal signals npm and the script, and npm passes its own on to the script.
 const REPEAT_MS = 1_500;
 
+let isBeingEnded = false;
+
+// Whether this script was told to end: what fails from then on was ended by it.
+export const isEnding = () => isBeingEnded;
+
 // Calls `onEnd(exitCode)` for the first signal and `onAgain()` for one that comes later
 // than REPEAT_MS. A killed npm sends no signal, so its disappearance is looked for; it
 // ends a script, and never counts as a second signal. A script that was started by hand
@@ -17,6 +22,7 @@ export function listenForEnd(onEnd, onAgain = () => {}, { now = () => performanc
   let endedAt;
   const end = (code) => {
     endedAt = now();
+    isBeingEnded = true;
     return onEnd(code);
   };
   for (const [signal, code] of Object.entries(SIGNALS)) {

@@ -37,7 +37,8 @@ const WASM_ENV = {
 // Cargo's folder target/debug, which one cargo at a time compiles into; the others wait.
 const DEBUG = "target/debug";
 
-// What has to be compiled before a suite runs, see `prepare` in test.js.
+// What has to be compiled before a suite runs. Tests that call cargo themselves wait for it,
+// too: in a test, waiting for another cargo would count as hanging.
 export const TESTS = "tests";
 export const POLICIES = "policies";
 
@@ -82,7 +83,7 @@ export const SUITES = [
     ),
     holds: [DEBUG],
   },
-  { name: "edge", title: "tests in workerd", ...nodeTests("edge"), needs: "edge", after: [POLICIES] },
+  { name: "edge", title: "tests in workerd", ...nodeTests("edge"), needs: "edge", after: [TESTS, POLICIES] },
   {
     name: "native",
     title: "native tests",
@@ -115,7 +116,7 @@ export const SUITES = [
     after: [TESTS],
     holds: [SERVICES],
   },
-  { name: "stack", title: "tests of the whole stack", ...nodeTests("stack"), needs: "stack" },
+  { name: "stack", title: "tests of the whole stack", ...nodeTests("stack"), needs: "stack", after: [TESTS] },
   {
     name: "examples",
     title: "examples in the documentation",
@@ -131,7 +132,7 @@ export const SUITES = [
     env: WASM_ENV,
     after: [TESTS],
   },
-  { name: "scripts", title: "tests of the scripts", ...nodeTests("scripts") },
+  { name: "scripts", title: "tests of the scripts", ...nodeTests("scripts"), after: [TESTS] },
 ];
 
 // What `npm run test:long` runs: what is too long for every change and finds what is rare.
@@ -177,6 +178,7 @@ export const LONG_SUITES = [
 
 // The cargo commands that compile what the suites run, with their environment.
 export const COMPILE_TESTS = [
+  { args: ["build", "--package", "portcullis-policy", "--target-dir", TARGET, ...locked] },
   { args: testAll("--no-run") },
   { args: testWasm("--no-run"), env: WASM_ENV, for: "wasm" },
 ];

@@ -1,6 +1,8 @@
 // What a person is told when something does not work: one sentence that says
 // what to do, perhaps the last lines of what failed, and an exit code.
 
+import { isEnding } from "./signals.js";
+
 export const EXIT_FAILED = 1;
 export const EXIT_SETTING = 2;
 export const EXIT_PORT = 3;
@@ -13,6 +15,12 @@ export class Trouble extends Error {
   }
 }
 
+// For scripts that take no arguments but --help.
+export function refuseArguments(args, command) {
+  if (args.length > 0)
+    throw new Trouble(`${JSON.stringify(args[0])} is not known; see: ${command} -- --help`, { code: EXIT_SETTING });
+}
+
 // Runs a script's main function and turns what it throws into the above.
 export async function runMain(main) {
   try {
@@ -23,6 +31,8 @@ export async function runMain(main) {
 }
 
 export function tell(error) {
+  // A compiler that Ctrl-C ended is no news.
+  if (isEnding()) return EXIT_FAILED;
   if (!(error instanceof Trouble)) {
     console.error(error);
     return EXIT_FAILED;

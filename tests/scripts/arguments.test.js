@@ -17,7 +17,7 @@ function assertOneSentence(err, pattern) {
   assert.match(lines[0], pattern);
 }
 
-for (const name of ["start", "test", "fuzz", "counts"]) {
+for (const name of ["start", "setup", "build-edge", "test", "fuzz", "counts"]) {
   test(`${name} --help lists what there is`, async () => {
     const { code, out, err } = await runScript(name, ["--help"]).ended;
     assert.equal(code, 0);
@@ -25,6 +25,8 @@ for (const name of ["start", "test", "fuzz", "counts"]) {
     assert.match(out, /--help/);
     const words = {
       start: /EDGE_PORT .*DATA_DIR .*GATEWAY_CONFIG /s,
+      setup: /starts nothing.*DATA_DIR/s,
+      "build-edge": /GATEWAY_CONFIG .*EDGE_PROFILE/s,
       test: /--only .*stack/s,
       fuzz: /jwks.*corpus/s,
       counts: /--write .*bench\/counts\.json/s,

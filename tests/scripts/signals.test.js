@@ -51,6 +51,28 @@ describe("a script that is told to end", () => {
     });
   }
 
+  test("what fails because it was ended is not told as a failure", async (t) => {
+    const trouble = JSON.stringify(join(ROOT, "scripts", "lib", "trouble.js"));
+    const script = `
+import { listenForEnd } from ${SIGNALS};
+import { Trouble, runMain } from ${trouble};
+let fail;
+listenForEnd(() => fail(new Trouble("The services do not compile (SIGTERM).")));
+const timer = setInterval(() => {}, 1000);
+console.log("ready");
+await runMain(() => new Promise((_, reject) => (fail = reject)));
+clearInterval(timer);
+`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: "pipe" });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+    t.after(() => child.kill("SIGKILL"));
+    await until("it is ready", () => /ready/.test(output));
+    child.kill("SIGINT");
+    const code = await new Promise((resolve) => child.once("close", resolve));
+    assert.deepEqual([code, output], [1, "ready\n"]);
+  });
+
   test("the end of npm ends it once, and is never a second wish", async (t) => {
     // The shell stands for npm; it says which process is the script.
     const parent = ["sh", "-c", '"$@" <&3 & echo "pid $!"; wait', "sh"];
