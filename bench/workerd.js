@@ -29,10 +29,10 @@ const V8_FLAGS = (process.env.V8_FLAGS ?? "").split(" ").filter(Boolean);
 const text = (value) => JSON.stringify(value);
 const list = (items) => `[${items.join(", ")}]`;
 
-// `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits }: modules with
+// `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits, v8Flags }: modules with
 // the entry first, texts by name, and names of the other bindings, objects with their classes.
 // Gives the configuration; the modules' files are beside it under their names.
-function configure({ modules, date, texts = {}, stores = [], objects = {}, limits = [] }, { address, disk }) {
+function configure({ modules, date, texts = {}, stores = [], objects = {}, limits = [], v8Flags = [] }, { address, disk }) {
   const kinds = { js: "esModule", wasm: "wasm" };
   const embedded = modules.map(({ name }) => `(name = ${text(name)}, ${kinds[name.split(".").pop()]} = embed ${text(name)})`);
   const bindings = [
@@ -59,7 +59,7 @@ const config :Workerd.Config = (
   extensions = [(modules = [(name = "bench:limit", internal = true, esModule = ${text(LIMIT)})])],
   # As on the platform, each line of log is written, as JSON.
   logging = (structuredLogging = true),
-  v8Flags = ${list(V8_FLAGS.map(text))},
+  v8Flags = ${list([...V8_FLAGS, ...v8Flags].map(text))},
 );
 `;
 }

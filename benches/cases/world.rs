@@ -109,8 +109,6 @@ impl Ports for World {
         Ok("{}".to_owned())
     }
 
-    fn outlive_client(&self) {}
-
     async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, &'static str> {
         let page = Page { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
         Ok(LogText { text: page.to_json().unwrap(), kept: false })

@@ -51,7 +51,7 @@ extern "C" {
     pub(super) fn send_spans(url: &str, headers: &str, body: &str, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = readBody)]
-    pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32) -> Promise;
+    pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = readLog)]
     pub(super) fn read_log(
@@ -66,14 +66,12 @@ extern "C" {
     ) -> Promise;
 
     #[wasm_bindgen(js_name = readStore)]
-    pub(super) fn read_store(store: &JsValue, name: &str, cache_s: u32) -> Promise;
+    pub(super) fn read_store(store: &JsValue, name: &str, cache_s: u32, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = writeStore)]
-    pub(super) fn write_store(store: &JsValue, name: &str, text: &str, keep_s: u32) -> Promise;
+    pub(super) fn write_store(store: &JsValue, name: &str, text: &str, keep_s: u32, timeout_ms: u32) -> Promise;
 
     pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
-
-    pub(super) fn hold(context: &Context) -> Function;
 
     #[wasm_bindgen(js_name = askObject)]
     pub(super) fn ask_object(namespace: &JsValue, name: &str, path: &str, timeout_ms: u32, max_bytes: u32) -> Promise;

@@ -9,7 +9,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::{
     js,
-    world::{KV_CACHE_S, complain, prefers_rust, store},
+    world::{KV_CACHE_S, KV_MS, complain, millis, prefers_rust, store},
 };
 use crate::{
     gate::{Gate, Misconfiguration, PolicyOrigin},
@@ -175,7 +175,7 @@ async fn older(env: &js::Env) -> Result<Option<Rc<Gate>>, ()> {
 }
 
 fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
-    store(env).map(|store| js::read_store(&store, key, KV_CACHE_S).into())
+    store(env).map(|store| js::read_store(&store, key, KV_CACHE_S, millis(KV_MS)).into())
 }
 
 async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {

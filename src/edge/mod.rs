@@ -17,9 +17,10 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::gate::{
-    Answer, Chore, CorsHeaders, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing, handle_misconfigured,
+    Answer, Chore, CorsHeaders, Denial, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing,
+    handle_refused,
 };
-use turns::Turns;
+use turns::{Progress, Turns};
 use world::{Reply, World};
 
 /// A request: its answer, or a promise of it.
@@ -28,7 +29,28 @@ use world::{Reply, World};
 pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> Result<JsValue, JsValue> {
     chain_panic_hook();
     let turns = Rc::new(Turns::default());
-    turns::run(handle(request, env, context, Rc::clone(&turns)), turns)
+    if turns::is_full(turns.now()) {
+        return refuse(&request, env, Denial::GatewayBusy);
+    }
+    let progress = turns::run(handle(request, env, context.clone(), Rc::clone(&turns)), turns);
+    if let Progress::Waits(promise) = &progress {
+        // Carried out to its end whatever its client does: otherwise the runtime never resumes it,
+        // and it keeps what it holds, a place or a question that others wait for.
+        context.wait_until(promise);
+    }
+    progress.into()
+}
+
+/// Refuses a request that no gate is asked about.
+fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
+    let head = read_head(request);
+    let Handled { outcome, line, .. } = handle_refused(&head, denial, &World::without_request(env));
+    say(&line.to_json());
+    let sender = Some(request).filter(|_| head.announces_body());
+    match outcome {
+        Outcome::Answered(answer) => to_response(&answer, sender, &CorsHeaders::default()).map(JsValue::from),
+        Outcome::Forwarded(reply) => Ok(reply.response.into()),
+    }
 }
 
 async fn handle(
@@ -40,14 +62,7 @@ async fn handle(
     let gate = match live::gate(&env, Some(&context), object::whole_millis(turns.now())).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
-            let head = read_head(&request);
-            let Handled { outcome, line, .. } = handle_misconfigured(&head, &World::without_request(env), text);
-            say(&line.to_json());
-            let sender = Some(&request).filter(|_| head.announces_body());
-            return match outcome {
-                Outcome::Answered(answer) => to_response(&answer, sender, &CorsHeaders::default()).map(JsValue::from),
-                Outcome::Forwarded(reply) => Ok(reply.response.into()),
-            };
+            return refuse(&request, env, Denial::Misconfigured { fault: text });
         }
     };
     let head = read_head(&request);
@@ -152,7 +167,7 @@ fn run_behind(context: &js::Context, gate: &Rc<Gate>, world: &World, chore: Chor
         gate.run(chore, &world).await;
         Ok(JsValue::UNDEFINED)
     };
-    if let Ok(promise) = turns::run(work, turns).and_then(JsValue::dyn_into::<js_sys::Promise>) {
+    if let Progress::Waits(promise) = turns::run(work, turns) {
         context.wait_until(&promise);
     }
 }

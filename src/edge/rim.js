@@ -50,9 +50,9 @@ async function readBounded(body, maxBytes) {
 }
 
 // The request's body, or the name of a fault.
-export async function readBody(request, maxBytes) {
+export async function readBody(request, maxBytes, timeoutMs) {
   try {
-    return (await readBounded(request.body, maxBytes)) ?? "too_large";
+    return (await inTime(timeoutMs, readBounded(request.body, maxBytes))) ?? "too_large";
   } catch {
     return "broken";
   }
@@ -115,13 +115,26 @@ export async function sendSpans(url, given, body, timeoutMs) {
 }
 
 // A text of a KV namespace, or null; a location may keep the answer for `cacheS` seconds.
-export async function readStore(store, name, cacheS) {
-  return store.get(name, { type: "text", cacheTtl: cacheS });
+export async function readStore(store, name, cacheS, timeoutMs) {
+  return inTime(timeoutMs, store.get(name, { type: "text", cacheTtl: cacheS }));
 }
 
 // Puts it there for `keepS` seconds.
-export async function writeStore(store, name, text, keepS) {
-  await store.put(name, text, { expirationTtl: keepS });
+export async function writeStore(store, name, text, keepS, timeoutMs) {
+  await inTime(timeoutMs, store.put(name, text, { expirationTtl: keepS }));
+}
+
+// What a promise gives; throws when that takes longer.
+async function inTime(timeoutMs, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("late")), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // The one object of a namespace that does this worker's work.
@@ -241,14 +254,6 @@ export async function verify(algorithm, thumbprint, jwk, signature, input) {
     imported.set(id, key);
   }
   return crypto.subtle.verify(scheme, key, signature, input);
-}
-
-// Keeps an event alive whatever its client does, until the function that this gives is
-// called.
-export function hold(context) {
-  let release;
-  context.waitUntil(new Promise((resolve) => (release = resolve)));
-  return release;
 }
 
 // Whether one more under this key is within the limit.

@@ -20,9 +20,13 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::js;
 
-/// Milliseconds after which a request that nobody came back for is dropped: its client
-/// has gone, and the runtime with it. Longer than any request may wait.
-const LOST_MS: f64 = 30.0 * 60.0 * 1000.0;
+/// Milliseconds after the latest end of a wait at which a request that was not resumed is
+/// dropped: the runtime has ended its event. Timers of a busy isolate come that late.
+const GRACE_MS: f64 = 5_000.0;
+
+/// Requests and chores that may wait in one isolate at once: about 10 KB each, of the 128 MB that
+/// an isolate has.
+const WAITING_MAX: usize = 4_096;
 
 type Work = Pin<Box<dyn Future<Output = Result<JsValue, JsValue>>>>;
 
@@ -33,6 +37,8 @@ pub(super) struct Turns {
     left_to_executor: Cell<bool>,
     /// What the future waits for.
     promise: RefCell<Option<Rc<Promise>>>,
+    /// Milliseconds that this may take.
+    may_take_ms: Cell<f64>,
     /// What came of it.
     outcome: RefCell<Option<Result<JsValue, JsValue>>>,
     /// The time, which stands still between two waits (as the runtime has it).
@@ -47,9 +53,9 @@ impl Turns {
         Rc::new(turns)
     }
 
-    /// Waits for a promise.
-    pub(super) fn wait(self: &Rc<Self>, promise: Promise) -> Wait {
-        Wait::New(Rc::clone(self), Rc::new(promise))
+    /// Waits for a promise that is settled within `may_take_ms` milliseconds.
+    pub(super) fn wait(self: &Rc<Self>, promise: Promise, may_take_ms: u64) -> Wait {
+        Wait::New(Rc::clone(self), Rc::new(promise), may_take_ms)
     }
 
     /// Milliseconds since 1970.
@@ -67,7 +73,7 @@ impl Turns {
 /// looked at whenever the first has made the future go on.
 pub(super) enum Wait {
     // Shared: a copy of the runtime's handle would be a call of the runtime's.
-    New(Rc<Turns>, Rc<Promise>),
+    New(Rc<Turns>, Rc<Promise>, u64),
     Told(Rc<Turns>, Rc<Promise>),
     Executed(JsFuture),
 }
@@ -79,12 +85,13 @@ impl Future for Wait {
         let this = self.get_mut();
         loop {
             match this {
-                Self::New(turns, promise) => {
+                Self::New(turns, promise, may_take_ms) => {
                     if turns.left_to_executor.get() || turns.promise.borrow().is_some() {
                         *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
                         continue;
                     }
                     let promise = Rc::clone(promise);
+                    turns.may_take_ms.set(f64::from(u32::try_from(*may_take_ms).unwrap_or(u32::MAX)));
                     *turns.promise.borrow_mut() = Some(Rc::clone(&promise));
                     *this = Self::Told(Rc::clone(turns), promise);
                     return Poll::Pending;
@@ -104,7 +111,8 @@ impl Future for Wait {
 struct Run {
     work: Work,
     turns: Rc<Turns>,
-    begun: f64,
+    /// Milliseconds since 1970 after which it is not resumed any more.
+    lost_at: f64,
 }
 
 /// Requests that wait. A place is known by its index and by how often it was given away,
@@ -124,8 +132,8 @@ thread_local! {
 }
 
 impl Waiting {
-    fn enter(&mut self, run: Run) -> (usize, u32) {
-        self.drop_one_that_is_lost(run.begun);
+    fn enter(&mut self, run: Run, now: f64) -> (usize, u32) {
+        self.drop_one_that_is_lost(now);
         let index = self.free.pop().unwrap_or(self.places.len());
         match self.places.get_mut(index) {
             Some((turn, place)) => {
@@ -150,38 +158,69 @@ impl Waiting {
     /// Looks at one place each time: all are seen in turn, for next to nothing.
     fn drop_one_that_is_lost(&mut self, now: f64) {
         self.looked_at = if self.looked_at < self.places.len() { self.looked_at.wrapping_add(1) } else { 0 };
-        let index = self.looked_at;
-        let lost = self.places.get(index).and_then(|(turn, place)| {
-            let begun = place.as_ref()?.begun;
-            (now - begun > LOST_MS).then_some(*turn)
-        });
+        self.drop_if_lost(self.looked_at, now);
+    }
+
+    fn drop_if_lost(&mut self, index: usize, now: f64) {
+        let lost = self.places.get(index).and_then(|(turn, place)| (now > place.as_ref()?.lost_at).then_some(*turn));
         if let Some(turn) = lost {
             drop(self.leave(index, turn));
         }
     }
+
+    /// Whether as many wait as may.
+    fn is_full(&mut self, now: f64) -> bool {
+        let has_room = |waiting: &Self| waiting.places.len().saturating_sub(waiting.free.len()) < WAITING_MAX;
+        if has_room(self) {
+            return false;
+        }
+        for index in 0..self.places.len() {
+            self.drop_if_lost(index, now);
+        }
+        !has_room(self)
+    }
 }
 
-/// Begins a request: its answer, or a promise of it.
-pub(super) fn run(
-    work: impl Future<Output = Result<JsValue, JsValue>> + 'static,
-    turns: Rc<Turns>,
-) -> Result<JsValue, JsValue> {
-    let begun = turns.now();
-    go_on(Run { work: Box::pin(work), turns, begun })
+/// Whether as many requests wait as may.
+pub(super) fn is_full(now: f64) -> bool {
+    WAITING.with_borrow_mut(|waiting| waiting.is_full(now))
 }
 
-fn go_on(mut run: Run) -> Result<JsValue, JsValue> {
+/// What a request or a chore has come to.
+pub(super) enum Progress {
+    Done(Result<JsValue, JsValue>),
+    /// It waits; the promise is of its end.
+    Waits(Promise),
+}
+
+impl From<Progress> for Result<JsValue, JsValue> {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Done(outcome) => outcome,
+            Progress::Waits(promise) => Ok(promise.into()),
+        }
+    }
+}
+
+/// Begins a request or a chore.
+pub(super) fn run(work: impl Future<Output = Result<JsValue, JsValue>> + 'static, turns: Rc<Turns>) -> Progress {
+    go_on(Run { work: Box::pin(work), turns, lost_at: 0.0 })
+}
+
+fn go_on(mut run: Run) -> Progress {
     if let Poll::Ready(answer) = run.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        return answer;
+        return Progress::Done(answer);
     }
     let Some(promise) = run.turns.promise.take() else {
         // It waits for what we know nothing of.
         run.turns.left_to_executor.set(true);
-        return Ok(wasm_bindgen_futures::future_to_promise(run.work).into());
+        return Progress::Waits(wasm_bindgen_futures::future_to_promise(run.work));
     };
-    let (index, turn) = WAITING.with_borrow_mut(|waiting| waiting.enter(run));
+    let now = run.turns.now();
+    run.lost_at = now + run.turns.may_take_ms.get() + GRACE_MS;
+    let (index, turn) = WAITING.with_borrow_mut(|waiting| waiting.enter(run, now));
     let index = u32::try_from(index).unwrap_or(u32::MAX);
-    Ok(RESUME.with(|resume| js::then(&promise, index, turn, resume)).into())
+    Progress::Waits(RESUME.with(|resume| js::then(&promise, index, turn, resume)))
 }
 
 fn resume(index: u32, turn: u32, is_fine: bool, value: JsValue) -> Result<JsValue, JsValue> {
@@ -189,5 +228,5 @@ fn resume(index: u32, turn: u32, is_fine: bool, value: JsValue) -> Result<JsValu
     let run = WAITING.with_borrow_mut(|waiting| waiting.leave(index, turn)).ok_or(JsValue::UNDEFINED)?;
     run.turns.now.set(None);
     *run.turns.outcome.borrow_mut() = Some(if is_fine { Ok(value) } else { Err(value) });
-    go_on(run)
+    go_on(run).into()
 }

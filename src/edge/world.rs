@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use js_sys::{Array, Function, Promise, Uint8Array};
+use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::{
@@ -52,6 +52,12 @@ const KV_KEEP_S: u64 = 2 * keys::limits::HARD_MS / 1000;
 /// Random bytes that are asked for at once: of so many requests one crosses to the runtime.
 const RANDOM_BYTES: usize = 48 * 64;
 
+/// Milliseconds for KV, which answers within a second when it is well.
+pub(super) const KV_MS: u64 = 5_000;
+
+/// Milliseconds for what the runtime does by itself: signatures and counters.
+const OWN_MS: u64 = 10_000;
+
 thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Whether signatures are checked in pure Rust; no isolate sees the variable change.
@@ -69,8 +75,6 @@ struct Event {
     env: js::Env,
     /// The request and its event's context.
     asked: Option<(web_sys::Request, js::Context)>,
-    /// Lets the event end whose client may have gone.
-    held: RefCell<Option<Function>>,
 }
 
 /// Line of a reply's facts where the headers begin that lead somewhere.
@@ -126,14 +130,6 @@ impl Reply {
     }
 }
 
-impl Drop for Event {
-    fn drop(&mut self) {
-        if let Some(release) = self.held.take() {
-            let _ = release.call0(&JsValue::UNDEFINED);
-        }
-    }
-}
-
 impl World {
     pub(super) fn new(env: js::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
         Self::of(env, Some((request, context)), turns)
@@ -144,7 +140,7 @@ impl World {
     }
 
     fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
-        Self { event: Rc::new(Event { env, asked, held: RefCell::default() }), turns }
+        Self { event: Rc::new(Event { env, asked }), turns }
     }
 
     /// The same for a chore, which waits for things of its own.
@@ -157,8 +153,9 @@ impl World {
         self.event.asked.as_ref().map(|(request, _)| request)
     }
 
-    fn wait(&self, promise: Promise) -> Wait {
-        self.turns.wait(promise)
+    /// Waits for a promise that is settled within `may_take_ms` milliseconds.
+    fn wait(&self, promise: Promise, may_take_ms: u64) -> Wait {
+        self.turns.wait(promise, may_take_ms)
     }
 
     /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
@@ -174,7 +171,7 @@ impl World {
     async fn tell(&self, binding: &str, name: &str, path: &str, body: &str, timeout_ms: u64) -> bool {
         let Some(namespace) = self.namespace(binding) else { return false };
         let told = js::tell_object(&namespace, name, path, body, millis(timeout_ms));
-        self.wait(told).await.is_ok_and(|value| value == JsValue::TRUE)
+        self.wait(told, timeout_ms).await.is_ok_and(|value| value == JsValue::TRUE)
     }
 }
 
@@ -226,12 +223,12 @@ impl Ports for World {
     }
 
     async fn sleep(&self, millis: u64) {
-        let _ = self.wait(js::sleep(self::millis(millis))).await;
+        let _ = self.wait(js::sleep(self::millis(millis)), millis).await;
     }
 
     async fn read_keys(&self, name: &str) -> Option<String> {
         let store = store(&self.event.env)?;
-        match self.wait(js::read_store(&store, name, KV_CACHE_S)).await {
+        match self.wait(js::read_store(&store, name, KV_CACHE_S, millis(KV_MS)), KV_MS).await {
             Ok(text) => text.as_string(),
             Err(_) => {
                 complain("key sets cannot be read from KV");
@@ -242,7 +239,8 @@ impl Ports for World {
 
     async fn write_keys(&self, name: &str, text: &str) -> bool {
         let Some(store) = store(&self.event.env) else { return false };
-        let written = self.wait(js::write_store(&store, name, text, millis(KV_KEEP_S))).await.is_ok();
+        let written = js::write_store(&store, name, text, millis(KV_KEEP_S), millis(KV_MS));
+        let written = self.wait(written, KV_MS).await.is_ok();
         if !written {
             complain("a key set cannot be written to KV");
         }
@@ -251,7 +249,8 @@ impl Ports for World {
 
     async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
-        let answer = self.wait(js::fetch_document(url, millis(keys::limits::FETCH_MS), max)).await;
+        let fetched = js::fetch_document(url, millis(keys::limits::FETCH_MS), max);
+        let answer = self.wait(fetched, keys::limits::FETCH_MS).await;
         let value = answer.map_err(|_| "jwks_unreachable")?;
         let parts = value.dyn_into::<Array>().map_err(|code| fetch_fault(code.as_string().as_deref()))?;
         let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| "jwks_unreachable")?;
@@ -271,7 +270,7 @@ impl Ports for World {
         // Copied out of wasm memory: a view would not survive the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
         let verified = js::verify(algorithm.name(), key.thumbprint(), key.canonical_jwk(), &signature, &input);
-        match self.wait(verified).await {
+        match self.wait(verified, OWN_MS).await {
             Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
             Ok(_) => Ok(SignatureOutcome::Invalid),
             Err(_) => {
@@ -286,7 +285,7 @@ impl Ports for World {
             complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
             return true;
         };
-        match self.wait(js::limit(&limiter, key)).await {
+        match self.wait(js::limit(&limiter, key), OWN_MS).await {
             Ok(value) => value != JsValue::FALSE,
             Err(_) => {
                 complain(&format!("the rate limit {binding} failed"));
@@ -296,7 +295,8 @@ impl Ports for World {
     }
 
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
-        let sent = self.wait(js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS))).await;
+        let sent = js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS));
+        let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
         match sent.ok().and_then(|fault| fault.as_string()).as_deref() {
             Some("") if dropped == 0 => {}
             Some("") => complain(&format!("{dropped} spans were given up, because too many waited for the collector")),
@@ -316,15 +316,9 @@ impl Ports for World {
     async fn read_metrics(&self) -> Result<String, &'static str> {
         let namespace = self.namespace(SUMS_BINDING).ok_or("metrics_not_bound")?;
         let asked = js::ask_object(&namespace, SUMS_NAME, sums::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
-        let answer = self.wait(asked).await.map_err(|_| "metrics_unreachable")?;
+        let answer = self.wait(asked, SUMS_MS).await.map_err(|_| "metrics_unreachable")?;
         let parts = answer.dyn_into::<Array>().map_err(|_| "metrics_unreachable")?;
         parts.get(0).as_string().ok_or("metrics_unreachable")
-    }
-
-    fn outlive_client(&self) {
-        if let Some((_, context)) = &self.event.asked {
-            self.event.held.borrow_mut().get_or_insert_with(|| js::hold(context));
-        }
     }
 
     async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
@@ -340,10 +334,10 @@ impl Ports for World {
         let namespace = self.namespace(LOG_BINDING).ok_or("log_not_bound")?;
         let (request, context) = self.event.asked.as_ref().ok_or("log_not_bound")?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
-        let (keep_s, ask_ms) = (millis(keep_ms / 1000), millis(ask_ms));
-        let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, ask_ms, max);
+        let keep_s = millis(keep_ms / 1000);
+        let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, millis(ask_ms), max);
         let parts = self
-            .wait(answer)
+            .wait(answer, ask_ms)
             .await
             .map_err(|_| "log_unreachable")?
             .dyn_into::<Array>()
@@ -362,8 +356,8 @@ impl Ports for World {
 
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
         let (request, _) = self.event.asked.as_ref().ok_or(BodyFault::Broken)?;
-        let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX));
-        let body = self.wait(read).await.map_err(|_| BodyFault::Broken)?;
+        let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
+        let body = self.wait(read, limits::PUSH_BODY_MS).await.map_err(|_| BodyFault::Broken)?;
         match body.dyn_into::<Uint8Array>() {
             Ok(bytes) => Ok(bytes.to_vec()),
             Err(fault) if fault.as_string().as_deref() == Some("too_large") => Err(BodyFault::TooLarge),
@@ -383,7 +377,9 @@ impl Ports for World {
             u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
             forward.is_timed,
         );
-        let answer = self.wait(sent).await.map_err(|_| UpstreamFault::Unreachable)?;
+        // An early answer is read to its end before it is passed on.
+        let may_take_ms = forward.timeout_ms.saturating_add(forward.body_timeout_ms).saturating_add(OWN_MS);
+        let answer = self.wait(sent, may_take_ms).await.map_err(|_| UpstreamFault::Unreachable)?;
         // Our own function's word; each check of a kind would be a call of the runtime's.
         let parts = answer.unchecked_into::<Array>();
         let facts = parts.get(1).as_string().unwrap_or_default();

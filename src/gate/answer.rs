@@ -214,6 +214,7 @@ mod tests {
             Denial::RightsMissing,
             Denial::KeysUnavailable { retry_ms: 0 },
             Denial::BackendUnavailable,
+            Denial::GatewayBusy,
             Denial::HostInvalid,
             Denial::Misconfigured { fault: String::new() },
             Denial::UpstreamRejectedAssertion,

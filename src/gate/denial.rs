@@ -68,6 +68,8 @@ pub enum Denial {
     },
     /// The signature backend failed.
     BackendUnavailable,
+    /// Too many requests wait in this isolate.
+    GatewayBusy,
     /// A setting or a secret that the route needs is missing or wrong.
     Misconfigured {
         /// Which, and what is wrong with it; for the log alone, and never the value.
@@ -138,7 +140,7 @@ impl Denial {
             | Self::RevocationUnknown { retry_ms }
             | Self::BreakerOpen { retry_ms, .. } => Some(retry_ms.div_ceil(1000).max(1)),
             Self::RateLimited { retry_s } | Self::Maintenance { retry_s } => Some(*retry_s),
-            Self::UpstreamBusy => Some(super::limits::BUSY_RETRY_S),
+            Self::UpstreamBusy | Self::GatewayBusy => Some(super::limits::BUSY_RETRY_S),
             Self::BackendUnavailable
             | Self::Misconfigured { .. }
             | Self::MetricsUnavailable
@@ -299,6 +301,7 @@ impl Denial {
             Self::Misconfigured { .. } => {
                 unavailable("gateway_misconfigured", "The gateway is not configured completely")
             }
+            Self::GatewayBusy => unavailable("gateway_busy", "Too many requests wait at the gateway"),
             Self::BodyTooSlow => plain(
                 408,
                 "validation_error",

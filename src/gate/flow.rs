@@ -252,9 +252,6 @@ impl Gate {
         };
         line.upstream = Some(upstream.name.clone());
         line.upstream_index = Some(found.upstream);
-        if route.ends_session {
-            ports.outlive_client();
-        }
         let forwarded = self.forward(upstream, forward, &statement, ports, line).await?;
         if let (Passed::User(passport), true, 200..=299) = (&passed, route.ends_session, forwarded.status) {
             self.end_session(passport, ports, chores).await;
@@ -372,17 +369,14 @@ impl Gate {
     }
 }
 
-/// The answer of a deployment whose settings no gate can be built from: alive, and
-/// closed to everything.
-///
-/// `fault` says what is wrong, for the log.
-pub fn handle_misconfigured<P: Ports>(head: &Head, ports: &P, fault: String) -> Handled<P::Reply> {
+/// The answer where no gate is asked: of a deployment whose settings no gate can be built from,
+/// or of an isolate in which too many requests wait. Alive, and closed to everything.
+pub fn handle_refused<P: Ports>(head: &Head, denial: Denial, ports: &P) -> Handled<P::Reply> {
     let ids = Ids::new(head, ports.now(), ports.random());
     let mut line = begin_line(head, &ids);
     let answer = if head.target == "/health" {
         own::health(&ids.request_id)
     } else {
-        let denial = Denial::Misconfigured { fault };
         line.code = Some(denial.code());
         line.detail = denial.for_log().map(str::to_owned);
         Answer::problem(&denial, "gateway", &ids.request_id)

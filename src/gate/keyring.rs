@@ -88,12 +88,25 @@ impl Gate {
                     }
                 }
                 Step::Wait => {
-                    ports.sleep(pause).await;
+                    if !self.wait_for_another(pause, ports).await {
+                        return Err(Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS });
+                    }
                     pause = pause.saturating_mul(2).min(limits::KEY_WAIT_STEP_MAX_MS);
                 }
                 Step::Deny(denial) => return Err(denial),
             }
         }
+    }
+
+    /// Lets time pass in which another request of this isolate may bring what this one waits
+    /// for. False at once when too many wait.
+    pub(super) async fn wait_for_another<P: Ports>(&self, millis: u64, ports: &P) -> bool {
+        let now = ports.now();
+        let until = now.plus(millis.saturating_add(limits::WAITER_LOST_MS));
+        let Some(place) = self.waiting.enter(limits::WAITERS, until, false, now) else { return false };
+        ports.sleep(millis).await;
+        self.waiting.leave(place);
+        true
     }
 
     /// Whether an issuer has a usable set, fetching one if it may.
@@ -110,10 +123,10 @@ impl Gate {
         // Another request of this isolate may be asking right now.
         let begun = ports.now();
         while !usable(state) && state.holding.borrow().is_asking(ports.now()) {
-            if ports.now().since(begun) > limits::KEY_WAIT_MS {
+            let is_late = ports.now().since(begun) > limits::KEY_WAIT_MS;
+            if is_late || !self.wait_for_another(limits::KEY_WAIT_STEP_MAX_MS, ports).await {
                 break;
             }
-            ports.sleep(limits::KEY_WAIT_STEP_MS).await;
         }
         usable(state)
     }

@@ -50,6 +50,16 @@ pub const KEY_WAIT_STEP_MAX_MS: u64 = 320;
 /// Milliseconds that one request spends on getting a key, whatever happens.
 pub const KEY_WAIT_MS: u64 = 5_000;
 
+/// Requests of one isolate that wait while another one asks an issuer, and that wait while
+/// another one reads the revocation log. Each looks again three times a second or more often.
+pub const WAITERS: u32 = 1_024;
+
+/// Milliseconds after its time at which a waiting request counts as lost.
+pub const WAITER_LOST_MS: u64 = 5_000;
+
+/// Milliseconds for a client to send the body of a push.
+pub const PUSH_BODY_MS: u64 = 10_000;
+
 /// Milliseconds between a count and its handing on, from a busy isolate.
 pub const FLUSH_MS: u64 = 10_000;
 

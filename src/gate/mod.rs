@@ -38,7 +38,7 @@ pub use assertion::{AssertionKeys, BadAssertionKeys};
 pub use chore::Chore;
 pub use cors::CorsHeaders;
 pub use denial::Denial;
-pub use flow::{Handled, Outcome, Passing, handle_misconfigured};
+pub use flow::{Handled, Outcome, Passing, handle_refused};
 pub use head::Head;
 pub use log::{AuditEvent, LogLine};
 pub use settings::{Gate, Misconfiguration, PolicyOrigin};

@@ -72,10 +72,6 @@ pub trait Ports {
     /// A stable code that says why not.
     async fn read_metrics(&self) -> Result<String, &'static str>;
 
-    /// Sees to it that this request is carried out to its end, although its client may
-    /// go away.
-    fn outlive_client(&self);
-
     /// Reads a part of the revocation log, at most
     /// [`crate::revocation::limits::PAGE_BYTES`] in
     /// [`crate::revocation::limits::ASK_MS`] (the whole of it:

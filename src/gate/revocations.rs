@@ -75,7 +75,11 @@ impl Gate {
                     return Ok(Source::Copy);
                 }
                 Plan::Read => self.read_log(ports).await,
-                Plan::Wait => ports.sleep(limits::WAIT_STEP_MS).await,
+                Plan::Wait => {
+                    if !self.wait_for_another(limits::WAIT_STEP_MS, ports).await {
+                        return Err(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS });
+                    }
+                }
                 Plan::AskLog => return Ok(Source::Log),
                 Plan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
             }

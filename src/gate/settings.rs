@@ -68,6 +68,8 @@ pub struct Gate {
     pub(super) upstreams: Vec<UpstreamState>,
     pub(super) remembered: RefCell<Remembered>,
     pub(super) failures: RefCell<Failures>,
+    /// Requests that wait for what another one brings.
+    pub(super) waiting: Waiting,
     pub(super) revocations: RefCell<LocalCopy>,
     pub(super) metrics: RefCell<Metrics>,
     /// Where the policy is from, and what is wrong with a newer one.
@@ -179,6 +181,7 @@ impl Gate {
             upstreams,
             remembered: RefCell::default(),
             failures: RefCell::default(),
+            waiting: Waiting::default(),
             revocations: RefCell::default(),
             metrics: RefCell::default(),
             origin: RefCell::new((PolicyOrigin::BuiltIn, None)),

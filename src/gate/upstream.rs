@@ -45,8 +45,8 @@ pub(super) struct TargetState {
     pub(super) breaker: RefCell<Breaker>,
 }
 
-/// Requests that wait for an answer. Each has a time by which it is over, because one
-/// whose client has gone may never come back to say so.
+/// Requests that wait for the same thing. Each has a time by which it is over, because the
+/// runtime may end an event that takes too long, and its request never comes back to say so.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Until when each has its place, and whether it has a body to send.
@@ -56,7 +56,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Takes a place, unless all are taken.
-    fn enter(&self, most: u32, until: UnixMillis, has_body: bool, now: UnixMillis) -> Option<u64> {
+    pub(super) fn enter(&self, most: u32, until: UnixMillis, has_body: bool, now: UnixMillis) -> Option<u64> {
         let mut entries = self.entries.borrow_mut();
         if is_full(&entries, most, has_body) {
             entries.retain(|_, (until, _)| now < *until);
@@ -70,7 +70,8 @@ impl Waiting {
         Some(id)
     }
 
-    fn leave(&self, id: u64) {
+    /// Gives the place back.
+    pub(super) fn leave(&self, id: u64) {
         self.entries.borrow_mut().remove(&id);
     }
 
@@ -185,13 +186,6 @@ impl Gate {
         } else {
             upstream.timeout_ms.saturating_add(upstream.body_timeout_ms)
         };
-        // Seen to its end whatever its client does, or clients that go away would keep
-        // places: when these get few, and where a body may be long on its way.
-        let is_half_full =
-            upstream.waiting.len().saturating_mul(2) >= usize::try_from(upstream.max_concurrent).unwrap_or(usize::MAX);
-        if has_body || is_half_full {
-            ports.outlive_client();
-        }
         let place = upstream
             .waiting
             .enter(upstream.max_concurrent, begun.plus(most), has_body, begun)
@@ -226,10 +220,6 @@ impl Gate {
             let Some(target) = upstream.targets.get(index) else {
                 return Err(Denial::Misconfigured { fault: "the upstream has no target".to_owned() });
             };
-            if matches!(admission, Admission::Probe { .. }) {
-                // All others wait for what it finds out, whatever its client does.
-                ports.outlive_client();
-            }
             forward.url = format!("{}{path}", target.url);
             let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
             let assertion = assertion

@@ -1,8 +1,11 @@
 // A worker that stands between the gateway and its revocation log and does what a test
-// says: pass, fail, hang, garbage. For faults that a real object will not have on command.
+// says: pass, fail, slow, hang, garbage. For faults that a real object will not have on command.
 // Runs in workerd, not in Node.
 
 const HANG_MS = 3_000;
+
+// Less than a question to the log may take.
+const SLOW_MS = 500;
 
 let mode = "pass";
 
@@ -14,6 +17,7 @@ export class Revocations {
   async fetch(request) {
     if (mode === "fail") throw new Error("as told");
     if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, HANG_MS));
+    if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
     if (mode === "garbage") return new Response('{"entries":[["not a mark",1,1]]}');
     const real = this.env.REAL;
     return real.get(real.idFromName("log")).fetch(request);

@@ -326,8 +326,6 @@ impl Ports for World {
         Ok(serde_json::to_string(&*self.sums.borrow()).unwrap())
     }
 
-    fn outlive_client(&self) {}
-
     async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
         self.log.borrow_mut().read(part, may_be_kept, self.now.get())
     }

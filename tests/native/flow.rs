@@ -92,7 +92,9 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         ("/ready", 503, Some("gateway_misconfigured")),
     ] {
         let head = portcullis::gate::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
-        let handled = portcullis::gate::handle_misconfigured(&head, &world, "METRICS_TOKEN is too short".to_owned());
+        let fault = "METRICS_TOKEN is too short".to_owned();
+        let denial = portcullis::gate::Denial::Misconfigured { fault };
+        let handled = portcullis::gate::handle_refused(&head, denial, &world);
         assert_eq!((handled.line.status, handled.line.code), (status, code), "{target}");
         let answer = answer(&handled);
         assert_eq!(header(answer, "x-request-id"), Some(handled.line.request_id.as_str()));

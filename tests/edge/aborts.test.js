@@ -1,0 +1,119 @@
+// Clients that go away while the gateway waits, in numbers: what they began is carried out,
+// others are not kept waiting by them, what they did counts, and nothing of them is kept.
+// How the memory stays over 100,000 of them: long/aborts.test.js.
+
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+
+import { makeAssertionKey } from "../harness/assertion.js";
+import { startEdge } from "../harness/edge.js";
+import { createIssuer } from "../harness/issuer.js";
+import { abort } from "../harness/lean.js";
+import { fileScope, testScope } from "../harness/scope.js";
+import { startUpstream } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
+
+const scope = fileScope();
+
+const wait = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
+
+const text = (path, token) => `GET ${path} HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+
+describe("clients that go away", () => {
+  let auth, users, issuer;
+
+  before(async () => {
+    auth = await startUpstream(scope);
+    users = await startUpstream(scope);
+    issuer = await createIssuer();
+  });
+
+  // Answers for the key set after `millis`.
+  function publish(millis) {
+    auth.answer("GET /.well-known/jwks.json", async (_request, response) => {
+      const keys = JSON.stringify(issuer.jwks());
+      await wait(millis);
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(keys);
+    });
+  }
+
+  async function ask(edge) {
+    const claims = issuer.claims();
+    return { path: `/api/v1/users/${claims.sub}`, token: await issuer.sign(claims), edge };
+  }
+
+  test("while their token's key is fetched leave the key to the others", async (t) => {
+    publish(1_000);
+    const edge = await startEdge(testScope(t), { auth, users });
+    const { path, token } = await ask(edge);
+    auth.forget();
+    // The first asks the issuer and goes away at once.
+    await abort(edge.url, [text(path, token)], { count: 1 });
+    assert.equal((await edge.get(path, { token })).status, 200);
+    assert.equal(auth.requests.length, 1, "the first one's question was answered");
+    // The same for a key that is new to a set that is held.
+    await issuer.rotate();
+    await edge.restart();
+    const other = await ask(edge);
+    await abort(edge.url, Array.from({ length: 50 }, () => text(other.path, other.token)), { count: 200 });
+    assert.equal((await edge.get(other.path, { token: other.token })).status, 200);
+  });
+
+  test("while the revocation log is read leave the copy to the others", async (t) => {
+    publish(0);
+    const edge = await startEdge(testScope(t), { auth, users, faultyLog: true });
+    const { path, token } = await ask(edge);
+    await edge.get(path, { token });
+    await edge.restart();
+    await edge.log("slow");
+    const began = Date.now();
+    await abort(edge.url, [text(path, token)], { count: 1 });
+    const answer = await edge.get(path, { token });
+    assert.equal(answer.status, 200, answer.body);
+    assert.ok(Date.now() - began < 30_000, "it waited for what the first had begun");
+  });
+
+  test("with bad tokens are counted by their address, like those that wait for the answer", async (t) => {
+    publish(500);
+    const limits = { LIMIT_FAILED_TOKENS: { limit: 20, period: 60 } };
+    const edge = await startEdge(testScope(t), { auth, users, limits });
+    const { path } = await ask(edge);
+    const stranger = await createIssuer();
+    const bad = await stranger.accessToken();
+    await abort(edge.url, [text(path, bad)], { count: 100 });
+    await until("they are counted", async () => (await edge.get(path, { token: bad })).status === 429);
+    const { path: own, token } = await ask(edge);
+    assert.equal((await edge.get(own, { token })).status, 200, "good tokens of the address are never looked at");
+  });
+
+  test("while a service is asked give their places back as soon as it answers", async (t) => {
+    publish(0);
+    const vars = { UPSTREAM_BIG_URL: users.url, ASSERTION_KEYS_BIG: makeAssertionKey() };
+    const edge = await startEdge(testScope(t), { auth, users, policy: "upstreams", vars });
+    const token = await issuer.accessToken();
+    const waiting = async () => (await edge.get("/status")).json().upstreams.find(({ name }) => name === "big").waiting;
+    users.answer("GET /big", async (_request, response) => {
+      await wait(500);
+      response.end("{}");
+    });
+    assert.equal((await edge.get("/big", { token })).status, 200);
+    users.forget();
+    await abort(edge.url, [text("/big", token)], { count: 60, atOnce: 15, afterMs: 250 });
+    assert.ok(users.requests.length > 0, "they were forwarded");
+    // Their own time is a minute.
+    await until("no place is held", async () => (await waiting()) === 0, 30_000);
+    assert.equal((await edge.get("/big", { token })).status, 200);
+  });
+
+  test("and leave many waiting requests behind do not stop the others", async (t) => {
+    publish(2_000);
+    const edge = await startEdge(testScope(t), { auth, users });
+    const { path, token } = await ask(edge);
+    const strangers = await Promise.all(Array.from({ length: 50 }, (_, index) => issuer.accessToken({}, { kid: `new-${index}` })));
+    const flood = abort(edge.url, strangers.map((bad) => text(path, bad)), { count: 500, atOnce: 100 });
+    assert.equal((await edge.get("/health")).status, 200);
+    await flood;
+    await until("a good token is taken", async () => (await edge.get(path, { token })).status === 200);
+  });
+});
