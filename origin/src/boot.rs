@@ -23,7 +23,7 @@ use crate::{
     settings::{BadSetting, Flags},
     store::{
         Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
-        Sessions, SigningKeys, Stale, explain, in_time,
+        Sessions, SigningKeys, Stale, explain,
     },
     tls::{Configs, Renewal},
     users::{self, FetchedKeys, Users},
@@ -197,7 +197,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
         running.auth = Some(listening.ready("auth", auth::app(state.clone()), &mut running.tasks));
         tokio::spawn(maintain_metrics(state.metrics.clone(), stopped.clone()));
         tokio::spawn(maintain_keys(state.clone(), stopped.clone()));
-        tokio::spawn(sweep(state.clone(), stopped.clone()));
+        tokio::spawn(auth::sweep(state.clone(), stopped.clone()));
         tokio::spawn(push(state.clone(), stopped.clone()));
         if let Some(first) = first_admin {
             tokio::spawn(auth::make_first_admin(state.clone(), first, stopped.clone()));
@@ -367,9 +367,6 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
     })
 }
 
-/// Time between two sweeps of what is old: sessions, failed logins, audit events.
-const SWEEP: std::time::Duration = std::time::Duration::from_secs(3600);
-
 async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -399,22 +396,4 @@ async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
 async fn reconcile(auth: Auth, stopped: watch::Receiver<bool>) {
     let reconciler = Arc::clone(&auth.reconciler);
     reconciler.run(&auth, stopped).await;
-}
-
-async fn sweep(auth: Auth, mut stopped: watch::Receiver<bool>) {
-    loop {
-        if let Err(error) = in_time(auth.sessions.sweep(auth.clock.now())).await {
-            auth.metrics.store_fault(&error);
-        }
-        if let Err(error) = in_time(auth.guessing.sweep(auth.clock.now())).await {
-            auth.metrics.store_fault(&error);
-        }
-        if let Err(error) = in_time(auth.audit.sweep(auth.clock.now().saturating_sub(limits::AUDIT_MS))).await {
-            auth.metrics.store_fault(&error);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-        }
-    }
 }

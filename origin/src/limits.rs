@@ -325,8 +325,34 @@ pub const JWKS_MAX_AGE_S: u32 = 300;
 /// looks back at it.
 pub const AUDIT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
 
-/// Old audit events deleted at a time: some milliseconds' work.
-pub const AUDIT_SWEEP_ROWS: i64 = 1000;
+/// Milliseconds after which the network address and the program of an audit event are erased
+/// when the account that asked is no more: a quarter in which abuse can be looked into.
+pub const AUDIT_IDENTITY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+
+/// Time between two sweeps of what is old: sessions, failed logins, audit events.
+pub const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Time for which the clock is watched before a sweep believes it.
+pub const SWEEP_WATCH: Duration = Duration::from_secs(60);
+
+/// Milliseconds that the clock may gain or lose in that time: time servers slew it.
+pub const SWEEP_SLEW_MS: i64 = 5 * 1000;
+
+/// Milliseconds for which what is over is kept yet, should the clock be ahead all that time.
+pub const SWEEP_MARGIN_MS: i64 = 60 * 60 * 1000;
+
+/// Rows of one kind that a sweep deletes at a time: some milliseconds' work, also for
+/// sessions with some hundred tokens each.
+pub const SWEEP_ROWS: i64 = 200;
+
+/// Pause between two such portions, in which others write.
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Time for another process to bring the tables up to date, before it is a fault.
+pub const MIGRATE_WAIT: Duration = Duration::from_secs(60);
+
+/// Pause between two looks whether it has.
+pub const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time for the writing of an audit event. With [`REQUEST_TIME`] before it, it stays
 /// below the time that the gateway waits for us.

@@ -208,10 +208,15 @@ describe("a session through the edge", () => {
     const taken = create(account.email, phrase);
     assert.notEqual(taken.status, 0, "who registered the address first does not become an administrator by it");
     assert.match(taken.stderr, /an account with this address exists already; --promote /);
-    const promoted = create(account.email, phrase, "--promote");
-    assert.match(promoted.stdout, /is an administrator now; the password is what it was/);
-    assert.equal((await get("/api/v1/users", session.bearer)).status, 403, "a token says what it said");
-    const again = await stack.login(account);
+    const { account: third } = await stack.register();
+    const before = await stack.login(third);
+    const promoted = create(third.email, phrase, "--promote");
+    assert.match(promoted.stdout, /is an administrator now; the password is the one given, and all sessions are ended/);
+    await until("whoever had the account is out", async () => {
+      const answer = await get("/api/v1/users", before.bearer);
+      return answer.status === 401 && answer.json().code === "token_revoked";
+    });
+    const again = await stack.login({ email: third.email, password: phrase.trim() });
     assert.equal((await get("/api/v1/users", again.bearer)).status, 200);
   });
 

@@ -26,6 +26,7 @@ mod roles;
 mod routes;
 mod session;
 mod session_list;
+mod sweeper;
 mod token;
 mod trail;
 mod turns;
@@ -44,6 +45,7 @@ pub use password::{Busy, Passwords};
 pub use profiles::Reconciler;
 pub use pusher::Pusher;
 pub use routes::{app, description};
+pub use sweeper::sweep;
 pub use token::SERVICE_TYPE;
 pub use turns::Priority;
 

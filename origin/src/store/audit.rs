@@ -1,11 +1,10 @@
 //! The audit trail: who did what, and what became of it. Rows are added and, when they are
-//! old, deleted; none is ever changed.
+//! old, deleted. None is changed but by erasing what identifies a person who is gone.
 
 use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::Database;
-use crate::limits;
 
 /// What became of what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,25 +177,48 @@ impl AuditTrail {
         query.fetch_all(self.0.pool()).await?.iter().map(event).collect()
     }
 
-    /// Forgets events from before an instant, some at a time, so that nobody waits long for
-    /// the database meanwhile.
+    /// Forgets some events from before an instant; how many.
     ///
     /// # Errors
     /// The database's.
-    pub async fn sweep(&self, before: i64) -> Result<u64, sqlx::Error> {
-        let mut swept = 0_u64;
-        loop {
-            let done =
-                sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)")
-                    .bind(before)
-                    .bind(limits::AUDIT_SWEEP_ROWS)
-                    .execute(&mut *self.0.writer().await?)
-                    .await?;
-            swept = swept.saturating_add(done.rows_affected());
-            if i64::try_from(done.rows_affected()).is_ok_and(|count| count < limits::AUDIT_SWEEP_ROWS) {
-                return Ok(swept);
-            }
-            tokio::task::yield_now().await;
-        }
+    pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
+        let done =
+            sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)")
+                .bind(before)
+                .bind(rows)
+                .execute(&mut *self.0.writer().await?)
+                .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Erases network address and program from events of accounts that are no more, among
+    /// some events from before an instant with a greater number than `after`. The number of
+    /// the last one that was looked at; `None` when there are no more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn erase(&self, after: i64, before: i64, rows: i64) -> Result<Option<i64>, sqlx::Error> {
+        let last: Option<i64> = sqlx::query_scalar(
+            "SELECT id FROM (SELECT id FROM audit WHERE id > $1 AND at < $2 ORDER BY id LIMIT $3) AS portion \
+             ORDER BY id DESC LIMIT 1",
+        )
+        .bind(after)
+        .bind(before)
+        .bind(rows)
+        .fetch_optional(self.0.pool())
+        .await?;
+        let Some(last) = last else { return Ok(None) };
+        sqlx::query(
+            "UPDATE audit SET ip_address = NULL, user_agent = NULL \
+             WHERE id > $1 AND id <= $2 AND at < $3 AND user_id IS NOT NULL \
+               AND (ip_address IS NOT NULL OR user_agent IS NOT NULL) \
+               AND NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.id = audit.user_id)",
+        )
+        .bind(after)
+        .bind(last)
+        .bind(before)
+        .execute(&mut *self.0.writer().await?)
+        .await?;
+        Ok(Some(last))
     }
 }

@@ -8,10 +8,10 @@
 
 use std::{
     borrow::Cow,
-    fs::{OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     ops::{Deref, DerefMut},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr as _,
     sync::Arc,
     time::Instant,
@@ -20,7 +20,7 @@ use std::{
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _, Row as _, SqlSafeStr as _, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions, AnyRow},
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     pool::PoolConnection,
     sqlite::SqliteConnectOptions,
 };
@@ -143,7 +143,7 @@ macro_rules! migrations {
 const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
     "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued", "0013_successors"
+    "0012_issued", "0013_successors", "0014_sweeps"
 );
 const SQLITE_USERS: Migrations = migrations!("sqlite/users":
     "0001_profiles", "0002_versions", "0003_deleted",
@@ -152,7 +152,7 @@ const SQLITE_USERS: Migrations = migrations!("sqlite/users":
 const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
     "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
     "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued", "0013_successors"
+    "0012_issued", "0013_successors", "0014_sweeps"
 );
 const POSTGRES_USERS: Migrations = migrations!("postgres/users":
     "0001_profiles", "0002_versions", "0003_deleted",
@@ -168,16 +168,21 @@ impl Database {
     pub async fn open(url: &str, schema: Schema) -> Result<Self, sqlx::Error> {
         sqlx::any::install_default_drivers();
         let kind = if url.starts_with("sqlite:") {
-            make_private(SqliteConnectOptions::from_str(url)?.get_filename())?;
+            make_private(&file_of(url)?)?;
             Kind::Sqlite
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             Kind::Postgres
         } else {
             return Err(sqlx::Error::Configuration("a URL begins with sqlite: or postgres:".into()));
         };
-        if kind == Kind::Postgres {
-            reach(url).await?.close().await?;
-        }
+        // Two processes that begin on one fresh database take turns.
+        let _turn = match kind {
+            Kind::Sqlite => Some(folder_turn(&file_of(url)?).await?),
+            Kind::Postgres => {
+                reach(url).await?.close().await?;
+                None
+            }
+        };
         let pool = AnyPoolOptions::new()
             .max_connections(limits::POOL)
             .acquire_timeout(limits::STORE_WAIT)
@@ -209,7 +214,7 @@ impl Database {
     pub async fn exists(url: &str, schema: Schema) -> Result<bool, sqlx::Error> {
         sqlx::any::install_default_drivers();
         if url.starts_with("sqlite:") {
-            return Ok(SqliteConnectOptions::from_str(url)?.get_filename().exists());
+            return Ok(file_of(url)?.exists());
         }
         let table = match schema {
             Schema::Auth => "accounts",
@@ -236,7 +241,17 @@ impl Database {
             Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, text.into_sql_str(), false)
         });
         let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
-        migrator.run(&self.pool).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
+        let begun = Instant::now();
+        loop {
+            match migrator.run(&self.pool).await {
+                Ok(()) => return Ok(()),
+                // Another process is at it; ours is not to wait for longer than `lock_timeout`.
+                Err(MigrateError::Execute(error)) if is_locked(&error) && begun.elapsed() < limits::MIGRATE_WAIT => {
+                    tokio::time::sleep(limits::MIGRATE_PAUSE).await;
+                }
+                Err(error) => return Err(sqlx::Error::Migrate(Box::new(error))),
+            }
+        }
     }
 
     /// Whether something can be written. A full disk can be read for as long as one likes.
@@ -339,6 +354,40 @@ impl Database {
     }
 }
 
+/// True for PostgreSQL's `lock_not_available`.
+fn is_locked(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
+}
+
+/// The file of an SQLite URL.
+fn file_of(url: &str) -> Result<PathBuf, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?.get_filename().to_owned())
+}
+
+/// Waits until no other process opens a database in a file's folder for the first time.
+/// SQLite's own locks do not span several migrations, nor the change to a write-ahead log.
+/// The lock is on the folder and leaves nothing there; it ends with the value.
+async fn folder_turn(file: &Path) -> Result<Option<File>, sqlx::Error> {
+    if file.as_os_str() == ":memory:" {
+        return Ok(None);
+    }
+    let parent = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = File::open(parent).map_err(sqlx::Error::Io)?;
+    let begun = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < limits::MIGRATE_WAIT => {
+                tokio::time::sleep(limits::MIGRATE_PAUSE).await;
+            }
+            Err(TryLockError::WouldBlock) => return Err(no_answer()),
+            // A file system that knows no locks has no second process either, one hopes.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(sqlx::Error::Io(error)),
+        }
+    }
+}
+
 /// A first connection. The pool tries again and again where none is listening, and says in
 /// the end no more than that its time is over.
 async fn reach(url: &str) -> Result<AnyConnection, sqlx::Error> {
@@ -416,6 +465,8 @@ fn set_up(kind: Kind) -> &'static [&'static str] {
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = FULL",
             "PRAGMA foreign_keys = ON",
+            // What is deleted is overwritten, and not only forgotten.
+            "PRAGMA secure_delete = ON",
         ],
         // A connection that hangs holds no lock for longer than a request lives, and one
         // whose other end is gone none for longer than a minute.

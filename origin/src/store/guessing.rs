@@ -21,7 +21,7 @@ pub struct Failures {
 
 /// The statements about guessing.
 #[derive(Debug, Clone)]
-pub struct Guessing(pub(crate) Database);
+pub struct Guessing(pub Database);
 
 impl Guessing {
     /// What was counted in a bucket.
@@ -108,17 +108,27 @@ impl Guessing {
         Ok(row.is_some())
     }
 
-    /// Forgets what counts no more.
+    /// Forgets some of what counts no more. The most rows of one kind that were forgotten.
     ///
     /// # Errors
     /// The database's.
-    pub async fn sweep(&self, now: i64) -> Result<(), sqlx::Error> {
+    pub async fn sweep(&self, now: i64, rows: i64) -> Result<u64, sqlx::Error> {
+        let mut most = 0;
         for (text, age) in [
-            ("DELETE FROM login_failures WHERE last_at <= $1", limits::FAILURES_KEPT_MS),
-            ("DELETE FROM known_addresses WHERE last_at <= $1", limits::KNOWN_ADDRESS_MS),
+            (
+                "DELETE FROM login_failures WHERE key IN (SELECT key FROM login_failures WHERE last_at <= $1 LIMIT $2)",
+                limits::FAILURES_KEPT_MS,
+            ),
+            (
+                "DELETE FROM known_addresses WHERE (account_id, address) IN \
+                 (SELECT account_id, address FROM known_addresses WHERE last_at <= $1 LIMIT $2)",
+                limits::KNOWN_ADDRESS_MS,
+            ),
         ] {
-            sqlx::query(text).bind(now.saturating_sub(age)).execute(&mut *self.0.writer().await?).await?;
+            let query = sqlx::query(text).bind(now.saturating_sub(age)).bind(rows);
+            let done = query.execute(&mut *self.0.writer().await?).await?;
+            most = done.rows_affected().max(most);
         }
-        Ok(())
+        Ok(most)
     }
 }

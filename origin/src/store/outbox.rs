@@ -62,20 +62,27 @@ pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked<'_>, 
 }
 
 impl Outbox {
-    /// The oldest ones, after forgetting those that nobody needs to be told of.
+    /// The oldest ones of which the gateway needs to be told.
     ///
     /// # Errors
     /// The database's.
     pub async fn next(&self, count: i64, now: i64) -> Result<Vec<Waiting>, sqlx::Error> {
-        sqlx::query("DELETE FROM outbox WHERE expires_at <= $1")
+        let rows = sqlx::query("SELECT id, revocation FROM outbox WHERE expires_at > $1 ORDER BY id LIMIT $2")
             .bind(now)
-            .execute(&mut *self.0.writer().await?)
-            .await?;
-        let rows = sqlx::query("SELECT id, revocation FROM outbox ORDER BY id LIMIT $1")
             .bind(count)
             .fetch_all(self.0.pool())
             .await?;
         rows.iter().map(|row| Ok(Waiting { id: row.try_get("id")?, revocation: row.try_get("revocation")? })).collect()
+    }
+
+    /// Forgets some of those that nobody needed to be told of before an instant; how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
+        let text = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE expires_at <= $1 ORDER BY id LIMIT $2)";
+        let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *self.0.writer().await?).await?;
+        Ok(done.rows_affected())
     }
 
     /// How many the gateway needs to be told of.

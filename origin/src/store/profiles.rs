@@ -192,10 +192,13 @@ impl Profiles {
             .bind(now)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM deleted_profiles WHERE at < $1")
-            .bind(now.saturating_sub(limits::DELETED_PROFILE_MS))
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "DELETE FROM deleted_profiles WHERE id IN (SELECT id FROM deleted_profiles WHERE at < $1 LIMIT $2)",
+        )
+        .bind(now.saturating_sub(limits::DELETED_PROFILE_MS))
+        .bind(limits::SWEEP_ROWS)
+        .execute(&mut *transaction)
+        .await?;
         let done = sqlx::query("DELETE FROM profiles WHERE id = $1")
             .bind(profile_id.to_string())
             .execute(&mut *transaction)

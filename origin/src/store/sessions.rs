@@ -217,6 +217,11 @@ pub(super) async fn end(transaction: &mut AnyConnection, ids: &[String], now: i6
 pub struct Sessions(pub(crate) Database);
 
 impl Sessions {
+    /// Those of a database.
+    pub fn of(database: Database) -> Self {
+        Self(database)
+    }
+
     /// Begins a session with its first refresh token. Of more than [`limits::SESSIONS`] the
     /// oldest end. `None` when the account is no more, or its password
     /// is another by now: a login with the old one, on its way while the owner changed it,
@@ -508,20 +513,22 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Forgets sessions that expired or were revoked, with their tokens, and tokens that
-    /// expired of sessions that live: to know nothing of one is to refuse it.
+    /// Forgets some sessions that expired or were revoked before an instant, with their
+    /// tokens, and some tokens that expired of sessions that live: to know nothing of one is
+    /// to refuse it. The most rows of one kind that were forgotten.
     ///
     /// # Errors
     /// The database's.
-    pub async fn sweep(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let done = sqlx::query("DELETE FROM sessions WHERE expires_at <= $1 OR revoked_at <= $1")
-            .bind(now)
-            .execute(&mut *self.0.writer().await?)
-            .await?;
-        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1")
-            .bind(now)
-            .execute(&mut *self.0.writer().await?)
-            .await?;
-        Ok(done.rows_affected())
+    pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
+        let mut most = 0;
+        for text in [
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= $1 LIMIT $2)",
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= $1 LIMIT $2)",
+            "DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at <= $1 LIMIT $2)",
+        ] {
+            let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *self.0.writer().await?).await?;
+            most = done.rows_affected().max(most);
+        }
+        Ok(most)
     }
 }

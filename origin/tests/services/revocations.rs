@@ -43,7 +43,7 @@ impl Gateway {
         gateway
     }
 
-    fn refuse(&self, status: Option<StatusCode>) {
+    pub(crate) fn refuse(&self, status: Option<StatusCode>) {
         *self.refuses.lock().unwrap() = status;
     }
 
@@ -83,7 +83,7 @@ async fn take(State(gateway): State<Gateway>, headers: HeaderMap, body: Bytes) -
     StatusCode::OK
 }
 
-async fn logout(app: &App, person: &Person) {
+pub(crate) async fn logout(app: &App, person: &Person) {
     let reply = app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(person), None).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
 }
