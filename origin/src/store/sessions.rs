@@ -311,7 +311,7 @@ impl Sessions {
         let now = clock.now();
         let text = format!(
             "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.account_id, \
-               a.revoked_until, \
+               a.revoked_until, a.issued_until, \
                {column} AS spends_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
              JOIN accounts a ON a.id = s.account_id WHERE t.hash = $1"
@@ -332,7 +332,10 @@ impl Sessions {
         if let (Some(at), Some(sealed)) = (spent_at, sealed)
             && shown_at.saturating_sub(at) < rules.reuse_ms
         {
-            note_issued(&mut transaction, account, issued_at).await?;
+            // Mostly the first use has noted that second.
+            if row.try_get::<i64, _>("issued_until")? < issued_at {
+                note_issued(&mut transaction, account, issued_at).await?;
+            }
             let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
             transaction.commit().await?;
             return Ok(Spending::Again { account, session, issued_at, sealed });

@@ -78,7 +78,7 @@ async fn many_that_refresh_at_one_instant_at_two_processes_get_the_same_successo
     let target = "/api/v1/auth/refresh";
     let urls = [app.url(Service::Auth, target), format!("http://{}{target}", other.auth.unwrap())];
     // SQLite has one writer at a time, and a request waits for it no longer than some seconds.
-    let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 500] };
+    let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 250] };
     for count in counts {
         let person = app.person(&format!("ada{count}@example.com")).await;
         let refreshes = urls.iter().cycle().take(*count).map(|url| {
