@@ -78,7 +78,7 @@ async fn many_that_refresh_at_one_instant_at_two_processes_get_the_same_successo
     let target = "/api/v1/auth/refresh";
     let urls = [app.url(Service::Auth, target), format!("http://{}{target}", other.auth.unwrap())];
     // SQLite has one writer at a time, and a request waits for it no longer than some seconds.
-    let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 250] };
+    let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 500] };
     for count in counts {
         let person = app.person(&format!("ada{count}@example.com")).await;
         let refreshes = urls.iter().cycle().take(*count).map(|url| {
@@ -89,8 +89,15 @@ async fn many_that_refresh_at_one_instant_at_two_processes_get_the_same_successo
                 .header("content-type", "application/json")
                 .body(json!({ "refresh_token": person.refresh }).to_string());
             tokio::spawn(async move {
-                let answer = request.send().await.unwrap();
-                (answer.status().as_u16(), answer.text().await.unwrap())
+                loop {
+                    let answer = request.try_clone().unwrap().send().await.unwrap();
+                    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+                    // A busy machine may be late; that costs nobody the session.
+                    if status != 503 {
+                        return (status, text);
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
             })
         });
         // On a machine that is busy with other tests, one instant takes a while.
