@@ -37,6 +37,10 @@ const WASM_ENV = {
 // Cargo's folder target/debug, which one cargo at a time compiles into; the others wait.
 const DEBUG = "target/debug";
 
+// The folder build/: tests of the whole stack put other builds of the worker there for a
+// while, such as the one that is deployed.
+const WORKER = "build";
+
 // What has to be compiled before a suite runs. Tests that call cargo themselves wait for it,
 // too: in a test, waiting for another cargo would count as hanging.
 export const TESTS = "tests";
@@ -83,7 +87,7 @@ export const SUITES = [
     ),
     holds: [DEBUG],
   },
-  { name: "edge", title: "tests in workerd", ...nodeTests("edge"), needs: "edge", after: [TESTS, POLICIES] },
+  { name: "edge", title: "tests in workerd", ...nodeTests("edge"), needs: "edge", after: [TESTS, POLICIES], holds: [WORKER] },
   {
     name: "native",
     title: "native tests",
@@ -116,7 +120,7 @@ export const SUITES = [
     after: [TESTS],
     holds: [SERVICES],
   },
-  { name: "stack", title: "tests of the whole stack", ...nodeTests("stack"), needs: "stack", after: [TESTS] },
+  { name: "stack", title: "tests of the whole stack", ...nodeTests("stack"), needs: "stack", after: [TESTS], holds: [WORKER] },
   {
     name: "examples",
     title: "examples in the documentation",
