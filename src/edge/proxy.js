@@ -10,7 +10,7 @@ const PART_BYTES = 64 * 1024;
 const HELD_BYTES = PART_BYTES;
 
 // Milliseconds of that wait, at most.
-const EARLY_ANSWER_MS = 50;
+const EARLY_ANSWER_MS = 100;
 
 // Milliseconds without a byte from the client after which an upstream that breaks off may have
 // had enough of waiting. One that breaks off sooner failed by itself.
