@@ -1,27 +1,23 @@
-//! Calls between the services: service tokens by client credentials (RFC 6749,
-//! section 4.4), kept until shortly before they expire, and the internal routes
-//! of both services.
+//! The internal routes of the auth and the user service, typed. How a call is made (token,
+//! time-outs, breaker, metrics, trace) is [`ServiceClient`]'s matter.
 //!
 //! A call that may be done twice is tried again once when no answer came; one that may
 //! not (a conditional change, a new account) only when it cannot have arrived: its first
 //! try may have been done, and the second would be told of a conflict with itself. No text
 //! of a secret or a token is in any error.
-//!
-//! Calls that are made within a [`TraceContext::scope`] carry its trace.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
-use tokio::sync::Mutex;
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::{secret::Secret, trace::TraceContext};
-
-/// Time for a connection to stand.
-const CONNECT: Duration = Duration::from_secs(1);
-
-/// Time for one exchange, answer included.
-const CALL: Duration = Duration::from_millis(1500);
+use crate::{
+    error::{ClientError, Refusal},
+    http::BreakerPolicy,
+    request::{ApiAnswer, ApiRequest, Method, Repeat},
+    secret::Secret,
+    service::{CallPolicy, ServiceClient},
+};
 
 /// Time for a whole call: a token's fetch, the exchange, and one more try of both.
 /// The caller's own caller has it, and the wait for a password's turn before it, in a request's time.
@@ -32,11 +28,9 @@ pub const WHOLE_TIME: Duration = Duration::from_millis(2500);
 /// time.
 pub const HASHING_TIME: Duration = Duration::from_millis(11_000);
 
-/// A token is fetched anew this long before it expires.
-const MARGIN: Duration = Duration::from_secs(30);
-
-/// Bytes of an answer that is read.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// The longest rest of the breaker between the two services: a registration needs both, and
+/// must go on as soon as the other one is back. Four probes a second are load for none.
+const REST: Duration = Duration::from_millis(250);
 
 /// Which service calls which, and with what.
 #[derive(Debug, Clone)]
@@ -219,81 +213,37 @@ fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(secret.expose())
 }
 
-/// A call on its way.
-struct Call<'a, B> {
-    method: reqwest::Method,
-    path: &'a str,
-    body: Option<&'a B>,
-    acting: Option<Acting>,
-    if_match: Option<&'a str>,
-    /// Time for one exchange.
-    exchange: Duration,
-    /// Time for all of it.
-    whole: Duration,
-    /// Whether a second one does what one does.
-    is_repeatable: bool,
-}
-
-impl<'a, B> Call<'a, B> {
-    fn new(method: reqwest::Method, path: &'a str, body: Option<&'a B>) -> Self {
-        Self {
-            method,
-            path,
-            body,
-            acting: None,
-            if_match: None,
-            exchange: CALL,
-            whole: WHOLE_TIME,
-            is_repeatable: true,
-        }
-    }
-}
-
-/// How one exchange failed.
-struct Failure {
-    error: CallError,
-    /// Whether the request may have reached the other side.
-    has_left: bool,
-}
-
-struct Held {
-    token: Secret,
-    until: Instant,
+/// Time for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// One exchange and, where that is safe, another ([`WHOLE_TIME`]).
+    Little,
+    /// The hash of a password ([`HASHING_TIME`]), in one exchange.
+    Hashing,
 }
 
 /// One service's line to another.
 pub struct InternalClient {
-    http: reqwest::Client,
-    settings: Settings,
-    held: Mutex<Option<Held>>,
+    service: ServiceClient,
+    audience: String,
 }
 
 impl std::fmt::Debug for InternalClient {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("InternalClient").field("audience", &self.settings.audience).finish_non_exhaustive()
+        formatter.debug_struct("InternalClient").field("audience", &self.audience).finish_non_exhaustive()
     }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    access_token: Secret,
-    expires_in: u64,
 }
 
 impl InternalClient {
     /// A client with pooled connections.
     ///
     /// # Errors
-    /// [`CallError::Unavailable`] when the HTTP client cannot be set up.
-    pub fn new(settings: Settings) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(CALL)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|_| CallError::Unavailable)?;
-        Ok(Self { http, settings, held: Mutex::new(None) })
+    /// [`ClientError::Invalid`], which says what is wrong with which setting.
+    pub fn new(settings: Settings) -> Result<Self, ClientError> {
+        let audience = settings.audience.clone();
+        let breaker = BreakerPolicy { rest: REST, ..BreakerPolicy::default() };
+        let policy = CallPolicy { breaker, ..CallPolicy::default() };
+        Ok(Self { service: ServiceClient::with_policy(settings, policy)?, audience })
     }
 
     /// Creates a profile, or makes an existing one equal, unless that is newer.
@@ -301,7 +251,8 @@ impl InternalClient {
     /// # Errors
     /// [`CallError`]; `Refused(409)` when the profile was deleted.
     pub async fn put_profile(&self, profile: &Profile) -> Result<(), CallError> {
-        self.call(Call::new(reqwest::Method::POST, "/api/v1/internal/users", Some(profile))).await.map(drop)
+        let request = ApiRequest::new(Method::POST, USERS).with_json(profile).with_repeat(Repeat::Always);
+        self.call(request, Takes::Little).await.map(drop)
     }
 
     /// Deletes a profile. False when there was none.
@@ -309,8 +260,8 @@ impl InternalClient {
     /// # Errors
     /// [`CallError`].
     pub async fn delete_profile(&self, id: Uuid) -> Result<bool, CallError> {
-        let path = format!("/api/v1/internal/users/{id}");
-        was_there(self.call(Call::<()>::new(reqwest::Method::DELETE, &path, None)).await)
+        let request = of(Method::DELETE, USER, id).with_repeat(Repeat::Always);
+        was_there(self.call(request, Takes::Little).await)
     }
 
     /// Makes an active account with its profile.
@@ -319,10 +270,8 @@ impl InternalClient {
     /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(403)` when
     /// whom it is for may not, `Refused(422)` when there is no such role.
     pub async fn make_account(&self, acting: Option<Acting>, new: &NewAccount) -> Result<Profile, CallError> {
-        let mut call = Call::new(reqwest::Method::POST, "/api/v1/internal/accounts", Some(new));
-        call.acting = acting;
-        (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
-        parse(&self.call(call).await?)
+        let request = on_behalf_of(ApiRequest::new(Method::POST, ACCOUNTS).with_json(new), acting);
+        parse(&self.call(request, Takes::Hashing).await?)
     }
 
     /// Changes an account, if it has a version that `if_match` (RFC 9110, section 13.1.1)
@@ -339,14 +288,12 @@ impl InternalClient {
         change: &AccountChange,
         if_match: Option<&str>,
     ) -> Result<Profile, CallError> {
-        let path = format!("/api/v1/internal/accounts/{id}");
-        let mut call = Call::new(reqwest::Method::PATCH, &path, Some(change));
-        (call.acting, call.if_match, call.is_repeatable) = (acting, if_match, if_match.is_none());
-        if change.current_password.is_some() {
-            // A password is hashed, and counts when it is wrong.
-            (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
-        }
-        parse(&self.call(call).await?)
+        let request = on_behalf_of(of(Method::PATCH, ACCOUNT, id).with_json(change), acting);
+        // A password is hashed, and counts when it is wrong.
+        let takes = if change.current_password.is_some() { Takes::Hashing } else { Takes::Little };
+        let is_repeatable = if_match.is_none() && takes == Takes::Little;
+        let request = request.with_condition(if_match).with_repeat(repeat(is_repeatable));
+        parse(&self.call(request, takes).await?)
     }
 
     /// Ends an account and all its sessions, if it has a version that `if_match` names.
@@ -363,140 +310,84 @@ impl InternalClient {
         current_password: Option<&Secret>,
         if_match: Option<&str>,
     ) -> Result<bool, CallError> {
-        let path = format!("/api/v1/internal/accounts/{id}");
-        let confirmation = current_password.map(|current_password| Confirmation { current_password });
+        let mut request = on_behalf_of(of(Method::DELETE, ACCOUNT, id), acting).with_condition(if_match);
+        if let Some(current_password) = current_password {
+            request = request.with_json(&Confirmation { current_password });
+        }
+        let takes = if current_password.is_some() { Takes::Hashing } else { Takes::Little };
         // A second one finds no account, and whoever asks goes on with the profile.
-        let mut call = Call::new(reqwest::Method::DELETE, &path, confirmation.as_ref());
-        (call.acting, call.if_match) = (acting, if_match);
-        if current_password.is_some() {
-            (call.exchange, call.whole, call.is_repeatable) = (HASHING_TIME, HASHING_TIME, false);
-        }
-        was_there(self.call(call).await)
+        let request = request.with_repeat(repeat(takes == Takes::Little));
+        was_there(self.call(request, takes).await)
     }
 
-    /// The answer's body.
-    async fn call<B: Serialize>(&self, call: Call<'_, B>) -> Result<Vec<u8>, CallError> {
-        tokio::time::timeout(call.whole, self.call_twice(call)).await.unwrap_or(Err(CallError::Unavailable))
-    }
-
-    async fn call_twice<B: Serialize>(&self, call: Call<'_, B>) -> Result<Vec<u8>, CallError> {
-        match self.call_once(&call).await {
-            // The connection may have been one that the other side had closed;
-            // a 401 may be a token signed before the other side's keys changed.
-            Err(Failure { error: CallError::Unavailable, has_left }) if call.is_repeatable || !has_left => {}
-            Err(Failure { error: CallError::Refused(401), .. }) => *self.held.lock().await = None,
-            other => return other.map_err(|failure| failure.error),
-        }
-        self.call_once(&call).await.map_err(|failure| failure.error)
-    }
-
-    async fn call_once<B: Serialize>(&self, call: &Call<'_, B>) -> Result<Vec<u8>, Failure> {
-        let before = |error| Failure { error, has_left: false };
-        let after = |error| Failure { error, has_left: true };
-        let token = self.token().await.map_err(before)?;
-        let request = self
-            .http
-            .request(call.method.clone(), format!("{}{}", self.settings.target_url, call.path))
-            .timeout(call.exchange);
-        let mut request = traced(request)
-            .bearer_auth(token.expose())
-            .header("x-service-caller", &self.settings.caller)
-            .header("x-internal-call", "true");
-        if let Some(acting) = call.acting {
-            request = request.header(ACTING_USER, acting.user.to_string());
-            if let Some(session) = acting.session {
-                request = request.header(ACTING_SESSION, session.to_string());
-            }
-        }
-        if let Some(if_match) = call.if_match {
-            request = request.header("if-match", if_match);
-        }
-        if let Some(body) = call.body {
-            request = request.json(body);
-        }
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| Failure { error: CallError::Unavailable, has_left: !error.is_connect() })?;
-        match answer.status().as_u16() {
-            200..=299 => {}
-            502..=504 => return Err(after(CallError::Unavailable)),
-            status @ (403 | 429) => {
-                let retry_after_s =
-                    answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-                let body = read(answer).await.unwrap_or_default();
-                let code = parse::<Problem>(&body).map(|problem| problem.code).unwrap_or_default();
-                let denial = Denial::from_code(&code, retry_after_s.unwrap_or(1));
-                return Err(after(denial.map_or(CallError::Refused(status), CallError::Denied)));
-            }
-            status => return Err(after(CallError::Refused(status))),
-        }
-        read(answer).await.map_err(after)
-    }
-
-    /// The kept token, or a new one. One task fetches, the others wait for it.
-    async fn token(&self) -> Result<Secret, CallError> {
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref()
-            && Instant::now() < held.until
-        {
-            return Ok(held.token.clone());
-        }
-        let request = self.http.post(format!("{}/api/v1/auth/token", self.settings.auth_url));
-        let answer = traced(request)
-            .basic_auth(&self.settings.caller, Some(self.settings.secret.expose()))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(format!("grant_type=client_credentials&audience={}", self.settings.audience))
-            .send()
-            .await
-            .map_err(|_| CallError::Unavailable)?;
-        let status = answer.status().as_u16();
-        if status != 200 {
-            return Err(if status >= 500 { CallError::Unavailable } else { CallError::Refused(status) });
-        }
-        if answer.content_length().is_some_and(|length| usize::try_from(length).is_ok_and(|n| n > ANSWER_BYTES)) {
-            return Err(CallError::Malformed);
-        }
-        let answer: TokenAnswer = answer.json().await.map_err(|_| CallError::Malformed)?;
-        let life = Duration::from_secs(answer.expires_in).saturating_sub(MARGIN);
-        let until = Instant::now().checked_add(life).ok_or(CallError::Malformed)?;
-        *held = Some(Held { token: answer.access_token.clone(), until });
-        Ok(answer.access_token)
+    /// Makes a call within its time, the fetch of a token included.
+    async fn call(&self, request: ApiRequest, takes: Takes) -> Result<ApiAnswer, CallError> {
+        let (request, whole) = match takes {
+            Takes::Little => (request, WHOLE_TIME),
+            Takes::Hashing => (request.with_timeout(HASHING_TIME), HASHING_TIME),
+        };
+        let answer = tokio::time::timeout(whole, self.service.send(request)).await;
+        answer.unwrap_or(Err(ClientError::Timeout)).map_err(|error| CallError::from(&error))
     }
 }
 
-/// The one member of a problem document that decides.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
+/// The routes of the user service, and those of the auth service.
+const USERS: &str = "/api/v1/internal/users";
+const USER: &str = "/api/v1/internal/users/{id}";
+const ACCOUNTS: &str = "/api/v1/internal/accounts";
+const ACCOUNT: &str = "/api/v1/internal/accounts/{id}";
+
+fn of(method: Method, template: &'static str, id: Uuid) -> ApiRequest {
+    ApiRequest::new(method, template).with_segment(&id.to_string())
 }
 
-/// An answer's body, within bounds.
-async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, CallError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|_| CallError::Unavailable)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES {
-            return Err(CallError::Malformed);
-        }
-    }
-    Ok(body)
+const fn repeat(is_repeatable: bool) -> Repeat {
+    if is_repeatable { Repeat::Always } else { Repeat::IfUnsent }
 }
 
-/// Within a trace, each exchange is a span of its own, the second try included.
-fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-    match TraceContext::current() {
-        Some(trace) => request.header(TraceContext::HEADER, trace.child().to_string()),
+fn on_behalf_of(request: ApiRequest, acting: Option<Acting>) -> ApiRequest {
+    let Some(acting) = acting else { return request };
+    let request = request.with_header(ACTING_USER, &acting.user.to_string());
+    match acting.session {
+        Some(session) => request.with_header(ACTING_SESSION, &session.to_string()),
         None => request,
     }
 }
 
-fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallError> {
-    serde_json::from_slice(body).map_err(|_| CallError::Malformed)
+impl From<&ClientError> for CallError {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Unreachable | ClientError::Timeout | ClientError::Lost | ClientError::BreakerOpen { .. } => {
+                Self::Unavailable
+            }
+            ClientError::Refused(refusal) => Self::refused(refusal),
+            ClientError::Malformed { .. }
+            | ClientError::Invalid(_)
+            | ClientError::LoggedOut
+            | ClientError::Store(_) => Self::Malformed,
+        }
+    }
+}
+
+impl CallError {
+    fn refused(refusal: &Refusal) -> Self {
+        let retry_after_s = refusal.retry_after.map_or(1, |wait| wait.as_secs());
+        match refusal.status {
+            502..=504 => Self::Unavailable,
+            status @ (403 | 429) => {
+                Denial::from_code(&refusal.code, retry_after_s).map_or(Self::Refused(status), Self::Denied)
+            }
+            status => Self::Refused(status),
+        }
+    }
+}
+
+fn parse<A: serde::de::DeserializeOwned>(answer: &ApiAnswer) -> Result<A, CallError> {
+    answer.json().map_err(|_| CallError::Malformed)
 }
 
 /// A deletion's outcome: whether there was something.
-fn was_there(outcome: Result<Vec<u8>, CallError>) -> Result<bool, CallError> {
+fn was_there(outcome: Result<ApiAnswer, CallError>) -> Result<bool, CallError> {
     match outcome {
         Ok(_) => Ok(true),
         Err(CallError::Refused(404)) => Ok(false),

@@ -162,6 +162,16 @@ impl ApiRequest {
         self
     }
 
+    /// Passes a condition on as another client wrote it: a list of tags, or `*`.
+    pub(crate) fn with_condition(mut self, if_match: Option<&str>) -> Self {
+        match if_match.map(HeaderValue::from_str) {
+            Some(Ok(value)) => self.headers.push((header::IF_MATCH, value)),
+            Some(Err(_)) => self.fault = Some("a header holds what no header may"),
+            None => {}
+        }
+        self
+    }
+
     /// Gives the call, with its retries, so much time, in place of what the client was built with.
     #[must_use]
     pub const fn with_timeout(mut self, time: Duration) -> Self {

@@ -15,7 +15,7 @@ use tokio::time::Duration;
 use crate::{
     error::ClientError,
     http::{BreakerPolicy, Plaintext, RetryPolicy, Settings as TransportSettings, Transport, check},
-    internal::Settings,
+    internal::{Settings, WHOLE_TIME},
     request::{ApiAnswer, ApiRequest},
 };
 use token::ServiceTokens;
@@ -23,11 +23,11 @@ use token::ServiceTokens;
 /// Time for a connection to stand.
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// The longest `Retry-After` that is waited for: the caller is being waited for itself.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// Time for one exchange, answer included.
 const CALL: Duration = Duration::from_millis(1500);
-
-/// Time for a whole call: the gateway waits for the caller for five seconds in all.
-const WHOLE: Duration = Duration::from_millis(2500);
 
 /// How calls are made. Fields that a program does not name are those of the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub struct CallPolicy {
 impl Default for CallPolicy {
     /// 1.5 s and 2.5 s; one retry; five outages in a row open the breaker.
     fn default() -> Self {
-        let retry = RetryPolicy { retries: 1, ..RetryPolicy::default() };
-        Self { exchange: CALL, whole: WHOLE, retry, breaker: BreakerPolicy::default() }
+        let retry = RetryPolicy { retries: 1, longest_retry_after: RETRY_AFTER, ..RetryPolicy::default() };
+        Self { exchange: CALL, whole: WHOLE_TIME, retry, breaker: BreakerPolicy::default() }
     }
 }
 

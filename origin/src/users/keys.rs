@@ -58,7 +58,9 @@ impl Held {
     fn may_ask(&self, now: i64) -> bool {
         match self.asked_at {
             None => true,
-            Some((at, _)) if !self.is_usable(now) => at.elapsed() >= limits::JWKS_BACK_OFF,
+            // The pause is for an auth service that fails. One that gave a set is asked at once
+            // when that has grown too old, as it does when a clock jumps ahead.
+            Some((at, given)) if !self.is_usable(now) => given || at.elapsed() >= limits::JWKS_BACK_OFF,
             Some((at, _)) => at.elapsed() >= limits::JWKS_COOL_DOWN,
         }
     }
