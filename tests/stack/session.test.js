@@ -19,6 +19,7 @@ import { noPython, python } from "../harness/python.js";
 import { RUN, remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
+import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
