@@ -42,8 +42,9 @@ const PRIVATE_X_FAMILIES: [&str; 27] = [
 ];
 
 /// Families of the same kind that do not begin with `x-`.
-const PRIVATE_FAMILIES: [&str; 6] =
-    ["forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "tailscale-user"];
+/// `client-cert` is RFC 9440's.
+const PRIVATE_FAMILIES: [&str; 7] =
+    ["forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "client-cert", "tailscale-user"];
 
 /// `proxy` is no header of one hop, but CGI programs take it for the address of a proxy
 /// that their own requests must go through (CVE-2016-5385).
@@ -175,6 +176,10 @@ mod tests {
             ("ssl_client_s_dn", true),
             ("x-ssl-client-verify", true),
             ("x-host", true),
+            ("client-cert", true),
+            ("client-cert-chain", true),
+            ("client_cert", true),
+            ("client-certs", false),
             ("x-webauth-user", true),
             ("x-ms-client-principal", true),
             ("x-goog-iap-jwt-assertion", true),

@@ -37,6 +37,7 @@ const SPOOFED = [
   ["Cf-Access-Authenticated-User-Email", "spoofed-7"],
   ["Cf-Access-Jwt-Assertion", "spoofed-8"],
   ["SSL-Client-S-DN", "spoofed-9"],
+  ["Client-Cert", "spoofed-19"],
   ["SSL_CLIENT_VERIFY", "spoofed-10"],
   ["X-Host", "spoofed-11.example"],
   ["X-User", "spoofed-12"],
