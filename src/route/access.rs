@@ -38,11 +38,12 @@ pub fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool
                 RequireRule::OneOf(wanted) => wanted.contains(value),
             })
         }
-        // A slash was escaped, or is the rest's: a service that decodes the path before it
-        // splits it would take the part before it for the owner.
-        Access::Owner(name) => {
-            params.iter().any(|(param, value)| param == name && value == principal.user_id && !value.contains('/'))
-        }
+        // Such a character was escaped, or the slash is the rest's, or it begins a parameter: a
+        // service that decodes the path before it splits it, or takes parameters away, would
+        // take the part before it for the owner.
+        Access::Owner(name) => params
+            .iter()
+            .any(|(param, value)| param == name && value == principal.user_id && !value.contains(['/', ';', '?', '#'])),
         Access::Any(rules) => rules.iter().any(|rule| permits(rule, principal, params)),
         Access::All(rules) => !rules.is_empty() && rules.iter().all(|rule| permits(rule, principal, params)),
     }
@@ -73,6 +74,9 @@ mod tests {
             (owner(), "zoë", &[][..], Some("zoë"), true),
             (owner(), "zo%C3%AB", &[][..], Some("zoë"), false),
             (owner(), "ada/files", &[][..], Some("ada/files"), false),
+            (owner(), "ada;files", &[][..], Some("ada;files"), false),
+            (owner(), "ada?files", &[][..], Some("ada?files"), false),
+            (owner(), "ada#files", &[][..], Some("ada#files"), false),
             (Access::Any(both()), "u1", &[][..], Some("u1"), true),
             (Access::Any(both()), "u1", &["admin"][..], Some("u2"), true),
             (Access::Any(both()), "u1", &["user"][..], Some("u2"), false),
