@@ -108,6 +108,10 @@ fn variants_of(pattern: &str, forwards: bool) -> Vec<Variant> {
     };
     for (index, segment) in segments.iter().enumerate().filter(|(_, segment)| is_fixed(segment)) {
         add(replaced(index, &other_case(segment)), &of, false);
+        // Where there is no letter to change.
+        if !segment.contains(|c: char| c.is_ascii_alphabetic()) {
+            add(replaced(index, &format!("{segment}.")), &of, false);
+        }
     }
     match segments.split_last() {
         Some((last, before)) if last.starts_with("{*") => {
@@ -206,16 +210,16 @@ fn implies(one: &Access, other: &Access) -> bool {
     }
 }
 
-/// The path that a lenient service may read: escapes decoded, parameters, empty segments
-/// and dots and blanks at the end of a segment taken away, in lower case.
+/// The path that a lenient service may read: escaped slashes decoded, parameters, empty
+/// segments and dots and blanks at the end of a segment taken away, in lower case.
 pub(crate) fn fold_path(path: &str) -> String {
     let slashes = path.replace("%2F", "/");
     let mut folded = String::with_capacity(path.len());
     for segment in slashes.split('/') {
         let name = segment.split(';').next().unwrap_or_default().split("%3B").next().unwrap_or_default();
-        let mut name = name.trim_end_matches('.');
+        let mut name = name.trim_end_matches(['.', ' ']);
         while let Some(shorter) = name.strip_suffix("%20") {
-            name = shorter.trim_end_matches('.');
+            name = shorter.trim_end_matches(['.', ' ']);
         }
         if !name.is_empty() {
             folded.push('/');
@@ -233,6 +237,10 @@ pub(crate) fn fold_path(path: &str) -> String {
 fn fold_pattern(pattern: &str) -> String {
     let mut folded = String::with_capacity(pattern.len());
     for (index, segment) in pattern.split('/').skip(1).enumerate() {
+        // The slash at the end, which a folded path does not have.
+        if index > 0 && segment.is_empty() {
+            continue;
+        }
         folded.push('/');
         if segment.starts_with("{*") {
             folded.push_str("{*rest}");
@@ -266,13 +274,20 @@ impl Lenient {
         }
         let mut meant: BTreeMap<String, Meant> = BTreeMap::new();
         for route in routes {
-            let folded = fold_pattern(&route.path);
+            let entry = meant.entry(fold_pattern(&route.path)).or_default();
+            entry.patterns.push(route.path.clone());
+            entry.refuses |= route.variants == Variants::Refuse;
+        }
+        let whole: HashSet<String> = meant.keys().cloned().collect();
+        for route in routes {
             // What stands before the rest, with a slash behind it or not.
-            let prefix = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()).map(str::to_owned);
-            for pattern in std::iter::once(folded).chain(prefix) {
-                let entry = meant.entry(pattern).or_default();
+            let folded = fold_pattern(&route.path);
+            let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) else { continue };
+            let entry = meant.entry(prefix.to_owned()).or_default();
+            entry.refuses |= route.variants == Variants::Refuse;
+            // Where that is a route of its own, the rest's rule does not do for it.
+            if !whole.contains(prefix) {
                 entry.patterns.push(route.path.clone());
-                entry.refuses |= route.variants == Variants::Refuse;
             }
         }
         let mut router = matchit::Router::new();

@@ -2,9 +2,12 @@
 //! path, the one wins that has a fixed segment where the others have a parameter or the
 //! rest, whatever the file's order; the method is looked at afterwards.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
-use super::{Target, access::Params, target::decode};
+use super::{Target, access::Params, limits, target::decode};
 use crate::config::{EncodedPath, Lenient, Policy, Route};
 
 /// Finds routes.
@@ -98,7 +101,7 @@ impl Table {
             return Err(if target.is_plain() { Miss::Path } else { Miss::Ambiguous });
         };
         let Node { pattern, entries } = found.value;
-        if self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), pattern)) {
+        if self.lenient.as_ref().is_some_and(|lenient| is_refused(lenient, target.path(), pattern)) {
             return Err(Miss::Ambiguous);
         }
         let takes = |entry: &&Entry| target.is_plain() || entry.is_encoded;
@@ -124,6 +127,25 @@ impl Table {
         }
         Ok(Match { route: entry.route, upstream: entry.upstream, params })
     }
+}
+
+/// Whether a path that `found` matches can be read as one that refuses variants: by a service
+/// that decodes it before it looks for `?` and `#`, or decodes it more than once.
+fn is_refused(lenient: &Lenient, path: &str, found: &str) -> bool {
+    let mut reading = Cow::Borrowed(path);
+    // As many as are looked through when a target is parsed, and the path as it is.
+    for _ in 0..=limits::ESCAPE_LAYERS {
+        let before = reading.split(['?', '#']).next().unwrap_or_default();
+        if lenient.refuses(&reading, found) || (before.len() < reading.len() && lenient.refuses(before, found)) {
+            return true;
+        }
+        let decoded = decode(reading.as_bytes(), |_| {});
+        if decoded == reading.as_bytes() {
+            return false;
+        }
+        reading = Cow::Owned(String::from_utf8_lossy(&decoded).into_owned());
+    }
+    true
 }
 
 fn names_head(route: &Route) -> bool {
@@ -183,7 +205,11 @@ mod tests {
                     request_headers: HeaderRules::default(),
                     response_headers: HeaderRules::default(),
                     encoded_path: if path.starts_with("/files/") { EncodedPath::Forward } else { EncodedPath::Refuse },
-                    variants: if *path == "/app/admin" { Variants::Refuse } else { Variants::Check },
+                    variants: if matches!(*path, "/app/admin" | "/files/secret") {
+                        Variants::Refuse
+                    } else {
+                        Variants::Check
+                    },
                 })
                 .collect(),
         };
@@ -242,6 +268,42 @@ mod tests {
         ] {
             let found = table.find(method, &Target::parse(path).unwrap());
             assert_eq!(found.map(|found| (found.route, found.params)), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_encoded_path_lets_through_passes_no_route_that_refuses_variants() {
+        let table = table(&[
+            ("/files/{*rest}", &["GET"]),
+            ("/files/secret", &["GET"]),
+            ("/files/secret/{*rest}", &["GET"]),
+            ("/app/admin", &["GET"]),
+            ("/app/admin/{*rest}", &["GET"]),
+        ]);
+        for (path, expected) in [
+            ("/files/secret", Ok(1)),
+            ("/files/secret/x", Ok(2)),
+            ("/files/secret/a%2Fb", Ok(2)),
+            ("/files/secrets%3Fx", Ok(0)),
+            ("/files/a%252Fsecret", Ok(0)),
+            ("/files/secret%3F", Err(Miss::Ambiguous)),
+            ("/files/secret%3Fx", Err(Miss::Ambiguous)),
+            ("/files/secret%23x", Err(Miss::Ambiguous)),
+            ("/files/secret%3Fx/y", Err(Miss::Ambiguous)),
+            ("/files/secret;a%3Fx", Err(Miss::Ambiguous)),
+            ("/files/%2573ecret", Err(Miss::Ambiguous)),
+            ("/files/%2553ecret", Err(Miss::Ambiguous)),
+            ("/files/%252Fsecret", Err(Miss::Ambiguous)),
+            ("/files/secret%253Bx", Err(Miss::Ambiguous)),
+            ("/files/secret%252E", Err(Miss::Ambiguous)),
+            ("/files/secret%2520", Err(Miss::Ambiguous)),
+            // Of the strict route, and matched by the looser one below it.
+            ("/files/secret/%2F", Err(Miss::Ambiguous)),
+            ("/files/secret/%20", Err(Miss::Ambiguous)),
+            ("/app/admin/%20", Err(Miss::Ambiguous)),
+        ] {
+            let found = table.find("GET", &Target::parse(path).unwrap());
+            assert_eq!(found.map(|found| found.route), expected, "{path}");
         }
     }
 }

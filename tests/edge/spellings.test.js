@@ -74,6 +74,13 @@ describe("spellings of a path", () => {
       ["/files/secret%2Fplan.pdf", 400, 400],
       ["/files/%2Fsecret/plan.pdf", 400, 400],
       ["/files/secret/", 400, 400],
+      ["/files/secret%3F", 400, 400],
+      ["/files/secret%3Fx/plan.pdf", 400, 400],
+      ["/files/secret%23/plan.pdf", 400, 400],
+      ["/files/%2573ecret/plan.pdf", 400, 400],
+      ["/files/secret%252Fplan.pdf", 400, 400],
+      ["/files/secret%253Bv=1/plan.pdf", 400, 400],
+      ["/files/secrets%3F", 200, 200],
       // Allowed by the policy, for a reason.
       ["/app/reports", 403, 200],
       ["/app/Reports", 200, 200],
@@ -194,5 +201,10 @@ describe("spellings of a path", () => {
     // An id with a slash is no owner's: a service that decodes first reads Ada's folder.
     const other = await issuer.accessToken({ sub: "ada/x" });
     assert.equal((await ask("/drive/ada%2Fx/y", other)).status, 403);
+    // Nor is one with a parameter, which services take away.
+    for (const [sub, segment] of [["ada;x", "ada;x"], ["ada;x", "ada%3Bx"], ["ada?x", "ada%3Fx"], ["ada#x", "ada%23x"]]) {
+      const token = await issuer.accessToken({ sub });
+      assert.equal((await ask(`/drive/${segment}/y`, token)).status, 403, segment);
+    }
   });
 });
