@@ -4,10 +4,17 @@
 // Bytes that are read of a request's body at once.
 const PART_BYTES = 64 * 1024;
 
-// A client whose body is longer than this waits for the upstream's early answer before it is
-// passed on. Two parts or more: an upstream that answers the head alone and closes resets the
-// connection while the second is on its way, and the runtime loses the answer with it.
-const HELD_BYTES = PART_BYTES;
+// A body longer than this waits for an early answer of the upstream before it is passed on: an
+// upstream that refuses by the head alone and closes resets the connection while the body is on
+// its way, and the runtime loses the answer with it. Services refuse lengths from 1 MiB on; shorter
+// bodies, which are most, do not wait.
+const HELD_BYTES = 1024 * 1024;
+
+// A body without a length waits when at least this much of it has come and its end has not.
+const READ_AHEAD_BYTES = PART_BYTES;
+
+// Parts that are read for that at most: each is an object, however few bytes it has.
+const READ_AHEAD_PARTS = 64;
 
 // Milliseconds of that wait, at most.
 const EARLY_ANSWER_MS = 100;
@@ -130,25 +137,46 @@ function passBody(request, maxBytes, onEnd) {
     end = how;
     onEnd(how);
   };
-  const isHeld = (size) => (known === undefined ? size >= PART_BYTES / 16 : known > HELD_BYTES);
+  // Parts that came while the first was held, and the read that was under way then.
+  const ahead = [];
+  let reading;
+  const hold = async (first) => {
+    const isOver = Promise.race([isAnswered, scheduler.wait(EARLY_ANSWER_MS)]).then(() => undefined);
+    if (known !== undefined) return known > HELD_BYTES ? isOver : undefined;
+    let buffer = new ArrayBuffer(PART_BYTES);
+    for (let size = first.byteLength; size < READ_AHEAD_BYTES; ) {
+      reading = reader.read(new Uint8Array(buffer));
+      const part = await Promise.race([reading, isOver]);
+      if (part === undefined) return undefined;
+      reading = undefined;
+      // A copy, so that what is held takes no more memory than its bytes.
+      ahead.push({ done: part.done, value: part.value?.slice() });
+      if (part.done || ahead.length === READ_AHEAD_PARTS) return undefined;
+      size += part.value.byteLength;
+      buffer = part.value.buffer;
+    }
+    return isOver;
+  };
   const pass = async () => {
     const writer = writable.getWriter();
     let buffer = new ArrayBuffer(Math.min(known ?? PART_BYTES, PART_BYTES) || 1);
     for (let size = 0; ; ) {
       waitsForClient = true;
+      const held = ahead.shift();
       let part;
       try {
-        part = await reader.read(new Uint8Array(buffer));
+        part = held;
+        if (part === undefined) {
+          part = await (reading ?? reader.read(new Uint8Array(buffer)));
+          reading = undefined;
+        }
+        if (size === 0 && !part.done && !isUnwanted) await hold(part.value);
       } catch {
         return finish("client_gone");
       }
       heardAt = Date.now();
       waitsForClient = false;
-      const isFirst = size === 0;
       size += part.value?.byteLength ?? 0;
-      if (!isUnwanted && !part.done && isFirst && isHeld(size)) {
-        await Promise.race([isAnswered, scheduler.wait(EARLY_ANSWER_MS)]);
-      }
       if (!isUnwanted) {
         try {
           if (size > maxBytes) throw new Error("too large");
@@ -160,7 +188,7 @@ function passBody(request, maxBytes, onEnd) {
         }
       }
       if (part.done) return finish("ended");
-      buffer = part.value.buffer;
+      if (held === undefined) buffer = part.value.buffer;
       if (isUnwanted && size > DRAIN_BYTES) return finish("refused");
     }
   };

@@ -189,6 +189,36 @@ describe("an upload", () => {
     assert.equal(await breaker(), "closed");
   });
 
+  test("without a length arrives as it was sent, in whatever pieces it comes", async () => {
+    const numbers = Array.from({ length: 20_000 }, (_, index) => index).join(" ");
+    for (const [name, total, piece] of [
+      ["one piece", 5_000, 5_000],
+      ["a few pieces", 5_000, 1_700],
+      ["many small pieces", 3_000, 7],
+      ["more pieces than are read ahead", 90_000, 900],
+      ["more bytes than are read ahead", 100_000, 30_000],
+    ]) {
+      const body = numbers.slice(0, total);
+      const pieces = Array.from({ length: Math.ceil(total / piece) }, (_, index) => body.slice(index * piece, (index + 1) * piece));
+      const answer = await fetch(`${edge.url}/echo`, {
+        method: "POST",
+        duplex: "half",
+        body: new ReadableStream({
+          async pull(controller) {
+            const next = pieces.shift();
+            if (next === undefined) return controller.close();
+            controller.enqueue(new TextEncoder().encode(next));
+            await wait(0);
+          },
+        }),
+      });
+      assert.equal(answer.status, 200, name);
+      const seen = await answer.json();
+      assert.equal(seen.headers["transfer-encoding"], "chunked", name);
+      assert.equal(seen.body, body, name);
+    }
+  });
+
   // Clients that send everything before they read lose an answer whose connection is reset.
   test("that is refused early, by a service or by the gateway, is told so in every client", async () => {
     raw.act = (socket) => {
