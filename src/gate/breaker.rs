@@ -24,6 +24,12 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// The same for a request whose client may still have to send a body. How long that
+    /// takes is for any stranger to choose, and must not keep the others out.
+    pub(super) fn with_body(self) -> Self {
+        Self { probe_ms: self.probe_ms.min(limits::FIRST_REST_MS), ..self }
+    }
+
     /// Milliseconds of the first rest.
     fn first_rest_ms(self) -> u64 {
         limits::FIRST_REST_MS.min(self.open_ms)
@@ -51,7 +57,7 @@ pub(super) enum Admission {
 enum State {
     Closed { failures: u32 },
     Open { since: UnixMillis, rest_ms: u64 },
-    Probing { since: UnixMillis, rest_ms: u64 },
+    Probing { since: UnixMillis, rest_ms: u64, probe_ms: u64 },
 }
 
 /// One target's breaker.
@@ -70,13 +76,13 @@ impl Breaker {
         let (since, pause, rest_ms) = match self.0 {
             State::Closed { .. } => return Admission::Pass,
             State::Open { since, rest_ms } => (since, rest_ms, rest_ms),
-            State::Probing { since, rest_ms } => (since, setting.probe_ms, rest_ms),
+            State::Probing { since, rest_ms, probe_ms } => (since, probe_ms, rest_ms),
         };
         let waited = now.since(since);
         if waited < pause {
             return Admission::Refuse { retry_ms: pause.saturating_sub(waited) };
         }
-        self.0 = State::Probing { since: now, rest_ms };
+        self.0 = State::Probing { since: now, rest_ms, probe_ms: setting.probe_ms };
         Admission::Probe { since: now }
     }
 
@@ -93,10 +99,11 @@ impl Breaker {
             (_, Admission::Probe { .. }, false) | (State::Closed { .. }, Admission::Pass, false) => {
                 State::Closed { failures: 0 }
             }
-            (State::Probing { since, rest_ms }, Admission::Probe { since: own }, true) if since == own => {
+            // Of one that counted as lost, too: the next is on its way to the same target.
+            (State::Probing { rest_ms, .. }, Admission::Probe { .. }, true) => {
                 State::Open { since: now, rest_ms: rest_ms.saturating_mul(2).min(setting.open_ms) }
             }
-            // One that counted as lost has nothing more to say.
+            // It closed again, or opened, since this one was sent.
             (state, Admission::Probe { .. }, true) => state,
             (State::Closed { failures }, Admission::Pass, true) => {
                 let failures = failures.saturating_add(1);
@@ -113,7 +120,7 @@ impl Breaker {
 
     /// A request that says nothing of the target: its client went away.
     pub(super) fn forget(&mut self, admission: Admission, now: UnixMillis) {
-        if let (State::Probing { since, rest_ms }, Admission::Probe { since: own }) = (self.0, admission)
+        if let (State::Probing { since, rest_ms, .. }, Admission::Probe { since: own }) = (self.0, admission)
             && since == own
         {
             // The next may try at once.
@@ -293,6 +300,20 @@ mod tests {
         assert_eq!(late.admit(SETTING, second), probe(second));
         late.note(probe(first), false, SETTING, second.plus(1));
         assert_eq!(late.name(), "closed", "a late sign of life is one");
+    }
+
+    #[test]
+    fn a_probe_with_a_body_makes_room_for_the_next_after_a_second() {
+        let mut breaker = opened();
+        let (first, second) = (NOW.plus(1_000), NOW.plus(2_000));
+        assert_eq!(breaker.admit(SETTING.with_body(), first), probe(first));
+        assert_eq!(breaker.admit(SETTING, first.plus(999)), Admission::Refuse { retry_ms: 1 });
+        assert_eq!(breaker.admit(SETTING, second), probe(second));
+        // The target took neither.
+        breaker.note(probe(first), true, SETTING, second.plus(500));
+        assert_eq!(breaker.admit(SETTING, second.plus(500)), Admission::Refuse { retry_ms: 2_000 });
+        breaker.note(probe(second), true, SETTING, second.plus(600));
+        assert_eq!(breaker.admit(SETTING, second.plus(600)), Admission::Refuse { retry_ms: 1_900 }, "twice is once");
     }
 
     #[test]

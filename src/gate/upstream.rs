@@ -100,9 +100,15 @@ const SAFE: [&str; 2] = ["GET", "HEAD"];
 impl UpstreamState {
     /// Chooses a target by weight, one that was not tried before if there is any.
     /// Otherwise the milliseconds until one may be asked.
-    fn choose(&self, tried: &[usize], chance: u32, now: UnixMillis) -> Result<(usize, Admission), u64> {
+    fn choose(
+        &self,
+        tried: &[usize],
+        chance: u32,
+        setting: Setting,
+        now: UnixMillis,
+    ) -> Result<(usize, Admission), u64> {
         let open = |index: &usize| {
-            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(self.setting, now))
+            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(setting, now))
         };
         let mut candidates: Vec<usize> =
             (0..self.targets.len()).filter(|index| !tried.contains(index)).filter(open).collect();
@@ -115,17 +121,17 @@ impl UpstreamState {
         for index in candidates {
             match left.checked_sub(weight(index)) {
                 Some(rest) => left = rest,
-                None => return self.admit(index, now).map(|admission| (index, admission)),
+                None => return self.admit(index, setting, now).map(|admission| (index, admission)),
             }
         }
         // All are closed: say when the first opens.
-        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, now).err());
+        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, setting, now).err());
         Err(waits.min().unwrap_or(self.setting.open_ms))
     }
 
-    fn admit(&self, index: usize, now: UnixMillis) -> Result<Admission, u64> {
-        let target = self.targets.get(index).ok_or(self.setting.open_ms)?;
-        match target.breaker.borrow_mut().admit(self.setting, now) {
+    fn admit(&self, index: usize, setting: Setting, now: UnixMillis) -> Result<Admission, u64> {
+        let target = self.targets.get(index).ok_or(setting.open_ms)?;
+        match target.breaker.borrow_mut().admit(setting, now) {
             Admission::Refuse { retry_ms } => Err(retry_ms),
             admission @ (Admission::Pass | Admission::Probe { .. }) => Ok(admission),
         }
@@ -208,12 +214,14 @@ impl Gate {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut forward.url);
         let begun = ports.now();
+        let may_have_body = !SAFE.contains(&forward.method);
+        let setting = if may_have_body { upstream.setting.with_body() } else { upstream.setting };
         let mut tried = Vec::new();
         loop {
             let chance = if upstream.targets.len() > 1 { chance(ports) } else { 0 };
             let now = ports.now();
             let (index, admission) =
-                upstream.choose(&tried, chance, now).map_err(|retry_ms| match upstream.on_down {
+                upstream.choose(&tried, chance, setting, now).map_err(|retry_ms| match upstream.on_down {
                     OnDown::BadGateway => Denial::BreakerOpen { retry_ms, of_authentication: false },
                     OnDown::AuthenticationUnavailable => Denial::BreakerOpen { retry_ms, of_authentication: true },
                 })?;

@@ -149,6 +149,8 @@ pub(crate) struct World {
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Sent>>,
     pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
+    /// Whether requests that are sent to upstreams get no answer.
+    pub(crate) is_silent: Cell<bool>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
     /// Whether upstreams say when to come back.
@@ -184,6 +186,7 @@ impl World {
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
+            is_silent: Cell::new(false),
             down: RefCell::default(),
             asks_for_pause: Cell::new(false),
             challenge: Cell::new(None),
@@ -353,6 +356,9 @@ impl Ports for World {
         });
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
             return Err(UpstreamFault::Unreachable);
+        }
+        if self.is_silent.get() {
+            return std::future::pending().await;
         }
         self.upstream.get().map(|status| Forwarded {
             reply: (),

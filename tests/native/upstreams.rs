@@ -1,9 +1,13 @@
 //! Upstreams that fail: the breaker, retries and their budget, several targets, too many
 //! who wait, bodies that are too long.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    future::Future as _,
+    task::{Context, Waker},
+};
 
-use portcullis::gate::{Gate, ports::UpstreamFault};
+use portcullis::gate::{Gate, Head, ports::UpstreamFault};
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, answer, header, setting, verdict};
@@ -124,6 +128,28 @@ fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute()
     }
     let asked = world.forwarded.borrow().len();
     assert!((60..=72).contains(&asked), "{asked} in an hour");
+}
+
+#[test]
+fn a_probe_whose_client_is_slow_to_send_its_body_keeps_the_others_out_for_a_second() {
+    for (method, kept_out_ms) in [("POST", 1_000), ("GET", 16_000)] {
+        let (gate, world) = (gate(), world());
+        world.upstream.set(Err(UpstreamFault::Unreachable));
+        for _ in 0..5 {
+            world.send(&gate, "POST", "/plain", &[]);
+        }
+        world.upstream.set(Ok(200));
+        world.pass(1_000);
+        world.is_silent.set(true);
+        let head = Head::new(method.to_owned(), "https://edge.example/plain", vec![]);
+        let mut slow = Box::pin(gate.handle(&head, &world));
+        assert!(slow.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        world.is_silent.set(false);
+        world.pass(kept_out_ms - 1);
+        assert_eq!(verdict(&world.send(&gate, "GET", "/plain", &[])), (503, "upstream_resting"), "{method}");
+        world.pass(1);
+        assert_eq!(verdict(&world.send(&gate, "GET", "/plain", &[])), (200, "ok"), "{method}");
+    }
 }
 
 #[test]
