@@ -223,7 +223,9 @@ pub(crate) fn fold_path(path: &str) -> String {
         }
         if !name.is_empty() {
             folded.push('/');
-            folded.push_str(&name.to_lowercase());
+            // By way of upper case, which some services compare in: dotless i and long s are
+            // ASCII letters there.
+            folded.push_str(&name.to_uppercase().to_lowercase());
         }
     }
     if folded.is_empty() {

@@ -291,6 +291,7 @@ mod tests {
             ("/files/secret/{*rest}", &["GET"]),
             ("/app/admin", &["GET"]),
             ("/app/admin/{*rest}", &["GET"]),
+            ("/app/{*rest}", &["GET"]),
         ]);
         for (path, expected) in [
             ("/files/secret", Ok(1)),
@@ -315,6 +316,9 @@ mod tests {
             ("/files/secret/%2F", Err(Miss::Ambiguous)),
             ("/files/secret/%20", Err(Miss::Ambiguous)),
             ("/app/admin/%20", Err(Miss::Ambiguous)),
+            // Letters of which another case is an ASCII letter: dotless i, long s, Kelvin.
+            ("/app/adm%C4%B1n", Err(Miss::Ambiguous)),
+            ("/files/%C5%BFecret", Err(Miss::Ambiguous)),
         ] {
             let found = table.find("GET", &Target::parse(path).unwrap());
             assert_eq!(found.map(|found| found.route), expected, "{path}");
@@ -337,7 +341,7 @@ mod tests {
                     let segments: Vec<String> = whole.split('/').map(bare).collect();
                     let kept: Vec<&str> =
                         segments.iter().map(String::as_str).filter(|segment| !segment.is_empty()).collect();
-                    found.insert(format!("/{}", kept.join("/").to_lowercase()));
+                    found.insert(format!("/{}", kept.join("/").to_uppercase().to_lowercase()));
                     found.insert(segments.join("/").to_lowercase());
                 }
             }
