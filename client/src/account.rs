@@ -22,6 +22,10 @@ pub struct User {
     pub id: Uuid,
     /// Normalised e-mail address.
     pub email: String,
+    /// Whether the service knows that the user receives mail at this address. Grant nothing
+    /// by an address of which it does not.
+    #[serde(default)]
+    pub email_verified: bool,
     /// First name, may be empty.
     #[serde(default)]
     pub first_name: String,

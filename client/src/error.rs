@@ -71,6 +71,9 @@ pub enum ErrorKind {
     Unauthenticated,
     /// Somebody else may: 403.
     Forbidden,
+    /// Ask the user for the current password and send it with the change, or log in again: 403
+    /// `reauthentication_required`.
+    ReauthenticationRequired,
     /// There is no such thing: 404.
     NotFound,
     /// It is taken or in use: 409.
@@ -134,6 +137,9 @@ impl ClientError {
             Self::Store(_) => ErrorKind::Store,
             // The base URL is a service's instead of the gateway's: no credentials help.
             Self::Refused(refusal) if refusal.code == "gateway_required" => ErrorKind::Fault,
+            Self::Refused(refusal) if refusal.code == "reauthentication_required" && refusal.status == 403 => {
+                ErrorKind::ReauthenticationRequired
+            }
             Self::Refused(refusal) => match refusal.status {
                 400 | 413 | 414 | 415 | 422 | 431 => ErrorKind::Invalid,
                 401 => ErrorKind::Unauthenticated,
@@ -457,6 +463,21 @@ mod tests {
     #[test]
     fn a_service_that_was_reached_without_the_gateway_asks_for_no_login() {
         assert_eq!(ClientError::from(Refusal::new(401, "gateway_required")).kind(), ErrorKind::Fault);
+    }
+
+    #[test]
+    fn only_a_403_that_asks_for_the_password_has_a_kind_of_its_own() {
+        for (status, code, kind) in [
+            (403, "reauthentication_required", ErrorKind::ReauthenticationRequired),
+            (403, "forbidden", ErrorKind::Forbidden),
+            (403, "http_403", ErrorKind::Forbidden),
+            (401, "reauthentication_required", ErrorKind::Unauthenticated),
+            (502, "reauthentication_required", ErrorKind::Unavailable),
+        ] {
+            let error = ClientError::from(Refusal::new(status, code));
+            assert_eq!(error.kind(), kind, "{status} {code}");
+            assert!(!error.wants_refresh(), "{status} {code}: another access token does not help");
+        }
     }
 
     #[test]

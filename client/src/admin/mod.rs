@@ -189,41 +189,65 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         member(&self.send(of(Method::POST, "/api/v1/users", &[]).with_json(&body)).await?, "data")
     }
 
-    /// Writes a user anew; everybody may write themselves. Only this version, if one is
+    /// Replaces a user; everybody may replace themselves. Only this version, if one is
     /// named: 412 ([`ErrorKind::Stale`]) where there is another. 409 `email_taken`.
+    /// [`ErrorKind::ReauthenticationRequired`] where another e-mail address of one's own needs
+    /// the current password.
     ///
     /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    /// [`ErrorKind::ReauthenticationRequired`]: crate::error::ErrorKind::ReauthenticationRequired
     async fn replace_user(
         &self,
         user_id: Uuid,
         draft: &UserDraft,
         if_match: Option<&EntityTag>,
     ) -> Result<Versioned<User>, ClientError> {
-        let request = of(Method::PUT, "/api/v1/users/{id}", &[user_id]).with_json(draft);
+        let request = of(Method::PUT, "/api/v1/users/{id}", &[user_id]);
+        let request = with_password(request, json!(draft), draft.current_password.as_ref());
         versioned(&self.send(only(request, if_match)).await?)
     }
 
     /// Changes a user; everybody may change themselves. Only this version, if one is
     /// named: 412 ([`ErrorKind::Stale`]) where there is another. 409 `email_taken`.
+    /// [`ErrorKind::ReauthenticationRequired`] where another e-mail address of one's own needs
+    /// the current password.
     ///
     /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    /// [`ErrorKind::ReauthenticationRequired`]: crate::error::ErrorKind::ReauthenticationRequired
     async fn update_user(
         &self,
         user_id: Uuid,
         patch: &UserPatch,
         if_match: Option<&EntityTag>,
     ) -> Result<Versioned<User>, ClientError> {
-        let request = of(Method::PATCH, "/api/v1/users/{id}", &[user_id]).with_json(patch);
+        let request = of(Method::PATCH, "/api/v1/users/{id}", &[user_id]);
+        let request = with_password(request, json!(patch), patch.current_password.as_ref());
         versioned(&self.send(only(request, if_match)).await?)
     }
 
     /// Deletes a user with all sessions; everybody may delete themselves. Only this
     /// version, if one is named: 412 ([`ErrorKind::Stale`]) where there is another. 409
-    /// `last_admin`.
+    /// `last_admin`. [`ErrorKind::ReauthenticationRequired`] for one's own account more than five
+    /// minutes after the login: then use [`AdminClient::delete_own_account`].
     ///
     /// [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+    /// [`ErrorKind::ReauthenticationRequired`]: crate::error::ErrorKind::ReauthenticationRequired
     async fn delete_user(&self, user_id: Uuid, if_match: Option<&EntityTag>) -> Result<(), ClientError> {
         let request = of(Method::DELETE, "/api/v1/users/{id}", &[user_id]);
+        self.send(only(request, if_match)).await.map(|_| ())
+    }
+
+    /// Deletes one's own account with all sessions, confirmed by its current password. 401
+    /// `invalid_credentials` for a wrong one. Only this version, if one is named, as with
+    /// [`AdminClient::delete_user`].
+    async fn delete_own_account(
+        &self,
+        user_id: Uuid,
+        current_password: &Secret,
+        if_match: Option<&EntityTag>,
+    ) -> Result<(), ClientError> {
+        let request = of(Method::DELETE, "/api/v1/users/{id}", &[user_id]);
+        let request = with_password(request, json!({}), Some(current_password));
         self.send(only(request, if_match)).await.map(|_| ())
     }
 
@@ -240,6 +264,16 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
 fn of(method: Method, route: &'static str, ids: &[Uuid]) -> ApiRequest {
     ids.iter().fold(ApiRequest::new(method, route), |request, id| request.with_segment(&id.to_string()))
+}
+
+/// A change of an account, confirmed by its current password if there is one. Such a call is
+/// not made twice: a wrong password would count twice.
+fn with_password(request: ApiRequest, mut body: Value, current_password: Option<&Secret>) -> ApiRequest {
+    let Some(current_password) = current_password else { return request.with_json(&body) };
+    if let Some(members) = body.as_object_mut() {
+        members.insert("current_password".to_owned(), json!(current_password.expose()));
+    }
+    request.with_json(&body).with_repeat(Repeat::IfUnsent)
 }
 
 /// The change to one version, or to whichever there is.

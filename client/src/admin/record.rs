@@ -72,7 +72,7 @@ pub struct NewUser {
     pub roles: Vec<String>,
 }
 
-/// What is changed of a user; what is `None` stays.
+/// What is changed of a user; what is `None` stays. Serialized, it holds no password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UserPatch {
     /// E-mail address.
@@ -84,9 +84,13 @@ pub struct UserPatch {
     /// Last name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_name: Option<String>,
+    /// The current password, for another e-mail address of one's own. Not needed within five
+    /// minutes of the login.
+    #[serde(skip)]
+    pub current_password: Option<Secret>,
 }
 
-/// What is written of a user in place of what is there.
+/// What is written of a user in place of what is there. Serialized, it holds no password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UserDraft {
     /// E-mail address.
@@ -95,6 +99,10 @@ pub struct UserDraft {
     pub first_name: String,
     /// Last name, may be empty.
     pub last_name: String,
+    /// The current password, for another e-mail address of one's own. Not needed within five
+    /// minutes of the login.
+    #[serde(skip)]
+    pub current_password: Option<Secret>,
 }
 
 /// What happened, and what became of it.

@@ -218,6 +218,7 @@ mod tests {
             roles: vec![],
             created_at: OffsetDateTime::UNIX_EPOCH,
             updated_at: OffsetDateTime::UNIX_EPOCH,
+            email_verified: false,
         };
         Validation { user, expires_at }
     }

@@ -158,7 +158,13 @@ async fn the_calls_of_administrators() {
         roles: vec!["admin".into()],
     };
     let patch = UserPatch { first_name: Some("Ada".into()), ..UserPatch::default() };
-    let user_draft = UserDraft { email: "ada@example.com".into(), first_name: "Ada".into(), last_name: String::new() };
+    let user_draft = UserDraft { email: "ada@example.com".into(), first_name: "Ada".into(), ..UserDraft::default() };
+    let confirmed_patch = UserPatch {
+        email: Some("eve@example.com".into()),
+        current_password: Some(secret("old")),
+        ..UserPatch::default()
+    };
+    let confirmed_draft = UserDraft { current_password: Some(secret("old")), ..user_draft.clone() };
     let jump = UserQuery { limit: Some(2), offset: Some(4), ..UserQuery::default() };
     let searched =
         UserQuery { email: Some("ada+x@".into()), limit: Some(2), cursor: Some("a b".into()), ..UserQuery::default() };
@@ -265,6 +271,21 @@ async fn the_calls_of_administrators() {
             format!("PATCH /api/v1/users/{user}"),
             json!({ "first_name": "Ada" }),
         ),
+        (
+            sent!(fake, admin.update_user(user, &confirmed_patch, None)),
+            format!("PATCH /api/v1/users/{user}"),
+            json!({ "email": "eve@example.com", "current_password": "old" }),
+        ),
+        (
+            sent!(fake, admin.replace_user(user, &confirmed_draft, None)),
+            format!("PUT /api/v1/users/{user}"),
+            json!({ "email": "ada@example.com", "first_name": "Ada", "last_name": "", "current_password": "old" }),
+        ),
+        (
+            sent!(fake, admin.delete_own_account(user, &secret("old"), None)),
+            format!("DELETE /api/v1/users/{user}"),
+            json!({ "current_password": "old" }),
+        ),
         (sent!(fake, admin.delete_user(user, None)), format!("DELETE /api/v1/users/{user}"), json!(null)),
         (
             sent!(fake, admin.audit(&query)),
@@ -295,6 +316,27 @@ async fn answers_are_typed() {
     assert!(admin.is_allowed(USER_ID.parse().unwrap(), "read:users").await.unwrap());
     let audit = admin.audit(&AuditQuery::default()).await.unwrap();
     assert_eq!((audit.events[0].event_type.as_str(), audit.next.as_deref()), ("login", Some("c2")));
+}
+
+#[tokio::test]
+async fn an_address_is_verified_only_where_the_service_says_so() {
+    for (said, verified) in [(None, false), (Some(false), false), (Some(true), true)] {
+        let mut user = user();
+        if let Some(said) = said {
+            user["email_verified"] = json!(said);
+        }
+        let fake = Fake::start(move |_, _| answer(200, &json!({ "user": user }))).await;
+        assert_eq!(fake.client().me(&secret("access")).await.unwrap().email_verified, verified, "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_prints_and_serializes_without_its_password() {
+    let patch = UserPatch { current_password: Some(secret("hidden")), ..UserPatch::default() };
+    let draft = UserDraft { current_password: Some(secret("hidden")), ..UserDraft::default() };
+    for text in [format!("{patch:?} {draft:?}"), json!([patch, draft]).to_string()] {
+        assert!(!text.contains("hidden"), "{text}");
+    }
 }
 
 #[tokio::test]

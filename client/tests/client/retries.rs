@@ -28,6 +28,10 @@ async fn call(client: &HttpAuthClient, kind: &str) {
             let version = EntityTag::parse("\"1\"").unwrap();
             drop(admin.replace_user(id, &UserDraft::default(), Some(&version)).await);
         }
+        "PUT with a password" => {
+            let draft = UserDraft { current_password: Some(secret("password")), ..UserDraft::default() };
+            drop(admin.replace_user(id, &draft, None).await);
+        }
         "PATCH" => drop(admin.update_user(id, &UserPatch::default(), None).await),
         "DELETE" => drop(client.end_session(&token, id).await),
         "question" => drop(admin.is_allowed(id, "read:users").await),
@@ -39,7 +43,7 @@ async fn call(client: &HttpAuthClient, kind: &str) {
     }
 }
 
-const ONCE: [&str; 6] = ["PATCH", "PUT of a version", "DELETE", "login", "refresh", "logout"];
+const ONCE: [&str; 7] = ["PATCH", "PUT of a version", "PUT with a password", "DELETE", "login", "refresh", "logout"];
 const AGAIN: [&str; 5] = ["GET", "PUT", "question", "register", "list"];
 
 #[tokio::test]

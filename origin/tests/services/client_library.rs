@@ -6,10 +6,11 @@ use std::sync::Arc;
 use portcullis_client::{
     AdminClient as _, ApiRequest, AuthClient as _, AuthenticatedClient, ClientError, Credentials, ErrorKind, FileStore,
     HttpAuthClient, Registration, Secret, SessionStore as _,
-    admin::Bearer,
+    admin::{Bearer, UserDraft, UserPatch},
     jwks::{JwksVerifier, TokenError, TokenRule},
     request::Method,
 };
+use portcullis_origin::limits;
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -106,6 +107,62 @@ async fn a_session_in_a_file_is_renewed_shared_and_ended_either_way() {
         assert_eq!(store.load().await.unwrap(), None, "{way:?}");
         assert_eq!(late.me().await.unwrap_err(), ClientError::LoggedOut, "{way:?}");
     }
+}
+
+#[tokio::test]
+async fn an_address_is_changed_and_an_account_deleted_with_the_password_or_soon_after_a_login() {
+    const NEXT: &str = "ada@example.org";
+    let (app, client) = start(Way::Gateway).await;
+    app.clock.stop();
+    let ada = client.register(&Registration::new(EMAIL, password())).await.unwrap();
+    assert!(!ada.email_verified);
+    let folder = tempfile::tempdir().unwrap();
+    let session = log_in(&client, &folder.path().join("session")).await.unwrap();
+    app.clock.pass(limits::RECENT_LOGIN_MS);
+
+    let patch = |email: &str, current_password: Option<Secret>| UserPatch {
+        email: Some(email.to_owned()),
+        current_password,
+        ..UserPatch::default()
+    };
+    let draft = |email: &str, current_password: Option<Secret>| UserDraft {
+        email: email.to_owned(),
+        current_password,
+        ..UserDraft::default()
+    };
+    let wrong = || Secret::new("not her password".to_owned());
+    let required = (ErrorKind::ReauthenticationRequired, "reauthentication_required");
+    let invalid = (ErrorKind::Unauthenticated, "invalid_credentials");
+    for (what, refused, expected) in [
+        ("PATCH", session.update_user(ada.id, &patch(NEXT, None), None).await.map(drop), required),
+        ("PUT", session.replace_user(ada.id, &draft(NEXT, None), None).await.map(drop), required),
+        ("DELETE", session.delete_user(ada.id, None).await, required),
+        ("PATCH", session.update_user(ada.id, &patch(NEXT, Some(wrong())), None).await.map(drop), invalid),
+        ("PUT", session.replace_user(ada.id, &draft(NEXT, Some(wrong())), None).await.map(drop), invalid),
+        ("DELETE", session.delete_own_account(ada.id, &wrong(), None).await, invalid),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.code()), expected, "{what}");
+        assert!(!format!("{error} {error:?}").contains("not her password"), "{what}");
+    }
+
+    let read = session.read_user(ada.id).await.unwrap();
+    assert_eq!((read.value.email.as_str(), read.value.email_verified), (EMAIL, false), "nothing has changed");
+    let patched = session.update_user(ada.id, &patch(NEXT, Some(password())), Some(&read.version)).await.unwrap();
+    assert_eq!((patched.value.email.as_str(), patched.value.email_verified), (NEXT, false));
+    let replaced = session.replace_user(ada.id, &draft(EMAIL, Some(password())), Some(&patched.version)).await.unwrap();
+    assert_eq!(replaced.value.email, EMAIL);
+    let stale = session.delete_own_account(ada.id, &password(), Some(&read.version)).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::Stale);
+    session.delete_own_account(ada.id, &password(), Some(&replaced.version)).await.unwrap();
+    let over = client.login(&Credentials::new(EMAIL, password())).await.unwrap_err();
+    assert_eq!(over.code(), "invalid_credentials", "the account is gone");
+
+    let bob = client.register(&Registration::new("bob@example.com", password())).await.unwrap();
+    let tokens = client.login(&Credentials::new("bob@example.com", password())).await.unwrap();
+    let recent = Bearer::new(&client, tokens.access_token);
+    recent.update_user(bob.id, &patch("bob@example.org", None), None).await.unwrap();
+    recent.delete_user(bob.id, None).await.unwrap();
 }
 
 /// A proxy that loses the answer to the first refresh on its way back.

@@ -50,21 +50,35 @@ fn chance(below: u64) -> u64 {
 }
 
 /// One service as a process of its own.
-struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
 }
 
-struct Place {
+/// Where services run as processes, and what they write there.
+pub(crate) struct Place {
     urls: [(&'static str, String); 2],
     folder: String,
-    auth: SocketAddr,
-    users: SocketAddr,
+    pub(crate) auth: SocketAddr,
+    pub(crate) users: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Place {
-    fn start(&self, name: &'static str) -> Process {
+    pub(crate) fn of(databases: &Databases) -> Self {
+        Self {
+            urls: [
+                ("AUTH_DATABASE_URL", databases.url(Service::Auth)),
+                ("USERS_DATABASE_URL", databases.url(Service::Users)),
+            ],
+            folder: databases.folder.path().display().to_string(),
+            auth: port(),
+            users: port(),
+            lines: Arc::default(),
+        }
+    }
+
+    pub(crate) fn start(&self, name: &'static str) -> Process {
         let secret = format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET));
         let (auth, users) = (self.auth.port().to_string(), self.users.port().to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"))
@@ -103,7 +117,7 @@ impl Place {
 
 /// Starts it again if it ended by itself, as whoever runs it would: its port may be
 /// another connection's for a moment.
-async fn until_ready(app: &App, place: &Place, process: &mut Process) {
+pub(crate) async fn until_ready(app: &App, place: &Place, process: &mut Process) {
     let service = if process.name == "auth" { Service::Auth } else { Service::Users };
     let url = app.url(service, "/ready");
     for _ in 0..1200 {
@@ -271,18 +285,8 @@ async fn people(app: &App, service: Service, query: &'static str) -> Vec<(String
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_again_and_again_the_services_lose_nothing_that_they_acknowledged() {
     let databases = Databases::make().await;
-    let (auth, users) = (port(), port());
-    let place = Place {
-        urls: [
-            ("AUTH_DATABASE_URL", databases.url(Service::Auth)),
-            ("USERS_DATABASE_URL", databases.url(Service::Users)),
-        ],
-        folder: databases.folder.path().display().to_string(),
-        auth,
-        users,
-        lines: Arc::default(),
-    };
-    let mut app = Arc::new(App::before(databases, auth, users));
+    let place = Place::of(&databases);
+    let mut app = Arc::new(App::before(databases, place.auth, place.users));
     let mut running = [place.start("auth"), place.start("users")];
     for process in &mut running {
         until_ready(&app, &place, process).await;

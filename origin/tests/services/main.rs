@@ -25,6 +25,7 @@ mod direct;
 mod disk_full;
 mod door;
 mod erased;
+mod flood;
 mod guessing;
 mod hosts;
 mod internal;
