@@ -1,8 +1,6 @@
-//! Floods against the running service: of logins from many addresses, and of connections of
-//! one peer. Others are served meanwhile.
+//! A flood of logins from many addresses, while owners log in from addresses of theirs.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,15 +11,9 @@ use std::{
 use portcullis_origin::limits;
 use reqwest::Method;
 use serde_json::json;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
-use crate::{
-    app::{App, Databases, PASSWORD, Reply, Service},
-    crash::{Place, until_ready},
-};
+use crate::app::{App, PASSWORD, Reply, Service};
 
 const LOGIN: &str = "/api/v1/auth/login";
 const ADA: &str = "ada@example.com";
@@ -37,14 +29,14 @@ const TARGETS: usize = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Time for what has to come about, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A hash of no password that costs so much that a queue of [`FLOOD`] is too long on any machine.
 const COSTLY: &str =
     "$argon2id$v=19$m=131072,t=4,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Waits until a condition holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "{what}");
@@ -142,54 +134,4 @@ async fn owners_at_addresses_of_theirs_log_in_under_a_flood_and_guessers_are_ref
     let earliest = told.iter().filter(|told| told.status == 503).map(|told| told.after).min().unwrap();
     assert!(earliest < limits::HASH_WAIT / 2, "refused after {earliest:?}, and not at once");
     assert!(told.iter().any(|told| told.status == 401), "guessers have their turns, too");
-}
-
-/// A connection from a loopback address.
-async fn connect(from: &str, place: &Place) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((from.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
-    socket.connect(place.auth).await.unwrap()
-}
-
-/// Whether the service holds a connection on which nothing was asked.
-fn is_open(stream: &TcpStream) -> bool {
-    stream.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
-/// Whether a new connection from an address is served.
-async fn is_served(from: &str, place: &Place) -> bool {
-    let client = reqwest::Client::builder().no_proxy().local_address(from.parse::<IpAddr>().unwrap()).build().unwrap();
-    client.get(format!("http://{}/health", place.auth)).send().await.is_ok_and(|answer| answer.status() == 200)
-}
-
-// On Linux each address of 127.0.0.0/8 is the machine's own. The service is a process of its
-// own because each end of a connection takes a file descriptor.
-#[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_peer_has_half_of_the_connections_and_another_is_served_meanwhile() {
-    const BEYOND: usize = 20;
-    let databases = Databases::make().await;
-    let place = Place::of(&databases);
-    let app = App::before(databases, place.auth, place.users);
-    let mut service = place.start("auth");
-    until_ready(&app, &place, &mut service).await;
-
-    // Below the time for a request's head no other reason closes a connection.
-    let begun = Instant::now();
-    let mut streams = Vec::new();
-    for _ in 0..limits::PEER_CONNECTIONS + BEYOND {
-        streams.push(connect("127.0.0.2", &place).await);
-    }
-    let count = |streams: &[TcpStream]| streams.iter().filter(|stream| is_open(stream)).count();
-    until("the peer has more than its half", || count(&streams) <= limits::PEER_CONNECTIONS).await;
-    assert!(!is_served("127.0.0.2", &place).await, "the peer has its half");
-    assert!(is_served("127.0.0.3", &place).await, "another peer is served");
-    assert_eq!(count(&streams), limits::PEER_CONNECTIONS, "half of all, meanwhile");
-    assert!(begun.elapsed() < limits::HEAD_TIME, "too slow to tell");
-
-    drop(streams);
-    let deadline = Instant::now() + PATIENCE;
-    while !is_served("127.0.0.2", &place).await {
-        assert!(Instant::now() < deadline, "places are given back");
-    }
 }

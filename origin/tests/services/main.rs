@@ -35,6 +35,8 @@ mod metrics;
 mod openapi;
 mod ownership;
 mod passwords;
+#[cfg(target_os = "linux")]
+mod peers;
 mod preconditions;
 mod profiles;
 mod registration;
