@@ -57,17 +57,18 @@ pub(crate) struct Process {
 
 /// Where services run as processes, and what they write there.
 pub(crate) struct Place {
-    urls: [(&'static str, String); 2],
+    /// Their settings, beyond those that every test needs.
+    pub(crate) settings: Vec<(&'static str, String)>,
     folder: String,
     pub(crate) auth: SocketAddr,
     pub(crate) users: SocketAddr,
-    lines: Arc<Mutex<Vec<String>>>,
+    pub(crate) lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Place {
     pub(crate) fn of(databases: &Databases) -> Self {
         Self {
-            urls: [
+            settings: vec![
                 ("AUTH_DATABASE_URL", databases.url(Service::Auth)),
                 ("USERS_DATABASE_URL", databases.url(Service::Users)),
             ],
@@ -83,7 +84,7 @@ impl Place {
         let (auth, users) = (self.auth.port().to_string(), self.users.port().to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"))
             .args(["serve", name])
-            .envs(self.urls.iter().map(|(name, url)| (*name, url.as_str())))
+            .envs(self.settings.iter().map(|(name, url)| (*name, url.as_str())))
             .env("DATA_DIR", &self.folder)
             .env("AUTH_PORT", auth)
             .env("USERS_PORT", users)

@@ -10,7 +10,11 @@ use portcullis_origin::{
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::app::{App, Databases, PASSWORD, Person, Reply, Service, flags};
+use crate::{
+    app::{App, Databases, PASSWORD, Person, Reply, Service, flags},
+    crash::{Place, until_ready},
+    flood::until,
+};
 
 const EDGE: &str = "http://127.0.0.1:9";
 const REGISTER: &str = "/api/v1/auth/register";
@@ -236,4 +240,48 @@ async fn the_audit_trail_says_who_came_directly_and_from_where() {
         (&event["user_id"], &event["ip_address"], &event["user_agent"], &event["result"]),
         (&json!(person.id), &json!("127.0.0.1"), &json!("a script"), &json!("success"))
     );
+}
+
+#[tokio::test]
+async fn the_log_of_direct_mode_holds_no_token_and_no_password_at_any_level() {
+    const WRONG: &str = "not her password";
+    let databases = Databases::make().await;
+    let mut place = Place::of(&databases);
+    place.settings.extend([("AUTH_DIRECT", "loopback".to_owned()), ("LOG_LEVEL", "trace".to_owned())]);
+    let app = App::before(databases, place.auth, place.users);
+    let mut services = [place.start("auth"), place.start("users")];
+    for service in &mut services {
+        until_ready(&app, &place, service).await;
+    }
+    let registration = json!({ "email": ADA, "password": PASSWORD });
+    assert_eq!(post(&app, REGISTER, registration.clone()).await.status, 201);
+    assert_eq!(post(&app, LOGIN, json!({ "email": ADA, "password": WRONG })).await.status, 401);
+    let login = post(&app, LOGIN, registration).await.json();
+    let renewed = post(&app, REFRESH, json!({ "refresh_token": login["refresh_token"] })).await.json();
+    let texts = [&login["access_token"], &login["refresh_token"], &renewed["access_token"], &renewed["refresh_token"]];
+    let tokens = texts.map(|token| token.as_str().unwrap());
+    for path in [ME, VALIDATE] {
+        assert_eq!(as_user(&app, Method::GET, path, tokens[2]).await.status, 200, "{path}");
+    }
+    assert_eq!(as_user(&app, Method::POST, LOGOUT, tokens[2]).await.status, 200);
+    assert_eq!(as_user(&app, Method::GET, ME, tokens[2]).await.status, 401);
+    // Where secrets do not belong they are not repeated either.
+    let forged = format!("{}x", tokens[0]);
+    assert_eq!(as_user(&app, Method::GET, ME, &forged).await.status, 401);
+    assert_eq!(post(&app, REFRESH, json!({ "refresh_token": forged })).await.status, 401);
+    for body in [json!({ "email": PASSWORD, "password": tokens[1] }), json!({ "password": { "is": PASSWORD } })] {
+        assert!(matches!(post(&app, LOGIN, body).await.status, 400 | 401 | 422));
+    }
+    let query = format!("{ME}?access_token={}", tokens[0]);
+    app.bare(request(&app, Method::GET, &query, None)).await;
+
+    let requests = || place.lines.lock().unwrap().iter().filter(|line| line.contains(LOGIN)).count();
+    until("the logins are not in the log", || requests() >= 3).await;
+    let lines = place.lines.lock().unwrap();
+    assert!(lines.iter().any(|line| line.contains("\"TRACE\"")), "every level is logged");
+    for line in lines.iter() {
+        for secret in tokens.iter().copied().chain([PASSWORD, WRONG]) {
+            assert!(!line.contains(secret), "a secret is in the log: {}", line.replace(secret, "[it]"));
+        }
+    }
 }
