@@ -267,13 +267,13 @@ mod tests {
     #[test]
     fn no_reference_is_made_one_to_another_host() {
         let parts = ["http:", "//", "/", "\\", "\t", "10.0.0.7:8080", "evil.example", "@", "?", "x", ".", ":"];
-        let mut state = 7_usize;
+        let mut state = 7_u64;
         let mut count = 0;
         for _ in 0..20_000 {
             let mut reference = String::new();
             for _ in 0..(state % 7 + 1) {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                reference.push_str(parts[(state >> 33) % parts.len()]);
+                reference.push_str(parts[usize::try_from(state >> 33).unwrap() % parts.len()]);
             }
             for rewrite in [None, Some(("/shop", "")), Some(("/old", "/x"))] {
                 let Some(public) = base(rewrite).publish(&reference, resolve) else { continue };

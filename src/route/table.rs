@@ -384,13 +384,13 @@ mod tests {
             "%C5%BF",
             "%E2%84%AA",
         ];
-        let mut state = 7_usize;
+        let mut state = 7_u64;
         let (mut passed, mut refused) = (0, 0);
         for _ in 0..10_000 {
             let mut path = "/files/".to_owned();
             for _ in 0..(state % 5 + 1) {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                path.push_str(parts[(state >> 33) % parts.len()]);
+                path.push_str(parts[usize::try_from(state >> 33).unwrap() % parts.len()]);
             }
             let Ok(target) = Target::parse(&path) else { continue };
             match table.find("GET", &target) {
