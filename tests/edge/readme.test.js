@@ -65,45 +65,64 @@ test("the README's service and policy work together, and alone it answers nobody
   assert.equal(await ask({ aud: "users" }), 401);
 });
 
-test("the README's second issuer enters its own routes and none of the shipped ones", async (t) => {
+test("the README's further issuers enter their own routes and none of the shipped ones", async (t) => {
   const scope = testScope(t);
   const section = readFileSync(join(ROOT, "README.md"), "utf8").split("## In front of your own service")[1];
   const services = {};
-  for (const name of ["auth", "users", "shop", "company"]) services[name] = await startUpstream(scope);
-  const { auth, users, shop, company } = services;
+  for (const name of ["auth", "users", "shop", "keys"]) services[name] = await startUpstream(scope);
+  const { auth, users, shop, keys } = services;
   const own = (await createIssuer()).publishOn(auth);
-  const name = "https://id.example.com/realms/shop";
-  const partner = (await createIssuer({ name, audience: ["shop-api"] })).publishOn(company, "/jwks");
   // Discovery needs HTTPS; everything else is as it is written there.
-  const snippet = block(section, "toml", 1).replace(/^discovery = true.*$/m, `jwks_url = "${company.url}/jwks"`);
-  assert.match(snippet, /^jwks_url/m);
-  const policy = `${readFileSync(join(ROOT, "gateway.toml"), "utf8")}\n${block(section, "toml")}\n${snippet}`;
+  const further = {};
+  const snippets = [];
+  for (const [name, index] of [["company", 1], ["partner", 2]]) {
+    const snippet = block(section, "toml", index);
+    assert.match(snippet, new RegExp(`^\\[issuers\\.${name}\\]`));
+    const issuer = /^issuer = "(.*?)"/m.exec(snippet)[1];
+    const at = snippet.replace(/^discovery = true.*\n/m, "").replace(/^audience = .*$/m, (line) => `${line}\njwks_url = "${keys.url}/${name}"`);
+    assert.match(at, /^jwks_url/m);
+    further[name] = (await createIssuer({ name: issuer, audience: ["shop-api"] })).publishOn(keys, `/${name}`);
+    snippets.push(at);
+  }
+  const policy = [readFileSync(join(ROOT, "gateway.toml"), "utf8"), block(section, "toml"), ...snippets].join("\n");
   const edge = await startEdge(scope, {
     auth,
     users,
     policy: { text: policy },
     vars: { UPSTREAM_SHOP_URL: shop.url, ASSERTION_KEYS_SHOP: makeAssertionKey() },
   });
-  const theirs = (sub, roles) =>
-    partner.accessToken({ sub, azp: "web", roles: undefined, realm_access: { roles }, token_type: undefined });
+  const theirs = {
+    company: (sub, roles) =>
+      further.company.accessToken({ sub, typ: "Bearer", roles: undefined, realm_access: { roles }, token_type: undefined }),
+    partner: (sub, roles) =>
+      further.partner.accessToken({ sub, azp: "web", roles: undefined, resource_access: { shop: { roles } }, token_type: undefined }),
+  };
   const mine = (sub, roles) => own.accessToken({ sub, roles });
+  const { company, partner } = theirs;
+  const shipped = [];
+  for (const issuer of [company, partner]) {
+    shipped.push(
+      ["GET", "/api/v1/users", await issuer("root", ["admin"]), 403],
+      ["GET", "/api/v1/users/7", await issuer("7", ["user"]), 403],
+      ["DELETE", "/api/v1/users/7", await issuer("7", ["admin"]), 403],
+      ["GET", "/api/v1/auth/me", await issuer("7", ["user"]), 403],
+      ["GET", "/api/v1/auth/sessions", await issuer("7", ["user"]), 403],
+      ["DELETE", "/api/v1/auth/sessions/1", await issuer("7", ["user"]), 403],
+      ["POST", "/api/v1/auth/logout", await issuer("7", ["user"]), 403],
+      ["POST", "/api/v1/auth/password", await issuer("7", ["user"]), 403],
+      ["GET", "/api/v1/auth/validate-token", await issuer("7", ["user"]), 403],
+      ["POST", "/api/v1/auth/keys/rotate", await issuer("7", ["admin"]), 403],
+      ["GET", "/api/v1/orders/7", await issuer("7", ["admin"]), 403],
+    );
+  }
   for (const [method, path, token, status] of [
     ["GET", "/api/v1/users", await mine("root", ["admin"]), 200],
     ["GET", "/api/v1/users/7", await mine("7", ["user"]), 200],
-    ["GET", "/api/v1/users", await theirs("root", ["admin"]), 403],
-    ["GET", "/api/v1/users/7", await theirs("7", ["user"]), 403],
-    ["DELETE", "/api/v1/users/7", await theirs("7", ["admin"]), 403],
-    ["GET", "/api/v1/auth/me", await theirs("7", ["user"]), 403],
-    ["GET", "/api/v1/auth/sessions", await theirs("7", ["user"]), 403],
-    ["DELETE", "/api/v1/auth/sessions/1", await theirs("7", ["user"]), 403],
-    ["POST", "/api/v1/auth/logout", await theirs("7", ["user"]), 403],
-    ["POST", "/api/v1/auth/password", await theirs("7", ["user"]), 403],
-    ["GET", "/api/v1/auth/validate-token", await theirs("7", ["user"]), 403],
-    ["POST", "/api/v1/auth/keys/rotate", await theirs("7", ["admin"]), 403],
-    ["GET", "/api/v1/orders/7", await theirs("7", ["admin"]), 403],
-    ["GET", "/api/v1/reports/7", await theirs("7", ["user"]), 200],
-    ["GET", "/api/v1/reports/8", await theirs("7", ["admin"]), 200],
-    ["GET", "/api/v1/reports/8", await theirs("7", ["user"]), 403],
+    ...shipped,
+    ["GET", "/api/v1/reports/7", await company("7", ["user"]), 200],
+    ["GET", "/api/v1/reports/8", await company("7", ["admin"]), 200],
+    ["GET", "/api/v1/reports/8", await company("7", ["user"]), 403],
+    ["GET", "/api/v1/reports/7", await partner("7", ["admin"]), 403],
     ["GET", "/api/v1/reports/7", await mine("7", ["admin"]), 403],
   ]) {
     const answer = await edge.send({ method, path, headers: { authorization: `Bearer ${token}` } });
