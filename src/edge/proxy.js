@@ -42,7 +42,9 @@ const EARLY_ANSWER_READ_MS = 1_000;
 
 // How each request's body is passed on. Nothing is kept of a request that has ended.
 const passages = new WeakMap();
-let drains = 0;
+// When each body that is being read for that counts as read, the first first. Times rather than a
+// count: what a request has begun may never go on once its client has left.
+const drains = new Set();
 
 // Sends the request on, as `packed` says in a line each: URL, method, then names and values of
 // headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
@@ -213,7 +215,12 @@ function passBody(request, maxBytes, onEnd) {
 // Reads what is left of a refused request's body, if it is more than the runtime does by
 // itself: a promise of its end, or nothing.
 function drain(request) {
-  if (drains >= DRAINS_MAX) return undefined;
+  const now = Date.now();
+  for (const slot of drains) {
+    if (slot.until > now) break;
+    drains.delete(slot);
+  }
+  if (drains.size >= DRAINS_MAX) return undefined;
   const passage = passages.get(request);
   let left;
   if (passage !== undefined) {
@@ -225,8 +232,9 @@ function drain(request) {
     if (isShort || request.body === null || request.bodyUsed) return undefined;
     left = throwAway(request.body.getReader({ mode: "byob" }));
   }
-  drains += 1;
-  return Promise.race([left.catch(() => {}), scheduler.wait(DRAIN_MS)]).finally(() => (drains -= 1));
+  const slot = { until: now + DRAIN_MS };
+  drains.add(slot);
+  return Promise.race([left.catch(() => {}), scheduler.wait(DRAIN_MS)]).finally(() => drains.delete(slot));
 }
 
 async function throwAway(reader) {
@@ -436,7 +444,9 @@ function keepBytes(sent, parts, from) {
 // The gateway's own answer. Given the request, it reaches a client that still sends its body.
 export function answer(request, status, head, body) {
   const headers = record(head.split("\n"), 0);
+  // An answer without a body, such as that to a preflight, may have a status that allows none.
+  if (body === "") return new Response(null, { status, headers });
   const drained = request === undefined ? undefined : drain(request);
-  if (drained === undefined) return new Response(body === "" ? null : body, { status, headers });
+  if (drained === undefined) return new Response(body, { status, headers });
   return new Response(holdOpen(new TextEncoder().encode(body), drained), { status, headers });
 }

@@ -113,6 +113,12 @@ describe("cross-origin requests", () => {
     assert.equal(answer.json().code, "credentials_missing");
   });
 
+  test("a preflight with a long body is answered like any other", async () => {
+    const headers = { origin: GOOD, "access-control-request-method": "PUT" };
+    const answer = await edge.send({ method: "OPTIONS", path: "/private", headers, body: "x".repeat(200_000) });
+    assert.equal(answer.status, 204);
+  });
+
   test("a forged identity in a preflight reaches nobody", async () => {
     users.forget();
     const answer = await edge.send({
