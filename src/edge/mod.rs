@@ -44,7 +44,8 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 /// Refuses a request that no gate is asked about.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = read_head(request);
-    let Handled { outcome, line, .. } = handle_refused(&head, denial, &World::without_request(env));
+    let Handled { outcome, mut line, .. } = handle_refused(&head, denial, &World::without_request(env));
+    line.timestamp = timestamp();
     say(&line.to_json());
     let sender = Some(request).filter(|_| head.announces_body());
     match outcome {
@@ -68,8 +69,8 @@ async fn handle(
     let head = read_head(&request);
     let world = World::new(env, request, context.clone(), turns);
     let handled = gate.handle(&head, &world).await;
-    let Handled { outcome, line, cors, passing, chores } = handled;
-    write_log(&line, gate.log_successes());
+    let Handled { outcome, mut line, cors, passing, chores } = handled;
+    write_log(&mut line, gate.log_successes());
     let answer = match outcome {
         Outcome::Forwarded(reply) => {
             let references = published(&gate, &head, &line, &passing, &reply);
@@ -89,17 +90,19 @@ fn say(line: &str) {
 }
 
 /// The request's line, and an audit event where it was refused.
-fn write_log(line: &LogLine, successes: u8) {
-    if line.is_kept(successes) {
-        say(&line.to_json());
-    }
-    if line.code.is_none() {
+fn write_log(line: &mut LogLine, successes: u8) {
+    if !line.is_kept(successes) {
         return;
     }
-    let timestamp = String::from(js_sys::Date::new_0().to_iso_string());
-    if let Some(event) = line.audit(&timestamp).and_then(|event| serde_json::to_string(&event).ok()) {
+    line.timestamp = timestamp();
+    say(&line.to_json());
+    if let Some(event) = line.audit().and_then(|event| serde_json::to_string(&event).ok()) {
         say(&event);
     }
+}
+
+fn timestamp() -> String {
+    js_sys::Date::new_0().to_iso_string().into()
 }
 
 /// Names and new values of the answer's headers that would lead the client to an upstream.

@@ -9,6 +9,8 @@ use crate::token::UnixMillis;
 /// One request, for the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogLine {
+    /// When the line was written (RFC 3339), by the host's clock.
+    pub timestamp: String,
     /// `info`, `warn` for 4xx, `error` for 5xx.
     pub level: &'static str,
     /// Always `gateway`.
@@ -113,7 +115,7 @@ impl LogLine {
 
     /// The audit event of a request that was refused for want of a token, a right or
     /// patience; `None` for any other.
-    pub fn audit<'a>(&'a self, timestamp: &'a str) -> Option<AuditEvent<'a>> {
+    pub fn audit(&self) -> Option<AuditEvent<'_>> {
         let detail = self.code.filter(|_| matches!(self.status, 401 | 403 | 429))?;
         Some(AuditEvent {
             event_type: "gateway.access",
@@ -127,7 +129,7 @@ impl LogLine {
             ip_address: self.ip.as_deref(),
             user_agent: self.user_agent.as_deref(),
             detail,
-            timestamp,
+            timestamp: &self.timestamp,
         })
     }
 }
@@ -212,7 +214,7 @@ mod tests {
                 route: Some("/x/{id}".into()),
                 ..LogLine::default()
             };
-            let event = line.audit("2026-01-01T00:00:00.000Z");
+            let event = line.audit();
             assert_eq!(event.is_some(), expected, "{status} {code:?}");
             if let Some(event) = event {
                 assert_eq!(

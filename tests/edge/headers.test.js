@@ -264,6 +264,8 @@ describe("headers on the way to a service", () => {
     const line = await edge.lineOf(answer);
     assert.equal(line.user_id, claims.sub);
     assert.equal(line.status, 200);
+    assert.match(line.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    assert.ok(Math.abs(Date.now() - Date.parse(line.timestamp)) < 60_000);
     assert.ok(!edge.output.includes(token.split(".")[2]));
   });
 });

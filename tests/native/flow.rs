@@ -120,7 +120,7 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let common =
         ["duration_ms", "ip", "level", "method", "path", "request_id", "route", "service", "span_id", "status"];
     let mut expected: Vec<&str> = common.to_vec();
-    expected.extend(["cache", "trace_id", "upstream", "upstream_ms", "user_agent", "user_id"]);
+    expected.extend(["cache", "timestamp", "trace_id", "upstream", "upstream_ms", "user_agent", "user_id"]);
     expected.sort_unstable();
     let handled = world.send(&gate, "GET", "/api/v1/auth/me", &sent);
     assert_eq!(fields(&handled.line), expected);
