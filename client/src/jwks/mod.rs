@@ -1,9 +1,10 @@
 //! Checks tokens by their issuer's published keys, for services that are called with service
 //! tokens, or with access tokens that did not come through the gateway.
 //!
-//! Keys are fetched when a token needs them, refreshed behind the answer after
-//! [`KeyPolicy::refresh_after`], and believed for [`KeyPolicy::max_age`] at most since the
-//! issuer last confirmed them: a key that the issuer has withdrawn is not believed for ever.
+//! Keys are fetched when a token needs them. After [`KeyPolicy::refresh_after`] they are refreshed
+//! before a token is checked, however long no token came, so that a key that the issuer revoked is
+//! accepted no longer than that. While the refresh fails, the keys at hand are used for
+//! [`KeyPolicy::max_age`] at most since the issuer last confirmed them.
 //! A token with an unknown `kid` costs one fetch in [`KeyPolicy::cool_down`]. Keys that cannot
 //! be had are 503, never 401.
 
@@ -37,6 +38,10 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// Time for which a token waits for keys that another task fetches.
 const WAIT: Duration = Duration::from_secs(3);
+
+/// Age after which keys are refreshed: one minute. A revoked key is accepted for this long at most
+/// while the issuer answers, and one small request a minute is no load for it.
+const REFRESH_AFTER: Duration = Duration::from_secs(60);
 
 /// What a token must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +81,7 @@ impl TokenRule {
 /// How long keys are used, and how often the issuer is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPolicy {
-    /// Keys older than this are refreshed behind the answer.
+    /// Keys older than this are refreshed before a token is checked.
     pub refresh_after: Duration,
     /// Keys that the issuer has not confirmed for this long are not used any more.
     pub max_age: Duration,
@@ -87,10 +92,10 @@ pub struct KeyPolicy {
 }
 
 impl Default for KeyPolicy {
-    /// 10 minutes, a day, 30 s, 2 s.
+    /// 1 minute, a day, 30 s, 2 s.
     fn default() -> Self {
         Self {
-            refresh_after: Duration::from_secs(10 * 60),
+            refresh_after: REFRESH_AFTER,
             max_age: Duration::from_secs(24 * 60 * 60),
             cool_down: Duration::from_secs(30),
             back_off: Duration::from_secs(2),
@@ -242,18 +247,9 @@ impl JwksVerifier {
     /// [`TokenError`]
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<C, TokenError> {
         let inner = &self.inner;
-        let held = inner.held().clone();
+        let held = inner.refreshed().await;
         let is_usable = held.is_younger(inner.policy.max_age);
         if is_usable {
-            if !held.is_younger(inner.policy.refresh_after) && held.may_ask(inner.policy.back_off) {
-                // Behind the answer. One that finds another fetch under way does nothing.
-                let inner = Arc::clone(inner);
-                tokio::spawn(async move {
-                    if let Ok(_turn) = inner.fetching.try_lock() {
-                        inner.fetch().await;
-                    }
-                });
-            }
             match inner.check(&held, token) {
                 Err(Fault::UnknownKey) => {}
                 other => return other.map_err(told),
@@ -277,9 +273,11 @@ impl Held {
         self.confirmed_at.is_some_and(|at| at.elapsed() < age)
     }
 
-    /// Whether the last try is long enough ago.
-    fn may_ask(&self, pause: Duration) -> bool {
-        self.asked.is_none_or(|(at, _)| at.elapsed() >= pause)
+    /// Whether the keys are usable, older than `refresh_after`, and no fetch failed a moment ago.
+    fn is_due(&self, policy: &KeyPolicy) -> bool {
+        self.is_younger(policy.max_age)
+            && !self.is_younger(policy.refresh_after)
+            && self.asked.is_none_or(|(at, is_good)| is_good || at.elapsed() >= policy.back_off)
     }
 }
 
@@ -290,6 +288,27 @@ impl Inner {
 
     fn check<C: DeserializeOwned>(&self, held: &Held, token: &str) -> Result<C, Fault> {
         held.keys.verify(token, &self.rule, (self.now)())
+    }
+
+    /// The keys at hand, refreshed first if they are due; those of before if the refresh fails.
+    async fn refreshed(self: &Arc<Self>) -> Held {
+        let seen = self.held().clone();
+        if !seen.is_due(&self.policy) {
+            return seen;
+        }
+        let inner = Arc::clone(self);
+        // A task of its own: a caller that leaves does not end a fetch that others wait for.
+        let refresh = tokio::spawn(async move {
+            let _turn = inner.fetching.lock().await;
+            // Whoever waited for another's fetch takes what became of it.
+            let is_first = inner.held().asked == seen.asked;
+            if is_first {
+                inner.fetch().await;
+            }
+        });
+        // No longer than a token may wait; the outcome is in what is held.
+        let _ = tokio::time::timeout(WAIT, refresh).await;
+        self.held().clone()
     }
 
     /// Keys that were fetched after `seen`, which lacks a token's key or is too old.

@@ -282,6 +282,55 @@ async fn an_issuer_that_is_out_costs_no_token_until_its_keys_are_too_old() {
     assert_eq!(verify(&verifier, &key.token()).await, Err(TokenError::Invalid), "a key that was withdrawn");
 }
 
+#[tokio::test]
+async fn a_key_that_was_revoked_while_no_token_came_is_not_accepted_once_more() {
+    let (leaked, new) = (Key::ed("leaked"), Key::ed("new"));
+    let (fake, keys) = issuer(vec![leaked.jwk()]).await;
+    let policy = KeyPolicy { refresh_after: Duration::from_millis(20), ..KeyPolicy::default() };
+    let verifier = verifier(&fake).with_policy(policy);
+    assert!(verify(&verifier, &leaked.token()).await.is_ok());
+    *keys.lock().unwrap() = Some(vec![new.jwk()]);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(verify(&verifier, &leaked.token()).await, Err(TokenError::Invalid));
+    assert!(verify(&verifier, &new.token()).await.is_ok());
+    assert!(KeyPolicy::default().refresh_after <= Duration::from_secs(60), "the window of a revoked key");
+}
+
+#[tokio::test]
+async fn a_refresh_that_hangs_is_awaited_once_by_all_and_then_the_keys_at_hand_are_used() {
+    let key = Key::ed("d1");
+    let jwk = key.jwk();
+    let fake = Fake::start(move |_, before| match before {
+        0 => answer(200, &json!({ "keys": [jwk] })),
+        _ => Reply::Never,
+    })
+    .await;
+    let policy = KeyPolicy { refresh_after: Duration::from_millis(20), ..KeyPolicy::default() };
+    let shared = verifier(&fake).with_policy(policy);
+    assert!(verify(&shared, &key.token()).await.is_ok());
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let begun = std::time::Instant::now();
+    // A caller that leaves ends no fetch that others wait for.
+    for _ in 0..3 {
+        assert!(tokio::time::timeout(Duration::from_millis(50), verify(&shared, &key.token())).await.is_err());
+    }
+    let token = Arc::new(key.token());
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let (verifier, token) = (shared.clone(), Arc::clone(&token));
+            tokio::spawn(async move { verify(&verifier, &token).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().as_deref(), Ok("billing"));
+    }
+    assert_eq!(fake.count(), 2, "one fetch for all of them");
+    // The back-off: the next token waits for nothing.
+    assert!(verify(&shared, &token).await.is_ok());
+    assert_eq!(fake.count(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_tokens_at_once_cost_one_fetch() {
     let key = Key::ed("d1");
