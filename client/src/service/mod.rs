@@ -75,7 +75,7 @@ pub struct ServiceClient {
 struct Inner {
     caller: String,
     target: Transport,
-    tokens: ServiceTokens,
+    tokens: Arc<ServiceTokens>,
 }
 
 impl fmt::Debug for ServiceClient {
@@ -112,7 +112,7 @@ impl ServiceClient {
             Transport::new(check(url, Plaintext::Anywhere)?, settings)
         };
         let (target, auth) = (transport(&settings.target_url)?, transport(&settings.auth_url)?);
-        let tokens = ServiceTokens::new(auth, &settings)?;
+        let tokens = Arc::new(ServiceTokens::new(auth, &settings)?);
         Ok(Self { inner: Arc::new(Inner { caller: settings.caller, target, tokens }) })
     }
 
@@ -131,7 +131,7 @@ impl ServiceClient {
         let token = inner.tokens.get().await?;
         let answer = inner.target.exchange(&request.clone().with_token(&token)).await;
         if answer.as_ref().is_err_and(|error| error.status() == Some(401)) {
-            inner.tokens.discard(&token).await;
+            inner.tokens.discard(&token);
             let token = inner.tokens.get().await?;
             return inner.target.exchange(&request.with_token(&token)).await;
         }

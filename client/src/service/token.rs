@@ -1,11 +1,11 @@
 //! A service's own token for another service: fetched by client credentials, kept until
 //! shortly before it expires.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use serde::Deserialize;
-use tokio::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use tokio::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 use crate::{
     error::ClientError,
@@ -13,6 +13,7 @@ use crate::{
     internal::Settings,
     request::{ApiRequest, Method, Repeat},
     secret::Secret,
+    trace::TraceContext,
 };
 
 /// A token is fetched again this long before it expires.
@@ -30,6 +31,8 @@ pub(super) struct ServiceTokens {
     secret: Secret,
     audience: String,
     held: Mutex<Option<Held>>,
+    /// Held by the task that fetches. When the last fetch ended, and what became of it.
+    fetching: tokio::sync::Mutex<Option<(Instant, Result<Secret, ClientError>)>>,
 }
 
 struct Held {
@@ -55,16 +58,44 @@ impl ServiceTokens {
             caller: settings.caller.clone(),
             secret: settings.secret.clone(),
             audience: settings.audience.clone(),
-            held: Mutex::new(None),
+            held: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
         })
     }
 
-    /// The token at hand, or a new one. One task fetches, the others wait for it.
-    pub(super) async fn get(&self) -> Result<Secret, ClientError> {
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.until) {
-            return Ok(held.token.clone());
+    /// The token at hand, or a new one. One task fetches. The others wait for it and share what
+    /// becomes of the fetch, a failure too: none waits longer than one fetch may take.
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Secret, ClientError> {
+        let asked_at = Instant::now();
+        if let Some(token) = self.at_hand() {
+            return Ok(token);
         }
+        let tokens = Arc::clone(self);
+        // A task of its own: a caller that leaves does not end a fetch that others wait for.
+        let fetch = TraceContext::scope(TraceContext::current(), async move {
+            let mut last = tokens.fetching.lock().await;
+            if let Some((ended_at, outcome)) = &*last
+                && *ended_at >= asked_at
+            {
+                return outcome.clone();
+            }
+            let outcome = tokens.fetch().await;
+            *last = Some((Instant::now(), outcome.clone()));
+            outcome
+        });
+        // The task ends early only with the runtime.
+        tokio::spawn(fetch.in_current_span()).await.unwrap_or(Err(ClientError::Lost))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at_hand(&self) -> Option<Secret> {
+        self.held().as_ref().filter(|held| Instant::now() < held.until).map(|held| held.token.clone())
+    }
+
+    async fn fetch(&self) -> Result<Secret, ClientError> {
         let request = ApiRequest::new(Method::POST, "/api/v1/auth/token")
             .with_basic(&self.caller, &self.secret)
             .with_form(format!("grant_type=client_credentials&audience={}", self.audience))
@@ -78,13 +109,13 @@ impl ServiceTokens {
         }
         let life = Duration::from_secs(expires_in).saturating_sub(MARGIN);
         let until = Instant::now().checked_add(life).ok_or(malformed("a token without an end"))?;
-        *held = Some(Held { token: access_token.clone(), until });
+        *self.held() = Some(Held { token: access_token.clone(), until });
         Ok(access_token)
     }
 
     /// Forgets a token that was refused, unless another task has a new one already.
-    pub(super) async fn discard(&self, token: &Secret) {
-        let mut held = self.held.lock().await;
+    pub(super) fn discard(&self, token: &Secret) {
+        let mut held = self.held();
         if held.as_ref().is_some_and(|held| held.token == *token) {
             *held = None;
         }

@@ -3,7 +3,7 @@
 use portcullis_client::{
     ApiRequest, ServiceClient,
     error::{ClientError, ErrorKind},
-    http::BreakerPolicy,
+    http::{BreakerPolicy, RetryPolicy},
     internal::Settings,
     request::Method,
     secret::Secret,
@@ -165,6 +165,41 @@ async fn without_a_token_nothing_is_called() {
     let invalid = ApiRequest::new(Method::GET, "/users/{id}");
     assert_eq!(client(&fake).send(invalid).await.unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(fake.count(), 0);
+}
+
+#[tokio::test]
+async fn an_auth_service_that_hangs_holds_a_call_for_one_fetch_however_many_wait() {
+    let fake = Fake::start(|asked, before| match asked.target.as_str() {
+        TOKEN if before == 0 => Reply::Never,
+        TOKEN => answer(200, &json!({ "access_token": "token", "expires_in": 300 })),
+        _ => reply(204, &[], ""),
+    })
+    .await;
+    let fetch = Duration::from_millis(500);
+    let policy = CallPolicy {
+        exchange: fetch,
+        whole: fetch,
+        retry: RetryPolicy { retries: 0, ..RetryPolicy::default() },
+        ..CallPolicy::default()
+    };
+    let client = ServiceClient::with_policy(settings(&fake.url, &fake.url), policy).unwrap();
+    let begun = std::time::Instant::now();
+    // A caller that leaves makes the others wait no longer.
+    let left = tokio::time::timeout(Duration::from_millis(100), client.send(request(Method::GET)));
+    assert!(left.await.is_err());
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.send(request(Method::GET)).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err(), ClientError::Timeout);
+    }
+    assert!(begun.elapsed() < fetch * 3, "{:?}", begun.elapsed());
+    assert_eq!(fake.count(), 1, "those who waited share what became of the fetch");
+    assert_eq!(client.send(request(Method::GET)).await.unwrap().status(), 204, "the next call fetches again");
+    assert_eq!((count(&fake, true), count(&fake, false)), (2, 1));
 }
 
 #[tokio::test]
