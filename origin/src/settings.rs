@@ -7,7 +7,7 @@ use std::{
     io::Read as _,
     net::IpAddr,
     ops::RangeInclusive,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +18,7 @@ use portcullis_client::{assertion::AssertionKeys, secret::Secret};
 
 use crate::{
     auth::FirstAdmin,
-    fields::{is_service_name, normal_email},
+    fields::{is_service_name, normal_email, normal_password},
     limits,
     signing::MasterKey,
     store::sessions::Rules,
@@ -362,6 +362,8 @@ impl Flags {
             }
         };
         let email = normal_email(email).ok_or_else(|| BadSetting("ADMIN_EMAIL is not an e-mail address".to_owned()))?;
+        // As it is hashed: the account is made with this length, or never.
+        let password = normal_password(&password);
         if !limits::PASSWORD_CHARS.contains(&password.expose().chars().count()) {
             return Err(BadSetting("ADMIN_PASSWORD must have 8 to 128 characters".to_owned()));
         }
@@ -486,13 +488,24 @@ fn read_private(name: &str, file: &Path) -> Result<Secret, BadSetting> {
 pub fn open_private(name: &str, file: &Path) -> Result<std::fs::File, BadSetting> {
     let open = std::fs::File::open(file).map_err(|error| unreadable(name, file, &error))?;
     let about = open.metadata().map_err(|error| unreadable(name, file, &error))?;
-    if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+    let ours = rustix::process::geteuid().as_raw();
+    if about.is_file() && !is_private(about.mode(), about.uid(), ours) {
         return Err(BadSetting(format!(
-            "{name} {file} can be read by others than its owner; run: chmod 600 {file}",
+            "{name} {file} can be read by others than its owner; run: chmod 600 {file} (of a file that root owns and the \
+             service's group reads: chmod 640; in Kubernetes, defaultMode: 0440 and an fsGroup)",
             file = file.display()
         )));
     }
     Ok(open)
+}
+
+/// Whether a secret file with this mode and owner is private to a process of the user `ours`:
+/// nobody but its owner has access, or it is root's and a group may read it. PostgreSQL has the
+/// same rule. A mounted secret is root's, and a service that is not root cannot change its mode.
+const fn is_private(mode: u32, owner: u32, ours: u32) -> bool {
+    const ROOT: u32 = 0;
+    let forbidden = if owner == ROOT && ours != ROOT { 0o037 } else { 0o077 };
+    mode & forbidden == 0
 }
 
 fn unreadable(name: &str, file: &Path, error: &std::io::Error) -> BadSetting {
@@ -517,4 +530,41 @@ fn service_secret(name: &str, text: Option<&Secret>) -> Result<Secret, BadSettin
 
 fn sqlite_url(folder: &Path, file: &str) -> String {
     format!("sqlite://{}", folder.join(file).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_file_is_its_owners_alone_or_roots_and_readable_by_a_group() {
+        const ROOT: u32 = 0;
+        const OURS: u32 = 1000;
+        const OTHER: u32 = 1001;
+        for (mode, owner, ours, expected) in [
+            (0o600, OURS, OURS, true),
+            (0o400, OURS, OURS, true),
+            (0o640, OURS, OURS, false),
+            (0o440, OURS, OURS, false),
+            (0o604, OURS, OURS, false),
+            // A secret of Kubernetes with `defaultMode: 0440`; Debian's root:ssl-cert.
+            (0o440, ROOT, OURS, true),
+            (0o640, ROOT, OURS, true),
+            (0o600, ROOT, OURS, true),
+            (0o100_640, ROOT, OURS, true),
+            (0o660, ROOT, OURS, false),
+            (0o650, ROOT, OURS, false),
+            (0o644, ROOT, OURS, false),
+            (0o642, ROOT, OURS, false),
+            (0o641, ROOT, OURS, false),
+            // Root itself needs no group.
+            (0o600, ROOT, ROOT, true),
+            (0o640, ROOT, ROOT, false),
+            (0o600, OTHER, ROOT, true),
+            (0o640, OTHER, ROOT, false),
+            (0o640, OTHER, OURS, false),
+        ] {
+            assert_eq!(is_private(mode, owner, ours), expected, "{mode:o} of {owner} for {ours}");
+        }
+    }
 }
