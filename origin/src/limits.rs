@@ -41,7 +41,7 @@ pub const REQUEST_TIME: Duration = Duration::from_secs(12);
 pub const CONNECTIONS: usize = 1024;
 
 /// Connections of one peer at once: one IPv4 address, or 64 bits of an IPv6 one. Half of all,
-/// because a proxy in front of the service is one peer.
+/// because a proxy in front of the service is one peer. One on loopback has no such bound.
 pub const PEER_CONNECTIONS: usize = CONNECTIONS / 2;
 
 /// Pause after a connection that could not be accepted.

@@ -35,13 +35,15 @@ impl Peers {
         Self { counts: Arc::default(), most }
     }
 
-    /// A place for a connection; `None` when its peer has all that one may have.
+    /// A place for a connection; `None` when its peer has all that one may have. A peer on
+    /// loopback is a proxy or a tunnel, through which all callers come, and has no bound.
     pub fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let most = if peer.to_canonical().is_loopback() { usize::MAX } else { self.most };
         let network = network(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         // As long as there are connections: bounded by their number.
         let count = counts.entry(network).or_default();
-        if *count >= self.most {
+        if *count >= most {
             return None;
         }
         *count = count.saturating_add(1);
@@ -81,6 +83,26 @@ mod tests {
         let again = enter("192.0.2.1").unwrap();
         drop((two, other, six, again));
         assert!(peers.counts.lock().unwrap().is_empty(), "nothing is kept of peers that left");
+    }
+
+    #[test]
+    fn what_stands_for_others_on_this_machine_has_no_bound_of_its_own() {
+        for (address, expected) in [
+            ("127.0.0.1", 5),
+            ("127.8.9.10", 5),
+            ("::ffff:127.0.0.1", 5),
+            ("::1", 5),
+            ("192.0.2.1", 2),
+            ("10.0.0.1", 2),
+            ("::2", 2),
+            ("2001:db8::1", 2),
+        ] {
+            let peers = Peers::new(2);
+            let places: Vec<_> = (0..5).filter_map(|_| peers.enter(address.parse().unwrap())).collect();
+            assert_eq!(places.len(), expected, "{address}");
+            drop(places);
+            assert!(peers.counts.lock().unwrap().is_empty(), "{address}");
+        }
     }
 
     #[test]
