@@ -114,7 +114,12 @@ impl Queue {
         self.strangers.retain(|waiter| !waiter.is_closed());
         match priority {
             Priority::Known => self.known.len(),
-            Priority::Stranger => self.known.len().saturating_add(self.strangers.len()),
+            // As `next` serves them: so many known callers before each stranger.
+            Priority::Stranger => {
+                let strangers = self.strangers.len();
+                let known = limits::KNOWN_IN_A_ROW.saturating_mul(strangers.saturating_add(1));
+                strangers.saturating_add(self.known.len().min(known))
+            }
         }
     }
 
@@ -208,6 +213,58 @@ mod tests {
         assert!(!strangers.is_empty(), "the queue has room");
         let mut known = Box::pin(turns.take(Priority::Known));
         assert!(futures_poll(&mut known).await.is_none(), "waits, before all strangers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_waits_for_no_more_known_callers_than_are_served_before() {
+        let turns = Turns::new(1);
+        let held = turns.take(Priority::Stranger).await.unwrap();
+        // Four callers and one turn of strangers have time, however few hash at once.
+        turns.lock().work = limits::HASH_WAIT / 8;
+        let mut known = Vec::new();
+        loop {
+            let mut waiting = Box::pin(turns.take(Priority::Known));
+            match futures_poll(&mut waiting).await {
+                Some(outcome) => break assert!(outcome.is_err()),
+                None => known.push(waiting),
+            }
+        }
+        assert!(known.len() > limits::KNOWN_IN_A_ROW * 2, "known callers fill their queue");
+        let mut stranger = Box::pin(turns.take(Priority::Stranger));
+        assert!(futures_poll(&mut stranger).await.is_none(), "waits");
+        drop(held);
+        for served in &mut known[..limits::KNOWN_IN_A_ROW] {
+            drop(futures_poll(served).await.unwrap().unwrap());
+        }
+        drop(futures_poll(&mut stranger).await.unwrap().unwrap());
+    }
+
+    #[test]
+    fn the_callers_ahead_are_those_who_are_served_before() {
+        for (known, strangers, priority, expected) in [
+            (0, 0, Priority::Known, 0),
+            (5, 9, Priority::Known, 5),
+            (0, 0, Priority::Stranger, 0),
+            (2, 0, Priority::Stranger, 2),
+            (3, 0, Priority::Stranger, 3),
+            (500, 0, Priority::Stranger, 3),
+            (500, 1, Priority::Stranger, 7),
+            (500, 9, Priority::Stranger, 39),
+            (4, 9, Priority::Stranger, 13),
+        ] {
+            let turns = Turns::new(1);
+            let (mut queue, mut waiting) = (turns.lock(), Vec::new());
+            let mut wait = |waiters: &mut VecDeque<oneshot::Sender<Permit>>, count| {
+                for _ in 0..count {
+                    let (sender, receiver) = oneshot::channel();
+                    waiters.push_back(sender);
+                    waiting.push(receiver);
+                }
+            };
+            wait(&mut queue.known, known);
+            wait(&mut queue.strangers, strangers);
+            assert_eq!(queue.ahead_of(priority), expected, "{known} known, {strangers} strangers, {priority:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
