@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     http::{self, ApiError, Metrics, Refused},
     limits,
+    peers::network,
     store::{
         AuditTrail,
         audit::{Event, Outcome},
@@ -128,6 +129,8 @@ pub(super) struct Notes(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Clone, Default)]
 struct Noted {
+    /// The gateway vouches for the request, or a service has shown who it is.
+    is_identified: bool,
     user_id: Option<Uuid>,
     other_id: Option<String>,
     trace_id: Option<String>,
@@ -146,6 +149,11 @@ impl Notes {
     /// role that is given.
     pub(super) fn about(&self, entity: impl ToString) {
         self.with(|noted| noted.other_id = Some(entity.to_string()));
+    }
+
+    /// That the caller is known: before, nothing of a request leaves an event.
+    pub(super) fn identified(&self) {
+        self.with(|noted| noted.is_identified = true);
     }
 
     fn with(&self, note: impl FnOnce(&mut Noted)) {
@@ -176,12 +184,19 @@ pub(super) async fn note_client(
 ) -> Response {
     notes.with(|noted| {
         let headers = request.headers();
+        noted.is_identified = true;
         noted.user_id = user.ok().map(|user| user.id);
         noted.trace_id = traceparent(headers, 1, 32);
         noted.span_id = traceparent(headers, 2, 16);
         noted.ip_address = client.address.map(|address| address.to_string());
         noted.user_agent = Some(client.user_agent).filter(|text| !text.is_empty());
     });
+    next.run(request).await
+}
+
+/// The layer inside `require_service` that notes that a service has shown who it is.
+pub(super) async fn note_service(notes: Notes, request: Request, next: Next) -> Response {
+    notes.identified();
     next.run(request).await
 }
 
@@ -259,30 +274,28 @@ impl Drop for Pending {
         if self.is_written || self.named.if_refused {
             return;
         }
+        if !self.notes.noted().is_identified {
+            self.auth.metrics.audit_omitted("unidentified");
+            return;
+        }
         let event = self.event(Outcome::Failure, Some("client_gone"), None);
         if !self.auth.audit_cap.admits(&counted_for(&event), event.at) {
             self.auth.metrics.audit_omitted("capped");
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(write(self.auth.audit.clone(), Some(self.auth.metrics.clone()), event));
+            let Auth { audit, audit_cap, metrics, .. } = &self.auth;
+            runtime.spawn(write_in_turn(audit.clone(), metrics.clone(), audit_cap.clone(), event));
         }
     }
 }
 
-/// Whether a request was refused before anything was known of its caller: it brought no
-/// assertion of the gateway and no token of a service that holds.
-fn is_unidentified(response: &Response) -> bool {
-    const CODES: [&str; 4] =
-        ["gateway_required", "service_caller_missing", "service_token_missing", "service_token_invalid"];
-    response.extensions().get::<Refused>().is_some_and(|refused| CODES.contains(&refused.code))
-}
-
-/// Whose refusals are counted together: the user's, or those of the network address; of
-/// requests to the service's own port, all.
+/// Whose refusals are counted together: the user's, or those of the network of the address;
+/// of services, all.
 fn counted_for(event: &Event) -> String {
     let user = event.user_id.map(|id| id.to_string());
-    user.or_else(|| event.ip_address.clone()).unwrap_or_default()
+    let address = || event.ip_address.as_deref()?.parse().ok();
+    user.or_else(|| address().map(|address| network(address).to_string())).unwrap_or_default()
 }
 
 /// Writes an event; one of a refusal once it is its turn.
@@ -372,7 +385,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
         is_written: false,
     };
     let response = next.run(request).await;
-    if is_unidentified(&response) {
+    if !pending.notes.noted().is_identified {
         // Whoever reaches the port could fill the trail with these.
         pending.forget();
         metrics.audit_omitted("unidentified");
@@ -391,6 +404,35 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_user_or_by_network() {
+        let user = Uuid::from_u128(7);
+        for (user_id, ip_address, expected) in [
+            (Some(user), Some("192.0.2.1"), user.to_string()),
+            (None, Some("192.0.2.1"), "192.0.2.1".to_owned()),
+            (None, Some("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::".to_owned()),
+            (None, Some("2001:db8:1:2::1"), "2001:db8:1:2::".to_owned()),
+            (None, Some("2001:db8:1:3::1"), "2001:db8:1:3::".to_owned()),
+            (None, None, String::new()),
+        ] {
+            let event = Event {
+                event_type: LOGIN.to_owned(),
+                result: Outcome::Denied,
+                user_id,
+                entity_id: None,
+                operation: String::new(),
+                request_id: None,
+                trace_id: None,
+                span_id: None,
+                ip_address: ip_address.map(str::to_owned),
+                user_agent: None,
+                detail: None,
+                at: 0,
+            };
+            assert_eq!(counted_for(&event), expected, "{ip_address:?}");
+        }
+    }
 
     #[test]
     fn a_route_has_the_name_of_what_it_does_whatever_its_parameters_are_called() {

@@ -22,7 +22,7 @@ use portcullis_client::secret::Secret;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Auth, Keyring, token};
+use super::{Auth, Keyring, audit::Notes, token};
 use crate::{
     clock::Clock,
     fields::is_service_name,
@@ -95,10 +95,12 @@ pub(super) struct ServiceToken {
 )]
 pub(super) async fn issue(
     State(auth): State<Auth>,
+    notes: Notes,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let (caller, audiences) = authenticate(&auth, &headers).await?;
+    notes.identified();
     let form = read_form(&headers, &body)?;
     match form.get("grant_type").map(String::as_str) {
         Some("client_credentials") => {}

@@ -67,6 +67,7 @@ pub fn app(auth: Auth) -> Router {
     };
     let for_services = Router::from(for_services())
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(middleware::from_fn(audit::note_service))
         .layer(middleware::from_fn_with_state(rule, require_service));
     let open = Router::from(open())
         .merge(openapi::pages(&description()))

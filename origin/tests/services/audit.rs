@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_origin::{
     clock::{parse_rfc3339, rfc3339},
     limits,
@@ -178,12 +179,14 @@ async fn services_leave_events_and_what_strangers_write_is_in_none() {
         let request = request.basic_auth("user-service", Some(secret)).header("x-forwarded-for", "192.0.2.9");
         app.bare(request.header("content-type", "application/x-www-form-urlencoded").body(form))
     };
-    assert_eq!(ask_token("wrong").await.status, 401);
-    let event = newest(&app, &root, "?event_type=service.token").await;
-    assert_eq!((&event["result"], &event["detail"]), (&json!("denied"), &json!("invalid_client")));
-    assert_eq!((&event["ip_address"], &event["user_agent"]), (&Value::Null, &Value::Null), "nobody vouches for it");
+    assert_eq!(ask_token("wrong").await.code(), "invalid_client");
+    // The services ask for tokens of their own.
+    let refused = ask(&app, &root, "?event_type=service.token&result=denied").await;
+    assert_eq!(refused["events"], json!([]), "a stranger leaves none");
     let token = ask_token(USERS_SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(newest(&app, &root, "?event_type=service.token").await["result"], "success");
+    let event = newest(&app, &root, "?event_type=service.token").await;
+    assert_eq!(event["result"], "success");
+    assert_eq!((&event["ip_address"], &event["user_agent"]), (&Value::Null, &Value::Null), "no gateway states them");
 
     let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
     let request = app.http.post(app.url(Service::Auth, &path));
@@ -204,7 +207,7 @@ async fn services_leave_events_and_what_strangers_write_is_in_none() {
         assert_eq!(events["events"], json!([]), "nobody who reaches the port can fill the trail: {query}");
     }
     let metrics = app.bare(app.http.get(app.url(Service::Auth, "/metrics"))).await.text;
-    assert!(metrics.contains("origin_audit_events_omitted_total{reason=\"unidentified\"} 6"), "{metrics}");
+    assert!(metrics.contains("origin_audit_events_omitted_total{reason=\"unidentified\"} 7"), "{metrics}");
 }
 
 #[tokio::test]
@@ -402,6 +405,51 @@ async fn an_event_that_cannot_be_written_keeps_nobody_from_the_answer() {
     pool.close().await;
     assert_eq!(app.register("ada@example.com").await.status, 201);
     assert_eq!(app.login("ada@example.com").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_caller_of_the_token_endpoint_that_is_not_identified_leaves_no_event() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const FORM: &str = "grant_type=client_credentials&audience=auth-service";
+    let app = App::start().await;
+    let root = admin(&app).await;
+    let address = app.url(Service::Auth, "").replace("http://", "");
+    let basic = |secret: &str| STANDARD.encode(format!("user-service:{secret}"));
+    let mut omitted = 0;
+    // The body is read before the credentials are looked at.
+    for (case, authorization, body_sent) in [
+        ("a wrong secret", basic("wrong"), FORM.len()),
+        ("a wrong secret, and half a body", basic("wrong"), FORM.len() / 2),
+        ("no secret, and half a body", String::new(), FORM.len() / 2),
+        ("the right secret, and half a body", basic(USERS_SECRET), FORM.len() / 2),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST /api/v1/auth/token HTTP/1.1\r\nhost: {address}\r\nauthorization: Basic {authorization}\r\n\
+             content-type: application/x-www-form-urlencoded\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            FORM.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut told = [0; 12];
+        stream.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100", "{case}");
+        stream.write_all(FORM.split_at(body_sent).0.as_bytes()).await.unwrap();
+        if body_sent == FORM.len() {
+            stream.read_exact(&mut told).await.unwrap();
+        }
+        drop(stream);
+        omitted += 1;
+        let expected = format!("origin_audit_events_omitted_total{{reason=\"unidentified\"}} {omitted}\n");
+        let begun = std::time::Instant::now();
+        while !app.bare(app.http.get(app.url(Service::Auth, "/metrics"))).await.text.contains(&expected) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{case}: is not counted");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    for result in ["denied", "failure"] {
+        let events = ask(&app, &root, &format!("?event_type=service.token&result={result}")).await;
+        assert_eq!(events["events"], json!([]), "{result}");
+    }
 }
 
 #[tokio::test]
