@@ -47,7 +47,8 @@ pub enum Spending {
         /// The successor, as [`Successor::sealed`] was.
         sealed: Vec<u8>,
     },
-    /// Unknown, expired, or of a session that was revoked or has reached its longest life.
+    /// Unknown, expired, or of a session that was revoked or has reached its longest life; or
+    /// spent a moment ago by an older version, which kept no successor.
     Refused,
 }
 
@@ -339,6 +340,11 @@ impl Sessions {
             let Some(account) = accounts::find(&mut *transaction, account).await? else { return Ok(Spending::Refused) };
             transaction.commit().await?;
             return Ok(Spending::Again { account, session, issued_at, sealed });
+        }
+        if spent_at.is_some_and(|at| shown_at.saturating_sub(at) < rules.reuse_ms) {
+            // An older version spent it and kept no successor: a client that tries again right
+            // after an upgrade is refused and keeps its session.
+            return Ok(Spending::Refused);
         }
         if spent_at.is_some() {
             // Somebody else has this token too, and nobody can say who is the

@@ -141,6 +141,30 @@ async fn a_client_that_lost_the_answer_of_a_refresh_gets_the_same_successor_for_
 }
 
 #[tokio::test]
+async fn a_token_that_an_older_version_spent_is_refused_and_ends_the_family_only_later() {
+    let app = App::start().await;
+    app.clock.stop();
+    let pool = app.databases.open(Service::Auth).await;
+    for (wait_ms, lives) in [(0, true), (9_999, true), (10_000, false), (3_600_000, false)] {
+        let person = app.person(&format!("ada{wait_ms}@example.com")).await;
+        let second = rotate(&app, &person.refresh).await.unwrap();
+        // Older versions keep no successor.
+        sqlx::query("UPDATE refresh_tokens SET successor = NULL").execute(&pool).await.unwrap();
+        app.clock.pass(wait_ms);
+        let detail = if lives { "Invalid token" } else { "Token has been revoked" };
+        assert_eq!(rotate(&app, &person.refresh).await, Err(detail.to_owned()), "after {wait_ms} ms");
+        let third = rotate(&app, &second).await;
+        assert_eq!(third.is_ok(), lives, "the family after {wait_ms} ms");
+        app.clock.pass(limits::REFRESH_REUSE_S * 1000);
+        assert!(rotate(&app, &person.refresh).await.is_err(), "later");
+        if let Ok(third) = third {
+            assert!(rotate(&app, &third).await.is_err(), "a later reuse ends the family");
+        }
+    }
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn a_spent_token_gets_its_successor_even_when_that_is_spent_too() {
     let app = App::start().await;
     app.clock.stop();
