@@ -158,6 +158,12 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
              TLS and nobody else is on the network between"
         );
     }
+    if which.auth && flags.auth_direct()? {
+        tracing::warn!(
+            "AUTH_DIRECT=loopback is for development: the auth service serves programs on this machine without the \
+             gateway, and a proxy that adds no header looks like one; set it to off wherever others come in"
+        );
+    }
 
     let (stop, stopped) = watch::channel(false);
     let listen = |ports: Option<Ports>, gate: Result<Gate, BadSetting>| {

@@ -243,6 +243,25 @@ async fn the_audit_trail_says_who_came_directly_and_from_where() {
 }
 
 #[tokio::test]
+async fn the_log_warns_of_direct_mode_when_it_is_on() {
+    for (mode, is_warned) in [("off", false), ("loopback", true)] {
+        let databases = Databases::make().await;
+        let mut place = Place::of(&databases);
+        place.settings.push(("AUTH_DIRECT", mode.to_owned()));
+        let app = App::before(databases, place.auth, place.users);
+        let mut service = place.start("auth");
+        until_ready(&app, &place, &mut service).await;
+        until("the start is not in the log", || {
+            place.lines.lock().unwrap().iter().any(|line| line.contains("listening"))
+        })
+        .await;
+        let lines = place.lines.lock().unwrap();
+        let warned = lines.iter().any(|line| line.contains("\"WARN\"") && line.contains("AUTH_DIRECT"));
+        assert_eq!(warned, is_warned, "{mode}: {lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_log_of_direct_mode_holds_no_token_and_no_password_at_any_level() {
     const WRONG: &str = "not her password";
     let databases = Databases::make().await;
