@@ -146,9 +146,6 @@ impl Gate {
     ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
         head.check_size()?;
         head.check_host()?;
-        if head.has_undeliverable_body() {
-            return Err(Denial::BodyUnexpected);
-        }
         let target = Target::parse(&head.target).map_err(|error| match error {
             BadTarget::TooLong => Denial::TargetTooLong,
             BadTarget::Ambiguous => Denial::TargetAmbiguous,
@@ -156,6 +153,9 @@ impl Gate {
         line.path = tame(target.path());
         if !target.is_plain() && is_own_path(target.path()) {
             return Err(Denial::TargetAmbiguous);
+        }
+        if head.has_undeliverable_body() && is_own_path(target.path()) {
+            return Err(Denial::BodyUnexpected);
         }
         if let Some(answer) = self.answer_own(head, &target, &ids.request_id, ports, line, chores).await {
             return answer.map(Outcome::Answered);
@@ -178,6 +178,9 @@ impl Gate {
         };
         line.route = Some(route.path.clone());
         line.route_index = Some(found.route);
+        if head.has_undeliverable_body() {
+            return Err(Denial::BodyUnexpected);
+        }
         if head.body_bytes().is_some_and(|bytes| bytes > route.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
