@@ -31,7 +31,7 @@ use crate::{
     limits, signing,
     store::{
         accounts::Account,
-        sessions::{NewSession, Spending, Successor},
+        sessions::{Beginning, NewSession, Spending, Successor},
     },
 };
 
@@ -113,13 +113,17 @@ pub(super) async fn login(
             token,
             user_agent: &client.user_agent,
         };
-        if let Some(begun) = auth.sessions.begin(&new, auth.rules, &auth.clock).await? {
-            notes.about(new.id);
-            if begun.ended > 0 {
-                auth.pusher.wake();
+        match auth.sessions.begin(&new, auth.rules, &auth.clock).await? {
+            Beginning::Begun(begun) => {
+                notes.about(new.id);
+                if begun.ended > 0 {
+                    auth.pusher.wake();
+                }
+                renew(&auth, account.id, &verified, &password).await;
+                return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh);
             }
-            renew(&auth, account.id, &verified, &password).await;
-            return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh);
+            Beginning::Ahead => return Err(CLOCK_BEHIND),
+            Beginning::Gone => {}
         }
     }
     Err(INVALID_CREDENTIALS)
@@ -193,9 +197,15 @@ pub(super) async fn refresh(
             tracing::warn!("a spent refresh token was shown again; its session is revoked");
             Err(REVOKED)
         }
+        Spending::Ahead => Err(CLOCK_BEHIND),
         Spending::Refused => Err(ApiError::invalid_token()),
     }
 }
+
+const CLOCK_BEHIND: ApiError = ApiError::unavailable(
+    "clock_behind",
+    "The account's tokens are revoked up to a time that the service's clock has not reached",
+);
 
 fn tokens(
     auth: &Auth,

@@ -47,6 +47,9 @@ pub enum Spending {
         /// The successor, as [`Successor::sealed`] was.
         sealed: Vec<u8>,
     },
+    /// The account's tokens are revoked up to a time that our clock has not nearly reached; the
+    /// token is not spent.
+    Ahead,
     /// Unknown, expired, or of a session that was revoked or has reached its longest life; or
     /// spent a moment ago by an older version, which kept no successor.
     Refused,
@@ -85,6 +88,15 @@ pub struct Successor<'a> {
 /// one of those: it says the next, which is within any leeway.
 fn issued_at(now: i64, revoked_until: i64) -> i64 {
     (now / 1000).max(revoked_until.saturating_add(1))
+}
+
+/// Whether a token would say that it was issued further ahead of `now` (milliseconds) than
+/// clocks that are right explain: the account's tokens were revoked by one that was wrong, and
+/// the gateway would take no token.
+fn is_far_ahead(issued_at: i64, now: i64) -> bool {
+    // A revocation is at most so far ahead of the clock of the process that wrote it.
+    let revoked_until = (now / 1000).saturating_add(limits::REVOKED_AHEAD_S).saturating_add(limits::CLOCKS_APART_S);
+    issued_at > revoked_until.saturating_add(1)
 }
 
 /// Up to which second an account's tokens are to be revoked, so that those are among them
@@ -160,6 +172,17 @@ pub struct NewSession<'a> {
     pub user_agent: &'a str,
 }
 
+/// What became of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// A session began.
+    Begun(Begun),
+    /// The account is no more, or its password is another by now.
+    Gone,
+    /// The account's tokens are revoked up to a time that our clock has not nearly reached.
+    Ahead,
+}
+
 /// A session that began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
@@ -224,13 +247,13 @@ impl Sessions {
     }
 
     /// Begins a session with its first refresh token. Of more than [`limits::SESSIONS`] the
-    /// oldest end. `None` when the account is no more, or its password
+    /// oldest end. [`Beginning::Gone`] when the account is no more, or its password
     /// is another by now: a login with the old one, on its way while the owner changed it,
     /// must not outlive the change.
     ///
     /// # Errors
     /// The database's.
-    pub async fn begin(&self, new: &NewSession<'_>, rules: Rules, clock: &Clock) -> Result<Option<Begun>, sqlx::Error> {
+    pub async fn begin(&self, new: &NewSession<'_>, rules: Rules, clock: &Clock) -> Result<Beginning, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(new.account)]).await?;
         let now = clock.now();
         let expires_at = rules.expires_at(now, now);
@@ -240,7 +263,11 @@ impl Sessions {
                 .bind(new.verified)
                 .fetch_optional(&mut *transaction)
                 .await?;
-        let Some(revoked_until) = revoked_until else { return Ok(None) };
+        let Some(revoked_until) = revoked_until else { return Ok(Beginning::Gone) };
+        let issued_at = issued_at(now, revoked_until);
+        if is_far_ahead(issued_at, now) {
+            return Ok(Beginning::Ahead);
+        }
         let surplus: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 AND id NOT IN \
              (SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
@@ -269,11 +296,10 @@ impl Sessions {
             .bind(expires_at)
             .execute(&mut *transaction)
             .await?;
-        let issued_at = issued_at(now, revoked_until);
         note_issued(&mut transaction, new.account, issued_at).await?;
-        let Some(account) = accounts::find(&mut *transaction, new.account).await? else { return Ok(None) };
+        let Some(account) = accounts::find(&mut *transaction, new.account).await? else { return Ok(Beginning::Gone) };
         transaction.commit().await?;
-        Ok(Some(Begun { account, issued_at, ended: surplus.len() }))
+        Ok(Beginning::Begun(Begun { account, issued_at, ended: surplus.len() }))
     }
 
     /// Spends a refresh token and puts its successor in its place. Of any number that
@@ -333,6 +359,9 @@ impl Sessions {
         if let (Some(at), Some(sealed)) = (spent_at, sealed)
             && shown_at.saturating_sub(at) < rules.reuse_ms
         {
+            if is_far_ahead(issued_at, now) {
+                return Ok(Spending::Ahead);
+            }
             // Mostly the first use has noted that second.
             if row.try_get::<i64, _>("issued_until")? < issued_at {
                 note_issued(&mut transaction, account, issued_at).await?;
@@ -357,6 +386,9 @@ impl Sessions {
             outbox::note(&mut transaction, Revoked::Session(session), now).await?;
             transaction.commit().await?;
             return Ok(Spending::Reused { account, session });
+        }
+        if is_far_ahead(issued_at, now) {
+            return Ok(Spending::Ahead);
         }
         let spends_at = self.0.shared_clock(&row, "spends_at", clock)?;
         sqlx::query("UPDATE refresh_tokens SET successor = NULL WHERE session_id = $1 AND spent_at <= $2")

@@ -165,6 +165,37 @@ async fn a_token_that_an_older_version_spent_is_refused_and_ends_the_family_only
 }
 
 #[tokio::test]
+async fn no_token_is_issued_far_ahead_after_a_revocation_by_a_clock_that_was_wrong() {
+    const DAY_S: i64 = 24 * 60 * 60;
+    let app = App::start().await;
+    app.clock.stop();
+    let pool = app.databases.open(Service::Auth).await;
+    let bound = limits::REVOKED_AHEAD_S + limits::CLOCKS_APART_S;
+    for (ahead_s, expected) in [(0, 200), (bound, 200), (bound + 1, 503), (3 * DAY_S, 503)] {
+        let email = format!("ada{ahead_s}@example.com");
+        let person = app.person(&email).await;
+        sqlx::query("UPDATE accounts SET revoked_until = $1 WHERE id = $2")
+            .bind(app.clock.now() / 1000 + ahead_s)
+            .bind(&person.id)
+            .execute(&pool)
+            .await
+            .unwrap();
+        for reply in [app.login(&email).await, app.refresh(&person.refresh).await] {
+            assert_eq!(reply.status, expected, "{ahead_s} s ahead: {}", reply.text);
+            if expected == 503 {
+                assert_eq!(reply.code(), "clock_behind", "{ahead_s} s ahead");
+                assert!(reply.headers.contains_key("retry-after"), "{ahead_s} s ahead");
+            }
+        }
+        if expected == 503 {
+            app.clock.pass((ahead_s + 1) * 1000);
+            assert_eq!(app.refresh(&person.refresh).await.status, 200, "the token was not spent: {ahead_s} s");
+        }
+    }
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn a_spent_token_gets_its_successor_even_when_that_is_spent_too() {
     let app = App::start().await;
     app.clock.stop();
