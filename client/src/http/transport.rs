@@ -1,4 +1,4 @@
-//! Calls of one base URL, whoever makes them: pooled connections, deadlines, retries where
+//! Calls of one base URL, for all clients of this crate: pooled connections, deadlines, retries where
 //! they are safe, a breaker, metrics and logs. Shared by the client of the gateway and by
 //! calls between services; it knows nothing of accounts or tokens.
 
