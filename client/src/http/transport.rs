@@ -17,7 +17,7 @@ use crate::{
     request::{ApiAnswer, ApiRequest},
 };
 
-/// How long a connection nobody uses is kept: less than servers keep theirs, so that a
+/// How long an idle connection is kept: less than servers keep theirs, so that a
 /// request is not sent into a connection that the other side has just closed.
 const IDLE: Duration = Duration::from_secs(30);
 

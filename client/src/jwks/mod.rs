@@ -260,7 +260,7 @@ impl JwksVerifier {
     }
 }
 
-/// A key that no set has, after the issuer was asked, is nobody's.
+/// A key that is in no set after the issuer was asked is unknown.
 const fn told(fault: Fault) -> TokenError {
     match fault {
         Fault::Expired => TokenError::Expired,
@@ -300,7 +300,7 @@ impl Inner {
         // A task of its own: a caller that leaves does not end a fetch that others wait for.
         let refresh = tokio::spawn(async move {
             let _turn = inner.fetching.lock().await;
-            // Whoever waited for another's fetch takes what became of it.
+            // A caller that waited for another caller's fetch uses its outcome.
             let is_first = inner.held().asked == seen.asked;
             if is_first {
                 inner.fetch().await;

@@ -91,7 +91,7 @@ fn read(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
     parse(file)
 }
 
-/// What can be read of a file, whoever else can read it.
+/// What can be read of a file, whatever its mode is.
 fn salvage(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
     let Some(file) = open(path)? else { return Ok(None) };
     match parse(file) {

@@ -116,7 +116,7 @@ impl AuthenticatedClient {
             store.replace(before.as_ref(), Some(&tokens)).await
         };
         drop(guard);
-        // False: somebody logged in through the same store at the same moment.
+        // False: another login through the same store happened at the same moment.
         if let Some(error) = kept.map_or_else(Some, |is_kept| (!is_kept).then_some(StoreError::Busy)) {
             end(auth.as_ref(), &tokens).await;
             return Err(error.into());
