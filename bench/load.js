@@ -17,5 +17,11 @@ export async function load(url, file, { connections, seconds, upload = 0 }) {
   const told = JSON.parse(stdout.trim().split("\n").at(-1));
   if (Object.values(told.failed).some((count) => count > 0))
     throw new Error(`of ${told.requests} requests some failed: ${JSON.stringify(told.failed)}`);
-  return { rate: (told.requests * 1e6) / told.us, p50: told.p50, p99: told.p99, requests: told.requests, refused: told.refused };
+  return {
+    rate: (told.requests * 1e6) / told.us,
+    p50: told.p50,
+    p99: told.p99,
+    requests: told.requests,
+    refused: told.refused,
+  };
 }

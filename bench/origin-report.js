@@ -27,7 +27,8 @@ export function parseArguments(args) {
     const value = () => args[(index += 1)] ?? "";
     const count = (most) => {
       const number = Number(value());
-      if (!Number.isInteger(number) || number < 1 || number > most) throw bad(`${name} wants a number from 1 to ${most}.`);
+      if (!Number.isInteger(number) || number < 1 || number > most)
+        throw bad(`${name} wants a number from 1 to ${most}.`);
       return number;
     };
     if (name === "--help" || name === "-h") options.help = true;
@@ -62,7 +63,9 @@ export function summarise(rounds) {
   return Object.fromEntries(
     MEASURED.filter(({ name }) => has(name)).map(({ name, of }) => {
       const fields = Object.keys(rounds[0][name]);
-      const medians = Object.fromEntries(fields.map((field) => [field, median(rounds.map((round) => round[name][field]))]));
+      const medians = Object.fromEntries(
+        fields.map((field) => [field, median(rounds.map((round) => round[name][field]))]),
+      );
       if (of !== undefined && has(of)) {
         medians.ratio = median(rounds.map((round) => round[name].rate / round[of].rate));
         // What a neighbour on the machine takes away changes rates far more than this.
@@ -80,8 +83,18 @@ export const AIMS = [
     least: 0.9,
     value: ({ databases }) => databases[kind]?.login?.ratio,
   })),
-  { what: "a call of `HttpAuthClient` to one of bare reqwest", most: 1.05, digits: 3, value: ({ client }) => client?.plain_ratio },
-  { what: "a call of `AuthenticatedClient` to one of bare reqwest", most: 1.05, digits: 3, value: ({ client }) => client?.session_ratio },
+  {
+    what: "a call of `HttpAuthClient` to one of bare reqwest",
+    most: 1.05,
+    digits: 3,
+    value: ({ client }) => client?.plain_ratio,
+  },
+  {
+    what: "a call of `AuthenticatedClient` to one of bare reqwest",
+    most: 1.05,
+    digits: 3,
+    value: ({ client }) => client?.session_ratio,
+  },
 ];
 
 export function verdict({ least, most, value }, result) {
@@ -115,7 +128,14 @@ export function render(result) {
       "|---|--:|--:|--:|--:|--:|--:|---|",
       ...MEASURED.filter(({ name }) => measured[name] !== undefined).map(({ name, title, of }) => {
         const it = measured[name];
-        const shown = [rate(it.rate), ms(it.p50), ms(it.p99), fixed(it.cpuUs, 0), fixed(it.ratio, 2), fixed(it.cpuRatio, 2)];
+        const shown = [
+          rate(it.rate),
+          ms(it.p50),
+          ms(it.p99),
+          fixed(it.cpuUs, 0),
+          fixed(it.ratio, 2),
+          fixed(it.cpuRatio, 2),
+        ];
         return `| ${title} | ${shown.join(" | ")} | ${it.ratio === undefined ? "" : titles[of]} |`;
       }),
     );

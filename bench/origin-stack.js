@@ -60,7 +60,8 @@ export async function startStack(kind, { binary, folder, processes, note }) {
   };
 
   note("registers users");
-  const people = (what, count) => Array.from({ length: count }, (_, index) => ({ email: `${what}-${index}@example.com` }));
+  const people = (what, count) =>
+    Array.from({ length: count }, (_, index) => ({ email: `${what}-${index}@example.com` }));
   const [loggers, readers] = [people("login", LOGINS), people("reader", READERS)];
   await inTurns([...loggers, ...readers], ({ email }) =>
     post("/api/v1/auth/register", { email, password: PASSWORD, first_name: "Ada", last_name: "Lovelace" }),
@@ -70,7 +71,8 @@ export async function startStack(kind, { binary, folder, processes, note }) {
   const tokens = join(folder, "tokens.txt");
   writeFileSync(tokens, sessions.map((session) => `${session.refresh_token}\n`).join(""));
 
-  const line = (path, assertion, authorization = "-", body = "-") => `${path}\t${assertion}\t${authorization}\t${body}\n`;
+  const line = (path, assertion, authorization = "-", body = "-") =>
+    `${path}\t${assertion}\t${authorization}\t${body}\n`;
   const LOADS = {
     async login() {
       const path = "/api/v1/auth/login";
@@ -85,7 +87,9 @@ export async function startStack(kind, { binary, folder, processes, note }) {
     async validate() {
       const path = "/api/v1/auth/validate-token";
       const fresh = await inTurns(readers, login);
-      const lines = fresh.map(async ({ access_token: token, who }) => line(path, await vouch("auth", "GET", path, who), `Bearer ${token}`));
+      const lines = fresh.map(async ({ access_token: token, who }) =>
+        line(path, await vouch("auth", "GET", path, who), `Bearer ${token}`),
+      );
       return `GET\n${(await Promise.all(lines)).join("")}`;
     },
     async read() {
@@ -109,14 +113,22 @@ export async function startStack(kind, { binary, folder, processes, note }) {
       const pids = [running[service].pid];
       const before = usage(pids);
       const failure = "wrk does not run";
-      const output = await runCommand("wrk", [...args, "-s", script, described[service].url, "--", file], { owner: processes, failure });
+      const output = await runCommand("wrk", [...args, "-s", script, described[service].url, "--", file], {
+        owner: processes,
+        failure,
+      });
       const after = usage(pids);
       const told = JSON.parse(output.trim().split("\n").at(-1));
       if (told.failed > 0 || told.refused > 0 || told.requests === 0) {
         throw new Error(`${what}: of ${told.requests} requests ${told.failed} failed and ${told.refused} were refused`);
       }
       if (what === "refresh") writeFileSync(tokens, readFileSync(file));
-      return { rate: (told.requests * 1e6) / told.us, p50: told.p50, p99: told.p99, cpuUs: (after.cpuUs - before.cpuUs) / told.requests };
+      return {
+        rate: (told.requests * 1e6) / told.us,
+        p50: told.p50,
+        p99: told.p99,
+        cpuUs: (after.cpuUs - before.cpuUs) / told.requests,
+      };
     },
     async stop() {
       await Promise.all(Object.values(running).map((service) => service.stop()));

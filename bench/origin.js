@@ -42,7 +42,10 @@ async function build(args, { owner, note }) {
     onProgress: note,
     failure: "a release build fails",
   });
-  const built = output.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  const built = output
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
   return Object.fromEntries(built.filter((one) => one.executable).map((one) => [one.target.name, one.executable]));
 }
 

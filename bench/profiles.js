@@ -9,6 +9,7 @@ const REFUSERS = ["closed", "refuser", "gateway", "jose", "hono"];
 
 const plain = { algorithm: "RS256", connections: 32 };
 
+// biome-ignore format: a table, one profile a row
 export const PROFILES = [
   { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED, servers: ALL },
   { name: "distinct", title: "tokens that are all distinct", ...plain, count: DISTINCT, servers: ALL },

@@ -99,15 +99,24 @@ export function render(result, titles) {
     lines.push("", "**An honest client's wait, p50 in ms, beside four more connections**", "");
     lines.push("| | of honest clients | of hostile ones | ratio |", "|---|--:|--:|--:|");
     for (const [server, { honest, hostile, ratio }] of Object.entries(result.beside))
-      lines.push(`| ${titles[server]} | ${(honest / 1000).toFixed(2)} | ${(hostile / 1000).toFixed(2)} | ${ratio.toFixed(2)} |`);
+      lines.push(
+        `| ${titles[server]} | ${(honest / 1000).toFixed(2)} | ${(hostile / 1000).toFixed(2)} | ${ratio.toFixed(2)} |`,
+      );
   }
   if (result.starts !== undefined) {
     lines.push("", "**From a process's start to its first answer**", "", "| | ms |", "|---|--:|");
     for (const [server, ms] of Object.entries(result.starts)) lines.push(`| ${titles[server]} | ${ms.toFixed(0)} |`);
   }
   if (result.memory !== undefined) {
-    const at = ({ requests, rss }) => `${(rss / 2 ** 20).toFixed(0)} MiB after ${requests.toLocaleString("en")} requests`;
-    lines.push("", "**Memory over a million requests with distinct tokens**", "", "| | warm | at the end | |", "|---|--:|--:|--:|");
+    const at = ({ requests, rss }) =>
+      `${(rss / 2 ** 20).toFixed(0)} MiB after ${requests.toLocaleString("en")} requests`;
+    lines.push(
+      "",
+      "**Memory over a million requests with distinct tokens**",
+      "",
+      "| | warm | at the end | |",
+      "|---|--:|--:|--:|",
+    );
     for (const [server, { warm, end }] of Object.entries(result.memory))
       lines.push(`| ${titles[server]} | ${at(warm)} | ${at(end)} | ${(end.rss / warm.rss).toFixed(2)} |`);
   }

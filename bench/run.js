@@ -44,7 +44,8 @@ function parseArguments(args) {
     const value = () => args[(index += 1)] ?? "";
     const names = (known) => {
       const asked = value().split(",").filter(Boolean);
-      for (const one of asked) if (!known.includes(one)) throw bad(`${name} has ${JSON.stringify(one)}; there are: ${known.join(", ")}.`);
+      for (const one of asked)
+        if (!known.includes(one)) throw bad(`${name} has ${JSON.stringify(one)}; there are: ${known.join(", ")}.`);
       return asked;
     };
     const count = () => {
@@ -74,11 +75,23 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
     const { count, spoil, query } = profile;
     const files = {};
     for (const typ of new Set(servers.map((server) => server.typ)))
-      files[typ] = await writeTokens(folder, `${profile.name}-${typ}`.replace("/", "-"), { key, count, spoil, query, typ });
+      files[typ] = await writeTokens(folder, `${profile.name}-${typ}`.replace("/", "-"), {
+        key,
+        count,
+        spoil,
+        query,
+        typ,
+      });
     for (const server of servers) {
       note(`starts ${server.name}`);
       const home = mkdtempSync(join(folder, `${server.name}-`));
-      const given = { folder: home, origin: origin.url, key, algorithm: profile.algorithm, build: builds[profile.build ?? "shipped"] };
+      const given = {
+        folder: home,
+        origin: origin.url,
+        key,
+        algorithm: profile.algorithm,
+        build: builds[profile.build ?? "shipped"],
+      };
       running.push({ server, file: files[server.typ], ...(await server.start(given)), samples: [] });
     }
     const { connections, upload } = profile;
@@ -86,7 +99,8 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
       note(`warms ${one.server.name}`);
       const seen = await load(one.url, one.file, { connections, seconds: WARM_S, upload });
       const expected = spoil !== undefined && !["pass", "writer"].includes(one.server.name) ? seen.requests : 0;
-      if (Math.abs(seen.refused - expected) > 0) throw new Error(`${one.server.name} refused ${seen.refused} of ${seen.requests} in ${profile.name}`);
+      if (Math.abs(seen.refused - expected) > 0)
+        throw new Error(`${one.server.name} refused ${seen.refused} of ${seen.requests} in ${profile.name}`);
     }
     for (let round = 1; round <= rounds; round += 1) {
       for (const one of running) {
@@ -141,7 +155,13 @@ async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
       for (const server of servers) {
         note(`round ${turn} of ${turns}: ${server.name}`);
         const home = mkdtempSync(join(folder, `${server.name}-`));
-        const one = await server.start({ folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped });
+        const one = await server.start({
+          folder: home,
+          origin: origin.url,
+          key,
+          algorithm: "RS256",
+          build: builds.shipped,
+        });
         seen[server.name].push(one.startedMs);
         await one.stop();
       }
@@ -194,7 +214,12 @@ async function measureBeside(servers, { folder, builds, keys, rounds, seconds, n
     for (const typ of new Set(servers.map((server) => server.typ)))
       files[typ] = {
         honest: await writeTokens(folder, `beside-${typ}`.replace("/", "-"), { key, count, typ }),
-        hostile: await writeTokens(folder, `beside-hostile-${typ}`.replace("/", "-"), { key, count, spoil: "kid", typ }),
+        hostile: await writeTokens(folder, `beside-hostile-${typ}`.replace("/", "-"), {
+          key,
+          count,
+          spoil: "kid",
+          typ,
+        }),
       };
     for (const server of servers) {
       const home = mkdtempSync(join(folder, `${server.name}-`));
@@ -221,7 +246,11 @@ async function measureBeside(servers, { folder, builds, keys, rounds, seconds, n
   return Object.fromEntries(
     running.map(({ server, honest, hostile }) => [
       server.name,
-      { honest: median(honest), hostile: median(hostile), ratio: median(hostile.map((p50, round) => p50 / honest[round])) },
+      {
+        honest: median(honest),
+        hostile: median(hostile),
+        ratio: median(hostile.map((p50, round) => p50 / honest[round])),
+      },
     ]),
   );
 }
@@ -234,11 +263,13 @@ async function main() {
       throw new Trouble(`${command} is not there; on Debian: apt install wrk nginx-light.`);
   }
   const steps = createSteps();
-  const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter((server) => {
-    const why = server.missing?.();
-    if (why !== undefined) steps.say(`  left out: ${why}`);
-    return why === undefined;
-  });
+  const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter(
+    (server) => {
+      const why = server.missing?.();
+      if (why !== undefined) steps.say(`  left out: ${why}`);
+      return why === undefined;
+    },
+  );
   const profiles = PROFILES.filter(({ name }) => options.only === undefined || options.only.includes(name));
   const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-"));
   try {
@@ -268,13 +299,17 @@ async function main() {
       const measured = await steps.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
       result.profiles[profile.name] = measured;
       save();
-      print(profile, measured, steps.say);
+      print(measured, steps.say);
     }
     const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
-    result.beside = await steps.run("an honest client beside hostile ones", (note) => measureBeside(judging, { ...given, note }));
+    result.beside = await steps.run("an honest client beside hostile ones", (note) =>
+      measureBeside(judging, { ...given, note }),
+    );
     save();
     const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));
-    result.starts = await steps.run("from a process's start to its first answer", (note) => measureStarts(workers, { ...given, note }));
+    result.starts = await steps.run("from a process's start to its first answer", (note) =>
+      measureStarts(workers, { ...given, note }),
+    );
     save();
     if (options.million) {
       result.memory = {};
@@ -303,7 +338,7 @@ function versions() {
   return { workerd: of("workerd"), jose: of("jose"), hono: of("hono") };
 }
 
-function print(profile, measured, say) {
+function print(measured, say) {
   const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
   for (const [name, it] of Object.entries(measured)) {
     const ratio = (value) => (value === undefined ? "" : value.toFixed(2));

@@ -18,7 +18,10 @@ const has = (command) => spawnSync("sh", ["-c", `command -v ${command}`]).status
 
 // The processes below `pid`, itself included.
 export function family(pid) {
-  const children = spawnSync("pgrep", ["-P", String(pid)], { encoding: "utf8" }).stdout.trim().split("\n").filter(Boolean);
+  const children = spawnSync("pgrep", ["-P", String(pid)], { encoding: "utf8" })
+    .stdout.trim()
+    .split("\n")
+    .filter(Boolean);
   return [pid, ...children.flatMap((child) => family(Number(child)))];
 }
 
@@ -131,7 +134,10 @@ function workerOf(name, title, more = {}) {
     ...more,
     async start({ folder, origin, algorithm }) {
       const path = await bundle(folder, name);
-      return start(folder, { modules: [{ name: `${name}.js`, path }], texts: { ORIGIN: origin, ALGORITHMS: algorithm } });
+      return start(folder, {
+        modules: [{ name: `${name}.js`, path }],
+        texts: { ORIGIN: origin, ALGORITHMS: algorithm },
+      });
     },
   };
 }
@@ -299,7 +305,11 @@ const envoy = {
                 endpoints: [
                   {
                     lb_endpoints: [
-                      { endpoint: { address: { socket_address: { address: hostname, port_value: Number(originPort) } } } },
+                      {
+                        endpoint: {
+                          address: { socket_address: { address: hostname, port_value: Number(originPort) } },
+                        },
+                      },
                     ],
                   },
                 ],
@@ -322,7 +332,9 @@ const envoy = {
 function envoyBinary() {
   const lib = join(TOOLS, "bench", "lib");
   const found = existsSync(lib) ? readdirSync(lib) : [];
-  return found.map((python) => join(lib, python, "site-packages", "envoy", "_bin", "envoy")).find((file) => existsSync(file));
+  return found
+    .map((python) => join(lib, python, "site-packages", "envoy", "_bin", "envoy"))
+    .find((file) => existsSync(file));
 }
 
 export const SERVERS = [

@@ -32,16 +32,23 @@ const list = (items) => `[${items.join(", ")}]`;
 // `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits, v8Flags }: modules with
 // the entry first, texts by name, and names of the other bindings, objects with their classes.
 // Gives the configuration; the modules' files are beside it under their names.
-function configure({ modules, date, texts = {}, stores = [], objects = {}, limits = [], v8Flags = [] }, { address, disk }) {
+function configure(
+  { modules, date, texts = {}, stores = [], objects = {}, limits = [], v8Flags = [] },
+  { address, disk },
+) {
   const kinds = { js: "esModule", wasm: "wasm" };
-  const embedded = modules.map(({ name }) => `(name = ${text(name)}, ${kinds[name.split(".").pop()]} = embed ${text(name)})`);
+  const embedded = modules.map(
+    ({ name }) => `(name = ${text(name)}, ${kinds[name.split(".").pop()]} = embed ${text(name)})`,
+  );
   const bindings = [
     ...Object.entries(texts).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`),
     ...stores.map((name) => `(name = ${text(name)}, kvNamespace = "store")`),
     ...Object.entries(objects).map(([name, type]) => `(name = ${text(name)}, durableObjectNamespace = ${text(type)})`),
     ...limits.map((name) => `(name = ${text(name)}, wrapped = (moduleName = "bench:limit", innerBindings = []))`),
   ];
-  const namespaces = Object.values(objects).map((type) => `(className = ${text(type)}, uniqueKey = ${text(type)}, enableSql = true)`);
+  const namespaces = Object.values(objects).map(
+    (type) => `(className = ${text(type)}, uniqueKey = ${text(type)}, enableSql = true)`,
+  );
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [

@@ -32,9 +32,7 @@ await runMain(async () => {
   if (at >= 0) [, file] = args.splice(at, 2);
   await checkPrerequisites();
   const steps = createSteps({ out: process.stderr });
-  await steps.run("compile the policy's checker", (onProgress) =>
-    compilePolicyTool({ owner: processes, onProgress }),
-  );
+  await steps.run("compile the policy's checker", (onProgress) => compilePolicyTool({ owner: processes, onProgress }));
   steps.close();
   process.exitCode = runPolicyTool(["--file", file ?? "", ...(args.length === 0 ? ["table"] : ["may", ...args])]);
 });

@@ -51,5 +51,7 @@ await runMain(async (args) => {
   if (whyNot !== undefined) return console.log(`\nNot judged: ${whyNot}.`);
   const problems = rows.flatMap(({ problem }) => problem ?? []);
   if (problems.length === 0) return undefined;
-  throw new Trouble(`${problems.length} of ${rows.length} cases are off from what bench/counts.json has.`, { lines: problems });
+  throw new Trouble(`${problems.length} of ${rows.length} cases are off from what bench/counts.json has.`, {
+    lines: problems,
+  });
 });

@@ -39,9 +39,12 @@ await runMain(async () => {
   const known = ["--remote", "--local", "--file", ...(at >= 0 ? [file] : [])];
   const unknown = args.find((arg) => !known.includes(arg));
   if (unknown !== undefined || file === undefined)
-    throw new Trouble(`${JSON.stringify(unknown ?? "--file")} cannot be used like that; see: npm run policy:push -- --help`, {
-      code: EXIT_SETTING,
-    });
+    throw new Trouble(
+      `${JSON.stringify(unknown ?? "--file")} cannot be used like that; see: npm run policy:push -- --help`,
+      {
+        code: EXIT_SETTING,
+      },
+    );
   const data = dataFolder(process.env);
   const where = isRemote ? ["--remote"] : ["--local", "--persist-to", join(data, "edge")];
   const kv = (...rest) =>

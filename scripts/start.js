@@ -10,14 +10,7 @@ import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
 import { CHANGED, createReloadTeller } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
-import {
-  NAMES,
-  askMissing,
-  describeServices,
-  endedBadly,
-  startService,
-  waitUntilReady,
-} from "./lib/services.js";
+import { NAMES, askMissing, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
 import { setUp } from "./lib/set-up.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";

@@ -21,8 +21,10 @@ import { buildEdge } from "./lib/edge-build.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import {
   canInstallPython,
+  hasPackages,
   hasPython,
   installComponents,
+  installPackages,
   installPython,
   missingComponents,
 } from "./lib/install.js";
@@ -111,8 +113,7 @@ function parseArguments(args) {
   const names = values.long ? LONG_NAMES : NAMES;
   const only = values.only?.split(",").filter((text) => text !== "");
   for (const name of only ?? []) {
-    if (!names.includes(name))
-      refuse(`There is no suite ${JSON.stringify(name)}; there are: ${names.join(", ")}.`);
+    if (!names.includes(name)) refuse(`There is no suite ${JSON.stringify(name)}; there are: ${names.join(", ")}.`);
   }
   if (only?.length === 0) refuse(`--only needs a suite: ${names.join(", ")}.`);
   if (!/^[1-9]\d?$/.test(values.lanes)) refuse("--lanes needs a whole number of at least 1.");
@@ -308,8 +309,7 @@ async function main() {
     insertBefore(tasks, TESTS, { name: TESTS, holds: ["target/debug"], run: () => compileTests(steps, isChosen) });
   if (suites.some((suite) => suite.after?.includes(POLICIES)))
     insertBefore(tasks, POLICIES, { name: POLICIES, run: () => buildPolicies(steps) });
-  if (isChosen(DEPENDENCIES))
-    tasks.push({ name: DEPENDENCIES, run: timed("dependencies", () => checkAll(steps)) });
+  if (isChosen(DEPENDENCIES)) tasks.push({ name: DEPENDENCIES, run: timed("dependencies", () => checkAll(steps)) });
   if (isChosen(COUNTS)) tasks.push({ name: COUNTS, run: timed("instruction counts", () => countAll(steps)) });
   if (isChosen(FUZZ)) {
     const seconds = options.long ? LONG_FUZZ_SECONDS : FUZZ_SECONDS;
@@ -348,11 +348,12 @@ async function main() {
 async function prepare(steps, suites, { python }) {
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
-  const lints = suites.some((suite) => suite.kind === "check") ? await missingComponents() : [];
+  const hasChecks = suites.some((suite) => suite.kind === "check");
+  const lints = hasChecks ? await missingComponents() : [];
   if (lints.length > 0)
-    await steps.run(`install Rust's ${lints.join(" and ")}`, () =>
-      installComponents(lints, { owner: processes }),
-    );
+    await steps.run(`install Rust's ${lints.join(" and ")}`, () => installComponents(lints, { owner: processes }));
+  if (hasChecks && !needsTools && !hasPackages())
+    await steps.run("install npm packages", () => installPackages({ owner: processes }));
   await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
   if ((python || needs.has("edge") || needs.has("stack")) && !hasPython() && (await canInstallPython()))
     await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
@@ -372,8 +373,7 @@ async function runStep(suite, { steps, run }) {
   let server;
   if (suite.needs === "postgres") {
     const whyNot = whyNoPostgres();
-    if (whyNot !== undefined)
-      return { count: { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] } };
+    if (whyNot !== undefined) return { count: { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] } };
     server = await steps.run("start PostgreSQL", () => startPostgres({ processes }));
   }
   const env = server === undefined ? {} : { TEST_POSTGRES_URL: server.url };

@@ -46,7 +46,9 @@ export async function whyNoValgrind() {
 function apt(...args) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   return new Promise((resolve) => {
-    const child = execFile("apt-get", ["-q", ...args], { env, timeout: INSTALL_MS }, (error) => resolve(error === null));
+    const child = execFile("apt-get", ["-q", ...args], { env, timeout: INSTALL_MS }, (error) =>
+      resolve(error === null),
+    );
     child.stdin?.end();
   });
 }

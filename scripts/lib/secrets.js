@@ -13,12 +13,7 @@ import { EXIT_SETTING, Trouble } from "./trouble.js";
 const OWNER_ONLY = 0o600;
 
 export const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
-export const ORIGIN_NAMES = [
-  "MASTER_KEY",
-  "SERVICE_SECRET_AUTH_SERVICE",
-  "SERVICE_SECRET_USER_SERVICE",
-  ...EDGE_NAMES,
-];
+export const ORIGIN_NAMES = ["MASTER_KEY", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE", ...EDGE_NAMES];
 
 export function secretFiles(data) {
   return {
@@ -56,11 +51,7 @@ export function ensureSecrets(data) {
     origin,
     "Secrets of the auth and the user service on this machine. Keep them to yourself.",
   );
-  writeSecrets(
-    files.edge,
-    edge,
-    "Secrets of the edge on this machine, read by wrangler dev. Keep them to yourself.",
-  );
+  writeSecrets(files.edge, edge, "Secrets of the edge on this machine, read by wrangler dev. Keep them to yourself.");
   return { env: origin, files };
 }
 
@@ -91,11 +82,7 @@ function writeSecrets(file, vars, title) {
   if (missing.length === 0) return;
   const added = missing.map(([name, value]) => `${name}="${value}"\n`).join("");
   const head =
-    present === undefined
-      ? `# ${title}\n`
-      : present.endsWith("\n") || present === ""
-        ? present
-        : `${present}\n`;
+    present === undefined ? `# ${title}\n` : present.endsWith("\n") || present === "" ? present : `${present}\n`;
   if (present === undefined) {
     // Written aside and linked in place: of two starts at once, one file wins whole.
     const aside = `${file}.${process.pid}`;

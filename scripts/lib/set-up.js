@@ -7,13 +7,7 @@ import { existsSync } from "node:fs";
 
 import { runCargo } from "./cargo.js";
 import { buildEdge, compileWasm } from "./edge-build.js";
-import {
-  hasPackages,
-  hasWasmBindgen,
-  installPackages,
-  installWasmBindgen,
-  installWasmTarget,
-} from "./install.js";
+import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
 import { BUILD, TARGET, WASM, wasmBindgenVersion } from "./places.js";
 import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
 
@@ -23,8 +17,7 @@ export async function setUp(steps, { owner, origin = true, edge = true } = {}) {
   await checkPrerequisites();
   const work = [];
   if (edge) work.push(prepareEdge(steps, owner));
-  if (origin)
-    work.push(steps.run("compile the services", (note) => compileOrigin({ owner, onProgress: note })));
+  if (origin) work.push(steps.run("compile the services", (note) => compileOrigin({ owner, onProgress: note })));
   await Promise.all(work);
 }
 
@@ -39,8 +32,7 @@ async function prepareEdge(steps, owner) {
     );
   }
   const compiled = (async () => {
-    if (!(await hasWasmTarget()))
-      await steps.run(`install Rust's ${WASM} target`, () => installWasmTarget({ owner }));
+    if (!(await hasWasmTarget())) await steps.run(`install Rust's ${WASM} target`, () => installWasmTarget({ owner }));
     await steps.run("compile the worker", (note) => compileWasm({ owner, onProgress: note }));
   })();
   await Promise.all([...prepared, compiled]);

@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./cargo.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./counts.js";
@@ -23,90 +23,121 @@ export function processorSeconds(text) {
   return parts.reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0);
 }
 
-// Gives { count, seconds, processor, parts }: the count of the suite's tests, and seconds;
-// `parts` are [name, seconds] of each file or program of tests. `owner` is told of the process.
-export function runSuite(suite, { run, owner, note, say, env: added = {} }) {
+// Runs a suite and resolves with { count, seconds, processor, parts }: the count of its tests,
+// the elapsed time and the processor time in seconds, and [name, seconds] of each test file or
+// program. `owner` ends the processes when the run is interrupted.
+export async function runSuite(suite, { run, owner, note, say, env: added = {} }) {
   const began = performance.now();
-  const counter = suite.kind === "node" ? createNodeCounter() : createCargoCounter();
   const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
-  const tail = [];
-  const keep = (line) => {
-    if (isBar(line)) {
-      const found = /(\d+)\/(\d+)/.exec(line);
-      if (found !== null) note(`${found[0]} crates`);
-      return;
+  const context = {
+    env: { ...process.env, ...suite.env, ...added, TEST_RUN_DIR: run, TEST_BUILT: "1" },
+    output: createOutput(log, note),
+    owner,
+    note,
+    say,
+  };
+  const result = suite.kind === "check" ? await runChecks(suite, context) : await runTests(suite, context);
+  log.end();
+  return { ...result, seconds: secondsSince(began) };
+}
+
+// Runs the commands of a suite of checks one after another. Each counts as one test, which
+// passes if the command exits with 0.
+async function runChecks({ commands }, { output, ...context }) {
+  const count = emptyCount();
+  const parts = [];
+  let processor;
+  for (const { command, args } of commands) {
+    const began = performance.now();
+    output.clear();
+    const ended = await runProgram(command, args, { ...context, onOut: output.add, onErr: output.add });
+    if (ended.code === 0) count.passed += 1;
+    else {
+      count.failed += 1;
+      count.failures.push(output.tail());
     }
-    counter.readProgram?.(line);
-    log.write(`${line}\n`);
-    if (!isNoise(line)) tail.push(line);
-    if (tail.length > SHOWN_LINES) tail.shift();
-  };
+    if (ended.processor !== undefined) processor = (processor ?? 0) + ended.processor;
+    parts.push([`${basename(command)} ${args[0]}`, secondsSince(began)]);
+  }
+  return { count, processor, parts };
+}
+
+// Runs the command of a suite of tests and counts the tests that it reports.
+async function runTests(suite, { output, say, ...context }) {
+  const isCargo = suite.kind === "cargo";
+  const counter = isCargo ? createCargoCounter() : createNodeCounter();
   const args = typeof suite.args === "function" ? suite.args() : suite.args;
-  const env = {
-    ...process.env,
-    ...(suite.command === "cargo" ? PROGRESS_ENV : {}),
-    ...suite.env,
-    ...added,
-    TEST_RUN_DIR: run,
-    TEST_BUILT: "1",
+  const add = (line) => {
+    if (!isBar(line)) counter.readProgram?.(line);
+    output.add(line);
   };
+  const { code, signal, processor } = await runProgram(suite.command, args, {
+    ...context,
+    onOut(line) {
+      const event = counter.read(line);
+      if (event?.type === "time") return;
+      add(event === undefined ? line : describeEvent(event));
+      if (event?.type === "output") return;
+      if (event?.type === "fail") say(`  ✗ ${event.name}`);
+      if (counter.seen() > 0) context.note(`${counter.seen()} tests`);
+    },
+    onErr: add,
+  });
+  const { count } = counter;
+  const isNamed = count.failures.length > 0 && !counter.brokeOff?.();
+  settle(count, { code, signal, what: [isCargo ? "cargo" : "node", ...args.slice(0, 2)].join(" ") });
+  // Where the tests that failed are not all, the last lines say why.
+  if (isCargo && count.failed > 0 && !isNamed) count.failures.push(output.tail());
+  return { count, processor, parts: counter.parts().map(([name, seconds]) => [relativeName(name), seconds]) };
+}
+
+// Writes lines to the log and keeps the last ones that are not progress reports of cargo.
+function createOutput(log, note) {
+  const lines = [];
+  return {
+    add(line) {
+      if (isBar(line)) {
+        const found = /(\d+)\/(\d+)/.exec(line);
+        if (found !== null) note(`${found[0]} crates`);
+        return;
+      }
+      log.write(`${line}\n`);
+      if (!isNoise(line)) lines.push(line);
+      if (lines.length > SHOWN_LINES) lines.shift();
+    },
+    clear: () => lines.splice(0),
+    tail: () => lines.join("\n"),
+  };
+}
+
+// Resolves with { code, signal, processor } when the command has ended.
+function runProgram(command, args, { env, owner, onOut, onErr }) {
   return new Promise((resolve) => {
-    const child = spawn("sh", ["-c", MEASURED, "sh", suite.command, ...args], {
+    const child = spawn("sh", ["-c", MEASURED, "sh", command, ...args], {
       cwd: ROOT,
-      env,
+      env: command === "cargo" ? { ...env, ...PROGRESS_ENV } : env,
       stdio: ["ignore", "pipe", "pipe", "pipe"],
       detached: true,
     });
     owner.adopt(child);
     let times = "";
-    child.stdio[3].setEncoding("utf8").on("data", (text) => (times += text));
-    splitLines(child.stdout, (line) => {
-      const event = counter.read(line);
-      if (event?.type === "output") return keep(event.text.trimEnd());
-      if (event?.type === "time") return undefined;
-      if (event !== undefined)
-        keep(
-          `${event.skip === undefined ? event.type : "skip"}  ${event.name}${event.error === undefined ? "" : `\n${event.error}`}`,
-        );
-      else keep(line);
-      if (event?.type === "fail") say(`  ✗ ${event.name}`);
-      if (suite.kind !== "check" && counter.seen() > 0) note(`${counter.seen()} tests`);
-      return undefined;
+    child.stdio[3].setEncoding("utf8").on("data", (text) => {
+      times += text;
     });
-    splitLines(child.stderr, keep);
-    child.on("error", (error) => {
-      keep(`${suite.command} cannot be run (${error.code})`);
-    });
-    child.on("close", (code, signal) => {
-      log.end();
-      const done = (count) =>
-        resolve({
-          count,
-          seconds: (performance.now() - began) / 1000,
-          processor: processorSeconds(times),
-          parts: counter.parts().map(([name, seconds]) => [relativeName(name), seconds]),
-        });
-      if (suite.kind === "check") {
-        const count = emptyCount();
-        if (code === 0) count.passed = 1;
-        else {
-          count.failed = 1;
-          count.failures.push(tail.join("\n"));
-        }
-        return done(count);
-      }
-      const { count } = counter;
-      const isNamed = count.failures.length > 0 && !counter.brokeOff?.();
-      settle(count, {
-        code,
-        signal,
-        what: [suite.command === "cargo" ? "cargo" : "node", ...args.slice(0, 2)].join(" "),
-      });
-      // Where the tests that failed are not all, the last lines say why.
-      if (suite.kind === "cargo" && count.failed > 0 && !isNamed) count.failures.push(tail.join("\n"));
-      return done(count);
-    });
+    splitLines(child.stdout, onOut);
+    splitLines(child.stderr, onErr);
+    child.on("error", (error) => onErr(`${command} cannot be run (${error.code})`));
+    child.on("close", (code, signal) => resolve({ code, signal, processor: processorSeconds(times) }));
   });
+}
+
+function describeEvent({ type, name, error, skip, text }) {
+  if (type === "output") return text.trimEnd();
+  return `${skip === undefined ? type : "skip"}  ${name}${error === undefined ? "" : `\n${error}`}`;
+}
+
+function secondsSince(began) {
+  return (performance.now() - began) / 1000;
 }
 
 function relativeName(name) {

@@ -17,6 +17,8 @@ const STRICT = ["--", "-D", "warnings"];
 
 const cargo = (...args) => ({ command: "cargo", args });
 
+const biome = (...args) => ({ command: join(MODULES, ".bin", "biome"), args });
+
 const locked = process.env.CI ? ["--locked"] : [];
 
 // Every cargo command of the tests takes all packages: another choice of packages is another
@@ -68,26 +70,41 @@ export const SUITES = [
     name: "format",
     title: "format",
     kind: "check",
-    ...cargo("fmt", "--all", "--check", "--", "--color", "never"),
+    commands: [
+      cargo("fmt", "--all", "--check", "--", "--color", "never"),
+      biome("format", "--colors=off", "--max-diagnostics=none", "."),
+    ],
   },
   {
     name: "lint",
     title: "lints",
     kind: "check",
-    ...cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...locked, ...STRICT),
+    commands: [
+      biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
+      cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...locked, ...STRICT),
+    ],
     holds: [DEBUG],
   },
   {
     name: "lint-wasm",
     title: "lints for wasm",
     kind: "check",
-    ...cargo(
-      ...["clippy", "--package", "portcullis", "--lib", "--tests", "--target", WASM],
-      ...["--target-dir", TARGET, ...locked, ...STRICT],
-    ),
+    commands: [
+      cargo(
+        ...["clippy", "--package", "portcullis", "--lib", "--tests", "--target", WASM],
+        ...["--target-dir", TARGET, ...locked, ...STRICT],
+      ),
+    ],
     holds: [DEBUG],
   },
-  { name: "edge", title: "tests in workerd", ...nodeTests("edge"), needs: "edge", after: [TESTS, POLICIES], holds: [WORKER] },
+  {
+    name: "edge",
+    title: "tests in workerd",
+    ...nodeTests("edge"),
+    needs: "edge",
+    after: [TESTS, POLICIES],
+    holds: [WORKER],
+  },
   {
     name: "native",
     title: "native tests",
@@ -120,7 +137,14 @@ export const SUITES = [
     after: [TESTS],
     holds: [SERVICES],
   },
-  { name: "stack", title: "tests of the whole stack", ...nodeTests("stack"), needs: "stack", after: [TESTS], holds: [WORKER] },
+  {
+    name: "stack",
+    title: "tests of the whole stack",
+    ...nodeTests("stack"),
+    needs: "stack",
+    after: [TESTS],
+    holds: [WORKER],
+  },
   {
     name: "examples",
     title: "examples in the documentation",
@@ -189,11 +213,11 @@ export const COMPILE_TESTS = [
 
 // Names of all packages' integration tests.
 function integrationTests() {
-  const { stdout, status } = spawnSync(
-    "cargo",
-    ["metadata", "--no-deps", "--format-version", "1", ...locked],
-    { cwd: ROOT, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 },
-  );
+  const { stdout, status } = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1", ...locked], {
+    cwd: ROOT,
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+  });
   if (status !== 0) throw new Error("cargo metadata failed");
   return JSON.parse(stdout)
     .packages.flatMap(({ targets }) => targets)

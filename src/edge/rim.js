@@ -94,12 +94,14 @@ export async function sendSpans(url, given, body, timeoutMs) {
   let headers;
   try {
     const pairs = given.split(",").filter((pair) => pair.trim() !== "");
-    headers = new Headers(pairs.map((pair) => {
-      const at = pair.indexOf("=");
-      // Not a name with the secret's last letter missing.
-      if (at < 1) throw new Error("no name");
-      return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
-    }));
+    headers = new Headers(
+      pairs.map((pair) => {
+        const at = pair.indexOf("=");
+        // Not a name with the secret's last letter missing.
+        if (at < 1) throw new Error("no name");
+        return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
+      }),
+    );
   } catch {
     return "headers";
   }

@@ -56,7 +56,11 @@ describe("clients that go away", () => {
     await issuer.rotate();
     await edge.restart();
     const other = await ask(edge);
-    await abort(edge.url, Array.from({ length: 50 }, () => text(other.path, other.token)), { count: 200 });
+    await abort(
+      edge.url,
+      Array.from({ length: 50 }, () => text(other.path, other.token)),
+      { count: 200 },
+    );
     assert.equal((await edge.get(other.path, { token: other.token })).status, 200);
   });
 
@@ -110,8 +114,14 @@ describe("clients that go away", () => {
     publish(2_000);
     const edge = await startEdge(testScope(t), { auth, users });
     const { path, token } = await ask(edge);
-    const strangers = await Promise.all(Array.from({ length: 50 }, (_, index) => issuer.accessToken({}, { kid: `new-${index}` })));
-    const flood = abort(edge.url, strangers.map((bad) => text(path, bad)), { count: 500, atOnce: 100 });
+    const strangers = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => issuer.accessToken({}, { kid: `new-${index}` })),
+    );
+    const flood = abort(
+      edge.url,
+      strangers.map((bad) => text(path, bad)),
+      { count: 500, atOnce: 100 },
+    );
     assert.equal((await edge.get("/health")).status, 200);
     await flood;
     await until("a good token is taken", async () => (await edge.get(path, { token })).status === 200);

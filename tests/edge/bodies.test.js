@@ -36,7 +36,8 @@ describe("bodies", () => {
   });
 
   // Bytes that the runtime holds.
-  const heldBytes = () => Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${edge.pid}/status`, "utf8"))[1]) * 1024;
+  const heldBytes = () =>
+    Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${edge.pid}/status`, "utf8"))[1]) * 1024;
 
   test("128 MiB up and down arrive unchanged, and are at no time all in memory", async (t) => {
     const block = randomBytes(MIB);

@@ -42,14 +42,34 @@ describe("a token in a cookie", () => {
       ["a page of ours", "POST", own, "ok"],
       ["a page of ours, in an old browser", "POST", { origin: new URL(edge.url).origin }, "ok"],
       ["a listed page", "POST", { "sec-fetch-site": "cross-site", origin: "https://app.example" }, "ok"],
-      ["a page of another site", "POST", { "sec-fetch-site": "cross-site", origin: "https://evil.example" }, "cross_site"],
-      ["a form of another site", "POST", { origin: "https://evil.example", "content-type": "text/plain" }, "cross_site"],
+      [
+        "a page of another site",
+        "POST",
+        { "sec-fetch-site": "cross-site", origin: "https://evil.example" },
+        "cross_site",
+      ],
+      [
+        "a form of another site",
+        "POST",
+        { origin: "https://evil.example", "content-type": "text/plain" },
+        "cross_site",
+      ],
       ["a sandboxed page", "POST", { "sec-fetch-site": "cross-site", origin: "null" }, "cross_site"],
-      ["a page of a sibling", "POST", { "sec-fetch-site": "same-site", origin: "https://x.edge.example" }, "cross_site"],
+      [
+        "a page of a sibling",
+        "POST",
+        { "sec-fetch-site": "same-site", origin: "https://x.edge.example" },
+        "cross_site",
+      ],
       ["somebody who says nothing", "POST", {}, "cross_site"],
       ["a link", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }, "ok"],
       ["a page of another site, in an old browser", "GET", { origin: "https://evil.example" }, "cross_site"],
-      ["a script of another site", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors" }, "cross_site"],
+      [
+        "a script of another site",
+        "GET",
+        { "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors" },
+        "cross_site",
+      ],
     ]) {
       users.forget();
       const answer = await ask(method, headers);
@@ -60,7 +80,12 @@ describe("a token in a cookie", () => {
   });
 
   test("opens no WebSocket for a page of another site", async () => {
-    const headers = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" };
+    const headers = {
+      connection: "Upgrade",
+      upgrade: "websocket",
+      "sec-websocket-version": "13",
+      "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    };
     const answer = await ask("GET", { ...headers, origin: "https://evil.example" }, "/app/socket");
     assert.equal(answer.status, 403);
     assert.equal(answer.json().code, "cross_site");

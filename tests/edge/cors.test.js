@@ -34,7 +34,9 @@ describe("cross-origin requests", () => {
   });
 
   const cors = ({ headers }) =>
-    Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith("access-control-") || name === "vary"));
+    Object.fromEntries(
+      Object.entries(headers).filter(([name]) => name.startsWith("access-control-") || name === "vary"),
+    );
   const preflight = (path, origin, method = "GET") =>
     edge.send({
       method: "OPTIONS",
@@ -85,8 +87,7 @@ describe("cross-origin requests", () => {
   });
 
   test("an answer is for the listed origin's page, whatever the upstream says", async () => {
-    const ask = (path, origin) =>
-      edge.get(path, { token, headers: origin === undefined ? {} : { origin } });
+    const ask = (path, origin) => edge.get(path, { token, headers: origin === undefined ? {} : { origin } });
     const listed = await ask("/private", GOOD);
     assert.equal(listed.status, 200);
     assert.deepEqual(cors(listed), {

@@ -42,7 +42,7 @@ describe("the services of docs/assertion.md", () => {
       // Below the checkout, where `jose` is found.
       const folder = mkdtempSync(join(TARGET, "documents-"));
       scope.after(() => rmSync(folder, { recursive: true, force: true }));
-      const [, code] = new RegExp(`^\`\`\`${fence}\n([^]*?)^\`\`\`$`, "m").exec(PAGE);
+      const [, code] = new RegExp(`^\`\`\`${fence}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(PAGE);
       writeFileSync(join(folder, file), code);
       const [one, two, stranger] = [makeAssertionKey("k1"), makeAssertionKey("k2"), makeAssertionKey("k1")];
       const processes = createProcesses();

@@ -102,7 +102,11 @@ describe("a service's faults", () => {
 
   test("a service that refuses the assertion is 502, no outage, and shown in the status", async () => {
     const challenge = 'Bearer realm="x", GATEWAY-assertion realm="https://gateway.example", error="gateway_required"';
-    users.answer(`GET ${path}?refused`, { status: 401, headers: { "www-authenticate": challenge }, json: { code: "gateway_required" } });
+    users.answer(`GET ${path}?refused`, {
+      status: 401,
+      headers: { "www-authenticate": challenge },
+      json: { code: "gateway_required" },
+    });
     for (let count = 0; count < 10; count += 1) {
       const answer = await get("refused");
       assertOwn(answer, 502, "upstream_rejected_assertion");
@@ -110,8 +114,15 @@ describe("a service's faults", () => {
     }
     const status = (await edge.get("/status")).json();
     const seen = status.upstreams.find(({ name }) => name === "users");
-    assert.deepEqual([seen.status, seen.last_error, seen.breakers], ["degraded", "upstream_rejected_assertion", ["closed"]]);
-    for (const own of ['Bearer realm="x"', 'Bearer error_description="Gateway-Assertion x, Gateway-Assertion"', "Gateway-Assertions"]) {
+    assert.deepEqual(
+      [seen.status, seen.last_error, seen.breakers],
+      ["degraded", "upstream_rejected_assertion", ["closed"]],
+    );
+    for (const own of [
+      'Bearer realm="x"',
+      'Bearer error_description="Gateway-Assertion x, Gateway-Assertion"',
+      "Gateway-Assertions",
+    ]) {
       users.answer(`GET ${path}?own-401`, { status: 401, headers: { "www-authenticate": own }, json: {} });
       const answer = await get("own-401");
       assert.deepEqual([answer.status, answer.headers["www-authenticate"]], [401, own]);

@@ -73,7 +73,10 @@ describe("headers on the way to a service", () => {
   function assertNothingSpoofed(seen) {
     for (const [name, value] of SPOOFED) {
       for (const [found, text] of Object.entries(seen.headers)) {
-        assert.ok(!(asRead(found) === asRead(name) && text.includes(value)), `${name}: ${value} reached the service as ${found}`);
+        assert.ok(
+          !(asRead(found) === asRead(name) && text.includes(value)),
+          `${name}: ${value} reached the service as ${found}`,
+        );
       }
     }
   }
@@ -105,7 +108,11 @@ describe("headers on the way to a service", () => {
     for (let count = 0; count < 3; count += 1) {
       const answer = await edge.get(`/api/v1/users/${claims.sub}`, { token, headers: { "x-request-id": id } });
       assert.equal(answer.headers["x-request-id"], id);
-      const { claims: asserted } = await readAssertion(users.requests.at(-1).assertion, edge.assertionKeys.users, "users");
+      const { claims: asserted } = await readAssertion(
+        users.requests.at(-1).assertion,
+        edge.assertionKeys.users,
+        "users",
+      );
       assert.equal(asserted.request_id, id);
       assert.match(asserted.jti, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
       seen.add(asserted.jti);
@@ -136,19 +143,29 @@ describe("headers on the way to a service", () => {
         [auth, await edge.get("/api/v1/auth/public-key", { headers })],
       ]) {
         assert.equal(answer.status, 200, answer.body);
-        const reached = Object.entries(service.requests.at(-1).headers).filter(([, value]) => value.includes("spoofed"));
+        const reached = Object.entries(service.requests.at(-1).headers).filter(([, value]) =>
+          value.includes("spoofed"),
+        );
         assert.deepEqual(reached, [], name);
       }
     }
   });
 
   test("identity headers in a service's answer never reach a client", async () => {
-    const headers = { "x.user.id": "leaked", x_gateway_assertion: "leaked", "x-acting-user": "leaked", "remote-user": "leaked" };
+    const headers = {
+      "x.user.id": "leaked",
+      x_gateway_assertion: "leaked",
+      "x-acting-user": "leaked",
+      "remote-user": "leaked",
+    };
     auth.answer("/api/v1/auth/public-key", { headers: { ...headers, "x-other": "kept" }, json: {} });
     const answer = await edge.get("/api/v1/auth/public-key");
     assert.equal(answer.status, 200);
     assert.equal(answer.headers["x-other"], "kept");
-    assert.deepEqual(Object.entries(answer.headers).filter(([, value]) => value === "leaked"), []);
+    assert.deepEqual(
+      Object.entries(answer.headers).filter(([, value]) => value === "leaked"),
+      [],
+    );
   });
 
   test("names that every JavaScript object has are names like any other", async () => {
@@ -159,14 +176,23 @@ describe("headers on the way to a service", () => {
     assert.equal(answer.status, 200);
     const seen = users.requests.at(-1).headers;
     assert.equal(seen["x-user-id"], claims.sub);
-    assert.deepEqual([seen.constructor, seen.tostring, seen.valueof], ["its constructor", "its toString", "its valueOf"]);
+    assert.deepEqual(
+      [seen.constructor, seen.tostring, seen.valueof],
+      ["its constructor", "its toString", "its valueOf"],
+    );
   });
 
   const latin1 = (text) => Buffer.from(text, "latin1");
 
   // Sends lines as they are, and gives what the service saw of them: names in lower case.
   async function sendLines(lines, { method = "GET", path, token, body = "" }) {
-    const head = [`${method} ${path} HTTP/1.1`, "Host: edge", `Authorization: Bearer ${token}`, ...lines, "Connection: close"];
+    const head = [
+      `${method} ${path} HTTP/1.1`,
+      "Host: edge",
+      `Authorization: Bearer ${token}`,
+      ...lines,
+      "Connection: close",
+    ];
     const text = await sendBytes(edge.url, latin1(`${head.join("\r\n")}\r\n\r\n${body}`));
     return { status: Number(text.slice(9, 12)), text };
   }
@@ -182,7 +208,13 @@ describe("headers on the way to a service", () => {
       "user-agent": "b\xfccher/1.0",
       cookie: "a=\xe9; b=2",
     };
-    const spoofed = ["X-User-Id: \xe9vil", "X_User-Roles: \xff", "X_Gateway-Assertion: \xe9", "X-Forwarded-For: \xe9", "X-Request-Id: \xe9"];
+    const spoofed = [
+      "X-User-Id: \xe9vil",
+      "X_User-Roles: \xff",
+      "X_Gateway-Assertion: \xe9",
+      "X-Forwarded-For: \xe9",
+      "X-Request-Id: \xe9",
+    ];
     for (const method of ["GET", "PUT"]) {
       users.forget();
       const lines = [...Object.entries(kept).map(([name, value]) => `${name}: ${value}`), ...spoofed];
@@ -190,14 +222,22 @@ describe("headers on the way to a service", () => {
       const { status, text } = await sendLines(lines, { ...asked, method, body: method === "PUT" ? "{}" : "" });
       assert.equal(status, 200, text);
       const { headers } = users.requests[0];
-      for (const [name, value] of Object.entries(kept)) assert.ok(latin1(headers[name]).equals(latin1(value)), `${name}: ${headers[name]}`);
+      for (const [name, value] of Object.entries(kept))
+        assert.ok(latin1(headers[name]).equals(latin1(value)), `${name}: ${headers[name]}`);
       assert.equal(headers["x-user-id"], claims.sub);
       assert.equal(headers.authorization, undefined);
       assert.match(headers["x-request-id"], /^[0-9a-f-]{36}$/);
       assert.equal(Object.keys(headers).filter((name) => name.replaceAll("_", "-") === "x-user-roles").length, 1);
       await readAssertion(headers["x-gateway-assertion"], edge.assertionKeys.users, "users");
-      const isKnown = (name) => name in kept || /^(host|accept.*|cf-.*|cache-control|pragma|content-length|connection|traceparent|x-request-.*|x-forwarded-.*|x-user-.*|x-gateway-assertion)$/.test(name);
-      assert.deepEqual(Object.keys(headers).filter((name) => !isKnown(name)), []);
+      const isKnown = (name) =>
+        name in kept ||
+        /^(host|accept.*|cf-.*|cache-control|pragma|content-length|connection|traceparent|x-request-.*|x-forwarded-.*|x-user-.*|x-gateway-assertion)$/.test(
+          name,
+        );
+      assert.deepEqual(
+        Object.keys(headers).filter((name) => !isKnown(name)),
+        [],
+      );
     }
   });
 
@@ -206,7 +246,12 @@ describe("headers on the way to a service", () => {
     const path = `/api/v1/users/${claims.sub}`;
     const token = await issuer.sign(claims);
     users.answer(`GET ${path}`, (incoming) => {
-      const lines = ["X-Latin: caf\xe9", "Set-Cookie: a=\xe9", "Set-Cookie: b=2", "Content-Disposition: attachment; filename=\xfc.txt"];
+      const lines = [
+        "X-Latin: caf\xe9",
+        "Set-Cookie: a=\xe9",
+        "Set-Cookie: b=2",
+        "Content-Disposition: attachment; filename=\xfc.txt",
+      ];
       incoming.socket.end(latin1(`HTTP/1.1 200 OK\r\n${lines.join("\r\n")}\r\nContent-Length: 2\r\n\r\n{}`));
     });
     const answer = await edge.get(path, { token });
@@ -225,7 +270,10 @@ describe("headers on the way to a service", () => {
       [["a=Mon, 28 Nov"], "a=Mon, 28 Nov"],
       [["a=1, __Host-session=forged"], "a=1, __Host-session=forged"],
     ]) {
-      const { status, text } = await sendLines(lines.map((line) => `Cookie: ${line}`), asked);
+      const { status, text } = await sendLines(
+        lines.map((line) => `Cookie: ${line}`),
+        asked,
+      );
       assert.equal(status, 200, text);
       assert.equal(users.requests.at(-1).headers.cookie, expected);
     }
@@ -237,7 +285,10 @@ describe("headers on the way to a service", () => {
     const token = await issuer.sign(claims);
     users.forget();
     for (const method of ["GET", "HEAD"]) {
-      for (const [line, body] of [["Content-Length: 5", "hello"], ["Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"]]) {
+      for (const [line, body] of [
+        ["Content-Length: 5", "hello"],
+        ["Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"],
+      ]) {
         for (const [where, expected, code] of [
           ...[path, "/health", "/ready", "/status", "/metrics"].map((own) => [own, 400, "body_unexpected"]),
           ["/nowhere", 404, "route_unknown"],
@@ -283,9 +334,7 @@ test("refusals leave an audit event each, and successes are logged as often as o
   const token = await issuer.sign(claims);
   const eventOf = (answer) =>
     until("the audit event", () =>
-      edge.lines.find(
-        (line) => line.event_type !== undefined && line.request_id === answer.headers["x-request-id"],
-      ),
+      edge.lines.find((line) => line.event_type !== undefined && line.request_id === answer.headers["x-request-id"]),
     );
   const good = await edge.get("/api/v1/auth/me", { token });
   assert.equal(good.status, 200);

@@ -89,7 +89,12 @@ describe("key sets at the running gateway", () => {
     for (const [name, keys, token, expected] of [
       ["two of one kid, the first", [named(a, "k"), named(b, "k")], await of(first, "k"), 200],
       ["two of one kid, the second", [named(a, "k"), named(b, "k")], await of(second, "k"), 200],
-      ["two of one kid that differ in alg", [{ ...named(a, "k"), alg: "PS256" }, named(b, "k")], await of(second, "k"), 200],
+      [
+        "two of one kid that differ in alg",
+        [{ ...named(a, "k"), alg: "PS256" }, named(b, "k")],
+        await of(second, "k"),
+        200,
+      ],
       ["two of one kid, and signed by neither", [named(a, "k"), named(b, "k")], await of(issuer, "k"), 401],
       ["two without kid, the second", [nameless(a), nameless(b)], await of(second, undefined), 200],
       ["a token without kid, where two keys fit", [a, b], await of(second, undefined), 200],
@@ -104,7 +109,7 @@ describe("key sets at the running gateway", () => {
       await publish(keys);
       assert.equal((await me(token)).status, expected, name);
     }
-    for (const bad of ['null', '7', '"key"', '[[]]', '{"kty":"RSA","kty":"EC"}']) {
+    for (const bad of ["null", "7", '"key"', "[[]]", '{"kty":"RSA","kty":"EC"}']) {
       await publish([]);
       auth.answer(JWKS, { body: `{"keys":[${bad},${JSON.stringify(b)}]}` });
       assert.equal((await me(await second.accessToken())).status, 200, `beside ${bad}`);
@@ -209,8 +214,7 @@ access = "user"
     return remember(`${input}.${b64(sign(Buffer.from(input)))}`);
   }
 
-  const ecdsa = (pair, hash, dsaEncoding) => (input) =>
-    signBytes(hash, input, { key: pair.privateKey, dsaEncoding });
+  const ecdsa = (pair, hash, dsaEncoding) => (input) => signBytes(hash, input, { key: pair.privateKey, dsaEncoding });
   const raw = ecdsa(p256, "sha256", "ieee-p1363");
   const identity = Buffer.concat([Buffer.from([1]), Buffer.alloc(63)]);
 
@@ -219,12 +223,20 @@ access = "user"
     ["a good Ed25519 signature", () => token("EdDSA", "ed", (input) => signBytes(null, input, ed.privateKey)), 200],
     ["ES256 in DER", () => token("ES256", "p256", ecdsa(p256, "sha256", "der")), 401],
     ["ES256 of zeros", () => token("ES256", "p256", () => Buffer.alloc(64)), 401],
-    ["ES256 with a byte more", () => token("ES256", "p256", (input) => Buffer.concat([raw(input), Buffer.alloc(1)])), 401], // prettier-ignore
+    [
+      "ES256 with a byte more",
+      () => token("ES256", "p256", (input) => Buffer.concat([raw(input), Buffer.alloc(1)])),
+      401,
+    ],
     ["ES256 named for a key on another curve", () => token("ES256", "p384", ecdsa(p384, "sha256", "ieee-p1363")), 401],
     ["ES256 under a key that lies beside its curve", () => token("ES256", "beside", raw), 401],
     ["Ed25519 under a key of small order", () => token("EdDSA", "small", () => identity), 401],
     ["Ed25519 of zeros", () => token("EdDSA", "ed", () => Buffer.alloc(64)), 401],
-    ["Ed25519 a byte short", () => token("EdDSA", "ed", (input) => signBytes(null, input, ed.privateKey).subarray(1)), 401], // prettier-ignore
+    [
+      "Ed25519 a byte short",
+      () => token("EdDSA", "ed", (input) => signBytes(null, input, ed.privateKey).subarray(1)),
+      401,
+    ],
     ["Ed25519 of no bytes but one", () => token("EdDSA", "ed", () => Buffer.alloc(1)), 401],
   ])
     test(`${name} is ${expected}`, async () => {

@@ -22,10 +22,9 @@ const TOKEN = remember("a-token-for-the-scraper-of-limits");
 // Requests in 10 or 60 seconds, by binding.
 function limitsOf(text) {
   return Object.fromEntries(
-    [...text.matchAll(/name = "(LIMIT_\w+)"\n.*\nsimple = \{ limit = (\d+), period = 60 \}/g)].map(([, name, limit]) => [
-      name,
-      Number(limit),
-    ]),
+    [...text.matchAll(/name = "(LIMIT_\w+)"\n.*\nsimple = \{ limit = (\d+), period = 60 \}/g)].map(
+      ([, name, limit]) => [name, Number(limit)],
+    ),
   );
 }
 
@@ -39,7 +38,11 @@ describe("rate limits at the running gateway", () => {
       auth,
       users: auth,
       vars: { METRICS_TOKEN: TOKEN },
-      limits: { LIMIT_LOGIN: { limit: 10, period: 60 }, LIMIT_REFRESH: { limit: 30, period: 60 }, LIMIT_FAILED_TOKENS: { limit: 20, period: 60 } },
+      limits: {
+        LIMIT_LOGIN: { limit: 10, period: 60 },
+        LIMIT_REFRESH: { limit: 30, period: 60 },
+        LIMIT_FAILED_TOKENS: { limit: 20, period: 60 },
+      },
     });
   });
 

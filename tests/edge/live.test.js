@@ -45,7 +45,12 @@ describe("a pushed policy", () => {
 
   const statusOf = async (path) => (await edge.get(path)).status;
   const state = async () => {
-    const { policy_origin: origin, policy_fault: fault, policy_version: version, status } = (await edge.get("/status")).json();
+    const {
+      policy_origin: origin,
+      policy_fault: fault,
+      policy_version: version,
+      status,
+    } = (await edge.get("/status")).json();
     return { origin, fault, version, status };
   };
   const put = async (name, text) => (await edge.kv()).put(`policy/${name}`, text);
@@ -66,7 +71,14 @@ describe("a pushed policy", () => {
     const good = JSON.parse(compile(POLICY));
     const [route] = good.routes;
     const [upstream] = good.upstreams;
-    const cors = { name: "c", origins: ["https://a.example"], credentials: false, headers: [], expose: [], max_age_s: 1 };
+    const cors = {
+      name: "c",
+      origins: ["https://a.example"],
+      credentials: false,
+      headers: [],
+      expose: [],
+      max_age_s: 1,
+    };
     const { issuers } = JSON.parse(compile(readFileSync(join(ROOT, "gateway.toml"), "utf8")));
     const [issuer] = issuers;
     const changed = (changes) => JSON.stringify({ ...good, ...changes });
@@ -96,7 +108,10 @@ describe("a pushed policy", () => {
       [changed({ cors: [{ ...cors, origins: ["https://*"] }] }), /no origin/],
       [changed({ cors: [{ ...cors, expose: ["x\nset-cookie"] }] }), /no origin or header/],
       [changed({ issuers: [{ ...issuer, leeway_s: 1_000_000 }] }), /out of range/],
-      [changed({ issuers: [{ ...issuer, jwks: { upstream: { upstream: "auth", path: "@evil.example/" } } }] }), /no keys/],
+      [
+        changed({ issuers: [{ ...issuer, jwks: { upstream: { upstream: "auth", path: "@evil.example/" } } }] }),
+        /no keys/,
+      ],
       [changed({ issuers: [{ ...issuer, issuer: "HTTP://x", jwks: "discovery" }] }), /no keys/],
       [JSON.stringify(good).replace("{", `{${" ".repeat(17 * 1024 * 1024)}`), /cannot be read/],
     ]) {

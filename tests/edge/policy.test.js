@@ -87,15 +87,18 @@ describe("a policy of one's own", () => {
     for (const [name, token] of [
       ["the partner's key under our name", await partnerToken({ iss: "auth-service" })],
       ["our key under the partner's name", await own.accessToken({ iss: PARTNER, aud: "shop" }, { typ: "JWT" })],
-      ["our key under the partner's name and kid", await own.accessToken({ iss: PARTNER, aud: "shop" }, { typ: "JWT", kid: partner.key.kid })], // prettier-ignore
+      [
+        "our key under the partner's name and kid",
+        await own.accessToken({ iss: PARTNER, aud: "shop" }, { typ: "JWT", kid: partner.key.kid }),
+      ],
       ["a typ that the partner does not use", await partnerToken({}, { typ: "at+jwt" })],
       ["an audience that only our issuer may name", await partnerToken({ aud: "api" })],
-      ["the partner's name without its slash", await partnerToken({ iss: PARTNER.slice(0, -1) })], // prettier-ignore
+      ["the partner's name without its slash", await partnerToken({ iss: PARTNER.slice(0, -1) })],
       ["a lifetime beyond the partner's limit", await partnerToken({ exp: now + 3700 })],
       ["no user id where the partner has it", await partnerToken({ oid: undefined })],
       ["made for an application that is not listed", await partnerToken({ azp: "other" })],
       ["without the roles that must be there", await partnerToken({ realm_access: undefined })],
-      ["expired a second ago, with no leeway", await own.accessToken({ iat: now - 60, nbf: now - 60, exp: now - 1 })], // prettier-ignore
+      ["expired a second ago, with no leeway", await own.accessToken({ iat: now - 60, nbf: now - 60, exp: now - 1 })],
     ])
       assert.equal(await statusOf("/files/x", token), 401, name);
     const long = await own.accessToken({ exp: now + 3700 });

@@ -21,7 +21,7 @@ const scope = fileScope();
 
 // The snippets, and for each a route that takes its tokens alone.
 function policy() {
-  const snippets = [...PAGE.matchAll(/^```toml\n([^]*?)^```$/gm)].map(([, snippet]) => snippet).join("\n");
+  const snippets = [...PAGE.matchAll(/^```toml\n([\s\S]*?)^```$/gm)].map(([, snippet]) => snippet).join("\n");
   const names = [...snippets.matchAll(/^\[issuers\.([a-z0-9-]+)\]$/gm)].map(([, name]) => name);
   const routes = names.map(
     (name) => `

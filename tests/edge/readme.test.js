@@ -18,7 +18,7 @@ import { until } from "../harness/wait.js";
 
 // A block of a language in a text, without its indent.
 function block(text, language, index = 0) {
-  const all = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([^]*?)^ *\`\`\`$`, "gm"))];
+  const all = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, "gm"))];
   const [, indent, code] = all[index];
   return code.replaceAll(new RegExp(`^${indent}`, "gm"), "");
 }
@@ -75,11 +75,16 @@ test("the README's further issuers enter their own routes and none of the shippe
   // Discovery needs HTTPS; everything else is as it is written there.
   const further = {};
   const snippets = [];
-  for (const [name, index] of [["company", 1], ["partner", 2]]) {
+  for (const [name, index] of [
+    ["company", 1],
+    ["partner", 2],
+  ]) {
     const snippet = block(section, "toml", index);
     assert.match(snippet, new RegExp(`^\\[issuers\\.${name}\\]`));
     const issuer = /^issuer = "(.*?)"/m.exec(snippet)[1];
-    const at = snippet.replace(/^discovery = true.*\n/m, "").replace(/^audience = .*$/m, (line) => `${line}\njwks_url = "${keys.url}/${name}"`);
+    const at = snippet
+      .replace(/^discovery = true.*\n/m, "")
+      .replace(/^audience = .*$/m, (line) => `${line}\njwks_url = "${keys.url}/${name}"`);
     assert.match(at, /^jwks_url/m);
     further[name] = (await createIssuer({ name: issuer, audience: ["shop-api"] })).publishOn(keys, `/${name}`);
     snippets.push(at);
@@ -93,9 +98,21 @@ test("the README's further issuers enter their own routes and none of the shippe
   });
   const theirs = {
     company: (sub, roles) =>
-      further.company.accessToken({ sub, typ: "Bearer", roles: undefined, realm_access: { roles }, token_type: undefined }),
+      further.company.accessToken({
+        sub,
+        typ: "Bearer",
+        roles: undefined,
+        realm_access: { roles },
+        token_type: undefined,
+      }),
     partner: (sub, roles) =>
-      further.partner.accessToken({ sub, azp: "web", roles: undefined, resource_access: { shop: { roles } }, token_type: undefined }),
+      further.partner.accessToken({
+        sub,
+        azp: "web",
+        roles: undefined,
+        resource_access: { shop: { roles } },
+        token_type: undefined,
+      }),
   };
   const mine = (sub, roles) => own.accessToken({ sub, roles });
   const { company, partner } = theirs;

@@ -116,7 +116,9 @@ describe("references in a service's answer", () => {
     ]) {
       await edge.get(path, { headers });
       const seen = [...users.requests, ...second.requests].at(-1);
-      assert.ok([...users.requests, ...second.requests].every((request) => request.headers["x-forwarded-prefix"] !== "/forged"));
+      assert.ok(
+        [...users.requests, ...second.requests].every((request) => request.headers["x-forwarded-prefix"] !== "/forged"),
+      );
       const told = [users, second].map((service) => service.requests.at(-1)?.headers["x-forwarded-prefix"]);
       assert.ok(told.includes(expected), `${path}: ${told} ${seen.path}`);
       users.forget();

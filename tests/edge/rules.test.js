@@ -47,12 +47,24 @@ describe("rules of routes and upstreams", () => {
   });
 
   test("identity headers of a preflight that a route passes on never reach the service", async () => {
-    const headers = { "X.User.Id": "forged", "X-User-Roles": "forged", "Remote-User": "forged", "X-Acting-User": "forged" };
-    const answer = await edge.send({ method: "OPTIONS", path: "/plain", headers: { ...headers, origin: "https://a.example" } });
+    const headers = {
+      "X.User.Id": "forged",
+      "X-User-Roles": "forged",
+      "Remote-User": "forged",
+      "X-Acting-User": "forged",
+    };
+    const answer = await edge.send({
+      method: "OPTIONS",
+      path: "/plain",
+      headers: { ...headers, origin: "https://a.example" },
+    });
     assert.equal(answer.status, 200);
     const seen = users.requests.at(-1);
     assert.equal(seen.method, "OPTIONS");
-    assert.deepEqual(Object.entries(seen.headers).filter(([, value]) => value === "forged"), []);
+    assert.deepEqual(
+      Object.entries(seen.headers).filter(([, value]) => value === "forged"),
+      [],
+    );
   });
 
   test("headers of an answer are set and taken away, on that route alone", async () => {
@@ -126,7 +138,10 @@ describe("rules of routes and upstreams", () => {
     const part = packed.subarray(10, 60);
     const range = { "content-range": `bytes 10-59/${packed.length}`, "content-length": "50" };
     users.answer("/plain?part", { status: 206, headers: { ...headers, ...range }, body: part });
-    const ranged = await edge.send({ path: "/plain?part", headers: { "accept-encoding": "gzip", range: "bytes=10-59" } });
+    const ranged = await edge.send({
+      path: "/plain?part",
+      headers: { "accept-encoding": "gzip", range: "bytes=10-59" },
+    });
     assert.equal(ranged.status, 206);
     assert.ok(ranged.bytes.equals(part), "a part of what is encoded cannot be decoded by itself");
     users.answer("/plain?none", { status: 204 });
@@ -134,7 +149,7 @@ describe("rules of routes and upstreams", () => {
   });
 
   test("a length that is none, or that the sending belies, breaks no timed answer", async () => {
-    const raw = (head, body) => (request, response) => {
+    const raw = (head, body) => (_request, response) => {
       response.socket.end(`HTTP/1.1 200 OK\r\n${head}\r\nconnection: close\r\n\r\n${body}`);
     };
     users.answer("/plain?twice", raw("content-length: 5\r\ncontent-length: 5", "hello"));

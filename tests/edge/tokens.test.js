@@ -43,8 +43,7 @@ describe("tokens at the running gateway", () => {
       const answer = await edge.get(ME, { token });
       const taken = expected === "ok";
       const said = answer.status === 200 ? "ok" : (answer.json().code ?? answer.status);
-      const isRight =
-        answer.status === (taken ? 200 : 401) && said === expected && passed() === (taken ? 1 : 0);
+      const isRight = answer.status === (taken ? 200 : 401) && said === expected && passed() === (taken ? 1 : 0);
       if (!isRight) failures.push(`${name}: ${answer.status} ${said}, ${passed()} forwarded`);
     }
     assert.deepEqual(failures, []);
@@ -88,7 +87,13 @@ describe("tokens at the running gateway", () => {
       ["Basic", [["authorization", `Basic ${b64("ada:secret")}`]]],
       ["Bearer with nothing", [["authorization", "Bearer"]]],
       ["a bare token", [["authorization", token]]],
-      ["two headers", [["authorization", `Bearer ${token}`], ["authorization", `Bearer ${token}`]]], // prettier-ignore
+      [
+        "two headers",
+        [
+          ["authorization", `Bearer ${token}`],
+          ["authorization", `Bearer ${token}`],
+        ],
+      ],
       ["two tokens with a comma", [["authorization", `Bearer ${token}, Bearer ${token}`]]],
       ["two tokens with a blank", [["authorization", `Bearer ${token} ${token}`]]],
       ["in the query", [], `${ME}?access_token=${token}`],
@@ -131,7 +136,7 @@ describe("tokens at the running gateway", () => {
     const held = new Promise((resolve) => (release = resolve));
     await edge.restart();
     assert.equal((await edge.get(ME, { token })).status, 200);
-    auth.answer(`GET ${JWKS}`, async (request, response) => {
+    auth.answer(`GET ${JWKS}`, async (_request, response) => {
       await held;
       response.writeHead(503).end();
     });
@@ -149,7 +154,9 @@ describe("tokens at the running gateway", () => {
     const pending = [];
     const beside401s = await honest(() => pending.push(edge.get(ME), edge.get(ME)));
     const beside = await honest((count) => pending.push(unknown(2 * count), unknown(2 * count + 1)));
-    t.diagnostic(`median of an honest request: ${alone.toFixed(2)} ms alone, ${beside401s.toFixed(2)} ms beside 1,000 without a token, ${beside.toFixed(2)} ms beside 1,000 unknown key ids`);
+    t.diagnostic(
+      `median of an honest request: ${alone.toFixed(2)} ms alone, ${beside401s.toFixed(2)} ms beside 1,000 without a token, ${beside.toFixed(2)} ms beside 1,000 unknown key ids`,
+    );
     release();
     for (const answer of await Promise.all(pending)) assert.ok([401, 503].includes(answer.status));
     auth.answer(`GET ${JWKS}`, { json: makeJwks(keys) });

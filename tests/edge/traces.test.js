@@ -36,7 +36,9 @@ describe("spans at the running gateway", () => {
     token = await issuer.accessToken();
   });
 
-  test("a collector receives a request's spans, and the service's parent is the call to it", { skip: noPython }, async () => {
+  test("a collector receives a request's spans, and the service's parent is the call to it", {
+    skip: noPython,
+  }, async () => {
     const headers = { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` };
     assert.equal((await edge.get(ME, { token, headers })).status, 200);
     const asked = auth.requests.at(-1).headers.traceparent;

@@ -241,7 +241,9 @@ describe("clients", () => {
       socket.on("error", () => {});
       return socket;
     });
-    t.after(() => sockets.forEach((socket) => socket.destroy()));
+    t.after(() => {
+      for (const socket of sockets) socket.destroy();
+    });
     await until("they are connected", () => sockets.every((socket) => socket.readyState === "open"));
     const request = "POST /open HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\nx";
     for (let byte = 0; byte < 20; byte += 1) {
@@ -346,7 +348,8 @@ describe("a WebSocket", () => {
     await assert.rejects(dial("/chat"), /401/);
     await assert.rejects(dial("/chat", { authorization: "Bearer a.b.c" }), /401/);
     const webSocket = await dial("/chat", { authorization: `Bearer ${token}`, "x-user-id": "forged" });
-    const next = () => new Promise((resolve) => webSocket.once("message", (data, isBinary) => resolve({ data, isBinary })));
+    const next = () =>
+      new Promise((resolve) => webSocket.once("message", (data, isBinary) => resolve({ data, isBinary })));
     for (const message of ["hello", "x".repeat(100_000), Buffer.from([0, 1, 2, 255])]) {
       const answered = next();
       webSocket.send(message);

@@ -54,11 +54,10 @@ export async function startForFuzzing(scope) {
     await waitUntilReady(services[name], startService(processes, services[name], { logs }));
   }
   const password = remember(`pass phrase ${randomBytes(9).toString("base64url")}`);
-  const made = spawnSync(
-    ORIGIN,
-    ["admin", "create", "--email", EMAIL, "--password-file", "-", "--data-dir", data],
-    { input: `${password}\n`, encoding: "utf8" },
-  );
+  const made = spawnSync(ORIGIN, ["admin", "create", "--email", EMAIL, "--password-file", "-", "--data-dir", data], {
+    input: `${password}\n`,
+    encoding: "utf8",
+  });
   if (made.status !== 0) throw new Error(made.stderr);
 
   return {

@@ -124,7 +124,10 @@ async function buildText(scope, text) {
   return out;
 }
 
-export async function startEdge(scope, { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, kvFolder } = {}) {
+export async function startEdge(
+  scope,
+  { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, kvFolder } = {},
+) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, Response, convertV4MiniflareOptions } = require("miniflare");
   const {

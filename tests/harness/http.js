@@ -13,9 +13,7 @@ const agent = new Agent({ keepAlive: false });
 // { status, headers, rawHeaders, body, bytes, json() }.
 export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal } = {}) {
   const { hostname, port } = new URL(base);
-  const pairs = Array.isArray(headers)
-    ? headers.map(([name, value]) => [name, value])
-    : Object.entries(headers);
+  const pairs = Array.isArray(headers) ? headers.map(([name, value]) => [name, value]) : Object.entries(headers);
   const names = new Set(pairs.map(([name]) => name.toLowerCase()));
   let content = body;
   if (json !== undefined) {
@@ -27,7 +25,8 @@ export function send(base, { method = "GET", path = "/", headers = {}, body, jso
   if (content !== undefined && !isStream && !names.has("content-length") && !names.has("transfer-encoding")) {
     pairs.push(["content-length", String(Buffer.byteLength(content))]);
   }
-  if (isStream && !names.has("transfer-encoding") && !names.has("content-length")) pairs.push(["transfer-encoding", "chunked"]);
+  if (isStream && !names.has("transfer-encoding") && !names.has("content-length"))
+    pairs.push(["transfer-encoding", "chunked"]);
   return new Promise((resolve, reject) => {
     const sent = request({
       agent,
@@ -39,9 +38,7 @@ export function send(base, { method = "GET", path = "/", headers = {}, body, jso
       signal,
       timeout: ANSWER_MS,
     });
-    sent.on("timeout", () =>
-      sent.destroy(new Error(`no answer to ${method} ${path} in ${ANSWER_MS / 1000} s`)),
-    );
+    sent.on("timeout", () => sent.destroy(new Error(`no answer to ${method} ${path} in ${ANSWER_MS / 1000} s`)));
     sent.on("error", reject);
     sent.on("response", (response) => {
       const parts = [];

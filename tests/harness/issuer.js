@@ -43,7 +43,7 @@ export async function createIssuer({ name = "auth-service", audience = ["api"], 
       return keys[0];
     },
     publishOn(upstream, path = "/.well-known/jwks.json") {
-      upstream.answer(`GET ${path}`, (request, response) => {
+      upstream.answer(`GET ${path}`, (_request, response) => {
         response.writeHead(200, {
           "content-type": "application/json",
           "cache-control": "public, max-age=300",

@@ -128,7 +128,10 @@ export async function abort(url, requests, { count, atOnce = 100, afterMs = 10 }
   const one = (text) =>
     new Promise((resolve) => {
       const socket = connect({ host: hostname, port: Number(port) });
-      socket.on("error", () => {}).on("close", resolve).resume();
+      socket
+        .on("error", () => {})
+        .on("close", resolve)
+        .resume();
       socket.on("connect", () => socket.write(text, () => setTimeout(() => socket.resetAndDestroy(), afterMs)));
     });
   const work = async () => {

@@ -9,7 +9,9 @@ import { join } from "node:path";
 import { PYTHON, ROOT } from "../../scripts/lib/places.js";
 
 // For node:test's `skip`: false, or the reason.
-export const noPython = existsSync(PYTHON) ? false : "the Python packages are not installed: there is no Python 3 with venv";
+export const noPython = existsSync(PYTHON)
+  ? false
+  : "the Python packages are not installed: there is no Python 3 with venv";
 
 // Runs tests/foreign/NAME.py with JSON in and out.
 export function python(name, input) {

@@ -33,10 +33,7 @@ function lastFirst(register) {
       }
     }
     if (failures.length > 0)
-      throw new AggregateError(
-        failures,
-        `clean-up failed: ${failures.map((error) => error.stack).join("; ")}`,
-      );
+      throw new AggregateError(failures, `clean-up failed: ${failures.map((error) => error.stack).join("; ")}`);
   });
   return { after: (end) => void endings.push(end) };
 }

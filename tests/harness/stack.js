@@ -51,7 +51,12 @@ export async function startStack(scope, { env = {} } = {}) {
     remember(value);
     remember(value.slice(value.indexOf(":") + 1));
   }
-  const services = describeServices({ data, ports, secrets, env: { ...process.env, CI: "true", AUTH_DIRECT: "off", ...env } });
+  const services = describeServices({
+    data,
+    ports,
+    secrets,
+    env: { ...process.env, CI: "true", AUTH_DIRECT: "off", ...env },
+  });
 
   const stack = {
     data,

@@ -40,14 +40,18 @@ test("100,000 aborted requests leave as much memory in use as 10,000", { timeout
   users.answer(`GET ${path}`, hang);
   await edge.log("hang");
 
-  let number = 0;
   const strange = await Promise.all(
-    Array.from({ length: 200 }, () => issuer.accessToken({}, { kid: `unknown-${(number += 1)}` })),
+    Array.from({ length: 200 }, (_, index) => issuer.accessToken({}, { kid: `unknown-${index}` })),
   );
-  const head = (line, ...lines) => `${line} HTTP/1.1\r\nHost: edge\r\n${lines.map((text) => `${text}\r\n`).join("")}\r\n`;
+  const head = (line, ...lines) =>
+    `${line} HTTP/1.1\r\nHost: edge\r\n${lines.map((text) => `${text}\r\n`).join("")}\r\n`;
+  let turn = 0;
   const kinds = [
     () => head(`GET ${path}`, `Authorization: Bearer ${good}`),
-    () => head(`GET ${path}`, `Authorization: Bearer ${strange[(number += 1) % strange.length]}`),
+    () => {
+      turn += 1;
+      return head(`GET ${path}`, `Authorization: Bearer ${strange[turn % strange.length]}`);
+    },
     () => `${head("POST /api/v1/auth/login", "Content-Type: application/json", "Content-Length: 100")}{"email":`,
     () => head("GET /ready"),
   ];
@@ -62,7 +66,10 @@ test("100,000 aborted requests leave as much memory in use as 10,000", { timeout
   };
 
   t.diagnostic(`${Math.round((await edge.heldBytes()) / MIB)} MiB at the start`);
-  for (const [what, requests] of [["that no gateway saw", [head("GET /test/nothing")]], ["that are not counted", kinds]]) {
+  for (const [what, requests] of [
+    ["that no gateway saw", [head("GET /test/nothing")]],
+    ["that are not counted", kinds],
+  ]) {
     await abort(edge.url, requests, { count: WARM_UP });
     t.diagnostic(`after ${WARM_UP} aborted requests ${what}:`);
     await settle();

@@ -40,7 +40,10 @@ test("a ratio is that of one round, and of the rounds the middle one", () => {
     const rounds = floors.map((floor, index) => ({ floor: sample(floor), login: sample(logins[index]) }));
     assert.equal(summarise(rounds).login.ratio.toFixed(4), expected.toFixed(4), what);
   }
-  const [floor, login] = [{ ...sample(100), cpuUs: 90 }, { ...sample(100), cpuUs: 100 }];
+  const [floor, login] = [
+    { ...sample(100), cpuUs: 90 },
+    { ...sample(100), cpuUs: 100 },
+  ];
   assert.equal(summarise([{ floor, login }]).login.cpuRatio, 0.9, "by CPU, the other way about");
   assert.equal(summarise([{ login: sample(1) }]).login.ratio, undefined, "to what was not measured");
   assert.deepEqual(Object.keys(summarise([{ read: sample(1), floor: sample(1) }])), ["floor", "read"]);

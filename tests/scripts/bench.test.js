@@ -37,7 +37,11 @@ test("aims are judged by what was measured", () => {
   assert.equal(verdicts["a policy of 10,000 routes to one of 10"], true, "0.78 / 0.80 = 0.975");
   assert.equal(verdicts["start to first answer, to pass-through"], false, "1.31 of 1.30");
   assert.equal(verdicts["the same, to pass-through with the gateway's bindings"], true, "1.19 of 1.30");
-  assert.equal(verdicts["an honest client's wait beside hostile ones, to that beside honest ones"], false, "1.02 of 1.00");
+  assert.equal(
+    verdicts["an honest client's wait beside hostile ones, to that beside honest ones"],
+    false,
+    "1.02 of 1.00",
+  );
   assert.equal(verdicts["memory after a million requests, to a tenth of them"], false, "1.11 of 1.10");
   assert.equal(verdicts["wasm, gzipped, in KB"], true, "250 of 250");
   assert.equal(verdicts["distinct tokens, to jose"], undefined);

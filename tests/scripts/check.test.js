@@ -58,7 +58,10 @@ for (const [how, where] of [
     const { code, out, err } = await runScript("check", args, { env }).ended;
     assert.equal(code, 1);
     assert.equal(out, "");
-    const lines = err.trim().split("\n").filter((line) => !/^\[ *[\d.]+ s\] /.test(line));
+    const lines = err
+      .trim()
+      .split("\n")
+      .filter((line) => !/^\[ *[\d.]+ s\] /.test(line));
     assertMistakes(lines, expected(policy));
   });
 }
@@ -90,7 +93,8 @@ test("check shows which route wins where paths overlap", async (t) => {
 });
 
 test("check refuses a policy with a rule that a variant of its path would pass", async (t) => {
-  const looser = 'path = "/api/v1/{*rest}"\nmethods = ["GET"]\nupstream = "users"\naccess = "user"\nissuers = ["auth-service"]\n';
+  const looser =
+    'path = "/api/v1/{*rest}"\nmethods = ["GET"]\nupstream = "users"\naccess = "user"\nissuers = ["auth-service"]\n';
   const text = readFileSync(join(ROOT, "gateway.toml"), "utf8");
   const file = join(temporaryFolder(testScope(t), "check"), "gateway.toml");
   writeFileSync(file, `${text}\n[[routes]]\n${looser}`);

@@ -149,10 +149,7 @@ test("a file that throws, one that exits and one without tests are failures", (t
 test("the scan finds a token, a password and a secret, and tells none of them", (t) => {
   const file = join(temporaryFolder(t), "a.log");
   const token = ["eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJl"].join(".");
-  writeFileSync(
-    file,
-    `fine\n{"ua":"${token}"}\nlogin with hunter2hunter2\neyJ is no token, eyJab.c neither\n`,
-  );
+  writeFileSync(file, `fine\n{"ua":"${token}"}\nlogin with hunter2hunter2\neyJ is no token, eyJab.c neither\n`);
   const findings = findSecrets([file], ["hunter2hunter2"]);
   assert.deepEqual(
     findings.map(({ line }) => line),

@@ -6,12 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import {
-  faultsOfLock,
-  faultsOfRequirements,
-  judgeAdvisories,
-  judgeAudit,
-} from "../../scripts/lib/dependencies.js";
+import { faultsOfLock, faultsOfRequirements, judgeAdvisories, judgeAudit } from "../../scripts/lib/dependencies.js";
 import { PYTHON_NEEDS, ROOT } from "../../scripts/lib/places.js";
 
 const readJson = (name) => JSON.parse(readFileSync(join(ROOT, name), "utf8"));
@@ -31,16 +26,26 @@ describe("npm packages", () => {
   for (const [title, entry, allowScripts, expected] of [
     ["with a hash is taken", good, {}, []],
     ["without a hash is refused", {}, {}, [/one has no hash/]],
-    ["from a named registry is refused", { ...good, resolved: "https://npm.example/one.tgz" }, {}, [/names the registry/]],
+    [
+      "from a named registry is refused",
+      { ...good, resolved: "https://npm.example/one.tgz" },
+      {},
+      [/names the registry/],
+    ],
     ["with an install script is refused", { ...good, hasInstallScript: true }, {}, [/install script/]],
-    ["whose install script is allowed is refused", { ...good, hasInstallScript: true }, { one: true }, [/install script/]],
+    [
+      "whose install script is allowed is refused",
+      { ...good, hasInstallScript: true },
+      { one: true },
+      [/install script/],
+    ],
     ["whose install script is not run is taken", { ...good, hasInstallScript: true }, { one: false }, []],
   ]) {
     test(`a package ${title}`, () => {
       const lock = { packages: { "": {}, "node_modules/two/node_modules/one": entry } };
       const faults = faultsOfLock(lock, { allowScripts });
       assert.equal(faults.length, expected.length, faults.join());
-      expected.forEach((pattern, index) => assert.match(faults[index], pattern));
+      for (const [index, pattern] of expected.entries()) assert.match(faults[index], pattern);
     });
   }
 });
@@ -81,7 +86,10 @@ describe("known faults", () => {
 
   const advisory = (severity) => ({
     vulnerabilities: {
-      one: { name: "one", via: [{ source: 1, title: "Reads too much", severity, url: "https://github.com/advisories/GHSA-aaaa" }] },
+      one: {
+        name: "one",
+        via: [{ source: 1, title: "Reads too much", severity, url: "https://github.com/advisories/GHSA-aaaa" }],
+      },
       two: { name: "two", via: ["one"] },
     },
   });

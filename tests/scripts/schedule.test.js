@@ -30,7 +30,12 @@ async function run(tasks, lanes) {
 
 for (const [title, lanes, tasks, expected] of [
   ["in one lane one after another", 1, [{ name: "a" }, { name: "b" }], "+a -a +b -b"],
-  ["in two lanes as soon as one is free", 2, [{ name: "a", turns: 9 }, { name: "b" }, { name: "c" }], "+a +b -b +c -c -a"],
+  [
+    "in two lanes as soon as one is free",
+    2,
+    [{ name: "a", turns: 9 }, { name: "b" }, { name: "c" }],
+    "+a +b -b +c -c -a",
+  ],
   [
     "not before what they need, while what needs nothing goes ahead",
     2,

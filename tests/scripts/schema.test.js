@@ -45,7 +45,10 @@ test("the shipped policy is valid, and names its schema", () => {
 
 test("the shipped policy is valid with the examples of its comments", () => {
   const text = read("gateway.toml")
-    .replace(/^# (claims = .*|require = .*|\[cors\.app\]|origins = .*|credentials = .*|headers = .*|expose = .*)$/gm, "$1")
+    .replace(
+      /^# (claims = .*|require = .*|\[cors\.app\]|origins = .*|credentials = .*|headers = .*|expose = .*)$/gm,
+      "$1",
+    )
     .replace(/^# (max_age_s|body_timeout_ms|max_concurrent|retries|breaker)/gm, "$1");
   assert.match(text, /^\[cors\.app\]$/m);
   assert.match(text, /^claims = /m);

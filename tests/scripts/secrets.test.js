@@ -16,8 +16,7 @@ test("a new folder gets secrets that only its owner can read", (t) => {
   const { files, env } = ensureSecrets(temporaryFolder(t));
   for (const file of Object.values(files)) assert.equal(statSync(file).mode & 0o777, 0o600);
   assert.equal(Buffer.from(env.MASTER_KEY, "base64url").length, 32);
-  for (const name of ["SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE"])
-    assert.ok(env[name].length >= 32);
+  for (const name of ["SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE"]) assert.ok(env[name].length >= 32);
   const values = Object.values(env);
   assert.equal(new Set(values).size, values.length, "each is another");
 });
@@ -55,10 +54,7 @@ test("a file that others could read is closed to them", (t) => {
 test("a line that is missing is added and a developer's own lines stay", (t) => {
   const folder = temporaryFolder(t);
   const { files, env } = ensureSecrets(folder);
-  writeFileSync(
-    files.edge,
-    `# mine\nSIGNATURE_BACKEND=rust\nASSERTION_KEYS_AUTH="${env.ASSERTION_KEYS_AUTH}"`,
-  );
+  writeFileSync(files.edge, `# mine\nSIGNATURE_BACKEND=rust\nASSERTION_KEYS_AUTH="${env.ASSERTION_KEYS_AUTH}"`);
   ensureSecrets(folder);
   const edge = parseVars(read(files.edge));
   assert.equal(edge.SIGNATURE_BACKEND, "rust");

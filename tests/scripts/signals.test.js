@@ -65,7 +65,8 @@ clearInterval(timer);
 `;
     const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: "pipe" });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => (output += text));
     t.after(() => child.kill("SIGKILL"));
     await until("it is ready", () => /ready/.test(output));
     child.kill("SIGINT");

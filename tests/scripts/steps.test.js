@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { stripVTControlCharacters } from "node:util";
 
 import { createSteps } from "../../scripts/lib/steps.js";
 import { until } from "../harness/wait.js";
@@ -52,12 +53,7 @@ test("a terminal gets one line a step, cut to its width, and CI a plain log", as
   const out = fakeOut(true);
   const steps = createSteps({ out, env: { TERM: "xterm" } });
   await steps.run("long", async (note) => note("n".repeat(200)));
-  const last = out
-    .text()
-    .trimEnd()
-    .split("\n")
-    .at(-1)
-    .replace(/\u001b\[\d+[AK]/g, "");
+  const last = stripVTControlCharacters(out.text()).trimEnd().split("\n").at(-1);
   assert.ok(last.length < 80 && last.startsWith("✓") && last.endsWith("…"), last);
   assert.equal(createSteps({ out, env: { CI: "true", TERM: "xterm" } }).isLive, false);
 });

@@ -31,7 +31,10 @@ const plain = (text) => text.replace(/[\s_]+/g, " ").replaceAll("\\", "");
 test("each file that tests/README.md names is there", () => {
   const files = [...readme.matchAll(/`((?:\.\.\/|\w+\/)[\w./-]+\.(?:rs|js|md|toml|json))`/g)].map(([, file]) => file);
   assert.ok(files.length > 100);
-  assert.deepEqual(files.filter((file) => find(file) === undefined), []);
+  assert.deepEqual(
+    files.filter((file) => find(file) === undefined),
+    [],
+  );
 });
 
 test("each test that tests/README.md names is in the file that it names", () => {
@@ -42,7 +45,9 @@ test("each test that tests/README.md names is in the file that it names", () => 
     const source = plain(files.map((file) => readFileSync(find(file), "utf8")).join("\n"));
     for (const [, name] of tests.matchAll(/\*([^*]+)\*/g)) {
       count += 1;
-      const parts = plain(name).split("…").map((part) => part.trim());
+      const parts = plain(name)
+        .split("…")
+        .map((part) => part.trim());
       if (!parts.every((part) => source.includes(part))) missing.push(`${files[0]}: ${name}`);
     }
   }

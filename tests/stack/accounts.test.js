@@ -57,7 +57,10 @@ describe("accounts through the gateway", () => {
     const changed = remember(`pass phrase ${randomUUID()}`);
     const wrong = { current_password: "not this one", new_password: changed };
     assert.equal((await expect(401, "POST", "/api/v1/auth/password", here, wrong)).code, "invalid_credentials");
-    await expect(200, "POST", "/api/v1/auth/password", here, { current_password: account.password, new_password: changed });
+    await expect(200, "POST", "/api/v1/auth/password", here, {
+      current_password: account.password,
+      new_password: changed,
+    });
     await isRefused(there);
     await expect(200, "GET", "/api/v1/auth/me", here);
     await expect(401, "POST", "/api/v1/auth/login", {}, { email: account.email, password: account.password });
@@ -104,7 +107,10 @@ describe("accounts through the gateway", () => {
     const late = await expect(412, "PATCH", path, grace, { last_name: "Late" }, { "if-match": etag });
     assert.equal(late.code, "version_mismatch");
     const found = await expect(200, "GET", `/api/v1/users?email=${email.slice(0, 20)}`, admin);
-    assert.deepEqual(found.data.map(({ last_name }) => last_name), ["Hopper"]);
+    assert.deepEqual(
+      found.data.map(({ last_name }) => last_name),
+      ["Hopper"],
+    );
   });
 
   test("a registration that is sent again with its key is answered again", async () => {
@@ -140,7 +146,14 @@ describe("accounts through the gateway", () => {
   test("all of it is in the audit trail, for administrators alone", async () => {
     const { events } = await expect(200, "GET", "/api/v1/auth/audit?limit=100", admin);
     const types = new Set(events.map(({ event_type: type }) => type));
-    for (const type of ["auth.login", "auth.register", "auth.password.change", "session.end", "role.create", "user.role.revoke"]) {
+    for (const type of [
+      "auth.login",
+      "auth.register",
+      "auth.password.change",
+      "session.end",
+      "role.create",
+      "user.role.revoke",
+    ]) {
       assert.ok(types.has(type), `${type} of ${[...types]}`);
     }
     // The command line's have no request.

@@ -19,7 +19,8 @@ function run(script, args, env = {}) {
   return new Promise((resolve) => {
     const child = spawn(NODE, [join(ROOT, "scripts", script), ...args], { cwd: ROOT, env: { ...process.env, ...env } });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => (output += text));
     child.on("close", (code) => resolve({ code, output }));
   });
 }
@@ -28,9 +29,16 @@ describe("policies on the command line", () => {
   test("check prints the table, answers who may call, and tells mistakes with their line", async () => {
     const folder = temporaryFolder(scope, "check");
     const broken = join(folder, "gateway.toml");
-    writeFileSync(broken, readFileSync(join(ROOT, "gateway.toml"), "utf8").replace('access = "user"', 'acces = "user"'));
+    writeFileSync(
+      broken,
+      readFileSync(join(ROOT, "gateway.toml"), "utf8").replace('access = "user"', 'acces = "user"'),
+    );
     for (const [args, code, words] of [
-      [[], 0, /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin \(of auth-service\) +users +15000 ms/],
+      [
+        [],
+        0,
+        /GET,PUT,PATCH,DELETE +\/api\/v1\/users\/\{id\} +the user \{id\}, or role admin \(of auth-service\) +users +15000 ms/,
+      ],
       [["GET", "/api/v1/users/7"], 1, /401 without a token/],
       [["GET", "/api/v1/users/7", "--user", "7"], 0, /^yes$/m],
       [["GET", "/api/v1/users/7", "--roles", "user"], 1, /403: not this caller/],

@@ -22,8 +22,7 @@ describe("a session that ends is refused at the edge", () => {
   });
 
   // Of the user service, which knows nothing of sessions: only the gateway can refuse.
-  const profile = (session) =>
-    stack.send({ path: `/api/v1/users/${session.user.id}`, headers: session.bearer });
+  const profile = (session) => stack.send({ path: `/api/v1/users/${session.user.id}`, headers: session.bearer });
   const isRefused = async (session) => {
     const answer = await profile(session);
     return answer.status === 401 && answer.json().code === "token_revoked";

@@ -66,9 +66,7 @@ describe("a session through the edge", () => {
     const body = session.answer.json();
     assert.equal(body.token_type, "Bearer");
     assert.equal(body.user.email, account.email);
-    const [header, payload] = session.accessToken
-      .split(".")
-      .map((part) => Buffer.from(part, "base64url").toString());
+    const [header, payload] = session.accessToken.split(".").map((part) => Buffer.from(part, "base64url").toString());
     assert.equal(JSON.parse(header).alg, "RS256");
     assert.equal(JSON.parse(header).typ, "at+jwt");
     assert.equal(JSON.parse(payload).iss, "auth-service");
@@ -258,13 +256,8 @@ describe("a session through the edge", () => {
       "X-User-Email": account.email,
       ...session.bearer,
     };
-    const paths = [
-      `/api/v1/users/${session.user.id}`,
-      "/api/v1/users",
-      `/api/v1/users/${session.user.id}?x=1`,
-    ];
-    for (const path of paths)
-      assert.equal((await send(stack.users.url, { path, headers })).status, 401, path);
+    const paths = [`/api/v1/users/${session.user.id}`, "/api/v1/users", `/api/v1/users/${session.user.id}?x=1`];
+    for (const path of paths) assert.equal((await send(stack.users.url, { path, headers })).status, 401, path);
     assert.equal((await send(stack.auth.url, { path: "/api/v1/auth/me", headers })).status, 401);
     const login = await send(stack.auth.url, { method: "POST", path: "/api/v1/auth/login", json: account });
     assert.equal(login.status, 401);
@@ -297,11 +290,7 @@ describe("a session through the edge", () => {
     assert.equal(await ask(key, { htm: "DELETE" }), 401, "of another method");
     assert.equal(await ask(key, { iss: "somebody" }), 401, "of another gateway");
     assert.equal(await ask(key, { iat: now - 300, exp: now - 270 }), 401, "of yesterday");
-    assert.equal(
-      await ask(stack.secrets.ASSERTION_KEYS_AUTH, {}),
-      401,
-      "signed with another upstream's secret",
-    );
+    assert.equal(await ask(stack.secrets.ASSERTION_KEYS_AUTH, {}), 401, "signed with another upstream's secret");
   });
 
   test("a token in a query, a path or a user agent is in no log", async () => {
@@ -312,10 +301,7 @@ describe("a session through the edge", () => {
       ...session.bearer,
       "user-agent": `agent/${session.refreshToken} (${session.refreshToken}; x)`,
     });
-    await get(
-      `/api/v1/users/${session.user.id}?password=${encodeURIComponent(account.password)}`,
-      session.bearer,
-    );
+    await get(`/api/v1/users/${session.user.id}?password=${encodeURIComponent(account.password)}`, session.bearer);
     await stack.send({
       method: "POST",
       path: "/api/v1/auth/login",

@@ -30,9 +30,7 @@ async function start(scope, { args = [], env = {}, npm } = {}) {
   const running = runScript("start", args, { env: { ...FREE, DATA_DIR: data, ...env }, scope, npm });
   await running.says(/Ctrl-C ends everything/, 120_000);
   const services = {};
-  for (const [, name, url, pid] of running
-    .out()
-    .matchAll(/^ {2}(edge|auth|users) +(http:\S+) +process (\d+)$/gm)) {
+  for (const [, name, url, pid] of running.out().matchAll(/^ {2}(edge|auth|users) +(http:\S+) +process (\d+)$/gm)) {
     services[name] = { url, pid: Number(pid), port: Number(new URL(url).port) };
   }
   const secrets = parseVars(readFileSync(secretFiles(data).origin, "utf8"));
@@ -110,8 +108,7 @@ describe("npm start", () => {
     assert.deepEqual(Object.keys(again.services), ["auth"]);
     const login = { email: "nobody@example.com", password: remember("not a password at all") };
     assert.equal(
-      (await send(stack.services.edge.url, { method: "POST", path: "/api/v1/auth/login", json: login }))
-        .status,
+      (await send(stack.services.edge.url, { method: "POST", path: "/api/v1/auth/login", json: login })).status,
       401,
     );
   });
@@ -140,8 +137,12 @@ describe("a policy that is saved while npm start runs", () => {
     assert.equal(await answers("/health"), 200);
     assert.equal(await answers("/api/v1/users/7"), 401, "the policy before goes on serving");
 
-    const shop = '\n[upstreams.shop]\nurl = "http://127.0.0.1:9"\n\n[[routes]]\npath = "/shop"\nmethods = ["GET"]\nupstream = "shop"\naccess = "public"\n';
-    await save(`${good}${shop}`, /^✗ policy reloaded \(.*gateway\.toml, [\d.]+ s\)\n {2}secret ASSERTION_KEYS_SHOP.*write it into \S+/m);
+    const shop =
+      '\n[upstreams.shop]\nurl = "http://127.0.0.1:9"\n\n[[routes]]\npath = "/shop"\nmethods = ["GET"]\nupstream = "shop"\naccess = "public"\n';
+    await save(
+      `${good}${shop}`,
+      /^✗ policy reloaded \(.*gateway\.toml, [\d.]+ s\)\n {2}secret ASSERTION_KEYS_SHOP.*write it into \S+/m,
+    );
 
     await save(good, /^✓ policy reloaded \(.*gateway\.toml, [\d.]+ s\)$/m);
     assert.equal(await answers("/shop"), 404);

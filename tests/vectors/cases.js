@@ -106,7 +106,13 @@ export async function makeCases(keys, now) {
   ];
 
   const dates = (texts) =>
-    raw(null, Object.entries(texts).reduce((text, [claim, value]) => text.replace(new RegExp(`"${claim}":\\d+`), `"${claim}":${value}`), payloadText)); // prettier-ignore
+    raw(
+      null,
+      Object.entries(texts).reduce(
+        (text, [claim, value]) => text.replace(new RegExp(`"${claim}":\\d+`), `"${claim}":${value}`),
+        payloadText,
+      ),
+    );
   const groupIds = Array.from({ length: 200 }, () => crypto.randomUUID());
   // As long as a token may be, or up to three bytes shorter.
   const longest = (() => {
@@ -129,9 +135,17 @@ export async function makeCases(keys, now) {
     ["no nbf", sign(own, header, without("nbf")), "ok"],
     ["expired within the leeway", withClaims({ iat: now - 900, nbf: now - 900, exp: now - 10 }), "ok"],
     ["issued a little in the future", withClaims({ iat: now + 20, nbf: now + 20 }), "ok"],
-    ["exp, nbf and iat with fractions", dates({ exp: `${now + 890}.25`, nbf: `${now - 1}.5`, iat: `${now - 1}.75` }), "ok"],
+    [
+      "exp, nbf and iat with fractions",
+      dates({ exp: `${now + 890}.25`, nbf: `${now - 1}.5`, iat: `${now - 1}.75` }),
+      "ok",
+    ],
     ["exp with an exponent", dates({ exp: `${(now + 900) / 1e9}e9` }), "ok"],
-    ["exp, nbf and iat as floats without a fraction", dates({ exp: `${now + 900}.0`, nbf: `${now}.0`, iat: `${now}.0` }), "ok"],
+    [
+      "exp, nbf and iat as floats without a fraction",
+      dates({ exp: `${now + 900}.0`, nbf: `${now}.0`, iat: `${now}.0` }),
+      "ok",
+    ],
     ...["email", "roles", "scope", "sid", "jti"].flatMap((claim) => [
       [`${claim} null`, withClaims({ [claim]: null }), "ok"],
       [`${claim} empty`, withClaims({ [claim]: "" }), "ok"],
@@ -149,7 +163,11 @@ export async function makeCases(keys, now) {
     ["a thousand roles", withClaims({ roles: Array(1000).fill("r") }), "ok"],
     ["16 KB", longest, "ok"],
     ["a claim named __proto__", raw(null, member('"__proto__":{"roles":["admin"]}')), "ok"],
-    ["a header that brings its own key beside a good kid", withHeader({ jwk: keys.attacker.jwk, jku: "https://evil.example/jwks" }), "ok"],
+    [
+      "a header that brings its own key beside a good kid",
+      withHeader({ jwk: keys.attacker.jwk, jku: "https://evil.example/jwks" }),
+      "ok",
+    ],
 
     // Algorithms.
     ...["none", "None", "nOnE", "NONE", ""].map((alg) => [
@@ -166,45 +184,91 @@ export async function makeCases(keys, now) {
     ["HS256 with the public PEM as secret", hmac(pem), "token_algorithm_not_allowed"],
     ["HS256 with the public DER as secret", hmac(der), "token_algorithm_not_allowed"],
     ["HS256 with the JWK as secret", hmac(JSON.stringify(keys.issuer.jwk)), "token_algorithm_not_allowed"],
-    ["HS256 with the modulus as secret", hmac(Buffer.from(keys.issuer.jwk.n, "base64url")), "token_algorithm_not_allowed"],
-    ["PS256 under the RS256 key", (() => {
-      const input = `${b64(JSON.stringify({ ...header, alg: "PS256" }))}.${p}`;
-      const pss = { key: own, padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
-      return `${input}.${b64(crypto.sign("sha256", Buffer.from(input), pss))}`;
-    })(), "token_algorithm_not_allowed"],
-    ["RS512 under the RS256 key", sign(own, { ...header, alg: "RS512" }, claims, "sha512"), "token_algorithm_not_allowed"],
+    [
+      "HS256 with the modulus as secret",
+      hmac(Buffer.from(keys.issuer.jwk.n, "base64url")),
+      "token_algorithm_not_allowed",
+    ],
+    [
+      "PS256 under the RS256 key",
+      (() => {
+        const input = `${b64(JSON.stringify({ ...header, alg: "PS256" }))}.${p}`;
+        const pss = { key: own, padding: crypto.constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
+        return `${input}.${b64(crypto.sign("sha256", Buffer.from(input), pss))}`;
+      })(),
+      "token_algorithm_not_allowed",
+    ],
+    [
+      "RS512 under the RS256 key",
+      sign(own, { ...header, alg: "RS512" }, claims, "sha512"),
+      "token_algorithm_not_allowed",
+    ],
     ["alg says RS256, signed with SHA-512", sign(own, header, claims, "sha512"), "token_signature_invalid"],
 
     // Headers.
-    ["the attacker's key in jwk", sign(keys.attacker.privateKey, { ...header, jwk: keys.attacker.jwk }, claims), "token_signature_invalid"],
-    ["the attacker's jku", sign(keys.attacker.privateKey, { ...header, kid: "evil", jku: "https://evil.example/jwks" }, claims), "token_key_unknown"],
-    ["the attacker's x5u", sign(keys.attacker.privateKey, { ...header, kid: "evil", x5u: "https://evil.example/cert" }, claims), "token_key_unknown"],
-    ["the attacker's x5c", sign(keys.attacker.privateKey, { ...header, x5c: ["AAAA"] }, claims), "token_signature_invalid"],
+    [
+      "the attacker's key in jwk",
+      sign(keys.attacker.privateKey, { ...header, jwk: keys.attacker.jwk }, claims),
+      "token_signature_invalid",
+    ],
+    [
+      "the attacker's jku",
+      sign(keys.attacker.privateKey, { ...header, kid: "evil", jku: "https://evil.example/jwks" }, claims),
+      "token_key_unknown",
+    ],
+    [
+      "the attacker's x5u",
+      sign(keys.attacker.privateKey, { ...header, kid: "evil", x5u: "https://evil.example/cert" }, claims),
+      "token_key_unknown",
+    ],
+    [
+      "the attacker's x5c",
+      sign(keys.attacker.privateKey, { ...header, x5c: ["AAAA"] }, claims),
+      "token_signature_invalid",
+    ],
     ["crit", withHeader({ crit: ["exp"] }), "token_header_extension"],
     ["an empty crit", withHeader({ crit: [] }), "token_header_extension"],
     ["b64 false", withHeader({ b64: false }), "token_header_extension"],
     ["zip", withHeader({ zip: "DEF" }), "token_header_extension"],
-    ["a header member twice", raw(`{"alg":"RS256","alg":"RS256","kid":"${header.kid}","typ":"at+jwt"}`), "token_header_malformed"],
+    [
+      "a header member twice",
+      raw(`{"alg":"RS256","alg":"RS256","kid":"${header.kid}","typ":"at+jwt"}`),
+      "token_header_malformed",
+    ],
     ["typ missing", sign(own, { alg: "RS256", kid: header.kid }, claims), "token_type_header_invalid"],
     ["typ of an ID token", withHeader({ typ: "JWT" }), "token_type_header_invalid"],
     ["typ of a gateway assertion", withHeader({ typ: "gateway+jwt" }), "token_type_header_invalid"],
     ["typ a number", withHeader({ typ: 7 }), "token_header_malformed"],
 
     // Keys.
-    ...[["unknown", "no-such-key"], ["a path", "../../etc/passwd"], ["SQL", "' OR 1=1 --"]].map(([name, kid]) => [
-      `kid ${name}`, withHeader({ kid }), "token_key_unknown",
-    ]),
+    ...[
+      ["unknown", "no-such-key"],
+      ["a path", "../../etc/passwd"],
+      ["SQL", "' OR 1=1 --"],
+    ].map(([name, kid]) => [`kid ${name}`, withHeader({ kid }), "token_key_unknown"]),
     ["kid empty", withHeader({ kid: "" }), "token_key_unknown"],
     ["kid with NUL", withHeader({ kid: `${header.kid}\u0000` }), "token_key_unknown"],
     ["kid of 300 bytes", withHeader({ kid: "k".repeat(300) }), "token_key_unknown"],
     ["kid a number", withHeader({ kid: 7 }), "token_header_malformed"],
     ["kid of the key for encryption", withHeader({ kid: "for-encryption" }), "token_key_unknown"],
-    ["signed by the RSA-1024 key of the set", sign(keys.weak.privateKey, { ...header, kid: keys.weak.kid }, claims), "token_key_unknown"],
-    ["signed by a key that is not published", sign(keys.unpublished.privateKey, { ...header, kid: keys.unpublished.kid }, claims), "token_key_unknown"],
+    [
+      "signed by the RSA-1024 key of the set",
+      sign(keys.weak.privateKey, { ...header, kid: keys.weak.kid }, claims),
+      "token_key_unknown",
+    ],
+    [
+      "signed by a key that is not published",
+      sign(keys.unpublished.privateKey, { ...header, kid: keys.unpublished.kid }, claims),
+      "token_key_unknown",
+    ],
     ["signed by the attacker under the issuer's kid", other(keys.attacker.privateKey), "token_signature_invalid"],
 
     // Times.
-    ["expired a second past the leeway", withClaims({ iat: now - 900, nbf: now - 900, exp: now - 31 }), "token_expired"],
+    [
+      "expired a second past the leeway",
+      withClaims({ iat: now - 900, nbf: now - 900, exp: now - 31 }),
+      "token_expired",
+    ],
     ["expired long ago", withClaims({ iat: 1000, nbf: 1000, exp: 1900 }), "token_expired"],
     ["nbf in the future", withClaims({ nbf: now + 120 }), "token_not_yet_valid"],
     ["iat in the future", withClaims({ iat: now + 120 }), "token_not_yet_valid"],
@@ -213,13 +277,19 @@ export async function makeCases(keys, now) {
     ["exp before iat", withClaims({ exp: now - 1 }), "token_dates_invalid"],
     ["a lifetime beyond the limit", withClaims({ exp: now + 3601 }), "token_lifetime_too_long"],
     ["nbf far negative", raw(null, payloadText.replace(`"nbf":${now}`, '"nbf":-8334601228800')), "token_dates_invalid"],
-    ...dateCases.flatMap(([name, text]) => ["exp", "nbf", "iat"].map((claim) => [
-      `${claim} ${name}`,
-      raw(null, payloadText.replace(new RegExp(`"${claim}":\\d+`), `"${claim}":${text}`)),
-      "token_dates_invalid",
-    ])),
+    ...dateCases.flatMap(([name, text]) =>
+      ["exp", "nbf", "iat"].map((claim) => [
+        `${claim} ${name}`,
+        raw(null, payloadText.replace(new RegExp(`"${claim}":\\d+`), `"${claim}":${text}`)),
+        "token_dates_invalid",
+      ]),
+    ),
     ["exp 1e400", dates({ exp: "1e400" }), "token_claims_malformed"],
-    ["a fraction past the leeway", dates({ exp: `${now - 31}.5`, nbf: now - 900, iat: `${now - 900}.5` }), "token_expired"],
+    [
+      "a fraction past the leeway",
+      dates({ exp: `${now - 31}.5`, nbf: now - 900, iat: `${now - 900}.5` }),
+      "token_expired",
+    ],
     ["nbf a fraction in the future", dates({ nbf: `${now + 120}.5` }), "token_not_yet_valid"],
     ["iat a fraction in the future", dates({ iat: `${now + 120}.5` }), "token_not_yet_valid"],
     ["exp a fraction before iat", dates({ exp: `${now - 1}.5` }), "token_dates_invalid"],
@@ -238,7 +308,11 @@ export async function makeCases(keys, now) {
     ["aud empty", withClaims({ aud: [] }), "token_audience_invalid"],
     ["aud in capitals", withClaims({ aud: "API" }), "token_audience_invalid"],
     ["token_type missing", sign(own, header, without("token_type")), "token_type_invalid"],
-    ["a service token", withClaims({ token_type: "service", roles: ["service", "auth-service"] }), "token_type_invalid"],
+    [
+      "a service token",
+      withClaims({ token_type: "service", roles: ["service", "auth-service"] }),
+      "token_type_invalid",
+    ],
     ["a refresh token in JWT form", withClaims({ token_type: "refresh" }), "token_type_invalid"],
     ["token_type an array", withClaims({ token_type: ["access"] }), "token_type_invalid"],
     ["an opaque refresh token", b64(crypto.randomBytes(32)), "token_malformed"],
@@ -254,11 +328,17 @@ export async function makeCases(keys, now) {
     ["roles a string with CR LF", withClaims({ roles: "user\r\nX-User-Roles: admin" }), "token_identity_invalid"],
     ["sub null", withClaims({ sub: null }), "token_identity_invalid"],
     ...["email", "roles", "scope", "sid", "jti"].flatMap((claim) =>
-      [["a number", 7], ["true", true], ["an object", { 0: "admin" }]].map(([name, value]) => [
-        `${claim} ${name}`, withClaims({ [claim]: value }), "token_identity_invalid",
-      ]),
+      [
+        ["a number", 7],
+        ["true", true],
+        ["an object", { 0: "admin" }],
+      ].map(([name, value]) => [`${claim} ${name}`, withClaims({ [claim]: value }), "token_identity_invalid"]),
     ),
-    ...["email", "sid", "jti"].map((claim) => [`${claim} a list`, withClaims({ [claim]: ["a"] }), "token_identity_invalid"]),
+    ...["email", "sid", "jti"].map((claim) => [
+      `${claim} a list`,
+      withClaims({ [claim]: ["a"] }),
+      "token_identity_invalid",
+    ]),
     ["roles with a number among them", withClaims({ roles: ["user", 7] }), "token_identity_invalid"],
     ["scope with a number among them", withClaims({ scope: ["read", 7] }), "token_identity_invalid"],
     ["scp a number", withClaims({ scp: 7 }), "token_identity_invalid"],
@@ -270,13 +350,33 @@ export async function makeCases(keys, now) {
     ["a signature of 2,000 bytes", `${h}.${p}.${b64(Buffer.alloc(2000))}`, "token_too_large"],
     ["a signature of one byte", `${h}.${p}.AA`, "token_signature_invalid"],
     ["a signature of zeros", `${h}.${p}.${b64(Buffer.alloc(256))}`, "token_signature_invalid"],
-    ["the signature of another token", `${h}.${p}.${withClaims({ jti: "other" }).split(".")[2]}`, "token_signature_invalid"],
-    ["a signature with a leading zero byte", `${h}.${p}.${b64(Buffer.concat([Buffer.alloc(1), Buffer.from(s, "base64url")]))}`, "token_signature_invalid"],
-    ...[0, 1, 1023, 2040, 2047].map((bit) => [`bit ${bit} of the signature flipped`, `${h}.${p}.${flip(s, bit)}`, "token_signature_invalid"]),
-    ["roles changed, signature kept", `${h}.${b64(JSON.stringify({ ...claims, roles: ["admin"] }))}.${s}`, "token_signature_invalid"],
+    [
+      "the signature of another token",
+      `${h}.${p}.${withClaims({ jti: "other" }).split(".")[2]}`,
+      "token_signature_invalid",
+    ],
+    [
+      "a signature with a leading zero byte",
+      `${h}.${p}.${b64(Buffer.concat([Buffer.alloc(1), Buffer.from(s, "base64url")]))}`,
+      "token_signature_invalid",
+    ],
+    ...[0, 1, 1023, 2040, 2047].map((bit) => [
+      `bit ${bit} of the signature flipped`,
+      `${h}.${p}.${flip(s, bit)}`,
+      "token_signature_invalid",
+    ]),
+    [
+      "roles changed, signature kept",
+      `${h}.${b64(JSON.stringify({ ...claims, roles: ["admin"] }))}.${s}`,
+      "token_signature_invalid",
+    ],
     ["trailing bits in the signature", `${h}.${p}.${trailing}`, "token_malformed"],
     ["padding", `${h}.${p}.${s}==`, "token_malformed"],
-    ["standard base64", `${h}.${p}.${Buffer.from(s, "base64url").toString("base64").replace(/=+$/, "").replace(/^../, "+/")}`, "token_malformed"],
+    [
+      "standard base64",
+      `${h}.${p}.${Buffer.from(s, "base64url").toString("base64").replace(/=+$/, "").replace(/^../, "+/")}`,
+      "token_malformed",
+    ],
     ["one part", h, "token_malformed"],
     ["two parts", `${h}.${p}`, "token_malformed"],
     ["four parts", `${good}.${s}`, "token_malformed"],

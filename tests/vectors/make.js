@@ -17,7 +17,10 @@ async function tokens() {
   "now": ${now},
   "jwks": ${JSON.stringify(makeJwks(keys))},
   "cases": [
-${lines(cases.map(([name, token, expected]) => ({ name, token, expected })), "    ")}
+${lines(
+  cases.map(([name, token, expected]) => ({ name, token, expected })),
+  "    ",
+)}
   ]
 }
 `;

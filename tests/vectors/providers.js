@@ -32,7 +32,13 @@ function makeKey(alg, kid, members = {}) {
 const certificate = () => crypto.randomBytes(750).toString("base64");
 const keySet = (...keys) => JSON.stringify({ keys: keys.map((key) => key.jwk ?? key) });
 const found = (issuer, jwks_uri, more = {}) =>
-  JSON.stringify({ issuer, jwks_uri, response_types_supported: ["code"], subject_types_supported: ["public"], ...more });
+  JSON.stringify({
+    issuer,
+    jwks_uri,
+    response_types_supported: ["code"],
+    subject_types_supported: ["public"],
+    ...more,
+  });
 
 export function makeProviders(now) {
   return [
@@ -53,7 +59,12 @@ export function makeProviders(now) {
 function auth0(now) {
   const iss = "https://shop.eu.auth0.com/";
   const key = makeKey("RS256", "Mq1kYkzPXnJ2hUe0bUS3n", { use: "sig", alg: "RS256", x5t: "k3m", x5c: [certificate()] });
-  const next = makeKey("RS256", "zV9sYpTTgPcm1nDa8dRxw", { use: "sig", alg: "RS256", x5t: "q7z", x5c: [certificate()] });
+  const next = makeKey("RS256", "zV9sYpTTgPcm1nDa8dRxw", {
+    use: "sig",
+    alg: "RS256",
+    x5t: "q7z",
+    x5c: [certificate()],
+  });
   const header = { alg: "RS256", typ: "JWT", kid: key.kid };
   const claims = {
     "https://shop.example/roles": ["admin"],
@@ -66,7 +77,17 @@ function auth0(now) {
     azp: "my1ClientIdOfTheShopsWebPages00",
     permissions: ["read:orders"],
   };
-  const idToken = { iss, aud: claims.azp, iat: now, exp: now + 36_000, sub: claims.sub, sid: "s1", nonce: "n", email: "ada@example.com", email_verified: true };
+  const idToken = {
+    iss,
+    aud: claims.azp,
+    iat: now,
+    exp: now + 36_000,
+    sub: claims.sub,
+    sid: "s1",
+    nonce: "n",
+    email: "ada@example.com",
+    email_verified: true,
+  };
   return {
     name: "auth0",
     documents: {
@@ -75,11 +96,26 @@ function auth0(now) {
     },
     cases: [
       taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
-      taken("an access token of the next key", next.sign({ ...header, kid: next.kid }, claims), { user_id: claims.sub, roles: "admin" }),
-      taken("an access token in the profile of RFC 9068", key.sign({ ...header, typ: "at+jwt" }, { ...claims, jti: "j1", client_id: claims.azp }), { user_id: claims.sub, roles: "admin" }),
+      taken("an access token of the next key", next.sign({ ...header, kid: next.kid }, claims), {
+        user_id: claims.sub,
+        roles: "admin",
+      }),
+      taken(
+        "an access token in the profile of RFC 9068",
+        key.sign({ ...header, typ: "at+jwt" }, { ...claims, jti: "j1", client_id: claims.azp }),
+        { user_id: claims.sub, roles: "admin" },
+      ),
       refused("an ID token", key.sign(header, idToken), "token_audience_invalid"),
-      refused("a token for the management API", key.sign(header, { ...claims, aud: `${iss}api/v2/` }), "token_audience_invalid"),
-      refused("a token of another tenant", key.sign(header, { ...claims, iss: "https://other.eu.auth0.com/" }), "token_issuer_unknown"),
+      refused(
+        "a token for the management API",
+        key.sign(header, { ...claims, aud: `${iss}api/v2/` }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "a token of another tenant",
+        key.sign(header, { ...claims, iss: "https://other.eu.auth0.com/" }),
+        "token_issuer_unknown",
+      ),
     ],
   };
 }
@@ -111,8 +147,15 @@ function clerk(now) {
     },
     cases: [
       taken("a session token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
-      taken("a session token outside of any organisation", key.sign(header, { ...claims, o: undefined }), { user_id: claims.sub, roles: "" }),
-      refused("a session token of another page", key.sign(header, { ...claims, azp: "https://evil.example" }), "token_audience_invalid"),
+      taken("a session token outside of any organisation", key.sign(header, { ...claims, o: undefined }), {
+        user_id: claims.sub,
+        roles: "",
+      }),
+      refused(
+        "a session token of another page",
+        key.sign(header, { ...claims, azp: "https://evil.example" }),
+        "token_audience_invalid",
+      ),
       refused("a session token without azp", key.sign(header, { ...claims, azp: undefined }), "token_audience_invalid"),
       refused("a session that is pending", key.sign(header, { ...claims, sts: "pending" }), "token_requirement_unmet"),
     ],
@@ -140,7 +183,18 @@ function cognito(now) {
     jti: "5a4b3c2d-1e0f-4a9b-8c7d-6e5f4a3b2c1d",
     username: "ada",
   };
-  const idToken = { sub: OWNER, email_verified: true, iss, "cognito:username": "ada", aud: client, token_use: "id", auth_time: now, exp: now + 3600, iat: now, email: "ada@example.com" };
+  const idToken = {
+    sub: OWNER,
+    email_verified: true,
+    iss,
+    "cognito:username": "ada",
+    aud: client,
+    token_use: "id",
+    auth_time: now,
+    exp: now + 3600,
+    iat: now,
+    email: "ada@example.com",
+  };
   return {
     name: "cognito",
     documents: {
@@ -148,11 +202,26 @@ function cognito(now) {
       [`${iss}/.well-known/jwks.json`]: keySet(ids, key),
     },
     cases: [
-      taken("an access token", key.sign({ kid: key.kid, alg: "RS256" }, claims), { user_id: OWNER, roles: "admins,eu-central-1_A1b2C3d4E_Google" }),
-      taken("an access token of somebody in no group", key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, "cognito:groups": undefined }), { user_id: OWNER, roles: "" }),
+      taken("an access token", key.sign({ kid: key.kid, alg: "RS256" }, claims), {
+        user_id: OWNER,
+        roles: "admins,eu-central-1_A1b2C3d4E_Google",
+      }),
+      taken(
+        "an access token of somebody in no group",
+        key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, "cognito:groups": undefined }),
+        { user_id: OWNER, roles: "" },
+      ),
       refused("an ID token", ids.sign({ kid: ids.kid, alg: "RS256" }, idToken), "token_audience_invalid"),
-      refused("an ID token that names the client as access tokens do", ids.sign({ kid: ids.kid, alg: "RS256" }, { ...idToken, client_id: client }), "token_requirement_unmet"),
-      refused("an access token of another client", key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, client_id: "4example" }), "token_audience_invalid"),
+      refused(
+        "an ID token that names the client as access tokens do",
+        ids.sign({ kid: ids.kid, alg: "RS256" }, { ...idToken, client_id: client }),
+        "token_requirement_unmet",
+      ),
+      refused(
+        "an access token of another client",
+        key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, client_id: "4example" }),
+        "token_audience_invalid",
+      ),
     ],
   };
 }
@@ -191,19 +260,41 @@ function entraId(now) {
   const [key] = all.slice(-1);
   const header = { typ: "JWT", alg: "RS256", kid: key.kid };
   // A machine: no scopes, no person.
-  const machine = { scp: undefined, preferred_username: undefined, name: undefined, sid: undefined, oid: CUSTOMERS[0], sub: CUSTOMERS[0], idtyp: "app", roles: ["Orders.Read.All"] };
+  const machine = {
+    scp: undefined,
+    preferred_username: undefined,
+    name: undefined,
+    sid: undefined,
+    oid: CUSTOMERS[0],
+    sub: CUSTOMERS[0],
+    idtyp: "app",
+    roles: ["Orders.Read.All"],
+  };
   const groups = Array.from({ length: 200 }, () => crypto.randomUUID());
   return {
     name: "entra-id",
     documents: {
-      [`${iss}${DISCOVERY}`]: found(iss, keys, { tenant_region_scope: "EU", cloud_instance_name: "microsoftonline.com" }),
+      [`${iss}${DISCOVERY}`]: found(iss, keys, {
+        tenant_region_scope: "EU",
+        cloud_instance_name: "microsoftonline.com",
+      }),
       [keys]: keySet(...all),
     },
     cases: [
       taken("an access token", key.sign(header, entraClaims(now, TENANT)), { user_id: OWNER, roles: "Orders.Admin" }),
-      taken("an access token of a machine", key.sign(header, entraClaims(now, TENANT, machine)), { user_id: CUSTOMERS[0], roles: "Orders.Read.All" }),
-      taken("an access token with 200 groups", key.sign(header, entraClaims(now, TENANT, { groups })), { user_id: OWNER, roles: "Orders.Admin" }),
-      refused("a token for Microsoft Graph", key.sign(header, entraClaims(now, TENANT, { aud: "00000003-0000-0000-c000-000000000000" })), "token_audience_invalid"),
+      taken("an access token of a machine", key.sign(header, entraClaims(now, TENANT, machine)), {
+        user_id: CUSTOMERS[0],
+        roles: "Orders.Read.All",
+      }),
+      taken("an access token with 200 groups", key.sign(header, entraClaims(now, TENANT, { groups })), {
+        user_id: OWNER,
+        roles: "Orders.Admin",
+      }),
+      refused(
+        "a token for Microsoft Graph",
+        key.sign(header, entraClaims(now, TENANT, { aud: "00000003-0000-0000-c000-000000000000" })),
+        "token_audience_invalid",
+      ),
       refused("a token of another tenant", key.sign(header, entraClaims(now, STRANGER)), "token_issuer_unknown"),
     ],
   };
@@ -216,7 +307,10 @@ function entraIdTenants(now) {
     entraKey("entraKeyOfAllTenants", template),
     entraKey("entraKeyOfOneCustomer", `https://login.microsoftonline.com/${CUSTOMERS[1]}/v2.0`),
   ];
-  const consumers = entraKey("entraKeyOfConsumers", "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0");
+  const consumers = entraKey(
+    "entraKeyOfConsumers",
+    "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
+  );
   const by = (key, claims) => key.sign({ typ: "JWT", alg: "RS256", kid: key.kid }, claims);
   const aud = "api://shop";
   const claims = (tid, changes = {}) => entraClaims(now, tid, { aud, ...changes });
@@ -227,15 +321,32 @@ function entraIdTenants(now) {
       [keys]: keySet(consumers, shared, theirs),
     },
     cases: [
-      taken("a token of the first customer", by(shared, claims(CUSTOMERS[0])), { user_id: OWNER, roles: "Orders.Admin" }),
-      taken("a token of the second customer", by(shared, claims(CUSTOMERS[1])), { user_id: OWNER, roles: "Orders.Admin" }),
-      taken("a token of the second customer, by its own key", by(theirs, claims(CUSTOMERS[1])), { user_id: OWNER, roles: "Orders.Admin" }),
+      taken("a token of the first customer", by(shared, claims(CUSTOMERS[0])), {
+        user_id: OWNER,
+        roles: "Orders.Admin",
+      }),
+      taken("a token of the second customer", by(shared, claims(CUSTOMERS[1])), {
+        user_id: OWNER,
+        roles: "Orders.Admin",
+      }),
+      taken("a token of the second customer, by its own key", by(theirs, claims(CUSTOMERS[1])), {
+        user_id: OWNER,
+        roles: "Orders.Admin",
+      }),
       refused("a token of a stranger's tenant", by(shared, claims(STRANGER)), "token_issuer_unknown"),
       refused("a token of the template itself", by(shared, claims("{tenantid}")), "token_issuer_unknown"),
       refused("a token of no tenant", by(shared, claims("")), "token_issuer_unknown"),
-      refused("a token whose tid is another tenant's", by(shared, claims(CUSTOMERS[0], { tid: CUSTOMERS[1] })), "token_requirement_unmet"),
+      refused(
+        "a token whose tid is another tenant's",
+        by(shared, claims(CUSTOMERS[0], { tid: CUSTOMERS[1] })),
+        "token_requirement_unmet",
+      ),
       refused("a token of one customer by the key of another", by(theirs, claims(CUSTOMERS[0])), "token_key_unknown"),
-      refused("a token of a customer by the key of consumers", by(consumers, claims(CUSTOMERS[0])), "token_key_unknown"),
+      refused(
+        "a token of a customer by the key of consumers",
+        by(consumers, claims(CUSTOMERS[0])),
+        "token_key_unknown",
+      ),
     ],
   };
 }
@@ -259,16 +370,38 @@ function firebase(now) {
     email_verified: true,
     firebase: { identities: { email: ["ada@example.com"] }, sign_in_provider: "password" },
   };
-  const phone = { ...claims, name: undefined, email: undefined, email_verified: undefined, phone_number: "+4915100000000", firebase: { identities: { phone: ["+4915100000000"] }, sign_in_provider: "phone" } };
+  const phone = {
+    ...claims,
+    name: undefined,
+    email: undefined,
+    email_verified: undefined,
+    phone_number: "+4915100000000",
+    firebase: { identities: { phone: ["+4915100000000"] }, sign_in_provider: "phone" },
+  };
   return {
     name: "firebase",
     documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
     cases: [
       taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
-      taken("an ID token of an account with a phone number alone", key.sign(header, phone), { user_id: claims.sub, roles: "" }),
-      taken("an ID token with roles of the shop's own", key.sign(header, { ...claims, roles: "admin" }), { user_id: claims.sub, email: claims.email, roles: "admin" }),
-      refused("an ID token of another project", key.sign(header, { ...claims, aud: "other-project" }), "token_audience_invalid"),
-      refused("a session cookie", key.sign(header, { ...claims, iss: "https://session.firebase.google.com/shop-project" }), "token_issuer_unknown"),
+      taken("an ID token of an account with a phone number alone", key.sign(header, phone), {
+        user_id: claims.sub,
+        roles: "",
+      }),
+      taken("an ID token with roles of the shop's own", key.sign(header, { ...claims, roles: "admin" }), {
+        user_id: claims.sub,
+        email: claims.email,
+        roles: "admin",
+      }),
+      refused(
+        "an ID token of another project",
+        key.sign(header, { ...claims, aud: "other-project" }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "a session cookie",
+        key.sign(header, { ...claims, iss: "https://session.firebase.google.com/shop-project" }),
+        "token_issuer_unknown",
+      ),
     ],
   };
 }
@@ -299,16 +432,36 @@ function google(now) {
     documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
     cases: [
       taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
-      refused("an ID token for another application", key.sign(header, { ...claims, aud: "1-other.apps.googleusercontent.com" }), "token_audience_invalid"),
-      refused("an ID token of somebody outside of the company", key.sign(header, { ...claims, hd: undefined }), "token_requirement_unmet"),
+      refused(
+        "an ID token for another application",
+        key.sign(header, { ...claims, aud: "1-other.apps.googleusercontent.com" }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "an ID token of somebody outside of the company",
+        key.sign(header, { ...claims, hd: undefined }),
+        "token_requirement_unmet",
+      ),
     ],
   };
 }
 
 function keycloak(now) {
   const iss = "https://id.shop.example/realms/shop";
-  const key = makeKey("RS256", "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE", { use: "sig", alg: "RS256", x5c: [certificate()], x5t: "a", "x5t#S256": "b" });
-  const encryption = makeKey("RS256", "b6Yz1sbXPKLYR2bqKcUeNsPbVlDeLxmqcQ8eBvWvO3k", { use: "enc", alg: "RSA-OAEP", x5c: [certificate()], x5t: "c", "x5t#S256": "d" });
+  const key = makeKey("RS256", "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE", {
+    use: "sig",
+    alg: "RS256",
+    x5c: [certificate()],
+    x5t: "a",
+    "x5t#S256": "b",
+  });
+  const encryption = makeKey("RS256", "b6Yz1sbXPKLYR2bqKcUeNsPbVlDeLxmqcQ8eBvWvO3k", {
+    use: "enc",
+    alg: "RSA-OAEP",
+    x5c: [certificate()],
+    x5t: "c",
+    "x5t#S256": "d",
+  });
   const header = { alg: "RS256", typ: "JWT", kid: key.kid };
   const claims = {
     exp: now + 300,
@@ -342,11 +495,23 @@ function keycloak(now) {
     },
     cases: [
       taken("an access token", key.sign(header, claims), { user_id: OWNER, email: claims.email, roles }),
-      taken("an access token with groups of LDAP", key.sign(header, ldap), { user_id: OWNER, email: claims.email, roles: "CN=admins%2COU=groups%2CDC=shop%2CDC=example" }),
+      taken("an access token with groups of LDAP", key.sign(header, ldap), {
+        user_id: OWNER,
+        email: claims.email,
+        roles: "CN=admins%2COU=groups%2CDC=shop%2CDC=example",
+      }),
       refused("an ID token", key.sign(header, { ...claims, typ: "ID", aud: "shop-api" }), "token_requirement_unmet"),
       refused("a refresh token", key.sign(header, { ...claims, typ: "Refresh" }), "token_requirement_unmet"),
-      refused("an access token for the account pages alone", key.sign(header, { ...claims, aud: "account" }), "token_audience_invalid"),
-      refused("a token of another realm", key.sign(header, { ...claims, iss: "https://id.shop.example/realms/other" }), "token_issuer_unknown"),
+      refused(
+        "an access token for the account pages alone",
+        key.sign(header, { ...claims, aud: "account" }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "a token of another realm",
+        key.sign(header, { ...claims, iss: "https://id.shop.example/realms/other" }),
+        "token_issuer_unknown",
+      ),
     ],
   };
 }
@@ -376,8 +541,15 @@ function kubernetes(now) {
     documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/keys`), [`${iss}/keys`]: keySet(key) },
     cases: [
       taken("a projected token of a service account", key.sign(header, claims), { user_id: claims.sub, roles: "" }),
-      taken("one with names as long as they may be", key.sign(header, { ...claims, sub: long }), { user_id: long, roles: "" }),
-      refused("a token for the cluster's own API", key.sign(header, { ...claims, aud: ["https://kubernetes.default.svc"] }), "token_audience_invalid"),
+      taken("one with names as long as they may be", key.sign(header, { ...claims, sub: long }), {
+        user_id: long,
+        roles: "",
+      }),
+      refused(
+        "a token for the cluster's own API",
+        key.sign(header, { ...claims, aud: ["https://kubernetes.default.svc"] }),
+        "token_audience_invalid",
+      ),
     ],
   };
 }
@@ -405,9 +577,21 @@ function okta(now) {
     documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/v1/keys`), [`${iss}/v1/keys`]: keySet(key) },
     cases: [
       taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "Everyone,Order Admins" }),
-      taken("an access token of a machine", key.sign(header, { ...claims, uid: undefined, groups: undefined, sub: claims.cid, scp: ["orders.read"] }), { user_id: claims.cid, roles: "" }),
-      refused("an ID token", key.sign(header, { ...claims, scp: undefined, aud: claims.cid }), "token_audience_invalid"),
-      refused("a token of the organisation's own server", key.sign(header, { ...claims, iss: "https://shop.okta.com", aud: "https://shop.okta.com" }), "token_issuer_unknown"),
+      taken(
+        "an access token of a machine",
+        key.sign(header, { ...claims, uid: undefined, groups: undefined, sub: claims.cid, scp: ["orders.read"] }),
+        { user_id: claims.cid, roles: "" },
+      ),
+      refused(
+        "an ID token",
+        key.sign(header, { ...claims, scp: undefined, aud: claims.cid }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "a token of the organisation's own server",
+        key.sign(header, { ...claims, iss: "https://shop.okta.com", aud: "https://shop.okta.com" }),
+        "token_issuer_unknown",
+      ),
     ],
   };
 }
@@ -433,17 +617,42 @@ function supabase(now) {
     session_id: "d0c1b2a3-9485-4766-8758-493a2b1c0d9e",
     is_anonymous: false,
   };
-  const phone = { ...claims, email: "", phone: "4915100000000", app_metadata: { provider: "phone", providers: ["phone"] }, amr: [{ method: "otp", timestamp: now }] };
+  const phone = {
+    ...claims,
+    email: "",
+    phone: "4915100000000",
+    app_metadata: { provider: "phone", providers: ["phone"] },
+    amr: [{ method: "otp", timestamp: now }],
+  };
   const by = (alg, { kid, sign }, claims) => sign({ alg, kid, typ: "JWT" }, claims);
   return {
     name: "supabase",
     documents: { [`${iss}/.well-known/jwks.json`]: keySet(key, older) },
     cases: [
-      taken("an access token", by("ES256", key, claims), { user_id: OWNER, email: claims.email, roles: "authenticated" }),
-      taken("an access token of an account with a phone number alone", by("ES256", key, phone), { user_id: OWNER, roles: "authenticated" }),
-      taken("an access token of the RSA key", by("RS256", older, claims), { user_id: OWNER, email: claims.email, roles: "authenticated" }),
-      refused("an anonymous key of the project", by("ES256", key, { ...claims, aud: "anon", role: "anon" }), "token_audience_invalid"),
-      refused("a token of another project", by("ES256", key, { ...claims, iss: "https://other.supabase.co/auth/v1" }), "token_issuer_unknown"),
+      taken("an access token", by("ES256", key, claims), {
+        user_id: OWNER,
+        email: claims.email,
+        roles: "authenticated",
+      }),
+      taken("an access token of an account with a phone number alone", by("ES256", key, phone), {
+        user_id: OWNER,
+        roles: "authenticated",
+      }),
+      taken("an access token of the RSA key", by("RS256", older, claims), {
+        user_id: OWNER,
+        email: claims.email,
+        roles: "authenticated",
+      }),
+      refused(
+        "an anonymous key of the project",
+        by("ES256", key, { ...claims, aud: "anon", role: "anon" }),
+        "token_audience_invalid",
+      ),
+      refused(
+        "a token of another project",
+        by("ES256", key, { ...claims, iss: "https://other.supabase.co/auth/v1" }),
+        "token_issuer_unknown",
+      ),
     ],
   };
 }
