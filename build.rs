@@ -4,14 +4,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "a build script's settings are its environment")]
 
-#[path = "src/config/mod.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "the build uses a part of the room")]
-mod config;
-
 use std::{env, fs, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    println!("cargo::rerun-if-changed=src/config");
+    println!("cargo::rerun-if-changed=build.rs");
     // The worker alone reads the compiled policy. A mistake in it must not stop the build of
     // the tool that explains mistakes, nor be reported by both.
     if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("wasm32") {
@@ -36,7 +32,7 @@ fn compile(name: &str) -> Result<(), Vec<String>> {
     let text = fs::read_to_string(name).map_err(|error| {
         vec![format!("{name} cannot be read ({error}); GATEWAY_CONFIG names the policy file, gateway.toml by default")]
     })?;
-    let policy = config::check(&text)
+    let policy = portcullis_policy::config::check(&text)
         .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{name}:{mistake}")).collect::<Vec<_>>())?;
     let json = serde_json::to_string(&policy).map_err(|error| vec![error.to_string()])?;
     let out = env::var("OUT_DIR").map_err(|error| vec![error.to_string()])?;

@@ -13,12 +13,10 @@
 //! `token`, `keys`, `revocation`, `route` and `config` are pure. Nobody imports `edge`.
 //! ARCHITECTURE.md has the reasons.
 
-pub mod config;
+pub use portcullis_policy::{config, route};
+pub use portcullis_token::{self as token, keys, revocation};
+
 pub mod gate;
-pub mod keys;
-pub mod revocation;
-pub mod route;
-pub mod token;
 
 #[cfg(target_arch = "wasm32")]
 mod edge;

@@ -12,7 +12,7 @@ const TOOL = join(TARGET, "debug", "portcullis-policy");
 // Where the tool is, built if it is not.
 export async function compilePolicyTool({ owner, onProgress } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
-  await runCargo(["build", "--package", "portcullis-policy", "--target-dir", TARGET, ...locked], {
+  await runCargo(["build", "--package", "portcullis-policy-cli", "--target-dir", TARGET, ...locked], {
     owner,
     onProgress,
     failure: "The policy's checker does not compile",

@@ -2,8 +2,8 @@
 // are compiled into it. Pure: bounds, an assumed world, prices and limits in; figures out.
 
 const SOURCES = {
-  keys: "src/keys/limits.rs",
-  revocation: "src/revocation/limits.rs",
+  keys: "crates/token/src/keys/limits.rs",
+  revocation: "crates/token/src/revocation/limits.rs",
   gate: "src/gate/limits.rs",
   live: "src/edge/live.rs",
   world: "src/edge/world.rs",

@@ -184,7 +184,7 @@ mod tests {
     fn each_code_has_its_entry_in_the_documents() {
         let documents = include_str!("../../docs/errors.md");
         let entries: Vec<&str> = documents.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-        let sources = [include_str!("denial.rs"), include_str!("../token/error.rs")];
+        let sources = [include_str!("denial.rs"), include_str!("../../crates/token/src/error.rs")];
         let is_code = |text: &&str| entries.contains(text);
         let named: Vec<&str> = sources.iter().flat_map(|source| source.split('"')).filter(is_code).collect();
         for entry in &entries {

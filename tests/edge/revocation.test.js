@@ -17,7 +17,7 @@ const LOGOUT = "/api/v1/auth/logout";
 const STRICT = "/api/v1/auth/keys/rotate";
 const PUSH = "/_gateway/revocations";
 
-// Milliseconds; src/revocation/limits.rs.
+// Milliseconds; crates/token/src/revocation/limits.rs.
 const STALE_MS = 4_000;
 
 // Milliseconds; policies/revocable.toml.

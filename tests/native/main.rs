@@ -13,7 +13,6 @@
     reason = "a test that panics has failed, which is its purpose"
 )]
 
-mod arrows;
 mod assertion;
 mod claims;
 mod config;

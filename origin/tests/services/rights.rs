@@ -329,7 +329,7 @@ async fn with_as_many_roles_as_there_may_be_a_token_is_one_that_the_gateway_take
     assert_eq!(admin.post(&of(&ada), json!({ "role_id": role_ids[0] })).await.status, 200, "it has that one");
     let again = app.person_again(&email).await;
     assert_eq!(again.roles.len(), limits::HELD_ROLES);
-    // What src/token/limits.rs says of the gateway.
+    // What crates/token/src/limits.rs says of the gateway.
     assert!(again.access.len() < 8 * 1024, "{} bytes", again.access.len());
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Entry, Mark, Marks, Page, limits};
-use crate::token::UnixMillis;
+use crate::UnixMillis;
 
 /// What one isolate knows of the log. It begins empty and is then not usable.
 #[derive(Debug, Clone, Default)]
@@ -189,7 +189,7 @@ impl LocalCopy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{revocation::Kind, token::Identity};
+    use crate::{Identity, revocation::Kind};
 
     const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
     const MAX_AGE_MS: u64 = 60_000;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Mark, limits};
-use crate::token::UnixMillis;
+use crate::UnixMillis;
 
 /// One revocation in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

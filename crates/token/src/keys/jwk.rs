@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::{curve, limits};
-use crate::token::{Algorithm, KeyKind, PublicKey};
+use crate::{Algorithm, KeyKind, PublicKey};
 
 /// A public key fit for checking signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn select_algorithm(named: Option<&Value>, kind: KeyKind, algorithms: &[Algorith
 }
 
 fn is_fit_kid(kid: &str) -> bool {
-    !kid.is_empty() && kid.len() <= crate::token::limits::KID_BYTES && !kid.chars().any(char::is_control)
+    !kid.is_empty() && kid.len() <= crate::limits::KID_BYTES && !kid.chars().any(char::is_control)
 }
 
 fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {

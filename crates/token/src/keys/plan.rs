@@ -9,7 +9,7 @@
 use std::rc::Rc;
 
 use super::{Key, Record, Wanted, limits};
-use crate::token::UnixMillis;
+use crate::UnixMillis;
 
 /// What an isolate knows of one issuer's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -63,7 +63,7 @@ pub const PUSH_BYTES: usize = 256 * 1024;
 pub const PUSH_ENTRIES: usize = 1_000;
 
 /// Bytes of an id in a push: as many as the token room takes in a claim.
-pub const SUBJECT_BYTES: usize = crate::token::limits::CLAIM_BYTES;
+pub const SUBJECT_BYTES: usize = crate::limits::CLAIM_BYTES;
 
 /// Tries to tell the log of an end that this gateway saw itself.
 pub const NOTE_TRIES: u32 = 4;

@@ -17,10 +17,7 @@
 use serde::Deserialize;
 
 use super::{Entry, Kind, Mark, limits};
-use crate::{
-    keys,
-    token::{self, UnixMillis},
-};
+use crate::{UnixMillis, keys};
 
 /// One revocation, of an issuer that is known by other means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +88,7 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
         (Kind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
         (Kind::User, Some(until)) => until,
         (Kind::User, None) => return Err("a user needs issued_until"),
-        (Kind::Token | Kind::Session | Kind::Key, None) => token::limits::DATE_SECS,
+        (Kind::Token | Kind::Session | Kind::Key, None) => crate::limits::DATE_SECS,
         (Kind::Token | Kind::Session | Kind::Key, Some(_)) => return Err("issued_until is for a user alone"),
     };
     Ok(Revocation { kind, id, issued_until, expires_at: item.expires_at })
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_push_is_read_or_refused_with_the_place_and_the_mend() {
-        let ever = token::limits::DATE_SECS;
+        let ever = crate::limits::DATE_SECS;
         for (body, expected) in [
             (r#"{"revocations":[]}"#, Ok(vec![])),
             (r#"{"revocations":[{"token":"t"}]}"#, Ok(vec![(Kind::Token, "t", ever, None)])),
@@ -194,7 +191,7 @@ mod tests {
     #[test]
     fn an_entry_lives_as_long_as_a_token_that_it_concerns() {
         let now = NOW.secs();
-        let ever = token::limits::DATE_SECS;
+        let ever = crate::limits::DATE_SECS;
         // kind, issued_until, expires_at, kept for (seconds from now)
         for (kind, issued_until, expires_at, expected) in [
             (Kind::Token, ever, None, Some(3600 + 60)),

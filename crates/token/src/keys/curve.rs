@@ -4,7 +4,7 @@
 
 use rsa::BigUint;
 
-use crate::token::KeyKind;
+use crate::KeyKind;
 
 /// A curve y² = x³ - 3x + b over the integers modulo p (SEC 2, sections 2.4.2, 2.5.1 and
 /// 2.6.1). Of cofactor 1: every point but the one at infinity, which has no coordinates, is

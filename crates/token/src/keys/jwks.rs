@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::{Key, jwk, limits};
-use crate::token::{Algorithm, Origin, StrictObject};
+use crate::{Algorithm, Origin, StrictObject};
 
 /// The usable keys of one issuer; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

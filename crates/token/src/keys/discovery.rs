@@ -2,7 +2,7 @@
 //! sections 3 and 4).
 
 use super::limits;
-use crate::token::StrictObject;
+use crate::StrictObject;
 
 /// Why a document does not lead to a key set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

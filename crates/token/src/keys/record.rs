@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{KeySet, limits};
-use crate::token::{Algorithm, UnixMillis};
+use crate::{Algorithm, UnixMillis};
 
 /// A key set with the time of its fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,8 +17,10 @@ mod error;
 mod header;
 mod issuer;
 mod json;
+pub mod keys;
 pub mod limits;
 mod mapping;
+pub mod revocation;
 mod signature;
 mod time;
 
