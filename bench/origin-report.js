@@ -1,7 +1,7 @@
 // What `npm run bench:origin` takes and tells: its arguments, how rounds become medians and
 // ratios, the aims, and the tables of docs/bench-origin.md. Pure.
 
-import { EXIT_SETTING, Trouble } from "../scripts/lib/trouble.js";
+import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { median } from "./report.js";
 
 export const BEGIN = "<!-- npm run bench:origin -- --write -->";
@@ -20,27 +20,13 @@ const SECONDS_MOST = 20;
 const ROUNDS_MOST = 20;
 
 export function parseArguments(args) {
-  const options = { rounds: 5, seconds: 4 };
-  const bad = (text) => new Trouble(text, { code: EXIT_SETTING });
-  for (let index = 0; index < args.length; index += 1) {
-    const name = args[index];
-    const value = () => args[(index += 1)] ?? "";
-    const count = (most) => {
-      const number = Number(value());
-      if (!Number.isInteger(number) || number < 1 || number > most)
-        throw bad(`${name} wants a number from 1 to ${most}.`);
-      return number;
-    };
-    if (name === "--help" || name === "-h") options.help = true;
-    else if (name === "--rounds") options.rounds = count(ROUNDS_MOST);
-    else if (name === "--seconds") options.seconds = count(SECONDS_MOST);
-    else if (name === "--json") {
-      options.json = value();
-      if (options.json === "") throw bad("--json wants the name of a file.");
-    } else if (name === "--write") options.write = true;
-    else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench:origin -- --help`);
-  }
-  return options;
+  const options = {
+    rounds: { type: "string", parse: wholeNumber(ROUNDS_MOST) },
+    seconds: { type: "string", parse: wholeNumber(SECONDS_MOST) },
+    json: { type: "string" },
+    write: { type: "boolean" },
+  };
+  return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench:origin", options }).values };
 }
 
 // What is measured in each round, in this order. `of` is what its rate is divided by.

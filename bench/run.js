@@ -8,10 +8,11 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 
+import { namesOf, readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { buildEdge } from "../scripts/lib/edge-build.js";
 import { ROOT, TARGET } from "../scripts/lib/places.js";
 import { createSteps } from "../scripts/lib/steps.js";
-import { EXIT_SETTING, Trouble, tell } from "../scripts/lib/trouble.js";
+import { Trouble, tell } from "../scripts/lib/trouble.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
 import { chart, insert, median, render } from "./report.js";
@@ -36,34 +37,19 @@ they are there.`;
 
 const WARM_S = 2;
 
+const MOST = 1000;
+
 function parseArguments(args) {
-  const options = { rounds: 5, seconds: 4 };
-  const bad = (text) => new Trouble(text, { code: EXIT_SETTING });
-  for (let index = 0; index < args.length; index += 1) {
-    const name = args[index];
-    const value = () => args[(index += 1)] ?? "";
-    const names = (known) => {
-      const asked = value().split(",").filter(Boolean);
-      for (const one of asked)
-        if (!known.includes(one)) throw bad(`${name} has ${JSON.stringify(one)}; there are: ${known.join(", ")}.`);
-      return asked;
-    };
-    const count = () => {
-      const number = Number(value());
-      if (!Number.isInteger(number) || number < 1 || number > 1000) throw bad(`${name} wants a number from 1 to 1000.`);
-      return number;
-    };
-    if (name === "--help" || name === "-h") options.help = true;
-    else if (name === "--only") options.only = names(PROFILES.map((profile) => profile.name));
-    else if (name === "--servers") options.servers = names(SERVERS.map((server) => server.name));
-    else if (name === "--rounds") options.rounds = count();
-    else if (name === "--seconds") options.seconds = count();
-    else if (name === "--json") options.json = value();
-    else if (name === "--write") options.write = true;
-    else if (name === "--million") options.million = true;
-    else throw bad(`${JSON.stringify(name)} is not known; see: npm run bench -- --help`);
-  }
-  return options;
+  const options = {
+    only: { type: "string", parse: namesOf(PROFILES.map(({ name }) => name)) },
+    servers: { type: "string", parse: namesOf(SERVERS.map(({ name }) => name)) },
+    rounds: { type: "string", parse: wholeNumber(MOST) },
+    seconds: { type: "string", parse: wholeNumber(MOST) },
+    json: { type: "string" },
+    write: { type: "boolean" },
+    million: { type: "boolean" },
+  };
+  return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench", options }).values };
 }
 
 async function measure(profile, servers, { folder, builds, keys, rounds, seconds, note }) {

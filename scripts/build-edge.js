@@ -9,12 +9,13 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { readArguments } from "./lib/arguments.js";
 import { PolicyTrouble, buildEdge } from "./lib/edge-build.js";
 import { BUILD } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
 import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
-import { Trouble, refuseArguments, runMain } from "./lib/trouble.js";
+import { Trouble, runMain } from "./lib/trouble.js";
 
 const HELP = `npm run build              compiles the worker into build/, as npm start runs it
 npm run build -- --help    shows this
@@ -44,8 +45,8 @@ const processes = createProcesses();
 listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
 
 await runMain(async (args) => {
-  if (args.includes("--help") || args.includes("-h")) return console.log(HELP);
-  refuseArguments(args, "npm run build");
+  const { values } = readArguments(args, { command: "npm run build" });
+  if (values.help) return console.log(HELP);
   const profile = profileFor(process.env);
   const began = Date.now();
   let told = began;

@@ -1,6 +1,7 @@
 // `npm run counts`: counts the instructions of the gateway's hot functions, and compares them
 // with those in bench/counts.json. With --write, puts them there.
 
+import { readArguments } from "./lib/arguments.js";
 import { MOST_OFF, render } from "./lib/counts-compare.js";
 import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/counts-measure.js";
 import { createProcesses } from "./lib/processes.js";
@@ -16,17 +17,6 @@ A case that is more than ${MOST_OFF * 100} % off fails. The cases are those of b
 they take: cargo bench --bench gate. Where the instructions of a case go to:
   callgrind_annotate --inclusive=yes target/counts/CASE.callgrind`;
 
-function parseArguments(args) {
-  const options = { help: false, write: false };
-  for (const arg of args) {
-    if (arg === "--help" || arg === "-h") options.help = true;
-    else if (arg === "--write") options.write = true;
-    else
-      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run counts -- --help`, { code: EXIT_SETTING });
-  }
-  return options;
-}
-
 const processes = createProcesses();
 listenForEnd(
   (code) => processes.stopAll().then(() => process.exit(code)),
@@ -34,8 +24,8 @@ listenForEnd(
 );
 
 await runMain(async (args) => {
-  const options = parseArguments(args);
-  if (options.help) return console.log(HELP);
+  const { values } = readArguments(args, { command: "npm run counts", options: { write: { type: "boolean" } } });
+  if (values.help) return console.log(HELP);
   const why = await whyNoValgrind();
   if (why !== undefined) throw new Trouble(`${why}.`, { code: EXIT_SETTING });
   const steps = createSteps();
@@ -46,7 +36,7 @@ await runMain(async (args) => {
   steps.close();
   const rows = compareWithKept(found);
   console.log(render(rows));
-  if (options.write) return keep(found);
+  if (values.write) return keep(found);
   const whyNot = await whyNoComparison();
   if (whyNot !== undefined) return console.log(`\nNot judged: ${whyNot}.`);
   const problems = rows.flatMap(({ problem }) => problem ?? []);

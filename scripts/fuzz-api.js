@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
 
+import { readArguments, wholeNumber } from "./lib/arguments.js";
 import { NODE, ROOT } from "./lib/places.js";
 import { canInstallPython, hasPython, installPython } from "./lib/install.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
@@ -18,21 +19,11 @@ npm run fuzz:api -- --help           shows this
 It starts both services and the gateway on free ports, with data of their own. What is
 found is printed with the request that makes it.`;
 
+const MOST_EXAMPLES = 1_000_000;
+
 function parseArguments(args) {
-  const options = { help: false, examples: EXAMPLES };
-  for (let index = 0; index < args.length; index += 1) {
-    const arg = args[index];
-    if (arg === "--help" || arg === "-h") options.help = true;
-    else if (arg === "--examples") {
-      options.examples = Number(args[(index += 1)]);
-      if (!Number.isInteger(options.examples) || options.examples < 1)
-        throw new Trouble("--examples needs a whole number of at least 1.", { code: EXIT_SETTING });
-    } else
-      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run fuzz:api -- --help`, {
-        code: EXIT_SETTING,
-      });
-  }
-  return options;
+  const options = { examples: { type: "string", parse: wholeNumber(MOST_EXAMPLES) } };
+  return { examples: EXAMPLES, ...readArguments(args, { command: "npm run fuzz:api", options }).values };
 }
 
 await runMain(async (args) => {

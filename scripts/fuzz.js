@@ -1,6 +1,7 @@
 // `npm run fuzz`: runs the fuzz targets one after another, and says how many inputs
 // each has seen. A finding ends it with the input that makes it.
 
+import { readArguments, wholeNumber } from "./lib/arguments.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
 import { createProcesses } from "./lib/processes.js";
@@ -19,23 +20,15 @@ npm run fuzz -- --help                shows this
 What is found lies in target/fuzz/artifacts. Put it into fuzz/corpus/TARGET, where the
 native tests read it from then on.`;
 
+const MOST_SECONDS = 24 * 3600;
+
 function parseArguments(args) {
-  const options = { help: false, seconds: SECONDS, targets: [] };
-  for (let index = 0; index < args.length; index += 1) {
-    const arg = args[index];
-    if (arg === "--help" || arg === "-h") options.help = true;
-    else if (arg === "--seconds") {
-      options.seconds = Number(args[(index += 1)]);
-      if (!Number.isInteger(options.seconds) || options.seconds < 1)
-        throw new Trouble("--seconds needs a whole number of at least 1.", { code: EXIT_SETTING });
-    } else if (FUZZ_TARGETS.includes(arg)) options.targets.push(arg);
-    else
-      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run fuzz -- --help`, {
-        code: EXIT_SETTING,
-      });
-  }
-  if (options.targets.length === 0) options.targets = FUZZ_TARGETS;
-  return options;
+  const { values, positionals } = readArguments(args, {
+    command: "npm run fuzz",
+    options: { seconds: { type: "string", parse: wholeNumber(MOST_SECONDS) } },
+    choices: FUZZ_TARGETS,
+  });
+  return { seconds: SECONDS, ...values, targets: positionals.length === 0 ? FUZZ_TARGETS : positionals };
 }
 
 const processes = createProcesses();

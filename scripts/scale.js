@@ -6,29 +6,20 @@ import { join } from "node:path";
 
 import { parse } from "smol-toml";
 
+import { readArguments, usageError } from "./lib/arguments.js";
 import { ROOT } from "./lib/places.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
-import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+import { Trouble, runMain } from "./lib/trouble.js";
 
-// What each number is, for --help.
-const MEANINGS = {
-  locations: "locations of the platform that see requests",
-  requestsPerSecond: "requests a second, in all locations together",
-  isolatesPerLocation: "isolates in each location",
-  issuers: "issuers of tokens",
-  cpuMsPerRequest: "milliseconds of processor time a request",
-  revocationsPerSecond: "revocations a second",
-  loggedShare: "share of requests whose log line is kept, from 0 to 1",
-};
-
-const FLAGS = {
-  "--locations": "locations",
-  "--requests": "requestsPerSecond",
-  "--isolates": "isolatesPerLocation",
-  "--issuers": "issuers",
-  "--cpu-ms": "cpuMsPerRequest",
-  "--revocations": "revocationsPerSecond",
-  "--logged": "loggedShare",
+// The options that set a number of the modelled world: [its name there, meaning].
+const NUMBERS = {
+  locations: ["locations", "locations of the platform that see requests"],
+  requests: ["requestsPerSecond", "requests per second, in all locations together"],
+  isolates: ["isolatesPerLocation", "isolates in each location"],
+  issuers: ["issuers", "issuers of tokens"],
+  "cpu-ms": ["cpuMsPerRequest", "milliseconds of CPU time per request"],
+  revocations: ["revocationsPerSecond", "revocations per second"],
+  logged: ["loggedShare", "share of requests whose log line is kept, from 0 to 1"],
 };
 
 const HELP = `npm run scale                      the gateway at internet scale, on paper
@@ -36,8 +27,8 @@ npm run scale -- --requests 5000 --locations 40
 npm run scale -- --write           puts the tables into docs/scale.md
 npm run scale -- --help            shows this
 
-${Object.entries(FLAGS)
-  .map(([flag, name]) => `  ${flag.padEnd(14)} ${MEANINGS[name]} (${WORLD[name]})`)
+${Object.entries(NUMBERS)
+  .map(([option, [name, meaning]]) => `  ${`--${option}`.padEnd(14)} ${meaning} (${WORLD[name]})`)
   .join("\n")}`;
 
 const BEGIN = "<!-- npm run scale -- --write -->";
@@ -59,19 +50,18 @@ export function insert(document, text) {
 }
 
 function parseArguments(args) {
-  const options = { help: false, write: false, world: { ...WORLD } };
-  for (let index = 0; index < args.length; index += 1) {
-    const arg = args[index];
-    if (arg === "--help" || arg === "-h") options.help = true;
-    else if (arg === "--write") options.write = true;
-    else if (Object.hasOwn(FLAGS, arg)) {
-      const value = Number(args[(index += 1)]);
-      if (!(value >= 0)) throw new Trouble(`${arg} needs a number.`, { code: EXIT_SETTING });
-      options.world[FLAGS[arg]] = value;
-    } else
-      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm run scale -- --help`, { code: EXIT_SETTING });
-  }
-  return options;
+  const readNumber = (text, flag) => {
+    if (!/^\d+(?:\.\d+)?$/.test(text)) throw usageError(`${flag} must be a number of at least 0.`);
+    return Number(text);
+  };
+  const numbers = Object.fromEntries(
+    Object.keys(NUMBERS).map((option) => [option, { type: "string", parse: readNumber }]),
+  );
+  const options = { write: { type: "boolean" }, ...numbers };
+  const { values } = readArguments(args, { command: "npm run scale", options });
+  const world = { ...WORLD };
+  for (const [option, [name]] of Object.entries(NUMBERS)) world[name] = values[option] ?? world[name];
+  return { ...values, world };
 }
 
 if (process.argv[1] === import.meta.filename) {

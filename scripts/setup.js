@@ -1,13 +1,14 @@
 // `npm run setup`: installs and builds everything, makes local secrets, and starts
 // nothing. After it `npx wrangler dev` and `npx wrangler deploy` work by themselves.
 
+import { readArguments } from "./lib/arguments.js";
 import { dataFolder } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
 import { ensureSecrets } from "./lib/secrets.js";
 import { setUp } from "./lib/set-up.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";
-import { refuseArguments, tell } from "./lib/trouble.js";
+import { tell } from "./lib/trouble.js";
 
 const HELP = `npm run setup              installs and compiles everything, makes local secrets, starts nothing
 npm run setup -- --help    shows this
@@ -26,11 +27,8 @@ listenForEnd(
 );
 
 async function main(args) {
-  if (args.includes("--help") || args.includes("-h")) {
-    console.log(HELP);
-    return;
-  }
-  refuseArguments(args, "npm run setup");
+  const { values } = readArguments(args, { command: "npm run setup" });
+  if (values.help) return console.log(HELP);
   await setUp(steps, { owner: processes });
   ensureSecrets(dataFolder(process.env));
   steps.close();

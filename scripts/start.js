@@ -5,6 +5,7 @@
 import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
+import { readArguments } from "./lib/arguments.js";
 import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
 import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/places.js";
 import { createProcesses } from "./lib/processes.js";
@@ -37,18 +38,9 @@ or newer with npm, Rust by rustup, a C compiler.`;
 const PORT_VARIABLES = { edge: "EDGE_PORT", auth: "AUTH_PORT", users: "USERS_PORT" };
 
 function parseArguments(args) {
-  const options = { help: false, logs: false, names: [] };
-  for (const arg of args) {
-    if (arg === "--help" || arg === "-h") options.help = true;
-    else if (arg === "--logs") options.logs = true;
-    else if (NAMES.includes(arg)) options.names.push(arg);
-    else
-      throw new Trouble(`${JSON.stringify(arg)} is not known; see: npm start -- --help`, {
-        code: EXIT_SETTING,
-      });
-  }
-  if (options.names.length === 0) options.names = NAMES;
-  return options;
+  const options = { logs: { type: "boolean" } };
+  const { values, positionals } = readArguments(args, { command: "npm start", options, choices: NAMES });
+  return { ...values, names: positionals.length === 0 ? NAMES : positionals };
 }
 
 const processes = createProcesses();
@@ -108,17 +100,17 @@ async function main() {
   isReady = true;
   console.log(whatToTry({ options, services, running, logs, elapsed: steps.elapsed() }));
   if (options.names.includes("edge")) watchPolicy();
-  for (const one of running) watch(one, { ports, data });
+  await Promise.all(running.map((one) => watch(one, { ports, data })));
 }
 
 async function startAll(options, services, logs) {
   return Promise.all(
     options.names.map((name) =>
       steps.run(`start ${name}`, async (note) => {
-        const tell = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
+        const onReload = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
         const onLine = (line) => {
           if (options.logs) steps.say(`${name.padEnd(5)} | ${line}`);
-          if (!isStopping) tell(line);
+          if (!isStopping) onReload(line);
         };
         const running = startService(processes, services[name], { logs, onLine });
         await waitUntilReady(services[name], running, { note });

@@ -5,8 +5,8 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, join, relative } from "node:path";
-import { parseArgs } from "node:util";
 
+import { namesOf, readArguments, wholeNumber } from "./lib/arguments.js";
 import { runCargo } from "./lib/cargo.js";
 import {
   buildCounts,
@@ -38,7 +38,7 @@ import { listenForEnd } from "./lib/signals.js";
 import { createSteps } from "./lib/steps.js";
 import { SHOWN_LINES, runSuite } from "./lib/suite-run.js";
 import { COMPILE_TESTS, LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
-import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
+import { EXIT_SETTING, tell } from "./lib/trouble.js";
 
 const COUNTS = "counts";
 const DEPENDENCIES = "dependencies";
@@ -90,34 +90,17 @@ const SETTINGS = [
   "EDGE_PROFILE",
 ];
 
+const MOST_LANES = 99;
+
 function parseArguments(args) {
-  const refuse = (sentence) => {
-    throw new Trouble(sentence, { code: EXIT_SETTING });
+  const options = {
+    list: { type: "boolean" },
+    long: { type: "boolean" },
+    lanes: { type: "string", parse: wholeNumber(MOST_LANES) },
+    only: { type: "string", parse: namesOf(args.includes("--long") ? LONG_NAMES : NAMES) },
   };
-  let values;
-  try {
-    ({ values } = parseArgs({
-      args,
-      options: {
-        help: { type: "boolean", short: "h" },
-        list: { type: "boolean" },
-        long: { type: "boolean" },
-        lanes: { type: "string", default: String(LANES) },
-        only: { type: "string" },
-      },
-    }));
-  } catch (error) {
-    const option = args.find((arg) => error.message.includes(arg.split("=", 1)[0])) ?? args[0];
-    refuse(`${JSON.stringify(option)} is not known, or lacks a value; see: npm test -- --help`);
-  }
-  const names = values.long ? LONG_NAMES : NAMES;
-  const only = values.only?.split(",").filter((text) => text !== "");
-  for (const name of only ?? []) {
-    if (!names.includes(name)) refuse(`There is no suite ${JSON.stringify(name)}; there are: ${names.join(", ")}.`);
-  }
-  if (only?.length === 0) refuse(`--only needs a suite: ${names.join(", ")}.`);
-  if (!/^[1-9]\d?$/.test(values.lanes)) refuse("--lanes needs a whole number of at least 1.");
-  return { ...values, lanes: Number(values.lanes), names, only };
+  const { values } = readArguments(args, { command: "npm test", options });
+  return { lanes: LANES, ...values, names: values.long ? LONG_NAMES : NAMES };
 }
 
 function openRun() {

@@ -6,7 +6,7 @@ const TERMINATE_MS = 5_000;
 const POLL_MS = 50;
 
 // A terminal's Ctrl-C and a closing window are the keeper's to answer.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => {});
 
 const groups = new Set();
 let rest = "";

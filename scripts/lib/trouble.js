@@ -15,12 +15,6 @@ export class Trouble extends Error {
   }
 }
 
-// For scripts that take no arguments but --help.
-export function refuseArguments(args, command) {
-  if (args.length > 0)
-    throw new Trouble(`${JSON.stringify(args[0])} is not known; see: ${command} -- --help`, { code: EXIT_SETTING });
-}
-
 // Runs a script's main function and turns what it throws into the above.
 export async function runMain(main) {
   try {

@@ -15,12 +15,12 @@ test("arguments are taken, and what cannot be meant is refused", () => {
     [["--rounds", "3", "--seconds", "20"], { rounds: 3, seconds: 20 }],
     [["--json", "out.json", "--write"], { rounds: 5, seconds: 4, json: "out.json", write: true }],
     [["-h"], { rounds: 5, seconds: 4, help: true }],
-    [["--rounds", "0"], /--rounds wants a number from 1 to 20/],
-    [["--rounds"], /--rounds wants a number/],
-    [["--rounds", "2.5"], /--rounds wants a number/],
+    [["--rounds", "0"], /--rounds must be a whole number from 1 to 20/],
+    [["--rounds"], /--rounds must be a whole number/],
+    [["--rounds", "2.5"], /--rounds must be a whole number/],
     // An assertion would not outlive it.
-    [["--seconds", "21"], /--seconds wants a number from 1 to 20/],
-    [["--json"], /--json wants the name of a file/],
+    [["--seconds", "21"], /--seconds must be a whole number from 1 to 20/],
+    [["--json"], /--json needs a value/],
     [["--fast"], /"--fast" is not known/],
   ]) {
     if (expected instanceof RegExp) assert.throws(() => parseArguments(args), expected, args.join(" "));
