@@ -7,16 +7,16 @@
 //! - [`token`]: bytes to verified claims
 //! - [`keys`]: JWKS bytes and a time to a key, or a plan for getting one
 //! - [`revocation`]: which tokens stopped being good early; a copy of that, and its age
-//! - [`gate`]: the one order of things: decide, deny, forward; and its ports
-//! - `edge`: wasm32 only; fetch and scheduled events, KV, WebCrypto, clock, log
+//! - [`pipeline`]: the one order of things: decide, deny, forward; and its ports
+//! - `host`: wasm32 only; fetch and scheduled events, KV, WebCrypto, clock, log
 //!
-//! `token`, `keys`, `revocation`, `route` and `config` are pure. Nobody imports `edge`.
+//! `token`, `keys`, `revocation`, `route` and `config` are pure. Nobody imports `host`.
 //! ARCHITECTURE.md has the reasons.
 
 pub use portcullis_policy::{config, route};
 pub use portcullis_token::{self as token, keys, revocation};
 
-pub mod gate;
+pub mod pipeline;
 
 #[cfg(target_arch = "wasm32")]
-mod edge;
+mod host;

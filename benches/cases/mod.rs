@@ -13,7 +13,7 @@ use std::{
 
 use portcullis::{
     config::{self, Policy},
-    gate::{Gate, Head},
+    pipeline::{Gate, Head},
     route::{Table, Target},
     token::{self, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, Unverified},
 };

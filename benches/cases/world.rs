@@ -3,8 +3,8 @@
 //! can be told what to do, and remembers what it was asked: that would be measured, too.
 
 use portcullis::{
-    gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     keys::Key,
+    pipeline::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     revocation::Page,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };

@@ -107,7 +107,7 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
 export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
   const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
-  const entry = join(ROOT, "src", "edge", "entry.js");
+  const entry = join(ROOT, "src", "host", "entry.js");
   const stamp = fingerprint([readFileSync(wasm), readFileSync(entry), wasmBindgenVersion(), flags.join(" ")]);
   const stampFile = join(out, "stamp");
   const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;

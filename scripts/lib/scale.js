@@ -4,9 +4,9 @@
 const SOURCES = {
   keys: "crates/token/src/keys/limits.rs",
   revocation: "crates/token/src/revocation/limits.rs",
-  gate: "src/gate/limits.rs",
-  live: "src/edge/live.rs",
-  world: "src/edge/world.rs",
+  gate: "src/pipeline/limits.rs",
+  live: "src/host/live.rs",
+  world: "src/host/world.rs",
   origin: "origin/src/limits.rs",
 };
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
-import { readLog } from "../../src/edge/rim.js";
+import { readLog } from "../../src/host/rim.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { sendBytes } from "../harness/http.js";

@@ -45,7 +45,7 @@ describe("Wycheproof over WebCrypto", () => {
           {
             type: "ESModule",
             path: "rim.js",
-            contents: readFileSync(join(ROOT, "src", "edge", "rim.js"), "utf8"),
+            contents: readFileSync(join(ROOT, "src", "host", "rim.js"), "utf8"),
           },
         ],
         compatibilityDate: "2026-10-23",

@@ -7,7 +7,7 @@ use jwt_compact::{
 };
 use serde_json::{Value, json};
 
-use portcullis::gate::{Gate, ports::UpstreamFault};
+use portcullis::pipeline::{Gate, ports::UpstreamFault};
 
 use crate::fakes::{SECRET, Vectors, World, setting, shipped_gate};
 

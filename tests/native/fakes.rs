@@ -9,11 +9,11 @@ use std::{
 
 use futures_executor::block_on;
 use portcullis::{
-    gate::{
+    keys::Key,
+    pipeline::{
         Answer, Gate, Handled, Head, Outcome,
         ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     },
-    keys::Key,
     revocation::{Entry, Page, limits},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };

@@ -1,6 +1,6 @@
 //! The order of things: routes, rights, faults and what upstreams receive.
 
-use portcullis::gate::{Gate, ports::UpstreamFault};
+use portcullis::pipeline::{Gate, ports::UpstreamFault};
 use serde_json::Value;
 
 use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
@@ -91,10 +91,10 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         ("/", 503, Some("gateway_misconfigured")),
         ("/ready", 503, Some("gateway_misconfigured")),
     ] {
-        let head = portcullis::gate::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
+        let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
         let fault = "METRICS_TOKEN is too short".to_owned();
-        let denial = portcullis::gate::Denial::Misconfigured { fault };
-        let handled = portcullis::gate::handle_refused(&head, denial, &world);
+        let denial = portcullis::pipeline::Denial::Misconfigured { fault };
+        let handled = portcullis::pipeline::handle_refused(&head, denial, &world);
         assert_eq!((handled.line.status, handled.line.code), (status, code), "{target}");
         let answer = answer(&handled);
         assert_eq!(header(answer, "x-request-id"), Some(handled.line.request_id.as_str()));
@@ -113,7 +113,7 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let (vectors, gate, world) = setup();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
-    let fields = |line: &portcullis::gate::LogLine| -> Vec<String> {
+    let fields = |line: &portcullis::pipeline::LogLine| -> Vec<String> {
         let value: Value = serde_json::from_str(&line.to_json()).unwrap();
         value.as_object().unwrap().keys().cloned().collect()
     };
@@ -308,7 +308,7 @@ fn a_host_that_no_url_can_have_is_refused() {
         ("a:b", false),
         ("\u{e9}.example", false),
     ] {
-        let head = portcullis::gate::Head::new("GET".into(), &format!("https://{host}/health"), vec![]);
+        let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://{host}/health"), vec![]);
         let handled = futures_executor::block_on(gate.handle(&head, &world));
         let expected = if is_one { (200, "ok") } else { (400, "host_invalid") };
         assert_eq!(verdict(&handled), expected, "{host:?}");

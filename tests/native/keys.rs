@@ -230,7 +230,7 @@ upstream = "app"
 access = "user"
 "#;
     let policy = portcullis::config::check(POLICY).unwrap();
-    let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gate = portcullis::pipeline::Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     let (first, second) = (Signer::new(1), Signer::new(2));
     let (old, both, new) = (jwks(&[&first]), jwks(&[&first, &second]), jwks(&[&second]));
@@ -416,7 +416,7 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
         ),
     ] {
         let world = World::new(&vectors);
-        let gate = portcullis::gate::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+        let gate = portcullis::pipeline::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
             "METRICS_TOKEN" => Some("a-token-for-operators".to_owned()),
             name => name.starts_with("ASSERTION_").then(|| crate::fakes::SECRET.to_owned()),
         })

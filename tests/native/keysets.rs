@@ -5,8 +5,8 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
 use portcullis::{
-    gate::Gate,
     keys::{KeySet, Record, limits},
+    pipeline::Gate,
     token::{Algorithm, UnixMillis},
 };
 use serde_json::{Value, json};

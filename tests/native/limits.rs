@@ -1,7 +1,7 @@
 //! Rate limits: what is counted together, when, and what a client is told.
 
 use futures_executor::block_on;
-use portcullis::gate::{Chore, Gate, Head};
+use portcullis::pipeline::{Chore, Gate, Head};
 use serde_json::json;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! `/metrics`: who may read it, and that every request is counted once, over isolates and
 //! failures.
 
-use portcullis::gate::Gate;
+use portcullis::pipeline::Gate;
 
 use crate::fakes::{Vectors, World, answer, header, setting, verdict};
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use portcullis::gate::Gate;
+use portcullis::pipeline::Gate;
 use serde::Deserialize;
 
 use crate::fakes::{Issuer, Vectors, World, setting, verdict};

@@ -8,7 +8,7 @@ use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};
 
 const ME: &str = "/api/v1/auth/me";
 
-fn cache_of(gate: &portcullis::gate::Gate, world: &World) -> Value {
+fn cache_of(gate: &portcullis::pipeline::Gate, world: &World) -> Value {
     let status = world.ask_as_operator(gate, "/status");
     serde_json::from_str::<Value>(&crate::fakes::answer(&status).body).unwrap()["token_cache"].clone()
 }

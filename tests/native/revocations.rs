@@ -3,7 +3,7 @@
 
 use portcullis::{
     config,
-    gate::{Chore, Gate},
+    pipeline::{Chore, Gate},
     revocation::limits,
 };
 use serde_json::{Value, json};
@@ -370,7 +370,7 @@ fn a_logout_that_the_log_did_not_take_is_told_again() {
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
     world.log.borrow_mut().fault = Some("log_unreachable");
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
-    let head = portcullis::gate::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
+    let head = portcullis::pipeline::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
     let handled = futures_executor::block_on(gate.handle(&head, &world));
     assert_eq!(verdict(&handled), OK, "the upstream has ended it: that is what the client asked for");
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED, "and here it is ended, too");

@@ -1,7 +1,7 @@
 //! Routes that ask for scopes, claims and issuers, and that are written otherwise for
 //! the upstream: through the whole gate.
 
-use portcullis::{config::Variants, gate::Gate};
+use portcullis::{config::Variants, pipeline::Gate};
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Spans for a collector: which requests leave some, how they hang together, and that they
 //! are bounded.
 
-use portcullis::gate::Gate;
+use portcullis::pipeline::Gate;
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, setting, verdict};
@@ -112,7 +112,7 @@ fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
     assert_eq!(spans[0].get("status"), None, "a client's fault is none of ours");
     assert!(!sent[0].1.to_string().contains(&token[..20]));
     drop(sent);
-    world.upstream.set(Err(portcullis::gate::ports::UpstreamFault::TimedOut));
+    world.upstream.set(Err(portcullis::pipeline::ports::UpstreamFault::TimedOut));
     assert_eq!(world.send_token(&gate, "GET", ME, token).line.status, 504);
     let sent = world.spans.borrow();
     let spans = spans_of(&sent[1].1);
@@ -143,7 +143,7 @@ fn a_thousand_spans_wait_at_most_and_a_batch_goes_at_once() {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
     let gate = gate(&[ENDPOINT]).unwrap();
-    let head = portcullis::gate::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
+    let head = portcullis::pipeline::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
     let mut chores = Vec::new();
     for _ in 0..2_000 {
         chores.push(futures_executor::block_on(gate.handle(&head, &world)).chores);

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use portcullis::gate::{Gate, Head, ports::UpstreamFault};
+use portcullis::pipeline::{Gate, Head, ports::UpstreamFault};
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, answer, header, setting, verdict};

@@ -33,7 +33,7 @@ impl Env {
     }
 }
 
-#[wasm_bindgen(module = "/src/edge/rim.js")]
+#[wasm_bindgen(module = "/src/host/rim.js")]
 extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;
@@ -88,7 +88,7 @@ extern "C" {
     ) -> Promise;
 }
 
-#[wasm_bindgen(module = "/src/edge/proxy.js")]
+#[wasm_bindgen(module = "/src/host/proxy.js")]
 extern "C" {
     pub(super) fn forward(
         request: &web_sys::Request,

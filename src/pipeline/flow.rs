@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
-    gate::limits,
     keys::{self, Key, Standing, Wanted},
+    pipeline::limits,
     revocation::Marks,
     route::{BadTarget, Miss, Principal, Target, permits},
     token::{self, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, Verified},

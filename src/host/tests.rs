@@ -14,8 +14,8 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::world::World;
 use crate::{
-    gate::ports::Ports as _,
     keys::{Key, KeySet},
+    pipeline::ports::Ports as _,
     token::{self, Algorithm, SignatureOutcome},
 };
 
@@ -139,7 +139,7 @@ async fn a_missing_kv_namespace_is_no_key_and_no_panic() {
 
 #[wasm_bindgen_test]
 async fn a_missing_revocation_log_is_a_fault_and_no_panic() {
-    use crate::gate::ports::LogPart;
+    use crate::pipeline::ports::LogPart;
     assert_eq!(world().read_log(LogPart::Newest, true).await, Err("log_not_bound"));
     assert!(!world().append_log("{}").await);
 }

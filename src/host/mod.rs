@@ -1,6 +1,6 @@
 //! The rim: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
 //! upstream fetch, clock, random bytes and log. The only room that touches the world, and
-//! nobody imports it. Decides nothing: what it is asked to do was decided in `gate`.
+//! nobody imports it. Decides nothing: what it is asked to do was decided in `pipeline`.
 
 mod js;
 mod live;
@@ -16,7 +16,7 @@ use std::{rc::Rc, sync::Once};
 
 use wasm_bindgen::prelude::*;
 
-use crate::gate::{
+use crate::pipeline::{
     Answer, Chore, CorsHeaders, Denial, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing,
     handle_refused,
 };

@@ -12,7 +12,7 @@ use super::{
     world::{KV_CACHE_S, KV_MS, complain, millis, prefers_rust, store},
 };
 use crate::{
-    gate::{Gate, Misconfiguration, PolicyOrigin},
+    pipeline::{Gate, Misconfiguration, PolicyOrigin},
     token::UnixMillis,
 };
 

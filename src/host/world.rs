@@ -13,9 +13,9 @@ use super::{
     turns::{Turns, Wait},
 };
 use crate::{
-    gate::limits,
-    gate::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     keys::{self, Key},
+    pipeline::limits,
+    pipeline::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     revocation,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
