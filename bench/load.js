@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-import { ROOT } from "../scripts/lib/places.js";
+import { ROOT } from "../scripts/lib/paths.js";
 
 const run = promisify(execFile);
 

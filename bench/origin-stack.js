@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { runCommand } from "../scripts/lib/cargo.js";
-import { ROOT } from "../scripts/lib/places.js";
+import { ROOT } from "../scripts/lib/paths.js";
 import { probePort } from "../scripts/lib/ports.js";
 import { startPostgres } from "../scripts/lib/postgres.js";
 import { ensureSecrets } from "../scripts/lib/secrets.js";
@@ -114,7 +114,7 @@ export async function startStack(kind, { binary, folder, processes, note }) {
       const before = usage(pids);
       const failure = "wrk does not run";
       const output = await runCommand("wrk", [...args, "-s", script, described[service].url, "--", file], {
-        owner: processes,
+        processes,
         failure,
       });
       const after = usage(pids);

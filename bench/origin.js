@@ -8,12 +8,12 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { runCargo, runCommand } from "../scripts/lib/cargo.js";
-import { MODULES, ROOT } from "../scripts/lib/places.js";
+import { MODULES, ROOT } from "../scripts/lib/paths.js";
 import { whyNoPostgres } from "../scripts/lib/postgres.js";
 import { createProcesses } from "../scripts/lib/processes.js";
 import { listenForEnd } from "../scripts/lib/signals.js";
-import { createSteps } from "../scripts/lib/steps.js";
-import { Trouble, runMain } from "../scripts/lib/trouble.js";
+import { createProgress } from "../scripts/lib/progress.js";
+import { ScriptError, runMain } from "../scripts/lib/errors.js";
 import { BEGIN, DATABASES, HELP, MEASURED, parseArguments, render, summarise } from "./origin-report.js";
 import { startStack } from "./origin-stack.js";
 import { insert } from "./report.js";
@@ -36,9 +36,9 @@ const LOADS = {
 
 // Builds targets of one package for release and gives their paths by name. Apart from each
 // other: with the benches come features of their crates that the service is not shipped with.
-async function build(args, { owner, note }) {
+async function build(args, { processes, note }) {
   const output = await runCargo(["build", "--release", "--message-format=json-render-diagnostics", ...args], {
-    owner,
+    processes,
     onProgress: note,
     failure: "a release build fails",
   });
@@ -49,8 +49,8 @@ async function build(args, { owner, note }) {
   return Object.fromEntries(built.filter((one) => one.executable).map((one) => [one.target.name, one.executable]));
 }
 
-async function runJson(command, seconds, owner) {
-  return JSON.parse(await runCommand(command, [String(seconds)], { owner, failure: "a bench fails" }));
+async function runJson(command, seconds, processes) {
+  return JSON.parse(await runCommand(command, [String(seconds)], { processes, failure: "a bench fails" }));
 }
 
 async function measure(kind, { binaries, folder, processes, options, note }) {
@@ -89,8 +89,8 @@ async function main(args) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
   const wrk = spawnSync("wrk", ["-v"], { encoding: "utf8" });
-  if (wrk.error) throw new Trouble("wrk is not there; on Debian: apt install wrk.");
-  const steps = createSteps();
+  if (wrk.error) throw new ScriptError("wrk is not there; on Debian: apt install wrk.");
+  const progress = createProgress();
   const processes = createProcesses();
   const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-origin-"));
   const clear = async () => {
@@ -99,20 +99,20 @@ async function main(args) {
   };
   listenForEnd(
     async (code) => {
-      steps.freeze();
+      progress.freeze();
       await clear();
       process.exit(code);
     },
     () => processes.killAll(),
   );
   try {
-    const binaries = await steps.run("build the services and the benches for release", async (note) => ({
-      ...(await build(["-p", "portcullis-origin", "--bin", "portcullis-origin"], { owner: processes, note })),
-      ...(await build(["-p", "portcullis-origin", "--bench", "floor"], { owner: processes, note })),
-      ...(await build(["-p", "portcullis-client", "--bench", "overhead"], { owner: processes, note })),
+    const binaries = await progress.run("build the services and the benches for release", async (note) => ({
+      ...(await build(["-p", "portcullis-origin", "--bin", "portcullis-origin"], { processes, note })),
+      ...(await build(["-p", "portcullis-origin", "--bench", "floor"], { processes, note })),
+      ...(await build(["-p", "portcullis-client", "--bench", "overhead"], { processes, note })),
     }));
     const missing = whyNoPostgres();
-    if (missing !== undefined) steps.say(`  left out: PostgreSQL (${missing})`);
+    if (missing !== undefined) progress.say(`  left out: PostgreSQL (${missing})`);
     const kinds = Object.keys(DATABASES).filter((kind) => kind !== "postgres" || missing === undefined);
     const result = {
       date: new Date().toISOString().slice(0, 10),
@@ -125,13 +125,13 @@ async function main(args) {
     for (const kind of kinds) {
       const home = join(folder, kind);
       mkdirSync(home);
-      result.databases[kind] = await steps.run(`the services on ${DATABASES[kind]}`, (note) =>
+      result.databases[kind] = await progress.run(`the services on ${DATABASES[kind]}`, (note) =>
         measure(kind, { binaries, folder: home, processes, options, note }),
       );
     }
     const seconds = options.rounds * options.seconds;
-    result.client = await steps.run("the client library", () => runJson(binaries.overhead, seconds, processes));
-    steps.close();
+    result.client = await progress.run("the client library", () => runJson(binaries.overhead, seconds, processes));
+    progress.close();
     const text = render(result);
     console.log(`\n${text}`);
     if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));

@@ -4,7 +4,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { ROOT } from "../scripts/lib/places.js";
+import { ROOT } from "../scripts/lib/paths.js";
 
 export function writePolicies(folder) {
   const shipped = join(ROOT, "gateway.toml");

@@ -10,9 +10,9 @@ import { gzipSync } from "node:zlib";
 
 import { namesOf, readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { buildEdge } from "../scripts/lib/edge-build.js";
-import { ROOT, TARGET } from "../scripts/lib/places.js";
-import { createSteps } from "../scripts/lib/steps.js";
-import { Trouble, tell } from "../scripts/lib/trouble.js";
+import { ROOT, TARGET } from "../scripts/lib/paths.js";
+import { createProgress } from "../scripts/lib/progress.js";
+import { ScriptError, reportError } from "../scripts/lib/errors.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
 import { chart, insert, median, render } from "./report.js";
@@ -246,13 +246,13 @@ async function main() {
   if (options.help) return console.log(HELP);
   for (const command of ["wrk", "nginx"]) {
     if (spawnSync("sh", ["-c", `command -v ${command}`]).status !== 0)
-      throw new Trouble(`${command} is not there; on Debian: apt install wrk nginx-light.`);
+      throw new ScriptError(`${command} is not there; on Debian: apt install wrk nginx-light.`);
   }
-  const steps = createSteps();
+  const progress = createProgress();
   const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter(
     (server) => {
       const why = server.missing?.();
-      if (why !== undefined) steps.say(`  left out: ${why}`);
+      if (why !== undefined) progress.say(`  left out: ${why}`);
       return why === undefined;
     },
   );
@@ -264,7 +264,7 @@ async function main() {
     for (const name of new Set(["shipped", ...profiles.map((profile) => profile.build ?? "shipped")])) {
       builds[name] = join(TARGET, "bench", name);
       mkdirSync(builds[name], { recursive: true });
-      await steps.run(`build the gateway as it is deployed, policy ${name}`, (note) =>
+      await progress.run(`build the gateway as it is deployed, policy ${name}`, (note) =>
         buildEdge({ profile: "worker", out: builds[name], env: { GATEWAY_CONFIG: policies[name] }, onProgress: note }),
       );
     }
@@ -282,25 +282,25 @@ async function main() {
     const save = () => options.json && writeFileSync(options.json, JSON.stringify(result, null, 2));
     for (const profile of profiles) {
       const taking = servers.filter(({ name }) => profile.servers.includes(name));
-      const measured = await steps.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
+      const measured = await progress.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
       result.profiles[profile.name] = measured;
       save();
-      print(measured, steps.say);
+      print(measured, progress.say);
     }
     const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
-    result.beside = await steps.run("an honest client beside hostile ones", (note) =>
+    result.beside = await progress.run("an honest client beside hostile ones", (note) =>
       measureBeside(judging, { ...given, note }),
     );
     save();
     const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));
-    result.starts = await steps.run("from a process's start to its first answer", (note) =>
+    result.starts = await progress.run("from a process's start to its first answer", (note) =>
       measureStarts(workers, { ...given, note }),
     );
     save();
     if (options.million) {
       result.memory = {};
       for (const server of servers.filter(({ name }) => ["pass", "gateway"].includes(name)))
-        result.memory[server.name] = await steps.run(`a million requests: ${server.title}`, (note) =>
+        result.memory[server.name] = await progress.run(`a million requests: ${server.title}`, (note) =>
           measureMemory(server, { ...given, note }),
         );
     }
@@ -313,7 +313,7 @@ async function main() {
       writeFileSync(page, insert(readFileSync(page, "utf8"), render(result, titles)));
       writeFileSync(join(ROOT, "docs", "bench.svg"), chart(result, titles));
     }
-    steps.close();
+    progress.close();
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -335,5 +335,5 @@ function print(measured, say) {
 }
 
 main().catch((error) => {
-  process.exitCode = tell(error);
+  process.exitCode = reportError(error);
 });

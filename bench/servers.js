@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { ROOT, TOOLS } from "../scripts/lib/places.js";
+import { ROOT, TOOLS } from "../scripts/lib/paths.js";
 import { HOST, probePort } from "../scripts/lib/ports.js";
 import { makeAssertionKey } from "../tests/harness/assertion.js";
 import { startWorkerd } from "./workerd.js";

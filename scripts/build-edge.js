@@ -10,12 +10,12 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { readArguments } from "./lib/arguments.js";
-import { PolicyTrouble, buildEdge } from "./lib/edge-build.js";
-import { BUILD } from "./lib/places.js";
+import { PolicyError, buildEdge } from "./lib/edge-build.js";
+import { BUILD } from "./lib/paths.js";
 import { createProcesses } from "./lib/processes.js";
 import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
-import { Trouble, runMain } from "./lib/trouble.js";
+import { ScriptError, runMain } from "./lib/errors.js";
 
 const HELP = `npm run build              compiles the worker into build/, as npm start runs it
 npm run build -- --help    shows this
@@ -56,10 +56,10 @@ await runMain(async (args) => {
     console.log(`worker: ${note} (${profile}, ${Math.round((told - began) / 1000)} s)`);
   };
   try {
-    await buildEdge({ profile, owner: processes, onProgress });
+    await buildEdge({ profile, processes, onProgress });
   } catch (error) {
-    if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof Trouble) || !isServing()) throw error;
-    for (const line of failedLines(error, { isPolicy: error instanceof PolicyTrouble })) console.log(line);
+    if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof ScriptError) || !isServing()) throw error;
+    for (const line of failedLines(error, { isPolicy: error instanceof PolicyError })) console.log(line);
     return undefined;
   }
   if (process.env.WRANGLER_COMMAND === "dev") writeFileSync(SESSION, String(process.ppid));

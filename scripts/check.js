@@ -5,8 +5,8 @@ import { createProcesses } from "./lib/processes.js";
 import { compilePolicyTool, runPolicyTool } from "./lib/policy-tool.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { runMain } from "./lib/trouble.js";
+import { createProgress } from "./lib/progress.js";
+import { runMain } from "./lib/errors.js";
 
 const HELP = `npm run check                                     checks gateway.toml, prints the effective table and
                                                   which route wins where paths overlap
@@ -31,8 +31,8 @@ await runMain(async () => {
   const at = args.indexOf("--file");
   if (at >= 0) [, file] = args.splice(at, 2);
   await checkPrerequisites();
-  const steps = createSteps({ out: process.stderr });
-  await steps.run("compile the policy's checker", (onProgress) => compilePolicyTool({ owner: processes, onProgress }));
-  steps.close();
+  const progress = createProgress({ out: process.stderr });
+  await progress.run("compile the policy's checker", (onProgress) => compilePolicyTool({ processes, onProgress }));
+  progress.close();
   process.exitCode = runPolicyTool(["--file", file ?? "", ...(args.length === 0 ? ["table"] : ["may", ...args])]);
 });

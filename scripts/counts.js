@@ -2,12 +2,12 @@
 // with those in bench/counts.json. With --write, puts them there.
 
 import { readArguments } from "./lib/arguments.js";
-import { MOST_OFF, render } from "./lib/counts-compare.js";
-import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/counts-measure.js";
+import { MOST_OFF, render } from "./lib/instruction-counts.js";
+import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/callgrind.js";
 import { createProcesses } from "./lib/processes.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+import { createProgress } from "./lib/progress.js";
+import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const HELP = `npm run counts                     counts the instructions of each case, and compares
 npm run counts -- --write          keeps what was counted in bench/counts.json
@@ -27,13 +27,13 @@ await runMain(async (args) => {
   const { values } = readArguments(args, { command: "npm run counts", options: { write: { type: "boolean" } } });
   if (values.help) return console.log(HELP);
   const why = await whyNoValgrind();
-  if (why !== undefined) throw new Trouble(`${why}.`, { code: EXIT_SETTING });
-  const steps = createSteps();
-  const program = await steps.run("compile the counted cases", (note) =>
-    buildCounts({ owner: processes, onProgress: note }),
+  if (why !== undefined) throw new ScriptError(`${why}.`, { code: EXIT_USAGE });
+  const progress = createProgress();
+  const program = await progress.run("compile the counted cases", (note) =>
+    buildCounts({ processes, onProgress: note }),
   );
-  const found = await steps.run("count instructions", (note) => count(program, { owner: processes, onProgress: note }));
-  steps.close();
+  const found = await progress.run("count instructions", (note) => count(program, { processes, onProgress: note }));
+  progress.close();
   const rows = compareWithKept(found);
   console.log(render(rows));
   if (values.write) return keep(found);
@@ -41,7 +41,7 @@ await runMain(async (args) => {
   if (whyNot !== undefined) return console.log(`\nNot judged: ${whyNot}.`);
   const problems = rows.flatMap(({ problem }) => problem ?? []);
   if (problems.length === 0) return undefined;
-  throw new Trouble(`${problems.length} of ${rows.length} cases are off from what bench/counts.json has.`, {
+  throw new ScriptError(`${problems.length} of ${rows.length} cases are off from what bench/counts.json has.`, {
     lines: problems,
   });
 });

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { spawnSync } from "node:child_process";
 
 import { readArguments, wholeNumber } from "./lib/arguments.js";
-import { NODE, ROOT } from "./lib/places.js";
+import { NODE, ROOT } from "./lib/paths.js";
 import { canInstallPython, hasPython, installPython } from "./lib/install.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const EXAMPLES = 200;
 
@@ -32,7 +32,7 @@ await runMain(async (args) => {
   await checkPrerequisites();
   if (!hasPython()) {
     if (!(await canInstallPython()))
-      throw new Trouble("Fuzzing the services needs a Python 3 with venv.", { code: EXIT_SETTING });
+      throw new ScriptError("Fuzzing the services needs a Python 3 with venv.", { code: EXIT_USAGE });
     await installPython();
   }
   const { status } = spawnSync(

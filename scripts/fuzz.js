@@ -6,8 +6,8 @@ import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js
 import { checkPrerequisites } from "./lib/prerequisites.js";
 import { createProcesses } from "./lib/processes.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+import { createProgress } from "./lib/progress.js";
+import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const SECONDS = 60;
 
@@ -42,16 +42,16 @@ await runMain(async (args) => {
   if (options.help) return console.log(HELP);
   await checkPrerequisites();
   const why = await whyNoFuzzing();
-  if (why !== undefined) throw new Trouble(`Fuzzing needs a C++ compiler, and ${why}.`, { code: EXIT_SETTING });
-  const steps = createSteps();
-  const folder = await steps.run("compile the fuzz targets", (note) =>
-    buildFuzzers({ owner: processes, onProgress: note }),
+  if (why !== undefined) throw new ScriptError(`Fuzzing needs a C++ compiler, and ${why}.`, { code: EXIT_USAGE });
+  const progress = createProgress();
+  const folder = await progress.run("compile the fuzz targets", (note) =>
+    buildFuzzers({ processes, onProgress: note }),
   );
   for (const name of options.targets) {
-    await steps.run(`fuzz ${name} for ${options.seconds} s`, async (note) => {
-      const executions = await fuzz(folder, name, options.seconds, { owner: processes });
+    await progress.run(`fuzz ${name} for ${options.seconds} s`, async (note) => {
+      const executions = await fuzz(folder, name, options.seconds, { processes });
       note(`${executions} executions, no finding`);
     });
   }
-  steps.close();
+  progress.close();
 });

@@ -6,14 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { runCommand } from "./lib/cargo.js";
-import { dataFolder, NODE, WRANGLER } from "./lib/places.js";
+import { dataFolder, NODE, WRANGLER } from "./lib/paths.js";
 import { compilePolicy, compilePolicyTool } from "./lib/policy-tool.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
 import { createProcesses } from "./lib/processes.js";
 import { wranglerEnv } from "./lib/services.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { EXIT_SETTING, Trouble, runMain } from "./lib/trouble.js";
+import { createProgress } from "./lib/progress.js";
+import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const HELP = `npm run policy:push                     checks gateway.toml and has the local edge use it
 npm run policy:push -- --file x.toml    another file
@@ -39,17 +39,17 @@ await runMain(async () => {
   const known = ["--remote", "--local", "--file", ...(at >= 0 ? [file] : [])];
   const unknown = args.find((arg) => !known.includes(arg));
   if (unknown !== undefined || file === undefined)
-    throw new Trouble(
+    throw new ScriptError(
       `${JSON.stringify(unknown ?? "--file")} cannot be used like that; see: npm run policy:push -- --help`,
       {
-        code: EXIT_SETTING,
+        code: EXIT_USAGE,
       },
     );
   const data = dataFolder(process.env);
   const where = isRemote ? ["--remote"] : ["--local", "--persist-to", join(data, "edge")];
   const kv = (...rest) =>
     runCommand(NODE, [WRANGLER, "kv", "key", ...rest, "--binding", "KEYS", ...where], {
-      owner: processes,
+      processes,
       env: { ...wranglerEnv(data), CI: "true" },
       failure: "KV cannot be reached",
     });
@@ -63,44 +63,43 @@ await runMain(async () => {
     writeFileSync(path, text, { mode: 0o600 });
     await kv("put", `policy/${key}`, "--path", path);
   };
-  const steps = createSteps({ out: process.stderr });
+  const progress = createProgress({ out: process.stderr });
   try {
     await checkPrerequisites();
     if (command === "push") {
-      await steps.run("compile the policy's checker", (onProgress) =>
-        compilePolicyTool({ owner: processes, onProgress }),
-      );
+      await progress.run("compile the policy's checker", (onProgress) => compilePolicyTool({ processes, onProgress }));
       const next = compilePolicy(file);
-      if (next === undefined) throw new Trouble(`${file} is not pushed; the lines above say what to write instead.`);
-      const before = await steps.run("read what is there", () => get("current"));
+      if (next === undefined)
+        throw new ScriptError(`${file} is not pushed; the lines above say what to write instead.`);
+      const before = await progress.run("read what is there", () => get("current"));
       if (before?.trim() === next) {
-        steps.close();
+        progress.close();
         console.log("That policy is there already.");
         return;
       }
-      await steps.run("write the policy", async () => {
+      await progress.run("write the policy", async () => {
         if (before !== undefined) await put("previous", before.trim());
         await put("current", next);
       });
-      steps.close();
+      progress.close();
       console.log(`${file} is pushed; npm run policy:rollback takes it back.`);
     } else {
-      const [current, previous] = await steps.run("read what is there", async () => [
+      const [current, previous] = await progress.run("read what is there", async () => [
         await get("current"),
         await get("previous"),
       ]);
       if (previous === undefined) {
-        if (current === undefined) throw new Trouble("No policy was pushed: the built-in one is in use.");
-        await steps.run("take the policy away", () => kv("delete", "policy/current"));
-        steps.close();
+        if (current === undefined) throw new ScriptError("No policy was pushed: the built-in one is in use.");
+        await progress.run("take the policy away", () => kv("delete", "policy/current"));
+        progress.close();
         console.log("The built-in policy is in use again.");
         return;
       }
-      await steps.run("write the policy", async () => {
+      await progress.run("write the policy", async () => {
         await put("current", previous.trim());
         if (current !== undefined) await put("previous", current.trim());
       });
-      steps.close();
+      progress.close();
       console.log("The policy before is in use again.");
     }
   } finally {

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { parse } from "smol-toml";
 
 import { readArguments, usageError } from "./lib/arguments.js";
-import { ROOT } from "./lib/places.js";
+import { ROOT } from "./lib/paths.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
-import { Trouble, runMain } from "./lib/trouble.js";
+import { ScriptError, runMain } from "./lib/errors.js";
 
 // The options that set a number of the modelled world: [its name there, meaning].
 const NUMBERS = {
@@ -38,14 +38,14 @@ export function tables(world) {
   const read = (path) => readFileSync(join(ROOT, path), "utf8");
   const [cron] = parse(read("wrangler.toml")).triggers.crons;
   const minutes = Number(cron.match(/^\*\/(\d+) \* \* \* \*$/)?.[1]);
-  if (!minutes) throw new Trouble(`the trigger ${JSON.stringify(cron)} is not one in so many minutes`);
+  if (!minutes) throw new ScriptError(`the trigger ${JSON.stringify(cron)} is not one in so many minutes`);
   const bounds = readBounds(read, minutes);
   return render(bounds, world, scale(bounds, world));
 }
 
 export function insert(document, text) {
   const [head, rest] = document.split(BEGIN);
-  if (rest === undefined || !rest.includes(END)) throw new Trouble("docs/scale.md has lost its marks");
+  if (rest === undefined || !rest.includes(END)) throw new ScriptError("docs/scale.md has lost its marks");
   return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 

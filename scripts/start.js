@@ -7,15 +7,15 @@ import { dirname, join, relative, resolve } from "node:path";
 
 import { readArguments } from "./lib/arguments.js";
 import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
-import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/places.js";
+import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/paths.js";
 import { createProcesses } from "./lib/processes.js";
 import { CHANGED, createReloadTeller } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
 import { NAMES, askMissing, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
-import { setUp } from "./lib/set-up.js";
+import { setUp } from "./lib/setup.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { EXIT_SETTING, Trouble, tell } from "./lib/trouble.js";
+import { createProgress } from "./lib/progress.js";
+import { EXIT_USAGE, ScriptError, reportError } from "./lib/errors.js";
 
 const HELP = `npm start                     sets up what is missing, builds, and starts everything
 npm start -- auth users       starts only these of: auth, users, edge
@@ -44,14 +44,14 @@ function parseArguments(args) {
 }
 
 const processes = createProcesses();
-const steps = createSteps();
+const progress = createProgress();
 let isStopping = false;
 let isReady = false;
 
 async function stop(exitCode, sentence) {
   if (isStopping) return;
   isStopping = true;
-  steps.freeze();
+  progress.freeze();
   if (sentence !== undefined) console.log(sentence);
   await processes.stopAll();
   process.exit(exitCode);
@@ -84,21 +84,21 @@ async function main() {
         : port;
   }
   if (new Set(options.names.map((name) => ports[name])).size < options.names.length) {
-    throw new Trouble("EDGE_PORT, AUTH_PORT and USERS_PORT must differ.", { code: EXIT_SETTING });
+    throw new ScriptError("EDGE_PORT, AUTH_PORT and USERS_PORT must differ.", { code: EXIT_USAGE });
   }
 
   const hasOrigin = options.names.some((name) => name !== "edge");
-  await setUp(steps, { owner: processes, origin: hasOrigin, edge: options.names.includes("edge") });
+  await setUp(progress, { processes, origin: hasOrigin, edge: options.names.includes("edge") });
   const secrets = ensureSecrets(data);
   const services = describeServices({ data, ports, secrets });
   // Alone, the edge is up without the keys that the auth service would give it.
   if (!options.names.includes("auth")) services.edge.ready.length = 1;
   const logs = join(data, "logs");
   const running = await startAll(options, services, logs);
-  steps.close();
+  progress.close();
   if (isStopping) return;
   isReady = true;
-  console.log(whatToTry({ options, services, running, logs, elapsed: steps.elapsed() }));
+  console.log(whatToTry({ options, services, running, logs, elapsed: progress.elapsed() }));
   if (options.names.includes("edge")) watchPolicy();
   await Promise.all(running.map((one) => watch(one, { ports, data })));
 }
@@ -106,10 +106,10 @@ async function main() {
 async function startAll(options, services, logs) {
   return Promise.all(
     options.names.map((name) =>
-      steps.run(`start ${name}`, async (note) => {
+      progress.run(`start ${name}`, async (note) => {
         const onReload = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
         const onLine = (line) => {
-          if (options.logs) steps.say(`${name.padEnd(5)} | ${line}`);
+          if (options.logs) progress.say(`${name.padEnd(5)} | ${line}`);
           if (!isStopping) onReload(line);
         };
         const running = startService(processes, services[name], { logs, onLine });
@@ -167,7 +167,7 @@ async function watch(running, { ports, data }) {
     console.log(`  ${settings.join("")}npm start -- ${running.name}`);
     return;
   }
-  await stop(tell(endedBadly(running, how)), "Stopping the others …");
+  await stop(reportError(endedBadly(running, how)), "Stopping the others …");
 }
 
 function whatToTry({ options, services, running, logs, elapsed }) {
@@ -211,7 +211,7 @@ try {
   await main();
 } catch (error) {
   if (!isStopping) {
-    const code = tell(error);
+    const code = reportError(error);
     await stop(code);
   }
 }

@@ -14,8 +14,8 @@ import {
   count as countInstructions,
   whyNoComparison,
   whyNoValgrind,
-} from "./lib/counts-measure.js";
-import { emptyCount } from "./lib/counts.js";
+} from "./lib/callgrind.js";
+import { emptyCount } from "./lib/test-counts.js";
 import { checkDependencies } from "./lib/dependencies.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
@@ -28,17 +28,17 @@ import {
   installPython,
   missingComponents,
 } from "./lib/install.js";
-import { ROOT, TARGET } from "./lib/places.js";
+import { ROOT, TARGET } from "./lib/paths.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { createProcesses } from "./lib/processes.js";
-import { findSecrets, listFiles, readSecrets } from "./lib/scan.js";
+import { findSecrets, listFiles, readSecrets } from "./lib/secret-scan.js";
 import { runInLanes } from "./lib/schedule.js";
-import { setUp } from "./lib/set-up.js";
+import { setUp } from "./lib/setup.js";
 import { listenForEnd } from "./lib/signals.js";
-import { createSteps } from "./lib/steps.js";
-import { SHOWN_LINES, runSuite } from "./lib/suite-run.js";
+import { createProgress } from "./lib/progress.js";
+import { SHOWN_LINES, runSuite } from "./lib/suite-runner.js";
 import { COMPILE_TESTS, LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
-import { EXIT_SETTING, tell } from "./lib/trouble.js";
+import { EXIT_USAGE, reportError } from "./lib/errors.js";
 
 const COUNTS = "counts";
 const DEPENDENCIES = "dependencies";
@@ -129,11 +129,11 @@ listenForEnd(
 );
 
 // Looks at licences, sources, hashes and known faults of what the project uses.
-function checkAll(steps) {
-  return steps.run(
+function checkAll(progress) {
+  return progress.run(
     "dependencies",
     async (note) => {
-      const count = await checkDependencies({ owner: processes });
+      const count = await checkDependencies({ processes });
       note(describe(count));
       return count;
     },
@@ -142,17 +142,17 @@ function checkAll(steps) {
 }
 
 // Counts the instructions of each case; one that is off is a failure.
-async function countAll(steps) {
+async function countAll(progress) {
   const count = emptyCount();
   const why = (await whyNoComparison()) ?? (await whyNoValgrind());
   if (why !== undefined) return { ...count, skipped: 1, skips: [`instruction counts: ${why}`] };
-  const program = await steps.run("compile the counted cases", (note) =>
-    buildCounts({ owner: processes, onProgress: note }),
+  const program = await progress.run("compile the counted cases", (note) =>
+    buildCounts({ processes, onProgress: note }),
   );
-  return steps.run(
+  return progress.run(
     "instruction counts",
     async (note) => {
-      const found = await countInstructions(program, { owner: processes, onProgress: note });
+      const found = await countInstructions(program, { processes, onProgress: note });
       for (const { problem } of compareWithKept(found)) {
         if (problem === undefined) count.passed += 1;
         else {
@@ -168,7 +168,7 @@ async function countAll(steps) {
 }
 
 // Runs each fuzz target for a short while; a finding is a failure.
-async function fuzzAll(steps, seconds) {
+async function fuzzAll(progress, seconds) {
   const count = emptyCount();
   const why = await whyNoFuzzing();
   if (why !== undefined) {
@@ -176,15 +176,15 @@ async function fuzzAll(steps, seconds) {
     count.skips.push(...FUZZ_TARGETS.map((name) => `fuzz ${name}: ${why}`));
     return count;
   }
-  const folder = await steps.run("compile the fuzz targets", (note) =>
-    buildFuzzers({ owner: processes, onProgress: note }),
+  const folder = await progress.run("compile the fuzz targets", (note) =>
+    buildFuzzers({ processes, onProgress: note }),
   );
   for (const name of FUZZ_TARGETS) {
-    await steps.run(
+    await progress.run(
       `fuzz ${name} for ${seconds} s`,
       async (note) => {
         try {
-          const executions = await fuzz(folder, name, seconds, { owner: processes });
+          const executions = await fuzz(folder, name, seconds, { processes });
           count.passed += 1;
           note(`${executions} executions`);
           return true;
@@ -220,33 +220,33 @@ function scanRun(run) {
   return { count, files: files.length };
 }
 
-async function buildPolicies(steps) {
+async function buildPolicies(progress) {
   const folder = join(ROOT, "tests", "edge", "policies");
   const names = existsSync(folder)
     ? readdirSync(folder)
         .filter((name) => name.endsWith(".toml"))
         .sort()
     : [];
-  await steps.run("compile the worker with the tests' policies", async (note) => {
+  await progress.run("compile the worker with the tests' policies", async (note) => {
     for (const name of names) {
       const policy = basename(name, ".toml");
       note(policy);
       await buildEdge({
         out: join(TARGET, "policies", policy),
         env: { GATEWAY_CONFIG: join(folder, name) },
-        owner: processes,
+        processes,
       });
     }
     note("");
   });
 }
 
-async function compileTests(steps, isChosen) {
-  await steps.run("compile the tests", async (onProgress) => {
+async function compileTests(progress, isChosen) {
+  await progress.run("compile the tests", async (onProgress) => {
     for (const { args, env, for: suite } of COMPILE_TESTS) {
       if (suite !== undefined && !isChosen(suite)) continue;
       // What does not compile is told by the suite that needs it, so that others run.
-      await runCargo(args, { env, owner: processes, onProgress }).catch(() => {});
+      await runCargo(args, { env, processes, onProgress }).catch(() => {});
     }
   });
 }
@@ -260,18 +260,18 @@ async function main() {
   for (const name of SETTINGS) delete process.env[name];
   const isChosen = (name) => options.names.includes(name) && (options.only?.includes(name) ?? true);
   const suites = (options.long ? LONG_SUITES : SUITES).filter((suite) => isChosen(suite.name));
-  const steps = createSteps();
+  const progress = createProgress();
   const run = openRun();
   const total = emptyCount();
   const failed = [];
   const took = [];
 
-  await prepare(steps, suites, { python: isChosen(DEPENDENCIES) });
+  await prepare(progress, suites, { python: isChosen(DEPENDENCIES) });
   const addUp = (title, count) => {
     total.passed += count.passed;
     total.failed += count.failed;
     total.skipped += count.skipped;
-    for (const skip of count.skips) steps.say(`  skipped: ${skip}`);
+    for (const skip of count.skips) progress.say(`  skipped: ${skip}`);
     if (count.failed > 0) failed.push({ title, failures: count.failures });
   };
   const timed = (title, work) => async () => {
@@ -283,25 +283,25 @@ async function main() {
   const tasks = suites.map((suite) => ({
     ...suite,
     async run() {
-      const result = await runStep(suite, { steps, run });
+      const result = await runStep(suite, { progress, run });
       addUp(suite.title, result.count);
       if (result.seconds !== undefined) took.push({ title: suite.title, ...result });
     },
   }));
   if (suites.some((suite) => suite.after?.includes(TESTS)))
-    insertBefore(tasks, TESTS, { name: TESTS, holds: ["target/debug"], run: () => compileTests(steps, isChosen) });
+    insertBefore(tasks, TESTS, { name: TESTS, holds: ["target/debug"], run: () => compileTests(progress, isChosen) });
   if (suites.some((suite) => suite.after?.includes(POLICIES)))
-    insertBefore(tasks, POLICIES, { name: POLICIES, run: () => buildPolicies(steps) });
-  if (isChosen(DEPENDENCIES)) tasks.push({ name: DEPENDENCIES, run: timed("dependencies", () => checkAll(steps)) });
-  if (isChosen(COUNTS)) tasks.push({ name: COUNTS, run: timed("instruction counts", () => countAll(steps)) });
+    insertBefore(tasks, POLICIES, { name: POLICIES, run: () => buildPolicies(progress) });
+  if (isChosen(DEPENDENCIES)) tasks.push({ name: DEPENDENCIES, run: timed("dependencies", () => checkAll(progress)) });
+  if (isChosen(COUNTS)) tasks.push({ name: COUNTS, run: timed("instruction counts", () => countAll(progress)) });
   if (isChosen(FUZZ)) {
     const seconds = options.long ? LONG_FUZZ_SECONDS : FUZZ_SECONDS;
-    tasks.push({ name: FUZZ, run: timed("fuzzing", () => fuzzAll(steps, seconds)) });
+    tasks.push({ name: FUZZ, run: timed("fuzzing", () => fuzzAll(progress, seconds)) });
   }
   await runInLanes(tasks, options.lanes);
 
   if (isChosen(SCAN)) {
-    const count = await steps.run(
+    const count = await progress.run(
       "scan of all logs for secrets",
       async (note) => {
         const { count: found, files } = scanRun(run);
@@ -314,32 +314,32 @@ async function main() {
   }
   rmSync(join(run, "secrets"), { force: true });
 
-  steps.close();
+  progress.close();
   console.log(slowest(took));
   for (const { title, failures } of failed) {
     console.log(`\n✗ ${title}`);
     for (const failure of failures) console.log(failure.replace(/^/gm, "    "));
   }
   console.log(
-    `\nlogs: ${relative(process.cwd(), run)}/logs · ${steps.elapsed()}${total.skipped > 0 ? ` · ${total.skipped} skipped` : ""}`,
+    `\nlogs: ${relative(process.cwd(), run)}/logs · ${progress.elapsed()}${total.skipped > 0 ? ` · ${total.skipped} skipped` : ""}`,
   );
   console.log(`${total.passed} passed, ${total.failed} failed`);
   return total.failed === 0 ? 0 : 1;
 }
 
 // Installs and compiles what the suites need before any of them can run.
-async function prepare(steps, suites, { python }) {
+async function prepare(progress, suites, { python }) {
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
   const hasChecks = suites.some((suite) => suite.kind === "check");
   const lints = hasChecks ? await missingComponents() : [];
   if (lints.length > 0)
-    await steps.run(`install Rust's ${lints.join(" and ")}`, () => installComponents(lints, { owner: processes }));
+    await progress.run(`install Rust's ${lints.join(" and ")}`, () => installComponents(lints, { processes }));
   if (hasChecks && !needsTools && !hasPackages())
-    await steps.run("install npm packages", () => installPackages({ owner: processes }));
-  await setUp(steps, { owner: processes, origin: needs.has("stack"), edge: needsTools });
+    await progress.run("install npm packages", () => installPackages({ processes }));
+  await setUp(progress, { processes, origin: needs.has("stack"), edge: needsTools });
   if ((python || needs.has("edge") || needs.has("stack")) && !hasPython() && (await canInstallPython()))
-    await steps.run("install the tests' Python packages", () => installPython({ owner: processes }));
+    await progress.run("install the tests' Python packages", () => installPython({ processes }));
 }
 
 // Puts a task in front of the first that waits for it.
@@ -352,18 +352,18 @@ function insertBefore(tasks, name, task) {
 }
 
 // Runs one suite as a step, with the server that it needs.
-async function runStep(suite, { steps, run }) {
+async function runStep(suite, { progress, run }) {
   let server;
   if (suite.needs === "postgres") {
     const whyNot = whyNoPostgres();
     if (whyNot !== undefined) return { count: { ...emptyCount(), skipped: 1, skips: [`${suite.title}: ${whyNot}`] } };
-    server = await steps.run("start PostgreSQL", () => startPostgres({ processes }));
+    server = await progress.run("start PostgreSQL", () => startPostgres({ processes }));
   }
   const env = server === undefined ? {} : { TEST_POSTGRES_URL: server.url };
-  const result = await steps.run(
+  const result = await progress.run(
     suite.title,
     async (note) => {
-      const found = await runSuite(suite, { run, owner: processes, note, say: steps.say, env });
+      const found = await runSuite(suite, { run, processes, note, say: progress.say, env });
       note(describe(found.count));
       return found;
     },
@@ -405,9 +405,9 @@ try {
   process.exitCode = await main();
 } catch (error) {
   if (!isStopping) {
-    const code = tell(error);
+    const code = reportError(error);
     // A set-up that fails is a run that fails, and says so in the same words.
-    if (code !== EXIT_SETTING) console.log("0 passed, 1 failed");
+    if (code !== EXIT_USAGE) console.log("0 passed, 1 failed");
     process.exitCode = code;
     await processes.stopAll();
   }

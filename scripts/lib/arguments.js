@@ -3,7 +3,7 @@
 
 import { parseArgs } from "node:util";
 
-import { EXIT_SETTING, Trouble } from "./trouble.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 const HELP = { help: { type: "boolean", short: "h" } };
 
@@ -48,7 +48,7 @@ function readValue({ rawName, value }, { type, parse }) {
 }
 
 export function usageError(sentence) {
-  return new Trouble(sentence, { code: EXIT_SETTING });
+  return new ScriptError(sentence, { code: EXIT_USAGE });
 }
 
 // Parses whole numbers from 1 to `most`.

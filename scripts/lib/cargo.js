@@ -3,8 +3,8 @@
 
 import { spawn } from "node:child_process";
 
-import { ROOT } from "./places.js";
-import { Trouble } from "./trouble.js";
+import { ROOT } from "./paths.js";
+import { ScriptError } from "./errors.js";
 
 // Lines of a failed command that are shown.
 const LAST_LINES = 60;
@@ -31,12 +31,12 @@ export const PROGRESS_ENV = {
   CARGO_TERM_COLOR: "never",
 };
 
-// Resolves with standard output; rejects with a Trouble that says `failure`.
+// Resolves with standard output; rejects with a ScriptError that says `failure`.
 // `onProgress` gets a short text such as "57/92 crates".
 export function runCommand(
   command,
   args,
-  { env = {}, cwd = ROOT, identity = {}, onProgress = () => {}, onLine = () => {}, failure, owner } = {},
+  { env = {}, cwd = ROOT, identity = {}, onProgress = () => {}, onLine = () => {}, failure, processes } = {},
 ) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
@@ -46,7 +46,7 @@ export function runCommand(
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
     });
-    owner?.adopt(child);
+    processes?.adopt(child);
     const lines = [];
     let output = "";
     const keep = (line) => {
@@ -63,7 +63,7 @@ export function runCommand(
       keep(line.trimEnd());
     });
     child.on("error", (error) => {
-      reject(new Trouble(`${command} cannot be run (${error.code}).`));
+      reject(new ScriptError(`${command} cannot be run (${error.code}).`));
     });
     child.on("close", (code, signal) => {
       if (code === 0) {
@@ -75,14 +75,14 @@ export function runCommand(
       const network = shown.find((line) => NO_NETWORK.test(line));
       if (network !== undefined) {
         reject(
-          new Trouble(
+          new ScriptError(
             `${failure}: a package registry cannot be reached; check the network (or the proxy) and try again.`,
             { lines: [network.trim()] },
           ),
         );
       } else {
         reject(
-          new Trouble(`${failure} (${signal ?? `exit code ${code}`}); the lines above say why.`, {
+          new ScriptError(`${failure} (${signal ?? `exit code ${code}`}); the lines above say why.`, {
             lines: shown,
           }),
         );

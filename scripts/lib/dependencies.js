@@ -7,8 +7,8 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { emptyCount } from "./counts.js";
-import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./places.js";
+import { emptyCount } from "./test-counts.js";
+import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./paths.js";
 
 // Faults of npm packages that are accepted, by the advisory's id, with the reason.
 export const ACCEPTED_ADVISORIES = {};
@@ -23,8 +23,8 @@ const LOOKUP_MS = 120_000;
 // Characters of output that are shown of a failure.
 const SHOWN_CHARS = 4_000;
 
-// Resolves with the count of the checks; `owner` is told of the processes.
-export async function checkDependencies({ owner }) {
+// Resolves with the count of the checks; `processes` is told of the processes.
+export async function checkDependencies({ processes }) {
   const count = emptyCount();
   const add = (name, { failure, skip }) => {
     if (failure !== undefined) {
@@ -44,7 +44,7 @@ export async function checkDependencies({ owner }) {
 
   const config = join(ROOT, "deny.toml");
   const deny = (folder, ...what) =>
-    run(CARGO_DENY, ["--workspace", "--config", config, "--locked", ...what], { cwd: folder, owner });
+    run(CARGO_DENY, ["--workspace", "--config", config, "--locked", ...what], { cwd: folder, processes });
   for (const [title, folder] of [
     ["the workspace", ROOT],
     ["fuzz/", join(ROOT, "fuzz")],
@@ -61,7 +61,7 @@ export async function checkDependencies({ owner }) {
     add(names.rules, judge(await deny(folder, "check", "licenses", "bans", "sources")));
     add(names.advisories, judgeAdvisories(await deny(folder, "check", "advisories")));
   }
-  add("known faults of the npm packages", judgeAudit(await run("npm", ["audit", "--json"], { cwd: ROOT, owner })));
+  add("known faults of the npm packages", judgeAudit(await run("npm", ["audit", "--json"], { cwd: ROOT, processes })));
   return count;
 }
 
@@ -141,10 +141,10 @@ export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
 }
 
 // Resolves with the exit code and all output of a program, in one piece.
-function run(command, args, { cwd, owner }) {
+function run(command, args, { cwd, processes }) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], detached: true, timeout: LOOKUP_MS });
-    owner.adopt(child);
+    processes.adopt(child);
     let output = "";
     let said = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text));

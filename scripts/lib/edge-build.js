@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
-import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./places.js";
+import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { hasWasmTarget } from "./prerequisites.js";
-import { Trouble } from "./trouble.js";
+import { ScriptError } from "./errors.js";
 
 // Reset and abort handler: after a panic the glue starts the module anew with the
 // next event instead of failing every request that the isolate ever gets.
@@ -35,28 +35,28 @@ const DEPLOYED = "worker";
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
 // A build that failed for mistakes in the policy; `lines` are the mistakes, one each.
-export class PolicyTrouble extends Trouble {}
+export class PolicyError extends ScriptError {}
 
 // Held from the start of cargo until the glue is made, for each policy is compiled to the
 // same file.
 const LOCK = join(TARGET, "edge-build.lock");
 
 // `local` compiles in seconds; `worker` is what is deployed.
-export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, owner } = {}) {
+export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, processes } = {}) {
   await requireTools();
   await withLock(LOCK, async () => {
-    await compileWasm({ profile, env, onProgress, owner });
-    await makeGlue({ profile, out, owner });
+    await compileWasm({ profile, env, onProgress, processes });
+    await makeGlue({ profile, out, processes });
   });
 }
 
 // What a set-up would have brought; a build by itself installs nothing.
 async function requireTools() {
   if (!hasWasmBindgen()) {
-    throw new Trouble(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
+    throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
   }
   if (!(await hasWasmTarget())) {
-    throw new Trouble(`Rust's ${WASM} target is missing; run: npm run setup`);
+    throw new ScriptError(`Rust's ${WASM} target is missing; run: npm run setup`);
   }
 }
 
@@ -72,7 +72,7 @@ export function configFor(profile, cargoHome) {
   return profile === DEPLOYED ? ["--config", `target.${WASM}.rustflags=${JSON.stringify(flags)}`] : [];
 }
 
-export async function compileWasm({ profile = "local", env = {}, onProgress, owner } = {}) {
+export async function compileWasm({ profile = "local", env = {}, onProgress, processes } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   const args = [
     "build",
@@ -90,21 +90,21 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, own
     ...locked,
   ];
   try {
-    await runCargo(args, { env, onProgress, owner, failure: "The worker does not compile" });
+    await runCargo(args, { env, onProgress, processes, failure: "The worker does not compile" });
   } catch (error) {
     // The build script found fault with gateway.toml: file, line and mend are all one needs.
     const told = (error.lines ?? []).map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1]);
     // Cargo may repeat what a build script said.
     const mistakes = [...new Set(told.filter(Boolean))];
     if (mistakes.length > 0)
-      throw new PolicyTrouble("The policy cannot be built; the lines above say where and what to write instead.", {
+      throw new PolicyError("The policy cannot be built; the lines above say where and what to write instead.", {
         lines: mistakes,
       });
     throw error;
   }
 }
 
-export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
+export async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
   const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "host", "entry.js");
@@ -120,7 +120,7 @@ export async function makeGlue({ profile = "local", out = BUILD, owner } = {}) {
   mkdirSync(aside, { recursive: true });
   try {
     await runCommand(WASM_BINDGEN, [wasm, "--out-dir", aside, ...flags], {
-      owner,
+      processes,
       failure: "wasm-bindgen failed",
     });
     fixImport(join(aside, "index.js"));
@@ -143,7 +143,7 @@ function fixImport(file) {
   const glue = readFileSync(file, "utf8");
   const fixed = glue.replace(/^import source /m, "import ");
   if (fixed === glue)
-    throw new Trouble(
+    throw new ScriptError(
       "wasm-bindgen's glue has another form than expected; look at fixImport in scripts/lib/edge-build.js.",
     );
   writeFileSync(file, fixed);

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { runCargo, runCommand } from "./cargo.js";
-import { ROOT, TARGET } from "./places.js";
+import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
 
 const FOLDER = join(ROOT, "fuzz");
@@ -33,14 +33,14 @@ export async function whyNoFuzzing() {
   return undefined;
 }
 
-export async function buildFuzzers({ owner, onProgress } = {}) {
+export async function buildFuzzers({ processes, onProgress } = {}) {
   const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
   const args = ["build", "--release", "--target-dir", WORK, ...(process.env.CI ? ["--locked"] : [])];
   // Named, so that the counters are in what is fuzzed and not in build scripts.
   await runCargo([...args, "--target", host], {
     cwd: FOLDER,
     env: { CARGO_ENCODED_RUSTFLAGS: COVERAGE.join("\u001f") },
-    owner,
+    processes,
     onProgress,
     failure: "The fuzz targets do not compile",
   });
@@ -48,7 +48,7 @@ export async function buildFuzzers({ owner, onProgress } = {}) {
 }
 
 // Runs one target. Resolves with the number of executions; rejects with what was found.
-export async function fuzz(folder, name, seconds, { owner } = {}) {
+export async function fuzz(folder, name, seconds, { processes } = {}) {
   const found = join(WORK, "corpus", name);
   const artifacts = join(WORK, "artifacts", name);
   for (const made of [found, artifacts]) mkdirSync(made, { recursive: true });
@@ -62,7 +62,7 @@ export async function fuzz(folder, name, seconds, { owner } = {}) {
       ...["-print_final_stats=1", `-artifact_prefix=${artifacts}/`],
     ],
     {
-      owner,
+      processes,
       failure: `The fuzzer found an input that breaks ${name}, kept in ${artifacts}`,
       onLine(line) {
         executions ??= /stat::number_of_executed_units:\s*(\d+)/.exec(line)?.[1];

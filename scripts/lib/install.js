@@ -19,9 +19,9 @@ import {
   WASM_TEST_RUNNER,
   WRANGLER,
   wasmBindgenVersion,
-} from "./places.js";
+} from "./paths.js";
 import { ask, hasWasmTarget } from "./prerequisites.js";
-import { Trouble } from "./trouble.js";
+import { ScriptError } from "./errors.js";
 
 const LOCK = join(ROOT, "package-lock.json");
 const NPM_STAMP = join(MODULES, ".portcullis-lock");
@@ -38,25 +38,25 @@ export function hasPackages() {
   return existsSync(NPM_OWN_STAMP) && statSync(NPM_OWN_STAMP).mtimeMs >= statSync(LOCK).mtimeMs;
 }
 
-export async function installPackages({ owner } = {}) {
+export async function installPackages({ processes } = {}) {
   // Retries within seconds: without a network one wants to be told soon.
   const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   await runCommand("npm", ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries], {
-    owner,
+    processes,
     failure: "npm packages cannot be installed",
   });
   writeFileSync(NPM_STAMP, lockHash());
 }
 
-export async function installWasmTarget({ owner } = {}) {
+export async function installWasmTarget({ processes } = {}) {
   if (await hasWasmTarget()) return;
   if ((await ask("rustup", ["--version"])) === undefined) {
-    throw new Trouble(
+    throw new ScriptError(
       `Rust's ${WASM} target is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
     );
   }
   await runCommand("rustup", ["target", "add", WASM], {
-    owner,
+    processes,
     failure: `Rust's ${WASM} target cannot be installed`,
   });
 }
@@ -74,7 +74,7 @@ export function hasWasmBindgen() {
 // Compiled without optimisation and debug information: it runs for a third of a
 // second on our module, and compiling it well would take five times as long. Without
 // TLS, which it would need to drive a browser somewhere else.
-export async function installWasmBindgen({ owner, onProgress } = {}) {
+export async function installWasmBindgen({ processes, onProgress } = {}) {
   const version = wasmBindgenVersion();
   const target = join(TOOLS, "target");
   mkdirSync(TOOLS, { recursive: true });
@@ -90,7 +90,7 @@ export async function installWasmBindgen({ owner, onProgress } = {}) {
       "--force",
       ...["--root", TOOLS, "--target-dir", target],
     ],
-    { env: { CARGO_PROFILE_DEV_DEBUG: "0" }, owner, onProgress, failure: "wasm-bindgen cannot be installed" },
+    { env: { CARGO_PROFILE_DEV_DEBUG: "0" }, processes, onProgress, failure: "wasm-bindgen cannot be installed" },
   );
   rmSync(target, { recursive: true, force: true });
   writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
@@ -110,16 +110,16 @@ export function hasPython() {
   return existsSync(PYTHON) && existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8");
 }
 
-export async function installPython({ owner } = {}) {
+export async function installPython({ processes } = {}) {
   const folder = join(TOOLS, "python");
   const failure = "the Python packages of the tests cannot be installed";
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(TOOLS, { recursive: true });
-  await runCommand("python3", ["-m", "venv", folder], { owner, failure });
+  await runCommand("python3", ["-m", "venv", folder], { processes, failure });
   // Wheels alone, which are unpacked: the set-up of a source package would run its own code.
   const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
   pip.push("--require-hashes", "--only-binary", ":all:", "-r", PYTHON_NEEDS);
-  await runCommand(PYTHON, pip, { owner, failure });
+  await runCommand(PYTHON, pip, { processes, failure });
   writeFileSync(join(folder, "requirements.txt"), readFileSync(PYTHON_NEEDS, "utf8"));
 }
 
@@ -132,14 +132,14 @@ export async function missingComponents() {
   return names.filter((_, index) => found[index] === undefined);
 }
 
-export async function installComponents(names, { owner } = {}) {
+export async function installComponents(names, { processes } = {}) {
   if ((await ask("rustup", ["--version"])) === undefined) {
-    throw new Trouble(
+    throw new ScriptError(
       `Rust's ${names.join(" and ")} is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
     );
   }
   await runCommand("rustup", ["component", "add", ...names], {
-    owner,
+    processes,
     failure: `Rust's ${names.join(" and ")} cannot be installed`,
   });
 }

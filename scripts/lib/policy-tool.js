@@ -5,15 +5,15 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
 import { runCargo } from "./cargo.js";
-import { ROOT, TARGET } from "./places.js";
+import { ROOT, TARGET } from "./paths.js";
 
 const TOOL = join(TARGET, "debug", "portcullis-policy");
 
 // Where the tool is, built if it is not.
-export async function compilePolicyTool({ owner, onProgress } = {}) {
+export async function compilePolicyTool({ processes, onProgress } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   await runCargo(["build", "--package", "portcullis-policy-cli", "--target-dir", TARGET, ...locked], {
-    owner,
+    processes,
     onProgress,
     failure: "The policy's checker does not compile",
   });

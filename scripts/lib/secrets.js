@@ -1,5 +1,5 @@
 // Local secrets: made once from the system's random numbers, readable by their
-// owner alone, never printed. The edge's are in `.dev.vars` (where wrangler looks
+// processes alone, never printed. The edge's are in `.dev.vars` (where wrangler looks
 // by itself) for the default data folder and in `edge.vars` of any other; the
 // services' are in `origin.env`. Assertion keys are the same in both.
 
@@ -7,8 +7,8 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { DEFAULT_DATA, ROOT } from "./places.js";
-import { EXIT_SETTING, Trouble } from "./trouble.js";
+import { DEFAULT_DATA, ROOT } from "./paths.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 const OWNER_ONLY = 0o600;
 
@@ -38,9 +38,9 @@ export function ensureSecrets(data) {
     origin[name] ??= edge[name] ?? `k1:${random()}`;
     edge[name] ??= origin[name];
     if (!sharesKey(origin[name], edge[name])) {
-      throw new Trouble(
+      throw new ScriptError(
         `${name} differs between ${files.edge} and ${files.origin}; give both the same value, or delete that line in one of them.`,
-        { code: EXIT_SETTING },
+        { code: EXIT_USAGE },
       );
     }
   }
@@ -91,7 +91,7 @@ function writeSecrets(file, vars, title) {
       linkSync(aside, file);
     } catch (error) {
       if (error.code === "EEXIST") {
-        throw new Trouble(`Another start made ${file} at this moment; start again.`);
+        throw new ScriptError(`Another start made ${file} at this moment; start again.`);
       }
       throw error;
     } finally {

@@ -4,10 +4,10 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./places.js";
+import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./paths.js";
 import { HOST } from "./ports.js";
 import { openLogFile } from "./log-file.js";
-import { EXIT_SETTING, Trouble } from "./trouble.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 export const NAMES = ["auth", "users", "edge"];
 
@@ -122,12 +122,12 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
       // No waiting brings a secret that was never made.
       const secret = answer.missing?.find((text) => text.startsWith("secret "));
       if (secret !== undefined) {
-        throw new Trouble(`${service.name} is not ready: ${secret}; write it into ${service.secrets}.`, {
-          code: EXIT_SETTING,
+        throw new ScriptError(`${service.name} is not ready: ${secret}; write it into ${service.secrets}.`, {
+          code: EXIT_USAGE,
         });
       }
       if (Date.now() > end) {
-        throw new Trouble(
+        throw new ScriptError(
           `${service.name} did not become ready in ${READY_MS / 1000} s (${url}: ${answer.said}); its last lines are above.`,
           {
             lines: running.lastLines,
@@ -172,7 +172,7 @@ function whatIsMissing(text) {
 
 export function endedBadly(running, { code, signal, error }) {
   const how = error !== undefined ? error.code : (signal ?? `exit code ${code}`);
-  return new Trouble(`${running.name} ended (${how}); its last lines are above.`, {
+  return new ScriptError(`${running.name} ended (${how}); its last lines are above.`, {
     lines: running.lastLines,
   });
 }

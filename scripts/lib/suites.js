@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
-import { MODULES, NODE, ROOT, TARGET, WASM, WASM_TEST_RUNNER } from "./places.js";
+import { MODULES, NODE, ROOT, TARGET, WASM, WASM_TEST_RUNNER } from "./paths.js";
 
 // Ends a test that would never end; the longest takes half a minute.
 const TEST_MS = 180_000;

@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 
-import { GO, PYTHON, ROOT, TARGET } from "../../scripts/lib/places.js";
+import { GO, PYTHON, ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { makeAssertion, makeAssertionKey } from "../harness/assertion.js";

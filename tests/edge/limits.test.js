@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { remember } from "../harness/run.js";

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { compilePolicyTool } from "../../scripts/lib/policy-tool.js";
 import { startEdge } from "../harness/edge.js";
 import { temporaryFolder } from "../harness/run.js";

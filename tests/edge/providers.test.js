@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { makeAssertionKey, readAssertion } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";

@@ -10,12 +10,12 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { ORIGIN, PYTHON, ROOT } from "../../scripts/lib/places.js";
+import { ORIGIN, PYTHON, ROOT } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
 import { describeServices, startService, waitUntilReady } from "../../scripts/lib/services.js";
-import { compileOrigin } from "../../scripts/lib/set-up.js";
+import { compileOrigin } from "../../scripts/lib/setup.js";
 import { startEdge } from "./edge.js";
 import { RUN, remember, temporaryFolder } from "./run.js";
 

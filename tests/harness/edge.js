@@ -40,7 +40,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 import { buildEdge } from "../../scripts/lib/edge-build.js";
-import { BUILD, ROOT, TARGET } from "../../scripts/lib/places.js";
+import { BUILD, ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { makeAssertionKey } from "./assertion.js";
 import { send } from "./http.js";
 import { openLog, temporaryFolder } from "./run.js";

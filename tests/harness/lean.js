@@ -13,7 +13,7 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 
 import { startWorkerd } from "../../bench/workerd.js";
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { makeAssertionKey } from "./assertion.js";
 import { buildFor } from "./edge.js";
 import { send } from "./http.js";

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { PYTHON, ROOT } from "../../scripts/lib/places.js";
+import { PYTHON, ROOT } from "../../scripts/lib/paths.js";
 
 // For node:test's `skip`: false, or the reason.
 export const noPython = existsSync(PYTHON)

@@ -24,7 +24,7 @@ import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
 import { NAMES, describeServices, startService, waitUntilReady } from "../../scripts/lib/services.js";
-import { compileOrigin } from "../../scripts/lib/set-up.js";
+import { compileOrigin } from "../../scripts/lib/setup.js";
 import { buildFor } from "./edge.js";
 import { send } from "./http.js";
 import { RUN, remember, temporaryFolder } from "./run.js";

@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 let folder;
 

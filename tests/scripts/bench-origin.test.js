@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { AIMS, BEGIN, parseArguments, render, summarise, verdict } from "../../bench/origin-report.js";
 import { insert } from "../../bench/report.js";
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 test("arguments are taken, and what cannot be meant is refused", () => {
   for (const [args, expected] of [

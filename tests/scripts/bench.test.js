@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { AIMS, chart, insert, isMet, render } from "../../bench/report.js";
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 const TITLES = { pass: "pass-through Worker", gateway: "Portcullis", jose: "jose Worker", hono: "Hono Worker" };
 const measured = (toPass, toJose) => ({ rate: 5000, cpuUs: 400, p50: 5000, p99: 9000, rss: 2 ** 26, toPass, toJose });

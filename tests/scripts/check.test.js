@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { buildEdge } from "../../scripts/lib/edge-build.js";
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 import { testScope } from "../harness/scope.js";

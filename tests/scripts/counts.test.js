@@ -7,9 +7,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { createCargoCounter, createNodeCounter, emptyCount, settle } from "../../scripts/lib/counts.js";
-import { ROOT } from "../../scripts/lib/places.js";
-import { findSecrets } from "../../scripts/lib/scan.js";
+import { createCargoCounter, createNodeCounter, emptyCount, settle } from "../../scripts/lib/test-counts.js";
+import { ROOT } from "../../scripts/lib/paths.js";
+import { findSecrets } from "../../scripts/lib/secret-scan.js";
 import { temporaryFolder } from "../harness/run.js";
 
 function countCargo(text, end) {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { faultsOfLock, faultsOfRequirements, judgeAdvisories, judgeAudit } from "../../scripts/lib/dependencies.js";
-import { PYTHON_NEEDS, ROOT } from "../../scripts/lib/places.js";
+import { PYTHON_NEEDS, ROOT } from "../../scripts/lib/paths.js";
 
 const readJson = (name) => JSON.parse(readFileSync(join(ROOT, name), "utf8"));
 

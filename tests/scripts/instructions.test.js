@@ -6,8 +6,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { compare, instructions, median, render, whyNotComparable } from "../../scripts/lib/counts-compare.js";
-import { ROOT } from "../../scripts/lib/places.js";
+import { compare, instructions, median, render, whyNotComparable } from "../../scripts/lib/instruction-counts.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 test("instructions are read from callgrind's totals", () => {
   const file = (total) => `# callgrind format\nevents: Ir\nsummary: 7\n\nfn=(1)\n0 ${total}\n\ntotals: ${total}\n`;

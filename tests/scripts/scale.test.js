@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { WORLD, constant, scale } from "../../scripts/lib/scale.js";
 import { insert, tables } from "../../scripts/scale.js";
 

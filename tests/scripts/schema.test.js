@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { parse } from "smol-toml";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 const read = (name) => readFileSync(join(ROOT, name), "utf8");
 const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true, strictRequired: false }).compile(

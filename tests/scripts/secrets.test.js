@@ -6,7 +6,7 @@ import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { DEFAULT_DATA, ROOT } from "../../scripts/lib/places.js";
+import { DEFAULT_DATA, ROOT } from "../../scripts/lib/paths.js";
 import { ensureSecrets, parseVars, secretFiles } from "../../scripts/lib/secrets.js";
 import { temporaryFolder } from "../harness/run.js";
 

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { until } from "../harness/wait.js";
 
 const SIGNALS = JSON.stringify(join(ROOT, "scripts", "lib", "signals.js"));
@@ -52,12 +52,12 @@ describe("a script that is told to end", () => {
   }
 
   test("what fails because it was ended is not told as a failure", async (t) => {
-    const trouble = JSON.stringify(join(ROOT, "scripts", "lib", "trouble.js"));
+    const errors = JSON.stringify(join(ROOT, "scripts", "lib", "errors.js"));
     const script = `
 import { listenForEnd } from ${SIGNALS};
-import { Trouble, runMain } from ${trouble};
+import { ScriptError, runMain } from ${errors};
 let fail;
-listenForEnd(() => fail(new Trouble("The services do not compile (SIGTERM).")));
+listenForEnd(() => fail(new ScriptError("The services do not compile (SIGTERM).")));
 const timer = setInterval(() => {}, 1000);
 console.log("ready");
 await runMain(() => new Promise((_, reject) => (fail = reject)));

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
-import { ORIGIN } from "../../scripts/lib/places.js";
+import { ORIGIN } from "../../scripts/lib/paths.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";

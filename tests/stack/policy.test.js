@@ -7,7 +7,7 @@ import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { NODE, ROOT } from "../../scripts/lib/places.js";
+import { NODE, ROOT } from "../../scripts/lib/paths.js";
 import { temporaryFolder } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";

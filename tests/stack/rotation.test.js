@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { before, describe, test } from "node:test";
 
-import { ORIGIN } from "../../scripts/lib/places.js";
+import { ORIGIN } from "../../scripts/lib/paths.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";

@@ -9,8 +9,8 @@ import { before, describe, test } from "node:test";
 
 import { calculateJwkThumbprint, createLocalJWKSet, importSPKI, jwtVerify } from "jose";
 
-import { ORIGIN } from "../../scripts/lib/places.js";
-import { findSecrets, listFiles, readSecrets } from "../../scripts/lib/scan.js";
+import { ORIGIN } from "../../scripts/lib/paths.js";
+import { findSecrets, listFiles, readSecrets } from "../../scripts/lib/secret-scan.js";
 import { secretFiles } from "../../scripts/lib/secrets.js";
 import { makeAssertion } from "../harness/assertion.js";
 import { send } from "../harness/http.js";

@@ -6,10 +6,10 @@ import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/places.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { isAlive } from "../../scripts/lib/processes.js";
-import { findSecrets, listFiles } from "../../scripts/lib/scan.js";
+import { findSecrets, listFiles } from "../../scripts/lib/secret-scan.js";
 import { parseVars, secretFiles } from "../../scripts/lib/secrets.js";
 import { send } from "../harness/http.js";
 import { RUN, remember, temporaryFolder } from "../harness/run.js";

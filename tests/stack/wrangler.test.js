@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { ROOT, TARGET } from "../../scripts/lib/places.js";
+import { ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { send } from "../harness/http.js";

@@ -6,8 +6,8 @@ import { createWriteStream } from "node:fs";
 import { basename, join, relative } from "node:path";
 
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./cargo.js";
-import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./counts.js";
-import { ROOT } from "./places.js";
+import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./test-counts.js";
+import { ROOT } from "./paths.js";
 
 // Lines of a failed suite's output that are shown at the end.
 export const SHOWN_LINES = 80;
@@ -25,14 +25,14 @@ export function processorSeconds(text) {
 
 // Runs a suite and resolves with { count, seconds, processor, parts }: the count of its tests,
 // the elapsed time and the processor time in seconds, and [name, seconds] of each test file or
-// program. `owner` ends the processes when the run is interrupted.
-export async function runSuite(suite, { run, owner, note, say, env: added = {} }) {
+// program. `processes` ends the processes when the run is interrupted.
+export async function runSuite(suite, { run, processes, note, say, env: added = {} }) {
   const began = performance.now();
   const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
   const context = {
     env: { ...process.env, ...suite.env, ...added, TEST_RUN_DIR: run, TEST_BUILT: "1" },
     output: createOutput(log, note),
-    owner,
+    processes,
     note,
     say,
   };
@@ -111,7 +111,7 @@ function createOutput(log, note) {
 }
 
 // Resolves with { code, signal, processor } when the command has ended.
-function runProgram(command, args, { env, owner, onOut, onErr }) {
+function runProgram(command, args, { env, processes, onOut, onErr }) {
   return new Promise((resolve) => {
     const child = spawn("sh", ["-c", MEASURED, "sh", command, ...args], {
       cwd: ROOT,
@@ -119,7 +119,7 @@ function runProgram(command, args, { env, owner, onOut, onErr }) {
       stdio: ["ignore", "pipe", "pipe", "pipe"],
       detached: true,
     });
-    owner.adopt(child);
+    processes.adopt(child);
     let times = "";
     child.stdio[3].setEncoding("utf8").on("data", (text) => {
       times += text;

@@ -6,7 +6,7 @@ const FRAME_MS = 120;
 const HEARTBEAT_MS = 10_000;
 const SPINNER = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-export function createSteps({ out = process.stdout, env = process.env, now = Date.now } = {}) {
+export function createProgress({ out = process.stdout, env = process.env, now = Date.now } = {}) {
   const isLive = Boolean(out.isTTY) && !env.CI && env.TERM !== "dumb";
   const began = now();
   const steps = [];

@@ -4,10 +4,10 @@
 import { isEnding } from "./signals.js";
 
 export const EXIT_FAILED = 1;
-export const EXIT_SETTING = 2;
+export const EXIT_USAGE = 2;
 export const EXIT_PORT = 3;
 
-export class Trouble extends Error {
+export class ScriptError extends Error {
   constructor(sentence, { code = EXIT_FAILED, lines = [] } = {}) {
     super(sentence);
     this.code = code;
@@ -20,14 +20,14 @@ export async function runMain(main) {
   try {
     process.exitCode = (await main(process.argv.slice(2))) ?? process.exitCode ?? 0;
   } catch (error) {
-    process.exitCode = tell(error);
+    process.exitCode = reportError(error);
   }
 }
 
-export function tell(error) {
+export function reportError(error) {
   // A compiler that Ctrl-C ended is no news.
   if (isEnding()) return EXIT_FAILED;
-  if (!(error instanceof Trouble)) {
+  if (!(error instanceof ScriptError)) {
     console.error(error);
     return EXIT_FAILED;
   }

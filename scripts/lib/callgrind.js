@@ -6,10 +6,10 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { basename, dirname, join } from "node:path";
 
 import { runCargo, runCommand } from "./cargo.js";
-import { compare, instructions, median, whyNotComparable } from "./counts-compare.js";
-import { ROOT, TARGET } from "./places.js";
+import { compare, instructions, median, whyNotComparable } from "./instruction-counts.js";
+import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
-import { Trouble } from "./trouble.js";
+import { ScriptError } from "./errors.js";
 
 const KEPT = join(ROOT, "bench", "counts.json");
 
@@ -79,7 +79,7 @@ export async function keep(found) {
 }
 
 // Resolves with the program's path.
-export async function buildCounts({ owner, onProgress } = {}) {
+export async function buildCounts({ processes, onProgress } = {}) {
   const output = await runCargo(
     [
       ...["build", "--release", "--package", "portcullis", "--bench", "counts", "--target-dir", TARGET],
@@ -88,7 +88,7 @@ export async function buildCounts({ owner, onProgress } = {}) {
     {
       // Flags of a person's own, such as for their own processor, make other counts.
       env: { CARGO_ENCODED_RUSTFLAGS: "", GATEWAY_CONFIG: "" },
-      owner,
+      processes,
       onProgress,
       failure: "The counted cases do not compile",
     },
@@ -98,24 +98,26 @@ export async function buildCounts({ owner, onProgress } = {}) {
     const { target, executable } = JSON.parse(line);
     if (target?.name === "counts" && executable) return executable;
   }
-  throw new Trouble("Cargo does not say where it put the counted cases.");
+  throw new ScriptError("Cargo does not say where it put the counted cases.");
 }
 
 // Instructions by case.
-export async function count(program, { owner, onProgress = () => {} } = {}) {
-  const names = (await runCommand(program, [], { owner, failure: "The cases cannot be listed" })).trim().split("\n");
+export async function count(program, { processes, onProgress = () => {} } = {}) {
+  const names = (await runCommand(program, [], { processes, failure: "The cases cannot be listed" }))
+    .trim()
+    .split("\n");
   mkdirSync(FOLDER, { recursive: true });
   const found = {};
   for (const [index, name] of names.entries()) {
     onProgress(`${index + 1}/${names.length} ${name}`);
     const counts = [];
-    for (let run = 0; run < PROCESSES; run += 1) counts.push(await countOnce(program, name, { owner }));
+    for (let run = 0; run < PROCESSES; run += 1) counts.push(await countOnce(program, name, { processes }));
     found[name] = median(counts);
   }
   return found;
 }
 
-async function countOnce(program, name, { owner }) {
+async function countOnce(program, name, { processes }) {
   const file = join(FOLDER, `${name}.callgrind`);
   // What an earlier run left must not pass for this one's.
   rmSync(file, { force: true });
@@ -129,7 +131,7 @@ async function countOnce(program, name, { owner }) {
       ...[`--callgrind-out-file=${file}`, `--toggle-collect=${COUNTED}`],
       ...[`./${basename(program)}`, name, String(RUNS)],
     ],
-    { cwd: dirname(program), owner, failure: `${name} cannot be counted` },
+    { cwd: dirname(program), processes, failure: `${name} cannot be counted` },
   );
   return instructions(readFileSync(file, "utf8"), RUNS);
 }

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 
-import { createSteps } from "../../scripts/lib/steps.js";
+import { createProgress } from "../../scripts/lib/progress.js";
 import { until } from "../harness/wait.js";
 
 function fakeOut(isTTY) {
@@ -16,9 +16,9 @@ function fakeOut(isTTY) {
 test("a plain log tells when a step begins, how far it is, and when it ends", async () => {
   const out = fakeOut(false);
   let time = 0;
-  const steps = createSteps({ out, env: {}, now: () => time });
+  const progress = createProgress({ out, env: {}, now: () => time });
   let end;
-  const step = steps.run("compile the worker", (note) => {
+  const step = progress.run("compile the worker", (note) => {
     note("57/92 crates");
     return new Promise((resolve) => (end = resolve));
   });
@@ -35,12 +35,12 @@ test("a plain log tells when a step begins, how far it is, and when it ends", as
 
 test("a step that fails is marked, and its error goes on", async () => {
   const out = fakeOut(false);
-  const steps = createSteps({ out, env: {} });
+  const progress = createProgress({ out, env: {} });
   await assert.rejects(
-    steps.run("x", () => Promise.reject(new Error("no"))),
+    progress.run("x", () => Promise.reject(new Error("no"))),
     /no/,
   );
-  await steps.run(
+  await progress.run(
     "y",
     async () => 3,
     (result) => result === 0,
@@ -51,9 +51,9 @@ test("a step that fails is marked, and its error goes on", async () => {
 
 test("a terminal gets one line a step, cut to its width, and CI a plain log", async () => {
   const out = fakeOut(true);
-  const steps = createSteps({ out, env: { TERM: "xterm" } });
-  await steps.run("long", async (note) => note("n".repeat(200)));
+  const progress = createProgress({ out, env: { TERM: "xterm" } });
+  await progress.run("long", async (note) => note("n".repeat(200)));
   const last = stripVTControlCharacters(out.text()).trimEnd().split("\n").at(-1);
   assert.ok(last.length < 80 && last.startsWith("✓") && last.endsWith("…"), last);
-  assert.equal(createSteps({ out, env: { CI: "true", TERM: "xterm" } }).isLive, false);
+  assert.equal(createProgress({ out, env: { CI: "true", TERM: "xterm" } }).isLive, false);
 });
