@@ -1,12 +1,11 @@
-// `npm run check`: checks a policy and prints what it amounts to, or says who may call
-// what.
+// `npm run check`: checks a policy and prints its route table, or decides about one request.
 
-import { createProcesses } from "./lib/processes.js";
-import { compilePolicyTool, runPolicyTool } from "./lib/policy-tool.js";
-import { checkPrerequisites } from "./lib/prerequisites.js";
-import { listenForEnd } from "./lib/signals.js";
-import { createProgress } from "./lib/progress.js";
+import { readArguments, usageError } from "./lib/arguments.js";
 import { runMain } from "./lib/errors.js";
+import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
+import { createProcesses } from "./lib/processes.js";
+import { createProgress } from "./lib/progress.js";
+import { listenForEnd } from "./lib/signals.js";
 
 const HELP = `npm run check                                     checks gateway.toml, prints the effective table and
                                                   which route wins where paths overlap
@@ -18,21 +17,53 @@ npm run check -- --help                           shows this
 
 Ends with 1 when the policy has mistakes, or the answer is no.`;
 
+const COMMAND = "npm run check";
+
+const names = (text, flag) => {
+  const list = text.split(",").filter(Boolean);
+  if (list.length === 0) throw usageError(`${flag} needs a name.`);
+  return list;
+};
+
+// name=value, where the name may be a path with slashes and the value may be JSON.
+const claim = (text, flag) => {
+  const at = text.indexOf("=");
+  if (at < 1) throw usageError(`${flag} needs a claim as name=value.`);
+  return [text.slice(0, at).split("/"), parsed(text.slice(at + 1))];
+};
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+const OPTIONS = {
+  file: { type: "string" },
+  user: { type: "string" },
+  roles: { type: "string", parse: names },
+  scopes: { type: "string", parse: names },
+  claim: { type: "string", parse: claim, multiple: true },
+  issuer: { type: "string" },
+};
+
 const processes = createProcesses();
 listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
 
-await runMain(async () => {
-  const args = process.argv.slice(2);
-  if (args.includes("--help") || args.includes("-h")) {
-    console.log(HELP);
-    return;
-  }
-  let file = process.env.GATEWAY_CONFIG || "gateway.toml";
-  const at = args.indexOf("--file");
-  if (at >= 0) [, file] = args.splice(at, 2);
-  await checkPrerequisites();
+await runMain(async (args) => {
+  const { values, positionals } = readArguments(args, { command: COMMAND, options: OPTIONS, most: 2 });
+  if (values.help) return console.log(HELP);
+  const { file = process.env.GATEWAY_CONFIG || "gateway.toml", claim: claims, help: _, ...caller } = values;
+  if (claims !== undefined) caller.claims = claims;
+  const [method, path] = positionals;
+  const isTable = positionals.length === 0 && Object.keys(caller).length === 0;
+  if (!isTable && path === undefined)
+    throw usageError(`A method and a path are needed, such as GET /api/v1/users/7; see: ${COMMAND} -- --help`);
+  const policy = readPolicyFile(file);
   const progress = createProgress({ out: process.stderr });
-  await progress.run("compile the policy's checker", (onProgress) => compilePolicyTool({ processes, onProgress }));
+  const run = await openPolicyTool({ progress, processes });
   progress.close();
-  process.exitCode = runPolicyTool(["--file", file ?? "", ...(args.length === 0 ? ["table"] : ["may", ...args])]);
+  return printOutput(run(isTable ? { command: "table", policy } : { command: "decide", policy, method, path, caller }));
 });

@@ -5,10 +5,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { readArguments } from "./lib/arguments.js";
 import { runCommand } from "./lib/cargo.js";
+import { hasPackages } from "./lib/install.js";
 import { dataFolder, NODE, WRANGLER } from "./lib/paths.js";
-import { compilePolicy, compilePolicyTool } from "./lib/policy-tool.js";
-import { checkPrerequisites } from "./lib/prerequisites.js";
+import { openPolicyTool, readPolicyFile } from "./lib/policy-tool.js";
 import { createProcesses } from "./lib/processes.js";
 import { wranglerEnv } from "./lib/services.js";
 import { listenForEnd } from "./lib/signals.js";
@@ -23,28 +24,20 @@ npm run policy:push -- --remote         on Cloudflare, where wrangler is logged 
 Isolates take it up within a minute and a half (locally within half a minute); GET /status
 shows the version, and why a newer one is not used.`;
 
+const COMMANDS = ["push", "rollback"];
+
 const processes = createProcesses();
 listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
 
-const [command, ...args] = process.argv.slice(2);
-
-await runMain(async () => {
-  if (args.includes("--help") || args.includes("-h") || !["push", "rollback"].includes(command)) {
-    console.log(HELP);
-    return;
-  }
-  const isRemote = args.includes("--remote");
-  const at = args.indexOf("--file");
-  const file = at >= 0 ? args[at + 1] : process.env.GATEWAY_CONFIG || "gateway.toml";
-  const known = ["--remote", "--local", "--file", ...(at >= 0 ? [file] : [])];
-  const unknown = args.find((arg) => !known.includes(arg));
-  if (unknown !== undefined || file === undefined)
-    throw new ScriptError(
-      `${JSON.stringify(unknown ?? "--file")} cannot be used like that; see: npm run policy:push -- --help`,
-      {
-        code: EXIT_USAGE,
-      },
-    );
+await runMain(async ([command, ...args]) => {
+  const { values } = readArguments(args, {
+    command: `npm run policy:${command}`,
+    options: { remote: { type: "boolean" }, local: { type: "boolean" }, file: { type: "string" } },
+  });
+  if (values.help || !COMMANDS.includes(command)) return console.log(HELP);
+  const { file = process.env.GATEWAY_CONFIG || "gateway.toml", remote: isRemote } = values;
+  if (!hasPackages())
+    throw new ScriptError("The npm packages are not installed; run: npm run setup", { code: EXIT_USAGE });
   const data = dataFolder(process.env);
   const where = isRemote ? ["--remote"] : ["--local", "--persist-to", join(data, "edge")];
   const kv = (...rest) =>
@@ -65,43 +58,39 @@ await runMain(async () => {
   };
   const progress = createProgress({ out: process.stderr });
   try {
-    await checkPrerequisites();
     if (command === "push") {
-      await progress.run("compile the policy's checker", (onProgress) => compilePolicyTool({ processes, onProgress }));
-      const next = compilePolicy(file);
-      if (next === undefined)
-        throw new ScriptError(`${file} is not pushed; the lines above say what to write instead.`);
+      const run = await openPolicyTool({ progress, processes });
+      const { out: next, errors } = run({ command: "compile", policy: readPolicyFile(file) });
+      for (const line of errors) console.error(line);
+      if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above say what to write instead.`);
       const before = await progress.run("read what is there", () => get("current"));
       if (before?.trim() === next) {
         progress.close();
-        console.log("That policy is there already.");
-        return;
+        return console.log("That policy is there already.");
       }
       await progress.run("write the policy", async () => {
         if (before !== undefined) await put("previous", before.trim());
         await put("current", next);
       });
       progress.close();
-      console.log(`${file} is pushed; npm run policy:rollback takes it back.`);
-    } else {
-      const [current, previous] = await progress.run("read what is there", async () => [
-        await get("current"),
-        await get("previous"),
-      ]);
-      if (previous === undefined) {
-        if (current === undefined) throw new ScriptError("No policy was pushed: the built-in one is in use.");
-        await progress.run("take the policy away", () => kv("delete", "policy/current"));
-        progress.close();
-        console.log("The built-in policy is in use again.");
-        return;
-      }
-      await progress.run("write the policy", async () => {
-        await put("current", previous.trim());
-        if (current !== undefined) await put("previous", current.trim());
-      });
-      progress.close();
-      console.log("The policy before is in use again.");
+      return console.log(`${file} is pushed; npm run policy:rollback takes it back.`);
     }
+    const [current, previous] = await progress.run("read what is there", async () => [
+      await get("current"),
+      await get("previous"),
+    ]);
+    if (previous === undefined) {
+      if (current === undefined) throw new ScriptError("No policy was pushed: the built-in one is in use.");
+      await progress.run("take the policy away", () => kv("delete", "policy/current"));
+      progress.close();
+      return console.log("The built-in policy is in use again.");
+    }
+    await progress.run("write the policy", async () => {
+      await put("current", previous.trim());
+      if (current !== undefined) await put("previous", current.trim());
+    });
+    progress.close();
+    return console.log("The policy before is in use again.");
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

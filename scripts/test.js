@@ -29,6 +29,7 @@ import {
   missingComponents,
 } from "./lib/install.js";
 import { ROOT, TARGET } from "./lib/paths.js";
+import { preparePolicyTool } from "./lib/policy-tool.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { createProcesses } from "./lib/processes.js";
 import { findSecrets, listFiles, readSecrets } from "./lib/secret-scan.js";
@@ -243,6 +244,7 @@ async function buildPolicies(progress) {
 
 async function compileTests(progress, isChosen) {
   await progress.run("compile the tests", async (onProgress) => {
+    await preparePolicyTool({ processes }).catch(() => {});
     for (const { args, env, for: suite } of COMPILE_TESTS) {
       if (suite !== undefined && !isChosen(suite)) continue;
       // What does not compile is told by the suite that needs it, so that others run.

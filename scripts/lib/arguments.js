@@ -8,9 +8,10 @@ import { EXIT_USAGE, ScriptError } from "./errors.js";
 const HELP = { help: { type: "boolean", short: "h" } };
 
 // Parses `args` of the script that `command` runs, such as "npm start". `options` are those of
-// parseArgs, where `parse(text, flag)` may turn an option's text into its value. `choices` are
-// the positional arguments that are allowed. Returns { values, positionals }.
-export function readArguments(args, { command, options = {}, choices = [] }) {
+// parseArgs, where `parse(text, flag)` may turn an option's text into its value, and `multiple`
+// collects the values of an option that is repeated. `choices` are the positional arguments that
+// are allowed; without them, `most` of any kind are. Returns { values, positionals }.
+export function readArguments(args, { command, options = {}, choices, most = 0 }) {
   const known = { ...HELP, ...options };
   const { tokens } = parseArgs({
     args,
@@ -26,9 +27,12 @@ export function readArguments(args, { command, options = {}, choices = [] }) {
   const values = {};
   const positionals = [];
   for (const token of tokens) {
-    if (token.kind === "positional" && choices.includes(token.value)) positionals.push(token.value);
-    else if (token.kind === "option" && Object.hasOwn(known, token.name)) {
-      values[token.name] = readValue(token, known[token.name]);
+    if (token.kind === "positional" && (choices?.includes(token.value) ?? positionals.length < most)) {
+      positionals.push(token.value);
+    } else if (token.kind === "option" && Object.hasOwn(known, token.name)) {
+      const { [token.name]: option } = known;
+      const value = readValue(token, option);
+      values[token.name] = option.multiple ? [...(values[token.name] ?? []), value] : value;
     } else if (token.kind !== "option-terminator") {
       const given = token.kind === "option" ? token.rawName : token.value;
       throw usageError(`${JSON.stringify(given)} is not known; see: ${command} -- --help`);

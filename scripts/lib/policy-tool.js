@@ -1,38 +1,123 @@
-// The program that checks policies with the worker's own code (policy/): built when it is
-// needed, and run.
+// The policy commands (crates/cli), compiled to wasm: checks policies with the code that the
+// worker runs. Built by `npm run setup`, and again when its sources change and cargo is on the
+// PATH; running it needs no cargo.
 
-import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 
-import { runCargo } from "./cargo.js";
-import { ROOT, TARGET } from "./paths.js";
+import { runCargo, runCommand } from "./cargo.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install.js";
+import { withLock } from "./lock.js";
+import { ROOT, TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
+import { ask, checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
 
-const TOOL = join(TARGET, "debug", "portcullis-policy");
+const FOLDER = join(TOOLS, "policy");
+const GLUE = join(FOLDER, "portcullis_cli.js");
+const MODULE = join(FOLDER, "portcullis_cli_bg.wasm");
+const STAMP = join(FOLDER, "stamp");
+const LOCK = join(TOOLS, "policy.lock");
 
-// Where the tool is, built if it is not.
-export async function compilePolicyTool({ processes, onProgress } = {}) {
+// What the tool is compiled from.
+const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/token"];
+const PROFILE = "local";
+
+// Returns a function that runs one request (crates/cli, `Request`) and returns its output:
+// { out, errors, code }. Builds the tool where it is missing or out of date.
+export async function openPolicyTool({ progress, processes } = {}) {
+  await preparePolicyTool({ progress, processes });
+  const tool = await import(`${pathToFileURL(GLUE)}?${readStamp()}`);
+  tool.initSync({ module: readFileSync(MODULE) });
+  return (request) => JSON.parse(tool.run(JSON.stringify(request)));
+}
+
+// The request's form of a policy file.
+export function readPolicyFile(file) {
+  try {
+    return { name: file, text: readFileSync(file, "utf8") };
+  } catch (error) {
+    throw new ScriptError(`${file} cannot be read (${error.code}).`);
+  }
+}
+
+// Prints an output and returns its exit code.
+export function printOutput({ out, errors, code }) {
+  for (const line of errors) console.error(line);
+  if (out !== "") console.log(out);
+  return code;
+}
+
+// Builds the tool unless it is up to date. Without cargo, an older build is used.
+export async function preparePolicyTool({ progress, processes } = {}) {
+  const stamp = sourcesStamp();
+  if (readStamp() === stamp) return;
+  if ((await ask("cargo", ["--version"])) === undefined) {
+    if (existsSync(STAMP)) return;
+    throw new ScriptError("The policy tool is not built, and cargo is not there to build it; run npm run setup.", {
+      code: EXIT_USAGE,
+    });
+  }
+  await checkPrerequisites();
+  const step = (title, work) => (progress === undefined ? work(() => {}) : progress.run(title, work));
+  if (!hasWasmBindgen())
+    await step(`install wasm-bindgen ${wasmBindgenVersion()}`, (onProgress) =>
+      installWasmBindgen({ processes, onProgress }),
+    );
+  if (!(await hasWasmTarget())) await step(`install Rust's ${WASM} target`, () => installWasmTarget({ processes }));
+  await step("compile the policy tool", (onProgress) =>
+    withLock(LOCK, async () => {
+      if (readStamp() !== stamp) await build(stamp, { processes, onProgress });
+    }),
+  );
+}
+
+async function build(stamp, { processes, onProgress }) {
   const locked = process.env.CI ? ["--locked"] : [];
-  await runCargo(["build", "--package", "portcullis-policy-cli", "--target-dir", TARGET, ...locked], {
-    processes,
-    onProgress,
-    failure: "The policy's checker does not compile",
-  });
-  return TOOL;
+  await runCargo(
+    [
+      ...["build", "--package", "portcullis-cli", "--lib", "--target", WASM, "--profile", PROFILE],
+      ...["--target-dir", TARGET, ...locked],
+    ],
+    { processes, onProgress, failure: "The policy tool does not compile" },
+  );
+  // Built in another folder and moved, so that a script that runs now finds one build, whole.
+  const fresh = `${FOLDER}-${process.pid}`;
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true });
+  try {
+    const wasm = join(TARGET, WASM, PROFILE, "portcullis_cli.wasm");
+    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", fresh, "--target", "web", "--no-typescript"], {
+      processes,
+      failure: "wasm-bindgen failed",
+    });
+    writeFileSync(join(fresh, "stamp"), stamp);
+    rmSync(FOLDER, { recursive: true, force: true });
+    renameSync(fresh, FOLDER);
+  } finally {
+    rmSync(fresh, { recursive: true, force: true });
+  }
 }
 
-// Runs it with the terminal's own output; gives its exit code.
-export function runPolicyTool(args) {
-  return spawnSync(TOOL, args, { cwd: ROOT, stdio: "inherit" }).status ?? 1;
+function sourcesStamp() {
+  const hash = createHash("sha256").update(wasmBindgenVersion());
+  for (const file of SOURCES.flatMap(filesIn))
+    hash
+      .update(file)
+      .update("\0")
+      .update(readFileSync(join(ROOT, file)));
+  return hash.digest("hex");
 }
 
-// Checks a file and gives the JSON that the worker reads, or undefined when there are
-// mistakes, which it has printed.
-export function compilePolicy(file) {
-  const { status, stdout } = spawnSync(TOOL, ["--file", file, "compile"], {
-    cwd: ROOT,
-    encoding: "utf8",
-    maxBuffer: 64 * 1024 * 1024,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return status === 0 ? stdout.trim() : undefined;
+function filesIn(source) {
+  if (source.includes(".")) return [source];
+  return readdirSync(join(ROOT, source), { recursive: true })
+    .filter((name) => /\.(?:rs|toml)$/.test(name))
+    .sort()
+    .map((name) => join(source, name));
+}
+
+function readStamp() {
+  return existsSync(STAMP) ? readFileSync(STAMP, "utf8") : undefined;
 }

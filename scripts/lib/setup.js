@@ -9,6 +9,7 @@ import { runCargo } from "./cargo.js";
 import { buildEdge, compileWasm } from "./edge-build.js";
 import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
 import { BUILD, TARGET, WASM, wasmBindgenVersion } from "./paths.js";
+import { preparePolicyTool } from "./policy-tool.js";
 import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
 
 // Which steps there are depends on what is there already; `origin` and
@@ -39,6 +40,7 @@ async function prepareEdge(progress, processes) {
   await Promise.all([...prepared, compiled]);
   if (!existsSync(BUILD)) await progress.run("make the worker's glue", () => buildEdge({ processes }));
   else await buildEdge({ processes });
+  await preparePolicyTool({ progress, processes });
 }
 
 export async function compileOrigin({ processes, onProgress } = {}) {

@@ -206,7 +206,6 @@ export const LONG_SUITES = [
 
 // The cargo commands that compile what the suites run, with their environment.
 export const COMPILE_TESTS = [
-  { args: ["build", "--package", "portcullis-policy-cli", "--target-dir", TARGET, ...locked] },
   { args: testAll("--no-run") },
   { args: testWasm("--no-run"), env: WASM_ENV, for: "wasm" },
 ];

@@ -2,15 +2,13 @@
 // be used.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
-import { compilePolicyTool } from "../../scripts/lib/policy-tool.js";
+import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
 import { startEdge } from "../harness/edge.js";
-import { temporaryFolder } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
@@ -32,12 +30,11 @@ describe("a pushed policy", () => {
   let auth, edge, compile;
 
   before(async () => {
-    const tool = await compilePolicyTool();
-    const folder = temporaryFolder(scope, "policy");
+    const run = await openPolicyTool();
     compile = (text) => {
-      const file = join(folder, "gateway.toml");
-      writeFileSync(file, text);
-      return execFileSync(tool, ["--file", file, "compile"], { encoding: "utf8" }).trim();
+      const { out, errors } = run({ command: "compile", policy: { name: "gateway.toml", text } });
+      assert.deepEqual(errors, []);
+      return out;
     };
     auth = await startUpstream(scope);
     edge = await startEdge(scope, { auth, users: auth, vars: { POLICY_REREAD_S: "1" } });

@@ -2,12 +2,13 @@
 // file:line:column, and nothing of cargo's is in between.
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { buildEdge } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
+import { preparePolicyTool } from "../../scripts/lib/policy-tool.js";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 import { testScope } from "../harness/scope.js";
@@ -65,6 +66,34 @@ for (const [how, where] of [
     assertMistakes(lines, expected(policy));
   });
 }
+
+test("check needs no cargo once the policy tool is built", async (t) => {
+  await preparePolicyTool();
+  const PATH = temporaryFolder(testScope(t), "path");
+  symlinkSync(process.execPath, join(PATH, "node"));
+  const { code, out, err } = await runScript("check", ["GET", "/api/v1/users/7", "--user", "7"], { env: { PATH } })
+    .ended;
+  assert.equal(code, 0, err);
+  assert.match(out, /^yes$/m);
+  assert.equal(err, "");
+});
+
+test("check with arguments that it does not know says where to look, and asks for a path", async () => {
+  for (const [args, expected] of [
+    [["--fast"], /"--fast" is not known; see: npm run check -- --help/],
+    [["GET"], /A method and a path are needed/],
+    [["--user", "7"], /A method and a path are needed/],
+    [["GET", "/a", "/b"], /"\/b" is not known/],
+    [["GET", "/a", "--claim", "tenant"], /--claim needs a claim as name=value/],
+    [["GET", "/a", "--roles"], /--roles needs a name/],
+    [["--file"], /--file needs a value/],
+  ]) {
+    const { code, out, err } = await runScript("check", args).ended;
+    assert.equal(code, 2, args.join(" "));
+    assert.equal(out, "");
+    assert.match(err, expected);
+  }
+});
 
 test("the build of a worker reports each mistake of its policy once", async (t) => {
   const policy = changed(testScope(t), BROKEN);

@@ -100,7 +100,7 @@ describe("policies on the command line", () => {
     test("without a word that is known it says what there is", async () => {
       const said = await run("policy.js", ["push", "--frob"], env);
       assert.notEqual(said.code, 0);
-      assert.match(said.output, /"--frob" cannot be used like that; see: npm run policy:push -- --help/);
+      assert.match(said.output, /"--frob" is not known; see: npm run policy:push -- --help/);
     });
   });
 });

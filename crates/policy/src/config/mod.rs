@@ -5,25 +5,25 @@
 //! script includes this room) and in native tests; the worker itself only reads
 //! the checked result. Imports no other room, so that the build script can.
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 mod check;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 mod issuers;
 mod policy;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 mod providers;
 mod reserved;
 mod sound;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 mod source;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 mod suggest;
 mod url;
 mod variants;
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 pub use check::{Mistake, check};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "toml")]
 pub use issuers::ALGORITHMS;
 pub use policy::{
     Access, ClaimPath, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown,

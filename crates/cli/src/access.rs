@@ -1,0 +1,39 @@
+//! Access rules in words.
+
+use portcullis_policy::config::{Access, RequireRule};
+use serde_json::Value;
+
+/// Describes a rule, such as `the user {id}, or role admin`.
+pub(crate) fn describe(access: &Access) -> String {
+    match access {
+        Access::Public => "anybody".to_owned(),
+        Access::User => "any user".to_owned(),
+        Access::Roles(roles) => format!("role {}", roles.join(" or ")),
+        Access::Scopes(scopes) => format!("scope {}", scopes.join(" or ")),
+        Access::Owner(name) => format!("the user {{{name}}}"),
+        Access::Claim(require) => {
+            let name = require.claim.join("/");
+            match &require.rule {
+                RequireRule::Present => format!("claim {name}"),
+                RequireRule::Equals(value) => format!("claim {name} = {value}"),
+                RequireRule::OneOf(values) => {
+                    let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                    format!("claim {name} = {}", values.join(" or "))
+                }
+            }
+        }
+        Access::Any(rules) => describe_many(rules, ", or "),
+        Access::All(rules) => describe_many(rules, ", and "),
+    }
+}
+
+fn describe_many(rules: &[Access], separator: &str) -> String {
+    let described: Vec<String> = rules
+        .iter()
+        .map(|rule| {
+            let words = describe(rule);
+            if matches!(rule, Access::Any(_) | Access::All(_)) { format!("({words})") } else { words }
+        })
+        .collect();
+    described.join(separator)
+}

@@ -1,0 +1,98 @@
+//! The effective route table of a policy as text.
+
+use portcullis_policy::config::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
+
+use crate::{access, overlap};
+
+const COLUMNS: [&str; 5] = ["METHODS", "PATH", "WHO MAY ENTER", "UPSTREAM", "LIMITS"];
+
+/// Renders the table, the paths that overlap, and notes.
+pub(crate) fn render(policy: &Policy) -> String {
+    let mut routes: Vec<_> = policy.routes.iter().collect();
+    routes.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(routes.into_iter().map(|route| row(policy, route)));
+    let mut lines = align(&rows);
+    lines.push(format!(
+        "\n{}, {}, {}; any other path is 404.",
+        count(policy.routes.len(), "route"),
+        count(policy.upstreams.len(), "upstream"),
+        count(policy.issuers.len(), "issuer")
+    ));
+    lines.extend(overlaps(policy));
+    if policy.issuers.len() > 1 {
+        let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
+        lines.extend(policy.routes.iter().filter(takes_all).map(|route| {
+            format!("note: {} takes tokens of every issuer; issuers = [\"…\"] names those that may enter", route.path)
+        }));
+    }
+    lines.join("\n")
+}
+
+fn row(policy: &Policy, route: &Route) -> [String; 5] {
+    let mut who = access::describe(&route.access);
+    if let Some(issuers) = &route.issuers {
+        who = format!("{who} (of {})", issuers.join(" or "));
+    }
+    let upstream = policy.upstreams.iter().find(|upstream| upstream.name == route.upstream);
+    let mut limits = vec![
+        upstream.map_or_else(String::new, |upstream| format!("{} ms", upstream.timeout_ms)),
+        bytes(route.max_body_bytes),
+    ];
+    limits.extend(route.limits.iter().map(|name| format!("rate {name}")));
+    let is_under_maintenance = upstream.is_some_and(|upstream| upstream.maintenance_s.is_some());
+    for (applies, note) in [
+        (route.revocation == RevocationCheck::Strict, "strict revocation"),
+        (route.token_cookie, "token in a cookie"),
+        (route.encoded_path == EncodedPath::Forward, "encoded paths"),
+        (is_under_maintenance, "under maintenance"),
+    ] {
+        limits.extend(applies.then(|| note.to_owned()));
+    }
+    let target = match &route.rewrite {
+        Some((from, to)) => format!("{} ({from} → {})", route.upstream, if to.is_empty() { "/" } else { to }),
+        None => route.upstream.clone(),
+    };
+    [route.methods.join(","), route.path.clone(), who, target, limits.join(", ")]
+}
+
+fn align(rows: &[[String; 5]]) -> Vec<String> {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+fn overlaps(policy: &Policy) -> Vec<String> {
+    let found = overlap::find(policy);
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec!["\nPaths that overlap (the more specific one wins, whatever the method):".to_owned()];
+    lines.extend(found.iter().map(|(winner, others)| format!("  {winner} wins over {}", others.join(", "))));
+    lines.extend(policy.routes.iter().filter_map(|route| match &route.variants {
+        Variants::Check => None,
+        Variants::Refuse => Some(format!("  {}: its variants in case, trailing slash or escapes are 400", route.path)),
+        Variants::Allow(reason) => Some(format!("  {}: its variants are allowed: {reason}", route.path)),
+    }));
+    lines
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn bytes(count: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match count.checked_rem(MIB) {
+        Some(0) if count > 0 => format!("{} MiB", count / MIB),
+        _ => format!("{count} B"),
+    }
+}
