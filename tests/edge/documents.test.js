@@ -1,9 +1,9 @@
-// The services of docs/assertion.md, run as they are written there, against forged and
-// good assertions and two live secrets.
+// The services of docs/examples, run as they are, against forged and good assertions and two
+// live secrets.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 
@@ -16,13 +16,11 @@ import { noPython } from "../harness/python.js";
 import { testScope } from "../harness/scope.js";
 import { until } from "../harness/wait.js";
 
-const PAGE = readFileSync(join(ROOT, "docs", "assertion.md"), "utf8");
-
 // `command` gives what is run, and its arguments, for a service's file.
 const LANGUAGES = [
-  { name: "Node", fence: "js", file: "service.mjs", command: (file) => [process.execPath, file], skip: false },
-  { name: "Python", fence: "python", file: "service.py", command: (file) => [PYTHON, file], skip: noPython },
-  { name: "Go", fence: "go", file: "service.go", command: buildGo, skip: noPython },
+  { name: "Node", file: "service.mjs", command: (file) => [process.execPath, file], skip: false },
+  { name: "Python", file: "service.py", command: (file) => [PYTHON, file], skip: noPython },
+  { name: "Go", file: "service.go", command: buildGo, skip: noPython },
 ];
 
 // With the standard library alone: no module, no network, a cache of its own.
@@ -34,16 +32,15 @@ function buildGo(file) {
   return [binary];
 }
 
-describe("the services of docs/assertion.md", () => {
-  for (const { name, fence, file, command, skip } of LANGUAGES) {
+describe("the services of docs/examples", () => {
+  for (const { name, file, command, skip } of LANGUAGES) {
     test(`${name}'s takes good assertions and nothing else`, { skip }, async (t) => {
       const scope = testScope(t);
       const port = await probePort(0);
       // Below the checkout, where `jose` is found.
       const folder = mkdtempSync(join(TARGET, "documents-"));
       scope.after(() => rmSync(folder, { recursive: true, force: true }));
-      const [, code] = new RegExp(`^\`\`\`${fence}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(PAGE);
-      writeFileSync(join(folder, file), code);
+      copyFileSync(join(ROOT, "docs", "examples", file), join(folder, file));
       const [one, two, stranger] = [makeAssertionKey("k1"), makeAssertionKey("k2"), makeAssertionKey("k1")];
       const processes = createProcesses();
       scope.after(() => processes.stopAll());
