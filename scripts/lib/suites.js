@@ -17,6 +17,11 @@ const STRICT = ["--", "-D", "warnings"];
 
 const cargo = (...args) => ({ command: "cargo", args });
 
+const checkTypes = (folder) => ({
+  command: join(MODULES, ".bin", "tsc"),
+  args: ["--pretty", "false", "--project", folder],
+});
+
 const biome = (...args) => ({ command: join(MODULES, ".bin", "biome"), args });
 
 const locked = process.env.CI ? ["--locked"] : [];
@@ -81,6 +86,7 @@ export const SUITES = [
     kind: "check",
     commands: [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
+      checkTypes(join("src", "host")),
       cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...locked, ...STRICT),
     ],
     holds: [DEBUG],

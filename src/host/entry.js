@@ -5,9 +5,19 @@
 import * as gateway from "./index.js";
 
 export default {
+  /**
+   * @param {Request} request
+   * @param {unknown} env
+   * @param {ExecutionContext} context
+   */
   fetch(request, env, context) {
     return gateway.fetch(request, env, context);
   },
+  /**
+   * @param {ScheduledController} _event
+   * @param {unknown} env
+   * @param {ExecutionContext} _context
+   */
   async scheduled(_event, env, _context) {
     await gateway.scheduled(env);
   },
@@ -15,12 +25,14 @@ export default {
 
 // The objects hold nothing of wasm's between two events.
 
-// The revocation log.
+/** The Durable Object that keeps the revocation log. */
 export class Revocations {
+  /** @param {DurableObjectState} state */
   constructor(state) {
     this.state = state;
   }
 
+  /** @param {Request} request */
   fetch(request) {
     return gateway.revocationLog(request, this.state);
   }
@@ -30,12 +42,14 @@ export class Revocations {
   }
 }
 
-// The sums of what all isolates have counted.
+/** The Durable Object that sums the metrics of all isolates. */
 export class Metrics {
+  /** @param {DurableObjectState} state */
   constructor(state) {
     this.state = state;
   }
 
+  /** @param {Request} request */
   fetch(request) {
     return gateway.metricSums(request, this.state);
   }

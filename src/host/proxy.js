@@ -40,26 +40,59 @@ const EARLY_ANSWER_BYTES = 64 * 1024;
 // Milliseconds that this takes, at most.
 const EARLY_ANSWER_READ_MS = 1_000;
 
-// How each request's body is passed on. Nothing is kept of a request that has ended.
+/**
+ * What became of the client's body.
+ * @typedef {"ended" | "client_gone" | "body_too_large" | "refused"} BodyEnd
+ *
+ * The result of one read of a body.
+ * @typedef {ReadableStreamReadResult<Uint8Array<ArrayBuffer>>} Part
+ *
+ * A request's body on its way to the upstream.
+ * @typedef {object} Passage
+ * @property {ReadableStream} readable
+ * @property {() => boolean} hasEnded
+ * @property {() => boolean} waitsForClient
+ * @property {() => boolean} dawdles
+ * @property {(isRefused: boolean) => void} answered
+ * @property {() => Promise<void>} drain
+ */
+
+/**
+ * How each request's body is passed on. Entries of requests that have ended are collected.
+ * @type {WeakMap<Request, Passage>}
+ */
 const passages = new WeakMap();
-// When each body that is being read for that counts as read, the first first. Times rather than a
-// count: what a request has begun may never go on once its client has left.
+/**
+ * Bodies that are being read and discarded, the oldest first, each with the time at which it no longer
+ * counts. A time instead of a count: code of a request may never resume once its client has left.
+ * @type {Set<{ until: number }>}
+ */
 const drains = new Set();
 
-// Sends the request on, as `packed` says in a line each: URL, method, then names and values of
-// headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
-// each: whether the client had done its part by then, the status, whether the answer says
-// when to come back, the challenge of a 401, what was asked, the number of headers that lead the
-// client somewhere, their names and values by turns, and the names of all headers.
-//
-// A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
-// end with the answer's headers: that body may stream for as long as it lives. So a client
-// that dawdles is never taken for an upstream that does. The platform's own cache stays out
-// of it: it knows nothing of whose answer this is.
+/**
+ * Sends the request on, as `packed` says in a line each: URL, method, then names and values of
+ * headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
+ * each: whether the client had done its part by then, the status, whether the answer says
+ * when to come back, the challenge of a 401, what was asked, the number of headers that lead the
+ * client somewhere, their names and values by turns, and the names of all headers.
+ *
+ * A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
+ * end with the answer's headers: that body may stream for as long as it lives. So a client
+ * that dawdles is never taken for an upstream that does. The platform's own cache stays out
+ * of it: it knows nothing of whose answer this is.
+ * @param {Request} request
+ * @param {string} packed
+ * @param {number} timeoutMs
+ * @param {number} bodyMs
+ * @param {number} maxBodyBytes
+ * @param {boolean} isTimed
+ * @returns {Promise<[Response | string, string]>}
+ */
 export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, isTimed) {
   const parts = packed.split("\n");
   const [url, method] = parts;
   const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
+  /** @type {RequestInit} */
   const init = { method, headers, redirect: "manual", cache: "no-store" };
   // A body that is going to be read here must not be decoded for that.
   if (isTimed) init.encodeResponseBody = "manual";
@@ -84,12 +117,24 @@ export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, 
   return answered(response, "1");
 }
 
-// The same with the client's body. A body that is cut never reaches the upstream as one that
-// has ended: the whole request is given up.
+/**
+ * The same with the client's body. A body that is cut never reaches the upstream as one that
+ * has ended: the whole request is given up.
+ * @param {Request} request
+ * @param {string} url
+ * @param {RequestInit} init
+ * @param {number} timeoutMs
+ * @param {number} bodyMs
+ * @param {number} maxBodyBytes
+ * @returns {Promise<[Response | string, string]>}
+ */
 async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) {
   const controller = new AbortController();
+  /** @type {string | undefined} */
   let fault;
-  let timer;
+  /** @type {number | null} */
+  let timer = null;
+  /** @param {string} name */
   const giveUp = (name) => {
     fault ??= name;
     controller.abort();
@@ -120,28 +165,43 @@ async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) 
   }
 }
 
-// Passes a request's body on, part by part. Both ends are seen apart: a read that fails is the
-// client's, a write that fails the upstream's. Calls `onEnd` with what became of it.
+/**
+ * Passes a request's body on, part by part. Both ends are seen apart: a read that fails is the
+ * client's, a write that fails the upstream's. Calls `onEnd` with what became of it.
+ * @param {Request} request
+ * @param {number} maxBytes
+ * @param {(end: BodyEnd) => void} onEnd
+ * @returns {Passage}
+ */
 function passBody(request, maxBytes, onEnd) {
   const length = request.headers.get("content-length");
   const known = length === null ? undefined : Number(length);
   const { readable, writable } =
-    known === undefined ? new IdentityTransformStream() : new FixedLengthStream(BigInt(length));
-  const reader = request.body.getReader({ mode: "byob" });
+    length === null ? new IdentityTransformStream() : new FixedLengthStream(BigInt(length));
+  const body = /** @type {ReadableStream<Uint8Array>} */ (request.body);
+  const reader = body.getReader({ mode: "byob" });
   let heardAt = Date.now();
   let waitsForClient = true;
   let isUnwanted = false;
+  /** @type {BodyEnd | undefined} */
   let end;
+  /** @type {(value?: undefined) => void} */
   let tellAnswered;
   const isAnswered = new Promise((resolve) => (tellAnswered = resolve));
+  /** @param {BodyEnd} how */
   const finish = (how) => {
     if (end !== undefined) return;
     end = how;
     onEnd(how);
   };
-  // Parts that came while the first was held, and the read that was under way then.
+  /**
+   * Parts that came while the first was held, and the read that was under way then.
+   * @type {Part[]}
+   */
   const ahead = [];
+  /** @type {Promise<Part> | undefined} */
   let reading;
+  /** @param {Uint8Array} first */
   const hold = async (first) => {
     const isOver = Promise.race([isAnswered, scheduler.wait(EARLY_ANSWER_MS)]).then(() => undefined);
     if (known !== undefined) return known > HELD_BYTES ? isOver : undefined;
@@ -152,7 +212,7 @@ function passBody(request, maxBytes, onEnd) {
       if (part === undefined) return undefined;
       reading = undefined;
       // A copy, so that what is held takes no more memory than its bytes.
-      ahead.push({ done: part.done, value: part.value?.slice() });
+      ahead.push(/** @type {Part} */ ({ done: part.done, value: part.value?.slice() }));
       if (part.done || ahead.length === READ_AHEAD_PARTS) return undefined;
       size += part.value.byteLength;
       buffer = part.value.buffer;
@@ -201,7 +261,10 @@ function passBody(request, maxBytes, onEnd) {
     waitsForClient: () => waitsForClient,
     // Whether the client owes its body and has not been heard of for a while.
     dawdles: () => end === undefined && waitsForClient && Date.now() - heardAt >= DAWDLE_MS,
-    // The upstream has answered; whether the rest of the body is for nobody.
+    /**
+     * Notes that the upstream has answered, and whether it wants the rest of the body.
+     * @param {boolean} isRefused
+     */
     answered(isRefused) {
       isUnwanted ||= isRefused;
       tellAnswered();
@@ -212,8 +275,12 @@ function passBody(request, maxBytes, onEnd) {
   return passage;
 }
 
-// Reads what is left of a refused request's body, if it is more than the runtime does by
-// itself: a promise of its end, or nothing.
+/**
+ * Reads and discards the rest of a refused request's body if the runtime would not do so. Returns a promise of
+ * the end, or undefined.
+ * @param {Request} request
+ * @returns {Promise<unknown> | undefined}
+ */
 function drain(request) {
   const now = Date.now();
   for (const slot of drains) {
@@ -237,6 +304,7 @@ function drain(request) {
   return Promise.race([left.catch(() => {}), scheduler.wait(DRAIN_MS)]).finally(() => drains.delete(slot));
 }
 
+/** @param {ReadableStreamBYOBReader} reader */
 async function throwAway(reader) {
   let buffer = new ArrayBuffer(PART_BYTES);
   for (let size = 0; size <= DRAIN_BYTES; ) {
@@ -247,7 +315,11 @@ async function throwAway(reader) {
   }
 }
 
-// Bytes as an answer's body of this length, which stays open until `drained`.
+/**
+ * Bytes as an answer's body of this length, which stays open until `drained`.
+ * @param {Uint8Array} bytes
+ * @param {Promise<unknown>} drained
+ */
 function holdOpen(bytes, drained) {
   const { readable, writable } = new FixedLengthStream(BigInt(bytes.byteLength));
   const write = async () => {
@@ -261,9 +333,13 @@ function holdOpen(bytes, drained) {
   return readable;
 }
 
-// An early answer for a client that still sends: complete, because what comes of the upstream's
-// connection is lost with it, and open until the client has sent the rest. One that is too long
-// or packed is passed on as it comes.
+/**
+ * An early answer for a client that still sends: complete, because what comes of the upstream's
+ * connection is lost with it, and open until the client has sent the rest. One that is too long
+ * or packed is passed on as it comes.
+ * @param {Response} response
+ * @param {Request} request
+ */
 async function complete(response, request) {
   const { headers, body } = response;
   const length = headers.get("content-length");
@@ -298,7 +374,12 @@ async function complete(response, request) {
   return new Response(drained === undefined ? bytes : holdOpen(bytes, drained), { status, statusText, headers: kept });
 }
 
-// A body of which some parts were read, and perhaps the next is being read.
+/**
+ * A body of which some parts were read, and perhaps the next is being read.
+ * @param {Uint8Array[]} parts
+ * @param {Promise<ReadableStreamReadResult<Uint8Array>> | undefined} next
+ * @param {ReadableStreamDefaultReader<Uint8Array>} reader
+ */
 function rest(parts, next, reader) {
   let pending = next;
   return new ReadableStream({
@@ -313,6 +394,10 @@ function rest(parts, next, reader) {
   });
 }
 
+/**
+ * @param {Uint8Array[]} parts
+ * @param {number} size
+ */
 function join(parts, size) {
   const bytes = new Uint8Array(size);
   let offset = 0;
@@ -323,8 +408,13 @@ function join(parts, size) {
   return bytes;
 }
 
-// An upstream's answer, and what is to be known of it. Each look at a property is a call of
-// the runtime's, so none is made in vain.
+/**
+ * An upstream's answer, and what is to be known of it. Each look at a property is a call of
+ * the runtime's, so none is made in vain.
+ * @param {Response} response
+ * @param {string} ended
+ * @returns {[Response | string, string]}
+ */
 function answered(response, ended, asked = response.url) {
   const { status, headers } = response;
   if ((status < 200 || status > 599) && !(status === 101 && response.webSocket != null)) {
@@ -343,9 +433,15 @@ function answered(response, ended, asked = response.url) {
 // Headers of an answer that hold references.
 const LEADS = new Set(["location", "content-location", "refresh", "link"]);
 
-// The upstream's answer for the client, its body untouched. Names of headers to be removed
-// stand before the empty line of `packed`, names and values to be added behind it, the
-// request's id last. With `idleMs`, the body is cut off when it stands still for longer.
+/**
+ * The upstream's answer for the client, its body untouched. Names of headers to be removed
+ * stand before the empty line of `packed`, names and values to be added behind it, the
+ * request's id last. With `idleMs`, the body is cut off when it stands still for longer.
+ * @param {Response} response
+ * @param {number} status
+ * @param {string} packed
+ * @param {number | undefined} idleMs
+ */
 export function passOn(response, status, packed, idleMs) {
   const parts = packed.split("\n");
   const added = parts.indexOf("") + 1;
@@ -366,14 +462,21 @@ export function passOn(response, status, packed, idleMs) {
   return answer;
 }
 
-// A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
-// client that reads slowly does not wait, and is no fault of the upstream's.
+/**
+ * A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
+ * client that reads slowly does not wait, and is no fault of the upstream's.
+ * @param {ReadableStream<Uint8Array>} body
+ * @param {Headers} headers
+ * @param {number} idleMs
+ * @param {string | undefined} requestId
+ */
 function cutIdle(body, headers, idleMs, requestId) {
   const reader = body.getReader();
   const timed = new ReadableStream(
     {
       async pull(controller) {
-        let timer;
+        /** @type {number | null} */
+        let timer = null;
         const late = new Promise((_, reject) => {
           timer = setTimeout(() => reject(new Error("idle")), idleMs);
         });
@@ -382,7 +485,7 @@ function cutIdle(body, headers, idleMs, requestId) {
           if (done) controller.close();
           else controller.enqueue(value);
         } catch (error) {
-          if (error.message === "idle") {
+          if (error instanceof Error && error.message === "idle") {
             const message = "an answer's body stood still for too long and was cut off";
             console.warn(JSON.stringify({ level: "warn", service: "gateway", message, request_id: requestId }));
           }
@@ -405,15 +508,26 @@ function cutIdle(body, headers, idleMs, requestId) {
   return fixed.readable;
 }
 
-// Lets go of an answer that nobody will read.
+/**
+ * Cancels the body of an answer that is not read.
+ * @param {Response} response
+ */
 export function discard(response) {
   response.body?.cancel().catch(() => {});
 }
 
-// Names and values by turns, from a place on, as a record: `Headers` would be filled through a
-// call for each, and copied by the request or answer that they are for. Without a prototype, whose
-// names a client could send.
+/**
+ * Names and values by turns, from a place on, as a record: `Headers` would be filled through a
+ * call for each, and copied by the request or answer that they are for. Without a prototype, whose
+ * names a client could send.
+ * @param {string[]} parts
+ * @param {number} from
+ * @param {string[]} parts
+ * @param {number} from
+ * @returns {Record<string, string>}
+ */
 function record(parts, from) {
+  /** @type {any} */
   const headers = { __proto__: null };
   for (let i = from; i + 1 < parts.length; i += 2) {
     const name = parts[i];
@@ -427,9 +541,14 @@ function record(parts, from) {
 // What the runtime gives for bytes of a header that are no UTF-8.
 const REPLACED = "\ufffd";
 
-// The same as `record`, where a header has bytes that are no text: they cannot be written from
-// here, and stay as they are where the client's own line is left alone. Removes every header
-// that is not among those given.
+/**
+ * The same as `record`, where a header has bytes that are no text: they cannot be written from
+ * here, and stay as they are where the client's own line is left alone. Removes every header
+ * that is not among those given.
+ * @param {Headers} sent
+ * @param {string[]} parts
+ * @param {number} from
+ */
 function keepBytes(sent, parts, from) {
   const given = record(parts, from);
   const headers = new Headers(sent);
@@ -441,7 +560,13 @@ function keepBytes(sent, parts, from) {
   return headers;
 }
 
-// The gateway's own answer. Given the request, it reaches a client that still sends its body.
+/**
+ * The gateway's own answer. Given the request, it reaches a client that still sends its body.
+ * @param {Request | undefined} request
+ * @param {number} status
+ * @param {string} head
+ * @param {string} body
+ */
 export function answer(request, status, head, body) {
   const headers = record(head.split("\n"), 0);
   // An answer without a body, such as that to a preflight, may have a status that allows none.

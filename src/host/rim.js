@@ -2,13 +2,19 @@
 // and does only what costs several crossings from Rust (reading all headers,
 // racing a fetch against a timer, reading a bounded body). Decides nothing.
 
-// Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
-// requests may share it. Bounded: issuers have a few keys each.
+/**
+ * Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
+ * requests may share it. Bounded: issuers have a few keys each.
+ * @type {Map<string, CryptoKey>}
+ */
 const imported = new Map();
 const IMPORTED_MAX = 256;
 
-// Method, URL and headers, a line each: header names and values alternate.
-// None of them can hold a line break.
+/**
+ * Method, URL and headers, a line each: header names and values alternate.
+ * None of them can hold a line break.
+ * @param {Request} request
+ */
 export function readHead(request) {
   let lines = `${request.method}\n${request.url}`;
   // The runtime calls back for less than it makes a pair for an iterator.
@@ -18,7 +24,14 @@ export function readHead(request) {
   return lines;
 }
 
-// Goes on with a request when what it waits for has come; see turns.rs.
+/**
+ * Goes on with a request when what it waits for has come; see turns.rs.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {number} index
+ * @param {number} turn
+ * @param {(index: number, turn: number, isFulfilled: boolean, value: unknown) => unknown} resume
+ */
 export function then(promise, index, turn, resume) {
   return promise.then(
     (value) => resume(index, turn, true, value),
@@ -26,11 +39,19 @@ export function then(promise, index, turn, resume) {
   );
 }
 
+/**
+ * @param {number} millis
+ * @returns {Promise<void>}
+ */
 export function sleep(millis) {
   return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
-// A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.
+/**
+ * A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.
+ * @param {ReadableStream<Uint8Array> | null} body
+ * @param {number} maxBytes
+ */
 async function readBounded(body, maxBytes) {
   const parts = [];
   let size = 0;
@@ -49,7 +70,13 @@ async function readBounded(body, maxBytes) {
   return bytes;
 }
 
-// The request's body, or the name of a fault.
+/**
+ * Reads a request's body. Returns its bytes or a fault code.
+ * @param {Request} request
+ * @param {number} maxBytes
+ * @param {number} timeoutMs
+ * @returns {Promise<Uint8Array | "too_large" | "broken">}
+ */
 export async function readBody(request, maxBytes, timeoutMs) {
   try {
     return (await inTime(timeoutMs, readBounded(request.body, maxBytes))) ?? "too_large";
@@ -58,9 +85,14 @@ export async function readBody(request, maxBytes, timeoutMs) {
   }
 }
 
-// A document's bytes and its Cache-Control, or the code of what went wrong. Follows no redirect (an
-// issuer's open redirect must not choose our keys) and reads no more than
-// `maxBytes`.
+/**
+ * Fetches a document. Returns its bytes and Cache-Control, or a fault code. Follows no redirect:
+ * an issuer's open redirect must not choose our keys. Reads at most `maxBytes`.
+ * @param {string} url
+ * @param {number} timeoutMs
+ * @param {number} maxBytes
+ * @returns {Promise<[Uint8Array, string | undefined] | string>}
+ */
 export async function fetchDocument(url, timeoutMs, maxBytes) {
   const controller = new AbortController();
   let late = false;
@@ -88,8 +120,14 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
   }
 }
 
-// Sends spans to a collector. Gives what went wrong, or nothing. `given` is name=value with
-// commas between, values percent-encoded (OpenTelemetry's exporters, after W3C Baggage).
+/**
+ * Sends spans to a collector. Returns a fault code, or "". `given` holds the exporter's headers as
+ * comma-separated name=value pairs with percent-encoded values (OpenTelemetry, after W3C Baggage).
+ * @param {string} url
+ * @param {string} given
+ * @param {string} body
+ * @param {number} timeoutMs
+ */
 export async function sendSpans(url, given, body, timeoutMs) {
   let headers;
   try {
@@ -116,19 +154,40 @@ export async function sendSpans(url, given, body, timeoutMs) {
   }
 }
 
-// A text of a KV namespace, or null; a location may keep the answer for `cacheS` seconds.
+/**
+ * Reads a text from a KV namespace, or null. A location may cache the answer for `cacheS` seconds.
+ * @param {KVNamespace} store
+ * @param {string} name
+ * @param {number} cacheS
+ * @param {number} timeoutMs
+ */
 export async function readStore(store, name, cacheS, timeoutMs) {
   return inTime(timeoutMs, store.get(name, { type: "text", cacheTtl: cacheS }));
 }
 
-// Puts it there for `keepS` seconds.
+/**
+ * Writes a text to a KV namespace, where it expires after `keepS` seconds.
+ * @param {KVNamespace} store
+ * @param {string} name
+ * @param {string} text
+ * @param {number} keepS
+ * @param {number} timeoutMs
+ */
 export async function writeStore(store, name, text, keepS, timeoutMs) {
   await inTime(timeoutMs, store.put(name, text, { expirationTtl: keepS }));
 }
 
-// What a promise gives; throws when that takes longer.
+/**
+ * Resolves as `promise` does, or rejects after `timeoutMs`.
+ * @template T
+ * @param {number} timeoutMs
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
 async function inTime(timeoutMs, promise) {
-  let timer;
+  /** @type {number | null} */
+  let timer = null;
+  /** @type {Promise<never>} */
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error("late")), timeoutMs);
   });
@@ -139,18 +198,35 @@ async function inTime(timeoutMs, promise) {
   }
 }
 
-// The one object of a namespace that does this worker's work.
+/**
+ * Returns the only object of a namespace that this Worker uses.
+ * @param {DurableObjectNamespace} namespace
+ * @param {string} name
+ */
 const objectOf = (namespace, name) => namespace.get(namespace.idFromName(name));
 const LOG = "log";
 
-// What an object says to a question, or the name of a fault.
+/**
+ * Sends a GET request to an object. Returns the body of its answer, or a fault code.
+ * @param {DurableObjectStub} object
+ * @param {string} path
+ * @param {number} maxBytes
+ */
 async function ask(object, path, maxBytes) {
   const response = await object.fetch(`https://object${path}`);
   const bytes = await readBounded(response.body, maxBytes);
   return response.status !== 200 || bytes === null ? "failed" : bytes;
 }
 
-// The same as text in a list, or the name of a fault.
+/**
+ * Sends a GET request to an object. Returns the body of its answer as text in a list, or a fault code.
+ * @param {DurableObjectNamespace} namespace
+ * @param {string} name
+ * @param {string} path
+ * @param {number} timeoutMs
+ * @param {number} maxBytes
+ * @returns {Promise<[string] | string>}
+ */
 export async function askObject(namespace, name, path, timeoutMs, maxBytes) {
   return within(timeoutMs, async () => {
     const bytes = await ask(objectOf(namespace, name), path, maxBytes);
@@ -158,7 +234,14 @@ export async function askObject(namespace, name, path, timeoutMs, maxBytes) {
   });
 }
 
-// Hands something to an object. True when it has it for good.
+/**
+ * Posts a body to an object. Returns true if the object has stored it.
+ * @param {DurableObjectNamespace} namespace
+ * @param {string} name
+ * @param {string} path
+ * @param {string} body
+ * @param {number} timeoutMs
+ */
 export async function tellObject(namespace, name, path, body, timeoutMs) {
   const work = async () => {
     const response = await objectOf(namespace, name).fetch(`https://object${path}`, { method: "POST", body });
@@ -168,7 +251,11 @@ export async function tellObject(namespace, name, path, body, timeoutMs) {
   return (await within(timeoutMs, work)) === true;
 }
 
-// The absolute URL that browsers make of a reference, or nothing where it is none.
+/**
+ * Resolves a reference against a base URL as browsers do; undefined if that makes no URL.
+ * @param {string} reference
+ * @param {string} base
+ */
 export function resolve(reference, base) {
   try {
     return new URL(reference, base).href;
@@ -182,19 +269,36 @@ export function resolve(reference, base) {
 // and the host by which the gateway was asked, because the platform wants one of its own.
 // A named cache is not what clients' requests are answered from.
 const LOG_CACHE = "revocations";
-// Nothing is kept for a request whose Host makes no URL.
+/**
+ * The cache key of a page of the log; undefined if the request's Host makes no URL.
+ * @param {Request} request
+ * @param {DurableObjectNamespace} namespace
+ * @param {string} path
+ */
 const keyOf = (request, namespace, path) =>
   resolve(`/_gateway/revocations/${namespace.idFromName(LOG)}${path}`, request.url);
 
-// A part of the revocation log and whether it was kept here, or the name of a fault. With
-// `keepS`, the answer is kept for as many seconds. A cache that fails is no cache.
+/**
+ * Reads a page of the revocation log. Returns its text and whether it came from the cache, or a fault
+ * code. With `keepS` above 0, the page is cached for that many seconds. A cache that fails is skipped.
+ * @param {Request} request
+ * @param {ExecutionContext} context
+ * @param {DurableObjectNamespace} namespace
+ * @param {string} path
+ * @param {boolean} mayBeKept
+ * @param {number} keepS
+ * @param {number} timeoutMs
+ * @param {number} maxBytes
+ * @returns {Promise<[string, boolean] | string>}
+ */
 export async function readLog(request, context, namespace, path, mayBeKept, keepS, timeoutMs, maxBytes) {
+  /** @returns {Promise<[string, boolean] | string>} */
   const work = async () => {
     const key = keyOf(request, namespace, path);
     const mayKeep = keepS > 0 && key !== undefined;
     const cache = mayKeep ? await caches.open(LOG_CACHE).catch(() => undefined) : undefined;
     if (mayBeKept) {
-      const kept = await cache?.match(key).catch(() => undefined);
+      const kept = await cache?.match(/** @type {string} */ (key)).catch(() => undefined);
       if (kept !== undefined) return [await kept.text(), true];
     }
     const bytes = await ask(objectOf(namespace, LOG), path, maxBytes);
@@ -202,16 +306,24 @@ export async function readLog(request, context, namespace, path, mayBeKept, keep
     if (cache !== undefined) {
       const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
       // Nobody waits for the keeping.
-      context.waitUntil(cache.put(key, new Response(bytes, { headers })).catch(() => {}));
+      context.waitUntil(cache.put(/** @type {string} */ (key), new Response(bytes, { headers })).catch(() => {}));
     }
     return [new TextDecoder().decode(bytes), false];
   };
   return within(timeoutMs, work);
 }
 
-// What `work` gives, or the name of what went wrong.
+/**
+ * Resolves with what `work` resolves with, or with a fault code.
+ * @template T
+ * @param {number} timeoutMs
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T | "timeout" | "unreachable">}
+ */
 async function within(timeoutMs, work) {
-  let timer;
+  /** @type {number | null} */
+  let timer = null;
+  /** @type {Promise<"timeout">} */
   const late = new Promise((resolve) => {
     timer = setTimeout(() => resolve("timeout"), timeoutMs);
   });
@@ -224,7 +336,10 @@ async function within(timeoutMs, work) {
   }
 }
 
-// What the runtime is to be told of each algorithm (RFC 7518, section 3; RFC 8037).
+/**
+ * Parameters of each algorithm for the runtime (RFC 7518, section 3; RFC 8037).
+ * @type {Record<string, any>}
+ */
 const SCHEMES = {
   RS256: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
   RS384: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-384" },
@@ -241,8 +356,15 @@ const SCHEMES = {
 // Bytes of an Ed25519 signature (RFC 8032, section 5.1.6).
 const ED25519_BYTES = 64;
 
-// Checks a signature by the runtime. `jwk` is text with the defining members alone;
-// an `alg` in it would have to be spelt as each runtime likes it.
+/**
+ * Verifies a signature with the runtime's WebCrypto. `jwk` is the text of a JWK with the defining
+ * members only: runtimes differ in how an `alg` in it must be spelled.
+ * @param {string} algorithm
+ * @param {string} thumbprint
+ * @param {string} jwk
+ * @param {Uint8Array} signature
+ * @param {Uint8Array} input
+ */
 export async function verify(algorithm, thumbprint, jwk, signature, input) {
   const scheme = SCHEMES[algorithm];
   // The runtime throws at an Ed25519 signature of another length, as if it were its
@@ -258,7 +380,11 @@ export async function verify(algorithm, thumbprint, jwk, signature, input) {
   return crypto.subtle.verify(scheme, key, signature, input);
 }
 
-// Whether one more under this key is within the limit.
+/**
+ * Counts a request under this key. Returns whether it is within the limit.
+ * @param {RateLimit} limiter
+ * @param {string} key
+ */
 export async function limit(limiter, key) {
   return (await limiter.limit({ key })).success;
 }
