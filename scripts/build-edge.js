@@ -23,20 +23,23 @@ npm run build -- --help    shows this
   GATEWAY_CONFIG   policy to build it with (gateway.toml)
   EDGE_PROFILE     worker builds what wrangler deploy would upload (local)`;
 
-// Between two lines that say how far it is; an optimised build takes a minute.
+// Milliseconds between two progress lines; an optimised build takes a minute.
 const TELL_MS = 5_000;
 
-// Holds the process for which build/ was built last: the wrangler that runs this command.
+// Holds the process id of the wrangler for which build/ was built last.
 const SESSION = join(BUILD, "session");
 
-// wrangler tells its build command what it is for.
+/**
+ * Returns the cargo profile; wrangler says in WRANGLER_COMMAND what the build is for.
+ * @param {NodeJS.ProcessEnv} env
+ */
 function profileFor(env) {
   if (env.EDGE_PROFILE) return env.EDGE_PROFILE;
   const command = env.WRANGLER_COMMAND ?? "dev";
   return command === "dev" ? "local" : "worker";
 }
 
-// Whether this wrangler already serves what a build before this one made.
+// Whether this wrangler already serves an earlier build.
 function isServing() {
   return existsSync(SESSION) && readFileSync(SESSION, "utf8") === String(process.ppid);
 }
@@ -50,6 +53,7 @@ await runMain(async (args) => {
   const profile = profileFor(process.env);
   const began = Date.now();
   let told = began;
+  /** @param {string} note */
   const onProgress = (note) => {
     if (note === "" || Date.now() - told < TELL_MS) return;
     told = Date.now();

@@ -7,6 +7,8 @@ import { createProcesses } from "./lib/processes.js";
 import { createProgress } from "./lib/progress.js";
 import { listenForEnd } from "./lib/signals.js";
 
+/** @import { Option } from "./lib/arguments.js" */
+
 const HELP = `npm run check                                     checks gateway.toml, prints the effective table and
                                                   which route wins where paths overlap
 npm run check -- GET /api/v1/users/7              who may call this?
@@ -19,19 +21,29 @@ Ends with 1 when the policy has mistakes, or the answer is no.`;
 
 const COMMAND = "npm run check";
 
+/**
+ * @param {string} text
+ * @param {string} flag
+ */
 const names = (text, flag) => {
   const list = text.split(",").filter(Boolean);
   if (list.length === 0) throw usageError(`${flag} needs a name.`);
   return list;
 };
 
-// name=value, where the name may be a path with slashes and the value may be JSON.
+/**
+ * Parses name=value, where the name may be a path with slashes and the value may be JSON.
+ * @param {string} text
+ * @param {string} flag
+ * @returns {[string[], unknown]}
+ */
 const claim = (text, flag) => {
   const at = text.indexOf("=");
   if (at < 1) throw usageError(`${flag} needs a claim as name=value.`);
   return [text.slice(0, at).split("/"), parsed(text.slice(at + 1))];
 };
 
+/** @param {string} text */
 function parsed(text) {
   try {
     return JSON.parse(text);
@@ -40,6 +52,7 @@ function parsed(text) {
   }
 }
 
+/** @type {Record<string, Option>} */
 const OPTIONS = {
   file: { type: "string" },
   user: { type: "string" },

@@ -10,6 +10,8 @@ import { canInstallPython, hasPython, installPython } from "./lib/install.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
 import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
+/** @import { Option } from "./lib/arguments.js" */
+
 const EXAMPLES = 200;
 
 const HELP = `npm run fuzz:api                     ${EXAMPLES} examples an operation
@@ -21,7 +23,12 @@ found is printed with the request that makes it.`;
 
 const MOST_EXAMPLES = 1_000_000;
 
+/**
+ * @param {string[]} args
+ * @returns {Record<string, any>}
+ */
 function parseArguments(args) {
+  /** @type {Record<string, Option>} */
   const options = { examples: { type: "string", parse: wholeNumber(MOST_EXAMPLES) } };
   return { examples: EXAMPLES, ...readArguments(args, { command: "npm run fuzz:api", options }).values };
 }

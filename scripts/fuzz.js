@@ -22,6 +22,10 @@ native tests read it from then on.`;
 
 const MOST_SECONDS = 24 * 3600;
 
+/**
+ * @param {string[]} args
+ * @returns {Record<string, any>}
+ */
 function parseArguments(args) {
   const { values, positionals } = readArguments(args, {
     command: "npm run fuzz",

@@ -40,17 +40,28 @@ await runMain(async ([command, ...args]) => {
     throw new ScriptError("The npm packages are not installed; run: npm run setup", { code: EXIT_USAGE });
   const data = dataFolder(process.env);
   const where = isRemote ? ["--remote"] : ["--local", "--persist-to", join(data, "edge")];
+  /** @param {...string} rest */
   const kv = (...rest) =>
     runCommand(NODE, [WRANGLER, "kv", "key", ...rest, "--binding", "KEYS", ...where], {
       processes,
       env: { ...wranglerEnv(data), CI: "true" },
       failure: "KV cannot be reached",
     });
+  /**
+   * @param {string} key
+   * @returns {Promise<string | undefined>}
+   */
   const get = async (key) => {
-    const names = JSON.parse(await kv("list", "--prefix", `policy/${key}`)).map(({ name }) => name);
+    const names = JSON.parse(await kv("list", "--prefix", `policy/${key}`)).map(
+      (/** @type {{ name: string }} */ { name }) => name,
+    );
     return names.includes(`policy/${key}`) ? kv("get", `policy/${key}`, "--text") : undefined;
   };
   const folder = mkdtempSync(join(tmpdir(), "portcullis-policy-"));
+  /**
+   * @param {string} key
+   * @param {string} text
+   */
   const put = async (key, text) => {
     const path = join(folder, key);
     writeFileSync(path, text, { mode: 0o600 });

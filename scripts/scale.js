@@ -11,7 +11,12 @@ import { ROOT } from "./lib/paths.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
 import { ScriptError, runMain } from "./lib/errors.js";
 
-// The options that set a number of the modelled world: [its name there, meaning].
+/** @import { Option } from "./lib/arguments.js" */
+
+/**
+ * The options that set a number of the modelled deployment: [its name there, meaning].
+ * @type {Record<string, [name: keyof typeof WORLD, meaning: string]>}
+ */
 const NUMBERS = {
   locations: ["locations", "locations of the platform that see requests"],
   requests: ["requestsPerSecond", "requests per second, in all locations together"],
@@ -34,29 +39,46 @@ ${Object.entries(NUMBERS)
 const BEGIN = "<!-- npm run scale -- --write -->";
 const END = "<!-- end -->";
 
+/** @param {typeof WORLD} world */
 export function tables(world) {
+  /** @param {string} path */
   const read = (path) => readFileSync(join(ROOT, path), "utf8");
-  const [cron] = parse(read("wrangler.toml")).triggers.crons;
+  const { triggers } = /** @type {any} */ (parse(read("wrangler.toml")));
+  const [cron] = triggers.crons;
   const minutes = Number(cron.match(/^\*\/(\d+) \* \* \* \*$/)?.[1]);
   if (!minutes) throw new ScriptError(`the trigger ${JSON.stringify(cron)} is not one in so many minutes`);
   const bounds = readBounds(read, minutes);
   return render(bounds, world, scale(bounds, world));
 }
 
+/**
+ * @param {string} document
+ * @param {string} text
+ */
 export function insert(document, text) {
   const [head, rest] = document.split(BEGIN);
   if (rest === undefined || !rest.includes(END)) throw new ScriptError("docs/scale.md has lost its marks");
   return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 
+/**
+ * @param {string[]} args
+ * @returns {Record<string, any>}
+ */
 function parseArguments(args) {
+  /**
+   * @param {string} text
+   * @param {string} flag
+   */
   const readNumber = (text, flag) => {
     if (!/^\d+(?:\.\d+)?$/.test(text)) throw usageError(`${flag} must be a number of at least 0.`);
     return Number(text);
   };
+  /** @type {Record<string, Option>} */
   const numbers = Object.fromEntries(
     Object.keys(NUMBERS).map((option) => [option, { type: "string", parse: readNumber }]),
   );
+  /** @type {Record<string, Option>} */
   const options = { write: { type: "boolean" }, ...numbers };
   const { values } = readArguments(args, { command: "npm run scale", options });
   const world = { ...WORLD };

@@ -26,6 +26,7 @@ listenForEnd(
   () => processes.killAll(),
 );
 
+/** @param {string[]} args */
 async function main(args) {
   const { values } = readArguments(args, { command: "npm run setup" });
   if (values.help) return console.log(HELP);

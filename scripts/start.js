@@ -1,6 +1,5 @@
-// `npm start`: from a fresh clone to a running stack (auth service, user service,
-// edge), and its orderly end. Settings come from the environment; `--help` lists
-// them.
+// `npm start`: builds and starts the whole stack (auth service, user service, edge) from a fresh clone,
+// and ends it in order. Settings come from the environment; `--help` lists them.
 
 import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -16,6 +15,13 @@ import { setUp } from "./lib/setup.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createProgress } from "./lib/progress.js";
 import { EXIT_USAGE, ScriptError, reportError } from "./lib/errors.js";
+
+/**
+ * @import { Option } from "./lib/arguments.js"
+ * @import { Running } from "./lib/processes.js"
+ * @import { Service } from "./lib/services.js"
+ * @typedef {{ help?: boolean, logs?: boolean, names: string[] }} Options
+ */
 
 const HELP = `npm start                     sets up what is missing, builds, and starts everything
 npm start -- auth users       starts only these of: auth, users, edge
@@ -35,9 +41,15 @@ npm start -- --help           shows this
 Everything listens on 127.0.0.1 only. Ctrl-C ends it all. Needed beforehand: Node 20
 or newer with npm, Rust by rustup, a C compiler.`;
 
+/** @type {Record<string, string>} */
 const PORT_VARIABLES = { edge: "EDGE_PORT", auth: "AUTH_PORT", users: "USERS_PORT" };
 
+/**
+ * @param {string[]} args
+ * @returns {Options}
+ */
 function parseArguments(args) {
+  /** @type {Record<string, Option>} */
   const options = { logs: { type: "boolean" } };
   const { values, positionals } = readArguments(args, { command: "npm start", options, choices: NAMES });
   return { ...values, names: positionals.length === 0 ? NAMES : positionals };
@@ -48,6 +60,10 @@ const progress = createProgress();
 let isStopping = false;
 let isReady = false;
 
+/**
+ * @param {number} exitCode
+ * @param {string} [sentence]
+ */
 async function stop(exitCode, sentence) {
   if (isStopping) return;
   isStopping = true;
@@ -103,11 +119,18 @@ async function main() {
   await Promise.all(running.map((one) => watch(one, { ports, data })));
 }
 
+/**
+ * @param {Options} options
+ * @param {Record<string, Service>} services
+ * @param {string} logs
+ * @returns {Promise<Running[]>}
+ */
 async function startAll(options, services, logs) {
   return Promise.all(
     options.names.map((name) =>
       progress.run(`start ${name}`, async (note) => {
         const onReload = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
+        /** @param {string} line */
         const onLine = (line) => {
           if (options.logs) progress.say(`${name.padEnd(5)} | ${line}`);
           if (!isStopping) onReload(line);
@@ -120,14 +143,18 @@ async function startAll(options, services, logs) {
   );
 }
 
-// The policy's name for a person: as GATEWAY_CONFIG has it.
+// The policy as GATEWAY_CONFIG names it, for messages.
 const POLICY = process.env.GATEWAY_CONFIG || "gateway.toml";
 
+/**
+ * @param {Service} edge
+ * @param {string} logs
+ */
 function reloadTeller(edge, logs) {
   return createReloadTeller({
     say: (text) => console.log(text),
     askMissing: () => askMissing(edge.url),
-    secretsFile: shown(edge.secrets),
+    secretsFile: shown(edge.secrets ?? ""),
     log: shown(join(logs, "edge.log")),
     policy: POLICY,
   });
@@ -135,8 +162,8 @@ function reloadTeller(edge, logs) {
 
 const POLICY_POLL_MS = 300;
 
-// wrangler watches the checkout's own policy; for one that lies elsewhere, a file that it
-// watches is written.
+// wrangler watches the policy in the checkout. For a policy elsewhere, writes a file that wrangler
+// watches.
 function watchPolicy() {
   const file = resolve(ROOT, POLICY);
   if (file === join(ROOT, "gateway.toml")) return;
@@ -149,12 +176,21 @@ function watchPolicy() {
   });
 }
 
+/**
+ * Returns a path relative to the current directory if it lies in it.
+ * @param {string} file
+ */
 function shown(file) {
   const path = relative(process.cwd(), file);
   return path.startsWith("..") ? file : path;
 }
 
-// One that was asked to end leaves the others running; one that broke ends them.
+/**
+ * Reports a service that has ended: one that ended with exit code 0 leaves the others running, one that
+ * failed ends them.
+ * @param {Running} running
+ * @param {{ ports: Record<string, number>, data: string }} options
+ */
 async function watch(running, { ports, data }) {
   const how = await running.ended;
   if (isStopping) return;
@@ -170,6 +206,9 @@ async function watch(running, { ports, data }) {
   await stop(reportError(endedBadly(running, how)), "Stopping the others …");
 }
 
+/**
+ * @param {{ options: Options, services: Record<string, Service>, running: Running[], logs: string, elapsed: string }} state
+ */
 function whatToTry({ options, services, running, logs, elapsed }) {
   const lines = ["", `Portcullis is ready (${elapsed}).`, ""];
   for (const { name, pid } of running)

@@ -1,6 +1,5 @@
-// `npm test` and `npm run test:long`: set up what is missing, run every suite, look through
-// all logs for secrets, and say at the end what failed and what took longest. The last line
-// is `N passed, M failed`.
+// `npm test` and `npm run test:long`: installs what is missing, runs every suite, searches all logs for
+// secrets, and reports failures and durations. The last line is `N passed, M failed`.
 
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -39,7 +38,18 @@ import { listenForEnd } from "./lib/signals.js";
 import { createProgress } from "./lib/progress.js";
 import { SHOWN_LINES, runSuite } from "./lib/suite-runner.js";
 import { COMPILE_TESTS, LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
-import { EXIT_USAGE, reportError } from "./lib/errors.js";
+import { EXIT_USAGE, ScriptError, reportError } from "./lib/errors.js";
+
+/**
+ * @import { Option } from "./lib/arguments.js"
+ * @import { Progress } from "./lib/progress.js"
+ * @import { Task } from "./lib/schedule.js"
+ * @import { Result } from "./lib/suite-runner.js"
+ * @import { Suite } from "./lib/suites.js"
+ * @import { Count } from "./lib/test-counts.js"
+ * @typedef {{ help?: boolean, list?: boolean, long?: boolean, lanes: number, only?: string[], names: string[] }} Options
+ * @typedef {{ title: string, seconds: number, processor?: number, parts: [name: string, seconds: number][] }} Took
+ */
 
 const COUNTS = "counts";
 const DEPENDENCIES = "dependencies";
@@ -48,17 +58,17 @@ const SCAN = "scan";
 const NAMES = [...SUITES.map((suite) => suite.name), COUNTS, DEPENDENCIES, FUZZ, SCAN];
 const LONG_NAMES = [...LONG_SUITES.map((suite) => suite.name), FUZZ, SCAN];
 
-// For each fuzz target: enough to see that it runs and that nothing shallow is broken.
+// Seconds per fuzz target: enough to find shallow faults.
 const FUZZ_SECONDS = 10;
-// Enough for what takes some luck.
+// Enough for rarer faults.
 const LONG_FUZZ_SECONDS = 300;
 
-// Suites that run at once. Most wait as much as they compute, so there is one more than
-// there are cores; folders, ports and memory are for three.
+// Suites that run in parallel: one more than there are cores, because most wait as much as they compute.
+// Directories, ports and memory suffice for three.
 const LANES_MAX = 3;
 const LANES = Math.min(availableParallelism() + 1, LANES_MAX);
 
-// Suites and files of tests that are named at the end for how long they took.
+// Number of suites, and of test files and programs, whose duration is shown.
 const SLOWEST = 10;
 
 const HELP = `npm test                         sets up what is missing and runs every suite
@@ -74,10 +84,10 @@ npm run test:long                runs what is too long for every change; takes t
 Logs of the run are in target/test-runs. One suite of node:test by hand:
   npm run setup && node_modules/.bin/node --test tests/edge/headers.test.js`;
 
-// Folders of runs that are kept, this one among them.
+// Number of runs whose directories are kept, including this one.
 const RUNS_KEPT = 3;
 
-// What somebody has set for `npm start` must not bend a test.
+// Settings for `npm start` must not affect the tests.
 const SETTINGS = [
   "GATEWAY_CONFIG",
   "EDGE_PORT",
@@ -93,7 +103,12 @@ const SETTINGS = [
 
 const MOST_LANES = 99;
 
+/**
+ * @param {string[]} args
+ * @returns {Options}
+ */
 function parseArguments(args) {
+  /** @type {Record<string, Option>} */
   const options = {
     list: { type: "boolean" },
     long: { type: "boolean" },
@@ -129,7 +144,10 @@ listenForEnd(
   () => processes.killAll(),
 );
 
-// Looks at licences, sources, hashes and known faults of what the project uses.
+/**
+ * Checks licences, sources, hashes and known vulnerabilities of the dependencies.
+ * @param {Progress} progress
+ */
 function checkAll(progress) {
   return progress.run(
     "dependencies",
@@ -142,7 +160,10 @@ function checkAll(progress) {
   );
 }
 
-// Counts the instructions of each case; one that is off is a failure.
+/**
+ * Counts the instructions of each case; one that deviates is a failure.
+ * @param {Progress} progress
+ */
 async function countAll(progress) {
   const count = emptyCount();
   const why = (await whyNoComparison()) ?? (await whyNoValgrind());
@@ -168,7 +189,11 @@ async function countAll(progress) {
   );
 }
 
-// Runs each fuzz target for a short while; a finding is a failure.
+/**
+ * Runs each fuzz target for some seconds; a finding is a failure.
+ * @param {Progress} progress
+ * @param {number} seconds
+ */
 async function fuzzAll(progress, seconds) {
   const count = emptyCount();
   const why = await whyNoFuzzing();
@@ -191,7 +216,8 @@ async function fuzzAll(progress, seconds) {
           return true;
         } catch (error) {
           count.failed += 1;
-          count.failures.push([...(error.lines ?? []), error.message].join("\n"));
+          const lines = error instanceof ScriptError ? error.lines : [];
+          count.failures.push([...lines, /** @type {Error} */ (error).message].join("\n"));
           return false;
         }
       },
@@ -201,6 +227,7 @@ async function fuzzAll(progress, seconds) {
   return count;
 }
 
+/** @param {string} run */
 function scanRun(run) {
   const secretsFile = join(run, "secrets");
   const files = listFiles(join(run, "logs"));
@@ -221,6 +248,7 @@ function scanRun(run) {
   return { count, files: files.length };
 }
 
+/** @param {Progress} progress */
 async function buildPolicies(progress) {
   const folder = join(ROOT, "tests", "edge", "policies");
   const names = existsSync(folder)
@@ -242,12 +270,16 @@ async function buildPolicies(progress) {
   });
 }
 
+/**
+ * @param {Progress} progress
+ * @param {(name: string) => boolean} isChosen
+ */
 async function compileTests(progress, isChosen) {
   await progress.run("compile the tests", async (onProgress) => {
     await preparePolicyTool({ processes }).catch(() => {});
     for (const { args, env, for: suite } of COMPILE_TESTS) {
       if (suite !== undefined && !isChosen(suite)) continue;
-      // What does not compile is told by the suite that needs it, so that others run.
+      // A compile error is reported by the suite that needs the code, so that others still run.
       await runCargo(args, { env, processes, onProgress }).catch(() => {});
     }
   });
@@ -260,15 +292,22 @@ async function main() {
     return 0;
   }
   for (const name of SETTINGS) delete process.env[name];
+  /** @param {string} name */
   const isChosen = (name) => options.names.includes(name) && (options.only?.includes(name) ?? true);
   const suites = (options.long ? LONG_SUITES : SUITES).filter((suite) => isChosen(suite.name));
   const progress = createProgress();
   const run = openRun();
   const total = emptyCount();
+  /** @type {{ title: string, failures: string[] }[]} */
   const failed = [];
+  /** @type {Took[]} */
   const took = [];
 
   await prepare(progress, suites, { python: isChosen(DEPENDENCIES) });
+  /**
+   * @param {string} title
+   * @param {Count} count
+   */
   const addUp = (title, count) => {
     total.passed += count.passed;
     total.failed += count.failed;
@@ -276,18 +315,23 @@ async function main() {
     for (const skip of count.skips) progress.say(`  skipped: ${skip}`);
     if (count.failed > 0) failed.push({ title, failures: count.failures });
   };
+  /**
+   * @param {string} title
+   * @param {() => Promise<Count>} work
+   */
   const timed = (title, work) => async () => {
     const began = performance.now();
     addUp(title, await work());
     took.push({ title, seconds: (performance.now() - began) / 1000, parts: [] });
   };
 
+  /** @type {Task[]} */
   const tasks = suites.map((suite) => ({
     ...suite,
     async run() {
-      const result = await runStep(suite, { progress, run });
-      addUp(suite.title, result.count);
-      if (result.seconds !== undefined) took.push({ title: suite.title, ...result });
+      const { count, seconds, processor, parts = [] } = await runStep(suite, { progress, run });
+      addUp(suite.title, count);
+      if (seconds !== undefined) took.push({ title: suite.title, seconds, processor, parts });
     },
   }));
   if (suites.some((suite) => suite.after?.includes(TESTS)))
@@ -329,7 +373,12 @@ async function main() {
   return total.failed === 0 ? 0 : 1;
 }
 
-// Installs and compiles what the suites need before any of them can run.
+/**
+ * Installs and compiles what the suites need before any of them can run.
+ * @param {Progress} progress
+ * @param {Suite[]} suites
+ * @param {{ python: boolean }} options
+ */
 async function prepare(progress, suites, { python }) {
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
@@ -344,7 +393,12 @@ async function prepare(progress, suites, { python }) {
     await progress.run("install the tests' Python packages", () => installPython({ processes }));
 }
 
-// Puts a task in front of the first that waits for it.
+/**
+ * Inserts a task before the first one that waits for it.
+ * @param {Task[]} tasks
+ * @param {string} name
+ * @param {Task} task
+ */
 function insertBefore(tasks, name, task) {
   tasks.splice(
     tasks.findIndex(({ after }) => after?.includes(name)),
@@ -353,7 +407,12 @@ function insertBefore(tasks, name, task) {
   );
 }
 
-// Runs one suite as a step, with the server that it needs.
+/**
+ * Runs one suite as a step, with the server that it needs.
+ * @param {Suite} suite
+ * @param {{ progress: Progress, run: string }} options
+ * @returns {Promise<Partial<Result> & { count: Count }>}
+ */
 async function runStep(suite, { progress, run }) {
   let server;
   if (suite.needs === "postgres") {
@@ -375,8 +434,16 @@ async function runStep(suite, { progress, run }) {
   return result;
 }
 
-// Where the time went: all suites, and the files and programs that took longest.
+/**
+ * Returns the durations of all suites, and of the slowest test files and programs.
+ * @param {Took[]} took
+ */
 function slowest(took) {
+  /**
+   * @param {string} name
+   * @param {number} seconds
+   * @param {number} [processor]
+   */
   const row = (name, seconds, processor) =>
     `  ${seconds.toFixed(1).padStart(7)} s  ${processor === undefined ? "" : `${processor.toFixed(1)} s`.padStart(9)}  ${name}`;
   const byTime = [...took].sort((one, other) => other.seconds - one.seconds);
@@ -392,10 +459,12 @@ function slowest(took) {
   ].join("\n");
 }
 
+/** @param {Count} count */
 function isGreen(count) {
   return count.failed === 0;
 }
 
+/** @param {Count} count */
 function describe(count) {
   const parts = [`${count.passed} passed`];
   if (count.failed > 0) parts.push(`${count.failed} failed`);
@@ -408,7 +477,7 @@ try {
 } catch (error) {
   if (!isStopping) {
     const code = reportError(error);
-    // A set-up that fails is a run that fails, and says so in the same words.
+    // A failed set-up is a failed run, and ends with the same line.
     if (code !== EXIT_USAGE) console.log("0 passed, 1 failed");
     process.exitCode = code;
     await processes.stopAll();

@@ -1,16 +1,31 @@
-// Command-line arguments of the scripts: `node:util`'s parseArgs, with --help for each script,
-// values that are checked, and one sentence with exit code 2 for anything else.
+// Command-line arguments of the scripts: `node:util`'s parseArgs, --help for each script, checked
+// values, and one sentence with exit code 2 for anything else.
 
 import { parseArgs } from "node:util";
 
 import { EXIT_USAGE, ScriptError } from "./errors.js";
 
+/**
+ * An option of a script. `parse` turns its text into its value; `multiple` collects the values of
+ * a repeated option in a list.
+ * @typedef {object} Option
+ * @property {"boolean" | "string"} type
+ * @property {string} [short]
+ * @property {boolean} [multiple]
+ * @property {(text: string, flag: string) => unknown} [parse]
+ */
+
+/** @type {Record<string, Option>} */
 const HELP = { help: { type: "boolean", short: "h" } };
 
-// Parses `args` of the script that `command` runs, such as "npm start". `options` are those of
-// parseArgs, where `parse(text, flag)` may turn an option's text into its value, and `multiple`
-// collects the values of an option that is repeated. `choices` are the positional arguments that
-// are allowed; without them, `most` of any kind are. Returns { values, positionals }.
+/**
+ * Parses `args` of the script that `command` runs, such as "npm start". `choices` are the allowed
+ * positional arguments; without them, up to `most` of any kind are allowed. With --help, `values`
+ * holds nothing else.
+ * @param {string[]} args
+ * @param {{ command: string, options?: Record<string, Option>, choices?: string[], most?: number }} spec
+ * @returns {{ values: Record<string, any>, positionals: string[] }}
+ */
 export function readArguments(args, { command, options = {}, choices, most = 0 }) {
   const known = { ...HELP, ...options };
   const { tokens } = parseArgs({
@@ -22,9 +37,11 @@ export function readArguments(args, { command, options = {}, choices, most = 0 }
     allowPositionals: true,
     tokens: true,
   });
-  const isHelp = tokens.some(({ kind, name }) => kind === "option" && name === "help");
+  const isHelp = tokens.some((token) => token.kind === "option" && token.name === "help");
   if (isHelp) return { values: { help: true }, positionals: [] };
+  /** @type {Record<string, any>} */
   const values = {};
+  /** @type {string[]} */
   const positionals = [];
   for (const token of tokens) {
     if (token.kind === "positional" && (choices?.includes(token.value) ?? positionals.length < most)) {
@@ -41,6 +58,10 @@ export function readArguments(args, { command, options = {}, choices, most = 0 }
   return { values, positionals };
 }
 
+/**
+ * @param {{ rawName: string, value?: string }} token
+ * @param {Option} option
+ */
 function readValue({ rawName, value }, { type, parse }) {
   if (type === "boolean") {
     if (value !== undefined) throw usageError(`${rawName} takes no value.`);
@@ -51,18 +72,27 @@ function readValue({ rawName, value }, { type, parse }) {
   return value;
 }
 
+/** @param {string} sentence */
 export function usageError(sentence) {
   return new ScriptError(sentence, { code: EXIT_USAGE });
 }
 
-// Parses whole numbers from 1 to `most`.
+/**
+ * Returns a parser for whole numbers from 1 to `most`.
+ * @param {number} most
+ * @returns {(text: string, flag: string) => number}
+ */
 export const wholeNumber = (most) => (text, flag) => {
   if (!/^\d{1,15}$/.test(text) || Number(text) < 1 || Number(text) > most)
     throw usageError(`${flag} must be a whole number from 1 to ${most}.`);
   return Number(text);
 };
 
-// Parses a list of names with commas between them, each one of `known`.
+/**
+ * Returns a parser for comma-separated lists of names in `known`.
+ * @param {string[]} known
+ * @returns {(text: string, flag: string) => string[]}
+ */
 export const namesOf = (known) => (text, flag) => {
   const names = text.split(",").filter(Boolean);
   if (names.length === 0) throw usageError(`${flag} needs a name; there are: ${known.join(", ")}.`);

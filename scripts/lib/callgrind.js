@@ -1,5 +1,5 @@
-// Counts the instructions of each case of benches/counts.rs with valgrind's callgrind.
-// Owns the build, the runs, and what is kept of them in bench/counts.json.
+// Counts the instructions of each case of benches/counts.rs with valgrind's callgrind: builds them,
+// runs them, and keeps the counts in bench/counts.json.
 
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,26 +11,31 @@ import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 
+/**
+ * @import { Work } from "./cargo.js"
+ * @import { Counts } from "./instruction-counts.js"
+ */
+
 const KEPT = join(ROOT, "bench", "counts.json");
 
-// Where callgrind's files of the last runs are, for callgrind_annotate.
+// callgrind's files of the last runs, for callgrind_annotate.
 export const FOLDER = join(TARGET, "counts");
 
-// Only what this function of benches/counts.rs calls is counted, so that start-up, which
-// varies more than a case does, is never in the sum and need not be subtracted.
+// Only calls of this function of benches/counts.rs are counted. Start-up varies more than a case
+// does, and is left out.
 const COUNTED = "*counted_runs*";
 
 // Runs of a case in one process.
 const RUNS = 500;
 
-// Processes for each case, whose median counts. Within one process a count is exact; the
-// seed of std's hash maps is another in each, and with it the order in which the routes were
-// put into their tree: that makes up to 0.5 %.
+// Processes for each case, whose median is taken. Within one process a count is exact. Between
+// processes the seed of std's hash maps differs, and with it the order in which the routes are put
+// into their tree: up to 0.5 %.
 const PROCESSES = 3;
 
 const INSTALL_MS = 120_000;
 
-// Why nothing can be counted here, or undefined. Installs valgrind where it may.
+/** Returns why nothing can be counted here, or undefined. Installs valgrind where that is possible. */
 export async function whyNoValgrind() {
   const hasValgrind = async () => (await ask("valgrind", ["--version"])) !== undefined;
   if (await hasValgrind()) return undefined;
@@ -43,6 +48,10 @@ export async function whyNoValgrind() {
   return "valgrind is not here (Debian: apt install valgrind)";
 }
 
+/**
+ * @param {...string} args
+ * @returns {Promise<boolean>}
+ */
 function apt(...args) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   return new Promise((resolve) => {
@@ -67,18 +76,23 @@ function readKept() {
   return existsSync(KEPT) ? JSON.parse(readFileSync(KEPT, "utf8")) : { taken_with: {}, instructions: {} };
 }
 
-// Why the counts of this machine say nothing about those kept, or undefined.
+/** Returns why counts of this machine cannot be compared with those kept, or undefined. */
 export async function whyNoComparison() {
   return whyNotComparable(readKept().taken_with, await conditions());
 }
 
+/** @param {Counts} found */
 export const compareWithKept = (found) => compare(readKept().instructions, found);
 
+/** @param {Counts} found */
 export async function keep(found) {
   writeFileSync(KEPT, `${JSON.stringify({ taken_with: await conditions(), instructions: found }, null, 2)}\n`);
 }
 
-// Resolves with the program's path.
+/**
+ * Builds the counted cases and resolves with the path of the program.
+ * @param {Work} [options]
+ */
 export async function buildCounts({ processes, onProgress } = {}) {
   const output = await runCargo(
     [
@@ -101,12 +115,17 @@ export async function buildCounts({ processes, onProgress } = {}) {
   throw new ScriptError("Cargo does not say where it put the counted cases.");
 }
 
-// Instructions by case.
+/**
+ * Resolves with the instructions of each case.
+ * @param {string} program
+ * @param {Work} [options]
+ */
 export async function count(program, { processes, onProgress = () => {} } = {}) {
   const names = (await runCommand(program, [], { processes, failure: "The cases cannot be listed" }))
     .trim()
     .split("\n");
   mkdirSync(FOLDER, { recursive: true });
+  /** @type {Counts} */
   const found = {};
   for (const [index, name] of names.entries()) {
     onProgress(`${index + 1}/${names.length} ${name}`);
@@ -117,6 +136,11 @@ export async function count(program, { processes, onProgress = () => {} } = {}) 
   return found;
 }
 
+/**
+ * @param {string} program
+ * @param {string} name
+ * @param {Work} options
+ */
 async function countOnce(program, name, { processes }) {
   const file = join(FOLDER, `${name}.callgrind`);
   // What an earlier run left must not pass for this one's.

@@ -1,38 +1,60 @@
-// Runs cargo and reads how far it is from its progress line. Output is kept for
-// the moment something fails; nothing is printed here.
+// Runs cargo and other commands. Output is kept for the case of a failure; nothing is printed here.
 
 import { spawn } from "node:child_process";
 
 import { ROOT } from "./paths.js";
-import { ScriptError } from "./errors.js";
+import { ScriptError, errorCode } from "./errors.js";
 
-// Lines of a failed command that are shown.
+/**
+ * @import { Readable } from "node:stream"
+ * @typedef {object} CommandOnly
+ * @property {Record<string, string | undefined>} [env] added to this process's environment
+ * @property {string} [cwd]
+ * @property {{ uid?: number, gid?: number }} [identity] user and group that the command runs as
+ * @property {(line: string) => void} [onLine] gets each line of standard error
+ * @property {string} [failure]
+ * @typedef {Work & CommandOnly} CommandOptions
+ */
+
+/**
+ * @import { Processes } from "./processes.js"
+ * @typedef {{ processes?: Processes, onProgress?: (text: string) => void }} Work
+ */
+
+// Number of output lines that are shown of a failed command.
 const LAST_LINES = 60;
 
 const PROGRESS = /(\d+)\/(\d+)(?::\s*(.*))?$/;
 
-// Lines of cargo's that say what it is at, and nothing about a failure.
+// Lines in which cargo reports its progress, and nothing about a failure.
 const NOISE =
   /^\s*(?:Blocking|Checking|Compiling|Downloaded|Downloading|Dirty|Documenting|Fresh|Installing|Locking|Adding|Updating|Running|Doc-tests) /;
 const BAR = /^\s*(?:Building|Downloading|Fetch) \[/;
 
+/** @param {string} line */
 export const isBar = (line) => BAR.test(line);
+/** @param {string} line */
 export const isNoise = (line) => line.trim() === "" || BAR.test(line) || NOISE.test(line);
 
-// What cargo, rustup and npm say when a registry cannot be reached.
+// Messages of cargo, rustup and npm when a registry cannot be reached.
 const NO_NETWORK =
   /could not (?:resolve host|connect)|couldn't connect|failed to connect|network (?:failure|error)|connection (?:refused|timed out)|failed to (?:fetch|download)|dns error|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ERR_SOCKET_TIMEOUT/i;
 
-// The environment in which cargo tells its progress though nobody's terminal is
-// attached.
+// Makes cargo report its progress without a terminal.
 export const PROGRESS_ENV = {
   CARGO_TERM_PROGRESS_WHEN: "always",
   CARGO_TERM_PROGRESS_WIDTH: "120",
   CARGO_TERM_COLOR: "never",
 };
 
-// Resolves with standard output; rejects with a ScriptError that says `failure`.
-// `onProgress` gets a short text such as "57/92 crates".
+/**
+ * Runs a command. Resolves with its standard output; rejects with a ScriptError that says `failure`.
+ * `onProgress` gets a short text such as "57/92 crates".
+ * @param {string} command
+ * @param {string[]} args
+ * @param {CommandOptions} [options]
+ * @returns {Promise<string>}
+ */
 export function runCommand(
   command,
   args,
@@ -47,8 +69,10 @@ export function runCommand(
       detached: true,
     });
     processes?.adopt(child);
+    /** @type {string[]} */
     const lines = [];
     let output = "";
+    /** @param {string} line */
     const keep = (line) => {
       if (isNoise(line)) return;
       lines.push(line);
@@ -56,6 +80,11 @@ export function runCommand(
       onLine(line);
     };
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    /**
+     * Calls `onLine` for each piece of a stream that ends in a line feed or a carriage return.
+     * @param {Readable} stream
+     * @param {(line: string) => void} onLine
+     */
     splitLines(child.stderr, (line) => {
       const found = PROGRESS.exec(line.trim());
       if (found !== null && /\[[=> ]+\]/.test(line)) onProgress(`${found[1]}/${found[2]} crates`);
@@ -63,7 +92,7 @@ export function runCommand(
       keep(line.trimEnd());
     });
     child.on("error", (error) => {
-      reject(new ScriptError(`${command} cannot be run (${error.code}).`));
+      reject(new ScriptError(`${command} cannot be run (${errorCode(error)}).`));
     });
     child.on("close", (code, signal) => {
       if (code === 0) {
@@ -91,17 +120,25 @@ export function runCommand(
   });
 }
 
+/**
+ * @param {string[]} args
+ * @param {CommandOptions} [options]
+ */
 export function runCargo(args, options = {}) {
   return runCommand("cargo", args, { ...options, env: { ...PROGRESS_ENV, ...options.env } });
 }
 
-// Calls `onLine` for each piece that ends in a line feed or a carriage return.
+/**
+ * Calls `onLine` for each piece of a stream that ends in a line feed or a carriage return.
+ * @param {Readable} stream
+ * @param {(line: string) => void} onLine
+ */
 export function splitLines(stream, onLine) {
   let rest = "";
   stream.setEncoding("utf8");
   stream.on("data", (text) => {
     const pieces = (rest + text).split(/[\r\n]/);
-    rest = pieces.pop();
+    rest = pieces.pop() ?? "";
     for (const piece of pieces) onLine(piece);
   });
   stream.on("end", () => {

@@ -1,31 +1,50 @@
-// What is known of the packages that the project uses: licences, origins and banned crates
-// (cargo deny, see deny.toml), known faults (cargo deny's advisories, npm audit), and that
-// nothing is installed but what the lock files hold. What needs a service that cannot be
-// reached is skipped, with the reason.
+// Checks the packages that the project uses: licences, origins and banned crates (cargo deny, see
+// deny.toml), known vulnerabilities (cargo deny's advisories, npm audit), and that the lock files hold
+// a hash for everything that is installed. A check whose service cannot be reached is skipped, with
+// the reason.
 
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { errorCode } from "./errors.js";
 import { emptyCount } from "./test-counts.js";
 import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./paths.js";
 
-// Faults of npm packages that are accepted, by the advisory's id, with the reason.
+/**
+ * @import { Processes } from "./processes.js"
+ * @import { Count } from "./test-counts.js"
+ * @typedef {{ failure?: string, skip?: string }} Verdict
+ * @typedef {{ code: number, output: string }} Ended
+ * @typedef {{ integrity?: string, resolved?: string, hasInstallScript?: boolean }} LockEntry
+ */
+
+/**
+ * Accepted vulnerabilities of npm packages: the reason, by the advisory's id.
+ * @type {Record<string, string>}
+ */
 export const ACCEPTED_ADVISORIES = {};
 
-// Programs that a fault would have to be at least this bad for: `npm audit` calls what is
-// below a matter of taste.
+// Severities that fail the check; `npm audit` also reports "low" and "info".
 const SEVERITIES = ["moderate", "high", "critical"];
 
-// Ends a look-up that a network lets hang.
+// Ends a look-up that hangs.
 const LOOKUP_MS = 120_000;
 
 // Characters of output that are shown of a failure.
 const SHOWN_CHARS = 4_000;
 
-// Resolves with the count of the checks; `processes` is told of the processes.
+/**
+ * Resolves with the count of the checks.
+ * @param {{ processes: Processes }} options
+ * @returns {Promise<Count>}
+ */
 export async function checkDependencies({ processes }) {
   const count = emptyCount();
+  /**
+   * @param {string} name
+   * @param {Verdict} verdict
+   */
   const add = (name, { failure, skip }) => {
     if (failure !== undefined) {
       count.failed += 1;
@@ -43,6 +62,10 @@ export async function checkDependencies({ processes }) {
   add("Python packages have hashes", { failure: faultsOfRequirements(readFileSync(PYTHON_NEEDS, "utf8")) });
 
   const config = join(ROOT, "deny.toml");
+  /**
+   * @param {string} folder
+   * @param {...string} what
+   */
   const deny = (folder, ...what) =>
     run(CARGO_DENY, ["--workspace", "--config", config, "--locked", ...what], { cwd: folder, processes });
   for (const [title, folder] of [
@@ -65,12 +88,17 @@ export async function checkDependencies({ processes }) {
   return count;
 }
 
+/** @param {string} name */
 function read(name) {
   return readFileSync(join(ROOT, name), "utf8");
 }
 
-// What is wrong with a lock file: a package without a hash, one from a host of its own, one
-// whose install script nobody has decided on.
+/**
+ * Returns the problems of a lock file: packages without a hash or with a registry of their own, and
+ * install scripts that package.json neither allows nor forbids.
+ * @param {{ packages: Record<string, LockEntry> }} lock
+ * @param {{ allowScripts?: Record<string, boolean> }} manifest
+ */
 export function faultsOfLock(lock, { allowScripts = {} }) {
   const faults = [];
   for (const [path, entry] of Object.entries(lock.packages)) {
@@ -86,7 +114,10 @@ export function faultsOfLock(lock, { allowScripts = {} }) {
   return faults;
 }
 
-// Undefined, or what is wrong with pip's list: each requirement is one version with hashes.
+/**
+ * Returns the problems of pip's list, or undefined: each requirement must be one version with hashes.
+ * @param {string} text
+ */
 export function faultsOfRequirements(text) {
   const requirements = text
     .replaceAll("\\\n", " ")
@@ -98,11 +129,19 @@ export function faultsOfRequirements(text) {
   return bad.length === 0 ? undefined : bad.map((line) => `${line.slice(0, 60)} has no version or no hash`).join("\n");
 }
 
+/**
+ * @param {Ended} ended
+ * @returns {Verdict}
+ */
 function judge({ code, output }) {
   return code === 0 ? {} : { failure: output.slice(-SHOWN_CHARS) };
 }
 
-// cargo deny's answer about advisories, whose list is a Git repository elsewhere.
+/**
+ * Judges the output of cargo deny about advisories, whose list is in a remote Git repository.
+ * @param {Ended} ended
+ * @returns {Verdict}
+ */
 export function judgeAdvisories({ code, output }) {
   const why = /failed to (?:fetch|load) advisory database.*|unable to (?:fetch|find) advisory database.*/.exec(
     output,
@@ -112,11 +151,17 @@ export function judgeAdvisories({ code, output }) {
   return judge({ code, output });
 }
 
+/** @param {string} output */
 function lastReason(output) {
   return /(?:fatal|error|caused by): (.*)/i.exec(output)?.[1]?.slice(0, 120) ?? "no network";
 }
 
-// npm's answer about known faults; `accepted` are those that are let pass.
+/**
+ * Judges the output of npm audit.
+ * @param {{ output: string }} ended
+ * @param {Record<string, string>} [accepted]
+ * @returns {Verdict}
+ */
 export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
   let report;
   try {
@@ -140,7 +185,13 @@ export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
   return found.size === 0 ? {} : { failure: [...found.values()].join("\n") };
 }
 
-// Resolves with the exit code and all output of a program, in one piece.
+/**
+ * Resolves with the exit code and the whole output of a program.
+ * @param {string} command
+ * @param {string[]} args
+ * @param {{ cwd: string, processes: Processes }} options
+ * @returns {Promise<Ended>}
+ */
 function run(command, args, { cwd, processes }) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], detached: true, timeout: LOOKUP_MS });
@@ -149,7 +200,7 @@ function run(command, args, { cwd, processes }) {
     let said = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
     child.stderr.setEncoding("utf8").on("data", (text) => (said += text));
-    child.on("error", (error) => resolve({ code: -1, output: `${command} cannot be run (${error.code})` }));
+    child.on("error", (error) => resolve({ code: -1, output: `${command} cannot be run (${errorCode(error)})` }));
     child.on("close", (code) => resolve({ code: code ?? -1, output: output || said }));
   });
 }

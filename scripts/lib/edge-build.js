@@ -14,6 +14,11 @@ import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./p
 import { hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 
+/**
+ * @import { Work } from "./cargo.js"
+ * @typedef {{ profile?: string, out?: string, env?: Record<string, string | undefined> }} Build
+ */
+
 // Reset and abort handler: after a panic the glue starts the module anew with the
 // next event instead of failing every request that the isolate ever gets.
 const BINDGEN_FLAGS = [
@@ -41,7 +46,10 @@ export class PolicyError extends ScriptError {}
 // same file.
 const LOCK = join(TARGET, "edge-build.lock");
 
-// `local` compiles in seconds; `worker` is what is deployed.
+/**
+ * Builds the worker into `out`. The profile `local` compiles in seconds; `worker` is the deployed one.
+ * @param {Build & Work} [options]
+ */
 export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, processes } = {}) {
   await requireTools();
   await withLock(LOCK, async () => {
@@ -50,7 +58,7 @@ export async function buildEdge({ profile = "local", out = BUILD, env = {}, onPr
   });
 }
 
-// What a set-up would have brought; a build by itself installs nothing.
+// A build installs nothing: `npm run setup` does.
 async function requireTools() {
   if (!hasWasmBindgen()) {
     throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
@@ -60,18 +68,27 @@ async function requireTools() {
   }
 }
 
-// What is deployed has no signature checks of its own, unless they are asked for.
+/**
+ * Leaves the Rust signature checks out of the deployed worker unless RUST_SIGNATURES=true.
+ * @param {string} profile
+ * @param {NodeJS.ProcessEnv} env
+ */
 export function featuresFor(profile, env) {
   return profile === DEPLOYED && env.RUST_SIGNATURES !== "true" ? ["--no-default-features"] : [];
 }
 
-// Messages of panics name files: below whose home crates lie is nobody's business, and the
-// same sources give the same worker on every machine. As an array, for a home may have spaces.
+/**
+ * Removes the path of the cargo home from panic messages, so that the same sources give the same worker on
+ * every machine. An array, because the path may hold spaces.
+ * @param {string} profile
+ * @param {string} cargoHome
+ */
 export function configFor(profile, cargoHome) {
   const flags = [`--remap-path-prefix=${cargoHome}=cargo`];
   return profile === DEPLOYED ? ["--config", `target.${WASM}.rustflags=${JSON.stringify(flags)}`] : [];
 }
 
+/** @param {Build & Work} [options] */
 export async function compileWasm({ profile = "local", env = {}, onProgress, processes } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   const args = [
@@ -93,9 +110,10 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, pro
     await runCargo(args, { env, onProgress, processes, failure: "The worker does not compile" });
   } catch (error) {
     // The build script found fault with gateway.toml: file, line and mend are all one needs.
-    const told = (error.lines ?? []).map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1]);
+    const lines = error instanceof ScriptError ? error.lines : [];
+    const told = lines.map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1]);
     // Cargo may repeat what a build script said.
-    const mistakes = [...new Set(told.filter(Boolean))];
+    const mistakes = [...new Set(told.filter((line) => line !== undefined))];
     if (mistakes.length > 0)
       throw new PolicyError("The policy cannot be built; the lines above say where and what to write instead.", {
         lines: mistakes,
@@ -104,6 +122,7 @@ export async function compileWasm({ profile = "local", env = {}, onProgress, pro
   }
 }
 
+/** @param {Build & Work} [options] */
 export async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
   const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
@@ -137,8 +156,11 @@ export async function makeGlue({ profile = "local", out = BUILD, processes } = {
   }
 }
 
-// wasm-bindgen imports the module in the source phase, which workerd does not know;
-// there, as for wrangler's bundler, a plain import of a .wasm file is a module.
+/**
+ * Replaces wasm-bindgen's source-phase import, which workerd does not support: there, as in wrangler's
+ * bundler, a plain import of a .wasm file is a module.
+ * @param {string} file
+ */
 function fixImport(file) {
   const glue = readFileSync(file, "utf8");
   const fixed = glue.replace(/^import source /m, "import ");
@@ -149,12 +171,14 @@ function fixImport(file) {
   writeFileSync(file, fixed);
 }
 
+/** @param {(string | Buffer)[]} parts */
 function fingerprint(parts) {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part).update("\0");
   return hash.digest("hex");
 }
 
+/** @param {string} file */
 function readIfThere(file) {
   return existsSync(file) ? readFileSync(file, "utf8") : undefined;
 }

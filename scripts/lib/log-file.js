@@ -1,16 +1,18 @@
-// A log file that stays bounded: past its limit the file becomes NAME.1 and a new
-// one begins, so that a stack left running fills no disk.
+// A log file of bounded size: when the file exceeds its limit, it is renamed to NAME.1 and a new one
+// begins.
 
 import { appendFileSync, existsSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
-// Bytes of one file; with its predecessor, twice that.
+// Bytes of one file; together with its predecessor, twice that.
 const LIMIT_BYTES = 16 * 1024 * 1024;
 
+/** @param {string} file */
 export function openLogFile(file) {
   mkdirSync(dirname(file), { recursive: true });
   let size = existsSync(file) ? statSync(file).size : 0;
   return {
+    /** @param {string} line */
     write(line) {
       const text = `${line}\n`;
       if (size + text.length > LIMIT_BYTES && size > 0) {

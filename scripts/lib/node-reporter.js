@@ -1,11 +1,12 @@
-// A reporter for node:test that writes one JSON line for each test: its name with
-// those of the groups around it, whether it passed, and why not. Groups are not
-// counted, unless one fails by itself (in a hook). How long a test or group at the top of a
-// file took is a line of its own.
+// A reporter for node:test that writes one JSON line per test: its name with the names of the enclosing
+// groups, whether it passed, and why not. Groups are not counted unless a group itself fails (in a
+// hook). The duration of each test or group at the top level of a file is a line of its own.
 
 import { isAbsolute } from "node:path";
 
+/** @param {AsyncIterable<any>} source */
 export default async function* report(source) {
+  /** @type {string[]} */
   const names = [];
   for await (const { type, data } of source) {
     if (type === "test:start") {

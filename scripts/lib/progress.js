@@ -1,22 +1,36 @@
-// Shows what is being done: on a terminal a list whose lines change in place, else
-// a plain log with a line when a step begins and ends, and one at least every ten
-// seconds in between, so that minutes of compiling never look like a hang.
+// Shows the running steps of a script: on a terminal as a list that is redrawn in place, otherwise as
+// a plain log with a line when a step begins and ends, and at least one every ten seconds in between.
+
+/**
+ * @typedef {(text: string) => void} Note sets the status text of a step
+ * @typedef {ReturnType<typeof createProgress>} Progress
+ * @typedef {{ write: (text: string) => unknown, isTTY?: boolean, columns?: number }} Output
+ * @typedef {{ title: string, state: "running" | "done" | "failed", note: string, began: number, ended?: number }} Step
+ */
 
 const FRAME_MS = 120;
 const HEARTBEAT_MS = 10_000;
 const SPINNER = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
+/** @param {{ out?: Output, env?: NodeJS.ProcessEnv, now?: () => number }} [options] */
 export function createProgress({ out = process.stdout, env = process.env, now = Date.now } = {}) {
   const isLive = Boolean(out.isTTY) && !env.CI && env.TERM !== "dumb";
   const began = now();
+  /** @type {Step[]} */
   const steps = [];
   let drawn = 0;
   let lastLine = now();
+  /** @type {ReturnType<typeof setInterval> | undefined} */
   let timer;
   let isFrozen = false;
 
+  /**
+   * @param {number} from
+   * @param {number} [to]
+   */
   const seconds = (from, to = now()) => `${((to - from) / 1000).toFixed(1)} s`;
 
+  /** @param {string} text */
   const print = (text) => {
     lastLine = now();
     out.write(`${text}\n`);
@@ -24,6 +38,7 @@ export function createProgress({ out = process.stdout, env = process.env, now = 
 
   const stamp = () => `[${seconds(began).padStart(7)}]`;
 
+  /** @param {Step} step */
   const render = (step) => {
     const mark = { running: SPINNER[Math.floor(now() / FRAME_MS) % SPINNER.length], done: "✓", failed: "✗" }[
       step.state
@@ -50,6 +65,10 @@ export function createProgress({ out = process.stdout, env = process.env, now = 
     );
   };
 
+  /**
+   * @param {Step} step
+   * @param {"done" | "failed"} state
+   */
   const finish = (step, state) => {
     step.state = state;
     step.ended = now();
@@ -69,7 +88,10 @@ export function createProgress({ out = process.stdout, env = process.env, now = 
     isLive,
     elapsed: () => seconds(began),
 
-    // A line of text that stays, above the list.
+    /**
+     * Prints a line that stays above the list.
+     * @param {string} text
+     */
     say(text) {
       if (!isLive) return print(text);
       if (drawn > 0) out.write(`\u001b[${drawn}A\u001b[J`);
@@ -78,9 +100,17 @@ export function createProgress({ out = process.stdout, env = process.env, now = 
       if (timer !== undefined) draw();
     },
 
-    // Runs `work` as a step. It gets a function that sets the step's note. `isGood`
-    // says whether what it resolves with counts as done.
+    /**
+     * Runs `work` as a step and passes it a function that sets the step's status text. `isGood` decides
+     * whether a result counts as success.
+     * @template T
+     * @param {string} title
+     * @param {(note: Note) => T | Promise<T>} work
+     * @param {(result: T) => boolean} [isGood]
+     * @returns {Promise<T>}
+     */
     async run(title, work, isGood = () => true) {
+      /** @type {Step} */
       const step = { title, state: "running", note: "", began: now(), ended: undefined };
       steps.push(step);
       timer ??= setInterval(beat, isLive ? FRAME_MS : 1000);
@@ -98,13 +128,13 @@ export function createProgress({ out = process.stdout, env = process.env, now = 
       }
     },
 
-    // The same, for good: what ends from now on is not worth a line.
+    // Stops drawing for good: steps that end later print nothing.
     freeze() {
       isFrozen = true;
       this.close();
     },
 
-    // Ends drawing in place, so that other output can follow.
+    // Stops drawing in place, so that other output can follow.
     close() {
       clearInterval(timer);
       timer = undefined;

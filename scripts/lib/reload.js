@@ -1,26 +1,46 @@
-// What the build command of a running `wrangler dev` prints, and what `npm start` makes of it
-// for the terminal.
+// What the build command of a running `wrangler dev` prints, and what `npm start` shows of it.
 
-// Wrangler's prefix of what its build command prints.
+// wrangler's prefix of what its build command prints.
 const BUILD_LINE = /^\[custom build\] (.*)$/;
 const CHANGED_LINE = /^The file (.+) changed, restarting build\.\.\.$/;
 
 const POLICY = "policy: ";
 const SOURCES = "sources: ";
 
+/**
+ * @param {string} profile
+ * @param {number} seconds
+ */
 export const builtLine = (profile, seconds) => `worker built (${profile}, ${seconds.toFixed(1)} s)`;
 const BUILT_LINE = /^worker built \(\w+, ([\d.]+ s)\)$/;
 
-// The lines of a build that failed while what was built before goes on serving.
+/**
+ * Returns the lines of a failed build while the previous worker keeps serving.
+ * @param {{ lines: string[], message: string }} error
+ * @param {{ isPolicy: boolean }} options
+ */
 export function failedLines({ lines, message }, { isPolicy }) {
   if (isPolicy) return lines.map((line) => `${POLICY}${line}`);
   return [...lines.map((line) => `  | ${line}`), `${SOURCES}${message}`];
 }
 
-// Gives a function that takes each line of wrangler's and calls `say` for what a person at the
-// terminal wants to know of a reload. `askMissing` resolves with what a reloaded gateway lacks;
-// `secretsFile` is where secrets are written; `log` is the file that has all lines.
+/**
+ * @typedef {object} ReloadOptions
+ * @property {(text: string) => void} say
+ * @property {() => Promise<string[]>} askMissing
+ * @property {string} secretsFile
+ * @property {string} log
+ * @property {string} [policy]
+ */
+
+/**
+ * Returns a function that takes each line of wrangler's output and shows reloads. `askMissing` resolves with
+ * what a reloaded gateway lacks; `secretsFile` is the file of its secrets; `log` is the file of all lines.
+ * @param {ReloadOptions} options
+ * @returns {(line: string) => undefined | Promise<void>}
+ */
 export function createReloadTeller({ say, askMissing, secretsFile, log, policy = "gateway.toml" }) {
+  /** @type {string | undefined} */
   let changed;
   let hasFailed = false;
   return (line) => {
@@ -56,5 +76,5 @@ export function createReloadTeller({ say, askMissing, secretsFile, log, policy =
   };
 }
 
-// A file that wrangler watches in place of a policy elsewhere, relative to the checkout.
+// A file that wrangler watches instead of a policy outside of the checkout, relative to the checkout.
 export const CHANGED = "build/policy-changed";

@@ -1,6 +1,9 @@
-// What the gateway costs and what of the platform it asks for, computed from the bounds that
-// are compiled into it. Pure: bounds, an assumed world, prices and limits in; figures out.
+// A model of what the gateway costs and what it asks of the platform, computed from the limits that are
+// compiled into it. Pure: limits, an assumed deployment, prices and platform limits in; figures out.
 
+/** @typedef {Record<string, number>} Figures */
+
+/** @type {Record<string, string>} */
 const SOURCES = {
   keys: "crates/token/src/keys/limits.rs",
   revocation: "crates/token/src/revocation/limits.rs",
@@ -10,7 +13,10 @@ const SOURCES = {
   origin: "origin/src/limits.rs",
 };
 
-// The bounds that the model rests on, in seconds, by where they are written.
+/**
+ * The limits that the model uses, in seconds: [source, constant, divisor].
+ * @type {Record<string, [source: string, constant: string, divisor: number]>}
+ */
 const USED = {
   revocationPage: ["revocation", "PAGE_KEEP_MS", 1000],
   revocationWhole: ["revocation", "WHOLE_KEEP_MS", 1000],
@@ -26,7 +32,12 @@ const USED = {
   flush: ["gate", "FLUSH_MS", 1000],
 };
 
-// A constant of a Rust file, other constants of the file and products and sums with them.
+/**
+ * Evaluates a constant of a Rust file, including other constants of the file, products and sums.
+ * @param {string} text
+ * @param {string} name
+ * @returns {number}
+ */
 export function constant(text, name) {
   const found = text.match(new RegExp(`const ${name}: \\w+ =\\s*([^;]+);`));
   if (found === null) throw new Error(`there is no constant ${name}`);
@@ -36,7 +47,11 @@ export function constant(text, name) {
   return Function(`"use strict"; return (${plain});`)();
 }
 
-// `read(path)` gives a file of the project.
+/**
+ * @param {(path: string) => string} read reads a file of the project
+ * @param {number} cronMinutes
+ * @returns {Figures}
+ */
 export function readBounds(read, cronMinutes) {
   const bounds = Object.fromEntries(
     Object.entries(USED).map(([name, [source, spelled, divisor]]) => [
@@ -47,7 +62,7 @@ export function readBounds(read, cronMinutes) {
   return { ...bounds, cron: cronMinutes * 60 };
 }
 
-// Nobody outside knows how many isolates a location runs; the more, the more it costs.
+// Cloudflare does not publish how many isolates run in a location; more isolates cost more.
 export const WORLD = {
   locations: 300,
   requestsPerSecond: 1_000_000,
@@ -58,7 +73,7 @@ export const WORLD = {
   loggedShare: 1,
 };
 
-// US dollars for a million, beyond what a plan includes.
+// US dollars per million, beyond what a plan includes.
 export const PRICES = {
   requests: 0.3,
   cpuMs: 0.02,
@@ -79,6 +94,7 @@ export const LIMITS = {
 
 const MONTH_S = 30 * 24 * 3600;
 
+/** @param {Figures} bounds */
 export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
   const isolates = world.locations * world.isolatesPerLocation;
   const freshness = Math.min(Math.max(bounds.keySetAge, bounds.keysFreshLeast), bounds.keysFreshMost);
@@ -99,7 +115,12 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
   };
   const objectRowsRead =
     (world.locations / bounds.revocationPage) * world.revocationsPerSecond * bounds.revocationCovers;
+  /** @param {number} rate */
   const perMonth = (rate) => rate * MONTH_S;
+  /**
+   * @param {number} rate
+   * @param {number} price
+   */
   const million = (rate, price) => (perMonth(rate) / 1e6) * price;
   const cost = {
     requests: million(perSecond.requests, prices.requests),
@@ -152,16 +173,24 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
   };
 }
 
+/** @param {number} value */
 const number = (value, digits = 3) =>
   value >= 100
     ? Math.round(value).toLocaleString("en-US")
     : Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 12 });
+/** @param {number} value */
 const dollars = (value) =>
   `$${value < 0.01 ? Number(value.toPrecision(2)) : value < 100 ? value.toFixed(2) : number(value)}`;
 
-// The tables of docs/scale.md.
+/**
+ * Returns the tables of docs/scale.md.
+ * @param {Figures} bounds
+ * @param {typeof WORLD} world
+ * @param {ReturnType<typeof scale>} result
+ */
 export function render(bounds, world, result) {
   const { perSecond, cost, millions, room } = result;
+  /** @type {[string, number, number | undefined, string][]} */
   const rows = [
     ["requests", perSecond.requests, cost.requests, "each, at the platform's price"],
     ["CPU milliseconds", perSecond.cpuMs, cost.cpu, `${world.cpuMsPerRequest} a request`],

@@ -1,23 +1,29 @@
-// The last look at everything that a test run logged: no token, no password, no
-// secret may be in it. Says where one is, never what it is.
+// Searches the logs of a test run for tokens, passwords and secrets. Reports where one is, never its
+// value.
 
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-// Three base64url parts, the first of which begins like a JSON object.
+// Three base64url parts, the first of which starts like a JSON object.
 const TOKEN = /eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*/;
 
+/** @param {string} folder */
 export function listFiles(folder) {
   if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true })
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
     .map((name) => join(folder, name))
     .filter((file) => statSync(file).isFile())
     .sort();
 }
 
-// Gives a list of findings: { file, line, what }.
+/**
+ * @param {string[]} files
+ * @param {string[]} secrets
+ * @returns {{ file: string, line: number, what: string }[]}
+ */
 export function findSecrets(files, secrets) {
   const known = [...new Set(secrets)].filter((secret) => secret !== "");
+  /** @type {{ file: string, line: number, what: string }[]} */
   const findings = [];
   for (const file of files) {
     const lines = readFileSync(file, "latin1").split("\n");
@@ -30,6 +36,7 @@ export function findSecrets(files, secrets) {
   return findings;
 }
 
+/** @param {string} file */
 export function readSecrets(file) {
   return existsSync(file)
     ? readFileSync(file, "utf8")

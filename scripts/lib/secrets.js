@@ -1,20 +1,26 @@
-// Local secrets: made once from the system's random numbers, readable by their
-// processes alone, never printed. The edge's are in `.dev.vars` (where wrangler looks
-// by itself) for the default data folder and in `edge.vars` of any other; the
-// services' are in `origin.env`. Assertion keys are the same in both.
+// Local secrets: generated once from the system's random numbers, readable by their owner only, never
+// printed. Those of the edge are in `.dev.vars` (where wrangler looks by itself) for the default data
+// directory and in `edge.vars` of any other; those of the services are in `origin.env`. The assertion
+// keys are the same in both.
 
 import { randomBytes } from "node:crypto";
 import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { DEFAULT_DATA, ROOT } from "./paths.js";
-import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
+
+/**
+ * @typedef {Record<string, string>} Vars
+ * @typedef {{ env: Vars, files: ReturnType<typeof secretFiles> }} Secrets
+ */
 
 const OWNER_ONLY = 0o600;
 
 export const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
 export const ORIGIN_NAMES = ["MASTER_KEY", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE", ...EDGE_NAMES];
 
+/** @param {string} data */
 export function secretFiles(data) {
   return {
     edge: data === DEFAULT_DATA ? join(ROOT, ".dev.vars") : join(data, "edge.vars"),
@@ -22,8 +28,12 @@ export function secretFiles(data) {
   };
 }
 
-// Makes what is missing and keeps what is there: a new master key would lock the
-// signing keys of yesterday's database away. Gives the services' environment.
+/**
+ * Generates the missing secrets and keeps the others: with a new master key the signing keys in an
+ * existing database could not be decrypted. Returns the environment of the services.
+ * @param {string} data
+ * @returns {Secrets}
+ */
 export function ensureSecrets(data) {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const files = secretFiles(data);
@@ -55,13 +65,19 @@ export function ensureSecrets(data) {
   return { env: origin, files };
 }
 
-// The edge signs with the first of its keys, so that one must be known to the
-// service; during a rotation either side may list a second.
+/**
+ * Returns whether the service accepts the edge's assertions. The edge signs with the first of its keys;
+ * during a rotation either side may list a second.
+ * @param {string} origin
+ * @param {string} edge
+ */
 function sharesKey(origin, edge) {
   return origin.split(",").includes(edge.split(",")[0]);
 }
 
+/** @param {string} text */
 export function parseVars(text) {
+  /** @type {Vars} */
   const vars = {};
   for (const line of text.split("\n")) {
     const found = /^\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#]*))/.exec(line);
@@ -70,10 +86,16 @@ export function parseVars(text) {
   return vars;
 }
 
+/** @param {string} file */
 function readIfThere(file) {
   return existsSync(file) ? parseVars(readFileSync(file, "utf8")) : {};
 }
 
+/**
+ * @param {string} file
+ * @param {Vars} vars
+ * @param {string} title
+ */
 function writeSecrets(file, vars, title) {
   const present = existsSync(file) ? readFileSync(file, "utf8") : undefined;
   const known = present === undefined ? {} : parseVars(present);
@@ -90,7 +112,7 @@ function writeSecrets(file, vars, title) {
     try {
       linkSync(aside, file);
     } catch (error) {
-      if (error.code === "EEXIST") {
+      if (errorCode(error) === "EEXIST") {
         throw new ScriptError(`Another start made ${file} at this moment; start again.`);
       }
       throw error;

@@ -1,5 +1,5 @@
-// The three programs of a local stack: how each is started, with which of the
-// settings and secrets, and how one sees that it is really ready.
+// The three programs of a local stack: their command lines, the settings and secrets that each gets, and
+// how their readiness is checked.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -7,11 +7,29 @@ import { join } from "node:path";
 import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./paths.js";
 import { HOST } from "./ports.js";
 import { openLogFile } from "./log-file.js";
-import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
+
+/**
+ * @import { Note } from "./progress.js"
+ * @import { Processes, Running, Ended } from "./processes.js"
+ * @import { Secrets } from "./secrets.js"
+ * @typedef {object} Service
+ * @property {string} name
+ * @property {string} url
+ * @property {string[]} ready URLs that answer 200 when the service is ready
+ * @property {string} command
+ * @property {string[]} args
+ * @property {NodeJS.ProcessEnv} env
+ * @property {RegExp} [omit] lines of its output that are dropped
+ * @property {string} [secrets] file of its secrets
+ */
 
 export const NAMES = ["auth", "users", "edge"];
 
-// Each service gets the secrets that it needs and no other.
+/**
+ * Each service gets only the secrets that it needs.
+ * @type {Record<string, string[]>}
+ */
 const SECRETS = {
   auth: ["MASTER_KEY", "ASSERTION_KEYS_AUTH", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE"],
   users: ["ASSERTION_KEYS_USERS", "SERVICE_SECRET_USER_SERVICE"],
@@ -19,7 +37,10 @@ const SECRETS = {
 };
 const ALL_SECRETS = [...new Set(Object.values(SECRETS).flat())];
 
-// Wrangler, kept from the network and from everything that is not this folder's.
+/**
+ * Keeps wrangler from the network and from everything outside of `data`.
+ * @param {string} data
+ */
 export function wranglerEnv(data) {
   return {
     WRANGLER_SEND_METRICS: "false",
@@ -35,16 +56,24 @@ export function wranglerEnv(data) {
   };
 }
 
-// Wrangler's own line for a request, such as "[wrangler:info] GET /x 200 OK (3ms)". It
-// shows the path as it came, in which people leave tokens; the edge's line does not.
+// wrangler's line for a request, such as "[wrangler:info] GET /x 200 OK (3ms)". It shows the path as
+// received, which may hold a token; the edge's own log line does not.
 const WRANGLER_REQUEST = /^\[wrangler:info\] \S+ .*\(\d+m?s\)$/;
 
-// What there is to start, by name: { name, url, ready: [urls], command, args, env }.
-// `secrets` is what ensureSecrets gave.
+/**
+ * Returns the services by name.
+ * @param {{ data: string, ports: Record<string, number>, secrets: Secrets, env?: NodeJS.ProcessEnv }} options
+ * @returns {Record<string, Service>}
+ */
 export function describeServices({ data, ports, secrets, env = process.env }) {
   const url = Object.fromEntries(NAMES.map((name) => [name, `http://${HOST}:${ports[name]}`]));
   const bare = Object.fromEntries(Object.entries(env).filter(([name]) => !ALL_SECRETS.includes(name)));
+  /** @param {string} name */
   const pick = (name) => Object.fromEntries(SECRETS[name].map((secret) => [secret, secrets.env[secret]]));
+  /**
+   * @param {string} name
+   * @returns {Service}
+   */
   const origin = (name) => ({
     name,
     url: url[name],
@@ -91,7 +120,12 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
   };
 }
 
-// Starts one of them and writes its output to a file in `logs`.
+/**
+ * Starts a service and writes its output to a file in `logs`.
+ * @param {Processes} processes
+ * @param {Service} service
+ * @param {{ logs: string, onLine?: (line: string) => void }} options
+ */
 export function startService(processes, service, { logs, onLine = () => {} }) {
   mkdirSync(logs, { recursive: true });
   const log = openLogFile(join(logs, `${service.name}.log`));
@@ -106,12 +140,17 @@ export function startService(processes, service, { logs, onLine = () => {} }) {
   });
 }
 
-// Longest wait for a program that was started; a laptop under load takes 20 s.
+// Longest wait for a program to become ready; a laptop under load takes 20 s.
 const READY_MS = 120_000;
 const ASK_MS = 5_000;
 const POLL_MS = 50;
 
-// Resolves when every readiness URL answers 200; rejects when the program ends first.
+/**
+ * Resolves when every readiness URL answers 200; rejects when the program ends first.
+ * @param {Service} service
+ * @param {Running} running
+ * @param {{ note?: Note }} [options]
+ */
 export async function waitUntilReady(service, running, { note = () => {} } = {}) {
   const end = Date.now() + READY_MS;
   for (const url of service.ready) {
@@ -141,11 +180,18 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
   note("");
 }
 
-// What a gateway that answers lacks: texts such as "secret METRICS_TOKEN".
+/**
+ * Resolves with what a running gateway lacks, such as "secret METRICS_TOKEN".
+ * @param {string} url
+ */
 export async function askMissing(url) {
   return (await askStatus(`${url}/ready`)).missing ?? [];
 }
 
+/**
+ * @param {string} url
+ * @returns {Promise<{ status?: number, missing?: string[], said: string }>}
+ */
 async function askStatus(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });
@@ -157,10 +203,15 @@ async function askStatus(url) {
       said: response.status === 200 ? "ready" : `${response.status} ${missing.join(", ")}`.trim(),
     };
   } catch (error) {
-    return { status: undefined, said: error.cause?.code ?? error.name };
+    const { cause, name } = /** @type {Error} */ (error);
+    return { status: undefined, said: String(errorCode(cause) ?? name) };
   }
 }
 
+/**
+ * @param {string} text
+ * @returns {string[]}
+ */
 function whatIsMissing(text) {
   try {
     const { missing } = JSON.parse(text);
@@ -170,6 +221,10 @@ function whatIsMissing(text) {
   }
 }
 
+/**
+ * @param {Running} running
+ * @param {Ended} ended
+ */
 export function endedBadly(running, { code, signal, error }) {
   const how = error !== undefined ? error.code : (signal ?? `exit code ${code}`);
   return new ScriptError(`${running.name} ended (${how}); its last lines are above.`, {

@@ -1,7 +1,6 @@
-// Everything between a fresh clone and programs that can be started. What does not
-// wait for something else runs side by side: npm is bound by the network, and of
-// the three compilations each has a folder and so a lock of its own; together they
-// keep all cores busy through each other's long last crates.
+// Everything between a fresh clone and programs that can be started. Independent steps run in parallel:
+// npm waits for the network, and each compilation has its own target directory and lock; together they
+// keep all cores busy.
 
 import { existsSync } from "node:fs";
 
@@ -12,9 +11,18 @@ import { BUILD, TARGET, WASM, wasmBindgenVersion } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
 import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
 
-// Which steps there are depends on what is there already; `origin` and
-// `edge` say what is going to be started.
-export async function setUp(progress, { processes, origin = true, edge = true } = {}) {
+/**
+ * @import { Work } from "./cargo.js"
+ * @import { Processes } from "./processes.js"
+ * @import { Progress } from "./progress.js"
+ */
+
+/**
+ * Installs and builds what is missing. `origin` and `edge` say what will be started.
+ * @param {Progress} progress
+ * @param {{ processes: Processes, origin?: boolean, edge?: boolean }} options
+ */
+export async function setUp(progress, { processes, origin = true, edge = true }) {
   await checkPrerequisites();
   const work = [];
   if (edge) work.push(prepareEdge(progress, processes));
@@ -22,6 +30,10 @@ export async function setUp(progress, { processes, origin = true, edge = true } 
   await Promise.all(work);
 }
 
+/**
+ * @param {Progress} progress
+ * @param {Processes} processes
+ */
 async function prepareEdge(progress, processes) {
   const prepared = [];
   if (!hasPackages()) prepared.push(progress.run("install npm packages", () => installPackages({ processes })));
@@ -43,6 +55,7 @@ async function prepareEdge(progress, processes) {
   await preparePolicyTool({ progress, processes });
 }
 
+/** @param {Work} [options] */
 export async function compileOrigin({ processes, onProgress } = {}) {
   const locked = process.env.CI ? ["--locked"] : [];
   await runCargo(["build", "--package", "portcullis-origin", "--target-dir", TARGET, ...locked], {

@@ -1,25 +1,31 @@
-// When a script is told to end: by a signal, or because the npm that ran it is gone.
+// Ends a script on a signal, or when the npm process that started it has gone.
 
-// Exit codes of a script that was cut short, as a shell counts them.
+// Exit codes by signal, as shells report them.
 export const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 
 const PARENT_MS = 500;
 
-// Milliseconds after the first signal in which others are part of it. For one Ctrl-C the
-// terminal signals npm and the script, and npm passes its own on to the script.
+// Milliseconds after the first signal during which another one counts as the same. On Ctrl-C the
+// terminal signals npm and the script, and npm forwards its signal to the script.
 const REPEAT_MS = 1_500;
 
 let isBeingEnded = false;
 
-// Whether this script was told to end: what fails from then on was ended by it.
+/** Returns whether this script is being ended: later failures are a consequence of that. */
 export const isEnding = () => isBeingEnded;
 
-// Calls `onEnd(exitCode)` for the first signal and `onAgain()` for one that comes later
-// than REPEAT_MS. A killed npm sends no signal, so its disappearance is looked for; it
-// ends a script, and never counts as a second signal. A script that was started by hand
-// may outlive its shell.
+/**
+ * Calls `onEnd(exitCode)` on the first signal and `onAgain()` on one that comes more than REPEAT_MS
+ * later. A killed npm sends no signal, so its disappearance is detected by polling: that ends the
+ * script, but never counts as a second signal. A script started without npm may outlive its shell.
+ * @param {(exitCode: number) => unknown} onEnd
+ * @param {() => unknown} [onAgain]
+ * @param {{ now?: () => number }} [options]
+ */
 export function listenForEnd(onEnd, onAgain = () => {}, { now = () => performance.now() } = {}) {
+  /** @type {number | undefined} */
   let endedAt;
+  /** @param {number} code */
   const end = (code) => {
     endedAt = now();
     isBeingEnded = true;

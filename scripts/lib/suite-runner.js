@@ -1,31 +1,68 @@
-// Runs one suite: counts its tests, keeps its output in the run's folder, and measures how
-// long it and its parts take.
+// Runs one suite: counts its tests, keeps its output in the run's folder, and measures how long it and
+// its parts take.
 
 import { spawn } from "node:child_process";
 import { createWriteStream } from "node:fs";
 import { basename, join, relative } from "node:path";
 
 import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./cargo.js";
+import { errorCode } from "./errors.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./test-counts.js";
 import { ROOT } from "./paths.js";
+
+/**
+ * @import { WriteStream } from "node:fs"
+ * @import { Readable } from "node:stream"
+ * @import { Note } from "./progress.js"
+ * @import { Processes } from "./processes.js"
+ * @import { CheckSuite, Suite, TestSuite } from "./suites.js"
+ * @import { Count, TestEvent } from "./test-counts.js"
+ * @typedef {[name: string, seconds: number][]} Parts
+ * @typedef {{ count: Count, seconds: number, processor?: number, parts: Parts }} Result
+ * @typedef {object} RunOptions
+ * @property {string} run folder of the run
+ * @property {Processes} processes
+ * @property {Note} note
+ * @property {(text: string) => void} say
+ * @property {NodeJS.ProcessEnv} [env]
+ * @typedef {object} ProgramOptions
+ * @property {NodeJS.ProcessEnv} env
+ * @property {Processes} processes
+ * @property {(line: string) => void} onOut
+ * @property {(line: string) => void} onErr
+ * @typedef {object} Context
+ * @property {NodeJS.ProcessEnv} env
+ * @property {ReturnType<typeof createOutput>} output
+ * @property {Processes} processes
+ * @property {Note} note
+ * @property {(text: string) => void} say
+ */
 
 // Lines of a failed suite's output that are shown at the end.
 export const SHOWN_LINES = 80;
 
-// Runs a command and then writes to descriptor 3 what processor time it and its children
-// took: the second line of POSIX's `times`.
+// Runs a command, then writes the CPU time of it and its children to descriptor 3: the second line of
+// POSIX's `times`.
 const MEASURED = '"$@"; code=$?; times >&3; exit $code';
 
-// Seconds of processor time, of a line such as "1m2.50s 0m0.30s"; undefined where there is none.
+/**
+ * Returns the seconds of CPU time in the output of `times`, such as "1m2.50s 0m0.30s" in its second line;
+ * undefined if there is none.
+ * @param {string} text
+ */
 export function processorSeconds(text) {
   const parts = [...(text.trim().split("\n")[1] ?? "").matchAll(/(\d+)m([\d.]+)s/g)];
   if (parts.length !== 2) return undefined;
   return parts.reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0);
 }
 
-// Runs a suite and resolves with { count, seconds, processor, parts }: the count of its tests,
-// the elapsed time and the processor time in seconds, and [name, seconds] of each test file or
-// program. `processes` ends the processes when the run is interrupted.
+/**
+ * Runs a suite. `seconds` and `processor` are elapsed and CPU time; `parts` are [name, seconds] of each test
+ * file or program. `say` prints a line above the progress.
+ * @param {Suite} suite
+ * @param {RunOptions} options
+ * @returns {Promise<Result>}
+ */
 export async function runSuite(suite, { run, processes, note, say, env: added = {} }) {
   const began = performance.now();
   const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
@@ -41,11 +78,17 @@ export async function runSuite(suite, { run, processes, note, say, env: added = 
   return { ...result, seconds: secondsSince(began) };
 }
 
-// Runs the commands of a suite of checks one after another. Each counts as one test, which
-// passes if the command exits with 0.
+/**
+ * Runs the commands of a suite of checks one after another. Each counts as one test, which passes if
+ * the command exits with 0.
+ * @param {CheckSuite} suite
+ * @param {Context} context
+ */
 async function runChecks({ commands }, { output, ...context }) {
   const count = emptyCount();
+  /** @type {Parts} */
   const parts = [];
+  /** @type {number | undefined} */
   let processor;
   for (const { command, args } of commands) {
     const began = performance.now();
@@ -62,17 +105,24 @@ async function runChecks({ commands }, { output, ...context }) {
   return { count, processor, parts };
 }
 
-// Runs the command of a suite of tests and counts the tests that it reports.
+/**
+ * Runs the command of a suite of tests and counts the tests that it reports.
+ * @param {TestSuite} suite
+ * @param {Context} context
+ * @returns {Promise<Omit<Result, "seconds">>}
+ */
 async function runTests(suite, { output, say, ...context }) {
   const isCargo = suite.kind === "cargo";
   const counter = isCargo ? createCargoCounter() : createNodeCounter();
   const args = typeof suite.args === "function" ? suite.args() : suite.args;
+  /** @param {string} line */
   const add = (line) => {
     if (!isBar(line)) counter.readProgram?.(line);
     output.add(line);
   };
   const { code, signal, processor } = await runProgram(suite.command, args, {
     ...context,
+    /** @param {string} line */
     onOut(line) {
       const event = counter.read(line);
       if (event?.type === "time") return;
@@ -91,10 +141,16 @@ async function runTests(suite, { output, say, ...context }) {
   return { count, processor, parts: counter.parts().map(([name, seconds]) => [relativeName(name), seconds]) };
 }
 
-// Writes lines to the log and keeps the last ones that are not progress reports of cargo.
+/**
+ * Writes lines to the log and keeps the last ones that are not progress reports of cargo.
+ * @param {WriteStream} log
+ * @param {Note} note
+ */
 function createOutput(log, note) {
+  /** @type {string[]} */
   const lines = [];
   return {
+    /** @param {string} line */
     add(line) {
       if (isBar(line)) {
         const found = /(\d+)\/(\d+)/.exec(line);
@@ -110,7 +166,13 @@ function createOutput(log, note) {
   };
 }
 
-// Resolves with { code, signal, processor } when the command has ended.
+/**
+ * Resolves when the command has ended.
+ * @param {string} command
+ * @param {string[]} args
+ * @param {ProgramOptions} options
+ * @returns {Promise<{ code: number | null, signal: NodeJS.Signals | null, processor?: number }>}
+ */
 function runProgram(command, args, { env, processes, onOut, onErr }) {
   return new Promise((resolve) => {
     const child = spawn("sh", ["-c", MEASURED, "sh", command, ...args], {
@@ -121,25 +183,29 @@ function runProgram(command, args, { env, processes, onOut, onErr }) {
     });
     processes.adopt(child);
     let times = "";
-    child.stdio[3].setEncoding("utf8").on("data", (text) => {
+    const [, out, err, descriptor] = /** @type {Readable[]} */ (child.stdio);
+    descriptor.setEncoding("utf8").on("data", (text) => {
       times += text;
     });
-    splitLines(child.stdout, onOut);
-    splitLines(child.stderr, onErr);
-    child.on("error", (error) => onErr(`${command} cannot be run (${error.code})`));
+    splitLines(out, onOut);
+    splitLines(err, onErr);
+    child.on("error", (error) => onErr(`${command} cannot be run (${errorCode(error)})`));
     child.on("close", (code, signal) => resolve({ code, signal, processor: processorSeconds(times) }));
   });
 }
 
+/** @param {TestEvent} event */
 function describeEvent({ type, name, error, skip, text }) {
   if (type === "output") return text.trimEnd();
   return `${skip === undefined ? type : "skip"}  ${name}${error === undefined ? "" : `\n${error}`}`;
 }
 
+/** @param {number} began */
 function secondsSince(began) {
   return (performance.now() - began) / 1000;
 }
 
+/** @param {string} name */
 function relativeName(name) {
   return name.startsWith(ROOT) ? relative(ROOT, name) : name;
 }

@@ -1,5 +1,5 @@
-// The suites of `npm test` and of `npm run test:long`: what each runs, and what must not
-// run while it does.
+// The suites of `npm test` and of `npm run test:long`: what each runs, and what must not run at the same
+// time.
 
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -7,29 +7,59 @@ import { delimiter, join } from "node:path";
 
 import { MODULES, NODE, ROOT, TARGET, WASM, WASM_TEST_RUNNER } from "./paths.js";
 
-// Ends a test that would never end; the longest takes half a minute.
+/**
+ * @typedef {{ command: string, args: string[] }} Command
+ * @typedef {object} SuiteBase
+ * @property {string} name
+ * @property {string} title
+ * @property {Record<string, string>} [env]
+ * @property {"edge" | "stack" | "postgres"} [needs]
+ * @property {string[]} [after] tasks that must end first
+ * @property {string[]} [holds] resources that only one suite may use at a time
+ * @typedef {SuiteBase & { kind: "check", commands: Command[] }} CheckSuite
+ * @typedef {SuiteBase & { kind: "cargo" | "node", command: string, args: string[] | (() => string[]) }} TestSuite
+ * @typedef {CheckSuite | TestSuite} Suite
+ */
+
+// Timeout of one test; the longest takes half a minute.
 const TEST_MS = 180_000;
 
-// The same for tests that are long on purpose.
+// Timeout of one long test.
 const LONG_TEST_MS = 3_600_000;
 
 const STRICT = ["--", "-D", "warnings"];
 
+/**
+ * @param {...string} args
+ * @returns {Command}
+ */
 const cargo = (...args) => ({ command: "cargo", args });
 
+/**
+ * @param {string} folder
+ * @returns {Command}
+ */
 const checkTypes = (folder) => ({
   command: join(MODULES, ".bin", "tsc"),
   args: ["--pretty", "false", "--project", folder],
 });
 
+/**
+ * @param {...string} args
+ * @returns {Command}
+ */
 const biome = (...args) => ({ command: join(MODULES, ".bin", "biome"), args });
 
 const locked = process.env.CI ? ["--locked"] : [];
 
-// Every cargo command of the tests takes all packages: another choice of packages is another
-// choice of features, and compiles the services a second time.
+/**
+ * Every cargo command of the tests takes all packages: another set of packages means another set of
+ * features, and compiles the services a second time.
+ * @param {...string} args
+ */
 const testAll = (...args) => ["test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...locked, ...args];
 
+/** @param {...string} args */
 const testWasm = (...args) => [
   ...["test", "--package", "portcullis", "--lib", "--target", WASM, "--no-fail-fast"],
   ...["--target-dir", TARGET, ...locked, ...args],
@@ -41,18 +71,23 @@ const WASM_ENV = {
   PATH: [join(MODULES, ".bin"), process.env.PATH].join(delimiter),
 };
 
-// Cargo's folder target/debug, which one cargo at a time compiles into; the others wait.
+// Cargo's directory target/debug, which only one cargo at a time can use.
 const DEBUG = "target/debug";
 
-// The folder build/: tests of the whole stack put other builds of the worker there for a
-// while, such as the one that is deployed.
+// The directory build/: tests of the whole stack replace the worker there for a while, for example with
+// the one that is deployed.
 const WORKER = "build";
 
-// What has to be compiled before a suite runs. Tests that call cargo themselves wait for it,
-// too: in a test, waiting for another cargo would count as hanging.
+// What must be compiled before a suite runs. Tests that run cargo themselves wait for it too: waiting
+// inside a test would count as hanging.
 export const TESTS = "tests";
 export const POLICIES = "policies";
 
+/**
+ * @param {string} folder
+ * @param {{ longest?: number }} [options]
+ * @returns {{ kind: "node", command: string, args: () => string[] }}
+ */
 const nodeTests = (folder, { longest = TEST_MS } = {}) => ({
   kind: "node",
   command: NODE,
@@ -65,11 +100,13 @@ const nodeTests = (folder, { longest = TEST_MS } = {}) => ({
   ],
 });
 
-// Integration tests of cargo's that are a suite of their own: run once for each database.
+// Integration tests that are a suite of their own and run once for each database.
 const SERVICES = "services";
 
-// In the order in which lanes take them up: what is cheap and says most first, then what
-// takes longest.
+/**
+ * In the order in which lanes take them: first what is cheap and tells most, then what takes longest.
+ * @type {Suite[]}
+ */
 export const SUITES = [
   {
     name: "format",
@@ -87,6 +124,7 @@ export const SUITES = [
     commands: [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
       checkTypes(join("src", "host")),
+      checkTypes("scripts"),
       cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...locked, ...STRICT),
     ],
     holds: [DEBUG],
@@ -169,19 +207,18 @@ export const SUITES = [
   { name: "scripts", title: "tests of the scripts", ...nodeTests("scripts"), after: [TESTS] },
 ];
 
-// What `npm run test:long` runs: what is too long for every change and finds what is rare.
+/**
+ * The suites of `npm run test:long`: too slow for every change, and for rare failures.
+ * @type {Suite[]}
+ */
 export const LONG_SUITES = [
-  ...(testFiles(join(ROOT, "tests", "long")).length === 0
-    ? []
-    : [
-        {
-          name: "long",
-          title: "long tests",
-          ...nodeTests("long", { longest: LONG_TEST_MS }),
-          needs: "edge",
-          after: [POLICIES],
-        },
-      ]),
+  {
+    name: "long",
+    title: "long tests",
+    ...nodeTests("long", { longest: LONG_TEST_MS }),
+    needs: "edge",
+    after: [POLICIES],
+  },
   {
     name: "services",
     title: "services that are killed, on SQLite",
@@ -210,13 +247,19 @@ export const LONG_SUITES = [
   },
 ];
 
-// The cargo commands that compile what the suites run, with their environment.
+/**
+ * The cargo commands that compile what the suites run, with their environment.
+ * @type {{ args: string[], env?: Record<string, string>, for?: string }[]}
+ */
 export const COMPILE_TESTS = [
   { args: testAll("--no-run") },
   { args: testWasm("--no-run"), env: WASM_ENV, for: "wasm" },
 ];
 
-// Names of all packages' integration tests.
+/**
+ * Returns the names of all packages' integration tests.
+ * @returns {string[]}
+ */
 function integrationTests() {
   const { stdout, status } = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1", ...locked], {
     cwd: ROOT,
@@ -224,16 +267,22 @@ function integrationTests() {
     maxBuffer: 64 * 1024 * 1024,
   });
   if (status !== 0) throw new Error("cargo metadata failed");
-  return JSON.parse(stdout)
-    .packages.flatMap(({ targets }) => targets)
+  /** @type {{ packages: { targets: { kind: string[], name: string }[] }[] }} */
+  const { packages } = JSON.parse(stdout);
+  return packages
+    .flatMap(({ targets }) => targets)
     .filter(({ kind }) => kind.includes("test"))
     .map(({ name }) => name);
 }
 
+/**
+ * @param {string} path
+ * @returns {string[]}
+ */
 function testFiles(path) {
   if (path.endsWith(".test.js")) return [path];
   if (!existsSync(path)) return [];
-  return readdirSync(path, { recursive: true })
+  return readdirSync(path, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".test.js"))
     .sort()
     .map((name) => join(path, name));

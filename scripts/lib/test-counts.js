@@ -1,8 +1,29 @@
-// Counts of tests, read from what the test programs say. Honest in doubt: a suite
-// that ran nothing, or that failed without naming a test, counts as a failure.
+// Counts tests from the output of the test programs. A suite that ran no test, or that failed without
+// naming a test, counts as a failure.
 
 import { stripVTControlCharacters } from "node:util";
 
+/**
+ * @typedef {{ passed: number, failed: number, skipped: number, failures: string[], skips: string[] }} Count
+ * @typedef {object} Counter
+ * @property {Count} count
+ * @property {() => [string, number][]} parts [name, seconds] of each test file or program that has ended
+ * @property {() => number} seen number of tests so far; the result lines are authoritative
+ * @property {(line: string) => TestEvent | undefined} read
+ * @property {(line: string) => void} [readProgram] reads a line that may name the next program
+ * @property {() => boolean} [brokeOff] whether a program crashed or was never built
+ * A line of node-reporter.js.
+ * @typedef {object} TestEvent
+ * @property {"pass" | "fail" | "output" | "time"} type
+ * @property {string} name
+ * @property {string} [error]
+ * @property {string | boolean} [skip]
+ * @property {string} text
+ * @property {string} file
+ * @property {number} ms
+ */
+
+/** @returns {Count} */
 export function emptyCount() {
   return { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
 }
@@ -13,21 +34,28 @@ const CARGO_RESULT =
 const CARGO_PROGRAM = /^\s*(?:Running .*\((?:.*[\\/])?(.+?)-[0-9a-f]{16}(?:\.\w+)?\)|(Doc-tests \S+))$/;
 const CARGO_TEST = /^test (.+?) \.\.\. (ok|FAILED|fail|ignored)(?:, (.*))?$/i;
 
-// What cargo says of a program that did not come to its result, behind all others' results.
+// What cargo prints about a program without a result, after the results of all others.
 const BROKEN = /\(signal: \d+|could not compile/;
 
-// Lines of what one program's failed tests said that are kept: a panic with its
-// message and its backtrace, of several tests.
+// Number of output lines that are kept of one program's failed tests: enough for the panic messages
+// and backtraces of several tests.
 const SHOWN_LINES = 120;
 
-// Reads the lines of `cargo test` and of wasm-bindgen-test-runner.
+/**
+ * Reads the output of `cargo test` and of wasm-bindgen-test-runner.
+ * @returns {Counter}
+ */
 export function createCargoCounter() {
   const count = emptyCount();
   let running = 0;
-  // What a program says between `failures:` and its result, while it does.
+  /**
+   * What a program prints between `failures:` and its result.
+   * @type {string[] | undefined}
+   */
   let said;
-  // Whether a test has failed in a program that has not come to its result.
+  // Whether a test has failed in a program that has no result yet.
   let isOpen = false;
+  /** @type {[string, number][]} */
   const parts = [];
   let program = "tests";
   return {
@@ -43,6 +71,10 @@ export function createCargoCounter() {
     seen: () => running,
     // Whether a program broke off, or was never built: what failed is not all of it.
     brokeOff: () => isOpen,
+    /**
+     * @param {string} line
+     * @returns {undefined}
+     */
     read(line) {
       const plain = stripVTControlCharacters(line).trim();
       const result = CARGO_RESULT.exec(plain);
@@ -72,16 +104,25 @@ export function createCargoCounter() {
   };
 }
 
-// Reads the JSON lines of node-reporter.js.
+/**
+ * Reads the JSON lines of node-reporter.js.
+ * @returns {Counter}
+ */
 export function createNodeCounter() {
   const count = emptyCount();
+  /** @type {Map<string, number>} */
   const seconds = new Map();
   return {
     count,
     // [file, seconds] of each file.
     parts: () => [...seconds],
     seen: () => count.passed + count.failed,
+    /**
+     * @param {string} line
+     * @returns {TestEvent | undefined}
+     */
     read(line) {
+      /** @type {TestEvent} */
       let event;
       try {
         event = JSON.parse(line);
@@ -106,7 +147,11 @@ export function createNodeCounter() {
   };
 }
 
-// What a program's end adds to what it said.
+/**
+ * Adds what the end of a program says beyond its output.
+ * @param {Count} count
+ * @param {{ code: number | null, signal?: NodeJS.Signals | null, what?: string }} end
+ */
 export function settle(count, { code, signal, what = "it" }) {
   if (code !== 0 && count.failed === 0) {
     count.failed += 1;

@@ -1,6 +1,6 @@
-// Ends process groups whose keeper vanished. Reads `+pid` and `-pid` lines from a
-// pipe that the keeper holds; when the pipe closes, whatever is still listed is
-// asked to end, and killed if it does not.
+// Ends process groups when the script that started them has gone. Reads lines `+pid` and `-pid` from
+// a pipe that the script holds; when the pipe closes, the groups still listed are asked to end and
+// then killed.
 
 const TERMINATE_MS = 5_000;
 const POLL_MS = 50;
@@ -8,13 +8,14 @@ const POLL_MS = 50;
 // A terminal's Ctrl-C and a closing window are the keeper's to answer.
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => {});
 
+/** @type {Set<number>} */
 const groups = new Set();
 let rest = "";
 
 process.stdin.setEncoding("utf8");
 process.stdin.on("data", (text) => {
   const lines = (rest + text).split("\n");
-  rest = lines.pop();
+  rest = lines.pop() ?? "";
   for (const line of lines) {
     const pid = Number(line.slice(1));
     if (!Number.isInteger(pid) || pid <= 1) continue;
@@ -39,6 +40,10 @@ async function finish() {
   process.exit(0);
 }
 
+/**
+ * @param {number} pid
+ * @param {NodeJS.Signals | 0} name
+ */
 function signal(pid, name) {
   try {
     process.kill(-pid, name);

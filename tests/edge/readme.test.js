@@ -25,7 +25,9 @@ function block(text, language, index = 0) {
 
 test("the README's service and policy work together, and alone it answers nobody", async (t) => {
   const scope = testScope(t);
-  const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split("## In front of your own service")[1];
+  const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split(
+    "## In front of your own service",
+  )[1];
   const port = await probePort(0);
   const onPort = (text) => {
     assert.match(text, /9000/);
@@ -67,7 +69,9 @@ test("the README's service and policy work together, and alone it answers nobody
 
 test("the README's further issuers enter their own routes and none of the shipped ones", async (t) => {
   const scope = testScope(t);
-  const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split("## In front of your own service")[1];
+  const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split(
+    "## In front of your own service",
+  )[1];
   const services = {};
   for (const name of ["auth", "users", "shop", "keys"]) services[name] = await startUpstream(scope);
   const { auth, users, shop, keys } = services;

@@ -51,7 +51,7 @@ test("a case may be two of a hundred off and no more", () => {
     [10_000, 10_000, undefined],
     [10_000, 10_200, undefined],
     [10_000, 9_800, undefined],
-    [10_000, 10_201, /^parse takes 10,201 instructions, and .* 10,000 \(\+2\.0 %\); mend .* --write$/],
+    [10_000, 10_201, /^parse takes 10,201 instructions, and .* 10,000 \(\+2\.0 %\); fix .* --write$/],
     [10_000, 9_000, /^parse takes 9,000 instructions, and .* 10,000 \(−10\.0 %\); keep .* --write$/],
     [undefined, 9_000, /^parse takes 9,000 instructions and is not kept yet; .* --write$/],
     [10_000, undefined, /^parse .* no case any more; .* --write$/],
