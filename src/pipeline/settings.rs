@@ -20,7 +20,7 @@ use crate::{
     keys::{self, Holding, Record},
     revocation::LocalCopy,
     route::Table,
-    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, Requirement, TENANT, TokenPolicy},
+    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, TENANT, TokenPolicy},
 };
 
 /// Setting that says that this is a developer's machine.
@@ -365,13 +365,13 @@ fn claim_names(claims: &config::Claims) -> ClaimNames {
     }
 }
 
-fn requirement(require: &config::Require) -> Requirement {
-    let rule = match &require.rule {
-        RequireRule::Present => ClaimRule::Present,
-        RequireRule::Equals(value) => ClaimRule::Equals(value.clone()),
-        RequireRule::OneOf(values) => ClaimRule::OneOf(values.clone()),
-    };
-    Requirement { claim: require.claim.clone(), rule }
+fn claim_rule(require: &config::Require) -> ClaimRule {
+    let claim = require.claim.clone();
+    match &require.rule {
+        RequireRule::Present => ClaimRule { claim, ..ClaimRule::default() },
+        RequireRule::Equals(value) => ClaimRule { claim, equals: Some(value.clone()), one_of: None },
+        RequireRule::OneOf(values) => ClaimRule { claim, equals: None, one_of: Some(values.clone()) },
+    }
 }
 
 /// The claims that routes ask for.
@@ -402,9 +402,10 @@ fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
         types: vec![SERVICE_TYPE.to_owned()],
         token_type: Some("service".to_owned()),
         claims: ClaimNames::default(),
-        require: vec![Requirement {
+        require: vec![ClaimRule {
             claim: vec!["sub".to_owned()],
-            rule: ClaimRule::Equals(serde_json::Value::from(from)),
+            equals: Some(serde_json::Value::from(from)),
+            one_of: None,
         }],
         ..token.clone()
     }
@@ -453,7 +454,7 @@ fn issuer_state(
         types: issuer.types.clone(),
         token_type: issuer.token_type.clone(),
         claims: claim_names(&issuer.claims),
-        require: issuer.require.iter().map(requirement).collect(),
+        require: issuer.require.iter().map(claim_rule).collect(),
         kept: kept.to_vec(),
         leeway_s: issuer.leeway_s,
         max_lifetime_s: issuer.max_lifetime_s,

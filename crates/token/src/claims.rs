@@ -58,7 +58,8 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         return Err(TokenError::WrongTokenType);
     }
     let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
-    if !origin.tenant().is_none_or(is_of_tenant) || !policy.require.iter().all(|requirement| requirement.is_met(claims))
+    if !origin.tenant().is_none_or(is_of_tenant)
+        || !policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)))
     {
         return Err(TokenError::RequirementUnmet);
     }

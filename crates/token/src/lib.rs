@@ -30,7 +30,7 @@ pub use compact::{Unverified, parse};
 pub use error::TokenError;
 pub use issuer::{Origin, TENANT};
 pub use json::StrictObject;
-pub use mapping::{ClaimNames, ClaimPath, ClaimRule, Requirement};
+pub use mapping::{ClaimNames, ClaimPath, ClaimRule, deserialize_claim_path};
 pub use signature::{PublicKey, SignatureOutcome, check};
 pub use time::UnixMillis;
 
@@ -60,7 +60,7 @@ pub struct TokenPolicy {
     /// Where identity is found in the claims.
     pub claims: ClaimNames,
     /// What else the claims must say.
-    pub require: Vec<Requirement>,
+    pub require: Vec<ClaimRule>,
     /// Claims that are kept in the identity, for rules on routes.
     pub kept: Vec<ClaimPath>,
     /// Clock difference forgiven on `exp`, `nbf` and `iat`, in seconds.

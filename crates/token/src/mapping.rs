@@ -1,6 +1,7 @@
 //! Where an issuer's tokens say what, and what they must say beside the registered
 //! claims: providers agree on neither.
 
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::StrictObject;
@@ -36,39 +37,91 @@ impl Default for ClaimNames {
     }
 }
 
-/// What a claim must be for a token to be taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement {
-    /// Which claim.
+/// A rule on one claim: that it is present and not `null`, and equal to what `equals` or `one_of`
+/// says, where they are set. Values compare by type and exactly: `"1"` is not `1`.
+///
+/// The same type states what an issuer's tokens must say and who may enter a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRule {
+    /// The claim.
+    #[serde(deserialize_with = "deserialize_claim_path")]
     pub claim: ClaimPath,
-    /// What of it.
-    pub rule: ClaimRule,
+    /// The one value that it may have.
+    #[serde(default, deserialize_with = "deserialize_set", skip_serializing_if = "Option::is_none")]
+    pub equals: Option<Value>,
+    /// The values that it may have.
+    #[serde(default, deserialize_with = "deserialize_set", skip_serializing_if = "Option::is_none")]
+    pub one_of: Option<Vec<Value>>,
 }
 
-/// A rule on one claim. Values compare by type and exactly: `"1"` is not `1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimRule {
-    /// It is there, and not `null`.
-    Present,
-    /// It is this value.
-    Equals(Value),
-    /// It is one of these.
-    OneOf(Vec<Value>),
-}
-
-impl Requirement {
-    pub(super) fn is_met(&self, claims: &StrictObject) -> bool {
-        let Some(value) = find(claims, &self.claim) else { return false };
-        match &self.rule {
-            ClaimRule::Present => !value.is_null(),
-            ClaimRule::Equals(wanted) => value == wanted,
-            ClaimRule::OneOf(wanted) => wanted.contains(value),
-        }
+impl ClaimRule {
+    /// Whether a claim of this value satisfies the rule; `None` stands for an absent claim.
+    pub fn is_met_by(&self, value: Option<&Value>) -> bool {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return false };
+        self.equals.as_ref().is_none_or(|expected| value == expected)
+            && self.one_of.as_ref().is_none_or(|expected| expected.contains(value))
     }
+}
+
+/// Deserializes a claim path from one name or a list of names. A name may hold dots (many are
+/// URLs), so `"a.b"` is one name.
+///
+/// # Errors
+/// Anything but a string or an array of strings.
+pub fn deserialize_claim_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClaimPath, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a claim's name, or the names that lead to it")]
+    enum Written {
+        Name(String),
+        Names(ClaimPath),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Name(name) => vec![name],
+        Written::Names(names) => names,
+    })
+}
+
+/// An option that is `Some` whenever it is written: `null` must not turn a comparison into a test
+/// for presence.
+fn deserialize_set<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// The member that a path leads to.
 pub(super) fn find<'a>(claims: &'a StrictObject, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.member(first)?, |value, name| value.as_object()?.get(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_written_with_one_name_or_several_and_read_back() {
+        for (text, expected) in [
+            (r#"{"claim":"a.b"}"#, Some((vec!["a.b"], None, None))),
+            (r#"{"claim":["a","b"],"equals":7}"#, Some((vec!["a", "b"], Some(json!(7)), None))),
+            (r#"{"claim":["a"],"one_of":["x",true]}"#, Some((vec!["a"], None, Some(vec![json!("x"), json!(true)])))),
+            (r#"{"claim":["a"],"equals":null}"#, Some((vec!["a"], Some(Value::Null), None))),
+            (r#"{"claim":["a"],"one_of":null}"#, None),
+            (r#"{"claim":["a"],"equal":7}"#, None),
+            (r#"{"claim":7}"#, None),
+            (r#"{"equals":7}"#, None),
+        ] {
+            let rule: Option<ClaimRule> = serde_json::from_str(text).ok();
+            let expected = expected.map(|(claim, equals, one_of)| ClaimRule {
+                claim: claim.into_iter().map(str::to_owned).collect(),
+                equals,
+                one_of,
+            });
+            assert_eq!(rule, expected, "{text}");
+            if let Some(rule) = rule {
+                assert_eq!(serde_json::from_value(serde_json::to_value(&rule).unwrap()).ok(), Some(rule), "{text}");
+            }
+        }
+    }
 }
