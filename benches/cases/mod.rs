@@ -15,7 +15,7 @@ use portcullis::{
     config::{self, Policy},
     pipeline::{Gate, Head},
     route::{Table, Target},
-    token::{self, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, Unverified},
+    token::{self, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, UnverifiedToken},
 };
 
 use world::{Vectors, World};
@@ -65,10 +65,10 @@ fn token_parse() -> Box<dyn Case> {
 
 /// To admit a token is to use it up.
 struct Admission {
-    parsed: Unverified<'static>,
+    parsed: UnverifiedToken<'static>,
     policy: TokenPolicy,
     now: UnixMillis,
-    stock: Vec<Unverified<'static>>,
+    stock: Vec<UnverifiedToken<'static>>,
 }
 
 impl Case for Admission {

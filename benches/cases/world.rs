@@ -5,7 +5,7 @@
 use portcullis::{
     keys::Key,
     pipeline::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
-    revocation::Page,
+    revocation::LogPage,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 use serde::Deserialize;
@@ -110,7 +110,7 @@ impl Ports for World {
     }
 
     async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, &'static str> {
-        let page = Page { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
+        let page = LogPage { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
         Ok(LogText { text: page.to_json().unwrap(), kept: false })
     }
 

@@ -3,9 +3,9 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis::{
-    keys::{KeySet, Wanted},
+    keys::{KeyQuery, KeySet},
     route::Target,
-    token::{Algorithm, ClaimNames, Origin, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, parse},
+    token::{Algorithm, ClaimNames, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, parse},
 };
 
 /// The time for which `tests/vectors` were made.
@@ -69,7 +69,8 @@ pub fn jwks(input: &[u8]) {
     let again = KeySet::parse(set.to_json().as_bytes(), Algorithm::ALL).expect("our own text");
     assert!(set.same_keys(&again), "a set that changes on its way through KV");
     for key in set.keys() {
-        let wanted = Wanted { kid: key.kid(), algorithm: key.algorithm(), origin: Origin::default(), tried: &[] };
+        let wanted =
+            KeyQuery { kid: key.kid(), algorithm: key.algorithm(), origin: IssuerMatch::default(), tried: &[] };
         let found = again.select(&wanted).expect("a key that is in the set");
         assert_eq!(
             (found.kid(), found.algorithm()),

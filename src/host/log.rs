@@ -13,7 +13,7 @@ use super::{
     world::complain,
 };
 use crate::{
-    revocation::{Entry, Mark, Page, limits},
+    revocation::{LogPage, RevocationEntry, RevocationKey, limits},
     token::UnixMillis,
 };
 
@@ -72,7 +72,7 @@ pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
 }
 
 async fn append(state: &State, text: &str) -> worker::Result<()> {
-    let page = Page::from_json(text).ok_or("the entries cannot be read")?;
+    let page = LogPage::from_json(text).ok_or("the entries cannot be read")?;
     Log::open(state)?.append(&page.entries)?;
     if state.storage().get_alarm().await?.is_none() {
         set_alarm(state).await?;
@@ -110,13 +110,13 @@ impl Log {
 
     /// Adds entries. One that says nothing new keeps its number, so that a push that is
     /// sent again costs nobody anything.
-    fn append(&self, entries: &[Entry]) -> worker::Result<()> {
+    fn append(&self, entries: &[RevocationEntry]) -> worker::Result<()> {
         if !self.has_room(entries.len())? {
             complain("the revocation log is full");
             return Err("the log is full".into());
         }
         for entry in entries {
-            let mark = || SqlStorageValue::String(entry.mark.to_text());
+            let mark = || SqlStorageValue::String(entry.key.to_text());
             let covered = self.scalar(
                 "SELECT count(*) FROM entries WHERE mark = ? AND issued_until >= ? AND keep_until >= ?",
                 vec![mark(), whole(entry.issued_until)?, whole(entry.keep_until)?],
@@ -153,7 +153,7 @@ impl Log {
         Ok(self.scalar("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
     }
 
-    fn read(&self, path: &str) -> worker::Result<Option<Page>> {
+    fn read(&self, path: &str) -> worker::Result<Option<LogPage>> {
         if let Some(marks) = path.strip_prefix(MARKS_PATH) {
             return self.read_marks(marks).map(Some);
         }
@@ -164,7 +164,7 @@ impl Log {
         }
     }
 
-    fn read_newest(&self) -> worker::Result<Page> {
+    fn read_newest(&self) -> worker::Result<LogPage> {
         let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
         let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
         let rows = self.rows(
@@ -183,7 +183,7 @@ impl Log {
         self.page(&rows, from, false)
     }
 
-    fn read_whole(&self) -> worker::Result<Page> {
+    fn read_whole(&self) -> worker::Result<LogPage> {
         let limit = u64::try_from(limits::COPY_ENTRIES).unwrap_or(u64::MAX).saturating_add(1);
         let rows = self.rows(
             "SELECT mark, issued_until, keep_until FROM entries WHERE keep_until > ?1 LIMIT ?2",
@@ -192,9 +192,9 @@ impl Log {
         if rows.len() > limits::COPY_ENTRIES { self.page(&[], 0, true) } else { self.page(&rows, 0, false) }
     }
 
-    fn read_marks(&self, marks: &str) -> worker::Result<Page> {
+    fn read_marks(&self, marks: &str) -> worker::Result<LogPage> {
         // A token has four marks at most.
-        let marks: Vec<Mark> = marks.split(',').take(4).filter_map(Mark::from_text).collect();
+        let marks: Vec<RevocationKey> = marks.split(',').take(4).filter_map(RevocationKey::from_text).collect();
         let mut found = Vec::new();
         for mark in marks {
             found.extend(self.rows(
@@ -205,17 +205,17 @@ impl Log {
         self.page(&found, 0, false)
     }
 
-    fn page(&self, rows: &[Vec<SqlStorageValue>], from: u64, overflows: bool) -> worker::Result<Page> {
+    fn page(&self, rows: &[Vec<SqlStorageValue>], from: u64, overflows: bool) -> worker::Result<LogPage> {
         let newest = self.scalar("SELECT max(number) FROM entries", vec![])?;
         let entry = |row: &Vec<SqlStorageValue>| {
             let Some(SqlStorageValue::String(mark)) = row.first() else { return None };
-            Some(Entry {
-                mark: Mark::from_text(mark)?,
+            Some(RevocationEntry {
+                key: RevocationKey::from_text(mark)?,
                 issued_until: number(row.get(1))?,
                 keep_until: number(row.get(2))?,
             })
         };
         let entries = rows.iter().map(entry).collect::<Option<Vec<_>>>().ok_or("an entry cannot be read")?;
-        Ok(Page { as_of: self.now, newest, from, overflows, entries })
+        Ok(LogPage { as_of: self.now, newest, from, overflows, entries })
     }
 }

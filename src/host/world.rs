@@ -326,7 +326,7 @@ impl Ports for World {
         let (path, keep_ms) = match part {
             LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
             LogPart::Whole => (log::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
-            LogPart::Marks(marks) => {
+            LogPart::Entries(marks) => {
                 let marks: Vec<String> = marks.iter().map(|mark| mark.to_text()).collect();
                 (format!("{}{}", log::MARKS_PATH, marks.join(",")), 0)
             }

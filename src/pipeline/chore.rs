@@ -1,7 +1,7 @@
 //! What is left to do once the client has its answer.
 
 use super::{Gate, ports::Ports};
-use crate::revocation::Entry;
+use crate::revocation::RevocationEntry;
 
 /// Work that is done once the client has its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Chore {
     /// Send spans; there are many.
     SendSpans,
     /// Tell the revocation log again of an end that it did not take.
-    Note(Entry),
+    Note(RevocationEntry),
     /// Ask an issuer again; its set is past freshness. By index.
     Refresh(usize),
     /// Ask an issuer again at once: it revoked a key. By index.

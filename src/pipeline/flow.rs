@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
-    keys::{self, Key, Standing, Wanted},
+    keys::{self, Key, KeyQuery, KeyStanding},
     pipeline::limits,
-    revocation::Marks,
+    revocation::RevocationKeys,
     route::{BadTarget, Miss, Principal, Target, permits},
-    token::{self, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, Verified},
+    token::{self, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, VerifiedToken},
 };
 
 /// What became of a request.
@@ -76,11 +76,11 @@ enum Passed {
 
 /// A verified token, and what of it is needed later.
 pub(super) struct Passport {
-    pub(super) verified: Rc<Verified>,
+    pub(super) verified: Rc<VerifiedToken>,
     /// Index of its issuer.
     pub(super) issuer: usize,
     /// Under which it may be revoked, if it may.
-    pub(super) marks: Option<Marks>,
+    pub(super) marks: Option<RevocationKeys>,
 }
 
 /// What a token is shown for; each has a policy of its own.
@@ -94,7 +94,7 @@ pub(super) enum Purpose {
 
 /// A token that was checked just now.
 pub(super) struct Checked {
-    pub(super) verified: Verified,
+    pub(super) verified: VerifiedToken,
     /// Index of its issuer.
     pub(super) issuer: usize,
     pub(super) key: Rc<Key>,
@@ -302,7 +302,7 @@ impl Gate {
         let Checked { verified, issuer, key } = self.check_token(text, Purpose::Access, ports, line, chores).await?;
         let state = self.issuers.get(issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         let identity = verified.identity();
-        let marks = state.revocable.then(|| Marks::of(identity, key.kid()));
+        let marks = state.revocable.then(|| RevocationKeys::of(identity, key.kid()));
         let expires_at = identity.expires_at.plus(state.token.leeway_s.saturating_mul(1000));
         let verified = Rc::new(verified);
         let entry = Entry { verified: Rc::clone(&verified), issuer, key, marks };
@@ -333,7 +333,7 @@ impl Gate {
         // One key in nearly all cases; several where the issuer leaves no other way to tell.
         let mut tried: Vec<Rc<Key>> = Vec::new();
         let (key, outcome) = loop {
-            let wanted = Wanted { kid, algorithm, origin, tried: &tried };
+            let wanted = KeyQuery { kid, algorithm, origin, tried: &tried };
             let (key, place) = self.key_for(issuer, &wanted, ports, chores).await?;
             line.cache = Some(place.name());
             let outcome = ports
@@ -365,10 +365,10 @@ impl Gate {
     fn vouches(&self, entry: &Entry, now: UnixMillis, chores: &mut Vec<Chore>) -> bool {
         let Some(state) = self.issuers.get(entry.issuer) else { return false };
         let standing = state.holding.borrow().standing(&entry.key, now);
-        if standing == Standing::Stale {
+        if standing == KeyStanding::Stale {
             chores.push(Chore::Refresh(entry.issuer));
         }
-        standing != Standing::Gone
+        standing != KeyStanding::Gone
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::check_url,
-    keys::{self, Key, KeySet, Plan, Record, Wanted},
+    keys::{self, FetchedKeySet, Key, KeyPlan, KeyQuery, KeySet},
     token::TokenError,
 };
 
@@ -47,7 +47,7 @@ impl Gate {
     pub(super) async fn key_for<P: Ports>(
         &self,
         issuer: usize,
-        wanted: &Wanted<'_>,
+        wanted: &KeyQuery<'_>,
         ports: &P,
         chores: &mut Vec<Chore>,
     ) -> Result<(Rc<Key>, KeyOrigin), Denial> {
@@ -61,14 +61,14 @@ impl Gate {
                 return Err(Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS });
             }
             let step = match keys::plan(&state.holding.borrow(), wanted, now) {
-                Plan::Use(key) => Step::Use { key: Rc::clone(key), refresh: false },
-                Plan::UseAndRefresh(key) => Step::Use { key: Rc::clone(key), refresh: true },
-                Plan::ReadCache => Step::ReadCache,
-                Plan::Fetch => Step::Fetch,
-                Plan::Wait => Step::Wait,
-                Plan::Unknown if wanted.tried.is_empty() => Step::Deny(Denial::Token(TokenError::UnknownKey)),
-                Plan::Unknown => Step::Deny(Denial::Token(TokenError::BadSignature)),
-                Plan::Unavailable { retry_ms } => Step::Deny(Denial::KeysUnavailable { retry_ms }),
+                KeyPlan::Use(key) => Step::Use { key: Rc::clone(key), refresh: false },
+                KeyPlan::UseAndRefresh(key) => Step::Use { key: Rc::clone(key), refresh: true },
+                KeyPlan::ReadCache => Step::ReadCache,
+                KeyPlan::Fetch => Step::Fetch,
+                KeyPlan::Wait => Step::Wait,
+                KeyPlan::Unknown if wanted.tried.is_empty() => Step::Deny(Denial::Token(TokenError::UnknownKey)),
+                KeyPlan::Unknown => Step::Deny(Denial::Token(TokenError::BadSignature)),
+                KeyPlan::Unavailable { retry_ms } => Step::Deny(Denial::KeysUnavailable { retry_ms }),
             };
             match step {
                 Step::Use { key, refresh } => {
@@ -179,7 +179,7 @@ impl Gate {
 async fn read_store<P: Ports>(state: &IssuerState, ports: &P) {
     let text = ports.read_keys(&state.store_name).await;
     let now = ports.now();
-    let found = text.and_then(|text| Record::from_json(&text, &state.token.algorithms, now));
+    let found = text.and_then(|text| FetchedKeySet::from_json(&text, &state.token.algorithms, now));
     state.stored.borrow_mut().clone_from(&found);
     state.holding.borrow_mut().adopt(found, now);
 }
@@ -191,7 +191,7 @@ async fn ask<P: Ports>(state: &IssuerState, ports: &P) -> bool {
     let now = ports.now();
     match answer {
         Ok((set, fresh_ms)) => {
-            let record = Record { set, fetched_at: now, fresh_ms };
+            let record = FetchedKeySet { set, fetched_at: now, fresh_ms };
             let worth_storing = record.should_replace(state.stored.borrow().as_ref());
             state.holding.borrow_mut().succeed(record);
             worth_storing

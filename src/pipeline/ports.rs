@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::{
     keys::Key,
-    revocation::Mark,
+    revocation::RevocationKey,
     token::{Algorithm, SignatureOutcome, UnixMillis},
 };
 
@@ -119,13 +119,13 @@ pub enum LogPart<'a> {
     /// All of it.
     Whole,
     /// What there is under these marks.
-    Marks(&'a [Mark]),
+    Entries(&'a [RevocationKey]),
 }
 
 /// The log's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogText {
-    /// A [`crate::revocation::Page`] as JSON.
+    /// A [`crate::revocation::LogPage`] as JSON.
     pub text: String,
     /// Whether it was kept from an earlier question.
     pub kept: bool,

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::limits;
 use crate::{
     keys::Key,
-    revocation::Marks,
-    token::{UnixMillis, Verified},
+    revocation::RevocationKeys,
+    token::{UnixMillis, VerifiedToken},
 };
 
 /// SHA-256 of a token. Not the token: what lies in memory can be dumped.
@@ -25,13 +25,13 @@ pub(super) type TokenDigest = [u8; 32];
 /// A verified token.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) verified: Rc<Verified>,
+    pub(super) verified: Rc<VerifiedToken>,
     /// Index of its issuer.
     pub(super) issuer: usize,
     /// The key that its signature was checked with.
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked, if it may.
-    pub(super) marks: Option<Marks>,
+    pub(super) marks: Option<RevocationKeys>,
 }
 
 /// The memory of one isolate.

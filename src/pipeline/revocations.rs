@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     config::RevocationCheck,
-    revocation::{Entry, Kind, Marks, Page, Plan, Taken, limits, parse_push},
+    revocation::{
+        Applied, LogPage, RevocationEntry, RevocationKeys, RevocationKind, RevocationPlan, limits, parse_push,
+    },
     token::{TokenError, UnixMillis},
 };
 
@@ -48,7 +50,7 @@ impl Gate {
         Ok(source)
     }
 
-    fn refuse_known(&self, marks: &Marks) -> Result<(), Denial> {
+    fn refuse_known(&self, marks: &RevocationKeys) -> Result<(), Denial> {
         if self.revocations.borrow().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
     }
 
@@ -69,19 +71,19 @@ impl Gate {
             }
             let plan = self.revocations.borrow().plan(self.policy.revocation_max_age_ms, now);
             match plan {
-                Plan::Use => return Ok(Source::Copy),
-                Plan::UseAndRead => {
+                RevocationPlan::Use => return Ok(Source::Copy),
+                RevocationPlan::UseAndRead => {
                     chores.push(Chore::ReadLog);
                     return Ok(Source::Copy);
                 }
-                Plan::Read => self.read_log(ports).await,
-                Plan::Wait => {
+                RevocationPlan::Read => self.read_log(ports).await,
+                RevocationPlan::Wait => {
                     if !self.wait_for_another(limits::WAIT_STEP_MS, ports).await {
                         return Err(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS });
                     }
                 }
-                Plan::AskLog => return Ok(Source::Log),
-                Plan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
+                RevocationPlan::AskLog => return Ok(Source::Log),
+                RevocationPlan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
             }
         }
     }
@@ -92,13 +94,13 @@ impl Gate {
     }
 
     /// Asks the log about one token, and notes what it says.
-    async fn ask_log<P: Ports>(&self, marks: &Marks, ports: &P) -> Result<(), Denial> {
+    async fn ask_log<P: Ports>(&self, marks: &RevocationKeys, ports: &P) -> Result<(), Denial> {
         let marks: Vec<_> = marks.iter().collect();
-        let answer = ports.read_log(LogPart::Marks(&marks), false).await;
-        let page = answer.ok().and_then(|answer| Page::from_json(&answer.text));
+        let answer = ports.read_log(LogPart::Entries(&marks), false).await;
+        let page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text));
         let page = page.ok_or(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS })?;
         let mut copy = self.revocations.borrow_mut();
-        for entry in page.entries.into_iter().filter(|entry| marks.contains(&entry.mark)) {
+        for entry in page.entries.into_iter().filter(|entry| marks.contains(&entry.key)) {
             copy.note(entry);
         }
         Ok(())
@@ -123,7 +125,7 @@ impl Gate {
             newest = self.read_page(LogPart::Newest, false, ports).await?;
         }
         for may_be_kept in [true, false] {
-            if self.take(&newest, ports) != Taken::Gap {
+            if self.take(&newest, ports) != Applied::Gap {
                 return Ok(());
             }
             self.revocations.borrow_mut().begin(limits::ASK_WHOLE_MS, ports.now());
@@ -134,10 +136,10 @@ impl Gate {
                 return Ok(());
             }
         }
-        if self.take(&newest, ports) == Taken::Gap { Err("log_gap") } else { Ok(()) }
+        if self.take(&newest, ports) == Applied::Gap { Err("log_gap") } else { Ok(()) }
     }
 
-    fn take<P: Ports>(&self, (page, asked_at): &(Page, Option<UnixMillis>), ports: &P) -> Taken {
+    fn take<P: Ports>(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), ports: &P) -> Applied {
         self.revocations.borrow_mut().take(page, *asked_at, ports.now())
     }
 
@@ -147,10 +149,10 @@ impl Gate {
         part: LogPart<'_>,
         may_be_kept: bool,
         ports: &P,
-    ) -> Result<(Page, Option<UnixMillis>), &'static str> {
+    ) -> Result<(LogPage, Option<UnixMillis>), &'static str> {
         let asked_at = ports.now();
         let LogText { text, kept } = ports.read_log(part, may_be_kept).await?;
-        let page = Page::from_json(&text).ok_or("log_malformed")?;
+        let page = LogPage::from_json(&text).ok_or("log_malformed")?;
         Ok((page, (!kept).then_some(asked_at)))
     }
 
@@ -166,7 +168,7 @@ impl Gate {
             None => identity.expires_at.secs(),
         };
         let keep_until = last.saturating_add(policy.leeway_s);
-        let entry = Entry { mark, issued_until: crate::token::limits::DATE_SECS, keep_until };
+        let entry = RevocationEntry { key: mark, issued_until: crate::token::limits::DATE_SECS, keep_until };
         self.revocations.borrow_mut().note(entry);
         if !append(&[entry], ports).await {
             chores.push(Chore::Note(entry));
@@ -174,7 +176,7 @@ impl Gate {
     }
 
     /// Tries again to tell the log of an end.
-    pub(super) async fn tell_log<P: Ports>(&self, entry: Entry, ports: &P) {
+    pub(super) async fn tell_log<P: Ports>(&self, entry: RevocationEntry, ports: &P) {
         for tried in 1..limits::NOTE_TRIES {
             ports.sleep(limits::BACK_OFF_MS.saturating_mul(u64::from(tried))).await;
             if append(&[entry], ports).await {
@@ -199,7 +201,7 @@ impl Gate {
         let checked = self.check_token(text, Purpose::Push, ports, line, chores).await?;
         let issuer = self.issuers.get(checked.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         // Who has a key that leaked could revoke whatever they like.
-        self.refuse_known(&Marks::of(checked.verified.identity(), checked.key.kid()))?;
+        self.refuse_known(&RevocationKeys::of(checked.verified.identity(), checked.key.kid()))?;
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| match fault {
             BodyFault::TooLarge => Denial::PushTooLarge,
             BodyFault::Broken => Denial::PushMalformed { detail: "the body cannot be read".to_owned() },
@@ -210,7 +212,7 @@ impl Gate {
         let to_entry = |revocation: &crate::revocation::Revocation| {
             revocation.to_entry(&policy.issuer, policy.max_lifetime_s, policy.leeway_s, now)
         };
-        let entries: Vec<Entry> = revocations.iter().filter_map(to_entry).collect();
+        let entries: Vec<RevocationEntry> = revocations.iter().filter_map(to_entry).collect();
         if !entries.is_empty() && !append(&entries, ports).await {
             return Err(Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS });
         }
@@ -218,7 +220,7 @@ impl Gate {
         for entry in &entries {
             copy.note(*entry);
         }
-        if revocations.iter().any(|revocation| revocation.kind == Kind::Key) {
+        if revocations.iter().any(|revocation| revocation.kind == RevocationKind::Key) {
             // The key that signs instead is not in the set at hand.
             chores.push(Chore::Renew(checked.issuer));
         }
@@ -227,8 +229,8 @@ impl Gate {
 }
 
 /// Adds to the log. What is to be added travels as a page does.
-async fn append<P: Ports>(entries: &[Entry], ports: &P) -> bool {
-    let page = Page { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
+async fn append<P: Ports>(entries: &[RevocationEntry], ports: &P) -> bool {
+    let page = LogPage { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
     match page.to_json() {
         Some(text) => ports.append_log(&text).await,
         None => false,

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     config::{self, Access, JwksSource, Policy, RequireRule},
-    keys::{self, Holding, Record},
-    revocation::LocalCopy,
+    keys::{self, FetchedKeySet, IssuerKeys},
+    revocation::RevocationCache,
     route::Table,
-    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, TENANT, TokenPolicy},
+    token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, TENANT_PLACEHOLDER, TokenPolicy},
 };
 
 /// Setting that says that this is a developer's machine.
@@ -70,7 +70,7 @@ pub struct Gate {
     pub(super) failures: RefCell<Failures>,
     /// Requests that wait for what another one brings.
     pub(super) waiting: Waiting,
-    pub(super) revocations: RefCell<LocalCopy>,
+    pub(super) revocations: RefCell<RevocationCache>,
     pub(super) metrics: RefCell<Metrics>,
     /// Where the policy is from, and what is wrong with a newer one.
     pub(super) origin: RefCell<(PolicyOrigin, Option<String>)>,
@@ -100,9 +100,9 @@ pub(super) struct IssuerState {
     /// Name of the stored key set; changes with issuer and URL, so keys of one
     /// place are never taken for another's.
     pub(super) store_name: String,
-    pub(super) holding: RefCell<Holding>,
+    pub(super) holding: RefCell<IssuerKeys>,
     /// What the store holds, as far as this isolate knows.
-    pub(super) stored: RefCell<Option<Record>>,
+    pub(super) stored: RefCell<Option<FetchedKeySet>>,
 }
 
 /// Where an issuer's keys are.
@@ -428,7 +428,7 @@ fn issuer_state(
     let jwks = match &issuer.jwks {
         JwksSource::Url(url) => JwksPlace::Url(url.clone()),
         JwksSource::Discovery => {
-            JwksPlace::Discovery(keys::discovery_url(&issuer.issuer.replacen(TENANT, ALL_TENANTS, 1)))
+            JwksPlace::Discovery(keys::discovery_url(&issuer.issuer.replacen(TENANT_PLACEHOLDER, ALL_TENANTS, 1)))
         }
         JwksSource::Upstream { upstream, path } => {
             let base = upstreams.iter().find(|known| known.name == *upstream).ok_or_else(unusable)?;

@@ -14,7 +14,7 @@ use portcullis::{
         Answer, Gate, Handled, Head, Outcome,
         ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
     },
-    revocation::{Entry, Page, limits},
+    revocation::{LogPage, RevocationEntry, limits},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 use serde::Deserialize;
@@ -78,7 +78,7 @@ pub(crate) enum Issuer {
 #[derive(Default)]
 pub(crate) struct Log {
     /// With the time at which each was noted; numbers count from 1.
-    pub(crate) entries: Vec<(UnixMillis, Entry)>,
+    pub(crate) entries: Vec<(UnixMillis, RevocationEntry)>,
     /// What every question gets instead of an answer.
     pub(crate) fault: Option<&'static str>,
     /// Whether a kept page never grows old.
@@ -91,30 +91,30 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn note(&mut self, entry: Entry, now: UnixMillis) {
+    pub(crate) fn note(&mut self, entry: RevocationEntry, now: UnixMillis) {
         self.entries.push((now, entry));
     }
 
-    fn page(&self, part: LogPart<'_>, now: UnixMillis) -> Page {
+    fn page(&self, part: LogPart<'_>, now: UnixMillis) -> LogPage {
         let newest = u64::try_from(self.entries.len()).unwrap();
         let covers = |at: UnixMillis| now.since(at) < limits::PAGE_COVERS_MS;
         let older = self.entries.iter().filter(|(at, _)| !covers(*at)).count();
-        let wanted = |(at, entry): &&(UnixMillis, Entry)| match part {
+        let wanted = |(at, entry): &&(UnixMillis, RevocationEntry)| match part {
             LogPart::Whole => true,
             LogPart::Newest => covers(*at),
-            LogPart::Marks(marks) => marks.contains(&entry.mark),
+            LogPart::Entries(marks) => marks.contains(&entry.key),
         };
         let from = if part == LogPart::Newest { u64::try_from(older).unwrap() + 1 } else { 0 };
         let entries: Vec<_> = self.entries.iter().filter(wanted).map(|(_, entry)| *entry).collect();
         let overflows = self.overflows && part == LogPart::Whole;
-        Page { as_of: now, newest, from, overflows, entries: if overflows { vec![] } else { entries } }
+        LogPage { as_of: now, newest, from, overflows, entries: if overflows { vec![] } else { entries } }
     }
 
     fn read(&mut self, part: LogPart<'_>, may_be_kept: bool, now: UnixMillis) -> Result<LogText, &'static str> {
         let (is_newest, keep_ms) = match part {
             LogPart::Newest => (true, limits::PAGE_KEEP_MS),
             LogPart::Whole => (false, limits::WHOLE_KEEP_MS),
-            LogPart::Marks(_) => (false, 0),
+            LogPart::Entries(_) => (false, 0),
         };
         let kept = self.kept.get(&is_newest).filter(|(at, _)| self.keeps_for_ever || now.since(*at) < keep_ms);
         if let Some((_, text)) = kept.filter(|_| may_be_kept) {
@@ -336,7 +336,7 @@ impl Ports for World {
     async fn append_log(&self, page: &str) -> bool {
         let mut log = self.log.borrow_mut();
         if log.fault.is_none() {
-            for entry in Page::from_json(page).unwrap().entries {
+            for entry in LogPage::from_json(page).unwrap().entries {
                 log.note(entry, self.now.get());
             }
         }

@@ -2,8 +2,8 @@
 //! client is told meanwhile.
 
 use portcullis::{
-    keys::{Holding, JwksError, KeySet, Plan, Record, Wanted, limits, plan},
-    token::{Algorithm, Origin, UnixMillis},
+    keys::{FetchedKeySet, IssuerKeys, JwksError, KeyPlan, KeyQuery, KeySet, limits, plan},
+    token::{Algorithm, IssuerMatch, UnixMillis},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ fn null_members() -> Value {
     key
 }
 
-fn wanted(kid: Option<&str>) -> Wanted<'_> {
-    Wanted { kid, algorithm: Algorithm::Rs256, origin: Origin::default(), tried: &[] }
+fn wanted(kid: Option<&str>) -> KeyQuery<'_> {
+    KeyQuery { kid, algorithm: Algorithm::Rs256, origin: IssuerMatch::default(), tried: &[] }
 }
 
 fn changed(changes: Value) -> Value {
@@ -131,10 +131,10 @@ fn the_thumbprint_is_that_of_rfc_7638() {
 #[test]
 fn a_record_survives_the_store_and_garbage_does_not() {
     let now = UnixMillis::from_secs(1_800_000_000);
-    let record = Record { set: parse(&[good_key()]).unwrap(), fetched_at: now, fresh_ms: limits::FRESH_MS };
+    let record = FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at: now, fresh_ms: limits::FRESH_MS };
     let text = record.to_json().unwrap();
-    assert_eq!(Record::from_json(&text, ALGORITHMS, now), Some(record));
-    assert_eq!(Record::from_json(&text, ALGORITHMS, UnixMillis(0)), None, "from the future");
+    assert_eq!(FetchedKeySet::from_json(&text, ALGORITHMS, now), Some(record));
+    assert_eq!(FetchedKeySet::from_json(&text, ALGORITHMS, UnixMillis(0)), None, "from the future");
     for garbage in [
         "",
         "{}",
@@ -143,7 +143,7 @@ fn a_record_survives_the_store_and_garbage_does_not() {
         r#"{"fetched_at":0,"fresh_ms":1,"jwks":"{\"keys\":[]}"}"#,
         r#"{"fetched_at":-1,"fresh_ms":1,"jwks":""}"#,
     ] {
-        assert_eq!(Record::from_json(garbage, ALGORITHMS, now), None, "{garbage}");
+        assert_eq!(FetchedKeySet::from_json(garbage, ALGORITHMS, now), None, "{garbage}");
     }
 }
 
@@ -348,7 +348,7 @@ fn an_issuers_cache_control_says_when_it_is_asked_again() {
 fn isolates_that_failed_together_do_not_come_back_together() {
     let now = UnixMillis::from_secs(1_800_000_000);
     let pause = |failures: u32, jitter: u8| {
-        let mut holding = Holding::default();
+        let mut holding = IssuerKeys::default();
         for _ in 0..failures {
             holding.fail("jwks_unreachable", now, jitter);
         }
@@ -464,16 +464,16 @@ proptest! {
         jitter in any::<u8>(),
         known in any::<bool>(),
     ) {
-        use portcullis::keys::Attempt;
+        use portcullis::keys::KeyFetch;
         let now = UnixMillis::from_secs(1_800_000_000);
         let ago = |millis: u64| UnixMillis(now.0 - millis);
-        let holding = Holding {
-            record: age.map(|age| Record { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age), fresh_ms }),
+        let holding = IssuerKeys {
+            record: age.map(|age| FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age), fresh_ms }),
             cache_read_at: cache_age.map(ago),
             attempt: attempt.map(|(running, ok, age)| if running {
-                Attempt::Running { since: ago(age) }
+                KeyFetch::Running { since: ago(age) }
             } else {
-                Attempt::Done { at: ago(age), ok, jitter }
+                KeyFetch::Done { at: ago(age), ok, jitter }
             }),
             failures,
             last_error: None,
@@ -482,17 +482,17 @@ proptest! {
         let kid = if known { key["kid"].as_str().unwrap() } else { "unknown" };
         let usable = known && age.is_some_and(|age| age < limits::HARD_MS);
         match plan(&holding, &wanted(Some(kid)), now) {
-            Plan::Use(_) | Plan::UseAndRefresh(_) => prop_assert!(usable),
-            Plan::Unknown => {
+            KeyPlan::Use(_) | KeyPlan::UseAndRefresh(_) => prop_assert!(usable),
+            KeyPlan::Unknown => {
                 prop_assert!(!usable, "an honest token refused");
-                prop_assert!(matches!(holding.attempt, Some(Attempt::Done { ok: true, .. })), "401 without having asked");
+                prop_assert!(matches!(holding.attempt, Some(KeyFetch::Done { ok: true, .. })), "401 without having asked");
             }
-            Plan::Unavailable { retry_ms } => {
+            KeyPlan::Unavailable { retry_ms } => {
                 prop_assert!(!usable);
                 prop_assert!(retry_ms > 0 && retry_ms <= limits::COOL_DOWN_MS);
             }
-            Plan::Fetch => prop_assert!(!usable && holding.may_ask(now)),
-            Plan::ReadCache | Plan::Wait => prop_assert!(!usable),
+            KeyPlan::Fetch => prop_assert!(!usable && holding.may_ask(now)),
+            KeyPlan::ReadCache | KeyPlan::Wait => prop_assert!(!usable),
         }
     }
 }

@@ -5,7 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
 use portcullis::{
-    keys::{KeySet, Record, limits},
+    keys::{FetchedKeySet, KeySet, limits},
     pipeline::Gate,
     token::{Algorithm, UnixMillis},
 };
@@ -220,8 +220,8 @@ fn a_set_that_was_not_read_to_its_end_stays_one_in_the_store() {
     let parsed = KeySet::parse(set(&keys).as_bytes(), &[Algorithm::Es256]).unwrap();
     assert_eq!((parsed.keys().len(), parsed.is_whole()), (limits::KEYS, false));
     let now = UnixMillis::from_secs(1_800_000_000);
-    let record = Record { set: parsed, fetched_at: now, fresh_ms: limits::FRESH_MS };
-    let read = Record::from_json(&record.to_json().unwrap(), &[Algorithm::Es256], now).unwrap();
+    let record = FetchedKeySet { set: parsed, fetched_at: now, fresh_ms: limits::FRESH_MS };
+    let read = FetchedKeySet::from_json(&record.to_json().unwrap(), &[Algorithm::Es256], now).unwrap();
     assert!(!read.set.is_whole());
 }
 
@@ -276,5 +276,5 @@ fn a_remembered_token_is_good_for_as_long_as_its_key_is_published() {
 
 #[test]
 fn the_policy_and_the_token_room_have_one_word_for_a_tenant() {
-    assert_eq!(portcullis::config::TENANT, portcullis::token::TENANT);
+    assert_eq!(portcullis::config::TENANT, portcullis::token::TENANT_PLACEHOLDER);
 }

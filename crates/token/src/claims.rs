@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{ClaimPath, TokenError, TokenPolicy, UnixMillis, json::StrictObject, limits, mapping::find};
+use super::{ClaimPath, TokenError, TokenPolicy, UnixMillis, claim_rule::find, json::StrictObject, limits};
 
 /// Who a verified token speaks for. Every text in it is bounded, non-empty and free
 /// of control characters, so none of them can split a header. Roles may hold commas,
@@ -34,18 +34,22 @@ pub struct Identity {
 }
 
 /// Claims whose signature and rules were checked. Made in one place:
-/// [`super::Unverified::admit`].
+/// [`super::UnverifiedToken::admit`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified(Identity);
+pub struct VerifiedToken(Identity);
 
-impl Verified {
+impl VerifiedToken {
     /// The identity that the token proves.
     pub fn identity(&self) -> &Identity {
         &self.0
     }
 }
 
-pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<Verified, TokenError> {
+pub(super) fn verify(
+    claims: &StrictObject,
+    policy: &TokenPolicy,
+    now: UnixMillis,
+) -> Result<VerifiedToken, TokenError> {
     // Compared again although the policy was chosen by it: the signature says
     // now that the issuer wrote it.
     let issuer = claims.string("iss").ok().flatten().unwrap_or_default();
@@ -64,7 +68,7 @@ pub(super) fn verify(claims: &StrictObject, policy: &TokenPolicy, now: UnixMilli
         return Err(TokenError::RequirementUnmet);
     }
     let names = &policy.claims;
-    Ok(Verified(Identity {
+    Ok(VerifiedToken(Identity {
         user_id: text(claims, &names.user_id)?.ok_or(TokenError::BadIdentity)?,
         email: text(claims, &names.email)?,
         roles: roles(claims, &names.roles)?,

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     Algorithm, SignatureOutcome, TokenError, TokenPolicy, UnixMillis,
-    claims::{self, Verified},
+    claims::{self, VerifiedToken},
     header::{self, Header},
     json::StrictObject,
     limits,
@@ -14,7 +14,7 @@ use super::{
 /// A token that is well-formed and nothing more. Its claims cannot be read
 /// until a signature check said [`SignatureOutcome::Valid`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Unverified<'a> {
+pub struct UnverifiedToken<'a> {
     signing_input: &'a [u8],
     signature: Vec<u8>,
     header: Header,
@@ -30,7 +30,7 @@ pub struct Unverified<'a> {
 /// # Errors
 /// [`TokenError::TooLarge`], [`TokenError::Malformed`], the header's and
 /// [`TokenError::ClaimsMalformed`].
-pub fn parse(token: &str) -> Result<Unverified<'_>, TokenError> {
+pub fn parse(token: &str) -> Result<UnverifiedToken<'_>, TokenError> {
     if token.len() > limits::TOKEN_BYTES {
         return Err(TokenError::TooLarge);
     }
@@ -51,14 +51,14 @@ pub fn parse(token: &str) -> Result<Unverified<'_>, TokenError> {
     if signature.len() > limits::SIGNATURE_BYTES {
         return Err(TokenError::TooLarge);
     }
-    Ok(Unverified { signing_input: signing_input.as_bytes(), signature, header, claims })
+    Ok(UnverifiedToken { signing_input: signing_input.as_bytes(), signature, header, claims })
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-impl Unverified<'_> {
+impl UnverifiedToken<'_> {
     /// The `iss` that the token claims, to choose the policy by which it is
     /// judged. Good for nothing else until the signature was checked.
     ///
@@ -102,7 +102,7 @@ impl Unverified<'_> {
         &self.signature
     }
 
-    /// The only way to a [`Verified`]: a valid signature, then every claim that
+    /// The only way to a [`VerifiedToken`]: a valid signature, then every claim that
     /// the policy asks for, at `now`.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Unverified<'_> {
         outcome: SignatureOutcome,
         policy: &TokenPolicy,
         now: UnixMillis,
-    ) -> Result<Verified, TokenError> {
+    ) -> Result<VerifiedToken, TokenError> {
         match outcome {
             SignatureOutcome::Valid => claims::verify(&self.claims, policy, now),
             SignatureOutcome::Invalid => Err(TokenError::BadSignature),

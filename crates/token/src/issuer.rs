@@ -5,17 +5,17 @@ use super::TokenPolicy;
 
 /// Stands for a tenant's id in a template, as Microsoft Entra ID writes it in its own
 /// discovery document.
-pub const TENANT: &str = "{tenantid}";
+pub const TENANT_PLACEHOLDER: &str = "{tenantid}";
 
 /// Where a token comes from: the issuer that it names and, where its policy is for many
 /// tenants, which of them that is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Origin<'a> {
+pub struct IssuerMatch<'a> {
     issuer: &'a str,
     tenant: Option<&'a str>,
 }
 
-impl<'a> Origin<'a> {
+impl<'a> IssuerMatch<'a> {
     /// The tenant, where the policy is for many.
     pub fn tenant(&self) -> Option<&'a str> {
         self.tenant
@@ -31,17 +31,17 @@ impl<'a> Origin<'a> {
 
 impl TokenPolicy {
     /// The origin of tokens with this `iss`; `None` where the policy takes none of it.
-    pub fn origin_of<'a>(&self, issuer: &'a str) -> Option<Origin<'a>> {
+    pub fn origin_of<'a>(&self, issuer: &'a str) -> Option<IssuerMatch<'a>> {
         if self.tenants.is_empty() {
-            return (self.issuer == issuer).then_some(Origin { issuer, tenant: None });
+            return (self.issuer == issuer).then_some(IssuerMatch { issuer, tenant: None });
         }
         let tenant = tenant_in(&self.issuer, issuer)?;
-        self.tenants.iter().any(|taken| taken == tenant).then_some(Origin { issuer, tenant: Some(tenant) })
+        self.tenants.iter().any(|taken| taken == tenant).then_some(IssuerMatch { issuer, tenant: Some(tenant) })
     }
 }
 
 /// The text at the tenant's place, where `issuer` fits the template.
 fn tenant_in<'a>(template: &str, issuer: &'a str) -> Option<&'a str> {
-    let (before, behind) = template.split_once(TENANT)?;
+    let (before, behind) = template.split_once(TENANT_PLACEHOLDER)?;
     issuer.strip_prefix(before)?.strip_suffix(behind)
 }

@@ -1,4 +1,4 @@
-//! From the bytes a client sent to [`Verified`] claims (RFC 7515, 7519, 9068).
+//! From the bytes a client sent to [`VerifiedToken`] claims (RFC 7515, 7519, 9068).
 //!
 //! Owns the compact form, the header, the claims, the algorithms and the order
 //! in which they are checked. Touches nothing: no I/O, no clock (`now` is an
@@ -11,6 +11,7 @@
 //! judged; it is returned by a function whose name starts with `unverified_`.
 
 mod algorithm;
+mod claim_rule;
 mod claims;
 mod compact;
 mod error;
@@ -19,18 +20,17 @@ mod issuer;
 mod json;
 pub mod keys;
 pub mod limits;
-mod mapping;
 pub mod revocation;
 mod signature;
 mod time;
 
 pub use algorithm::{Algorithm, KeyKind};
-pub use claims::{Identity, Verified};
-pub use compact::{Unverified, parse};
+pub use claim_rule::{ClaimNames, ClaimPath, ClaimRule, deserialize_claim_path};
+pub use claims::{Identity, VerifiedToken};
+pub use compact::{UnverifiedToken, parse};
 pub use error::TokenError;
-pub use issuer::{Origin, TENANT};
+pub use issuer::{IssuerMatch, TENANT_PLACEHOLDER};
 pub use json::StrictObject;
-pub use mapping::{ClaimNames, ClaimPath, ClaimRule, deserialize_claim_path};
 pub use signature::{PublicKey, SignatureOutcome, check};
 pub use time::UnixMillis;
 
@@ -40,7 +40,7 @@ pub use time::UnixMillis;
 /// nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
-    /// Exact value of `iss`; no case folding, no trailing slash forgiven. With [`TENANT`]
+    /// Exact value of `iss`; no case folding, no trailing slash forgiven. With [`TENANT_PLACEHOLDER`]
     /// in it, a template for the tenants below.
     pub issuer: String,
     /// The tenants whose tokens are taken, where `issuer` is a template.

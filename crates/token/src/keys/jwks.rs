@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::{Key, jwk, limits};
-use crate::{Algorithm, Origin, StrictObject};
+use crate::{Algorithm, IssuerMatch, StrictObject};
 
 /// The usable keys of one issuer; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub struct KeySet {
 
 /// What a token asks of a key set.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct KeyQuery<'a> {
     /// The key that its header names.
     pub kid: Option<&'a str>,
     /// The algorithm to check it with.
     pub algorithm: Algorithm,
     /// Where it comes from.
-    pub origin: Origin<'a>,
+    pub origin: IssuerMatch<'a>,
     /// Keys by which it did not verify; none of them is worth a second look.
     pub tried: &'a [Rc<Key>],
 }
@@ -94,7 +94,7 @@ impl KeySet {
     /// A `kid` leads to the keys of that name or, where there are none, to those without a
     /// name: it is a hint (RFC 7515, section 4.1.4), and the signature decides. A token
     /// without `kid` may be of any key that fits, those without a name first.
-    pub fn select(&self, wanted: &Wanted<'_>) -> Option<&Rc<Key>> {
+    pub fn select(&self, wanted: &KeyQuery<'_>) -> Option<&Rc<Key>> {
         let is_new = |key: &&Rc<Key>| !wanted.tried.iter().any(|tried| tried.thumbprint() == key.thumbprint());
         let nameless = || self.fitting(wanted).filter(|key| key.kid().is_none()).find(is_new);
         match wanted.kid {
@@ -105,12 +105,12 @@ impl KeySet {
     }
 
     /// Whether a key that fits has the name that the token gives.
-    pub fn names(&self, wanted: &Wanted<'_>) -> bool {
+    pub fn names(&self, wanted: &KeyQuery<'_>) -> bool {
         wanted.kid.is_some() && self.fitting(wanted).any(|key| key.kid() == wanted.kid)
     }
 
-    fn fitting<'a>(&'a self, wanted: &Wanted<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
-        let Wanted { algorithm, origin, .. } = *wanted;
+    fn fitting<'a>(&'a self, wanted: &KeyQuery<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
+        let KeyQuery { algorithm, origin, .. } = *wanted;
         self.keys.iter().filter(move |key| key.algorithm() == algorithm && origin.takes_key_of(key.issuer()))
     }
 

@@ -6,16 +6,16 @@
 
 mod curve;
 mod discovery;
+mod fetched;
 mod freshness;
 mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
-mod record;
 
 pub use discovery::{DiscoveryError, discovery_url, parse_discovery};
+pub use fetched::FetchedKeySet;
 pub use freshness::fresh_ms;
 pub use jwk::Key;
-pub use jwks::{JwksError, KeySet, Wanted};
-pub use plan::{Attempt, Holding, Plan, Standing, plan};
-pub use record::Record;
+pub use jwks::{JwksError, KeyQuery, KeySet};
+pub use plan::{IssuerKeys, KeyFetch, KeyPlan, KeyStanding, plan};

@@ -9,13 +9,13 @@
 //! log and an isolate (a cache that keeps things for too long, say) makes it older and
 //! never wrong: a copy past its limit lets nobody in.
 
-mod copy;
+mod cache;
+mod key;
 pub mod limits;
-mod mark;
 mod page;
 mod push;
 
-pub use copy::{LocalCopy, Plan, Taken};
-pub use mark::{Kind, Mark, Marks};
-pub use page::{Entry, Page};
+pub use cache::{Applied, RevocationCache, RevocationPlan};
+pub use key::{RevocationKey, RevocationKeys, RevocationKind};
+pub use page::{LogPage, RevocationEntry};
 pub use push::{BadPush, Revocation, parse_push};

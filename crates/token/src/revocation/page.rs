@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mark, limits};
+use super::{RevocationKey, limits};
 use crate::UnixMillis;
 
 /// One revocation in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct RevocationEntry {
     /// What is revoked.
-    pub mark: Mark,
+    pub key: RevocationKey,
     /// Tokens issued up to this second are; all, where it is the end of time.
     pub issued_until: u64,
     /// After this second none of them can be alive, and the entry goes.
@@ -18,7 +18,7 @@ pub struct Entry {
 
 /// A part of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct LogPage {
     /// The log's clock when it was read.
     pub as_of: UnixMillis,
     /// Number of the newest entry; entries count up.
@@ -28,7 +28,7 @@ pub struct Page {
     /// The log has more entries than a copy may hold, and the page does not have them.
     pub overflows: bool,
     /// In no order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<RevocationEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,10 +41,10 @@ struct Wire {
     entries: Vec<(String, u64, u64)>,
 }
 
-impl Page {
+impl LogPage {
     /// As JSON.
     pub fn to_json(&self) -> Option<String> {
-        let row = |entry: &Entry| (entry.mark.to_text(), entry.issued_until, entry.keep_until);
+        let row = |entry: &RevocationEntry| (entry.key.to_text(), entry.issued_until, entry.keep_until);
         let wire = Wire {
             as_of: self.as_of,
             newest: self.newest,
@@ -55,14 +55,18 @@ impl Page {
         serde_json::to_string(&wire).ok()
     }
 
-    /// From [`Page::to_json`]'s form; `None` for anything else.
+    /// From [`LogPage::to_json`]'s form; `None` for anything else.
     pub fn from_json(text: &str) -> Option<Self> {
         let wire: Wire = serde_json::from_slice(text.as_bytes()).ok()?;
         if wire.entries.len() > limits::COPY_ENTRIES {
             return None;
         }
         let entry = |(mark, issued_until, keep_until): &(String, u64, u64)| {
-            Some(Entry { mark: Mark::from_text(mark)?, issued_until: *issued_until, keep_until: *keep_until })
+            Some(RevocationEntry {
+                key: RevocationKey::from_text(mark)?,
+                issued_until: *issued_until,
+                keep_until: *keep_until,
+            })
         };
         let entries = wire.entries.iter().map(entry).collect::<Option<Vec<_>>>()?;
         Some(Self { as_of: wire.as_of, newest: wire.newest, from: wire.from, overflows: wire.overflows, entries })

@@ -16,14 +16,14 @@
 
 use serde::Deserialize;
 
-use super::{Entry, Kind, Mark, limits};
+use super::{RevocationEntry, RevocationKey, RevocationKind, limits};
 use crate::{UnixMillis, keys};
 
 /// One revocation, of an issuer that is known by other means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// Of what.
-    pub kind: Kind,
+    pub kind: RevocationKind,
     /// Its id.
     pub id: String,
     /// Tokens issued up to this second.
@@ -74,10 +74,10 @@ pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Rev
 
 fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
     let (kind, id) = match (item.token, item.session, item.user, item.key) {
-        (Some(id), None, None, None) => (Kind::Token, id),
-        (None, Some(id), None, None) => (Kind::Session, id),
-        (None, None, Some(id), None) => (Kind::User, id),
-        (None, None, None, Some(id)) => (Kind::Key, id),
+        (Some(id), None, None, None) => (RevocationKind::Token, id),
+        (None, Some(id), None, None) => (RevocationKind::Session, id),
+        (None, None, Some(id), None) => (RevocationKind::User, id),
+        (None, None, None, Some(id)) => (RevocationKind::Key, id),
         _ => return Err("name one of token, session, user and key"),
     };
     if id.is_empty() || id.len() > limits::SUBJECT_BYTES {
@@ -85,11 +85,13 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
     }
     let issued_until = match (kind, item.issued_until) {
         // Far in the future it would refuse tokens that nobody has been given yet.
-        (Kind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
-        (Kind::User, Some(until)) => until,
-        (Kind::User, None) => return Err("a user needs issued_until"),
-        (Kind::Token | Kind::Session | Kind::Key, None) => crate::limits::DATE_SECS,
-        (Kind::Token | Kind::Session | Kind::Key, Some(_)) => return Err("issued_until is for a user alone"),
+        (RevocationKind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
+        (RevocationKind::User, Some(until)) => until,
+        (RevocationKind::User, None) => return Err("a user needs issued_until"),
+        (RevocationKind::Token | RevocationKind::Session | RevocationKind::Key, None) => crate::limits::DATE_SECS,
+        (RevocationKind::Token | RevocationKind::Session | RevocationKind::Key, Some(_)) => {
+            return Err("issued_until is for a user alone");
+        }
     };
     Ok(Revocation { kind, id, issued_until, expires_at: item.expires_at })
 }
@@ -99,19 +101,25 @@ impl Revocation {
     ///
     /// `max_lifetime_s` and `leeway_s` are the issuer's policy: no token is taken that
     /// was issued more than the leeway ahead of now, or that lives for longer.
-    pub fn to_entry(&self, issuer: &str, max_lifetime_s: u64, leeway_s: u64, now: UnixMillis) -> Option<Entry> {
+    pub fn to_entry(
+        &self,
+        issuer: &str,
+        max_lifetime_s: u64,
+        leeway_s: u64,
+        now: UnixMillis,
+    ) -> Option<RevocationEntry> {
         let now = now.secs();
         let latest_issue = match self.kind {
-            Kind::User => self.issued_until,
-            Kind::Token | Kind::Session => now.saturating_add(leeway_s),
+            RevocationKind::User => self.issued_until,
+            RevocationKind::Token | RevocationKind::Session => now.saturating_add(leeway_s),
             // A key set that holds the key may be used for so long yet.
-            Kind::Key => now.saturating_add(keys::limits::HARD_MS / 1000).saturating_add(leeway_s),
+            RevocationKind::Key => now.saturating_add(keys::limits::HARD_MS / 1000).saturating_add(leeway_s),
         };
         let bound = latest_issue.saturating_add(max_lifetime_s);
         let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
         let keep_until = end.saturating_add(leeway_s);
-        let mark = Mark::new(self.kind, issuer, &self.id);
-        (keep_until > now).then_some(Entry { mark, issued_until: self.issued_until, keep_until })
+        let mark = RevocationKey::new(self.kind, issuer, &self.id);
+        (keep_until > now).then_some(RevocationEntry { key: mark, issued_until: self.issued_until, keep_until })
     }
 }
 
@@ -126,16 +134,19 @@ mod tests {
         let ever = crate::limits::DATE_SECS;
         for (body, expected) in [
             (r#"{"revocations":[]}"#, Ok(vec![])),
-            (r#"{"revocations":[{"token":"t"}]}"#, Ok(vec![(Kind::Token, "t", ever, None)])),
-            (r#"{"revocations":[{"key":"k"}]}"#, Ok(vec![(Kind::Key, "k", ever, None)])),
+            (r#"{"revocations":[{"token":"t"}]}"#, Ok(vec![(RevocationKind::Token, "t", ever, None)])),
+            (r#"{"revocations":[{"key":"k"}]}"#, Ok(vec![(RevocationKind::Key, "k", ever, None)])),
             (
                 r#"{"revocations":[{"key":"k","issued_until":5}]}"#,
                 Err("revocations[0]: issued_until is for a user alone"),
             ),
-            (r#"{"revocations":[{"session":"s","expires_at":7}]}"#, Ok(vec![(Kind::Session, "s", ever, Some(7))])),
+            (
+                r#"{"revocations":[{"session":"s","expires_at":7}]}"#,
+                Ok(vec![(RevocationKind::Session, "s", ever, Some(7))]),
+            ),
             (
                 r#"{"revocations":[{"user":"u","issued_until":1800000090}]}"#,
-                Ok(vec![(Kind::User, "u", 1_800_000_090, None)]),
+                Ok(vec![(RevocationKind::User, "u", 1_800_000_090, None)]),
             ),
             (
                 r#"{"revocations":[{"user":"u","issued_until":1800000091}]}"#,
@@ -162,7 +173,7 @@ mod tests {
                 (Err(BadPush(said)), Err(begins)) => assert!(said.starts_with(begins), "{body}: {said}"),
                 (Ok(read), Ok(expected)) => {
                     let parts = |one: &Revocation| (one.kind, one.id.clone(), one.issued_until, one.expires_at);
-                    let wanted = |(kind, id, until, expires): &(Kind, &str, u64, Option<u64>)| {
+                    let wanted = |(kind, id, until, expires): &(RevocationKind, &str, u64, Option<u64>)| {
                         (*kind, (*id).to_owned(), *until, *expires)
                     };
                     assert_eq!(
@@ -194,16 +205,16 @@ mod tests {
         let ever = crate::limits::DATE_SECS;
         // kind, issued_until, expires_at, kept for (seconds from now)
         for (kind, issued_until, expires_at, expected) in [
-            (Kind::Token, ever, None, Some(3600 + 60)),
-            (Kind::Session, ever, Some(now + 900), Some(900 + 30)),
-            (Kind::Session, ever, Some(now + 1_000_000), Some(3600 + 60)),
-            (Kind::Session, ever, Some(now - 29), Some(1)),
-            (Kind::Session, ever, Some(now - 30), None),
-            (Kind::Key, ever, None, Some(24 * 3600 + 3600 + 60)),
-            (Kind::User, now, None, Some(3600 + 30)),
-            (Kind::User, now - 3600, None, Some(30)),
-            (Kind::User, now - 3630, None, None),
-            (Kind::User, 0, None, None),
+            (RevocationKind::Token, ever, None, Some(3600 + 60)),
+            (RevocationKind::Session, ever, Some(now + 900), Some(900 + 30)),
+            (RevocationKind::Session, ever, Some(now + 1_000_000), Some(3600 + 60)),
+            (RevocationKind::Session, ever, Some(now - 29), Some(1)),
+            (RevocationKind::Session, ever, Some(now - 30), None),
+            (RevocationKind::Key, ever, None, Some(24 * 3600 + 3600 + 60)),
+            (RevocationKind::User, now, None, Some(3600 + 30)),
+            (RevocationKind::User, now - 3600, None, Some(30)),
+            (RevocationKind::User, now - 3630, None, None),
+            (RevocationKind::User, 0, None, None),
         ] {
             let revocation = Revocation { kind, id: "x".to_owned(), issued_until, expires_at };
             let entry = revocation.to_entry("i", 3600, 30, NOW);

@@ -7,7 +7,7 @@ use crate::{Algorithm, UnixMillis};
 
 /// A key set with the time of its fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct FetchedKeySet {
     /// The usable keys.
     pub set: KeySet,
     /// When the issuer answered with them.
@@ -24,7 +24,7 @@ struct Stored {
     jwks: String,
 }
 
-impl Record {
+impl FetchedKeySet {
     /// JSON text for KV.
     pub fn to_json(&self) -> Option<String> {
         serde_json::to_string(&Stored {

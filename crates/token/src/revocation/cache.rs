@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use super::{Entry, Mark, Marks, Page, limits};
+use super::{LogPage, RevocationEntry, RevocationKey, RevocationKeys, limits};
 use crate::UnixMillis;
 
 /// What one isolate knows of the log. It begins empty and is then not usable.
 #[derive(Debug, Clone, Default)]
-pub struct LocalCopy {
+pub struct RevocationCache {
     /// By mark: tokens issued up to which second, kept until which second.
-    entries: HashMap<Mark, (u64, u64)>,
+    entries: HashMap<RevocationKey, (u64, u64)>,
     /// The instant, by this isolate's clock, for which the copy is known to be true.
     true_at: Option<UnixMillis>,
     /// The log's own clock at the newest page that was taken, and its newest entry.
@@ -28,7 +28,7 @@ pub struct LocalCopy {
 
 /// What to do with a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
+pub enum RevocationPlan {
     /// Judge by the copy.
     Use,
     /// Judge by the copy, and look at the log once the client has its answer.
@@ -49,7 +49,7 @@ pub enum Plan {
 
 /// What became of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Applied {
     /// The copy is as true as the page now.
     Done,
     /// The page begins after where the copy ends: read the whole log.
@@ -58,11 +58,11 @@ pub enum Taken {
     Older,
 }
 
-impl LocalCopy {
+impl RevocationCache {
     /// Decides, where a copy older than `max_age_ms` must let nobody in.
-    pub fn plan(&self, max_age_ms: u64, now: UnixMillis) -> Plan {
+    pub fn plan(&self, max_age_ms: u64, now: UnixMillis) -> RevocationPlan {
         if self.overflowed_at.is_some_and(|at| now.since(at) < limits::SWEEP_MS) {
-            return Plan::AskLog;
+            return RevocationPlan::AskLog;
         }
         let is_asking = self.is_asking(now);
         let failed_ago = self.failure.map(|(at, _)| now.since(at));
@@ -71,17 +71,17 @@ impl LocalCopy {
         let age = self.age_ms(now);
         if age.is_some_and(|age| age <= limits::STALE_MS) {
             let is_due = self.read_at.is_none_or(|at| now.since(at) >= limits::REREAD_MS);
-            return if is_due && may_ask { Plan::UseAndRead } else { Plan::Use };
+            return if is_due && may_ask { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
         }
         // While the log is out of reach nobody waits for it again and again: the copy is
         // used up to its limit. One that was merely not asked for is not that old.
         if failed_ago.is_some_and(|ago| ago < limits::STALE_MS) && age.is_some_and(|age| age <= max_age_ms) {
-            return if may_ask { Plan::UseAndRead } else { Plan::Use };
+            return if may_ask { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
         }
         match (is_asking, failed_ago.filter(|_| rests)) {
-            (true, _) => Plan::Wait,
-            (false, Some(ago)) => Plan::Unavailable { retry_ms: limits::BACK_OFF_MS.saturating_sub(ago) },
-            (false, None) => Plan::Read,
+            (true, _) => RevocationPlan::Wait,
+            (false, Some(ago)) => RevocationPlan::Unavailable { retry_ms: limits::BACK_OFF_MS.saturating_sub(ago) },
+            (false, None) => RevocationPlan::Read,
         }
     }
 
@@ -115,19 +115,19 @@ impl LocalCopy {
 
     /// Takes a page. `asked_at` is given for one that came from the log itself and not
     /// from what keeps pages: it was true then, whatever the log's clock says.
-    pub fn take(&mut self, page: &Page, asked_at: Option<UnixMillis>, now: UnixMillis) -> Taken {
+    pub fn take(&mut self, page: &LogPage, asked_at: Option<UnixMillis>, now: UnixMillis) -> Applied {
         let is_whole = page.from == 0;
         if let Some((page_at, newest)) = self.page_at {
             if page.as_of < page_at {
-                return Taken::Older;
+                return Applied::Older;
             }
             // A lower number than before means that the log began anew.
             let continues = page.newest >= newest && page.from <= newest.saturating_add(1);
             if !is_whole && !continues {
-                return Taken::Gap;
+                return Applied::Gap;
             }
         } else if !is_whole {
-            return Taken::Gap;
+            return Applied::Gap;
         }
         if is_whole {
             self.overflowed_at = page.overflows.then_some(now);
@@ -146,17 +146,17 @@ impl LocalCopy {
             // Begins again with the whole log, in a while.
             *self = Self { overflowed_at: Some(now), swept_at: self.swept_at, ..Self::default() };
         }
-        Taken::Done
+        Applied::Done
     }
 
     /// Adds what is known to be in the log, or on its way there.
-    pub fn note(&mut self, entry: Entry) {
-        let held = self.entries.entry(entry.mark).or_default();
+    pub fn note(&mut self, entry: RevocationEntry) {
+        let held = self.entries.entry(entry.key).or_default();
         *held = (held.0.max(entry.issued_until), held.1.max(entry.keep_until));
     }
 
     /// Whether a token is revoked, as far as the copy knows.
-    pub fn revokes(&self, marks: &Marks) -> bool {
+    pub fn revokes(&self, marks: &RevocationKeys) -> bool {
         marks.iter().any(|mark| self.entries.get(&mark).is_some_and(|(until, _)| marks.issued_at() <= *until))
     }
 
@@ -189,26 +189,26 @@ impl LocalCopy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Identity, revocation::Kind};
+    use crate::{Identity, revocation::RevocationKind};
 
     const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
     const MAX_AGE_MS: u64 = 60_000;
 
-    fn entry(id: &str) -> Entry {
+    fn entry(id: &str) -> RevocationEntry {
         let now = NOW.secs();
-        Entry {
-            mark: Mark::new(Kind::Session, "i", id),
+        RevocationEntry {
+            key: RevocationKey::new(RevocationKind::Session, "i", id),
             issued_until: now.saturating_add(1000),
             keep_until: now.saturating_add(900),
         }
     }
 
-    fn page(as_of: u64, from: u64, newest: u64, ids: &[&str]) -> Page {
+    fn page(as_of: u64, from: u64, newest: u64, ids: &[&str]) -> LogPage {
         let entries = ids.iter().map(|id| entry(id)).collect();
-        Page { as_of: NOW.plus(as_of), newest, from, overflows: false, entries }
+        LogPage { as_of: NOW.plus(as_of), newest, from, overflows: false, entries }
     }
 
-    fn marks(session: &str, user: &str, issued_at: u64) -> Marks {
+    fn marks(session: &str, user: &str, issued_at: u64) -> RevocationKeys {
         let identity = Identity {
             user_id: user.into(),
             email: None,
@@ -221,13 +221,13 @@ mod tests {
             expires_at: UnixMillis(0),
             issuer: "i".into(),
         };
-        Marks::of(&identity, Some("k"))
+        RevocationKeys::of(&identity, Some("k"))
     }
 
-    fn young() -> LocalCopy {
-        let mut copy = LocalCopy::default();
+    fn young() -> RevocationCache {
+        let mut copy = RevocationCache::default();
         copy.begin(1000, NOW);
-        assert_eq!(copy.take(&page(0, 0, 5, &["dead"]), Some(NOW), NOW), Taken::Done);
+        assert_eq!(copy.take(&page(0, 0, 5, &["dead"]), Some(NOW), NOW), Applied::Done);
         copy.succeed(NOW);
         copy
     }
@@ -245,29 +245,29 @@ mod tests {
             copy
         };
         let failed_at_once = {
-            let mut copy = LocalCopy::default();
+            let mut copy = RevocationCache::default();
             copy.fail("log_unreachable", NOW);
             copy
         };
         for (name, copy, at, expected) in [
-            ("nothing is known yet", LocalCopy::default(), 0, Plan::Read),
-            ("young", young(), 0, Plan::Use),
-            ("young", young(), 999, Plan::Use),
-            ("time to look again", young(), 1000, Plan::UseAndRead),
-            ("time to look again", young(), 4000, Plan::UseAndRead),
-            ("another looks", asking(3500), 4000, Plan::Use),
-            ("nobody asked for a while", young(), 4001, Plan::Read),
-            ("nobody asked for an hour", young(), 3_600_000, Plan::Read),
-            ("another looks", asking(4500), 4600, Plan::Wait),
-            ("another looked and was never heard of", asking(4500), 5500, Plan::Read),
-            ("out of reach a moment ago", failing(4500), 4600, Plan::Use),
-            ("out of reach, a pause later", failing(4500), 5500, Plan::UseAndRead),
-            ("out of reach long ago, and not asked since", failing(4500), 8500, Plan::Read),
-            ("out of reach, at the limit", failing(59_500), 60_000, Plan::Use),
-            ("out of reach, past the limit", failing(59_500), 60_001, Plan::Unavailable { retry_ms: 499 }),
-            ("past the limit, time to ask", failing(59_000), 60_001, Plan::Read),
-            ("never in reach", failed_at_once.clone(), 1, Plan::Unavailable { retry_ms: 999 }),
-            ("never in reach", failed_at_once, 1000, Plan::Read),
+            ("nothing is known yet", RevocationCache::default(), 0, RevocationPlan::Read),
+            ("young", young(), 0, RevocationPlan::Use),
+            ("young", young(), 999, RevocationPlan::Use),
+            ("time to look again", young(), 1000, RevocationPlan::UseAndRead),
+            ("time to look again", young(), 4000, RevocationPlan::UseAndRead),
+            ("another looks", asking(3500), 4000, RevocationPlan::Use),
+            ("nobody asked for a while", young(), 4001, RevocationPlan::Read),
+            ("nobody asked for an hour", young(), 3_600_000, RevocationPlan::Read),
+            ("another looks", asking(4500), 4600, RevocationPlan::Wait),
+            ("another looked and was never heard of", asking(4500), 5500, RevocationPlan::Read),
+            ("out of reach a moment ago", failing(4500), 4600, RevocationPlan::Use),
+            ("out of reach, a pause later", failing(4500), 5500, RevocationPlan::UseAndRead),
+            ("out of reach long ago, and not asked since", failing(4500), 8500, RevocationPlan::Read),
+            ("out of reach, at the limit", failing(59_500), 60_000, RevocationPlan::Use),
+            ("out of reach, past the limit", failing(59_500), 60_001, RevocationPlan::Unavailable { retry_ms: 499 }),
+            ("past the limit, time to ask", failing(59_000), 60_001, RevocationPlan::Read),
+            ("never in reach", failed_at_once.clone(), 1, RevocationPlan::Unavailable { retry_ms: 999 }),
+            ("never in reach", failed_at_once, 1000, RevocationPlan::Read),
         ] {
             assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(at)), expected, "{name}, at {at} ms");
         }
@@ -277,12 +277,12 @@ mod tests {
     fn pages_follow_on_each_other_or_leave_a_gap() {
         // from, newest, as_of
         for (from, newest, as_of, expected) in [
-            (6, 7, 1, Taken::Done),
-            (2, 5, 1, Taken::Done),
-            (7, 7, 1, Taken::Gap),
-            (0, 9, 1, Taken::Done),
-            (0, 0, 1, Taken::Done),
-            (1, 2, 1, Taken::Gap),
+            (6, 7, 1, Applied::Done),
+            (2, 5, 1, Applied::Done),
+            (7, 7, 1, Applied::Gap),
+            (0, 9, 1, Applied::Done),
+            (0, 0, 1, Applied::Done),
+            (1, 2, 1, Applied::Gap),
         ] {
             let mut copy = young();
             assert_eq!(
@@ -291,13 +291,13 @@ mod tests {
                 "{from} {newest}"
             );
             assert!(copy.revokes(&marks("dead", "u", 0)), "what is known stays known");
-            assert_eq!(copy.revokes(&marks("late", "u", 0)), expected == Taken::Done);
+            assert_eq!(copy.revokes(&marks("late", "u", 0)), expected == Applied::Done);
         }
         let mut copy = young();
-        assert_eq!(copy.take(&page(1000, 6, 6, &[]), None, NOW.plus(1500)), Taken::Done);
-        assert_eq!(copy.take(&page(500, 6, 6, &["late"]), None, NOW.plus(1600)), Taken::Older);
+        assert_eq!(copy.take(&page(1000, 6, 6, &[]), None, NOW.plus(1500)), Applied::Done);
+        assert_eq!(copy.take(&page(500, 6, 6, &["late"]), None, NOW.plus(1600)), Applied::Older);
         assert_eq!(copy.age_ms(NOW.plus(1600)), Some(600));
-        assert_eq!(LocalCopy::default().take(&page(0, 1, 1, &[]), Some(NOW), NOW), Taken::Gap);
+        assert_eq!(RevocationCache::default().take(&page(0, 1, 1, &[]), Some(NOW), NOW), Applied::Gap);
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
             (5000, None, 1900, 0),
             (5000, Some(1800), 1900, 0),
         ] {
-            let mut copy = LocalCopy::default();
+            let mut copy = RevocationCache::default();
             copy.take(&page(as_of, 0, 1, &[]), asked_at.map(|at| NOW.plus(at)), NOW.plus(now));
             assert_eq!(copy.age_ms(NOW.plus(now)), Some(expected), "{as_of} {asked_at:?} {now}");
         }
@@ -318,20 +318,20 @@ mod tests {
     #[test]
     fn a_token_is_revoked_by_its_id_its_session_or_its_user_up_to_an_instant() {
         let now = NOW.secs();
-        let by = |kind, id: &str, issued_until| Entry {
-            mark: Mark::new(kind, "i", id),
+        let by = |kind, id: &str, issued_until| RevocationEntry {
+            key: RevocationKey::new(kind, "i", id),
             issued_until,
             keep_until: now + 900,
         };
         for (entry, session, user, issued_at, expected) in [
-            (by(Kind::Token, "t", u64::MAX), "s", "u", now, true),
-            (by(Kind::Token, "other", u64::MAX), "s", "u", now, false),
-            (by(Kind::Session, "s", u64::MAX), "s", "u", now, true),
-            (by(Kind::Session, "s", u64::MAX), "S", "u", now, false),
-            (by(Kind::User, "s", u64::MAX), "s", "u", now, false),
-            (by(Kind::User, "u", now), "s", "u", now, true),
-            (by(Kind::User, "u", now), "s", "u", now + 1, false),
-            (by(Kind::User, "u", now), "s", "v", now, false),
+            (by(RevocationKind::Token, "t", u64::MAX), "s", "u", now, true),
+            (by(RevocationKind::Token, "other", u64::MAX), "s", "u", now, false),
+            (by(RevocationKind::Session, "s", u64::MAX), "s", "u", now, true),
+            (by(RevocationKind::Session, "s", u64::MAX), "S", "u", now, false),
+            (by(RevocationKind::User, "s", u64::MAX), "s", "u", now, false),
+            (by(RevocationKind::User, "u", now), "s", "u", now, true),
+            (by(RevocationKind::User, "u", now), "s", "u", now + 1, false),
+            (by(RevocationKind::User, "u", now), "s", "v", now, false),
         ] {
             let mut copy = young();
             copy.note(entry);
@@ -342,8 +342,8 @@ mod tests {
             );
         }
         let mut copy = young();
-        copy.note(by(Kind::User, "u", now));
-        copy.note(by(Kind::User, "u", now - 50));
+        copy.note(by(RevocationKind::User, "u", now));
+        copy.note(by(RevocationKind::User, "u", now - 50));
         assert!(copy.revokes(&marks("s", "u", now)), "a later word never undoes an earlier one");
     }
 
@@ -351,10 +351,10 @@ mod tests {
     fn entries_go_when_their_time_is_over_and_never_before() {
         let mut copy = young();
         let later = NOW.plus(899_000);
-        assert_eq!(copy.take(&page(899_000, 6, 6, &[]), None, later), Taken::Done);
+        assert_eq!(copy.take(&page(899_000, 6, 6, &[]), None, later), Applied::Done);
         assert_eq!(copy.len(), 1);
         let later = NOW.plus(900_000 + limits::SWEEP_MS);
-        assert_eq!(copy.take(&page(900_000 + limits::SWEEP_MS, 6, 6, &[]), None, later), Taken::Done);
+        assert_eq!(copy.take(&page(900_000 + limits::SWEEP_MS, 6, 6, &[]), None, later), Applied::Done);
         assert!(copy.is_empty());
     }
 
@@ -362,26 +362,26 @@ mod tests {
     fn what_has_expired_does_not_make_a_copy_too_large() {
         let half = limits::COPY_ENTRIES / 2 + 1;
         let many = |of: &str, keep_until: u64| {
-            let entry = |number: usize| Entry { keep_until, ..entry(&format!("{of}{number}")) };
+            let entry = |number: usize| RevocationEntry { keep_until, ..entry(&format!("{of}{number}")) };
             (0..half).map(entry).collect::<Vec<_>>()
         };
         let mut copy = young();
         let (soon, late) = (NOW.secs().saturating_add(1), NOW.secs().saturating_add(900));
-        copy.take(&Page { entries: many("a", soon), ..page(1, 6, 300_000, &[]) }, None, NOW);
-        copy.take(&Page { entries: many("b", late), ..page(2000, 6, 400_000, &[]) }, None, NOW.plus(2000));
+        copy.take(&LogPage { entries: many("a", soon), ..page(1, 6, 300_000, &[]) }, None, NOW);
+        copy.take(&LogPage { entries: many("b", late), ..page(2000, 6, 400_000, &[]) }, None, NOW.plus(2000));
         assert!(!copy.overflows() && copy.len() > half / 2, "{}", copy.len());
     }
 
     #[test]
     fn a_log_too_large_for_a_copy_is_asked_itself_and_tried_again_in_a_while() {
-        let mut by_word = LocalCopy::default();
-        by_word.take(&Page { overflows: true, ..page(0, 0, 9, &[]) }, Some(NOW), NOW);
+        let mut by_word = RevocationCache::default();
+        by_word.take(&LogPage { overflows: true, ..page(0, 0, 9, &[]) }, Some(NOW), NOW);
         let mut by_count = young();
         let many = (0..=limits::COPY_ENTRIES).map(|number| entry(&number.to_string())).collect();
-        by_count.take(&Page { entries: many, ..page(1, 6, 300_000, &[]) }, None, NOW);
+        by_count.take(&LogPage { entries: many, ..page(1, 6, 300_000, &[]) }, None, NOW);
         for copy in [by_word, by_count] {
-            assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(limits::SWEEP_MS - 1)), Plan::AskLog);
-            assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(limits::SWEEP_MS)), Plan::Read);
+            assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(limits::SWEEP_MS - 1)), RevocationPlan::AskLog);
+            assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(limits::SWEEP_MS)), RevocationPlan::Read);
             assert!(copy.is_empty());
         }
     }

@@ -10,7 +10,7 @@ use crate::Identity;
 
 /// What a revocation names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RevocationKind {
     /// One token (`jti`).
     Token,
     /// All tokens of a session (`sid`).
@@ -21,7 +21,7 @@ pub enum Kind {
     Key,
 }
 
-impl Kind {
+impl RevocationKind {
     const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -34,17 +34,17 @@ impl Kind {
 
 /// The first half of SHA-256 over kind, issuer and id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark([u8; 16]);
+pub struct RevocationKey([u8; 16]);
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for RevocationKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Mark({})", self.to_text())
+        write!(formatter, "RevocationKey({})", self.to_text())
     }
 }
 
-impl Mark {
+impl RevocationKey {
     /// The mark of an issuer's (`iss`) token, session or user.
-    pub fn new(kind: Kind, issuer: &str, id: &str) -> Self {
+    pub fn new(kind: RevocationKind, issuer: &str, id: &str) -> Self {
         // Lengths before texts: no two different triples are one input.
         let mut hash = Sha256::new();
         for text in [kind.name(), issuer, id] {
@@ -60,7 +60,7 @@ impl Mark {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// From [`Mark::to_text`]'s form.
+    /// From [`RevocationKey::to_text`]'s form.
     pub fn from_text(text: &str) -> Option<Self> {
         if text.len() != 22 {
             return None;
@@ -71,36 +71,36 @@ impl Mark {
 
 /// All under which a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
-    token: Option<Mark>,
-    session: Option<Mark>,
-    user: Mark,
-    key: Option<Mark>,
+pub struct RevocationKeys {
+    token: Option<RevocationKey>,
+    session: Option<RevocationKey>,
+    user: RevocationKey,
+    key: Option<RevocationKey>,
     /// Seconds; the token's `iat`.
     issued_at: u64,
 }
 
-impl Marks {
+impl RevocationKeys {
     /// The marks of a verified token, and of the key that signed it if that has a `kid`.
     pub fn of(identity: &Identity, kid: Option<&str>) -> Self {
-        let mark = |kind, id: &str| Mark::new(kind, &identity.issuer, id);
+        let mark = |kind, id: &str| RevocationKey::new(kind, &identity.issuer, id);
         Self {
-            token: identity.token_id.as_deref().map(|id| mark(Kind::Token, id)),
-            session: identity.session_id.as_deref().map(|id| mark(Kind::Session, id)),
-            user: mark(Kind::User, &identity.user_id),
-            key: kid.map(|kid| mark(Kind::Key, kid)),
+            token: identity.token_id.as_deref().map(|id| mark(RevocationKind::Token, id)),
+            session: identity.session_id.as_deref().map(|id| mark(RevocationKind::Session, id)),
+            user: mark(RevocationKind::User, &identity.user_id),
+            key: kid.map(|kid| mark(RevocationKind::Key, kid)),
             issued_at: identity.issued_at.secs(),
         }
     }
 
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = Mark> {
+    pub fn iter(&self) -> impl Iterator<Item = RevocationKey> {
         [self.token, self.session, Some(self.user), self.key].into_iter().flatten()
     }
 
     /// What ends when its owner logs out: the session, or a token that has none. A
     /// token without either can only end with all of its user's.
-    pub fn end(&self) -> Option<Mark> {
+    pub fn end(&self) -> Option<RevocationKey> {
         self.session.or(self.token)
     }
 
@@ -118,21 +118,21 @@ mod tests {
     fn marks_of_different_things_differ_and_survive_their_text() {
         let mut seen = Vec::new();
         for (kind, issuer, id) in [
-            (Kind::Token, "i", "1"),
-            (Kind::Session, "i", "1"),
-            (Kind::User, "i", "1"),
-            (Kind::Key, "i", "1"),
-            (Kind::User, "i1", ""),
-            (Kind::User, "", "i1"),
-            (Kind::User, "j", "1"),
+            (RevocationKind::Token, "i", "1"),
+            (RevocationKind::Session, "i", "1"),
+            (RevocationKind::User, "i", "1"),
+            (RevocationKind::Key, "i", "1"),
+            (RevocationKind::User, "i1", ""),
+            (RevocationKind::User, "", "i1"),
+            (RevocationKind::User, "j", "1"),
         ] {
-            let mark = Mark::new(kind, issuer, id);
+            let mark = RevocationKey::new(kind, issuer, id);
             assert!(!seen.contains(&mark), "{kind:?} {issuer:?} {id:?}");
-            assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
+            assert_eq!(RevocationKey::from_text(&mark.to_text()), Some(mark));
             seen.push(mark);
         }
         for text in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAAAA"] {
-            assert_eq!(Mark::from_text(text), None, "{text:?}");
+            assert_eq!(RevocationKey::from_text(text), None, "{text:?}");
         }
     }
 }
