@@ -1,10 +1,8 @@
-// The build command of wrangler.toml: builds the worker into build/, optimised when
-// wrangler deploys and quickly when it runs locally. EDGE_PROFILE chooses a cargo
-// profile by hand.
+// The build command of wrangler.toml: builds the worker into build/, optimised for a deployment and
+// quickly for `wrangler dev`. EDGE_PROFILE sets another cargo profile.
 //
-// While `wrangler dev` waits for a build it holds all requests, and after one that failed it
-// holds them for good. So a build that fails while it runs says why and counts as done: what
-// was built last is still in build/, and goes on serving.
+// While a build runs, `wrangler dev` holds all requests; after a failed build it holds them for ever.
+// So a failed rebuild prints why and exits with 0: the previous worker is still in build/ and serves.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,11 +15,11 @@ import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
 import { ScriptError, runMain } from "./lib/errors.js";
 
-const HELP = `npm run build              compiles the worker into build/, as npm start runs it
+const HELP = `npm run build              builds the worker into build/, as npm start runs it
 npm run build -- --help    shows this
 
-  GATEWAY_CONFIG   policy to build it with (gateway.toml)
-  EDGE_PROFILE     worker builds what wrangler deploy would upload (local)`;
+  GATEWAY_CONFIG   policy of the worker (gateway.toml)
+  EDGE_PROFILE     cargo profile: local, or worker as wrangler deploy uploads it (local)`;
 
 // Milliseconds between two progress lines; an optimised build takes a minute.
 const TELL_MS = 5_000;

@@ -1,5 +1,5 @@
-// `npm run counts`: counts the instructions of the gateway's hot functions, and compares them
-// with those in bench/counts.json. With --write, puts them there.
+// `npm run counts`: counts the instructions of the gateway's hot functions and compares them with
+// bench/counts.json. With --write, writes them there.
 
 import { readArguments } from "./lib/arguments.js";
 import { MOST_OFF, render } from "./lib/instruction-counts.js";
@@ -9,12 +9,12 @@ import { listenForEnd } from "./lib/signals.js";
 import { createProgress } from "./lib/progress.js";
 import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
-const HELP = `npm run counts                     counts the instructions of each case, and compares
-npm run counts -- --write          keeps what was counted in bench/counts.json
+const HELP = `npm run counts                     counts the instructions of each case and compares them
+npm run counts -- --write          writes the counts to bench/counts.json
 npm run counts -- --help           shows this
 
-A case that is more than ${MOST_OFF * 100} % off fails. The cases are those of benches/cases/mod.rs; how long
-they take: cargo bench --bench gate. Where the instructions of a case go to:
+A case that deviates by more than ${MOST_OFF * 100} % fails. The cases are in benches/cases/mod.rs. Their
+durations: cargo bench --bench gate. The instructions of a case by function:
   callgrind_annotate --inclusive=yes target/counts/CASE.callgrind`;
 
 const processes = createProcesses();
@@ -38,10 +38,10 @@ await runMain(async (args) => {
   console.log(render(rows));
   if (values.write) return keep(found);
   const whyNot = await whyNoComparison();
-  if (whyNot !== undefined) return console.log(`\nNot judged: ${whyNot}.`);
+  if (whyNot !== undefined) return console.log(`\nNot compared: ${whyNot}.`);
   const problems = rows.flatMap(({ problem }) => problem ?? []);
   if (problems.length === 0) return undefined;
-  throw new ScriptError(`${problems.length} of ${rows.length} cases are off from what bench/counts.json has.`, {
+  throw new ScriptError(`${problems.length} of ${rows.length} cases deviate from bench/counts.json.`, {
     lines: problems,
   });
 });

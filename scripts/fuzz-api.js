@@ -1,5 +1,5 @@
-// `npm run fuzz:api`: both services against what they say of themselves, by schemathesis,
-// with more requests than `npm test` makes.
+// `npm run fuzz:api`: checks both services against their OpenAPI documents with schemathesis, with more
+// requests than `npm test` makes.
 
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
@@ -14,12 +14,12 @@ import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const EXAMPLES = 200;
 
-const HELP = `npm run fuzz:api                     ${EXAMPLES} examples an operation
-npm run fuzz:api -- --examples 1000  more of them
+const HELP = `npm run fuzz:api                     ${EXAMPLES} examples per operation
+npm run fuzz:api -- --examples 1000  more examples
 npm run fuzz:api -- --help           shows this
 
-It starts both services and the gateway on free ports, with data of their own. What is
-found is printed with the request that makes it.`;
+Starts both services and the gateway on free ports, with a data directory of their own. Prints each
+finding with the request that causes it.`;
 
 const MOST_EXAMPLES = 1_000_000;
 

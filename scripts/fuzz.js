@@ -1,5 +1,5 @@
-// `npm run fuzz`: runs the fuzz targets one after another, and says how many inputs
-// each has seen. A finding ends it with the input that makes it.
+// `npm run fuzz`: runs the fuzz targets one after another and prints the number of inputs each has run.
+// Stops at the first finding.
 
 import { readArguments, wholeNumber } from "./lib/arguments.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
@@ -11,14 +11,14 @@ import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
 
 const SECONDS = 60;
 
-const HELP = `npm run fuzz                          every target for ${SECONDS} s
-npm run fuzz -- --seconds 600 jwks    one of them for longer
+const HELP = `npm run fuzz                          runs every target for ${SECONDS} s
+npm run fuzz -- --seconds 600 jwks    runs one target for longer
 npm run fuzz -- --help                shows this
 
   targets: ${FUZZ_TARGETS.join(", ")}
 
-What is found lies in target/fuzz/artifacts. Put it into fuzz/corpus/TARGET, where the
-native tests read it from then on.`;
+Inputs that fail are in target/fuzz/artifacts. Add them to fuzz/corpus/TARGET: the native tests
+replay that corpus.`;
 
 const MOST_SECONDS = 24 * 3600;
 

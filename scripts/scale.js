@@ -1,5 +1,5 @@
-// `npm run scale`: what the gateway would ask of the platform, and what that would cost, in a
-// world of a given size. With --write, into docs/scale.md.
+// `npm run scale`: estimates the platform resources that the gateway uses at a given size, and their
+// cost. With --write, writes the tables to docs/scale.md.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,9 +27,9 @@ const NUMBERS = {
   logged: ["loggedShare", "share of requests whose log line is kept, from 0 to 1"],
 };
 
-const HELP = `npm run scale                      the gateway at internet scale, on paper
+const HELP = `npm run scale                      estimates resources and cost at internet scale
 npm run scale -- --requests 5000 --locations 40
-npm run scale -- --write           puts the tables into docs/scale.md
+npm run scale -- --write           writes the tables to docs/scale.md
 npm run scale -- --help            shows this
 
 ${Object.entries(NUMBERS)
@@ -46,7 +46,7 @@ export function tables(world) {
   const { triggers } = /** @type {any} */ (parse(read("wrangler.toml")));
   const [cron] = triggers.crons;
   const minutes = Number(cron.match(/^\*\/(\d+) \* \* \* \*$/)?.[1]);
-  if (!minutes) throw new ScriptError(`the trigger ${JSON.stringify(cron)} is not one in so many minutes`);
+  if (!minutes) throw new ScriptError(`the trigger ${JSON.stringify(cron)} must run every N minutes`);
   const bounds = readBounds(read, minutes);
   return render(bounds, world, scale(bounds, world));
 }
@@ -57,7 +57,7 @@ export function tables(world) {
  */
 export function insert(document, text) {
   const [head, rest] = document.split(BEGIN);
-  if (rest === undefined || !rest.includes(END)) throw new ScriptError("docs/scale.md has lost its marks");
+  if (rest === undefined || !rest.includes(END)) throw new ScriptError("docs/scale.md has lost its markers");
   return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 

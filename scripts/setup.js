@@ -1,5 +1,5 @@
-// `npm run setup`: installs and builds everything, makes local secrets, and starts
-// nothing. After it `npx wrangler dev` and `npx wrangler deploy` work by themselves.
+// `npm run setup`: installs and builds everything and generates local secrets. Afterwards
+// `npx wrangler dev` and `npx wrangler deploy` work without npm start.
 
 import { readArguments } from "./lib/arguments.js";
 import { dataFolder } from "./lib/paths.js";
@@ -10,11 +10,12 @@ import { listenForEnd } from "./lib/signals.js";
 import { createProgress } from "./lib/progress.js";
 import { reportError } from "./lib/errors.js";
 
-const HELP = `npm run setup              installs and compiles everything, makes local secrets, starts nothing
+const HELP = `npm run setup              installs and builds everything, generates local secrets, starts nothing
 npm run setup -- --help    shows this
 
-Everything lies in the checkout: node_modules, .tools, target, build, .data and .dev.vars.
-DATA_DIR names another folder than .data for the secrets.`;
+Everything stays in the checkout: node_modules, .tools, target, build, .data and .dev.vars.
+
+  DATA_DIR   directory of the secrets (.data)`;
 
 const processes = createProcesses();
 const progress = createProgress();

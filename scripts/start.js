@@ -23,23 +23,23 @@ import { EXIT_USAGE, ScriptError, reportError } from "./lib/errors.js";
  * @typedef {{ help?: boolean, logs?: boolean, names: string[] }} Options
  */
 
-const HELP = `npm start                     sets up what is missing, builds, and starts everything
-npm start -- auth users       starts only these of: auth, users, edge
-npm start -- --logs           shows the services' logs, too
+const HELP = `npm start                     installs what is missing, builds and starts everything
+npm start -- auth users       starts only some of: auth, users, edge
+npm start -- --logs           also prints the services' logs
 npm start -- --help           shows this
 
   EDGE_PORT        port of the edge (8787); 0 takes any free one
   AUTH_PORT        port of the auth service (8083)
   USERS_PORT       port of the user service (8081)
-  DATA_DIR         folder of databases, logs, secrets and the edge's state (.data)
-  GATEWAY_CONFIG   policy to build the edge with (gateway.toml)
-  LOG_LEVEL        what the services log (info)
-  AUTH_DIRECT      loopback (the default here): programs on this machine may register, log
-                   in and validate tokens at the auth service's own port, without the edge;
+  DATA_DIR         directory of databases, logs, secrets and the edge's state (.data)
+  GATEWAY_CONFIG   policy of the edge (gateway.toml)
+  LOG_LEVEL        log level of the services (info)
+  AUTH_DIRECT      loopback (default here): programs on this machine may register, log in and
+                   validate tokens at the auth service's own port, without the edge;
                    off: only through the edge
 
-Everything listens on 127.0.0.1 only. Ctrl-C ends it all. Needed beforehand: Node 20
-or newer with npm, Rust by rustup, a C compiler.`;
+Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20 or newer with npm,
+Rust (rustup) and a C compiler.`;
 
 /** @type {Record<string, string>} */
 const PORT_VARIABLES = { edge: "EDGE_PORT", auth: "AUTH_PORT", users: "USERS_PORT" };
@@ -75,7 +75,7 @@ async function stop(exitCode, sentence) {
 
 function listen() {
   listenForEnd(
-    // To be ended is how a stack ends; only a set-up that is cut short has failed.
+    // Ctrl-C is how a stack ends; only an interrupted set-up is a failure.
     (code) => stop(isReady ? 0 : code, "\nStopping … press Ctrl-C again to kill what has not ended."),
     () => processes.killAll(),
   );
@@ -93,7 +93,7 @@ async function main() {
   for (const name of NAMES) {
     const variable = PORT_VARIABLES[name];
     const port = portSetting(process.env, variable, DEFAULT_PORTS[name]);
-    // Before the build, which takes minutes: a taken port is a matter of a second.
+    // Before the build: it takes minutes, and this check a moment.
     ports[name] =
       options.names.includes(name) || port === 0
         ? await claimPort(`the ${name === "edge" ? "edge" : `${name} service`}`, variable, port)
@@ -107,7 +107,7 @@ async function main() {
   await setUp(progress, { processes, origin: hasOrigin, edge: options.names.includes("edge") });
   const secrets = ensureSecrets(data);
   const services = describeServices({ data, ports, secrets });
-  // Alone, the edge is up without the keys that the auth service would give it.
+  // Without the auth service the edge gets no keys, so it does not become ready; its health suffices.
   if (!options.names.includes("auth")) services.edge.ready.length = 1;
   const logs = join(data, "logs");
   const running = await startAll(options, services, logs);
@@ -171,7 +171,7 @@ function watchPolicy() {
   mkdirSync(dirname(changed), { recursive: true });
   watchFile(file, { interval: POLICY_POLL_MS }, (now) => {
     if (isStopping) unwatchFile(file);
-    // An editor that replaces a file takes it away for a moment.
+    // While an editor replaces the file, it is missing for a moment.
     else if (now.mtimeMs > 0) writeFileSync(changed, new Date().toISOString());
   });
 }
@@ -199,7 +199,7 @@ async function watch(running, { ports, data }) {
       (name) => `${PORT_VARIABLES[name]}=${ports[name]} `,
     );
     if (data !== DEFAULT_DATA) settings.push(`DATA_DIR=${data} `);
-    console.log(`\n${running.name} has ended as it was told to; the others go on. Start it again:`);
+    console.log(`\n${running.name} has ended; the others keep running. Start it again:`);
     console.log(`  ${settings.join("")}npm start -- ${running.name}`);
     return;
   }
@@ -217,7 +217,7 @@ function whatToTry({ options, services, running, logs, elapsed }) {
   if (options.names.includes("auth") && services.auth.env.AUTH_DIRECT === "loopback") {
     lines.push(
       "  The auth service also serves this machine directly (AUTH_DIRECT=loopback): register,",
-      "  login, refresh, logout, validate-token, me and public-key. A deployment has it off.",
+      "  login, refresh, logout, validate-token, me and public-key. Deployments have it off.",
       "",
     );
   }
@@ -227,16 +227,16 @@ function whatToTry({ options, services, running, logs, elapsed }) {
       "Try this in another terminal:",
       "",
       `  edge=${edge}`,
-      "  # an account, and a token for it",
+      "  # register an account and get a token",
       `  curl -s $edge/api/v1/auth/register -H 'content-type: application/json' \\`,
       `    -d '{"email":"ada@example.com","password":"correct horse battery"}'; echo`,
       `  token=$(curl -s $edge/api/v1/auth/login -H 'content-type: application/json' \\`,
       `    -d '{"email":"ada@example.com","password":"correct horse battery"}' \\`,
       `    | node -pe 'JSON.parse(fs.readFileSync(0)).access_token')`,
-      "  # who am I; and without a token",
+      "  # with the token, and without one",
       `  curl -s $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
       "  curl -si $edge/api/v1/auth/me; echo",
-      "  # log out, and try the token again",
+      "  # log out, then use the token again",
       `  curl -s -X POST $edge/api/v1/auth/logout -H "authorization: Bearer $token"; echo`,
       `  curl -si $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
       "",

@@ -71,17 +71,17 @@ const LANES = Math.min(availableParallelism() + 1, LANES_MAX);
 // Number of suites, and of test files and programs, whose duration is shown.
 const SLOWEST = 10;
 
-const HELP = `npm test                         sets up what is missing and runs every suite
-npm test -- --only edge,stack    runs only these
+const HELP = `npm test                         installs what is missing and runs every suite
+npm test -- --only edge,stack    runs only these suites
 npm test -- --lanes 1            runs them one after another (default here: ${LANES} at once)
 npm test -- --list               lists the suites
 npm test -- --help               shows this
-npm run test:long                runs what is too long for every change; takes the same options
+npm run test:long                runs the slow suites; takes the same options
 
   suites:      ${NAMES.join(", ")}
-  of the long: ${LONG_NAMES.join(", ")}
+  long suites: ${LONG_NAMES.join(", ")}
 
-Logs of the run are in target/test-runs. One suite of node:test by hand:
+The logs are in target/test-runs. To run one file of node:test:
   npm run setup && node_modules/.bin/node --test tests/edge/headers.test.js`;
 
 // Number of runs whose directories are kept, including this one.
@@ -156,6 +156,7 @@ function checkAll(progress) {
       note(describe(count));
       return count;
     },
+    /** @param {Count} count */
     isGreen,
   );
 }
@@ -236,7 +237,7 @@ function scanRun(run) {
   const count = emptyCount();
   if (files.length === 0) {
     count.failed = 1;
-    count.failures.push("there was no log to look through");
+    count.failures.push("there was no log to search");
   } else if (findings.length === 0) {
     count.passed = 1;
   } else {
@@ -452,9 +453,9 @@ function slowest(took) {
     .sort((one, other) => other.seconds - one.seconds)
     .slice(0, SLOWEST);
   return [
-    "\nsuites by time; the second column is processor time",
+    "\nduration and CPU time of the suites",
     ...byTime.map(({ title, seconds, processor }) => row(title, seconds, processor)),
-    ...(parts.length === 0 ? [] : ["slowest files and programs of tests"]),
+    ...(parts.length === 0 ? [] : ["slowest test files and programs"]),
     ...parts.map(({ name, seconds }) => row(name, seconds)),
   ].join("\n");
 }

@@ -40,7 +40,7 @@ export async function whyNoValgrind() {
   const hasValgrind = async () => (await ask("valgrind", ["--version"])) !== undefined;
   if (await hasValgrind()) return undefined;
   if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) {
-    // A fresh image has no lists of packages.
+    // A fresh image has no package lists.
     if (!(await apt("install", "-y", "--no-install-recommends", "valgrind")) && (await apt("update")))
       await apt("install", "-y", "--no-install-recommends", "valgrind");
     if (await hasValgrind()) return undefined;
@@ -100,7 +100,7 @@ export async function buildCounts({ processes, onProgress } = {}) {
       ...["--message-format", "json-render-diagnostics", ...(process.env.CI ? ["--locked"] : [])],
     ],
     {
-      // Flags of a person's own, such as for their own processor, make other counts.
+      // Personal compiler flags, such as those for one CPU, change the counts.
       env: { CARGO_ENCODED_RUSTFLAGS: "", GATEWAY_CONFIG: "" },
       processes,
       onProgress,
@@ -112,7 +112,7 @@ export async function buildCounts({ processes, onProgress } = {}) {
     const { target, executable } = JSON.parse(line);
     if (target?.name === "counts" && executable) return executable;
   }
-  throw new ScriptError("Cargo does not say where it put the counted cases.");
+  throw new ScriptError("Cargo reports no executable for the counted cases.");
 }
 
 /**
@@ -143,11 +143,10 @@ export async function count(program, { processes, onProgress = () => {} } = {}) 
  */
 async function countOnce(program, name, { processes }) {
   const file = join(FOLDER, `${name}.callgrind`);
-  // What an earlier run left must not pass for this one's.
+  // An earlier run's file must not be read as this one's.
   rmSync(file, { force: true });
-  // The program's path and the environment are on its heap and move what comes after, and
-  // copying costs more or less by where things lie: up to 0.6 %. So it has a path of the same
-  // length in every checkout, and nobody's environment.
+  // The path of the program and the environment shift its heap, and the cost of copying depends on
+  // alignment: up to 0.6 %. So the path has the same length in every checkout, and the environment is empty.
   await runCommand(
     "env",
     [

@@ -176,7 +176,7 @@ export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
   const found = new Map();
   for (const { name, via } of Object.values(report.vulnerabilities)) {
     for (const advisory of via) {
-      // A name alone points at the package that has the fault, which is in the report, too.
+      // A string names the vulnerable package, which has an entry of its own.
       if (typeof advisory === "string" || !SEVERITIES.includes(advisory.severity)) continue;
       const id = /GHSA-[\w-]+/.exec(advisory.url ?? "")?.[0] ?? String(advisory.source);
       if (!(id in accepted)) found.set(id, `${name}: ${advisory.title} (${advisory.severity}, ${id})`);

@@ -39,7 +39,7 @@ export async function runMain(main) {
  * @returns {number}
  */
 export function reportError(error) {
-  // A compiler that Ctrl-C ended is no news.
+  // A command that Ctrl-C ended is not a failure.
   if (isEnding()) return EXIT_FAILED;
   if (!(error instanceof ScriptError)) {
     console.error(error);

@@ -41,7 +41,7 @@ export async function buildFuzzers({ processes, onProgress } = {}) {
   const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
   if (host === undefined) throw new ScriptError("rustc does not name its host.", { code: EXIT_USAGE });
   const args = ["build", "--release", "--target-dir", WORK, ...(process.env.CI ? ["--locked"] : [])];
-  // Named, so that the counters are in what is fuzzed and not in build scripts.
+  // With an explicit target, the flags do not apply to build scripts.
   await runCargo([...args, "--target", host], {
     cwd: FOLDER,
     env: { CARGO_ENCODED_RUSTFLAGS: COVERAGE.join("\u001f") },
@@ -84,6 +84,6 @@ export async function fuzz(folder, name, seconds, { processes } = {}) {
       },
     },
   );
-  if (executions === undefined) throw new Error(problem ?? `${name} said nothing of its executions`);
+  if (executions === undefined) throw new Error(problem ?? `${name} reported no number of executions`);
   return Number(executions);
 }

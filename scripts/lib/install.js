@@ -35,13 +35,13 @@ function lockHash() {
 export function hasPackages() {
   if (!existsSync(NODE) || !existsSync(WRANGLER)) return false;
   if (existsSync(NPM_STAMP)) return readFileSync(NPM_STAMP, "utf8") === lockHash();
-  // Installed by hand: npm's own record must not be older than the lock.
+  // Without our stamp, npm's own record must not be older than the lock file.
   return existsSync(NPM_OWN_STAMP) && statSync(NPM_OWN_STAMP).mtimeMs >= statSync(LOCK).mtimeMs;
 }
 
 /** @param {Work} [options] */
 export async function installPackages({ processes } = {}) {
-  // Retries within seconds: without a network one wants to be told soon.
+  // Short retries, so that a missing network is reported within seconds.
   const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   await runCommand("npm", ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries], {
     processes,
@@ -55,7 +55,7 @@ export async function installWasmTarget({ processes } = {}) {
   if (await hasWasmTarget()) return;
   if ((await ask("rustup", ["--version"])) === undefined) {
     throw new ScriptError(
-      `Rust's ${WASM} target is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
+      `Rust's ${WASM} target is missing, and so is rustup, which would add it; install rustup from https://rustup.rs.`,
     );
   }
   await runCommand("rustup", ["target", "add", WASM], {
@@ -122,7 +122,7 @@ export async function installPython({ processes } = {}) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(TOOLS, { recursive: true });
   await runCommand("python3", ["-m", "venv", folder], { processes, failure });
-  // Wheels alone, which are unpacked: the set-up of a source package would run its own code.
+  // Wheels only: installing a source package would run its code.
   const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
   pip.push("--require-hashes", "--only-binary", ":all:", "-r", PYTHON_NEEDS);
   await runCommand(PYTHON, pip, { processes, failure });
@@ -148,7 +148,7 @@ export async function missingComponents() {
 export async function installComponents(names, { processes } = {}) {
   if ((await ask("rustup", ["--version"])) === undefined) {
     throw new ScriptError(
-      `Rust's ${names.join(" and ")} is missing and rustup is not there to add it; install rustup from https://rustup.rs.`,
+      `Rust's ${names.join(" and ")} is missing, and so is rustup, which would add it; install rustup from https://rustup.rs.`,
     );
   }
   await runCommand("rustup", ["component", "add", ...names], {

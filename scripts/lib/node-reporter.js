@@ -29,7 +29,7 @@ export default async function* report(source) {
     const name = [...names.slice(0, data.nesting), data.name].join(" › ");
     if (type === "test:pass") {
       if (isGroup && data.skip === undefined) continue;
-      // A file without any test is reported as a test that passed, by its path.
+      // node:test reports a file without tests as a passed test named by its path.
       if (data.nesting === 0 && isAbsolute(data.name)) {
         yield `${JSON.stringify({ type: "fail", name, error: "the file holds no test" })}\n`;
         continue;

@@ -27,7 +27,7 @@ const MODULE = join(FOLDER, "portcullis_cli_bg.wasm");
 const STAMP = join(FOLDER, "stamp");
 const LOCK = join(TOOLS, "policy.lock");
 
-// What the tool is compiled from.
+// The sources of the tool.
 const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/token"];
 const PROFILE = "local";
 

@@ -35,7 +35,7 @@ export function whyNoPostgres() {
 export async function startPostgres({ processes }) {
   const folder = mkdtempSync(join(tmpdir(), "portcullis-postgres-"));
   const clear = () => rmSync(folder, { recursive: true, force: true });
-  // Also when somebody stops the tests half-way.
+  // Also if the tests are interrupted.
   process.once("exit", clear);
   try {
     return await startIn(folder, { processes, clear });
@@ -76,12 +76,12 @@ async function startIn(folder, { processes, clear }) {
   await runCommand(
     join(native, "bin", "initdb"),
     ["-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=scram-sha-256", `--pwfile=${passwordFile}`],
-    { processes, failure: "PostgreSQL cannot make a database", cwd: folder, identity },
+    { processes, failure: "PostgreSQL cannot create a database", cwd: folder, identity },
   );
   rmSync(passwordFile);
 
   const port = await probePort(0);
-  // Nothing of it outlives the tests, so it need not outlive a power cut.
+  // The data is temporary, so durability is off.
   const settings = { listen_addresses: HOST, fsync: "off", full_page_writes: "off", max_connections: "300" };
   const args = ["-D", data, "-p", String(port), "-k", ""];
   for (const [name, value] of Object.entries(settings)) args.push("-c", `${name}=${value}`);

@@ -52,7 +52,7 @@ export function createProcesses() {
       watchdog.on("error", () => {});
       watchdog.stdin.on("error", () => {});
       watchdog.unref();
-      // A socket at run time, which must not keep this process alive either.
+      // The pipe must not keep this process alive.
       /** @type {any} */ (watchdog.stdin).unref?.();
     }
     watchdog.stdin.write(`${line}\n`);
@@ -110,7 +110,7 @@ export function createProcesses() {
         hasEnded: false,
         ended: new Promise((resolve) => {
           child.once("error", (error) => resolve({ code: null, signal: null, error }));
-          // "exit", not "close": a grandchild may hold the output open for ever.
+          // "exit", not "close": a grandchild may keep the output open.
           child.once("exit", (code, signal) => resolve({ code, signal }));
         }).then((how) => {
           running.hasEnded = true;
@@ -173,6 +173,6 @@ function signalGroup(pid, signal) {
   try {
     process.kill(-pid, signal);
   } catch {
-    // Gone already.
+    // It has already ended.
   }
 }

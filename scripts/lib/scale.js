@@ -86,9 +86,9 @@ export const PRICES = {
 };
 
 export const LIMITS = {
-  // Soft, for one object.
+  // Soft limit of one object.
   objectRequestsPerSecond: 1_000,
-  // For one key.
+  // Limit of one key.
   kvWritesPerSecond: 1,
 };
 
@@ -101,15 +101,15 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
   const perSecond = {
     requests: world.requestsPerSecond,
     cpuMs: world.requestsPerSecond * world.cpuMsPerRequest,
-    // Each isolate looks at the policy; at the keys only when it begins.
+    // Each isolate re-reads the policy; it reads the keys only when it starts.
     kvReads: isolates / bounds.policyReread,
-    // The cron trigger writes on change, and an unchanged set now and then.
+    // The cron trigger writes a changed set at once, and an unchanged one at this interval.
     kvWrites: world.issuers / bounds.keysRewrite,
-    // A location asks once for all its isolates: the newest page, and now and then the whole.
+    // One request per location for all its isolates: the newest page often, the whole log rarely.
     logObjectRequests:
       world.locations / bounds.revocationPage + world.locations / bounds.revocationWhole + world.revocationsPerSecond,
     sumsObjectRequests: isolates / bounds.flush,
-    // Each isolate, behind an answer, when its keys are no longer fresh, and the trigger.
+    // Each isolate when its keys are no longer fresh (after an answer), and the cron trigger.
     originKeyFetches: (isolates * world.issuers) / freshness + world.issuers / bounds.cron,
     logEvents: world.requestsPerSecond * world.loggedShare,
   };

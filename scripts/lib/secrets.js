@@ -44,7 +44,7 @@ export function ensureSecrets(data) {
     if (!EDGE_NAMES.includes(name)) origin[name] ??= random();
   }
   for (const name of EDGE_NAMES) {
-    // A key that only one side has is given to the other.
+    // A key that only one side has is copied to the other.
     origin[name] ??= edge[name] ?? `k1:${random()}`;
     edge[name] ??= origin[name];
     if (!sharesKey(origin[name], edge[name])) {
@@ -54,14 +54,10 @@ export function ensureSecrets(data) {
       );
     }
   }
-  // No secret, but the same file: plain HTTP to services on this machine is fine.
+  // Not a secret: allows plain HTTP to services on this machine.
   edge.DEVELOPMENT ??= "true";
-  writeSecrets(
-    files.origin,
-    origin,
-    "Secrets of the auth and the user service on this machine. Keep them to yourself.",
-  );
-  writeSecrets(files.edge, edge, "Secrets of the edge on this machine, read by wrangler dev. Keep them to yourself.");
+  writeSecrets(files.origin, origin, "Secrets of the auth and the user service on this machine. Do not share them.");
+  writeSecrets(files.edge, edge, "Secrets of the edge on this machine, read by wrangler dev. Do not share them.");
   return { env: origin, files };
 }
 
@@ -106,14 +102,14 @@ function writeSecrets(file, vars, title) {
   const head =
     present === undefined ? `# ${title}\n` : present.endsWith("\n") || present === "" ? present : `${present}\n`;
   if (present === undefined) {
-    // Written aside and linked in place: of two starts at once, one file wins whole.
+    // Written to another file and linked, so that of two concurrent starts one wins completely.
     const aside = `${file}.${process.pid}`;
     writeFileSync(aside, head + added, { mode: OWNER_ONLY, flag: "wx" });
     try {
       linkSync(aside, file);
     } catch (error) {
       if (errorCode(error) === "EEXIST") {
-        throw new ScriptError(`Another start made ${file} at this moment; start again.`);
+        throw new ScriptError(`Another process has just created ${file}; start again.`);
       }
       throw error;
     } finally {

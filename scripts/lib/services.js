@@ -50,7 +50,7 @@ export function wranglerEnv(data) {
     WRANGLER_NO_SKILLS_UPDATE_PROMPTS: "true",
     WRANGLER_REGISTRY_PATH: join(data, "edge", "registry"),
     CLOUDFLARE_CF_FETCH_ENABLED: "false",
-    // Both keep what went through the worker, headers included, on disk or on a page.
+    // Both would store requests, headers included.
     X_LOCAL_OBSERVABILITY: "false",
     X_LOCAL_EXPLORER: "false",
   };
@@ -94,7 +94,7 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
   });
   const secretsFile = data === DEFAULT_DATA ? [] : ["--env-file", secrets.files.edge];
   const auth = origin("auth");
-  // On this machine, programs may ask the auth service without the edge.
+  // Lets local programs call the auth service without the edge.
   auth.env.AUTH_DIRECT = env.AUTH_DIRECT ?? "loopback";
   return {
     auth,
@@ -158,7 +158,7 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
       const answer = await askStatus(url);
       if (answer.status === 200) break;
       if (running.hasEnded) throw endedBadly(running, await running.ended);
-      // No waiting brings a secret that was never made.
+      // A missing secret does not appear by waiting.
       const secret = answer.missing?.find((text) => text.startsWith("secret "));
       if (secret !== undefined) {
         throw new ScriptError(`${service.name} is not ready: ${secret}; write it into ${service.secrets}.`, {

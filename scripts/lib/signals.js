@@ -37,7 +37,7 @@ export function listenForEnd(onEnd, onAgain = () => {}, { now = () => performanc
       if (now() - endedAt > REPEAT_MS) return onAgain();
     });
   }
-  // The terminal may be gone before we are.
+  // The terminal may close before this process ends.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   if (process.env.npm_lifecycle_event !== undefined) {
     const parent = process.ppid;

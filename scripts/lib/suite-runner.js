@@ -136,7 +136,7 @@ async function runTests(suite, { output, say, ...context }) {
   const { count } = counter;
   const isNamed = count.failures.length > 0 && !counter.brokeOff?.();
   settle(count, { code, signal, what: [isCargo ? "cargo" : "node", ...args.slice(0, 2)].join(" ") });
-  // Where the tests that failed are not all, the last lines say why.
+  // If the named tests are not the only failures, the last lines say why.
   if (isCargo && count.failed > 0 && !isNamed) count.failures.push(output.tail());
   return { count, processor, parts: counter.parts().map(([name, seconds]) => [relativeName(name), seconds]) };
 }

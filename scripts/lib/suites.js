@@ -67,7 +67,7 @@ const testWasm = (...args) => [
 
 const WASM_ENV = {
   CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: WASM_TEST_RUNNER,
-  // The runner takes the first node on the path.
+  // The runner uses the first node on the PATH.
   PATH: [join(MODULES, ".bin"), process.env.PATH].join(delimiter),
 };
 
@@ -154,7 +154,7 @@ export const SUITES = [
     title: "native tests",
     kind: "cargo",
     command: "cargo",
-    // What tests print (such as counts of foreign vectors) is worth keeping in the log.
+    // Keeps the output of tests, such as counts of vectors, in the log.
     args: () => [
       ...testAll("--lib", "--bins"),
       ...integrationTests()
@@ -166,7 +166,7 @@ export const SUITES = [
   },
   {
     name: "services",
-    title: "tests of the services on SQLite",
+    title: "integration tests on SQLite",
     kind: "cargo",
     ...cargo(...testAll("--test", SERVICES)),
     after: [TESTS],
@@ -174,7 +174,7 @@ export const SUITES = [
   },
   {
     name: "postgres",
-    title: "tests of the services on PostgreSQL",
+    title: "integration tests on PostgreSQL",
     kind: "cargo",
     ...cargo(...testAll("--test", SERVICES)),
     needs: "postgres",
@@ -221,7 +221,7 @@ export const LONG_SUITES = [
   },
   {
     name: "services",
-    title: "services that are killed, on SQLite",
+    title: "crash integration tests on SQLite",
     kind: "cargo",
     ...cargo(...testAll("--test", SERVICES, "--", "crash", "crowd")),
     env: { TEST_LONG: "1" },
@@ -230,7 +230,7 @@ export const LONG_SUITES = [
   },
   {
     name: "postgres",
-    title: "services that are killed, on PostgreSQL",
+    title: "crash integration tests on PostgreSQL",
     kind: "cargo",
     ...cargo(...testAll("--test", SERVICES, "--", "crash", "crowd")),
     env: { TEST_LONG: "1" },
@@ -240,7 +240,7 @@ export const LONG_SUITES = [
   },
   {
     name: "api",
-    title: "requests made up from the services' descriptions",
+    title: "requests generated from the OpenAPI documents",
     ...nodeTests(join("stack", "openapi.test.js"), { longest: LONG_TEST_MS }),
     env: { FUZZ_EXAMPLES: "100" },
     needs: "stack",

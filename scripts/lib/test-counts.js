@@ -60,16 +60,12 @@ export function createCargoCounter() {
   let program = "tests";
   return {
     count,
-    // [name, seconds] of each program that has come to its result.
     parts: () => parts,
-    // Reads a line of cargo's own, which may name the program that comes next.
     readProgram(line) {
       const found = CARGO_PROGRAM.exec(line);
       if (found !== null) program = found[1] ?? found[2];
     },
-    // Tests that were named so far; the result lines have the last word.
     seen: () => running,
-    // Whether a program broke off, or was never built: what failed is not all of it.
     brokeOff: () => isOpen,
     /**
      * @param {string} line
@@ -114,7 +110,6 @@ export function createNodeCounter() {
   const seconds = new Map();
   return {
     count,
-    // [file, seconds] of each file.
     parts: () => [...seconds],
     seen: () => count.passed + count.failed,
     /**

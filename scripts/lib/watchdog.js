@@ -5,7 +5,7 @@
 const TERMINATE_MS = 5_000;
 const POLL_MS = 50;
 
-// A terminal's Ctrl-C and a closing window are the keeper's to answer.
+// The script itself handles Ctrl-C and a closed terminal.
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => {});
 
 /** @type {Set<number>} */
