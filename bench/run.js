@@ -265,7 +265,7 @@ async function main() {
       builds[name] = join(TARGET, "bench", name);
       mkdirSync(builds[name], { recursive: true });
       await progress.run(`build the gateway as it is deployed, policy ${name}`, (note) =>
-        buildEdge({ profile: "worker", out: builds[name], env: { GATEWAY_CONFIG: policies[name] }, onProgress: note }),
+        buildEdge({ profile: "worker", out: builds[name], policy: policies[name], onProgress: note }),
       );
     }
     const keys = Object.fromEntries(["RS256", "ES256", "EdDSA"].map((algorithm) => [algorithm, createKey(algorithm)]));

@@ -8,8 +8,9 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { readArguments } from "./lib/arguments.js";
-import { PolicyError, buildEdge } from "./lib/edge-build.js";
-import { BUILD } from "./lib/paths.js";
+import { buildEdge } from "./lib/edge-build.js";
+import { BUILD, policyFile } from "./lib/paths.js";
+import { PolicyError } from "./lib/policy-tool.js";
 import { createProcesses } from "./lib/processes.js";
 import { builtLine, failedLines } from "./lib/reload.js";
 import { listenForEnd } from "./lib/signals.js";
@@ -58,7 +59,7 @@ await runMain(async (args) => {
     console.log(`worker: ${note} (${profile}, ${Math.round((told - began) / 1000)} s)`);
   };
   try {
-    await buildEdge({ profile, processes, onProgress });
+    await buildEdge({ profile, policy: policyFile(process.env), processes, onProgress });
   } catch (error) {
     if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof ScriptError) || !isServing()) throw error;
     for (const line of failedLines(error, { isPolicy: error instanceof PolicyError })) console.log(line);

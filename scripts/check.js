@@ -2,6 +2,7 @@
 
 import { readArguments, usageError } from "./lib/arguments.js";
 import { runMain } from "./lib/errors.js";
+import { policyFile } from "./lib/paths.js";
 import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
 import { createProcesses } from "./lib/processes.js";
 import { createProgress } from "./lib/progress.js";
@@ -68,7 +69,7 @@ listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
 await runMain(async (args) => {
   const { values, positionals } = readArguments(args, { command: COMMAND, options: OPTIONS, most: 2 });
   if (values.help) return console.log(HELP);
-  const { file = process.env.GATEWAY_CONFIG || "gateway.toml", claim: claims, help: _, ...caller } = values;
+  const { file = policyFile(process.env), claim: claims, help: _, ...caller } = values;
   if (claims !== undefined) caller.claims = claims;
   const [method, path] = positionals;
   const isTable = positionals.length === 0 && Object.keys(caller).length === 0;

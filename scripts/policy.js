@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { readArguments } from "./lib/arguments.js";
 import { runCommand } from "./lib/cargo.js";
 import { hasPackages } from "./lib/install.js";
-import { dataFolder, NODE, WRANGLER } from "./lib/paths.js";
+import { dataFolder, NODE, policyFile, WRANGLER } from "./lib/paths.js";
 import { openPolicyTool, readPolicyFile } from "./lib/policy-tool.js";
 import { createProcesses } from "./lib/processes.js";
 import { wranglerEnv } from "./lib/services.js";
@@ -35,7 +35,7 @@ await runMain(async ([command, ...args]) => {
     options: { remote: { type: "boolean" }, local: { type: "boolean" }, file: { type: "string" } },
   });
   if (values.help || !COMMANDS.includes(command)) return console.log(HELP);
-  const { file = process.env.GATEWAY_CONFIG || "gateway.toml", remote: isRemote } = values;
+  const { file = policyFile(process.env), remote: isRemote } = values;
   if (!hasPackages())
     throw new ScriptError("The npm packages are not installed; run: npm run setup", { code: EXIT_USAGE });
   const data = dataFolder(process.env);

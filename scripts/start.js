@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from "node:path";
 
 import { readArguments } from "./lib/arguments.js";
 import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
-import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/paths.js";
+import { DEFAULT_DATA, ROOT, dataFolder, policyFile } from "./lib/paths.js";
 import { createProcesses } from "./lib/processes.js";
 import { CHANGED, createReloadTeller } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
@@ -143,8 +143,7 @@ async function startAll(options, services, logs) {
   );
 }
 
-// The policy as GATEWAY_CONFIG names it, for messages.
-const POLICY = process.env.GATEWAY_CONFIG || "gateway.toml";
+const POLICY = policyFile(process.env);
 
 /**
  * @param {Service} edge
@@ -160,7 +159,7 @@ function reloadTeller(edge, logs) {
   });
 }
 
-const POLICY_POLL_MS = 300;
+const POLICY_POLL_MS = 100;
 
 // wrangler watches the policy in the checkout. For a policy elsewhere, writes a file that wrangler
 // watches.

@@ -263,7 +263,7 @@ async function buildPolicies(progress) {
       note(policy);
       await buildEdge({
         out: join(TARGET, "policies", policy),
-        env: { GATEWAY_CONFIG: join(folder, name) },
+        policy: join(folder, name),
         processes,
       });
     }

@@ -101,7 +101,7 @@ export async function buildCounts({ processes, onProgress } = {}) {
     ],
     {
       // Personal compiler flags, such as those for one CPU, change the counts.
-      env: { CARGO_ENCODED_RUSTFLAGS: "", GATEWAY_CONFIG: "" },
+      env: { CARGO_ENCODED_RUSTFLAGS: "" },
       processes,
       onProgress,
       failure: "The counted cases do not compile",

@@ -1,6 +1,6 @@
-// Builds the worker: cargo to wasm, wasm-bindgen to a module and its glue, our
-// entry beside it. Touches target/ and build/ alone, and does nothing that the
-// last build has done already.
+// Builds the worker: the checked policy to a module, the sources to wasm by cargo, and the wasm
+// to a module with its glue by wasm-bindgen. Writes to target/ and build/ only, and does nothing
+// that the last build has done already: when only the policy has changed, no compiler runs.
 
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -11,12 +11,14 @@ import { runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
+import { compilePolicy } from "./policy-tool.js";
 import { hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
+import { digestOf } from "./sources.js";
 
 /**
  * @import { Work } from "./cargo.js"
- * @typedef {{ profile?: string, out?: string, env?: Record<string, string | undefined> }} Build
+ * @typedef {{ profile?: string, out?: string, policy?: string }} Build
  */
 
 // Reset and abort handler: after a panic the glue starts the module anew with the
@@ -39,33 +41,47 @@ const DEPLOYED = "worker";
 
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
-// A build that failed for mistakes in the policy; `lines` are the mistakes, one each.
-export class PolicyError extends ScriptError {}
+// What the worker is compiled from.
+const SOURCES = ["Cargo.toml", "Cargo.lock", "crates", "src"];
 
-// Held from the start of cargo until the glue is made, for each policy is compiled to the
-// same file.
+// Held during the whole build: two builds would write the same files.
 const LOCK = join(TARGET, "edge-build.lock");
 
 /**
- * Builds the worker into `out`. The profile `local` compiles in seconds; `worker` is the deployed one.
+ * Builds the worker into `out` with the policy file `policy`. The profile `local` compiles in
+ * seconds; `worker` is the deployed one.
  * @param {Build & Work} [options]
  */
-export async function buildEdge({ profile = "local", out = BUILD, env = {}, onProgress, processes } = {}) {
-  await requireTools();
+export async function buildEdge({
+  profile = "local",
+  out = BUILD,
+  policy = "gateway.toml",
+  onProgress,
+  processes,
+} = {}) {
+  // A build installs nothing: `npm run setup` does.
+  if (!hasWasmBindgen())
+    throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
+  const document = await compilePolicy(policy, { processes });
   await withLock(LOCK, async () => {
-    await compileWasm({ profile, env, onProgress, processes });
+    await compileWasm({ profile, onProgress, processes });
     await makeGlue({ profile, out, processes });
+    writePolicy(join(out, "policy.js"), document);
   });
 }
 
-// A build installs nothing: `npm run setup` does.
-async function requireTools() {
-  if (!hasWasmBindgen()) {
-    throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
-  }
-  if (!(await hasWasmTarget())) {
-    throw new ScriptError(`Rust's ${WASM} target is missing; run: npm run setup`);
-  }
+/**
+ * Writes the policy as a module of the worker. The JSON is a string in it, because the worker
+ * parses and validates it with its own code, as it does with a pushed policy.
+ * @param {string} file
+ * @param {string} document
+ */
+function writePolicy(file, document) {
+  const text = `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
+  if (readIfThere(file) === text) return;
+  const aside = `${file}.${process.pid}`;
+  writeFileSync(aside, text);
+  renameSync(aside, file);
 }
 
 /**
@@ -88,43 +104,37 @@ export function configFor(profile, cargoHome) {
   return profile === DEPLOYED ? ["--config", `target.${WASM}.rustflags=${JSON.stringify(flags)}`] : [];
 }
 
-/** @param {Build & Work} [options] */
-export async function compileWasm({ profile = "local", env = {}, onProgress, processes } = {}) {
-  const locked = process.env.CI ? ["--locked"] : [];
-  const args = [
-    "build",
-    "--package",
-    "portcullis",
-    "--lib",
-    "--target",
-    WASM,
-    "--profile",
-    profile,
-    "--target-dir",
-    TARGET,
-    ...featuresFor(profile, process.env),
+/**
+ * Compiles the worker unless its sources are as they were. A build for deployment always runs
+ * cargo, which also notices another compiler or other flags.
+ * @param {Build & Work} [options]
+ */
+export async function compileWasm({ profile = "local", onProgress, processes } = {}) {
+  const stampFile = `${wasmFile(profile)}.stamp`;
+  const stamp = digestOf(SOURCES);
+  if (profile !== DEPLOYED && existsSync(wasmFile(profile)) && readIfThere(stampFile) === stamp) return;
+  if (!(await hasWasmTarget())) throw new ScriptError(`Rust's ${WASM} target is missing; run: npm run setup`);
+  rmSync(stampFile, { force: true });
+  await runCargo(cargoArguments(profile), { onProgress, processes, failure: "The worker does not compile" });
+  writeFileSync(stampFile, stamp);
+}
+
+/** @param {string} profile */
+const wasmFile = (profile) => join(TARGET, WASM, profile, "portcullis.wasm");
+
+/** @param {string} profile */
+function cargoArguments(profile) {
+  return [
+    ...["build", "--package", "portcullis", "--lib", "--target", WASM, "--profile", profile],
+    ...["--target-dir", TARGET, ...featuresFor(profile, process.env)],
     ...configFor(profile, process.env.CARGO_HOME ?? join(homedir(), ".cargo")),
-    ...locked,
+    ...(process.env.CI ? ["--locked"] : []),
   ];
-  try {
-    await runCargo(args, { env, onProgress, processes, failure: "The worker does not compile" });
-  } catch (error) {
-    // The build script found fault with gateway.toml: file, line and mend are all one needs.
-    const lines = error instanceof ScriptError ? error.lines : [];
-    const told = lines.map((line) => /^error: portcullis@[\d.]+: (.+)/.exec(line)?.[1]);
-    // Cargo may repeat what a build script said.
-    const mistakes = [...new Set(told.filter((line) => line !== undefined))];
-    if (mistakes.length > 0)
-      throw new PolicyError("The policy cannot be built; the lines above say where and what to write instead.", {
-        lines: mistakes,
-      });
-    throw error;
-  }
 }
 
 /** @param {Build & Work} [options] */
 export async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
-  const wasm = join(TARGET, WASM, profile, "portcullis.wasm");
+  const wasm = wasmFile(profile);
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "host", "entry.js");
   const stamp = fingerprint([readFileSync(wasm), readFileSync(entry), wasmBindgenVersion(), flags.join(" ")]);

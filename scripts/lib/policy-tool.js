@@ -2,8 +2,7 @@
 // worker runs. Built by `npm run setup`, and again when its sources change and cargo is on the
 // PATH; running it needs no cargo.
 
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -11,8 +10,9 @@ import { runCargo, runCommand } from "./cargo.js";
 import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
 import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install.js";
 import { withLock } from "./lock.js";
-import { ROOT, TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
+import { TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { ask, checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
+import { digestOf } from "./sources.js";
 
 /**
  * @import { Work } from "./cargo.js"
@@ -44,6 +44,22 @@ export async function openPolicyTool({ progress, processes } = {}) {
   return (request) => JSON.parse(tool.run(JSON.stringify(request)));
 }
 
+// A policy with mistakes; `lines` are the mistakes, each as file:line:column: message.
+export class PolicyError extends ScriptError {}
+
+/**
+ * Checks a policy file and returns the document that the worker reads. Throws a PolicyError.
+ * @param {string} file
+ * @param {{ progress?: Progress, processes?: Processes }} [options]
+ */
+export async function compilePolicy(file, { progress, processes } = {}) {
+  const run = await openPolicyTool({ progress, processes });
+  const { out, errors } = run({ command: "compile", policy: readPolicyFile(file) });
+  if (errors.length === 0) return out;
+  const message = "The policy cannot be built; the lines above say where and what to write instead.";
+  throw new PolicyError(message, { lines: errors });
+}
+
 /**
  * Returns a policy file as requests hold it.
  * @param {string} file
@@ -71,7 +87,7 @@ export function printOutput({ out, errors, code }) {
  * @param {{ progress?: Progress, processes?: Processes }} [options]
  */
 export async function preparePolicyTool({ progress, processes } = {}) {
-  const stamp = sourcesStamp();
+  const stamp = `${wasmBindgenVersion()} ${digestOf(SOURCES)}`;
   if (readStamp() === stamp) return;
   if ((await ask("cargo", ["--version"])) === undefined) {
     if (existsSync(STAMP)) return;
@@ -126,25 +142,6 @@ async function build(stamp, { processes, onProgress }) {
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
-}
-
-function sourcesStamp() {
-  const hash = createHash("sha256").update(wasmBindgenVersion());
-  for (const file of SOURCES.flatMap(filesIn))
-    hash
-      .update(file)
-      .update("\0")
-      .update(readFileSync(join(ROOT, file)));
-  return hash.digest("hex");
-}
-
-/** @param {string} source */
-function filesIn(source) {
-  if (source.includes(".")) return [source];
-  return readdirSync(join(ROOT, source), { recursive: true, encoding: "utf8" })
-    .filter((name) => /\.(?:rs|toml)$/.test(name))
-    .sort()
-    .map((name) => join(source, name));
 }
 
 function readStamp() {

@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { runCargo } from "./cargo.js";
 import { buildEdge, compileWasm } from "./edge-build.js";
 import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
-import { BUILD, TARGET, WASM, wasmBindgenVersion } from "./paths.js";
+import { BUILD, TARGET, WASM, policyFile, wasmBindgenVersion } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
 import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
 
@@ -50,9 +50,10 @@ async function prepareEdge(progress, processes) {
     await progress.run("compile the worker", (note) => compileWasm({ processes, onProgress: note }));
   })();
   await Promise.all([...prepared, compiled]);
-  if (!existsSync(BUILD)) await progress.run("make the worker's glue", () => buildEdge({ processes }));
-  else await buildEdge({ processes });
   await preparePolicyTool({ progress, processes });
+  const policy = policyFile(process.env);
+  if (!existsSync(BUILD)) await progress.run("make the worker's glue", () => buildEdge({ policy, processes }));
+  else await buildEdge({ policy, processes });
 }
 
 /** @param {Work} [options] */

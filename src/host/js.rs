@@ -88,6 +88,21 @@ extern "C" {
     ) -> Promise;
 }
 
+/// The module that the build step writes next to the Worker's own.
+#[cfg(not(test))]
+#[wasm_bindgen(raw_module = "./policy.js")]
+extern "C" {
+    /// The policy that was deployed with the Worker, as a JSON document.
+    #[wasm_bindgen(js_name = policy)]
+    pub(super) fn built_in_policy() -> String;
+}
+
+/// The tests run without that module.
+#[cfg(test)]
+pub(super) fn built_in_policy() -> String {
+    String::new()
+}
+
 #[wasm_bindgen(module = "/src/host/proxy.js")]
 extern "C" {
     pub(super) fn forward(

@@ -1,6 +1,6 @@
-//! The gate that is in use: built from the compiled policy, or from one that was pushed
-//! into KV, which isolates take up without a deploy. A policy that cannot be used never
-//! replaces one that can.
+//! The gate that is in use: built from the policy that was deployed with the Worker, or from
+//! one that was pushed into KV, which isolates take up without a deploy. A policy that cannot
+//! be used never replaces one that can.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -15,9 +15,6 @@ use crate::{
     pipeline::{Gate, Misconfiguration, PolicyOrigin},
     token::UnixMillis,
 };
-
-/// The compiled policy; the build wrote it.
-const BUILT_IN: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
 
 /// KV keys of the newest pushed policy and of the one before it, in the namespace of the
 /// key sets.
@@ -61,7 +58,8 @@ pub(super) async fn gate(
 ) -> Result<Rc<Gate>, Misconfiguration> {
     let is_live = HELD.with_borrow_mut(|held| *held.is_live.get_or_insert_with(|| is_live(env)));
     if !is_live {
-        return HELD.with_borrow_mut(|held| held.gate.get_or_insert_with(|| build(env, BUILT_IN)).clone());
+        return HELD
+            .with_borrow_mut(|held| held.gate.get_or_insert_with(|| build(env, &js::built_in_policy())).clone());
     }
     let (known, is_due) = HELD.with_borrow_mut(|held| {
         let reread_ms = *held.reread_ms.get_or_insert_with(|| reread_ms(env));
@@ -122,32 +120,32 @@ async fn look(env: &js::Env) {
     // while KV is asked, which takes as long.
     HELD.with_borrow_mut(|held| {
         if held.gate.is_none() {
-            held.ready.get_or_insert_with(|| build(env, BUILT_IN));
+            held.ready.get_or_insert_with(|| build(env, &js::built_in_policy()));
         }
     });
     let Ok(pushed) = hear(asked).await else { return };
     let ready = pushed.is_none().then(|| HELD.with_borrow_mut(|held| held.ready.take())).flatten();
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
-    let text = pushed.as_deref().unwrap_or(BUILT_IN);
-    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gate::version_of(text)) {
+    let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
+    let text = pushed.unwrap_or_else(js::built_in_policy);
+    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gate::version_of(&text)) {
         gate.newer_is_bad(None);
         return;
     }
-    let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
-    let fault = match ready.unwrap_or_else(|| build(env, text)) {
+    let fault = match ready.unwrap_or_else(|| build(env, &text)) {
         Ok(gate) => {
             gate.came_from(origin);
             return put_in_use(Ok(gate));
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gate::version_of(text)));
+    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gate::version_of(&text)));
     // The built-in one is nobody's last word: what was pushed before is.
     let fallback = match in_use {
         Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
         built_in => match older(env).await {
             Ok(Some(gate)) => Ok(gate),
-            Ok(None) => built_in.map_or_else(|| build(env, BUILT_IN), Ok),
+            Ok(None) => built_in.map_or_else(|| build(env, &js::built_in_policy()), Ok),
             // Not known, so not guessed.
             Err(()) => return,
         },

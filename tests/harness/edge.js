@@ -24,7 +24,7 @@
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
 //   vars      further variables and secrets; undefined removes one of the usual
-//   policy    NAME of tests/edge/policies/NAME.toml to compile in instead of gateway.toml,
+//   policy    NAME of tests/edge/policies/NAME.toml to build it with instead of gateway.toml,
 //             or { text } for one that only the test can write, such as with a port.
 //             Its upstreams should have the names given here, or pass their URLs in `vars`
 //   twin      whether there is another isolate; "stranger" is one with a log of its own
@@ -106,12 +106,12 @@ export function policyBuild(policy) {
 // `npm test` has built everything before; a suite run by itself builds here.
 export async function buildFor(policy) {
   if (policy === undefined) {
-    if (!process.env.TEST_BUILT) await buildEdge({ env: { GATEWAY_CONFIG: "" } });
+    if (!process.env.TEST_BUILT) await buildEdge();
     return BUILD;
   }
   const { file, out } = policyBuild(policy);
   if (!existsSync(file)) throw new Error(`there is no ${file}`);
-  if (!process.env.TEST_BUILT) await buildEdge({ out, env: { GATEWAY_CONFIG: file } });
+  if (!process.env.TEST_BUILT) await buildEdge({ out, policy: file });
   return out;
 }
 
@@ -120,7 +120,7 @@ async function buildText(scope, text) {
   const file = join(folder, "gateway.toml");
   writeFileSync(file, text);
   const out = join(folder, "build");
-  await buildEdge({ out, env: { GATEWAY_CONFIG: file } });
+  await buildEdge({ out, policy: file });
   return out;
 }
 

@@ -98,7 +98,7 @@ test("check with arguments that it does not know says where to look, and asks fo
 test("the build of a worker reports each mistake of its policy once", async (t) => {
   const policy = changed(testScope(t), BROKEN);
   const out = temporaryFolder(testScope(t), "build");
-  const error = await buildEdge({ out, env: { GATEWAY_CONFIG: policy.file } }).then(
+  const error = await buildEdge({ out, policy: policy.file }).then(
     () => assert.fail("it was built"),
     (error) => error,
   );

@@ -2,8 +2,8 @@
 // terminal, prints no secret, and leaves no process, however it is ended.
 
 import assert from "node:assert/strict";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { describe, test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
@@ -114,14 +114,35 @@ describe("npm start", () => {
   });
 });
 
+// A search path on which cargo and rustc are found until `remove` is called.
+function removableCargo(scope) {
+  const folder = temporaryFolder(scope, "cargo");
+  const folders = process.env.PATH.split(delimiter);
+  const names = ["cargo", "rustc", "rustup"];
+  for (const name of names) {
+    const found = folders.find((one) => existsSync(join(one, name)));
+    if (found !== undefined) symlinkSync(join(found, name), join(folder, name));
+  }
+  const others = folders.filter((one) => !names.some((name) => existsSync(join(one, name))));
+  return {
+    PATH: [folder, ...others].join(delimiter),
+    remove() {
+      for (const name of names) rmSync(join(folder, name), { force: true });
+    },
+  };
+}
+
 describe("a policy that is saved while npm start runs", () => {
   test("takes effect, or is told with its place while the one before goes on serving", async (t) => {
     const scope = testScope(t);
+    const { PATH, remove } = removableCargo(scope);
     const folder = temporaryFolder(scope, "policy");
     const policy = join(folder, "gateway.toml");
     const good = readFileSync(join(ROOT, "gateway.toml"), "utf8");
     writeFileSync(policy, good);
-    const stack = await start(scope, { env: { GATEWAY_CONFIG: policy } });
+    const stack = await start(scope, { env: { GATEWAY_CONFIG: policy, PATH } });
+    // A policy is data: no compiler is needed for another one.
+    remove();
     const answers = async (path) => (await send(stack.services.edge.url, { path })).status;
     const save = async (text, pattern) => {
       const before = stack.out().length;
