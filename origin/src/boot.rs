@@ -10,20 +10,21 @@ use std::{
 use axum::Router;
 use portcullis_client::{
     assertion::AssertionKeys,
-    internal::{InternalClient, Settings},
+    internal::{self, InternalClient},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     auth::{self, Auth, Keyring, Passwords, Pusher, Reconciler},
     clock::Clock,
-    http::{Gate, Metrics, starting},
+    http::{GatewayAuth, Metrics, starting},
     limits,
     server::{self, Bound},
-    settings::{BadSetting, Flags},
+    setting_error::SettingError,
+    settings::Settings,
     store::{
-        Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Profiles, Rights, Roles, Schema, Services,
-        Sessions, SigningKeys, Stale, explain,
+        AccountRoles, Accounts, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Profiles, Roles,
+        Schema, Services, Sessions, SigningKeys, describe_open_error,
     },
     tls::{Configs, Renewal},
     users::{self, FetchedKeys, Users},
@@ -31,7 +32,7 @@ use crate::{
 
 /// Why a service does not start; the text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BootFault {
+pub enum StartError {
     /// A setting.
     Setting(String),
     /// A port.
@@ -40,28 +41,28 @@ pub enum BootFault {
     Other(String),
 }
 
-impl fmt::Display for BootFault {
+impl fmt::Display for StartError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Setting(text) | Self::Port(text) | Self::Other(text)) = self;
         formatter.write_str(text)
     }
 }
 
-impl std::error::Error for BootFault {}
+impl std::error::Error for StartError {}
 
-impl From<BadSetting> for BootFault {
-    fn from(bad: BadSetting) -> Self {
+impl From<SettingError> for StartError {
+    fn from(bad: SettingError) -> Self {
         Self::Setting(bad.0)
     }
 }
 
-fn other(text: impl Into<String>) -> BootFault {
-    BootFault::Other(text.into())
+fn other(text: impl Into<String>) -> StartError {
+    StartError::Other(text.into())
 }
 
 /// Which services one process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Which {
+pub struct EnabledServices {
     /// The auth service.
     pub auth: bool,
     /// The user service.
@@ -70,7 +71,7 @@ pub struct Which {
 
 /// Services that listen.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningServices {
     /// Where the auth service listens.
     pub auth: Option<SocketAddr>,
     /// Where the user service listens.
@@ -80,7 +81,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
 }
 
-impl Running {
+impl RunningServices {
     /// Stops listening, and waits until requests under way are answered.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -119,9 +120,9 @@ struct Listening {
 
 impl Listening {
     /// Answers that the service is starting, from now until it has another app.
-    fn begin(ports: Ports, gate: Gate, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
+    fn begin(ports: Ports, gateway: GatewayAuth, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
         let (addr, is_tls) = (ports.public.addr, tls.is_some());
-        let (app, apps) = watch::channel(starting(gate));
+        let (app, apps) = watch::channel(starting(gateway));
         let public = server::serve(ports.public, apps.clone(), tls, stopped.clone());
         let private = ports.private.map(|bound| server::serve(bound, apps, None, stopped.clone()));
         let tasks = std::iter::once(tokio::spawn(public)).chain(private.map(tokio::spawn)).collect();
@@ -140,25 +141,25 @@ impl Listening {
 /// and do their work when this returns.
 ///
 /// # Errors
-/// [`BootFault`]; nothing listens then.
-pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running, BootFault> {
-    flags.check(which.auth, which.users)?;
-    let first_admin = flags.first_admin()?;
-    let (renewal, tls) = flags.tls_files()?.map(Renewal::begin).transpose()?.unzip();
+/// [`StartError`]; nothing listens then.
+pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) -> Result<RunningServices, StartError> {
+    settings.validate(which.auth, which.users)?;
+    let first_admin = settings.secrets.first_admin()?;
+    let (renewal, tls) = settings.tls_files()?.map(Renewal::begin).transpose()?.unzip();
     check_authorities()?;
-    let auth_ports = if which.auth { Some(bind(flags, &AUTH_PORTS).await?) } else { None };
-    let users_ports = if which.users { Some(bind(flags, &USERS_PORTS).await?) } else { None };
-    let auth_url = place(flags, &AUTH_PORTS, auth_ports.as_ref());
-    let users_url = place(flags, &USERS_PORTS, users_ports.as_ref());
-    flags.make_folder()?;
-    if tls.is_none() && !flags.bind.is_loopback() {
+    let auth_ports = if which.auth { Some(bind(settings, &AUTH_PORTS).await?) } else { None };
+    let users_ports = if which.users { Some(bind(settings, &USERS_PORTS).await?) } else { None };
+    let auth_url = place(settings, &AUTH_PORTS, auth_ports.as_ref());
+    let users_url = place(settings, &USERS_PORTS, users_ports.as_ref());
+    settings.create_data_dir()?;
+    if tls.is_none() && !settings.bind.is_loopback() {
         tracing::warn!(
-            bind = %flags.bind,
+            bind = %settings.bind,
             "passwords and tokens come in unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE unless what is in front ends \
              TLS and nobody else is on the network between"
         );
     }
-    if which.auth && flags.auth_direct()? {
+    if which.auth && settings.auth_direct()? {
         tracing::warn!(
             "AUTH_DIRECT=loopback is for development: the auth service serves programs on this machine without the \
              gateway, and a proxy that adds no header looks like one; set it to off wherever others come in"
@@ -166,18 +167,18 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     }
 
     let (stop, stopped) = watch::channel(false);
-    let listen = |ports: Option<Ports>, gate: Result<Gate, BadSetting>| {
-        ports.map(|ports| Ok::<_, BootFault>(Listening::begin(ports, gate?, tls.clone(), &stopped))).transpose()
+    let listen = |ports: Option<Ports>, gateway: Result<GatewayAuth, SettingError>| {
+        ports.map(|ports| Ok::<_, StartError>(Listening::begin(ports, gateway?, tls.clone(), &stopped))).transpose()
     };
-    let auth_listening = listen(auth_ports, auth_gate(flags, &clock))?;
-    let users_listening = listen(users_ports, users_gate(flags, &clock))?;
+    let auth_listening = listen(auth_ports, auth_gateway(settings, &clock))?;
+    let users_listening = listen(users_ports, users_gateway(settings, &clock))?;
     let states = async {
         let auth = match auth_listening {
-            Some(_) => Some(auth_state(flags, &auth_url, &users_url, clock.clone()).await?),
+            Some(_) => Some(auth_state(settings, &auth_url, &users_url, clock.clone()).await?),
             None => None,
         };
         let users = match users_listening {
-            Some(_) => Some(users_state(flags, &auth_url, clock.clone()).await?),
+            Some(_) => Some(users_state(settings, &auth_url, clock.clone()).await?),
             None => None,
         };
         Ok((auth, users))
@@ -197,7 +198,7 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     if let Some(renewal) = renewal {
         tokio::spawn(renewal.run(stopped.clone()));
     }
-    let mut running = Running { auth: None, users: None, tasks: Vec::new(), databases: Vec::new(), stop };
+    let mut running = RunningServices { auth: None, users: None, tasks: Vec::new(), databases: Vec::new(), stop };
     if let (Some(listening), Some(state)) = (auth_listening, auth_state) {
         running.databases.push(state.database.clone());
         running.auth = Some(listening.ready("auth", auth::app(state.clone()), &mut running.tasks));
@@ -218,51 +219,58 @@ pub async fn start(flags: &Flags, which: Which, clock: Clock) -> Result<Running,
     Ok(running)
 }
 
-fn auth_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
-    Ok(gate(flags, "auth", flags.assertion_keys_auth()?, clock)?.with_direct(flags.auth_direct()?))
+fn auth_gateway(settings: &Settings, clock: &Clock) -> Result<GatewayAuth, SettingError> {
+    Ok(gateway_auth(settings, "auth", settings.secrets.assertion_keys_auth()?, clock)?
+        .with_direct(settings.auth_direct()?))
 }
 
-fn users_gate(flags: &Flags, clock: &Clock) -> Result<Gate, BadSetting> {
-    gate(flags, "users", flags.assertion_keys_users()?, clock)
+fn users_gateway(settings: &Settings, clock: &Clock) -> Result<GatewayAuth, SettingError> {
+    gateway_auth(settings, "users", settings.secrets.assertion_keys_users()?, clock)
 }
 
-fn gate(flags: &Flags, audience: &'static str, keys: AssertionKeys, clock: &Clock) -> Result<Gate, BadSetting> {
-    Gate::new(audience, keys, &flags.edge_url()?, clock.clone()).map_err(|bad| BadSetting(format!("EDGE_URL: {bad}")))
+fn gateway_auth(
+    settings: &Settings,
+    audience: &'static str,
+    keys: AssertionKeys,
+    clock: &Clock,
+) -> Result<GatewayAuth, SettingError> {
+    GatewayAuth::new(audience, keys, &settings.edge_url()?, clock.clone())
+        .map_err(|bad| SettingError(format!("EDGE_URL: {bad}")))
 }
 
 /// What the settings say of one service's ports.
 struct Setting {
     service: &'static str,
     variable: &'static str,
-    port: fn(&Flags) -> u16,
-    url: fn(&Flags) -> Option<&String>,
+    port: fn(&Settings) -> u16,
+    url: fn(&Settings) -> Option<&String>,
 }
 
 const AUTH_PORTS: Setting = Setting {
     service: "auth",
     variable: "AUTH_PORT",
-    port: |flags| flags.auth_port,
-    url: |flags| flags.auth_url.as_ref(),
+    port: |settings| settings.auth_port,
+    url: |settings| settings.auth_url.as_ref(),
 };
 
 const USERS_PORTS: Setting = Setting {
     service: "users",
     variable: "USERS_PORT",
-    port: |flags| flags.users_port,
-    url: |flags| flags.users_url.as_ref(),
+    port: |settings| settings.users_port,
+    url: |settings| settings.users_url.as_ref(),
 };
 
-async fn bind(flags: &Flags, setting: &Setting) -> Result<Ports, BootFault> {
-    let (port, service, variable) = ((setting.port)(flags), setting.service, setting.variable);
-    let public = server::bind(SocketAddr::new(flags.bind, port)).await.map_err(|error| {
-        BootFault::Port(format!(
+async fn bind(settings: &Settings, setting: &Setting) -> Result<Ports, StartError> {
+    let (port, service, variable) = ((setting.port)(settings), setting.service, setting.variable);
+    let public = server::bind(SocketAddr::new(settings.bind, port)).await.map_err(|error| {
+        StartError::Port(format!(
             "port {port} for the {service} service cannot be opened ({error}); set {variable} to another"
         ))
     })?;
-    let wants_private = flags.tls_files()?.is_some() && (setting.url)(flags).is_none();
+    let wants_private = settings.tls_files()?.is_some() && (setting.url)(settings).is_none();
     let private = if wants_private {
         let bound = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
-        Some(bound.map_err(|error| BootFault::Port(format!("no port on 127.0.0.1 can be opened: {error}")))?)
+        Some(bound.map_err(|error| StartError::Port(format!("no port on 127.0.0.1 can be opened: {error}")))?)
     } else {
         None
     };
@@ -270,19 +278,19 @@ async fn bind(flags: &Flags, setting: &Setting) -> Result<Ports, BootFault> {
 }
 
 /// Where the services of this process find a service.
-fn place(flags: &Flags, setting: &Setting, ports: Option<&Ports>) -> String {
-    match ((setting.url)(flags), ports) {
+fn place(settings: &Settings, setting: &Setting, ports: Option<&Ports>) -> String {
+    match ((setting.url)(settings), ports) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         (None, Some(ports)) => ports.url(),
-        (None, None) => format!("http://{}", SocketAddr::new(flags.bind, (setting.port)(flags))),
+        (None, None) => format!("http://{}", SocketAddr::new(settings.bind, (setting.port)(settings))),
     }
 }
 
 /// That there is somebody by whom https:// URLs can be checked: without one no HTTP client
 /// can be made.
-fn check_authorities() -> Result<(), BootFault> {
+fn check_authorities() -> Result<(), StartError> {
     reqwest::Client::builder().no_proxy().build().map(drop).map_err(|_| {
-        BootFault::Setting(
+        StartError::Setting(
             "there are no CA certificates, by which https:// URLs such as EDGE_URL are checked; install the system's \
              (ca-certificates), or set SSL_CERT_FILE to a PEM file of those to trust"
                 .to_owned(),
@@ -290,29 +298,29 @@ fn check_authorities() -> Result<(), BootFault> {
     })
 }
 
-async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, BootFault> {
-    Database::open(url, schema)
-        .await
-        .map_err(|error| other(format!("the database of {variable} cannot be opened: {}", explain(url, &error))))
+async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, StartError> {
+    Database::open(url, schema).await.map_err(|error| {
+        other(format!("the database of {variable} cannot be opened: {}", describe_open_error(url, &error)))
+    })
 }
 
-fn metrics(flags: &Flags, service: &'static str) -> Result<Metrics, BootFault> {
-    Metrics::new(service, flags.secrets.metrics_token.as_ref()).map_err(|_| other("nothing can be counted"))
+fn metrics(settings: &Settings, service: &'static str) -> Result<Metrics, StartError> {
+    Metrics::new(service, settings.secrets.metrics_token.as_ref()).map_err(|_| other("nothing can be counted"))
 }
 
-async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, BootFault> {
-    let master = flags.master_key()?;
-    let gate = auth_gate(flags, &clock)?;
-    let own_secret = flags.auth_service_secret()?;
-    let users_secret = flags.user_service_secret()?;
-    let edge_url = flags.edge_url()?;
-    let metrics = metrics(flags, "auth")?;
-    let database = open(&flags.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
-    let lead_ms = flags.key_lead_ms()?;
+async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, StartError> {
+    let master = settings.master_key()?;
+    let gateway = auth_gateway(settings, &clock)?;
+    let own_secret = settings.secrets.auth_service()?;
+    let users_secret = settings.secrets.user_service()?;
+    let edge_url = settings.edge_url()?;
+    let metrics = metrics(settings, "auth")?;
+    let database = open(&settings.auth_database(), Schema::Auth, "AUTH_DATABASE_URL").await?;
+    let lead_ms = settings.key_lead_ms()?;
     let keyring = Keyring::open(SigningKeys(database.clone()), master, lead_ms, clock.now())
         .await
         .map_err(|fault| other(fault.to_string()))?;
-    let users = InternalClient::new(Settings {
+    let users = InternalClient::new(internal::Settings {
         caller: auth::SERVICE.to_owned(),
         secret: own_secret.clone(),
         auth_url: auth_url.to_owned(),
@@ -324,15 +332,15 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
     Ok(Auth {
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
-        rules: flags.session_rules()?,
+        session_limits: settings.session_limits()?,
         roles: Roles(database.clone()),
         permissions: Permissions(database.clone()),
-        rights: Rights(database.clone()),
-        guessing: Guessing(database.clone()),
+        account_roles: AccountRoles(database.clone()),
+        login_failures: LoginFailures(database.clone()),
         outbox: Outbox(database.clone()),
-        stale: Stale(database.clone()),
+        profile_sync: ProfileSync(database.clone()),
         reconciler: Arc::new(Reconciler::default()),
-        audit: AuditTrail(database.clone()),
+        audit: AuditLog(database.clone()),
         audit_cap: auth::AuditCap::default(),
         services: Services(database.clone()),
         pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
@@ -342,17 +350,17 @@ async fn auth_state(flags: &Flags, auth_url: &str, users_url: &str, clock: Clock
         metrics,
         users: Arc::new(users),
         built_in: auth::built_in(&own_secret, &users_secret),
-        gate,
+        gateway,
         clock,
     })
 }
 
-async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<Users, BootFault> {
-    let gate = users_gate(flags, &clock)?;
-    let secret = flags.user_service_secret()?;
-    let readers = flags.internal_readers()?;
-    let database = open(&flags.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
-    let auth = InternalClient::new(Settings {
+async fn users_state(settings: &Settings, auth_url: &str, clock: Clock) -> Result<Users, StartError> {
+    let gateway = users_gateway(settings, &clock)?;
+    let secret = settings.secrets.user_service()?;
+    let readers = settings.internal_readers()?;
+    let database = open(&settings.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
+    let auth = InternalClient::new(internal::Settings {
         caller: users::SERVICE.to_owned(),
         secret,
         auth_url: auth_url.to_owned(),
@@ -366,9 +374,9 @@ async fn users_state(flags: &Flags, auth_url: &str, clock: Clock) -> Result<User
         database,
         auth: Arc::new(auth),
         readers,
-        metrics: metrics(flags, "users")?,
+        metrics: metrics(settings, "users")?,
         keys: Arc::new(fetched),
-        gate,
+        gateway,
         clock,
     })
 }

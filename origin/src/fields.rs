@@ -129,14 +129,14 @@ pub struct Check(Vec<FieldError>);
 
 impl Check {
     /// Notes a fault.
-    pub fn complain(&mut self, field: &'static str, message: &'static str) {
+    pub fn reject(&mut self, field: &'static str, message: &'static str) {
         self.0.push(FieldError { field, message });
     }
 
     /// Notes that a field is missing.
     pub fn required(&mut self, field: &'static str, is_there: bool) {
         if !is_there {
-            self.complain(field, "must be given");
+            self.reject(field, "must be given");
         }
     }
 
@@ -148,7 +148,7 @@ impl Check {
     pub fn email(&mut self, text: Option<&str>) -> String {
         let normal = normal_email(text.unwrap_or_default());
         if normal.is_none() {
-            self.complain("email", "must be an e-mail address of at most 254 ASCII characters");
+            self.reject("email", "must be an e-mail address of at most 254 ASCII characters");
         }
         normal.unwrap_or_default()
     }
@@ -157,7 +157,7 @@ impl Check {
     pub fn name(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default().trim();
         if name.chars().count() > limits::NAME_CHARS || name.chars().any(char::is_control) {
-            self.complain(field, "must be at most 100 characters without control characters");
+            self.reject(field, "must be at most 100 characters without control characters");
         }
         name.to_owned()
     }
@@ -165,14 +165,14 @@ impl Check {
     /// A text that another service has checked already: of one line, which every database takes.
     pub fn line(&mut self, field: &'static str, text: &str) {
         if text.chars().any(char::is_control) {
-            self.complain(field, "must have no control characters");
+            self.reject(field, "must have no control characters");
         }
     }
 
     /// An instant of another service: one that can be told.
     pub fn instant(&mut self, field: &'static str, at: i64) {
         if !limits::INSTANT_MS.contains(&at) {
-            self.complain(field, "must be milliseconds since 1970, up to the year 9999");
+            self.reject(field, "must be milliseconds since 1970, up to the year 9999");
         }
     }
 
@@ -185,7 +185,7 @@ impl Check {
     pub fn password_in(&mut self, field: &'static str, text: Option<&Secret>) -> Secret {
         let password = text.cloned().unwrap_or_else(|| Secret::new(String::new()));
         if !limits::PASSWORD_CHARS.contains(&normal_password(&password).expose().chars().count()) {
-            self.complain(field, "must have 8 to 128 characters");
+            self.reject(field, "must have 8 to 128 characters");
         }
         password
     }
@@ -195,9 +195,9 @@ impl Check {
     pub fn role(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default();
         if !is_word(name, false) {
-            self.complain(field, "must be at most 64 of a-z, 0-9, _, . and -, the first a letter");
+            self.reject(field, "must be at most 64 of a-z, 0-9, _, . and -, the first a letter");
         } else if name == "service" {
-            self.complain(field, "must not be service, the role of services");
+            self.reject(field, "must not be service, the role of services");
         }
         name.to_owned()
     }
@@ -206,7 +206,7 @@ impl Check {
     pub fn permission(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default();
         if !is_word(name, true) {
-            self.complain(field, "must be at most 64 of a-z, 0-9, _, ., : and -, the first a letter");
+            self.reject(field, "must be at most 64 of a-z, 0-9, _, ., : and -, the first a letter");
         }
         name.to_owned()
     }
@@ -215,7 +215,7 @@ impl Check {
     pub fn description(&mut self, field: &'static str, text: Option<&str>) -> String {
         let description = text.unwrap_or_default().trim();
         if description.chars().count() > limits::DESCRIPTION_CHARS || description.chars().any(char::is_control) {
-            self.complain(field, "must be at most 200 characters without control characters");
+            self.reject(field, "must be at most 200 characters without control characters");
         }
         description.to_owned()
     }
@@ -224,7 +224,7 @@ impl Check {
     pub fn id(&mut self, field: &'static str, text: Option<&str>) -> Uuid {
         let id = text.and_then(|text| Uuid::parse_str(text).ok());
         if id.is_none() {
-            self.complain(field, "must be an id");
+            self.reject(field, "must be an id");
         }
         id.unwrap_or_default()
     }

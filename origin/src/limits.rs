@@ -292,26 +292,26 @@ pub const PENDING_MS: i64 = 15 * 60 * 1000;
 
 /// Milliseconds that the caller of a change has to write it to the profile before the auth
 /// service does: twice as long as a call between the services takes at most.
-pub const STALE_GRACE_MS: i64 = 5 * 1000;
+pub const PROFILE_SYNC_GRACE_MS: i64 = 5 * 1000;
 
 /// Profiles that one look makes equal, before it looks what has become due meanwhile.
-pub const STALE_ROWS: i64 = 100;
+pub const PROFILE_SYNC_ROWS: i64 = 100;
 
 /// Time between two looks for profiles to make equal.
-pub const STALE_LOOK: Duration = Duration::from_secs(1);
+pub const PROFILE_SYNC_LOOK: Duration = Duration::from_secs(1);
 
 /// Milliseconds for which other processes leave a profile to the one that took it on.
-pub const STALE_LEASE_MS: i64 = 30 * 1000;
+pub const PROFILE_SYNC_LEASE_MS: i64 = 30 * 1000;
 
 /// Milliseconds until a profile is tried again that the user service refused: a fault of
 /// ours, which takes a person to mend.
-pub const STALE_REFUSED_MS: i64 = 60 * 1000;
+pub const PROFILE_SYNC_REFUSED_MS: i64 = 60 * 1000;
 
 /// Pause after the first time that the user service was out of reach; it doubles.
-pub const STALE_BACK_OFF: Duration = Duration::from_millis(200);
+pub const PROFILE_SYNC_BACK_OFF: Duration = Duration::from_millis(200);
 
 /// The longest of these pauses: how long after its return profiles are made equal.
-pub const STALE_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+pub const PROFILE_SYNC_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Milliseconds for which the user service knows that a profile was deleted, so that a
 /// write that was long on its way does not bring it back. No process holds one for a day.

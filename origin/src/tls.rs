@@ -1,8 +1,8 @@
-//! TLS at our own ports: a certificate and its key, read from two files, checked, and taken
-//! up anew when they were renewed. Touches those files and nothing else.
+//! TLS at the services' ports: loads a certificate and its key from two files, validates them, and
+//! loads them again when they are renewed.
 //!
-//! What a handshake offers is rustls's safe defaults (RFC 8446, RFC 5246 with forward
-//! secrecy) and HTTP/1.1 alone; no early data, which an attacker may send again.
+//! A handshake offers rustls's safe defaults (RFC 8446, and RFC 5246 with forward secrecy) and HTTP/1.1.
+//! It offers no early data, which an attacker could replay.
 
 use std::{
     fs::File,
@@ -19,84 +19,80 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use crate::{
-    limits,
-    settings::{BadSetting, open_private},
-};
+use crate::{limits, secret_file, setting_error::SettingError};
 
-/// What new connections are answered with: a renewed pair is there for all that come later.
+/// The configuration for new connections, which changes when the certificate is renewed.
 pub type Configs = watch::Receiver<Arc<ServerConfig>>;
 
-/// Where a certificate and its key lie.
+/// The files of a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// The chain in PEM form, the server's own certificate first.
+    /// PEM file with the chain, the server's certificate first.
     pub cert: PathBuf,
-    /// Its private key in PEM form.
+    /// PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// What the files held at one look.
+/// The content of the files.
 struct Content {
     cert: Vec<u8>,
     key: Vec<u8>,
 }
 
-/// Tells one content from another, without a private key that is kept for it.
-type Print = [u8; 32];
+/// SHA-256 of a content, by which a change is detected without a second copy of the private key.
+type Fingerprint = [u8; 32];
 
 impl Content {
-    fn print(&self) -> Print {
+    fn fingerprint(&self) -> Fingerprint {
         let mut context = digest::Context::new(&digest::SHA256);
-        // The length between them: no two pairs are one string.
+        // The length separates the two parts.
         context.update(&u64::try_from(self.cert.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(&self.cert);
         context.update(&self.key);
-        let mut print = Print::default();
-        print.copy_from_slice(context.finish().as_ref());
-        print
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        fingerprint
     }
 }
 
 impl Files {
-    /// The pair, ready for handshakes.
+    /// Loads the certificate and the key.
     ///
     /// # Errors
-    /// [`BadSetting`], which names the file and holds nothing of it.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, BadSetting> {
+    /// [`SettingError`], which names the file and contains nothing of it.
+    pub fn load(&self) -> Result<Arc<ServerConfig>, SettingError> {
         self.config(&self.read()?)
     }
 
-    fn read(&self) -> Result<Content, BadSetting> {
+    fn read(&self) -> Result<Content, SettingError> {
         Ok(Content {
             cert: read("TLS_CERT_FILE", &self.cert, File::open(&self.cert))?,
-            key: read("TLS_KEY_FILE", &self.key, Ok(open_private("TLS_KEY_FILE", &self.key)?))?,
+            key: read("TLS_KEY_FILE", &self.key, Ok(secret_file::open("TLS_KEY_FILE", &self.key)?))?,
         })
     }
 
-    fn config(&self, content: &Content) -> Result<Arc<ServerConfig>, BadSetting> {
+    fn config(&self, content: &Content) -> Result<Arc<ServerConfig>, SettingError> {
         let (cert, key) = (self.cert.display(), self.key.display());
         let chain = CertificateDer::pem_slice_iter(&content.cert).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
-            BadSetting(format!(
-                "TLS_CERT_FILE {cert} holds no certificate; it wants the whole chain in PEM form, the server's own \
+            SettingError(format!(
+                "TLS_CERT_FILE {cert} holds no certificate; set a PEM file with the whole chain, the server's \
                  certificate first"
             ))
         })?;
         let private = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| {
-            BadSetting(format!(
-                "TLS_KEY_FILE {key} holds no private key; it wants one in PEM form (PKCS#8, PKCS#1 or SEC1), without a \
-                 password"
+            SettingError(format!(
+                "TLS_KEY_FILE {key} holds no private key; set a PEM file (PKCS#8, PKCS#1 or SEC1) without a password"
             ))
         })?;
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
         let mut config = config.map_err(|error| {
-            BadSetting(if error == rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
+            SettingError(if error == rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
                 format!(
-                    "TLS_KEY_FILE {key} is not the key of the first certificate in TLS_CERT_FILE {cert}; set the two \
-                     that belong together, the server's own certificate first in its chain"
+                    "TLS_KEY_FILE {key} is not the key of the first certificate in TLS_CERT_FILE {cert}; set a \
+                     certificate and its key, with the server's certificate first in the chain"
                 )
             } else {
                 format!(
@@ -110,74 +106,74 @@ impl Files {
     }
 }
 
-fn read(variable: &str, file: &Path, open: io::Result<File>) -> Result<Vec<u8>, BadSetting> {
+fn read(variable: &str, file: &Path, open: io::Result<File>) -> Result<Vec<u8>, SettingError> {
     let mut bytes = Vec::new();
     open.and_then(|open| open.take(limits::PEM_BYTES).read_to_end(&mut bytes))
-        .map_err(|error: io::Error| BadSetting(format!("{variable} {} cannot be read: {error}", file.display())))?;
+        .map_err(|error: io::Error| SettingError(format!("{variable} {} cannot be read: {error}", file.display())))?;
     Ok(bytes)
 }
 
-/// The pair in use, and the files that are looked at for the next one.
+/// Reloads the files when they change.
 #[derive(Debug)]
 pub struct Renewal {
     files: Files,
     configs: watch::Sender<Arc<ServerConfig>>,
-    /// What the files held at the last look, if they could be read.
-    seen: Option<Print>,
-    /// Whether that is in use.
-    is_good: bool,
-    /// Whether the log has it that it is not.
-    is_told: bool,
+    /// Fingerprint of the files at the last check; `None` if they could not be read.
+    seen: Option<Fingerprint>,
+    /// Whether that content is in use.
+    is_in_use: bool,
+    /// Whether its rejection is logged.
+    is_logged: bool,
 }
 
 impl Renewal {
-    /// Reads the first pair.
+    /// Loads the first certificate.
     ///
     /// # Errors
-    /// [`BadSetting`].
-    pub fn begin(files: Files) -> Result<(Self, Configs), BadSetting> {
+    /// [`SettingError`].
+    pub fn begin(files: Files) -> Result<(Self, Configs), SettingError> {
         let content = files.read()?;
         let (configs, receiver) = watch::channel(files.config(&content)?);
-        Ok((Self { files, configs, seen: Some(content.print()), is_good: true, is_told: false }, receiver))
+        Ok((Self { files, configs, seen: Some(content.fingerprint()), is_in_use: true, is_logged: false }, receiver))
     }
 
-    /// Looks now and then until `stopped` turns true.
+    /// Checks the files every [`limits::CERTIFICATE_LOOK`] until `stopped` is true.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(limits::CERTIFICATE_LOOK) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look();
+            let checked = tokio::task::spawn_blocking(move || {
+                self.check();
                 self
             });
-            let Ok(renewal) = looked.await else { return };
+            let Ok(renewal) = checked.await else { return };
             self = renewal;
         }
     }
 
-    /// Takes up what is new, if it is good. Contents are compared, not times: whoever renews
-    /// may copy, rename or turn a link. What is bad is told of at its second look, because
-    /// between the writing of the one file and of the other no pair fits.
-    fn look(&mut self) {
+    /// Loads a new content if it is valid. Contents are compared instead of times, because a renewal
+    /// may copy, rename or relink files. An invalid content is logged at its second check, because the
+    /// files do not match between the writes of the two.
+    fn check(&mut self) {
         let content = self.files.read();
-        let print = content.as_ref().ok().map(Content::print);
-        let is_new = print != self.seen;
-        if !is_new && (self.is_good || self.is_told) {
+        let fingerprint = content.as_ref().ok().map(Content::fingerprint);
+        let is_new = fingerprint != self.seen;
+        if !is_new && (self.is_in_use || self.is_logged) {
             return;
         }
-        self.seen = print;
+        self.seen = fingerprint;
         match content.and_then(|content| self.files.config(&content)) {
             Ok(config) => {
                 self.configs.send_replace(config);
-                (self.is_good, self.is_told) = (true, false);
+                (self.is_in_use, self.is_logged) = (true, false);
                 tracing::info!("the renewed certificate is in use");
             }
-            Err(_) if is_new => (self.is_good, self.is_told) = (false, false),
+            Err(_) if is_new => (self.is_in_use, self.is_logged) = (false, false),
             Err(fault) => {
-                self.is_told = true;
-                tracing::error!(%fault, "the renewed certificate cannot be used; the one before it stays in use");
+                self.is_logged = true;
+                tracing::error!(%fault, "the renewed certificate cannot be used; the previous one stays in use");
             }
         }
     }
@@ -191,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate that signs itself, and its key.
+    /// A self-signed certificate and its key.
     fn pair() -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned()];
@@ -199,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_of_once_and_at_its_second_look() {
+    fn an_invalid_renewal_is_logged_once_at_its_second_check() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
         let write = |cert: &str, key: &str| {
@@ -210,32 +206,31 @@ mod tests {
         let (first, second) = (pair(), pair());
         write(&first.0, &first.1);
         let (mut renewal, configs) = Renewal::begin(files.clone()).unwrap();
-        // What a look leaves: whether what it saw is good, and whether the log has it that
-        // it is not; and whether new connections get another certificate from then on.
-        let mut look = |is_good: bool, is_told: bool, is_taken_up: bool| {
+        // The state after a check, and whether the check changed the configuration.
+        let mut check = |is_in_use: bool, is_logged: bool, is_changed: bool| {
             let before = Arc::clone(&configs.borrow());
-            renewal.look();
-            assert_eq!((renewal.is_good, renewal.is_told), (is_good, is_told));
-            assert_eq!(!Arc::ptr_eq(&before, &configs.borrow()), is_taken_up);
+            renewal.check();
+            assert_eq!((renewal.is_in_use, renewal.is_logged), (is_in_use, is_logged));
+            assert_eq!(!Arc::ptr_eq(&before, &configs.borrow()), is_changed);
         };
-        look(true, false, false);
+        check(true, false, false);
         write(&second.0, &first.1);
-        look(false, false, false);
+        check(false, false, false);
         write(&second.0, &second.1);
-        look(true, false, true);
-        look(true, false, false);
+        check(true, false, true);
+        check(true, false, false);
         write(&second.0, &first.1);
-        look(false, false, false);
-        look(false, true, false);
-        look(false, true, false);
+        check(false, false, false);
+        check(false, true, false);
+        check(false, true, false);
         std::fs::remove_file(&files.key).unwrap();
-        look(false, false, false);
-        look(false, true, false);
-        look(false, true, false);
+        check(false, false, false);
+        check(false, true, false);
+        check(false, true, false);
         write(&second.0, &second.1);
-        look(true, false, true);
-        // As whoever turns back.
+        check(true, false, true);
+        // A rollback to the previous certificate.
         write(&first.0, &first.1);
-        look(true, false, true);
+        check(true, false, true);
     }
 }

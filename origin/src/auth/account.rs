@@ -34,17 +34,17 @@ use crate::{
     ids, limits,
     store::{
         Accounts, Database, Profiles,
-        accounts::{Account, Change, Changed, Conflict, Deletion, NewAccount},
+        accounts::{Account, AccountError, AccountUpdate, DeleteOutcome, NewAccount, UpdateOutcome},
         registrations::Key,
     },
 };
 
-impl From<Conflict> for ApiError {
-    fn from(conflict: Conflict) -> Self {
+impl From<AccountError> for ApiError {
+    fn from(conflict: AccountError) -> Self {
         match conflict {
-            Conflict::Taken => Self::email_taken(),
-            Conflict::UnknownRole => Self::unknown_role(),
-            Conflict::Failed(error) => error.into(),
+            AccountError::EmailTaken => Self::email_taken(),
+            AccountError::UnknownRole => Self::unknown_role(),
+            AccountError::Database(error) => error.into(),
         }
     }
 }
@@ -225,8 +225,8 @@ async fn make(
         now,
     };
     let same = replay::Asked { email: &email, password: &password, first_name: &first_name, last_name: &last_name };
-    let begun = match auth.accounts.begin(&new).await {
-        Err(Conflict::Taken) => return replay::answer(auth, key, &same).await,
+    let begun = match auth.accounts.create_pending(&new).await {
+        Err(AccountError::EmailTaken) => return replay::answer(auth, key, &same).await,
         begun => begun?,
     };
     let account = begun.account(&new);
@@ -281,11 +281,12 @@ pub(super) async fn change(
             owner.count_email_change(&auth).await?;
         }
     }
-    let change = Change { email: email.as_deref(), first_name: first_name.as_deref(), last_name: last_name.as_deref() };
-    match auth.accounts.change(id, &change, |version| condition.allows(version), &auth.clock).await? {
-        Changed::Done(account) => Ok(Answer(account.into())),
-        Changed::Nobody => Err(ApiError::not_found()),
-        Changed::Refused => Err(ApiError::version_mismatch()),
+    let change =
+        AccountUpdate { email: email.as_deref(), first_name: first_name.as_deref(), last_name: last_name.as_deref() };
+    match auth.accounts.update(id, &change, |version| condition.allows(version), &auth.clock).await? {
+        UpdateOutcome::Updated(account) => Ok(Answer(account.into())),
+        UpdateOutcome::NotFound => Err(ApiError::not_found()),
+        UpdateOutcome::VersionMismatch => Err(ApiError::version_mismatch()),
     }
 }
 
@@ -316,13 +317,13 @@ pub(super) async fn delete(
         owner.confirm(&auth, &account, body.current_password.as_ref()).await?;
     }
     match auth.accounts.delete(id, ROLE_ADMIN, |version| condition.allows(version), &auth.clock).await? {
-        Deletion::Done => {
+        DeleteOutcome::Deleted => {
             auth.pusher.wake();
             Ok(StatusCode::NO_CONTENT)
         }
-        Deletion::Nobody => Err(ApiError::not_found()),
-        Deletion::Last => Err(ApiError::last_admin()),
-        Deletion::Refused => Err(ApiError::version_mismatch()),
+        DeleteOutcome::NotFound => Err(ApiError::not_found()),
+        DeleteOutcome::LastAdministrator => Err(ApiError::last_admin()),
+        DeleteOutcome::VersionMismatch => Err(ApiError::version_mismatch()),
     }
 }
 
@@ -434,7 +435,7 @@ pub async fn create_admin(
                 registered_by: None,
                 now,
             };
-            let begun = accounts.begin(&new).await.map_err(|_| "the account cannot be written")?;
+            let begun = accounts.create_pending(&new).await.map_err(|_| "the account cannot be written")?;
             let account = begun.account(&new);
             profiles.put(&account.into()).await.map_err(failed)?;
             if !accounts.activate(begun, attempt).await.map_err(failed)? {

@@ -20,7 +20,7 @@ use crate::{
     http::ApiError,
     limits,
     peers::network,
-    store::guessing::{Failures, Key},
+    store::login_failures::{FailureCount, Key},
 };
 
 /// Whoever tries a password learns no more than this.
@@ -56,7 +56,9 @@ pub(super) async fn is_right(auth: &Auth, attempt: &Attempt<'_>, password: &Secr
     let address = attempt.address.map(network);
     let owner = attempt.account.map_or(Uuid::nil(), |(id, _)| id);
     let bucket = match address {
-        Some(address) if auth.guessing.is_known(owner, known_address(owner, address), auth.clock.now()).await? => {
+        Some(address)
+            if auth.login_failures.is_known(owner, known_address(owner, address), auth.clock.now()).await? =>
+        {
             Bucket::Known { email: attempt.email, address }
         }
         Some(_) | None => Bucket::Strangers { email: attempt.email },
@@ -69,20 +71,20 @@ pub(super) async fn is_right(auth: &Auth, attempt: &Attempt<'_>, password: &Secr
     let seen = let_in(auth, key).await?;
     let (right, turn) = turn.verify(password, attempt.account.map(|(_, hash)| hash)).await?;
     if !right {
-        auth.guessing.failed(key, auth.clock.now()).await?;
+        auth.login_failures.record_failure(key, auth.clock.now()).await?;
         return Ok(false);
     }
     drop(turn);
     let address = address.map(|address| known_address(owner, address));
     if seen.is_some() || address.is_some() {
-        auth.guessing.succeeded(key, owner, address, &auth.clock).await?;
+        auth.login_failures.record_success(key, owner, address, &auth.clock).await?;
     }
     Ok(true)
 }
 
 /// What was counted in a bucket, if a try may go on.
-async fn let_in(auth: &Auth, key: Key) -> Result<Option<Failures>, ApiError> {
-    let seen = auth.guessing.failures(key).await?;
+async fn let_in(auth: &Auth, key: Key) -> Result<Option<FailureCount>, ApiError> {
+    let seen = auth.login_failures.find(key).await?;
     match wait(seen, auth.clock.now()) {
         0 => Ok(seen),
         wait_ms => Err(delayed(wait_ms)),

@@ -22,11 +22,11 @@ use uuid::Uuid;
 use super::{AuditCap, Auth};
 use crate::{
     clock::Clock,
-    http::{self, ApiError, Metrics, Refused},
+    http::{self, ApiError, Metrics, ReportedError},
     limits,
     peers::network,
     store::{
-        AuditTrail,
+        self, AuditLog,
         audit::{Event, Outcome},
     },
 };
@@ -263,7 +263,7 @@ impl Pending {
                 noted.span_id = Some(trace.span_id());
             });
         }
-        let code = response.extensions().get::<Refused>().map(|refused| refused.code);
+        let code = response.extensions().get::<ReportedError>().map(|refused| refused.code);
         let request_id = response.headers().get("x-request-id").and_then(|value| value.to_str().ok());
         Some(self.event(result, code, request_id.map(str::to_owned)))
     }
@@ -299,7 +299,7 @@ fn counted_for(event: &Event) -> String {
 }
 
 /// Writes an event; one of a refusal once it is its turn.
-async fn write_in_turn(trail: AuditTrail, metrics: Metrics, cap: AuditCap, event: Event) {
+async fn write_in_turn(trail: AuditLog, metrics: Metrics, cap: AuditCap, event: Event) {
     if event.result == Outcome::Success {
         return write(trail, Some(metrics), event).await;
     }
@@ -311,12 +311,12 @@ async fn write_in_turn(trail: AuditTrail, metrics: Metrics, cap: AuditCap, event
 
 /// Writes an event. When that fails, it is logged as `audit_failed` and the answer goes
 /// out: what the request changed is changed, and an error would say that it is not.
-async fn write(trail: AuditTrail, metrics: Option<Metrics>, event: Event) {
+async fn write(trail: AuditLog, metrics: Option<Metrics>, event: Event) {
     let written = tokio::time::timeout(limits::AUDIT_WAIT, trail.add(&event)).await;
     if let Ok(Err(error)) = &written {
         match &metrics {
-            Some(metrics) => metrics.store_fault(error),
-            None => http::log_store_fault(error),
+            Some(metrics) => metrics.database_error(error),
+            None => store::log_error(error),
         }
     }
     if !matches!(written, Ok(Ok(()))) {
@@ -337,7 +337,7 @@ async fn write(trail: AuditTrail, metrics: Option<Metrics>, event: Event) {
 /// Leaves an event of what was done without a request: by a command, or by the program of
 /// itself. `done` is the thing that it was about, or a stable code.
 pub async fn record_command(
-    trail: &AuditTrail,
+    trail: &AuditLog,
     event_type: &str,
     operation: &str,
     done: Result<Option<String>, &str>,

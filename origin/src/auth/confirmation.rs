@@ -42,7 +42,7 @@ impl Owner {
     ) -> Result<(), ApiError> {
         let Some(password) = password else {
             let after = auth.clock.now().saturating_sub(limits::RECENT_LOGIN_MS);
-            let is_recent = auth.sessions.began_after(self.session, self.user, after).await?;
+            let is_recent = auth.sessions.started_after(self.session, self.user, after).await?;
             return if is_recent { Ok(()) } else { Err(ApiError::reauthentication_required()) };
         };
         let stored = auth.accounts.password_hash(account.id).await?.ok_or(ApiError::session_ended())?;
@@ -59,8 +59,8 @@ impl Owner {
     pub(super) async fn count_email_change(self, auth: &Auth) -> Result<(), ApiError> {
         let key = Bucket::EmailChanges { user: self.user }.key();
         let now = auth.clock.now();
-        match wait(auth.guessing.failures(key).await?, now) {
-            0 => Ok(auth.guessing.failed(key, now).await?),
+        match wait(auth.login_failures.find(key).await?, now) {
+            0 => Ok(auth.login_failures.record_failure(key, now).await?),
             wait_ms => {
                 let seconds = u64::try_from(wait_ms).unwrap_or_default().div_ceil(1000);
                 Err(ApiError::email_change_delayed(seconds.max(1)))

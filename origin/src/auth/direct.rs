@@ -21,7 +21,7 @@ use crate::{
 /// The layer of public routes: the gateway's requests, and in direct mode those of loopback
 /// callers.
 pub(super) async fn admit_anyone(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
-    match http::admit(&auth.gate, &request)? {
+    match http::admit(&auth.gateway, &request)? {
         Admission::Gateway => Ok(next.run(request).await),
         Admission::Direct(address) => Ok(http::run_direct(request, next, address, None).await),
     }
@@ -30,7 +30,7 @@ pub(super) async fn admit_anyone(State(auth): State<Auth>, request: Request, nex
 /// The layer of routes for users: the gateway's requests, and in direct mode those of
 /// loopback callers with a good access token.
 pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
-    match http::admit(&auth.gate, &request)? {
+    match http::admit(&auth.gateway, &request)? {
         Admission::Gateway => Ok(next.run(request).await),
         Admission::Direct(address) => {
             let user = verify(&auth, http::bearer(request.headers())?).await?;

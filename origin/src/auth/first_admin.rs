@@ -8,7 +8,7 @@ use portcullis_client::secret::Secret;
 use tokio::sync::watch;
 
 use super::{Auth, ROLE_ADMIN, account, audit};
-use crate::{http::ApiError, limits, store::in_time};
+use crate::{http::ApiError, limits, store::with_timeout};
 
 /// Who is to be the first.
 #[derive(Debug, Clone)]
@@ -41,11 +41,11 @@ pub async fn make_first_admin(auth: Auth, first: FirstAdmin, mut stopped: watch:
 }
 
 async fn try_once(auth: &Auth, first: &FirstAdmin) -> Result<(), ApiError> {
-    if in_time(auth.accounts.has_holder(ROLE_ADMIN)).await? {
+    if with_timeout(auth.accounts.has_holder(ROLE_ADMIN)).await? {
         tracing::info!("there is an administrator; ADMIN_EMAIL is left alone");
         return Ok(());
     }
-    if in_time(auth.accounts.find_login(&first.email)).await?.is_some() {
+    if with_timeout(auth.accounts.find_login(&first.email)).await?.is_some() {
         tracing::error!("ADMIN_EMAIL is an account that is no administrator; make it one with: admin create --promote");
         return Ok(());
     }

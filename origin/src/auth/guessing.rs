@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use aws_lc_rs::digest::{Context, SHA256};
 use uuid::Uuid;
 
-use crate::{limits, store::guessing::Failures};
+use crate::{limits, store::login_failures::FailureCount};
 
 /// Who is counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Milliseconds until a password may be tried: 0 for at once.
-pub(super) fn wait(before: Option<Failures>, now: i64) -> i64 {
+pub(super) fn wait(before: Option<FailureCount>, now: i64) -> i64 {
     let Some(before) = before.filter(|failures| now.saturating_sub(failures.last_at) < limits::FAILURES_KEPT_MS) else {
         return 0;
     };
@@ -109,7 +109,7 @@ mod tests {
     fn a_try_waits_for_what_is_left() {
         const KEPT: i64 = 15 * 60 * 1000;
         let now = 1_800_000_000_000;
-        let failed = |count, ago: i64| Some(Failures { count, last_at: now - ago });
+        let failed = |count, ago: i64| Some(FailureCount { count, last_at: now - ago });
         for (before, expected) in [
             (None, 0),
             (failed(4, 0), 0),
@@ -123,8 +123,8 @@ mod tests {
             // A clock that is ahead.
             (failed(5, -1_000_000), 1000),
             (failed(1, -1_000_000), 0),
-            (Some(Failures { count: i64::MAX, last_at: i64::MAX }), 60_000),
-            (Some(Failures { count: 9, last_at: i64::MIN }), 0),
+            (Some(FailureCount { count: i64::MAX, last_at: i64::MAX }), 60_000),
+            (Some(FailureCount { count: 9, last_at: i64::MIN }), 0),
         ] {
             assert_eq!(wait(before, now), expected, "{before:?}");
         }

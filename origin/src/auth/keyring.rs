@@ -14,8 +14,9 @@ use crate::{
     limits,
     signing::{Key, MasterKey, PublicKeys},
     store::{
-        SigningKeys, in_time,
+        SigningKeys,
         keys::{Revocation, Rotated, StoredKey},
+        with_timeout,
     },
 };
 
@@ -134,7 +135,7 @@ impl Keyring {
     pub async fn rotate(&self, now: i64) -> Result<Rotated, KeyringFault> {
         let next = make(&self.master, now, now.saturating_add(self.lead_ms)).await?;
         let after = limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS);
-        let rotated = in_time(self.store.add_next(&next, after)).await?;
+        let rotated = with_timeout(self.store.add_next(&next, after)).await?;
         self.reload(now).await?;
         Ok(rotated)
     }
@@ -147,7 +148,7 @@ impl Keyring {
     /// [`KeyringFault`].
     pub async fn revoke(&self, kid: &str, now: i64) -> Result<Revocation, KeyringFault> {
         let spare = make(&self.master, now, now).await?;
-        let revoked = in_time(self.store.revoke(kid, &spare, now)).await?.ok_or(KeyringFault::Unknown)?;
+        let revoked = with_timeout(self.store.revoke(kid, &spare, now)).await?.ok_or(KeyringFault::Unknown)?;
         self.reload(now).await?;
         Ok(revoked)
     }
@@ -173,12 +174,12 @@ impl Keyring {
             tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
         }
         // Later than nobody needs them: a clock may be ahead for a while.
-        in_time(self.store.forget(now.saturating_sub(limits::SWEEP_MARGIN_MS))).await?;
+        with_timeout(self.store.forget(now.saturating_sub(limits::SWEEP_MARGIN_MS))).await?;
         Ok(())
     }
 
     async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
-        let stored = in_time(self.store.published(now)).await?;
+        let stored = with_timeout(self.store.published(now)).await?;
         let before = self.held();
         // What a process that knows the older master key alone made since.
         reseal(&self.store, &self.master, &stored, Some(&before)).await?;
@@ -234,7 +235,7 @@ async fn reseal(
         }
         let anew = master.reseal(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
         if let Some(sealed) = anew {
-            in_time(store.reseal(&row.kid, &row.private_sealed, &sealed)).await?;
+            with_timeout(store.reseal(&row.kid, &row.private_sealed, &sealed)).await?;
             tracing::info!(kid = row.kid, "a signing key is sealed by MASTER_KEY now and by MASTER_KEY_OLD no more");
         }
     }

@@ -49,17 +49,15 @@ pub use sweeper::sweep;
 pub use token::SERVICE_TYPE;
 pub use turns::Priority;
 
+pub use crate::signing::ISSUER;
 use crate::{
     clock::Clock,
-    http::{Gate, Metrics},
+    http::{GatewayAuth, Metrics},
     store::{
-        self, Accounts, AuditTrail, Database, Guessing, Outbox, Permissions, Rights, Roles, Services, Sessions, Stale,
-        sessions::Rules,
+        self, AccountRoles, Accounts, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Roles,
+        Services, Sessions, sessions::SessionLimits,
     },
 };
-
-/// `iss` of every token.
-pub const ISSUER: &str = "auth-service";
 
 /// `aud` of access tokens.
 pub const AUDIENCE: &str = "api";
@@ -78,7 +76,7 @@ pub const GATEWAY: &str = "portcullis";
 pub const ROLE_USER: &str = "user";
 
 /// The role that may do everything.
-pub const ROLE_ADMIN: &str = store::rights::ADMIN;
+pub const ROLE_ADMIN: &str = store::access::ADMIN;
 
 /// Everything that a handler of the auth service works with.
 #[derive(Debug, Clone)]
@@ -90,17 +88,17 @@ pub struct Auth {
     /// Sessions.
     pub sessions: Sessions,
     /// How long sessions live.
-    pub rules: Rules,
+    pub session_limits: SessionLimits,
     /// Roles.
     pub roles: Roles,
     /// Permissions.
     pub permissions: Permissions,
     /// Who has which.
-    pub rights: Rights,
+    pub account_roles: AccountRoles,
     /// Failed logins, counted.
-    pub guessing: Guessing,
+    pub login_failures: LoginFailures,
     /// The audit trail.
-    pub audit: AuditTrail,
+    pub audit: AuditLog,
     /// Which refusals it takes.
     pub audit_cap: AuditCap,
     /// Signing keys.
@@ -112,7 +110,7 @@ pub struct Auth {
     /// Tells the gateway of them.
     pub pusher: Arc<Pusher>,
     /// Profiles that have yet to be made equal to their accounts.
-    pub stale: Stale,
+    pub profile_sync: ProfileSync,
     /// Makes them.
     pub reconciler: Arc<Reconciler>,
     /// The line to the user service.
@@ -124,7 +122,7 @@ pub struct Auth {
     /// What is counted.
     pub metrics: Metrics,
     /// The gateway before us.
-    pub gate: Gate,
+    pub gateway: GatewayAuth,
     /// The time.
     pub clock: Clock,
 }

@@ -19,7 +19,7 @@ use crate::{
         normal_password,
     },
     http::{self, ApiError, Json, openapi::refuses},
-    store::passwords::{Change, Changed},
+    store::passwords::{PasswordChange as Change, PasswordChangeOutcome},
 };
 
 /// A new password for the current one.
@@ -65,7 +65,7 @@ pub(super) async fn change(
     let new = check.password_in("new_password", body.new_password.as_ref());
     let current = body.current_password.unwrap_or_default();
     if normal_password(&new) == normal_password(&current) && body.new_password.is_some() {
-        check.complain("new_password", "must differ from the current one");
+        check.reject("new_password", "must differ from the current one");
     }
     check.done()?;
     for _ in 0..TRIES {
@@ -80,14 +80,14 @@ pub(super) async fn change(
         let hash = auth.passwords.hash(&new, Priority::Known).await?;
         let change = Change { account: account.id, session, verified: &stored, new: &hash };
         match auth.accounts.change_password(&change, &auth.clock).await? {
-            Changed::Done => {
+            PasswordChangeOutcome::Changed => {
                 auth.pusher.wake();
                 tracing::info!(user_id = %account.id, "a password was changed; all other sessions are revoked");
                 return Ok(Answer(session::Done { message: "Password changed" }));
             }
-            Changed::SessionEnded => return Err(session::REVOKED),
+            PasswordChangeOutcome::SessionEnded => return Err(session::REVOKED),
             // What was verified is the password no more.
-            Changed::Stale => {}
+            PasswordChangeOutcome::HashChanged => {}
         }
     }
     Err(INVALID_CREDENTIALS)

@@ -10,7 +10,7 @@ use crate::{
     clock::rfc3339,
     fields::{Check, described::PermissionName},
     http::{ApiError, AskedPage, Id, Json, Page, Pagination, openapi::refuses},
-    store::permissions::{self as stored, Said},
+    store::permissions::{self as stored, PermissionFields},
 };
 
 /// A permission as clients see it.
@@ -122,9 +122,9 @@ pub(super) struct Body {
 }
 
 impl Body {
-    fn check(&self) -> Result<Said, ApiError> {
+    fn check(&self) -> Result<PermissionFields, ApiError> {
         let mut check = Check::default();
-        let said = Said {
+        let said = PermissionFields {
             name: check.permission("name", self.name.as_deref()),
             resource: check.permission("resource", self.resource.as_deref()),
             action: check.permission("action", self.action.as_deref()),

@@ -39,8 +39,8 @@ use crate::{
     limits,
     store::{
         accounts::Account,
-        in_time,
-        stale::{Mark, Standing},
+        profile_sync::{AccountState, PendingSync},
+        with_timeout,
     },
 };
 
@@ -89,8 +89,8 @@ impl Reconciler {
     /// Delivers until `stopped` turns true; what is left then waits for the next start.
     pub async fn run(&self, auth: &Auth, mut stopped: watch::Receiver<bool>) {
         let pauses = ExponentialBuilder::new()
-            .with_min_delay(limits::STALE_BACK_OFF)
-            .with_max_delay(limits::STALE_BACK_OFF_MAX)
+            .with_min_delay(limits::PROFILE_SYNC_BACK_OFF)
+            .with_max_delay(limits::PROFILE_SYNC_BACK_OFF_MAX)
             .without_max_times()
             .with_jitter();
         let mut failing: Option<backon::ExponentialBackoff> = None;
@@ -105,18 +105,18 @@ impl Reconciler {
                     if failing.take().is_some() {
                         tracing::info!("the user service takes profiles again");
                     }
-                    limits::STALE_LOOK
+                    limits::PROFILE_SYNC_LOOK
                 }
                 Err(fault) => {
                     match fault {
-                        Fault::Store(error) => auth.metrics.store_fault(&error),
+                        Fault::Store(error) => auth.metrics.database_error(&error),
                         // Once, and not every few seconds for hours.
                         Fault::Unreachable if failing.is_none() => {
                             tracing::error!("profiles wait to be made equal: the user service is out of reach");
                         }
                         Fault::Unreachable => {}
                     }
-                    failing.get_or_insert_with(|| pauses.build()).next().unwrap_or(limits::STALE_BACK_OFF_MAX)
+                    failing.get_or_insert_with(|| pauses.build()).next().unwrap_or(limits::PROFILE_SYNC_BACK_OFF_MAX)
                 }
             };
             // A failing service is not asked more often because more waits for it.
@@ -139,14 +139,16 @@ impl Reconciler {
     /// Delivers all that is due.
     async fn deliver_due(&self, auth: &Auth) -> Result<(), Fault> {
         loop {
-            let due = in_time(auth.stale.due(limits::STALE_ROWS, auth.clock.now())).await?;
+            let due = with_timeout(auth.profile_sync.due(limits::PROFILE_SYNC_ROWS, auth.clock.now())).await?;
             if due.is_empty() {
                 return Ok(());
             }
             let mut claimed = 0_usize;
             for mark in due {
                 let now = auth.clock.now();
-                if in_time(auth.stale.claim(mark, now, now.saturating_add(limits::STALE_LEASE_MS))).await? {
+                if with_timeout(auth.profile_sync.claim(mark, now, now.saturating_add(limits::PROFILE_SYNC_LEASE_MS)))
+                    .await?
+                {
                     claimed = claimed.saturating_add(1);
                     deliver(auth, mark).await?;
                 }
@@ -160,24 +162,26 @@ impl Reconciler {
 }
 
 /// Makes one profile equal.
-async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
-    let outcome = match in_time(auth.stale.standing(mark.account)).await? {
-        Standing::Active(account) => {
+async fn deliver(auth: &Auth, mark: PendingSync) -> Result<(), Fault> {
+    let outcome = match with_timeout(auth.profile_sync.account_state(mark.account)).await? {
+        AccountState::Active(account) => {
             let version = account.version;
             match auth.users.put_profile(&account.into()).await {
-                Ok(()) => return Ok(in_time(auth.stale.settle(mark, version)).await?),
+                Ok(()) => return Ok(with_timeout(auth.profile_sync.complete(mark, version)).await?),
                 Err(error) => error,
             }
         }
-        Standing::Gone => match remove(auth, mark).await? {
+        AccountState::Deleted => match remove(auth, mark).await? {
             Ok(()) => return Ok(()),
             Err(error) => error,
         },
-        Standing::Pending { begun_at } => {
-            let over_at = begun_at.saturating_add(limits::PENDING_MS);
-            if auth.clock.now() < over_at || !in_time(auth.stale.abandon(mark.account, begun_at)).await? {
+        AccountState::Pending { started_at } => {
+            let over_at = started_at.saturating_add(limits::PENDING_MS);
+            if auth.clock.now() < over_at
+                || !with_timeout(auth.profile_sync.delete_pending(mark.account, started_at)).await?
+            {
                 // Taken over since, or finished this very moment, which removed the mark.
-                return Ok(in_time(auth.stale.postpone(mark, over_at.max(auth.clock.now()))).await?);
+                return Ok(with_timeout(auth.profile_sync.postpone(mark, over_at.max(auth.clock.now()))).await?);
             }
             tracing::info!(account = %mark.account, "a registration got stuck; it is undone");
             match remove(auth, mark).await? {
@@ -189,20 +193,21 @@ async fn deliver(auth: &Auth, mark: Mark) -> Result<(), Fault> {
     let now = auth.clock.now();
     match outcome {
         CallError::Unavailable => {
-            in_time(auth.stale.postpone(mark, now)).await?;
+            with_timeout(auth.profile_sync.postpone(mark, now)).await?;
             Err(Fault::Unreachable)
         }
         CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed => {
             log_refusal(mark.account, outcome);
-            Ok(in_time(auth.stale.postpone(mark, now.saturating_add(limits::STALE_REFUSED_MS))).await?)
+            Ok(with_timeout(auth.profile_sync.postpone(mark, now.saturating_add(limits::PROFILE_SYNC_REFUSED_MS)))
+                .await?)
         }
     }
 }
 
 /// Deletes the profile of an account that is gone.
-async fn remove(auth: &Auth, mark: Mark) -> Result<Result<(), CallError>, sqlx::Error> {
+async fn remove(auth: &Auth, mark: PendingSync) -> Result<Result<(), CallError>, sqlx::Error> {
     match auth.users.delete_profile(mark.account).await {
-        Ok(_) => in_time(auth.stale.settle_gone(mark)).await.map(Ok),
+        Ok(_) => with_timeout(auth.profile_sync.complete_deleted(mark)).await.map(Ok),
         Err(error) => Ok(Err(error)),
     }
 }

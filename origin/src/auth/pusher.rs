@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::{Auth, token};
 use crate::{
     limits,
-    store::{in_time, outbox::Waiting},
+    store::{outbox::OutboxItem, with_timeout},
 };
 
 /// Path at the gateway.
@@ -115,15 +115,15 @@ impl Pusher {
     async fn empty(&self, auth: &Auth) -> Result<usize, PushFault> {
         let mut count = 0_usize;
         loop {
-            let waiting = in_time(auth.outbox.next(limits::PUSH_ITEMS, auth.clock.now())).await;
+            let waiting = with_timeout(auth.outbox.next(limits::PUSH_ITEMS, auth.clock.now())).await;
             let waiting = waiting.unwrap_or_else(|error| {
-                auth.metrics.store_fault(&error);
+                auth.metrics.database_error(&error);
                 Vec::new()
             });
             if waiting.is_empty() {
                 return Ok(count);
             }
-            if waiting.iter().any(Waiting::is_of_key) {
+            if waiting.iter().any(OutboxItem::is_of_key) {
                 // The gateway asks for the keys when it hears of it, and must not be given
                 // what we held until now.
                 if let Err(fault) = auth.keyring.read(auth.clock.now()).await {
@@ -132,9 +132,9 @@ impl Pusher {
             }
             let delivered = self.push_all(auth, &waiting).await;
             count = count.saturating_add(delivered.0.len());
-            if let Err(error) = in_time(auth.outbox.delivered(&delivered.0)).await {
+            if let Err(error) = with_timeout(auth.outbox.delivered(&delivered.0)).await {
                 // They are pushed again, which harms nobody; but not at once.
-                auth.metrics.store_fault(&error);
+                auth.metrics.database_error(&error);
                 return Ok(count);
             }
             delivered.1?;
@@ -142,7 +142,7 @@ impl Pusher {
     }
 
     /// Pushes as many as it can: what was taken, and what stopped the rest.
-    async fn push_all(&self, auth: &Auth, waiting: &[Waiting]) -> (Vec<Waiting>, Result<(), PushFault>) {
+    async fn push_all(&self, auth: &Auth, waiting: &[OutboxItem]) -> (Vec<OutboxItem>, Result<(), PushFault>) {
         match self.push(auth, waiting).await {
             Ok(()) => return (waiting.to_vec(), Ok(())),
             // One that the gateway cannot take must not hold up the others.
@@ -160,7 +160,7 @@ impl Pusher {
         (taken, outcome)
     }
 
-    async fn push(&self, auth: &Auth, waiting: &[Waiting]) -> Result<(), PushFault> {
+    async fn push(&self, auth: &Auth, waiting: &[OutboxItem]) -> Result<(), PushFault> {
         let token = token::service(auth, super::SERVICE, super::GATEWAY).map_err(|_| PushFault::Token)?;
         let items: Vec<&str> = waiting.iter().map(|one| one.revocation.as_str()).collect();
         let request = self

@@ -15,23 +15,20 @@ use super::{
 use crate::{
     fields::{Check, described::PermissionName},
     http::{ApiError, Id, Ids, Json, User, openapi::refuses},
-    store::{
-        rights::{Change, Refusal},
-        roles as stored,
-    },
+    store::{access::AccessError, account_roles::RoleChange, roles as stored},
 };
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<AccessError> for ApiError {
+    fn from(refusal: AccessError) -> Self {
         match refusal {
-            Refusal::Unknown => Self::not_found(),
-            Refusal::BuiltIn => Self::conflict("built_in", "What is built in stays as it is"),
-            Refusal::Taken => Self::conflict("name_taken", "The name is taken"),
-            Refusal::InUse => Self::conflict("in_use", "It is in use; take it away from all that have it first"),
-            Refusal::Last => Self::conflict("last_admin", "The last administrator must stay one"),
-            Refusal::TooMany => Self::conflict("too_many", "There are as many as there may be"),
-            Refusal::Busy => Self::unavailable("account_busy", "The account's tokens were revoked moments ago"),
-            Refusal::Failed(error) => error.into(),
+            AccessError::NotFound => Self::not_found(),
+            AccessError::BuiltIn => Self::conflict("built_in", "What is built in stays as it is"),
+            AccessError::NameTaken => Self::conflict("name_taken", "The name is taken"),
+            AccessError::InUse => Self::conflict("in_use", "It is in use; take it away from all that have it first"),
+            AccessError::LastAdministrator => Self::conflict("last_admin", "The last administrator must stay one"),
+            AccessError::TooMany => Self::conflict("too_many", "There are as many as there may be"),
+            AccessError::Busy => Self::unavailable("account_busy", "The account's tokens were revoked moments ago"),
+            AccessError::Database(error) => error.into(),
         }
     }
 }
@@ -50,13 +47,13 @@ impl HeldRoles {
 }
 
 /// What every change leads to beyond its answer.
-fn follow(auth: &Auth, admin: Uuid, account: Uuid, change: &Change) {
-    if change.taken {
+fn follow(auth: &Auth, admin: Uuid, account: Uuid, change: &RoleChange) {
+    if change.removed {
         auth.pusher.wake();
     }
-    if change.given || change.taken {
+    if change.added || change.removed {
         auth.reconciler.wake();
-        let (given, taken) = (change.given, change.taken);
+        let (given, taken) = (change.added, change.removed);
         tracing::info!(user_id = %admin, account_id = %account, given, taken, "an account's roles were changed");
     }
 }
@@ -75,7 +72,7 @@ fn follow(auth: &Auth, admin: Uuid, account: Uuid, change: &Change) {
     )
 )]
 pub(super) async fn roles(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<HeldRoles>, ApiError> {
-    let held = auth.rights.roles(id).await?.ok_or(ApiError::not_found())?;
+    let held = auth.account_roles.roles(id).await?.ok_or(ApiError::not_found())?;
     Ok(HeldRoles::new(id, held))
 }
 
@@ -115,9 +112,9 @@ pub(super) async fn give(
     let role = check.id("role_id", body.role_id.as_deref());
     check.done()?;
     notes.about(role);
-    let change = auth.rights.give(id, role, &auth.clock).await?;
+    let change = auth.account_roles.add(id, role, &auth.clock).await?;
     follow(&auth, admin.id, id, &change);
-    let status = if change.given { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if change.added { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, HeldRoles::new(id, change.roles)))
 }
 
@@ -155,10 +152,10 @@ pub(super) async fn replace(
     check.required("role_ids", body.role_ids.is_some());
     let wanted: Option<_> = body.role_ids.unwrap_or_default().iter().map(|text| Uuid::parse_str(text).ok()).collect();
     if wanted.is_none() {
-        check.complain("role_ids", "must be ids");
+        check.reject("role_ids", "must be ids");
     }
     check.done()?;
-    let change = auth.rights.replace(id, wanted.unwrap_or_default(), &auth.clock).await?;
+    let change = auth.account_roles.replace(id, wanted.unwrap_or_default(), &auth.clock).await?;
     follow(&auth, admin.id, id, &change);
     Ok(HeldRoles::new(id, change.roles))
 }
@@ -183,7 +180,7 @@ pub(super) async fn take(
     State(auth): State<Auth>,
     Ids(id, role): Ids,
 ) -> Result<StatusCode, ApiError> {
-    let change = auth.rights.take(id, role, &auth.clock).await?;
+    let change = auth.account_roles.remove(id, role, &auth.clock).await?;
     follow(&auth, admin.id, id, &change);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -221,7 +218,7 @@ pub(super) async fn permissions(
     Id(id): Id,
 ) -> Result<Answer<HeldPermissions>, ApiError> {
     self_or_admin(&auth, &user, id).await?;
-    let permissions = auth.rights.permissions(id).await?.ok_or(ApiError::not_found())?;
+    let permissions = auth.account_roles.permissions(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(HeldPermissions { user_id: id, permissions }))
 }
 
@@ -269,6 +266,6 @@ pub(super) async fn check(
     let permission = check.permission("permission", body.permission.as_deref());
     check.done()?;
     self_or_admin(&auth, &user, id).await?;
-    let allowed = auth.rights.allows(id, &permission).await?.ok_or(ApiError::not_found())?;
+    let allowed = auth.account_roles.allows(id, &permission).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(Reply { allowed, user_id: id, permission }))
 }

@@ -258,7 +258,7 @@ pub(super) async fn give(
     let permission_id = check.id("permission_id", body.permission_id.as_deref());
     check.done()?;
     notes.about(permission_id);
-    let (permission, is_new) = auth.roles.give(id, permission_id).await?;
+    let (permission, is_new) = auth.roles.grant(id, permission_id).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     if is_new {
         tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a role was given a permission");
@@ -284,7 +284,7 @@ pub(super) async fn take(
     State(auth): State<Auth>,
     Ids(id, permission_id): Ids,
 ) -> Result<StatusCode, ApiError> {
-    auth.roles.take(id, permission_id).await?;
+    auth.roles.revoke(id, permission_id).await?;
     tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a permission was taken from a role");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -77,7 +77,7 @@ pub fn app(auth: Auth) -> Router {
         .merge(for_users)
         .merge(for_services)
         .merge(open)
-        .layer(middleware::from_fn_with_state(auth.gate.clone(), observe))
+        .layer(middleware::from_fn_with_state(auth.gateway.clone(), observe))
         .layer(middleware::from_fn_with_state(auth.clone(), audit::record))
         .layer(middleware::from_fn_with_state(auth.metrics.clone(), measure))
         .layer(middleware::from_fn(read_to_end))
@@ -205,7 +205,7 @@ async fn health() -> Answer<Health> {
     )
 )]
 async fn ready(State(auth): State<Auth>) -> Result<Answer<Readiness>, ApiError> {
-    if auth.database.is_well().await {
+    if auth.database.is_writable().await {
         Ok(Answer(Readiness::READY))
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))
@@ -228,7 +228,7 @@ async fn metrics(State(auth): State<Auth>, headers: HeaderMap) -> Result<Respons
     auth.metrics.admit(&headers)?;
     let waiting = auth.outbox.count(auth.clock.now()).await;
     if let Err(error) = &waiting {
-        auth.metrics.store_fault(error);
+        auth.metrics.database_error(error);
     }
     auth.metrics.outbox_waiting(waiting.ok());
     Ok(auth.metrics.page())

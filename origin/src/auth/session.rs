@@ -30,8 +30,10 @@ use crate::{
     http::{self, ApiError, Json, OptionalJson, openapi::refuses},
     limits, signing,
     store::{
+        self,
         accounts::Account,
-        sessions::{Beginning, NewSession, Spending, Successor},
+        refresh_tokens::{RefreshOutcome, Successor},
+        sessions::{NewSession, StartOutcome},
     },
 };
 
@@ -113,8 +115,8 @@ pub(super) async fn login(
             token,
             user_agent: &client.user_agent,
         };
-        match auth.sessions.begin(&new, auth.rules, &auth.clock).await? {
-            Beginning::Begun(begun) => {
+        match auth.sessions.start(&new, auth.session_limits, &auth.clock).await? {
+            StartOutcome::Started(begun) => {
                 notes.about(new.id);
                 if begun.ended > 0 {
                     auth.pusher.wake();
@@ -122,8 +124,8 @@ pub(super) async fn login(
                 renew(&auth, account.id, &verified, &password).await;
                 return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh);
             }
-            Beginning::Ahead => return Err(CLOCK_BEHIND),
-            Beginning::Gone => {}
+            StartOutcome::ClockBehind => return Err(CLOCK_BEHIND),
+            StartOutcome::AccountChanged => {}
         }
     }
     Err(INVALID_CREDENTIALS)
@@ -140,7 +142,7 @@ async fn renew(auth: &Auth, account: Uuid, verified: &str, password: &Secret) {
         Ok(true) => tracing::info!(user_id = %account, "a password was hashed anew at today's figures"),
         // Somebody else did, or changed the password.
         Ok(false) => {}
-        Err(error) => http::log_store_fault(&error),
+        Err(error) => store::log_error(&error),
     }
 }
 
@@ -179,26 +181,26 @@ pub(super) async fn refresh(
     let (successor, hash) = refresh_token::fresh()?;
     let sealed = shown.seal(&successor)?;
     let next = Successor { hash, sealed: &sealed };
-    match auth.sessions.spend(shown.hash(), &next, auth.rules, &auth.clock).await? {
-        Spending::Spent { account, session, issued_at } => {
+    match auth.sessions.refresh(shown.hash(), &next, auth.session_limits, &auth.clock).await? {
+        RefreshOutcome::Rotated { account, session, issued_at } => {
             notes.by(account.id);
             notes.about(session);
             tokens(&auth, &account, session, issued_at, &successor)
         }
-        Spending::Again { account, session, issued_at, sealed } => {
+        RefreshOutcome::Repeated { account, session, issued_at, sealed } => {
             notes.by(account.id);
             notes.about(session);
             tokens(&auth, &account, session, issued_at, &shown.open(&sealed)?)
         }
-        Spending::Reused { account, session } => {
+        RefreshOutcome::Reused { account, session } => {
             notes.by(account);
             notes.about(session);
             auth.pusher.wake();
             tracing::warn!("a spent refresh token was shown again; its session is revoked");
             Err(REVOKED)
         }
-        Spending::Ahead => Err(CLOCK_BEHIND),
-        Spending::Refused => Err(ApiError::invalid_token()),
+        RefreshOutcome::ClockBehind => Err(CLOCK_BEHIND),
+        RefreshOutcome::Rejected => Err(ApiError::invalid_token()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::Auth;
-use crate::{clock::Clock, limits, store::in_time};
+use crate::{clock::Clock, limits, store::with_timeout};
 
 /// What both clocks show at one moment: the host's, which may be set, and one that nobody sets.
 #[derive(Debug, Clone, Copy)]
@@ -63,10 +63,10 @@ async fn forget(auth: &Auth, now: i64) {
     let before = now.saturating_sub(limits::AUDIT_IDENTITY_MS);
     let mut after = 0;
     loop {
-        match in_time(auth.audit.erase(after, before, limits::SWEEP_ROWS)).await {
+        match with_timeout(auth.audit.erase(after, before, limits::SWEEP_ROWS)).await {
             Ok(Some(last)) => after = last,
             Ok(None) => return,
-            Err(error) => return auth.metrics.store_fault(&error),
+            Err(error) => return auth.metrics.database_error(&error),
         }
         tokio::time::sleep(limits::SWEEP_PAUSE).await;
     }
@@ -87,15 +87,15 @@ async fn portions(auth: &Auth, what: Old, before: i64) {
     let full = u64::try_from(rows).unwrap_or(u64::MAX);
     loop {
         let deleted = match what {
-            Old::Sessions => in_time(auth.sessions.sweep(before, rows)).await,
-            Old::Guesses => in_time(auth.guessing.sweep(before, rows)).await,
-            Old::Outbox => in_time(auth.outbox.sweep(before, rows)).await,
-            Old::Events => in_time(auth.audit.sweep(before, rows)).await,
+            Old::Sessions => with_timeout(auth.sessions.sweep(before, rows)).await,
+            Old::Guesses => with_timeout(auth.login_failures.sweep(before, rows)).await,
+            Old::Outbox => with_timeout(auth.outbox.sweep(before, rows)).await,
+            Old::Events => with_timeout(auth.audit.sweep(before, rows)).await,
         };
         match deleted {
             Ok(count) if count < full => return,
             Ok(_) => tokio::time::sleep(limits::SWEEP_PAUSE).await,
-            Err(error) => return auth.metrics.store_fault(&error),
+            Err(error) => return auth.metrics.database_error(&error),
         }
     }
 }

@@ -9,9 +9,10 @@ use clap::Subcommand;
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
     auth::{AdminWish, Created, create_admin},
-    boot::BootFault,
+    boot::StartError,
     clock::Clock,
-    settings::{Flags, read_first_line},
+    secret_file::read_first_line,
+    settings::Settings,
 };
 use serde_json::json;
 
@@ -47,15 +48,15 @@ Examples:
         #[arg(long)]
         init: bool,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
 }
 
-pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
-    let Command::Create { email, password_file, promote, keep_password, init, flags } = command;
+pub(super) async fn run(command: Command, output: Output) -> Result<(), StartError> {
+    let Command::Create { email, password_file, promote, keep_password, init, settings } = command;
     let absent = if init { Absent::Make } else { Absent::Refuse("give --init to make it") };
     // Before anybody is asked for a password.
-    let (auth, users) = open_both(&flags, absent).await?;
+    let (auth, users) = open_both(&settings, absent).await?;
     let password = match &password_file {
         _ if keep_password => None,
         Some(file) => Some(read_password(file)?),
@@ -64,7 +65,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFaul
     let wish = match (promote, &password) {
         (true, password) => AdminWish::Promote(password.as_ref()),
         (false, Some(password)) => AdminWish::Make(password),
-        (false, None) => return Err(BootFault::Setting("--keep-password is for --promote alone".to_owned())),
+        (false, None) => return Err(StartError::Setting("--keep-password is for --promote alone".to_owned())),
     };
     let created = create_admin(auth.clone(), users, &email, wish, &Clock::default()).await;
     let event_type = if promote { "admin.promote" } else { "admin.create" };
@@ -73,7 +74,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFaul
         Err(_) => Err("refused"),
     };
     leave_event(&auth, event_type, "admin create", done).await;
-    match created.map_err(BootFault::Other)? {
+    match created.map_err(StartError::Other)? {
         Created::New(id) => {
             output.say(&format!("made administrator {id}"), &json!({ "id": id, "promoted": false }));
         }
@@ -92,7 +93,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFaul
     Ok(())
 }
 
-fn read_password(file: &Path) -> Result<Secret, BootFault> {
+fn read_password(file: &Path) -> Result<Secret, StartError> {
     if file.as_os_str() != "-" {
         return Ok(read_first_line("--password-file", file)?);
     }
@@ -101,25 +102,25 @@ fn read_password(file: &Path) -> Result<Secret, BootFault> {
     std::io::stdin()
         .take(4096)
         .read_to_string(&mut text)
-        .map_err(|error| BootFault::Setting(format!("the password cannot be read from standard input: {error}")))?;
+        .map_err(|error| StartError::Setting(format!("the password cannot be read from standard input: {error}")))?;
     Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
 /// Asks at the terminal, twice, because nobody sees what they type.
-fn ask_password() -> Result<Secret, BootFault> {
+fn ask_password() -> Result<Secret, StartError> {
     if !std::io::stdin().is_terminal() {
-        return Err(BootFault::Setting(
+        return Err(StartError::Setting(
             "there is no terminal to ask for the password at; give --password-file FILE, or - for standard input"
                 .to_owned(),
         ));
     }
     let ask = |prompt: &str| {
         rpassword::prompt_password(prompt)
-            .map_err(|error| BootFault::Other(format!("the password cannot be read from the terminal: {error}")))
+            .map_err(|error| StartError::Other(format!("the password cannot be read from the terminal: {error}")))
     };
     let password = ask("Password: ")?;
     if ask("Once more: ")? != password {
-        return Err(BootFault::Other("the two passwords differ".to_owned()));
+        return Err(StartError::Other("the two passwords differ".to_owned()));
     }
     Ok(Secret::new(password))
 }

@@ -7,25 +7,25 @@ use std::{
 };
 
 use portcullis_origin::{
-    boot::BootFault,
+    boot::StartError,
     clock::Clock,
-    settings::Flags,
-    store::{self, CopyFault, ReconcileFault, Schema},
+    settings::Settings,
+    store::{self, CopyError, ReconcileError, Schema},
 };
 use serde_json::json;
 
 use super::{MIGRATE, leave_event, open_both, output::Output, serve::Service};
 
-pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: Output) -> Result<(), BootFault> {
-    flags.check_databases()?;
+pub(super) async fn backup(service: Service, to: &Path, settings: &Settings, output: Output) -> Result<(), StartError> {
+    settings.check_databases()?;
     // The user service's first. Of what is done meanwhile the later copy of the auth service
     // has all that the earlier one of the other has: no profile is newer than its account.
     let copies = [
-        (Service::Users, Schema::Users, flags.users_database(), "USERS_DATABASE_URL", "users.db"),
-        (Service::Auth, Schema::Auth, flags.auth_database(), "AUTH_DATABASE_URL", "auth.db"),
+        (Service::Users, Schema::Users, settings.users_database(), "USERS_DATABASE_URL", "users.db"),
+        (Service::Auth, Schema::Auth, settings.auth_database(), "AUTH_DATABASE_URL", "auth.db"),
     ];
     let cannot = |error: std::io::Error| {
-        BootFault::Setting(format!("the folder {} cannot be made: {error}; set --to to another", to.display()))
+        StartError::Setting(format!("the folder {} cannot be made: {error}; set --to to another", to.display()))
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(cannot)?;
     let folder = to.canonicalize().map_err(cannot)?;
@@ -49,44 +49,44 @@ pub(super) async fn backup(service: Service, to: &Path, flags: &Flags, output: O
     Ok(())
 }
 
-fn told(fault: CopyFault, variable: &str, place: &Path) -> BootFault {
+fn told(fault: CopyError, variable: &str, place: &Path) -> StartError {
     let place = place.display();
     match fault {
-        CopyFault::Kind => {
-            BootFault::Setting(format!("the database of {variable} is not SQLite's; copy it with pg_dump"))
+        CopyError::NotSqlite => {
+            StartError::Setting(format!("the database of {variable} is not SQLite's; copy it with pg_dump"))
         }
-        CopyFault::Taken => {
-            BootFault::Setting(format!("{place} is there already and is not overwritten; set --to to another folder"))
+        CopyError::Exists => {
+            StartError::Setting(format!("{place} is there already and is not overwritten; set --to to another folder"))
         }
-        CopyFault::Foreign => BootFault::Setting(format!(
+        CopyError::Foreign => StartError::Setting(format!(
             "the database of {variable} has not the service's tables; set {variable} or DATA_DIR to where it is"
         )),
-        CopyFault::Damaged => BootFault::Other(format!(
+        CopyError::Damaged => StartError::Other(format!(
             "the copy of {variable}'s database at {place} was not sound when it was read again, and is not kept; \
              PRAGMA integrity_check says whether the database is, else look to the disk"
         )),
-        CopyFault::File(error) => BootFault::Other(format!("{place} cannot be written: {error}")),
-        CopyFault::Store(error) => {
-            BootFault::Other(format!("the database of {variable} cannot be copied to {place}: {error}"))
+        CopyError::File(error) => StartError::Other(format!("{place} cannot be written: {error}")),
+        CopyError::Database(error) => {
+            StartError::Other(format!("the database of {variable} cannot be copied to {place}: {error}"))
         }
     }
 }
 
-pub(super) async fn reconcile(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let (auth, users) = open_both(flags, MIGRATE).await?;
+pub(super) async fn reconcile(settings: &Settings, output: Output) -> Result<(), StartError> {
+    let (auth, users) = open_both(settings, MIGRATE).await?;
     let found = store::reconcile(&auth, &users, Clock::default().now()).await;
     let done = found.as_ref().map(|_| None).map_err(|fault| match fault {
-        ReconcileFault::Strangers => "databases_strange",
-        ReconcileFault::Store(_) => "store_failed",
+        ReconcileError::Unrelated => "databases_strange",
+        ReconcileError::Database(_) => "store_failed",
     });
     leave_event(&auth, "databases.reconcile", "reconcile", done).await;
     let found = found.map_err(|fault| match fault {
-        ReconcileFault::Strangers => BootFault::Setting(
+        ReconcileError::Unrelated => StartError::Setting(
             "none of the oldest profiles has an account, so these databases do not belong together, and nothing was \
              marked; set AUTH_DATABASE_URL and USERS_DATABASE_URL, or DATA_DIR, to where the restored ones are"
                 .to_owned(),
         ),
-        ReconcileFault::Store(error) => BootFault::Other(format!("the databases cannot be compared: {error}")),
+        ReconcileError::Database(error) => StartError::Other(format!("the databases cannot be compared: {error}")),
     })?;
     output.say(
         &format!(

@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use portcullis_origin::{
     auth::{Keyring, KeyringFault},
-    boot::BootFault,
+    boot::StartError,
     clock::{Clock, rfc3339},
-    settings::{Flags, Secrets},
+    settings::{Secrets, Settings},
     signing::MasterKey,
     store::{Database, SigningKeys, keys::Rotated},
 };
@@ -24,9 +24,9 @@ Example:
   portcullis-origin keys list --json")]
     List {
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
-    /// Publish a new key, which signs once everybody has had time to see it. Running
+    /// Publish a new key, which signs once everybody has had time to see it. RunningServices
     /// services take it up within seconds. Needs MASTER_KEY or MASTER_KEY_FILE.
     #[command(after_help = "\
 Keys are rotated every 30 days anyway. While a key waits for its turn, another rotation
@@ -36,7 +36,7 @@ Example:
   MASTER_KEY_FILE=master.key portcullis-origin keys rotate")]
     Rotate {
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Distrust a key that leaked, at once and everywhere: no token that it signed is good
     /// any more. Needs MASTER_KEY or MASTER_KEY_FILE.
@@ -52,26 +52,26 @@ Example:
         /// The key's id.
         kid: String,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
 }
 
-pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
+pub(super) async fn run(command: Command, output: Output) -> Result<(), StartError> {
     match command {
-        Command::List { flags } => list(&flags, output).await,
-        Command::Rotate { flags } => rotate(&with_master_key(*flags)?, output).await,
-        Command::Revoke { kid, flags } => revoke(&kid, &with_master_key(*flags)?, output).await,
+        Command::List { settings } => list(&settings, output).await,
+        Command::Rotate { settings } => rotate(&with_master_key(*settings)?, output).await,
+        Command::Revoke { kid, settings } => revoke(&kid, &with_master_key(*settings)?, output).await,
     }
 }
 
-fn with_master_key(flags: Flags) -> Result<Flags, BootFault> {
-    Ok(flags.with_secrets(Secrets::from_env()).with_local_master_key()?)
+fn with_master_key(settings: Settings) -> Result<Settings, StartError> {
+    Ok(settings.with_secrets(Secrets::from_env()).with_local_master_key()?)
 }
 
-async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
+async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
     let now = Clock::default().now();
-    let keys = SigningKeys(open_auth(flags).await?).published(now).await;
-    let keys = keys.map_err(|error| BootFault::Other(format!("the keys cannot be read: {error}")))?;
+    let keys = SigningKeys(open_auth(settings).await?).published(now).await;
+    let keys = keys.map_err(|error| StartError::Other(format!("the keys cannot be read: {error}")))?;
     let until = |until: Option<i64>| until.map(rfc3339);
     let rows: Vec<Vec<String>> = keys
         .iter()
@@ -95,14 +95,14 @@ async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
     Ok(())
 }
 
-async fn rotate(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let master = flags.master_key()?;
-    let lead_ms = flags.key_lead_ms()?;
-    let database = open_auth(flags).await?;
+async fn rotate(settings: &Settings, output: Output) -> Result<(), StartError> {
+    let master = settings.master_key()?;
+    let lead_ms = settings.key_lead_ms()?;
+    let database = open_auth(settings).await?;
     let rotated = rotate_in(&database, master, lead_ms).await;
     let done = rotated.as_ref().map(|rotated| Some(rotated.kid.clone())).map_err(|_| "keys_unavailable");
     leave_event(&database, "keys.rotate", "keys rotate", done).await;
-    let rotated = rotated.map_err(|fault| BootFault::Other(fault.to_string()))?;
+    let rotated = rotated.map_err(|fault| StartError::Other(fault.to_string()))?;
     let signs_from = rfc3339(rotated.signs_from);
     output.say(
         &format!("{} signs from {signs_from}; until then {} does", rotated.kid, rotated.previous_kid),
@@ -111,10 +111,10 @@ async fn rotate(flags: &Flags, output: Output) -> Result<(), BootFault> {
     Ok(())
 }
 
-async fn revoke(kid: &str, flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let master = flags.master_key()?;
-    let lead_ms = flags.key_lead_ms()?;
-    let database = open_auth(flags).await?;
+async fn revoke(kid: &str, settings: &Settings, output: Output) -> Result<(), StartError> {
+    let master = settings.master_key()?;
+    let lead_ms = settings.key_lead_ms()?;
+    let database = open_auth(settings).await?;
     let now = Clock::default().now();
     let revoked =
         async { Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await?.revoke(kid, now).await }
@@ -124,7 +124,7 @@ async fn revoke(kid: &str, flags: &Flags, output: Output) -> Result<(), BootFaul
         .map(|_| Some(kid.to_owned()))
         .map_err(|fault| if matches!(fault, KeyringFault::Unknown) { "not_found" } else { "keys_unavailable" });
     leave_event(&database, "keys.revoke", "keys revoke", done).await;
-    let revoked = revoked.map_err(|fault| BootFault::Other(fault.to_string()))?;
+    let revoked = revoked.map_err(|fault| StartError::Other(fault.to_string()))?;
     let signs = if revoked.signed { "signs now" } else { "signs as before" };
     output.say(
         &format!("{kid} is revoked; {} {signs}", revoked.signer),

@@ -18,10 +18,10 @@ use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use portcullis_origin::{
     auth::record_command,
-    boot::BootFault,
+    boot::StartError,
     clock::Clock,
-    settings::{Flags, Secrets},
-    store::{AuditTrail, Database, Schema, explain},
+    settings::{Secrets, Settings},
+    store::{AuditLog, Database, Schema, describe_open_error},
 };
 use serde_json::json;
 use tracing_subscriber::{
@@ -78,7 +78,7 @@ Examples:
         #[arg(default_value = "all")]
         service: serve::Service,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Bring both databases up to date and exit.
     #[command(after_help = "\
@@ -89,7 +89,7 @@ Example:
   portcullis-origin migrate --data-dir /var/lib/portcullis")]
     Migrate {
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Print how a service describes itself (OpenAPI 3.1).
     #[command(after_help = "\
@@ -119,7 +119,7 @@ Example:
         #[arg(long, value_name = "FOLDER")]
         to: PathBuf,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Make accounts and profiles agree after both databases were restored. To be run where
     /// the databases are.
@@ -131,7 +131,7 @@ Example:
   portcullis-origin reconcile --json")]
     Reconcile {
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Signing keys.
     Keys {
@@ -164,11 +164,11 @@ pub(crate) async fn run() -> ExitCode {
     log(&cli);
     let output = Output { json: cli.json };
     let result = match cli.command {
-        Command::Serve { service, flags } => serve::serve(service, flags.with_secrets(Secrets::from_env())).await,
-        Command::Migrate { flags } => migrate(&flags, output).await,
+        Command::Serve { service, settings } => serve::serve(service, settings.with_secrets(Secrets::from_env())).await,
+        Command::Migrate { settings } => migrate(&settings, output).await,
         Command::Openapi { service } => openapi::openapi(service, output),
-        Command::Backup { service, to, flags } => backup::backup(service, &to, &flags, output).await,
-        Command::Reconcile { flags } => backup::reconcile(&flags, output).await,
+        Command::Backup { service, to, settings } => backup::backup(service, &to, &settings, output).await,
+        Command::Reconcile { settings } => backup::reconcile(&settings, output).await,
         Command::Keys { command } => keys::run(command, output).await,
         Command::Admin { command } => admin::run(command, output).await,
         Command::Service { command } => service::run(command, output).await,
@@ -177,9 +177,9 @@ pub(crate) async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             let (kind, code) = match fault {
-                BootFault::Setting(_) => ("setting", EXIT_SETTING),
-                BootFault::Port(_) => ("port", EXIT_PORT),
-                BootFault::Other(_) => ("other", EXIT_OTHER),
+                StartError::Setting(_) => ("setting", EXIT_SETTING),
+                StartError::Port(_) => ("port", EXIT_PORT),
+                StartError::Other(_) => ("other", EXIT_OTHER),
             };
             output.fail(kind, &fault.to_string());
             ExitCode::from(code)
@@ -220,57 +220,56 @@ enum Absent {
 const MIGRATE: Absent = Absent::Refuse("run migrate to make it");
 
 /// The auth service's database, up to date.
-async fn open_auth(flags: &Flags) -> Result<Database, BootFault> {
-    open(flags, Schema::Auth, MIGRATE).await
+async fn open_auth(settings: &Settings) -> Result<Database, StartError> {
+    open(settings, Schema::Auth, MIGRATE).await
 }
 
-async fn open_both(flags: &Flags, absent: Absent) -> Result<(Database, Database), BootFault> {
-    flags.check_databases()?;
-    check_there(flags, Schema::Auth, absent).await?;
-    check_there(flags, Schema::Users, absent).await?;
-    Ok((open(flags, Schema::Auth, absent).await?, open(flags, Schema::Users, absent).await?))
+async fn open_both(settings: &Settings, absent: Absent) -> Result<(Database, Database), StartError> {
+    settings.check_databases()?;
+    check_there(settings, Schema::Auth, absent).await?;
+    check_there(settings, Schema::Users, absent).await?;
+    Ok((open(settings, Schema::Auth, absent).await?, open(settings, Schema::Users, absent).await?))
 }
 
-async fn open(flags: &Flags, schema: Schema, absent: Absent) -> Result<Database, BootFault> {
-    check_there(flags, schema, absent).await?;
-    flags.make_folder()?;
-    let (variable, url) = place(flags, schema);
+async fn open(settings: &Settings, schema: Schema, absent: Absent) -> Result<Database, StartError> {
+    check_there(settings, schema, absent).await?;
+    settings.create_data_dir()?;
+    let (variable, url) = place(settings, schema);
     Database::open(&url, schema).await.map_err(|error| cannot_open(variable, &url, &error))
 }
 
-async fn check_there(flags: &Flags, schema: Schema, absent: Absent) -> Result<(), BootFault> {
+async fn check_there(settings: &Settings, schema: Schema, absent: Absent) -> Result<(), StartError> {
     let Absent::Refuse(how) = absent else { return Ok(()) };
-    let (variable, url) = place(flags, schema);
+    let (variable, url) = place(settings, schema);
     if Database::exists(&url, schema).await.map_err(|error| cannot_open(variable, &url, &error))? {
         return Ok(());
     }
     let file = url.strip_prefix("sqlite://").map(|file| format!(" {file}")).unwrap_or_default();
-    Err(BootFault::Setting(format!(
+    Err(StartError::Setting(format!(
         "there is no database{file} of {variable}; set DATA_DIR or {variable} to where it is, or {how}"
     )))
 }
 
 /// The variable that says where a service's database is, and what it says.
-fn place(flags: &Flags, schema: Schema) -> (&'static str, String) {
+fn place(settings: &Settings, schema: Schema) -> (&'static str, String) {
     match schema {
-        Schema::Auth => ("AUTH_DATABASE_URL", flags.auth_database()),
-        Schema::Users => ("USERS_DATABASE_URL", flags.users_database()),
+        Schema::Auth => ("AUTH_DATABASE_URL", settings.auth_database()),
+        Schema::Users => ("USERS_DATABASE_URL", settings.users_database()),
     }
 }
 
-fn cannot_open(variable: &str, url: &str, error: &sqlx::Error) -> BootFault {
-    BootFault::Other(format!("the database of {variable} cannot be opened: {}", explain(url, error)))
+fn cannot_open(variable: &str, url: &str, error: &sqlx::Error) -> StartError {
+    StartError::Other(format!("the database of {variable} cannot be opened: {}", describe_open_error(url, error)))
 }
 
 /// Leaves an event of a command in the audit trail, whatever became of it: the thing that it
 /// was about, or a code.
 async fn leave_event(database: &Database, event_type: &str, operation: &str, done: Result<Option<String>, &str>) {
-    record_command(&AuditTrail(database.clone()), event_type, &format!("cli {operation}"), done, &Clock::default())
-        .await;
+    record_command(&AuditLog(database.clone()), event_type, &format!("cli {operation}"), done, &Clock::default()).await;
 }
 
-async fn migrate(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    open_both(flags, Absent::Make).await?;
+async fn migrate(settings: &Settings, output: Output) -> Result<(), StartError> {
+    open_both(settings, Absent::Make).await?;
     output.say("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use clap::ValueEnum;
 use portcullis_origin::{
-    boot::{self, BootFault, Which},
+    boot::{self, EnabledServices, StartError},
     clock::Clock,
-    settings::Flags,
+    settings::Settings,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,15 +18,15 @@ pub(super) enum Service {
     All,
 }
 
-pub(super) async fn serve(service: Service, flags: Flags) -> Result<(), BootFault> {
-    let which = Which {
+pub(super) async fn serve(service: Service, settings: Settings) -> Result<(), StartError> {
+    let which = EnabledServices {
         auth: matches!(service, Service::Auth | Service::All),
         users: matches!(service, Service::Users | Service::All),
     };
     // From the first moment on: who is told to stop while it starts ends well, too.
     let mut told = Stop::listen()?;
     let running = tokio::select! {
-        running = boot::start(&flags, which, Clock::default()) => running?,
+        running = boot::start(&settings, which, Clock::default()) => running?,
         () = told.come() => {
             tracing::info!("stopped while starting");
             return Ok(());
@@ -46,9 +46,9 @@ struct Stop {
 }
 
 impl Stop {
-    fn listen() -> Result<Self, BootFault> {
+    fn listen() -> Result<Self, StartError> {
         let listen =
-            |kind| signal(kind).map_err(|error| BootFault::Other(format!("signals cannot be listened to: {error}")));
+            |kind| signal(kind).map_err(|error| StartError::Other(format!("signals cannot be listened to: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 

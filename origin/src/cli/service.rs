@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use portcullis_origin::{
     auth::{ServiceFault, add_service, remove_service},
-    boot::BootFault,
+    boot::StartError,
     clock::{Clock, rfc3339},
-    settings::Flags,
+    settings::Settings,
     store::{Database, Services},
 };
 use serde_json::{Value, json};
@@ -33,13 +33,13 @@ Examples:
         #[arg(long = "audience", required = true, value_name = "NAME")]
         audiences: Vec<String>,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// List the services that were added. The built-in auth-service and user-service have
     /// their secrets from the environment and are not among them.
     List {
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
     /// Remove a service: it gets no more tokens. Those that it has are good for five minutes
     /// at most.
@@ -52,20 +52,20 @@ Example:
         /// Name.
         name: String,
         #[command(flatten)]
-        flags: Box<Flags>,
+        settings: Box<Settings>,
     },
 }
 
-pub(super) async fn run(command: Command, output: Output) -> Result<(), BootFault> {
+pub(super) async fn run(command: Command, output: Output) -> Result<(), StartError> {
     match command {
-        Command::Add { name, audiences, flags } => add(&name, &audiences, &flags, output).await,
-        Command::List { flags } => list(&flags, output).await,
-        Command::Remove { name, flags } => remove(&name, &flags, output).await,
+        Command::Add { name, audiences, settings } => add(&name, &audiences, &settings, output).await,
+        Command::List { settings } => list(&settings, output).await,
+        Command::Remove { name, settings } => remove(&name, &settings, output).await,
     }
 }
 
-async fn add(name: &str, audiences: &[String], flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let database = open_auth(flags).await?;
+async fn add(name: &str, audiences: &[String], settings: &Settings, output: Output) -> Result<(), StartError> {
+    let database = open_auth(settings).await?;
     let added = add_service(&Services(database.clone()), name, audiences, &Clock::default()).await;
     leave_service_event(&database, "service.add", "service add", name, added.as_ref().err()).await;
     let secret = added.map_err(fault)?;
@@ -76,8 +76,8 @@ async fn add(name: &str, audiences: &[String], flags: &Flags, output: Output) ->
     Ok(())
 }
 
-async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let services = Services(open_auth(flags).await?).list().await;
+async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
+    let services = Services(open_auth(settings).await?).list().await;
     let services = services.map_err(|error| fault(ServiceFault::Store(error)))?;
     let rows: Vec<Vec<String>> = services
         .iter()
@@ -97,8 +97,8 @@ async fn list(flags: &Flags, output: Output) -> Result<(), BootFault> {
     Ok(())
 }
 
-async fn remove(name: &str, flags: &Flags, output: Output) -> Result<(), BootFault> {
-    let database = open_auth(flags).await?;
+async fn remove(name: &str, settings: &Settings, output: Output) -> Result<(), StartError> {
+    let database = open_auth(settings).await?;
     let removed = remove_service(&Services(database.clone()), name).await;
     leave_service_event(&database, "service.remove", "service remove", name, removed.as_ref().err()).await;
     removed.map_err(fault)?;
@@ -117,13 +117,13 @@ async fn leave_service_event(
     leave_event(database, event_type, operation, done).await;
 }
 
-fn fault(fault: ServiceFault) -> BootFault {
+fn fault(fault: ServiceFault) -> StartError {
     match fault {
-        ServiceFault::Name | ServiceFault::Reserved | ServiceFault::Audience => BootFault::Setting(fault.to_string()),
+        ServiceFault::Name | ServiceFault::Reserved | ServiceFault::Audience => StartError::Setting(fault.to_string()),
         ServiceFault::Taken
         | ServiceFault::TooMany
         | ServiceFault::Unknown
         | ServiceFault::Random
-        | ServiceFault::Store(_) => BootFault::Other(fault.to_string()),
+        | ServiceFault::Store(_) => StartError::Other(fault.to_string()),
     }
 }

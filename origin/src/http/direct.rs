@@ -1,9 +1,9 @@
-//! Direct mode: which requests the auth service serves on its own port without the gateway.
+//! Direct mode: the requests that the auth service serves on its own port without the gateway.
 //!
-//! For programs on the same machine, in development. The peer address of the connection
-//! decides, never a header. A request that a proxy passed on comes from a loopback address,
-//! too, so one that carries a proxy's header is refused. A web page whose host name was
-//! rebound to 127.0.0.1 is refused by the name in `Host`.
+//! It is for programs on the same machine, in development. The peer address of the connection decides,
+//! never a header. A proxy on this machine has a loopback address too, so a request with a header that
+//! proxies add is rejected. The check of `Host` stops DNS rebinding: a web page whose host name
+//! resolves to 127.0.0.1.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,51 +15,40 @@ use axum::{
 };
 use portcullis_client::extract::Verdict;
 
-use super::{ApiError, Gate, User, client::Client, credentials, gate::Told};
+use super::{
+    ApiError,
+    caller::{Client, DirectCaller, User},
+    gateway::GatewayAuth,
+    read::credentials,
+    request_log::RequestFields,
+};
 
-/// The other end of a request's connection. The server sets it.
+/// The peer address of a request's connection, which the server adds to the extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// A request that was admitted without the gateway, in its extensions.
-#[derive(Debug, Clone)]
-pub(super) struct DirectCaller {
-    /// The user whose access token the service has verified; `None` on public routes.
-    pub(super) user: Option<User>,
-    /// The client, by the connection's own facts.
-    pub(super) client: Client,
-}
-
-/// What the log says of a request that was admitted without the gateway, in the extensions
-/// of its response.
-#[derive(Debug, Clone)]
-pub(super) struct DirectLog {
-    pub(super) user_id: Option<String>,
-    pub(super) told: Told,
-}
-
-/// By which way a request came in.
+/// How a request was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// The gateway vouches for it.
+    /// By the gateway's assertion.
     Gateway,
-    /// It came from this address, which is loopback, without the gateway.
+    /// By direct mode, from this loopback address.
     Direct(IpAddr),
 }
 
-/// Decides whether a request may enter a route that direct mode serves.
+/// Decides whether to admit a request to a route that direct mode serves.
 ///
 /// # Errors
 /// 401 `gateway_required`.
-pub fn admit(gate: &Gate, request: &Request) -> Result<Admission, ApiError> {
+pub fn admit(auth: &GatewayAuth, request: &Request) -> Result<Admission, ApiError> {
     let verdict = request.extensions().get::<Verdict>();
     if verdict.is_some_and(|verdict| verdict.assertion().is_some()) {
         return Ok(Admission::Gateway);
     }
     let Some(Peer(peer)) = request.extensions().get::<Peer>() else { return Err(ApiError::gateway_required()) };
     let address = peer.ip().to_canonical();
-    // An assertion that does not hold is the gateway's own fault: it must learn of it.
-    let is_direct = gate.direct
+    // A request with an invalid assertion is rejected, so that the gateway learns of its error.
+    let is_direct = auth.direct
         && matches!(verdict, Some(Verdict::Absent))
         && address.is_loopback()
         && !is_proxied(request.headers())
@@ -67,21 +56,20 @@ pub fn admit(gate: &Gate, request: &Request) -> Result<Admission, ApiError> {
     if is_direct { Ok(Admission::Direct(address)) } else { Err(ApiError::gateway_required()) }
 }
 
-/// Runs a request that was admitted directly, for the user whose token was verified.
+/// Runs a request that direct mode admitted, for the user of the verified token.
 pub async fn run_direct(mut request: Request, next: Next, address: IpAddr, user: Option<User>) -> Response {
-    let log =
-        DirectLog { user_id: user.as_ref().map(|user| user.id.to_string()), told: Told::by_peer(&request, address) };
+    let fields = RequestFields::direct(&request, address, user.as_ref().map(|user| user.id.to_string()));
     let client = Client::direct(request.headers(), address);
     request.extensions_mut().insert(DirectCaller { user, client });
     let mut response = next.run(request).await;
-    response.extensions_mut().insert(log);
+    response.extensions_mut().insert(fields);
     response
 }
 
-/// The token of a request's `Authorization` header.
+/// Returns the token of a request's `Authorization` header.
 ///
 /// # Errors
-/// 401 as the gateway answers: no header, or not one header of the form `Bearer <token>`.
+/// The gateway's 401 if there is no header, or not exactly one of the form `Bearer <token>`.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     match headers.get_all(header::AUTHORIZATION).iter().count() {
         0 => Err(ApiError::credentials_missing()),
@@ -90,7 +78,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     }
 }
 
-/// Headers that proxies add, besides those that begin with a prefix of [`PROXY_PREFIXES`].
+/// Names of headers that proxies add, besides those with a prefix of [`PROXY_PREFIXES`].
 const PROXY_HEADERS: [&str; 8] = [
     "forwarded",
     "via",
@@ -102,11 +90,11 @@ const PROXY_HEADERS: [&str; 8] = [
     "client-ip",
 ];
 
-/// Beginnings of the names of headers that proxies add.
+/// Prefixes of the names of headers that proxies add.
 const PROXY_PREFIXES: [&str; 5] = ["x-forwarded", "x-original-", "x-envoy-", "cf-", "cdn-"];
 
-/// Whether a proxy passed a request on. Names are compared after every byte that is not a
-/// letter or digit has become `-`: some servers read `x_forwarded_for` as `x-forwarded-for`.
+/// Returns whether a proxy forwarded the request. Bytes of names that are neither letters nor digits
+/// count as `-`, because some servers read `x_forwarded_for` as `x-forwarded-for`.
 fn is_proxied(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -115,7 +103,7 @@ fn is_proxied(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a request names a loopback host: `localhost` or a loopback address.
+/// Returns whether `Host` is `localhost` or a loopback address.
 fn is_for_loopback(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
@@ -134,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_proxied_when_any_header_of_a_proxy_is_there() {
+    fn a_request_with_a_header_that_proxies_add_is_proxied() {
         for (name, expected) in [
             ("x-forwarded-for", true),
             ("X-Forwarded-Host", true),
@@ -159,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_for_loopback_by_its_one_host_header() {
+    fn a_request_is_for_loopback_if_its_only_host_header_names_it() {
         for (hosts, target, expected) in [
             (&["localhost:8083"][..], "/", true),
             (&["LOCALHOST"], "/", true),

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::store::{error_kind, log_error};
+
 /// Code of the answer to a request that did not come through the gateway.
 const GATEWAY_REQUIRED: &str = "gateway_required";
 
@@ -26,19 +28,19 @@ pub struct ApiError {
     fields: Vec<FieldError>,
     /// Of the token endpoint, whose clients read RFC 6749's members.
     oauth: bool,
-    store_fault: Option<&'static str>,
+    database_error: Option<&'static str>,
 }
 
 const REAUTHENTICATION_REQUIRED: &str = "reauthentication_required";
 
-/// What an answer that is a refusal carries in its extensions, for the layers outside the
+/// The summary of a rendered error, in the extensions of its response for the middlewares outside the
 /// one that renders it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub struct ReportedError {
     /// The stable code.
     pub code: &'static str,
-    /// The kind of the database's fault behind it.
-    pub store_fault: Option<&'static str>,
+    /// The kind of the database error that caused it.
+    pub database_error: Option<&'static str>,
 }
 
 /// What is wrong with one field.
@@ -54,7 +56,16 @@ pub struct FieldError {
 
 impl ApiError {
     const fn new(status: StatusCode, family: &'static str, code: &'static str, detail: &'static str) -> Self {
-        Self { status, family, code, detail, retry_after_s: None, fields: Vec::new(), oauth: false, store_fault: None }
+        Self {
+            status,
+            family,
+            code,
+            detail,
+            retry_after_s: None,
+            fields: Vec::new(),
+            oauth: false,
+            database_error: None,
+        }
     }
 
     /// 400 with a stable code.
@@ -317,7 +328,7 @@ impl ApiError {
         let detail = if is_around { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
         let document = self.document_with(&detail, operation, request_id);
         let mut response = (self.status, document.to_string()).into_response();
-        response.extensions_mut().insert(Refused { code: self.code, store_fault: self.store_fault });
+        response.extensions_mut().insert(ReportedError { code: self.code, database_error: self.database_error });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
@@ -367,40 +378,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A database that cannot be asked is 503; its error's text may hold values and
-/// is not told.
+/// A failed database is 503. The text of the error may contain values and is not part of the answer.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        log_store_fault(&error);
+        log_error(&error);
         let mut refusal = Self::unavailable("store_unavailable", "The service cannot reach its database");
-        refusal.store_fault = Some(store_fault_kind(&error));
+        refusal.database_error = Some(error_kind(&error));
         refusal
     }
-}
-
-/// The kind of a database's fault, of a few.
-pub fn store_fault_kind(error: &sqlx::Error) -> &'static str {
-    if matches!(error, sqlx::Error::Database(_)) {
-        "database"
-    } else if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) {
-        "pool"
-    } else if matches!(error, sqlx::Error::Io(_)) {
-        "io"
-    } else {
-        "other"
-    }
-}
-
-/// Logs a database's fault by its kind.
-pub fn log_store_fault(error: &sqlx::Error) {
-    let kind = if let sqlx::Error::Database(database) = error {
-        database.code().map_or_else(|| "database".to_owned(), |code| code.into_owned())
-    } else if matches!(error, sqlx::Error::PoolTimedOut) {
-        "no connection in time: the database refuses connections, cannot be reached, or all are in use".to_owned()
-    } else if matches!(error, sqlx::Error::Io(_)) {
-        "input/output".to_owned()
-    } else {
-        "other".to_owned()
-    };
-    tracing::error!(kind, "the database failed");
 }

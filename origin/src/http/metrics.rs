@@ -20,8 +20,11 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
 use portcullis_client::secret::Secret;
 
-use super::{ApiError, Refused, credentials, store_fault_kind};
-use crate::secret_hash::SecretHash;
+use super::{ApiError, ReportedError, read::credentials};
+use crate::{
+    secret_hash::SecretHash,
+    store::{error_kind, log_error},
+};
 
 const REQUESTS: &str = "origin_requests_total";
 const DURATION: &str = "origin_request_duration_seconds";
@@ -114,12 +117,12 @@ impl Metrics {
     }
 
     /// Logs and counts a fault of the database that no answer tells of.
-    pub fn store_fault(&self, error: &sqlx::Error) {
-        super::log_store_fault(error);
-        self.count_store_fault(store_fault_kind(error));
+    pub fn database_error(&self, error: &sqlx::Error) {
+        log_error(error);
+        self.count_database_error(error_kind(error));
     }
 
-    fn count_store_fault(&self, kind: &'static str) {
+    fn count_database_error(&self, kind: &'static str) {
         self.with(|| counter!(STORE_ERRORS, "kind" => kind).increment(1));
     }
 
@@ -165,8 +168,8 @@ pub async fn measure(State(metrics): State<Metrics>, request: Request, next: Nex
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
     metrics.request(route, method, response.status().as_u16(), begun.elapsed());
-    if let Some(kind) = response.extensions().get::<Refused>().and_then(|refused| refused.store_fault) {
-        metrics.count_store_fault(kind);
+    if let Some(kind) = response.extensions().get::<ReportedError>().and_then(|error| error.database_error) {
+        metrics.count_database_error(kind);
     }
     response
 }

@@ -1,25 +1,27 @@
-//! What both services do with HTTP: errors as problem documents, extractors
-//! that read bodies strictly, and the layer that knows who a request is from.
+//! HTTP in both services: errors as problem documents, strict extractors, and the middlewares that
+//! authenticate the gateway and services.
 
-mod client;
+mod caller;
 mod direct;
 mod drain;
 mod error;
-mod gate;
+mod gateway;
 mod idempotency;
 mod metrics;
 pub mod openapi;
 mod page;
 mod precondition;
 mod read;
+mod redact;
+mod request_log;
 mod service;
 mod starting;
 
-pub use client::Client;
+pub use caller::{Client, User};
 pub use direct::{Admission, Peer, admit, bearer, run_direct};
 pub use drain::read_to_end;
-pub use error::{ApiError, FieldError, Refused, log_store_fault, store_fault_kind};
-pub use gate::{Gate, User, observe, require_assertion};
+pub use error::{ApiError, FieldError, ReportedError};
+pub use gateway::{GatewayAuth, observe, require_assertion};
 pub use idempotency::IdempotencyKey;
 pub use metrics::{Metrics, measure};
 pub use page::{AskedPage, Page, Pagination};

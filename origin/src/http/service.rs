@@ -1,4 +1,4 @@
-//! Calls from one service to another: the token decides, never the headers.
+//! Calls from one service to another. The service token authenticates the caller, never a header.
 
 use std::{future::Future, sync::Arc};
 
@@ -13,36 +13,37 @@ use portcullis_client::{
     trace::TraceContext,
 };
 
-use super::{ApiError, gate::trace_of};
+use super::{ApiError, request_log::trace_context};
+use crate::signing::ISSUER;
 
-/// Checks a service token's signature and times.
+/// Verifies the signature and the times of service tokens.
 pub trait ServiceVerifier: Send + Sync + 'static {
-    /// The claims.
+    /// Returns the claims of a valid token.
     ///
     /// # Errors
-    /// 401 for the token's fault, 503 when the keys cannot be had.
+    /// 401 for an invalid token, 503 if the keys are not available.
     fn verify(&self, token: &str) -> impl Future<Output = Result<ServiceClaims, ApiError>> + Send;
 }
 
-/// What an internal route asks of its caller.
+/// The requirements of an internal route.
 #[derive(Debug)]
 pub struct ServiceRule<V> {
-    /// Checks tokens.
+    /// Verifies tokens.
     pub verifier: Arc<V>,
-    /// This service's name: the `aud` of tokens for it.
+    /// Name of this service, which is the `aud` of tokens for it.
     pub audience: &'static str,
-    /// Services that may call.
+    /// Names of the services that may call.
     pub callers: Arc<[String]>,
 }
 
-// Not derived: a verifier need not be clonable to be shared.
+// Not derived, because `V` need not be `Clone`.
 impl<V> Clone for ServiceRule<V> {
     fn clone(&self) -> Self {
         Self { verifier: Arc::clone(&self.verifier), audience: self.audience, callers: Arc::clone(&self.callers) }
     }
 }
 
-/// The layer of internal routes.
+/// The middleware of internal routes.
 pub async fn require_service<V: ServiceVerifier>(
     State(rule): State<ServiceRule<V>>,
     request: Request,
@@ -50,16 +51,16 @@ pub async fn require_service<V: ServiceVerifier>(
 ) -> Response {
     let rule = extract::ServiceRule {
         verifier: Arc::new(Verifier(rule.verifier)),
-        issuer: crate::auth::ISSUER,
+        issuer: ISSUER,
         audience: rule.audience,
         callers: rule.callers,
     };
     match rule.check(request.headers()).await {
         Ok(_) => {
-            let trace = trace_of(request.headers());
+            let trace = trace_context(request.headers());
             let mut response = TraceContext::scope(trace, next.run(request)).await;
             if let Some(trace) = trace {
-                // For the log and the audit trail, whose layers are outside this one.
+                // For the log line and the audit log, whose middlewares are outside this one.
                 response.extensions_mut().insert(trace);
             }
             response

@@ -5,13 +5,17 @@
 use axum::{Json, Router, middleware, routing::get};
 use serde_json::json;
 
-use super::{ApiError, Gate, observe, read_to_end};
+use super::{
+    ApiError,
+    drain::read_to_end,
+    gateway::{GatewayAuth, observe},
+};
 
 /// Alive, and 503 for everything else, readiness with it.
-pub fn starting(gate: Gate) -> Router {
+pub fn starting(auth: GatewayAuth) -> Router {
     Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))
         .fallback(|| async { ApiError::unavailable("starting", "The service is starting") })
-        .layer(middleware::from_fn_with_state(gate, observe))
+        .layer(middleware::from_fn_with_state(auth, observe))
         .layer(middleware::from_fn(read_to_end))
 }

@@ -8,3 +8,6 @@ mod seal;
 pub use jws::{BadToken, PublicKeys, sign, verify};
 pub use key::{Key, KeyFault};
 pub use seal::{MasterKey, SealFault};
+
+/// `iss` of every token.
+pub const ISSUER: &str = "auth-service";

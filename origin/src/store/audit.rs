@@ -1,24 +1,24 @@
-//! The audit trail: who did what, and what became of it. Rows are added and, when they are
-//! old, deleted. None is changed but by erasing what identifies a person who is gone.
+//! The audit log. Rows are added and, after [`crate::limits::AUDIT_MS`], deleted. The only change to
+//! a row erases network address and user agent once the account is deleted.
 
 use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::Database;
 
-/// What became of what was asked.
+/// The result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done.
+    /// The operation was performed.
     Success,
-    /// Whoever asked may not, or not now.
+    /// The caller lacks the permission, or must wait.
     Denied,
-    /// It was not done for another reason.
+    /// The operation was not performed for another reason.
     Failure,
 }
 
 impl Outcome {
-    /// As it is stored and told.
+    /// Returns the value in the database and in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -27,63 +27,63 @@ impl Outcome {
         }
     }
 
-    /// The outcome of that name.
+    /// Parses a value of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Success, Self::Denied, Self::Failure].into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 
-/// One event. Holds no token, no password and nothing of a body but ids.
+/// An audit event. Contains no token, no password, and nothing of a body except ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What was asked, such as `role.create`.
+    /// Type, such as `role.create`.
     pub event_type: String,
-    /// What became of it.
+    /// Result.
     pub result: Outcome,
-    /// Who asked; of a login or a registration, the account that it was for.
+    /// The caller; for a login or a registration, the account.
     pub user_id: Option<Uuid>,
-    /// What it was about.
+    /// Id of the object of the operation.
     pub entity_id: Option<String>,
-    /// Method and template of the path, or the command.
+    /// Method and path template, or the command.
     pub operation: String,
-    /// Id of the request.
+    /// Request id.
     pub request_id: Option<String>,
     /// W3C trace id.
     pub trace_id: Option<String>,
     /// W3C span id.
     pub span_id: Option<String>,
-    /// The client's network address, as the gateway told it.
+    /// Network address of the client, from the gateway.
     pub ip_address: Option<String>,
-    /// The client's program, as the gateway told it.
+    /// `User-Agent` of the client, from the gateway.
     pub user_agent: Option<String>,
-    /// Of a refusal, its stable code; of what was done with two things, the other one's id.
+    /// Error code of a refused operation, or the id of a second object.
     pub detail: Option<String>,
     /// Milliseconds since 1970.
     pub at: i64,
 }
 
-/// Which events are asked for; what is `None` is any.
+/// A filter of events; `None` matches any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Who asked.
+    /// The caller.
     pub user_id: Option<Uuid>,
-    /// What was asked.
+    /// Type.
     pub event_type: Option<String>,
-    /// What became of it.
+    /// Result.
     pub result: Option<Outcome>,
-    /// What it was about.
+    /// Id of the object.
     pub entity_id: Option<String>,
-    /// Not before this, in milliseconds.
+    /// Earliest time, in milliseconds.
     pub from: Option<i64>,
-    /// Before this, in milliseconds.
+    /// End of the time range (exclusive), in milliseconds.
     pub to: Option<i64>,
-    /// With a smaller number than this.
+    /// Row number that the events are below.
     pub before: Option<i64>,
 }
 
-/// The trail's statements.
+/// Statements on the audit log.
 #[derive(Debug, Clone)]
-pub struct AuditTrail(pub Database);
+pub struct AuditLog(pub Database);
 
 fn event(row: &AnyRow) -> Result<(i64, Event), sqlx::Error> {
     let result: String = row.try_get("result")?;
@@ -105,18 +105,15 @@ fn event(row: &AnyRow) -> Result<(i64, Event), sqlx::Error> {
     Ok((row.try_get("id")?, event))
 }
 
-/// A value that a statement is bound to.
+/// A bound value of a statement.
 enum Bound<'a> {
     Text(String),
     Borrowed(&'a str),
     Number(i64),
 }
 
-impl AuditTrail {
+impl AuditLog {
     /// Adds an event.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add(&self, event: &Event) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO audit (event_type, result, user_id, entity_id, operation, request_id, trace_id, span_id, \
@@ -139,15 +136,11 @@ impl AuditTrail {
         Ok(())
     }
 
-    /// The newest events with their numbers, the newest first. Whoever goes on from the last
-    /// one's number meets no event twice and misses none that was there when they began,
-    /// however many are added meanwhile.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns the newest `count` events with their row numbers, newest first. A caller that continues
+    /// from the last row number sees each event once, even if events are added in the meantime.
     pub async fn list(&self, filter: &Filter, count: i64) -> Result<Vec<(i64, Event)>, sqlx::Error> {
-        // Only what is asked for is in the statement: a condition that may be switched off
-        // by its value would keep the database from using its indexes.
+        // The statement contains only the conditions in use: a condition that a value disables would
+        // prevent the database from using its indexes.
         let conditions = [
             ("user_id =", filter.user_id.map(|id| Bound::Text(id.to_string()))),
             ("event_type =", filter.event_type.as_deref().map(Bound::Borrowed)),
@@ -177,10 +170,7 @@ impl AuditTrail {
         query.fetch_all(self.0.pool()).await?.iter().map(event).collect()
     }
 
-    /// Forgets some events from before an instant; how many.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes up to `rows` events from before a time. Returns their number.
     pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
         let done =
             sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)")
@@ -191,12 +181,9 @@ impl AuditTrail {
         Ok(done.rows_affected())
     }
 
-    /// Erases network address and program from events of accounts that are no more, among
-    /// some events from before an instant with a greater number than `after`. The number of
-    /// the last one that was looked at; `None` when there are no more.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Erases network address and user agent from events of deleted accounts, among up to `rows`
+    /// events from before a time with a row number above `after`. Returns the row number of the last
+    /// event that was examined; `None` if there are no more.
     pub async fn erase(&self, after: i64, before: i64, rows: i64) -> Result<Option<i64>, sqlx::Error> {
         let last: Option<i64> = sqlx::query_scalar(
             "SELECT id FROM (SELECT id FROM audit WHERE id > $1 AND at < $2 ORDER BY id LIMIT $3) AS portion \

@@ -1,4 +1,4 @@
-//! Copies of SQLite databases while they are in use. PostgreSQL has `pg_dump` for it.
+//! Copies of SQLite databases in use. For PostgreSQL there is `pg_dump`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,86 +12,81 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 
 use super::Schema;
 
-/// Why there is no copy.
+/// Why a database was not copied.
 #[derive(Debug)]
-pub enum CopyFault {
-    /// The database is none of SQLite.
-    Kind,
-    /// There is something at the place of the copy.
-    Taken,
-    /// The database holds other tables than the service's.
+pub enum CopyError {
+    /// The database is not SQLite.
+    NotSqlite,
+    /// The file of the copy exists already.
+    Exists,
+    /// The database lacks the service's tables.
     Foreign,
-    /// The copy, read again, is not sound.
+    /// The integrity check of the copy failed.
     Damaged,
     /// The copy cannot be written.
     File(io::Error),
     /// The database cannot be read.
-    Store(sqlx::Error),
+    Database(sqlx::Error),
 }
 
-/// Copies a service's SQLite database, of a URL, to a file that is not there yet: what was committed
-/// when it began, whoever writes meanwhile, and nobody waits for it. The copy is its owner's
-/// alone, on the disk when this returns, and was read once more.
+/// Copies a service's SQLite database to a new file, as of the start of the copy. Writers of the
+/// database do not wait. When this returns, the copy is on the disk, readable by its owner only, and
+/// passed an integrity check.
 ///
 /// # Errors
-/// [`CopyFault`]; nothing is left of the copy then.
-pub async fn copy(url: &str, schema: Schema, to: &Path) -> Result<(), CopyFault> {
+/// [`CopyError`]; the incomplete copy is removed.
+pub async fn copy(url: &str, schema: Schema, to: &Path) -> Result<(), CopyError> {
     if !url.starts_with("sqlite:") {
-        return Err(CopyFault::Kind);
+        return Err(CopyError::NotSqlite);
     }
-    // Before SQLite writes into it: there is no moment at which others may read.
+    // Created with its mode before SQLite writes, so that other users can read it at no time.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists { CopyFault::Taken } else { CopyFault::File(error) }
+        if error.kind() == io::ErrorKind::AlreadyExists { CopyError::Exists } else { CopyError::File(error) }
     })?;
     let copied = copy_into(url, schema, to, &file).await;
     if copied.is_err() {
-        // What is half a copy must not be taken for one.
+        // An incomplete copy must not be mistaken for a backup.
         let _ = std::fs::remove_file(to);
     }
     copied
 }
 
-async fn copy_into(url: &str, schema: Schema, to: &Path, file: &File) -> Result<(), CopyFault> {
-    let place = to.to_str().ok_or_else(|| CopyFault::File(io::ErrorKind::InvalidFilename.into()))?;
-    // Not opened as a service does it: a copy before an upgrade is one of what was there.
-    let options = SqliteConnectOptions::from_str(url).map_err(CopyFault::Store)?.create_if_missing(false);
-    let mut connection = options.connect().await.map_err(CopyFault::Store)?;
-    if !is_of(&mut connection, schema).await.map_err(CopyFault::Store)? {
-        return Err(CopyFault::Foreign);
+async fn copy_into(url: &str, schema: Schema, to: &Path, file: &File) -> Result<(), CopyError> {
+    let place = to.to_str().ok_or_else(|| CopyError::File(io::ErrorKind::InvalidFilename.into()))?;
+    // Opened without migrations: a copy before an upgrade has the old schema.
+    let options = SqliteConnectOptions::from_str(url).map_err(CopyError::Database)?.create_if_missing(false);
+    let mut connection = options.connect().await.map_err(CopyError::Database)?;
+    if !is_of(&mut connection, schema).await.map_err(CopyError::Database)? {
+        return Err(CopyError::Foreign);
     }
     let done = sqlx::query("VACUUM INTO $1").bind(place).execute(&mut connection).await;
     let closed = connection.close().await;
-    done.and(closed).map_err(CopyFault::Store)?;
+    done.and(closed).map_err(CopyError::Database)?;
     check(to).await?;
-    file.sync_all().map_err(CopyFault::File)?;
+    file.sync_all().map_err(CopyError::File)?;
     let folder = to.parent().map_or_else(|| File::open("."), File::open);
-    folder.and_then(|folder| folder.sync_all()).map_err(CopyFault::File)
+    folder.and_then(|folder| folder.sync_all()).map_err(CopyError::File)
 }
 
-/// Whether there is the table that each version of the service has: an empty file, or the
-/// other service's, would pass for a back-up until it is needed.
+/// Returns whether the database has a table that every version of the service has. Otherwise a copy
+/// of an empty file, or of the other service's database, would pass as a backup.
 async fn is_of(connection: &mut SqliteConnection, schema: Schema) -> Result<bool, sqlx::Error> {
-    let table = match schema {
-        Schema::Auth => "accounts",
-        Schema::Users => "profiles",
-    };
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1")
-        .bind(table)
+        .bind(schema.table())
         .fetch_one(connection)
         .await?;
     Ok(count == 1)
 }
 
-/// Reads the copy from end to end, as whoever needs it would, while there is still a database
-/// to copy.
-async fn check(copy: &Path) -> Result<(), CopyFault> {
+/// Checks the integrity of the copy while the original still exists.
+async fn check(copy: &Path) -> Result<(), CopyError> {
     let options = SqliteConnectOptions::new().filename(copy).read_only(true).immutable(true);
-    let mut connection = options.connect().await.map_err(CopyFault::Store)?;
-    let said: Result<String, sqlx::Error> =
+    let mut connection = options.connect().await.map_err(CopyError::Database)?;
+    let result: Result<String, sqlx::Error> =
         sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
     let closed = connection.close().await;
-    let said = said.and_then(|said| closed.map(|()| said)).map_err(CopyFault::Store)?;
-    if said == "ok" { Ok(()) } else { Err(CopyFault::Damaged) }
+    let result = result.and_then(|result| closed.map(|()| result)).map_err(CopyError::Database)?;
+    if result == "ok" { Ok(()) } else { Err(CopyError::Damaged) }
 }
 
 #[cfg(test)]
@@ -99,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_copy_that_the_disk_changed_is_none() {
+    async fn the_check_of_a_copy_detects_changed_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("copy.db");
         let options = SqliteConnectOptions::new().filename(&place).create_if_missing(true);
@@ -118,6 +113,6 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle..middle + 4096].fill(0xff);
         std::fs::write(&place, bytes).unwrap();
-        assert!(matches!(check(&place).await, Err(CopyFault::Damaged | CopyFault::Store(_))));
+        assert!(matches!(check(&place).await, Err(CopyError::Damaged | CopyError::Database(_))));
     }
 }

@@ -1,5 +1,5 @@
-//! Signing keys, sealed, with the times of their lives: published before they
-//! sign, and after they stopped.
+//! Signing keys: encrypted private keys and the times at which a key is published, signs, and is
+//! removed. A key is published before its first signature and after its last one.
 
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
@@ -9,44 +9,44 @@ use super::{
     outbox::{self, Revoked},
 };
 
-/// A key as it is stored.
+/// A stored key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// RFC 7638 thumbprint.
     pub kid: String,
     /// Public JWK as JSON text.
     pub public_jwk: String,
-    /// Sealed PKCS#8.
+    /// Encrypted PKCS#8.
     pub private_sealed: Vec<u8>,
-    /// In the key set from this instant, in milliseconds.
+    /// Time from which the key is in the key set, in milliseconds.
     pub published_at: i64,
-    /// Signs from this instant, until a later key does.
+    /// Time from which the key signs, until a later key does.
     pub signs_from: i64,
-    /// Out of the key set at this instant; without one while it signs or is going to.
+    /// Time at which the key leaves the key set; `None` while it signs or is the next to sign.
     pub published_until: Option<i64>,
 }
 
-/// What a rotation leads to.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotated {
-    /// The key that is going to sign.
+    /// The next key to sign.
     pub kid: String,
     /// The key that signs until then.
     pub previous_kid: String,
-    /// When it is going to, in milliseconds.
+    /// Time of the change, in milliseconds.
     pub signs_from: i64,
 }
 
-/// What the revocation of a key leads to.
+/// The result of the revocation of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The key that signs now.
     pub signer: String,
-    /// Whether the revoked one signed until now.
+    /// Whether the revoked key signed until now.
     pub signed: bool,
 }
 
-/// The keys' statements.
+/// Statements on signing keys.
 #[derive(Debug, Clone)]
 pub struct SigningKeys(pub Database);
 
@@ -77,11 +77,8 @@ async fn insert(transaction: &mut AnyConnection, new: &StoredKey) -> Result<(), 
 }
 
 impl SigningKeys {
-    /// Keys that are in the key set at `now`, the one that signs first. A key is published
-    /// once it is there, also where the clock is behind that of the process that made it.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns the keys that are in the key set at `now`, the signing key first. A stored key is
+    /// published even if the clock of the process that made it is ahead.
     pub async fn published(&self, now: i64) -> Result<Vec<StoredKey>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT * FROM signing_keys WHERE published_until IS NULL OR published_until > $1 \
@@ -93,10 +90,7 @@ impl SigningKeys {
         rows.iter().map(key).collect()
     }
 
-    /// Adds the first key, unless another process was faster.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Adds the first key unless another process has added one.
     pub async fn add_first(&self, new: &StoredKey) -> Result<(), sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         sqlx::query(
@@ -113,12 +107,9 @@ impl SigningKeys {
         transaction.commit().await
     }
 
-    /// Adds the next key and says until when the others stay published: until `after`
-    /// milliseconds past its first signature. While a key waits for its turn, that one
-    /// stays the next, whoever asks: two processes that rotate at once rotate once.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Adds the next key. The others stay published until `after` milliseconds past its first
+    /// signature. If a next key exists already it remains the next one, so two concurrent rotations
+    /// rotate once.
     pub async fn add_next(&self, new: &StoredKey, after: i64) -> Result<Rotated, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid LIMIT 2")
@@ -139,12 +130,9 @@ impl SigningKeys {
         Ok(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from })
     }
 
-    /// Deletes a key and notes for the gateway that no token of it is good. When it signed,
-    /// the one that waits for its turn signs at once, or `spare` where none does. `None` when
-    /// there is no such key.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes a key and enqueues the revocation of its tokens for the gateway. If the key signed, the
+    /// next key signs at once, or `spare` if there is no next key. Returns `None` if there is no such
+    /// key.
     pub async fn revoke(&self, kid: &str, spare: &StoredKey, now: i64) -> Result<Option<Revocation>, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid")
@@ -154,7 +142,7 @@ impl SigningKeys {
         if !keys.iter().any(|key| key.kid == kid) {
             return Ok(None);
         }
-        // As the keyring chooses: the latest whose time has come, or the earliest.
+        // The same choice as in the keyring: the latest key that may sign, or else the earliest key.
         let active = keys.iter().find(|key| key.signs_from <= now).or_else(|| keys.last());
         let signed = active.is_some_and(|active| active.kid == kid);
         sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid).execute(&mut *transaction).await?;
@@ -170,7 +158,7 @@ impl SigningKeys {
             }
             (false, _, Some(active)) => {
                 if waiting.is_none() {
-                    // It was to be followed by the one that is revoked.
+                    // The revoked key was to replace it.
                     sqlx::query("UPDATE signing_keys SET published_until = NULL WHERE kid = $1")
                         .bind(&active.kid)
                         .execute(&mut *transaction)
@@ -183,16 +171,13 @@ impl SigningKeys {
                 spare.kid.clone()
             }
         };
-        outbox::note(&mut transaction, Revoked::Key(kid), now).await?;
+        outbox::enqueue(&mut transaction, Revoked::Key(kid), now).await?;
         transaction.commit().await?;
         Ok(Some(Revocation { signer, signed }))
     }
 
-    /// Puts a key that was sealed anew in the place of what `was` there. Two processes that
-    /// do so at once leave one of theirs, and either opens.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Replaces the encrypted key `was` by one under another master key. Of two concurrent calls one
+    /// takes effect, and both results can be decrypted.
     pub async fn reseal(&self, kid: &str, was: &[u8], sealed: &[u8]) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE signing_keys SET private_sealed = $3 WHERE kid = $1 AND private_sealed = $2")
             .bind(kid)
@@ -203,10 +188,7 @@ impl SigningKeys {
         Ok(())
     }
 
-    /// Deletes keys that are no longer published: what is gone cannot be stolen.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes keys that are no longer published, so that they cannot be stolen.
     pub async fn forget(&self, now: i64) -> Result<(), sqlx::Error> {
         sqlx::query("DELETE FROM signing_keys WHERE published_until <= $1")
             .bind(now)

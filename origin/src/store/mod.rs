@@ -1,51 +1,46 @@
-//! The databases: SQLite or PostgreSQL, whichever a URL names, with one set of
-//! statements for both. A file here has the statements of one domain. Nothing
-//! outside this room writes SQL.
+//! The databases: SQLite or PostgreSQL, chosen by the URL, with one set of statements for both.
+//!
+//! Each file holds the statements of one domain. No module outside this one contains SQL. Types and
+//! row mappings that several files share are in `rows`; `access` and `error` are below the
+//! statements as well, so no two files import each other.
 
+pub mod access;
+pub mod account_roles;
 pub mod accounts;
 pub mod audit;
 mod backup;
 mod database;
-pub mod guessing;
+mod error;
 pub mod keys;
+pub mod login_failures;
 pub mod outbox;
 pub mod passwords;
 pub mod permissions;
+pub mod profile_sync;
 pub mod profiles;
 mod reconcile;
+pub mod refresh_tokens;
 pub mod registrations;
-pub mod rights;
+mod revocation;
 pub mod roles;
+mod rows;
 pub mod services;
 pub mod sessions;
-pub mod stale;
 
+pub use account_roles::AccountRoles;
 pub use accounts::Accounts;
-pub use audit::AuditTrail;
-pub use backup::{CopyFault, copy};
-pub use database::{Database, Schema, explain, in_time};
-pub use guessing::Guessing;
+pub use audit::AuditLog;
+pub use backup::{CopyError, copy};
+pub use database::{Database, Schema, describe_open_error, with_timeout};
+pub use error::{error_kind, log_error};
 pub use keys::SigningKeys;
+pub use login_failures::LoginFailures;
 pub use outbox::Outbox;
 pub use permissions::Permissions;
+pub use profile_sync::ProfileSync;
 pub use profiles::Profiles;
-pub use reconcile::{Differences, ReconcileFault, reconcile};
-pub use rights::Rights;
+pub use reconcile::{Differences, ReconcileError, reconcile};
 pub use roles::Roles;
+pub use rows::{Permission, Role, UserRecord};
 pub use services::Services;
 pub use sessions::Sessions;
-pub use stale::Stale;
-
-use sqlx::{Row as _, any::AnyRow};
-use uuid::Uuid;
-
-/// A row's id.
-fn id(row: &AnyRow, column: &str) -> Result<Uuid, sqlx::Error> {
-    let text: String = row.try_get(column)?;
-    Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-}
-
-/// True for a violated UNIQUE constraint.
-fn is_taken(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
-}

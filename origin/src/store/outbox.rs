@@ -1,6 +1,5 @@
-//! Revocations that the gateway has yet to be told of. Each is written in the
-//! transaction that makes it true: neither is there without the other, whatever
-//! crashes when.
+//! Revocations that the gateway does not have yet. Each is written in the transaction that makes it
+//! effective, so a crash leaves neither one without the other.
 
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row as _};
@@ -9,44 +8,48 @@ use uuid::Uuid;
 use super::Database;
 use crate::limits;
 
-/// What stops being good.
+/// What is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Revoked<'a> {
-    /// A session's access tokens.
+    /// The access tokens of a session.
     Session(Uuid),
-    /// All of an account's that were issued up to this second.
+    /// The access tokens of an account with an `iat` up to this second.
     Account(Uuid, i64),
-    /// All that a signing key signed, by its `kid`.
+    /// The tokens that a signing key signed, by its `kid`.
     Key(&'a str),
 }
 
-/// A revocation on its way.
+/// A revocation to push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its number.
+pub struct OutboxItem {
+    /// Row id.
     pub id: i64,
-    /// An item of a push, as JSON.
+    /// Item of a push, as JSON.
     pub revocation: String,
 }
 
-impl Waiting {
-    /// Whether it is of a signing key.
+impl OutboxItem {
+    /// Returns whether the item revokes a signing key.
     pub fn is_of_key(&self) -> bool {
         serde_json::from_str::<Value>(&self.revocation).is_ok_and(|item| item.get("key").is_some())
     }
 }
 
-/// The outbox's statements.
+/// Statements on the outbox.
 #[derive(Debug, Clone)]
 pub struct Outbox(pub(crate) Database);
 
-/// Writes a revocation into the caller's transaction.
-pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked<'_>, now: i64) -> Result<(), sqlx::Error> {
-    // Tokens may say that they were issued some seconds later than this.
+/// Adds a revocation in the caller's transaction.
+pub(super) async fn enqueue(
+    transaction: &mut AnyConnection,
+    revoked: Revoked<'_>,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    // The `iat` of a token may be this many seconds ahead.
     let last = now.saturating_add(limits::ACCESS_TOKEN_MS).saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
-    // Whoever has a key can make tokens with it for as long as anybody believes it.
+    // The thief of a key can sign tokens as long as any verifier trusts the key.
     let last = if matches!(revoked, Revoked::Key(_)) { last.saturating_add(limits::JWKS_KEPT_MS) } else { last };
-    // Seconds, and not one too few.
+    // Seconds, rounded up.
     let expires_at = last.saturating_add(999) / 1000;
     let item = match revoked {
         Revoked::Session(id) => json!({ "session": id, "expires_at": expires_at }),
@@ -62,46 +65,36 @@ pub(super) async fn note(transaction: &mut AnyConnection, revoked: Revoked<'_>, 
 }
 
 impl Outbox {
-    /// The oldest ones of which the gateway needs to be told.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn next(&self, count: i64, now: i64) -> Result<Vec<Waiting>, sqlx::Error> {
+    /// Returns the oldest `count` items that have not expired.
+    pub async fn next(&self, count: i64, now: i64) -> Result<Vec<OutboxItem>, sqlx::Error> {
         let rows = sqlx::query("SELECT id, revocation FROM outbox WHERE expires_at > $1 ORDER BY id LIMIT $2")
             .bind(now)
             .bind(count)
             .fetch_all(self.0.pool())
             .await?;
-        rows.iter().map(|row| Ok(Waiting { id: row.try_get("id")?, revocation: row.try_get("revocation")? })).collect()
+        rows.iter()
+            .map(|row| Ok(OutboxItem { id: row.try_get("id")?, revocation: row.try_get("revocation")? }))
+            .collect()
     }
 
-    /// Forgets some of those that nobody needed to be told of before an instant; how many.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes up to `rows` items that expired before a time. Returns their number.
     pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
         let text = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE expires_at <= $1 ORDER BY id LIMIT $2)";
         let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *self.0.writer().await?).await?;
         Ok(done.rows_affected())
     }
 
-    /// How many the gateway needs to be told of.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns the number of items that have not expired.
     pub async fn count(&self, now: i64) -> Result<i64, sqlx::Error> {
         let text = "SELECT count(*) FROM outbox WHERE expires_at > $1";
         sqlx::query_scalar(text).bind(now).fetch_one(self.0.pool()).await
     }
 
-    /// Forgets what the gateway has.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn delivered(&self, waiting: &[Waiting]) -> Result<(), sqlx::Error> {
+    /// Deletes items that the gateway has.
+    pub async fn delivered(&self, items: &[OutboxItem]) -> Result<(), sqlx::Error> {
         let mut transaction = self.0.begin(&[]).await?;
-        for one in waiting {
-            sqlx::query("DELETE FROM outbox WHERE id = $1").bind(one.id).execute(&mut *transaction).await?;
+        for item in items {
+            sqlx::query("DELETE FROM outbox WHERE id = $1").bind(item.id).execute(&mut *transaction).await?;
         }
         transaction.commit().await
     }

@@ -1,40 +1,37 @@
-//! Passwords of accounts, as PHC strings: what is verified was read before, so each
-//! change says what it takes to be there.
+//! Passwords of accounts, as PHC strings. A password is verified before the transaction that changes
+//! it, so each change names the PHC string that was verified.
 
 use uuid::Uuid;
 
-use super::{Accounts, database::Lock, sessions};
+use super::{Accounts, database::Lock, revocation, sessions};
 use crate::clock::Clock;
 
-/// A password in another's place.
+/// A change of a password.
 #[derive(Debug, Clone, Copy)]
-pub struct Change<'a> {
-    /// The account.
+pub struct PasswordChange<'a> {
+    /// Account id.
     pub account: Uuid,
-    /// The session that lives on.
+    /// The session that asks for the change, which stays live.
     pub session: Uuid,
-    /// PHC string that the current password was verified against.
+    /// PHC string against which the current password was verified.
     pub verified: &'a str,
-    /// PHC string of the new one.
+    /// PHC string of the new password.
     pub new: &'a str,
 }
 
-/// What became of a change.
+/// The result of a change of a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    /// The new password holds, and all other sessions are revoked.
-    Done,
-    /// The session that asked for it is no more.
+pub enum PasswordChangeOutcome {
+    /// The password is changed, and all other sessions are revoked.
+    Changed,
+    /// The session that asked for the change has ended.
     SessionEnded,
-    /// Another PHC string is there by now.
-    Stale,
+    /// The stored PHC string is no longer the one that was verified.
+    HashChanged,
 }
 
 impl Accounts {
-    /// The PHC string of an active account's password.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns the PHC string of an active account's password.
     pub async fn password_hash(&self, account: Uuid) -> Result<Option<String>, sqlx::Error> {
         sqlx::query_scalar("SELECT password_hash FROM accounts WHERE id = $1 AND state = 'active'")
             .bind(account.to_string())
@@ -42,48 +39,27 @@ impl Accounts {
             .await
     }
 
-    /// Puts another hash of the same password in the place of `verified`. False when that is
-    /// no longer the stored one.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Replaces the PHC string `verified` by another one of the same password. Returns false if
+    /// `verified` is no longer stored.
     pub async fn renew_hash(&self, account: Uuid, verified: &str, new: &str) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
-            .bind(account.to_string())
-            .bind(verified)
-            .bind(new)
-            .execute(&mut *self.0.writer().await?)
-            .await?;
-        Ok(done.rows_affected() == 1)
+        let mut writer = self.0.writer().await?;
+        replace_hash(&mut writer, account, verified, new).await
     }
 
-    /// Changes a password and revokes all sessions of the account but the one that asked.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn change_password(&self, change: &Change<'_>, clock: &Clock) -> Result<Changed, sqlx::Error> {
+    /// Changes a password and revokes all other sessions of the account.
+    pub async fn change_password(
+        &self,
+        change: &PasswordChange<'_>,
+        clock: &Clock,
+    ) -> Result<PasswordChangeOutcome, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(change.account)]).await?;
         let now = clock.now();
-        // A thief's change that was overtaken by the owner's comes from a revoked session.
-        let live = sqlx::query(
-            "SELECT 1 FROM sessions WHERE id = $1 AND account_id = $2 AND revoked_at IS NULL AND expires_at > $3",
-        )
-        .bind(change.session.to_string())
-        .bind(change.account.to_string())
-        .bind(now)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        if live.is_none() {
-            return Ok(Changed::SessionEnded);
+        // If the owner's change came first, a thief's session is revoked by now.
+        if !sessions::is_live(&mut *transaction, change.session, change.account, now).await? {
+            return Ok(PasswordChangeOutcome::SessionEnded);
         }
-        let done = sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
-            .bind(change.account.to_string())
-            .bind(change.verified)
-            .bind(change.new)
-            .execute(&mut *transaction)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Ok(Changed::Stale);
+        if !replace_hash(&mut transaction, change.account, change.verified, change.new).await? {
+            return Ok(PasswordChangeOutcome::HashChanged);
         }
         let others: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM sessions WHERE account_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3",
@@ -93,8 +69,23 @@ impl Accounts {
         .bind(now)
         .fetch_all(&mut *transaction)
         .await?;
-        sessions::end(&mut transaction, &others, now).await?;
+        revocation::revoke_sessions(&mut transaction, &others, now).await?;
         transaction.commit().await?;
-        Ok(Changed::Done)
+        Ok(PasswordChangeOutcome::Changed)
     }
+}
+
+async fn replace_hash(
+    connection: &mut sqlx::AnyConnection,
+    account: Uuid,
+    verified: &str,
+    new: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
+        .bind(account.to_string())
+        .bind(verified)
+        .bind(new)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }

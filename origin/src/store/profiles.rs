@@ -1,83 +1,39 @@
-//! Profiles: who users are, beyond being able to log in.
+//! Profiles of the user service.
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{
+    Row as _,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 use uuid::Uuid;
 
-use super::{Database, accounts::Account, database::Lock, id};
+pub use super::rows::UserRecord as Profile;
+use super::{
+    Database,
+    database::Lock,
+    rows::{self, profile},
+};
 use crate::limits;
 
-/// A profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// User id.
-    pub id: Uuid,
-    /// Normalised e-mail address.
-    pub email: String,
-    /// First name.
-    pub first_name: String,
-    /// Last name.
-    pub last_name: String,
-    /// Roles, as the auth service last told.
-    pub roles: Vec<String>,
-    /// Milliseconds since 1970.
-    pub created_at: i64,
-    /// Milliseconds since 1970.
-    pub updated_at: i64,
-    /// Of the account that it was last made equal to.
-    pub version: i64,
-}
-
-impl From<Account> for Profile {
-    fn from(account: Account) -> Self {
-        Self {
-            id: account.id,
-            email: account.email,
-            first_name: account.first_name,
-            last_name: account.last_name,
-            roles: account.roles,
-            created_at: account.created_at,
-            updated_at: account.updated_at,
-            version: account.version,
-        }
-    }
-}
-
-/// What became of a profile that was written.
+/// The result of a write of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// It is there.
+pub enum PutOutcome {
+    /// The profile is stored.
     Stored,
-    /// A newer one is.
-    Older,
-    /// It was deleted, and that is newer than any version.
+    /// A newer version is stored already.
+    Outdated,
+    /// The profile was deleted, which is newer than any version.
     Deleted,
 }
 
-/// The profiles' statements.
+/// Statements on profiles.
 #[derive(Debug, Clone)]
 pub struct Profiles(pub(crate) Database);
 
-fn profile(row: &AnyRow) -> Result<Profile, sqlx::Error> {
-    let roles: String = row.try_get("roles")?;
-    Ok(Profile {
-        id: id(row, "id")?,
-        email: row.try_get("email")?,
-        first_name: row.try_get("first_name")?,
-        last_name: row.try_get("last_name")?,
-        roles: serde_json::from_str(&roles).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-        version: row.try_get("version")?,
-    })
-}
-
 impl Profiles {
-    /// Writes a profile, or makes the one that is there equal, unless that is newer or was
-    /// deleted: a write may arrive long after a later one.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn put(&self, new: &Profile) -> Result<Put, sqlx::Error> {
+    /// Inserts or replaces a profile unless the stored one is newer or was deleted: a write may arrive
+    /// long after a later one.
+    pub async fn put(&self, new: &Profile) -> Result<PutOutcome, sqlx::Error> {
         let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut transaction = self.0.begin(&[Lock::Account(new.id)]).await?;
         let deleted = sqlx::query("SELECT 1 FROM deleted_profiles WHERE id = $1")
@@ -85,7 +41,7 @@ impl Profiles {
             .fetch_optional(&mut *transaction)
             .await?;
         if deleted.is_some() {
-            return Ok(Put::Deleted);
+            return Ok(PutOutcome::Deleted);
         }
         let done = sqlx::query(
             "INSERT INTO profiles (id, email, first_name, last_name, roles, created_at, updated_at, version) \
@@ -106,51 +62,34 @@ impl Profiles {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(if done.rows_affected() == 1 { Put::Stored } else { Put::Older })
+        Ok(if done.rows_affected() == 1 { PutOutcome::Stored } else { PutOutcome::Outdated })
     }
 
-    /// A profile by id.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Finds a profile by id.
     pub async fn find(&self, profile_id: Uuid) -> Result<Option<Profile>, sqlx::Error> {
-        let row = sqlx::query("SELECT * FROM profiles WHERE id = $1")
-            .bind(profile_id.to_string())
-            .fetch_optional(self.0.pool())
-            .await?;
-        row.map(|row| profile(&row)).transpose()
+        rows::find(self.0.pool(), "profiles", profile_id, profile).await
     }
 
-    /// Those after a place in the order of creation and id, and how many there are in all.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns the profiles after a position in the order of creation and id, and the number of
+    /// profiles in all.
     pub async fn by_creation(
         &self,
         (created_at, id): (i64, &str),
         limit: i64,
         offset: i64,
     ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
-        let rows = sqlx::query(
+        let page = sqlx::query(
             "SELECT * FROM profiles WHERE (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3 OFFSET $4",
-        )
-        .bind(created_at)
-        .bind(id)
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(self.0.pool())
-        .await?;
-        let total =
-            sqlx::query("SELECT count(*) AS total FROM profiles").fetch_one(self.0.pool()).await?.try_get("total")?;
-        Ok((rows.iter().map(profile).collect::<Result<_, _>>()?, total))
+        );
+        let page = page.bind(created_at).bind(id).bind(limit).bind(offset);
+        self.page(page, sqlx::query("SELECT count(*) AS total FROM profiles")).await
     }
 
-    /// Those whose address begins with `prefix`, after a place in the order of address and
-    /// id, and how many there are in all. A range, which the index answers, and no pattern,
-    /// in which `_` and `%` would mean something else.
+    /// Returns the profiles whose address begins with `prefix`, after a position in the order of
+    /// address and id, and the number of such profiles in all.
     ///
-    /// # Errors
-    /// The database's.
+    /// The statement uses a range, which the index serves, and no pattern, in which `_` and `%` are
+    /// wildcards.
     pub async fn by_email(
         &self,
         prefix: &str,
@@ -158,33 +97,29 @@ impl Profiles {
         limit: i64,
         offset: i64,
     ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
-        // Addresses are ASCII, and this is greater than whatever may follow in one.
+        // Addresses are ASCII, so this character is greater than any that follows the prefix.
         let end = format!("{prefix}\u{7f}");
-        let rows = sqlx::query(
+        let page = sqlx::query(
             "SELECT * FROM profiles WHERE email >= $1 AND email < $2 AND (email, id) > ($3, $4) \
              ORDER BY email, id LIMIT $5 OFFSET $6",
-        )
-        .bind(prefix)
-        .bind(&end)
-        .bind(email)
-        .bind(id)
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(self.0.pool())
-        .await?;
-        let total = sqlx::query("SELECT count(*) AS total FROM profiles WHERE email >= $1 AND email < $2")
-            .bind(prefix)
-            .bind(&end)
-            .fetch_one(self.0.pool())
-            .await?
-            .try_get("total")?;
+        );
+        let page = page.bind(prefix).bind(&end).bind(email).bind(id).bind(limit).bind(offset);
+        let total = sqlx::query("SELECT count(*) AS total FROM profiles WHERE email >= $1 AND email < $2");
+        self.page(page, total.bind(prefix).bind(&end)).await
+    }
+
+    async fn page(
+        &self,
+        page: Query<'_, sqlx::Any, AnyArguments>,
+        total: Query<'_, sqlx::Any, AnyArguments>,
+    ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
+        let rows: Vec<AnyRow> = page.fetch_all(self.0.pool()).await?;
+        let total = total.fetch_one(self.0.pool()).await?.try_get("total")?;
         Ok((rows.iter().map(profile).collect::<Result<_, _>>()?, total))
     }
 
-    /// Deletes a profile, for good. False when there is none.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes a profile and records the deletion for [`limits::DELETED_PROFILE_MS`]. Returns false if
+    /// there is no such profile.
     pub async fn delete(&self, profile_id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(profile_id)]).await?;
         sqlx::query("INSERT INTO deleted_profiles (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING")

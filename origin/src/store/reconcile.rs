@@ -1,73 +1,72 @@
-//! Both databases, made to agree again after they were put back as of two moments. What the
-//! services do to each other in operation is marked in the transaction that does it
-//! (`stale.rs`); a restored database has lost marks, or has some that were dealt with in
-//! what the other has lost. So everything is looked at, and what differs is marked anew: the
-//! auth service does the rest, as ever. The accounts are the truth.
+//! Reconciliation of both databases after they were restored from backups of different times.
 //!
-//! Harmless while services run, and when it is done twice.
+//! In operation, each change that concerns both services schedules a synchronisation in its own
+//! transaction (`profile_sync`). A restored database may lack such entries, or have entries whose
+//! effect the other database lacks. So [`reconcile`] compares every account with its profile and
+//! schedules a synchronisation for each difference; the auth service then makes the profiles equal to
+//! the accounts. It is safe to run while the services run, and to run again.
 
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{
-    Database, Profiles, Stale,
-    accounts::{Account, COLUMNS, account},
+    Database, ProfileSync, Profiles,
     database::Lock,
-    id,
-    profiles::Profile,
-    stale::{self, Standing},
+    profile_sync::{self, AccountState},
+    rows::{ACCOUNT_COLUMNS, UserRecord, account, id},
 };
 
-/// Rows of one look: a few hundred KB.
+/// Rows of one statement: a few hundred KB.
 const ROWS: i64 = 500;
 
-/// What was found.
+/// What a reconciliation found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Active accounts that were looked at.
+    /// Active accounts in all.
     pub accounts: u64,
-    /// Those whose profile is missing or differs.
+    /// Accounts whose profile is missing or differs.
     pub stale: u64,
-    /// Profiles of accounts that are not there.
+    /// Profiles without an account.
     pub orphaned: u64,
 }
 
-/// Why there was nothing to compare.
+/// Why the databases were not reconciled.
 #[derive(Debug)]
-pub enum ReconcileFault {
-    /// No profile belongs to any of these accounts: an empty or a foreign database, which
-    /// would have every profile deleted.
-    Strangers,
-    /// A database's fault; what was marked until then stays marked.
-    Store(sqlx::Error),
+pub enum ReconcileError {
+    /// No profile belongs to any of the accounts. One database is empty or of another deployment, and
+    /// every profile would be deleted.
+    Unrelated,
+    /// A database failed. Synchronisations that were scheduled before stay scheduled.
+    Database(sqlx::Error),
 }
 
-impl From<sqlx::Error> for ReconcileFault {
+impl From<sqlx::Error> for ReconcileError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Store(error)
+        Self::Database(error)
     }
 }
 
-/// Marks every profile that is not what its account is, at a time in milliseconds since 1970.
+/// Schedules the synchronisation of each profile that differs from its account. `now` is in
+/// milliseconds since 1970.
 ///
 /// # Errors
-/// [`ReconcileFault`].
-pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Differences, ReconcileFault> {
+/// [`ReconcileError`].
+pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Differences, ReconcileError> {
     let mut found = Differences::default();
-    let (profiles, standings) = (Profiles(users.clone()), Stale(auth.clone()));
-    if !know_each_other(&standings, users).await? {
-        return Err(ReconcileFault::Strangers);
+    let (profiles, accounts) = (Profiles(users.clone()), ProfileSync(auth.clone()));
+    if !are_related(&accounts, users).await? {
+        return Err(ReconcileError::Unrelated);
     }
     let mut last = String::new();
     loop {
-        let accounts = active(auth, &last).await?;
-        let Some(end) = accounts.last() else { break };
+        let batch = active_accounts(auth, &last).await?;
+        let Some(end) = batch.last() else { break };
         last = end.id.to_string();
-        for account in accounts {
+        for account in batch {
             found.accounts = found.accounts.saturating_add(1);
             let id = account.id;
-            let is_equal = profiles.find(id).await? == Some(Profile::from(account));
-            if !is_equal && mark(auth, users, id, now).await? {
+            let is_equal = profiles.find(id).await? == Some(account);
+            if !is_equal && schedule_if_different(auth, users, id, now).await? {
                 found.stale = found.stale.saturating_add(1);
             }
         }
@@ -78,7 +77,8 @@ pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Di
         let Some(end) = ids.last() else { break };
         last = end.to_string();
         for id in ids {
-            if standings.standing(id).await? == Standing::Gone && mark(auth, users, id, now).await? {
+            let is_orphaned = accounts.account_state(id).await? == AccountState::Deleted;
+            if is_orphaned && schedule_if_different(auth, users, id, now).await? {
                 found.orphaned = found.orphaned.saturating_add(1);
             }
         }
@@ -86,21 +86,22 @@ pub async fn reconcile(auth: &Database, users: &Database, now: i64) -> Result<Di
     Ok(found)
 }
 
-/// Whether an account is there of the oldest profiles, as it is in every copy of the right
-/// database, however old; true where there are no profiles.
-async fn know_each_other(standings: &Stale, users: &Database) -> Result<bool, sqlx::Error> {
+/// Returns whether any of the oldest profiles has an account, as in every pair of backups of one
+/// deployment; true if there are no profiles.
+async fn are_related(accounts: &ProfileSync, users: &Database) -> Result<bool, sqlx::Error> {
     let ids = profile_ids(users, "").await?;
     for id in &ids {
-        if standings.standing(*id).await? != Standing::Gone {
+        if accounts.account_state(*id).await? != AccountState::Deleted {
             return Ok(true);
         }
     }
     Ok(ids.is_empty())
 }
 
-async fn active(auth: &Database, after: &str) -> Result<Vec<Account>, sqlx::Error> {
-    let text =
-        format!("SELECT {COLUMNS} FROM accounts a WHERE a.state = 'active' AND a.id > $1 ORDER BY a.id LIMIT $2");
+async fn active_accounts(auth: &Database, after: &str) -> Result<Vec<UserRecord>, sqlx::Error> {
+    let text = format!(
+        "SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.state = 'active' AND a.id > $1 ORDER BY a.id LIMIT $2"
+    );
     let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(after).bind(ROWS).fetch_all(auth.pool()).await?;
     rows.iter().map(account).collect()
 }
@@ -114,8 +115,8 @@ async fn profile_ids(users: &Database, after: &str) -> Result<Vec<Uuid>, sqlx::E
     rows.iter().map(|row| id(row, "id")).collect()
 }
 
-/// Has the user service take a profile again whose deletion the auth service no longer knows
-/// of. A deletion that is under way at this moment is later than `now`, and stays.
+/// Removes the record of a deletion that the auth service no longer has, so that the user service
+/// stores the profile again. A deletion in progress is later than `now` and stays.
 async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM deleted_profiles WHERE id = $1 AND at < $2")
         .bind(profile.to_string())
@@ -125,25 +126,25 @@ async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<()
     Ok(())
 }
 
-/// Marks one profile if it differs, and makes its account newer than the version that the
-/// user service has, if it has one that is. Looked at once more under the account's lock:
-/// what is changed and carried over at this moment is no difference. True if it is one.
-async fn mark(auth: &Database, users: &Database, id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
+/// Schedules the synchronisation of one profile if it differs, and raises the account's version above
+/// that of the profile. Compares again under the account's lock, so that a change in progress is not
+/// counted. Returns whether the profile differs.
+async fn schedule_if_different(auth: &Database, users: &Database, id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
     let mut transaction = auth.begin(&[Lock::Account(id)]).await?;
-    let text = format!("SELECT {COLUMNS}, a.state FROM accounts a WHERE a.id = $1");
+    let text = format!("SELECT {ACCOUNT_COLUMNS}, a.state FROM accounts a WHERE a.id = $1");
     let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
-    let held = Profiles(users.clone()).find(id).await?;
+    let profile = Profiles(users.clone()).find(id).await?;
     let differs = match row {
-        None => held.is_some(),
+        None => profile.is_some(),
         Some(row) if row.try_get::<String, _>("state")? == "active" => {
             let account = account(&row)?;
-            let version = account.version;
-            let differs = held.as_ref() != Some(&Profile::from(account));
-            if differs && held.is_none() {
+            let differs = profile.as_ref() != Some(&account);
+            if differs && profile.is_none() {
                 forget_deletion(users, id, now).await?;
             }
-            // The user service takes no version that is not newer than its own.
-            if let Some(held) = held.map(|profile| profile.version).filter(|held| differs && *held >= version) {
+            // The user service rejects a version that is not newer than its own.
+            let newer = profile.map(|profile| profile.version).filter(|held| differs && *held >= account.version);
+            if let Some(held) = newer {
                 sqlx::query("UPDATE accounts SET version = $2 WHERE id = $1")
                     .bind(id.to_string())
                     .bind(held.saturating_add(1))
@@ -152,11 +153,11 @@ async fn mark(auth: &Database, users: &Database, id: Uuid, now: i64) -> Result<b
             }
             differs
         }
-        // Whoever registers it carries on with it.
+        // The registration in progress continues.
         Some(_) => false,
     };
     if differs {
-        stale::mark(&mut transaction, id, now).await?;
+        profile_sync::schedule(&mut transaction, id, now).await?;
     }
     transaction.commit().await?;
     Ok(differs)

@@ -1,20 +1,17 @@
-//! Registrations by the key that their client gave them.
+//! Registrations that carry an `Idempotency-Key`.
 
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Accounts, id};
+use super::{Accounts, rows::id};
 use crate::limits;
 
 /// SHA-256 of an `Idempotency-Key`.
 pub type Key = [u8; 32];
 
 impl Accounts {
-    /// The active account of an address that was registered with a key not too long ago,
-    /// and its password's PHC string.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Finds the active account that was registered with an address and a key within
+    /// [`limits::IDEMPOTENCY_KEY_MS`]. Returns its id and the PHC string of its password.
     pub async fn registered_by(&self, email: &str, key: Key, now: i64) -> Result<Option<(Uuid, String)>, sqlx::Error> {
         let row = sqlx::query(
             "SELECT id, password_hash FROM accounts \
@@ -28,12 +25,8 @@ impl Accounts {
         row.map(|row| Ok((id(&row, "id")?, row.try_get("password_hash")?))).transpose()
     }
 
-    /// Makes a pending account active that another request with the same key took over in
-    /// the meantime. That one may be a step behind; of two that mean the same, none has to
-    /// wait for the other.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Activates a pending account that another request with the same key has taken over in the
+    /// meantime. The two requests are equivalent, so neither waits for the other.
     pub async fn activate_twin(&self, account: Uuid, key: Key) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE accounts SET state = 'active' WHERE id = $1 AND registered_by = $2 AND state = 'pending'")
             .bind(account.to_string())

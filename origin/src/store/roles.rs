@@ -1,58 +1,23 @@
-//! Roles and the permissions that they have.
+//! Roles and the permissions that they hold.
 //!
-//! Every change is made under the lock of the rights, so that what is decided about a role
-//! (nobody holds it) is true until it is done.
+//! Each change holds [`Lock::Access`], so a check (no account holds the role) stays true until the
+//! commit.
 
-use sqlx::{AnyConnection, Row as _, any::AnyRow};
+use sqlx::AnyConnection;
 use uuid::Uuid;
 
+pub use super::rows::Role;
 use super::{
     Database,
+    access::{ADMIN, AccessError, check_room},
     database::Lock,
-    id,
-    permissions::{self, Permission},
-    rights::{ADMIN, Refusal},
+    rows::{self, Permission, permission, role},
 };
 use crate::{clock::Clock, limits};
 
-/// A role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Role {
-    /// Its id.
-    pub id: Uuid,
-    /// By which tokens speak of it.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// Whether the program itself relies on it.
-    pub built_in: bool,
-    /// Milliseconds since 1970.
-    pub created_at: i64,
-    /// Milliseconds since 1970.
-    pub updated_at: i64,
-}
-
-/// The roles' statements.
+/// Statements on roles.
 #[derive(Debug, Clone)]
 pub struct Roles(pub(crate) Database);
-
-pub(super) fn role(row: &AnyRow) -> Result<Role, sqlx::Error> {
-    let built_in: i64 = row.try_get("built_in")?;
-    Ok(Role {
-        id: id(row, "id")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        built_in: built_in != 0,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-    })
-}
-
-async fn find(connection: &mut AnyConnection, role_id: Uuid) -> Result<Option<Role>, sqlx::Error> {
-    let row =
-        sqlx::query("SELECT * FROM roles WHERE id = $1").bind(role_id.to_string()).fetch_optional(connection).await?;
-    row.map(|row| role(&row)).transpose()
-}
 
 async fn is_held(transaction: &mut AnyConnection, role_id: Uuid) -> Result<bool, sqlx::Error> {
     let row = sqlx::query("SELECT 1 FROM account_roles WHERE role_id = $1 LIMIT 1")
@@ -62,40 +27,28 @@ async fn is_held(transaction: &mut AnyConnection, role_id: Uuid) -> Result<bool,
     Ok(row.is_some())
 }
 
+async fn require(transaction: &mut AnyConnection, role_id: Uuid) -> Result<Role, AccessError> {
+    rows::find(transaction, "roles", role_id, role).await?.ok_or(AccessError::NotFound)
+}
+
 impl Roles {
-    /// A page by name, and how many there are in all.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns one page in the order of the names, and the number of roles in all.
     pub async fn list(&self, limit: i64, offset: i64) -> Result<(Vec<Role>, i64), sqlx::Error> {
-        let rows = sqlx::query("SELECT * FROM roles ORDER BY name LIMIT $1 OFFSET $2")
-            .bind(limit)
-            .bind(offset)
-            .fetch_all(self.0.pool())
-            .await?;
-        let total = sqlx::query_scalar("SELECT count(*) FROM roles").fetch_one(self.0.pool()).await?;
-        Ok((rows.iter().map(role).collect::<Result<_, _>>()?, total))
+        rows::page_by_name(&self.0, "roles", (limit, offset), role).await
     }
 
-    /// A role by id.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Finds a role by id.
     pub async fn find(&self, role_id: Uuid) -> Result<Option<Role>, sqlx::Error> {
-        let mut connection = self.0.pool().acquire().await?;
-        find(&mut connection, role_id).await
+        rows::find(self.0.pool(), "roles", role_id, role).await
     }
 
     /// Adds a role without permissions.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn add(&self, role_id: Uuid, name: &str, description: &str, clock: &Clock) -> Result<Role, Refusal> {
-        let mut transaction = self.0.begin(&[Lock::Rights]).await?;
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM roles").fetch_one(&mut *transaction).await?;
-        if count >= limits::ROLES {
-            return Err(Refusal::TooMany);
-        }
+    /// [`AccessError::TooMany`], [`AccessError::NameTaken`].
+    pub async fn add(&self, role_id: Uuid, name: &str, description: &str, clock: &Clock) -> Result<Role, AccessError> {
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
+        check_room(&mut transaction, "roles", limits::ROLES).await?;
         let row = sqlx::query(
             "INSERT INTO roles (id, name, description, built_in, created_at, updated_at) \
              VALUES ($1, $2, $3, 0, $4, $4) RETURNING *",
@@ -110,20 +63,27 @@ impl Roles {
         Ok(role(&row)?)
     }
 
-    /// Replaces what is said of a role. While somebody holds it, it keeps its name: tokens
-    /// that are out carry it.
+    /// Replaces name and description of a role. The name of a role that an account holds cannot
+    /// change, because issued tokens carry it.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn change(&self, role_id: Uuid, name: &str, description: &str, clock: &Clock) -> Result<Role, Refusal> {
-        let mut transaction = self.0.begin(&[Lock::Rights]).await?;
-        let was = find(&mut transaction, role_id).await?.ok_or(Refusal::Unknown)?;
-        if was.name != name {
-            if was.built_in {
-                return Err(Refusal::BuiltIn);
+    /// [`AccessError::NotFound`], [`AccessError::BuiltIn`], [`AccessError::InUse`],
+    /// [`AccessError::NameTaken`].
+    pub async fn change(
+        &self,
+        role_id: Uuid,
+        name: &str,
+        description: &str,
+        clock: &Clock,
+    ) -> Result<Role, AccessError> {
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
+        let current = require(&mut transaction, role_id).await?;
+        if current.name != name {
+            if current.built_in {
+                return Err(AccessError::BuiltIn);
             }
             if is_held(&mut transaction, role_id).await? {
-                return Err(Refusal::InUse);
+                return Err(AccessError::InUse);
             }
         }
         let row =
@@ -138,27 +98,24 @@ impl Roles {
         Ok(role(&row)?)
     }
 
-    /// Deletes a role that nobody holds.
+    /// Deletes a role that no account holds.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn delete(&self, role_id: Uuid) -> Result<(), Refusal> {
-        let mut transaction = self.0.begin(&[Lock::Rights]).await?;
-        if find(&mut transaction, role_id).await?.ok_or(Refusal::Unknown)?.built_in {
-            return Err(Refusal::BuiltIn);
+    /// [`AccessError::NotFound`], [`AccessError::BuiltIn`], [`AccessError::InUse`].
+    pub async fn delete(&self, role_id: Uuid) -> Result<(), AccessError> {
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
+        if require(&mut transaction, role_id).await?.built_in {
+            return Err(AccessError::BuiltIn);
         }
         if is_held(&mut transaction, role_id).await? {
-            return Err(Refusal::InUse);
+            return Err(AccessError::InUse);
         }
         sqlx::query("DELETE FROM roles WHERE id = $1").bind(role_id.to_string()).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// A page of a role's permissions by name, and how many it has in all. `None` when there
-    /// is no such role.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns one page of a role's permissions in the order of the names, and the number of them in
+    /// all. `None` if the role does not exist.
     pub async fn permissions(
         &self,
         role_id: Uuid,
@@ -166,10 +123,10 @@ impl Roles {
         offset: i64,
     ) -> Result<Option<(Vec<Permission>, i64)>, sqlx::Error> {
         let mut connection = self.0.pool().acquire().await?;
-        if find(&mut connection, role_id).await?.is_none() {
+        if rows::find(&mut *connection, "roles", role_id, role).await?.is_none() {
             return Ok(None);
         }
-        let rows = sqlx::query(
+        let page = sqlx::query(
             "SELECT p.* FROM role_permissions g JOIN permissions p ON p.id = g.permission_id WHERE g.role_id = $1 \
              ORDER BY p.name LIMIT $2 OFFSET $3",
         )
@@ -182,17 +139,18 @@ impl Roles {
             .bind(role_id.to_string())
             .fetch_one(&mut *connection)
             .await?;
-        Ok(Some((rows.iter().map(permissions::permission).collect::<Result<_, _>>()?, total)))
+        Ok(Some((page.iter().map(permission).collect::<Result<_, _>>()?, total)))
     }
 
-    /// Gives a role a permission; whether it had none yet.
+    /// Grants a permission to a role. Returns whether the role did not hold it before.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn give(&self, role_id: Uuid, permission: Uuid) -> Result<(Permission, bool), Refusal> {
-        let mut transaction = self.0.begin(&[Lock::Rights]).await?;
-        find(&mut transaction, role_id).await?.ok_or(Refusal::Unknown)?;
-        let permission = permissions::find(&mut transaction, permission).await?.ok_or(Refusal::Unknown)?;
+    /// [`AccessError::NotFound`].
+    pub async fn grant(&self, role_id: Uuid, permission_id: Uuid) -> Result<(Permission, bool), AccessError> {
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
+        require(&mut transaction, role_id).await?;
+        let found = rows::find(&mut *transaction, "permissions", permission_id, permission).await?;
+        let permission = found.ok_or(AccessError::NotFound)?;
         let done =
             sqlx::query("INSERT INTO role_permissions (role_id, permission_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(role_id.to_string())
@@ -203,23 +161,24 @@ impl Roles {
         Ok((permission, done.rows_affected() == 1))
     }
 
-    /// Takes a permission away from a role that has it.
+    /// Revokes a permission that a role holds.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn take(&self, role_id: Uuid, permission: Uuid) -> Result<(), Refusal> {
-        let mut transaction = self.0.begin(&[Lock::Rights]).await?;
-        let role = find(&mut transaction, role_id).await?.ok_or(Refusal::Unknown)?;
+    /// [`AccessError::NotFound`]; [`AccessError::BuiltIn`] for [`ADMIN`], which holds every
+    /// permission.
+    pub async fn revoke(&self, role_id: Uuid, permission_id: Uuid) -> Result<(), AccessError> {
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
+        let role = require(&mut transaction, role_id).await?;
         let done = sqlx::query("DELETE FROM role_permissions WHERE role_id = $1 AND permission_id = $2")
             .bind(role_id.to_string())
-            .bind(permission.to_string())
+            .bind(permission_id.to_string())
             .execute(&mut *transaction)
             .await?;
         if done.rows_affected() == 0 {
-            return Err(Refusal::Unknown);
+            return Err(AccessError::NotFound);
         }
         if role.name == ADMIN {
-            return Err(Refusal::BuiltIn);
+            return Err(AccessError::BuiltIn);
         }
         Ok(transaction.commit().await?)
     }

@@ -1,34 +1,33 @@
-//! Services beyond the built-in two that may ask for service tokens. A secret is kept as its
-//! SHA-256 alone.
+//! Services that may request service tokens, besides the two built-in ones.
 
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{Database, is_taken};
+use super::{Database, error::is_unique_violation};
 use crate::{limits, secret_hash::SecretHash};
 
 /// A service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The services that it may call.
+    /// Names of the services that it may call.
     pub audiences: Vec<String>,
     /// Milliseconds since 1970.
     pub created_at: i64,
 }
 
-/// What became of an addition.
+/// The result of an addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addition {
-    /// It is there.
+    /// The service is added.
     Done,
-    /// There is one of this name.
+    /// Another service has the name.
     Taken,
-    /// There are [`limits::SERVICES`].
+    /// There are [`limits::SERVICES`] already.
     TooMany,
 }
 
-/// The services' statements.
+/// Statements on services. Only the SHA-256 of a secret is stored.
 #[derive(Debug, Clone)]
 pub struct Services(pub Database);
 
@@ -43,12 +42,10 @@ fn service(row: &AnyRow) -> Result<Service, sqlx::Error> {
 
 impl Services {
     /// Adds a service.
-    ///
-    /// # Errors
-    /// The database's.
     pub async fn add(&self, new: &Service, secret: SecretHash) -> Result<Addition, sqlx::Error> {
         let audiences = serde_json::to_string(&new.audiences).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-        // Operators add them by hand: a few too many at one instant harm nobody.
+        // Concurrent additions may exceed the limit by a few, which is harmless: operators add services
+        // by hand.
         let done = sqlx::query(
             "INSERT INTO services (name, secret_hash, audiences, created_at) \
              SELECT $1, $2, $3, $4 WHERE (SELECT count(*) FROM services) < $5",
@@ -63,15 +60,12 @@ impl Services {
         match done {
             Ok(done) if done.rows_affected() == 1 => Ok(Addition::Done),
             Ok(_) => Ok(Addition::TooMany),
-            Err(error) if is_taken(&error) => Ok(Addition::Taken),
+            Err(error) if is_unique_violation(&error) => Ok(Addition::Taken),
             Err(error) => Err(error),
         }
     }
 
-    /// A service and its secret's hash.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Finds a service and the hash of its secret.
     pub async fn find(&self, name: &str) -> Result<Option<(Service, SecretHash)>, sqlx::Error> {
         let row =
             sqlx::query("SELECT * FROM services WHERE name = $1").bind(name).fetch_optional(self.0.pool()).await?;
@@ -82,10 +76,7 @@ impl Services {
         Ok(Some((service(&row)?, hash)))
     }
 
-    /// All services, by name.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns all services in the order of their creation.
     pub async fn list(&self) -> Result<Vec<Service>, sqlx::Error> {
         let rows = sqlx::query("SELECT * FROM services ORDER BY created_at, name LIMIT $1")
             .bind(limits::SERVICES)
@@ -94,10 +85,7 @@ impl Services {
         rows.iter().map(service).collect()
     }
 
-    /// Removes a service. False when there is none.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Removes a service. Returns false if there is no such service.
     pub async fn remove(&self, name: &str) -> Result<bool, sqlx::Error> {
         let done = sqlx::query("DELETE FROM services WHERE name = $1")
             .bind(name)

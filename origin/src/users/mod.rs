@@ -18,7 +18,7 @@ pub use routes::{app, description};
 
 use crate::{
     clock::Clock,
-    http::{Gate, Metrics},
+    http::{GatewayAuth, Metrics},
     store::{Database, Profiles},
 };
 
@@ -41,7 +41,7 @@ pub struct Users {
     /// What is counted.
     pub metrics: Metrics,
     /// The gateway before us.
-    pub gate: Gate,
+    pub gateway: GatewayAuth,
     /// The time.
     pub clock: Clock,
 }

@@ -28,7 +28,7 @@ use crate::{
         openapi::{CalledBy, refuses},
     },
     limits,
-    store::profiles::{Profile, Put},
+    store::profiles::{Profile, PutOutcome},
 };
 
 /// A user as clients see it.
@@ -184,7 +184,7 @@ pub(super) async fn make(
         roles: body.roles.unwrap_or_else(|| vec![ROLE_USER.to_owned()]),
     };
     if new.roles.is_empty() || new.roles.len() > limits::ROLES_GIVEN {
-        check.complain("roles", "must be 1 to 32 names of roles");
+        check.reject("roles", "must be 1 to 32 names of roles");
     }
     check.done()?;
     let made = users.auth.make_account(Some(acting(&user)), &new).await.map_err(|error| {
@@ -338,7 +338,7 @@ async fn write(
     let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;
     let profile = from_internal(changed.map_err(refused)?);
     if let Err(error) = users.profiles.put(&profile).await {
-        users.metrics.store_fault(&error);
+        users.metrics.database_error(&error);
     }
     Ok(answer(profile))
 }
@@ -405,7 +405,7 @@ pub(super) async fn delete(
         Ok(had_profile) if had_account || had_profile => Ok(StatusCode::NO_CONTENT),
         Ok(_) => Err(ApiError::not_found()),
         Err(error) if had_account => {
-            users.metrics.store_fault(&error);
+            users.metrics.database_error(&error);
             Ok(StatusCode::NO_CONTENT)
         }
         Err(error) => Err(error.into()),
@@ -469,9 +469,9 @@ async fn put_newer(users: &Users, profile: &Profile) -> Result<(StatusCode, Answ
     profile.roles.iter().for_each(|role| check.line("roles", role));
     check.done()?;
     let status = match users.profiles.put(profile).await? {
-        Put::Stored => StatusCode::CREATED,
-        Put::Older => StatusCode::OK,
-        Put::Deleted => return Err(ApiError::profile_deleted()),
+        PutOutcome::Stored => StatusCode::CREATED,
+        PutOutcome::Outdated => StatusCode::OK,
+        PutOutcome::Deleted => return Err(ApiError::profile_deleted()),
     };
     let stored = users.profiles.find(profile.id).await?.ok_or(ApiError::profile_deleted())?;
     Ok((status, Answer(stored.into())))

@@ -51,7 +51,7 @@ pub fn app(users: Users) -> Router {
     for_gateway
         .merge(for_services)
         .merge(open)
-        .layer(middleware::from_fn_with_state(users.gate.clone(), observe))
+        .layer(middleware::from_fn_with_state(users.gateway.clone(), observe))
         .layer(middleware::from_fn_with_state(users.metrics.clone(), measure))
         .layer(middleware::from_fn(read_to_end))
         .with_state(users)
@@ -134,7 +134,7 @@ async fn health() -> Answer<Health> {
     )
 )]
 async fn ready(State(users): State<Users>) -> Result<Answer<Readiness>, ApiError> {
-    if users.database.is_well().await {
+    if users.database.is_writable().await {
         Ok(Answer(Readiness::READY))
     } else {
         Err(ApiError::unavailable("store_unavailable", "The service cannot reach its database"))

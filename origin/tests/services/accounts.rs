@@ -1,6 +1,6 @@
 //! Registration and the bodies it takes.
 
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::json;
 
@@ -173,13 +173,13 @@ async fn sql_in_a_field_is_text() {
 #[tokio::test]
 async fn a_registration_that_half_failed_leaves_nothing_in_the_way() {
     let mut app = App::start().await;
-    app.restart(Which { auth: true, users: false }).await;
+    app.restart(EnabledServices { auth: true, users: false }).await;
     let reply = app.register("ada@example.com").await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "user_service_unavailable"));
     assert!(reply.headers.contains_key("retry-after"));
     assert_eq!(app.login("ada@example.com").await.status, 401, "half an account cannot log in");
 
-    let users = app.start_beside(Which { auth: false, users: true }).await;
+    let users = app.start_beside(EnabledServices { auth: false, users: true }).await;
     let person = app.person("ada@example.com").await;
     let profile = app.get(Service::Users, &format!("/api/v1/users/{}", person.id), &person).await;
     assert_eq!(profile.json()["data"]["email"], "ada@example.com");

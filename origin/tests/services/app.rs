@@ -12,10 +12,10 @@ use clap::Parser;
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
     auth::{AdminWish, create_admin},
-    boot::{self, BootFault, Running, Which},
+    boot::{self, EnabledServices, RunningServices, StartError},
     clock::Clock,
     limits,
-    settings::{Flags, Secrets},
+    settings::{Secrets, Settings},
     store::{Database, Schema},
 };
 use reqwest::Method;
@@ -30,7 +30,7 @@ pub(crate) const ASSERTION_SECRET: [u8; 32] = [7; 32];
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
-    flags: Flags,
+    flags: Settings,
 }
 
 /// Writes a file for its owner alone.
@@ -41,7 +41,13 @@ pub(crate) fn write_private(path: impl AsRef<std::path::Path>, text: impl AsRef<
 }
 
 /// Settings as an operator gives them.
-pub(crate) fn flags(databases: &Databases, auth_port: u16, users_port: u16, master: [u8; 32], edge_url: &str) -> Flags {
+pub(crate) fn flags(
+    databases: &Databases,
+    auth_port: u16,
+    users_port: u16,
+    master: [u8; 32],
+    edge_url: &str,
+) -> Settings {
     flags_with_old(databases, auth_port, users_port, master, None, edge_url)
 }
 
@@ -53,7 +59,7 @@ pub(crate) fn flags_with_old(
     master: [u8; 32],
     old: Option<[u8; 32]>,
     edge_url: &str,
-) -> Flags {
+) -> Settings {
     let folder = databases.folder.path().to_str().unwrap();
     let (auth, users) = (auth_port.to_string(), users_port.to_string());
     let mut line =
@@ -205,7 +211,7 @@ pub(crate) struct App {
     pub(crate) http: reqwest::Client,
     /// `https` once a test has set it, with a client that knows the certificate.
     pub(crate) scheme: &'static str,
-    running: Option<Running>,
+    running: Option<RunningServices>,
     /// Seconds by which the gateway's clock is ahead of the services'.
     pub(crate) gateway_ahead_s: AtomicI64,
     auth: SocketAddr,
@@ -226,10 +232,10 @@ impl App {
     }
 
     /// With other settings; they are gone after a restart.
-    pub(crate) async fn start_set(edge_url: &str, set: impl FnOnce(Flags) -> Flags) -> Self {
+    pub(crate) async fn start_set(edge_url: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
         let databases = Databases::make().await;
         let clock = Clock::default();
-        let both = Which { auth: true, users: true };
+        let both = EnabledServices { auth: true, users: true };
         let flags = set(flags(&databases, 0, 0, [1; 32], edge_url));
         let running = boot::start(&flags, both, clock.clone()).await.unwrap();
         let (auth, users) = (running.auth.unwrap(), running.users.unwrap());
@@ -248,20 +254,20 @@ impl App {
     }
 
     /// Ends everything, and starts `which` on the same ports and databases.
-    pub(crate) async fn restart(&mut self, which: Which) {
+    pub(crate) async fn restart(&mut self, which: EnabledServices) {
         self.restart_with(which, [1; 32]).await.unwrap();
     }
 
-    pub(crate) async fn restart_with(&mut self, which: Which, master: [u8; 32]) -> Result<(), BootFault> {
+    pub(crate) async fn restart_with(&mut self, which: EnabledServices, master: [u8; 32]) -> Result<(), StartError> {
         self.restart_with_old(which, master, None).await
     }
 
     pub(crate) async fn restart_with_old(
         &mut self,
-        which: Which,
+        which: EnabledServices,
         master: [u8; 32],
         old: Option<[u8; 32]>,
-    ) -> Result<(), BootFault> {
+    ) -> Result<(), StartError> {
         self.stop().await;
         // Connections that are kept lead to what has ended.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -277,15 +283,15 @@ impl App {
     }
 
     /// Starts the other service, too, in the same process.
-    pub(crate) async fn start_beside(&self, which: Which) -> Running {
+    pub(crate) async fn start_beside(&self, which: EnabledServices) -> RunningServices {
         let flags = flags(&self.databases, self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
         boot::start(&flags, which, self.clock.clone()).await.unwrap()
     }
 
     /// Another process of the auth service, on a port of its own.
-    pub(crate) async fn start_auth_again(&self) -> Running {
+    pub(crate) async fn start_auth_again(&self) -> RunningServices {
         let flags = flags(&self.databases, 0, self.users.port(), [1; 32], &self.edge_url);
-        boot::start(&flags, Which { auth: true, users: false }, self.clock.clone()).await.unwrap()
+        boot::start(&flags, EnabledServices { auth: true, users: false }, self.clock.clone()).await.unwrap()
     }
 
     /// An administrator, logged in.
@@ -327,7 +333,7 @@ impl App {
     /// profile is there, and nobody has to make one equal any more.
     pub(crate) async fn until_agreed(&self) {
         // Whatever was taken on by somebody who died is taken on again.
-        self.clock.pass(limits::STALE_GRACE_MS.max(limits::STALE_LEASE_MS));
+        self.clock.pass(limits::PROFILE_SYNC_GRACE_MS.max(limits::PROFILE_SYNC_LEASE_MS));
         let (auth, users) = (self.databases.open(Service::Auth).await, self.databases.open(Service::Users).await);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {

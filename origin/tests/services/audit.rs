@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_origin::{
     clock::{parse_rfc3339, rfc3339},
     limits,
-    store::{AuditTrail, Database, Schema},
+    store::{AuditLog, Database, Schema},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -382,7 +382,7 @@ async fn events_are_forgotten_after_400_days_and_no_sooner() {
         }
     }
     let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
-    let trail = AuditTrail(database.clone());
+    let trail = AuditLog(database.clone());
     let mut portions = 0;
     while trail.sweep(app.clock.now() - limits::AUDIT_MS, limits::SWEEP_ROWS).await.unwrap() > 0 {
         portions += 1;

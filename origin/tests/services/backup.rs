@@ -14,7 +14,7 @@ use std::{
 };
 
 use portcullis_origin::{
-    boot::Which,
+    boot::EnabledServices,
     store::{Database, Schema},
 };
 use reqwest::Method;
@@ -26,7 +26,7 @@ use crate::{
     command_line::run,
 };
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 const MASTER: [u8; 32] = [1; 32];
 
 async fn execute(connection: &mut AnyConnection, text: String) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_origin::boot::Which;
+use portcullis_origin::boot::EnabledServices;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::app::{
     ASSERTION_SECRET, AUTH_SECRET, App, Databases, PASSWORD, Person, Service, USERS_SECRET, write_private,
 };
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 const ROOT: &str = "root@example.com";
 
 /// The program with the settings of a test's services, and nothing else of the environment.

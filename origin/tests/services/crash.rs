@@ -13,7 +13,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_origin::boot::Which;
+use portcullis_origin::boot::EnabledServices;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Row as _;
@@ -329,7 +329,7 @@ async fn killed_again_and_again_the_services_lose_nothing_that_they_acknowledged
     // Registrations that were given up are given up for good after a while.
     let app = Arc::get_mut(&mut app).unwrap();
     app.clock.pass(20 * 60 * 1000);
-    app.restart(Which { auth: true, users: true }).await;
+    app.restart(EnabledServices { auth: true, users: true }).await;
     app.until_agreed().await;
     let agreed = people(app, Service::Users, "SELECT id, email, first_name FROM profiles").await;
     let there: HashMap<&str, &(String, String, String)> = agreed.iter().map(|row| (row.1.as_str(), row)).collect();

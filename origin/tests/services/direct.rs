@@ -2,10 +2,10 @@
 //! what it refuses.
 
 use portcullis_origin::{
-    boot::{self, Which},
+    boot::{self, EnabledServices},
     clock::Clock,
     limits,
-    settings::Flags,
+    settings::Settings,
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -25,11 +25,11 @@ const ME: &str = "/api/v1/auth/me";
 const VALIDATE: &str = "/api/v1/auth/validate-token";
 const ADA: &str = "ada@example.com";
 
-fn directly(flags: Flags) -> Flags {
+fn directly(flags: Settings) -> Settings {
     with_mode(flags, "loopback")
 }
 
-fn with_mode(mut flags: Flags, mode: &str) -> Flags {
+fn with_mode(mut flags: Settings, mode: &str) -> Settings {
     flags.auth_direct = mode.to_owned();
     flags
 }
@@ -200,7 +200,7 @@ async fn a_request_that_a_proxy_or_a_web_page_may_have_sent_is_not_direct() {
 
 #[tokio::test]
 async fn direct_mode_is_off_unless_it_is_set() {
-    for set in [|flags: Flags| flags, |flags: Flags| with_mode(flags, "off")] {
+    for set in [|flags: Settings| flags, |flags: Settings| with_mode(flags, "off")] {
         let app = App::start_set(EDGE, set).await;
         let person: Person = app.person(ADA).await;
         let reply = post(&app, LOGIN, json!({ "email": ADA, "password": PASSWORD })).await;
@@ -222,7 +222,8 @@ async fn a_service_does_not_start_in_direct_mode_beyond_loopback_nor_in_an_unkno
         let databases = Databases::make().await;
         let mut flags = with_mode(flags(&databases, 0, 0, [1; 32], EDGE), mode);
         flags.bind = bind.parse().unwrap();
-        let fault = boot::start(&flags, Which { auth: true, users: true }, Clock::default()).await.unwrap_err();
+        let fault =
+            boot::start(&flags, EnabledServices { auth: true, users: true }, Clock::default()).await.unwrap_err();
         assert!(fault.to_string().contains(reason), "{bind} {mode:?}: {fault}");
     }
 }

@@ -3,7 +3,7 @@
 use portcullis_origin::{
     limits,
     store::{
-        AuditTrail, Database, Schema,
+        AuditLog, Database, Schema,
         audit::{Event, Filter, Outcome},
     },
 };
@@ -33,7 +33,7 @@ async fn the_audit_trail_forgets_where_a_deleted_person_was_after_its_time() {
     let app = App::start().await;
     let ada: Uuid = app.person("ada@example.com").await.id.parse().unwrap();
     let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
-    let trail = AuditTrail(database.clone());
+    let trail = AuditLog(database.clone());
     let now = app.clock.now();
     let gone = Uuid::from_u128(7);
     let old = now - limits::AUDIT_IDENTITY_MS - 1000;

@@ -2,7 +2,7 @@
 
 use portcullis_origin::{
     limits,
-    store::{Database, Guessing, Schema},
+    store::{Database, LoginFailures, Schema},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -221,7 +221,7 @@ async fn what_lies_in_the_database_of_guesses_names_nobody_and_is_swept() {
     app.register(ADA).await;
     assert_eq!(login(&app, ADA, PASSWORD, Some("192.0.2.77")).await.status, 200);
     assert_eq!(guess(&app, "stranger@example.com", Some("192.0.2.78")).await.0, 401);
-    let both = portcullis_origin::boot::Which { auth: true, users: true };
+    let both = portcullis_origin::boot::EnabledServices { auth: true, users: true };
     app.restart(both).await;
     // The audit trail has addresses, and is for administrators.
     let pool = app.databases.open(Service::Auth).await;
@@ -239,7 +239,7 @@ async fn what_lies_in_the_database_of_guesses_names_nobody_and_is_swept() {
     }
     app.clock.pass(limits::KNOWN_ADDRESS_MS);
     let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
-    let guesses = Guessing(database.clone());
+    let guesses = LoginFailures(database.clone());
     while guesses.sweep(app.clock.now(), 1).await.unwrap() > 0 {}
     database.close().await;
     let pool = app.databases.open(Service::Auth).await;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use portcullis_origin::boot::{self, Running, Which};
+use portcullis_origin::boot::{self, EnabledServices, RunningServices};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,14 +15,14 @@ const AHEAD_MS: i64 = 20_000;
 
 /// Another process of the auth service, on a host whose clock is ahead.
 struct Other {
-    running: Running,
+    running: RunningServices,
     addr: SocketAddr,
 }
 
 impl Other {
     async fn start(app: &App, edge_url: &str) -> Self {
         let flags = flags(&app.databases, 0, 9, [1; 32], edge_url);
-        let which = Which { auth: true, users: false };
+        let which = EnabledServices { auth: true, users: false };
         let running = boot::start(&flags, which, app.clock.apart(AHEAD_MS)).await.unwrap();
         Self { addr: running.auth.unwrap(), running }
     }

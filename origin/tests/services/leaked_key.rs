@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_origin::{
     auth::{Keyring, KeyringFault},
-    boot::Which,
+    boot::EnabledServices,
     limits,
     signing::MasterKey,
     store::{Database, Schema, SigningKeys},
@@ -108,8 +108,8 @@ async fn which_key_signs_after_a_revocation() {
 async fn the_keys_of_an_auth_service_that_is_away_are_believed_for_a_day() {
     let mut app = App::start().await;
     let ada = app.person("ada@example.com").await;
-    app.restart(Which { auth: false, users: true }).await;
-    let auth = app.start_beside(Which { auth: true, users: false }).await;
+    app.restart(EnabledServices { auth: false, users: true }).await;
+    let auth = app.start_beside(EnabledServices { auth: true, users: false }).await;
     let token = app.service_token(Service::Users).await;
     assert_eq!(asked(&app, &token, &ada.id).await, 200);
     auth.stop().await;

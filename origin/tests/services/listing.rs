@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -282,11 +282,11 @@ async fn only_who_is_an_administrator_now_makes_and_changes_others() {
 async fn without_one_of_the_services_no_user_is_made_and_none_is_half_made() {
     let mut app = App::start().await;
     let admin = app.admin("root@example.com").await;
-    app.restart(Which { auth: false, users: true }).await;
+    app.restart(EnabledServices { auth: false, users: true }).await;
     let body = || json!({ "email": "new@example.com", "password": PASSWORD });
     let reply = make(&app, &admin, body()).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "auth_service_unavailable"));
-    app.restart(Which { auth: true, users: true }).await;
+    app.restart(EnabledServices { auth: true, users: true }).await;
     app.until_agreed().await;
     assert_eq!(app.login("new@example.com").await.status, 401);
     assert_eq!(make(&app, &admin, body()).await.status, 201);

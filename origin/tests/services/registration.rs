@@ -1,6 +1,6 @@
 //! Registrations that are sent again with their `Idempotency-Key`.
 
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -140,13 +140,13 @@ async fn of_two_that_mean_different_things_by_one_key_at_one_instant_one_is_told
 #[tokio::test]
 async fn a_registration_that_failed_half_way_goes_on_with_its_key_or_without() {
     let mut app = App::start().await;
-    app.restart(Which { auth: true, users: false }).await;
+    app.restart(EnabledServices { auth: true, users: false }).await;
     for email in [ADA, "grace@example.com"] {
         let mut body = ada();
         body["email"] = json!(email);
         assert_eq!(register(&app, Some(KEY), body).await.code(), "user_service_unavailable");
     }
-    let users = app.start_beside(Which { auth: false, users: true }).await;
+    let users = app.start_beside(EnabledServices { auth: false, users: true }).await;
     assert_eq!(register(&app, Some(KEY), ada()).await.status, 201);
     let mut grace = ada();
     grace["email"] = json!("grace@example.com");
@@ -159,7 +159,7 @@ async fn a_registration_that_failed_half_way_goes_on_with_its_key_or_without() {
 async fn the_key_does_not_lie_in_a_database() {
     let mut app = App::start().await;
     register(&app, Some(KEY), ada()).await;
-    app.restart(Which { auth: true, users: true }).await;
+    app.restart(EnabledServices { auth: true, users: true }).await;
     let text = app.databases.dump().await;
     assert!(text.contains(ADA) && !text.contains(KEY));
 }

@@ -14,13 +14,13 @@ use axum::{
     routing::post,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::{App, Person, Service, USERS_SECRET, claims};
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 
 /// A gateway that notes what it is told, or refuses.
 #[derive(Clone, Default)]

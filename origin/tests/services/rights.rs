@@ -1,7 +1,7 @@
 //! Which roles accounts hold, what tokens and the gateway learn of it, and what accounts may
 //! do by them.
 
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -232,7 +232,7 @@ async fn every_change_of_roles_makes_the_profile_stale_and_a_repetition_does_not
     let ada = app.person("ada@example.com").await;
     Asker::admin(&app).await;
     // Nobody takes what waits.
-    app.restart(Which { auth: true, users: false }).await;
+    app.restart(EnabledServices { auth: true, users: false }).await;
     let admin = Asker { app: &app, who: app.person_again("root@example.com").await };
     let pool = app.databases.open(Service::Auth).await;
     let state = async || -> (i64, i64) {
@@ -340,7 +340,7 @@ async fn an_account_that_is_gone_or_not_yet_there_has_no_roles() {
     let who = admin.who.clone();
     let ada = app.person("ada@example.com").await;
     app.send(Service::Users, Method::DELETE, &format!("/api/v1/users/{}", ada.id), Some(&ada), None).await;
-    app.restart(Which { auth: true, users: false }).await;
+    app.restart(EnabledServices { auth: true, users: false }).await;
     app.post("/api/v1/auth/register", json!({ "email": "half@example.com", "password": PASSWORD })).await;
     let pool = app.databases.open(Service::Auth).await;
     let half: String =

@@ -12,16 +12,16 @@ use axum::{
     http::StatusCode,
     routing::{delete, post},
 };
-use portcullis_origin::{boot::Which, limits};
+use portcullis_origin::{boot::EnabledServices, limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::app::{App, PASSWORD, Person, Reply, Service};
 
-const BOTH: Which = Which { auth: true, users: true };
-const AUTH: Which = Which { auth: true, users: false };
-const USERS: Which = Which { auth: false, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
+const AUTH: EnabledServices = EnabledServices { auth: true, users: false };
+const USERS: EnabledServices = EnabledServices { auth: false, users: true };
 
 /// The first half of a change: what the user service asks of the auth service, and then
 /// dies.
@@ -114,7 +114,7 @@ async fn what_happened_while_the_user_service_was_away_reaches_it_when_it_is_bac
     assert_eq!(first_half(&app, Method::PATCH, &ada.id, change).await.status, 200);
     assert_eq!(first_half(&app, Method::DELETE, &grace.id, None).await.status, 204);
     // It is tried, and fails, before the user service is there again.
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     let users = app.start_beside(USERS).await;
     app.until_agreed().await;
     assert_eq!(count(&app, Service::Users, "profiles").await, 1);
@@ -200,7 +200,7 @@ async fn a_registration_that_died_is_undone_in_both_after_a_quarter_of_an_hour()
     let witness = app.person("witness@example.com").await;
     app.clock.pass(limits::PENDING_MS - 60_000);
     first_half(&app, Method::PATCH, &witness.id, Some(json!({ "first_name": "W." }))).await;
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     // Two pending ones, and nothing of the witness: all that was due was done.
     until_count(&app, Service::Auth, "stale_profiles", 2).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3, "a registration has time");
@@ -235,7 +235,7 @@ async fn a_registration_taken_over_late_is_not_undone() {
     let witness = app.person("witness@example.com").await;
     app.clock.pass(60_000);
     first_half(&app, Method::PATCH, &witness.id, Some(json!({ "first_name": "W." }))).await;
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     until_count(&app, Service::Auth, "stale_profiles", 1).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 2, "it began anew, with time of its own");
     app.person("ada@example.com").await;
@@ -369,13 +369,13 @@ async fn a_change_marked_with_the_number_of_one_under_way_is_not_taken_for_deliv
     app.restart(AUTH).await;
     let slow = Slow::start(&app).await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "second" }))).await;
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     slow.until_told(&(ada.id.clone(), 2)).await;
     // Meanwhile another process delivers the same, and a further change is marked anew.
     run(&app, Service::Auth, "DELETE FROM stale_profiles").await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "third" }))).await;
     slow.turns.add_permits(100);
-    app.clock.pass(limits::STALE_GRACE_MS + limits::STALE_LEASE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS + limits::PROFILE_SYNC_LEASE_MS);
     slow.until_told(&(ada.id.clone(), 3)).await;
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
 }
@@ -387,11 +387,11 @@ async fn a_deletion_while_a_change_is_on_its_way_is_told_after_it() {
     app.restart(AUTH).await;
     let slow = Slow::start(&app).await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "second" }))).await;
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     slow.until_told(&(ada.id.clone(), 2)).await;
     assert_eq!(first_half(&app, Method::DELETE, &ada.id, None).await.status, 204);
     slow.turns.add_permits(100);
-    app.clock.pass(limits::STALE_GRACE_MS + limits::STALE_LEASE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS + limits::PROFILE_SYNC_LEASE_MS);
     slow.until_told(&(ada.id.clone(), 0)).await;
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
 }
@@ -407,14 +407,14 @@ async fn a_profile_that_is_refused_holds_up_no_other_and_is_tried_again() {
     for person in [&ada, &grace] {
         first_half(&app, Method::PATCH, &person.id, Some(json!({ "first_name": "second" }))).await;
     }
-    app.clock.pass(limits::STALE_GRACE_MS);
+    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     for person in [&ada, &grace] {
         slow.until_told(&(person.id.clone(), 2)).await;
     }
     assert_eq!(count(&app, Service::Auth, "stale_profiles").await, 2);
     *slow.status.lock().unwrap() = StatusCode::CREATED;
     // What is refused twice in a moment is not asked a third time in it.
-    app.clock.pass(limits::STALE_REFUSED_MS);
+    app.clock.pass(limits::PROFILE_SYNC_REFUSED_MS);
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
 }
 
@@ -448,7 +448,7 @@ async fn two_auth_services_and_many_changes_at_once_end_in_one_truth() {
                 assert_eq!(first_half_at(app, token, &url, Method::DELETE, None).await.status, 204);
             }
             // Whatever is marked becomes due at once: deliveries and changes mix.
-            app.clock.pass(limits::STALE_GRACE_MS);
+            app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
         }
     };
     for round in 0..8 {

@@ -1,7 +1,7 @@
 //! Logging in, refreshing, logging out.
 
 use portcullis_origin::{
-    boot::{self, Which},
+    boot::{self, EnabledServices},
     clock::Clock,
     limits,
 };
@@ -74,7 +74,7 @@ async fn two_that_refresh_at_one_instant_get_the_same_successor() {
 async fn many_that_refresh_at_one_instant_at_two_processes_get_the_same_successor() {
     let app = App::start().await;
     let other = flags(&app.databases, 0, 0, [1; 32], "http://127.0.0.1:9");
-    let other = boot::start(&other, Which { auth: true, users: false }, app.clock.clone()).await.unwrap();
+    let other = boot::start(&other, EnabledServices { auth: true, users: false }, app.clock.clone()).await.unwrap();
     let target = "/api/v1/auth/refresh";
     let urls = [app.url(Service::Auth, target), format!("http://{}{target}", other.auth.unwrap())];
     // SQLite has one writer at a time, and a request waits for it no longer than some seconds.
@@ -276,7 +276,8 @@ async fn settings_of_sessions_have_bounds() {
         let databases = Databases::make().await;
         let mut flags = flags(&databases, 0, 0, [1; 32], "http://127.0.0.1:9");
         (flags.refresh_reuse_s, flags.session_max_days) = (reuse_s, days);
-        let fault = boot::start(&flags, Which { auth: true, users: true }, Clock::default()).await.unwrap_err();
+        let fault =
+            boot::start(&flags, EnabledServices { auth: true, users: true }, Clock::default()).await.unwrap_err();
         assert!(fault.to_string().contains(reason), "{fault}");
     }
 }

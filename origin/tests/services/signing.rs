@@ -4,7 +4,7 @@ use std::fs;
 
 use portcullis_origin::{
     auth::Keyring,
-    boot::{BootFault, Which},
+    boot::{EnabledServices, StartError},
     limits,
     signing::MasterKey,
     store::{Database, Schema, SigningKeys},
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::app::{App, Databases, Person, Service};
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 
 async fn jwks(app: &App) -> (Value, reqwest::header::HeaderMap) {
     let reply = app.bare(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await;
@@ -70,7 +70,7 @@ async fn private_keys_lie_sealed_and_open_with_their_master_key_alone() {
     assert!(sealed.len() > 1000);
     assert!(!sealed.windows(rsa.len()).any(|window| window == rsa), "a private key in the clear");
     let fault = app.restart_with(BOTH, [2; 32]).await.unwrap_err();
-    let BootFault::Other(text) = fault else { panic!("{fault:?}") };
+    let StartError::Other(text) = fault else { panic!("{fault:?}") };
     assert!(text.starts_with("MASTER_KEY does not open the signing keys"), "{text}");
     app.restart(BOTH).await;
 }
@@ -102,7 +102,7 @@ async fn a_master_key_takes_an_older_ones_place_in_one_start() {
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/validate-token", &admin).await.status, 200);
     app.person_again("ada@example.com").await;
     for (master, older) in [(old, None), ([3; 32], None), ([3; 32], Some(old))] {
-        let BootFault::Other(text) = app.restart_with_old(BOTH, master, older).await.unwrap_err() else { panic!() };
+        let StartError::Other(text) = app.restart_with_old(BOTH, master, older).await.unwrap_err() else { panic!() };
         assert!(text.starts_with("MASTER_KEY does not open the signing keys"), "{text}");
     }
     assert_eq!(sealed_keys(&app).await, second, "a start that fails changes nothing");
@@ -143,7 +143,7 @@ fn an_old_master_key_that_is_none_is_told_by_its_name() {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        flags: portcullis_origin::settings::Flags,
+        flags: portcullis_origin::settings::Settings,
     }
     let secrets = portcullis_origin::settings::Secrets {
         master_key: Some(portcullis_client::secret::Secret::new("A".repeat(43))),

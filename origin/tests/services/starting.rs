@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use portcullis_origin::boot::Which;
+use portcullis_origin::boot::EnabledServices;
 use sqlx::Connection as _;
 
 use crate::app::{App, Service};
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 
 /// Somebody who has the auth service's tables to themselves, until they commit.
 async fn hold(app: &App) -> sqlx::AnyConnection {

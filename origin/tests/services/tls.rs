@@ -11,10 +11,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_origin::{
-    boot::{self, BootFault, Which},
+    boot::{self, EnabledServices, StartError},
     clock::Clock,
     limits,
-    settings::Flags,
+    settings::Settings,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use reqwest::Method;
@@ -36,7 +36,7 @@ use crate::{
     command_line::{Serving, program},
 };
 
-const BOTH: Which = Which { auth: true, users: true };
+const BOTH: EnabledServices = EnabledServices { auth: true, users: true };
 
 /// Nobody listens there: the discard port.
 const NO_GATEWAY: &str = "http://127.0.0.1:9";
@@ -109,7 +109,7 @@ impl Authority {
     }
 }
 
-fn with_tls(mut flags: Flags, (cert, key): &(PathBuf, PathBuf)) -> Flags {
+fn with_tls(mut flags: Settings, (cert, key): &(PathBuf, PathBuf)) -> Settings {
     (flags.tls_cert_file, flags.tls_key_file) = (Some(cert.clone()), Some(key.clone()));
     flags
 }
@@ -244,17 +244,17 @@ async fn a_pair_that_cannot_be_used_is_a_mistake_in_the_settings() {
         let mut set = flags.clone();
         (set.tls_cert_file, set.tls_key_file) = (cert.cloned(), key.cloned());
         let fault = boot::start(&set, BOTH, Clock::default()).await.unwrap_err();
-        let BootFault::Setting(text) = fault else { panic!("{fault:?}") };
+        let StartError::Setting(text) = fault else { panic!("{fault:?}") };
         assert!(texts.iter().all(|part| text.contains(part)), "{text}");
     }
     assert!(!databases.folder.path().join("auth.db").exists(), "nothing was opened");
     let flags = with_tls(flags, &(cert, key));
     for (which, text) in [
-        (Which { auth: true, users: false }, "USERS_URL is not set"),
-        (Which { auth: false, users: true }, "AUTH_URL is not set"),
+        (EnabledServices { auth: true, users: false }, "USERS_URL is not set"),
+        (EnabledServices { auth: false, users: true }, "AUTH_URL is not set"),
     ] {
         let fault = boot::start(&flags, which, Clock::default()).await.unwrap_err();
-        assert!(matches!(&fault, BootFault::Setting(found) if found.starts_with(text)), "{fault:?}");
+        assert!(matches!(&fault, StartError::Setting(found) if found.starts_with(text)), "{fault:?}");
     }
 }
 

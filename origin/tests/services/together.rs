@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use portcullis_client::secret::Secret;
 use portcullis_origin::{
     auth::{Keyring, KeyringFault},
-    boot::{self, Which},
+    boot::{self, EnabledServices},
     clock::Clock,
     limits,
     settings::Secrets,
@@ -20,8 +20,8 @@ use crate::{
     revocations::{Gateway, logout},
 };
 
-const AUTH: Which = Which { auth: true, users: false };
-const USERS: Which = Which { auth: false, users: true };
+const AUTH: EnabledServices = EnabledServices { auth: true, users: false };
+const USERS: EnabledServices = EnabledServices { auth: false, users: true };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn processes_that_start_at_once_on_a_fresh_database_all_come_up_with_one_key_and_one_administrator() {

@@ -1,5 +1,5 @@
-//! Failed logins in a row, by bucket, and network addresses from which accounts were
-//! logged in to. Both are kept as hashes. What follows of a count is the caller's rule.
+//! Consecutive failed logins by bucket, and the network addresses from which accounts logged in.
+//! Buckets and addresses are stored as hashes. The caller decides what follows from a count.
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -10,37 +10,33 @@ use crate::{clock::Clock, limits};
 /// SHA-256 that names a bucket or a known address.
 pub type Key = [u8; 32];
 
-/// Failures in a row.
+/// A number of consecutive failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failures {
-    /// How many.
+pub struct FailureCount {
+    /// Number of failures.
     pub count: i64,
-    /// The last one's instant, in milliseconds.
+    /// Time of the last failure, in milliseconds.
     pub last_at: i64,
 }
 
-/// The statements about guessing.
+/// Statements on failed logins.
 #[derive(Debug, Clone)]
-pub struct Guessing(pub Database);
+pub struct LoginFailures(pub Database);
 
-impl Guessing {
-    /// What was counted in a bucket.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn failures(&self, key: Key) -> Result<Option<Failures>, sqlx::Error> {
+impl LoginFailures {
+    /// Returns the failures in a bucket.
+    pub async fn find(&self, key: Key) -> Result<Option<FailureCount>, sqlx::Error> {
         let row = sqlx::query("SELECT failures, last_at FROM login_failures WHERE key = $1")
             .bind(key.as_slice())
             .fetch_optional(self.0.pool())
             .await?;
-        row.map(|row| Ok(Failures { count: row.try_get("failures")?, last_at: row.try_get("last_at")? })).transpose()
+        row.map(|row| Ok(FailureCount { count: row.try_get("failures")?, last_at: row.try_get("last_at")? }))
+            .transpose()
     }
 
-    /// Counts a failure. A row of them that is too old begins anew.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn failed(&self, key: Key, now: i64) -> Result<(), sqlx::Error> {
+    /// Counts a failure. The count starts again if the last failure is older than
+    /// [`limits::FAILURES_KEPT_MS`].
+    pub async fn record_failure(&self, key: Key, now: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, 1, $2) \
              ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, \
@@ -54,12 +50,9 @@ impl Guessing {
         Ok(())
     }
 
-    /// Ends a bucket's row of failures, and remembers from where the account was logged in
-    /// to: the latest [`limits::KNOWN_ADDRESSES`].
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn succeeded(
+    /// Clears a bucket and records the address of the login. An account keeps its latest
+    /// [`limits::KNOWN_ADDRESSES`].
+    pub async fn record_success(
         &self,
         key: Key,
         account: Uuid,
@@ -72,7 +65,7 @@ impl Guessing {
             .execute(&mut *transaction)
             .await?;
         if let Some(address) = address {
-            // Of an account that is gone by now, nothing.
+            // Inserts nothing if the account was deleted in the meantime.
             sqlx::query(
                 "INSERT INTO known_addresses (account_id, address, last_at) SELECT id, $2, $3 FROM accounts WHERE id = $1 \
                  ON CONFLICT (account_id, address) DO UPDATE SET last_at = excluded.last_at",
@@ -94,10 +87,7 @@ impl Guessing {
         transaction.commit().await
     }
 
-    /// Whether an account was logged in to from an address not too long ago.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Returns whether an account logged in from an address within [`limits::KNOWN_ADDRESS_MS`].
     pub async fn is_known(&self, account: Uuid, address: Key, now: i64) -> Result<bool, sqlx::Error> {
         let row = sqlx::query("SELECT 1 FROM known_addresses WHERE account_id = $1 AND address = $2 AND last_at > $3")
             .bind(account.to_string())
@@ -108,10 +98,8 @@ impl Guessing {
         Ok(row.is_some())
     }
 
-    /// Forgets some of what counts no more. The most rows of one kind that were forgotten.
-    ///
-    /// # Errors
-    /// The database's.
+    /// Deletes up to `rows` expired rows of each kind. Returns the greatest number of rows that one
+    /// statement deleted.
     pub async fn sweep(&self, now: i64, rows: i64) -> Result<u64, sqlx::Error> {
         let mut most = 0;
         for (text, age) in [

@@ -1,0 +1,187 @@
+//! Rows that several files of statements read, and their mapping to types.
+
+use sqlx::{Any, AnyConnection, Executor, Row as _, any::AnyRow};
+use uuid::Uuid;
+
+use super::Database;
+
+/// A user, as both services store one: an active account of the auth service, a profile of the
+/// user service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// User id.
+    pub id: Uuid,
+    /// Normalised e-mail address.
+    pub email: String,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+    /// Names of the roles, sorted.
+    pub roles: Vec<String>,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// Milliseconds since 1970.
+    pub updated_at: i64,
+    /// Grows with each change of address, names and roles. A profile has the version of the account
+    /// that it was last made equal to.
+    pub version: i64,
+}
+
+impl UserRecord {
+    /// Returns whether the user holds a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
+
+    fn from_row(row: &AnyRow, roles: Vec<String>) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: id(row, "id")?,
+            email: row.try_get("email")?,
+            first_name: row.try_get("first_name")?,
+            last_name: row.try_get("last_name")?,
+            roles,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            version: row.try_get("version")?,
+        })
+    }
+}
+
+/// Columns of an account `a`, for [`account`].
+pub(super) const ACCOUNT_COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
+    a.version, (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h JOIN roles r ON r.id = h.role_id \
+      WHERE h.account_id = a.id) AS roles";
+
+/// Maps a row with [`ACCOUNT_COLUMNS`].
+pub(super) fn account(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
+    let roles: Option<String> = row.try_get("roles")?;
+    let roles = roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect();
+    UserRecord::from_row(row, roles)
+}
+
+/// Finds an active account by id.
+pub(super) async fn find_account<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    account_id: Uuid,
+) -> Result<Option<UserRecord>, sqlx::Error> {
+    let text = format!("SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
+    let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(executor).await?;
+    row.map(|row| account(&row)).transpose()
+}
+
+/// Increments the version of an account, in a transaction that holds the account's lock.
+pub(super) async fn increment_version(
+    transaction: &mut AnyConnection,
+    account_id: Uuid,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1")
+        .bind(account_id.to_string())
+        .bind(now)
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Maps a row of `profiles`.
+pub(super) fn profile(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
+    let roles: String = row.try_get("roles")?;
+    let roles = serde_json::from_str(&roles).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    UserRecord::from_row(row, roles)
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Role id.
+    pub id: Uuid,
+    /// Name, as tokens carry it.
+    pub name: String,
+    /// Description for administrators.
+    pub description: String,
+    /// Whether the program relies on the role.
+    pub built_in: bool,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// Milliseconds since 1970.
+    pub updated_at: i64,
+}
+
+/// Maps a row of `roles`.
+pub(super) fn role(row: &AnyRow) -> Result<Role, sqlx::Error> {
+    let built_in: i64 = row.try_get("built_in")?;
+    Ok(Role {
+        id: id(row, "id")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        built_in: built_in != 0,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// A permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// Permission id.
+    pub id: Uuid,
+    /// Name by which services check the permission.
+    pub name: String,
+    /// What the permission applies to.
+    pub resource: String,
+    /// What the permission allows.
+    pub action: String,
+    /// Whether the program relies on the permission.
+    pub built_in: bool,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// Milliseconds since 1970.
+    pub updated_at: i64,
+}
+
+/// Maps a row of `permissions`.
+pub(super) fn permission(row: &AnyRow) -> Result<Permission, sqlx::Error> {
+    let built_in: i64 = row.try_get("built_in")?;
+    Ok(Permission {
+        id: id(row, "id")?,
+        name: row.try_get("name")?,
+        resource: row.try_get("resource")?,
+        action: row.try_get("action")?,
+        built_in: built_in != 0,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// Finds a row of a table by its id.
+pub(super) async fn find<'e, T>(
+    executor: impl Executor<'e, Database = Any>,
+    table: &'static str,
+    row_id: Uuid,
+    map: fn(&AnyRow) -> Result<T, sqlx::Error>,
+) -> Result<Option<T>, sqlx::Error> {
+    let text = format!("SELECT * FROM {table} WHERE id = $1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(row_id.to_string()).fetch_optional(executor).await?;
+    row.map(|row| map(&row)).transpose()
+}
+
+/// Reads one page of a table in the order of the names, and the number of rows in all.
+pub(super) async fn page_by_name<T>(
+    database: &Database,
+    table: &'static str,
+    (limit, offset): (i64, i64),
+    map: fn(&AnyRow) -> Result<T, sqlx::Error>,
+) -> Result<(Vec<T>, i64), sqlx::Error> {
+    let text = format!("SELECT * FROM {table} ORDER BY name LIMIT $1 OFFSET $2");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(limit).bind(offset).fetch_all(database.pool()).await?;
+    let text = format!("SELECT count(*) FROM {table}");
+    let total = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(database.pool()).await?;
+    Ok((rows.iter().map(map).collect::<Result<_, _>>()?, total))
+}
+
+/// Parses an id column.
+pub(super) fn id(row: &AnyRow, column: &str) -> Result<Uuid, sqlx::Error> {
+    let text: String = row.try_get(column)?;
+    Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
