@@ -1,5 +1,4 @@
-//! From settings to services that run: opens databases and keys, builds both
-//! services' states, and joins them.
+//! Starts the services: opens databases and keys, builds both services' states, and connects them.
 
 use std::{
     fmt,
@@ -30,14 +29,14 @@ use crate::{
     users::{self, FetchedKeys, Users},
 };
 
-/// Why a service does not start; the text says what to do.
+/// Why a service does not start. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartError {
-    /// A setting.
+    /// A setting is wrong.
     Setting(String),
-    /// A port.
+    /// A port cannot be bound.
     Port(String),
-    /// A database, a key.
+    /// A database or a key cannot be opened.
     Other(String),
 }
 
@@ -60,7 +59,7 @@ fn other(text: impl Into<String>) -> StartError {
     StartError::Other(text.into())
 }
 
-/// Which services one process runs.
+/// The services that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnabledServices {
     /// The auth service.
@@ -69,12 +68,12 @@ pub struct EnabledServices {
     pub users: bool,
 }
 
-/// Services that listen.
+/// Started services.
 #[derive(Debug)]
 pub struct RunningServices {
-    /// Where the auth service listens.
+    /// Address of the auth service.
     pub auth: Option<SocketAddr>,
-    /// Where the user service listens.
+    /// Address of the user service.
     pub users: Option<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
     databases: Vec<Database>,
@@ -82,7 +81,7 @@ pub struct RunningServices {
 }
 
 impl RunningServices {
-    /// Stops listening, and waits until requests under way are answered.
+    /// Stops listening and completes requests in progress.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         for task in self.tasks {
@@ -94,23 +93,22 @@ impl RunningServices {
     }
 }
 
-/// One service's ports.
+/// The ports of one service.
 struct Ports {
-    /// For everybody.
     public: Bound,
-    /// On loopback, for the services of this process alone, where the public one speaks TLS:
-    /// its certificate is for a name, and by which one we would reach ourselves is not known.
+    /// A loopback port for the services of this process, if the public port uses TLS: the name in the
+    /// certificate may not lead to this process.
     private: Option<Bound>,
 }
 
 impl Ports {
-    /// Where the services of this process find this one.
+    /// Returns the URL for the services of this process.
     fn url(&self) -> String {
         format!("http://{}", self.private.as_ref().unwrap_or(&self.public).addr)
     }
 }
 
-/// Ports that answer, with what they answer.
+/// A service that listens, and the app that answers.
 struct Listening {
     addr: SocketAddr,
     is_tls: bool,
@@ -119,7 +117,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Answers that the service is starting, from now until it has another app.
+    /// Serves the app of a starting service until [`Self::ready`].
     fn begin(ports: Ports, gateway: GatewayAuth, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
         let (addr, is_tls) = (ports.public.addr, tls.is_some());
         let (app, apps) = watch::channel(starting(gateway));
@@ -137,11 +135,11 @@ impl Listening {
     }
 }
 
-/// Starts services: they answer as soon as their settings are right and their ports bound,
-/// and do their work when this returns.
+/// Starts services. They answer as starting once their settings are valid and their ports bound, and
+/// are ready when this returns.
 ///
 /// # Errors
-/// [`StartError`]; nothing listens then.
+/// [`StartError`]; no port is bound then.
 pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) -> Result<RunningServices, StartError> {
     settings.validate(which.auth, which.users)?;
     let first_admin = settings.secrets.first_admin()?;
@@ -149,20 +147,20 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
     check_authorities()?;
     let auth_ports = if which.auth { Some(bind(settings, &AUTH_PORTS).await?) } else { None };
     let users_ports = if which.users { Some(bind(settings, &USERS_PORTS).await?) } else { None };
-    let auth_url = place(settings, &AUTH_PORTS, auth_ports.as_ref());
-    let users_url = place(settings, &USERS_PORTS, users_ports.as_ref());
+    let auth_url = service_url(settings, &AUTH_PORTS, auth_ports.as_ref());
+    let users_url = service_url(settings, &USERS_PORTS, users_ports.as_ref());
     settings.create_data_dir()?;
     if tls.is_none() && !settings.bind.is_loopback() {
         tracing::warn!(
             bind = %settings.bind,
-            "passwords and tokens come in unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE unless what is in front ends \
-             TLS and nobody else is on the network between"
+            "passwords and tokens arrive unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE, unless a proxy terminates TLS \
+             and the network behind it is private"
         );
     }
     if which.auth && settings.auth_direct()? {
         tracing::warn!(
             "AUTH_DIRECT=loopback is for development: the auth service serves programs on this machine without the \
-             gateway, and a proxy that adds no header looks like one; set it to off wherever others come in"
+             gateway, and a proxy that adds no header counts as one; set it to off in a deployment"
         );
     }
 
@@ -238,36 +236,36 @@ fn gateway_auth(
         .map_err(|bad| SettingError(format!("EDGE_URL: {bad}")))
 }
 
-/// What the settings say of one service's ports.
-struct Setting {
+/// The settings of one service's ports.
+struct PortSettings {
     service: &'static str,
     variable: &'static str,
     port: fn(&Settings) -> u16,
     url: fn(&Settings) -> Option<&String>,
 }
 
-const AUTH_PORTS: Setting = Setting {
+const AUTH_PORTS: PortSettings = PortSettings {
     service: "auth",
     variable: "AUTH_PORT",
     port: |settings| settings.auth_port,
     url: |settings| settings.auth_url.as_ref(),
 };
 
-const USERS_PORTS: Setting = Setting {
+const USERS_PORTS: PortSettings = PortSettings {
     service: "users",
     variable: "USERS_PORT",
     port: |settings| settings.users_port,
     url: |settings| settings.users_url.as_ref(),
 };
 
-async fn bind(settings: &Settings, setting: &Setting) -> Result<Ports, StartError> {
-    let (port, service, variable) = ((setting.port)(settings), setting.service, setting.variable);
+async fn bind(settings: &Settings, port_settings: &PortSettings) -> Result<Ports, StartError> {
+    let (port, service, variable) = ((port_settings.port)(settings), port_settings.service, port_settings.variable);
     let public = server::bind(SocketAddr::new(settings.bind, port)).await.map_err(|error| {
         StartError::Port(format!(
             "port {port} for the {service} service cannot be opened ({error}); set {variable} to another"
         ))
     })?;
-    let wants_private = settings.tls_files()?.is_some() && (setting.url)(settings).is_none();
+    let wants_private = settings.tls_files()?.is_some() && (port_settings.url)(settings).is_none();
     let private = if wants_private {
         let bound = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
         Some(bound.map_err(|error| StartError::Port(format!("no port on 127.0.0.1 can be opened: {error}")))?)
@@ -277,22 +275,21 @@ async fn bind(settings: &Settings, setting: &Setting) -> Result<Ports, StartErro
     Ok(Ports { public, private })
 }
 
-/// Where the services of this process find a service.
-fn place(settings: &Settings, setting: &Setting, ports: Option<&Ports>) -> String {
-    match ((setting.url)(settings), ports) {
+/// Returns the URL of a service for the services of this process.
+fn service_url(settings: &Settings, port_settings: &PortSettings, ports: Option<&Ports>) -> String {
+    match ((port_settings.url)(settings), ports) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         (None, Some(ports)) => ports.url(),
-        (None, None) => format!("http://{}", SocketAddr::new(settings.bind, (setting.port)(settings))),
+        (None, None) => format!("http://{}", SocketAddr::new(settings.bind, (port_settings.port)(settings))),
     }
 }
 
-/// That there is somebody by whom https:// URLs can be checked: without one no HTTP client
-/// can be made.
+/// Checks that there are CA certificates, without which no HTTP client can be made.
 fn check_authorities() -> Result<(), StartError> {
     reqwest::Client::builder().no_proxy().build().map(drop).map_err(|_| {
         StartError::Setting(
-            "there are no CA certificates, by which https:// URLs such as EDGE_URL are checked; install the system's \
-             (ca-certificates), or set SSL_CERT_FILE to a PEM file of those to trust"
+            "there are no CA certificates, which https:// URLs such as EDGE_URL need; install the system's \
+             (ca-certificates), or set SSL_CERT_FILE to a PEM file of trusted certificates"
                 .to_owned(),
         )
     })
@@ -305,7 +302,7 @@ async fn open(url: &str, schema: Schema, variable: &str) -> Result<Database, Sta
 }
 
 fn metrics(settings: &Settings, service: &'static str) -> Result<Metrics, StartError> {
-    Metrics::new(service, settings.secrets.metrics_token.as_ref()).map_err(|_| other("nothing can be counted"))
+    Metrics::new(service, settings.secrets.metrics_token.as_ref()).map_err(|_| other("the metrics cannot be set up"))
 }
 
 async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock: Clock) -> Result<Auth, StartError> {
@@ -388,7 +385,7 @@ async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
         if let Err(fault) = auth.keyring.maintain(auth.clock.now()).await {
-            tracing::error!(%fault, "the signing keys cannot be looked after; those at hand stay in use");
+            tracing::error!(%fault, "the signing keys cannot be reloaded; the loaded ones stay in use");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What users may write into the fields of both services, and its one normal
-//! form. Pure.
+//! Validation and normalisation of the fields that users write.
 
 use portcullis_client::secret::Secret;
 use unicode_normalization::UnicodeNormalization as _;
@@ -123,28 +122,28 @@ pub mod described {
     pub struct RefreshToken(String);
 }
 
-/// Collects what is wrong with a request, so that all of it is told at once.
+/// Collects the validation errors of a request, so that an answer contains all of them.
 #[derive(Debug, Default)]
 pub struct Check(Vec<FieldError>);
 
 impl Check {
-    /// Notes a fault.
+    /// Adds an error.
     pub fn reject(&mut self, field: &'static str, message: &'static str) {
         self.0.push(FieldError { field, message });
     }
 
-    /// Notes that a field is missing.
+    /// Adds an error if a field is missing.
     pub fn required(&mut self, field: &'static str, is_there: bool) {
         if !is_there {
             self.reject(field, "must be given");
         }
     }
 
-    /// An e-mail address in its normal form: trimmed and in lower case.
+    /// Validates and normalises an e-mail address: trimmed and in lower case.
     ///
-    /// ASCII only before the `@`: two addresses that look alike and are not (`а` and `a`) would
-    /// be two accounts. An internationalised domain is stored in its punycode form. Lower case throughout, because people and mail servers
-    /// do not tell `Ada@` from `ada@`.
+    /// The local part is ASCII: addresses that look alike and differ (`а` and `a`) would be two
+    /// accounts. An internationalised domain becomes punycode. The local part is lower-cased as well,
+    /// because people and mail servers do not distinguish `Ada@` from `ada@`.
     pub fn email(&mut self, text: Option<&str>) -> String {
         let normal = normal_email(text.unwrap_or_default());
         if normal.is_none() {
@@ -153,7 +152,7 @@ impl Check {
         normal.unwrap_or_default()
     }
 
-    /// A name, trimmed; empty when there is none.
+    /// Validates and trims a name; a missing name is empty.
     pub fn name(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default().trim();
         if name.chars().count() > limits::NAME_CHARS || name.chars().any(char::is_control) {
@@ -162,26 +161,26 @@ impl Check {
         name.to_owned()
     }
 
-    /// A text that another service has checked already: of one line, which every database takes.
+    /// Validates a text from another service: one line without control characters.
     pub fn line(&mut self, field: &'static str, text: &str) {
         if text.chars().any(char::is_control) {
             self.reject(field, "must have no control characters");
         }
     }
 
-    /// An instant of another service: one that can be told.
+    /// Validates a time from another service.
     pub fn instant(&mut self, field: &'static str, at: i64) {
         if !limits::INSTANT_MS.contains(&at) {
             self.reject(field, "must be milliseconds since 1970, up to the year 9999");
         }
     }
 
-    /// A new password.
+    /// Validates a new password in the field `password`.
     pub fn password(&mut self, text: Option<&Secret>) -> Secret {
         self.password_in("password", text)
     }
 
-    /// The same, in a field of another name.
+    /// Validates a new password in another field.
     pub fn password_in(&mut self, field: &'static str, text: Option<&Secret>) -> Secret {
         let password = text.cloned().unwrap_or_else(|| Secret::new(String::new()));
         if !limits::PASSWORD_CHARS.contains(&normal_password(&password).expose().chars().count()) {
@@ -190,8 +189,8 @@ impl Check {
         password
     }
 
-    /// The name of a role. Headers join roles with commas, and `service` is what tokens of
-    /// services carry: neither may come from a form.
+    /// Validates the name of a role. Headers join roles with commas, and `service` is the role of
+    /// service tokens, so a name may be neither.
     pub fn role(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default();
         if !is_word(name, false) {
@@ -202,7 +201,7 @@ impl Check {
         name.to_owned()
     }
 
-    /// The name of a permission, of what it is about, or of what it allows.
+    /// Validates a name of a permission, a resource or an action.
     pub fn permission(&mut self, field: &'static str, text: Option<&str>) -> String {
         let name = text.unwrap_or_default();
         if !is_word(name, true) {
@@ -211,7 +210,7 @@ impl Check {
         name.to_owned()
     }
 
-    /// A description, trimmed; empty when there is none.
+    /// Validates and trims a description; a missing description is empty.
     pub fn description(&mut self, field: &'static str, text: Option<&str>) -> String {
         let description = text.unwrap_or_default().trim();
         if description.chars().count() > limits::DESCRIPTION_CHARS || description.chars().any(char::is_control) {
@@ -220,7 +219,7 @@ impl Check {
         description.to_owned()
     }
 
-    /// An id.
+    /// Validates an id.
     pub fn id(&mut self, field: &'static str, text: Option<&str>) -> Uuid {
         let id = text.and_then(|text| Uuid::parse_str(text).ok());
         if id.is_none() {
@@ -229,16 +228,16 @@ impl Check {
         id.unwrap_or_default()
     }
 
-    /// Ends the check.
+    /// Ends the validation.
     ///
     /// # Errors
-    /// 422 with every fault.
+    /// 422 with all errors.
     pub fn done(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
 }
 
-/// The names that rights have: safe in a header, a log, a path and a comma-separated list.
+/// Returns whether a text is a name that is safe in a header, a log, a path and a list with commas.
 fn is_word(text: &str, with_colon: bool) -> bool {
     let is_part =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c) || (with_colon && c == ':');
@@ -247,12 +246,12 @@ fn is_word(text: &str, with_colon: bool) -> bool {
         && text.chars().all(is_part)
 }
 
-/// The normal form of an e-mail address, or `None` when it is not one that we
-/// take (a practical part of RFC 5321, section 4.1.2).
+/// Normalises an e-mail address. `None` if it is not of the supported subset of RFC 5321, section
+/// 4.1.2.
 pub fn normal_email(text: &str) -> Option<String> {
     let (local, domain) = text.trim().rsplit_once('@')?;
-    // A domain in other letters than ASCII's is its punycode form (UTS #46, as browsers read
-    // it): both spellings are one address.
+    // A domain with other letters than ASCII's is converted to punycode (UTS #46, as in browsers),
+    // because both spellings are one address.
     let domain = if domain.is_ascii() { domain.to_owned() } else { idna::domain_to_ascii_strict(domain).ok()? };
     let email = format!("{local}@{domain}").to_ascii_lowercase();
     let (local, domain) = email.rsplit_once('@')?;
@@ -269,14 +268,14 @@ pub fn normal_email(text: &str) -> Option<String> {
     good.then_some(email)
 }
 
-/// A password as it is hashed: in NFC (NIST SP 800-63B, section 5.1.1.2, asks for one form).
-/// Keyboards and systems write `é` as one character or as two.
+/// Normalises a password to NFC, the form that is hashed (NIST SP 800-63B, section 5.1.1.2). Keyboards
+/// and systems produce `é` as one character or as two.
 pub fn normal_password(password: &Secret) -> Secret {
     Secret::new(password.expose().nfc().collect())
 }
 
-/// Whether a text may be a service's name. It stands in tokens, in headers and before the
-/// colon of Basic credentials.
+/// Returns whether a text is a valid name of a service. The name appears in tokens, in headers and
+/// before the colon of Basic credentials.
 pub fn is_service_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_lowercase())
@@ -289,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_have_names_that_fit_everywhere() {
+    fn names_of_services_fit_tokens_headers_and_credentials() {
         let (longest, longer) = ("a".repeat(63), "a".repeat(64));
         for (text, is_one) in [
             ("billing", true),
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_one_form_or_none() {
+    fn email_addresses_have_one_normal_form_or_are_invalid() {
         let long = format!("{}@example.com", "a".repeat(65));
         let longer = format!("a@{}.com", "b.".repeat(130));
         for (text, expected) in [

@@ -1,8 +1,8 @@
-//! Ids: UUIDv7 (RFC 9562, section 5.7), because ids that grow keep an index compact.
+//! Ids: UUIDv7 (RFC 9562, section 5.7), because ascending ids keep indexes compact.
 
 use uuid::Uuid;
 
-/// A new id, at `now` in milliseconds. `None` when the system gives no random bytes.
+/// Makes an id for the time `now` in milliseconds. `None` if the system has no random bytes.
 pub fn fresh(now: i64) -> Option<Uuid> {
     let mut bytes = [0; 10];
     aws_lc_rs::rand::fill(&mut bytes).ok()?;

@@ -1,15 +1,16 @@
-//! The services behind the gate.
+//! The services behind the gateway.
 //!
 //! - [`auth`]: accounts, passwords, sessions, tokens
-//! - [`users`]: the profiles of the accounts
-//! - [`signing`]: the keys with which access tokens are signed
-//! - [`store`]: the databases, one file of statements a domain
-//! - [`http`]: extractors, errors and middleware that both services use
-//! - [`fields`]: what users may write, in its one normal form
-//! - [`boot`], [`settings`], [`server`], [`tls`], [`clock`], [`ids`], [`secret_hash`]: what a process is made of
+//! - [`users`]: profiles
+//! - [`http`]: extractors, errors and middlewares of both services
+//! - [`store`]: the databases, with the statements of each domain in one file
+//! - [`signing`]: signing keys and signed tokens
+//! - [`fields`]: validation and normalisation of user input
+//! - [`boot`], [`settings`], [`server`], [`tls`]: the start of a process and its listeners
+//! - [`limits`], [`clock`], [`ids`], [`peers`], [`secret_file`], [`secret_hash`]: what the others use
 //!
-//! Identity comes from the gateway's assertion alone (`portcullis_client::assertion`).
-//! No verification code is shared with the gateway.
+//! Identity comes from the gateway's assertion only (`portcullis_client::assertion`). No verification
+//! code is shared with the gateway.
 
 pub mod auth;
 pub mod boot;

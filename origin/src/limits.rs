@@ -1,84 +1,82 @@
-//! Every bound of the origin, with its unit and its reason.
+//! The limits of both services, with unit and reason.
 
 use std::time::Duration;
 
-/// Bytes of a request body. The largest honest one is a profile: below 2 KB.
+/// Bytes of a request body. The largest legitimate one is a profile, below 2 KB.
 pub const BODY_BYTES: usize = 64 * 1024;
 
-/// Bytes of a request body that are read and thrown away before it is refused. Who
-/// sends more gets a reset connection.
+/// Bytes of a request body that are read and discarded before the request is rejected. A longer body
+/// ends in a reset connection.
 pub const DRAIN_BYTES: usize = 8 * 1024 * 1024;
 
-/// Time for what is left of a body after its answer: as long as the gateway waits for that.
+/// Time to read the rest of a body after its answer: as long as the gateway waits for it.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(5);
 
-/// Time for a request's head to arrive: a client that sends a byte at a time
-/// holds a connection no longer.
+/// Time for the head of a request to arrive. Limits how long a client that sends single bytes holds a
+/// connection.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Time for a TLS handshake: two round trips, of which the slowest honest line needs a second
-/// each. Until it is done nobody has asked for anything, and a connection is held.
+/// Time for a TLS handshake: two round trips, of up to a second each on a slow line.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes of a file with certificates or a key that are read. A chain has some 6 KB; what is
-/// longer is another file.
+/// Bytes that are read of a file with certificates or a key. A chain has about 6 KB.
 pub const PEM_BYTES: u64 = 256 * 1024;
 
-/// Bytes of a file with a key or a password that are read. A password has 128 characters at
-/// most, and the local secrets some hundred each; what is longer is another file.
+/// Bytes that are read of a file with a key or a password. A password has at most 128 characters, and
+/// each local secret about a hundred.
 pub const SECRET_FILE_BYTES: u64 = 16 * 1024;
 
-/// Time between two looks whether the certificate was renewed. Nobody waits for it; a few
-/// seconds spare whoever renews by hand the question whether it worked.
+/// Time between two checks for a renewed certificate. An operator who renews it by hand sees the
+/// result within seconds.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 
-/// Time for a whole request, body included. With the audit event after it ([`AUDIT_WAIT`]) it
-/// stays below the 15 seconds that the gateway waits for us (`timeout_ms` in `gateway.toml`):
-/// a time-out there counts as an outage and opens the circuit, a 503 from here does not.
+/// Time for a whole request, body included. Together with the audit event after it ([`AUDIT_WAIT`]) it
+/// is below the 15 seconds of the gateway's `timeout_ms`: a timeout there counts as an outage and opens
+/// the circuit, a 503 from here does not.
 pub const REQUEST_TIME: Duration = Duration::from_secs(12);
 
-/// Connections at once; more wait in the kernel's queue.
+/// Concurrent connections. Further ones wait in the kernel's queue.
 pub const CONNECTIONS: usize = 1024;
 
-/// Connections of one peer at once: one IPv4 address, or 64 bits of an IPv6 one. Half of all,
-/// because a proxy in front of the service is one peer. One on loopback has no such bound.
+/// Concurrent connections of one peer: an IPv4 address, or the first 64 bits of an IPv6 address. Half of
+/// all, because a proxy in front of the service is one peer. Loopback peers have no limit.
 pub const PEER_CONNECTIONS: usize = CONNECTIONS / 2;
 
-/// Pause after a connection that could not be accepted.
+/// Pause after a failed `accept`.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Time for a client to take something of an answer: one that reads nothing holds neither a
-/// connection nor the answer any longer.
+/// Time for a client to accept a part of an answer. A client that reads nothing holds connection and
+/// answer no longer than this.
 pub const WRITE_TIME: Duration = Duration::from_secs(10);
 
-/// Time given to requests under way when the process is told to stop.
+/// Time for requests in progress when the process stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Database connections of one service.
 pub const POOL: u32 = 8;
 
-/// Time to wait for a database connection or lock before it is a 503.
+/// Time to wait for a database connection or lock before the answer is 503.
 pub const STORE_WAIT: Duration = Duration::from_secs(3);
 
-/// Pause between two tries to reach a database where none is listening.
+/// Pause between two attempts to connect to a database that refuses connections.
 pub const REACH_PAUSE: Duration = Duration::from_millis(200);
 
-/// Time for a connection to the database to say that it is there: a round trip, on a busy
-/// machine. Well below [`STORE_WAIT`], so that who meets a dead one gets another in time.
+/// Time for a database connection to answer a ping: a round trip on a busy machine. Well below
+/// [`STORE_WAIT`], so that a caller with a dead connection gets another one in time.
 pub const PING_TIME: Duration = Duration::from_secs(1);
 
-/// Time for a statement or transaction of the background: the wait for a connection and for
-/// a lock ([`STORE_WAIT`] each). Whoever is late tries again anyway.
+/// Time for a statement or transaction of a background task: [`STORE_WAIT`] each for a connection and
+/// a lock. Background tasks retry.
 pub const STATEMENT_TIME: Duration = Duration::from_secs(6);
 
-/// Time for the connections to the database to close when the process stops: for SQLite's
-/// log to be folded in. Whoever does not answer is given up.
+/// Time for the database connections to close when the process stops. SQLite moves its write-ahead log
+/// into the file.
 pub const CLOSE_TIME: Duration = Duration::from_secs(5);
 
-/// Time for which `/ready` repeats what it found out by writing.
+/// Time for which `/ready` caches the result of its test write.
 pub const READY_KEEP: Duration = Duration::from_secs(2);
 
-/// Characters of a password (NIST SP 800-63B asks for 8 and at least 64).
+/// Characters of a password (NIST SP 800-63B requires at least 8, and at least 64 to be allowed).
 pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 
 /// Bytes of an e-mail address (RFC 5321, section 4.5.3.1).
@@ -87,51 +85,49 @@ pub const EMAIL_BYTES: usize = 254;
 /// Characters of a first or last name.
 pub const NAME_CHARS: usize = 100;
 
-/// Bytes of a role's or permission's name: what the gateway takes of a role in a token.
+/// Bytes of the name of a role or permission: the gateway's limit for a role in a token.
 pub const RIGHT_NAME_BYTES: usize = 64;
 
 /// Characters of a role's description: a line or two.
 pub const DESCRIPTION_CHARS: usize = 200;
 
-/// Roles in all. Hundreds are more than anybody can oversee; without a bound a script that
-/// runs away fills the database.
+/// Roles in all. Without a limit, a faulty script could fill the database.
 pub const ROLES: i64 = 1000;
 
-/// Permissions in all, and so of one role and of one account: what is told of an account
-/// stays below 70 KB.
+/// Permissions in all, and thus of one role and of one account. The answer with an account's
+/// permissions stays below 70 KB.
 pub const PERMISSIONS: i64 = 1000;
 
-/// Roles of one account: the gateway takes no more of them from a token, and with the
-/// longest names an access token stays below 8 KB, which is what it takes in all.
+/// Roles of one account: the gateway's limit for a token. With names of the greatest length an access
+/// token stays below 8 KB, the gateway's limit.
 pub const HELD_ROLES: usize = 64;
 
-/// Bytes of an `Idempotency-Key`: a UUID has 36, and what is shorter than 16 may be another
-/// client's by chance.
+/// Bytes of an `Idempotency-Key`. A UUID has 36; a key shorter than 16 may collide with that of another
+/// client.
 pub const IDEMPOTENCY_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// Milliseconds for which a registration may be sent again with its key.
+/// Milliseconds in which a registration may be repeated with its key.
 pub const IDEMPOTENCY_KEY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Password hashes computed at once. Each takes a core and 19 MiB; more at a
-/// time make every login slower and none faster.
+/// Concurrent password hashes. Each takes a core and 19 MiB; more at a time make every login slower.
 pub const HASHES: usize = 2;
 
-/// Time that a login waits for its turn before it is told to come back: fifty registrations
-/// at once on two busy cores have theirs. With a registration's call to the user service
-/// (2.5 s at most) it stays below [`REQUEST_TIME`].
+/// Time that a login waits for a password hash before the answer is 503. Enough for fifty concurrent
+/// registrations on two busy cores. Together with a registration's call of the user service (at most
+/// 2.5 s) it stays below [`REQUEST_TIME`].
 pub const HASH_WAIT: Duration = Duration::from_secs(8);
 
-/// Time of a hash, until the first ones are measured.
+/// Assumed time of a hash until the first ones are measured.
 pub const HASH_EXPECTED: Duration = Duration::from_millis(50);
 
-/// Callers that wait for their turn, however short it is.
+/// Callers that wait for a hash, even if the wait is short.
 pub const HASH_QUEUE: usize = 1000;
 
-/// Turns of known callers in a row before a stranger's: a known caller may be a thief, too.
+/// Hashes for known callers in a row before one for an unknown caller. A known caller may be a thief.
 pub const KNOWN_IN_A_ROW: usize = 3;
 
-/// Memory in KiB for a stored hash that was made at other figures than ours. Twice the second
-/// recommendation of RFC 9106, and as often at once as [`HASHES`] says.
+/// Memory in KiB of a stored hash with other parameters than ours. Twice the second recommendation of
+/// RFC 9106, for up to [`HASHES`] at a time.
 pub const HASH_MEMORY_KIB_MAX: u32 = 128 * 1024;
 
 /// Passes of such a hash.
@@ -140,254 +136,246 @@ pub const HASH_PASSES_MAX: u32 = 8;
 /// Lanes of such a hash.
 pub const HASH_LANES_MAX: u32 = 4;
 
-/// Wrong passwords in a row, of one account, that cost no wait: people mistype.
+/// Consecutive wrong passwords of one account without a delay: people mistype.
 pub const FAILURES_FREE: i64 = 5;
 
-/// Milliseconds between the last of these and the next try; twice as many with each
-/// further failure.
+/// Milliseconds between the last of these and the next attempt; doubles with each further failure.
 pub const FAILURE_DELAY_MS: i64 = 1000;
 
-/// The longest of these waits, in milliseconds: a guesser has 1440 tries a day, and an
-/// owner at a new place loses a minute.
+/// The longest such delay, in milliseconds. An attacker has 1440 attempts a day, and an owner at an
+/// unknown address waits at most a minute.
 pub const FAILURE_DELAY_MAX_MS: i64 = 60 * 1000;
 
-/// Milliseconds after its login in which a session's access token may change the e-mail
-/// address or delete the account without the password: longer than a form takes, and shorter
-/// than a stolen token is good.
+/// Milliseconds after the login in which an access token may change the e-mail address or delete the
+/// account without the password: enough for a form, and shorter than the lifetime of a stolen token.
 pub const RECENT_LOGIN_MS: i64 = 5 * 60 * 1000;
 
-/// Milliseconds after the last failure for which a row of them counts.
+/// Milliseconds after the last failure for which consecutive failures count.
 pub const FAILURES_KEPT_MS: i64 = 15 * 60 * 1000;
 
-/// Milliseconds for which an address stays known after a login from there.
+/// Milliseconds for which an address stays known after a login from it.
 pub const KNOWN_ADDRESS_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 
-/// Known addresses of one account: home, work, some mobile networks.
+/// Known addresses of one account: home, work, several mobile networks.
 pub const KNOWN_ADDRESSES: i64 = 20;
 
 /// Milliseconds for which a key signs.
 pub const SIGNING_KEY_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Seconds between a key's publication and its first signature, unless set otherwise:
-/// three times as long as anybody may keep the set.
+/// Default of the seconds between the publication of a key and its first signature: three times as
+/// long as a verifier may cache the set.
 pub const KEY_LEAD_S: i64 = 15 * 60;
 
-/// The least that may be set. A gateway asks for an unknown key once in 30 seconds, and
-/// another process of ours may publish some seconds later.
+/// Minimum of [`KEY_LEAD_S`]. A gateway fetches the set for an unknown key every 30 seconds, and another
+/// process may publish the key some seconds later.
 pub const KEY_LEAD_MIN_S: i64 = 40;
 
-/// Time between two looks at what other processes did with the keys.
+/// Time between two reloads of the signing keys from the database.
 pub const KEYS_RELOAD: Duration = Duration::from_secs(5);
 
-/// Milliseconds by which the signing keys may have been made later than our clock says. More
-/// of it is a clock that is wrong, and tokens that nobody takes.
+/// Milliseconds by which the creation of a signing key may be ahead of the clock. If it is further
+/// ahead, the clock is wrong, and verifiers would reject the tokens.
 pub const KEYS_AHEAD_MS: i64 = 60 * 1000;
 
-/// Milliseconds that an access token is good.
+/// Lifetime of an access token in milliseconds.
 pub const ACCESS_TOKEN_MS: i64 = 15 * 60 * 1000;
 
-/// Milliseconds that a service token is good.
+/// Lifetime of a service token in milliseconds.
 pub const SERVICE_TOKEN_MS: i64 = 5 * 60 * 1000;
 
-/// Milliseconds that a refresh token is good.
+/// Lifetime of a refresh token in milliseconds.
 pub const REFRESH_TOKEN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
-/// Sessions of one account that live at once: far more than anybody has devices. The oldest
-/// ends when a further one begins.
+/// Live sessions of one account. A new session beyond the limit revokes the oldest one.
 pub const SESSIONS: i64 = 100;
 
-/// Seconds after a refresh token was spent in which the same token is answered with the same
-/// successor, unless set otherwise: two tabs, or a client that lost the answer and tried
-/// again. Any later use ends the session.
+/// Default of the seconds in which a spent refresh token is answered with the same successor, for
+/// concurrent tabs and for a client that lost the answer. A later use revokes the session.
 pub const REFRESH_REUSE_S: i64 = 10;
 
-/// The most that may be set. A client that lost an answer tries again within its time-out.
+/// Maximum of [`REFRESH_REUSE_S`]. A client that lost an answer repeats the request within its timeout.
 pub const REFRESH_REUSE_MAX_S: i64 = 60;
 
-/// Days after its login at which a session ends however often it is refreshed, unless set
-/// otherwise.
+/// Default of the days from the login to the end of a session, even if it is refreshed.
 pub const SESSION_MAX_DAYS: i64 = 90;
 
-/// What may be set: from one refresh token's lifetime ([`REFRESH_TOKEN_MS`]) to ten years.
+/// Range of [`SESSION_MAX_DAYS`]: from one day to ten years.
 pub const SESSION_MAX_DAYS_RANGE: std::ops::RangeInclusive<i64> = 1..=3650;
 
-/// Milliseconds of clock difference forgiven on service tokens.
+/// Clock difference in milliseconds that is accepted for service tokens.
 pub const LEEWAY_MS: i64 = 30 * 1000;
 
-/// Bytes of a token of ours: an access token with the most and the longest roles
-/// ([`HELD_ROLES`]) fits, and the gateway takes no longer one.
+/// Bytes of an access or service token. One with [`HELD_ROLES`] roles of the greatest length fits, and
+/// the gateway has the same limit.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
-/// Bytes of a key set that the user service reads from the auth service.
+/// Bytes of a key set that the user service fetches from the auth service.
 pub const JWKS_BYTES: usize = 64 * 1024;
 
-/// Milliseconds for which that set is used without another look: how long a key is believed
-/// after it was revoked and every process of the auth service knows of it.
+/// Milliseconds for which the user service uses the key set without a fetch: how long it trusts a key
+/// after every process of the auth service knows the revocation.
 pub const JWKS_FRESH_MS: i64 = 5 * 1000;
 
-/// Milliseconds for which a set is used while the auth service cannot be asked, here and at
-/// the gateway. Past it nobody knows what was revoked.
+/// Milliseconds for which a key set is used while the auth service is not reachable, here and at the
+/// gateway. After that, revocations may be unknown.
 pub const JWKS_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Time between two fetches of that set for kids that are not in it, and after one that
-/// failed while a set is at hand.
+/// Time between two fetches of the key set for unknown `kid`s, and after a failed fetch while a set is
+/// available.
 pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
 
-/// Time after a fetch that failed before the next one: long enough to spare a
-/// service that is down, short enough to be there when it is back.
+/// Time from a failed fetch to the next one: spares a service that is down, and notices its return
+/// quickly.
 pub const JWKS_BACK_OFF: Duration = Duration::from_millis(500);
 
 /// Characters of a path, a user agent or an address in the log.
 pub const LOG_TEXT_CHARS: usize = 256;
 
-/// Bytes of one word there: a UUID has 36, and what is longer may be a token.
+/// Bytes of one word in it: a UUID has 36, and a longer word may be a token.
 pub const LOG_WORD_BYTES: usize = 36;
 
-/// Seconds by which tokens may be issued ahead of the clock, after all sessions of an
-/// account were ended several times within one second, or by a process whose clock is
-/// behind another's: the gateway's leeway.
+/// Seconds by which the `iat` of a token may be ahead of the clock, after the sessions of an account
+/// were revoked several times within a second, or by a process whose clock is ahead: the gateway's
+/// leeway.
 pub const REVOKED_AHEAD_S: i64 = 30;
 
-/// Seconds by which the clocks of two processes may differ: the gateway's leeway. It takes
-/// no token of a clock that is further ahead.
+/// Seconds by which the clocks of two processes may differ: the gateway's leeway. It rejects tokens of
+/// a clock that is further ahead.
 pub const CLOCKS_APART_S: i64 = 30;
 
 /// Time for one push of revocations to the gateway.
 pub const PUSH_TIME: Duration = Duration::from_secs(3);
 
-/// Revocations of one push; the gateway takes twice as many.
+/// Revocations of one push; the gateway accepts twice as many.
 pub const PUSH_ITEMS: i64 = 500;
 
-/// Time between two looks for revocations that another process wrote.
+/// Time between two checks for revocations that another process wrote.
 pub const OUTBOX_LOOK: Duration = Duration::from_secs(1);
 
-/// Pause after the first push that failed; it doubles with each further one.
+/// Pause after the first failed push; doubles with each further one.
 pub const PUSH_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// The longest of these pauses: how long after the gateway's return it is told.
+/// The longest such pause: how soon the gateway gets revocations after its return.
 pub const PUSH_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 
-/// What an instant may be, in milliseconds: RFC 3339 has years of four digits.
+/// Milliseconds since 1970 that RFC 3339 can express: years have four digits.
 pub const INSTANT_MS: std::ops::RangeInclusive<i64> = 0..=253_402_300_799_999;
 
-/// Rows before a page. Who wants to go further takes cursors, for which nothing that is passed
-/// over is read.
+/// Rows before a page. Further pages need cursors, with which the database skips no rows.
 pub const OFFSET: std::ops::RangeInclusive<i64> = 0..=1_000_000;
 
-/// Rows of a page when none is asked for.
+/// Rows of a page by default.
 pub const PAGE_DEFAULT: i64 = 10;
 
-/// Entity tags of one condition. An honest one names one or two.
+/// Entity tags of one condition. A legitimate condition names one or two.
 pub const ENTITY_TAGS: usize = 32;
 
-/// Roles that a new user is given at once.
+/// Roles of a new user.
 pub const ROLES_GIVEN: usize = 32;
 
-/// Milliseconds after which a registration that got stuck is undone. Longer by far than
-/// one takes, so that none is undone under way.
+/// Milliseconds after which an interrupted registration is deleted: much longer than a registration
+/// takes.
 pub const PENDING_MS: i64 = 15 * 60 * 1000;
 
-/// Milliseconds that the caller of a change has to write it to the profile before the auth
-/// service does: twice as long as a call between the services takes at most.
+/// Milliseconds in which the caller of a change may write the profile before the auth service does:
+/// twice as long as a call between the services takes.
 pub const PROFILE_SYNC_GRACE_MS: i64 = 5 * 1000;
 
-/// Profiles that one look makes equal, before it looks what has become due meanwhile.
+/// Profiles that are synchronised before the next check for due ones.
 pub const PROFILE_SYNC_ROWS: i64 = 100;
 
-/// Time between two looks for profiles to make equal.
+/// Time between two checks for profiles to synchronise.
 pub const PROFILE_SYNC_LOOK: Duration = Duration::from_secs(1);
 
-/// Milliseconds for which other processes leave a profile to the one that took it on.
+/// Milliseconds for which a process claims the synchronisation of a profile.
 pub const PROFILE_SYNC_LEASE_MS: i64 = 30 * 1000;
 
-/// Milliseconds until a profile is tried again that the user service refused: a fault of
-/// ours, which takes a person to mend.
+/// Milliseconds until a profile that the user service rejected is tried again. A rejection is a bug
+/// that needs a correction.
 pub const PROFILE_SYNC_REFUSED_MS: i64 = 60 * 1000;
 
-/// Pause after the first time that the user service was out of reach; it doubles.
+/// Pause after the first call that did not reach the user service; doubles with each further one.
 pub const PROFILE_SYNC_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// The longest of these pauses: how long after its return profiles are made equal.
+/// The longest such pause: how soon profiles are synchronised after the user service returns.
 pub const PROFILE_SYNC_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
-/// Milliseconds for which the user service knows that a profile was deleted, so that a
-/// write that was long on its way does not bring it back. No process holds one for a day.
+/// Milliseconds for which the user service remembers the deletion of a profile, so that a delayed write
+/// does not restore it. No process delays a write by a day.
 pub const DELETED_PROFILE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Seconds for which clients may keep the key set. Shorter than the time
-/// between a key's publication and its first signature.
+/// Seconds for which clients may cache the key set. Shorter than the time between the publication of a
+/// key and its first signature.
 pub const JWKS_MAX_AGE_S: u32 = 300;
 
-/// Milliseconds for which an audit event is kept: a year, and the month in which somebody
-/// looks back at it.
+/// Milliseconds for which an audit event is kept: a year, and a month to examine it.
 pub const AUDIT_MS: i64 = 400 * 24 * 60 * 60 * 1000;
 
-/// Milliseconds after which the network address and the program of an audit event are erased
-/// when the account that asked is no more: a quarter in which abuse can be looked into.
+/// Milliseconds after which network address and user agent of an audit event are erased if the
+/// caller's account is deleted: a quarter in which abuse can be investigated.
 pub const AUDIT_IDENTITY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 
-/// Time between two sweeps of what is old: sessions, failed logins, audit events.
+/// Time between two deletions of expired rows: sessions, failed logins, audit events.
 pub const SWEEP: Duration = Duration::from_secs(3600);
 
-/// Time for which the clock is watched before a sweep believes it.
+/// Time for which the clock is observed before a sweep trusts it.
 pub const SWEEP_WATCH: Duration = Duration::from_secs(60);
 
-/// Milliseconds that the clock may gain or lose in that time: time servers slew it.
+/// Milliseconds that the clock may gain or lose in that time, because time servers slew it.
 pub const SWEEP_SLEW_MS: i64 = 5 * 1000;
 
-/// Milliseconds for which what is over is kept yet, should the clock be ahead all that time.
+/// Milliseconds for which expired rows are kept, in case the clock is ahead.
 pub const SWEEP_MARGIN_MS: i64 = 60 * 60 * 1000;
 
-/// Rows of one kind that a sweep deletes at a time: some milliseconds' work, also for
-/// sessions with some hundred tokens each.
+/// Rows of one kind that a sweep deletes at a time: some milliseconds of work, even for sessions with
+/// hundreds of tokens each.
 pub const SWEEP_ROWS: i64 = 200;
 
-/// Pause between two such portions, in which others write.
+/// Pause between two such batches, in which other writers continue.
 pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Time for another process to bring the tables up to date, before it is a fault.
+/// Time for another process to apply the migrations before the start fails.
 pub const MIGRATE_WAIT: Duration = Duration::from_secs(60);
 
-/// Pause between two looks whether it has.
+/// Pause between two checks whether it has.
 pub const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time for the writing of an audit event. With [`REQUEST_TIME`] before it, it stays
-/// below the time that the gateway waits for us.
+/// Time to write an audit event. [`REQUEST_TIME`] and this together are below the gateway's timeout.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
-/// Audit events of refused or failed requests for one user and minute; without a user, for one
-/// network address. A person leaves a few. Successes have no such bound: each is a change that
-/// was made, and the trail must have it.
+/// Audit events of rejected or failed requests per minute and user or, without a user, network address.
+/// A person causes a few. Successful operations have no limit, because the audit log must contain each
+/// change.
 pub const AUDIT_REFUSALS: usize = 60;
 
-/// Users and addresses of which refusals are counted at once. Beyond it all share one count.
+/// Users and addresses whose rejected requests are counted. Further ones share one count.
 pub const AUDIT_COUNTED: usize = 10_000;
 
-/// Refusals that are written at once: half of the database's connections are left to
-/// successes.
+/// Concurrent writes of events of rejected requests. Half of the database connections are left to
+/// successful operations.
 pub const AUDIT_REFUSALS_AT_ONCE: usize = 4;
 
-/// Audit events of a page when none is asked for.
+/// Audit events of a page by default.
 pub const AUDIT_PAGE_DEFAULT: i64 = 50;
 
-/// Bytes of an event's name, or of an id that is no UUID (a key's, a service's), by which
-/// events are looked for.
+/// Bytes of a filter for events: an event type, or an id that is not a UUID, such as a key's or a
+/// service's.
 pub const AUDIT_WORD_BYTES: usize = 100;
 
 /// Bytes of a service's name.
 pub const SERVICE_NAME_BYTES: std::ops::RangeInclusive<usize> = 2..=63;
 
-/// Services that may be added: more than anybody oversees, and a page that is listed whole.
+/// Services that may be added. The list of all is one page.
 pub const SERVICES: i64 = 500;
 
 /// Services that one service may call.
 pub const SERVICE_AUDIENCES: usize = 32;
 
-/// Time between two foldings of what was timed: until then every single time is kept.
+/// Time between two aggregations of measured times, which the recorder keeps individually until then.
 pub const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// Time between two tries to make the first administrator, while the user service starts.
+/// Time between two attempts to create the first administrator while the user service starts.
 pub const FIRST_ADMIN_PAUSE: Duration = Duration::from_millis(500);

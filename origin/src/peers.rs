@@ -1,4 +1,4 @@
-//! Connections by peer: however many a single peer opens, others find a place.
+//! Limits the connections of each peer, so that one peer cannot take all of them.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many connections each peer has. Clones are the same count.
+/// Counts the connections of each peer. Clones share the counts.
 #[derive(Debug, Clone)]
 pub struct Peers {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
     most: usize,
 }
 
-/// A connection's place, until it is dropped.
+/// A counted connection, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     peers: Peers,
@@ -30,18 +30,18 @@ pub struct Place {
 }
 
 impl Peers {
-    /// With so many connections of one peer at most.
+    /// Makes a counter with a limit of `most` connections for each peer.
     pub fn new(most: usize) -> Self {
         Self { counts: Arc::default(), most }
     }
 
-    /// A place for a connection; `None` when its peer has all that one may have. A peer on
-    /// loopback is a proxy or a tunnel, through which all callers come, and has no bound.
+    /// Counts a connection. `None` if its peer has reached the limit. A loopback peer is a proxy or a
+    /// tunnel that carries all callers, and has no limit.
     pub fn enter(&self, peer: IpAddr) -> Option<Place> {
         let most = if peer.to_canonical().is_loopback() { usize::MAX } else { self.most };
         let network = network(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        // As long as there are connections: bounded by their number.
+        // Entries exist only for open connections, whose number is limited.
         let count = counts.entry(network).or_default();
         if *count >= most {
             return None;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_has_so_many_places_and_others_have_theirs() {
+    fn each_peer_has_a_limit_of_its_own() {
         let peers = Peers::new(2);
         let enter = |address: &str| peers.enter(address.parse().unwrap());
         let one = enter("192.0.2.1").unwrap();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_others_on_this_machine_has_no_bound_of_its_own() {
+    fn loopback_peers_have_no_limit() {
         for (address, expected) in [
             ("127.0.0.1", 5),
             ("127.8.9.10", 5),

@@ -1,6 +1,5 @@
-//! What is kept of a secret that only has to be recognised: its SHA-256, compared in
-//! constant time. For secrets that no dictionary has; passwords are another matter
-//! (`auth::password`).
+//! SHA-256 of secrets that are only compared, in constant time. For random secrets, which no
+//! dictionary contains; passwords use Argon2.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 
@@ -8,7 +7,7 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 #[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
 
-// Not derived: whoever has a weak secret's hash can find the secret.
+// Not derived: the hash of a weak secret leads to the secret.
 impl std::fmt::Debug for SecretHash {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("SecretHash(..)")
@@ -16,7 +15,7 @@ impl std::fmt::Debug for SecretHash {
 }
 
 impl SecretHash {
-    /// Of a secret.
+    /// Hashes a secret.
     pub fn of(secret: &str) -> Self {
         let mut bytes = [0; 32];
         let digest = digest::digest(&digest::SHA256, secret.as_bytes());
@@ -25,17 +24,17 @@ impl SecretHash {
         Self(bytes)
     }
 
-    /// As it was stored; `None` for what has another length.
+    /// Reads a stored hash. `None` if its length differs.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// To be stored.
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether a text is the secret, in a time that tells nothing of it.
+    /// Returns whether a text is the secret, in constant time.
     pub fn is_of(&self, text: &str) -> bool {
         verify_slices_are_equal(&Self::of(text).0, &self.0).is_ok()
     }
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_recognised_and_nothing_else_is() {
+    fn a_hash_matches_its_secret_only() {
         let hash = SecretHash::of("abc");
         // FIPS 180-2, appendix B.1.
         assert!(hash.as_bytes().starts_with(&[0xba, 0x78, 0x16, 0xbf]));

@@ -1,4 +1,4 @@
-//! Listening, and stopping without losing a request.
+//! Listeners, and a shutdown that completes requests in progress.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -19,26 +19,26 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{http::Peer, limits, peers::Peers, tls::Configs};
 
-/// A port that is bound, before anything is answered on it.
+/// A bound port that does not accept connections yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
-    /// Where it listens.
+    /// Local address.
     pub addr: SocketAddr,
 }
 
 /// Binds a port.
 ///
 /// # Errors
-/// The system's, such as that the port is taken.
+/// The error of the system, such as that the port is taken.
 pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
     Ok(Bound { listener, addr })
 }
 
-/// Answers each request with what `app` is then, in TLS if there are configurations for it,
-/// until `stop` turns true, then lets requests under way finish, for a bounded time.
+/// Serves requests with the current `app`, over TLS if there is a configuration, until `stop` is true.
+/// Then completes requests in progress, within [`limits::DRAIN_TIME`].
 pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Configs>, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let peers = Peers::new(limits::PEER_CONNECTIONS);
@@ -53,19 +53,18 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Ok((stream, peer)) = accepted else {
-            // Out of file descriptors, most likely: give the others time to end.
+            // The usual cause is a lack of file descriptors.
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
-        // One that has too many is closed at once, and takes no slot from others.
+        // A peer with too many connections is disconnected at once and takes no slot from others.
         let Some(place) = peers.enter(peer.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let (app, watcher) = (app.clone(), graceful.watcher());
-        // The newest certificate is that of the moment at which somebody comes.
+        // Each connection uses the newest certificate.
         let acceptor = tls.as_ref().map(|configs| TlsAcceptor::from(Arc::clone(&configs.borrow())));
         let stop = stop.clone();
-        // The handshake, too, is the connection's own: whoever dawdles there holds up
-        // nobody but themselves.
+        // The handshake runs in the connection's own task, so a slow client delays no other.
         tokio::spawn(async move {
             match acceptor {
                 None => converse(stream, Peer(peer), app, watcher).await,
@@ -82,8 +81,8 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
     let _ = tokio::time::timeout(limits::DRAIN_TIME, graceful.shutdown()).await;
 }
 
-/// The handshake; nothing when it fails, takes too long, or `stop` turns true: no request
-/// is lost before there is one.
+/// Performs the handshake. `None` if it fails, takes too long, or `stop` is true: before the handshake
+/// there is no request to complete.
 async fn shake_hands(
     acceptor: TlsAcceptor,
     stream: TcpStream,
@@ -95,14 +94,14 @@ async fn shake_hands(
     }
 }
 
-/// Answers one connection's requests.
+/// Serves the requests of one connection.
 async fn converse<S>(stream: S, peer: Peer, app: watch::Receiver<Router>, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD_TIME);
-    // A connection that is kept sees the change, too.
+    // Read for each request, so that a kept connection uses a new app.
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         let now = app.borrow().clone();
@@ -110,7 +109,7 @@ where
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits::WRITE_TIME));
-    // A broken connection is the client's business.
+    // A broken connection is the client's problem.
     let _ = watcher.watch(http.serve_connection(TokioIo::new(Box::pin(stream)), service)).await;
 }
 
@@ -121,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection to answers of 1 MiB, over a pipe of 1 KiB, and the task that serves it.
+    /// A connection to a server of 1 MiB answers, through a pipe of 1 KiB, and the server's task.
     fn connect() -> (tokio::io::DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<Router>) {
         let app = Router::new().route("/", get(|| async { Body::from(vec![0_u8; 1 << 20]) }));
         let (sender, app) = watch::channel(app);
@@ -133,17 +132,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_nothing_of_its_answer_is_let_go() {
+    async fn a_client_that_reads_nothing_is_disconnected() {
         let (mut client, serving, _app) = connect();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let begun = tokio::time::Instant::now();
-        // Time leaps to the next timer whenever nothing else is to be done.
+        // Paused time advances to the next timer when no task can run.
         tokio::time::timeout(limits::WRITE_TIME * 10, serving).await.unwrap().unwrap();
         assert_eq!(begun.elapsed().as_secs(), limits::WRITE_TIME.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_slowly_is_given_all_of_it() {
+    async fn a_client_that_reads_slowly_gets_the_whole_answer() {
         let (mut client, _serving, _app) = connect();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let (mut read, mut buffer) = (0, vec![0; 64 * 1024]);

@@ -194,7 +194,7 @@ describe("a session through the edge", () => {
     assert.match(short.stderr, /^portcullis-origin: the password must have 8 to 128 characters$/m);
     const made = create("root@example.com", `${password}\n`);
     assert.equal(made.status, 0, made.stderr);
-    assert.match(made.stdout, /^made administrator [0-9a-f-]{36}$/m);
+    assert.match(made.stdout, /^created administrator [0-9a-f-]{36}$/m);
     assert.ok(!(made.stdout + made.stderr).includes(password));
     const admin = await stack.login({ email: "root@example.com", password });
     assert.deepEqual(admin.user.roles, ["admin", "user"]);
@@ -210,7 +210,7 @@ describe("a session through the edge", () => {
     const { account: third } = await stack.register();
     const before = await stack.login(third);
     const promoted = create(third.email, phrase, "--promote");
-    assert.match(promoted.stdout, /is an administrator now; the password is the one given, and all sessions are ended/);
+    assert.match(promoted.stdout, /is an administrator now; it has the given password, and all its sessions are ended/);
     await until("whoever had the account is out", async () => {
       const answer = await get("/api/v1/users", before.bearer);
       return answer.status === 401 && answer.json().code === "token_revoked";

@@ -1,4 +1,4 @@
-//! `admin`: administrators, made where the databases are.
+//! `admin`: creates administrators, directly in the databases.
 
 use std::{
     io::{IsTerminal as _, Read as _},
@@ -16,15 +16,16 @@ use portcullis_origin::{
 };
 use serde_json::json;
 
-use super::{Absent, leave_event, open_both, output::Output};
+use super::{Absent, open_both, output::Output, record_event};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make an administrator. To be run where the databases are.
+    /// Create an administrator, directly in the databases.
     #[command(after_help = "\
-Without --password-file the password is asked for, and not shown. It is no argument: a
-process list would show it. --promote gives the account that password and ends all its
-sessions: whoever registered the address first chose the one that it had.
+Without --password-file the command prompts for the password. It is not an argument, because
+a process list would show it. --promote gives the account this password and ends all its
+sessions, because the account's password may be that of someone who registered the address
+first.
 
 Examples:
   portcullis-origin admin create --email ada@example.com
@@ -35,16 +36,16 @@ Examples:
         /// E-mail address.
         #[arg(long)]
         email: String,
-        /// File whose first line is the password; - reads standard input.
+        /// File whose first line is the password; - for standard input.
         #[arg(long)]
         password_file: Option<PathBuf>,
         /// Make an existing account an administrator, with this password, and end its sessions.
         #[arg(long)]
         promote: bool,
-        /// With --promote: leave the account's password and sessions as they are.
+        /// With --promote: keep the account's password and sessions.
         #[arg(long, requires = "promote", conflicts_with = "password_file")]
         keep_password: bool,
-        /// Make the databases if there are none.
+        /// Create the databases if they do not exist.
         #[arg(long)]
         init: bool,
         #[command(flatten)]
@@ -54,8 +55,8 @@ Examples:
 
 pub(super) async fn run(command: Command, output: Output) -> Result<(), StartError> {
     let Command::Create { email, password_file, promote, keep_password, init, settings } = command;
-    let absent = if init { Absent::Make } else { Absent::Refuse("give --init to make it") };
-    // Before anybody is asked for a password.
+    let absent = if init { Absent::Create } else { Absent::Refuse("use --init to create it") };
+    // Before the prompt for the password.
     let (auth, users) = open_both(&settings, absent).await?;
     let password = match &password_file {
         _ if keep_password => None,
@@ -65,7 +66,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
     let wish = match (promote, &password) {
         (true, password) => AdminWish::Promote(password.as_ref()),
         (false, Some(password)) => AdminWish::Make(password),
-        (false, None) => return Err(StartError::Setting("--keep-password is for --promote alone".to_owned())),
+        (false, None) => return Err(StartError::Setting("--keep-password requires --promote".to_owned())),
     };
     let created = create_admin(auth.clone(), users, &email, wish, &Clock::default()).await;
     let event_type = if promote { "admin.promote" } else { "admin.create" };
@@ -73,18 +74,18 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
         Ok(Created::New(id) | Created::Promoted(id)) => Ok(Some(id.to_string())),
         Err(_) => Err("refused"),
     };
-    leave_event(&auth, event_type, "admin create", done).await;
+    record_event(&auth, event_type, "admin create", done).await;
     match created.map_err(StartError::Other)? {
         Created::New(id) => {
-            output.say(&format!("made administrator {id}"), &json!({ "id": id, "promoted": false }));
+            output.print(&format!("created administrator {id}"), &json!({ "id": id, "promoted": false }));
         }
         Created::Promoted(id) => {
             let rest = if keep_password {
-                "the password is what it was"
+                "its password is unchanged"
             } else {
-                "the password is the one given, and all sessions are ended"
+                "it has the given password, and all its sessions are ended"
             };
-            output.say(
+            output.print(
                 &format!("user {id} is an administrator now; {rest}"),
                 &json!({ "id": id, "promoted": true, "password_kept": keep_password }),
             );
@@ -98,7 +99,7 @@ fn read_password(file: &Path) -> Result<Secret, StartError> {
         return Ok(read_first_line("--password-file", file)?);
     }
     let mut text = String::new();
-    // A password has 128 characters at most; what is longer is another file.
+    // A password has at most 128 characters.
     std::io::stdin()
         .take(4096)
         .read_to_string(&mut text)
@@ -106,11 +107,11 @@ fn read_password(file: &Path) -> Result<Secret, StartError> {
     Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
-/// Asks at the terminal, twice, because nobody sees what they type.
+/// Prompts twice, because the terminal does not show the input.
 fn ask_password() -> Result<Secret, StartError> {
     if !std::io::stdin().is_terminal() {
         return Err(StartError::Setting(
-            "there is no terminal to ask for the password at; give --password-file FILE, or - for standard input"
+            "there is no terminal for the password prompt; use --password-file FILE, or - for standard input"
                 .to_owned(),
         ));
     }
@@ -119,7 +120,7 @@ fn ask_password() -> Result<Secret, StartError> {
             .map_err(|error| StartError::Other(format!("the password cannot be read from the terminal: {error}")))
     };
     let password = ask("Password: ")?;
-    if ask("Once more: ")? != password {
+    if ask("Repeat password: ")? != password {
         return Err(StartError::Other("the two passwords differ".to_owned()));
     }
     Ok(Secret::new(password))

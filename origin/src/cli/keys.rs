@@ -1,4 +1,4 @@
-//! `keys`: the signing keys, listed, rotated and revoked.
+//! `keys`: lists, rotates and revokes signing keys.
 
 use clap::Subcommand;
 use portcullis_origin::{
@@ -12,13 +12,14 @@ use portcullis_origin::{
 use serde_json::{Value, json};
 
 use super::{
-    leave_event, open_auth,
+    open_auth,
     output::{Output, table},
+    record_event,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the keys that are published, with the instants of their lives.
+    /// List the published keys, with the times at which they sign and expire.
     #[command(after_help = "\
 Example:
   portcullis-origin keys list --json")]
@@ -26,11 +27,11 @@ Example:
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Publish a new key, which signs once everybody has had time to see it. RunningServices
-    /// services take it up within seconds. Needs MASTER_KEY or MASTER_KEY_FILE.
+    /// Publish a new key, which signs after KEY_LEAD_S. Running services load it within
+    /// seconds. Requires MASTER_KEY or MASTER_KEY_FILE.
     #[command(after_help = "\
-Keys are rotated every 30 days anyway. While a key waits for its turn, another rotation
-changes nothing and names that one.
+Keys rotate every 30 days automatically. If a next key is published already, the command
+changes nothing and names that key.
 
 Example:
   MASTER_KEY_FILE=master.key portcullis-origin keys rotate")]
@@ -38,18 +39,19 @@ Example:
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Distrust a key that leaked, at once and everywhere: no token that it signed is good
-    /// any more. Needs MASTER_KEY or MASTER_KEY_FILE.
+    /// Revoke a leaked key and all tokens that it signed. Requires MASTER_KEY or
+    /// MASTER_KEY_FILE.
     #[command(after_help = "\
-Another key signs at once. Sessions go on: clients get a new access token by their next
-refresh. The services know within 10 seconds, the gateway as soon as the auth service tells
-it (the outbox in /metrics is empty then), every one of its places within 4 seconds more.
-For up to 30 seconds a place may refuse tokens of the new key, which it has yet to fetch.
+Another key signs at once. Sessions continue: clients get a new access token at their next
+refresh. The services stop trusting the key within 10 seconds, the gateway once the auth
+service has pushed the revocation (origin_outbox_waiting in /metrics is 0), and all of its
+locations within 4 more seconds. For up to 30 seconds a location may reject tokens of the
+new key, until it has fetched that key.
 
 Example:
   portcullis-origin keys revoke $(portcullis-origin keys list --json | jq -r '.keys[0].kid')")]
     Revoke {
-        /// The key's id.
+        /// Key id.
         kid: String,
         #[command(flatten)]
         settings: Box<Settings>,
@@ -91,7 +93,7 @@ async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
             })
         })
         .collect();
-    output.say(&table(&["kid", "signs from", "published until"], &rows), &json!({ "keys": documents }));
+    output.print(&table(&["kid", "signs from", "published until"], &rows), &json!({ "keys": documents }));
     Ok(())
 }
 
@@ -101,10 +103,10 @@ async fn rotate(settings: &Settings, output: Output) -> Result<(), StartError> {
     let database = open_auth(settings).await?;
     let rotated = rotate_in(&database, master, lead_ms).await;
     let done = rotated.as_ref().map(|rotated| Some(rotated.kid.clone())).map_err(|_| "keys_unavailable");
-    leave_event(&database, "keys.rotate", "keys rotate", done).await;
+    record_event(&database, "keys.rotate", "keys rotate", done).await;
     let rotated = rotated.map_err(|fault| StartError::Other(fault.to_string()))?;
     let signs_from = rfc3339(rotated.signs_from);
-    output.say(
+    output.print(
         &format!("{} signs from {signs_from}; until then {} does", rotated.kid, rotated.previous_kid),
         &json!({ "kid": rotated.kid, "previous_kid": rotated.previous_kid, "signs_from": signs_from }),
     );
@@ -123,10 +125,10 @@ async fn revoke(kid: &str, settings: &Settings, output: Output) -> Result<(), St
         .as_ref()
         .map(|_| Some(kid.to_owned()))
         .map_err(|fault| if matches!(fault, KeyringFault::Unknown) { "not_found" } else { "keys_unavailable" });
-    leave_event(&database, "keys.revoke", "keys revoke", done).await;
+    record_event(&database, "keys.revoke", "keys revoke", done).await;
     let revoked = revoked.map_err(|fault| StartError::Other(fault.to_string()))?;
     let signs = if revoked.signed { "signs now" } else { "signs as before" };
-    output.say(
+    output.print(
         &format!("{kid} is revoked; {} {signs}", revoked.signer),
         &json!({ "kid": kid, "revoked": true, "signing_kid": revoked.signer }),
     );

@@ -1,9 +1,7 @@
-//! The command line: what may be said, and who does it. Settings that are wrong end in one
-//! sentence that names the mend.
+//! The command line. A wrong setting ends in one sentence that names the correction.
 //!
-//! A command's answer is on standard output, for people or, with `--json`, as one document
-//! for scripts; whatever else there is to say is on standard error. Only `serve` logs to
-//! standard output.
+//! A command prints its result to standard output, as text or, with `--json`, as one document, and
+//! everything else to standard error. Only `serve` logs to standard output.
 
 mod admin;
 mod backup;
@@ -30,19 +28,19 @@ use tracing_subscriber::{
 
 use output::Output;
 
-/// The services behind the gate: accounts and tokens (auth), profiles (users).
+/// The services behind the gateway: accounts and tokens (auth), profiles (users).
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "\
-Secrets come from the environment alone, where no process list shows them:
+Secrets are read only from the environment, which a process list does not show:
   MASTER_KEY or MASTER_KEY_FILE    encrypts the signing keys at rest
-  MASTER_KEY_OLD, …_OLD_FILE       the key that it replaces, for one start
+  MASTER_KEY_OLD, …_OLD_FILE       the previous master key, for one start
   ASSERTION_KEYS_AUTH, …_USERS     shared with the gateway, one for each service
   SERVICE_SECRET_AUTH_SERVICE, SERVICE_SECRET_USER_SERVICE
-  METRICS_TOKEN                    opens /metrics; without one it is open
+  METRICS_TOKEN                    required by /metrics if it is set
   ADMIN_EMAIL with ADMIN_PASSWORD or ADMIN_PASSWORD_FILE
-                                   the first administrator, made when there is none
+                                   the first administrator, created if there is none
 
 Examples:
   portcullis-origin serve                        both services, data in .data
@@ -50,40 +48,40 @@ Examples:
   portcullis-origin admin create --email ada@example.com
   portcullis-origin service add billing --audience user-service
 
-Exit codes: 0 done, 1 failed, 2 a setting or an argument is wrong, 3 a port is taken."
+Exit codes: 0 success, 1 failure, 2 wrong setting or argument, 3 port in use."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Answer as one JSON document, and with one JSON object on standard error when it fails.
+    /// Print the result as one JSON document, and an error as one JSON object on standard error.
     #[arg(long, global = true)]
     json: bool,
-    /// Least level that is logged [default: info for serve, else warn; off with --json].
+    /// Minimum level of log messages [default: info for serve, else warn; off with --json].
     #[arg(long, env = "LOG_LEVEL", global = true)]
     log_level: Option<LevelFilter>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run services until SIGTERM or Ctrl-C, then finish what is under way.
+    /// Run services until SIGTERM or Ctrl-C, then complete requests in progress.
     #[command(after_help = "\
-The log is JSON, one line a request. The line \"listening\" says that a service does its
-work; until then /health answers 200 and everything else 503.
+The log is JSON, one line for each request. A service is ready when it logs \"listening\";
+until then /health answers 200 and everything else 503.
 
 Examples:
   portcullis-origin serve
   AUTH_DATABASE_URL=postgres://db/auth portcullis-origin serve auth")]
     Serve {
-        /// Which services.
+        /// The services to run.
         #[arg(default_value = "all")]
         service: serve::Service,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Bring both databases up to date and exit.
+    /// Apply the migrations of both databases and exit.
     #[command(after_help = "\
-serve does this, too. Run it by itself to see a release's changes done before its services
-start.
+serve applies them as well. Run this command to apply a release's migrations before its
+services start.
 
 Example:
   portcullis-origin migrate --data-dir /var/lib/portcullis")]
@@ -91,41 +89,42 @@ Example:
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Print how a service describes itself (OpenAPI 3.1).
+    /// Print the OpenAPI 3.1 document of a service.
     #[command(after_help = "\
-The services give the same at /openapi.json, and a page of it at /docs.
+The services serve it at /openapi.json, and as a page at /docs.
 
 Example:
   portcullis-origin openapi auth > auth.json")]
     Openapi {
-        /// Which service.
+        /// The service.
         service: openapi::Service,
     },
-    /// Copy the SQLite databases into a folder, while they are in use.
+    /// Copy the SQLite databases into a directory while they are in use.
     #[command(after_help = "\
-The copies are users.db and auth.db, for their owner alone; nothing is ever overwritten. Keep
-the master key apart from them. PostgreSQL has pg_dump: the user service's database first.
+The copies are users.db and auth.db, readable by their owner only; existing files are not
+overwritten. Store the master key separately. For PostgreSQL use pg_dump, and dump the user
+service's database first.
 
-To restore: stop the services, put the copies in the place of the databases (and remove
-auth.db-wal, auth.db-shm and the like), run reconcile, start.
+To restore: stop the services, replace the databases by the copies (and remove auth.db-wal,
+auth.db-shm, users.db-wal and users.db-shm), run reconcile, start the services.
 
 Example:
   portcullis-origin backup --to /var/backups/portcullis/$(date +%F)")]
     Backup {
-        /// Whose database.
+        /// The services whose databases to copy.
         #[arg(default_value = "all")]
         service: serve::Service,
-        /// Folder for the copies; it is made if there is none.
-        #[arg(long, value_name = "FOLDER")]
+        /// Directory for the copies; it is created if it does not exist.
+        #[arg(long, value_name = "DIRECTORY")]
         to: PathBuf,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Make accounts and profiles agree after both databases were restored. To be run where
-    /// the databases are.
+    /// Make profiles consistent with accounts after both databases were restored, directly in
+    /// the databases.
     #[command(after_help = "\
-Two back-ups are never of one moment. What differs is made what the accounts say, by the auth
-service once it runs. Done twice it does no harm.
+Two backups are never of the same time. The auth service makes each profile equal to its
+account once it runs. The command is safe to repeat.
 
 Example:
   portcullis-origin reconcile --json")]
@@ -133,35 +132,35 @@ Example:
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Signing keys.
+    /// Manage signing keys.
     Keys {
         #[command(subcommand)]
         command: keys::Command,
     },
-    /// Administrators.
+    /// Manage administrators.
     Admin {
         #[command(subcommand)]
         command: admin::Command,
     },
-    /// Services that may ask for service tokens.
+    /// Manage services that may request service tokens.
     Service {
         #[command(subcommand)]
         command: service::Command,
     },
 }
 
-/// Exit codes: anything else, a setting is wrong, a port is taken.
+// Exit codes besides 0.
 const EXIT_OTHER: u8 = 1;
 const EXIT_SETTING: u8 = 2;
 const EXIT_PORT: u8 = 3;
 
-/// Does what the command line says.
+/// Runs the command of the command line.
 pub(crate) async fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misread(&error),
+        Err(error) => return print_usage(&error),
     };
-    log(&cli);
+    init_log(&cli);
     let output = Output { json: cli.json };
     let result = match cli.command {
         Command::Serve { service, settings } => serve::serve(service, settings.with_secrets(Secrets::from_env())).await,
@@ -187,8 +186,8 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
-/// Help and versions are answers; what is left is a command line that says nothing.
-fn misread(error: &clap::Error) -> ExitCode {
+/// Prints the help, the version, or the error of a command line that cannot be parsed.
+fn print_usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == OsStr::new("--json"));
     if error.use_stderr() && wants_json {
         Output { json: true }.fail("usage", error.to_string().trim_end());
@@ -198,7 +197,7 @@ fn misread(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_SETTING))
 }
 
-fn log(cli: &Cli) {
+fn init_log(cli: &Cli) {
     let serves = matches!(cli.command, Command::Serve { .. });
     let quiet = if cli.json { LevelFilter::OFF } else { LevelFilter::WARN };
     let level = cli.log_level.unwrap_or(if serves { LevelFilter::INFO } else { quiet });
@@ -208,18 +207,18 @@ fn log(cli: &Cli) {
     tracing_subscriber::registry().with(level).with(layer).init();
 }
 
-/// What a command does where there is no database: in the wrong folder, most likely.
+/// What a command does if the database does not exist, usually because of a wrong directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Absent {
-    /// Makes one.
-    Make,
-    /// Says so. The text says how one is made.
+    /// Creates it.
+    Create,
+    /// Fails. The text says how to create it.
     Refuse(&'static str),
 }
 
-const MIGRATE: Absent = Absent::Refuse("run migrate to make it");
+const MIGRATE: Absent = Absent::Refuse("run migrate to create it");
 
-/// The auth service's database, up to date.
+/// Opens the auth service's database and applies its migrations.
 async fn open_auth(settings: &Settings) -> Result<Database, StartError> {
     open(settings, Schema::Auth, MIGRATE).await
 }
@@ -246,11 +245,11 @@ async fn check_there(settings: &Settings, schema: Schema, absent: Absent) -> Res
     }
     let file = url.strip_prefix("sqlite://").map(|file| format!(" {file}")).unwrap_or_default();
     Err(StartError::Setting(format!(
-        "there is no database{file} of {variable}; set DATA_DIR or {variable} to where it is, or {how}"
+        "the database{file} of {variable} does not exist; set DATA_DIR or {variable} to the right one, or {how}"
     )))
 }
 
-/// The variable that says where a service's database is, and what it says.
+/// Returns the variable and the URL of a service's database.
 fn place(settings: &Settings, schema: Schema) -> (&'static str, String) {
     match schema {
         Schema::Auth => ("AUTH_DATABASE_URL", settings.auth_database()),
@@ -262,14 +261,13 @@ fn cannot_open(variable: &str, url: &str, error: &sqlx::Error) -> StartError {
     StartError::Other(format!("the database of {variable} cannot be opened: {}", describe_open_error(url, error)))
 }
 
-/// Leaves an event of a command in the audit trail, whatever became of it: the thing that it
-/// was about, or a code.
-async fn leave_event(database: &Database, event_type: &str, operation: &str, done: Result<Option<String>, &str>) {
+/// Adds an audit event of a command, with the id of its object or an error code.
+async fn record_event(database: &Database, event_type: &str, operation: &str, done: Result<Option<String>, &str>) {
     record_command(&AuditLog(database.clone()), event_type, &format!("cli {operation}"), done, &Clock::default()).await;
 }
 
 async fn migrate(settings: &Settings, output: Output) -> Result<(), StartError> {
-    open_both(settings, Absent::Make).await?;
-    output.say("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
+    open_both(settings, Absent::Create).await?;
+    output.print("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
     Ok(())
 }

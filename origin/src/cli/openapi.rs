@@ -1,4 +1,4 @@
-//! `openapi`: how a service describes itself, for generators of clients and for the shelf.
+//! `openapi`: prints a service's OpenAPI document.
 
 use clap::ValueEnum;
 use portcullis_origin::{auth, boot::StartError, users};
@@ -13,7 +13,7 @@ pub(super) enum Service {
     Users,
 }
 
-/// The document, which is JSON for people and scripts alike.
+/// Prints the document, which is JSON with and without `--json`.
 pub(super) fn openapi(service: Service, output: Output) -> Result<(), StartError> {
     let api = match service {
         Service::Auth => auth::description(),
@@ -21,6 +21,6 @@ pub(super) fn openapi(service: Service, output: Output) -> Result<(), StartError
     };
     let failed = |_| StartError::Other("the description cannot be written".to_owned());
     let document = serde_json::to_value(&api).map_err(failed)?;
-    output.say(&api.to_pretty_json().map_err(failed)?, &document);
+    output.print(&api.to_pretty_json().map_err(failed)?, &document);
     Ok(())
 }

@@ -1,25 +1,25 @@
-//! What a command says: a sentence for people, or one JSON document for scripts.
+//! The output of commands: text, or one JSON document for scripts.
 
 use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-/// How a command answers.
+/// The form of the output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
-    /// As a document.
+    /// Whether the output is JSON.
     pub(super) json: bool,
 }
 
 impl Output {
-    /// The answer, in both forms.
-    pub(super) fn say(self, text: &str, document: &Value) {
-        // Nobody to tell is nobody to tell of it.
+    /// Prints the result of a command.
+    pub(super) fn print(self, text: &str, document: &Value) {
+        // A failure to write to standard output cannot be reported there.
         let _ =
             if self.json { writeln!(std::io::stdout(), "{document}") } else { writeln!(std::io::stdout(), "{text}") };
     }
 
-    /// Why there is none.
+    /// Prints the error of a command.
     pub(super) fn fail(self, kind: &str, text: &str) {
         let _ = if self.json {
             writeln!(std::io::stderr(), "{}", json!({ "error": text, "kind": kind }))
@@ -29,7 +29,7 @@ impl Output {
     }
 }
 
-/// A table for people: columns as wide as their widest cell.
+/// Formats a table whose columns are as wide as their widest cell.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(String::len);

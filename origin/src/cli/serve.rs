@@ -1,4 +1,4 @@
-//! `serve`: services until somebody says stop.
+//! `serve`: runs services until a signal stops them.
 
 use clap::ValueEnum;
 use portcullis_origin::{
@@ -23,36 +23,36 @@ pub(super) async fn serve(service: Service, settings: Settings) -> Result<(), St
         auth: matches!(service, Service::Auth | Service::All),
         users: matches!(service, Service::Users | Service::All),
     };
-    // From the first moment on: who is told to stop while it starts ends well, too.
-    let mut told = Stop::listen()?;
+    // Before the start, so that a signal during the start is handled as well.
+    let mut stop = StopSignals::listen()?;
     let running = tokio::select! {
         running = boot::start(&settings, which, Clock::default()) => running?,
-        () = told.come() => {
+        () = stop.received() => {
             tracing::info!("stopped while starting");
             return Ok(());
         }
     };
-    told.come().await;
+    stop.received().await;
     tracing::info!("stopping");
     running.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// What tells a process to stop: SIGTERM, or SIGINT of a terminal.
-struct Stop {
+/// The signals that stop a process: SIGTERM, and SIGINT of a terminal.
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
+impl StopSignals {
     fn listen() -> Result<Self, StartError> {
         let listen =
-            |kind| signal(kind).map_err(|error| StartError::Other(format!("signals cannot be listened to: {error}")));
+            |kind| signal(kind).map_err(|error| StartError::Other(format!("signals cannot be handled: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn come(&mut self) {
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -1,4 +1,4 @@
-//! `service`: who else may ask for service tokens.
+//! `service`: adds, lists and removes services that may request service tokens.
 
 use clap::Subcommand;
 use portcullis_origin::{
@@ -11,17 +11,18 @@ use portcullis_origin::{
 use serde_json::{Value, json};
 
 use super::{
-    leave_event, open_auth,
+    open_auth,
     output::{Output, table},
+    record_event,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Add a service and print its secret, which nobody sees again.
+    /// Add a service and print its secret, which is shown only once.
     #[command(after_help = "\
-The service shows name and secret as HTTP Basic credentials at POST /api/v1/auth/token, with
-grant_type=client_credentials and audience. Whether a called service lets it in is that
-one's own matter; the user service has INTERNAL_READERS.
+The service sends name and secret as HTTP Basic credentials to POST /api/v1/auth/token, with
+grant_type=client_credentials and audience. The called service decides whether it admits the
+caller; the user service admits those in INTERNAL_READERS.
 
 Examples:
   portcullis-origin service add billing --audience user-service
@@ -29,22 +30,22 @@ Examples:
     Add {
         /// Name: lower-case letters, digits and hyphens.
         name: String,
-        /// A service that it may call; may be given more than once.
+        /// A service that it may call; may be repeated.
         #[arg(long = "audience", required = true, value_name = "NAME")]
         audiences: Vec<String>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// List the services that were added. The built-in auth-service and user-service have
-    /// their secrets from the environment and are not among them.
+    /// List the added services. The built-in auth-service and user-service, whose secrets are
+    /// in the environment, are not listed.
     List {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Remove a service: it gets no more tokens. Those that it has are good for five minutes
-    /// at most.
+    /// Remove a service: it gets no more tokens. Its current tokens are valid for at most
+    /// five minutes.
     #[command(after_help = "\
-To give a service another secret, remove it and add it again.
+To change the secret of a service, remove it and add it again.
 
 Example:
   portcullis-origin service remove billing")]
@@ -67,10 +68,10 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
 async fn add(name: &str, audiences: &[String], settings: &Settings, output: Output) -> Result<(), StartError> {
     let database = open_auth(settings).await?;
     let added = add_service(&Services(database.clone()), name, audiences, &Clock::default()).await;
-    leave_service_event(&database, "service.add", "service add", name, added.as_ref().err()).await;
+    record_service_event(&database, "service.add", "service add", name, added.as_ref().err()).await;
     let secret = added.map_err(fault)?;
-    output.say(
-        &format!("added {name}; its secret, shown this once:\n{}", secret.expose()),
+    output.print(
+        &format!("added {name}; its secret, shown only once:\n{}", secret.expose()),
         &json!({ "name": name, "audiences": audiences, "secret": secret.expose() }),
     );
     Ok(())
@@ -93,20 +94,20 @@ async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
             })
         })
         .collect();
-    output.say(&table(&["name", "may call", "added"], &rows), &json!({ "services": documents }));
+    output.print(&table(&["name", "may call", "added"], &rows), &json!({ "services": documents }));
     Ok(())
 }
 
 async fn remove(name: &str, settings: &Settings, output: Output) -> Result<(), StartError> {
     let database = open_auth(settings).await?;
     let removed = remove_service(&Services(database.clone()), name).await;
-    leave_service_event(&database, "service.remove", "service remove", name, removed.as_ref().err()).await;
+    record_service_event(&database, "service.remove", "service remove", name, removed.as_ref().err()).await;
     removed.map_err(fault)?;
-    output.say(&format!("removed {name}"), &json!({ "name": name, "removed": true }));
+    output.print(&format!("removed {name}"), &json!({ "name": name, "removed": true }));
     Ok(())
 }
 
-async fn leave_service_event(
+async fn record_service_event(
     database: &Database,
     event_type: &str,
     operation: &str,
@@ -114,7 +115,7 @@ async fn leave_service_event(
     fault: Option<&ServiceFault>,
 ) {
     let done = fault.map_or_else(|| Ok(Some(name.to_owned())), |fault| Err(fault.code()));
-    leave_event(database, event_type, operation, done).await;
+    record_event(database, event_type, operation, done).await;
 }
 
 fn fault(fault: ServiceFault) -> StartError {

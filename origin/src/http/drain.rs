@@ -1,8 +1,7 @@
-//! Reads requests to their end, whoever answered them before it.
+//! Reads the rest of a request's body after an early answer.
 //!
-//! A connection that is closed with a body unread is reset, and what is on its way to the
-//! other side, the answer among it, may be lost: the gateway would see a broken service
-//! instead of a 401.
+//! Closing a connection with an unread body resets it, and the answer on its way may be lost: the
+//! gateway would see a broken service instead of a 401.
 
 use std::{
     pin::Pin,
@@ -21,19 +20,18 @@ use http_body_util::BodyExt as _;
 
 use crate::limits;
 
-/// The outermost layer: after the answer is known, what is left of the request's body is
-/// read and thrown away, within bounds.
+/// The outermost middleware: reads and discards the rest of the body once the answer is known, within
+/// [`limits::DRAIN_WAIT`] and [`limits::DRAIN_BYTES`].
 pub async fn read_to_end(request: Request, next: Next) -> Response {
-    // Who asks before it sends has nothing on its way.
+    // A client that sends `Expect: 100-continue` has not sent the body yet.
     if request.headers().contains_key(header::EXPECT) {
         return next.run(request).await;
     }
-    let left = Arc::new(Mutex::new(None));
-    let request = request.map(|body| Body::new(Lent { body, left: Arc::clone(&left) }));
+    let rest = Arc::new(Mutex::new(None));
+    let request = request.map(|body| Body::new(ReturnedBody { body, rest: Arc::clone(&rest) }));
     let response = next.run(request).await;
-    let body = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let body = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(body) = body {
-        // What takes longer or is larger is an attack or is lost anyway.
         let _ = tokio::time::timeout(limits::DRAIN_WAIT, drain(body)).await;
     }
     response
@@ -49,13 +47,13 @@ async fn drain(mut body: Body) {
     }
 }
 
-/// A body that comes back when whoever had it is done with it.
-struct Lent {
+/// A body that is returned through `rest` when it is dropped before its end.
+struct ReturnedBody {
     body: Body,
-    left: Arc<Mutex<Option<Body>>>,
+    rest: Arc<Mutex<Option<Body>>>,
 }
 
-impl HttpBody for Lent {
+impl HttpBody for ReturnedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -75,11 +73,11 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReturnedBody {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             let body = std::mem::take(&mut self.body);
-            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
     }
 }

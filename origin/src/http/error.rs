@@ -1,5 +1,4 @@
-//! Refusals as problem documents (RFC 9457), with the members that older
-//! clients read.
+//! Errors as problem documents (RFC 9457), with the members that older clients read.
 
 use std::borrow::Cow;
 
@@ -14,10 +13,10 @@ use utoipa::ToSchema;
 
 use crate::store::{error_kind, log_error};
 
-/// Code of the answer to a request that did not come through the gateway.
+/// Error code for a request that bypassed the gateway.
 const GATEWAY_REQUIRED: &str = "gateway_required";
 
-/// A refusal. Holds no text from a request but the names of its fields.
+/// An error. Contains no text from a request except the names of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     status: StatusCode,
@@ -26,7 +25,7 @@ pub struct ApiError {
     detail: &'static str,
     retry_after_s: Option<u64>,
     fields: Vec<FieldError>,
-    /// Of the token endpoint, whose clients read RFC 6749's members.
+    /// Whether the answer has RFC 6749's members, for the clients of the token endpoint.
     oauth: bool,
     database_error: Option<&'static str>,
 }
@@ -43,13 +42,13 @@ pub struct ReportedError {
     pub database_error: Option<&'static str>,
 }
 
-/// What is wrong with one field.
+/// An error in one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Name, as in the request.
+    /// Name of the field in the request.
     #[schema(example = "email")]
     pub field: &'static str,
-    /// What it must be.
+    /// Requirement that the value does not meet.
     #[schema(example = "must be given")]
     pub message: &'static str,
 }
@@ -68,7 +67,7 @@ impl ApiError {
         }
     }
 
-    /// 400 with a stable code.
+    /// 400.
     pub const fn bad_request(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "validation_error", code, detail)
     }
@@ -87,7 +86,7 @@ impl ApiError {
         error
     }
 
-    /// 422: the body is JSON of the right shape, some values are not.
+    /// 422: the body has the right shape but invalid values.
     pub fn invalid(fields: Vec<FieldError>) -> Self {
         let mut error = Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -99,12 +98,12 @@ impl ApiError {
         error
     }
 
-    /// 422 for a role that there is not.
+    /// 422 for a role that does not exist.
     pub fn unknown_role() -> Self {
         Self::invalid(vec![FieldError { field: "roles", message: "must be names of roles" }])
     }
 
-    /// 422 for an `Idempotency-Key` that was used before, for something else.
+    /// 422 for an `Idempotency-Key` of another registration.
     pub const fn key_reused() -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -114,18 +113,18 @@ impl ApiError {
         )
     }
 
-    /// 401 with one of the contract's texts.
+    /// 401.
     pub const fn unauthorized(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", code, detail)
     }
 
-    /// 401 for a token or an assertion of whatever fault.
+    /// 401 for an invalid token or assertion.
     pub const fn invalid_token() -> Self {
         Self::unauthorized("token_invalid", "Invalid token")
     }
 
-    /// 401 for a request that did not come through the gateway. No token is at fault, so the
-    /// answer has a challenge of its own and [`Self::render`] names the gateway.
+    /// 401 for a request that bypassed the gateway. [`Self::render`] adds the gateway's URL and its own
+    /// challenge.
     pub const fn gateway_required() -> Self {
         Self::unauthorized(GATEWAY_REQUIRED, "The request did not come through the gateway")
     }
@@ -140,22 +139,23 @@ impl ApiError {
         Self::unauthorized("credentials_malformed", "Invalid authorization format")
     }
 
-    /// 401 for a token of ours that is too old.
+    /// 401 for an expired token.
     pub const fn token_expired() -> Self {
         Self::unauthorized("token_expired", "Token has expired")
     }
 
-    /// 401 for a token of a session or an account that has ended.
+    /// 401 for a token whose session or account has ended.
     pub const fn token_revoked() -> Self {
         Self::unauthorized("token_revoked", "Token has been revoked")
     }
 
-    /// 401 for a wrong password or an unknown account: who tries learns no more than this.
+    /// 401 for a wrong password and for an unknown account, which the answer does not distinguish.
     pub const fn invalid_credentials() -> Self {
         Self::unauthorized("invalid_credentials", "Invalid email or password")
     }
 
-    /// 403 for a change of one's own account that a stolen access token must not bring about.
+    /// 403 for a change of the caller's own account that an access token alone must not make, because it
+    /// may be stolen.
     pub const fn reauthentication_required() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -165,23 +165,23 @@ impl ApiError {
         )
     }
 
-    /// 403 to a service: the user's session has ended.
+    /// 403 for a service, because the user's session has ended.
     pub const fn session_ended() -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", "session_ended", "The user's session has ended")
     }
 
-    /// 403 to a service: the user's current password is wrong. Not a 401, which would be about
-    /// the service's own token.
+    /// 403 for a service, because the user's current password is wrong. A 401 would concern the service's
+    /// own token.
     pub const fn password_wrong() -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", "password_wrong", "The user's password is wrong")
     }
 
-    /// 429 for wrong passwords.
+    /// 429 after wrong passwords.
     pub const fn login_delayed(retry_after_s: u64) -> Self {
         Self::rate_limited("login_delayed", "Too many failed attempts; try again later", retry_after_s)
     }
 
-    /// 429 for changes of an e-mail address, each of which tells whether an address is taken.
+    /// 429 after many changes of an e-mail address, each of which reveals whether an address is taken.
     pub const fn email_change_delayed(retry_after_s: u64) -> Self {
         Self::rate_limited("email_change_delayed", "Too many changes of the email; try again later", retry_after_s)
     }
@@ -211,7 +211,7 @@ impl ApiError {
         )
     }
 
-    /// 409 with a stable code.
+    /// 409.
     pub const fn conflict(code: &'static str, detail: &'static str) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", code, detail)
     }
@@ -221,7 +221,7 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "email_taken", "Email already registered")
     }
 
-    /// 409 for a profile that was deleted: an older write does not bring it back.
+    /// 409 for a write of a deleted profile, which an older write must not restore.
     pub const fn profile_deleted() -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "profile_deleted", "The profile was deleted")
     }
@@ -231,7 +231,7 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", "last_admin", "The last administrator cannot be deleted")
     }
 
-    /// 412: the client's condition names another version.
+    /// 412: `If-Match` names another version.
     pub const fn version_mismatch() -> Self {
         Self::new(
             StatusCode::PRECONDITION_FAILED,
@@ -256,7 +256,7 @@ impl ApiError {
         )
     }
 
-    /// 429, worth trying again after so many seconds.
+    /// 429 with `Retry-After`.
     pub const fn rate_limited(code: &'static str, detail: &'static str, retry_after_s: u64) -> Self {
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", code, detail);
         error.retry_after_s = Some(retry_after_s);
@@ -270,29 +270,29 @@ impl ApiError {
         error
     }
 
-    /// 503, worth trying again.
+    /// 503 with `Retry-After`.
     pub const fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail);
         error.retry_after_s = Some(2);
         error
     }
 
-    /// A refusal of the gateway, for the description of what clients may be answered.
+    /// An error of the gateway, for the OpenAPI documents.
     pub(super) const fn of_gateway(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
         Self::new(status, "upstream_error", code, detail)
     }
 
-    /// 500. The cause is logged where it is known, never told.
+    /// 500. The cause is logged and not part of the answer.
     pub const fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong")
     }
 
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The problem document.
+    /// Returns the problem document.
     pub(super) fn document(&self, operation: &str, request_id: &str) -> serde_json::Value {
         self.document_with(self.detail, operation, request_id)
     }
@@ -322,17 +322,17 @@ impl ApiError {
         document
     }
 
-    /// The answer, with what only the outermost layer knows.
+    /// Renders the response.
     pub(super) fn render(&self, operation: &str, request_id: &str, gateway: &GatewayUrl) -> Response {
-        let is_around = self.code == GATEWAY_REQUIRED;
-        let detail = if is_around { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
+        let is_bypass = self.code == GATEWAY_REQUIRED;
+        let detail = if is_bypass { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
         let document = self.document_with(&detail, operation, request_id);
         let mut response = (self.status, document.to_string()).into_response();
         response.extensions_mut().insert(ReportedError { code: self.code, database_error: self.database_error });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750, section 3.1: why, where a token was shown.
+            // RFC 6750, section 3.1: the reason, if the request had a token.
             let challenge = match self.code {
                 _ if self.oauth => "Basic realm=\"portcullis\"",
                 "token_invalid" => {
@@ -349,11 +349,11 @@ impl ApiError {
                 }
                 _ => "Bearer realm=\"portcullis\"",
             };
-            let challenge = if is_around { gateway.challenge() } else { HeaderValue::from_static(challenge) };
+            let challenge = if is_bypass { gateway.challenge() } else { HeaderValue::from_static(challenge) };
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if self.status == StatusCode::FORBIDDEN {
-            // RFC 9470, section 3, where another login would do.
+            // RFC 9470, section 3, if another login would suffice.
             let challenge = match self.code {
                 REAUTHENTICATION_REQUIRED => {
                     "Bearer realm=\"portcullis\", error=\"insufficient_user_authentication\", max_age=\"300\""
@@ -369,7 +369,7 @@ impl ApiError {
     }
 }
 
-/// Carries the error to the outermost layer, which renders it.
+/// Adds the error to the extensions of the response for the outermost middleware, which renders it.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();

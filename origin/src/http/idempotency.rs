@@ -1,5 +1,5 @@
-//! The `Idempotency-Key` of a request (draft-ietf-httpapi-idempotency-key-header): a client
-//! that lost an answer sends the same key again, and nothing is done twice.
+//! The `Idempotency-Key` of a request (draft-ietf-httpapi-idempotency-key-header): a client that lost
+//! the answer repeats the request with the same key, and the operation is performed once.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{extract::FromRequestParts, http::request::Parts};
@@ -15,7 +15,8 @@ use utoipa::{
 use super::{ApiError, openapi::header_parameter};
 use crate::limits;
 
-/// SHA-256 of the key, if there is one: whoever reads the database cannot replay.
+/// SHA-256 of the key, if there is one. The key itself is not stored, so that a reader of the database
+/// cannot replay the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey(pub Option<[u8; 32]>);
 
@@ -25,7 +26,7 @@ impl IntoParams for IdempotencyKey {
             .min_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.start()))
             .max_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.end()))
             .pattern(Some("^[!-~]*$"));
-        let text = "Made up by the client, for this registration alone: sent again, nothing is done twice.";
+        let text = "Random key of this registration: a request that repeats it does not register twice.";
         vec![header_parameter("Idempotency-Key", text, schema)]
     }
 }
@@ -42,7 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         let mut values = parts.headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else { return Ok(Self(None)) };
         let bytes = value.as_bytes();
-        // Two keys: nobody can say which one counts.
+        // Two keys are ambiguous.
         if values.next().is_some()
             || !limits::IDEMPOTENCY_KEY_BYTES.contains(&bytes.len())
             || !bytes.iter().all(u8::is_ascii_graphic)

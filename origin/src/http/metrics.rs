@@ -1,9 +1,8 @@
-//! What a service counts and times, as Prometheus reads it: the layer that counts requests,
-//! and the page.
+//! Prometheus metrics: the middleware that counts requests, and the page.
 //!
-//! Each service has a recorder of its own and never the process's: two services in one
-//! process, and many in a test, do not count into each other. Every label has a value from
-//! a list that is ours; nothing that a client writes makes a series.
+//! Each service has its own recorder instead of the process's, so that two services in one process
+//! have separate counts. The values of labels come from fixed lists, so that clients cannot create
+//! series.
 
 use std::{
     sync::Arc,
@@ -36,15 +35,15 @@ const AUDIT_OMITTED: &str = "origin_audit_events_omitted_total";
 const STARTED: &str = "process_start_time_seconds";
 const MEMORY: &str = "process_resident_memory_bytes";
 
-/// Seconds. The longest is what a request may take.
+/// Bounds of the buckets in seconds. The greatest is above the time limit of a request.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 
-/// A service's counters. Clones are the same ones.
+/// A service's metrics. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     service: &'static str,
     recorder: Arc<PrometheusRecorder>,
-    /// Of the token that opens the page; without one it is open.
+    /// Hash of the token that the page requires; `None` if it is public.
     token: Option<SecretHash>,
 }
 
@@ -55,10 +54,10 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Counters at nought, and what opens the page.
+    /// Makes the metrics of a service, and the page's token.
     ///
     /// # Errors
-    /// [`BuildError`] when the buckets are none, which is a mistake here.
+    /// [`BuildError`] if there are no buckets.
     pub fn new(service: &'static str, token: Option<&Secret>) -> Result<Self, BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &BUCKETS)?
@@ -67,15 +66,18 @@ impl Metrics {
         let metrics =
             Self { service, recorder: Arc::new(recorder), token: token.map(|token| SecretHash::of(token.expose())) };
         metrics.with(|| {
-            describe_counter!(REQUESTS, "Requests by template of the route, method and status");
-            describe_histogram!(DURATION, "Time until the head of the answer");
+            describe_counter!(REQUESTS, "Requests by route template, method and status");
+            describe_histogram!(DURATION, "Seconds until the response headers");
             describe_counter!(LOGINS, "Logins by result: success, denied, failure");
-            describe_histogram!(HASHES, "Time of one password hash, without the wait for its turn");
-            describe_gauge!(OUTBOX, "Revocations that the gateway has yet to be told of");
-            describe_counter!(STORE_ERRORS, "Faults of the database by kind");
-            describe_counter!(AUDIT_OMITTED, "Refusals without an audit event by reason: unidentified, capped, busy");
-            describe_gauge!(STARTED, "When the process's counters began, in seconds since 1970");
-            describe_gauge!(MEMORY, "Resident memory");
+            describe_histogram!(HASHES, "Seconds of one password hash, without the wait in the queue");
+            describe_gauge!(OUTBOX, "Revocations that are not yet pushed to the gateway");
+            describe_counter!(STORE_ERRORS, "Database errors by kind");
+            describe_counter!(
+                AUDIT_OMITTED,
+                "Rejected requests without an audit event by reason: unidentified, capped, busy"
+            );
+            describe_gauge!(STARTED, "Start of the process, in seconds since 1970");
+            describe_gauge!(MEMORY, "Resident memory in bytes");
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             gauge!(STARTED).set(since.as_secs_f64());
         });
@@ -100,23 +102,23 @@ impl Metrics {
         self.with(|| counter!(LOGINS, "result" => result).increment(1));
     }
 
-    /// Counts a refusal that leaves no audit event.
+    /// Counts a rejected request without an audit event.
     pub fn audit_omitted(&self, reason: &'static str) {
         self.with(|| counter!(AUDIT_OMITTED, "reason" => reason).increment(1));
     }
 
-    /// Notes how long a password's hash took.
+    /// Records the time of a password hash.
     pub fn password_hash(&self, time: Duration) {
         self.with(|| histogram!(HASHES).record(time.as_secs_f64()));
     }
 
-    /// Says how many revocations wait; `None` when that cannot be known.
+    /// Sets the number of revocations in the outbox; `None` if it is unknown.
     pub fn outbox_waiting(&self, count: Option<i64>) {
         let count = count.and_then(|count| u32::try_from(count).ok()).map_or(f64::NAN, f64::from);
         self.with(|| gauge!(OUTBOX).set(count));
     }
 
-    /// Logs and counts a fault of the database that no answer tells of.
+    /// Logs and counts a database error that is not part of an answer.
     pub fn database_error(&self, error: &sqlx::Error) {
         log_error(error);
         self.count_database_error(error_kind(error));
@@ -126,24 +128,24 @@ impl Metrics {
         self.with(|| counter!(STORE_ERRORS, "kind" => kind).increment(1));
     }
 
-    /// Folds what was timed since the last time. To be called every few seconds: until then
-    /// every single time is kept.
+    /// Aggregates the times that were measured since the last call. Must be called every few seconds,
+    /// because the recorder keeps each time until then.
     pub fn upkeep(&self) {
         self.recorder.handle().run_upkeep();
     }
 
-    /// Lets in whoever shows the token, if there is one.
+    /// Checks the token of the page, if there is one.
     ///
     /// # Errors
-    /// 401.
+    /// 401 for a missing or wrong token.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(expected) = &self.token else { return Ok(()) };
-        let shown = credentials(headers, "bearer")
+        let token = credentials(headers, "bearer")
             .ok_or(ApiError::unauthorized("credentials_missing", "Authorization header required"))?;
-        if expected.is_of(shown) { Ok(()) } else { Err(ApiError::invalid_token()) }
+        if expected.is_of(token) { Ok(()) } else { Err(ApiError::invalid_token()) }
     }
 
-    /// The page (Prometheus' text format 0.0.4).
+    /// Renders the page (Prometheus text format 0.0.4).
     pub fn page(&self) -> Response {
         if let Some(bytes) = resident_memory() {
             self.with(|| gauge!(MEMORY).set(bytes));
@@ -153,7 +155,7 @@ impl Metrics {
     }
 }
 
-/// Bytes, where the system says so (Linux).
+/// Returns the resident memory in bytes, on Linux.
 fn resident_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -161,7 +163,7 @@ fn resident_memory() -> Option<f64> {
     Some(f64::from(kilobytes) * 1024.0)
 }
 
-/// The outermost layer: counts and times what the others answer.
+/// The outermost middleware: counts and times requests.
 pub async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method(request.method());
@@ -174,7 +176,7 @@ pub async fn measure(State(metrics): State<Metrics>, request: Request, next: Nex
     response
 }
 
-/// A client may make methods up; each would be a series.
+/// Maps a method to a label. Unknown methods share one, because a client can invent methods.
 fn method(method: &Method) -> &'static str {
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Which part of a list is asked for, within bounds, and how the answer says so.
+//! Pagination of lists.
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -10,12 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::ApiError;
 use crate::limits;
 
-/// A page: `limit` and `offset` of the query. Extracting one beyond its bounds is 400.
+/// The `limit` and `offset` of the query. Extracting values outside their bounds is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// Rows at most.
+    /// Maximum number of rows.
     pub limit: i64,
-    /// Rows before it.
+    /// Number of rows before the page.
     pub offset: i64,
 }
 
@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
 }
 
 impl Page {
-    /// The answer's member of that name.
+    /// Returns the answer's member `pagination`.
     pub fn pagination(self, total: i64) -> Pagination {
         Pagination { limit: self.limit, offset: self.offset, total }
     }

@@ -1,5 +1,5 @@
-//! Conditional requests (RFC 9110, sections 8.8.3 and 13.1): a user's version is its strong
-//! entity tag. Parses the fields; what they are compared with is the caller's to know.
+//! Conditional requests (RFC 9110, sections 8.8.3 and 13.1). The version of a user is its strong entity
+//! tag. The caller compares the parsed headers with the version.
 
 use std::convert::Infallible;
 
@@ -20,35 +20,34 @@ use utoipa::{
 use super::{ApiError, openapi::header_parameter};
 use crate::limits;
 
-/// The strong entity tag of a version.
+/// Returns the strong entity tag of a version.
 pub(super) fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
-/// `ETag` of a version, as a header of an answer.
+/// Returns the `ETag` header of a version.
 pub fn etag_header(version: i64) -> [(HeaderName, HeaderValue); 1] {
     [(header::ETAG, HeaderValue::from_str(&etag(version)).unwrap_or(HeaderValue::from_static("\"\"")))]
 }
 
-/// `If-Match`: the versions that a change may be made to, or any.
+/// `If-Match`: the versions that may be changed.
 ///
-/// A field that cannot be read is refused: a client that asked for a condition must not
-/// have its change made without one. A weak tag matches nothing, because the comparison is
-/// the strong one.
+/// A malformed header is 400, because a change must not ignore the client's condition. A weak tag
+/// matches nothing, because the comparison is strong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IfMatch(Option<Vec<i64>>);
 
 impl IfMatch {
-    /// Whether a version may be changed.
+    /// Returns whether a version may be changed.
     pub fn allows(&self, version: i64) -> bool {
         self.0.as_ref().is_none_or(|versions| versions.contains(&version))
     }
 
-    /// The field, for the service that decides. `*` is none: what is not there is 404
-    /// anyway.
+    /// Returns the header for the service that decides. `*` needs no header, because a missing user is
+    /// 404 anyway.
     pub fn to_header(&self) -> Option<String> {
         let versions = self.0.as_ref()?;
-        // A tag that no version has.
+        // The tag of no version.
         if versions.is_empty() {
             return Some("\"\"".to_owned());
         }
@@ -58,7 +57,7 @@ impl IfMatch {
 
 impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        // As many as `limits::ENTITY_TAGS`.
+        // At most `limits::ENTITY_TAGS`.
         let schema = ObjectBuilder::new()
             .pattern(Some(r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*"){0,31})$"#))
             .format(Some(SchemaFormat::Custom("entity-tags".to_owned())))
@@ -86,8 +85,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-/// `If-None-Match`: the versions that a reader has, or any. One that cannot be read is
-/// none, which costs a body and no more.
+/// `If-None-Match`: the versions that a reader has. A malformed header is ignored, which costs only a
+/// body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IfNoneMatch {
     is_any: bool,
@@ -95,7 +94,7 @@ pub struct IfNoneMatch {
 }
 
 impl IfNoneMatch {
-    /// Whether the reader has this version (weak comparison).
+    /// Returns whether the reader has this version (weak comparison).
     pub fn has(&self, version: i64) -> bool {
         self.is_any || self.versions.contains(&version)
     }
@@ -125,7 +124,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Tags {
-    /// No such field.
+    /// No header.
     None,
     /// `*`.
     Any,
@@ -142,8 +141,8 @@ struct Tag {
 struct Malformed;
 
 impl Tag {
-    /// The version whose tag this is. `"07"` and `"+7"` are not those of 7: tags are
-    /// compared byte by byte.
+    /// Returns the version with this tag. `"07"` and `"+7"` are not tags of 7, because tags are compared
+    /// byte by byte.
     fn version(&self) -> Option<i64> {
         self.opaque.parse().ok().filter(|version: &i64| version.to_string() == self.opaque)
     }
@@ -171,7 +170,7 @@ fn parse(text: &str) -> Result<Tags, Malformed> {
     while !rest.is_empty() {
         let (is_weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |rest| (true, rest));
         let inner = quoted.strip_prefix('"').ok_or(Malformed)?;
-        // A comma within the quotes is part of the tag.
+        // A comma inside the quotes is part of the tag.
         let (opaque, after) = inner.split_once('"').ok_or(Malformed)?;
         let after = after.trim_start_matches(BLANK);
         let is_good = opaque.chars().all(|c| c.is_ascii_graphic()) && (after.is_empty() || after.starts_with(','));
@@ -181,7 +180,7 @@ fn parse(text: &str) -> Result<Tags, Malformed> {
         tags.push(Tag { is_weak, opaque: opaque.to_owned() });
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
-    // A list of nothing (", ,") is none.
+    // A list without elements (", ,") is malformed.
     if tags.is_empty() { Err(Malformed) } else { Ok(Tags::These(tags)) }
 }
 
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_tags_are_read_as_rfc_9110_writes_them() {
+    fn lists_of_tags_are_parsed_as_in_rfc_9110() {
         let strong = |text: &str| Tag { is_weak: false, opaque: text.to_owned() };
         let weak = |text: &str| Tag { is_weak: true, opaque: text.to_owned() };
         let many = vec!["\"1\""; limits::ENTITY_TAGS.saturating_add(1)].join(",");
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_survives_the_way_to_the_other_service() {
+    fn a_condition_is_forwarded_to_the_other_service_unchanged() {
         for (versions, header) in [
             (None, None),
             (Some(vec![]), Some("\"\"".to_owned())),

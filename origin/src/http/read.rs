@@ -1,5 +1,4 @@
-//! What handlers read of a request, strictly: bodies that are declared as JSON,
-//! bounded and of the right shape; ids in paths; credentials.
+//! Strict extractors: JSON bodies with a declared type and a limited size, ids in paths, credentials.
 
 use axum::{
     body::Bytes,
@@ -13,8 +12,8 @@ use uuid::Uuid;
 use super::ApiError;
 use crate::limits;
 
-/// A JSON body. Members that the type does not name are ignored, so none of
-/// them (`roles`, `id`) can be assigned by a client.
+/// A JSON body. Members that the type does not name are ignored, which prevents mass assignment
+/// (`roles`, `id`).
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -31,9 +30,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// A JSON merge patch (RFC 7396): an object, of whose members those that the type does not
-/// name are ignored. Patches of other kinds (`application/json-patch+json`) are refused, and
-/// not taken for one that changes nothing.
+/// A JSON merge patch (RFC 7396): an object, whose members that the type does not name are ignored.
+/// Other kinds of patches (`application/json-patch+json`) are rejected instead of ignored.
 #[derive(Debug)]
 pub struct MergePatch<T>(pub T);
 
@@ -45,13 +43,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MergePatch<T> {
             return Err(ApiError::unsupported_media_type());
         }
         let Body(body) = Body::from_request(request, state).await?;
-        // serde would take an array for a struct, too.
+        // serde would deserialise a struct from an array as well.
         let document: serde_json::Map<String, serde_json::Value> = parse(&body)?;
         T::deserialize(serde_json::Value::Object(document)).map(Self).map_err(|_| SHAPE)
     }
 }
 
-/// The media type of a body without its parameters.
+/// Returns the media type of a body without its parameters.
 fn media_type(headers: &HeaderMap) -> String {
     let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -59,11 +57,10 @@ fn media_type(headers: &HeaderMap) -> String {
 
 const SHAPE: ApiError = ApiError::bad_request("json_shape", "A field is missing or of the wrong type");
 
-/// A body as bytes, within the service's limit.
+/// A body as bytes, of at most [`limits::BODY_BYTES`].
 ///
-/// One beyond it is read on for a while and thrown away: a connection that is closed
-/// with a body unread is reset, and the gateway would see a broken service instead of
-/// the 413.
+/// A longer body is read and discarded up to [`limits::DRAIN_BYTES`]: closing a connection with an
+/// unread body resets it, and the gateway would see a broken service instead of the 413.
 #[derive(Debug)]
 pub struct Body(pub Bytes);
 
@@ -87,7 +84,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-/// A JSON body that may be left out, or be null.
+/// A JSON body that may be absent or null.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
@@ -103,15 +100,15 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
-/// serde_json bounds the depth to 128; its error's text may quote the body and is
-/// not told.
+/// Parses JSON. serde_json limits the depth to 128. The text of its error may quote the body and is not
+/// part of the answer.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_data() { SHAPE } else { ApiError::bad_request("json_syntax", "The body is not valid JSON") }
     })
 }
 
-/// The path's one parameter as an id. What is no id names nothing: 404.
+/// The only path parameter as an id. A parameter that is not an id is 404.
 #[derive(Debug, Clone, Copy)]
 pub struct Id(pub Uuid);
 
@@ -126,7 +123,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The path's two parameters as ids, in their order. What is no id names nothing: 404.
+/// The two path parameters as ids. A parameter that is not an id is 404.
 #[derive(Debug, Clone, Copy)]
 pub struct Ids(pub Uuid, pub Uuid);
 
@@ -141,7 +138,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
     }
 }
 
-/// The credentials of an `Authorization` header of one scheme, or nothing.
+/// Returns the credentials of an `Authorization` header with a scheme.
 pub fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (named, rest) = value.split_once(' ')?;

@@ -1,6 +1,5 @@
-//! What a service answers while it gets ready: it opens its database and its keys, and the
-//! database's tables may be on their way. Its port is bound already, so that nobody takes a
-//! start for a crash.
+//! The answers of a service that opens its database and its keys. The port is bound before, so that a
+//! start, which may include migrations, is not mistaken for a crash.
 
 use axum::{Json, Router, middleware, routing::get};
 use serde_json::json;
@@ -11,7 +10,7 @@ use super::{
     gateway::{GatewayAuth, observe},
 };
 
-/// Alive, and 503 for everything else, readiness with it.
+/// Makes an app that answers 200 to /health and 503 to everything else, /ready included.
 pub fn starting(auth: GatewayAuth) -> Router {
     Router::new()
         .route("/health", get(|| async { Json(json!({ "status": "ok" })) }))

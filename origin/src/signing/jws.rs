@@ -1,6 +1,5 @@
-//! Compact JWS (RFC 7515) with RS256: signing of access and service tokens, and
-//! the check of our own tokens behind the gate. Shares no code with the
-//! gateway's check.
+//! Compact JWS (RFC 7515) with RS256: signs access and service tokens, and verifies them. Shares no code
+//! with the gateway's verification, on purpose.
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -10,18 +9,18 @@ use serde_json::Value;
 use super::{Key, KeyFault};
 use crate::limits;
 
-/// Our public keys by `kid`: modulus and exponent.
+/// Public keys: `kid`, modulus and exponent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicKeys(Vec<(String, Vec<u8>, Vec<u8>)>);
 
-/// A token is refused. Why is of no use to whoever sent it.
+/// Why a token is rejected. Its sender gets no further details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadToken {
-    /// `kid` is not one of the keys': they may have changed.
+    /// No key has the `kid`; the set of keys may be outdated.
     UnknownKey,
-    /// Everything holds but `exp`.
+    /// The token is valid except for `exp`.
     Expired,
-    /// Anything else.
+    /// The token is invalid for another reason.
     Invalid,
 }
 
@@ -40,7 +39,7 @@ struct Times {
 }
 
 impl PublicKeys {
-    /// Reads a JWKS (RFC 7517); keys that are not RSA for RS256 are passed over.
+    /// Reads a JWKS (RFC 7517). Keys other than RSA for RS256 are ignored.
     pub fn from_jwks(jwks: &Value) -> Self {
         let empty = Vec::new();
         let entries = jwks.get("keys").and_then(Value::as_array).unwrap_or(&empty);
@@ -56,10 +55,7 @@ impl PublicKeys {
     }
 }
 
-/// A signed compact JWS.
-///
-/// # Errors
-/// [`KeyFault`].
+/// Signs claims as a compact JWS.
 pub fn sign(key: &Key, typ: &str, claims: &impl Serialize) -> Result<String, KeyFault> {
     let header = Header { alg: "RS256".to_owned(), typ: typ.to_owned(), kid: key.kid().to_owned() };
     let part = |json: serde_json::Result<Vec<u8>>| json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(|_| KeyFault);
@@ -70,11 +66,7 @@ pub fn sign(key: &Key, typ: &str, claims: &impl Serialize) -> Result<String, Key
     Ok(token)
 }
 
-/// The claims of a token that one of `keys` signed, of the kind `typ`, good at
-/// `now` (milliseconds).
-///
-/// # Errors
-/// [`BadToken`].
+/// Verifies a token with the header `typ` at the time `now` (milliseconds) and returns its claims.
 pub fn verify<C: DeserializeOwned>(keys: &PublicKeys, typ: &str, token: &str, now: i64) -> Result<C, BadToken> {
     if token.len() > limits::TOKEN_BYTES {
         return Err(BadToken::Invalid);

@@ -1,4 +1,4 @@
-//! One RSA-2048 signing key (RS256), its public JWK and its name.
+//! RSA-2048 signing keys for RS256, with their public JWK and their `kid`.
 
 use aws_lc_rs::{
     digest,
@@ -10,7 +10,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// A key that can sign.
+/// A private key.
 #[derive(Debug)]
 pub struct Key {
     kid: String,
@@ -19,23 +19,17 @@ pub struct Key {
     pair: KeyPair,
 }
 
-/// A key could not be made, read or used.
+/// A key could not be generated, decoded or used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyFault;
 
 impl Key {
-    /// A new key.
-    ///
-    /// # Errors
-    /// [`KeyFault`].
+    /// Generates a key.
     pub fn generate() -> Result<Self, KeyFault> {
         KeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyFault).map(Self::from_pair)
     }
 
-    /// From PKCS#8.
-    ///
-    /// # Errors
-    /// [`KeyFault`].
+    /// Decodes PKCS#8.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyFault> {
         KeyPair::from_pkcs8(der).map_err(|_| KeyFault).map(Self::from_pair)
     }
@@ -44,27 +38,24 @@ impl Key {
         let public = pair.public_key();
         let modulus = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
         let exponent = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
-        // RFC 7638: the required members, sorted, no blanks.
+        // RFC 7638: the required members, sorted, without white space.
         let canonical = format!(r#"{{"e":"{exponent}","kty":"RSA","n":"{modulus}"}}"#);
         let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
         Self { kid, modulus, exponent, pair }
     }
 
-    /// RFC 7638 thumbprint.
+    /// Returns the RFC 7638 thumbprint.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// PKCS#8, to be sealed and stored.
-    ///
-    /// # Errors
-    /// [`KeyFault`].
+    /// Encodes the key as PKCS#8.
     pub fn to_pkcs8(&self) -> Result<Vec<u8>, KeyFault> {
         let der: aws_lc_rs::encoding::Pkcs8V1Der<'static> = self.pair.as_der().map_err(|_| KeyFault)?;
         Ok(der.as_ref().to_vec())
     }
 
-    /// The public half as a JWK (RFC 7517).
+    /// Returns the public key as a JWK (RFC 7517).
     pub fn to_jwk(&self) -> Value {
         json!({
             "kty": "RSA", "use": "sig", "alg": "RS256",
@@ -72,10 +63,7 @@ impl Key {
         })
     }
 
-    /// The public half as PEM `PUBLIC KEY` (RFC 7468, section 13).
-    ///
-    /// # Errors
-    /// [`KeyFault`].
+    /// Returns the public key as PEM `PUBLIC KEY` (RFC 7468, section 13).
     pub fn to_pem(&self) -> Result<String, KeyFault> {
         let der: aws_lc_rs::encoding::PublicKeyX509Der<'static> =
             self.pair.public_key().as_der().map_err(|_| KeyFault)?;
@@ -92,10 +80,7 @@ impl Key {
         Ok(pem)
     }
 
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    ///
-    /// # Errors
-    /// [`KeyFault`].
+    /// Signs a message with RSASSA-PKCS1-v1_5 and SHA-256.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyFault> {
         let mut bytes = vec![0; self.pair.public_modulus_len()];
         self.pair

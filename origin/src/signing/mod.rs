@@ -1,5 +1,4 @@
-//! The keys with which tokens are signed: made here, sealed at rest, published
-//! before they sign and until the last token that they signed has expired.
+//! Signing keys and signed tokens: generation of keys, their encryption at rest, and compact JWS.
 
 mod jws;
 mod key;

@@ -1,9 +1,8 @@
-//! Sealing of private keys: AES-256-GCM (NIST SP 800-38D) under the master key.
+//! Encryption of private keys at rest: AES-256-GCM (NIST SP 800-38D) with the master key.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
-/// Encrypts private keys at rest. While it takes an older one's place it opens what that
-/// one sealed, and seals nothing with it.
+/// The master key. During a change of the master key it also decrypts with the previous one.
 pub struct MasterKey {
     current: RandomizedNonceKey,
     old: Option<RandomizedNonceKey>,
@@ -15,36 +14,31 @@ impl std::fmt::Debug for MasterKey {
     }
 }
 
-/// Sealing failed, or what was to be opened was not sealed by this key for
-/// this purpose.
+/// The encryption failed, or the ciphertext was not made with this key and context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealFault;
 
-/// Bytes of a nonce, which stand before the ciphertext.
+/// Bytes of the nonce before the ciphertext.
 const NONCE_BYTES: usize = 12;
 
 impl MasterKey {
-    /// From 32 bytes.
+    /// Makes a key from 32 bytes.
     ///
     /// # Errors
-    /// [`SealFault`] never with 32 bytes; the library wants it said.
+    /// [`SealFault`] only if the cryptographic library fails.
     pub fn new(bytes: &[u8; 32]) -> Result<Self, SealFault> {
         Ok(Self { current: key(bytes)?, old: None })
     }
 
-    /// The same key in the place of an older one.
+    /// Adds the previous key.
     ///
     /// # Errors
-    /// As [`MasterKey::new`].
+    /// [`SealFault`] only if the cryptographic library fails.
     pub fn after(self, old: &[u8; 32]) -> Result<Self, SealFault> {
         Ok(Self { old: Some(key(old)?), ..self })
     }
 
-    /// Encrypts; `context` is bound to it, so a sealed key cannot be put in
-    /// another's row.
-    ///
-    /// # Errors
-    /// [`SealFault`].
+    /// Encrypts. The ciphertext is bound to `context`, so that it cannot be moved to another row.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, SealFault> {
         let mut text = plain.to_vec();
         let nonce = self.current.seal_in_place_append_tag(Aad::from(context), &mut text).map_err(|_| SealFault)?;
@@ -54,9 +48,6 @@ impl MasterKey {
     }
 
     /// Decrypts.
-    ///
-    /// # Errors
-    /// [`SealFault`].
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealFault> {
         match (open(&self.current, context, sealed), &self.old) {
             (Err(SealFault), Some(old)) => open(old, context, sealed),
@@ -64,10 +55,11 @@ impl MasterKey {
         }
     }
 
-    /// What the older key sealed, sealed by the current one; `None` when it is already.
+    /// Encrypts a ciphertext of the previous key with the current one. `None` if it is of the current
+    /// one already.
     ///
     /// # Errors
-    /// [`SealFault`] when it is neither's.
+    /// [`SealFault`] if it is of neither.
     pub fn reseal(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealFault> {
         if open(&self.current, context, sealed).is_ok() {
             return Ok(None);
@@ -94,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_older_key_sealed_opens_and_is_sealed_anew_once() {
+    fn a_ciphertext_of_the_previous_key_is_decrypted_and_resealed_once() {
         let (old, new) = (MasterKey::new(&[1; 32]).unwrap(), MasterKey::new(&[2; 32]).unwrap());
         let both = MasterKey::new(&[2; 32]).unwrap().after(&[1; 32]).unwrap();
         let sealed = old.seal("kid", b"plain").unwrap();
         assert_eq!(new.open("kid", &sealed), Err(SealFault));
         assert_eq!(new.reseal("kid", &sealed), Err(SealFault));
         assert_eq!(both.open("kid", &sealed).as_deref(), Ok(&b"plain"[..]));
-        assert_eq!(both.reseal("another kid", &sealed), Err(SealFault), "bound to its row still");
-        let anew = both.reseal("kid", &sealed).unwrap().unwrap();
-        assert_eq!(new.open("kid", &anew).as_deref(), Ok(&b"plain"[..]));
-        assert_eq!(old.open("kid", &anew), Err(SealFault));
-        assert_eq!(both.reseal("kid", &anew), Ok(None));
-        for broken in [&b""[..], b"short", &anew[1..]] {
+        assert_eq!(both.reseal("another kid", &sealed), Err(SealFault), "still bound to its context");
+        let resealed = both.reseal("kid", &sealed).unwrap().unwrap();
+        assert_eq!(new.open("kid", &resealed).as_deref(), Ok(&b"plain"[..]));
+        assert_eq!(old.open("kid", &resealed), Err(SealFault));
+        assert_eq!(both.reseal("kid", &resealed), Ok(None));
+        for broken in [&b""[..], b"short", &resealed[1..]] {
             assert_eq!(both.open("kid", broken), Err(SealFault));
             assert_eq!(both.reseal("kid", broken), Err(SealFault));
         }

@@ -184,7 +184,7 @@ async fn a_promoted_account_has_the_password_that_was_given_and_no_session_of_be
     let promote = ["admin", "create", "--email", "ada@example.com", "--promote"];
     let said = run(databases, &[&promote[..], &["--password-file", "-"]].concat(), GIVEN).await;
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
-    assert!(said.out.contains("all sessions are ended"), "{said:?}");
+    assert!(said.out.contains("all its sessions are ended"), "{said:?}");
     assert_eq!(app.login("ada@example.com").await.status, 401, "the stranger's password");
     assert_eq!(app.refresh(&stranger.refresh).await.status, 401, "the stranger's session");
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &stranger).await.status, 401, "and its access token");
@@ -195,7 +195,7 @@ async fn a_promoted_account_has_the_password_that_was_given_and_no_session_of_be
     let grace = app.person("grace@example.com").await;
     let keep = ["admin", "create", "--email", "grace@example.com", "--promote", "--keep-password"];
     let said = run(databases, &keep, "").await;
-    assert_eq!((said.code, said.out.contains("the password is what it was")), (0, true), "{said:?}");
+    assert_eq!((said.code, said.out.contains("its password is unchanged")), (0, true), "{said:?}");
     assert_eq!(app.refresh(&grace.refresh).await.status, 200, "her session");
     admin_of(&app, "grace@example.com").await;
 
@@ -227,11 +227,11 @@ async fn a_command_in_the_wrong_folder_makes_no_database() {
     ] {
         let said = run(&databases, arguments, PASSWORD).await;
         assert_eq!(said.code, 2, "{arguments:?}: {said:?}");
-        assert!(said.err.contains("there is no database") && said.err.contains(place), "{said:?}");
+        assert!(said.err.contains("does not exist") && said.err.contains(place), "{said:?}");
         assert_eq!(std::fs::read_dir(databases.folder.path()).unwrap().count(), 0, "{arguments:?}");
     }
     let said = run(&databases, &[&create[..], &["--init"]].concat(), PASSWORD).await;
-    assert_eq!((said.code, said.out.starts_with("made administrator")), (0, true), "{said:?}");
+    assert_eq!((said.code, said.out.starts_with("created administrator")), (0, true), "{said:?}");
     assert_eq!(run(&databases, &["keys", "list"], "").await.code, 0);
 }
 
