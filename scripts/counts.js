@@ -4,10 +4,9 @@
 import { readArguments } from "./lib/arguments.js";
 import { MOST_OFF, render } from "./lib/instruction-counts.js";
 import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/callgrind.js";
-import { createProcesses } from "./lib/processes.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
+import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
 
 const HELP = `npm run counts                     counts the instructions of each case and compares them
 npm run counts -- --write          writes the counts to bench/counts.json
@@ -17,13 +16,7 @@ A case that deviates by more than ${MOST_OFF * 100} % fails. The cases are in be
 durations: cargo bench --bench gate. The instructions of a case by function:
   callgrind_annotate --inclusive=yes target/counts/CASE.callgrind`;
 
-const processes = createProcesses();
-listenForEnd(
-  (code) => processes.stopAll().then(() => process.exit(code)),
-  () => processes.killAll(),
-);
-
-await runMain(async (args) => {
+await runScript(async (args, processes) => {
   const { values } = readArguments(args, { command: "npm run counts", options: { write: { type: "boolean" } } });
   if (values.help) return console.log(HELP);
   const why = await whyNoValgrind();

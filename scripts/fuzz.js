@@ -4,10 +4,9 @@
 import { readArguments, wholeNumber } from "./lib/arguments.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { createProcesses } from "./lib/processes.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
+import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
 
 const SECONDS = 60;
 
@@ -35,13 +34,7 @@ function parseArguments(args) {
   return { seconds: SECONDS, ...values, targets: positionals.length === 0 ? FUZZ_TARGETS : positionals };
 }
 
-const processes = createProcesses();
-listenForEnd(
-  (code) => processes.stopAll().then(() => process.exit(code)),
-  () => processes.killAll(),
-);
-
-await runMain(async (args) => {
+await runScript(async (args, processes) => {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
   await checkPrerequisites();

@@ -3,12 +3,10 @@
 
 import { readArguments } from "./lib/arguments.js";
 import { dataFolder } from "./lib/paths.js";
-import { createProcesses } from "./lib/processes.js";
 import { ensureSecrets } from "./lib/secrets.js";
 import { setUp } from "./lib/setup.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
-import { reportError } from "./lib/errors.js";
 
 const HELP = `npm run setup              installs and builds everything, generates local secrets, starts nothing
 npm run setup -- --help    shows this
@@ -17,29 +15,16 @@ Everything stays in the checkout: node_modules, .tools, target, build, .data and
 
   DATA_DIR   directory of the secrets (.data)`;
 
-const processes = createProcesses();
 const progress = createProgress();
-listenForEnd(
-  (code) => {
-    progress.freeze();
-    return processes.stopAll().then(() => process.exit(code));
+
+await runScript(
+  async (args, processes) => {
+    const { values } = readArguments(args, { command: "npm run setup" });
+    if (values.help) return console.log(HELP);
+    await setUp(progress, { processes });
+    ensureSecrets(dataFolder(process.env));
+    progress.close();
+    return console.log(`Everything is built (${progress.elapsed()}). Next: npm start, or npm test.`);
   },
-  () => processes.killAll(),
+  { onEnd: () => progress.freeze() },
 );
-
-/** @param {string[]} args */
-async function main(args) {
-  const { values } = readArguments(args, { command: "npm run setup" });
-  if (values.help) return console.log(HELP);
-  await setUp(progress, { processes });
-  ensureSecrets(dataFolder(process.env));
-  progress.close();
-  console.log(`Everything is built (${progress.elapsed()}). Next: npm start, or npm test.`);
-}
-
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  process.exitCode = reportError(error);
-  await processes.stopAll();
-}

@@ -157,3 +157,11 @@ export function settle(count, { code, signal, what = "it" }) {
   }
   return count;
 }
+
+/** @param {Count} count */
+export function describeCount(count) {
+  const parts = [`${count.passed} passed`];
+  if (count.failed > 0) parts.push(`${count.failed} failed`);
+  if (count.skipped > 0) parts.push(`${count.skipped} skipped`);
+  return parts.join(", ");
+}
