@@ -11,10 +11,9 @@ import { readArguments } from "./lib/arguments.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { BUILD, policyFile } from "./lib/paths.js";
 import { PolicyError } from "./lib/policy-tool.js";
-import { createProcesses } from "./lib/processes.js";
 import { builtLine, failedLines } from "./lib/reload.js";
-import { listenForEnd } from "./lib/signals.js";
-import { ScriptError, runMain } from "./lib/errors.js";
+import { runScript } from "./lib/script.js";
+import { ScriptError } from "./lib/errors.js";
 
 const HELP = `npm run build              builds the worker into build/, as npm start runs it
 npm run build -- --help    shows this
@@ -43,10 +42,7 @@ function isServing() {
   return existsSync(SESSION) && readFileSync(SESSION, "utf8") === String(process.ppid);
 }
 
-const processes = createProcesses();
-listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
-
-await runMain(async (args) => {
+await runScript(async (args, processes) => {
   const { values } = readArguments(args, { command: "npm run build" });
   if (values.help) return console.log(HELP);
   const profile = profileFor(process.env);

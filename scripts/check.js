@@ -1,12 +1,10 @@
 // `npm run check`: checks a policy and prints its route table, or decides about one request.
 
 import { readArguments, usageError } from "./lib/arguments.js";
-import { runMain } from "./lib/errors.js";
 import { policyFile } from "./lib/paths.js";
 import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
-import { createProcesses } from "./lib/processes.js";
 import { createProgress } from "./lib/progress.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
 
 /** @import { Option } from "./lib/arguments.js" */
 
@@ -18,7 +16,7 @@ npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
 npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
 npm run check -- --help                           shows this
 
-Ends with 1 when the policy has mistakes, or the answer is no.`;
+The exit code is 1 if the policy has errors or the request is denied.`;
 
 const COMMAND = "npm run check";
 
@@ -63,10 +61,7 @@ const OPTIONS = {
   issuer: { type: "string" },
 };
 
-const processes = createProcesses();
-listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
-
-await runMain(async (args) => {
+await runScript(async (args, processes) => {
   const { values, positionals } = readArguments(args, { command: COMMAND, options: OPTIONS, most: 2 });
   if (values.help) return console.log(HELP);
   const { file = policyFile(process.env), claim: claims, help: _, ...caller } = values;

@@ -10,11 +10,10 @@ import { runCommand } from "./lib/cargo.js";
 import { hasPackages } from "./lib/install.js";
 import { dataFolder, NODE, policyFile, WRANGLER } from "./lib/paths.js";
 import { openPolicyTool, readPolicyFile } from "./lib/policy-tool.js";
-import { createProcesses } from "./lib/processes.js";
 import { wranglerEnv } from "./lib/services.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
+import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
 
 const HELP = `npm run policy:push                     checks gateway.toml and has the local edge use it
 npm run policy:push -- --file x.toml    another file
@@ -26,10 +25,7 @@ shows the version, and why a newer one is not used.`;
 
 const COMMANDS = ["push", "rollback"];
 
-const processes = createProcesses();
-listenForEnd((code) => processes.stopAll().then(() => process.exit(code)));
-
-await runMain(async ([command, ...args]) => {
+await runScript(async ([command, ...args], processes) => {
   const { values } = readArguments(args, {
     command: `npm run policy:${command}`,
     options: { remote: { type: "boolean" }, local: { type: "boolean" }, file: { type: "string" } },

@@ -21,8 +21,8 @@ import { digestOf } from "./sources.js";
  * @typedef {{ profile?: string, out?: string, policy?: string }} Build
  */
 
-// Reset and abort handler: after a panic the glue starts the module anew with the
-// next event instead of failing every request that the isolate ever gets.
+// Reset and abort handler: after a panic, the glue restarts the module with the next event instead of
+// failing every further request of the isolate.
 const BINDGEN_FLAGS = [
   "--target",
   "module",
@@ -33,8 +33,8 @@ const BINDGEN_FLAGS = [
   "--force-enable-abort-handler",
 ];
 
-// Function names are a tenth of what every isolate would load; panics say file and line
-// without them. KEEP_NAMES=true keeps them, for whoever profiles.
+// Function names are a tenth of the module, and panic messages need none: they name file and line.
+// KEEP_NAMES=true keeps them for profiling.
 const BARE_FLAGS = ["--remove-name-section", "--remove-producers-section"];
 
 const DEPLOYED = "worker";
@@ -142,8 +142,8 @@ export async function makeGlue({ profile = "local", out = BUILD, processes } = {
   const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;
   if (isCurrent) return;
 
-  // Made aside and moved into place, so that a running `wrangler dev` never sees
-  // the glue of one build with the module of another for longer than a moment.
+  // Built in another directory and moved, so that a running `wrangler dev` mixes the files of two
+  // builds only for a moment.
   const aside = join(out, `.new-${process.pid}`);
   rmSync(aside, { recursive: true, force: true });
   mkdirSync(aside, { recursive: true });
@@ -155,7 +155,7 @@ export async function makeGlue({ profile = "local", out = BUILD, processes } = {
     fixImport(join(aside, "index.js"));
     copyFileSync(entry, join(aside, "entry.js"));
     rmSync(stampFile, { force: true });
-    // JavaScript that Rust code brought along; there may be none.
+    // JavaScript files of the Rust crates, if there are any.
     rmSync(join(out, "snippets"), { recursive: true, force: true });
     for (const name of ["snippets", ...FILES]) {
       if (existsSync(join(aside, name))) renameSync(join(aside, name), join(out, name));
@@ -175,9 +175,7 @@ function fixImport(file) {
   const glue = readFileSync(file, "utf8");
   const fixed = glue.replace(/^import source /m, "import ");
   if (fixed === glue)
-    throw new ScriptError(
-      "wasm-bindgen's glue has another form than expected; look at fixImport in scripts/lib/edge-build.js.",
-    );
+    throw new ScriptError("wasm-bindgen's glue has an unexpected form; see fixImport in scripts/lib/edge-build.js.");
   writeFileSync(file, fixed);
 }
 
