@@ -1,6 +1,5 @@
-// Both services behind the real gateway, for schemathesis, which makes up requests from
-// what they say of themselves and holds every answer against it. The gateway's rate limits
-// are out of the way; everything else is as it is shipped.
+// Starts both services behind the gateway for schemathesis, which generates requests from their OpenAPI
+// documents and checks every answer against them. Rate limits are disabled; everything else is as shipped.
 //
 //   const services = await startForFuzzing(scope);
 //   const { ok, output } = await services.fuzz("auth", "client", { examples: 40 });
@@ -21,10 +20,10 @@ import { RUN, remember, temporaryFolder } from "./run.js";
 
 const FOREIGN = join(ROOT, "tests", "foreign");
 
-// What is asked at the service's own port, and not through the gateway.
+// Routes that are called at the service's own port, not through the gateway.
 const INSIDE = "^/(health|ready|metrics)$|^/api/v1/internal/|^/api/v1/auth/token$";
 
-// As whom the internal routes of a service are asked.
+// The service that calls the internal routes of each service.
 const CALLERS = { auth: "user-service", users: "auth-service" };
 const AUDIENCES = { auth: "auth-service", users: "user-service" };
 const SECRETS = { auth: "SERVICE_SECRET_USER_SERVICE", users: "SERVICE_SECRET_AUTH_SERVICE" };
@@ -61,7 +60,7 @@ export async function startForFuzzing(scope) {
   if (made.status !== 0) throw new Error(made.stderr);
 
   return {
-    // `side` is "client" for what clients ask through the gateway, "inside" for the rest.
+    // `side` is "client" for routes through the gateway, "inside" for the internal ones.
     async fuzz(service, side, { examples, random, onLine = () => {} }) {
       const args = [
         ...["--config-file", join(FOREIGN, "schemathesis.toml")],

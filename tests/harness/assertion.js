@@ -1,6 +1,5 @@
-// The gateway's assertion as a service sees it, read by another implementation
-// (jose) than the one that made it, and forged ones for tests that ask a service
-// directly.
+// Reads the gateway's assertions with an independent implementation (jose), and makes assertions for tests
+// that call a service directly.
 
 import { randomBytes, randomUUID } from "node:crypto";
 
@@ -15,7 +14,7 @@ export function makeAssertionKey(kid = "k1") {
 const secretOf = (key) => Buffer.from(key.slice(key.indexOf(":") + 1), "base64url");
 const kidOf = (key) => key.slice(0, key.indexOf(":"));
 
-// Checks signature, type, issuer, audience and time; gives { header, claims }.
+// Verifies signature, type, issuer, audience and time. Resolves with { header, claims }.
 export async function readAssertion(assertion, key, audience) {
   const { payload, protectedHeader } = await jwtVerify(assertion, secretOf(key), {
     algorithms: ["HS256"],

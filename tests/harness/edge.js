@@ -1,5 +1,5 @@
-// The built worker in real workerd, in a fifth of a second, with the bindings of
-// wrangler.toml, on a free port, in front of fake upstreams.
+// Starts the built worker in workerd (in about 200 ms) with the bindings of wrangler.toml, on a free
+// port, in front of fake upstreams.
 //
 //   const scope = fileScope();                                                 see scope.js
 //   const auth = await startUpstream(scope);
@@ -7,32 +7,32 @@
 //   const issuer = (await createIssuer()).publishOn(auth);
 //   const edge = await startEdge(scope, { auth, users });
 //
-//   const answer = await edge.send({ method, path, headers, body | json });    as written, see http.js
+//   const answer = await edge.send({ method, path, headers, body | json });    sent unchanged, see http.js
 //   await edge.get("/api/v1/users/1", { token, headers })
-//   users.requests.at(-1).headers                 what reached the upstream
+//   users.requests.at(-1).headers                 what the upstream received
 //   await readAssertion(users.requests.at(-1).assertion, edge.assertionKeys.users, "users")
 //   await edge.lineOf(answer)                     the log line of that request, parsed
-//   edge.lines, edge.output                       all parsed log lines; everything logged, as text
+//   edge.lines, edge.output                       parsed log lines; the whole log as text
 //   (await edge.kv()).put(…)                      the KEYS namespace
 //   await edge.scheduled()                        the cron trigger
-//   await edge.refreshedFrom(auth)                the same, until it has asked for keys
+//   await edge.refreshedFrom(auth)                the cron trigger, until it has fetched the key set
 //   await edge.restart({ vars })                  a new isolate with the same KV
-//   await edge.twin({ path, token })              the same through another isolate of this place
+//   await edge.twin({ path, token })              a request to another isolate of the same location
 //   await edge.log("fail")                        see faulty-log.js
-//   await edge.logObject("/newest", { body })     the revocation log's own answer, and how
-//                                                 many rows it read; see OBSERVED_LOG
+//   await edge.logObject("/newest", { body })     the answer of the revocation log, and the number of
+//                                                 rows that it read; see OBSERVED_LOG
 //
 // `scope` is fileScope(), or testScope(t) within one test. Options:
-//   vars      further variables and secrets; undefined removes one of the usual
-//   policy    NAME of tests/edge/policies/NAME.toml to build it with instead of gateway.toml,
-//             or { text } for one that only the test can write, such as with a port.
-//             Its upstreams should have the names given here, or pass their URLs in `vars`
-//   twin      whether there is another isolate; "stranger" is one with a log of its own
-//   faultyLog whether the revocation log can be told to fail
-//   limits    { LIMIT_LOGIN: { limit, period } }; by default none is reached
-//   outside   instead of the network: gets { method, url, headers } of each request that the worker
-//             makes, returns { status, json | body }. No fake upstream is reached then
-//   kvFolder  where KV is kept; by default it lives as long as the edge (and its restarts)
+//   vars      additional variables and secrets; undefined removes a default one
+//   policy    NAME of tests/edge/policies/NAME.toml instead of gateway.toml, or { text } for a policy
+//             that the test writes, for example with a port. Its upstreams must have the names given
+//             here; others need their URLs in `vars`
+//   twin      starts another isolate; "stranger" gives it a revocation log of its own
+//   faultyLog puts faulty-log.js in front of the revocation log
+//   limits    { LIMIT_LOGIN: { limit, period } }; by default limits are too high to be reached
+//   outside   replaces the network: gets { method, url, headers } of each outgoing request and returns
+//             { status, json | body }. The fake upstreams are then not reached
+//   kvFolder  directory of KV; by default it is removed with the edge, and kept across restarts
 
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
@@ -48,8 +48,8 @@ import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
 
-// The log's object, with what a test cannot wait for or see: /alarm rings, /age makes all
-// entries two minutes older, and each answer tells how many rows it cost.
+// The revocation log's object with additions for tests: /alarm runs the alarm, /age makes all entries two
+// minutes older, and each answer has the number of rows read.
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 export default gateway;
@@ -98,12 +98,12 @@ const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
 
 const POLICIES = join(ROOT, "tests", "edge", "policies");
 
-// Where the worker with a policy of the tests' own is built to.
+// Returns the policy file and the build directory of a policy of the tests.
 export function policyBuild(policy) {
   return { file: join(POLICIES, `${policy}.toml`), out: join(TARGET, "policies", policy) };
 }
 
-// `npm test` has built everything before; a suite run by itself builds here.
+// `npm test` has already built everything; a suite that runs alone builds here.
 export async function buildFor(policy) {
   if (policy === undefined) {
     if (!process.env.TEST_BUILT) await buildEdge();
@@ -158,14 +158,14 @@ export async function startEdge(
     get url() {
       return url;
     },
-    // The runtime's process.
+    // The process id of workerd.
     get pid() {
       return Number(execFileSync("pgrep", ["-n", "-P", String(process.pid), "workerd"], { encoding: "utf8" }));
     },
     send: (request) => send(url, request),
     get: (path, options) => edge.send({ ...withToken(options), method: "GET", path }),
     post: (path, json, options) => edge.send({ ...withToken(options), method: "POST", path, json }),
-    // The log line of an answer. Lines come a moment after the answer.
+    // Resolves with the log line of an answer, which arrives after the answer.
     lineOf: (answer) =>
       until("the request's log line", () =>
         edge.lines.find(
@@ -196,8 +196,8 @@ export async function startEdge(
     async scheduled() {
       return (await runtime.getWorker()).scheduled({ cron: "*/5 * * * *" });
     },
-    // The cron trigger, again until it has asked `issuer` (an upstream): after a failure
-    // there is a pause.
+    // Runs the cron trigger until it has fetched the keys of `issuer` (an upstream): after a failure the
+    // gateway pauses.
     async refreshedFrom(issuer, path = "/.well-known/jwks.json") {
       const asked = () => issuer.requests.filter((request) => request.path === path).length;
       const before = asked();
@@ -220,7 +220,7 @@ export async function startEdge(
 
   const begin = async () => {
     const bindings = {
-      // Not workerOptions.bindings: those hold what a developer's .dev.vars says.
+      // Not workerOptions.bindings: those include the developer's .dev.vars.
       ...config.vars,
       DEVELOPMENT: "true",
       UPSTREAM_AUTH_URL: auth?.url,
@@ -251,7 +251,7 @@ export async function startEdge(
     const { METRICS, REVOCATIONS } = workerOptions.durableObjects;
     const { className, useSQLite } = REVOCATIONS;
     const logOf = (scriptName) => ({ className, useSQLite, scriptName });
-    // The second binding has the runtime know that the class is here.
+    // The binding REAL makes the runtime load the class here.
     if (faultyLog) gateway.durableObjects = { METRICS, REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
     const workers = [gateway];
     if (twin) {

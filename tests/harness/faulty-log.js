@@ -1,10 +1,9 @@
-// A worker that stands between the gateway and its revocation log and does what a test
-// says: pass, fail, slow, hang, garbage. For faults that a real object will not have on command.
-// Runs in workerd, not in Node.
+// A Worker between the gateway and its revocation log that fails as a test says: pass, fail, slow, hang,
+// garbage. Runs in workerd, not in Node.
 
 const HANG_MS = 3_000;
 
-// Less than a question to the log may take.
+// Less than the gateway's timeout for the log.
 const SLOW_MS = 500;
 
 let mode = "pass";

@@ -1,15 +1,15 @@
-// Requests that are sent exactly as written: node:http without normalising the
-// path or merging headers, and bare bytes for what is not even HTTP.
+// Sends requests unchanged: node:http without normalising the path or merging headers, and raw bytes for
+// input that is not HTTP.
 
 import { Agent, request } from "node:http";
 import { connect } from "node:net";
 
-// Ends a request that is never answered.
+// Ends a request without an answer.
 const ANSWER_MS = 60_000;
 
 const agent = new Agent({ keepAlive: false });
 
-// `headers` is an object or a list of pairs (for one name twice). Resolves with
+// Sends a request. `headers` is an object, or a list of pairs in which names may repeat. Resolves with
 // { status, headers, rawHeaders, body, bytes, json() }.
 export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal } = {}) {
   const { hostname, port } = new URL(base);
@@ -62,7 +62,7 @@ export function send(base, { method = "GET", path = "/", headers = {}, body, jso
   });
 }
 
-// Sends bytes as they are and resolves with all that comes back as latin-1 text.
+// Sends bytes unchanged. Resolves with everything received, as latin-1 text.
 export function sendBytes(base, bytes) {
   const { hostname, port } = new URL(base);
   return new Promise((resolve, reject) => {

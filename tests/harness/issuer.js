@@ -1,12 +1,12 @@
-// An issuer of access tokens with keys of its own, as the auth service is one.
+// An issuer of access tokens with its own keys, like the auth service.
 //
 //   const issuer = await createIssuer();              auth-service, RS256, one key
 //   issuer.publishOn(upstream);                       /.well-known/jwks.json there
 //   const token = await issuer.accessToken({ sub, roles: ["admin"] });
-//   const odd = await issuer.sign(claims, header);    anything at all
-//   await issuer.rotate();                            a new key signs, both are published
+//   const odd = await issuer.sign(claims, header);    any claims and header
+//   await issuer.rotate();                            signs with a new key, publishes both
 //
-// Tokens are remembered as secrets of the run.
+// Tokens are recorded as secrets of the run.
 
 import { randomUUID } from "node:crypto";
 
@@ -52,8 +52,7 @@ export async function createIssuer({ name = "auth-service", audience = ["api"], 
       });
       return issuer;
     },
-    // Claims as the contract's section 4 has them; `changes` overrides or, with
-    // undefined, removes.
+    // Returns the claims of an access token. `changes` overrides claims, or removes them with undefined.
     claims(changes = {}) {
       const now = Math.floor(Date.now() / 1000);
       const sub = changes.sub ?? randomUUID();
@@ -87,8 +86,8 @@ export async function createIssuer({ name = "auth-service", audience = ["api"], 
   return issuer;
 }
 
-// The same token with one bit of one decoded part flipped: 0 header, 1 payload,
-// 2 signature. Bits are counted from the part's first.
+// Returns the token with one bit of one decoded part flipped: 0 header, 1 payload, 2 signature. Bits are
+// counted from the beginning of the part.
 export function flipBit(token, part, bit) {
   const parts = token.split(".");
   const bytes = Buffer.from(parts[part], "base64url");

@@ -1,19 +1,19 @@
-// The built worker in a workerd of its own, without Miniflare, whose Workers have a memory of
-// their own: for measuring. V8 collects garbage when it is asked to (`collect`), so that what is
-// left is what is held.
+// Starts the built worker in workerd without Miniflare, whose own Workers would add to the memory that is
+// measured. `heldBytes` runs V8's garbage collection first, so that only reachable memory counts.
 //
 //   const edge = await startLean(scope, { auth, users, policy });
-//   edge.url, edge.pid, edge.log(mode)      pass or hang, for the revocation log
-//   await edge.heldBytes()                  of the process, after a collection
+//   edge.url, edge.pid, edge.log(mode)      sets the revocation log to "pass" or "hang"
+//   await edge.heldBytes()                  memory of the process after a garbage collection
 
 import { once } from "node:events";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 
 import { startWorkerd } from "../../bench/workerd.js";
 import { ROOT } from "../../scripts/lib/paths.js";
+import { probePort } from "../../scripts/lib/ports.js";
 import { makeAssertionKey } from "./assertion.js";
 import { buildFor } from "./edge.js";
 import { send } from "./http.js";
@@ -22,7 +22,7 @@ import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
 
-// The log hangs when it is told to, for less than a question to it may take.
+// In the mode "hang" the revocation log answers late, but within the gateway's timeout.
 const ENTRY = `
 import gateway, { Revocations as Log } from "./entry.js";
 export { Metrics } from "./entry.js";
@@ -53,14 +53,6 @@ export default {
 };
 `;
 
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 export async function startLean(scope, { auth, users, policy }) {
   const { unstable_readConfig: readConfig } = require("wrangler");
   process.env.WRANGLER_LOG = "none";
@@ -72,7 +64,7 @@ export async function startLean(scope, { auth, users, policy }) {
   const modules = readdirSync(build, { recursive: true })
     .filter((name) => /\.(?:js|wasm)$/.test(name))
     .map((name) => ({ name, path: join(build, name) }));
-  const port = await freePort();
+  const port = await probePort(0);
   const child = startWorkerd(
     folder,
     {
@@ -119,9 +111,8 @@ export async function startLean(scope, { auth, users, policy }) {
   return edge;
 }
 
-// Sends each of `requests` (texts, or functions that give one) in turn, `count` in all, from
-// `atOnce` sockets at a time, and resets each connection `afterMs` milliseconds after the request
-// was written.
+// Sends `count` requests, taking `requests` (texts, or functions that return one) in turn, over `atOnce`
+// sockets at a time, and resets each connection `afterMs` milliseconds after the request was written.
 export async function abort(url, requests, { count, atOnce = 100, afterMs = 10 }) {
   const { hostname, port } = new URL(url);
   let next = 0;

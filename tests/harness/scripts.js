@@ -1,4 +1,4 @@
-// Runs the project's own scripts as a person would, in a process of their own.
+// Runs the project's scripts as a user would, in a separate process.
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";
@@ -7,8 +7,8 @@ import { ROOT } from "../../scripts/lib/paths.js";
 import { openLog } from "./run.js";
 import { until } from "./wait.js";
 
-// Starts `node scripts/NAME.js ARGS`, or `npm run NAME -- ARGS` where `npm` says so, in a
-// process group as a terminal makes one. Gives { child, output(), says(pattern), ended }.
+// Starts `node scripts/NAME.js ARGS`, or with `npm` `npm run NAME -- ARGS` in its own process group, as a
+// terminal does. Returns { child, out(), err(), says(pattern), ended }.
 export function runScript(name, args = [], { env = {}, scope, npm = false } = {}) {
   const [command, ...first] = npm
     ? ["npm", "run", name, "--"]
@@ -41,7 +41,7 @@ export function runScript(name, args = [], { env = {}, scope, npm = false } = {}
         log.end(() => resolve({ code, signal, out: output.out, err: output.err }));
       });
     }),
-    // Resolves with the match once the script has printed it.
+    // Resolves with the match when the script has printed it.
     says: (pattern, boundMs) =>
       until(
         `${name} says ${pattern}`,

@@ -1,19 +1,19 @@
-// The real thing: auth service, user service and the edge under wrangler dev, on free
-// ports and in a folder of their own, started as `npm start` starts them.
+// Starts the auth service, the user service and the edge under wrangler dev as `npm start` does, on free
+// ports and in a temporary data directory.
 //
 //   const scope = fileScope();
 //   before(async () => { stack = await startStack(scope); });
 //
 //   stack.edge.url, stack.auth.url, stack.users.url
 //   await stack.send({ method, path, headers, json })      through the edge, see http.js
-//   await stack.register(), await stack.login(account)     a new account; its tokens
-//   await stack.auth.stop(); await stack.auth.start();     the same port and database again
+//   await stack.register(), await stack.login(account)     a new account, and its tokens
+//   await stack.auth.stop(); await stack.auth.start();     restarts it on the same port and database
 //   await stack.edge.restart()                             a new isolate, the same KV
-//   stack.output("edge")                                   what it has logged so far
-//   stack.data                                             the data folder
+//   stack.output("edge")                                   its log so far
+//   stack.data                                             the data directory
 //
-// Passwords and tokens that pass through register and login are remembered as
-// secrets of the run; others are the test's to remember().
+// register and login record passwords and tokens as secrets of the run; a test records others with
+// remember().
 
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -31,7 +31,7 @@ import { RUN, remember, temporaryFolder } from "./run.js";
 
 let count = 0;
 
-// `env` is what an operator would set beside the usual. Direct mode is off, as in a deployment.
+// `env` overrides the environment. Direct mode is off, as in a deployment.
 export async function startStack(scope, { env = {} } = {}) {
   if (!hasPackages()) throw new Error("npm packages are not those of package-lock.json; run: npm run setup");
   if (!process.env.TEST_BUILT) await compileOrigin();
@@ -44,7 +44,7 @@ export async function startStack(scope, { env = {} } = {}) {
   mkdirSync(logs, { recursive: true });
 
   const ports = {};
-  // Fixed beforehand, because each service is told where the other is.
+  // Chosen before the start, because each service gets the URLs of the others.
   for (const name of NAMES) ports[name] = await probePort(0);
   const secrets = ensureSecrets(data);
   for (const value of Object.values(secrets.env)) {
@@ -97,7 +97,7 @@ export async function startStack(scope, { env = {} } = {}) {
       get pid() {
         return running.pid;
       },
-      // Does not wait: who waits for the edge's keys must have started auth, too.
+      // Does not wait: the edge becomes ready only after auth has started.
       begin() {
         running = startService(processes, service, { logs });
       },

@@ -1,21 +1,21 @@
-// A service behind the gateway that does what a test tells it and keeps all it saw.
+// A fake service behind the gateway. It answers as a test says and records all requests.
 //
 //   const users = await startUpstream(scope);
 //   users.answer("GET /api/v1/users/1", { status: 200, json: { data: {} } });
 //   users.answer("/slow", (request, response) => { … node:http … });
-//   users.answer(handler)          for everything that has no answer of its own
+//   users.answer(handler)          for all requests without an answer of their own
 //   users.onUpgrade((request, socket, head) => …)      for WebSockets
 //   users.requests                 [{ method, path, headers, rawHeaders, body, assertion }]
 //   await users.stop(); await users.start();    the same port again
 //
-// What has no answer is echoed with 200: { method, path, headers, body }.
+// Without an answer, a request is echoed with 200: { method, path, headers, body }.
 
 import { createServer } from "node:http";
 
-// Bytes of a request body that are kept.
+// Recorded bytes of a request body.
 const BODY_MAX = 16 * 1024 * 1024;
 
-// Bytes of a request's headers: a token of 16 KB makes an assertion that Node alone would refuse.
+// Bytes of a request's headers: the assertion of a 16 KB token exceeds Node's default.
 const HEADERS_MAX = 64 * 1024;
 
 export async function startUpstream(scope, fallback) {

