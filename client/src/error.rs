@@ -9,16 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use portcullis_redact::redact;
 use serde_json::Value;
 
 use crate::session::StoreError;
-
-/// Characters of a service's text that are kept.
-const TEXT_CHARS: usize = 256;
-
-/// Bytes of the longest word of a service's text that is kept: a UUID's. Our shortest
-/// token has 43.
-const WORD_BYTES: usize = 36;
 
 /// Bytes of a stable code.
 const CODE_BYTES: usize = 64;
@@ -299,8 +293,8 @@ impl Refusal {
         Self {
             status,
             code: code.map_or_else(|| format!("http_{status}"), str::to_owned),
-            detail: text("detail").or_else(|| text("error")).map(tame).unwrap_or_default(),
-            request_id: header("x-request-id").or_else(|| text("request_id")).map(tame),
+            detail: text("detail").or_else(|| text("error")).map(redact).unwrap_or_default(),
+            request_id: header("x-request-id").or_else(|| text("request_id")).map(redact),
             retry_after: header("retry-after").and_then(|text| parse_retry_after(text, now)),
             fields: document.get("errors").and_then(Value::as_array).map(|all| read_fields(all)).unwrap_or_default(),
             invalid_token: header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_token\"")),
@@ -314,7 +308,7 @@ fn is_code(text: &str) -> bool {
 }
 
 fn read_fields(all: &[Value]) -> Vec<FieldError> {
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(tame).unwrap_or_default();
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(redact).unwrap_or_default();
     let read = |value| FieldError { field: text(value, "field"), message: text(value, "message") };
     all.iter().take(FIELDS).map(read).collect()
 }
@@ -326,17 +320,6 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
         Err(_) => httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(wait.min(RETRY_AFTER_MOST))
-}
-
-/// A service's text, fit for a log: bounded, without control characters, and without
-/// words that may be tokens, because services echo what they were sent.
-fn tame(text: &str) -> String {
-    let ends_word = |character: char| character.is_whitespace() || "/;,:()=\"'<>".contains(character);
-    let text: String =
-        text.chars().take(TEXT_CHARS).map(|character| if character.is_control() { ' ' } else { character }).collect();
-    text.split_inclusive(ends_word)
-        .map(|word| if word.trim_end_matches(ends_word).len() > WORD_BYTES { "[long] " } else { word })
-        .collect()
 }
 
 #[cfg(test)]

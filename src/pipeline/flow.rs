@@ -4,11 +4,13 @@
 
 use std::rc::Rc;
 
+use portcullis_redact::redact;
+
 use super::{
     Answer, Chore, CorsHeaders, Denial, Gate, Head, LogLine,
     assertion::Statement,
     credentials, headers,
-    log::{level, tame},
+    log::level,
     own,
     ports::{Forward, Forwarded, Ports},
     remembered::{self, Entry, TokenDigest},
@@ -150,7 +152,7 @@ impl Gate {
             BadTarget::TooLong => Denial::TargetTooLong,
             BadTarget::Ambiguous => Denial::TargetAmbiguous,
         })?;
-        line.path = tame(target.path());
+        line.path = redact(target.path());
         if !target.is_plain() && is_own_path(target.path()) {
             return Err(Denial::TargetAmbiguous);
         }
@@ -409,7 +411,7 @@ fn begin_line(head: &Head, ids: &Ids) -> LogLine {
         trace_id: ids.trace_id.clone(),
         span_id: ids.span_id.clone(),
         method: head.method.chars().take(limits::LOG_METHOD_BYTES).collect(),
-        user_agent: head.header("user-agent").map(tame),
+        user_agent: head.header("user-agent").map(redact),
         ip: headers::client_address(head).map(str::to_owned),
         ..LogLine::default()
     }

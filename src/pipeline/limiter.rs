@@ -5,7 +5,7 @@
 //! quota. A limiter that fails refuses nobody: it guards against load, not against a
 //! missing right.
 
-use std::net::IpAddr;
+use portcullis_resilience::network;
 
 use super::{Chore, Denial, Gate, Head, headers::client_address, ports::Ports};
 use crate::{
@@ -18,20 +18,10 @@ pub(super) fn binding(name: &str) -> String {
     format!("LIMIT_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// What stands for a client's address: of IPv6 the first 64 bits, which one home or one
-/// machine has all to itself.
+/// Returns the key of a client's network, or an empty one without an address.
 fn address_key(head: &Head) -> String {
-    match client_address(head).and_then(|text| text.parse::<IpAddr>().ok()) {
-        None => String::new(),
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => address.to_string(),
-            None => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-        },
-    }
+    let address = client_address(head).and_then(|text| text.parse().ok());
+    address.map(|address| network(address).to_string()).unwrap_or_default()
 }
 
 impl Gate {

@@ -1,5 +1,7 @@
 //! Every bound of the gate, with its unit and its reason.
 
+use portcullis_resilience::Backoff;
+
 /// Header lines of a request. Browsers send about 20.
 pub const HEADERS: usize = 100;
 
@@ -97,15 +99,11 @@ pub const BUSY_RETRY_S: u64 = 1;
 /// Milliseconds after which no further try begins.
 pub const RETRY_TOTAL_MS: u64 = 30_000;
 
-/// Milliseconds that a first retry waits at most.
-pub const RETRY_PAUSE_MS: u64 = 50;
+/// The delay before a retry, of which each retry waits a random part.
+pub const RETRY_BACKOFF: Backoff = Backoff { first_ms: 50, longest_ms: 500 };
 
-/// Milliseconds that any retry waits at most.
-pub const RETRY_PAUSE_MAX_MS: u64 = 500;
-
-/// Milliseconds that a breaker rests when it opens; each probe that fails doubles them.
-/// Services that are restarted are back within a few seconds.
-pub const FIRST_REST_MS: u64 = 1_000;
+/// Retries that an upstream's budget holds when an isolate starts.
+pub const FIRST_RETRIES: u32 = 5;
 
 /// Milliseconds beyond the upstream's time-out after which a probe counts as lost and the
 /// next one goes: no request may keep the others out.
@@ -114,14 +112,6 @@ pub const PROBE_LOST_MS: u64 = 1_000;
 /// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
 /// so long.
 pub const UPSTREAM_RETRY_S: u64 = 5;
-
-/// Bytes of one word in a logged path or user agent. A UUID has 36, our own
-/// refresh tokens have 43: what is longer than an id may be a token that somebody
-/// put there.
-pub const LOG_WORD_BYTES: usize = 36;
-
-/// Bytes of a logged path or user agent.
-pub const LOG_TEXT_BYTES: usize = 256;
 
 /// Bytes of a logged method.
 pub const LOG_METHOD_BYTES: usize = 16;

@@ -7,7 +7,6 @@
 
 mod answer;
 mod assertion;
-mod breaker;
 mod challenge;
 mod chore;
 mod cors;

@@ -165,7 +165,7 @@ impl Gate {
             .map(|upstream| {
                 let seen = *upstream.seen.borrow();
                 let breakers: Vec<&str> =
-                    upstream.targets.iter().map(|target| target.breaker.borrow().name()).collect();
+                    upstream.targets.iter().map(|target| target.breaker.borrow().state().name()).collect();
                 let closed = breakers.iter().filter(|name| **name == "closed").count();
                 let condition = match (&upstream.assertion, seen.fault) {
                     (Err(_), _) => Condition::Unhealthy,

@@ -83,7 +83,8 @@ impl Gate {
         let now = ports.now();
         let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
         for upstream in &self.upstreams {
-            let worst = upstream.targets.iter().map(|target| target.breaker.borrow().number()).fold(0.0, f64::max);
+            let worst =
+                upstream.targets.iter().map(|target| target.breaker.borrow().state().gauge()).fold(0.0, f64::max);
             series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.name), worst);
         }
         for issuer in &self.issuers {

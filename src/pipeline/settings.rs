@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_resilience::{BreakerSettings, RetryBudget};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     AssertionKeys,
-    breaker::Setting,
     failures::Failures,
     limits,
     metrics::Metrics,
@@ -285,14 +285,14 @@ fn upstream_state(
         on_down: upstream.on_down,
         retries: upstream.retries,
         max_concurrent: upstream.max_concurrent,
-        setting: Setting {
+        breaker_settings: BreakerSettings {
             failures: upstream.breaker_failures,
-            open_ms: upstream.breaker_open_ms,
-            probe_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
+            longest_open_ms: upstream.breaker_open_ms,
+            probe_timeout_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
         },
         assertion,
         seen: RefCell::default(),
-        budget: RefCell::default(),
+        retry_budget: RefCell::new(RetryBudget::new(limits::FIRST_RETRIES)),
         waiting: Waiting::default(),
     })
 }

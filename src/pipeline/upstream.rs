@@ -6,10 +6,11 @@ use std::{
     collections::HashMap,
 };
 
+use portcullis_resilience::{Admission, Breaker, BreakerSettings, FIRST_OPEN_MS, Outcome, RetryBudget, full_jitter};
+
 use super::{
     AssertionKeys, Denial, Gate, LogLine,
     assertion::Statement,
-    breaker::{Admission, Breaker, Budget, Setting},
     challenge, limits,
     own::Seen,
     ports::{Forward, Forwarded, Ports, UpstreamFault},
@@ -28,12 +29,12 @@ pub(super) struct UpstreamState {
     pub(super) on_down: OnDown,
     pub(super) retries: u32,
     pub(super) max_concurrent: u32,
-    pub(super) setting: Setting,
+    pub(super) breaker_settings: BreakerSettings,
     /// What is wrong with the secret, where there is no good one: nothing is forwarded
     /// then, because an origin takes nothing without an assertion.
     pub(super) assertion: Result<AssertionKeys, String>,
     pub(super) seen: RefCell<Seen>,
-    pub(super) budget: RefCell<Budget>,
+    pub(super) retry_budget: RefCell<RetryBudget>,
     pub(super) waiting: Waiting,
 }
 
@@ -104,11 +105,11 @@ impl UpstreamState {
         &self,
         tried: &[usize],
         chance: u32,
-        setting: Setting,
+        settings: BreakerSettings,
         now: UnixMillis,
     ) -> Result<(usize, Admission), u64> {
         let open = |index: &usize| {
-            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(setting, now))
+            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(settings, now.0))
         };
         let mut candidates: Vec<usize> =
             (0..self.targets.len()).filter(|index| !tried.contains(index)).filter(open).collect();
@@ -121,40 +122,40 @@ impl UpstreamState {
         for index in candidates {
             match left.checked_sub(weight(index)) {
                 Some(rest) => left = rest,
-                None => return self.admit(index, setting, now).map(|admission| (index, admission)),
+                None => return self.admit(index, settings, now).map(|admission| (index, admission)),
             }
         }
         // All are closed: say when the first opens.
-        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, setting, now).err());
-        Err(waits.min().unwrap_or(self.setting.open_ms))
+        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, settings, now).err());
+        Err(waits.min().unwrap_or(self.breaker_settings.longest_open_ms))
     }
 
-    fn admit(&self, index: usize, setting: Setting, now: UnixMillis) -> Result<Admission, u64> {
-        let target = self.targets.get(index).ok_or(setting.open_ms)?;
-        match target.breaker.borrow_mut().admit(setting, now) {
+    fn admit(&self, index: usize, settings: BreakerSettings, now: UnixMillis) -> Result<Admission, u64> {
+        let target = self.targets.get(index).ok_or(settings.longest_open_ms)?;
+        match target.breaker.borrow_mut().admit(settings, now.0) {
             Admission::Refuse { retry_ms } => Err(retry_ms),
             admission @ (Admission::Pass | Admission::Probe { .. }) => Ok(admission),
         }
     }
 
-    /// What an answer or its absence says of a target. `None`: nothing.
-    fn is_outage<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Option<bool> {
+    /// Returns what an answer or its absence says about a target.
+    fn outcome<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Outcome {
         match answer {
-            // Who says when to come back is alive and sheds load; who complains of a
-            // client that still has to send complains of the client. Neither must let a
-            // stranger have the service left alone.
+            // An upstream that says when to come back works and sheds load. One that fails
+            // before the client has sent its body may fail because of that client. Neither lets
+            // a stranger open the circuit.
             Ok(forwarded) if matches!(forwarded.status, 502..=504) => {
-                if forwarded.body_ended && !forwarded.asks_for_pause { Some(true) } else { None }
+                if forwarded.body_ended && !forwarded.asks_for_pause { Outcome::Failure } else { Outcome::Unknown }
             }
-            Ok(_) => Some(false),
-            Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Some(true),
+            Ok(_) => Outcome::Success,
+            Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Outcome::Failure,
             Err(
                 UpstreamFault::BodySlow
                 | UpstreamFault::BodyTooLarge
                 | UpstreamFault::ClientGone
                 | UpstreamFault::BrokeOff
                 | UpstreamFault::Stalled,
-            ) => None,
+            ) => Outcome::Unknown,
         }
     }
 
@@ -188,7 +189,7 @@ impl Gate {
         let has_body = !SAFE.contains(&forward.method);
         let most = if !has_body {
             let tries = u64::from(upstream.retries).saturating_add(1);
-            upstream.timeout_ms.saturating_add(limits::RETRY_PAUSE_MAX_MS).saturating_mul(tries)
+            upstream.timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
         } else {
             upstream.timeout_ms.saturating_add(upstream.body_timeout_ms)
         };
@@ -196,7 +197,7 @@ impl Gate {
             .waiting
             .enter(upstream.max_concurrent, begun.plus(most), has_body, begun)
             .ok_or(Denial::UpstreamBusy)?;
-        upstream.budget.borrow_mut().earn();
+        upstream.retry_budget.borrow_mut().deposit();
         let outcome = self.try_targets(upstream, &mut forward, (keys, statement), ports).await;
         upstream.waiting.leave(place);
         let ended = ports.now();
@@ -215,13 +216,18 @@ impl Gate {
         let path = std::mem::take(&mut forward.url);
         let begun = ports.now();
         let may_have_body = !SAFE.contains(&forward.method);
-        let setting = if may_have_body { upstream.setting.with_body() } else { upstream.setting };
+        let mut settings = upstream.breaker_settings;
+        if may_have_body {
+            // The client decides how long it takes to send its body, and must not keep the
+            // others out.
+            settings.probe_timeout_ms = settings.probe_timeout_ms.min(FIRST_OPEN_MS);
+        }
         let mut tried = Vec::new();
         loop {
-            let chance = if upstream.targets.len() > 1 { chance(ports) } else { 0 };
+            let chance = if upstream.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
             let (index, admission) =
-                upstream.choose(&tried, chance, setting, now).map_err(|retry_ms| match upstream.on_down {
+                upstream.choose(&tried, chance, settings, now).map_err(|retry_ms| match upstream.on_down {
                     OnDown::BadGateway => Denial::BreakerOpen { retry_ms, of_authentication: false },
                     OnDown::AuthenticationUnavailable => Denial::BreakerOpen { retry_ms, of_authentication: true },
                 })?;
@@ -235,12 +241,9 @@ impl Gate {
             forward.headers.push(("x-gateway-assertion".into(), assertion.into()));
             let answer = ports.forward(forward).await;
             forward.headers.pop();
-            let outage = UpstreamState::is_outage(&answer);
+            let outcome = UpstreamState::outcome(&answer);
             let then = ports.now();
-            match outage {
-                Some(is_outage) => target.breaker.borrow_mut().note(admission, is_outage, upstream.setting, then),
-                None => target.breaker.borrow_mut().forget(admission, then),
-            }
+            target.breaker.borrow_mut().record(admission, outcome, upstream.breaker_settings, then.0);
             let answer = match answer {
                 Ok(forwarded) if is_rejection(&forwarded) => {
                     ports.discard(forwarded.reply);
@@ -248,27 +251,28 @@ impl Gate {
                 }
                 answer => answer.map_err(|fault| upstream.denial(fault)),
             };
-            if outage.is_some() {
+            if outcome != Outcome::Unknown {
                 let fault = answer.as_ref().err().map(Denial::code);
                 upstream.seen.borrow_mut().note(then, then.since(now), fault);
             }
             tried.push(index);
             // Who says when to come back is not asked before.
             let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
-            let may_retry = outage == Some(true)
+            let may_retry = outcome == Outcome::Failure
                 && !asks_for_pause
                 && SAFE.contains(&forward.method)
                 // Bounds how long a client waits for all tries together.
                 && then.since(begun).saturating_add(upstream.timeout_ms) < limits::RETRY_TOTAL_MS
                 && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)
-                && upstream.budget.borrow_mut().spend();
+                && upstream.retry_budget.borrow_mut().withdraw();
             if !may_retry {
                 return answer;
             }
             if let Ok(forwarded) = answer {
                 ports.discard(forwarded.reply);
             }
-            ports.sleep(pause_ms(tried.len(), chance_of_pause(ports))).await;
+            let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+            ports.sleep(full_jitter(limits::RETRY_BACKOFF.delay_ms(failures), random(ports))).await;
         }
     }
 }
@@ -280,17 +284,7 @@ fn is_rejection<R>(forwarded: &Forwarded<R>) -> bool {
         && forwarded.challenge.as_deref().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
 }
 
-fn chance<P: Ports>(ports: &P) -> u32 {
+fn random<P: Ports>(ports: &P) -> u32 {
     let [a, b, c, d, ..] = ports.random();
     u32::from_be_bytes([a, b, c, d])
-}
-
-fn chance_of_pause<P: Ports>(ports: &P) -> u64 {
-    u64::from(chance(ports))
-}
-
-/// Full jitter: anything up to a bound that doubles with each try.
-fn pause_ms(tries: usize, chance: u64) -> u64 {
-    let doubled = (1..tries).fold(limits::RETRY_PAUSE_MS, |pause, _| pause.saturating_mul(2));
-    chance.checked_rem(doubled.min(limits::RETRY_PAUSE_MAX_MS)).unwrap_or_default()
 }

@@ -187,14 +187,14 @@ fn an_hour_of_an_issuer_in_all_its_moods() {
 
     for lie in ["<html>", r#"{"keys":[]}"#, "", r#"{"keys":[{"kty":"RSA"}]}"#] {
         *world.issuer.borrow_mut() = Issuer::Serves(lie.to_owned());
-        world.pass(limits::BACK_OFF_MAX_MS);
+        world.pass(limits::BACKOFF.longest_ms);
         assert_eq!(ask(), (200, "ok"), "a lie replaced a good set");
         expect(1, "the issuer was asked and lied");
     }
     assert_eq!(world.store_writes.get(), 1, "no lie was stored");
 
     *world.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
-    world.pass(limits::BACK_OFF_MAX_MS);
+    world.pass(limits::BACKOFF.longest_ms);
     assert_eq!(ask(), (200, "ok"));
     expect(1, "the issuer is back");
     assert_eq!(world.store_writes.get(), 1, "an unchanged young set is not written again");

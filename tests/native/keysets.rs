@@ -240,7 +240,7 @@ fn a_nameless_key_that_was_published_just_now_is_fetched_as_one_of_a_new_name_is
     assert_eq!(ask(&ed(2, None)), UNAVAILABLE, "it may be of a key that was published just now");
     assert_eq!(ask(&ed(1, None)), OK);
 
-    world.pass(limits::BACK_OFF_MAX_MS);
+    world.pass(limits::BACKOFF.longest_ms);
     *world.issuer.borrow_mut() = Issuer::Serves(nameless(2));
     assert_eq!(ask(&ed(2, None)), OK);
     assert_eq!(ask(&ed(1, None)), BAD_SIGNATURE, "the old key is gone, remembered or not");

@@ -2,20 +2,13 @@
 //! does no harm, with growing random pauses, and within a budget, so that a service that
 //! fails is not asked three times as much.
 
-use std::sync::{Mutex, PoisonError};
-
+use portcullis_resilience::{Backoff, full_jitter};
 use tokio::time::Duration;
 
 use crate::{
     error::ClientError,
     request::{ApiRequest, Repeat},
 };
-
-/// Calls that earn one retry: at most a tenth of the load comes from retries.
-const CALLS_A_RETRY: u32 = 10;
-
-/// Retries that may be saved up, so that a quiet program has some at hand.
-const RETRIES_SAVED: u32 = 10;
 
 /// How often and how soon a failed call is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,37 +66,12 @@ impl RetryPolicy {
         }
     }
 
-    /// Full jitter: any part of the exponential pause, so that callers spread.
+    /// Full jitter, so that callers spread.
     fn jitter(&self, retries: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(2_u32.saturating_pow(retries));
-        let most = u64::try_from(doubled.min(self.longest_pause).as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(fastrand::u64(0..=most))
-    }
-}
-
-/// Retries at hand, in parts of `CALLS_A_RETRY`.
-#[derive(Debug)]
-pub(super) struct Budget(Mutex<u32>);
-
-impl Budget {
-    const FULL: u32 = RETRIES_SAVED.saturating_mul(CALLS_A_RETRY);
-
-    pub(super) const fn new() -> Self {
-        Self(Mutex::new(Self::FULL))
-    }
-
-    /// A call earns its part of a retry.
-    pub(super) fn deposit(&self) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = held.saturating_add(1).min(Self::FULL);
-    }
-
-    /// Takes one retry, if there is one.
-    pub(super) fn spend(&self) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = held.checked_sub(CALLS_A_RETRY);
-        *held = left.unwrap_or(*held);
-        left.is_some()
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let backoff = Backoff { first_ms: millis(self.first_pause), longest_ms: millis(self.longest_pause) };
+        let delay_ms = backoff.delay_ms(retries.saturating_add(1));
+        Duration::from_millis(full_jitter(delay_ms, fastrand::u32(..)))
     }
 }
 
@@ -165,24 +133,5 @@ mod tests {
             assert!(pauses.iter().any(|pause| *pause > Duration::from_millis(most / 2)), "{retries}");
         }
         assert!(policy.pause(&request, &refused(503, Some(3)), 0).unwrap() >= Duration::from_secs(3));
-    }
-
-    #[test]
-    fn retries_are_a_tenth_of_the_calls_and_ten_in_hand() {
-        let budget = Budget::new();
-        let spent = |calls: u32| (0..calls).filter(|_| budget.spend()).count();
-        assert_eq!(spent(100), 10);
-        for _ in 0..100 {
-            budget.deposit();
-        }
-        assert_eq!(spent(100), 10);
-        for _ in 0..9 {
-            budget.deposit();
-        }
-        assert_eq!(spent(1), 0);
-        for _ in 0..10_000 {
-            budget.deposit();
-        }
-        assert_eq!(spent(100), 10, "no more than ten are saved up");
     }
 }

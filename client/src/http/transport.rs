@@ -2,16 +2,14 @@
 //! they are safe, a breaker, metrics and logs. Shared by the client of the gateway and by
 //! calls between services; it knows nothing of accounts or tokens.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
 use tokio::time::{Duration, Instant};
 
-use super::{
-    BreakerPolicy, RetryPolicy, attempt,
-    breaker::{Breaker, Outcome},
-    retry::Budget,
-};
+use portcullis_resilience::{Outcome, RetryBudget};
+
+use super::{BreakerPolicy, RetryPolicy, attempt, breaker::SharedBreaker};
 use crate::{
     error::ClientError,
     request::{ApiAnswer, ApiRequest},
@@ -23,6 +21,9 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections kept for reuse.
 const IDLE_CONNECTIONS: usize = 32;
+
+/// Retries that a new client has: all that it may save.
+const RETRIES_AT_FIRST: u32 = 10;
 
 /// A clock.
 pub(crate) type Now = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
@@ -47,8 +48,8 @@ pub(crate) struct Transport {
     call: Duration,
     whole: Duration,
     retry: RetryPolicy,
-    budget: Budget,
-    breaker: Breaker,
+    budget: Mutex<RetryBudget>,
+    breaker: SharedBreaker,
     now: Now,
 }
 
@@ -75,10 +76,14 @@ impl Transport {
             call: settings.call.min(settings.whole),
             whole: settings.whole,
             retry: settings.retry,
-            budget: Budget::new(),
-            breaker: Breaker::new(settings.breaker),
+            budget: Mutex::new(RetryBudget::new(RETRIES_AT_FIRST)),
+            breaker: SharedBreaker::new(settings.breaker),
             now: settings.now,
         })
+    }
+
+    fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn base(&self) -> &str {
@@ -99,7 +104,7 @@ impl Transport {
         let url = format!("{}{}", self.base, request.target()?);
         let begun = Instant::now();
         let (call, whole) = request.time.map_or((self.call, self.whole), |time| (time, time));
-        self.budget.deposit();
+        self.budget().deposit();
         let mut failed: Option<ClientError> = None;
         let mut retries = 0_u32;
         loop {
@@ -115,7 +120,7 @@ impl Transport {
             let left = whole.saturating_sub(begun.elapsed());
             let pause = self.retry.pause(request, &error, retries);
             match pause.filter(|pause| *pause < left) {
-                Some(pause) if self.budget.spend() => tokio::time::sleep(pause).await,
+                Some(pause) if self.budget().withdraw() => tokio::time::sleep(pause).await,
                 Some(_) | None => return Err(error),
             }
             retries = retries.saturating_add(1);
@@ -154,13 +159,13 @@ impl Transport {
 /// Whether the service is out. A refusal is its word, and so is "come again later".
 fn outcome_of(error: Option<&ClientError>) -> Outcome {
     match error {
-        Some(ClientError::Unreachable | ClientError::Timeout | ClientError::Lost) => Outcome::Outage,
+        Some(ClientError::Unreachable | ClientError::Timeout | ClientError::Lost) => Outcome::Failure,
         Some(ClientError::Refused(refusal)) => match refusal.status {
-            502 | 504 => Outcome::Outage,
-            503 if refusal.retry_after.is_none() => Outcome::Outage,
-            _ => Outcome::Well,
+            502 | 504 => Outcome::Failure,
+            503 if refusal.retry_after.is_none() => Outcome::Failure,
+            _ => Outcome::Success,
         },
         Some(ClientError::Invalid(_)) => Outcome::Unknown,
-        Some(_) | None => Outcome::Well,
+        Some(_) | None => Outcome::Success,
     }
 }

@@ -1,5 +1,7 @@
 //! Every bound of the key room, with its unit and its reason.
 
+use portcullis_resilience::Backoff;
+
 /// Bytes of a JWKS body. Most public sets are below 20 KB; a hundred RSA-4096 keys with
 /// their certificates are 400 KB. In memory a set takes a few times as much while it is
 /// read. Larger ones are 503, never 401.
@@ -43,12 +45,12 @@ pub const HARD_MS: u64 = 24 * 60 * 60 * 1000;
 pub const COOL_DOWN_MS: u64 = 30 * 1000;
 
 /// Milliseconds before a failed fetch is tried again, doubled for each further
-/// failure up to [`BACK_OFF_MAX_MS`]. Short, because while there are no keys at
+/// failure up to [`COOL_DOWN_MS`]. Short, because while there are no keys at
 /// all every request is a 503.
 pub const BACK_OFF_MS: u64 = 1000;
 
-/// Longest pause between failing fetches, in milliseconds.
-pub const BACK_OFF_MAX_MS: u64 = COOL_DOWN_MS;
+/// The pauses between failing fetches.
+pub const BACKOFF: Backoff = Backoff { first_ms: BACK_OFF_MS, longest_ms: COOL_DOWN_MS };
 
 /// Milliseconds that each of the one or two fetches that lead to a key set may take,
 /// body included.

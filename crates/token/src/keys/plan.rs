@@ -8,6 +8,8 @@
 
 use std::rc::Rc;
 
+use portcullis_resilience::equal_jitter;
+
 use super::{FetchedKeySet, Key, KeyQuery, limits};
 use crate::UnixMillis;
 
@@ -127,10 +129,8 @@ fn pause(holding: &IssuerKeys, now: UnixMillis) -> u64 {
     let wanted = if ok {
         limits::COOL_DOWN_MS
     } else {
-        let doublings = holding.failures.saturating_sub(1).min(16);
-        let most = limits::BACK_OFF_MS.saturating_mul(1_u64 << doublings).min(limits::BACK_OFF_MAX_MS);
-        // Up to half of it off: isolates that failed together do not come back together.
-        most.saturating_sub((most / 2).saturating_mul(u64::from(jitter)) / 255)
+        // Isolates that failed together do not come back together.
+        equal_jitter(limits::BACKOFF.delay_ms(holding.failures), u32::from_be_bytes([jitter; 4]))
     };
     wanted.saturating_sub(now.since(at))
 }

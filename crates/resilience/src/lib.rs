@@ -1,0 +1,16 @@
+//! What callers do about a service that fails, and about a client that asks too much, as pure
+//! state machines: a circuit breaker, a retry budget, back-off with jitter, and the network by
+//! which clients are counted.
+//!
+//! Time and randomness are arguments, in milliseconds on any one clock and as a uniform `u32`.
+//! Nothing here performs I/O, reads a clock or takes a lock, so it compiles for wasm32 too.
+
+mod backoff;
+mod breaker;
+mod budget;
+mod network;
+
+pub use backoff::{Backoff, equal_jitter, full_jitter};
+pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Outcome};
+pub use budget::RetryBudget;
+pub use network::network;
