@@ -1,7 +1,7 @@
 //! The circuit breaker of a client: [`portcullis_resilience::Breaker`] behind a lock that is held
 //! for a moment only, never across a call.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use portcullis_resilience::{Admission, Breaker, BreakerSettings, BreakerState, Outcome};
 use tokio::time::{Duration, Instant};
@@ -28,8 +28,8 @@ impl Default for BreakerPolicy {
 #[derive(Debug)]
 pub(super) struct SharedBreaker {
     settings: BreakerSettings,
-    /// Zero of the breaker's clock.
-    started: Instant,
+    /// Zero of the breaker's clock: the first call.
+    started: OnceLock<Instant>,
     breaker: Mutex<Breaker>,
 }
 
@@ -50,7 +50,7 @@ impl SharedBreaker {
             // A permit always reports or is dropped, so no probe is lost.
             probe_timeout_ms: u64::MAX,
         };
-        Self { settings, started: Instant::now(), breaker: Mutex::new(Breaker::new()) }
+        Self { settings, started: OnceLock::new(), breaker: Mutex::new(Breaker::new()) }
     }
 
     /// Returns a permit for one exchange, or how long to wait for one.
@@ -72,7 +72,7 @@ impl SharedBreaker {
     }
 
     fn since_start(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.started))
+        millis(now.saturating_duration_since(*self.started.get_or_init(|| now)))
     }
 
     fn record(&self, admission: Admission, outcome: Outcome, now: Instant) {
