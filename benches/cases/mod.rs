@@ -13,7 +13,7 @@ use std::{
 
 use portcullis::{
     config::{self, Policy},
-    pipeline::{Gate, Head},
+    pipeline::{Gateway, Head},
     route::{Table, Target},
     token::{self, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, UnverifiedToken},
 };
@@ -158,7 +158,7 @@ fn handle(path: &str, bearer: Option<&str>, expected: (u16, Option<&'static str>
     let vectors = Vectors::load();
     let world = World::new(&vectors);
     let policy = config::check(SHIPPED).unwrap();
-    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), world::setting).unwrap();
+    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), world::setting).unwrap();
     let mut headers = vec![
         ("accept".to_owned(), "application/json".to_owned()),
         ("accept-encoding".to_owned(), "gzip, br".to_owned()),
@@ -176,19 +176,20 @@ fn handle(path: &str, bearer: Option<&str>, expected: (u16, Option<&'static str>
         decide(&gate, &head, &world);
     }
     let last = now(gate.handle(&head, &world));
-    assert_eq!((last.line.status, last.line.code), expected);
-    assert_eq!(last.line.cache, (bearer.is_some() && expected.0 == 200).then_some("token"));
+    assert_eq!((last.record.status, last.record.code), expected);
+    assert_eq!(last.record.cache, (bearer.is_some() && expected.0 == 200).then_some("token"));
     // A refused token is counted behind the answer; nothing else has anything left to do.
-    assert_eq!(last.chores.len(), usize::from(expected.0 == 401), "{:?}", last.chores);
+    let tasks = world.tasks.take();
+    assert_eq!(tasks.len(), usize::from(expected.0 == 401), "{tasks:?}");
     Box::new(move || decide(&gate, black_box(&head), &world))
 }
 
 /// A whole decision with what it leaves to do, without which a refusal would find the last
 /// one still waiting.
-fn decide(gate: &Gate, head: &Head, world: &World) {
-    let handled = black_box(now(gate.handle(head, world)));
-    for chore in &handled.chores {
-        now(gate.run(*chore, world));
+fn decide(gate: &Gateway, head: &Head, world: &World) {
+    black_box(now(gate.handle(head, world)));
+    for task in world.tasks.take() {
+        now(gate.run(task, world));
     }
 }
 

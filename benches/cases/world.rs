@@ -2,9 +2,18 @@
 //! always the same, whoever is asked answers at once. `tests/native/fakes.rs` has the one that
 //! can be told what to do, and remembers what it was asked: that would be measured, too.
 
+use std::cell::RefCell;
+
 use portcullis::{
     keys::Key,
-    pipeline::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
+    pipeline::{
+        BackgroundTask,
+        ports::{
+            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
+            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
+            SpanCollector, UpstreamClient, UpstreamFault,
+        },
+    },
     revocation::LogPage,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
@@ -48,27 +57,36 @@ pub(crate) fn setting(name: &str) -> Option<String> {
 pub(crate) struct World {
     now: UnixMillis,
     jwks: String,
+    pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
 }
 
 impl World {
     pub(crate) fn new(vectors: &Vectors) -> Self {
-        Self { now: UnixMillis::from_secs(vectors.now), jwks: vectors.jwks.to_string() }
+        Self { now: UnixMillis::from_secs(vectors.now), jwks: vectors.jwks.to_string(), tasks: RefCell::default() }
     }
 }
 
-impl Ports for World {
-    type Reply = ();
+impl Background for World {
+    fn defer(&self, task: BackgroundTask) {
+        self.tasks.borrow_mut().push(task);
+    }
+}
 
+impl Clock for World {
     fn now(&self) -> UnixMillis {
         self.now
     }
 
+    async fn sleep(&self, _: u64) {}
+}
+
+impl Random for World {
     fn random(&self) -> [u8; 48] {
         [0x5a; 48]
     }
+}
 
-    async fn sleep(&self, _: u64) {}
-
+impl KeyStore for World {
     async fn read_keys(&self, _: &str) -> Option<String> {
         None
     }
@@ -76,11 +94,15 @@ impl Ports for World {
     async fn write_keys(&self, _: &str, _: &str) -> bool {
         true
     }
+}
 
+impl KeyFetcher for World {
     async fn fetch_document(&self, _: &str) -> Result<Document, &'static str> {
         Ok(Document { body: self.jwks.clone().into_bytes(), cache_control: None })
     }
+}
 
+impl SignatureVerifier for World {
     async fn check_signature(
         &self,
         key: &Key,
@@ -90,17 +112,23 @@ impl Ports for World {
     ) -> Result<SignatureOutcome, BackendFault> {
         Ok(token::check(key.public(), algorithm, signing_input, signature))
     }
+}
 
+impl RateLimitCounter for World {
     async fn limit(&self, _: &str, _: &str) -> bool {
         true
     }
 
-    async fn send_spans(&self, _: &str, _: &str, _: &str, _: u64) {}
-
     fn has_limit(&self, _: &str) -> bool {
         true
     }
+}
 
+impl SpanCollector for World {
+    async fn send_spans(&self, _: &str, _: &str, _: &str, _: u64) {}
+}
+
+impl MetricsStore for World {
     async fn add_metrics(&self, _: &str) -> bool {
         true
     }
@@ -108,19 +136,27 @@ impl Ports for World {
     async fn read_metrics(&self) -> Result<String, &'static str> {
         Ok("{}".to_owned())
     }
+}
 
+impl RevocationLog for World {
     async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, &'static str> {
         let page = LogPage { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
-        Ok(LogText { text: page.to_json().unwrap(), kept: false })
+        Ok(LogText { text: page.to_json().unwrap(), cached: false })
     }
 
     async fn append_log(&self, _: &str) -> bool {
         true
     }
+}
 
+impl RequestBody for World {
     async fn read_body(&self, _: usize) -> Result<Vec<u8>, BodyFault> {
         Ok(vec![])
     }
+}
+
+impl UpstreamClient for World {
+    type Reply = ();
 
     async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
         Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true, challenge: None })

@@ -12,7 +12,7 @@ use super::{
     world::{KV_CACHE_S, KV_MS, complain, millis, prefers_rust, store},
 };
 use crate::{
-    pipeline::{Gate, Misconfiguration, PolicyOrigin},
+    pipeline::{Gateway, Misconfiguration, PolicyOrigin},
     token::UnixMillis,
 };
 
@@ -39,9 +39,9 @@ thread_local! {
 }
 
 struct Held {
-    gate: Option<Result<Rc<Gate>, Misconfiguration>>,
+    gate: Option<Result<Rc<Gateway>, Misconfiguration>>,
     /// The built-in policy's gate, while a new isolate waits for KV's word.
-    ready: Option<Result<Rc<Gate>, Misconfiguration>>,
+    ready: Option<Result<Rc<Gateway>, Misconfiguration>>,
     /// When KV was last asked, or is being asked.
     looked_at: Option<UnixMillis>,
     /// The variables, which no isolate sees change.
@@ -55,7 +55,7 @@ pub(super) async fn gate(
     env: &js::Env,
     context: Option<&js::Context>,
     now: UnixMillis,
-) -> Result<Rc<Gate>, Misconfiguration> {
+) -> Result<Rc<Gateway>, Misconfiguration> {
     let is_live = HELD.with_borrow_mut(|held| *held.is_live.get_or_insert_with(|| is_live(env)));
     if !is_live {
         return HELD
@@ -102,14 +102,14 @@ fn reread_ms(env: &js::Env) -> u64 {
     set.unwrap_or(REREAD_S).saturating_mul(1000)
 }
 
-fn build(env: &js::Env, policy: &str) -> Result<Rc<Gate>, Misconfiguration> {
+fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {
     if prefers_rust(env) && !cfg!(feature = "rust-signatures") {
         return Err(Misconfiguration(
             "SIGNATURE_BACKEND is rust, and this worker was built without it; build it with RUST_SIGNATURES=true"
                 .to_owned(),
         ));
     }
-    Gate::new(policy, |name| env.text(name)).map(Rc::new)
+    Gateway::new(policy, |name| env.text(name)).map(Rc::new)
 }
 
 /// Reads what is pushed and puts it in use, if it can be. When KV fails, what is in use
@@ -128,18 +128,18 @@ async fn look(env: &js::Env) {
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
     let text = pushed.unwrap_or_else(js::built_in_policy);
-    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gate::version_of(&text)) {
-        gate.newer_is_bad(None);
+    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gateway::version_of(&text)) {
+        gate.set_newer_fault(None);
         return;
     }
     let fault = match ready.unwrap_or_else(|| build(env, &text)) {
         Ok(gate) => {
-            gate.came_from(origin);
+            gate.set_origin(origin);
             return put_in_use(Ok(gate));
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gate::version_of(&text)));
+    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
     // The built-in one is nobody's last word: what was pushed before is.
     let fallback = match in_use {
         Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
@@ -151,12 +151,12 @@ async fn look(env: &js::Env) {
         },
     };
     if let Ok(gate) = &fallback {
-        gate.newer_is_bad(Some(fault));
+        gate.set_newer_fault(Some(fault));
     }
     put_in_use(fallback);
 }
 
-fn put_in_use(gate: Result<Rc<Gate>, Misconfiguration>) {
+fn put_in_use(gate: Result<Rc<Gateway>, Misconfiguration>) {
     HELD.with_borrow_mut(|held| {
         held.gate = Some(gate);
         held.ready = None;
@@ -164,10 +164,10 @@ fn put_in_use(gate: Result<Rc<Gate>, Misconfiguration>) {
 }
 
 /// The policy that was pushed before the newest, if it can be used.
-async fn older(env: &js::Env) -> Result<Option<Rc<Gate>>, ()> {
+async fn older(env: &js::Env) -> Result<Option<Rc<Gateway>>, ()> {
     let gate = hear(ask(env, PREVIOUS).ok_or(())?).await?.and_then(|text| build(env, &text).ok());
     if let Some(gate) = &gate {
-        gate.came_from(PolicyOrigin::PushedBefore);
+        gate.set_origin(PolicyOrigin::PushedBefore);
     }
     Ok(gate)
 }

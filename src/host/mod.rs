@@ -17,7 +17,7 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::pipeline::{
-    Answer, Chore, CorsHeaders, Denial, Gate, Handled, Head, LogLine, Misconfiguration, Outcome, Passing,
+    Answer, BackgroundTask, CorsHeaders, Denial, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome, Passing,
     handle_refused,
 };
 use turns::{Progress, Turns};
@@ -44,9 +44,9 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 /// Refuses a request that no gate is asked about.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = read_head(request);
-    let Handled { outcome, mut line, .. } = handle_refused(&head, denial, &World::without_request(env));
-    line.timestamp = timestamp();
-    say(&line.to_json());
+    let Handled { outcome, mut record, .. } = handle_refused::<Reply>(&head, denial, &World::without_request(env));
+    record.timestamp = timestamp();
+    say(&record.to_json());
     let sender = Some(request).filter(|_| head.announces_body());
     match outcome {
         Outcome::Answered(answer) => to_response(&answer, sender, &CorsHeaders::default()).map(JsValue::from),
@@ -69,18 +69,18 @@ async fn handle(
     let head = read_head(&request);
     let world = World::new(env, request, context.clone(), turns);
     let handled = gate.handle(&head, &world).await;
-    let Handled { outcome, mut line, cors, passing, chores } = handled;
-    write_log(&mut line, gate.log_successes());
+    let Handled { outcome, mut record, cors, passing } = handled;
+    write_log(&mut record, gate.log_successes());
     let answer = match outcome {
         Outcome::Forwarded(reply) => {
-            let references = published(&gate, &head, &line, &passing, &reply);
-            pass_on(&reply, &cors, &passing, &references, &line.request_id)
+            let references = published(&gate, &head, &passing, &reply);
+            pass_on(&reply, &cors, &passing, &references, &record.request_id)
         }
         Outcome::Answered(answer) => to_response(&answer, world.request().filter(|_| head.announces_body()), &cors),
     }
     .map(JsValue::from);
-    for chore in chores {
-        run_behind(&context, &gate, &world, chore);
+    for task in world.take_tasks() {
+        run_behind(&context, &gate, &world, task);
     }
     answer
 }
@@ -90,13 +90,13 @@ fn say(line: &str) {
 }
 
 /// The request's line, and an audit event where it was refused.
-fn write_log(line: &mut LogLine, successes: u8) {
-    if !line.is_kept(successes) {
+fn write_log(record: &mut LogRecord, successes: u8) {
+    if !record.is_kept(successes) {
         return;
     }
-    line.timestamp = timestamp();
-    say(&line.to_json());
-    if let Some(event) = line.audit().and_then(|event| serde_json::to_string(&event).ok()) {
+    record.timestamp = timestamp();
+    say(&record.to_json());
+    if let Some(event) = record.audit().and_then(|event| serde_json::to_string(&event).ok()) {
         say(&event);
     }
 }
@@ -106,17 +106,11 @@ fn timestamp() -> String {
 }
 
 /// Names and new values of the answer's headers that would lead the client to an upstream.
-fn published<'a>(
-    gate: &Gate,
-    head: &Head,
-    line: &LogLine,
-    passing: &Passing,
-    reply: &'a Reply,
-) -> Vec<(&'a str, String)> {
+fn published<'a>(gate: &Gateway, head: &Head, passing: &Passing, reply: &'a Reply) -> Vec<(&'a str, String)> {
     let leads = reply.leads().filter(|(name, _)| !passing.removes(name));
     leads
         .filter_map(|(name, value)| {
-            let public = gate.publish_references(head, line, (name, value), reply.asked(), js::resolve)?;
+            let public = gate.publish_references(head, passing, (name, value), reply.asked(), js::resolve)?;
             Some((name, public))
         })
         .collect()
@@ -129,7 +123,7 @@ pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
     match live::gate(&env, None, object::now()).await {
         Ok(gate) => {
-            gate.refresh_all(&World::without_request(env)).await;
+            gate.run_scheduled(&World::without_request(env)).await;
             Ok(())
         }
         Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
@@ -161,13 +155,13 @@ fn read_head(request: &web_sys::Request) -> Head {
     Head::new(method, url, headers)
 }
 
-/// A chore by itself: one that lets seconds pass must not hold up another. Its event lives
-/// on for it only where it has to wait.
-fn run_behind(context: &js::Context, gate: &Rc<Gate>, world: &World, chore: Chore) {
+/// Runs a background task by itself, because one that lets seconds pass must not delay another.
+/// The event stays alive for it only if it has to wait.
+fn run_behind(context: &js::Context, gate: &Rc<Gateway>, world: &World, task: BackgroundTask) {
     let turns = Rc::new(Turns::default());
     let (gate, world) = (Rc::clone(gate), world.behind_answer(Rc::clone(&turns)));
     let work = async move {
-        gate.run(chore, &world).await;
+        gate.run(task, &world).await;
         Ok(JsValue::UNDEFINED)
     };
     if let Progress::Waits(promise) = turns::run(work, turns) {

@@ -15,7 +15,7 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 use super::world::World;
 use crate::{
     keys::{Key, KeySet},
-    pipeline::ports::Ports as _,
+    pipeline::ports::{KeyStore as _, Random as _, RevocationLog as _, SignatureVerifier as _},
     token::{self, Algorithm, SignatureOutcome},
 };
 

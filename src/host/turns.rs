@@ -186,7 +186,7 @@ pub(super) fn is_full(now: f64) -> bool {
     WAITING.with_borrow_mut(|waiting| waiting.is_full(now))
 }
 
-/// What a request or a chore has come to.
+/// What a request or a background task has come to.
 pub(super) enum Progress {
     Done(Result<JsValue, JsValue>),
     /// It waits; the promise is of its end.
@@ -202,7 +202,7 @@ impl From<Progress> for Result<JsValue, JsValue> {
     }
 }
 
-/// Begins a request or a chore.
+/// Begins a request or a background task.
 pub(super) fn run(work: impl Future<Output = Result<JsValue, JsValue>> + 'static, turns: Rc<Turns>) -> Progress {
     go_on(Run { work: Box::pin(work), turns, lost_at: 0.0 })
 }

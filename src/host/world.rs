@@ -14,8 +14,14 @@ use super::{
 };
 use crate::{
     keys::{self, Key},
-    pipeline::limits,
-    pipeline::ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
+    pipeline::{
+        BackgroundTask, limits,
+        ports::{
+            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
+            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
+            SpanCollector, UpstreamClient, UpstreamFault,
+        },
+    },
     revocation,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
@@ -70,11 +76,12 @@ pub(super) struct World {
     turns: Rc<Turns>,
 }
 
-/// What a request and the chores behind its answer have in common.
+/// What a request and the tasks behind its answer share.
 struct Event {
     env: js::Env,
     /// The request and its event's context.
     asked: Option<(web_sys::Request, js::Context)>,
+    tasks: RefCell<Vec<BackgroundTask>>,
 }
 
 /// Line of a reply's facts where the headers begin that lead somewhere.
@@ -140,10 +147,10 @@ impl World {
     }
 
     fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
-        Self { event: Rc::new(Event { env, asked }), turns }
+        Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), turns }
     }
 
-    /// The same for a chore, which waits for things of its own.
+    /// The same for a background task, which waits for promises of its own.
     pub(super) fn behind_answer(&self, turns: Rc<Turns>) -> Self {
         Self { event: Rc::clone(&self.event), turns }
     }
@@ -151,6 +158,11 @@ impl World {
     /// The request that the event is about.
     pub(super) fn request(&self) -> Option<&web_sys::Request> {
         self.event.asked.as_ref().map(|(request, _)| request)
+    }
+
+    /// Takes the tasks that were deferred until after the answer.
+    pub(super) fn take_tasks(&self) -> Vec<BackgroundTask> {
+        self.event.tasks.take()
     }
 
     /// Waits for a promise that is settled within `may_take_ms` milliseconds.
@@ -199,13 +211,23 @@ pub(super) fn complain(message: &str) {
     web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
 }
 
-impl Ports for World {
-    type Reply = Reply;
+impl Background for World {
+    fn defer(&self, task: BackgroundTask) {
+        self.event.tasks.borrow_mut().push(task);
+    }
+}
 
+impl Clock for World {
     fn now(&self) -> UnixMillis {
         object::whole_millis(self.turns.now())
     }
 
+    async fn sleep(&self, millis: u64) {
+        let _ = self.wait(js::sleep(self::millis(millis)), millis).await;
+    }
+}
+
+impl Random for World {
     fn random(&self) -> [u8; 48] {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
@@ -221,11 +243,9 @@ impl Ports for World {
             pool.split_off(rest).try_into().unwrap_or([0; 48])
         })
     }
+}
 
-    async fn sleep(&self, millis: u64) {
-        let _ = self.wait(js::sleep(self::millis(millis)), millis).await;
-    }
-
+impl KeyStore for World {
     async fn read_keys(&self, name: &str) -> Option<String> {
         let store = store(&self.event.env)?;
         match self.wait(js::read_store(&store, name, KV_CACHE_S, millis(KV_MS)), KV_MS).await {
@@ -246,7 +266,9 @@ impl Ports for World {
         }
         written
     }
+}
 
+impl KeyFetcher for World {
     async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
         let fetched = js::fetch_document(url, millis(keys::limits::FETCH_MS), max);
@@ -256,7 +278,9 @@ impl Ports for World {
         let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| "jwks_unreachable")?;
         Ok(Document { body: bytes.to_vec(), cache_control: parts.get(1).as_string() })
     }
+}
 
+impl SignatureVerifier for World {
     async fn check_signature(
         &self,
         key: &Key,
@@ -279,7 +303,9 @@ impl Ports for World {
             }
         }
     }
+}
 
+impl RateLimitCounter for World {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else {
             complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
@@ -294,6 +320,12 @@ impl Ports for World {
         }
     }
 
+    fn has_limit(&self, binding: &str) -> bool {
+        self.event.env.binding(binding).is_some()
+    }
+}
+
+impl SpanCollector for World {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
         let sent = js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS));
         let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
@@ -304,11 +336,9 @@ impl Ports for World {
             _ => complain("the collector took no spans; they are given up"),
         }
     }
+}
 
-    fn has_limit(&self, binding: &str) -> bool {
-        self.event.env.binding(binding).is_some()
-    }
-
+impl MetricsStore for World {
     async fn add_metrics(&self, text: &str) -> bool {
         self.tell(SUMS_BINDING, SUMS_NAME, sums::ADD_PATH, text, SUMS_MS).await
     }
@@ -320,8 +350,10 @@ impl Ports for World {
         let parts = answer.dyn_into::<Array>().map_err(|_| "metrics_unreachable")?;
         parts.get(0).as_string().ok_or("metrics_unreachable")
     }
+}
 
-    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
+impl RevocationLog for World {
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str> {
         let ask_ms = if part == LogPart::Whole { revocation::limits::ASK_WHOLE_MS } else { revocation::limits::ASK_MS };
         let (path, keep_ms) = match part {
             LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
@@ -335,7 +367,7 @@ impl Ports for World {
         let (request, context) = self.event.asked.as_ref().ok_or("log_not_bound")?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
         let keep_s = millis(keep_ms / 1000);
-        let answer = js::read_log(request, context, &namespace, &path, may_be_kept, keep_s, millis(ask_ms), max);
+        let answer = js::read_log(request, context, &namespace, &path, may_be_cached, keep_s, millis(ask_ms), max);
         let parts = self
             .wait(answer, ask_ms)
             .await
@@ -343,7 +375,7 @@ impl Ports for World {
             .dyn_into::<Array>()
             .map_err(|code| log_fault(code.as_string().as_deref()))?;
         let text = parts.get(0).as_string().ok_or("log_malformed")?;
-        Ok(LogText { text, kept: parts.get(1) == JsValue::TRUE })
+        Ok(LogText { text, cached: parts.get(1) == JsValue::TRUE })
     }
 
     async fn append_log(&self, page: &str) -> bool {
@@ -353,7 +385,9 @@ impl Ports for World {
         }
         appended
     }
+}
 
+impl RequestBody for World {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
         let (request, _) = self.event.asked.as_ref().ok_or(BodyFault::Broken)?;
         let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
@@ -364,6 +398,10 @@ impl Ports for World {
             Err(_) => Err(BodyFault::Broken),
         }
     }
+}
+
+impl UpstreamClient for World {
+    type Reply = Reply;
 
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Reply>, UpstreamFault> {
         let (request, _) = self.event.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;

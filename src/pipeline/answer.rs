@@ -1,9 +1,9 @@
-//! An answer that the gate gives itself.
+//! Answers of the gateway's own.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Denial;
+use super::{denial::Denial, limits};
 
 /// Status, headers and body of an answer of the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A problem document. `error` says what `detail` says, for clients that read no RFC 9457.
+/// A problem document. `error` repeats `detail` for clients that do not know RFC 9457.
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
@@ -31,24 +31,23 @@ struct Problem<'a> {
 }
 
 impl Answer {
-    /// A JSON document that must not be stored by anybody in between.
+    /// A JSON document that no cache may store.
     pub(super) fn json(status: u16, request_id: &str, document: &Value) -> Self {
         Self::build(status, "application/json", request_id, document.to_string())
     }
 
-    /// A text that must not be stored by anybody in between.
+    /// A text that no cache may store.
     pub(super) fn text(request_id: &str, content_type: &str, body: String) -> Self {
         Self::build(200, content_type, request_id, body)
     }
 
-    /// The problem document of a denial (RFC 9457). `operation` is the route's
-    /// pattern, never the path that the client sent.
+    /// The problem document of a denial (RFC 9457). `operation` is the route's pattern, never the
+    /// path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
-        let wording = denial.wording();
-        let detail = denial.particular().unwrap_or(wording.detail);
+        let (wording, detail) = (denial.wording(), denial.detail());
         let document = Problem {
-            family: wording.family,
-            title: wording.title,
+            family: wording.family(),
+            title: wording.title(),
             status: wording.status,
             detail,
             error: detail,
@@ -58,8 +57,8 @@ impl Answer {
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
         let mut answer = Self::build(wording.status, "application/problem+json", request_id, body);
-        if let Some(challenge) = wording.challenge {
-            answer.headers.push(("www-authenticate", challenge.to_owned()));
+        if let Some(challenge) = denial.challenge() {
+            answer.headers.push(("www-authenticate", challenge));
         }
         if let Some(seconds) = denial.retry_after_s() {
             answer.headers.push(("retry-after", seconds.to_string()));
@@ -70,13 +69,22 @@ impl Answer {
         answer
     }
 
-    /// The same as a page, for a person who followed a link: what happened, what to do next,
-    /// and the id by which an operator finds the request.
+    /// A JSON document with `Retry-After` when `status` is 503.
+    pub(super) fn state(status: u16, request_id: &str, document: &Value) -> Self {
+        let mut answer = Self::json(status, request_id, document);
+        if status == 503 {
+            answer.headers.push(("retry-after", limits::UPSTREAM_RETRY_S.to_string()));
+        }
+        answer
+    }
+
+    /// The same as a page for a person: what happened, what to do next, and the id by which an
+    /// operator finds the request.
     pub(super) fn page(denial: &Denial, request_id: &str) -> Self {
         let problem = Self::problem(denial, "", request_id);
         let wording = denial.wording();
-        let detail = escape(denial.particular().unwrap_or(wording.detail));
-        let (status, title, code) = (wording.status, wording.title, wording.code);
+        let detail = escape(denial.detail());
+        let (status, title, code) = (wording.status, wording.title(), wording.code);
         let next = next_step(status, denial.retry_after_s());
         let body = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -118,7 +126,7 @@ small{color:#5c6066;overflow-wrap:anywhere}\n\
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'sha256-PFlpvBhRT/PrupUv+UwS1oHjt5bh9U6bLGkCwZRZHX8='; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What a person can do. The empty link is the page itself.
+/// Returns what a person can do. The empty link is the page itself.
 fn next_step(status: u16, retry_s: Option<u64>) -> String {
     const AGAIN: &str = "<a href=\"\">try again</a>. If that does not help, tell the operator of this site the \
                          request id below.";
@@ -132,7 +140,7 @@ fn next_step(status: u16, retry_s: Option<u64>) -> String {
     }
 }
 
-/// Text for a page. Ours alone goes there, but a page must not depend on that.
+/// Escapes text for a page, although only the gateway's own text goes there.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -167,7 +175,7 @@ mod tests {
     fn a_page_says_what_to_do_next() {
         for (denial, expected) in [
             (Denial::CredentialsMissing, "Log in"),
-            (Denial::RightsMissing, "ask the operator"),
+            (Denial::PermissionMissing, "ask the operator"),
             (Denial::RouteUnknown, "Check the address"),
             (Denial::MethodNotAllowed { allow: String::new() }, "Check the address"),
             (Denial::RateLimited { retry_s: 60 }, "Wait 60 seconds, then <a href=\"\">try again</a>"),
@@ -188,7 +196,7 @@ mod tests {
         let is_code = |text: &&str| entries.contains(text);
         let named: Vec<&str> = sources.iter().flat_map(|source| source.split('"')).filter(is_code).collect();
         for entry in &entries {
-            assert!(named.contains(entry), "{entry} is no code any more");
+            assert!(named.contains(entry), "{entry} is not a code any more");
         }
         for error in crate::token::TokenError::ALL {
             assert!(entries.contains(&error.code()), "{} has no entry", error.code());
@@ -211,7 +219,7 @@ mod tests {
             Denial::MetricsUnavailable,
             Denial::RateLimited { retry_s: 1 },
             Denial::OriginUnlisted,
-            Denial::RightsMissing,
+            Denial::PermissionMissing,
             Denial::KeysUnavailable { retry_ms: 0 },
             Denial::BackendUnavailable,
             Denial::GatewayBusy,

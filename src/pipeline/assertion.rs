@@ -1,5 +1,5 @@
-//! The gateway's word to an origin: a short JWS (RFC 7515) that names the one
-//! request it is for, and for whom it is made.
+//! The gateway's assertion to an origin: a short JWS (RFC 7515) that names one request and its
+//! caller.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jwt_compact::{
@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::limits;
 use crate::token::{Identity, UnixMillis};
 
-/// The secrets shared with one upstream. The first signs; a second one is live
-/// at the origin only, while secrets are being rotated.
+/// The secrets shared with one upstream. The first one signs. A second one is live at the origin
+/// alone, during a rotation.
 #[derive(Clone)]
 pub struct AssertionKeys {
     header: String,
@@ -29,10 +29,10 @@ impl std::fmt::Debug for AssertionKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadAssertionKeys;
 
-/// What is signed for one request.
+/// The facts that are signed for one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statement<'a> {
-    /// Upstream that the request goes to.
+    /// Name of the upstream.
     pub(super) audience: &'a str,
     /// Id of the request.
     pub(super) request_id: &'a str,
@@ -40,7 +40,7 @@ pub(super) struct Statement<'a> {
     pub(super) method: &'a str,
     /// Path and query, exactly as forwarded.
     pub(super) target: &'a str,
-    /// Whose request it is; nobody's on a public route.
+    /// The caller; `None` on a public route.
     pub(super) identity: Option<&'a Identity>,
 }
 
@@ -72,8 +72,8 @@ struct Claims<'a> {
 }
 
 impl AssertionKeys {
-    /// Reads the secret's text: one or two `kid:secret` items with a comma
-    /// between, each secret the base64url of 32 bytes.
+    /// Parses a secret: one or two `kid:secret` items with a comma between, each secret the
+    /// base64url of 32 bytes.
     ///
     /// # Errors
     /// [`BadAssertionKeys`], which holds nothing of the text.
@@ -100,9 +100,8 @@ impl AssertionKeys {
         Ok(Self { header, active: Hs256Key::new(secret) })
     }
 
-    /// Signs a statement, with an id made of `now` and `random` that no other assertion
-    /// has: a client chooses the id of its request, and may repeat it. `None` only if JSON
-    /// could not be written.
+    /// Signs a statement. Its `jti` is made of `now` and `random` and unique, whereas a client may
+    /// repeat a request id. Returns `None` only if the JSON cannot be written.
     pub(super) fn sign(&self, statement: &Statement<'_>, now: UnixMillis, random: &[u8; 10]) -> Option<String> {
         let issued = now.secs();
         let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();

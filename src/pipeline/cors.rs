@@ -1,19 +1,19 @@
-//! Answers for browsers: preflights, and the headers by which pages of listed origins may
-//! read an answer (Fetch standard, section 3.2). A gateway that says nothing here is closed
-//! to all pages of other origins.
+//! Cross-origin requests of browsers: preflights, and the headers by which pages of listed origins
+//! may read an answer (Fetch standard, section 3.2). Without a CORS policy a route is closed to
+//! pages of all other origins.
 
-use super::{Answer, Denial, Gate, Head};
+use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
 use crate::{
-    config::{Cors, Route},
+    config::Cors,
     route::{Target, allows},
 };
 
-/// Names and values to add for a page's sake.
+/// CORS headers to add to an answer.
 pub type CorsHeaders = Vec<(&'static str, String)>;
 
-impl Gate {
-    /// The answer to a preflight of a route that has a policy; `None` for anything else.
-    /// No token is looked at: browsers send none.
+impl Gateway {
+    /// Answers a preflight of a route with a CORS policy; returns `None` for any other request.
+    /// Browsers send no token with a preflight.
     pub(super) fn answer_preflight(
         &self,
         head: &Head,
@@ -38,13 +38,13 @@ impl Gate {
         Some(Ok(Answer { status: 204, headers, body: String::new() }))
     }
 
-    /// What is to be added to the answer of a route.
+    /// Returns the CORS headers of a route's answer.
     pub(super) fn cors_headers(&self, head: &Head, route: Option<usize>) -> CorsHeaders {
-        let cors = route.and_then(|route| self.policy.routes.get(route)).and_then(|route| self.cors_of(route));
+        let cors = self.route(route).and_then(|route| self.cors_of(route));
         let Some(cors) = cors else { return CorsHeaders::default() };
         let mut added = match head.header("origin").filter(|origin| allows(cors, origin)) {
             Some(origin) => common(cors, origin),
-            // Whoever keeps answers must not give this one to a listed origin's page.
+            // A cache must not give this answer to a page of a listed origin.
             None => vec![("vary", "Origin".to_owned())],
         };
         if added.len() > 1 && !cors.expose.is_empty() {
@@ -52,15 +52,10 @@ impl Gate {
         }
         added
     }
-
-    pub(super) fn cors_of(&self, route: &Route) -> Option<&Cors> {
-        let name = route.cors.as_ref()?;
-        self.policy.cors.iter().find(|cors| cors.name == *name)
-    }
 }
 
 fn common(cors: &Cors, origin: &str) -> Vec<(&'static str, String)> {
-    // The star and credentials exclude each other; the policy's check holds that.
+    // The star excludes credentials, which the policy's validation enforces.
     let is_any = cors.origins.iter().any(|pattern| pattern == "*");
     let mut headers = vec![
         ("vary", "Origin".to_owned()),

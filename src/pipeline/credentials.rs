@@ -6,7 +6,7 @@
 //! request shows that a page of the gateway's own origin, or of one that the route lists
 //! with credentials, has asked.
 
-use super::{Denial, Head};
+use super::{denial::Denial, head::Head};
 use crate::{config::Cors, route::allows};
 
 /// The token of a request to a route, as text and not looked into. `cookie` is where a

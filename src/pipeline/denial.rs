@@ -1,66 +1,70 @@
-//! Every way in which the gate says no, and what the client is told: the one
-//! place where a refusal becomes a status, a code and a text.
+//! Every way in which the gateway refuses a request, and the one place where a refusal becomes a
+//! status, a code and a text.
 //!
-//! Fine-grained inside (`TokenError` has a reason for each check), a few texts
-//! outside: what an attacker learns from a 401 is that it is one.
+//! Codes are fine-grained ([`TokenError`] has one for each check); texts are few, so that an
+//! attacker learns from a 401 only that it is one.
 
-use crate::token::TokenError;
+use super::{
+    authenticator::AuthError, limits, ports::UpstreamFault, rate_limiter::LimitExceeded,
+    revocation_checker::RevocationError, upstream::ForwardError,
+};
+use crate::{config::OnDown, token::TokenError};
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
-    /// The target has more than one reading.
+    /// The target is ambiguous.
     TargetAmbiguous,
     /// The target is too long.
     TargetTooLong,
     /// Too many or too long headers.
     HeadersTooLarge,
-    /// A GET or HEAD request has a body, which could not be passed on.
+    /// A GET or HEAD request has a body, which cannot be forwarded.
     BodyUnexpected,
-    /// The `Host` header is none.
+    /// The `Host` header is not a host.
     HostInvalid,
-    /// No route names the path.
+    /// No route matches the path.
     RouteUnknown,
-    /// Routes name the path, but not with this method.
+    /// Routes match the path, but not the method.
     MethodNotAllowed {
-        /// Value for `Allow`.
+        /// Value of `Allow`.
         allow: String,
     },
     /// No `Authorization` header.
     CredentialsMissing,
-    /// Not one bearer token.
+    /// The `Authorization` header is not one bearer token.
     CredentialsMalformed,
     /// The token is refused.
     Token(TokenError),
-    /// The token was good and is revoked.
+    /// The token was revoked.
     TokenRevoked,
-    /// Whether the token was revoked cannot be known.
+    /// Whether the token was revoked is unknown.
     RevocationUnknown {
         /// Milliseconds until the log may be asked again.
         retry_ms: u64,
     },
-    /// A push of revocations is not one.
+    /// The body of a push of revocations is malformed.
     PushMalformed {
-        /// Where, and what to send instead; holds nothing of what was sent.
+        /// Where, and what to send instead; holds nothing of the body.
         detail: String,
     },
-    /// A push of revocations is too long.
+    /// The body of a push of revocations is too long.
     PushTooLarge,
-    /// Not the token for `/metrics`.
+    /// The token is not the operators' token.
     MetricsTokenWrong,
-    /// The sums cannot be read.
+    /// The metrics cannot be read.
     MetricsUnavailable,
-    /// Too many requests.
+    /// A rate limit is exceeded.
     RateLimited {
-        /// Seconds until it is worth another try.
+        /// Seconds for `Retry-After`.
         retry_s: u64,
     },
-    /// A page of an origin that the route does not list asks whether it may ask.
+    /// A preflight from an origin that the route does not list.
     OriginUnlisted,
-    /// A cookie's token, sent because a page of another site has asked.
+    /// A cookie's token in a request that a page of another site made.
     CrossSite,
-    /// The token is good, its owner has no right to this.
-    RightsMissing,
+    /// The token is good, and its owner lacks the permission.
+    PermissionMissing,
     /// The issuer's keys cannot be had.
     KeysUnavailable {
         /// Milliseconds until the issuer may be asked again.
@@ -70,304 +74,241 @@ pub enum Denial {
     BackendUnavailable,
     /// Too many requests wait in this isolate.
     GatewayBusy,
-    /// A setting or a secret that the route needs is missing or wrong.
+    /// A setting or a secret is missing or wrong.
     Misconfigured {
-        /// Which, and what is wrong with it; for the log alone, and never the value.
+        /// Which setting, for the log alone; never its value.
         fault: String,
     },
     /// The upstream cannot be reached.
     UpstreamUnreachable,
     /// The client did not send its body in time.
     BodyTooSlow,
-    /// The body is longer than the route takes.
+    /// The body is longer than the route accepts.
     BodyTooLarge,
-    /// The client broke off; the answer is for the log alone.
+    /// The client closed the connection; the answer is for the log alone.
     ClientGone,
-    /// The upstream failed several times in a row and is not asked for a while.
+    /// The upstream's circuit breaker is open.
     BreakerOpen {
-        /// Milliseconds until one request may try.
+        /// Milliseconds until a request may try.
         retry_ms: u64,
-        /// Whether it is the upstream that logs users in.
+        /// Whether the upstream is the authentication service.
         of_authentication: bool,
     },
-    /// The upstream is under maintenance, and is not asked.
+    /// The upstream is under maintenance.
     Maintenance {
-        /// Seconds until it may be back.
+        /// Seconds for `Retry-After`.
         retry_s: u64,
     },
-    /// As many requests wait for the upstream as may.
+    /// Too many requests wait for the upstream.
     UpstreamBusy,
-    /// The upstream that logs users in cannot be reached.
+    /// The authentication service cannot be reached.
     AuthenticationUnavailable,
     /// The upstream did not answer in time.
     UpstreamTimedOut,
-    /// The upstream's answer is no HTTP answer.
+    /// The upstream's answer is not a valid HTTP answer.
     UpstreamBadAnswer,
-    /// The upstream took the gateway's assertion for none, because clocks or secrets
-    /// differ. The client's session is as good as before.
+    /// The upstream rejected the gateway's assertion, because clocks or secrets differ.
     UpstreamRejectedAssertion,
 }
 
-/// How a denial is put to the client (RFC 9457, RFC 6750, section 3).
+/// A denial as the client sees it (RFC 9457).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wording {
     pub(super) status: u16,
-    /// The `type` member: the family, for programs that act on families.
-    pub(super) family: &'static str,
     /// The `code` member: stable and fine-grained.
     pub(super) code: &'static str,
-    pub(super) title: &'static str,
     pub(super) detail: &'static str,
-    /// `WWW-Authenticate`, on 401 and 403.
-    pub(super) challenge: Option<&'static str>,
+}
+
+impl Wording {
+    /// Returns the `type` member: the family of errors.
+    pub(super) const fn family(self) -> &'static str {
+        match self.status {
+            401 => "authentication_error",
+            403 => "permission_denied",
+            404 => "not_found",
+            405 => "method_not_allowed",
+            413 => "payload_too_large",
+            429 => "rate_limited",
+            502 | 504 => "upstream_error",
+            503 => "unavailable",
+            _ => "validation_error",
+        }
+    }
+
+    /// Returns the `title` member: the status in words.
+    pub(super) const fn title(self) -> &'static str {
+        match self.status {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            413 => "Content Too Large",
+            414 => "URI Too Long",
+            429 => "Too Many Requests",
+            431 => "Request Header Fields Too Large",
+            502 => "Bad Gateway",
+            503 => "Service Unavailable",
+            504 => "Gateway Timeout",
+            _ => "Bad Request",
+        }
+    }
 }
 
 impl Denial {
-    /// Stable code of the denial, for logs and metrics.
+    /// Returns the stable code for logs and metrics.
     pub fn code(&self) -> &'static str {
         self.wording().code
     }
 
-    /// Status of the answer.
+    /// Returns the status of the answer.
     pub fn status(&self) -> u16 {
         self.wording().status
     }
 
-    /// Seconds for `Retry-After`, on our own trouble.
-    pub(super) fn retry_after_s(&self) -> Option<u64> {
-        match self {
-            Self::KeysUnavailable { retry_ms }
-            | Self::RevocationUnknown { retry_ms }
-            | Self::BreakerOpen { retry_ms, .. } => Some(retry_ms.div_ceil(1000).max(1)),
-            Self::RateLimited { retry_s } | Self::Maintenance { retry_s } => Some(*retry_s),
-            Self::UpstreamBusy | Self::GatewayBusy => Some(super::limits::BUSY_RETRY_S),
-            Self::BackendUnavailable
-            | Self::Misconfigured { .. }
-            | Self::MetricsUnavailable
-            | Self::UpstreamUnreachable
-            | Self::AuthenticationUnavailable
-            | Self::UpstreamTimedOut
-            | Self::UpstreamBadAnswer
-            | Self::UpstreamRejectedAssertion => Some(super::limits::UPSTREAM_RETRY_S),
-            Self::TargetAmbiguous
-            | Self::TargetTooLong
-            | Self::HeadersTooLarge
-            | Self::HostInvalid
-            | Self::RouteUnknown
-            | Self::MethodNotAllowed { .. }
-            | Self::CredentialsMissing
-            | Self::CredentialsMalformed
-            | Self::Token(_)
-            | Self::TokenRevoked
-            | Self::PushMalformed { .. }
-            | Self::PushTooLarge
-            | Self::MetricsTokenWrong
-            | Self::BodyTooSlow
-            | Self::BodyUnexpected
-            | Self::BodyTooLarge
-            | Self::ClientGone
-            | Self::OriginUnlisted
-            | Self::CrossSite
-            | Self::RightsMissing => None,
+    /// Returns whether the request tried a token that was never good. An expired token was good
+    /// once, and its owner must learn that it has expired.
+    pub(super) const fn is_guess(&self) -> bool {
+        if let Self::Token(error) = self {
+            !matches!(error, TokenError::Expired)
+        } else {
+            matches!(self, Self::CredentialsMalformed | Self::MetricsTokenWrong)
         }
     }
 
-    /// What is to be said instead of the wording's detail.
-    pub(super) fn particular(&self) -> Option<&str> {
-        if let Self::PushMalformed { detail } = self { Some(detail) } else { None }
+    /// Returns the seconds for `Retry-After`, on 429 and on faults of the gateway or an upstream.
+    pub(super) fn retry_after_s(&self) -> Option<u64> {
+        if let Self::KeysUnavailable { retry_ms }
+        | Self::RevocationUnknown { retry_ms }
+        | Self::BreakerOpen { retry_ms, .. } = self
+        {
+            return Some(retry_ms.div_ceil(1000).max(1));
+        }
+        if let Self::RateLimited { retry_s } | Self::Maintenance { retry_s } = self {
+            return Some(*retry_s);
+        }
+        if matches!(self, Self::UpstreamBusy | Self::GatewayBusy) {
+            return Some(limits::BUSY_RETRY_S);
+        }
+        (self.status() >= 500).then_some(limits::UPSTREAM_RETRY_S)
     }
 
-    /// What an operator finds in the log and no client is told.
-    pub(super) fn for_log(&self) -> Option<&str> {
+    /// Returns `WWW-Authenticate` (RFC 6750, section 3), on 401 and on a missing permission.
+    pub(super) fn challenge(&self) -> Option<String> {
+        const REALM: &str = r#"Bearer realm="portcullis""#;
+        if matches!(self, Self::CredentialsMissing) {
+            return Some(REALM.to_owned());
+        }
+        if matches!(self, Self::PermissionMissing) {
+            return Some(format!(r#"{REALM}, error="insufficient_scope""#));
+        }
+        let Wording { status, detail, .. } = self.wording();
+        let error = if matches!(self, Self::CredentialsMalformed) { "invalid_request" } else { "invalid_token" };
+        (status == 401).then(|| format!(r#"{REALM}, error="{error}", error_description="{detail}""#))
+    }
+
+    /// Returns the text for the client.
+    pub(super) fn detail(&self) -> &str {
+        if let Self::PushMalformed { detail } = self { detail } else { self.wording().detail }
+    }
+
+    /// Returns details for the log that no client may see.
+    pub(super) fn detail_for_log(&self) -> Option<&str> {
         if let Self::Misconfigured { fault } = self { Some(fault) } else { None }
     }
 
+    /// Returns status, code and text.
+    #[rustfmt::skip]
     pub(super) fn wording(&self) -> Wording {
-        let plain =
-            |status, family, code, title, detail| Wording { status, family, code, title, detail, challenge: None };
-        match self {
-            Self::TargetAmbiguous => plain(
-                400,
-                "validation_error",
-                "path_ambiguous",
-                "Bad Request",
-                "The path is ambiguous; send it in canonical form",
-            ),
-            Self::TargetTooLong => {
-                plain(414, "validation_error", "path_too_long", "URI Too Long", "The path or the query is too long")
+        let (status, code, detail) = match self {
+            Self::TargetAmbiguous => (400, "path_ambiguous", "The path is ambiguous; send it in canonical form"),
+            Self::TargetTooLong => (414, "path_too_long", "The path or the query is too long"),
+            Self::HeadersTooLarge => (431, "headers_too_large", "The request has too many or too long headers"),
+            Self::BodyUnexpected => (400, "body_unexpected", "A GET or HEAD request must not have a body"),
+            Self::HostInvalid => (400, "host_invalid", "The Host header is not a host name"),
+            Self::RouteUnknown => (404, "route_unknown", "No such path"),
+            Self::MethodNotAllowed { .. } => (405, "method_not_allowed", "The path does not support this method"),
+            Self::CredentialsMissing => (401, "credentials_missing", "Authorization header required"),
+            Self::CredentialsMalformed => (401, "credentials_malformed", "Invalid authorization format"),
+            Self::Token(error @ TokenError::Expired) => (401, error.code(), "Token has expired"),
+            Self::Token(error) => (401, error.code(), "Invalid token"),
+            Self::TokenRevoked => (401, "token_revoked", "Token has been revoked"),
+            Self::RevocationUnknown { .. } => (503, "revocation_unavailable", "The gateway cannot check at the moment whether the token was revoked"),
+            Self::PushMalformed { .. } => (400, "push_malformed", "The body is not a list of revocations"),
+            Self::PushTooLarge => (413, "push_too_large", "The list of revocations is too long; send it in several requests"),
+            Self::MetricsTokenWrong => (401, "metrics_token_wrong", "Invalid token"),
+            Self::MetricsUnavailable => (503, "metrics_unavailable", "The metrics cannot be read at the moment"),
+            Self::RateLimited { .. } => (429, "rate_limited", "Too many requests; try again later"),
+            Self::OriginUnlisted => (403, "origin_unlisted", "Pages of this origin may not send this request"),
+            Self::CrossSite => (403, "cross_site", "Pages of other sites may not use the session of this browser"),
+            Self::PermissionMissing => (403, "rights_missing", "Insufficient permissions"),
+            Self::KeysUnavailable { .. } => (503, "keys_unavailable", "Authentication service unavailable"),
+            Self::AuthenticationUnavailable => (503, "authentication_unavailable", "Authentication service unavailable"),
+            Self::BackendUnavailable => (503, "signature_backend_unavailable", "The gateway cannot check tokens at the moment"),
+            Self::Misconfigured { .. } => (503, "gateway_misconfigured", "The gateway is not configured completely"),
+            Self::GatewayBusy => (503, "gateway_busy", "Too many requests wait at the gateway"),
+            Self::BodyTooSlow => (408, "body_too_slow", "The request's body did not arrive in time"),
+            Self::BodyTooLarge => (413, "body_too_large", "The request's body is longer than this path accepts"),
+            Self::ClientGone => (400, "client_gone", "The client closed the connection"),
+            Self::BreakerOpen { of_authentication: true, .. } => (503, "upstream_resting", "Authentication service unavailable"),
+            Self::BreakerOpen { .. } => (503, "upstream_resting", "The service behind the gateway failed several times; requests to it are paused"),
+            Self::Maintenance { .. } => (503, "maintenance", "The service behind the gateway is under maintenance"),
+            Self::UpstreamBusy => (503, "upstream_busy", "Too many requests are waiting for the service behind the gateway"),
+            Self::UpstreamUnreachable => (502, "upstream_unreachable", "The service behind the gateway cannot be reached"),
+            Self::UpstreamBadAnswer => (502, "upstream_bad_answer", "The service behind the gateway gave no valid answer"),
+            Self::UpstreamRejectedAssertion => (502, "upstream_rejected_assertion", "The service behind the gateway did not accept the gateway's request"),
+            Self::UpstreamTimedOut => (504, "upstream_timeout", "The service behind the gateway did not answer in time"),
+        };
+        Wording { status, code, detail }
+    }
+
+    /// Returns the denial for a request that has no answer of an upstream.
+    pub(super) fn of_upstream(error: ForwardError, on_down: OnDown, assertion_fault: Option<&str>) -> Self {
+        let of_authentication = on_down == OnDown::AuthenticationUnavailable;
+        match error {
+            ForwardError::Unsigned => {
+                Self::Misconfigured { fault: assertion_fault.unwrap_or("the assertion cannot be signed").to_owned() }
             }
-            Self::HeadersTooLarge => plain(
-                431,
-                "validation_error",
-                "headers_too_large",
-                "Request Header Fields Too Large",
-                "The request has too many or too long headers",
-            ),
-            Self::BodyUnexpected => plain(
-                400,
-                "validation_error",
-                "body_unexpected",
-                "Bad Request",
-                "A GET or HEAD request must not have a body",
-            ),
-            Self::HostInvalid => {
-                plain(400, "validation_error", "host_invalid", "Bad Request", "The Host header is not a host name")
-            }
-            Self::RouteUnknown => plain(404, "not_found", "route_unknown", "Not Found", "No such path"),
-            Self::MethodNotAllowed { .. } => plain(
-                405,
-                "method_not_allowed",
-                "method_not_allowed",
-                "Method Not Allowed",
-                "The path does not support this method",
-            ),
-            Self::CredentialsMissing => Wording {
-                challenge: Some(r#"Bearer realm="portcullis""#),
-                ..unauthenticated("credentials_missing", "Authorization header required")
+            ForwardError::Busy => Self::UpstreamBusy,
+            ForwardError::Open { retry_ms } => Self::BreakerOpen { retry_ms, of_authentication },
+            ForwardError::RejectedAssertion => Self::UpstreamRejectedAssertion,
+            ForwardError::Fault(fault) => match fault {
+                UpstreamFault::TimedOut | UpstreamFault::Stalled => Self::UpstreamTimedOut,
+                UpstreamFault::BadAnswer => Self::UpstreamBadAnswer,
+                UpstreamFault::BodySlow => Self::BodyTooSlow,
+                UpstreamFault::BodyTooLarge => Self::BodyTooLarge,
+                UpstreamFault::ClientGone => Self::ClientGone,
+                UpstreamFault::Unreachable | UpstreamFault::BrokeOff if of_authentication => {
+                    Self::AuthenticationUnavailable
+                }
+                UpstreamFault::Unreachable | UpstreamFault::BrokeOff => Self::UpstreamUnreachable,
             },
-            Self::CredentialsMalformed => Wording {
-                challenge: Some(
-                    r#"Bearer realm="portcullis", error="invalid_request", error_description="Invalid authorization format""#,
-                ),
-                ..unauthenticated("credentials_malformed", "Invalid authorization format")
-            },
-            Self::Token(TokenError::Expired) => Wording {
-                challenge: Some(
-                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Token has expired""#,
-                ),
-                ..unauthenticated(TokenError::Expired.code(), "Token has expired")
-            },
-            Self::Token(error) => Wording {
-                challenge: Some(
-                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Invalid token""#,
-                ),
-                ..unauthenticated(error.code(), "Invalid token")
-            },
-            Self::TokenRevoked => Wording {
-                challenge: Some(
-                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Token has been revoked""#,
-                ),
-                ..unauthenticated("token_revoked", "Token has been revoked")
-            },
-            Self::RevocationUnknown { .. } => unavailable(
-                "revocation_unavailable",
-                "The gateway cannot check at the moment whether the token was revoked",
-            ),
-            Self::PushMalformed { .. } => {
-                plain(400, "validation_error", "push_malformed", "Bad Request", "The body is not a list of revocations")
-            }
-            Self::PushTooLarge => plain(
-                413,
-                "payload_too_large",
-                "push_too_large",
-                "Content Too Large",
-                "The list of revocations is too long; send it in several requests",
-            ),
-            Self::MetricsTokenWrong => Wording {
-                challenge: Some(
-                    r#"Bearer realm="portcullis", error="invalid_token", error_description="Invalid token""#,
-                ),
-                ..unauthenticated("metrics_token_wrong", "Invalid token")
-            },
-            Self::MetricsUnavailable => unavailable("metrics_unavailable", "The metrics cannot be read at the moment"),
-            Self::RateLimited { .. } => {
-                plain(429, "rate_limited", "rate_limited", "Too Many Requests", "Too many requests; try again later")
-            }
-            Self::OriginUnlisted => plain(
-                403,
-                "permission_denied",
-                "origin_unlisted",
-                "Forbidden",
-                "Pages of this origin may not send this request",
-            ),
-            Self::CrossSite => plain(
-                403,
-                "permission_denied",
-                "cross_site",
-                "Forbidden",
-                "Pages of other sites may not use the session of this browser",
-            ),
-            Self::RightsMissing => Wording {
-                challenge: Some(r#"Bearer realm="portcullis", error="insufficient_scope""#),
-                ..plain(403, "permission_denied", "rights_missing", "Forbidden", "Insufficient permissions")
-            },
-            Self::KeysUnavailable { .. } => unavailable("keys_unavailable", "Authentication service unavailable"),
-            Self::AuthenticationUnavailable => {
-                unavailable("authentication_unavailable", "Authentication service unavailable")
-            }
-            Self::BackendUnavailable => {
-                unavailable("signature_backend_unavailable", "The gateway cannot check tokens at the moment")
-            }
-            Self::Misconfigured { .. } => {
-                unavailable("gateway_misconfigured", "The gateway is not configured completely")
-            }
-            Self::GatewayBusy => unavailable("gateway_busy", "Too many requests wait at the gateway"),
-            Self::BodyTooSlow => plain(
-                408,
-                "validation_error",
-                "body_too_slow",
-                "Request Timeout",
-                "The request's body did not arrive in time",
-            ),
-            Self::BodyTooLarge => plain(
-                413,
-                "payload_too_large",
-                "body_too_large",
-                "Content Too Large",
-                "The request's body is longer than this path accepts",
-            ),
-            Self::ClientGone => {
-                plain(400, "validation_error", "client_gone", "Bad Request", "The client closed the connection")
-            }
-            Self::BreakerOpen { of_authentication: true, .. } => {
-                unavailable("upstream_resting", "Authentication service unavailable")
-            }
-            Self::BreakerOpen { of_authentication: false, .. } => unavailable(
-                "upstream_resting",
-                "The service behind the gateway failed several times; requests to it are paused",
-            ),
-            Self::Maintenance { .. } => {
-                unavailable("maintenance", "The service behind the gateway is under maintenance")
-            }
-            Self::UpstreamBusy => {
-                unavailable("upstream_busy", "Too many requests are waiting for the service behind the gateway")
-            }
-            Self::UpstreamUnreachable => plain(
-                502,
-                "upstream_error",
-                "upstream_unreachable",
-                "Bad Gateway",
-                "The service behind the gateway cannot be reached",
-            ),
-            Self::UpstreamBadAnswer => plain(
-                502,
-                "upstream_error",
-                "upstream_bad_answer",
-                "Bad Gateway",
-                "The service behind the gateway gave no valid answer",
-            ),
-            Self::UpstreamRejectedAssertion => plain(
-                502,
-                "upstream_error",
-                "upstream_rejected_assertion",
-                "Bad Gateway",
-                "The service behind the gateway did not accept the gateway's request",
-            ),
-            Self::UpstreamTimedOut => plain(
-                504,
-                "upstream_error",
-                "upstream_timeout",
-                "Gateway Timeout",
-                "The service behind the gateway did not answer in time",
-            ),
         }
     }
 }
 
-fn unauthenticated(code: &'static str, detail: &'static str) -> Wording {
-    Wording { status: 401, family: "authentication_error", code, title: "Unauthorized", detail, challenge: None }
+impl From<AuthError> for Denial {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Token(error) => Self::Token(error),
+            AuthError::KeysUnavailable { retry_ms } => Self::KeysUnavailable { retry_ms },
+            AuthError::BackendUnavailable => Self::BackendUnavailable,
+        }
+    }
 }
 
-fn unavailable(code: &'static str, detail: &'static str) -> Wording {
-    Wording { status: 503, family: "unavailable", code, title: "Service Unavailable", detail, challenge: None }
+impl From<RevocationError> for Denial {
+    fn from(error: RevocationError) -> Self {
+        match error {
+            RevocationError::Revoked => Self::TokenRevoked,
+            RevocationError::Unknown { retry_ms } => Self::RevocationUnknown { retry_ms },
+        }
+    }
+}
+
+impl From<LimitExceeded> for Denial {
+    fn from(LimitExceeded { retry_s }: LimitExceeded) -> Self {
+        Self::RateLimited { retry_s }
+    }
 }

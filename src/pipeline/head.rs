@@ -1,8 +1,8 @@
-//! A request's head, as it came in.
+//! A request's head, as it arrived.
 
-use super::{Denial, limits};
+use super::limits;
 
-/// Method, target and headers of a request; the body stays with the rim.
+/// Method, target and headers of a request; the body stays with the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// As sent, case kept.
@@ -17,13 +17,13 @@ pub struct Head {
     pub headers: Vec<(String, String)>,
 }
 
-/// Optional whitespace of a header (RFC 9110, section 5.6.3). Unicode has more, which
-/// browsers take for parts of names.
+/// Optional white space of a header (RFC 9110, section 5.6.3). Browsers take other white space of
+/// Unicode for parts of names.
 const BLANKS: [char; 2] = [' ', '\t'];
 
 impl Head {
-    /// Splits an absolute URL and takes the rest as it is. Anything that is not
-    /// `http(s)://host/...` has an empty target, which no route names.
+    /// Splits an absolute URL. A URL that is not `http(s)://host/...` has an empty target, which
+    /// matches no route.
     pub fn new(method: String, url: &str, headers: Vec<(String, String)>) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -31,13 +31,13 @@ impl Head {
         Self { method, scheme: scheme.to_owned(), host: host.to_owned(), target: target.to_owned(), headers }
     }
 
-    /// The value of a header by its lower-case name.
+    /// Returns the value of a header by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a cookie (RFC 6265, section 4.2.1), if just one has the name. Which of
-    /// two counts must not depend on who parses them.
+    /// Returns the value of a cookie (RFC 6265, section 4.2.1), if exactly one has the name.
+    /// Parsers disagree on which of two counts.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
         let cookies = self.header("cookie")?.split(';');
         let mut values = cookies.filter_map(|cookie| Self::cookie_value(cookie.trim_matches(BLANKS), name));
@@ -45,9 +45,9 @@ impl Head {
         values.next().is_none().then_some(value)
     }
 
-    /// Whether cookies hold one of this name: several header lines arrive with commas
-    /// between. A name behind any other space than a blank is another name: browsers let
-    /// other hosts set that one, whatever it looks like.
+    /// Returns whether `Cookie` has a cookie of this name; several header lines arrive joined by
+    /// commas. A name after any white space but a blank is another name: browsers let other hosts
+    /// set that cookie.
     pub(super) fn holds_cookie(cookies: &str, name: &str) -> bool {
         cookies.split([';', ',']).any(|cookie| {
             let rest = cookie.trim_start_matches(BLANKS).strip_prefix(name).map(|rest| rest.trim_start_matches(BLANKS));
@@ -55,7 +55,7 @@ impl Head {
         })
     }
 
-    /// Whether cookies hold what any parser at all may take for one of this name.
+    /// Returns whether any parser may find a cookie of this name in `Cookie`.
     pub(super) fn may_hold_cookie(cookies: &str, name: &str) -> bool {
         cookies.split([';', ',']).any(|cookie| {
             let rest = cookie.trim_start().strip_prefix(name);
@@ -63,14 +63,14 @@ impl Head {
         })
     }
 
-    /// The value of a `name=value`, if it has this name.
+    /// Returns the value of a `name=value` with this name.
     pub(super) fn cookie_value<'a>(cookie: &'a str, name: &str) -> Option<&'a str> {
         cookie.strip_prefix(name)?.strip_prefix('=')
     }
 
-    /// Whether a page of the gateway's own origin asks, or the person at the browser. Only
-    /// browsers say, and no page can write these headers (Fetch Metadata, section 2; RFC
-    /// 6454, section 7).
+    /// Returns whether a page of the gateway's own origin, or the user through the browser's own
+    /// interface, made the request. No page can write these headers (Fetch Metadata, section 2;
+    /// RFC 6454, section 7).
     pub(super) fn is_of_own_page(&self) -> bool {
         match self.header("sec-fetch-site") {
             Some(site) => matches!(site, "same-origin" | "none"),
@@ -80,63 +80,58 @@ impl Head {
         }
     }
 
-    /// Whether a person follows a link: the browser shows the answer to them, and no page
-    /// of another site gets at it.
+    /// Returns whether the user follows a link: the browser shows the answer, and no page of
+    /// another site can read it.
     pub(super) fn is_navigation(&self) -> bool {
         self.header("sec-fetch-mode") == Some("navigate")
             && !matches!(self.header("sec-fetch-dest"), Some("object" | "embed"))
     }
 
-    /// Bytes of the body, if the client says so beforehand.
+    /// Returns `Content-Length`.
     pub(super) fn body_bytes(&self) -> Option<u64> {
         self.header("content-length").and_then(|text| text.parse().ok())
     }
 
-    /// Whether a body comes with the request (RFC 9112, section 6.3). One of no bytes is none.
+    /// Returns whether the request has a body of at least one byte (RFC 9112, section 6.3).
     pub fn announces_body(&self) -> bool {
         self.header("transfer-encoding").is_some()
             || self.header("content-length").is_some_and(|text| text.parse() != Ok(0_u64))
     }
 
-    /// Whether a body comes with a method that the runtime sends without one.
+    /// Returns whether there is a body that the runtime cannot forward with this method.
     pub(super) fn has_undeliverable_body(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD") && self.announces_body()
     }
 
-    /// Whether the client wants the connection to become a WebSocket (RFC 6455, section
-    /// 4.1).
+    /// Returns whether the client asks for a WebSocket (RFC 6455, section 4.1).
     pub(super) fn asks_for_websocket(&self) -> bool {
         self.method == "GET" && self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
     }
 
-    /// Whether a person is to read the answer: a browser asks for HTML, a program for JSON
-    /// or for anything.
+    /// Returns whether the answer is for a person: browsers ask for HTML, programs for JSON or
+    /// for anything.
     pub(super) fn asks_for_page(&self) -> bool {
         self.header("accept").is_some_and(|accept| accept.contains("text/html") && !accept.contains("json"))
     }
 
-    /// Refuses a Host that no URL can have (RFC 9112, section 3.2): URLs are made of it.
-    /// The port is part of it; credentials are not.
-    pub(super) fn check_host(&self) -> Result<(), Denial> {
+    /// Returns whether the host can be part of a URL (RFC 9112, section 3.2), because URLs are
+    /// made of it. It may have a port, and no credentials.
+    pub(super) fn has_valid_host(&self) -> bool {
         let is_host = |text: &str| {
             let port = text.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
             text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte))
                 && text.matches('[').count() == text.matches(']').count()
                 && port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok())
         };
-        let has_host = is_host(&self.host) && self.header("host").is_none_or(is_host);
-        if has_host { Ok(()) } else { Err(Denial::HostInvalid) }
+        is_host(&self.host) && self.header("host").is_none_or(is_host)
     }
 
-    /// Refuses what would cost us or the upstream too much memory.
-    pub(super) fn check_size(&self) -> Result<(), Denial> {
+    /// Returns whether the headers would cost the gateway or an upstream too much memory.
+    pub(super) fn is_too_large(&self) -> bool {
         let bytes = self
             .headers
             .iter()
             .fold(0_usize, |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()));
-        if self.headers.len() > limits::HEADERS || bytes > limits::HEADER_BYTES {
-            return Err(Denial::HeadersTooLarge);
-        }
-        Ok(())
+        self.headers.len() > limits::HEADERS || bytes > limits::HEADER_BYTES
     }
 }

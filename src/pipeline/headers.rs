@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use super::{Head, limits, trace::Ids};
+use super::{head::Head, limits, trace::Ids};
 use crate::{
     config::{Route, is_private, is_replaced},
     token::Identity,

@@ -1,4 +1,4 @@
-//! Every bound of the gate, with its unit and its reason.
+//! Every bound of the pipeline, with its unit and its reason.
 
 use portcullis_resilience::Backoff;
 
@@ -26,20 +26,20 @@ pub const ASSERTION_SECRETS: usize = 2;
 
 /// Verified tokens that one isolate remembers. At the edge one isolate sees few
 /// users at a time; with the bytes below it is a few megabytes of its 128.
-pub const REMEMBERED: usize = 8192;
+pub const TOKEN_CACHE_ENTRIES: usize = 8192;
 
 /// Bytes that they may take together.
-pub const REMEMBERED_BYTES: usize = 4 * 1024 * 1024;
+pub const TOKEN_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes that one of them takes beside its texts: digest twice, marks, pointers, times.
-pub const REMEMBERED_ENTRY_BYTES: usize = 320;
+pub const TOKEN_CACHE_ENTRY_BYTES: usize = 320;
 
 /// Bytes that a text takes beside its own.
-pub const REMEMBERED_TEXT_BYTES: usize = 32;
+pub const TOKEN_CACHE_TEXT_BYTES: usize = 32;
 
 /// Milliseconds for which a verified token is remembered at most, however long it
 /// is good.
-pub const REMEMBER_MS: u64 = 5 * 60 * 1000;
+pub const TOKEN_CACHE_MS: u64 = 5 * 60 * 1000;
 
 /// Milliseconds until the first look at whether another request of this isolate has
 /// brought the keys. Each further pause is twice as long.
@@ -78,9 +78,6 @@ pub const SPANS_BATCH: usize = 256;
 
 /// Milliseconds for a collector to take them.
 pub const SPANS_SEND_MS: u64 = 5_000;
-
-/// Characters of the token for `/metrics`, at least.
-pub const METRICS_TOKEN_CHARS: usize = 16;
 
 /// Client addresses that wait in one isolate for their refused tokens to be counted, and, apart
 /// from those, addresses beyond a limit: a few hundred KB.

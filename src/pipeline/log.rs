@@ -1,20 +1,18 @@
-//! The one line that a request leaves in the log. Holds no header, no query, no
-//! claim but the verified user id, and no word long enough to be a token.
+//! The log record of a request, and its audit event. They hold no header, no query, no claim but
+//! the verified user id, and no word long enough to be a token.
 
 use serde::Serialize;
 
-use crate::token::UnixMillis;
-
-/// One request, for the log.
+/// The log record of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LogLine {
-    /// When the line was written (RFC 3339), by the host's clock.
+pub struct LogRecord {
+    /// Time at which the record was written (RFC 3339); the host sets it.
     pub timestamp: String,
     /// `info`, `warn` for 4xx, `error` for 5xx.
     pub level: &'static str,
     /// Always `gateway`.
     pub service: &'static str,
-    /// Id of the request, as answered in `X-Request-Id`.
+    /// `X-Request-Id` of the answer.
     pub request_id: String,
     /// W3C trace id.
     pub trace_id: String,
@@ -25,15 +23,6 @@ pub struct LogLine {
     pub user_id: Option<String>,
     /// Method.
     pub method: String,
-    /// Index of the route in the policy, for the metrics.
-    #[serde(skip)]
-    pub(super) route_index: Option<usize>,
-    /// Index of the upstream, for the metrics.
-    #[serde(skip)]
-    pub(super) upstream_index: Option<usize>,
-    /// When the upstream was first asked, and when it had answered or failed.
-    #[serde(skip)]
-    pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,
     /// Pattern of the route, if one was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
@@ -46,35 +35,35 @@ pub struct LogLine {
     /// Upstream, if the request got that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// Milliseconds spent on it.
+    /// Milliseconds that the upstream took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<u64>,
-    /// `token` when the token was remembered; else where the key that checked it
-    /// was: `memory`, `kv` or `issuer`.
+    /// `token` when the token was cached; otherwise where the key that checked it came from:
+    /// `memory`, `kv` or `issuer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
-    /// Code of the denial, if it was one.
+    /// Code of the denial, if the request was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// What an operator must know of the denial and no client may: which setting is wrong.
+    /// Details of the denial for operators alone: which setting is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The client's software, as it calls itself.
+    /// `User-Agent`, redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
-    /// The client's address, as the platform saw it.
+    /// The client's address, from the platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
 }
 
-impl LogLine {
-    /// The line as JSON text.
+impl LogRecord {
+    /// Returns the record as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// A denial, for whoever reviews who was refused what.
+/// The audit event of a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuditEvent<'a> {
     /// Always `gateway.access`.
@@ -93,9 +82,9 @@ pub struct AuditEvent<'a> {
     pub trace_id: &'a str,
     /// W3C id of the gateway's span.
     pub span_id: &'a str,
-    /// The client's address.
+    /// The client's address, from the platform.
     pub ip_address: Option<&'a str>,
-    /// The client's software, as it calls itself.
+    /// `User-Agent`, redacted.
     pub user_agent: Option<&'a str>,
     /// Code of the denial.
     pub detail: &'static str,
@@ -103,17 +92,16 @@ pub struct AuditEvent<'a> {
     pub timestamp: &'a str,
 }
 
-impl LogLine {
-    /// Whether the line is to be written, where this many of a hundred successes are. By
-    /// our own span's id, so that no client can choose to be left out. Whatever failed or
-    /// was refused is always kept.
+impl LogRecord {
+    /// Returns whether the record is written when `successes` percent of the successes are.
+    /// Denials and failures always are. Chance is the gateway's span id, so that no client can
+    /// choose to be left out.
     pub fn is_kept(&self, successes: u8) -> bool {
         let chance = self.span_id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
         self.level != "info" || chance.is_none_or(|chance| chance % 100 < u32::from(successes))
     }
 
-    /// The audit event of a request that was refused for want of a token, a right or
-    /// patience; `None` for any other.
+    /// Returns the audit event of a request that was refused with 401, 403 or 429.
     pub fn audit(&self) -> Option<AuditEvent<'_>> {
         let detail = self.code.filter(|_| matches!(self.status, 401 | 403 | 429))?;
         Some(AuditEvent {
@@ -133,6 +121,7 @@ impl LogLine {
     }
 }
 
+/// Returns the level of a status.
 pub(super) const fn level(status: u16) -> &'static str {
     match status {
         500.. => "error",
@@ -147,13 +136,13 @@ mod tests {
 
     #[test]
     fn successes_are_sampled_and_everything_else_is_kept() {
-        let line =
-            |level, number: u32| LogLine { level, span_id: format!("{number:08x}00000000"), ..LogLine::default() };
+        let record =
+            |level, number: u32| LogRecord { level, span_id: format!("{number:08x}00000000"), ..LogRecord::default() };
         for (successes, expected) in [(0, 0), (1, 100), (25, 2500), (100, 10_000)] {
-            let kept = (0..10_000).filter(|number| line("info", *number).is_kept(successes)).count();
-            assert_eq!(kept, expected, "{successes} of a hundred");
+            let kept = (0..10_000).filter(|number| record("info", *number).is_kept(successes)).count();
+            assert_eq!(kept, expected, "{successes} percent");
             for level in ["warn", "error"] {
-                assert!((0..1000).all(|number| line(level, number).is_kept(successes)));
+                assert!((0..1000).all(|number| record(level, number).is_kept(successes)));
             }
         }
     }
@@ -169,15 +158,15 @@ mod tests {
             (401, None, false),
             (200, None, false),
         ] {
-            let line = LogLine {
+            let record = LogRecord {
                 status,
                 code,
                 method: "GET".into(),
                 path: "/x/7".into(),
                 route: Some("/x/{id}".into()),
-                ..LogLine::default()
+                ..LogRecord::default()
             };
-            let event = line.audit();
+            let event = record.audit();
             assert_eq!(event.is_some(), expected, "{status} {code:?}");
             if let Some(event) = event {
                 assert_eq!(

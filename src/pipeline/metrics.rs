@@ -1,18 +1,23 @@
-//! What is counted of requests, and the page that shows it (Prometheus text format,
-//! version 0.0.4).
+//! Counts of requests, and the page that shows them (Prometheus text format, version 0.0.4).
 //!
-//! An isolate counts in memory and hands what it has counted to one place that adds up
-//! over all isolates, in the background and every few seconds; the page reads that sum.
-//! Gauges (ages) are of the isolate that answers. Labels come from the policy and from
-//! our own constants, never from a request, so their number is bounded.
+//! An isolate counts in memory and sends its counts to one store that adds them up for all
+//! isolates: behind answers, a few seconds after the first count. The page reads those sums.
+//! Gauges are of the isolate that answers. Labels come from the policy and from constants, never
+//! from a request, so their number is bounded.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
 };
 
-use super::LogLine;
-use crate::token::UnixMillis;
+use super::{
+    background::BackgroundTask,
+    limits,
+    log::LogRecord,
+    ports::{Background, Clock, MetricsStore},
+};
+use crate::{config::Policy, token::UnixMillis};
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -91,70 +96,134 @@ impl Histogram {
     }
 }
 
-/// The names of the labels' values.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Names<'a> {
-    pub(super) routes: &'a [String],
-    pub(super) upstreams: &'a [String],
-    pub(super) issuers: &'a [String],
+/// Label values by index.
+#[derive(Debug, Default)]
+struct Names {
+    routes: Vec<String>,
+    upstreams: Vec<String>,
+    issuers: Vec<String>,
 }
 
-/// What one isolate has counted and not yet handed on.
-#[derive(Debug, Default)]
+/// The metrics of one isolate.
+#[derive(Debug)]
 pub(super) struct Metrics {
-    counters: HashMap<Counter, u64>,
-    timers: HashMap<Timer, Histogram>,
-    /// When the next handing on was set off, until it is done.
-    pub(super) flushing_since: Option<UnixMillis>,
+    names: Names,
+    /// Whether anyone can read the metrics. Otherwise requests are not counted.
+    is_enabled: bool,
+    counts: RefCell<Counts>,
+    /// When the next flush was scheduled, until it begins.
+    flushing_since: Cell<Option<UnixMillis>>,
 }
 
 impl Metrics {
+    pub(super) fn new(policy: &Policy, is_enabled: bool) -> Self {
+        let names = Names {
+            routes: policy.routes.iter().map(|route| route.path.clone()).collect(),
+            upstreams: policy.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            issuers: policy.issuers.iter().map(|issuer| issuer.name.clone()).collect(),
+        };
+        Self { names, is_enabled, counts: RefCell::default(), flushing_since: Cell::new(None) }
+    }
+
+    /// Counts a request that was answered, and schedules a flush.
+    pub(super) fn count_request(
+        &self,
+        route: Option<usize>,
+        upstream: Option<usize>,
+        record: &LogRecord,
+        ports: &(impl Clock + Background),
+    ) {
+        if !self.is_enabled {
+            return;
+        }
+        self.counts.borrow_mut().note(route, upstream, record);
+        let now = ports.now();
+        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
+        if !is_scheduled {
+            self.flushing_since.set(Some(now));
+            ports.defer(BackgroundTask::FlushMetrics);
+        }
+    }
+
+    /// Counts a fetch of an issuer's keys.
+    pub(super) fn count_key_refresh(&self, issuer: usize, result: &'static str) {
+        if self.is_enabled {
+            self.counts.borrow_mut().add(Counter::KeyRefresh { issuer, result });
+        }
+    }
+
+    /// Counts a request that a rate limit refused.
+    pub(super) fn count_limited(&self, limit: &str) {
+        if self.is_enabled {
+            self.counts.borrow_mut().add(Counter::RateLimited(limit.to_owned()));
+        }
+    }
+
+    /// Waits some seconds and flushes.
+    pub(super) async fn flush_later(&self, ports: &(impl Clock + MetricsStore)) {
+        ports.sleep(limits::FLUSH_MS).await;
+        self.flushing_since.set(None);
+        self.flush(ports).await;
+    }
+
+    /// Sends the counts to the store. Counts that do not arrive are kept for the next time.
+    pub(super) async fn flush(&self, store: &impl MetricsStore) {
+        let taken = std::mem::take(&mut *self.counts.borrow_mut());
+        if taken.counters.is_empty() {
+            return;
+        }
+        let text = serde_json::to_string(&taken.series(&self.names)).unwrap_or_default();
+        if !store.add_metrics(&text).await {
+            self.counts.borrow_mut().merge(taken);
+        }
+    }
+
+    /// Reads the sums of all isolates; `None` when the store fails.
+    pub(super) async fn read(&self, store: &impl MetricsStore) -> Option<BTreeMap<String, f64>> {
+        let text = store.read_metrics().await.ok()?;
+        serde_json::from_slice(text.as_bytes()).ok()
+    }
+}
+
+/// Counts that were not sent yet.
+#[derive(Debug, Default)]
+struct Counts {
+    counters: HashMap<Counter, u64>,
+    timers: HashMap<Timer, Histogram>,
+}
+
+impl Counts {
     fn add(&mut self, counter: Counter) {
         let count = self.counters.entry(counter).or_default();
         *count = count.saturating_add(1);
     }
 
-    /// Counts a request that was answered.
-    pub(super) fn note(&mut self, line: &LogLine) {
-        let method = METHODS.iter().find(|known| **known == line.method).copied().unwrap_or("OTHER");
-        self.add(Counter::Request { route: line.route_index, method, status: line.status });
-        self.timers.entry(Timer::Request(line.route_index)).or_default().note(line.duration_ms);
-        if let Some(code) = line.code {
+    fn note(&mut self, route: Option<usize>, upstream: Option<usize>, record: &LogRecord) {
+        let method = METHODS.iter().find(|known| **known == record.method).copied().unwrap_or("OTHER");
+        self.add(Counter::Request { route, method, status: record.status });
+        self.timers.entry(Timer::Request(route)).or_default().note(record.duration_ms);
+        if let Some(code) = record.code {
             self.add(Counter::Denial(code));
         }
-        if let (Some(upstream), Some(took_ms)) = (line.upstream_index, line.upstream_ms) {
+        if let (Some(upstream), Some(took_ms)) = (upstream, record.upstream_ms) {
             self.timers.entry(Timer::Upstream(upstream)).or_default().note(took_ms);
         }
-        if let Some(cache) = line.cache {
+        if let Some(cache) = record.cache {
             self.add(Counter::TokenCache { hit: cache == "token" });
         }
     }
 
-    /// Counts a question to an issuer. (Codes are few: this stays small where nobody reads.)
-    pub(super) fn note_refresh(&mut self, issuer: usize, result: &'static str) {
-        self.add(Counter::KeyRefresh { issuer, result });
-    }
-
-    /// Counts a request that a limit refused.
-    pub(super) fn note_limited(&mut self, limit: &str) {
-        self.add(Counter::RateLimited(limit.to_owned()));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.counters.is_empty()
-    }
-
-    /// Takes what was counted, by series.
-    pub(super) fn take(&mut self, names: Names<'_>) -> BTreeMap<String, f64> {
+    /// Returns the counts by series.
+    fn series(&self, names: &Names) -> BTreeMap<String, f64> {
         let mut series = BTreeMap::new();
-        for (counter, count) in self.counters.drain() {
-            add(&mut series, counter_name(&counter, names), number(count));
+        for (counter, count) in &self.counters {
+            add(&mut series, counter_name(counter, names), number(*count));
         }
-        for (timer, histogram) in self.timers.drain() {
+        for (timer, histogram) in &self.timers {
             let (family, label) = match timer {
-                Timer::Request(route) => (REQUEST_TIME, format!("route=\"{}\"", route_name(route, names))),
+                Timer::Request(route) => (REQUEST_TIME, format!("route=\"{}\"", route_name(*route, names))),
                 Timer::Upstream(upstream) => {
-                    (UPSTREAM_TIME, format!("upstream=\"{}\"", name(names.upstreams, upstream)))
+                    (UPSTREAM_TIME, format!("upstream=\"{}\"", name(&names.upstreams, *upstream)))
                 }
             };
             let bounds = BUCKETS_MS.iter().map(|bound| (number(*bound) / 1000.0).to_string());
@@ -169,8 +238,8 @@ impl Metrics {
         series
     }
 
-    /// Puts back what could not be handed on.
-    pub(super) fn put_back(&mut self, other: Self) {
+    /// Adds counts that could not be sent.
+    fn merge(&mut self, other: Self) {
         for (counter, count) in other.counters {
             let held = self.counters.entry(counter).or_default();
             *held = held.saturating_add(count);
@@ -182,20 +251,6 @@ impl Metrics {
             }
             held.sum_ms = held.sum_ms.saturating_add(histogram.sum_ms);
         }
-    }
-
-    /// What was counted, for [`Metrics::take`] or [`Metrics::put_back`].
-    pub(super) fn split(&mut self) -> Self {
-        Self {
-            counters: std::mem::take(&mut self.counters),
-            timers: std::mem::take(&mut self.timers),
-            flushing_since: None,
-        }
-    }
-
-    /// A copy, for a sum that may fail to arrive.
-    pub(super) fn duplicate(&self) -> Self {
-        Self { counters: self.counters.clone(), timers: self.timers.clone(), flushing_since: None }
     }
 }
 
@@ -214,15 +269,15 @@ fn name(names: &[String], index: usize) -> String {
 }
 
 /// Requests that no route took are the gateway's own.
-fn route_name(route: Option<usize>, names: Names<'_>) -> String {
-    route.map_or_else(|| "gateway".to_owned(), |route| name(names.routes, route))
+fn route_name(route: Option<usize>, names: &Names) -> String {
+    route.map_or_else(|| "gateway".to_owned(), |route| name(&names.routes, route))
 }
 
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn counter_name(counter: &Counter, names: Names<'_>) -> String {
+fn counter_name(counter: &Counter, names: &Names) -> String {
     match counter {
         Counter::Request { route, method, status } => {
             let route = route_name(*route, names);
@@ -234,7 +289,7 @@ fn counter_name(counter: &Counter, names: Names<'_>) -> String {
             format!("{TOKEN_CACHE}{{result=\"{}\"}}", if *hit { "hit" } else { "miss" })
         }
         Counter::KeyRefresh { issuer, result } => {
-            format!("{KEY_REFRESH}{{issuer=\"{}\",result=\"{result}\"}}", name(names.issuers, *issuer))
+            format!("{KEY_REFRESH}{{issuer=\"{}\",result=\"{result}\"}}", name(&names.issuers, *issuer))
         }
     }
 }
@@ -284,30 +339,28 @@ fn order(series: &str) -> (&str, u64, &str) {
 mod tests {
     use super::*;
 
-    fn line(route: Option<usize>, status: u16, duration_ms: u64) -> LogLine {
-        LogLine { method: "GET".into(), route_index: route, status, duration_ms, ..LogLine::default() }
+    fn record(status: u16, duration_ms: u64) -> LogRecord {
+        LogRecord { method: "GET".into(), status, duration_ms, ..LogRecord::default() }
+    }
+
+    fn names(routes: &[&str]) -> Names {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Names { routes: owned(routes), upstreams: owned(&["auth"]), issuers: owned(&["id"]) }
     }
 
     #[test]
     fn the_page_is_in_prometheus_form() {
-        let (routes, upstreams, issuers) =
-            (vec!["/users/{id}".to_owned(), "/a\"b".to_owned()], vec!["auth".to_owned()], vec!["id".to_owned()]);
-        let names = Names { routes: &routes, upstreams: &upstreams, issuers: &issuers };
-        let mut metrics = Metrics::default();
-        metrics.note(&line(Some(0), 200, 5));
-        metrics.note(&LogLine {
-            upstream_index: Some(0),
-            upstream_ms: Some(30),
-            cache: Some("token"),
-            ..line(Some(0), 200, 31)
-        });
-        metrics.note(&LogLine { method: "BREW".into(), code: Some("route_unknown"), ..line(None, 404, 20_000) });
-        metrics.note(&line(Some(1), 500, 0));
-        metrics.note_refresh(0, "ok");
-        let mut series = metrics.take(names);
-        assert!(metrics.is_empty());
+        let mut counts = Counts::default();
+        counts.note(Some(0), None, &record(200, 5));
+        let hit = LogRecord { upstream_ms: Some(30), cache: Some("token"), ..record(200, 31) };
+        counts.note(Some(0), Some(0), &hit);
+        let unknown = LogRecord { method: "BREW".into(), code: Some("route_unknown"), ..record(404, 20_000) };
+        counts.note(None, None, &unknown);
+        counts.note(Some(1), None, &record(500, 0));
+        counts.add(Counter::KeyRefresh { issuer: 0, result: "ok" });
+        let mut series = counts.series(&names(&["/users/{id}", "/a\"b"]));
         series.insert("gateway_keys_age_seconds{issuer=\"id\"}".to_owned(), 12.5);
-        series.insert("somebody_elses{x=\"y\"}".to_owned(), 1.0);
+        series.insert("another_family{x=\"y\"}".to_owned(), 1.0);
         let page = page(&series);
         for expected in [
             "# TYPE gateway_requests_total counter\n",
@@ -331,30 +384,20 @@ mod tests {
         ] {
             assert!(page.contains(expected), "{expected} is not in\n{page}");
         }
-        assert!(!page.contains("somebody_elses"));
+        assert!(!page.contains("another_family"));
     }
 
     #[test]
-    fn routes_of_one_path_are_one_series() {
-        let routes = vec!["/x".to_owned(), "/x".to_owned()];
-        let mut metrics = Metrics::default();
-        metrics.note(&line(Some(0), 200, 5));
-        metrics.note(&line(Some(1), 200, 5));
-        let series = metrics.take(Names { routes: &routes, upstreams: &[], issuers: &[] });
-        assert_eq!(series.get("gateway_requests_total{route=\"/x\",method=\"GET\",status=\"200\"}"), Some(&2.0));
-        assert_eq!(series.get("gateway_request_duration_seconds_count{route=\"/x\"}"), Some(&2.0));
-    }
-
-    #[test]
-    fn what_could_not_be_handed_on_is_counted_with_the_next() {
-        let mut metrics = Metrics::default();
-        metrics.note(&line(Some(0), 200, 5));
-        let taken = metrics.split();
-        metrics.note(&line(Some(0), 200, 7));
-        metrics.put_back(taken);
-        let routes = vec!["/x".to_owned()];
-        let series = metrics.take(Names { routes: &routes, upstreams: &[], issuers: &[] });
-        assert_eq!(series.get("gateway_requests_total{route=\"/x\",method=\"GET\",status=\"200\"}"), Some(&2.0));
-        assert_eq!(series.get("gateway_request_duration_seconds_sum{route=\"/x\"}"), Some(&0.012));
+    fn routes_of_one_path_share_a_series_and_merged_counts_add_up() {
+        let mut counts = Counts::default();
+        counts.note(Some(0), None, &record(200, 5));
+        let unsent = std::mem::take(&mut counts);
+        counts.note(Some(1), None, &record(200, 7));
+        counts.merge(unsent);
+        let series = counts.series(&names(&["/x", "/x"]));
+        let value = |name: &str| series.get(name).copied();
+        assert_eq!(value("gateway_requests_total{route=\"/x\",method=\"GET\",status=\"200\"}"), Some(2.0));
+        assert_eq!(value("gateway_request_duration_seconds_count{route=\"/x\"}"), Some(2.0));
+        assert_eq!(value("gateway_request_duration_seconds_sum{route=\"/x\"}"), Some(0.012));
     }
 }

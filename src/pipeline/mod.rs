@@ -1,43 +1,47 @@
-//! The one order of things: decide, deny, forward.
+//! The pipeline of a request: its steps in their order, and the services that the steps use.
 //!
-//! Owns the sequence of checks, every denial and its answer, what is removed
-//! from and added to a request, the assertion, and the memory of one isolate
-//! (key sets, revoked tokens, what upstreams last did). Sees the world through [`ports`] alone:
-//! native tests run the whole gate with fakes behind them.
+//! Start with `steps.rs`. An `Exchange` is the context of one request; a [`Gateway`] holds the
+//! policy and the services, each with a state and [`ports`] of its own. Nothing here knows the
+//! runtime: tests run the whole pipeline with fakes behind the ports.
 
 mod answer;
 mod assertion;
+mod authenticator;
+mod background;
 mod challenge;
-mod chore;
 mod cors;
 mod credentials;
 mod denial;
-mod failures;
-mod flow;
+mod endpoints;
+mod exchange;
+mod failed_auth_limiter;
+mod gateway;
 mod head;
 mod headers;
-mod keyring;
-mod limiter;
+mod key_cache;
 pub mod limits;
 mod log;
 mod metrics;
-mod own;
+mod permits;
 pub mod ports;
+mod rate_limiter;
 mod references;
-mod remembered;
-mod revocations;
-mod scrape;
+mod revocation_checker;
 mod settings;
 mod spans;
+mod status;
+mod steps;
+mod token_cache;
 mod trace;
 mod upstream;
 
 pub use answer::Answer;
 pub use assertion::{AssertionKeys, BadAssertionKeys};
-pub use chore::Chore;
+pub use background::BackgroundTask;
 pub use cors::CorsHeaders;
 pub use denial::Denial;
-pub use flow::{Handled, Outcome, Passing, handle_refused};
+pub use gateway::{Gateway, PolicyOrigin};
 pub use head::Head;
-pub use log::{AuditEvent, LogLine};
-pub use settings::{Gate, Misconfiguration, PolicyOrigin};
+pub use log::{AuditEvent, LogRecord};
+pub use settings::Misconfiguration;
+pub use steps::{Handled, Outcome, Passing, handle_refused};

@@ -1,48 +1,65 @@
-//! What the gate needs of the world. `edge` provides it from the runtime,
-//! native tests from scripts.
+//! The ports of the pipeline: what its services need from outside. The host implements them with
+//! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more.
 
 use std::borrow::Cow;
 
+use super::background::BackgroundTask;
 use crate::{
     keys::Key,
     revocation::RevocationKey,
     token::{Algorithm, SignatureOutcome, UnixMillis},
 };
 
-/// The gate's view of the world, for one request.
+/// Time.
 #[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
-pub trait Ports {
-    /// What an upstream's answer is to the rim: the gate never looks inside.
-    type Reply;
-
-    /// The time.
+pub trait Clock {
+    /// Returns the current time.
     fn now(&self) -> UnixMillis;
 
-    /// Fresh random bytes, for the ids of one request.
-    fn random(&self) -> [u8; 48];
-
-    /// Lets `millis` pass.
+    /// Waits for `millis` milliseconds.
     async fn sleep(&self, millis: u64);
+}
 
-    /// Reads a stored key set; `None` when there is none or the store fails.
+/// Random bytes.
+pub trait Random {
+    /// Returns fresh random bytes, enough for the ids of one request.
+    fn random(&self) -> [u8; 48];
+}
+
+/// Work after the answer.
+pub trait Background {
+    /// Schedules a task that [`super::Gateway::run`] carries out once the client has its answer.
+    fn defer(&self, task: BackgroundTask);
+}
+
+/// The store of key sets that all isolates share.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait KeyStore {
+    /// Reads a key set; `None` when there is none or the store fails.
     async fn read_keys(&self, name: &str) -> Option<String>;
 
-    /// Stores a key set, and says whether it is stored. A failure is the rim's
-    /// to log: the set is in use.
+    /// Writes a key set and returns whether it is stored. The host logs a failure.
     async fn write_keys(&self, name: &str, text: &str) -> bool;
+}
 
-    /// Asks an issuer for a document (its key set, or where that is): no redirect,
-    /// at most [`crate::keys::limits::JWKS_BYTES`] and
-    /// [`crate::keys::limits::FETCH_MS`].
+/// Issuers' documents: key sets and discovery.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait KeyFetcher {
+    /// Fetches a document without following redirects: at most
+    /// [`crate::keys::limits::JWKS_BYTES`] within [`crate::keys::limits::FETCH_MS`].
     ///
     /// # Errors
-    /// A stable code that says why not.
+    /// A stable code.
     async fn fetch_document(&self, url: &str) -> Result<Document, &'static str>;
+}
 
+/// Signature checks.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait SignatureVerifier {
     /// Checks a signature.
     ///
     /// # Errors
-    /// [`BackendFault`] when the check could not be made at all.
+    /// [`BackendFault`] when the check could not be made.
     async fn check_signature(
         &self,
         key: &Key,
@@ -50,59 +67,117 @@ pub trait Ports {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault>;
+}
 
-    /// Counts one more under a key of a limiter's binding, and says whether that is still
-    /// within the limit. True when the limiter fails; that is the rim's to log.
+/// The revocation log of all isolates.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait RevocationLog {
+    /// Reads a part of the log: at most [`crate::revocation::limits::PAGE_BYTES`] within
+    /// [`crate::revocation::limits::ASK_MS`], or
+    /// [`crate::revocation::limits::ASK_WHOLE_MS`] for the whole log. `may_be_cached` allows a
+    /// page that this location has cached.
+    ///
+    /// # Errors
+    /// A stable code.
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str>;
+
+    /// Appends a page's entries and returns whether they are stored durably. The host logs a
+    /// failure.
+    async fn append_log(&self, page: &str) -> bool;
+}
+
+/// The runtime's rate limit counters.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait RateLimitCounter {
+    /// Counts one event under a key of a binding and returns whether it is within the limit.
+    /// Returns true when the counter fails, which the host logs.
     async fn limit(&self, binding: &str, key: &str) -> bool;
 
-    /// Sends spans to a collector, with the headers that its setting has. `dropped` is how
-    /// many found no place before. A failure is the rim's to log.
-    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
-
-    /// Whether a limiter is bound.
+    /// Returns whether a counter is bound.
     fn has_limit(&self, binding: &str) -> bool;
+}
 
-    /// Adds to the sums of all isolates: a JSON object of numbers by series. False when
-    /// they did not arrive.
+/// The sums of all isolates' metrics.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait MetricsStore {
+    /// Adds to the sums (a JSON object of numbers by series) and returns whether they arrived.
     async fn add_metrics(&self, text: &str) -> bool;
 
-    /// The sums, in the same form.
+    /// Reads the sums, in the same form.
     ///
     /// # Errors
-    /// A stable code that says why not.
+    /// A stable code.
     async fn read_metrics(&self) -> Result<String, &'static str>;
+}
 
-    /// Reads a part of the revocation log, at most
-    /// [`crate::revocation::limits::PAGE_BYTES`] in
-    /// [`crate::revocation::limits::ASK_MS`] (the whole of it:
-    /// [`crate::revocation::limits::ASK_WHOLE_MS`]). `may_be_kept` allows for an answer that
-    /// this location kept from another isolate's question.
-    ///
-    /// # Errors
-    /// A stable code that says why not.
-    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str>;
+/// The collector of spans.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait SpanCollector {
+    /// Sends spans with the headers of the exporter's setting. `dropped` counts the spans that
+    /// were discarded before. The host logs a failure.
+    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
+}
 
-    /// Adds a page's entries to the log, and says whether they are in it for good. A
-    /// failure is the rim's to log.
-    async fn append_log(&self, page: &str) -> bool;
-
-    /// Reads the request's body.
+/// The body of the request.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait RequestBody {
+    /// Reads the whole body.
     ///
     /// # Errors
     /// [`BodyFault`].
-    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault>;
+    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, BodyFault>;
+}
+
+/// The connection to upstreams.
+#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
+pub trait UpstreamClient {
+    /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
+    type Reply;
 
     /// Sends the request, its body streamed, to an upstream.
     ///
     /// # Errors
     /// [`UpstreamFault`].
-    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+    async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
 
-    /// Lets go of an answer that nobody will read.
+    /// Discards an answer that is not passed on.
     fn discard(&self, reply: Self::Reply);
 }
 
-/// An issuer's answer.
+/// All ports, as a whole request needs them.
+pub trait Ports:
+    Clock
+    + Random
+    + Background
+    + KeyStore
+    + KeyFetcher
+    + SignatureVerifier
+    + RevocationLog
+    + RateLimitCounter
+    + MetricsStore
+    + SpanCollector
+    + RequestBody
+    + UpstreamClient
+{
+}
+
+impl<T> Ports for T where
+    T: Clock
+        + Random
+        + Background
+        + KeyStore
+        + KeyFetcher
+        + SignatureVerifier
+        + RevocationLog
+        + RateLimitCounter
+        + MetricsStore
+        + SpanCollector
+        + RequestBody
+        + UpstreamClient
+{
+}
+
+/// An issuer's document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// The body.
@@ -111,40 +186,40 @@ pub struct Document {
     pub cache_control: Option<String>,
 }
 
-/// What is asked of the revocation log.
+/// A part of the revocation log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogPart<'a> {
-    /// What the last minute brought.
+    /// The entries of the last minute.
     Newest,
-    /// All of it.
+    /// All entries.
     Whole,
-    /// What there is under these marks.
+    /// The entries of these keys.
     Entries(&'a [RevocationKey]),
 }
 
-/// The log's answer.
+/// A page of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogText {
     /// A [`crate::revocation::LogPage`] as JSON.
     pub text: String,
-    /// Whether it was kept from an earlier question.
-    pub kept: bool,
+    /// Whether the page came from this location's cache.
+    pub cached: bool,
 }
 
-/// A request's body cannot be had.
+/// The request's body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFault {
     /// It is longer than allowed.
     TooLarge,
-    /// It ended before its end.
+    /// The connection ended before the body.
     Broken,
 }
 
-/// The signature backend failed: our trouble, never the token's.
+/// The signature backend failed: a fault of the gateway, never of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendFault;
 
-/// A request as an upstream is to receive it.
+/// A request for an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward<'a> {
     /// Absolute URL; its path and query are the canonical target.
@@ -153,24 +228,24 @@ pub struct Forward<'a> {
     pub method: &'a str,
     /// All headers, in order.
     pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Milliseconds from the request's end until the answer's headers must be there.
+    /// Milliseconds from the request's end to the answer's headers.
     pub timeout_ms: u64,
     /// Milliseconds for the client to send its body.
     pub body_timeout_ms: u64,
-    /// Bytes that the body may have.
+    /// Bytes of the body, at most.
     pub max_body_bytes: u64,
-    /// Whether the answer's body is going to be read on its way.
+    /// Whether the answer's body will be read on its way.
     pub is_timed: bool,
 }
 
-/// What came back.
+/// An upstream's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded<R> {
     /// The answer, its body not yet read.
     pub reply: R,
     /// Its status.
     pub status: u16,
-    /// Whether it says when to come back (`Retry-After`).
+    /// Whether it has `Retry-After`.
     pub asks_for_pause: bool,
     /// Whether the client had sent its whole body by then.
     pub body_ended: bool,
@@ -181,22 +256,20 @@ pub struct Forwarded<R> {
 /// Why an upstream gave no answer that can be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamFault {
-    /// No connection, or the upstream broke it before the headers came, whether or not the
-    /// client still had to send.
+    /// No connection, or the upstream closed it before the headers arrived.
     Unreachable,
     /// No headers within the time.
     TimedOut,
-    /// A status that is not one (below 200 or above 599).
+    /// A status below 200 or above 599.
     BadAnswer,
-    /// The client did not send its body in time: no fault of the upstream's.
+    /// The client did not send its body in time.
     BodySlow,
-    /// The client's body is longer than allowed: no fault of the upstream's.
+    /// The client's body is longer than allowed.
     BodyTooLarge,
-    /// The client broke off: no fault of the upstream's.
+    /// The client closed the connection.
     ClientGone,
-    /// The upstream broke off after the client had sent nothing for a while: it may have
-    /// given up on the client.
+    /// The upstream closed the connection after the client had sent nothing for a while.
     BrokeOff,
-    /// The upstream did not take what the client sent.
+    /// The upstream did not read what the client sent.
     Stalled,
 }

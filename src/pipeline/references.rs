@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use super::{Gate, Head, LogLine};
+use super::{gateway::Gateway, head::Head, steps::Passing};
 
 /// What references of one answer are read against.
 struct Base<'a> {
@@ -23,21 +23,20 @@ struct Base<'a> {
     rewrite: Option<(&'a str, &'a str)>,
 }
 
-impl Gate {
+impl Gateway {
     /// Rewrites the value of a header that leads a client somewhere; `None` leaves it as it
     /// is. `asked` is the URL that gave the answer, `resolve` the URL parser: from a
     /// reference and its base to an absolute URL.
     pub fn publish_references(
         &self,
         head: &Head,
-        line: &LogLine,
+        passing: &Passing,
         (name, value): (&str, &str),
         asked: &str,
         resolve: impl Fn(&str, &str) -> Option<String>,
     ) -> Option<String> {
-        let route = line.route_index.and_then(|index| self.policy.routes.get(index));
-        let upstream = line.upstream_index.and_then(|index| self.upstreams.get(index))?;
-        let targets = upstream.targets.iter().map(|target| target.url.as_str()).chain([asked]);
+        let (route, upstream) = (self.route(passing.route), self.upstream(passing.upstream)?);
+        let targets = upstream.urls().chain([asked]);
         let base = Base {
             asked,
             upstream: targets.filter_map(|url| split(url).map(|(authority, _)| authority)).collect(),

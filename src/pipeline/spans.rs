@@ -1,67 +1,66 @@
-//! Spans of sampled requests, for a collector (OTLP/HTTP with JSON; OpenTelemetry protocol
-//! 1.x, semantic conventions for HTTP): one of the gateway, and one of its call to the
-//! upstream. Kept until they are sent, behind answers; bounded, and given up rather than
-//! ever waited for. Holds what the log line holds, and nothing more.
+//! Spans of sampled requests for a collector (OTLP/HTTP with JSON; OpenTelemetry protocol 1.x,
+//! semantic conventions for HTTP): one of the gateway, and one of its call to the upstream. Sent
+//! behind answers, bounded, and discarded rather than waited for. They hold what the log record
+//! holds, and nothing more.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use serde_json::{Value, json};
 
-use super::{Chore, Gate, LogLine, limits, ports::Ports, trace::Ids};
-use crate::token::UnixMillis;
+use super::{
+    background::BackgroundTask,
+    exchange::Exchange,
+    limits,
+    log::LogRecord,
+    ports::{Background, Clock, SpanCollector},
+    settings::{Misconfiguration, Settings},
+    trace::Ids,
+};
+use crate::{config, token::UnixMillis};
 
-/// Where spans go, and of how many traces.
-#[derive(Clone, PartialEq)]
-pub(super) struct Exporter {
+/// The settings that all OpenTelemetry exporters have: the collector's URL, headers for it, the
+/// gateway's name, and the share of traces that is sampled.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const SERVICE: &str = "OTEL_SERVICE_NAME";
+const RATIO: &str = "OTEL_TRACES_SAMPLER_ARG";
+
+/// Sends spans to a collector.
+pub(super) struct SpanExporter {
     /// The collector's URL for traces.
-    pub(super) url: String,
-    /// Headers for it as `OTEL_EXPORTER_OTLP_HEADERS` has them; may hold a secret.
-    pub(super) headers: String,
-    /// What the gateway calls itself.
-    pub(super) service: String,
-    /// Share of the traces that are sampled: 0 to 1.
-    pub(super) ratio: f64,
+    url: String,
+    /// Headers for it, in the form of the setting; they may hold a secret.
+    headers: String,
+    /// The gateway's `service.name`.
+    service: String,
+    /// Share of the traces that is sampled: 0 to 1.
+    ratio: f64,
+    spans: RefCell<Spans>,
 }
 
-impl fmt::Debug for Exporter {
+impl fmt::Debug for SpanExporter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Exporter").field("ratio", &self.ratio).finish_non_exhaustive()
+        formatter.debug_struct("SpanExporter").field("ratio", &self.ratio).finish_non_exhaustive()
     }
 }
 
-impl Exporter {
-    /// Whether a trace is sampled, by an id that no client chose: the trace's where it
-    /// begins here, so that all who see it with the same ratio decide alike
-    /// (`TraceIdRatioBased`); our own span's where the trace is a client's, who could
-    /// choose one that is always among them.
-    pub(super) fn samples(&self, ids: &Ids) -> bool {
-        self.takes(if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id })
-    }
-
-    fn takes(&self, id: &str) -> bool {
-        let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
-        let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        number.is_some_and(|number| f64::from(number) < self.ratio * (f64::from(u32::MAX) + 1.0))
-    }
-}
-
-/// What this isolate has yet to send.
+/// The spans of one isolate that were not sent yet.
 #[derive(Debug, Default)]
-pub(super) struct Spans {
+struct Spans {
     waiting: Vec<Value>,
-    /// How many are on their way, each lot until a time by which its sending is over.
-    flying: Vec<(UnixMillis, usize)>,
-    /// Spans that found no place, since the last that were sent.
+    /// Batches that are being sent: the time by which each has ended, and its size.
+    in_flight: Vec<(UnixMillis, usize)>,
+    /// Spans that were discarded since the last batch.
     dropped: u64,
-    /// Since when somebody is about to send them.
-    sending_since: Option<UnixMillis>,
+    /// When the next batch was scheduled, until it is sent.
+    scheduled_since: Option<UnixMillis>,
 }
 
 impl Spans {
     fn push(&mut self, span: Value, now: UnixMillis) {
-        // Whoever sent a lot may never come back to say so.
-        self.flying.retain(|(until, _)| now < *until);
-        let held = self.flying.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
+        // A task that sent a batch may have been cut off.
+        self.in_flight.retain(|(until, _)| now < *until);
+        let held = self.in_flight.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
         if held < limits::SPANS {
             self.waiting.push(span);
         } else {
@@ -70,60 +69,108 @@ impl Spans {
     }
 }
 
-impl Gate {
-    /// Notes a request that has its answer, if its trace is sampled.
-    pub(super) fn note_spans<P: Ports>(
-        &self,
-        line: &LogLine,
-        ids: &Ids,
-        begun: UnixMillis,
-        ports: &P,
-        chores: &mut Vec<Chore>,
-    ) {
-        if self.exporter.is_none() || !ids.is_sampled() {
+impl SpanExporter {
+    /// Builds the exporter of the settings; `None` when no collector is set.
+    ///
+    /// # Errors
+    /// [`Misconfiguration`].
+    pub(super) fn new(settings: &Settings<'_>) -> Result<Option<Self>, Misconfiguration> {
+        let Some(endpoint) = settings.non_empty(ENDPOINT) else { return Ok(None) };
+        config::check_url(&endpoint).map_err(|fault| Misconfiguration(format!("{ENDPOINT} {fault}")))?;
+        settings.check_https(&endpoint, || format!("{ENDPOINT} is a plain http:// URL"), "its https:// URL")?;
+        if endpoint.contains(['?', '#']) {
+            return Err(Misconfiguration(format!(
+                "{ENDPOINT} has a query or a fragment; write scheme, host and path alone, because /v1/traces is appended"
+            )));
+        }
+        let ratio = match settings.non_empty(RATIO) {
+            None => 1.0,
+            Some(text) => parse_ratio(&text).filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+                Misconfiguration(format!("{RATIO} is not a number from 0 to 1; it is the share of traces to sample"))
+            })?,
+        };
+        Ok(Some(Self {
+            url: format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+            headers: settings.value(HEADERS).unwrap_or_default(),
+            service: settings.non_empty(SERVICE).unwrap_or_else(|| "portcullis".to_owned()),
+            ratio,
+            spans: RefCell::default(),
+        }))
+    }
+
+    /// Returns whether a trace is within the sampled share, by an id that no client chose: the
+    /// trace's where it begins here, so that all exporters with the same ratio decide alike
+    /// (`TraceIdRatioBased`); the gateway's own span's where the trace is a client's, who could
+    /// choose an id that is always sampled.
+    pub(super) fn samples(&self, ids: &Ids) -> bool {
+        is_in_ratio(if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id }, self.ratio)
+    }
+
+    /// Adds the spans of a request that was answered, if its trace is sampled, and schedules a
+    /// batch.
+    pub(super) fn record(&self, exchange: &Exchange<'_>, record: &LogRecord, ports: &(impl Clock + Background)) {
+        if !exchange.ids.is_sampled() {
             return;
         }
         let now = ports.now();
         let mut spans = self.spans.borrow_mut();
-        spans.push(server_span(line, ids, begun, now), now);
-        if let (Some(upstream), Some((from, to))) = (&line.upstream, line.upstream_times) {
-            spans.push(client_span(line, ids, upstream, from, to), now);
+        spans.push(server_span(record, &exchange.ids, exchange.begun, now), now);
+        if let (Some(upstream), Some(times)) = (&record.upstream, exchange.upstream_times) {
+            spans.push(client_span(record, &exchange.ids, upstream, times), now);
         }
-        let is_on_its_way = spans.sending_since.is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
+        let is_scheduled = spans.scheduled_since.is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
         if spans.waiting.len() >= limits::SPANS_BATCH {
-            chores.push(Chore::SendSpans);
-        } else if !is_on_its_way {
-            spans.sending_since = Some(now);
-            chores.push(Chore::SendSpansLater);
+            ports.defer(BackgroundTask::SendSpans);
+        } else if !is_scheduled {
+            spans.scheduled_since = Some(now);
+            ports.defer(BackgroundTask::SendSpansLater);
         }
     }
 
-    /// Lets some seconds pass and sends what there is.
-    pub(super) async fn send_spans_later<P: Ports>(&self, ports: &P) {
+    /// Waits some seconds and sends the spans.
+    pub(super) async fn send_later(&self, ports: &(impl Clock + SpanCollector)) {
         ports.sleep(limits::FLUSH_MS).await;
-        self.spans.borrow_mut().sending_since = None;
-        self.send_spans(ports).await;
+        self.spans.borrow_mut().scheduled_since = None;
+        self.send(ports).await;
     }
 
-    /// Sends what there is. What does not arrive is given up: a trace is no account.
-    pub(super) async fn send_spans<P: Ports>(&self, ports: &P) {
-        let Some(exporter) = &self.exporter else { return };
-        let (waiting, dropped, lot) = {
+    /// Sends the spans. Spans that do not arrive are discarded.
+    pub(super) async fn send(&self, ports: &(impl Clock + SpanCollector)) {
+        let (waiting, dropped, batch) = {
             let mut spans = self.spans.borrow_mut();
             if spans.waiting.is_empty() {
                 return;
             }
-            let lot = (ports.now().plus(2 * limits::SPANS_SEND_MS), spans.waiting.len());
-            spans.flying.push(lot);
-            (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped), lot)
+            let batch = (ports.now().plus(2 * limits::SPANS_SEND_MS), spans.waiting.len());
+            spans.in_flight.push(batch);
+            (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped), batch)
         };
-        let body = request(&exporter.service, waiting).to_string();
-        ports.send_spans(&exporter.url, &exporter.headers, &body, dropped).await;
+        let body = request(&self.service, waiting).to_string();
+        ports.send_spans(&self.url, &self.headers, &body, dropped).await;
         let mut spans = self.spans.borrow_mut();
-        if let Some(index) = spans.flying.iter().position(|flying| *flying == lot) {
-            spans.flying.swap_remove(index);
+        if let Some(index) = spans.in_flight.iter().position(|sent| *sent == batch) {
+            spans.in_flight.swap_remove(index);
         }
     }
+}
+
+fn is_in_ratio(id: &str, ratio: f64) -> bool {
+    let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
+    let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    number.is_some_and(|number| f64::from(number) < ratio * (f64::from(u32::MAX) + 1.0))
+}
+
+/// Parses a decimal number: besides JSON's forms also `.5`, `1.`, `+0.1` and `01`.
+fn parse_ratio(text: &str) -> Option<f64> {
+    let begins = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if !begins(text.strip_prefix('.').unwrap_or(text)) {
+        return None;
+    }
+    let digits = text.trim_start_matches('0');
+    let before = if begins(digits) { "" } else { "0" };
+    let behind = if digits.ends_with('.') { "0" } else { "" };
+    serde_json::from_slice([before, digits, behind].concat().as_bytes()).ok()
 }
 
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.
@@ -135,33 +182,33 @@ fn request(service: &str, spans: Vec<Value>) -> Value {
     }] })
 }
 
-fn server_span(line: &LogLine, ids: &Ids, begun: UnixMillis, ended: UnixMillis) -> Value {
+fn server_span(record: &LogRecord, ids: &Ids, begun: UnixMillis, ended: UnixMillis) -> Value {
     let mut attributes = vec![
-        text("http.request.method", &line.method),
-        text("url.path", &line.path),
-        number("http.response.status_code", u64::from(line.status)),
+        text("http.request.method", &record.method),
+        text("url.path", &record.path),
+        number("http.response.status_code", u64::from(record.status)),
         text("portcullis.request_id", &ids.request_id),
     ];
     let optional = [
-        ("http.route", line.route.as_deref()),
-        ("user_agent.original", line.user_agent.as_deref()),
-        ("client.address", line.ip.as_deref()),
-        ("error.type", line.code),
-        ("portcullis.key_source", line.cache),
+        ("http.route", record.route.as_deref()),
+        ("user_agent.original", record.user_agent.as_deref()),
+        ("client.address", record.ip.as_deref()),
+        ("error.type", record.code),
+        ("portcullis.key_source", record.cache),
     ];
     attributes.extend(optional.into_iter().filter_map(|(key, value)| value.map(|value| text(key, value))));
-    let name = match &line.route {
-        Some(route) => format!("{} {route}", line.method),
-        None => line.method.clone(),
+    let name = match &record.route {
+        Some(route) => format!("{} {route}", record.method),
+        None => record.method.clone(),
     };
-    span(&ids.span_id, ids.parent_id.as_deref(), ids, &name, SERVER, (begun, ended), attributes, line.status >= 500)
+    span(&ids.span_id, ids.parent_id.as_deref(), ids, &name, SERVER, (begun, ended), attributes, record.status >= 500)
 }
 
-fn client_span(line: &LogLine, ids: &Ids, upstream: &str, from: UnixMillis, to: UnixMillis) -> Value {
-    let attributes = vec![text("http.request.method", &line.method), text("portcullis.upstream", upstream)];
-    let failed = line.status >= 500;
-    let name = format!("{} {upstream}", line.method);
-    span(&ids.client_span_id, Some(&ids.span_id), ids, &name, CLIENT, (from, to), attributes, failed)
+fn client_span(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis, UnixMillis)) -> Value {
+    let attributes = vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)];
+    let failed = record.status >= 500;
+    let name = format!("{} {upstream}", record.method);
+    span(&ids.client_span_id, Some(&ids.span_id), ids, &name, CLIENT, times, attributes, failed)
 }
 
 /// `SpanKind`.
@@ -215,7 +262,6 @@ mod tests {
 
     #[test]
     fn a_share_of_the_traces_is_sampled_by_their_ids() {
-        let exporter = |ratio| Exporter { url: String::new(), headers: String::new(), service: String::new(), ratio };
         let id = |end: &str| format!("{}{end}", "a".repeat(24));
         for (ratio, end, expected) in [
             (1.0, "ffffffff", true),
@@ -225,8 +271,24 @@ mod tests {
             (0.25, "3fffffff", true),
             (0.25, "40000000", false),
         ] {
-            assert_eq!(exporter(ratio).takes(&id(end)), expected, "{ratio} of {end}");
+            assert_eq!(is_in_ratio(&id(end), ratio), expected, "{ratio} of {end}");
         }
-        assert!(!exporter(1.0).takes("short"));
+        assert!(!is_in_ratio("short", 1.0));
+    }
+
+    #[test]
+    fn a_ratio_is_any_decimal_number() {
+        for (text, expected) in [
+            ("0.25", Some(0.25)),
+            (".5", Some(0.5)),
+            ("1.", Some(1.0)),
+            ("+0.1", Some(0.1)),
+            ("01", Some(1.0)),
+            ("-1", None),
+            ("NaN", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_ratio(text), expected, "{text}");
+        }
     }
 }

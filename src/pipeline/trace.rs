@@ -1,7 +1,7 @@
 //! The ids of a request: its own (UUIDv7, RFC 9562) and its place in a trace
 //! (W3C Trace Context, level 1).
 
-use super::Head;
+use super::head::Head;
 use crate::token::UnixMillis;
 
 /// Ids by which one request is found again in every log.

@@ -1,106 +1,219 @@
-//! Sending a request to an upstream: which of its targets, how often, and what that says
-//! of the target. Holds no cell's borrow across a wait.
+//! Upstreams: which target gets a request, how often it is tried, and what its answers say about
+//! the target. No borrow of a cell outlives a synchronous step.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
+use std::cell::{Cell, RefCell};
+
+use portcullis_resilience::{
+    Admission, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Outcome, RetryBudget, full_jitter,
 };
-
-use portcullis_resilience::{Admission, Breaker, BreakerSettings, FIRST_OPEN_MS, Outcome, RetryBudget, full_jitter};
 
 use super::{
-    AssertionKeys, Denial, Gate, LogLine,
-    assertion::Statement,
+    assertion::{AssertionKeys, Statement},
     challenge, limits,
-    own::Seen,
-    ports::{Forward, Forwarded, Ports, UpstreamFault},
+    permits::Permits,
+    ports::{Clock, Forward, Forwarded, Random, UpstreamClient, UpstreamFault},
+    settings::{Misconfiguration, Settings},
 };
-use crate::{config::OnDown, token::UnixMillis};
+use crate::{
+    config::{self, OnDown, UpstreamTarget},
+    token::UnixMillis,
+};
 
-/// What one isolate knows of an upstream.
+/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1) and have no
+/// body, which could be sent only once.
+const SAFE: [&str; 2] = ["GET", "HEAD"];
+
+/// The ports of an upstream.
+pub(super) trait UpstreamPorts: Clock + Random + UpstreamClient {}
+impl<T: Clock + Random + UpstreamClient> UpstreamPorts for T {}
+
+/// One upstream as this isolate knows it.
 #[derive(Debug)]
-pub(super) struct UpstreamState {
+pub(super) struct Upstream {
     pub(super) name: String,
-    pub(super) targets: Vec<TargetState>,
+    targets: Vec<Target>,
     pub(super) timeout_ms: u64,
     pub(super) body_timeout_ms: u64,
     pub(super) idle_timeout_ms: Option<u64>,
     pub(super) maintenance_s: Option<u64>,
     pub(super) on_down: OnDown,
-    pub(super) retries: u32,
-    pub(super) max_concurrent: u32,
-    pub(super) breaker_settings: BreakerSettings,
-    /// What is wrong with the secret, where there is no good one: nothing is forwarded
-    /// then, because an origin takes nothing without an assertion.
-    pub(super) assertion: Result<AssertionKeys, String>,
-    pub(super) seen: RefCell<Seen>,
-    pub(super) retry_budget: RefCell<RetryBudget>,
-    pub(super) waiting: Waiting,
+    retries: u32,
+    breaker: BreakerSettings,
+    /// The keys, or what is wrong with the secret. Without keys nothing is forwarded, because an
+    /// origin accepts no request without an assertion.
+    assertion: Result<AssertionKeys, String>,
+    last: Cell<Option<LastAnswer>>,
+    retry_budget: RefCell<RetryBudget>,
+    permits: Permits,
 }
 
 /// One place where an upstream is.
 #[derive(Debug)]
-pub(super) struct TargetState {
-    pub(super) url: String,
-    pub(super) weight: u32,
-    pub(super) breaker: RefCell<Breaker>,
+struct Target {
+    url: String,
+    weight: u32,
+    breaker: RefCell<Breaker>,
 }
 
-/// Requests that wait for the same thing. Each has a time by which it is over, because the
-/// runtime may end an event that takes too long, and its request never comes back to say so.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    /// Until when each has its place, and whether it has a body to send.
-    entries: RefCell<HashMap<u64, (UnixMillis, bool)>>,
-    next: Cell<u64>,
+/// The last answer, or its absence, that said something about an upstream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastAnswer {
+    pub(super) at: UnixMillis,
+    pub(super) took_ms: u64,
+    pub(super) error: Option<ForwardError>,
 }
 
-impl Waiting {
-    /// Takes a place, unless all are taken.
-    pub(super) fn enter(&self, most: u32, until: UnixMillis, has_body: bool, now: UnixMillis) -> Option<u64> {
-        let mut entries = self.entries.borrow_mut();
-        if is_full(&entries, most, has_body) {
-            entries.retain(|_, (until, _)| now < *until);
-            if is_full(&entries, most, has_body) {
-                return None;
-            }
+/// Why a request has no answer of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForwardError {
+    /// The assertion cannot be signed; see [`Upstream::assertion_fault`].
+    Unsigned,
+    /// Too many requests wait for this upstream.
+    Busy,
+    /// The circuit breakers of all targets are open.
+    Open {
+        /// Milliseconds until a request may try.
+        retry_ms: u64,
+    },
+    /// The upstream rejected the gateway's assertion.
+    RejectedAssertion,
+    /// The call failed.
+    Fault(UpstreamFault),
+}
+
+impl Upstream {
+    /// # Errors
+    /// [`Misconfiguration`]: a URL in the settings is not one, or a target is at a plain HTTP URL
+    /// outside development.
+    pub(super) fn new(upstream: &config::Upstream, settings: &Settings<'_>) -> Result<Self, Misconfiguration> {
+        let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
+        let variable = format!("UPSTREAM_{suffix}_URL");
+        let targets = match settings.value(&variable) {
+            Some(urls) => parse_targets(&urls).map_err(|fault| Misconfiguration(format!("{variable} {fault}")))?,
+            None => upstream.targets.clone(),
+        };
+        for target in &targets {
+            // /status shows the text to strangers: it does not say which URL.
+            let what = || format!("upstream {:?} is at a plain http:// URL", upstream.name);
+            settings.check_https(&target.url, what, &format!("its https:// URL into {variable}"))?;
         }
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
-        entries.insert(id, (until, has_body));
-        Some(id)
+        let secret = format!("ASSERTION_KEYS_{suffix}");
+        let assertion = match settings.value(&secret) {
+            None => Err(format!("secret {secret} is not set")),
+            Some(text) => AssertionKeys::parse(&text).map_err(|_| {
+                format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")
+            }),
+        };
+        let target =
+            |target: UpstreamTarget| Target { url: target.url, weight: target.weight, breaker: RefCell::default() };
+        Ok(Self {
+            name: upstream.name.clone(),
+            targets: targets.into_iter().map(target).collect(),
+            timeout_ms: upstream.timeout_ms,
+            body_timeout_ms: upstream.body_timeout_ms,
+            idle_timeout_ms: upstream.idle_timeout_ms,
+            maintenance_s: upstream.maintenance_s,
+            on_down: upstream.on_down,
+            retries: upstream.retries,
+            breaker: BreakerSettings {
+                failures: upstream.breaker_failures,
+                longest_open_ms: upstream.breaker_open_ms,
+                probe_timeout_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
+            },
+            assertion,
+            last: Cell::new(None),
+            retry_budget: RefCell::new(RetryBudget::new(limits::FIRST_RETRIES)),
+            permits: Permits::new(upstream.max_concurrent),
+        })
     }
 
-    /// Gives the place back.
-    pub(super) fn leave(&self, id: u64) {
-        self.entries.borrow_mut().remove(&id);
+    /// Sends a request, whose `url` is still the target's path and query alone.
+    pub(super) async fn forward<P: UpstreamPorts>(
+        &self,
+        mut request: Forward<'_>,
+        statement: &Statement<'_>,
+        ports: &P,
+    ) -> Result<Forwarded<P::Reply>, ForwardError> {
+        let keys = self.assertion.as_ref().map_err(|_| ForwardError::Unsigned)?;
+        let begun = ports.now();
+        let has_body = !SAFE.contains(&request.method);
+        let longest_ms = if has_body {
+            self.timeout_ms.saturating_add(self.body_timeout_ms)
+        } else {
+            let tries = u64::from(self.retries).saturating_add(1);
+            self.timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
+        };
+        let permit = self.permits.acquire(has_body, begun.plus(longest_ms), begun).ok_or(ForwardError::Busy)?;
+        self.retry_budget.borrow_mut().deposit();
+        let outcome = self.try_targets(&mut request, (keys, statement), ports).await;
+        self.permits.release(permit);
+        outcome
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.entries.borrow().len()
+    async fn try_targets<P: UpstreamPorts>(
+        &self,
+        request: &mut Forward<'_>,
+        (keys, statement): (&AssertionKeys, &Statement<'_>),
+        ports: &P,
+    ) -> Result<Forwarded<P::Reply>, ForwardError> {
+        let path = std::mem::take(&mut request.url);
+        let begun = ports.now();
+        let is_safe = SAFE.contains(&request.method);
+        let mut settings = self.breaker;
+        if !is_safe {
+            // The client decides how long it takes to send its body, and must not keep the
+            // others out.
+            settings.probe_timeout_ms = settings.probe_timeout_ms.min(FIRST_OPEN_MS);
+        }
+        let mut tried = Vec::new();
+        loop {
+            let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
+            let now = ports.now();
+            let (index, admission) =
+                self.choose(&tried, chance, settings, now).map_err(|retry_ms| ForwardError::Open { retry_ms })?;
+            let target = self.targets.get(index).ok_or(ForwardError::Unsigned)?;
+            request.url = format!("{}{path}", target.url);
+            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
+            request.headers.push(("x-gateway-assertion".into(), assertion.ok_or(ForwardError::Unsigned)?.into()));
+            let answer = ports.forward(request).await;
+            request.headers.pop();
+            let outcome = outcome(&answer);
+            let then = ports.now();
+            target.breaker.borrow_mut().record(admission, outcome, self.breaker, then.0);
+            let answer = match answer {
+                Ok(forwarded) if is_rejection(&forwarded) => {
+                    ports.discard(forwarded.reply);
+                    Err(ForwardError::RejectedAssertion)
+                }
+                answer => answer.map_err(ForwardError::Fault),
+            };
+            if outcome != Outcome::Unknown {
+                let error = answer.as_ref().err().copied();
+                self.last.set(Some(LastAnswer { at: then, took_ms: then.since(now), error }));
+            }
+            tried.push(index);
+            // An upstream that says when to come back is not asked before.
+            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
+            let may_retry = outcome == Outcome::Failure
+                && !asks_for_pause
+                && is_safe
+                // Bounds how long a client waits for all tries together.
+                && then.since(begun).saturating_add(self.timeout_ms) < limits::RETRY_TOTAL_MS
+                && u32::try_from(tried.len()).is_ok_and(|count| count <= self.retries)
+                && self.retry_budget.borrow_mut().withdraw();
+            if !may_retry {
+                return answer;
+            }
+            if let Ok(forwarded) = answer {
+                ports.discard(forwarded.reply);
+            }
+            let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+            ports.sleep(full_jitter(limits::RETRY_BACKOFF.delay_ms(failures), random(ports))).await;
+        }
     }
-}
 
-/// Clients that dawdle with their bodies must leave room for those that have none.
-fn is_full(entries: &HashMap<u64, (UnixMillis, bool)>, most: u32, has_body: bool) -> bool {
-    let all = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    // Counted only when it may matter.
-    let has_too_many_bodies = |most: u32| {
-        let bodies = entries.values().filter(|(_, has_body)| *has_body).count();
-        u32::try_from(bodies).unwrap_or(u32::MAX) >= most
-    };
-    let half = (most / 2).max(1);
-    all >= most || (has_body && all >= half && has_too_many_bodies(half))
-}
-
-/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1), and
-/// have no body, which could be sent only once.
-const SAFE: [&str; 2] = ["GET", "HEAD"];
-
-impl UpstreamState {
-    /// Chooses a target by weight, one that was not tried before if there is any.
-    /// Otherwise the milliseconds until one may be asked.
+    /// Chooses a target by weight, if possible one that was not tried before. Otherwise returns
+    /// the milliseconds until one may be asked.
     fn choose(
         &self,
         tried: &[usize],
@@ -125,9 +238,9 @@ impl UpstreamState {
                 None => return self.admit(index, settings, now).map(|admission| (index, admission)),
             }
         }
-        // All are closed: say when the first opens.
+        // No target admits a request: returns when the first will.
         let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, settings, now).err());
-        Err(waits.min().unwrap_or(self.breaker_settings.longest_open_ms))
+        Err(waits.min().unwrap_or(self.breaker.longest_open_ms))
     }
 
     fn admit(&self, index: usize, settings: BreakerSettings, now: UnixMillis) -> Result<Admission, u64> {
@@ -138,153 +251,75 @@ impl UpstreamState {
         }
     }
 
-    /// Returns what an answer or its absence says about a target.
-    fn outcome<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Outcome {
-        match answer {
-            // An upstream that says when to come back works and sheds load. One that fails
-            // before the client has sent its body may fail because of that client. Neither lets
-            // a stranger open the circuit.
-            Ok(forwarded) if matches!(forwarded.status, 502..=504) => {
-                if forwarded.body_ended && !forwarded.asks_for_pause { Outcome::Failure } else { Outcome::Unknown }
-            }
-            Ok(_) => Outcome::Success,
-            Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Outcome::Failure,
-            Err(
-                UpstreamFault::BodySlow
-                | UpstreamFault::BodyTooLarge
-                | UpstreamFault::ClientGone
-                | UpstreamFault::BrokeOff
-                | UpstreamFault::Stalled,
-            ) => Outcome::Unknown,
-        }
+    /// Returns the URLs of all targets.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(|target| target.url.as_str())
     }
 
-    fn denial(&self, fault: UpstreamFault) -> Denial {
-        match (fault, self.on_down) {
-            (UpstreamFault::TimedOut | UpstreamFault::Stalled, _) => Denial::UpstreamTimedOut,
-            (UpstreamFault::BadAnswer, _) => Denial::UpstreamBadAnswer,
-            (UpstreamFault::BodySlow, _) => Denial::BodyTooSlow,
-            (UpstreamFault::BodyTooLarge, _) => Denial::BodyTooLarge,
-            (UpstreamFault::ClientGone, _) => Denial::ClientGone,
-            (UpstreamFault::Unreachable | UpstreamFault::BrokeOff, OnDown::BadGateway) => Denial::UpstreamUnreachable,
-            (UpstreamFault::Unreachable | UpstreamFault::BrokeOff, OnDown::AuthenticationUnavailable) => {
-                Denial::AuthenticationUnavailable
-            }
-        }
+    /// Returns the states of all targets' circuit breakers.
+    pub(super) fn breakers(&self) -> impl Iterator<Item = BreakerState> {
+        self.targets.iter().map(|target| target.breaker.borrow().state())
+    }
+
+    /// Returns what is wrong with the assertion's secret.
+    pub(super) fn assertion_fault(&self) -> Option<&str> {
+        self.assertion.as_ref().err().map(String::as_str)
+    }
+
+    pub(super) fn last_answer(&self) -> Option<LastAnswer> {
+        self.last.get()
+    }
+
+    /// Returns how many requests wait for this upstream.
+    pub(super) fn waiting(&self) -> usize {
+        self.permits.taken()
     }
 }
 
-impl Gate {
-    /// Sends a request whose `url` is still the target's path and query alone.
-    pub(super) async fn forward<P: Ports>(
-        &self,
-        upstream: &UpstreamState,
-        mut forward: Forward<'_>,
-        statement: &Statement<'_>,
-        ports: &P,
-        line: &mut LogLine,
-    ) -> Result<Forwarded<P::Reply>, Denial> {
-        let keys = upstream.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
-        let begun = ports.now();
-        let has_body = !SAFE.contains(&forward.method);
-        let most = if !has_body {
-            let tries = u64::from(upstream.retries).saturating_add(1);
-            upstream.timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
-        } else {
-            upstream.timeout_ms.saturating_add(upstream.body_timeout_ms)
-        };
-        let place = upstream
-            .waiting
-            .enter(upstream.max_concurrent, begun.plus(most), has_body, begun)
-            .ok_or(Denial::UpstreamBusy)?;
-        upstream.retry_budget.borrow_mut().deposit();
-        let outcome = self.try_targets(upstream, &mut forward, (keys, statement), ports).await;
-        upstream.waiting.leave(place);
-        let ended = ports.now();
-        line.upstream_ms = Some(ended.since(begun));
-        line.upstream_times = Some((begun, ended));
-        outcome
-    }
-
-    async fn try_targets<P: Ports>(
-        &self,
-        upstream: &UpstreamState,
-        forward: &mut Forward<'_>,
-        (keys, statement): (&AssertionKeys, &Statement<'_>),
-        ports: &P,
-    ) -> Result<Forwarded<P::Reply>, Denial> {
-        let path = std::mem::take(&mut forward.url);
-        let begun = ports.now();
-        let may_have_body = !SAFE.contains(&forward.method);
-        let mut settings = upstream.breaker_settings;
-        if may_have_body {
-            // The client decides how long it takes to send its body, and must not keep the
-            // others out.
-            settings.probe_timeout_ms = settings.probe_timeout_ms.min(FIRST_OPEN_MS);
+/// Returns what an answer or its absence says about a target.
+fn outcome<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Outcome {
+    match answer {
+        // An upstream that says when to come back works and sheds load. One that fails before the
+        // client has sent its body may fail because of that client. Neither lets a stranger open
+        // the circuit.
+        Ok(forwarded) if matches!(forwarded.status, 502..=504) => {
+            if forwarded.body_ended && !forwarded.asks_for_pause {
+                Outcome::Failure
+            } else {
+                Outcome::Unknown
+            }
         }
-        let mut tried = Vec::new();
-        loop {
-            let chance = if upstream.targets.len() > 1 { random(ports) } else { 0 };
-            let now = ports.now();
-            let (index, admission) =
-                upstream.choose(&tried, chance, settings, now).map_err(|retry_ms| match upstream.on_down {
-                    OnDown::BadGateway => Denial::BreakerOpen { retry_ms, of_authentication: false },
-                    OnDown::AuthenticationUnavailable => Denial::BreakerOpen { retry_ms, of_authentication: true },
-                })?;
-            let Some(target) = upstream.targets.get(index) else {
-                return Err(Denial::Misconfigured { fault: "the upstream has no target".to_owned() });
-            };
-            forward.url = format!("{}{path}", target.url);
-            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
-            let assertion = assertion
-                .ok_or_else(|| Denial::Misconfigured { fault: "the assertion cannot be written".to_owned() })?;
-            forward.headers.push(("x-gateway-assertion".into(), assertion.into()));
-            let answer = ports.forward(forward).await;
-            forward.headers.pop();
-            let outcome = UpstreamState::outcome(&answer);
-            let then = ports.now();
-            target.breaker.borrow_mut().record(admission, outcome, upstream.breaker_settings, then.0);
-            let answer = match answer {
-                Ok(forwarded) if is_rejection(&forwarded) => {
-                    ports.discard(forwarded.reply);
-                    Err(Denial::UpstreamRejectedAssertion)
-                }
-                answer => answer.map_err(|fault| upstream.denial(fault)),
-            };
-            if outcome != Outcome::Unknown {
-                let fault = answer.as_ref().err().map(Denial::code);
-                upstream.seen.borrow_mut().note(then, then.since(now), fault);
-            }
-            tried.push(index);
-            // Who says when to come back is not asked before.
-            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
-            let may_retry = outcome == Outcome::Failure
-                && !asks_for_pause
-                && SAFE.contains(&forward.method)
-                // Bounds how long a client waits for all tries together.
-                && then.since(begun).saturating_add(upstream.timeout_ms) < limits::RETRY_TOTAL_MS
-                && u32::try_from(tried.len()).is_ok_and(|count| count <= upstream.retries)
-                && upstream.retry_budget.borrow_mut().withdraw();
-            if !may_retry {
-                return answer;
-            }
-            if let Ok(forwarded) = answer {
-                ports.discard(forwarded.reply);
-            }
-            let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-            ports.sleep(full_jitter(limits::RETRY_BACKOFF.delay_ms(failures), random(ports))).await;
-        }
+        Ok(_) => Outcome::Success,
+        Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Outcome::Failure,
+        Err(
+            UpstreamFault::BodySlow
+            | UpstreamFault::BodyTooLarge
+            | UpstreamFault::ClientGone
+            | UpstreamFault::BrokeOff
+            | UpstreamFault::Stalled,
+        ) => Outcome::Unknown,
     }
 }
 
-/// Whether an upstream says that the request did not come from the gateway. It did, so the
-/// fault is ours (a clock, a secret), and a client that saw a 401 would log its user out.
+/// Returns whether an upstream says that the request did not come from the gateway. It did, so
+/// the fault is a clock or a secret, and a client that saw a 401 would log its user out.
 fn is_rejection<R>(forwarded: &Forwarded<R>) -> bool {
     forwarded.status == 401
         && forwarded.challenge.as_deref().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
 }
 
-fn random<P: Ports>(ports: &P) -> u32 {
+/// Parses targets of a setting: URLs with commas between, of equal weight.
+fn parse_targets(urls: &str) -> Result<Vec<UpstreamTarget>, &'static str> {
+    urls.split(',')
+        .map(str::trim)
+        .map(|url| {
+            config::check_base_url(url)?;
+            Ok(UpstreamTarget { url: url.trim_end_matches('/').to_owned(), weight: 1 })
+        })
+        .collect()
+}
+
+fn random(ports: &impl Random) -> u32 {
     let [a, b, c, d, ..] = ports.random();
     u32::from_be_bytes([a, b, c, d])
 }

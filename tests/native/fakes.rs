@@ -11,8 +11,12 @@ use futures_executor::block_on;
 use portcullis::{
     keys::Key,
     pipeline::{
-        Answer, Gate, Handled, Head, Outcome,
-        ports::{BackendFault, BodyFault, Document, Forward, Forwarded, LogPart, LogText, Ports, UpstreamFault},
+        Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
+        ports::{
+            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
+            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
+            SpanCollector, UpstreamClient, UpstreamFault,
+        },
     },
     revocation::{LogPage, RevocationEntry, limits},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
@@ -56,9 +60,9 @@ pub(crate) fn setting(name: &str) -> Option<String> {
 }
 
 /// The gateway's shipped policy with its secrets set.
-pub(crate) fn shipped_gate() -> Gate {
+pub(crate) fn shipped_gate() -> Gateway {
     let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
-    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
 /// How the scripted issuer answers.
@@ -110,15 +114,15 @@ impl Log {
         LogPage { as_of: now, newest, from, overflows, entries: if overflows { vec![] } else { entries } }
     }
 
-    fn read(&mut self, part: LogPart<'_>, may_be_kept: bool, now: UnixMillis) -> Result<LogText, &'static str> {
+    fn read(&mut self, part: LogPart<'_>, may_be_cached: bool, now: UnixMillis) -> Result<LogText, &'static str> {
         let (is_newest, keep_ms) = match part {
             LogPart::Newest => (true, limits::PAGE_KEEP_MS),
             LogPart::Whole => (false, limits::WHOLE_KEEP_MS),
             LogPart::Entries(_) => (false, 0),
         };
         let kept = self.kept.get(&is_newest).filter(|(at, _)| self.keeps_for_ever || now.since(*at) < keep_ms);
-        if let Some((_, text)) = kept.filter(|_| may_be_kept) {
-            return Ok(LogText { text: text.clone(), kept: true });
+        if let Some((_, text)) = kept.filter(|_| may_be_cached) {
+            return Ok(LogText { text: text.clone(), cached: true });
         }
         self.asked += 1;
         if let Some(code) = self.fault {
@@ -128,7 +132,7 @@ impl Log {
         if keep_ms > 0 {
             self.kept.insert(is_newest, (now, text.clone()));
         }
-        Ok(LogText { text, kept: false })
+        Ok(LogText { text, cached: false })
     }
 }
 
@@ -173,6 +177,8 @@ pub(crate) struct World {
     pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
+    /// Deferred tasks.
+    pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
 }
 
 impl World {
@@ -200,6 +206,7 @@ impl World {
             sums_fail: Cell::new(false),
             spans: RefCell::default(),
             body: RefCell::default(),
+            tasks: RefCell::default(),
         }
     }
 
@@ -207,35 +214,50 @@ impl World {
         self.now.set(self.now.get().plus(millis));
     }
 
-    /// Sends one request through the gate and carries out its chores.
-    pub(crate) fn send(&self, gate: &Gate, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
+    /// Sends one request through the gate and carries out its background tasks.
+    pub(crate) fn send(&self, gate: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new(method.to_owned(), &format!("https://edge.example{target}"), headers);
         let handled = block_on(gate.handle(&head, self));
-        for chore in &handled.chores {
-            block_on(gate.run(*chore, self));
-        }
+        self.run_tasks(gate);
         handled
     }
 
+    /// Carries out the tasks that were deferred until after an answer.
+    pub(crate) fn run_tasks(&self, gate: &Gateway) {
+        for task in self.tasks.take() {
+            block_on(gate.run(task, self));
+        }
+    }
+
     /// An own endpoint's answer to an operator, who is at the developer's machine itself.
-    pub(crate) fn ask_as_operator(&self, gate: &Gate, path: &str) -> Handled<()> {
+    pub(crate) fn ask_as_operator(&self, gate: &Gateway, path: &str) -> Handled<()> {
         self.send(gate, "GET", path, &[("cf-connecting-ip", "127.0.0.1")])
     }
 
     /// As `send`, with a bearer token.
-    pub(crate) fn send_token(&self, gate: &Gate, method: &str, target: &str, token: &str) -> Handled<()> {
+    pub(crate) fn send_token(&self, gate: &Gateway, method: &str, target: &str, token: &str) -> Handled<()> {
         self.send(gate, method, target, &[("authorization", &format!("Bearer {token}"))])
     }
 }
 
-impl Ports for World {
-    type Reply = ();
+impl Background for World {
+    fn defer(&self, task: BackgroundTask) {
+        self.tasks.borrow_mut().push(task);
+    }
+}
 
+impl Clock for World {
     fn now(&self) -> UnixMillis {
         self.now.get()
     }
 
+    async fn sleep(&self, millis: u64) {
+        self.pass(millis);
+    }
+}
+
+impl Random for World {
     fn random(&self) -> [u8; 48] {
         // Knuth's generator: no two alike, and the same in every run.
         let mut state = self.chance.get();
@@ -246,11 +268,9 @@ impl Ports for World {
         self.chance.set(state);
         bytes
     }
+}
 
-    async fn sleep(&self, millis: u64) {
-        self.pass(millis);
-    }
-
+impl KeyStore for World {
     async fn read_keys(&self, name: &str) -> Option<String> {
         self.store.borrow().get(name).cloned()
     }
@@ -263,7 +283,9 @@ impl Ports for World {
         self.store.borrow_mut().insert(name.to_owned(), text.to_owned());
         true
     }
+}
 
+impl KeyFetcher for World {
     async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
         self.fetches.set(self.fetches.get() + 1);
         let (body, cache_control) = match &*self.issuer.borrow() {
@@ -281,7 +303,9 @@ impl Ports for World {
         };
         Ok(Document { body: body.into_bytes(), cache_control })
     }
+}
 
+impl SignatureVerifier for World {
     async fn check_signature(
         &self,
         key: &Key,
@@ -295,7 +319,9 @@ impl Ports for World {
         }
         Ok(token::check(key.public(), algorithm, signing_input, signature))
     }
+}
 
+impl RateLimitCounter for World {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let mut counted = self.counted.borrow_mut();
         let count: &mut usize = counted.entry(format!("{binding} {key}")).or_default();
@@ -303,14 +329,18 @@ impl Ports for World {
         *count <= self.limit.get()
     }
 
-    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
-        self.spans.borrow_mut().push((format!("{url} {headers} {dropped}"), serde_json::from_str(body).unwrap()));
-    }
-
     fn has_limit(&self, _: &str) -> bool {
         self.limit.get() > 0
     }
+}
 
+impl SpanCollector for World {
+    async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
+        self.spans.borrow_mut().push((format!("{url} {headers} {dropped}"), serde_json::from_str(body).unwrap()));
+    }
+}
+
+impl MetricsStore for World {
     async fn add_metrics(&self, text: &str) -> bool {
         let arrives = !self.sums_fail.get();
         if arrives {
@@ -328,9 +358,11 @@ impl Ports for World {
         }
         Ok(serde_json::to_string(&*self.sums.borrow()).unwrap())
     }
+}
 
-    async fn read_log(&self, part: LogPart<'_>, may_be_kept: bool) -> Result<LogText, &'static str> {
-        self.log.borrow_mut().read(part, may_be_kept, self.now.get())
+impl RevocationLog for World {
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str> {
+        self.log.borrow_mut().read(part, may_be_cached, self.now.get())
     }
 
     async fn append_log(&self, page: &str) -> bool {
@@ -342,11 +374,17 @@ impl Ports for World {
         }
         log.fault.is_none()
     }
+}
 
+impl RequestBody for World {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
         let body = self.body.borrow();
         if body.len() > max { Err(BodyFault::TooLarge) } else { Ok(body.clone()) }
     }
+}
+
+impl UpstreamClient for World {
+    type Reply = ();
 
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
         self.forwarded.borrow_mut().push(Sent {
@@ -374,7 +412,7 @@ impl Ports for World {
 
 /// Status and code of what the client got; `ok` for an upstream's answer.
 pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
-    (handled.line.status, handled.line.code.unwrap_or("ok"))
+    (handled.record.status, handled.record.code.unwrap_or("ok"))
 }
 
 /// The gateway's own answer.

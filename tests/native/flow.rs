@@ -1,6 +1,6 @@
 //! The order of things: routes, rights, faults and what upstreams receive.
 
-use portcullis::pipeline::{Gate, ports::UpstreamFault};
+use portcullis::pipeline::{Gateway, ports::UpstreamFault};
 use serde_json::Value;
 
 use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
@@ -8,7 +8,7 @@ use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, ship
 const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 const OTHER: &str = "0190b5a2-8c4e-7d3a-9f10-000000000009";
 
-fn setup() -> (Vectors, Gate, World) {
+fn setup() -> (Vectors, Gateway, World) {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
     (vectors, shipped_gate(), world)
@@ -63,7 +63,7 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
         "{shipped}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
     );
     let policy = portcullis::config::check(&open).unwrap();
-    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     for (method, target, expected) in [
         ("GET", "/anything/else", (200, "ok")),
         ("GET", "/healthy", (200, "ok")),
@@ -95,12 +95,12 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         let fault = "METRICS_TOKEN is too short".to_owned();
         let denial = portcullis::pipeline::Denial::Misconfigured { fault };
         let handled = portcullis::pipeline::handle_refused(&head, denial, &world);
-        assert_eq!((handled.line.status, handled.line.code), (status, code), "{target}");
+        assert_eq!((handled.record.status, handled.record.code), (status, code), "{target}");
         let answer = answer(&handled);
-        assert_eq!(header(answer, "x-request-id"), Some(handled.line.request_id.as_str()));
+        assert_eq!(header(answer, "x-request-id"), Some(handled.record.request_id.as_str()));
         assert_eq!(header(answer, "retry-after").is_some(), status == 503);
         assert_eq!(
-            handled.line.detail.as_deref(),
+            handled.record.detail.as_deref(),
             code.map(|_| "METRICS_TOKEN is too short"),
             "the log says what is wrong"
         );
@@ -113,7 +113,7 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let (vectors, gate, world) = setup();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
-    let fields = |line: &portcullis::pipeline::LogLine| -> Vec<String> {
+    let fields = |line: &portcullis::pipeline::LogRecord| -> Vec<String> {
         let value: Value = serde_json::from_str(&line.to_json()).unwrap();
         value.as_object().unwrap().keys().cloned().collect()
     };
@@ -123,15 +123,15 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     expected.extend(["cache", "timestamp", "trace_id", "upstream", "upstream_ms", "user_agent", "user_id"]);
     expected.sort_unstable();
     let handled = world.send(&gate, "GET", "/api/v1/auth/me", &sent);
-    assert_eq!(fields(&handled.line), expected);
-    assert_eq!(handled.line.cache, Some("issuer"));
+    assert_eq!(fields(&handled.record), expected);
+    assert_eq!(handled.record.cache, Some("issuer"));
     let other = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("aud as a string"));
-    assert_eq!(other.line.cache, Some("memory"));
-    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).line.cache, Some("token"));
+    assert_eq!(other.record.cache, Some("memory"));
+    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).record.cache, Some("token"));
     let denied = world.send(&gate, "GET", "/api/v1/users", &sent);
-    assert_eq!((denied.line.code, denied.line.level), (Some("rights_missing"), "warn"));
+    assert_eq!((denied.record.code, denied.record.level), (Some("rights_missing"), "warn"));
     let wrong = world.send(&gate, "GET", "/api/v1/auth/login", &[]);
-    assert_eq!(wrong.line.route.as_deref(), Some("/api/v1/auth/login"), "a 405 names its route");
+    assert_eq!(wrong.record.route.as_deref(), Some("/api/v1/auth/login"), "a 405 names its route");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn denials_carry_the_headers_that_their_status_asks_for() {
     assert_eq!(body["error"], "Token has expired");
     assert_eq!(body["code"], "token_expired");
     assert_eq!(body["operation"], "/api/v1/auth/me");
-    assert_eq!(body["request_id"], expired.line.request_id.as_str());
+    assert_eq!(body["request_id"], expired.record.request_id.as_str());
     assert_eq!(header(answer(&expired), "content-type"), Some("application/problem+json"));
     let forbidden = world.send_token(&gate, "GET", "/api/v1/users", vectors.token("a good token"));
     assert!(header(answer(&forbidden), "www-authenticate").unwrap().contains("insufficient_scope"));
@@ -182,8 +182,8 @@ fn keys_that_cannot_be_had_are_503_and_never_401() {
     assert_eq!(verdict(&handled), (503, "keys_unavailable"));
     assert!(header(answer(&handled), "retry-after").is_some());
     let ready = world.send(&gate, "GET", "/ready", &[]);
-    assert_eq!(ready.line.status, 503);
-    assert_eq!(world.send(&gate, "GET", "/status", &[]).line.status, 503);
+    assert_eq!(ready.record.status, 503);
+    assert_eq!(world.send(&gate, "GET", "/status", &[]).record.status, 503);
     *world.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
     world.pass(1000);
     let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
@@ -212,7 +212,7 @@ fn without_its_secret_an_upstream_gets_nothing() {
         (Some(SECRET), true),
         (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
     ] {
-        let gate = Gate::new(&json, |name| match name {
+        let gate = Gateway::new(&json, |name| match name {
             name if name.starts_with("ASSERTION_") => secret.map(str::to_owned),
             name => setting(name),
         })
@@ -220,11 +220,11 @@ fn without_its_secret_an_upstream_gets_nothing() {
         let handled = world.send(&gate, "POST", "/api/v1/auth/login", &[]);
         let expected = if works { (200, "ok") } else { (503, "gateway_misconfigured") };
         assert_eq!(verdict(&handled), expected, "{secret:?}");
-        let detail = handled.line.detail.as_deref();
+        let detail = handled.record.detail.as_deref();
         assert_eq!(detail.is_some_and(|detail| detail.starts_with("secret ASSERTION_KEYS_AUTH is not ")), !works);
-        assert!(secret.is_none_or(|secret| secret.is_empty() || !handled.line.to_json().contains(secret)));
+        assert!(secret.is_none_or(|secret| secret.is_empty() || !handled.record.to_json().contains(secret)));
         let ready = world.send(&gate, "GET", "/ready", &[]);
-        assert_eq!(ready.line.status == 200, works);
+        assert_eq!(ready.record.status == 200, works);
     }
 }
 
@@ -235,7 +235,7 @@ fn details_of_readiness_and_status_are_for_operators_alone() {
     let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let gate = |is_development: bool, token: Option<&'static str>| {
-        Gate::new(&json, move |name| match name {
+        Gateway::new(&json, move |name| match name {
             "DEVELOPMENT" => Some(is_development.to_string()),
             "METRICS_TOKEN" => token.map(str::to_owned),
             "UPSTREAM_AUTH_URL" | "UPSTREAM_USERS_URL" => Some("https://up.example".to_owned()),
@@ -271,13 +271,13 @@ fn details_of_readiness_and_status_are_for_operators_alone() {
             let told: Value = serde_json::from_str(&answer(&handled).body).unwrap();
             let case = format!("{path} {is_development} {token:?} {headers:?}: {told}");
             match expected {
-                None => assert_eq!(handled.line.status, 401, "{case}"),
+                None => assert_eq!(handled.record.status, 401, "{case}"),
                 Some(sees_all) => {
                     assert_eq!(told.get(detail).is_some(), sees_all, "{case}");
                     let names_any =
                         ["ASSERTION_KEYS", "users", "auth-service"].iter().any(|name| told.to_string().contains(name));
                     assert_eq!(names_any, sees_all, "{case}");
-                    assert_eq!(handled.line.status, 503, "{case}");
+                    assert_eq!(handled.record.status, 503, "{case}");
                 }
             }
         }
@@ -333,7 +333,7 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
         ("https://user:pass@auth.example.com", None),
         ("", None),
     ] {
-        let gate = Gate::new(&json, |name| match name {
+        let gate = Gateway::new(&json, |name| match name {
             "UPSTREAM_AUTH_URL" => Some(url.to_owned()),
             name => setting(name),
         });
@@ -369,7 +369,7 @@ fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
         ("the same, developing", &loopback, Some("true"), &https, None),
     ] {
         let policy = portcullis::config::check(policy).unwrap();
-        let built = Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+        let built = Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
             "DEVELOPMENT" => development.map(str::to_owned),
             name => urls.iter().find(|(known, _)| *known == name).map(|(_, url)| (*url).to_owned()),
         });
@@ -402,11 +402,11 @@ fn requests_that_cost_too_much_memory_are_refused() {
     let (_, gate, world) = setup();
     let many: Vec<(String, String)> = (0..101).map(|index| (format!("x-{index}"), String::new())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(world.send(&gate, "GET", "/health", &many).line.status, 431);
+    assert_eq!(world.send(&gate, "GET", "/health", &many).record.status, 431);
     let long = "a".repeat(33 * 1024);
-    assert_eq!(world.send(&gate, "GET", "/health", &[("x-long", &long)]).line.status, 431);
+    assert_eq!(world.send(&gate, "GET", "/health", &[("x-long", &long)]).record.status, 431);
     let path = format!("/{}", "a".repeat(16 * 1024));
-    assert_eq!(world.send(&gate, "GET", &path, &[]).line.status, 414);
+    assert_eq!(world.send(&gate, "GET", &path, &[]).record.status, 414);
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn a_token_in_the_query_is_no_credential_and_is_not_logged() {
     let handled = world.send(&gate, "GET", &format!("/api/v1/auth/me?access_token={good}"), &[]);
     assert_eq!(verdict(&handled), (401, "credentials_missing"));
     let in_path = world.send(&gate, "GET", &format!("/api/v1/users/{good}"), &[("user-agent", good)]);
-    for line in [handled.line.to_json(), in_path.line.to_json()] {
+    for line in [handled.record.to_json(), in_path.record.to_json()] {
         assert!(!line.contains("eyJ"), "{line}");
     }
 }

@@ -230,7 +230,7 @@ upstream = "app"
 access = "user"
 "#;
     let policy = portcullis::config::check(POLICY).unwrap();
-    let gate = portcullis::pipeline::Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gate = portcullis::pipeline::Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     let (first, second) = (Signer::new(1), Signer::new(2));
     let (old, both, new) = (jwks(&[&first]), jwks(&[&first, &second]), jwks(&[&second]));
@@ -259,7 +259,7 @@ access = "user"
             let handled = world.send_token(&gate, "GET", "/me", &signer.sign("at+jwt", &claims));
             assert_eq!(verdict(&handled), (200, "ok"), "{mood}, second {second}");
             let may_wait = second == 0 || (*mood == "signing with it" && second == *from);
-            assert!(may_wait || handled.line.duration_ms == 0, "{mood}: waited at second {second}");
+            assert!(may_wait || handled.record.duration_ms == 0, "{mood}: waited at second {second}");
         }
         let count = world.fetches.get() - asked;
         asked = world.fetches.get();
@@ -416,14 +416,14 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
         ),
     ] {
         let world = World::new(&vectors);
-        let gate = portcullis::pipeline::Gate::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+        let gate = portcullis::pipeline::Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
             "METRICS_TOKEN" => Some("a-token-for-operators".to_owned()),
             name => name.starts_with("ASSERTION_").then(|| crate::fakes::SECRET.to_owned()),
         })
         .unwrap();
         *world.issuer.borrow_mut() = Issuer::ServesAt(places);
         let ask = |path| world.send_token(&gate, "GET", path, "a-token-for-operators");
-        assert_eq!(ask("/ready").line.status == 200, ready, "{name}");
+        assert_eq!(ask("/ready").record.status == 200, ready, "{name}");
         let status = ask("/status");
         let body: Value = serde_json::from_str(&crate::fakes::answer(&status).body).unwrap();
         assert_eq!(body["issuers"][0]["last_error"], error, "{name}");
@@ -445,7 +445,7 @@ fn the_cron_keeps_the_store_warm_and_writes_little() {
     let vectors = Vectors::load();
     let (gate, world) = (shipped_gate(), World::new(&vectors));
     for _ in 0..288 {
-        futures_executor::block_on(gate.refresh_all(&world));
+        futures_executor::block_on(gate.run_scheduled(&world));
         world.pass(5 * 60 * 1000);
     }
     assert_eq!(world.fetches.get(), 288);

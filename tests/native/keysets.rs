@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
 use portcullis::{
     keys::{FetchedKeySet, KeySet, limits},
-    pipeline::Gate,
+    pipeline::Gateway,
     token::{Algorithm, UnixMillis},
 };
 use serde_json::{Value, json};
@@ -33,9 +33,9 @@ upstream = "app"
 access = "user"
 "#;
 
-fn gate_of(policy: &str) -> Gate {
+fn gate_of(policy: &str) -> Gateway {
     let policy = portcullis::config::check(policy).unwrap();
-    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
 fn claims() -> Value {
@@ -259,7 +259,7 @@ fn a_remembered_token_is_good_for_as_long_as_its_key_is_published() {
     let publish = |seeds: &[u8]| {
         let keys: Vec<Value> = seeds.iter().map(|seed| ed_jwk(*seed, json!({ "kid": "k" }))).collect();
         *world.issuer.borrow_mut() = Issuer::Serves(set(&keys));
-        futures_executor::block_on(gate.refresh_all(&world));
+        futures_executor::block_on(gate.run_scheduled(&world));
     };
     publish(&[1, 2]);
     assert_eq!(ask(), OK);

@@ -1,7 +1,7 @@
 //! Rate limits: what is counted together, when, and what a client is told.
 
 use futures_executor::block_on;
-use portcullis::pipeline::{Chore, Gate, Head};
+use portcullis::pipeline::{BackgroundTask, Gateway, Head};
 use serde_json::json;
 
 use crate::{
@@ -70,9 +70,9 @@ access = "user"
 const LIMITED: (u16, &str) = (429, "rate_limited");
 const OK: (u16, &str) = (200, "ok");
 
-fn setup() -> (Gate, World) {
+fn setup() -> (Gateway, World) {
     let policy = portcullis::config::check(POLICY).unwrap();
-    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
     world.limit.set(3);
@@ -148,7 +148,7 @@ fn a_guess_at_the_gateways_own_endpoints_counts_like_any_other() {
     let policy = POLICY.replace(jwks_url, &format!("{jwks_url}\nrevocations_from = \"auth-service\""));
     let policy = serde_json::to_string(&portcullis::config::check(&policy).unwrap()).unwrap();
     let token = |name: &str| (name == "METRICS_TOKEN").then(|| "a-token-for-operators".to_owned());
-    let gate = Gate::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
+    let gate = Gateway::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
     for (number, (method, path)) in
         [("POST", "/_gateway/revocations"), ("GET", "/metrics"), ("GET", "/status"), ("GET", "/ready")]
             .iter()
@@ -162,9 +162,9 @@ fn a_guess_at_the_gateways_own_endpoints_counts_like_any_other() {
                 let headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
                 let head = Head::new((*method).to_owned(), &format!("https://edge.example{path}"), headers);
                 let handled = block_on(gate.handle(&head, &world));
-                // Not the handing on of metrics, which lets ten seconds pass.
-                if handled.chores.contains(&Chore::CountFailures) {
-                    block_on(gate.run(Chore::CountFailures, &world));
+                // Not the flush of the metrics, which waits ten seconds.
+                if world.tasks.take().contains(&BackgroundTask::CountFailedAuth) {
+                    block_on(gate.run(BackgroundTask::CountFailedAuth, &world));
                 }
                 verdict(&handled).0
             })

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use portcullis::pipeline::Gate;
+use portcullis::pipeline::Gateway;
 use serde::Deserialize;
 
 use crate::fakes::{Issuer, Vectors, World, setting, verdict};
@@ -50,9 +50,10 @@ fn policy() -> String {
     format!("{snippets}\n[upstreams.app]\nurl = \"https://app.example\"\n{routes}")
 }
 
-fn gate() -> Gate {
+fn gate() -> Gateway {
     let policy = portcullis::config::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    Gate::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT")).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT"))
+        .unwrap()
 }
 
 fn world(providers: &[Provider]) -> World {
@@ -101,7 +102,7 @@ fn no_token_of_one_provider_opens_the_route_of_another() {
         let good = provider.cases.iter().find(|case| case.expected == "ok").unwrap();
         for other in providers.iter().filter(|other| other.name != provider.name) {
             let handled = world.send_token(&gate, "GET", &format!("/{}", other.name), &good.token);
-            assert_eq!(handled.line.status, 403, "{} at {}", provider.name, other.name);
+            assert_eq!(handled.record.status, 403, "{} at {}", provider.name, other.name);
         }
     }
     assert!(world.forwarded.borrow().is_empty());

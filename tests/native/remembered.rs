@@ -8,7 +8,7 @@ use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};
 
 const ME: &str = "/api/v1/auth/me";
 
-fn cache_of(gate: &portcullis::pipeline::Gate, world: &World) -> Value {
+fn cache_of(gate: &portcullis::pipeline::Gateway, world: &World) -> Value {
     let status = world.ask_as_operator(gate, "/status");
     serde_json::from_str::<Value>(&crate::fakes::answer(&status).body).unwrap()["token_cache"].clone()
 }
@@ -22,7 +22,7 @@ fn a_signature_is_checked_once() {
         assert_eq!(verdict(&world.send_token(&gate, "GET", ME, good)), (200, "ok"));
     }
     assert_eq!(world.checks.get(), 1);
-    assert_eq!(world.send_token(&gate, "GET", ME, good).line.cache, Some("token"));
+    assert_eq!(world.send_token(&gate, "GET", ME, good).record.cache, Some("token"));
     let cache = cache_of(&gate, &world);
     assert_eq!((&cache["tokens"], &cache["hits"], &cache["misses"]), (&json!(1), &json!(10), &json!(1)));
 }

@@ -3,7 +3,7 @@
 
 use portcullis::{
     config,
-    pipeline::{Chore, Gate},
+    pipeline::{BackgroundTask, Gateway},
     revocation::limits,
 };
 use serde_json::{Value, json};
@@ -77,9 +77,9 @@ const REVOKED: (u16, &str) = (401, "token_revoked");
 const UNKNOWN: (u16, &str) = (503, "revocation_unavailable");
 const OK: (u16, &str) = (200, "ok");
 
-fn gate() -> Gate {
+fn gate() -> Gateway {
     let policy = config::check(POLICY).unwrap();
-    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
 fn signer() -> Signer {
@@ -105,12 +105,12 @@ fn service(world: &World, changes: &Value) -> String {
     signer().sign("service+jwt", &with(claims, changes))
 }
 
-fn push(gate: &Gate, world: &World, body: &Value) -> (u16, &'static str) {
+fn push(gate: &Gateway, world: &World, body: &Value) -> (u16, &'static str) {
     *world.body.borrow_mut() = body.to_string().into_bytes();
     verdict(&world.send_token(gate, "POST", PUSH, &service(world, &json!({}))))
 }
 
-fn status(gate: &Gate, world: &World) -> Value {
+fn status(gate: &Gateway, world: &World) -> Value {
     let handled = world.ask_as_operator(gate, "/status");
     serde_json::from_str(&answer(&handled).body).unwrap()
 }
@@ -331,7 +331,7 @@ fn a_log_out_of_reach_costs_nobody_anything_up_to_the_limit_and_then_denies() {
         world.pass(1000);
         let handled = world.send_token(&gate, "GET", "/me", &token);
         assert_eq!(verdict(&handled), OK, "{second} s");
-        assert_eq!(handled.line.duration_ms, 0, "nobody waits");
+        assert_eq!(handled.record.duration_ms, 0, "nobody waits");
     }
     assert_eq!(status(&gate, &world)["revocation"]["status"], "degraded");
     world.pass(1);
@@ -372,11 +372,12 @@ fn a_logout_that_the_log_did_not_take_is_told_again() {
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
     let head = portcullis::pipeline::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
     let handled = futures_executor::block_on(gate.handle(&head, &world));
+    let tasks = world.tasks.take();
     assert_eq!(verdict(&handled), OK, "the upstream has ended it: that is what the client asked for");
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED, "and here it is ended, too");
     world.log.borrow_mut().fault = None;
-    for chore in handled.chores.iter().filter(|chore| matches!(chore, Chore::Note(_))) {
-        futures_executor::block_on(gate.run(*chore, &world));
+    for task in tasks.into_iter().filter(|task| matches!(task, BackgroundTask::AppendRevocation(_))) {
+        futures_executor::block_on(gate.run(task, &world));
     }
     assert_eq!(world.log.borrow().entries.len(), 1);
 }

@@ -1,7 +1,7 @@
 //! Routes that ask for scopes, claims and issuers, and that are written otherwise for
 //! the upstream: through the whole gate.
 
-use portcullis::{config::Variants, pipeline::Gate};
+use portcullis::{config::Variants, pipeline::Gateway};
 use serde_json::{Value, json};
 
 use crate::{
@@ -69,9 +69,9 @@ access = "public"
 replace_prefix = { from = "/old", to = "/v2/new" }
 "#;
 
-fn setup() -> (Gate, World) {
+fn setup() -> (Gateway, World) {
     let policy = portcullis::config::check(POLICY).unwrap();
-    let gate = Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
     (gate, world)
@@ -167,7 +167,7 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
     let fault = |change: &dyn Fn(&mut portcullis::config::Policy)| {
         let mut changed = policy.clone();
         change(&mut changed);
-        Gate::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)
+        Gateway::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)
     };
     assert_eq!(fault(&|_| {}), None);
     let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];

@@ -1,7 +1,7 @@
 //! Spans for a collector: which requests leave some, how they hang together, and that they
 //! are bounded.
 
-use portcullis::pipeline::Gate;
+use portcullis::pipeline::Gateway;
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, setting, verdict};
@@ -9,7 +9,7 @@ use crate::fakes::{Vectors, World, setting, verdict};
 const ME: &str = "/api/v1/auth/me";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn gate(settings: &[(&str, &str)]) -> Result<Gate, String> {
+fn gate(settings: &[(&str, &str)]) -> Result<Gateway, String> {
     let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| {
@@ -19,7 +19,7 @@ fn gate(settings: &[(&str, &str)]) -> Result<Gate, String> {
             .map(|(_, value)| (*value).to_owned())
             .or_else(|| setting(name))
     };
-    Gate::new(&json, known).map_err(|fault| fault.0)
+    Gateway::new(&json, known).map_err(|fault| fault.0)
 }
 
 const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/");
@@ -104,7 +104,7 @@ fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
     let gate = gate(&[ENDPOINT]).unwrap();
     let token = vectors.token("a good token");
     let broken = format!("{}AAAA", &token[..token.len() - 4]);
-    assert_eq!(world.send_token(&gate, "GET", ME, &broken).line.status, 401);
+    assert_eq!(world.send_token(&gate, "GET", ME, &broken).record.status, 401);
     let sent = world.spans.borrow();
     let spans = spans_of(&sent[0].1);
     assert_eq!(spans.len(), 1);
@@ -113,7 +113,7 @@ fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
     assert!(!sent[0].1.to_string().contains(&token[..20]));
     drop(sent);
     world.upstream.set(Err(portcullis::pipeline::ports::UpstreamFault::TimedOut));
-    assert_eq!(world.send_token(&gate, "GET", ME, token).line.status, 504);
+    assert_eq!(world.send_token(&gate, "GET", ME, token).record.status, 504);
     let sent = world.spans.borrow();
     let spans = spans_of(&sent[1].1);
     assert!(spans.len() == 2 && spans.iter().all(|span| span["status"]["code"] == 2), "{spans:?}");
@@ -144,15 +144,16 @@ fn a_thousand_spans_wait_at_most_and_a_batch_goes_at_once() {
     let world = World::new(&vectors);
     let gate = gate(&[ENDPOINT]).unwrap();
     let head = portcullis::pipeline::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
-    let mut chores = Vec::new();
+    let mut tasks = Vec::new();
     for _ in 0..2_000 {
-        chores.push(futures_executor::block_on(gate.handle(&head, &world)).chores);
+        futures_executor::block_on(gate.handle(&head, &world));
+        tasks.push(world.tasks.take());
     }
     // One is on its way from the first; from the 256th on each request may send them.
-    assert!(chores[1..255].iter().all(Vec::is_empty));
-    assert!(!chores[255].is_empty());
-    for chore in chores.iter().flatten() {
-        futures_executor::block_on(gate.run(*chore, &world));
+    assert!(tasks[1..255].iter().all(Vec::is_empty));
+    assert!(!tasks[255].is_empty());
+    for task in tasks.iter().flatten() {
+        futures_executor::block_on(gate.run(*task, &world));
     }
     let sent = world.spans.borrow();
     assert_eq!(sent.len(), 1);
@@ -173,9 +174,9 @@ fn settings_that_cannot_be_meant_are_told() {
             ],
             "OTEL_EXPORTER_OTLP_ENDPOINT is a plain http://",
         ),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "2")], "no number from 0 to 1"),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "NaN")], "no number from 0 to 1"),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "always")], "no number from 0 to 1"),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "2")], "not a number from 0 to 1"),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "NaN")], "not a number from 0 to 1"),
+        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "always")], "not a number from 0 to 1"),
     ] {
         let fault = gate(&settings).unwrap_err();
         assert!(fault.contains(words), "{settings:?}: {fault}");

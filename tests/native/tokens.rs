@@ -16,7 +16,7 @@ fn every_vector_is_judged_as_its_table_says() {
         let status = if case.expected == "ok" { 200 } else { 401 };
         assert_eq!(verdict(&handled), (status, case.expected.as_str()), "{}", case.name);
         assert_eq!(world.forwarded.borrow().len(), usize::from(status == 200), "{}: reached the origin", case.name);
-        let line = handled.line.to_json();
+        let line = handled.record.to_json();
         assert!(!line.contains(&case.token) || case.token.len() < 3, "{}: the log holds the token", case.name);
     }
 }
@@ -57,7 +57,7 @@ proptest! {
         prop_assume!(token[position] != byte);
         token[position] = byte;
         let token = String::from_utf8(token).unwrap();
-        prop_assert_eq!(world.send_token(&gate, "GET", ME, &token).line.status, 401);
+        prop_assert_eq!(world.send_token(&gate, "GET", ME, &token).record.status, 401);
         prop_assert!(world.forwarded.borrow().is_empty());
     }
 
@@ -65,6 +65,6 @@ proptest! {
     fn no_text_at_all_panics_or_verifies(token in ".{0,200}|[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{0,80}") {
         let vectors = Vectors::load();
         let (gate, world) = (shipped_gate(), World::new(&vectors));
-        prop_assert_eq!(world.send_token(&gate, "GET", ME, &token).line.status, 401);
+        prop_assert_eq!(world.send_token(&gate, "GET", ME, &token).record.status, 401);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use portcullis::pipeline::{Gate, Head, ports::UpstreamFault};
+use portcullis::pipeline::{Gateway, Head, ports::UpstreamFault};
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, answer, header, setting, verdict};
@@ -47,9 +47,9 @@ access = "public"
 max_body_bytes = 100
 "#;
 
-fn gate() -> Gate {
+fn gate() -> Gateway {
     let policy = portcullis::config::check(POLICY).unwrap();
-    Gate::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
 fn world() -> World {
@@ -78,14 +78,14 @@ fn five_outages_close_the_way_for_a_second_and_one_probe_opens_it() {
         let (gate, world) = (gate(), world());
         world.upstream.set(fault);
         for _ in 0..5 {
-            assert_ne!(world.send(&gate, "POST", "/plain", &[]).line.code, Some("upstream_resting"));
+            assert_ne!(world.send(&gate, "POST", "/plain", &[]).record.code, Some("upstream_resting"));
         }
         assert_eq!(world.forwarded.borrow().len(), 5);
         for _ in 0..100 {
             let handled = world.send(&gate, "POST", "/plain", &[]);
             assert_eq!(verdict(&handled), (503, "upstream_resting"), "{fault:?}");
             assert_eq!(header(answer(&handled), "retry-after"), Some("1"));
-            assert_eq!(handled.line.duration_ms, 0);
+            assert_eq!(handled.record.duration_ms, 0);
         }
         assert_eq!(world.forwarded.borrow().len(), 5, "nobody asks it");
         world.upstream.set(Ok(200));
@@ -106,7 +106,7 @@ fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute()
             if passed >= outage_ms {
                 world.upstream.set(Ok(200));
             }
-            if world.send(&gate, "POST", "/plain", &[]).line.status == 200 {
+            if world.send(&gate, "POST", "/plain", &[]).record.status == 200 {
                 break passed;
             }
             world.pass(10);
@@ -180,7 +180,7 @@ fn answers_are_answers_whatever_their_status() {
     for status in [401, 403, 404, 409, 429, 500, 501, 505] {
         world.upstream.set(Ok(status));
         for _ in 0..20 {
-            assert_eq!(world.send(&gate, "POST", "/plain", &[]).line.status, status);
+            assert_eq!(world.send(&gate, "POST", "/plain", &[]).record.status, status);
         }
     }
     assert_eq!(world.forwarded.borrow().len(), 160);
@@ -192,7 +192,7 @@ fn who_says_when_to_come_back_is_alive_and_not_asked_before() {
     world.upstream.set(Ok(503));
     world.asks_for_pause.set(true);
     for count in 1..=50 {
-        assert_eq!(world.send(&gate, "GET", "/single", &[]).line.status, 503);
+        assert_eq!(world.send(&gate, "GET", "/single", &[]).record.status, 503);
         assert_eq!(world.forwarded.borrow().len(), count, "no retry, and no breaker");
     }
 }
@@ -238,7 +238,7 @@ fn only_what_changes_nothing_is_tried_again() {
         let handled = world.send(&gate, method, path, &[]);
         assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
         assert_eq!(world.forwarded.borrow().len(), tries, "{method} {path}");
-        assert!(handled.line.duration_ms <= 1000, "pauses are short");
+        assert!(handled.record.duration_ms <= 1000, "pauses are short");
     }
 }
 
@@ -293,7 +293,7 @@ fn a_variable_gives_several_targets() {
     let policy = portcullis::config::check(POLICY).unwrap();
     let given = |urls: &'static str| {
         let json = serde_json::to_string(&policy).unwrap();
-        Gate::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
+        Gateway::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
     };
     let (gate, world) = (given("https://a.example, https://b.example/").unwrap(), world());
     for _ in 0..100 {

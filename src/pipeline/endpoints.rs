@@ -1,0 +1,178 @@
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, and the push of
+//! revocations. They come before any route and show no URL. Operators see names and details;
+//! others learn from `/status` and `/ready` only the state of the gateway.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    answer::Answer,
+    authenticator::Purpose,
+    background::BackgroundTask,
+    credentials,
+    denial::Denial,
+    exchange::Exchange,
+    gateway::Gateway,
+    head::Head,
+    headers::client_address,
+    metrics,
+    ports::{BodyFault, Ports},
+    status::HINT,
+};
+use crate::{
+    revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
+    route::Target,
+    token::TokenError,
+};
+
+/// Path of the push of revocations.
+const PUSH_PATH: &str = "/_gateway/revocations";
+
+/// Liveness: always 200 while the Worker runs.
+pub(super) fn health(request_id: &str) -> Answer {
+    Answer::json(200, request_id, &json!({ "status": "ok" }))
+}
+
+impl Gateway {
+    /// Answers a request to one of the gateway's own paths.
+    pub(super) async fn answer_endpoint<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        target: &Target,
+        ports: &P,
+    ) -> Result<Answer, Denial> {
+        if !target.is_plain() {
+            return Err(Denial::TargetAmbiguous);
+        }
+        let head = exchange.head;
+        if head.has_undeliverable_body() {
+            return Err(Denial::BodyUnexpected);
+        }
+        let answer = self.dispatch(target.path(), exchange, ports).await;
+        // A guess counts on these paths like on any other.
+        answer.map_err(|denial| self.count_guess(denial, head, ports))
+    }
+
+    async fn dispatch<P: Ports>(&self, path: &str, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
+        let head = exchange.head;
+        let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
+        match path {
+            PUSH_PATH if self.authenticator.issuers.iter().any(|issuer| issuer.pusher.is_some()) => {
+                self.answer_push(exchange, ports).await
+            }
+            "/metrics" if is_read => self.answer_metrics(exchange, ports).await,
+            "/health" | "/ready" | "/status" if !is_read => {
+                Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() })
+            }
+            "/health" => Ok(health(&exchange.ids.request_id)),
+            "/ready" => {
+                let is_operator = self.is_operator(head)?;
+                Ok(self.answer_ready(is_operator, &exchange.ids.request_id, ports).await)
+            }
+            "/status" => Ok(self.answer_status(self.is_operator(head)?, &exchange.ids.request_id, ports.now())),
+            _ => Err(Denial::RouteUnknown),
+        }
+    }
+
+    /// Returns whether the caller may see names and details: it has `METRICS_TOKEN`, or it is the
+    /// user of a developer's machine.
+    fn is_operator(&self, head: &Head) -> Result<bool, Denial> {
+        match &self.metrics_token {
+            Some(expected) if head.header("authorization").is_some() => check_operator(head, expected).map(|()| true),
+            Some(_) | None => {
+                let address = client_address(head).and_then(|text| text.parse::<IpAddr>().ok());
+                Ok(self.is_development && address.is_some_and(|address| address.to_canonical().is_loopback()))
+            }
+        }
+    }
+
+    /// Readiness: every secret is set, every rate limit is bound, and the tokens of every issuer
+    /// can be checked.
+    async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Answer {
+        let mut missing: Vec<String> =
+            self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
+        missing.extend(
+            self.limiter.unbound(ports).map(|binding| format!("rate limit {binding} is not bound; see wrangler.toml")),
+        );
+        for (index, issuer) in self.authenticator.issuers.iter().enumerate() {
+            if !self.authenticator.keys.has_keys(index, ports).await {
+                missing.push(format!("the keys of issuer {} cannot be fetched", issuer.name));
+            }
+        }
+        if !self.revocations.is_ready(ports).await {
+            missing.push("the revocation log cannot be read".to_owned());
+        }
+        let is_ready = missing.is_empty();
+        let document = match (is_ready, is_operator) {
+            (false, false) => json!({ "ready": false, "hint": HINT }),
+            (_, true) => json!({ "ready": is_ready, "missing": missing }),
+            (true, false) => json!({ "ready": true }),
+        };
+        Answer::state(if is_ready { 200 } else { 503 }, request_id, &document)
+    }
+
+    /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.
+    async fn answer_metrics<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
+        let Some(expected) = &self.metrics_token else { return Err(Denial::RouteUnknown) };
+        check_operator(exchange.head, expected)?;
+        self.metrics.flush(ports).await;
+        let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
+        let now = ports.now();
+        let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
+        for upstream in &self.upstreams {
+            let worst = upstream.breakers().map(|state| state.gauge()).fold(0.0, f64::max);
+            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.name), worst);
+        }
+        for (index, issuer) in self.authenticator.issuers.iter().enumerate() {
+            if let Some(age_ms) = self.authenticator.keys.status(index, now).and_then(|status| status.age_ms) {
+                series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), seconds(age_ms));
+            }
+        }
+        if let Some(age_ms) = self.revocations.age_ms(now) {
+            series.insert("gateway_revocation_age_seconds".to_owned(), seconds(age_ms));
+        }
+        let page = metrics::page(&series);
+        Ok(Answer::text(&exchange.ids.request_id, "text/plain; version=0.0.4; charset=utf-8", page))
+    }
+
+    /// A push of an issuer, which revokes tokens of its own.
+    async fn answer_push<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
+        let head = exchange.head;
+        if head.method != "POST" {
+            return Err(Denial::MethodNotAllowed { allow: "POST".to_owned() });
+        }
+        let text = credentials::bearer(head)?;
+        let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
+        let issuer = self.authenticator.issuers.get(token.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
+        // The holder of a leaked key could revoke any token.
+        if let Some(marks) = &token.marks {
+            self.revocations.check_copy(marks)?;
+        }
+        let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| match fault {
+            BodyFault::TooLarge => Denial::PushTooLarge,
+            BodyFault::Broken => Denial::PushMalformed { detail: "the body cannot be read".to_owned() },
+        })?;
+        let (policy, now) = (&issuer.token, ports.now());
+        let revocations =
+            parse_push(&body, policy.leeway_s, now).map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
+        let to_entry =
+            |revocation: &Revocation| revocation.to_entry(&policy.issuer, policy.max_lifetime_s, policy.leeway_s, now);
+        let entries: Vec<RevocationEntry> = revocations.iter().filter_map(to_entry).collect();
+        self.revocations.revoke_all(&entries, ports).await?;
+        if revocations.iter().any(|revocation| revocation.kind == RevocationKind::Key) {
+            // The key that replaces it is not in the cached set.
+            ports.defer(BackgroundTask::RenewKeys(token.issuer));
+        }
+        let document = json!({ "received": revocations.len(), "noted": entries.len() });
+        Ok(Answer::json(200, &exchange.ids.request_id, &document))
+    }
+}
+
+/// Refuses a caller without the operators' token.
+fn check_operator(head: &Head, expected: &str) -> Result<(), Denial> {
+    let shown = credentials::bearer(head)?;
+    // Digests, so that the time of the comparison reveals nothing about the token.
+    if Sha256::digest(shown) == Sha256::digest(expected) { Ok(()) } else { Err(Denial::MetricsTokenWrong) }
+}

@@ -1,0 +1,270 @@
+//! Whether a verified token was revoked: carries out the plans of [`crate::revocation`] with the
+//! ports, and appends to the log. No borrow of a cell outlives a synchronous step.
+
+use std::{cell::RefCell, rc::Rc};
+
+use super::{
+    background::BackgroundTask,
+    permits::Waiters,
+    ports::{Background, Clock, LogPart, LogText, RevocationLog},
+};
+use crate::{
+    config::{Policy, RevocationCheck},
+    revocation::{Applied, LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
+    token::UnixMillis,
+};
+
+/// The ports of the revocation checker.
+pub(super) trait RevocationPorts: Clock + Background + RevocationLog {}
+impl<T: Clock + Background + RevocationLog> RevocationPorts for T {}
+
+/// The local copy of the revocation log, and how it is kept fresh.
+#[derive(Debug)]
+pub(super) struct RevocationChecker {
+    cache: RefCell<RevocationCache>,
+    /// Milliseconds: an older copy admits no token.
+    max_age_ms: u64,
+    /// Whether any issuer's tokens can be revoked.
+    is_needed: bool,
+    waiters: Rc<Waiters>,
+}
+
+/// What decides whether a token was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The local copy.
+    Copy,
+    /// The log itself; the token is still to be checked with
+    /// [`RevocationChecker::check_log`].
+    Log,
+}
+
+/// Why a token is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RevocationError {
+    /// It was revoked.
+    Revoked,
+    /// Whether it was revoked is unknown.
+    Unknown {
+        /// Milliseconds until the log may be asked again.
+        retry_ms: u64,
+    },
+}
+
+const UNKNOWN: RevocationError = RevocationError::Unknown { retry_ms: limits::BACK_OFF_MS };
+
+/// What this isolate knows of revoked tokens, for operators.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RevocationStatus {
+    pub(super) entries: usize,
+    pub(super) age_ms: Option<u64>,
+    /// Whether the copy is young enough to admit tokens.
+    pub(super) is_usable: bool,
+    /// Whether the log is too large for a copy.
+    pub(super) overflows: bool,
+    pub(super) last_error: Option<&'static str>,
+}
+
+impl RevocationChecker {
+    pub(super) fn new(policy: &Policy, waiters: Rc<Waiters>) -> Self {
+        Self {
+            cache: RefCell::default(),
+            max_age_ms: policy.revocation_max_age_ms,
+            is_needed: policy.issuers.iter().any(|issuer| issuer.revocable),
+            waiters,
+        }
+    }
+
+    /// Refuses a token that the copy knows to be revoked. Returns whether the log has to be
+    /// asked as well. Without marks the token cannot be revoked.
+    pub(super) async fn check(
+        &self,
+        marks: Option<&RevocationKeys>,
+        check: RevocationCheck,
+        ports: &impl RevocationPorts,
+    ) -> Result<Source, RevocationError> {
+        let Some(marks) = marks else { return Ok(Source::Copy) };
+        // A revoked token stays revoked, so the copy's age does not matter here.
+        self.check_copy(marks)?;
+        let source = match check {
+            RevocationCheck::Strict => Source::Log,
+            RevocationCheck::Copy => self.freshen(ports).await?,
+        };
+        // Again: the copy may have been updated meanwhile.
+        self.check_copy(marks)?;
+        Ok(source)
+    }
+
+    /// Refuses a token that the copy knows to be revoked, whatever the copy's age.
+    pub(super) fn check_copy(&self, marks: &RevocationKeys) -> Result<(), RevocationError> {
+        if self.cache.borrow().revokes(marks) { Err(RevocationError::Revoked) } else { Ok(()) }
+    }
+
+    /// Refuses a token that the log knows to be revoked.
+    pub(super) async fn check_log(
+        &self,
+        marks: Option<&RevocationKeys>,
+        log: &impl RevocationLog,
+    ) -> Result<(), RevocationError> {
+        let Some(marks) = marks else { return Ok(()) };
+        let asked: Vec<_> = marks.iter().collect();
+        let answer = log.read_log(LogPart::Entries(&asked), false).await;
+        let page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
+        self.note(page.entries.into_iter().filter(|entry| asked.contains(&entry.key)));
+        self.check_copy(marks)
+    }
+
+    /// Returns whether revoked tokens can be recognised.
+    pub(super) async fn is_ready(&self, ports: &impl RevocationPorts) -> bool {
+        !self.is_needed || self.freshen(ports).await.is_ok()
+    }
+
+    /// Makes sure that the copy is young enough to decide, or that the log can.
+    async fn freshen(&self, ports: &impl RevocationPorts) -> Result<Source, RevocationError> {
+        let begun = ports.now();
+        loop {
+            let now = ports.now();
+            if now.since(begun) > limits::WAIT_MS {
+                return Err(UNKNOWN);
+            }
+            let plan = self.cache.borrow().plan(self.max_age_ms, now);
+            match plan {
+                RevocationPlan::Use => return Ok(Source::Copy),
+                RevocationPlan::UseAndRead => {
+                    ports.defer(BackgroundTask::ReadRevocationLog);
+                    return Ok(Source::Copy);
+                }
+                RevocationPlan::Read => self.read_log(ports).await,
+                RevocationPlan::Wait => {
+                    if !self.waiters.pause(limits::WAIT_STEP_MS, ports).await {
+                        return Err(UNKNOWN);
+                    }
+                }
+                RevocationPlan::AskLog => return Ok(Source::Log),
+                RevocationPlan::Unavailable { retry_ms } => return Err(RevocationError::Unknown { retry_ms }),
+            }
+        }
+    }
+
+    /// Updates the copy, unless another request has since.
+    pub(super) async fn read_log_if_due(&self, ports: &impl RevocationPorts) {
+        let is_due = self.cache.borrow().is_read_due(ports.now());
+        if is_due {
+            self.read_log(ports).await;
+        }
+    }
+
+    async fn read_log(&self, ports: &impl RevocationPorts) {
+        // Two questions: a cached page, and the log itself when that page is too old.
+        self.cache.borrow_mut().begin(limits::ASK_MS.saturating_mul(2), ports.now());
+        let outcome = self.read_pages(ports).await;
+        let mut cache = self.cache.borrow_mut();
+        match outcome {
+            Ok(()) => cache.succeed(ports.now()),
+            Err(code) => cache.fail(code, ports.now()),
+        }
+    }
+
+    async fn read_pages(&self, ports: &impl RevocationPorts) -> Result<(), &'static str> {
+        let mut newest = read_page(LogPart::Newest, true, ports).await?;
+        // A cache may keep pages for longer than it was told.
+        if newest.1.is_none() && ports.now().since(newest.0.as_of) > limits::PAGE_KEEP_MS {
+            newest = read_page(LogPart::Newest, false, ports).await?;
+        }
+        for may_be_cached in [true, false] {
+            if self.apply(&newest, ports) != Applied::Gap {
+                return Ok(());
+            }
+            self.cache.borrow_mut().begin(limits::ASK_WHOLE_MS, ports.now());
+            let whole = read_page(LogPart::Whole, may_be_cached, ports).await?;
+            self.apply(&whole, ports);
+            // A log that is too large for a copy is an answer, too.
+            if self.cache.borrow().overflows() {
+                return Ok(());
+            }
+        }
+        if self.apply(&newest, ports) == Applied::Gap { Err("log_gap") } else { Ok(()) }
+    }
+
+    fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Clock) -> Applied {
+        self.cache.borrow_mut().take(page, *asked_at, clock.now())
+    }
+
+    fn note(&self, entries: impl IntoIterator<Item = RevocationEntry>) {
+        let mut cache = self.cache.borrow_mut();
+        entries.into_iter().for_each(|entry| cache.note(entry));
+    }
+
+    /// Revokes an entry: in this isolate at once, and in the log before the caller answers. When
+    /// the log does not take it, a task appends it again.
+    pub(super) async fn revoke(&self, entry: RevocationEntry, ports: &impl RevocationPorts) {
+        self.note([entry]);
+        if !append(&[entry], ports).await {
+            ports.defer(BackgroundTask::AppendRevocation(entry));
+        }
+    }
+
+    /// Appends an entry that the log did not take before.
+    pub(super) async fn append_again(&self, entry: RevocationEntry, ports: &impl RevocationPorts) {
+        for tried in 1..limits::NOTE_TRIES {
+            ports.sleep(limits::BACK_OFF_MS.saturating_mul(u64::from(tried))).await;
+            if append(&[entry], ports).await {
+                return;
+            }
+        }
+    }
+
+    /// Revokes all entries or none.
+    ///
+    /// # Errors
+    /// [`RevocationError::Unknown`] when the log took none.
+    pub(super) async fn revoke_all(
+        &self,
+        entries: &[RevocationEntry],
+        ports: &impl RevocationPorts,
+    ) -> Result<(), RevocationError> {
+        if !entries.is_empty() && !append(entries, ports).await {
+            return Err(UNKNOWN);
+        }
+        self.note(entries.iter().copied());
+        Ok(())
+    }
+
+    /// Returns the age of the copy.
+    pub(super) fn age_ms(&self, now: UnixMillis) -> Option<u64> {
+        self.cache.borrow().age_ms(now)
+    }
+
+    /// Returns what this isolate knows; `None` when no token can be revoked.
+    pub(super) fn status(&self, now: UnixMillis) -> Option<RevocationStatus> {
+        let cache = self.cache.borrow();
+        self.is_needed.then(|| RevocationStatus {
+            entries: cache.len(),
+            age_ms: cache.age_ms(now),
+            is_usable: cache.age_ms(now).is_some_and(|age| age <= self.max_age_ms),
+            overflows: cache.overflows(),
+            last_error: cache.last_error(),
+        })
+    }
+}
+
+/// Reads a page, and returns when it was asked for if it comes from the log itself.
+async fn read_page(
+    part: LogPart<'_>,
+    may_be_cached: bool,
+    ports: &impl RevocationPorts,
+) -> Result<(LogPage, Option<UnixMillis>), &'static str> {
+    let asked_at = ports.now();
+    let LogText { text, cached } = ports.read_log(part, may_be_cached).await?;
+    let page = LogPage::from_json(&text).ok_or("log_malformed")?;
+    Ok((page, (!cached).then_some(asked_at)))
+}
+
+/// Appends entries to the log, in the form of a page.
+async fn append(entries: &[RevocationEntry], ports: &impl RevocationPorts) -> bool {
+    let page = LogPage { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
+    match page.to_json() {
+        Some(text) => ports.append_log(&text).await,
+        None => false,
+    }
+}

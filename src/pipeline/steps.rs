@@ -1,0 +1,333 @@
+//! The pipeline: the steps that each request passes, in their order. Read [`Gateway::decide`]
+//! first; each step is one of the functions below it.
+
+use std::rc::Rc;
+
+use portcullis_redact::redact;
+
+use super::{
+    answer::Answer,
+    assertion::Statement,
+    authenticator::AuthenticatedToken,
+    cors::CorsHeaders,
+    credentials,
+    denial::Denial,
+    endpoints,
+    exchange::Exchange,
+    gateway::Gateway,
+    head::Head,
+    headers,
+    log::LogRecord,
+    ports::{Clock, Forward, Forwarded, Ports, Random},
+    rate_limiter::address_key,
+    revocation_checker::Source,
+    upstream::{ForwardError, Upstream},
+};
+use crate::{
+    config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
+    revocation::RevocationEntry,
+    route::{BadTarget, Match, Miss, Principal, Target, permits},
+    token,
+};
+
+/// The result of a request.
+#[derive(Debug)]
+pub struct Handled<R> {
+    /// The answer for the client.
+    pub outcome: Outcome<R>,
+    /// The log record.
+    pub record: LogRecord,
+    /// CORS headers to add to the answer.
+    pub cors: CorsHeaders,
+    /// Which route and upstream answered.
+    pub passing: Passing,
+}
+
+/// An answer for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<R> {
+    /// An upstream's answer.
+    Forwarded(R),
+    /// The gateway's own.
+    Answered(Answer),
+}
+
+/// How an upstream's answer is passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passing {
+    /// The route's rules for its headers.
+    pub headers: HeaderRules,
+    /// Milliseconds without a byte after which its body is cut off.
+    pub idle_timeout_ms: Option<u64>,
+    /// Whether it gets `X-Content-Type-Options: nosniff` unless it has that header.
+    pub nosniff: bool,
+    pub(super) route: Option<usize>,
+    pub(super) upstream: Option<usize>,
+}
+
+impl Passing {
+    /// Returns whether a header of the answer is removed, by its lower-case name.
+    pub fn removes(&self, name: &str) -> bool {
+        is_private(name) || is_cors_header(name) || self.headers.covers(name)
+    }
+}
+
+impl Gateway {
+    /// Handles one request from its head to the answer's head. Background tasks are deferred
+    /// through the ports.
+    pub async fn handle<P: Ports>(&self, head: &Head, ports: &P) -> Handled<P::Reply> {
+        let mut exchange = Exchange::new(head, ports.now(), ports.random());
+        if let Some(spans) = &self.spans {
+            exchange.ids.sample(spans.samples(&exchange.ids));
+        }
+        let decided = self.decide(&mut exchange, ports).await;
+        self.finish(&exchange, decided, ports)
+    }
+
+    /// The steps in their order. Each either goes on, answers, or denies.
+    async fn decide<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        ports: &P,
+    ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
+        check_head(exchange.head)?;
+        let target = parse_target(exchange)?;
+        if is_own_path(target.path()) {
+            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
+        }
+        if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
+            return answer.map(Outcome::Answered);
+        }
+        let found = self.find_route(exchange, &target)?;
+        let (Some(route), Some(upstream)) = (self.route(Some(found.route)), self.upstream(Some(found.upstream))) else {
+            return Err(Denial::RouteUnknown);
+        };
+        check_body(exchange.head, route)?;
+        self.limiter.count_arrival(route, exchange.head, ports).await?;
+        if route.access != Access::Public {
+            let (token, source) = self.authenticate(exchange, route, ports).await?;
+            exchange.token = Some(Rc::clone(&token));
+            self.authorize(&token, route, &found)?;
+            // After the permission, so that a caller without it cannot load the log.
+            if source == Source::Log {
+                self.revocations.check_log(token.marks.as_ref(), ports).await?;
+            }
+            self.limiter.count_entry(route, token.identity(), ports).await?;
+        }
+        check_maintenance(upstream)?;
+        let target = rewrite(target, route)?;
+        exchange.upstream = Some(found.upstream);
+        let forwarded = self.forward(exchange, &target, (route, upstream), ports).await?;
+        if route.ends_session && matches!(forwarded.status, 200..=299) {
+            self.end_session(exchange, ports).await;
+        }
+        Ok(Outcome::Forwarded(forwarded))
+    }
+
+    fn find_route(&self, exchange: &mut Exchange<'_>, target: &Target) -> Result<Match, Denial> {
+        let found = self.table.find(&exchange.head.method, target).map_err(|miss| match miss {
+            Miss::Path => Denial::RouteUnknown,
+            Miss::Ambiguous => Denial::TargetAmbiguous,
+            Miss::Method { allow, route } => {
+                exchange.route = Some(route);
+                Denial::MethodNotAllowed { allow }
+            }
+        })?;
+        exchange.route = Some(found.route);
+        Ok(found)
+    }
+
+    /// Finds the request's token, verifies it, and checks that it was not revoked. A guess counts
+    /// against the client's address.
+    async fn authenticate<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        route: &Route,
+        ports: &P,
+    ) -> Result<(Rc<AuthenticatedToken>, Source), Denial> {
+        let head = exchange.head;
+        let admitted = async {
+            let cookie = self.policy.token_cookie.as_deref().filter(|_| route.token_cookie);
+            let text = credentials::of(head, cookie, self.cors_of(route))?;
+            let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
+            let source = self.revocations.check(token.marks.as_ref(), route.revocation, ports).await?;
+            Ok((token, source))
+        };
+        admitted.await.map_err(|denial| self.count_guess(denial, head, ports))
+    }
+
+    /// Counts a denial against the client's address if the token was a guess. Returns the denial,
+    /// or that of the rate limit when the address is beyond it.
+    pub(super) fn count_guess<P: Ports>(&self, denial: Denial, head: &Head, ports: &P) -> Denial {
+        if !denial.is_guess() {
+            return denial;
+        }
+        self.failed_auth.record(&address_key(head), ports).map_or_else(Denial::from, |()| denial)
+    }
+
+    /// Checks the caller's permission. This is the one place that denies for lack of it.
+    fn authorize(&self, token: &AuthenticatedToken, route: &Route, found: &Match) -> Result<(), Denial> {
+        let issuer = self.authenticator.issuers.get(token.issuer).map(|issuer| &issuer.name);
+        // Users of two issuers may have the same id.
+        let takes_issuer =
+            route.issuers.as_ref().is_none_or(|issuers| issuer.is_some_and(|issuer| issuers.contains(issuer)));
+        let identity = token.identity();
+        let principal = Principal {
+            user_id: &identity.user_id,
+            roles: &identity.roles,
+            scopes: &identity.scopes,
+            claims: &identity.claims,
+        };
+        let is_permitted = takes_issuer && permits(&route.access, principal, &found.params);
+        if is_permitted { Ok(()) } else { Err(Denial::PermissionMissing) }
+    }
+
+    /// Signs the assertion and forwards the request.
+    async fn forward<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        target: &Target,
+        (route, upstream): (&Route, &Upstream),
+        ports: &P,
+    ) -> Result<Forwarded<P::Reply>, Denial> {
+        let (head, identity) = (exchange.head, exchange.identity());
+        // The assertion covers exactly what is forwarded.
+        let statement = Statement {
+            audience: &upstream.name,
+            request_id: &exchange.ids.request_id,
+            method: &head.method,
+            target: target.as_str(),
+            identity,
+        };
+        let cookie = self.policy.token_cookie.as_deref();
+        let request = Forward {
+            url: target.as_str().to_owned(),
+            method: &head.method,
+            headers: headers::compose(head, &exchange.ids, identity, route, cookie, upstream.timeout_ms),
+            timeout_ms: upstream.timeout_ms,
+            body_timeout_ms: upstream.body_timeout_ms,
+            max_body_bytes: route.max_body_bytes,
+            is_timed: upstream.idle_timeout_ms.is_some(),
+        };
+        let begun = ports.now();
+        let answer = upstream.forward(request, &statement, ports).await;
+        if !matches!(answer, Err(ForwardError::Unsigned | ForwardError::Busy)) {
+            exchange.upstream_times = Some((begun, ports.now()));
+        }
+        answer.map_err(|error| Denial::of_upstream(error, upstream.on_down, upstream.assertion_fault()))
+    }
+
+    /// Revokes the session, or the token without one, of a caller who has logged out.
+    async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
+        let Some(token) = &exchange.token else { return };
+        let Some(issuer) = self.authenticator.issuers.get(token.issuer) else { return };
+        let Some(mark) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
+        let (policy, identity) = (&issuer.token, token.identity());
+        // The session's youngest token may have been issued this moment.
+        let last = match identity.session_id {
+            Some(_) => ports.now().secs().saturating_add(policy.leeway_s).saturating_add(policy.max_lifetime_s),
+            None => identity.expires_at.secs(),
+        };
+        let keep_until = last.saturating_add(policy.leeway_s);
+        self.revocations
+            .revoke(RevocationEntry { key: mark, issued_until: token::limits::DATE_SECS, keep_until }, ports)
+            .await;
+    }
+
+    /// Makes the answer of a denial, and writes the log record, the metrics and the spans.
+    fn finish<P: Ports>(
+        &self,
+        exchange: &Exchange<'_>,
+        decided: Result<Outcome<Forwarded<P::Reply>>, Denial>,
+        ports: &P,
+    ) -> Handled<P::Reply> {
+        let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
+        let path = route.map(|route| route.path.as_str());
+        let denial = decided.as_ref().err().cloned();
+        let (status, outcome) = match decided {
+            Ok(Outcome::Forwarded(Forwarded { reply, status, .. })) => (status, Outcome::Forwarded(reply)),
+            Ok(Outcome::Answered(answer)) => (answer.status, Outcome::Answered(answer)),
+            Err(denial) => {
+                let answer = deny(exchange, &denial, path.unwrap_or("gateway"));
+                (answer.status, Outcome::Answered(answer))
+            }
+        };
+        let names = (path, upstream.map(|upstream| upstream.name.as_str()));
+        let record = exchange.record(status, denial.as_ref(), names, ports.now());
+        self.metrics.count_request(exchange.route, exchange.upstream, &record, ports);
+        if let Some(spans) = &self.spans {
+            spans.record(exchange, &record, ports);
+        }
+        let headers = route.map(|route| route.response_headers.clone()).unwrap_or_default();
+        let passing = Passing {
+            nosniff: route.is_some_and(|route| route.nosniff) && !headers.covers("x-content-type-options"),
+            headers,
+            idle_timeout_ms: upstream.and_then(|upstream| upstream.idle_timeout_ms),
+            route: exchange.route,
+            upstream: exchange.upstream,
+        };
+        Handled { outcome, record, cors: self.cors_headers(exchange.head, exchange.route), passing }
+    }
+}
+
+/// Answers a request without a gateway: its settings are wrong, or too many requests wait in the
+/// isolate. Only `/health` succeeds.
+pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &(impl Clock + Random)) -> Handled<R> {
+    let exchange = Exchange::new(head, ports.now(), ports.random());
+    let is_health = head.target == "/health";
+    let answer = if is_health {
+        endpoints::health(&exchange.ids.request_id)
+    } else {
+        Answer::problem(&denial, "gateway", &exchange.ids.request_id)
+    };
+    let denial = (!is_health).then_some(&denial);
+    let record = exchange.record(answer.status, denial, (None, None), exchange.begun);
+    Handled { outcome: Outcome::Answered(answer), record, cors: CorsHeaders::default(), passing: Passing::default() }
+}
+
+fn check_head(head: &Head) -> Result<(), Denial> {
+    if head.is_too_large() {
+        return Err(Denial::HeadersTooLarge);
+    }
+    if head.has_valid_host() { Ok(()) } else { Err(Denial::HostInvalid) }
+}
+
+fn parse_target(exchange: &mut Exchange<'_>) -> Result<Target, Denial> {
+    let target = Target::parse(&exchange.head.target).map_err(|error| match error {
+        BadTarget::TooLong => Denial::TargetTooLong,
+        BadTarget::Ambiguous => Denial::TargetAmbiguous,
+    })?;
+    exchange.path = redact(target.path());
+    Ok(target)
+}
+
+fn check_body(head: &Head, route: &Route) -> Result<(), Denial> {
+    if head.has_undeliverable_body() {
+        return Err(Denial::BodyUnexpected);
+    }
+    if head.body_bytes().is_some_and(|bytes| bytes > route.max_body_bytes) {
+        return Err(Denial::BodyTooLarge);
+    }
+    Ok(())
+}
+
+fn check_maintenance(upstream: &Upstream) -> Result<(), Denial> {
+    upstream.maintenance_s.map_or(Ok(()), |retry_s| Err(Denial::Maintenance { retry_s }))
+}
+
+/// Replaces the prefix of the path as the route says.
+fn rewrite(target: Target, route: &Route) -> Result<Target, Denial> {
+    match &route.rewrite {
+        Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown),
+        None => Ok(target),
+    }
+}
+
+fn deny(exchange: &Exchange<'_>, denial: &Denial, operation: &str) -> Answer {
+    let request_id = &exchange.ids.request_id;
+    if exchange.head.asks_for_page() {
+        Answer::page(denial, request_id)
+    } else {
+        Answer::problem(denial, operation, request_id)
+    }
+}
