@@ -4,22 +4,18 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
-import { startEdge } from "../harness/edge.js";
-import { createIssuer } from "../harness/issuer.js";
+import { startGateway } from "../harness/edge.js";
 import { fileScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 
 const scope = fileScope();
 
 describe("a token in a cookie", () => {
-  let auth, users, edge, token, own;
+  let users, edge, token, own;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    const issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users, policy: "browser" });
-    token = await issuer.accessToken();
+    const gateway = await startGateway(scope, { policy: "browser" });
+    ({ users, edge } = gateway);
+    token = await gateway.issuer.accessToken();
     own = { "sec-fetch-site": "same-origin" };
   });
 

@@ -4,24 +4,20 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
-import { startEdge } from "../harness/edge.js";
-import { createIssuer } from "../harness/issuer.js";
+import { startGateway } from "../harness/edge.js";
 import { fileScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 
 const scope = fileScope();
 
 const GOOD = "https://app.example";
 
 describe("cross-origin requests", () => {
-  let auth, users, edge, token;
+  let users, edge, token;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    const issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users, policy: "browser" });
-    token = await issuer.accessToken();
+    const gateway = await startGateway(scope, { policy: "browser" });
+    ({ users, edge } = gateway);
+    token = await gateway.issuer.accessToken();
     // An upstream that would open everything.
     users.answer((_request, response) => {
       response.writeHead(200, {

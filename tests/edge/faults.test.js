@@ -4,10 +4,9 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, test } from "node:test";
 
-import { startEdge } from "../harness/edge.js";
-import { createIssuer } from "../harness/issuer.js";
+import { startEdge, startGateway } from "../harness/edge.js";
 import { fileScope } from "../harness/scope.js";
-import { reply, startUpstream } from "../harness/upstream.js";
+import { reply } from "../harness/upstream.js";
 
 const scope = fileScope();
 
@@ -15,10 +14,9 @@ describe("a service's faults", () => {
   let auth, users, edge, path, bearer;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    const issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users });
+    const gateway = await startGateway(scope);
+    ({ auth, users, edge } = gateway);
+    const { issuer } = gateway;
     const claims = issuer.claims();
     path = `/api/v1/users/${claims.sub}`;
     bearer = { authorization: `Bearer ${await issuer.sign(claims)}` };

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { readAssertion } from "../harness/assertion.js";
-import { startEdge } from "../harness/edge.js";
+import { startEdge, startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { createIssuer } from "../harness/issuer.js";
 import { remember } from "../harness/run.js";
@@ -64,10 +64,7 @@ describe("headers on the way to a service", () => {
   let auth, users, issuer, edge;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users });
+    ({ auth, users, issuer, edge } = await startGateway(scope));
   });
 
   function assertNothingSpoofed(seen) {

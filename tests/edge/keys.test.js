@@ -4,19 +4,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { startEdge } from "../harness/edge.js";
+import { startGateway } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { testScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 
 const JWKS = "/.well-known/jwks.json";
 
 async function begin(t) {
   const scope = testScope(t);
-  const auth = await startUpstream(scope);
-  const users = await startUpstream(scope);
-  const issuer = (await createIssuer()).publishOn(auth);
-  const edge = await startEdge(scope, { auth, users });
+  const { auth, users, issuer, edge } = await startGateway(scope);
   return {
     auth,
     users,

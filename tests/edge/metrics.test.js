@@ -3,11 +3,9 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
-import { startEdge } from "../harness/edge.js";
-import { createIssuer } from "../harness/issuer.js";
+import { startGateway } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
 
 const ME = "/api/v1/auth/me";
@@ -16,13 +14,10 @@ const TOKEN = remember("a-token-for-the-scraper-of-tests");
 const scope = fileScope();
 
 describe("metrics at the running gateway", () => {
-  let auth, users, issuer, edge;
+  let issuer, edge;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users, twin: true, vars: { METRICS_TOKEN: TOKEN } });
+    ({ issuer, edge } = await startGateway(scope, { twin: true, vars: { METRICS_TOKEN: TOKEN } }));
   });
 
   async function read() {

@@ -5,11 +5,9 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { readAssertion } from "../harness/assertion.js";
-import { startEdge } from "../harness/edge.js";
+import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
-import { createIssuer } from "../harness/issuer.js";
 import { fileScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 
 const scope = fileScope();
 
@@ -17,10 +15,7 @@ describe("request targets and methods", () => {
   let auth, users, issuer, edge, claims, token;
 
   before(async () => {
-    auth = await startUpstream(scope);
-    users = await startUpstream(scope);
-    issuer = (await createIssuer()).publishOn(auth);
-    edge = await startEdge(scope, { auth, users });
+    ({ auth, users, issuer, edge } = await startGateway(scope));
     claims = issuer.claims();
     token = await issuer.sign(claims);
     // From here on the keys are known: whatever reaches a service is the test's own.

@@ -5,11 +5,9 @@ import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
 import { readLog } from "../../src/host/rim.js";
-import { startEdge } from "../harness/edge.js";
-import { createIssuer } from "../harness/issuer.js";
+import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";
-import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
 
 const ME = "/api/v1/auth/me";
@@ -32,10 +30,7 @@ function serviceToken(issuer, changes = {}) {
 }
 
 async function start({ twin = true, ...options } = {}) {
-  const auth = await startUpstream(scope);
-  const users = await startUpstream(scope);
-  const issuer = (await createIssuer()).publishOn(auth);
-  const edge = await startEdge(scope, { auth, users, twin, ...options });
+  const { auth, users, issuer, edge } = await startGateway(scope, { twin, ...options });
   const push = async (revocations, token) =>
     edge.post(PUSH, { revocations }, { token: token ?? (await serviceToken(issuer)) });
   return { auth, users, issuer, edge, push };

@@ -4,7 +4,7 @@
 //   const services = await startForFuzzing(scope);
 //   const { ok, output } = await services.fuzz("auth", "client", { examples: 40 });
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -17,6 +17,7 @@ import { describeServices, startService, waitUntilReady } from "../../scripts/li
 import { compileOrigin } from "../../scripts/lib/setup.js";
 import { startEdge } from "./edge.js";
 import { RUN, remember, temporaryFolder } from "./run.js";
+import { createAdmin } from "./stack.js";
 
 const FOREIGN = join(ROOT, "tests", "foreign");
 
@@ -53,11 +54,7 @@ export async function startForFuzzing(scope) {
     await waitUntilReady(services[name], startService(processes, services[name], { logs }));
   }
   const password = remember(`pass phrase ${randomBytes(9).toString("base64url")}`);
-  const made = spawnSync(ORIGIN, ["admin", "create", "--email", EMAIL, "--password-file", "-", "--data-dir", data], {
-    input: `${password}\n`,
-    encoding: "utf8",
-  });
-  if (made.status !== 0) throw new Error(made.stderr);
+  createAdmin({ email: EMAIL, password, data });
 
   return {
     // `side` is "client" for routes through the gateway, "inside" for the internal ones.

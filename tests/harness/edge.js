@@ -2,10 +2,15 @@
 // port, in front of fake upstreams.
 //
 //   const scope = fileScope();                                                 see scope.js
+//   const { auth, users, issuer, edge } = await startGateway(scope);
+//
+// or, with other upstreams or another issuer,
+//
 //   const auth = await startUpstream(scope);
-//   const users = await startUpstream(scope);
 //   const issuer = (await createIssuer()).publishOn(auth);
-//   const edge = await startEdge(scope, { auth, users });
+//   const edge = await startEdge(scope, { auth, users: auth });
+//
+// and then
 //
 //   const answer = await edge.send({ method, path, headers, body | json });    sent unchanged, see http.js
 //   await edge.get("/api/v1/users/1", { token, headers })
@@ -43,7 +48,9 @@ import { buildEdge } from "../../scripts/lib/edge-build.js";
 import { BUILD, ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { makeAssertionKey } from "./assertion.js";
 import { send } from "./http.js";
+import { createIssuer } from "./issuer.js";
 import { openLog, temporaryFolder } from "./run.js";
+import { startUpstream } from "./upstream.js";
 import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
@@ -122,6 +129,15 @@ async function buildText(scope, text) {
   const out = join(folder, "build");
   await buildEdge({ out, policy: file });
   return out;
+}
+
+// Starts the edge in front of two fake upstreams, the first of which publishes the keys of an issuer.
+export async function startGateway(scope, options = {}) {
+  const auth = await startUpstream(scope);
+  const users = await startUpstream(scope);
+  const issuer = (await createIssuer()).publishOn(auth);
+  const edge = await startEdge(scope, { auth, users, ...options });
+  return { auth, users, issuer, edge };
 }
 
 export async function startEdge(

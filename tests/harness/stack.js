@@ -7,6 +7,7 @@
 //   stack.edge.url, stack.auth.url, stack.users.url
 //   await stack.send({ method, path, headers, json })      through the edge, see http.js
 //   await stack.register(), await stack.login(account)     a new account, and its tokens
+//   await stack.loginAsAdmin()                             creates an administrator; its tokens
 //   await stack.auth.stop(); await stack.auth.start();     restarts it on the same port and database
 //   await stack.edge.restart()                             a new isolate, the same KV
 //   stack.output("edge")                                   its log so far
@@ -15,11 +16,13 @@
 // register and login record passwords and tokens as secrets of the run; a test records others with
 // remember().
 
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { hasPackages } from "../../scripts/lib/install.js";
+import { ORIGIN } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
@@ -87,6 +90,11 @@ export async function startStack(scope, { env = {} } = {}) {
       remember(refreshToken);
       return { answer, accessToken, refreshToken, user, bearer: { authorization: `Bearer ${accessToken}` } };
     },
+    async loginAsAdmin(email = "root@example.com") {
+      const password = remember(`pass phrase ${randomBytes(9).toString("base64url")}`);
+      createAdmin({ email, password, data });
+      return stack.login({ email, password });
+    },
   };
 
   for (const name of NAMES) {
@@ -116,4 +124,14 @@ export async function startStack(scope, { env = {} } = {}) {
   for (const name of NAMES) stack[name].begin();
   await Promise.all(NAMES.map((name) => stack[name].ready()));
   return stack;
+}
+
+// Creates an administrator with the service's own command.
+export function createAdmin({ email, password, data }) {
+  const { status, stderr } = spawnSync(
+    ORIGIN,
+    ["admin", "create", "--email", email, "--password-file", "-", "--data-dir", data],
+    { input: `${password}\n`, encoding: "utf8" },
+  );
+  if (status !== 0) throw new Error(`admin create failed: ${stderr}`);
 }

@@ -1,5 +1,5 @@
-// What the scripts say to a person who asks for help, mistypes, or lacks something:
-// one sentence, and an exit code, before any work is begun.
+// What the scripts print for --help, wrong arguments and missing prerequisites: one sentence and an exit
+// code, before any work begins.
 
 import assert from "node:assert/strict";
 import { chmodSync, symlinkSync, writeFileSync } from "node:fs";
@@ -10,6 +10,8 @@ import { test } from "node:test";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 
+const FREE_PORTS = { EDGE_PORT: "0", AUTH_PORT: "0", USERS_PORT: "0" };
+
 function assertOneSentence(err, pattern) {
   const lines = err.trim().split("\n");
   assert.equal(lines.length, 1, err);
@@ -18,7 +20,7 @@ function assertOneSentence(err, pattern) {
 }
 
 for (const name of ["start", "setup", "build-edge", "test", "fuzz", "counts"]) {
-  test(`${name} --help lists what there is`, async () => {
+  test(`${name} --help lists the options`, async () => {
     const { code, out, err } = await runScript(name, ["--help"]).ended;
     assert.equal(code, 0);
     assert.equal(err, "");
@@ -34,39 +36,33 @@ for (const name of ["start", "setup", "build-edge", "test", "fuzz", "counts"]) {
     assert.match(out, words[name]);
   });
 
-  test(`${name} with an unknown argument says where to look`, async () => {
+  test(`${name} refuses an unknown argument and points to --help`, async () => {
     const { code, err } = await runScript(name, ["--fast"]).ended;
     assert.equal(code, 2);
     assertOneSentence(err, /"--fast".*--help/);
   });
 }
 
-test("an unknown suite is named together with those that exist", async () => {
+test("an unknown suite is refused with the list of suites", async () => {
   const { code, err } = await runScript("test", ["--only", "stak"]).ended;
   assert.equal(code, 2);
   assertOneSentence(err, /"stak".*stack/);
 });
 
 for (const variable of ["EDGE_PORT", "AUTH_PORT", "USERS_PORT"]) {
-  test(`a taken ${variable} is told at once, with what to set`, async (t) => {
+  test(`a port of ${variable} in use is reported at once, with the variable to set`, async (t) => {
     const server = createServer();
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
     t.after(() => server.close());
     const { port } = server.address();
-    const env = {
-      EDGE_PORT: "0",
-      AUTH_PORT: "0",
-      USERS_PORT: "0",
-      [variable]: String(port),
-      DATA_DIR: temporaryFolder(t),
-    };
+    const env = { ...FREE_PORTS, [variable]: String(port), DATA_DIR: temporaryFolder(t) };
     const { code, out, err } = await runScript("start", [], { env }).ended;
     assert.equal(code, 3);
-    assert.equal(out, "", "nothing was begun");
+    assert.equal(out, "", "no work has begun");
     assertOneSentence(err, new RegExp(`${port}.*taken.*${variable}`));
   });
 
-  test(`a ${variable} that is no port is told at once`, async () => {
+  test(`a ${variable} that is no port is refused at once`, async () => {
     for (const text of ["http", "70000", "-1", "80.5", "0x50"]) {
       const { code, err } = await runScript("start", [], { env: { [variable]: text } }).ended;
       assert.equal(code, 2, text);
@@ -75,7 +71,12 @@ for (const variable of ["EDGE_PORT", "AUTH_PORT", "USERS_PORT"]) {
   });
 }
 
-// A path on which there is only what the test puts there.
+// An environment with free ports, an empty data directory and only these programs on the PATH.
+function environmentWith(t, programs) {
+  return { ...FREE_PORTS, PATH: pathWith(t, programs), CC: "", DATA_DIR: temporaryFolder(t) };
+}
+
+// Creates a directory with these programs, each of which prints a text.
 function pathWith(t, programs) {
   const folder = temporaryFolder(t, "path");
   symlinkSync(process.execPath, join(folder, "node"));
@@ -94,31 +95,16 @@ for (const [missing, pattern] of [
   ["cargo", /Rust is missing; install rustup from https:\/\/rustup\.rs/],
   ["cc", /C compiler is missing; install/],
 ]) {
-  test(`without ${missing} it is said what to install`, async (t) => {
+  test(`without ${missing} the error names what to install`, async (t) => {
     const { [missing]: _, ...programs } = PRESENT;
-    const env = {
-      PATH: pathWith(t, programs),
-      CC: "",
-      EDGE_PORT: "0",
-      AUTH_PORT: "0",
-      USERS_PORT: "0",
-      DATA_DIR: temporaryFolder(t),
-    };
-    const { code, err } = await runScript("start", [], { env }).ended;
+    const { code, err } = await runScript("start", [], { env: environmentWith(t, programs) }).ended;
     assert.equal(code, 2);
     assertOneSentence(err, pattern);
   });
 }
 
-test("a Rust that is too old is told with the command that mends it", async (t) => {
-  const env = {
-    PATH: pathWith(t, { ...PRESENT, rustc: "rustc 1.70.0" }),
-    CC: "",
-    EDGE_PORT: "0",
-    AUTH_PORT: "0",
-    USERS_PORT: "0",
-    DATA_DIR: temporaryFolder(t),
-  };
+test("an outdated Rust is reported with the command that updates it", async (t) => {
+  const env = environmentWith(t, { ...PRESENT, rustc: "rustc 1.70.0" });
   const { code, err } = await runScript("start", [], { env }).ended;
   assert.equal(code, 2);
   assertOneSentence(err, /1\.70\.0 is too old; run: rustup update stable/);

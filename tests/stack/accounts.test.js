@@ -2,11 +2,9 @@
 // users that administrators make, versions, and the trail that all of it leaves.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
-import { ORIGIN } from "../../scripts/lib/paths.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
@@ -19,14 +17,7 @@ describe("accounts through the gateway", () => {
 
   before(async () => {
     stack = await startStack(scope);
-    const password = remember("a pass phrase for accounts");
-    const made = spawnSync(
-      ORIGIN,
-      ["admin", "create", "--email", "root@example.com", "--password-file", "-", "--data-dir", stack.data],
-      { input: `${password}\n`, encoding: "utf8" },
-    );
-    assert.equal(made.status, 0, made.stderr);
-    admin = await stack.login({ email: "root@example.com", password });
+    admin = await stack.loginAsAdmin();
   });
 
   const ask = (method, path, { bearer } = {}, json, headers = {}) =>

@@ -25,14 +25,7 @@ describe("signing keys rotate under load", () => {
 
   before(async () => {
     stack = await startStack(scope, { env: { KEY_LEAD_S: String(LEAD_S) } });
-    const password = remember("a pass phrase for rotation");
-    const made = spawnSync(
-      ORIGIN,
-      ["admin", "create", "--email", "root@example.com", "--password-file", "-", "--data-dir", stack.data],
-      { input: `${password}\n`, encoding: "utf8" },
-    );
-    assert.equal(made.status, 0, made.stderr);
-    admin = await stack.login({ email: "root@example.com", password });
+    admin = await stack.loginAsAdmin();
   });
 
   const kidOf = (token) => JSON.parse(Buffer.from(token.split(".")[0], "base64url")).kid;
