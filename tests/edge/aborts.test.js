@@ -1,6 +1,6 @@
-// Clients that go away while the gateway waits, in numbers: what they began is carried out,
-// others are not kept waiting by them, what they did counts, and nothing of them is kept.
-// How the memory stays over 100,000 of them: long/aborts.test.js.
+// Large numbers of clients that disconnect while the gateway waits: their work is completed, others are not
+// delayed, they are counted, and nothing of them stays in memory. Memory over 100,000 of them:
+// long/aborts.test.js.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -19,7 +19,7 @@ const wait = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
 
 const text = (path, token) => `GET ${path} HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer ${token}\r\n\r\n`;
 
-describe("clients that go away", () => {
+describe("clients that disconnect", () => {
   let auth, users, issuer;
 
   before(async () => {
@@ -43,7 +43,7 @@ describe("clients that go away", () => {
     return { path: `/api/v1/users/${claims.sub}`, token: await issuer.sign(claims), edge };
   }
 
-  test("while their token's key is fetched leave the key to the others", async (t) => {
+  test("while their token's key is fetched do not stop others from getting the key", async (t) => {
     publish(1_000);
     const edge = await startEdge(testScope(t), { auth, users });
     const { path, token } = await ask(edge);
@@ -64,7 +64,7 @@ describe("clients that go away", () => {
     assert.equal((await edge.get(other.path, { token: other.token })).status, 200);
   });
 
-  test("while the revocation log is read leave the copy to the others", async (t) => {
+  test("while the revocation log is read do not stop others from getting the copy", async (t) => {
     publish(0);
     const edge = await startEdge(testScope(t), { auth, users, faultyLog: true });
     const { path, token } = await ask(edge);
@@ -91,7 +91,7 @@ describe("clients that go away", () => {
     assert.equal((await edge.get(own, { token })).status, 200, "good tokens of the address are never looked at");
   });
 
-  test("while a service is asked give their places back as soon as it answers", async (t) => {
+  test("while a service is asked free their slots as soon as it answers", async (t) => {
     publish(0);
     const vars = { UPSTREAM_BIG_URL: users.url, ASSERTION_KEYS_BIG: makeAssertionKey() };
     const edge = await startEdge(testScope(t), { auth, users, policy: "upstreams", vars });

@@ -1,5 +1,5 @@
-// A browser's token in a cookie: taken where the policy says so and its owner meant it, and
-// never passed on.
+// A browser's token in a cookie: accepted where the policy allows it and the request is same-site, and never
+// passed on.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -23,7 +23,7 @@ describe("a token in a cookie", () => {
     edge.send({ method, path, headers: { cookie: `a=1; __Host-token=${token}; b=2`, ...headers } });
   const codeOf = ({ status, body }) => (status === 200 ? "ok" : JSON.parse(body).code);
 
-  test("lets its owner in, and the service sees the assertion and the other cookies", async () => {
+  test("is accepted, and the service sees the assertion and the other cookies", async () => {
     const answer = await ask("POST", own);
     assert.equal(answer.status, 200, answer.body);
     const { headers } = users.requests.at(-1);
@@ -33,7 +33,7 @@ describe("a token in a cookie", () => {
     assert.ok(!JSON.stringify(headers).includes(token));
   });
 
-  test("counts when a page of the own or a listed origin asks, and for links", async () => {
+  test("is accepted from pages of the gateway's or a listed origin, and for links", async () => {
     for (const [what, method, headers, expected] of [
       ["a page of ours", "POST", own, "ok"],
       ["a page of ours, in an old browser", "POST", { origin: new URL(edge.url).origin }, "ok"],
@@ -87,7 +87,7 @@ describe("a token in a cookie", () => {
     assert.equal(answer.json().code, "cross_site");
   });
 
-  test("is no token on routes that take none from cookies, and stays with the gateway there, too", async () => {
+  test("is ignored on routes without cookies, and is not passed on there either", async () => {
     assert.equal(codeOf(await ask("PUT", own, "/private")), "credentials_missing");
     assert.equal((await ask("GET", own, "/open")).status, 200);
     assert.equal(users.requests.at(-1).headers.cookie, "a=1; b=2");
@@ -100,7 +100,7 @@ describe("a token in a cookie", () => {
     assert.equal(headers.cookie, "a=1; b=2");
   });
 
-  test("is refused when it is bad, twice there, or hidden; Authorization goes before it", async () => {
+  test("is refused if it is invalid, duplicated or hidden; Authorization takes precedence", async () => {
     for (const [cookie, headers, expected] of [
       ["__Host-token=a.b.c", own, "token_malformed"],
       [`__Host-token=${token}; __Host-token=${token}`, own, "credentials_malformed"],

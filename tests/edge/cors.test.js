@@ -1,5 +1,5 @@
-// Pages of other origins: what the policy lists and nothing else, preflights without a
-// token, and no word of an upstream's own.
+// Cross-origin requests: only what the policy lists, preflights without a token, and no CORS headers of an
+// upstream.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -58,7 +58,7 @@ describe("cross-origin requests", () => {
     assert.equal(users.requests.length, 0);
   });
 
-  test("nothing else gets a word of it", async () => {
+  test("nothing else gets CORS headers", async () => {
     users.forget();
     for (const [path, origin, method, status] of [
       ["/private", "null", "GET", 403],
@@ -82,7 +82,7 @@ describe("cross-origin requests", () => {
     assert.equal(users.requests.length, 0);
   });
 
-  test("an answer is for the listed origin's page, whatever the upstream says", async () => {
+  test("an answer allows the listed origin only, whatever the upstream says", async () => {
     const ask = (path, origin) => edge.get(path, { token, headers: origin === undefined ? {} : { origin } });
     const listed = await ask("/private", GOOD);
     assert.equal(listed.status, 200);
@@ -103,7 +103,7 @@ describe("cross-origin requests", () => {
     });
   });
 
-  test("a refusal can be read by the page, too", async () => {
+  test("a page can read a refusal too", async () => {
     const answer = await edge.get("/private", { headers: { origin: GOOD } });
     assert.equal(answer.status, 401);
     assert.equal(answer.headers["access-control-allow-origin"], GOOD);
@@ -116,7 +116,7 @@ describe("cross-origin requests", () => {
     assert.equal(answer.status, 204);
   });
 
-  test("a forged identity in a preflight reaches nobody", async () => {
+  test("a forged identity in a preflight reaches no service", async () => {
     users.forget();
     const answer = await edge.send({
       method: "OPTIONS",

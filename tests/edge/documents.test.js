@@ -1,5 +1,4 @@
-// The services of docs/examples, run as they are, against forged and good assertions and two
-// live secrets.
+// The services of docs/examples, run unchanged, with forged and valid assertions and two current secrets.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

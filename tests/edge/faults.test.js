@@ -1,5 +1,5 @@
-// What a service behind the gateway can do wrong, and what the client gets: the
-// gateway's own answer where there is none to pass on, and no isolate lost.
+// Faults of a service behind the gateway, and the answers that the client gets: the gateway's own where there
+// is none to pass on. No isolate is lost.
 
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, test } from "node:test";
@@ -42,14 +42,14 @@ describe("a service's faults", () => {
     assertOwn(await get("reset"), 502, "upstream_unreachable");
   });
 
-  test("one that never answers is 504 after the policy's time", async () => {
+  test("one that never answers is 504 after the policy's timeout", async () => {
     users.answer(`GET ${path}?silent`, () => {});
     const answer = await get("silent");
     assertOwn(answer, 504, "upstream_timeout");
     assert.ok((await edge.lineOf(answer)).upstream_ms >= 15_000, "gateway.toml gives it 15 s");
   });
 
-  test("one that answers what is no HTTP, or a status that is none, is 502", async () => {
+  test("one that answers invalid HTTP or an invalid status is 502", async () => {
     users.answer(`GET ${path}?garbage`, (incoming) => incoming.socket.end("hello\r\n\r\n"));
     assert.equal((await get("garbage")).status, 502);
     await getFine();
@@ -62,7 +62,7 @@ describe("a service's faults", () => {
     }
   });
 
-  test("one that breaks off in the middle of a body never makes a whole answer of it", async () => {
+  test("one that breaks off within a body never yields a complete answer", async () => {
     users.answer(`GET ${path}?half`, (incoming, outgoing) => {
       outgoing.writeHead(200, { "content-length": "1000" });
       outgoing.write("half");
@@ -88,7 +88,7 @@ describe("a service's faults", () => {
     assert.equal(home, `${edge.url}/home?x=1`, "the service's own address is not shown");
   });
 
-  test("a service's own errors are passed on as they are", async () => {
+  test("a service's own errors are passed on unchanged", async () => {
     for (const status of [400, 401, 404, 409, 422, 429, 500, 503]) {
       users.answer(`GET ${path}?own`, { status, headers: { "retry-after": "7" }, json: { own: status } });
       const answer = await get("own");
@@ -127,7 +127,7 @@ describe("a service's faults", () => {
     }
   });
 
-  test("what is between the gateway and a service does not reach the client", async () => {
+  test("headers between the gateway and a service do not reach the client", async () => {
     users.answer(`GET ${path}?private`, (_incoming, outgoing) => {
       outgoing.writeHead(200, [
         ...["X-User-Id", "internal"],
@@ -159,7 +159,7 @@ describe("a service's faults", () => {
     assert.equal(answer.headers["cache-control"], "private");
   });
 
-  test("a service that is down is 502, the one that logs in 503; both say when to try again", async () => {
+  test("a service that is down is 502, the auth service 503; both with Retry-After", async () => {
     await users.stop();
     assertOwn(await get("down"), 502, "upstream_unreachable");
     await users.start();
@@ -173,7 +173,7 @@ describe("a service's faults", () => {
     assert.equal(again.status, 200);
   });
 
-  test("status tells what was seen, and names no address", async () => {
+  test("/status shows what was seen, and no address", async () => {
     users.answer(`GET ${path}?reset`, (incoming) => incoming.socket.destroy());
     await get("reset");
     const answer = await edge.get("/status");
@@ -187,7 +187,7 @@ describe("a service's faults", () => {
     assert.equal((await edge.get("/status")).json().status, "healthy");
   });
 
-  test("an issuer that answers nonsense never costs a key set that is good", async () => {
+  test("an issuer that answers nonsense never replaces a good key set", async () => {
     const world = await startEdge(scope, { auth, users });
     const ask = () => world.send({ path, headers: bearer });
     assert.equal((await ask()).status, 200);

@@ -1,5 +1,4 @@
-// Tokens of other people's making: PyJWT's, and those of a real OpenID provider that
-// is found by discovery.
+// Tokens of independent implementations: PyJWT, and an OpenID provider found by discovery.
 
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
@@ -44,7 +43,7 @@ access = { roles = ["ops"] }
 `;
 
 describe("PyJWT", { skip: noPython }, () => {
-  test("its tokens of every algorithm are taken, through WebCrypto and in pure Rust", async () => {
+  test("its tokens of every algorithm are accepted, by WebCrypto and in Rust", async () => {
     const shop = await startUpstream(scope);
     const now = Math.floor(Date.now() / 1000);
     const claims = { iss: "py", aud: "shop-api", sub: "u1", iat: now, nbf: now, exp: now + 600 };
@@ -168,7 +167,7 @@ describe("a real OpenID provider", () => {
     });
   }
 
-  test("its token for another API, and an opaque one, open nothing", async () => {
+  test("its token for another API, and an opaque one, are refused", async () => {
     for (const resource of ["https://other.example", "https://opaque.example"])
       assert.equal((await edge.get("/orders", { token: await tokenFor(resource) })).status, 401, resource);
   });

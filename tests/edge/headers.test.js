@@ -1,5 +1,4 @@
-// Identity headers of a client's own: none reaches a service, on any route, in any
-// spelling; what the gateway adds does.
+// Identity headers of a client never reach a service, on any route, in any spelling; those of the gateway do.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -97,7 +96,7 @@ describe("headers on the way to a service", () => {
     assert.equal(asserted.request_id, answer.headers["x-request-id"]);
   });
 
-  test("an assertion has an id of its own, even when a client repeats the id of its request", async () => {
+  test("an assertion has its own id, even if a client repeats the id of its request", async () => {
     const claims = issuer.claims();
     const token = await issuer.sign(claims);
     const id = "01890b5a-28c4-7d3a-9f10-1c2b3a4d5e6f";
@@ -118,7 +117,7 @@ describe("headers on the way to a service", () => {
     assert.ok(!seen.has(id));
   });
 
-  test("nor a public route's", async () => {
+  test("a client's identity headers never reach a public route's service", async () => {
     const answer = await edge.post("/api/v1/auth/login", { email: "a@example.com" }, { headers: SPOOFED });
     assert.equal(answer.status, 200);
     const seen = auth.requests.at(-1);
@@ -128,7 +127,7 @@ describe("headers on the way to a service", () => {
     assert.equal(claims.sub, undefined);
   });
 
-  test("no byte in place of the dash carries an identity header to a service", async () => {
+  test("no character in place of the dash gets an identity header to a service", async () => {
     const names = ["X-User-Id", "X-User-Roles", "X-Acting-User", "Remote-User", "Cf-Access-Jwt-Assertion", "X-Host"];
     const claims = issuer.claims();
     const token = await issuer.sign(claims);
@@ -165,7 +164,7 @@ describe("headers on the way to a service", () => {
     );
   });
 
-  test("names that every JavaScript object has are names like any other", async () => {
+  test("header names that every JavaScript object has are passed on like others", async () => {
     const claims = issuer.claims();
     const headers = ["__proto__", "constructor", "toString", "valueOf"].map((name) => [name, `its ${name}`]);
     const token = await issuer.sign(claims);
@@ -194,7 +193,7 @@ describe("headers on the way to a service", () => {
     return { status: Number(text.slice(9, 12)), text };
   }
 
-  test("bytes that are no UTF-8 arrive as they were sent, and nothing private with them", async () => {
+  test("bytes that are not UTF-8 arrive unchanged, and nothing private with them", async () => {
     const claims = issuer.claims();
     const asked = { path: `/api/v1/users/${claims.sub}`, token: await issuer.sign(claims) };
     const kept = {
@@ -322,7 +321,7 @@ describe("headers on the way to a service", () => {
   });
 });
 
-test("refusals leave an audit event each, and successes are logged as often as one asks", async (t) => {
+test("each refusal leaves an audit event, and successes are logged at the configured share", async (t) => {
   const scope = testScope(t);
   const auth = await startUpstream(scope);
   const issuer = (await createIssuer()).publishOn(auth);
@@ -370,7 +369,7 @@ test("a browser that asks for HTML is refused with a page, a program with a prob
   }
 });
 
-test("strangers learn from the status and readiness how the gateway is, and no names", async (t) => {
+test("without the token, status and readiness show the state of the gateway and no names", async (t) => {
   const scope = testScope(t);
   const auth = await startUpstream(scope);
   (await createIssuer()).publishOn(auth);
@@ -397,7 +396,7 @@ test("strangers learn from the status and readiness how the gateway is, and no n
   assert.equal(JSON.parse(body).detail, "Authorization header required");
 });
 
-test("the log names the setting that is missing, and the client is not told", async (t) => {
+test("the log names the missing setting, and the answer does not", async (t) => {
   const scope = testScope(t);
   const auth = await startUpstream(scope);
   const edge = await startEdge(scope, { auth, users: auth, vars: { ASSERTION_KEYS_AUTH: "k1:too-short" } });

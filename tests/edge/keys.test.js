@@ -1,5 +1,5 @@
-// Where the edge has an issuer's keys from: the issuer once, then its memory, then
-// KV, which outlives the isolate; the cron trigger fills KV before anybody asks.
+// Where the edge gets an issuer's keys: from the issuer once, then from memory, then from KV, which outlives
+// the isolate. The cron trigger fills KV before the first request.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -43,7 +43,7 @@ test("a new isolate has the keys from KV while the issuer is away", async (t) =>
   assert.equal((await readProfile(world)).status, 200);
 });
 
-test("without keys anywhere a token is 503 with Retry-After, and no fault of its own", async (t) => {
+test("without any keys a token is 503 with Retry-After, and does not count as invalid", async (t) => {
   const world = await begin(t);
   await world.auth.stop();
   const answer = await readProfile(world);
@@ -62,7 +62,7 @@ test("the cron trigger has put the keys into KV before the first request", async
   assert.equal((await readProfile(world)).status, 200);
 });
 
-test("garbage in KV is not believed, and costs one fetch", async (t) => {
+test("garbage in KV is ignored, and costs one fetch", async (t) => {
   const world = await begin(t);
   assert.equal((await readProfile(world)).status, 200);
   const kv = await world.edge.kv();

@@ -1,5 +1,4 @@
-// Key sets as a hostile or careless issuer publishes them, and signatures that only
-// look like ones: the good keys serve, the bad never do.
+// Key sets of a hostile or careless issuer, and malformed signatures: good keys verify, bad ones never do.
 
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign as signBytes } from "node:crypto";
@@ -39,7 +38,7 @@ describe("key sets at the running gateway", () => {
     auth.forget();
   }
 
-  test("unfit keys among good ones are passed over, and sign for nobody", async () => {
+  test("unusable keys among good ones are skipped, and verify nothing", async () => {
     const weak = generateKeyPairSync("rsa", { modulusLength: 1024 });
     const other = await createIssuer();
     const weakJwk = weak.publicKey.export({ format: "jwk" });
@@ -77,7 +76,7 @@ describe("key sets at the running gateway", () => {
     assert.deepEqual([status.keys, status.keys_passed_over], [1, 8]);
   });
 
-  test("a published key that fits verifies, whatever is beside it", async () => {
+  test("a usable key verifies, whatever else the set holds", async () => {
     const [first, second] = [await createIssuer(), await createIssuer()];
     const [a, b] = [first.key.jwk, second.key.jwk];
     const nameless = ({ kid, ...jwk }) => jwk;
@@ -118,7 +117,7 @@ describe("key sets at the running gateway", () => {
     assert.equal((await me(await second.accessToken())).status, 503, "a set that is too large");
   });
 
-  test("a set of 10,000 keys, or beyond 512 KB, is no set and costs a good one nothing", async () => {
+  test("a set of 10,000 keys, or above 512 KB, is refused and does not replace a good one", async () => {
     await publish([issuer.key.jwk]);
     const token = await issuer.accessToken();
     assert.equal((await me(token)).status, 200);
@@ -133,7 +132,7 @@ describe("key sets at the running gateway", () => {
     assert.equal((await edge.get("/status")).json().issuers[0].last_error, "jwks_too_large");
   });
 
-  test("a redirect to another place is not followed", async () => {
+  test("a redirect is not followed", async () => {
     await publish([issuer.key.jwk]);
     const elsewhere = await startUpstream(scope);
     elsewhere.answer("GET /keys", { json: { keys: [issuer.key.jwk] } });
@@ -143,7 +142,7 @@ describe("key sets at the running gateway", () => {
     assert.equal(elsewhere.requests.length, 0);
   });
 
-  test("a removed key's token dies as soon as the removal is seen, remembered or not", async () => {
+  test("a removed key's token is refused as soon as the removal is seen, cached or not", async () => {
     await publish([issuer.key.jwk]);
     const token = await issuer.accessToken();
     assert.equal((await me(token)).status, 200);
@@ -155,7 +154,7 @@ describe("key sets at the running gateway", () => {
     assert.equal((await me(await next.accessToken())).status, 200);
   });
 
-  test("a known kid whose key says another algorithm now serves the old one no more", async () => {
+  test("a known kid whose key now has another algorithm is refused with the old one", async () => {
     await publish([issuer.key.jwk]);
     const token = await issuer.accessToken();
     assert.equal((await me(token)).status, 200);

@@ -1,4 +1,4 @@
-// Rate limits by the runtime's own counters, with the shipped policy.
+// Rate limits with the runtime's counters and the shipped policy.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -46,7 +46,7 @@ describe("rate limits at the running gateway", () => {
     });
   });
 
-  test("too many logins of one address are 429 and reach nobody; other routes go on", async () => {
+  test("too many logins of one address are 429 and reach no service; other routes are served", async () => {
     const said = [];
     for (let count = 0; count < 25; count += 1) said.push(await edge.post(LOGIN, {}));
     const passed = said.filter(({ status }) => status === 200).length;
@@ -61,7 +61,7 @@ describe("rate limits at the running gateway", () => {
     assert.match(body, /^gateway_rate_limited_total\{limit="login"\} [1-9]/m);
   });
 
-  test("a refresh has a limit of its own, which logins do not use up and which is larger", async () => {
+  test("a refresh has its own, larger limit, which logins do not use up", async () => {
     for (let count = 0; count < 25; count += 1) await edge.post(LOGIN, {});
     assert.equal((await edge.post(LOGIN, {})).status, 429);
     const said = [];
@@ -73,7 +73,7 @@ describe("rate limits at the running gateway", () => {
     assert.ok(LIMIT_REFRESH > LIMIT_LOGIN, `${LIMIT_REFRESH} > ${LIMIT_LOGIN}`);
   });
 
-  test("too many refused tokens of one address are 429; a good one from there is served", async () => {
+  test("too many refused tokens of one address are 429; a good token from there is served", async () => {
     const statuses = new Set();
     for (let count = 0; count < 60; count += 1) {
       statuses.add((await edge.get(ME, { headers: { authorization: `Bearer guess.${count}.x` } })).status);

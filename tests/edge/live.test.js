@@ -1,5 +1,4 @@
-// Policies that are pushed into KV: taken up without a new build, and only when they can
-// be used.
+// Policies that are pushed into KV: applied without a build, and only if they are valid.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -52,7 +51,7 @@ describe("a pushed policy", () => {
   };
   const put = async (name, text) => (await edge.kv()).put(`policy/${name}`, text);
 
-  test("is taken up by a running isolate, and says so", async () => {
+  test("is applied by a running isolate, which logs it", async () => {
     assert.equal(await statusOf("/pushed"), 404);
     const before = await state();
     assert.deepEqual([before.origin, before.fault], ["built-in", null]);
@@ -64,7 +63,7 @@ describe("a pushed policy", () => {
     assert.notEqual(after.version, before.version);
   });
 
-  test("that cannot be used leaves the one in use, and the reason is in /status", async () => {
+  test("that is invalid leaves the current one in use, and /status shows why", async () => {
     const good = JSON.parse(compile(POLICY));
     const [route] = good.routes;
     const [upstream] = good.upstreams;
@@ -122,7 +121,7 @@ describe("a pushed policy", () => {
     }
   });
 
-  test("that cannot be used has a new isolate use the one before it", async () => {
+  test("that is invalid makes a new isolate use the previous one", async () => {
     await put("previous", compile(POLICY.replaceAll("/pushed", "/before")));
     await put("current", "nonsense");
     await edge.restart();
@@ -130,19 +129,19 @@ describe("a pushed policy", () => {
     assert.equal((await state()).origin, "pushed before");
   });
 
-  test("is what a new isolate's very first request is judged by", async () => {
+  test("applies to the first request of a new isolate", async () => {
     await put("current", compile(POLICY.replaceAll("/pushed", "/first")));
     await edge.restart();
     assert.equal(await statusOf("/first"), 200);
   });
 
-  test("that is taken away gives way to the built-in one", async () => {
+  test("that is removed is replaced by the built-in one", async () => {
     await (await edge.kv()).delete("policy/current");
     await until("the built-in one is in use", async () => (await state()).origin === "built-in");
     assert.equal(await statusOf("/first"), 404);
   });
 
-  test("is not looked for where that is switched off", async () => {
+  test("is not read where that is switched off", async () => {
     await put("current", compile(POLICY));
     await edge.restart({ vars: { LIVE_POLICY: undefined } });
     assert.equal(await statusOf("/pushed"), 404);

@@ -1,4 +1,4 @@
-// The metrics of two isolates, added up by the object in workerd, and their page.
+// Metrics of two isolates, summed by the object in workerd, and their page.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -32,7 +32,7 @@ describe("metrics at the running gateway", () => {
     return { body: answer.body, of: (name) => series.get(name) ?? 0 };
   }
 
-  test("each request is counted once, whichever isolate it met", async () => {
+  test("each request is counted once, whichever isolate served it", async () => {
     const token = await issuer.accessToken();
     const ok = `gateway_requests_total{route="${ME}",method="GET",status="200"}`;
     const before = (await read()).of(ok);
@@ -61,7 +61,7 @@ describe("metrics at the running gateway", () => {
     assert.equal((await read()).of(name), before);
   });
 
-  test("without the token it is 401, and 404 where none is set", async () => {
+  test("without the token it is 401, and 404 if none is configured", async () => {
     assert.equal((await edge.get("/metrics")).status, 401);
     const wrong = await edge.get("/metrics", { token: "another-token-altogether" });
     assert.deepEqual([wrong.status, wrong.json().code], [401, "metrics_token_wrong"]);

@@ -1,5 +1,5 @@
-// The string that is decided on is the string that is forwarded: a path with more
-// than one reading is refused, and no spelling of a path gets another path's rule.
+// The path that is decided on is the path that is forwarded: an ambiguous path is refused, and no spelling of
+// a path gets another path's rule.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -22,7 +22,7 @@ describe("request targets and methods", () => {
     assert.equal((await edge.get("/ready")).status, 200);
   });
 
-  test("a hostile spelling is refused, or is another path than the one it imitates", async () => {
+  test("a hostile spelling is refused, or is a different path from the one it imitates", async () => {
     // The runtime reads `..` and `\` as browsers do, before the gateway sees the
     // target; what then remains is decided on and forwarded as that.
     for (const [path, expected] of [
@@ -64,7 +64,7 @@ describe("request targets and methods", () => {
     }
   });
 
-  test("what is forwarded is what was decided on and what is asserted", async () => {
+  test("the forwarded path is the one decided on and asserted", async () => {
     for (const [sent, forwarded] of [
       [`/api/v1/users/${claims.sub}`, `/api/v1/users/${claims.sub}`],
       [`/api/v1/%75sers/${claims.sub}`, `/api/v1/users/${claims.sub}`],
@@ -82,7 +82,7 @@ describe("request targets and methods", () => {
     }
   });
 
-  test("a user's own path in another spelling is that user's and nobody else's", async () => {
+  test("a user's own path in another spelling is that user's only", async () => {
     const encoded = `%${claims.sub.charCodeAt(0).toString(16)}${claims.sub.slice(1)}`;
     assert.equal((await edge.get(`/api/v1/users/${encoded}`, { token })).status, 200);
     assert.equal(users.requests.at(-1).path, `/api/v1/users/${claims.sub}`);
@@ -94,7 +94,7 @@ describe("request targets and methods", () => {
       assert.equal((await edge.get(path, { token })).status, 403, path);
   });
 
-  test("methods are taken as they are sent, and overrides are not believed", async () => {
+  test("methods are used as sent, and overrides are ignored", async () => {
     const own = `/api/v1/users/${claims.sub}`;
     for (const [method, expected] of [
       ["GET", 200],
@@ -127,7 +127,7 @@ describe("request targets and methods", () => {
     for (const name of Object.keys(seen.headers)) assert.doesNotMatch(name, /override/);
   });
 
-  test("a method in lower case is another method, or no HTTP", async () => {
+  test("a method in lower case is another method, or invalid HTTP", async () => {
     const bytes = `get /api/v1/users/${claims.sub} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\n\r\n`;
     users.forget();
     const answer = await sendBytes(edge.url, bytes);

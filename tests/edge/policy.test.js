@@ -1,5 +1,4 @@
-// Another policy than the shipped one, compiled in by GATEWAY_CONFIG: two issuers,
-// each judged by its own rules alone, rests of paths, all and any.
+// A policy with two issuers, each checked by its own rules only, path rests, all and any.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -14,7 +13,7 @@ const PARTNER = "https://id.partner.example/";
 
 const scope = fileScope();
 
-describe("a policy of one's own", () => {
+describe("another policy", () => {
   let auth, partnerSite, shop, own, partner, edge;
 
   before(async () => {
@@ -64,7 +63,7 @@ describe("a policy of one's own", () => {
       { typ: "JWT", ...header },
     );
 
-  test("a token of either issuer opens what its owner may enter", async () => {
+  test("a token of either issuer opens the routes that its user may enter", async () => {
     const mine = await own.accessToken({ sub: "ada" });
     const theirs = await partnerToken();
     for (const [path, token, expected] of [
@@ -82,7 +81,7 @@ describe("a policy of one's own", () => {
       assert.equal(await statusOf(path, token), expected, path);
   });
 
-  test("each issuer's tokens are judged by its own policy and keys alone", async () => {
+  test("each issuer's tokens are checked by its own policy and keys only", async () => {
     const now = Math.floor(Date.now() / 1000);
     for (const [name, token] of [
       ["the partner's key under our name", await partnerToken({ iss: "auth-service" })],
@@ -105,7 +104,7 @@ describe("a policy of one's own", () => {
     assert.equal(await statusOf("/files/x", long), 200, "our own limit is a day");
   });
 
-  test("identity is what the partner's own names say, in the headers and the assertion", async () => {
+  test("identity comes from the claims that the partner's policy names, in the headers and the assertion", async () => {
     const token = await partnerToken({
       preferred_username: "grace@partner.example",
       realm_access: { roles: ["admin", "user"] },
@@ -117,7 +116,7 @@ describe("a policy of one's own", () => {
     assert.equal(seen.headers["x-user-roles"], "admin,user");
   });
 
-  test("keys of several kinds in one set each serve their own algorithm", async () => {
+  test("keys of several types in one set each serve their own algorithm", async () => {
     const others = await Promise.all(
       ["EdDSA", "PS384", "ES384"].map((algorithm) => createIssuer({ name: PARTNER, audience: "shop", algorithm })),
     );
@@ -140,7 +139,7 @@ describe("a policy of one's own", () => {
       assert.equal(await statusOf("/files/x", token), expected, name);
   });
 
-  test("all wants every rule, any wants one", async () => {
+  test("all requires every rule, any requires one", async () => {
     const token = (sub, roles) => own.accessToken({ sub, roles });
     for (const [sub, roles, expected] of [
       ["ada", ["trusted"], 200],
@@ -153,7 +152,7 @@ describe("a policy of one's own", () => {
     assert.equal(await statusOf("/orders/ada", await token("grace", ["admin"])), 200);
   });
 
-  test("a partner that is down costs our own tokens nothing", async () => {
+  test("a partner that is down does not affect our own tokens", async () => {
     await partnerSite.stop();
     await edge.restart();
     assert.equal(await statusOf("/files/x", await own.accessToken()), 200);

@@ -1,5 +1,5 @@
-// docs/providers.md at the running gateway: all its snippets in one policy, each as it is written
-// there, with the documents that the providers serve. The native tests judge the same tokens.
+// The snippets of docs/providers.md in one policy, unchanged, with the documents that the providers serve.
+// The native tests check the same tokens.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -61,7 +61,7 @@ describe("the snippets of docs/providers.md", () => {
   });
 
   for (const name of NAMES) {
-    test(`a token of ${name} enters by its snippet`, async () => {
+    test(`a token of ${name} is accepted with its snippet`, async () => {
       const failures = [];
       for (const { name: what, token, expected, ...owner } of providers.find((one) => one.name === name).cases) {
         forwarded.length = 0;

@@ -67,7 +67,7 @@ test("the README's service and policy work together, and alone it answers nobody
   assert.equal(await ask({ aud: "users" }), 401);
 });
 
-test("the README's further issuers enter their own routes and none of the shipped ones", async (t) => {
+test("the README's further issuers open their own routes and none of the shipped ones", async (t) => {
   const scope = testScope(t);
   const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split(
     "## In front of your own service",

@@ -1,6 +1,5 @@
-// Where an answer leads its client: URLs of the service become URLs of the gateway, in every
-// spelling that a browser reads as the service's address, and nothing becomes a URL of
-// another host.
+// References in an answer: URLs of the service become URLs of the gateway, in every spelling that a browser
+// reads as the service's address, and nothing becomes a URL of another host.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -37,7 +36,7 @@ describe("references in a service's answer", () => {
   // What a client resolves the reference to.
   const resolved = (reference, path) => new URL(reference, `${edge.url}${path}`);
 
-  test("a URL of the service is a URL of the gateway, however it is spelt", async () => {
+  test("a URL of the service becomes a URL of the gateway, in every spelling", async () => {
     const [host, other] = [users.url.slice("http://".length), second.url.slice("http://".length)];
     const port = host.split(":")[1];
     for (const [location, expected] of [
@@ -65,7 +64,7 @@ describe("references in a service's answer", () => {
     }
   });
 
-  test("what leads elsewhere, and what needs no change, is passed on as it is", async () => {
+  test("references to elsewhere, and those that need no change, are passed on unchanged", async () => {
     const host = users.url.slice("http://".length);
     for (const location of [
       "https://id.example/authorize?x=1",
@@ -84,7 +83,7 @@ describe("references in a service's answer", () => {
     }
   });
 
-  test("a prefix that was taken away or replaced is put back", async () => {
+  test("a stripped or replaced prefix is restored", async () => {
     for (const [path, location, expected] of [
       ["/shop/items/7", "/items/8", "/shop/items/8"],
       ["/shop/items/7", `${users.url}/items/8?x`, "/shop/items/8?x"],
@@ -106,7 +105,7 @@ describe("references in a service's answer", () => {
     }
   });
 
-  test("the service is told which prefix was taken away, by the gateway alone", async () => {
+  test("the service learns the stripped prefix from the gateway only", async () => {
     const headers = { "x-forwarded-prefix": "/forged" };
     leads = {};
     for (const [path, expected] of [
@@ -126,7 +125,7 @@ describe("references in a service's answer", () => {
     }
   });
 
-  test("other headers that lead a client are treated alike", async () => {
+  test("other headers with references are treated alike", async () => {
     const { url } = users;
     for (const [name, value, expected] of [
       ["content-location", `${url}//evil.example/x`, `${edge.url}//evil.example/x`],

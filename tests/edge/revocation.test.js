@@ -1,4 +1,4 @@
-// Revoked tokens in workerd: the log's object, the place's cache, two isolates.
+// Revoked tokens in workerd: the log's object, the location's cache, two isolates.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -58,7 +58,7 @@ describe("revocation at the running gateway", () => {
   const session = (sid = randomUUID()) => issuer.accessToken({ sid, roles: ["admin"] });
   const statusOf = async (answer) => [answer.status, answer.status < 300 ? "ok" : answer.json().code];
 
-  test("a logout ends the session: here at once, on strict routes at once, elsewhere within the window", async (t) => {
+  test("a logout ends the session: at once in this isolate and on strict routes, elsewhere within the window", async (t) => {
     const sid = randomUUID();
     const [token, sibling, other, bystander] = [
       await session(sid),
@@ -86,7 +86,7 @@ describe("revocation at the running gateway", () => {
     assert.equal((await edge.get(ME, { token: bystander })).status, 200);
   });
 
-  test("a push revokes a token, a session, a user up to an instant", async () => {
+  test("a push revokes a token, a session, or a user up to a time", async () => {
     const sub = randomUUID();
     const sid = randomUUID();
     const now = Math.floor(Date.now() / 1000);
@@ -111,7 +111,7 @@ describe("revocation at the running gateway", () => {
     }
   });
 
-  test("a new isolate knows what was revoked before it began", async () => {
+  test("a new isolate knows what was revoked before it started", async () => {
     const token = await session();
     assert.equal((await edge.post(LOGOUT, {}, { token })).status, 200);
     const ended = Date.now();
@@ -120,7 +120,7 @@ describe("revocation at the running gateway", () => {
     assert.ok(letInAt - ended <= STALE_MS, `let in ${letInAt - ended} ms later`);
   });
 
-  test("only the auth service may push, and says so with a token of its own", async () => {
+  test("only the auth service may push, with a token of its own", async () => {
     const entries = [{ session: randomUUID() }];
     for (const [name, token] of [
       ["an administrator's access token", await session()],
@@ -135,7 +135,7 @@ describe("revocation at the running gateway", () => {
     assert.deepEqual([asked.status, asked.headers.allow], [405, "POST"]);
   });
 
-  test("a push that is none is 400, one that is too long 413, and neither is noted", async () => {
+  test("an invalid push is 400, a too long one 413, and neither is recorded", async () => {
     const token = await serviceToken(issuer);
     const kept = await session("kept");
     const send = (body) =>
@@ -152,7 +152,7 @@ describe("revocation at the running gateway", () => {
     assert.equal((await edge.get(ME, { token: kept })).status, 200);
   });
 
-  test("a thousand at a time are taken, and known to the other isolate", async () => {
+  test("a thousand at a time are recorded, and known to the other isolate", async () => {
     const sids = Array.from({ length: 1000 }, () => randomUUID());
     const tokens = await Promise.all([sids[0], sids[999]].map((sid) => session(sid)));
     assert.equal((await push(sids.map((sid) => ({ session: sid })))).status, 200);
@@ -161,7 +161,7 @@ describe("revocation at the running gateway", () => {
     }
   });
 
-  test("a Host that is none is refused", async () => {
+  test("an invalid Host is refused", async () => {
     const token = await session();
     for (const host of ["user@a", "a/b", "a?b"]) {
       const lines = [
@@ -187,7 +187,7 @@ describe("revocation at the running gateway", () => {
     assert.ok(revocation.entries > 0 && revocation.age_ms < 60_000, JSON.stringify(revocation));
   });
 
-  test("what a revocation names is in no log", async () => {
+  test("a revocation's values are in no log", async () => {
     const sid = randomUUID();
     assert.equal((await push([{ session: sid }, { user: "somebody@example.com", issued_until: 5 }])).status, 200);
     assert.ok(!edge.output.includes(sid) && !edge.output.includes("somebody@example.com"));
@@ -196,7 +196,7 @@ describe("revocation at the running gateway", () => {
 });
 
 describe("two gateways in one zone", () => {
-  test("neither takes the other's log for its own", async () => {
+  test("neither uses the other's log", async () => {
     const { edge, issuer } = await start({ twin: "stranger" });
     const token = await issuer.accessToken();
     assert.equal((await edge.get(ME, { token })).status, 200);
@@ -247,7 +247,7 @@ describe("a revocation log that fails", () => {
     });
   }
 
-  test("an isolate that never saw the log lets nobody in whose token could be revoked", async () => {
+  test("an isolate that never saw the log refuses every token that could be revoked", async () => {
     await edge.restart();
     await edge.log("fail");
     const token = await issuer.accessToken();
@@ -270,7 +270,7 @@ describe("the revocation log's object", () => {
     ({ edge } = await start({ twin: false }));
   });
 
-  test("entries count up; what says nothing new keeps its number, and nothing ever says less", async () => {
+  test("entries have rising numbers; an entry without news keeps its number, and none ever revokes less", async () => {
     const until1 = now() + 900;
     assert.equal(
       (
@@ -304,7 +304,7 @@ describe("the revocation log's object", () => {
     assert.deepEqual((await read(`/marks/${mark("b")},${mark("c")},x`)).entries, [[mark("b"), 100, until1]]);
   });
 
-  test("the alarm forgets what has expired and nothing else", async () => {
+  test("the alarm deletes what has expired and nothing else", async () => {
     const soon = now() + 1;
     await append([
       [mark("d"), 100, soon],
@@ -318,7 +318,7 @@ describe("the revocation log's object", () => {
     assert.equal((await read(`/marks/${mark("e")}`)).entries.length, 1);
   });
 
-  test("what is no page is not taken, and a path that is none is 404", async () => {
+  test("an invalid page is refused, and an unknown path is 404", async () => {
     const { newest } = await read("/newest");
     for (const body of ["{", "[]", '{"as_of":0,"newest":0,"from":0,"entries":[["short",1,1]]}']) {
       assert.equal((await edge.logObject("/append", { body })).status, 503, body);
@@ -328,7 +328,7 @@ describe("the revocation log's object", () => {
     assert.equal((await edge.logObject("/append")).status, 404);
   });
 
-  test("what it costs does not grow with the log", async () => {
+  test("the rows read do not grow with the log", async () => {
     const { newest } = await read("/newest");
     const letters = "abcdefghijklmnopqrstuvwxyzABCDEF";
     const many = Array.from({ length: 4000 }, (_, index) => {
@@ -354,7 +354,7 @@ describe("the revocation log's object", () => {
     assert.deepEqual([page.entries.length, page.from], [2, newest + 4001]);
   });
 
-  test("more than the newest page holds leaves a gap that it tells of", async () => {
+  test("more entries than the newest page holds leave a gap that it reports", async () => {
     const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef";
     const many = Array.from({ length: 6000 }, (_, index) => {
       const digits = [index >> 10, (index >> 5) & 31, index & 31].map((digit) => letters[digit]).join("");

@@ -1,5 +1,5 @@
-// What a policy has routes and upstreams do beyond letting somebody in: headers that are
-// set and taken away, an answer that stands still, maintenance.
+// Rules of routes and upstreams besides access: headers that are set and removed, stalled answers,
+// maintenance.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -24,7 +24,7 @@ describe("rules of routes and upstreams", () => {
     edge = await startEdge(scope, { auth, users, policy: "rules" });
   });
 
-  test("headers of a request are set and taken away, on that route alone", async () => {
+  test("headers of a request are set and removed, on that route only", async () => {
     const headers = { "x-tenant": "forged", "x-debug": "1", "accept-language": "de" };
     await edge.send({ path: "/rules", headers });
     const seen = users.requests.at(-1).headers;
@@ -36,7 +36,7 @@ describe("rules of routes and upstreams", () => {
     assert.deepEqual([plain["x-tenant"], plain["x-debug"], plain["accept-language"]], ["forged", "1", "de"]);
   });
 
-  test("no other spelling of a header that a rule sets or takes away reaches the service", async () => {
+  test("no other spelling of a header that a rule sets or removes reaches the service", async () => {
     for (const byte of "!#$%&'*+.^_`|~") {
       await edge.send({ path: "/rules", headers: { [`x${byte}tenant`]: "forged", [`x${byte}debug`]: "1" } });
       const seen = users.requests.at(-1).headers;
@@ -67,7 +67,7 @@ describe("rules of routes and upstreams", () => {
     );
   });
 
-  test("headers of an answer are set and taken away, on that route alone", async () => {
+  test("headers of an answer are set and removed, on that route only", async () => {
     const headers = { server: "thing/1", "set-cookie": ["a=1", "b=2"], "cache-control": "public", "x-other": "kept" };
     users.answer("/rules", { headers, json: {} }).answer("/plain", { headers, json: {} });
     const ruled = await edge.send({ path: "/rules" });
@@ -81,7 +81,7 @@ describe("rules of routes and upstreams", () => {
     assert.deepEqual(plain.headers["set-cookie"], ["a=1", "b=2"]);
   });
 
-  test("an answer gets nosniff unless it has a value of its own, or its route says no", async () => {
+  test("an answer gets nosniff unless it has its own value, or its route disables it", async () => {
     const sniffing = async (path, headers = {}) => {
       users.answer(path, { headers, json: {} });
       return (await edge.send({ path })).headers["x-content-type-options"];
@@ -93,7 +93,7 @@ describe("rules of routes and upstreams", () => {
     assert.equal(await sniffing("/unguarded?own", { "X-Content-Type-Options": "nosniff" }), "nosniff");
   });
 
-  test("an answer that stands still is cut off, and the log says so", async () => {
+  test("a stalled answer is cut off, and the log says so", async () => {
     let closed = false;
     users.answer("/plain?still", (_request, response) => {
       response.on("close", () => (closed = true));
@@ -109,7 +109,7 @@ describe("rules of routes and upstreams", () => {
     );
   });
 
-  test("one that comes slowly is not", async () => {
+  test("a slow answer is not cut off", async () => {
     users.answer("/plain?slow", async (_request, response) => {
       response.writeHead(200, { "content-type": "text/plain" });
       for (let count = 0; count < 6; count += 1) {
@@ -148,7 +148,7 @@ describe("rules of routes and upstreams", () => {
     assert.equal((await edge.send({ path: "/plain?none" })).status, 204);
   });
 
-  test("a length that is none, or that the sending belies, breaks no timed answer", async () => {
+  test("an invalid or wrong length breaks no timed answer", async () => {
     const raw = (head, body) => (_request, response) => {
       response.socket.end(`HTTP/1.1 200 OK\r\n${head}\r\nconnection: close\r\n\r\n${body}`);
     };
@@ -162,7 +162,7 @@ describe("rules of routes and upstreams", () => {
     }
   });
 
-  test("a service under maintenance is not asked, and the client is told when to come back", async () => {
+  test("a service under maintenance is not asked, and the client gets Retry-After", async () => {
     auth.forget();
     for (const method of ["GET", "POST"]) {
       const answer = await edge.send({ method, path: "/away" });
@@ -182,7 +182,7 @@ describe("rules of routes and upstreams", () => {
     );
   });
 
-  test("a rate limit that is not bound is no readiness", async () => {
+  test("a missing rate limit binding makes the gateway not ready", async () => {
     const answer = await edge.get("/ready");
     assert.equal(answer.status, 503);
     assert.deepEqual(answer.json().missing, ["rate limit LIMIT_RARE is not bound; see wrangler.toml"]);

@@ -1,6 +1,5 @@
-// Spellings of a path that a service may take for another path: no strict rule is passed by
-// one, an owner is compared by the text that a segment stands for, and file names that hold
-// reserved characters arrive as they were sent.
+// Spellings of a path that a service may read as another path: none bypasses a strict rule, an owner is
+// compared by the decoded segment, and file names with reserved characters arrive unchanged.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -41,7 +40,7 @@ describe("spellings of a path", () => {
     return { status, path: seen.path };
   }
 
-  test("a strict rule beside a looser catch-all is passed by no spelling of its path", async () => {
+  test("no spelling of a path bypasses its strict rule beside a looser catch-all", async () => {
     const user = await issuer.accessToken({ sub: "ada", roles: ["user"] });
     const admin = await issuer.accessToken({ sub: "eve", roles: ["admin"] });
     for (const [path, ofUser, ofAdmin] of [
@@ -90,7 +89,7 @@ describe("spellings of a path", () => {
     }
   });
 
-  test("nothing that a user gets through can be read as the administrators' path", async (t) => {
+  test("nothing that a user may call can be read as the administrators' path", async (t) => {
     const token = await issuer.accessToken({ sub: "ada", roles: ["user"] });
     const before = ["", "%2F", ";/", ";x/", "%3B/", "%20/", "./", "x/..%2F", "x/..;/", "%5C", "%252F"];
     const names = ["admin", "Admin", "ADMIN", "%61dmin", "%41dmin", "adm%69n", "%2561dmin", "%25%36%31dmin"];
@@ -131,7 +130,7 @@ describe("spellings of a path", () => {
     assert.ok(count.refused > 1000);
   });
 
-  test("an owner's id is compared with the text that a segment stands for", async () => {
+  test("an owner's id is compared with the decoded segment", async () => {
     for (const [sub, segment, status] of [
       ["auth0|64f", "auth0%7C64f", 200],
       ["zoë", "zo%C3%AB", 200],
@@ -159,7 +158,7 @@ describe("spellings of a path", () => {
     }
   });
 
-  test("a route that forwards encoded paths passes file names on as they are", async () => {
+  test("a route that forwards encoded paths passes file names on unchanged", async () => {
     const token = await issuer.accessToken({ sub: "ada" });
     for (const name of [
       "C%23.pdf",
@@ -183,7 +182,7 @@ describe("spellings of a path", () => {
     }
   });
 
-  test("no encoded path leads out of its folder, on any route", async () => {
+  test("no encoded path leads out of its directory, on any route", async () => {
     const token = await issuer.accessToken({ sub: "ada" });
     for (const path of [
       "/files/x%2F..%2F..%2Fapp/admin",

@@ -1,6 +1,5 @@
-// The table of tokens, made anew for this minute, through the running gateway: each
-// gets the status and the code that the table says, and a refused one reaches no
-// service. The native tests judge the same table in pure Rust.
+// The table of tokens, signed for the current time, at the running gateway: each gets the status and code of
+// the table, and a refused one reaches no service. The native tests check the same table in Rust.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -35,7 +34,7 @@ describe("tokens at the running gateway", () => {
 
   // One test and not one for each: the cases are made in `before`, after the list of
   // tests is. A case that fails names itself.
-  test("each token of the table is taken or refused as it says", async () => {
+  test("each token of the table is accepted or refused as it says", async () => {
     const failures = [];
     for (const [name, token, expected] of cases) {
       remember(token);
@@ -50,7 +49,7 @@ describe("tokens at the running gateway", () => {
     assert.ok(cases.length > 140, `${cases.length} cases`);
   });
 
-  test("roles arrive in a header without a doubt, or in the assertion alone", async () => {
+  test("roles arrive in a header if it is unambiguous, otherwise in the assertion only", async () => {
     for (const [name, header] of [
       ["a role with a comma", "CN=admins%2COU=groups%2CDC=example%2CDC=com"],
       ["a role that is not ASCII", "Gr%C3%B6%C3%9Fe"],
@@ -69,7 +68,7 @@ describe("tokens at the running gateway", () => {
     }
   });
 
-  test("a refusal tells the client that it is one, and nothing of the token", async () => {
+  test("a refusal says nothing about the token", async () => {
     const token = remember(named("roles changed, signature kept"));
     const answer = await edge.get(ME, { token });
     assert.equal(answer.status, 401);
@@ -124,7 +123,7 @@ describe("tokens at the running gateway", () => {
     assert.equal((await edge.get(ME, { token })).status, 200);
   });
 
-  test("an honest token between unknown key ids waits for none of them", async (t) => {
+  test("a valid token among unknown key ids waits for none of them", async (t) => {
     const token = named("a good token");
     const [, payload, signature] = token.split(".");
     const unknown = (count) => {
@@ -162,7 +161,7 @@ describe("tokens at the running gateway", () => {
     auth.answer(`GET ${JWKS}`, { json: makeJwks(keys) });
   });
 
-  test("the pure-Rust check, switched on by its variable, judges all signatures alike", async () => {
+  test("the Rust check, enabled by its variable, decides all signatures alike", async () => {
     await edge.restart({ vars: { SIGNATURE_BACKEND: "rust" } });
     const failures = [];
     for (const [name, token, expected] of await makeNow()) {

@@ -1,5 +1,5 @@
-// Spans at the running gateway: what a collector receives, read with OpenTelemetry's own
-// definitions; a collector that is away costs no request anything.
+// Spans at the running gateway: what a collector receives, read with OpenTelemetry's definitions. A collector
+// that is down affects no request.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -59,7 +59,7 @@ describe("spans at the running gateway", () => {
     assert.equal(asked, `00-${TRACE}-${client.span}-01`);
   });
 
-  test("a collector that is away is told of in the log, and nobody waits for it", async () => {
+  test("an unreachable collector is logged, and delays no request", async () => {
     await collector.stop();
     const answer = await edge.get(ME, { token });
     assert.equal(answer.status, 200);

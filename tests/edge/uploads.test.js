@@ -1,5 +1,5 @@
-// Uploads that end before their end: whose fault it is, what the client gets, and what the
-// breaker counts. The services are bare sockets, so that they break off exactly where they are told.
+// Uploads that end early: whose fault it is, what the client gets, and what the circuit breaker counts. The
+// services are plain sockets, which break off at exact positions.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -116,7 +116,7 @@ describe("an upload", () => {
   }
 
   for (const [death, act] of Object.entries(DEATHS)) {
-    test(`to a service that dies ${death} is 502, and counts as an outage`, async () => {
+    test(`to a service that dies ${death} is 502, and counts as a failure`, async () => {
       raw.act = act;
       // Five in a row open the breaker, so that each must count.
       assert.equal(Object.keys(UPLOADS).length, 5);
@@ -140,7 +140,7 @@ describe("an upload", () => {
     }
   });
 
-  test("that its client breaks off is the client's fault, whatever the service then does", async () => {
+  test("that its client breaks off does not count against the service, whatever it then does", async () => {
     for (const act of [() => {}, (socket) => socket.on("end", () => socket.resetAndDestroy())]) {
       raw.act = act;
       for (const leave of ["fin", "reset"]) {
@@ -157,7 +157,7 @@ describe("an upload", () => {
     assert.equal(await breaker(), "closed");
   });
 
-  test("whose client dawdles until the service closes the connection does not open the breaker", async () => {
+  test("whose client is slow until the service closes the connection does not open the circuit", async () => {
     raw.act = (socket) => setTimeout(() => socket.destroy(), 1200);
     const statuses = await Promise.all(
       Array.from({ length: 10 }, async () => (await upload(UPLOADS["a short body"], { leave: "halt" })).slice(9, 12)),
@@ -193,7 +193,7 @@ describe("an upload", () => {
     assert.equal(await breaker(), "closed");
   });
 
-  test("without a length arrives as it was sent, in whatever pieces it comes", async () => {
+  test("without a length arrives unchanged, in whatever pieces it comes", async () => {
     const numbers = Array.from({ length: 20_000 }, (_, index) => index).join(" ");
     for (const [name, total, piece] of [
       ["one piece", 5_000, 5_000],
@@ -226,7 +226,7 @@ describe("an upload", () => {
   });
 
   // Clients that send everything before they read lose an answer whose connection is reset.
-  test("that is refused early, by a service or by the gateway, is told so in every client", async () => {
+  test("that is refused early, by a service or the gateway, gets the answer in every client", async () => {
     raw.act = (socket) => {
       socket.pause();
       socket.write(EARLY_413, () => socket.resetAndDestroy());

@@ -1,5 +1,5 @@
-// Services that fail or are slow, clients that dawdle, too much at once, several targets,
-// WebSockets: at the running gateway, with real sockets.
+// Failing and slow services, slow clients, overload, several targets and WebSockets at the running gateway,
+// over sockets.
 
 import assert from "node:assert/strict";
 import { connect } from "node:net";
@@ -63,7 +63,7 @@ describe("a service that fails", () => {
     users.forget();
   });
 
-  test("is not asked for a while after five outages, and again after one good probe", async (t) => {
+  test("is not asked for a while after five failures, and again after one good probe", async (t) => {
     users.answer("GET /open", { status: 503 });
     for (let count = 0; count < 5; count += 1) assert.equal((await open()).status, 503);
     assert.deepEqual(await breakersOf("users"), ["open"]);
@@ -88,7 +88,7 @@ describe("a service that fails", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
-  test("a request that it was too late for is ended at the service, too", async () => {
+  test("a request that timed out is ended at the service too", async () => {
     let cut = 0;
     users.answer("GET /open", (_request, response) => response.once("close", () => (cut += 1)));
     assert.equal(codeOf(await open()), "upstream_timeout");
@@ -98,7 +98,7 @@ describe("a service that fails", () => {
     users.answer("GET /open", { json: {} });
   });
 
-  test("one that stops reading and answering is 504, then left alone, then found again", async () => {
+  test("one that stops reading and answering is 504, then not asked, then asked again", async () => {
     users.answer("GET /open", () => {});
     const answers = await Promise.all(Array.from({ length: 5 }, () => open()));
     assert.deepEqual(answers.map(codeOf), Array(5).fill("upstream_timeout"));
@@ -142,7 +142,7 @@ describe("clients", () => {
     assert.equal((await open({ method: "POST", json: {} })).status, 200);
   });
 
-  test("that go away in the middle of their body are not the service's fault", async () => {
+  test("that disconnect within their body do not count against the service", async () => {
     users.answer("POST /open", readAll);
     await Promise.all(Array.from({ length: 10 }, () => dawdle({ close: true })));
     // That they have gone is noticed a moment later.
@@ -150,13 +150,13 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
-  test("that are told of a service that breaks off in their body learn that it is the service", async () => {
+  test("get the service's fault when it breaks off within their body", async () => {
     users.answer("POST /open", (request) => request.socket.destroy());
     assert.equal(codeOf(await open({ method: "POST", body: "x".repeat(500) })), "upstream_unreachable");
   });
 
   // A service that waits for a client in vain may complain; that says nothing of the service.
-  test("that dawdle until the service complains do not have it left alone", async () => {
+  test("that are slow until the service gives up do not open its circuit", async () => {
     for (const complain of [
       (_request, response) => {
         response.writeHead(503);
@@ -172,7 +172,7 @@ describe("clients", () => {
     assert.equal((await open()).status, 200);
   });
 
-  test("whose body is cut never make a whole one of it", async () => {
+  test("whose body is cut never send a complete one", async () => {
     const seen = [];
     users.answer("POST /open", async (request, response) => {
       const entry = { size: 0, whole: false };
@@ -201,7 +201,7 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
-  test("that take longer than the service may are served", async () => {
+  test("that take longer than the service's timeout are served", async () => {
     users.answer("POST /open", async (request, response) => {
       let size = 0;
       for await (const part of request) size += part.length;
@@ -222,7 +222,7 @@ describe("clients", () => {
     assert.ok(answer.json().size > 5);
   });
 
-  test("that send more than the route takes are 413, with a length or without", async () => {
+  test("that send more than the route allows are 413, with a length or without", async () => {
     const known = await open({ method: "POST", body: "x".repeat(1001) });
     assert.equal(codeOf(known), "body_too_large");
     assert.equal(users.requests.length, 0);
@@ -234,7 +234,7 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
-  test("that open a thousand connections and send a byte at a time cost the others nothing", async (t) => {
+  test("that open a thousand connections and send a byte at a time do not delay others", async (t) => {
     const { hostname, port } = new URL(edge.url);
     const sockets = Array.from({ length: 1000 }, () => {
       const socket = connect({ host: hostname, port: Number(port) });
@@ -255,7 +255,7 @@ describe("clients", () => {
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
 
-  test("that go away keep no place from others", async () => {
+  test("that disconnect hold no slots", async () => {
     users.answer("GET /open", async (_request, response) => {
       await new Promise((resolve) => setTimeout(resolve, 100));
       response.end("{}");
@@ -276,7 +276,7 @@ describe("clients", () => {
     assert.ok(Date.now() - began < 2 * TIMEOUT_MS + 1_000, "well before their own times are over");
   });
 
-  test("that dawdle in numbers leave room for those that have nothing to send", async () => {
+  test("that are slow in large numbers leave slots for requests without a body", async () => {
     const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
     await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
     users.answer("POST /open", readAll);
@@ -286,7 +286,7 @@ describe("clients", () => {
     assert.deepEqual([...new Set(statuses)].sort(), ["408", "503"]);
   });
 
-  test("that are too many at once are told so at once, and their own time-out is nobody's business", async () => {
+  test("that are too many at once get 503 at once, and their timeouts affect no others", async () => {
     const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
     await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
     users.forget();
@@ -365,7 +365,7 @@ describe("a WebSocket", () => {
     assert.deepEqual([claims.htm, claims.htu], ["GET", "/chat"]);
   });
 
-  test("is none where the route does not say so", async () => {
+  test("is refused unless the route allows it", async () => {
     const token = await issuer.accessToken();
     big.answer("GET /no-chat", { json: { plain: true } });
     await assert.rejects(dial("/no-chat", { authorization: `Bearer ${token}` }), /200/);

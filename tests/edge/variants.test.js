@@ -1,6 +1,6 @@
-// Hundreds of spellings of paths, sent byte for byte, to an origin that tells what it saw:
-// whatever passes was decided on as the very string that arrives, and no decoder behind
-// the gateway can make another rule's path of it.
+// Hundreds of spellings of paths, sent byte for byte, to an origin that records what it receives: what passes
+// was decided on as exactly the string that arrives, and no decoder behind the gateway can read another
+// rule's path in it.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -105,7 +105,7 @@ describe("spellings of paths", () => {
     return Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
   }
 
-  test("each is refused, or arrives as what was decided on and is nobody else's path", async (t) => {
+  test("each is refused, or arrives as decided and is nobody else's path", async (t) => {
     const paths = variants();
     const count = { passed: 0, refused: 0 };
     for (const path of paths) {

@@ -1,6 +1,5 @@
-// Project Wycheproof's signature vectors over the runtime's WebCrypto, in workerd,
-// through the very function that the worker calls. A signature that cannot be one is
-// false and no fault: a fault would be the gateway's 503.
+// Project Wycheproof's signature vectors with the runtime's WebCrypto in workerd, through the function that the
+// worker calls. A malformed signature is false and not an error: an error would be a 503.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// What `npm run bench:origin` takes and tells, without anything being measured.
+// The arguments of `npm run bench:origin` and the text of docs/bench-origin.md, without measuring anything.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { AIMS, BEGIN, parseArguments, render, summarise, verdict } from "../../b
 import { insert } from "../../bench/report.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 
-test("arguments are taken, and what cannot be meant is refused", () => {
+test("arguments are parsed, and invalid ones are refused", () => {
   for (const [args, expected] of [
     [[], { rounds: 5, seconds: 4 }],
     [["--rounds", "3", "--seconds", "20"], { rounds: 3, seconds: 20 }],
@@ -30,7 +30,7 @@ test("arguments are taken, and what cannot be meant is refused", () => {
 
 const sample = (rate) => ({ rate, p50: 1000, p99: 2000, cpuUs: 100 });
 
-test("a ratio is that of one round, and of the rounds the middle one", () => {
+test("a ratio is computed per round, and the median of the rounds is taken", () => {
   for (const [what, floors, logins, expected] of [
     ["one round", [100], [90], 0.9],
     // Of the medians it would be 50 / 100.
@@ -64,7 +64,7 @@ const RESULT = {
   client: { bare_us: 100, plain_us: 104, session_us: 106, plain_ratio: 1.04, session_ratio: 1.06 },
 };
 
-test("aims are judged by what was measured", () => {
+test("aims are compared with what was measured", () => {
   const verdicts = AIMS.map((aim) => [aim.what, verdict(aim, RESULT)]);
   assert.deepEqual(verdicts, [
     ["logins to argon2 alone, SQLite", "**not met**"],
@@ -89,7 +89,7 @@ test("the page has a line for each aim and measurement", () => {
   assert.ok(!page.includes("PostgreSQL**"), "no table of what was not measured");
 });
 
-test("docs/bench-origin.md has room for it", () => {
+test("docs/bench-origin.md has the markers", () => {
   const page = readFileSync(join(ROOT, "docs", "bench-origin.md"), "utf8");
   assert.ok(insert(page, "here", { begin: BEGIN }).includes("\n\nhere\n\n"));
 });

@@ -1,5 +1,5 @@
-// What docs/bench.md says of a run: aims are judged by what was measured, and what was not
-// measured is not met.
+// The text of docs/bench.md: aims are compared with what was measured, and what was not measured is not
+// met.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -30,7 +30,7 @@ const RESULT = {
   wasm: { bytes: 900_000, gzipped: 250_000 },
 };
 
-test("aims are judged by what was measured", () => {
+test("aims are compared with what was measured", () => {
   const verdicts = Object.fromEntries(AIMS.map((aim) => [aim.what, isMet(aim, RESULT)]));
   assert.equal(verdicts["tokens that repeat, to pass-through"], false, "0.89 of 0.90");
   assert.equal(verdicts["tokens that repeat, to jose"], true, "1.40 of 1.40");
@@ -58,7 +58,7 @@ test("the page names each aim with its verdict, and the chart each Worker", () =
   for (const text of ["Portcullis", "jose Worker", "tokens that repeat", ">0.89<"]) assert.ok(svg.includes(text), text);
 });
 
-test("docs/bench.md has room for it", () => {
+test("docs/bench.md has the markers", () => {
   const page = readFileSync(join(ROOT, "docs", "bench.md"), "utf8");
   assert.ok(insert(page, "here").includes("\n\nhere\n\n"));
 });

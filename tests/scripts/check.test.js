@@ -1,5 +1,5 @@
-// `npm run check` and the build, with a policy that has mistakes: each is reported once, as
-// file:line:column, and nothing of cargo's is in between.
+// `npm run check` and the build with an invalid policy: each mistake is reported once, as
+// file:line:column, without output of cargo.
 
 import assert from "node:assert/strict";
 import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
@@ -78,7 +78,7 @@ test("check needs no cargo once the policy tool is built", async (t) => {
   assert.equal(err, "");
 });
 
-test("check with arguments that it does not know says where to look, and asks for a path", async () => {
+test("check with unknown arguments points to --help, and asks for a missing path", async () => {
   for (const [args, expected] of [
     [["--fast"], /"--fast" is not known; see: npm run check -- --help/],
     [["GET"], /A method and a path are needed/],
@@ -121,7 +121,7 @@ test("check shows which route wins where paths overlap", async (t) => {
   assert.match(asked.out, /\/api\/v1\/users\/me wins over \/api\/v1\/users\/\{id\}/);
 });
 
-test("check refuses a policy with a rule that a variant of its path would pass", async (t) => {
+test("check refuses a policy with a rule that a variant of its path bypasses", async (t) => {
   const looser =
     'path = "/api/v1/{*rest}"\nmethods = ["GET"]\nupstream = "users"\naccess = "user"\nissuers = ["auth-service"]\n';
   const text = readFileSync(join(ROOT, "gateway.toml"), "utf8");

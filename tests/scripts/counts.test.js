@@ -1,5 +1,4 @@
-// The last line of `npm test` is only as good as its counting, and its scan only as
-// good as its eyes.
+// The counts in the last line of `npm test`, and the secret scan.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -37,7 +36,7 @@ test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
   });
 });
 
-test("what a failed test of cargo's said is kept, however much follows it", () => {
+test("the output of a failed cargo test is kept, however much follows it", () => {
   const count = countCargo(
     `test token::a_is_b ... FAILED
 successes:
@@ -65,7 +64,7 @@ test result: ok. 500 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fi
   assert.doesNotMatch(count.failures[1], /a test that passed/);
 });
 
-test("a program that breaks off is told from one whose tests fail", () => {
+test("a program that crashes is distinguished from one whose tests fail", () => {
   const green = "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
   const red = "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
   const cases = [
@@ -87,7 +86,7 @@ test("a compile error is a failure", () => {
   assert.match(count.failures[0], /cargo test ended with exit code 101/);
 });
 
-test("a crash after green tests is a failure", () => {
+test("a crash after passed tests is a failure", () => {
   const count = countCargo("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured", {
     code: null,
     signal: "SIGSEGV",
@@ -146,7 +145,7 @@ test("a file that throws, one that exits and one without tests are failures", (t
   }
 });
 
-test("the scan finds a token, a password and a secret, and tells none of them", (t) => {
+test("the scan finds a token, a password and a secret, and prints none of them", (t) => {
   const file = join(temporaryFolder(t), "a.log");
   const token = ["eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJl"].join(".");
   writeFileSync(file, `fine\n{"ua":"${token}"}\nlogin with hunter2hunter2\neyJ is no token, eyJab.c neither\n`);

@@ -1,5 +1,5 @@
-// What the suite `dependencies` takes and refuses, and that what cannot be asked is skipped
-// with its reason.
+// What the suite `dependencies` accepts and refuses, and that a check whose service is unreachable is
+// skipped with the reason.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { PYTHON_NEEDS, ROOT } from "../../scripts/lib/paths.js";
 const readJson = (name) => JSON.parse(readFileSync(join(ROOT, name), "utf8"));
 
 describe("npm packages", () => {
-  test("the project's lock file holds all that is installed, from no host of its own", () => {
+  test("the project's lock file has a hash for each package, and names no registry", () => {
     assert.deepEqual(faultsOfLock(readJson("package-lock.json"), readJson("package.json")), []);
   });
 

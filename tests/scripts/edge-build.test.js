@@ -1,11 +1,11 @@
-// What a worker is built with.
+// The compiler flags of the worker.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { configFor, featuresFor } from "../../scripts/lib/edge-build.js";
 
-test("a deployed worker has no signature checks of its own, unless they are asked for", () => {
+test("a deployed worker has Rust signature checks only if RUST_SIGNATURES is set", () => {
   for (const [profile, env, expected] of [
     ["worker", {}, ["--no-default-features"]],
     ["worker", { RUST_SIGNATURES: "true" }, []],
@@ -17,7 +17,7 @@ test("a deployed worker has no signature checks of its own, unless they are aske
   }
 });
 
-test("a deployed worker names no folder of the machine that built it", () => {
+test("a deployed worker names no directory of the machine that built it", () => {
   assert.deepEqual(configFor("worker", "/home/ada l/.cargo"), [
     "--config",
     'target.wasm32-unknown-unknown.rustflags=["--remap-path-prefix=/home/ada l/.cargo=cargo"]',

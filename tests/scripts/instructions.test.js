@@ -1,5 +1,5 @@
-// Instruction counts: what is read of callgrind, when counts may be compared at all, and what
-// is said of one that is off.
+// Instruction counts: reading callgrind's files, when counts may be compared, and the messages about
+// deviations.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -21,7 +21,7 @@ test("instructions are read from callgrind's totals", () => {
   for (const text of [file(0), "", "events: Ir\n"]) assert.throws(() => instructions(text, 500), /counted nothing/);
 });
 
-test("the median is of the middle, whatever the order", () => {
+test("the median does not depend on the order", () => {
   for (const [numbers, expected] of [
     [[7], 7],
     [[9, 1, 5], 5],
@@ -46,7 +46,7 @@ test("counts of another compiler, machine or C library are not compared", () => 
   }
 });
 
-test("a case may be two of a hundred off and no more", () => {
+test("a case may deviate by 2 % and no more", () => {
   for (const [kept, found, expected] of [
     [10_000, 10_000, undefined],
     [10_000, 10_200, undefined],
@@ -63,7 +63,7 @@ test("a case may be two of a hundred off and no more", () => {
   }
 });
 
-test("a table shows every case of either", () => {
+test("a table shows every case of both sides", () => {
   const rows = compare({ parse: 1000, gone: 5 }, { parse: 1010, fresh: 20_000 });
   assert.equal(
     render(rows),
@@ -76,7 +76,7 @@ test("a table shows every case of either", () => {
   );
 });
 
-test("what is kept says with what it was taken", () => {
+test("the kept counts name the conditions of their measurement", () => {
   const kept = JSON.parse(readFileSync(join(ROOT, "bench", "counts.json"), "utf8"));
   assert.deepEqual(Object.keys(kept.taken_with), ["rustc", "host", "libc"]);
   assert.ok(Object.values(kept.instructions).every((count) => Number.isInteger(count) && count > 0));

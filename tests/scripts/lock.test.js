@@ -1,4 +1,4 @@
-// Two processes never build the worker at once.
+// Two processes never build the worker at the same time.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { withLock } from "../../scripts/lib/lock.js";
 import { temporaryFolder } from "../harness/run.js";
 
-test("who comes second waits until the first is through, also when it failed", async (t) => {
+test("the second process waits until the first has ended, even if it failed", async (t) => {
   const file = join(temporaryFolder(t, "lock"), "lock");
   const said = [];
   const work = (name, fails) => async () => {
@@ -31,7 +31,7 @@ test("who comes second waits until the first is through, also when it failed", a
   assert.ok(!existsSync(file));
 });
 
-test("the lock of a process that was killed is taken over", async (t) => {
+test("the lock of a killed process is taken over", async (t) => {
   const file = join(temporaryFolder(t, "lock"), "lock");
   const { pid } = spawnSync(process.execPath, ["--version"]);
   writeFileSync(file, String(pid));

@@ -1,5 +1,5 @@
-// Nothing that was started outlives the one who started it: not a child that will not
-// listen, not a grandchild, not even when the starter is killed.
+// No child process outlives the script: not one that ignores SIGTERM, not a grandchild, not even when the
+// script is killed.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -24,7 +24,7 @@ function startFamily(processes, script) {
   });
 }
 
-test("a process and its children end when they are asked", async () => {
+test("a process and its children end on SIGTERM", async () => {
   const processes = createProcesses();
   const family = await startFamily(processes, FAMILY);
   assert.ok(isAlive(family.pid));
@@ -32,14 +32,14 @@ test("a process and its children end when they are asked", async () => {
   assert.ok(!isAlive(family.pid));
 });
 
-test("those that do not listen are killed after the bound", async () => {
+test("processes that ignore SIGTERM are killed after the timeout", async () => {
   const processes = createProcesses();
   const family = await startFamily(processes, DEAF);
   await processes.stopAll(200);
   assert.ok(!isAlive(family.pid));
 });
 
-test("children end when their starter is killed", async () => {
+test("children end when the script is killed", async () => {
   const starter = spawn(
     process.execPath,
     [

@@ -1,5 +1,5 @@
-// What a person sees of minutes of work: in a plain log each step's begin and end and
-// a sign of life in between, on a terminal one line a step.
+// The progress of a script: in a plain log the begin and end of each step and a line every ten seconds in
+// between, on a terminal one line per step.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ function fakeOut(isTTY) {
   return { isTTY, columns: 80, write: (more) => (text += more), text: () => text };
 }
 
-test("a plain log tells when a step begins, how far it is, and when it ends", async () => {
+test("a plain log shows when a step begins, how far it is, and when it ends", async () => {
   const out = fakeOut(false);
   let time = 0;
   const progress = createProgress({ out, env: {}, now: () => time });
@@ -33,7 +33,7 @@ test("a plain log tells when a step begins, how far it is, and when it ends", as
   assert.match(out.text(), /\[ 12\.0 s\] ✓ compile the worker · 57\/92 crates \(12\.0 s\)\n$/);
 });
 
-test("a step that fails is marked, and its error goes on", async () => {
+test("a failed step is marked, and its error is passed on", async () => {
   const out = fakeOut(false);
   const progress = createProgress({ out, env: {} });
   await assert.rejects(
@@ -49,7 +49,7 @@ test("a step that fails is marked, and its error goes on", async () => {
   assert.match(out.text(), /✗ y/);
 });
 
-test("a terminal gets one line a step, cut to its width, and CI a plain log", async () => {
+test("a terminal gets one line per step, cut to its width, and CI a plain log", async () => {
   const out = fakeOut(true);
   const progress = createProgress({ out, env: { TERM: "xterm" } });
   await progress.run("long", async (note) => note("n".repeat(200)));

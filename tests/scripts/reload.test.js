@@ -1,4 +1,4 @@
-// What a person at the terminal of `npm start` is told when a policy or a source file is saved.
+// What `npm start` prints when a policy or a source file is saved.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -22,7 +22,7 @@ const changed = (file) => `The file ${file} changed, restarting build...`;
 const build = (line) => `[custom build] ${line}`;
 const built = build(builtLine("local", 3.14));
 
-describe("what is told of a reload", () => {
+describe("output about a reload", () => {
   for (const [title, lines, missing, expected] of [
     ["the first build says nothing", [built], [], []],
     ["a policy that is good", [changed("gateway.toml"), built], [], ["✓ policy reloaded (gateway.toml, 3.1 s)"]],

@@ -1,5 +1,5 @@
-// The gateway at scale, on paper: the bounds are those of the code, the sums are right, and the
-// document says what the program says.
+// The model of `npm run scale`: its limits are those of the code, its figures are right, and docs/scale.md
+// is up to date.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -30,7 +30,7 @@ pub const NAME: &str = "x";
   assert.throws(() => constant(text, "NAME"), /NAME/);
 });
 
-test("a world is added up by hand", () => {
+test("a model computed by hand has the same figures", () => {
   const bounds = {
     ...{ revocationPage: 2, revocationWhole: 30, revocationReread: 1, revocationCovers: 60 },
     ...{ keysFreshLeast: 60, keysFreshMost: 3600, keysRewrite: 3600, keySetAge: 300, cron: 300 },
@@ -49,7 +49,7 @@ test("a world is added up by hand", () => {
   assert.equal(result.room["the log of revocations"].until, Math.floor(1000 / (1 / 2 + 1 / 30)));
 });
 
-test("docs/scale.md is what the program says", () => {
+test("docs/scale.md is up to date", () => {
   const document = readFileSync(join(ROOT, "docs", "scale.md"), "utf8");
   assert.equal(document, insert(document, tables(WORLD)), "run: npm run scale -- --write");
 });

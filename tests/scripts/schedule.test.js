@@ -1,4 +1,4 @@
-// Which tasks run side by side, and in which order.
+// Which tasks run in parallel, and in which order.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -61,7 +61,7 @@ for (const [title, lanes, tasks, expected] of [
   });
 }
 
-test("no task begins after one has failed, and the first error is told", async () => {
+test("no task begins after one has failed, and the first error is thrown", async () => {
   const began = [];
   const task = (name, error) => ({
     name,
@@ -74,7 +74,7 @@ test("no task begins after one has failed, and the first error is told", async (
   assert.deepEqual(began, ["a"]);
 });
 
-test("tasks that wait for each other are an error and no hang", async () => {
+test("tasks that wait for each other are an error instead of a deadlock", async () => {
   const tasks = [
     { name: "a", after: ["b"], run: () => {} },
     { name: "b", after: ["a"], run: () => {} },

@@ -1,5 +1,5 @@
-// Local secrets: made once, for their owner alone, the same on both sides of the
-// assertion, and never made anew over what is there.
+// Local secrets: generated once, readable by their owner only, the same on both sides of the assertion, and
+// never overwritten.
 
 import assert from "node:assert/strict";
 import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -34,7 +34,7 @@ test("the edge's assertion keys are the services' and hold 32 bytes", (t) => {
   }
 });
 
-test("what is there is kept, to the byte", (t) => {
+test("existing files are kept byte for byte", (t) => {
   const folder = temporaryFolder(t);
   const first = ensureSecrets(folder);
   const before = Object.values(first.files).map(read);
@@ -43,7 +43,7 @@ test("what is there is kept, to the byte", (t) => {
   assert.deepEqual(second.env, first.env);
 });
 
-test("a file that others could read is closed to them", (t) => {
+test("a file that others can read becomes private", (t) => {
   const folder = temporaryFolder(t);
   const { files } = ensureSecrets(folder);
   chmodSync(files.origin, 0o644);
@@ -51,7 +51,7 @@ test("a file that others could read is closed to them", (t) => {
   assert.equal(statSync(files.origin).mode & 0o777, 0o600);
 });
 
-test("a line that is missing is added and a developer's own lines stay", (t) => {
+test("a missing line is added and the developer's own lines stay", (t) => {
   const folder = temporaryFolder(t);
   const { files, env } = ensureSecrets(folder);
   writeFileSync(files.edge, `# mine\nSIGNATURE_BACKEND=rust\nASSERTION_KEYS_AUTH="${env.ASSERTION_KEYS_AUTH}"`);
@@ -62,7 +62,7 @@ test("a line that is missing is added and a developer's own lines stay", (t) => 
   assert.match(read(files.edge), /^# mine\n/);
 });
 
-test("a second key during a rotation is fine, two different ones are told", (t) => {
+test("a second key during a rotation is accepted, two different ones are an error", (t) => {
   const folder = temporaryFolder(t);
   const { files, env } = ensureSecrets(folder);
   const other = "k2:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,4 +1,4 @@
-// What signals do to a script: one Ctrl-C reaches it twice under npm, and is one wish.
+// Signals to a script: under npm one Ctrl-C reaches it twice and counts once.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -30,7 +30,7 @@ function start(t, { parent = [], env = {} } = {}) {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-describe("a script that is told to end", () => {
+describe("a script that is ended by a signal", () => {
   for (const [title, signals] of [
     ["the same signal twice at once", ["SIGINT", "SIGINT"]],
     ["a second signal of another kind", ["SIGINT", "SIGTERM"]],
@@ -51,7 +51,7 @@ describe("a script that is told to end", () => {
     });
   }
 
-  test("what fails because it was ended is not told as a failure", async (t) => {
+  test("a failure caused by the end of the script is not reported", async (t) => {
     const errors = JSON.stringify(join(ROOT, "scripts", "lib", "errors.js"));
     const script = `
 import { listenForEnd } from ${SIGNALS};
@@ -74,7 +74,7 @@ clearInterval(timer);
     assert.deepEqual([code, output], [1, "ready\n"]);
   });
 
-  test("the end of npm ends it once, and is never a second wish", async (t) => {
+  test("the end of npm ends it once, and never counts as a second signal", async (t) => {
     // The shell stands for npm; it says which process is the script.
     const parent = ["sh", "-c", '"$@" <&3 & echo "pid $!"; wait', "sh"];
     const running = spawn(parent[0], [...parent.slice(1), process.execPath, "--input-type=module", "--eval", SCRIPT], {

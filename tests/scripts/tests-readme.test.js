@@ -1,4 +1,4 @@
-// tests/README.md names files and tests; this holds it to what there is.
+// The files and tests that tests/README.md names exist.
 
 import { strict as assert } from "node:assert";
 import { existsSync, readFileSync } from "node:fs";

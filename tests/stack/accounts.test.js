@@ -1,5 +1,5 @@
-// The auth and user services' own routes through the gateway: sessions, passwords, rights,
-// users that administrators make, versions, and the trail that all of it leaves.
+// The routes of the auth and user services through the gateway: sessions, passwords, rights, users created by
+// administrators, versions, and the audit trail of all that.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -30,7 +30,7 @@ describe("accounts through the gateway", () => {
   const isRefused = (who) =>
     until("the token is refused", async () => (await ask("GET", "/api/v1/auth/me", who)).status === 401);
 
-  test("a person sees their sessions, ends one, and its token is over", async () => {
+  test("a user lists their sessions, ends one, and its token is refused", async () => {
     const { account } = await stack.register();
     const [here, there] = [await stack.login(account), await stack.login(account)];
     const { sessions } = await expect(200, "GET", "/api/v1/auth/sessions", here);
@@ -42,7 +42,7 @@ describe("accounts through the gateway", () => {
     await expect(200, "GET", "/api/v1/auth/me", here);
   });
 
-  test("a changed password ends every other session and not one's own", async () => {
+  test("a changed password ends every session but the current one", async () => {
     const { account } = await stack.register();
     const [here, there] = [await stack.login(account), await stack.login(account)];
     const changed = remember(`pass phrase ${randomUUID()}`);
@@ -58,7 +58,7 @@ describe("accounts through the gateway", () => {
     await stack.login({ email: account.email, password: changed });
   });
 
-  test("a role is made, given, seen in the next token and taken away", async () => {
+  test("a role is created, assigned, seen in the next token and removed", async () => {
     const { account } = await stack.register();
     let ada = await stack.login(account);
     const { role } = await expect(201, "POST", "/api/v1/auth/roles", admin, { name: "editor", description: "Edits" });
@@ -84,7 +84,7 @@ describe("accounts through the gateway", () => {
     assert.deepEqual(profile.roles, ["user"]);
   });
 
-  test("an administrator makes users, and versions keep changes apart", async () => {
+  test("an administrator creates users, and versions detect conflicting changes", async () => {
     const password = remember(`pass phrase ${randomUUID()}`);
     const email = `made-${randomUUID()}@example.com`;
     const { data } = await expect(201, "POST", "/api/v1/users", admin, { email, password, first_name: "Grace" });
@@ -104,7 +104,7 @@ describe("accounts through the gateway", () => {
     );
   });
 
-  test("a registration that is sent again with its key is answered again", async () => {
+  test("a registration that is repeated with its idempotency key gets the same answer", async () => {
     const body = { email: `again-${randomUUID()}@example.com`, password: remember(`pass phrase ${randomUUID()}`) };
     const key = { "idempotency-key": randomUUID() };
     const first = await expect(201, "POST", "/api/v1/auth/register", {}, body, key);
@@ -134,7 +134,7 @@ describe("accounts through the gateway", () => {
     assert.ok(events.some((event) => event.trace_id === trace));
   });
 
-  test("all of it is in the audit trail, for administrators alone", async () => {
+  test("all of it is in the audit trail, for administrators only", async () => {
     const { events } = await expect(200, "GET", "/api/v1/auth/audit?limit=100", admin);
     const types = new Set(events.map(({ event_type: type }) => type));
     for (const type of [

@@ -1,5 +1,5 @@
-// The user service is stopped in its tracks (SIGSTOP: it accepts and never answers), and
-// goes on: only its own callers notice, and they are not kept waiting.
+// The user service is stopped with SIGSTOP (it accepts and never answers) and resumes: only its own callers
+// are affected, and they do not wait.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -31,7 +31,7 @@ describe("a service that hangs", () => {
   };
   const profile = () => timed(`/api/v1/users/${session.user.id}`);
 
-  test("costs its callers its time-out, then nothing, and is found again when it goes on", async (t) => {
+  test("costs its callers its timeout, then nothing, and is asked again when it resumes", async (t) => {
     const { pid } = stack.users;
     t.after(() => process.kill(pid, "SIGCONT"));
     assert.equal((await profile()).answer.status, 200);

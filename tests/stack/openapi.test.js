@@ -1,7 +1,6 @@
-// What the services say of themselves, held against what they do by schemathesis: it makes
-// up requests, good and bad, from the descriptions, and checks each answer (status, headers,
-// body, refusal of what is wrong, credentials that are asked for). Here with few examples and
-// the same ones each time; `npm run fuzz:api` tries more, and others.
+// The services checked against their OpenAPI documents by schemathesis, which generates valid and invalid
+// requests and checks each answer (status, headers, body, refusal of invalid input, required credentials).
+// With few, fixed examples; `npm run fuzz:api` makes more.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -16,7 +15,7 @@ const scope = fileScope();
 const EXAMPLES = Number(process.env.FUZZ_EXAMPLES ?? 10);
 const RANDOM = process.env.FUZZ_EXAMPLES !== undefined;
 
-describe("the services as they describe themselves", { skip: noPython }, () => {
+describe("the services and their OpenAPI documents", { skip: noPython }, () => {
   let services;
 
   before(async () => {

@@ -1,5 +1,5 @@
-// The auth service goes away and comes back: what was issued keeps working, logins
-// say when to try again, and nothing has to be restarted.
+// The auth service stops and starts again: issued tokens keep working, logins get Retry-After, and nothing
+// needs a restart.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -54,7 +54,7 @@ describe("the auth service stops and starts again", () => {
     assert.equal(answer.status, 200, answer.body);
   });
 
-  test("a login works as soon as the auth service is back, with the edge left alone", async () => {
+  test("a login works as soon as the auth service is back, without restarting the edge", async () => {
     const edge = stack.edge.pid;
     await stack.auth.start();
     const again = await stack.login(account);

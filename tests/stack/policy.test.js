@@ -1,5 +1,4 @@
-// `npm run policy:push` and `policy:rollback` against a gateway that runs, and `npm run check`:
-// as a person uses them.
+// `npm run policy:push` and `policy:rollback` with a running gateway, and `npm run check`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -26,7 +25,7 @@ function run(script, args, env = {}) {
 }
 
 describe("policies on the command line", () => {
-  test("check prints the table, answers who may call, and tells mistakes with their line", async () => {
+  test("check prints the table, answers who may call, and reports mistakes with their line", async () => {
     const folder = temporaryFolder(scope, "check");
     const broken = join(folder, "gateway.toml");
     writeFileSync(
@@ -75,7 +74,7 @@ describe("policies on the command line", () => {
     const isRouted = async (path) => (await stack.send({ path })).json().code !== "route_unknown";
     const route = (path) => `[[routes]]\npath = "${path}"\nmethods = ["GET"]\nupstream = "users"\naccess = "public"\n`;
 
-    test("one is in use soon, a broken one is refused, and the one before comes back", async () => {
+    test("one is in use soon, an invalid one is refused, and a rollback restores the previous one", async () => {
       assert.equal(await isRouted("/one"), false);
       let said = await run("policy.js", ["push", "--file", file(route("/one"))], env);
       assert.equal(said.code, 0, said.output);
@@ -97,7 +96,7 @@ describe("policies on the command line", () => {
       assert.equal(origin, "pushed");
     });
 
-    test("without a word that is known it says what there is", async () => {
+    test("an unknown command prints the help", async () => {
       const said = await run("policy.js", ["push", "--frob"], env);
       assert.notEqual(said.code, 0);
       assert.match(said.output, /"--frob" is not known; see: npm run policy:push -- --help/);

@@ -1,5 +1,5 @@
-// Tokens that stop being good early, with the real auth service: what ends there is
-// refused at the edge, by every way in which it can end, and is lost by no crash.
+// Tokens that are revoked early, with the real auth service: a session that ends, in whatever way, is refused
+// at the edge, and no crash loses it.
 
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
@@ -85,7 +85,7 @@ describe("a session that ends is refused at the edge", () => {
     assert.ok(await isRefused(heir), "and the thief's, or the owner's");
   });
 
-  test("by the end of all sessions, after which a new login is let in", async (t) => {
+  test("by the end of all sessions, after which a new login works", async (t) => {
     const took = [];
     for (let round = 0; round < 5; round += 1) {
       const [one, two] = [await login(), await login()];
@@ -114,7 +114,7 @@ describe("a session that ends is refused at the edge", () => {
     await until("it is refused", () => isRefused(session));
   });
 
-  test("although the edge was down, and the auth service fell over before it was up", async () => {
+  test("although the edge was down, and the auth service crashed before it was up", async () => {
     const session = await login();
     await stack.edge.stop();
     assert.equal((await internal("POST", `/api/v1/internal/accounts/${session.user.id}/revoke`)).status, 204);

@@ -1,4 +1,4 @@
-// Signing keys change while clients work: not one honest token is refused.
+// Signing keys rotate while clients work: no valid token is refused.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -86,7 +86,7 @@ describe("signing keys rotate under load", () => {
     assert.ok(requests > 2000, `${requests} requests`);
   });
 
-  test("the command line rotates, too, and running services take it up", async () => {
+  test("the command line rotates too, and running services apply it", async () => {
     const keys = (command) =>
       spawnSync(ORIGIN, ["keys", command, "--data-dir", stack.data], {
         encoding: "utf8",

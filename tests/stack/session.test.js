@@ -1,5 +1,5 @@
-// A session from registration to a denied call, all through the edge's port, against
-// the real services; and what a caller gets who goes around the edge.
+// A session from registration to a denied call through the edge, with the real services; and what callers get
+// that bypass the edge.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -73,7 +73,7 @@ describe("a session through the edge", () => {
     assert.equal(JSON.parse(payload).sub, body.user.id);
   });
 
-  test("another implementation takes the token by the published keys, and no other kind", async () => {
+  test("another implementation verifies the token with the published keys, and no other kind", async () => {
     const keys = createLocalJWKSet((await get("/.well-known/jwks.json")).json());
     const expected = { issuer: "auth-service", audience: "api", typ: "at+jwt", algorithms: ["RS256"] };
     const { payload, protectedHeader } = await jwtVerify(session.accessToken, keys, expected);
@@ -86,7 +86,7 @@ describe("a session through the edge", () => {
     await assert.rejects(jwtVerify(flipBit(session.accessToken, 1, 99), keys, expected));
   });
 
-  test("PyJWT takes the token by the published keys, too", { skip: noPython }, async () => {
+  test("PyJWT verifies the token with the published keys too", { skip: noPython }, async () => {
     const verdicts = python("verify", {
       jwks: (await get("/.well-known/jwks.json")).json(),
       tokens: { good: session.accessToken, changed: flipBit(session.accessToken, 1, 99) },
@@ -109,7 +109,7 @@ describe("a session through the edge", () => {
     assert.deepEqual(bare(wrong.answer.json()), bare(nobody.answer.json()));
   });
 
-  test("me answers 200 with one's own user", async () => {
+  test("me answers 200 with the user of the token", async () => {
     const answer = await get("/api/v1/auth/me", session.bearer);
     assert.equal(answer.status, 200, answer.body);
     assert.equal(answer.json().user.id, session.user.id);
@@ -181,7 +181,7 @@ describe("a session through the edge", () => {
     assert.deepEqual(answer.headers.allow.split(/, ?/), ["POST"]);
   });
 
-  test("an administrator comes from the command line, never from a default", async () => {
+  test("an administrator is created by the command line, never by default", async () => {
     const password = remember(`pass phrase ${randomUUID()}`);
     const create = (email, input, ...more) =>
       spawnSync(
@@ -219,7 +219,7 @@ describe("a session through the edge", () => {
     assert.equal((await get("/api/v1/users", again.bearer)).status, 200);
   });
 
-  test("a refresh token that is shown again at once is answered with the same successor", async () => {
+  test("a refresh token that is repeated at once gets the same successor", async () => {
     const { account: fresh } = await stack.register();
     const first = await stack.login(fresh);
     const refresh = async (token) => {
@@ -238,7 +238,7 @@ describe("a session through the edge", () => {
     assert.notEqual(await refresh(second), second);
   });
 
-  test("the issuer's public keys are there for everybody and hold nothing private", async () => {
+  test("the issuer's public keys are public and hold nothing private", async () => {
     const answer = await get("/.well-known/jwks.json");
     assert.equal(answer.status, 200);
     assert.match(answer.headers["cache-control"], /max-age=\d+/);
@@ -249,7 +249,7 @@ describe("a session through the edge", () => {
     }
   });
 
-  test("the services directly, with perfect identity headers and no assertion, answer 401", async () => {
+  test("the services, called directly with identity headers and no assertion, answer 401", async () => {
     const headers = {
       "X-User-Id": session.user.id,
       "X-User-Roles": "admin",
@@ -264,7 +264,7 @@ describe("a session through the edge", () => {
     assert.equal(login.json().code, "gateway_required");
   });
 
-  test("a service takes an assertion for this very request and no other", async () => {
+  test("a service accepts an assertion for this request only", async () => {
     const key = stack.secrets.ASSERTION_KEYS_USERS;
     const path = `/api/v1/users/${session.user.id}`;
     const who = { sub: session.user.id, email: account.email, roles: ["user"], sid: randomUUID() };
@@ -316,7 +316,7 @@ describe("a session through the edge", () => {
     );
   });
 
-  test("nothing in the data folder but the secrets' files holds a token, a password or a secret", () => {
+  test("nothing in the data directory but the secrets' files holds a token, a password or a secret", () => {
     const own = Object.values(secretFiles(stack.data));
     const files = listFiles(stack.data).filter((file) => !own.includes(file));
     assert.ok(files.some((file) => file.endsWith("auth.db")));

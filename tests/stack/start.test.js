@@ -1,5 +1,5 @@
-// `npm start` itself: it comes up on free ports in a folder of its own without a
-// terminal, prints no secret, and leaves no process, however it is ended.
+// `npm start`: starts on free ports in a temporary directory without a terminal, prints no secret, and leaves
+// no process, however it is ended.
 
 import assert from "node:assert/strict";
 import { cpSync, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -47,7 +47,7 @@ async function assertNothingIsLeft(services) {
 
 describe("npm start", () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-    test(`comes up, and leaves no process after ${signal}`, async (t) => {
+    test(`starts, and leaves no process after ${signal}`, async (t) => {
       const stack = await start(testScope(t));
       assert.deepEqual(Object.keys(stack.services).sort(), ["auth", "edge", "users"]);
       assert.equal((await send(stack.services.edge.url, { path: "/ready" })).status, 200);
@@ -68,7 +68,7 @@ describe("npm start", () => {
     });
   }
 
-  test("one Ctrl-C, which npm passes on a second time, ends the services in order", async (t) => {
+  test("one Ctrl-C, which npm forwards as a second signal, ends the services in order", async (t) => {
     const stack = await start(testScope(t), { npm: true });
     // What a terminal does: a signal for everything in the foreground.
     process.kill(-stack.child.pid, "SIGINT");
@@ -86,7 +86,7 @@ describe("npm start", () => {
     await assertNothingIsLeft(stack.services);
   });
 
-  test("says which service broke, with its last lines, and ends the others", async (t) => {
+  test("names the service that failed, with its last lines, and ends the others", async (t) => {
     const stack = await start(testScope(t));
     process.kill(stack.services.users.pid, "SIGKILL");
     const { code, err } = await stack.ended;
@@ -96,7 +96,7 @@ describe("npm start", () => {
     await assertNothingIsLeft(stack.services);
   });
 
-  test("a service that is stopped on purpose can be started again by the command that is shown", async (t) => {
+  test("a service that is stopped on purpose can be started again with the printed command", async (t) => {
     const scope = testScope(t);
     const stack = await start(scope);
     process.kill(stack.services.auth.pid, "SIGTERM");
@@ -133,7 +133,7 @@ function removableCargo(scope) {
 }
 
 describe("a policy that is saved while npm start runs", () => {
-  test("takes effect, or is told with its place while the one before goes on serving", async (t) => {
+  test("takes effect, or is reported with its position while the previous one keeps serving", async (t) => {
     const scope = testScope(t);
     const { PATH, remove } = removableCargo(scope);
     const folder = temporaryFolder(scope, "policy");

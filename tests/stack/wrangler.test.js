@@ -1,5 +1,5 @@
-// wrangler by itself, as `npx` runs it: its build command finds the pinned tools, and
-// says what to run where they are missing.
+// wrangler without npm start, as `npx` runs it: its build command finds the pinned tools, and names the
+// command to run if they are missing.
 
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from "node:fs";
@@ -57,7 +57,7 @@ describe("wrangler by itself", () => {
     assert.match(output(), /worker built \(local, /);
   });
 
-  test("deploy --dry-run builds what would be uploaded, small enough to be", { timeout: 900_000 }, async (t) => {
+  test("deploy --dry-run builds the upload, below the size limit", { timeout: 900_000 }, async (t) => {
     const scope = testScope(t);
     const folder = temporaryFolder(scope, "deploy");
     const { running, output } = startWrangler(scope, ["deploy", "--dry-run", "--outdir", folder]);
@@ -95,7 +95,7 @@ describe("wrangler by itself", () => {
     }
   });
 
-  test("without the pinned tools it says what to run", async (t) => {
+  test("without the pinned tools it names the command to run", async (t) => {
     const scope = testScope(t);
     // A checkout that has npm packages and nothing else.
     const clone = join(temporaryFolder(scope, "clone"), "clone");
