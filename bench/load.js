@@ -1,5 +1,4 @@
-// One load, by wrk: so many connections for so many seconds with the tokens of a file, and
-// bodies of so many bytes.
+// Runs wrk with a number of connections for some seconds, the tokens of a file, and bodies of a size.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -9,7 +8,7 @@ import { ROOT } from "../scripts/lib/paths.js";
 
 const run = promisify(execFile);
 
-// Gives { rate, p50, p99, requests, refused } in requests a second and microseconds.
+// Resolves with { rate, p50, p99, requests, refused } in requests per second and microseconds.
 export async function load(url, file, { connections, seconds, upload = 0 }) {
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "10s"];
   const script = join(ROOT, "bench", "load.lua");

@@ -1,21 +1,21 @@
-// What `npm run bench:origin` takes and tells: its arguments, how rounds become medians and
-// ratios, the aims, and the tables of docs/bench-origin.md. Pure.
+// The arguments of `npm run bench:origin`, medians and ratios of the rounds, the aims, and the tables of
+// docs/bench-origin.md. Pure.
 
 import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { median } from "./report.js";
 
 export const BEGIN = "<!-- npm run bench:origin -- --write -->";
 
-export const HELP = `npm run bench:origin                     the services and the client (some eight minutes)
-npm run bench:origin -- --rounds 3       rounds, each of every measurement (5)
-npm run bench:origin -- --seconds 2      seconds of each measurement (4)
-npm run bench:origin -- --json FILE      writes the result into a file, too
-npm run bench:origin -- --write          and puts it into docs/bench-origin.md
+export const HELP = `npm run bench:origin                     measures the services and the client (8 minutes)
+npm run bench:origin -- --rounds 3       rounds of all measurements (5)
+npm run bench:origin -- --seconds 2      seconds per measurement (4)
+npm run bench:origin -- --json FILE      also writes the result to a file
+npm run bench:origin -- --write          also writes docs/bench-origin.md
 npm run bench:origin -- --help           shows this
 
-Needs wrk (Debian: apt install wrk). PostgreSQL is measured where npm has it for the machine.`;
+Needs wrk (Debian: apt install wrk). PostgreSQL is measured if npm has it for the platform.`;
 
-// An assertion is good for 30 seconds; what is signed for a measurement must outlive it.
+// An assertion is valid for 30 seconds, and must outlive the measurement that it is signed for.
 const SECONDS_MOST = 20;
 const ROUNDS_MOST = 20;
 
@@ -29,7 +29,7 @@ export function parseArguments(args) {
   return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench:origin", options }).values };
 }
 
-// What is measured in each round, in this order. `of` is what its rate is divided by.
+// The measurements of each round, in this order. The rate is divided by that of `of`.
 export const MEASURED = [
   { name: "floor", title: "argon2 alone" },
   { name: "login", title: "`POST /api/v1/auth/login`", of: "floor" },
@@ -42,8 +42,8 @@ export const MEASURED = [
 
 export const DATABASES = { sqlite: "SQLite", postgres: "PostgreSQL" };
 
-// Rounds of { name: sample } as one { name: medians and ratios }. A ratio is that of one
-// round's rates (or CPU times, the other way about), and then the middle one of all rounds.
+// Summarises rounds of { name: sample } as { name: medians and ratios }. A ratio is that of the rates of one
+// round (or the inverse of CPU times); the median of all rounds is taken.
 export function summarise(rounds) {
   const has = (name) => rounds.every((round) => round[name] !== undefined);
   return Object.fromEntries(
@@ -54,7 +54,7 @@ export function summarise(rounds) {
       );
       if (of !== undefined && has(of)) {
         medians.ratio = median(rounds.map((round) => round[name].rate / round[of].rate));
-        // What a neighbour on the machine takes away changes rates far more than this.
+        // Other load on the machine changes rates far more than CPU times.
         medians.cpuRatio = median(rounds.map((round) => round[of].cpuUs / round[name].cpuUs));
       }
       return [name, medians];
@@ -62,7 +62,7 @@ export function summarise(rounds) {
   );
 }
 
-// The aims: what, at least or at most how much, and where in a result it stands.
+// The aims: name, lower or upper bound, and the value in a result.
 export const AIMS = [
   ...Object.entries(DATABASES).map(([kind, title]) => ({
     what: `logins to argon2 alone, ${title}`,

@@ -1,6 +1,5 @@
-// The services as the bench asks them: release builds of their own, users with sessions, and
-// what the gateway would send. Everything is signed shortly before it is sent: an assertion is
-// good for 30 seconds, and as often as one likes within them.
+// Starts release builds of the services with users and sessions, and sends what the gateway would send.
+// Assertions are signed shortly before use: one is valid for 30 seconds, any number of times.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,19 +15,19 @@ import { usage } from "./servers.js";
 
 const PASSWORD = "correct horse battery staple";
 
-// Who logs in, and who asks. An account keeps a hundred sessions; the oldest of more would
-// have to be ended by each login, which is other work.
+// Accounts for logins, and for other requests. An account keeps a hundred sessions; beyond that, each login
+// would also end the oldest one.
 const LOGINS = 128;
 const READERS = 32;
 const SESSIONS_EACH = 8;
 
-// Password hashes at once are few; more requests than this only wait.
+// Few password hashes run at a time; more requests would only wait.
 const AT_ONCE = 4;
 
-// Nobody listens there: the discard port. Nothing is revoked here.
+// The discard port, on which nothing listens: nothing is revoked here.
 const NO_EDGE = "http://127.0.0.1:9";
 
-// The two services on a database of a kind. Gives { load, login, stop }.
+// Starts the two services on a kind of database. Resolves with { load, login, stop }.
 export async function startStack(kind, { binary, folder, processes, note }) {
   note("starts the services");
   const databases = kind === "postgres" ? await startDatabases(processes) : { env: {}, stop: async () => {} };
@@ -38,7 +37,7 @@ export async function startStack(kind, { binary, folder, processes, note }) {
   const running = {};
   for (const name of ["auth", "users"]) {
     const service = described[name];
-    // The lines of the log are written, and read by nobody on the cores that are measured.
+    // Log lines are written to a file: reading them would load the measured cores.
     const quiet = { ...service, command: "sh", args: ["-c", 'exec "$0" "$@" >/dev/null', binary, ...service.args] };
     quiet.env = { ...service.env, EDGE_URL: NO_EDGE };
     running[name] = startService(processes, quiet, { logs: join(folder, "logs") });
@@ -83,7 +82,7 @@ export async function startStack(kind, { binary, folder, processes, note }) {
       const path = "/api/v1/auth/refresh";
       return `refresh\n${path}\t${await vouch("auth", "POST", path)}\n${readFileSync(tokens, "utf8")}`;
     },
-    // Logged in anew each time: access tokens are good for a quarter of an hour.
+    // A new login each time: access tokens are valid for 15 minutes.
     async validate() {
       const path = "/api/v1/auth/validate-token";
       const fresh = await inTurns(readers, login);
@@ -99,12 +98,12 @@ export async function startStack(kind, { binary, folder, processes, note }) {
       });
       return `GET\n${(await Promise.all(lines)).join("")}`;
     },
-    // As it is asked by whoever watches a service: without an assertion.
+    // As a monitor asks it: without an assertion.
     health: async () => `GET\n${line("/health", "-")}`,
   };
 
   return {
-    // One load, by wrk. Gives { rate, p50, p99, cpuUs } in requests a second and microseconds.
+    // Runs wrk. Resolves with { rate, p50, p99, cpuUs } in requests per second and microseconds.
     async load(what, service, { connections, seconds }) {
       const file = what === "refresh" ? `${tokens}.load` : join(folder, "load.txt");
       writeFileSync(file, await LOADS[what]());
@@ -137,7 +136,7 @@ export async function startStack(kind, { binary, folder, processes, note }) {
   };
 }
 
-// A server for each service: they share no database.
+// One server per service: they share no database.
 async function startDatabases(processes) {
   const [auth, users] = [await startPostgres({ processes }), await startPostgres({ processes })];
   return {
@@ -146,7 +145,7 @@ async function startDatabases(processes) {
   };
 }
 
-// `work` for each item, a few at a time; what it gave, in order.
+// Runs `work` for each item, a few at a time. Resolves with the results in order.
 async function inTurns(items, work) {
   const done = [];
   let next = 0;

@@ -1,6 +1,6 @@
-// `npm run bench:origin`: the services beside what argon2 and HTTP alone cost, and the client
-// library beside bare reqwest, in interleaved rounds. Prints medians, and ratios paired by round.
-// Figures of one machine at one time say little: ratios within one run say more.
+// `npm run bench:origin`: compares the services with argon2 and HTTP alone, and the client library with bare
+// reqwest, in interleaved rounds. Prints medians, and ratios paired by round. Ratios within one run are more
+// reliable than the figures of one machine.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -21,8 +21,8 @@ import { insert } from "./report.js";
 const WARM_S = 1;
 const PAGE = "docs/bench-origin.md";
 
-// What each measurement asks, of which service, over how many connections. A login's are two
-// for each hash that may be computed at once: one is hashed, and one is there when it is done.
+// The request and service of each measurement. Logins use two connections for each hash that may be computed
+// at a time, so that another request is always waiting.
 const CONNECTIONS = 8;
 const PER_HASH = 2;
 const LOADS = {
@@ -34,8 +34,8 @@ const LOADS = {
   read: { service: "users" },
 };
 
-// Builds targets of one package for release and gives their paths by name. Apart from each
-// other: with the benches come features of their crates that the service is not shipped with.
+// Builds release targets of one package and returns their paths by name. In separate builds, because the
+// benches enable features of their crates that the shipped service lacks.
 async function build(args, { processes, note }) {
   const output = await runCargo(["build", "--release", "--message-format=json-render-diagnostics", ...args], {
     processes,
@@ -89,7 +89,7 @@ async function main(args) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
   const wrk = spawnSync("wrk", ["-v"], { encoding: "utf8" });
-  if (wrk.error) throw new ScriptError("wrk is not there; on Debian: apt install wrk.");
+  if (wrk.error) throw new ScriptError("wrk is not installed; on Debian: apt install wrk.");
   const progress = createProgress();
   const processes = createProcesses();
   const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-origin-"));

@@ -1,5 +1,4 @@
-// The policies that are measured: the shipped one, the same with more algorithms, and ones
-// with as many routes as somebody may have.
+// The measured policies: the shipped one, the same with more algorithms, and policies with many routes.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

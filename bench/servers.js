@@ -1,6 +1,5 @@
-// What is compared: Workers in one workerd each; HAProxy and Envoy where the machine has
-// them; and the origin behind all of them, an nginx. Each server runs alone while it is
-// measured, but for the origin.
+// The compared servers: Workers in one workerd each, HAProxy and Envoy if they are installed, and the origin
+// behind all of them, nginx. Apart from the origin, each server runs alone while it is measured.
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -16,7 +15,7 @@ const require = createRequire(import.meta.url);
 
 const has = (command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0;
 
-// The processes below `pid`, itself included.
+// Returns the process `pid` and its descendants.
 export function family(pid) {
   const children = spawnSync("pgrep", ["-P", String(pid)], { encoding: "utf8" })
     .stdout.trim()
@@ -25,7 +24,7 @@ export function family(pid) {
   return [pid, ...children.flatMap((child) => family(Number(child)))];
 }
 
-// CPU time of processes in microseconds, and resident memory in bytes.
+// Returns the CPU time of processes in microseconds, and their resident memory in bytes.
 export function usage(pids) {
   const sum = { cpuUs: 0, rss: 0 };
   for (const pid of pids) {
@@ -37,7 +36,7 @@ export function usage(pids) {
   return sum;
 }
 
-// An nginx that answers 80 bytes, or with ?size=64k and ?size=10m so many, and has the keys.
+// nginx, which answers 80 bytes, or 64 KiB and 10 MiB with ?size=64k and ?size=10m, and serves the keys.
 export async function startOrigin(folder, jwks) {
   const port = await probePort(0);
   const files = join(folder, "files");
@@ -102,7 +101,7 @@ function end(child) {
   });
 }
 
-// A Worker in a workerd of its own. Gives { url, pids, stop, startedMs }.
+// Starts a Worker in a separate workerd. Resolves with { url, pids, stop, startedMs }.
 async function start(folder, worker) {
   const port = await probePort(0);
   const date = wranglerConfig().compatibility_date;
@@ -147,7 +146,7 @@ function wranglerConfig() {
   return read({ config: join(ROOT, "wrangler.toml") });
 }
 
-// A Worker with every binding and every variable of wrangler.toml.
+// Starts a Worker with every binding and variable of wrangler.toml.
 function startBound(folder, { modules, origin, vars = {} }) {
   const config = wranglerConfig();
   return start(folder, {
@@ -182,7 +181,7 @@ const gateway = {
   },
 };
 
-// What the gateway's start is compared with, too; its requests cost what pass-through's do.
+// Compared with the gateway's start only: its requests cost the same as pass-through's.
 const bound = {
   name: "bound",
   title: "pass-through Worker with the gateway's bindings",

@@ -1,5 +1,4 @@
-// The tokens of a run: an issuer of its own, and files of "path token" lines for wrk.
-// Signing is spread over the machine's cores.
+// The tokens of a run: a new issuer, and files of "path token" lines for wrk. Signing uses all cores.
 
 import { createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -8,7 +7,7 @@ import { join } from "node:path";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { fileURLToPath } from "node:url";
 
-// What the shipped policy allows at most.
+// The shipped policy's limit.
 const LIFETIME_S = 900;
 
 const KINDS = {
@@ -31,8 +30,8 @@ export function createKey(algorithm) {
   };
 }
 
-// `count` lines for users of their own. `spoil` makes each token hostile: "signature" (a
-// stranger's), "kid" (one that nobody published).
+// Writes `count` lines, each for another user. `spoil` makes the tokens invalid: "signature" (of another
+// key), "kid" (unknown).
 export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "" }) {
   const threads = Math.min(availableParallelism(), count);
   const share = Math.ceil(count / threads);

@@ -1,5 +1,5 @@
-// A Worker in a workerd of its own, as near to how the platform runs it as a machine gets:
-// without Miniflare, which puts a Worker of its own before every request that goes out.
+// Runs a Worker in workerd directly, similar to the platform: without Miniflare, which puts another Worker in
+// front of every outgoing request.
 
 import { spawn } from "node:child_process";
 import { closeSync, copyFileSync, mkdirSync, openSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 
 const require = createRequire(import.meta.url);
 
-// KV, in a Worker's memory: the runtime's binding speaks to it over HTTP.
+// KV in the memory of a Worker, which the runtime's binding calls over HTTP.
 const STORE = `const values = new Map();
 export default {
   async fetch(request) {
@@ -19,19 +19,19 @@ export default {
   },
 };`;
 
-// A rate limit that nobody reaches.
+// A rate limit that is never reached.
 const LIMIT = "export default () => ({ limit: async () => ({ success: true }) });";
 
-// For whoever profiles: V8_FLAGS=--perf-basic-prof npm run bench, and Linux's perf beside it.
+// For profiling: V8_FLAGS=--perf-basic-prof npm run bench, with Linux's perf.
 const V8_FLAGS = (process.env.V8_FLAGS ?? "").split(" ").filter(Boolean);
 
-// Cap'n Proto's texts are written like JSON's.
+// Cap'n Proto quotes text like JSON.
 const text = (value) => JSON.stringify(value);
 const list = (items) => `[${items.join(", ")}]`;
 
 // `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits, v8Flags }: modules with
 // the entry first, texts by name, and names of the other bindings, objects with their classes.
-// Gives the configuration; the modules' files are beside it under their names.
+// Returns the configuration; the modules' files are in the same directory under their names.
 function configure(
   { modules, date, texts = {}, stores = [], objects = {}, limits = [], v8Flags = [] },
   { address, disk },
@@ -71,7 +71,7 @@ const config :Workerd.Config = (
 `;
 }
 
-// Starts it; its log is written, and goes nowhere.
+// Starts workerd; its log is discarded.
 export function startWorkerd(folder, worker, address) {
   for (const { name, path } of worker.modules) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
@@ -82,9 +82,9 @@ export function startWorkerd(folder, worker, address) {
   const config = join(folder, "config.capnp");
   writeFileSync(config, configure(worker, { address, disk }));
   const { default: workerd } = require("workerd");
-  // Not the pipe of a process that would have to be awake to empty it.
+  // Not a pipe, which this process would have to read.
   const nowhere = openSync("/dev/null", "w");
-  // There, because V8 leaves files where it is asked to be profiled.
+  // V8 writes its profiling files into the working directory.
   const child = spawn(workerd, ["serve", config], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
   closeSync(nowhere);
   return child;

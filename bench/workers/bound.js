@@ -1,5 +1,5 @@
-// The pass-through Worker with all that the gateway is bound to and never asked of it: what
-// the local simulators of KV, objects and limits take to start is no Worker's doing.
+// The pass-through Worker with the gateway's bindings, which it does not use: measures how long the local
+// simulators of KV, objects and limits take to start.
 
 import pass from "./pass.js";
 

@@ -1,4 +1,4 @@
-// What an answer costs that looks at nothing: the least that a refusal can take here.
+// Refuses without looking at the request: the minimum cost of a refusal.
 
 export default {
   fetch: () => Response.json({ error: "Invalid token" }, { status: 401 }),

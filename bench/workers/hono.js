@@ -1,5 +1,5 @@
-// The same with Hono and its `jwk` middleware; the key set is fetched once and kept, which
-// `jwks_uri` by itself would not do.
+// The same as jose.js with Hono and its `jwk` middleware. The key set is fetched once and kept, which
+// `jwks_uri` would not do.
 
 import { Hono } from "hono";
 import { jwk } from "hono/jwk";

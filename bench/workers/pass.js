@@ -1,4 +1,4 @@
-// What doing nothing costs: the request goes on as it came.
+// Passes the request on unchanged: the minimum cost of a request.
 
 export default {
   fetch(request, env) {

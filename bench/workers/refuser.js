@@ -1,5 +1,5 @@
-// What any Worker pays that refuses as the gateway refuses, without a look at the token: the
-// problem document, the request's line of log and the audit event.
+// Refuses as the gateway does, without looking at the token: the problem document, the request's log line and
+// the audit event.
 
 const PROBLEM = JSON.stringify({
   type: "authentication_error",

@@ -1,6 +1,6 @@
-// What any Worker pays that writes what the gateway writes, without reading or deciding a thing:
-// the headers for the origin (an assertion's length of them the same), the request's line of
-// log, and an id in the answer. Between this and pass-through is the runtime's part.
+// Writes what the gateway writes, without reading or deciding anything: the headers for the origin (with an
+// assertion of the same length), the request's log line, and an id in the answer. The difference to
+// pass-through is the runtime's share.
 
 const HEADERS = {
   "x-request-id": "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f",

@@ -48,11 +48,11 @@ describe("clients that disconnect", () => {
     const edge = await startEdge(testScope(t), { auth, users });
     const { path, token } = await ask(edge);
     auth.forget();
-    // The first asks the issuer and goes away at once.
+    // The first makes the gateway ask the issuer, and disconnects at once.
     await abort(edge.url, [text(path, token)], { count: 1 });
     assert.equal((await edge.get(path, { token })).status, 200);
     assert.equal(auth.requests.length, 1, "the first one's question was answered");
-    // The same for a key that is new to a set that is held.
+    // The same for a key that the cached set lacks.
     await issuer.rotate();
     await edge.restart();
     const other = await ask(edge);
@@ -105,7 +105,7 @@ describe("clients that disconnect", () => {
     users.forget();
     await abort(edge.url, [text("/big", token)], { count: 60, atOnce: 15, afterMs: 250 });
     assert.ok(users.requests.length > 0, "they were forwarded");
-    // Their own time is a minute.
+    // Their own timeout is a minute.
     await until("no place is held", async () => (await waiting()) === 0, 30_000);
     assert.equal((await edge.get("/big", { token })).status, 200);
   });

@@ -35,14 +35,14 @@ describe("bodies", () => {
     bearer = { authorization: `Bearer ${await issuer.accessToken()}` };
   });
 
-  // Bytes that the runtime holds.
+  // Resident memory of the runtime in bytes.
   const heldBytes = () =>
     Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${edge.pid}/status`, "utf8"))[1]) * 1024;
 
   test("128 MiB up and down arrive unchanged, and are never entirely in memory", async (t) => {
     const block = randomBytes(MIB);
     const blocks = 128;
-    // What the runtime needs to begin with is no matter here.
+    // Excludes what the runtime needs at its start.
     assert.equal((await edge.send({ method: "PUT", path, headers: bearer, body: block })).status, 200);
     const before = heldBytes();
     let peak = before;

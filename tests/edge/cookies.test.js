@@ -109,7 +109,7 @@ describe("a token in a cookie", () => {
       [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "token_malformed"],
       ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
       ["__host-token=a.b.c", own, "credentials_missing"],
-      // Browsers let other hosts set these: the name does not begin with __Host-.
+      // Browsers let other hosts set these: the name lacks the prefix __Host-.
       ...["\u2000", "\u00a0", "\u0085", "\u2028", "\ufeff"].flatMap((space) => {
         const raw = (text) => Buffer.from(text, "utf8").toString("latin1");
         return [

@@ -18,7 +18,7 @@ describe("cross-origin requests", () => {
     const gateway = await startGateway(scope, { policy: "browser" });
     ({ users, edge } = gateway);
     token = await gateway.issuer.accessToken();
-    // An upstream that would open everything.
+    // An upstream that allows every origin.
     users.answer((_request, response) => {
       response.writeHead(200, {
         "access-control-allow-origin": "*",
@@ -75,7 +75,7 @@ describe("cross-origin requests", () => {
       const said = Object.keys(cors(answer)).filter((name) => name !== "vary");
       assert.deepEqual(said, [], `${path} ${origin}`);
     }
-    // A listed origin's page may know that the method is none.
+    // A listed origin's page may learn that the method is invalid.
     const answer = await preflight("/private", GOOD, "DELETE");
     assert.equal(answer.status, 405);
     assert.equal(answer.headers["access-control-allow-methods"], undefined);

@@ -15,14 +15,14 @@ import { noPython } from "../harness/python.js";
 import { testScope } from "../harness/scope.js";
 import { until } from "../harness/wait.js";
 
-// `command` gives what is run, and its arguments, for a service's file.
+// `command` returns the program and its arguments for a service's file.
 const LANGUAGES = [
   { name: "Node", file: "service.mjs", command: (file) => [process.execPath, file], skip: false },
   { name: "Python", file: "service.py", command: (file) => [PYTHON, file], skip: noPython },
   { name: "Go", file: "service.go", command: buildGo, skip: noPython },
 ];
 
-// With the standard library alone: no module, no network, a cache of its own.
+// With the standard library only: no module, no network, a separate cache.
 function buildGo(file) {
   const binary = join(dirname(file), "service");
   const env = { ...process.env, GO111MODULE: "off", GOTOOLCHAIN: "local", GOCACHE: join(TARGET, "go") };
@@ -36,7 +36,7 @@ describe("the services of docs/examples", () => {
     test(`${name}'s takes good assertions and nothing else`, { skip }, async (t) => {
       const scope = testScope(t);
       const port = await probePort(0);
-      // Below the checkout, where `jose` is found.
+      // In the checkout, so that `jose` is found.
       const folder = mkdtempSync(join(TARGET, "documents-"));
       scope.after(() => rmSync(folder, { recursive: true, force: true }));
       copyFileSync(join(ROOT, "docs", "examples", file), join(folder, file));

@@ -24,7 +24,7 @@ describe("a service's faults", () => {
 
   const get = (query) => edge.send({ path: `${path}?${query}`, headers: bearer });
 
-  // A good answer in between, or five bad ones in a row would have the service left alone.
+  // A good answer in between, because five failures in a row open the circuit.
   const getFine = async () => assert.equal((await get("fine")).status, 200);
   beforeEach(getFine);
 

@@ -129,7 +129,7 @@ describe("a real OpenID provider", () => {
       policy: {
         text: policyFor({
           issuer,
-          // Its keys name no algorithm: of each kind there must be one alone.
+          // Its keys name no algorithm, so the set may hold only one of each type.
           algorithms: Object.keys(resources),
           keys: "discovery = true",
           more: 'claims = { roles = ["realm_access", "roles"] }\nrequire = [{ claim = "client_id", equals = "shop-web" }]',

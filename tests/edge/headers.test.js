@@ -46,7 +46,7 @@ const SPOOFED = [
   ["X-Amzn-Oidc-Identity", "spoofed-16"],
   ["X-MS-Client-Principal-Name", "spoofed-17"],
   ["Tailscale-User-Login", "spoofed-18"],
-  // The platform writes this name with dashes; another spelling is a client's own.
+  // The platform writes this name with dashes; other spellings come from the client.
   ["CF_Connecting_IP", "6.6.6.7"],
 ];
 
@@ -54,7 +54,7 @@ const SPOOFED = [
 // section 5.6.2). Servers that follow CGI read each of them as they read a dash.
 const IN_PLACE_OF_DASH = [..."!#$%&'*+.^_`|~"];
 
-// How a server that follows CGI reads a name.
+// Returns a name as a server that follows CGI reads it.
 const asRead = (name) => name.toLowerCase().replaceAll(/[^a-z0-9]/g, "-");
 
 const scope = fileScope();
@@ -180,7 +180,7 @@ describe("headers on the way to a service", () => {
 
   const latin1 = (text) => Buffer.from(text, "latin1");
 
-  // Sends lines as they are, and gives what the service saw of them: names in lower case.
+  // Sends header lines unchanged and returns the answer.
   async function sendLines(lines, { method = "GET", path, token, body = "" }) {
     const head = [
       `${method} ${path} HTTP/1.1`,

@@ -29,7 +29,7 @@ describe("key sets at the running gateway", () => {
   const me = (token) => edge.get("/api/v1/auth/me", { token });
   const passed = () => auth.requests.filter(({ path }) => path === "/api/v1/auth/me").length;
 
-  // A new isolate that has seen nothing but this set.
+  // A new isolate that has seen only this set.
   async function publish(keys) {
     const kv = await edge.kv();
     for (const { name } of (await kv.list()).keys) await kv.delete(name);
@@ -64,7 +64,7 @@ describe("key sets at the running gateway", () => {
     const input = `${b64(JSON.stringify(header))}.${b64(JSON.stringify(issuer.claims()))}`;
     const weakToken = `${input}.${b64(signBytes("sha256", Buffer.from(input), weak.privateKey))}`;
     assert.equal((await me(remember(weakToken))).status, 401, "weak");
-    // With e = 1 a signature is its own padded digest: anybody can write one.
+    // With e = 1 a signature equals its padded digest, so anyone can forge one.
     const forged = `${b64(JSON.stringify({ ...header, kid: "e-is-1" }))}.${input.split(".")[1]}`;
     const digest = createHash("sha256").update(forged).digest();
     const info = Buffer.from("3031300d060960864801650304020105000420", "hex");
@@ -81,7 +81,7 @@ describe("key sets at the running gateway", () => {
     const [a, b] = [first.key.jwk, second.key.jwk];
     const nameless = ({ kid, ...jwk }) => jwk;
     const named = (jwk, kid) => ({ ...jwk, kid });
-    // The runtime reads the others as keys, too; none of them signs here.
+    // The runtime imports the others as keys too; none of them signs here.
     const others = (count) => Array.from({ length: count }, (_, index) => named(a, `other ${index}`));
     const x5c = Array(3).fill("A".repeat(2000));
     const of = (issuer, kid) => issuer.accessToken({}, { kid });
@@ -193,7 +193,7 @@ access = "user"
   const jwk = (pair, kid) => ({ ...pair.publicKey.export({ format: "jwk" }), kid, use: "sig" });
   // A point of order one: for it, R = identity and S = 0 "sign" every message.
   const smallOrder = { kty: "OKP", crv: "Ed25519", x: b64(Buffer.concat([Buffer.from([1]), Buffer.alloc(31)])) };
-  // On no curve: y is another point's.
+  // Not on the curve: y belongs to another point.
   const beside = { ...jwk(p256, "beside"), y: jwk(generateKeyPairSync("ec", { namedCurve: "P-256" }), "").y };
 
   let edge;

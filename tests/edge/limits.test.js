@@ -19,7 +19,7 @@ const REFRESH = "/api/v1/auth/refresh";
 const ME = "/api/v1/auth/me";
 const TOKEN = remember("a-token-for-the-scraper-of-limits");
 
-// Requests in 10 or 60 seconds, by binding.
+// Requests per 10 or 60 seconds, by binding.
 function limitsOf(text) {
   return Object.fromEntries(
     [...text.matchAll(/name = "(LIMIT_\w+)"\n.*\nsimple = \{ limit = (\d+), period = 60 \}/g)].map(

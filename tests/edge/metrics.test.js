@@ -41,7 +41,7 @@ describe("metrics at the running gateway", () => {
       assert.equal((await edge.twin({ path: ME, token })).status, 200);
     }
     assert.equal((await edge.get(ME)).status, 401);
-    // What the other isolate has counted comes some seconds later, and by itself.
+    // The other isolate reports its counts some seconds later.
     await until("both isolates' counts are there", async () => (await read()).of(ok) - before >= 40);
     const page = await read();
     assert.equal(page.of(ok) - before, 40);

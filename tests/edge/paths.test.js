@@ -18,13 +18,13 @@ describe("request targets and methods", () => {
     ({ auth, users, issuer, edge } = await startGateway(scope));
     claims = issuer.claims();
     token = await issuer.sign(claims);
-    // From here on the keys are known: whatever reaches a service is the test's own.
+    // The keys are cached from here on: all requests that reach a service are those of the tests.
     assert.equal((await edge.get("/ready")).status, 200);
   });
 
   test("a hostile spelling is refused, or is a different path from the one it imitates", async () => {
     // The runtime reads `..` and `\` as browsers do, before the gateway sees the
-    // target; what then remains is decided on and forwarded as that.
+    // target; the result is decided on and forwarded.
     for (const [path, expected] of [
       ["//api/v1/users", [400]],
       ["/api/v1//users", [400]],
@@ -57,7 +57,7 @@ describe("request targets and methods", () => {
     ]) {
       users.forget();
       auth.forget();
-      // A user without the role that the list of users asks for.
+      // A user without the role that the list of users requires.
       const answer = await edge.get(path, { token });
       assert.ok(expected.includes(answer.status), `${path}: ${answer.status}`);
       assert.equal(users.requests.length + auth.requests.length, 0, `${path} reached a service`);

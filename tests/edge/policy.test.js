@@ -48,7 +48,7 @@ describe("another policy", () => {
     return status;
   };
 
-  // A token as the partner makes them: with names of its own.
+  // A token of the partner, with its own claim names.
   const partnerToken = (changes = {}, header = {}) =>
     partner.accessToken(
       {

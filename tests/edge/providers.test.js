@@ -19,7 +19,7 @@ const NAMES = makeProviders(0).map(({ name }) => name);
 
 const scope = fileScope();
 
-// The snippets, and for each a route that takes its tokens alone.
+// The snippets, and for each a route that accepts only its tokens.
 function policy() {
   const snippets = [...PAGE.matchAll(/^```toml\n([\s\S]*?)^```$/gm)].map(([, snippet]) => snippet).join("\n");
   const names = [...snippets.matchAll(/^\[issuers\.([a-z0-9-]+)\]$/gm)].map(([, name]) => name);
@@ -55,7 +55,7 @@ describe("the snippets of docs/providers.md", () => {
       vars: { ASSERTION_KEYS_APP: key, DEVELOPMENT: undefined },
       outside,
     });
-    // Now: the shortest of them lives for a minute.
+    // Made now: the shortest of them is valid for a minute.
     providers = makeProviders(Math.floor(Date.now() / 1000));
     documents = Object.assign({}, ...providers.map((provider) => provider.documents));
   });
@@ -76,7 +76,7 @@ describe("the snippets of docs/providers.md", () => {
         const told = { user_id: seen["x-user-id"], email: seen["x-user-email"] ?? null, roles: seen["x-user-roles"] };
         assert.deepEqual(told, owner, what);
         assert.deepEqual([claims.sub, claims.email ?? null], [owner.user_id, owner.email], what);
-        // As they are: with their commas.
+        // Unchanged, with their commas.
         assert.equal(claims.roles.join(), decodeURIComponent(owner.roles), what);
       }
       assert.deepEqual(failures, []);

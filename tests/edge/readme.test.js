@@ -16,7 +16,7 @@ import { testScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
 
-// A block of a language in a text, without its indent.
+// Returns a code block of a language in a text, without its indentation.
 function block(text, language, index = 0) {
   const all = [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, "gm"))];
   const [, indent, code] = all[index];
@@ -34,7 +34,7 @@ test("the README's service and policy work together, and alone it answers nobody
     return text.replaceAll("9000", String(port));
   };
 
-  // Below the checkout, where `jose` is found.
+  // In the checkout, so that `jose` is found.
   const folder = mkdtempSync(join(TARGET, "readme-"));
   scope.after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "shop.mjs");
@@ -76,7 +76,7 @@ test("the README's further issuers open their own routes and none of the shipped
   for (const name of ["auth", "users", "shop", "keys"]) services[name] = await startUpstream(scope);
   const { auth, users, shop, keys } = services;
   const own = (await createIssuer()).publishOn(auth);
-  // Discovery needs HTTPS; everything else is as it is written there.
+  // Discovery needs HTTPS; everything else is unchanged.
   const further = {};
   const snippets = [];
   for (const [name, index] of [

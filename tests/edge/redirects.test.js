@@ -15,7 +15,7 @@ describe("references in a service's answer", () => {
 
   before(async () => {
     const auth = await startUpstream(scope);
-    // Written as bytes: node:http would refuse some of these values.
+    // Written as bytes, because node:http refuses some of these values.
     const answer = (request) => {
       const lines = Object.entries(leads).map(([name, value]) => `${name}: ${value}\r\n`);
       request.socket.end(`HTTP/1.1 302 Found\r\n${lines.join("")}content-length: 0\r\nconnection: close\r\n\r\n`);
@@ -33,7 +33,7 @@ describe("references in a service's answer", () => {
     return answer.headers;
   };
 
-  // What a client resolves the reference to.
+  // The URL that a client resolves the reference to.
   const resolved = (reference, path) => new URL(reference, `${edge.url}${path}`);
 
   test("a URL of the service becomes a URL of the gateway, in every spelling", async () => {
@@ -92,7 +92,7 @@ describe("references in a service's answer", () => {
       ["/shop/items/7", "/", "/shop"],
       ["/shop/items/7", `${users.url}//evil.example`, "/shop//evil.example"],
       ["/shop", "/shopping", "/shop/shopping"],
-      // A service that reads X-Forwarded-Prefix has put it back itself.
+      // A service that reads X-Forwarded-Prefix has restored it.
       ["/shop/items/7", "/shop/items/8", "/shop/items/8"],
       ["/shop/items/7", `${users.url}/shop/items/8`, "/shop/items/8"],
       ["/old/a", "/v2/b", "/old/b"],

@@ -23,7 +23,7 @@ const MAX_AGE_MS = 5_000;
 
 const scope = fileScope();
 
-// The issuer's word that it is the auth service itself that speaks to the gateway.
+// A service token of the issuer, which identifies the auth service to the gateway.
 function serviceToken(issuer, changes = {}) {
   const claims = { sub: "auth-service", aud: "portcullis", token_type: "service", roles: ["service"] };
   return issuer.sign(issuer.claims({ ...claims, sid: undefined, ...changes }), { typ: "service+jwt" });
@@ -36,7 +36,7 @@ async function start({ twin = true, ...options } = {}) {
   return { auth, users, issuer, edge, push };
 }
 
-// Asks until the answer is no 200; when the last request was sent that still got one.
+// Asks until the answer is not 200. Returns when the last request with a 200 was sent.
 async function untilRefused(ask) {
   let letInAt = 0;
   const answer = await until("the token is refused", async () => {
@@ -204,7 +204,7 @@ describe("two gateways in one zone", () => {
     assert.equal((await edge.post(LOGOUT, {}, { token })).status, 200);
     const ended = Date.now();
     await edge.restart();
-    // The stranger asks first, so that what the place keeps is the stranger's.
+    // The other gateway asks first, so that the location's cache holds its page.
     const { letInAt } = await untilRefused(async () => {
       assert.equal((await edge.twin({ path: ME, token })).status, 200);
       return edge.get(ME, { token });
@@ -251,7 +251,7 @@ describe("a revocation log that fails", () => {
     await edge.restart();
     await edge.log("fail");
     const token = await issuer.accessToken();
-    // What the place has kept of the log is good for its time.
+    // The location's cached page is used until it expires.
     await until("that is over", async () => (await get("/me", token)) === "503 revocation_unavailable");
     assert.equal((await edge.get("/ready")).status, 503);
     assert.equal((await edge.get("/status")).status, 503);
@@ -368,7 +368,7 @@ describe("the revocation log's object", () => {
   });
 });
 
-// In this process: the runtime that tests use refuses such a request before the worker.
+// Runs in this process, because the runtime refuses such a request before the worker.
 test("a page of the log is read for a request whose Host makes no URL", async (t) => {
   const before = Object.getOwnPropertyDescriptor(globalThis, "caches");
   const opened = t.mock.fn(async () => ({ match: async () => undefined, put: async () => {} }));

@@ -28,7 +28,7 @@ describe("spellings of a path", () => {
     assert.equal((await edge.get("/ready")).status, 200);
   });
 
-  // The status, and what arrived; what arrives is what was signed.
+  // Returns the status and the path that arrived, which must be the asserted one.
   async function ask(path, token) {
     web.forget();
     const { status } = await edge.get(path, { token });
@@ -80,7 +80,7 @@ describe("spellings of a path", () => {
       ["/files/secret%252Fplan.pdf", 400, 400],
       ["/files/secret%253Bv=1/plan.pdf", 400, 400],
       ["/files/secrets%3F", 200, 200],
-      // Allowed by the policy, for a reason.
+      // Explicitly allowed by the policy.
       ["/app/reports", 403, 200],
       ["/app/Reports", 200, 200],
     ]) {
@@ -204,10 +204,10 @@ describe("spellings of a path", () => {
       "/_gateway/%2Fx",
     ])
       assert.equal((await ask(path, token)).status, 400, path);
-    // An id with a slash is no owner's: a service that decodes first reads Ada's folder.
+    // An id with a slash matches no owner: a service that decodes first reads Ada's directory.
     const other = await issuer.accessToken({ sub: "ada/x" });
     assert.equal((await ask("/drive/ada%2Fx/y", other)).status, 403);
-    // Nor is one with a parameter, which services take away.
+    // Nor does one with a parameter, which services strip.
     for (const [sub, segment] of [
       ["ada;x", "ada;x"],
       ["ada;x", "ada%3Bx"],

@@ -32,8 +32,8 @@ describe("tokens at the running gateway", () => {
   const named = (name) => remember(cases.find(([known]) => known === name)[1]);
   const passed = () => auth.requests.filter(({ path }) => path !== JWKS).length;
 
-  // One test and not one for each: the cases are made in `before`, after the list of
-  // tests is. A case that fails names itself.
+  // One test for all cases, because they are made in `before`, after the tests are registered. A failed case
+  // is named.
   test("each token of the table is accepted or refused as it says", async () => {
     const failures = [];
     for (const [name, token, expected] of cases) {
@@ -130,7 +130,7 @@ describe("tokens at the running gateway", () => {
       const header = { alg: "RS256", typ: "at+jwt", kid: `unknown again ${count}` };
       return edge.get(ME, { token: `${b64(JSON.stringify(header))}.${payload}.${signature}` });
     };
-    // Held until it is let go: who waited for the issuer would wait for ever.
+    // Held until released: a request that waited for the issuer would wait for ever.
     let release;
     const held = new Promise((resolve) => (release = resolve));
     await edge.restart();

@@ -18,7 +18,7 @@ const wait = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
 
 const EARLY_413 = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 7\r\n\r\ntoo big";
 
-// What a service does once it has the request's head; `onBytes` is called as the body comes.
+// What a service does after the request's head; `onBytes` is called for the body.
 const DEATHS = {
   "at once, with FIN": (socket) => socket.end(),
   "at once, with a reset": (socket) => socket.resetAndDestroy(),
@@ -35,7 +35,7 @@ const UPLOADS = {
   "a long body in chunks": { total: 3_000_000, pace: 65_536, isChunked: true },
 };
 
-// A service at a bare socket: `act` is called with each connection when its head is complete.
+// A service on a plain socket: `act` is called with each connection when its head is complete.
 async function startRaw() {
   const raw = { act: () => {}, sockets: new Set() };
   const server = createServer((socket) => {
@@ -87,8 +87,8 @@ describe("an upload", () => {
   }
   beforeEach(close);
 
-  // Sends an upload byte for byte and gives all that came back. With `leave`, the client goes
-  // when half is sent: "reset", "fin", or "halt", which sends nothing more and stays.
+  // Sends an upload byte for byte and resolves with everything received. With `leave`, the client leaves when
+  // half is sent: "reset", "fin", or "halt", which stays connected and sends nothing more.
   async function upload({ total, pace, pause, isChunked }, { leave } = {}) {
     const { hostname, port } = new URL(edge.url);
     const socket = connect({ host: hostname, port: Number(port) });
@@ -118,7 +118,7 @@ describe("an upload", () => {
   for (const [death, act] of Object.entries(DEATHS)) {
     test(`to a service that dies ${death} is 502, and counts as a failure`, async () => {
       raw.act = act;
-      // Five in a row open the breaker, so that each must count.
+      // Five in a row open the circuit, so each must count.
       assert.equal(Object.keys(UPLOADS).length, 5);
       for (const [name, what] of Object.entries(UPLOADS)) {
         assert.equal(await breaker(), "closed", name);

@@ -40,7 +40,7 @@ before(async () => {
 });
 
 const open = (options = {}) => edge.send({ path: "/open", ...options });
-// A service that reads a body to its end, which may not come.
+// A service that reads a body to its end.
 async function readAll(request, response) {
   try {
     for await (const part of request) void part;
@@ -77,7 +77,7 @@ describe("a service that fails", () => {
     t.diagnostic(`refused in ${Math.max(...took)} ms at most, by the gateway's clock`);
     assert.equal(users.requests.length, 5, "it was left alone");
     assert.equal((await edge.get("/health")).status, 200);
-    // Still failing: one probe a second finds out, and no more.
+    // Still failing: the gateway sends one probe per second.
     await until("a probe reaches it", async () => {
       await open();
       return users.requests.length > 5;
@@ -116,7 +116,7 @@ describe("clients", () => {
     users.forget();
   });
 
-  // A request whose body never comes to its end.
+  // A request whose body never ends.
   function dawdle({ close = false } = {}) {
     const { hostname, port } = new URL(edge.url);
     const socket = connect({ host: hostname, port: Number(port) });
@@ -145,7 +145,7 @@ describe("clients", () => {
   test("that disconnect within their body do not count against the service", async () => {
     users.answer("POST /open", readAll);
     await Promise.all(Array.from({ length: 10 }, () => dawdle({ close: true })));
-    // That they have gone is noticed a moment later.
+    // The disconnect is noticed a moment later.
     await until("their places are free", async () => (await open({ method: "POST", json: {} })).status === 200);
     assert.deepEqual(await breakersOf("users"), ["closed"]);
   });
@@ -155,7 +155,7 @@ describe("clients", () => {
     assert.equal(codeOf(await open({ method: "POST", body: "x".repeat(500) })), "upstream_unreachable");
   });
 
-  // A service that waits for a client in vain may complain; that says nothing of the service.
+  // A service that times out on a slow client may answer with an error, which must not count against it.
   test("that are slow until the service gives up do not open its circuit", async () => {
     for (const complain of [
       (_request, response) => {

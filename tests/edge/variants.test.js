@@ -14,7 +14,7 @@ import { startUpstream } from "../harness/upstream.js";
 
 const scope = fileScope();
 
-// What may stand where a slash or a dot belongs, or between two segments.
+// Replacements for a slash or a dot, or for what is between two segments.
 // biome-ignore format: one list, not one spelling a line
 const SLASHES = [
   "/", "//", "///", "%2f", "%2F", "%252f", "%255c", "\\", "%5c", "%5C", "/\\", "\\/", "%c0%af", "%e0%80%af",
@@ -55,8 +55,8 @@ function variants() {
   return [...paths];
 }
 
-// The paths that careless servers might make of one: decoded again and again, backslashes
-// turned, parameters and blanks dropped, dots resolved, in lower case.
+// Returns the paths that lenient servers may read in one: decoded repeatedly, with backslashes turned,
+// parameters and blanks removed, dots resolved, in lower case.
 function readings(path) {
   const found = new Set();
   let text = path.split(/[?#]/)[0];
@@ -97,7 +97,7 @@ describe("spellings of paths", () => {
     assert.equal((await edge.get("/ready")).status, 200);
   });
 
-  // As bytes, so that nothing tidies it.
+  // As bytes, so that nothing normalises the path.
   async function ask(path) {
     const raw = Buffer.from(path, "utf8").toString("latin1");
     const bytes = `GET ${raw} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\n\r\n`;

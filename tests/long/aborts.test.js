@@ -19,7 +19,7 @@ const scope = fileScope();
 const FIRST = 10_000;
 const ALL = Number(process.env.ABORTS ?? 100_000);
 
-// Aborted requests of the runtime's own growth.
+// Aborted requests during which the runtime itself grows.
 const WARM_UP = 60_000;
 
 const MIB = 1024 * 1024;
@@ -33,7 +33,7 @@ test("100,000 aborted requests leave as much memory in use as 10,000", { timeout
   const path = `/api/v1/users/${claims.sub}`;
   const good = await issuer.sign(claims);
   await until("a token is taken", async () => (await edge.get(path, { token: good })).status === 200);
-  // From here on all that the gateway waits for keeps it waiting.
+  // From here on everything that the gateway waits for hangs.
   const hang = () => {};
   auth.answer("GET /.well-known/jwks.json", hang);
   auth.answer("POST /api/v1/auth/login", hang);
@@ -58,7 +58,7 @@ test("100,000 aborted requests leave as much memory in use as 10,000", { timeout
   const settle = async () => {
     auth.forget();
     users.forget();
-    // The longest wait is over then, and what the runtime gave up counts as lost.
+    // Longer than every timeout, and than the grace period of abandoned requests.
     await new Promise((resolve) => setTimeout(resolve, 15_000));
     const bytes = await edge.heldBytes();
     t.diagnostic(`${Math.round(bytes / MIB)} MiB`);

@@ -18,7 +18,7 @@ test("arguments are parsed, and invalid ones are refused", () => {
     [["--rounds", "0"], /--rounds must be a whole number from 1 to 20/],
     [["--rounds"], /--rounds must be a whole number/],
     [["--rounds", "2.5"], /--rounds must be a whole number/],
-    // An assertion would not outlive it.
+    // An assertion would expire during the measurement.
     [["--seconds", "21"], /--seconds must be a whole number from 1 to 20/],
     [["--json"], /--json needs a value/],
     [["--fast"], /"--fast" is not known/],
@@ -33,7 +33,7 @@ const sample = (rate) => ({ rate, p50: 1000, p99: 2000, cpuUs: 100 });
 test("a ratio is computed per round, and the median of the rounds is taken", () => {
   for (const [what, floors, logins, expected] of [
     ["one round", [100], [90], 0.9],
-    // Of the medians it would be 50 / 100.
+    // The ratio of the medians would be 50 / 100.
     ["rounds that differ", [100, 50, 200], [90, 50, 40], 0.9],
     ["an even number", [100, 100], [80, 90], 0.85],
   ]) {

@@ -13,7 +13,7 @@ import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 import { testScope } from "../harness/scope.js";
 
-// The shipped policy with other words in it.
+// The shipped policy with some text replaced.
 function changed(scope, changes) {
   let text = readFileSync(join(ROOT, "gateway.toml"), "utf8");
   for (const [from, to] of changes) {

@@ -102,7 +102,7 @@ function runNode(t, source) {
   const file = join(temporaryFolder(t), "some.test.js");
   writeFileSync(file, source);
   const env = { ...process.env };
-  // Or node takes the inner run for a part of this one.
+  // Otherwise node takes the inner run for a part of this one.
   delete env.NODE_TEST_CONTEXT;
   const { stdout, status, signal } = spawnSync(
     process.execPath,

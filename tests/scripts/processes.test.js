@@ -10,9 +10,9 @@ import { ROOT } from "../../scripts/lib/paths.js";
 import { createProcesses, isAlive } from "../../scripts/lib/processes.js";
 import { until } from "../harness/wait.js";
 
-// A shell with a child of its own; neither ends by itself in this test's time.
+// A shell with a child; neither ends during this test.
 const FAMILY = "sleep 1000 & echo family; wait";
-// The same, deaf to being asked.
+// The same, ignoring SIGTERM.
 const DEAF = "trap '' TERM; sleep 1000 & echo family; while true; do wait; sleep 1; done";
 
 function startFamily(processes, script) {

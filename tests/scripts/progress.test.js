@@ -23,7 +23,7 @@ test("a plain log shows when a step begins, how far it is, and when it ends", as
     return new Promise((resolve) => (end = resolve));
   });
   assert.equal(out.text(), "[  0.0 s] · compile the worker\n");
-  // The clock is ours: eleven seconds pass at once, and the next look finds them.
+  // A fake clock: eleven seconds pass at once.
   time = 11_000;
   await until("a sign of life", () => out.text().includes("…"));
   assert.match(out.text(), /\[ 11\.0 s\] … compile the worker: 57\/92 crates\n$/);

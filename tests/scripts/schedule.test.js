@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { runInLanes } from "../../scripts/lib/schedule.js";
 
-// Runs tasks of which each takes `turns` turns of a clock, and gives what happened.
+// Runs tasks that each take `turns` ticks of a clock, and returns what happened.
 async function run(tasks, lanes) {
   const said = [];
   const working = new Set();

@@ -10,7 +10,7 @@ import { until } from "../harness/wait.js";
 
 const SIGNALS = JSON.stringify(join(ROOT, "scripts", "lib", "signals.js"));
 
-// A script that needs `stop` to end; it says what it is told.
+// A script that prints the calls that it gets.
 const SCRIPT = `
 import { listenForEnd } from ${SIGNALS};
 listenForEnd((code) => console.log("end", code), () => console.log("again"));
@@ -75,7 +75,7 @@ clearInterval(timer);
   });
 
   test("the end of npm ends it once, and never counts as a second signal", async (t) => {
-    // The shell stands for npm; it says which process is the script.
+    // The shell stands for npm and prints the process id of the script.
     const parent = ["sh", "-c", '"$@" <&3 & echo "pid $!"; wait', "sh"];
     const running = spawn(parent[0], [...parent.slice(1), process.execPath, "--input-type=module", "--eval", SCRIPT], {
       env: { ...process.env, npm_lifecycle_event: "start" },

@@ -12,20 +12,20 @@ const SERVICES = join(ROOT, "origin", "tests", "services");
 // The table of tokens: the names of its rows, and the source with its sections.
 const TOKENS = ["vectors/tokens.json", "vectors/cases.js"];
 
-// A file, and the tests of it that a colon leads to: `file`: *one test*, *another*.
+// A file and its tests after a colon: `file`: *one test*, *another*.
 const NAMED = /(?:`([\w./-]+\.(?:rs|js))`|(\b[Tt]able)): ((?:\*[^*]+\*(?:, | and )?)+)/g;
 
 const readme = readFileSync(join(TESTS, "README.md"), "utf8").replaceAll("\\_", "_");
 
-// Where files of the tables lie: those without a folder are tests of the services, those of the
-// last table are sources of the services.
+// Folders of the files in the tables: names without a folder are tests of the services, those of the last
+// table are sources of the services.
 const FOLDERS = [TESTS, SERVICES, ROOT, join(ROOT, "origin", "src")];
 
 function find(file) {
   return FOLDERS.map((folder) => join(folder, file)).find(existsSync);
 }
 
-// A name is written with blanks or, as a Rust function has it, with underscores.
+// Names are written with blanks or, for Rust functions, with underscores.
 const plain = (text) => text.replace(/[\s_]+/g, " ").replaceAll("\\", "");
 
 test("each file that tests/README.md names is there", () => {

@@ -147,7 +147,7 @@ describe("accounts through the gateway", () => {
     ]) {
       assert.ok(types.has(type), `${type} of ${[...types]}`);
     }
-    // The command line's have no request.
+    // Entries of the command line have no request.
     const asked = events.filter(({ operation }) => /^(POST|PUT|PATCH|DELETE|GET) /.test(operation));
     assert.ok(asked.length > 10 && asked.every(({ request_id: id }) => id !== null));
     const { account } = await stack.register();

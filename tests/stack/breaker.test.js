@@ -10,8 +10,8 @@ import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
-// Milliseconds; gateway.toml gives the user service 15 s. A breaker rests for a second at first
-// and twice as long after each probe that fails.
+// Milliseconds; gateway.toml gives the user service 15 s. An open circuit waits
+// for a second at first and twice as long after each failed probe.
 const LIMIT_MS = 16_000;
 const FOUND_MS = 10_000;
 
@@ -45,7 +45,7 @@ describe("a service that hangs", () => {
     for (let count = 0; count < 50; count += 1) {
       const refused = await profile();
       if (refused.answer.status === 504) {
-        // The one request after a rest, which finds that the service still hangs.
+        // The probe after a wait, which finds that the service still hangs.
         probes += 1;
         continue;
       }

@@ -11,7 +11,7 @@ import { fileScope } from "../harness/scope.js";
 
 const scope = fileScope();
 
-// Enough for every operation to have been asked in every way; see the counts.
+// Enough to cover every operation; see the counts.
 const EXAMPLES = Number(process.env.FUZZ_EXAMPLES ?? 10);
 const RANDOM = process.env.FUZZ_EXAMPLES !== undefined;
 

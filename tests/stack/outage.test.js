@@ -10,12 +10,12 @@ import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
-// Milliseconds: how long the service is away when it is restarted, and how soon after its
-// return the gateway sends requests to it again.
+// Milliseconds: how long the service is down during a restart, and how soon afterwards the gateway sends
+// requests to it again.
 const RESTART_MS = 2_000;
 const FOUND_MS = 4_000;
 
-// The longest that somebody who logs in waits to be told that it does not work.
+// The longest wait of a login until it fails, in milliseconds.
 const LOGIN_MS = 6_000;
 
 describe("the auth service stops and starts again", () => {
@@ -44,7 +44,7 @@ describe("the auth service stops and starts again", () => {
     assert.equal(answer.status, 503, answer.body);
     assert.match(answer.headers["retry-after"], /^[1-9]\d*$/);
     assert.equal(answer.json().detail, "Authentication service unavailable");
-    // The product's promise, not a race: a refused connection is told at once.
+    // A promise of the product, not a race: a refused connection fails at once.
     assert.ok(took < LOGIN_MS, `it took ${took} ms`);
   });
 
@@ -70,7 +70,7 @@ describe("the auth service stops and starts again", () => {
     process.kill(stack.auth.pid, "SIGKILL");
     const killed = Date.now();
     await until("the breaker opens", async () => (await me()).json().code === "upstream_resting", RESTART_MS);
-    // Clients go on asking, and each failed probe doubles the rest.
+    // Clients keep asking, and each failed probe doubles the wait.
     while (Date.now() - killed < RESTART_MS - 200) await me();
     await stack.auth.start();
     const back = Date.now();

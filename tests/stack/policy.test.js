@@ -70,7 +70,7 @@ describe("policies on the command line", () => {
       };
     });
 
-    // The user service knows none of these paths either, and says so in its own words.
+    // The user service has none of these paths either, and answers with its own 404.
     const isRouted = async (path) => (await stack.send({ path })).json().code !== "route_unknown";
     const route = (path) => `[[routes]]\npath = "${path}"\nmethods = ["GET"]\nupstream = "users"\naccess = "public"\n`;
 

@@ -16,12 +16,12 @@ describe("a session that ends is refused at the edge", () => {
   let stack, account;
 
   before(async () => {
-    // So that a second use of a refresh token is a reuse at once.
+    // Makes a second use of a refresh token count as reuse at once.
     stack = await startStack(scope, { env: { REFRESH_REUSE_S: "0" } });
     ({ account } = await stack.register());
   });
 
-  // Of the user service, which knows nothing of sessions: only the gateway can refuse.
+  // A route of the user service, which knows no sessions: only the gateway can refuse.
   const profile = (session) => stack.send({ path: `/api/v1/users/${session.user.id}`, headers: session.bearer });
   const isRefused = async (session) => {
     const answer = await profile(session);
@@ -35,7 +35,7 @@ describe("a session that ends is refused at the edge", () => {
   const logout = (session, json) =>
     stack.send({ method: "POST", path: "/api/v1/auth/logout", headers: session.bearer, json });
 
-  // As the user service calls the auth service.
+  // Calls the auth service as the user service does.
   async function internal(method, path) {
     const secret = stack.secrets.SERVICE_SECRET_USER_SERVICE;
     const issued = await send(stack.auth.url, {

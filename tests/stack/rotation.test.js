@@ -11,7 +11,7 @@ import { startStack } from "../harness/stack.js";
 
 const scope = fileScope();
 
-// The shortest that the auth service takes. Two rotations take twice that.
+// The shortest lead that the auth service accepts. Two rotations take twice as long.
 const LEAD_S = 40;
 const ROTATIONS = 2;
 const CLIENTS = 6;
@@ -42,7 +42,7 @@ describe("signing keys rotate under load", () => {
       if (status !== 200) refused.push(`${what}: ${status} ${body}`);
       return status === 200;
     };
-    // One client: reads, and every so often takes a new token, by whatever key signs.
+    // One client: reads, and regularly gets a new token, whichever key signs it.
     const work = async () => {
       let { accessToken, refreshToken, user } = await stack.login(account);
       while (!isOver) {
@@ -50,7 +50,7 @@ describe("signing keys rotate under load", () => {
         for (let count = 0; count < READS && !isOver; count += 1) {
           const headers = { authorization: `Bearer ${accessToken}` };
           note("profile", await stack.send({ path: `/api/v1/users/${user.id}`, headers }));
-          // Clients think between two requests; a tight loop would measure the machine.
+          // Clients pause between two requests; a tight loop would measure the machine.
           await new Promise((resolve) => setTimeout(resolve, 60));
         }
         const json = { refresh_token: refreshToken };

@@ -145,7 +145,7 @@ describe("a session through the edge", () => {
   test("any one bit flipped in header, payload or signature is 401", async () => {
     const parts = session.accessToken.split(".").map((part) => Buffer.from(part, "base64url").length * 8);
     for (const [part, bits] of parts.entries()) {
-      // The first, the last, and some in between that share no factor with a byte.
+      // The first, the last, and some in between at different positions within a byte.
       const chosen = [0, bits - 1, ...Array.from({ length: 10 }, (_, index) => (index * 173 + 61) % bits)];
       for (const bit of new Set(chosen)) {
         const answer = await get("/api/v1/auth/me", {

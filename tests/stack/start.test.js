@@ -25,7 +25,7 @@ async function start(scope, { args = [], env = {}, npm } = {}) {
   const data = env.DATA_DIR ?? temporaryFolder(scope, "start");
   const logs = join(data, "logs");
   count += 1;
-  // For the last look at all logs of the run.
+  // For the secret scan of the run.
   scope.after(() => cpSync(logs, join(RUN, "logs", `start-${process.pid}-${count}`), { recursive: true }));
   const running = runScript("start", args, { env: { ...FREE, DATA_DIR: data, ...env }, scope, npm });
   await running.says(/Ctrl-C ends everything/, 120_000);
@@ -70,7 +70,7 @@ describe("npm start", () => {
 
   test("one Ctrl-C, which npm forwards as a second signal, ends the services in order", async (t) => {
     const stack = await start(testScope(t), { npm: true });
-    // What a terminal does: a signal for everything in the foreground.
+    // As a terminal does: a signal to the whole foreground process group.
     process.kill(-stack.child.pid, "SIGINT");
     await stack.ended;
     await assertNothingIsLeft(stack.services);

@@ -68,7 +68,7 @@ describe("wrangler by itself", () => {
     const bytes = files.reduce((sum, name) => sum + gzipSync(readFileSync(join(folder, name))).length, 0);
     assert.ok(files.some((name) => name.endsWith(".wasm")) && bytes < WORKER_BYTES, `${files} are ${bytes} bytes`);
 
-    // It has no signature checks in Rust, so a setting that wants them lets nobody in.
+    // It has no signature checks in Rust, so the setting that requires them makes it refuse every token.
     const { Miniflare, convertV4MiniflareOptions } = require("miniflare");
     const types = { js: "ESModule", wasm: "CompiledWasm" };
     for (const [backend, expected] of [
@@ -97,7 +97,7 @@ describe("wrangler by itself", () => {
 
   test("without the pinned tools it names the command to run", async (t) => {
     const scope = testScope(t);
-    // A checkout that has npm packages and nothing else.
+    // A checkout with npm packages only.
     const clone = join(temporaryFolder(scope, "clone"), "clone");
     mkdirSync(clone);
     for (const name of ["package.json", "wrangler.toml", "gateway.toml", "Cargo.toml", "Cargo.lock", "scripts", "src"])

@@ -32,7 +32,7 @@ export function makeKeys() {
   return keys;
 }
 
-// The issuer's set: one good key among others that must be passed over.
+// The issuer's key set: one usable key among others that must be skipped.
 export function makeJwks(keys) {
   return {
     keys: [
@@ -44,8 +44,7 @@ export function makeJwks(keys) {
   };
 }
 
-// A JWS over any bytes at all: header and payload may be text that no library
-// would write.
+// Signs any bytes: header and payload may be text that no library would write.
 export function sign(privateKey, header, payload, hash = "sha256") {
   const text = (part) => (typeof part === "string" || Buffer.isBuffer(part) ? part : JSON.stringify(part));
   const input = `${b64(text(header))}.${b64(text(payload))}`;
@@ -125,7 +124,7 @@ export async function makeCases(keys, now) {
     .sign(await jose.importPKCS8(own.export({ format: "pem", type: "pkcs8" }), "RS256"));
 
   return [
-    // Honest.
+    // Valid.
     ["a good token", good, "ok"],
     ["a good token made by jose", byJose, "ok"],
     ["aud as a string", withClaims({ aud: AUDIENCE }), "ok"],
@@ -295,7 +294,7 @@ export async function makeCases(keys, now) {
     ["exp a fraction before iat", dates({ exp: `${now - 1}.5` }), "token_dates_invalid"],
     ["exp twice", raw(null, member(`"exp":${now + 901}`)), "token_claims_malformed"],
 
-    // Issuer, audience, kind.
+    // Issuer, audience, type.
     ["iss missing", sign(own, header, without("iss")), "token_issuer_unknown"],
     ["iss an array with the right one in it", withClaims({ iss: [ISSUER] }), "token_issuer_unknown"],
     ["iss in capitals", withClaims({ iss: "Auth-Service" }), "token_issuer_unknown"],

@@ -28,7 +28,7 @@ function makeKey(alg, kid, members = {}) {
   return { kid, jwk, sign };
 }
 
-// As long as a certificate, and read by nobody here.
+// As long as a certificate; its content is not read here.
 const certificate = () => crypto.randomBytes(750).toString("base64");
 const keySet = (...keys) => JSON.stringify({ keys: keys.map((key) => key.jwk ?? key) });
 const found = (issuer, jwks_uri, more = {}) =>
@@ -229,7 +229,7 @@ function cognito(now) {
 const entraClaims = (now, tid, changes = {}) => ({
   aud: "5c6d7e8f-0a1b-4c2d-8e3f-4a5b6c7d8e9f",
   iss: `https://login.microsoftonline.com/${tid}/v2.0`,
-  // Issued five minutes in the past, and good for 60 to 90 minutes.
+  // Issued five minutes in the past, and valid for 60 to 90 minutes.
   iat: now - 300,
   nbf: now - 300,
   exp: now + 5100,
@@ -250,7 +250,7 @@ const entraClaims = (now, tid, changes = {}) => ({
   ...changes,
 });
 
-// Keys say nothing of `alg`, and bring a certificate.
+// Keys without `alg`, with a certificate.
 const entraKey = (kid, issuer) => makeKey("RS256", kid, { use: "sig", x5t: kid, x5c: [certificate()], issuer });
 
 function entraId(now) {
@@ -259,7 +259,7 @@ function entraId(now) {
   const all = Array.from({ length: 12 }, (_, index) => entraKey(`entraKeyOfOneTenant-${index}`, iss));
   const [key] = all.slice(-1);
   const header = { typ: "JWT", alg: "RS256", kid: key.kid };
-  // A machine: no scopes, no person.
+  // A machine: no scopes, no user.
   const machine = {
     scp: undefined,
     preferred_username: undefined,
@@ -657,7 +657,7 @@ function supabase(now) {
   };
 }
 
-// What the service behind the gateway is told; without an e-mail address it is told of none.
+// The identity that the service receives; the e-mail address is optional.
 function taken(name, token, { user_id, email = null, roles }) {
   return { name, token, expected: "ok", user_id, email, roles };
 }
