@@ -233,7 +233,9 @@ function passBody(request, maxBytes, onEnd) {
           reading = undefined;
         }
         if (size === 0 && !part.done && !isUnwanted) await hold(part.value);
-      } catch {
+      } catch (error) {
+        // A stream that is neither closed nor aborted is kept by the runtime for good.
+        writer.abort(error).catch(() => {});
         return finish("client_gone");
       }
       heardAt = Date.now();
