@@ -239,6 +239,10 @@ pub const LOG_WORD_BYTES: usize = 36;
 /// leeway.
 pub const REVOKED_AHEAD_S: i64 = 30;
 
+/// Longest wait of an answer with tokens for the second of their `iat` to begin. One revocation
+/// puts it off by less than a second.
+pub const ISSUE_WAIT: Duration = Duration::from_secs(1);
+
 /// Seconds by which the clocks of two processes may differ: the gateway's leeway. It rejects tokens of
 /// a clock that is further ahead.
 pub const CLOCKS_APART_S: i64 = 30;

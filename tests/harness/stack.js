@@ -22,7 +22,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { hasPackages } from "../../scripts/lib/install.js";
-import { ORIGIN } from "../../scripts/lib/paths.js";
+import { ORIGIN, ROOT } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { createProcesses } from "../../scripts/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
@@ -31,11 +31,14 @@ import { compileOrigin } from "../../scripts/lib/setup.js";
 import { buildFor } from "./edge.js";
 import { send } from "./http.js";
 import { RUN, remember, temporaryFolder } from "./run.js";
+import { shiftClock } from "./shifted-clock.js";
 
 let count = 0;
 
-// `env` overrides the environment. Direct mode is off, as in a deployment.
-export async function startStack(scope, { env = {} } = {}) {
+// `env` overrides the environment. Direct mode is off, as in a deployment. `edgeAheadMs` is how far
+// the gateway's clock is ahead of the services' clocks; with it, `await stack.shiftEdgeClock(aheadMs)`
+// restarts the gateway with another difference.
+export async function startStack(scope, { env = {}, edgeAheadMs } = {}) {
   if (!hasPackages()) throw new Error("npm packages are not those of package-lock.json; run: npm run setup");
   if (!process.env.TEST_BUILT) await compileOrigin();
   await buildFor(undefined);
@@ -60,6 +63,12 @@ export async function startStack(scope, { env = {} } = {}) {
     secrets,
     env: { ...process.env, CI: "true", AUTH_DIRECT: "off", ...env },
   });
+  const clock = edgeAheadMs === undefined ? undefined : shiftClock(scope, edgeAheadMs);
+  if (clock !== undefined) {
+    // Wrangler takes the entry module as its first argument, and looks for its configuration beside it.
+    const { args } = services.edge;
+    args.splice(args.indexOf("dev") + 1, 0, clock.entry, "--config", join(ROOT, "wrangler.toml"));
+  }
 
   const stack = {
     data,
@@ -67,6 +76,26 @@ export async function startStack(scope, { env = {} } = {}) {
     secrets: secrets.env,
     output: (name) => readFileSync(join(logs, `${name}.log`), "utf8"),
     send: (request) => send(services.edge.url, request),
+    // Asks the auth service as the user service does.
+    async internal(method, path) {
+      const secret = stack.secrets.SERVICE_SECRET_USER_SERVICE;
+      const issued = await send(stack.auth.url, {
+        method: "POST",
+        path: "/api/v1/auth/token",
+        headers: {
+          authorization: `Basic ${remember(Buffer.from(`user-service:${secret}`).toString("base64"))}`,
+          "content-type": "application/x-www-form-urlencoded",
+        },
+        body: "grant_type=client_credentials&audience=auth-service",
+      });
+      const token = remember(issued.json().access_token);
+      const headers = { authorization: `Bearer ${token}`, "x-service-caller": "user-service" };
+      return send(stack.auth.url, { method, path, headers });
+    },
+    async shiftEdgeClock(aheadMs) {
+      clock.set(aheadMs);
+      await stack.edge.restart();
+    },
     async register(changes = {}) {
       const account = {
         email: `user-${randomBytes(6).toString("hex")}@example.com`,

@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
-import { send } from "../harness/http.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
@@ -34,23 +33,6 @@ describe("a session that ends is refused at the edge", () => {
   };
   const logout = (session, json) =>
     stack.send({ method: "POST", path: "/api/v1/auth/logout", headers: session.bearer, json });
-
-  // Calls the auth service as the user service does.
-  async function internal(method, path) {
-    const secret = stack.secrets.SERVICE_SECRET_USER_SERVICE;
-    const issued = await send(stack.auth.url, {
-      method: "POST",
-      path: "/api/v1/auth/token",
-      headers: {
-        authorization: `Basic ${remember(Buffer.from(`user-service:${secret}`).toString("base64"))}`,
-        "content-type": "application/x-www-form-urlencoded",
-      },
-      body: "grant_type=client_credentials&audience=auth-service",
-    });
-    const token = remember(issued.json().access_token);
-    const headers = { authorization: `Bearer ${token}`, "x-service-caller": "user-service" };
-    return send(stack.auth.url, { method, path, headers });
-  }
 
   test("by logging out, at once and on another connection", async () => {
     const session = await login();
@@ -89,7 +71,7 @@ describe("a session that ends is refused at the edge", () => {
     const took = [];
     for (let round = 0; round < 5; round += 1) {
       const [one, two] = [await login(), await login()];
-      assert.equal((await internal("POST", `/api/v1/internal/accounts/${one.user.id}/revoke`)).status, 204);
+      assert.equal((await stack.internal("POST", `/api/v1/internal/accounts/${one.user.id}/revoke`)).status, 204);
       const ended = Date.now();
       await until("the first is refused", () => isRefused(one));
       took.push(Date.now() - ended);
@@ -117,7 +99,7 @@ describe("a session that ends is refused at the edge", () => {
   test("although the edge was down, and the auth service crashed before it was up", async () => {
     const session = await login();
     await stack.edge.stop();
-    assert.equal((await internal("POST", `/api/v1/internal/accounts/${session.user.id}/revoke`)).status, 204);
+    assert.equal((await stack.internal("POST", `/api/v1/internal/accounts/${session.user.id}/revoke`)).status, 204);
     process.kill(stack.auth.pid, "SIGKILL");
     await stack.auth.stop();
     await stack.auth.start();

@@ -1,5 +1,7 @@
 //! Logging in, refreshing, logging out, and asking who one is.
 
+use std::time::Duration;
+
 use axum::{
     Json as Answer,
     extract::{FromRequestParts, State},
@@ -122,7 +124,7 @@ pub(super) async fn login(
                     auth.pusher.wake();
                 }
                 renew(&auth, account.id, &verified, &password).await;
-                return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh);
+                return tokens(&auth, &begun.account, new.id, begun.issued_at, &refresh).await;
             }
             StartOutcome::ClockBehind => return Err(CLOCK_BEHIND),
             StartOutcome::AccountChanged => {}
@@ -185,12 +187,12 @@ pub(super) async fn refresh(
         RefreshOutcome::Rotated { account, session, issued_at } => {
             notes.by(account.id);
             notes.about(session);
-            tokens(&auth, &account, session, issued_at, &successor)
+            tokens(&auth, &account, session, issued_at, &successor).await
         }
         RefreshOutcome::Repeated { account, session, issued_at, sealed } => {
             notes.by(account.id);
             notes.about(session);
-            tokens(&auth, &account, session, issued_at, &shown.open(&sealed)?)
+            tokens(&auth, &account, session, issued_at, &shown.open(&sealed)?).await
         }
         RefreshOutcome::Reused { account, session } => {
             notes.by(account);
@@ -209,13 +211,20 @@ const CLOCK_BEHIND: ApiError = ApiError::unavailable(
     "The account's tokens are revoked up to a time that the service's clock has not reached",
 );
 
-fn tokens(
+/// Answers with tokens once the second has begun that their `iat` names. After a revocation that is
+/// the next second: sent at once, the token would be `token_not_yet_valid` at a gateway whose clock
+/// is behind by all of its leeway. Waits [`limits::ISSUE_WAIT`] at most.
+async fn tokens(
     auth: &Auth,
     account: &Account,
     session: Uuid,
     issued_at: i64,
     refresh: &Secret,
 ) -> Result<Answer<Tokens>, ApiError> {
+    let ahead_ms = issued_at.saturating_mul(1000).saturating_sub(auth.clock.now()).max(0).unsigned_abs();
+    if ahead_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ahead_ms).min(limits::ISSUE_WAIT)).await;
+    }
     Ok(Answer(Tokens {
         access_token: token::access(auth, account, session, issued_at)?,
         refresh_token: refresh.expose().to_owned(),

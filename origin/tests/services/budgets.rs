@@ -31,6 +31,7 @@ fn a_request_has_time_for_all_that_it_waits_for() {
         ("a registration", limits::HASH_WAIT + WHOLE_TIME),
         ("a user's call that hashes a password", HASHING_TIME),
         ("a user's call that does not", WHOLE_TIME),
+        ("a login right after a revocation", limits::HASH_WAIT + limits::ISSUE_WAIT),
         ("a wait for the database", limits::STORE_WAIT + limits::STORE_WAIT),
     ] {
         assert!(takes + REST <= limits::REQUEST_TIME, "{what}: {takes:?}");
