@@ -70,7 +70,7 @@ pub fn jwks(input: &[u8]) {
     assert!(set.same_keys(&again), "a set that changes on its way through KV");
     for key in set.keys() {
         let wanted =
-            KeyQuery { kid: key.kid(), algorithm: key.algorithm(), origin: IssuerMatch::default(), tried: &[] };
+            KeyQuery { kid: key.kid(), algorithm: key.algorithm(), issuer: IssuerMatch::default(), tried: &[] };
         let found = again.select(&wanted).expect("a key that is in the set");
         assert_eq!(
             (found.kid(), found.algorithm()),

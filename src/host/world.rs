@@ -289,7 +289,7 @@ impl SignatureVerifier for World {
         signature: &[u8],
     ) -> Result<SignatureOutcome, BackendFault> {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
-            return Ok(token::check(key.public(), algorithm, signing_input, signature));
+            return Ok(token::check_signature(key.public(), algorithm, signing_input, signature));
         }
         // Copied out of wasm memory: a view would not survive the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));

@@ -4,13 +4,13 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    key_cache::{KeyCache, KeyError, KeyPorts, KeySource, algorithms},
+    key_cache::{KeyCache, KeyError, KeyPorts, KeySource},
     ports::SignatureVerifier,
     settings::Misconfiguration,
     token_cache::{self, TokenCache, TokenDigest},
 };
 use crate::{
-    config::{self, Access, Policy, RequireRule},
+    config::{self, Policy},
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
     token::{
@@ -104,7 +104,7 @@ impl Authenticator {
     /// # Errors
     /// [`Misconfiguration`] when an issuer has an unknown algorithm or none.
     pub(super) fn new(policy: &Policy, keys: KeyCache) -> Result<Self, Misconfiguration> {
-        let kept = claims_in_rules(policy);
+        let kept = config::claims_in_rules(policy);
         let issuers = policy.issuers.iter().map(|issuer| Issuer::new(issuer, &kept)).collect::<Result<_, _>>()?;
         Ok(Self { issuers, keys, tokens: RefCell::default() })
     }
@@ -162,7 +162,7 @@ impl Authenticator {
         self.issuers
             .iter()
             .enumerate()
-            .find_map(|(index, issuer)| Some((index, issuer, issuer.token.origin_of(named)?)))
+            .find_map(|(index, issuer)| Some((index, issuer, issuer.token.match_issuer(named)?)))
             .and_then(|(index, issuer, origin)| Some((index, issuer.policy_for(purpose)?, origin)))
             .ok_or(TokenError::UnknownIssuer)
     }
@@ -180,7 +180,7 @@ impl Authenticator {
         let kid = unverified.unverified_kid();
         let mut tried: Vec<Rc<Key>> = Vec::new();
         while tried.len() < keys::limits::CANDIDATES {
-            let wanted = KeyQuery { kid, algorithm, origin, tried: &tried };
+            let wanted = KeyQuery { kid, algorithm, issuer: origin, tried: &tried };
             let (key, place) = self.keys.key_for(issuer, &wanted, ports).await.map_err(|error| match error {
                 KeyError::Unknown if tried.is_empty() => AuthError::Token(TokenError::UnknownKey),
                 KeyError::Unknown => AuthError::Token(TokenError::BadSignature),
@@ -212,20 +212,7 @@ impl Authenticator {
 
 impl Issuer {
     fn new(issuer: &config::Issuer, kept: &[ClaimPath]) -> Result<Self, Misconfiguration> {
-        let token = TokenPolicy {
-            issuer: issuer.issuer.clone(),
-            tenants: issuer.tenants.clone(),
-            audience: issuer.audience.clone(),
-            audience_claim: issuer.audience_claim.clone().unwrap_or_else(|| vec![AUDIENCE_CLAIM.to_owned()]),
-            algorithms: algorithms(issuer)?,
-            types: issuer.types.clone(),
-            token_type: issuer.token_type.clone(),
-            claims: claim_names(&issuer.claims),
-            require: issuer.require.iter().map(claim_rule).collect(),
-            kept: kept.to_vec(),
-            leeway_s: issuer.leeway_s,
-            max_lifetime_s: issuer.max_lifetime_s,
-        };
+        let token = issuer.token_policy(kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
         let pusher = issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from));
         Ok(Self { name: issuer.name.clone(), token, is_revocable: issuer.revocable, pusher })
     }
@@ -250,44 +237,4 @@ fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
         require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), one_of: None }],
         ..token.clone()
     }
-}
-
-fn claim_names(claims: &config::Claims) -> ClaimNames {
-    let default = ClaimNames::default();
-    let or = |path: &Option<ClaimPath>, default: ClaimPath| path.clone().unwrap_or(default);
-    ClaimNames {
-        user_id: or(&claims.user_id, default.user_id),
-        email: or(&claims.email, default.email),
-        roles: or(&claims.roles, default.roles),
-        scopes: or(&claims.scopes, default.scopes),
-        session_id: or(&claims.session, default.session_id),
-    }
-}
-
-fn claim_rule(require: &config::Require) -> ClaimRule {
-    let claim = require.claim.clone();
-    match &require.rule {
-        RequireRule::Present => ClaimRule { claim, ..ClaimRule::default() },
-        RequireRule::Equals(value) => ClaimRule { claim, equals: Some(value.clone()), one_of: None },
-        RequireRule::OneOf(values) => ClaimRule { claim, equals: None, one_of: Some(values.clone()) },
-    }
-}
-
-/// Returns the claims that access rules of routes ask for.
-fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
-    fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
-        match access {
-            Access::Claim(require) if !kept.contains(&require.claim) => kept.push(require.claim.clone()),
-            Access::Any(rules) | Access::All(rules) => rules.iter().for_each(|rule| collect(rule, kept)),
-            Access::Claim(_)
-            | Access::Public
-            | Access::User
-            | Access::Roles(_)
-            | Access::Scopes(_)
-            | Access::Owner(_) => {}
-        }
-    }
-    let mut kept = Vec::new();
-    policy.routes.iter().for_each(|route| collect(&route.access, &mut kept));
-    kept
 }

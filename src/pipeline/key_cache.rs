@@ -17,11 +17,8 @@ use super::{
 use crate::{
     config::{self, JwksSource, check_url},
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet, KeyStanding},
-    token::{Algorithm, TENANT_PLACEHOLDER, UnixMillis},
+    token::{Algorithm, UnixMillis},
 };
-
-/// Replaces the tenant in the URL of a document that all tenants share.
-const ALL_TENANTS: &str = "common";
 
 /// The ports of the key cache.
 pub(super) trait KeyPorts: Clock + Random + Background + KeyStore + KeyFetcher {}
@@ -280,9 +277,7 @@ impl IssuerKeySet {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
         let url = match &issuer.jwks {
             JwksSource::Url(url) => KeySetUrl::Direct(url.clone()),
-            JwksSource::Discovery => {
-                KeySetUrl::Discovery(keys::discovery_url(&issuer.issuer.replacen(TENANT_PLACEHOLDER, ALL_TENANTS, 1)))
-            }
+            JwksSource::Discovery => KeySetUrl::Discovery(keys::discovery_url(&issuer.issuer)),
             JwksSource::Upstream { upstream, path } => {
                 let base = target_of(upstream).ok_or_else(unusable)?;
                 KeySetUrl::Direct(format!("{base}{path}"))
@@ -389,7 +384,7 @@ impl IssuerKeySet {
 ///
 /// # Errors
 /// [`Misconfiguration`] when one does not exist or there is none.
-pub(super) fn algorithms(issuer: &config::Issuer) -> Result<Vec<Algorithm>, Misconfiguration> {
+fn algorithms(issuer: &config::Issuer) -> Result<Vec<Algorithm>, Misconfiguration> {
     let known = issuer.algorithms.iter().map(|name| Algorithm::from_name(name)).collect::<Option<Vec<_>>>();
     known.filter(|algorithms| !algorithms.is_empty()).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))
 }

@@ -187,12 +187,12 @@ impl RevocationChecker {
     }
 
     fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Clock) -> Applied {
-        self.cache.borrow_mut().take(page, *asked_at, clock.now())
+        self.cache.borrow_mut().apply(page, *asked_at, clock.now())
     }
 
     fn note(&self, entries: impl IntoIterator<Item = RevocationEntry>) {
         let mut cache = self.cache.borrow_mut();
-        entries.into_iter().for_each(|entry| cache.note(entry));
+        entries.into_iter().for_each(|entry| cache.insert(entry));
     }
 
     /// Revokes an entry: in this isolate at once, and in the log before the caller answers. When

@@ -317,7 +317,7 @@ impl SignatureVerifier for World {
         if self.backend_fails.get() {
             return Err(BackendFault);
         }
-        Ok(token::check(key.public(), algorithm, signing_input, signature))
+        Ok(token::check_signature(key.public(), algorithm, signing_input, signature))
     }
 }
 

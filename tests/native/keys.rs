@@ -31,7 +31,7 @@ fn null_members() -> Value {
 }
 
 fn wanted(kid: Option<&str>) -> KeyQuery<'_> {
-    KeyQuery { kid, algorithm: Algorithm::Rs256, origin: IssuerMatch::default(), tried: &[] }
+    KeyQuery { kid, algorithm: Algorithm::Rs256, issuer: IssuerMatch::default(), tried: &[] }
 }
 
 fn changed(changes: Value) -> Value {

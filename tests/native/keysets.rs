@@ -5,7 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
 use portcullis::{
-    keys::{FetchedKeySet, KeySet, limits},
+    keys::{FetchedKeySet, JwksError, KeySet, limits},
     pipeline::Gateway,
     token::{Algorithm, UnixMillis},
 };
@@ -272,6 +272,22 @@ fn a_remembered_token_is_good_for_as_long_as_its_key_is_published() {
     assert_eq!(ask(), BAD_SIGNATURE);
     publish(&[1, 2]);
     assert_eq!(ask(), OK);
+}
+
+#[test]
+fn a_key_whose_issuer_is_not_a_string_is_refused_rather_than_valid_for_all_tenants() {
+    for (issuer, expected) in [
+        (json!("https://id.example/{tenantid}"), Ok(1)),
+        (json!("i".repeat(limits::URL_BYTES)), Ok(1)),
+        (json!("i".repeat(limits::URL_BYTES + 1)), Err(JwksError::NoUsableKey)),
+        (json!(["https://id.example/t1"]), Err(JwksError::NoUsableKey)),
+        (json!(7), Err(JwksError::NoUsableKey)),
+        (json!({}), Err(JwksError::NoUsableKey)),
+    ] {
+        let text = set(&[ed_jwk(1, json!({ "kid": "k", "issuer": issuer }))]);
+        let read = KeySet::parse(text.as_bytes(), Algorithm::ALL).map(|set| set.keys().len());
+        assert_eq!(read, expected, "{issuer}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use portcullis::{
     keys::KeySet,
-    token::{Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, check, parse},
+    token::{Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, check_signature, parse},
 };
 use serde_json::{Value, json};
 
@@ -25,18 +25,18 @@ fn the_signatures_of_the_examples_are_valid_and_bits_of_them_cannot_change() {
         let name = &example["name"];
         let (set, algorithm, input, signature) = parts(example);
         let key = set.keys()[0].public();
-        assert_eq!(check(key, algorithm, input.as_bytes(), &signature), SignatureOutcome::Valid, "{name}");
+        assert_eq!(check_signature(key, algorithm, input.as_bytes(), &signature), SignatureOutcome::Valid, "{name}");
         for bit in (0..signature.len() * 8).step_by(7) {
             let mut changed = signature.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(
-                check(key, algorithm, input.as_bytes(), &changed),
+                check_signature(key, algorithm, input.as_bytes(), &changed),
                 SignatureOutcome::Invalid,
                 "{name}, bit {bit}"
             );
         }
         let other = format!("{input}x");
-        assert_eq!(check(key, algorithm, other.as_bytes(), &signature), SignatureOutcome::Invalid, "{name}");
+        assert_eq!(check_signature(key, algorithm, other.as_bytes(), &signature), SignatureOutcome::Invalid, "{name}");
     }
 }
 

@@ -3,6 +3,12 @@
 
 use proptest::prelude::*;
 
+use portcullis::{
+    config,
+    keys::KeySet,
+    token::{TokenError, UnixMillis, explain},
+};
+
 use crate::fakes::{Vectors, World, shipped_gate, verdict};
 
 const ME: &str = "/api/v1/auth/me";
@@ -18,6 +24,20 @@ fn every_vector_is_judged_as_its_table_says() {
         assert_eq!(world.forwarded.borrow().len(), usize::from(status == 200), "{}: reached the origin", case.name);
         let line = handled.record.to_json();
         assert!(!line.contains(&case.token) || case.token.len() < 3, "{}: the log holds the token", case.name);
+    }
+}
+
+#[test]
+fn an_explanation_refuses_every_vector_for_the_reason_of_the_gateway() {
+    let vectors = Vectors::load();
+    let policy = config::check(include_str!("../../gateway.toml")).unwrap();
+    let policies: Vec<_> = policy.issuers.iter().map(|issuer| issuer.token_policy(&[]).unwrap()).collect();
+    let keys = KeySet::parse(vectors.jwks.to_string().as_bytes(), &policies[0].algorithms).unwrap();
+    for case in &vectors.cases {
+        let found = explain(&case.token, &policies, Some(&keys), UnixMillis::from_secs(vectors.now));
+        let said = found.error().map_or("ok", TokenError::code);
+        assert_eq!(said, case.expected, "{}", case.name);
+        assert_eq!(found.identity().is_some(), said == "ok", "{}", case.name);
     }
 }
 

@@ -7,7 +7,7 @@ mod vectors;
 
 use portcullis::{
     keys::KeySet,
-    token::{Algorithm, SignatureOutcome, check},
+    token::{Algorithm, SignatureOutcome, check_signature},
 };
 use serde_json::json;
 use vectors::Case;
@@ -20,7 +20,8 @@ fn judge(what: &str, cases: &[Case]) {
         let algorithm = Algorithm::from_name(case.algorithm).unwrap();
         let set = KeySet::parse(json!({ "keys": [case.jwk] }).to_string().as_bytes(), &[algorithm]);
         let taken = set.is_ok_and(|set| {
-            check(set.keys()[0].public(), algorithm, &case.message, &case.signature) == SignatureOutcome::Valid
+            check_signature(set.keys()[0].public(), algorithm, &case.message, &case.signature)
+                == SignatureOutcome::Valid
         });
         match case.expected {
             TestResult::Valid if taken => valid += 1,

@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An asymmetric JWS algorithm. There is no `none` and no HMAC here: a client's
-/// token can never be checked with a secret, so the public key of an issuer can
-/// never be used as one (the algorithm-confusion attack).
+/// An asymmetric JWS algorithm. There is no `none` and no HMAC: a client's token is never checked
+/// with a secret, so an issuer's public key can never be used as one (algorithm confusion).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -35,15 +34,15 @@ pub enum Algorithm {
     /// ECDSA on P-521 with SHA-512.
     #[serde(rename = "ES512")]
     Es512,
-    /// EdDSA on Curve25519, the only curve of it that is taken.
+    /// EdDSA on Curve25519, the only curve that is accepted.
     #[serde(rename = "EdDSA")]
     EdDsa,
 }
 
-/// What kind of key an algorithm works with.
+/// The kind of key that an algorithm works with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// Any RSA key of a fit size.
+    /// RSA.
     Rsa,
     /// A point on P-256.
     P256,
@@ -56,7 +55,7 @@ pub enum KeyKind {
 }
 
 impl Algorithm {
-    /// All there are.
+    /// All algorithms.
     pub const ALL: &'static [Self] = &[
         Self::Rs256,
         Self::Rs384,
@@ -70,8 +69,8 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// Exact, case-sensitive match of the registered name. `Ed25519` is the
-    /// newer name of the same algorithm (RFC 9864, section 2.2).
+    /// Finds an algorithm by its registered, case-sensitive name. `Ed25519` is the newer name of
+    /// `EdDSA` (RFC 9864, section 2.2).
     pub fn from_name(name: &str) -> Option<Self> {
         if name == "Ed25519" {
             return Some(Self::EdDsa);

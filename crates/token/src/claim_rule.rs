@@ -1,41 +1,12 @@
-//! Where an issuer's tokens say what, and what they must say beside the registered
-//! claims: providers agree on neither.
+//! Rules on claims.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::StrictObject;
+use crate::json::StrictObject;
 
 /// Names of members from the outermost in: `["realm_access", "roles"]`.
 pub type ClaimPath = Vec<String>;
-
-/// Where identity is found in the claims.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimNames {
-    /// The user's id; a token without one is refused.
-    pub user_id: ClaimPath,
-    /// E-mail address.
-    pub email: ClaimPath,
-    /// Role names, an array.
-    pub roles: ClaimPath,
-    /// Scopes: an array, or one text with blanks between (RFC 8693, section 4.2).
-    pub scopes: ClaimPath,
-    /// The session, by which its tokens are revoked together.
-    pub session_id: ClaimPath,
-}
-
-impl Default for ClaimNames {
-    fn default() -> Self {
-        let top = |name: &str| vec![name.to_owned()];
-        Self {
-            user_id: top("sub"),
-            email: top("email"),
-            roles: top("roles"),
-            scopes: top("scope"),
-            session_id: top("sid"),
-        }
-    }
-}
 
 /// A rule on one claim: that it is present and not `null`, and equal to what `equals` or `one_of`
 /// says, where they are set. Values compare by type and exactly: `"1"` is not `1`.
@@ -88,8 +59,8 @@ fn deserialize_set<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
     T::deserialize(deserializer).map(Some)
 }
 
-/// The member that a path leads to.
-pub(super) fn find<'a>(claims: &'a StrictObject, path: &[String]) -> Option<&'a Value> {
+/// Finds the value at a path.
+pub(crate) fn find<'a>(claims: &'a StrictObject, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.member(first)?, |value, name| value.as_object()?.get(name))
 }

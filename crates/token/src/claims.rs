@@ -1,40 +1,47 @@
-//! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's
-//! policy, and the identity that the gate works with.
+//! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's policy, and the identity
+//! that they prove.
 
 use serde_json::Value;
 
-use super::{ClaimPath, TokenError, TokenPolicy, UnixMillis, claim_rule::find, json::StrictObject, limits};
+use crate::{
+    check::Check,
+    claim_rule::{ClaimPath, find},
+    error::TokenError,
+    json::StrictObject,
+    limits,
+    policy::TokenPolicy,
+    time::UnixMillis,
+};
 
-/// Who a verified token speaks for. Every text in it is bounded, non-empty and free
-/// of control characters, so none of them can split a header. Roles may hold commas,
-/// blanks and letters of any script: `gate::headers` escapes them.
+/// Whom a verified token identifies. Every string in it is bounded, non-empty and free of control
+/// characters, so none can split a header. Roles may hold commas, spaces and letters of any script:
+/// whoever writes them to a header escapes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user (`sub`, or where the policy says).
+    /// The user (`sub`, or the claim that the policy names).
     pub user_id: String,
-    /// E-mail address, if the token names one.
+    /// E-mail address.
     pub email: Option<String>,
     /// Role names, in the token's order.
     pub roles: Vec<String>,
     /// Scopes, in the token's order.
     pub scopes: Vec<String>,
-    /// What the policy's `kept` lists and the token has.
+    /// The claims that the policy's `kept` lists and the token has.
     pub claims: Vec<(ClaimPath, Value)>,
-    /// The session (`sid`), if the token names one.
+    /// The session (`sid`).
     pub session_id: Option<String>,
-    /// The token's own id (`jti`), if it has one.
+    /// The token's id (`jti`).
     pub token_id: Option<String>,
     /// When the token was issued (`iat`).
     pub issued_at: UnixMillis,
-    /// When the token stops being good, leeway not included.
+    /// When the token expires (`exp`), leeway not included.
     pub expires_at: UnixMillis,
-    /// The issuer that vouched: the token's own `iss`, in which a template's tenant is
-    /// filled in.
+    /// The token's `iss`; for a template, with the tenant filled in.
     pub issuer: String,
 }
 
-/// Claims whose signature and rules were checked. Made in one place:
-/// [`super::UnverifiedToken::admit`].
+/// An identity from a token whose signature and claims were checked. Constructed only by
+/// [`crate::UnverifiedToken::admit`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken(Identity);
 
@@ -45,99 +52,156 @@ impl VerifiedToken {
     }
 }
 
-pub(super) fn verify(
+/// Checks the claims and reads the identity.
+pub(crate) fn verify(
     claims: &StrictObject,
     policy: &TokenPolicy,
     now: UnixMillis,
 ) -> Result<VerifiedToken, TokenError> {
-    // Compared again although the policy was chosen by it: the signature says
-    // now that the issuer wrote it.
-    let issuer = claims.string("iss").ok().flatten().unwrap_or_default();
-    let origin = policy.origin_of(issuer).ok_or(TokenError::UnknownIssuer)?;
-    let dates = verify_dates(claims, policy, now)?;
-    verify_audience(claims, policy)?;
-    if let Some(expected) = &policy.token_type
-        && claims.string("token_type").ok().flatten() != Some(expected.as_str())
-    {
-        return Err(TokenError::WrongTokenType);
+    // Matched again although the policy was chosen by it: the signature now proves it.
+    let subject = Subject::new(claims, policy, now).ok_or(TokenError::UnknownIssuer)?;
+    for (_, check) in CLAIM_CHECKS {
+        check(&subject)?;
     }
-    let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
-    if !origin.tenant().is_none_or(is_of_tenant)
-        || !policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)))
-    {
-        return Err(TokenError::RequirementUnmet);
-    }
-    let names = &policy.claims;
-    Ok(VerifiedToken(Identity {
-        user_id: text(claims, &names.user_id)?.ok_or(TokenError::BadIdentity)?,
-        email: text(claims, &names.email)?,
-        roles: roles(claims, &names.roles)?,
-        scopes: scopes(claims, &names.scopes)?,
-        claims: kept(claims, &policy.kept),
-        session_id: text(claims, &names.session_id)?,
-        token_id: text(claims, &["jti".to_owned()])?,
-        issued_at: dates.issued_at,
-        expires_at: dates.expires_at,
-        issuer: issuer.to_owned(),
-    }))
+    subject.identity().map(VerifiedToken)
 }
 
+/// Claims, and what they are checked against.
+pub(crate) struct Subject<'a> {
+    claims: &'a StrictObject,
+    policy: &'a TokenPolicy,
+    now: UnixMillis,
+    issuer: &'a str,
+    tenant: Option<&'a str>,
+    dates: Result<Dates, TokenError>,
+}
+
+type ClaimCheck = fn(&Subject<'_>) -> Result<(), TokenError>;
+
+/// What is checked once the signature is verified, in order. [`Check::Dates`] is needed by the three
+/// that follow it.
+pub(crate) const CLAIM_CHECKS: [(Check, ClaimCheck); 7] = [
+    (Check::Dates, check_dates),
+    (Check::Lifetime, check_lifetime),
+    (Check::Expiry, check_expiry),
+    (Check::Start, check_start),
+    (Check::Audience, check_audience),
+    (Check::TokenType, check_token_type),
+    (Check::Requirements, check_requirements),
+];
+
+impl<'a> Subject<'a> {
+    /// `None` if the claims are not of the policy's issuer.
+    pub(crate) fn new(claims: &'a StrictObject, policy: &'a TokenPolicy, now: UnixMillis) -> Option<Self> {
+        let issuer = claims.string("iss").ok().flatten()?;
+        let tenant = policy.match_issuer(issuer)?.tenant();
+        Some(Self { claims, policy, now, issuer, tenant, dates: Dates::read(claims) })
+    }
+
+    /// Reads the identity ([`Check::Identity`]).
+    pub(crate) fn identity(&self) -> Result<Identity, TokenError> {
+        let Self { claims, policy, .. } = *self;
+        let (names, dates) = (&policy.claims, self.dates?);
+        Ok(Identity {
+            user_id: text(claims, &names.user_id)?.ok_or(TokenError::BadIdentity)?,
+            email: text(claims, &names.email)?,
+            roles: roles(claims, &names.roles)?,
+            scopes: scopes(claims, &names.scopes)?,
+            claims: kept(claims, &policy.kept),
+            session_id: text(claims, &names.session_id)?,
+            token_id: text(claims, &["jti".to_owned()])?,
+            issued_at: dates.issued_at,
+            expires_at: dates.expires_at,
+            issuer: self.issuer.to_owned(),
+        })
+    }
+}
+
+/// The registered dates.
+#[derive(Debug, Clone, Copy)]
 struct Dates {
     issued_at: UnixMillis,
     expires_at: UnixMillis,
+    not_before: Option<UnixMillis>,
 }
 
-fn verify_dates(claims: &StrictObject, policy: &TokenPolicy, now: UnixMillis) -> Result<Dates, TokenError> {
-    let expires_at = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
-    let issued_at = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
-    let not_before = date(claims, "nbf")?;
-    if expires_at <= issued_at {
-        return Err(TokenError::BadDates);
+impl Dates {
+    fn read(claims: &StrictObject) -> Result<Self, TokenError> {
+        let expires_at = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
+        let issued_at = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
+        let not_before = date(claims, "nbf")?;
+        if expires_at > issued_at { Ok(Self { issued_at, expires_at, not_before }) } else { Err(TokenError::BadDates) }
     }
-    if expires_at.since(issued_at) > policy.max_lifetime_s.saturating_mul(1000) {
-        return Err(TokenError::LifetimeTooLong);
-    }
-    let leeway_ms = policy.leeway_s.saturating_mul(1000);
-    // "On or after" (RFC 7519, section 4.1.4), moved by the leeway.
-    if now >= expires_at.plus(leeway_ms) {
-        return Err(TokenError::Expired);
-    }
-    let latest_start = now.plus(leeway_ms);
-    if issued_at > latest_start || not_before.is_some_and(|start| start > latest_start) {
-        return Err(TokenError::NotYetValid);
-    }
-    Ok(Dates { issued_at, expires_at })
 }
 
-/// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. What
-/// is negative, not finite or past the bound is refused before it becomes a time.
+/// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. Refuses what is
+/// negative, not finite or beyond the bound before it becomes a time.
 fn date(claims: &StrictObject, name: &str) -> Result<Option<UnixMillis>, TokenError> {
     let Some(value) = claims.member(name) else { return Ok(None) };
-    if let Some(seconds) = value.as_u64() {
-        return if seconds <= limits::DATE_SECS {
-            Ok(Some(UnixMillis::from_secs(seconds)))
-        } else {
-            Err(TokenError::BadDates)
-        };
-    }
-    let seconds = value.as_f64().filter(|seconds| (0.0..=limits::DATE_SECS_F64).contains(seconds));
-    seconds.map(|seconds| Some(UnixMillis::from_secs_f64(seconds))).ok_or(TokenError::BadDates)
+    let date = match value.as_u64() {
+        Some(seconds) => (seconds <= limits::DATE_SECS).then(|| UnixMillis::from_secs(seconds)),
+        None => value
+            .as_f64()
+            .filter(|seconds| (0.0..=limits::DATE_SECS_F64).contains(seconds))
+            .map(UnixMillis::from_secs_f64),
+    };
+    date.map(Some).ok_or(TokenError::BadDates)
 }
 
-fn verify_audience(claims: &StrictObject, policy: &TokenPolicy) -> Result<(), TokenError> {
-    let taken = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
-    let fits = match find(claims, &policy.audience_claim) {
-        Some(value @ Value::String(_)) => taken(value),
+fn require(is_met: bool, error: TokenError) -> Result<(), TokenError> {
+    if is_met { Ok(()) } else { Err(error) }
+}
+
+fn check_dates(subject: &Subject<'_>) -> Result<(), TokenError> {
+    subject.dates.map(drop)
+}
+
+fn check_lifetime(subject: &Subject<'_>) -> Result<(), TokenError> {
+    let dates = subject.dates?;
+    let longest_ms = subject.policy.max_lifetime_s.saturating_mul(1000);
+    require(dates.expires_at.since(dates.issued_at) <= longest_ms, TokenError::LifetimeTooLong)
+}
+
+fn check_expiry(subject: &Subject<'_>) -> Result<(), TokenError> {
+    // Refused "on or after" `exp` (RFC 7519, section 4.1.4), moved by the leeway.
+    require(subject.now < subject.dates?.expires_at.plus(subject.policy.leeway_ms()), TokenError::Expired)
+}
+
+fn check_start(subject: &Subject<'_>) -> Result<(), TokenError> {
+    let (dates, latest) = (subject.dates?, subject.now.plus(subject.policy.leeway_ms()));
+    let has_started = dates.issued_at <= latest && dates.not_before.is_none_or(|start| start <= latest);
+    require(has_started, TokenError::NotYetValid)
+}
+
+fn check_audience(subject: &Subject<'_>) -> Result<(), TokenError> {
+    let policy = subject.policy;
+    let is_accepted = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
+    let fits = match find(subject.claims, &policy.audience_claim) {
+        Some(value @ Value::String(_)) => is_accepted(value),
         Some(Value::Array(values)) => {
-            values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(taken)
+            values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
         }
         _ => false,
     };
-    if fits { Ok(()) } else { Err(TokenError::WrongAudience) }
+    require(fits, TokenError::WrongAudience)
 }
 
-/// A claim that is not there, `null` or empty says nothing; providers write all three
-/// (`"email":""` of accounts that have a phone number alone).
+fn check_token_type(subject: &Subject<'_>) -> Result<(), TokenError> {
+    let expected = subject.policy.token_type.as_deref();
+    let is_met = expected.is_none() || subject.claims.string("token_type").ok().flatten() == expected;
+    require(is_met, TokenError::WrongTokenType)
+}
+
+fn check_requirements(subject: &Subject<'_>) -> Result<(), TokenError> {
+    let Subject { claims, policy, tenant, .. } = *subject;
+    let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
+    let is_met =
+        tenant.is_none_or(is_of_tenant) && policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)));
+    require(is_met, TokenError::RequirementUnmet)
+}
+
+/// Whether a value counts as absent: providers write `null` or `""` (such as `"email":""` of accounts
+/// that have only a phone number).
 fn is_absent(value: &Value) -> bool {
     value.is_null() || value.as_str().is_some_and(str::is_empty)
 }
@@ -150,7 +214,7 @@ fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenE
     }
 }
 
-/// Role names: a list, or one text, which is one role.
+/// Reads role names: a list, or one string, which is one role.
 fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
     let names = match find(claims, path).filter(|value| !is_absent(value)) {
         None => return Ok(Vec::new()),
@@ -162,9 +226,8 @@ fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenErr
     owned(&names, limits::ROLES, is_role)
 }
 
-/// Scopes: a list, or one text with blanks between (RFC 8693, section 4.2). Where nothing
-/// else is mapped, `scp` stands in for an absent `scope`: half of the providers write one,
-/// half the other.
+/// Reads scopes: a list, or one string with spaces between (RFC 8693, section 4.2). Unless another
+/// claim is mapped, `scp` is read where `scope` is absent: about half of the providers write `scp`.
 fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
     let is_usual = matches!(path, [name] if name == "scope");
     let found = find(claims, path)
@@ -180,10 +243,10 @@ fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenEr
     owned(&names, limits::SCOPES, is_scope)
 }
 
-/// The texts of a list; what says nothing in it is passed over.
+/// The strings of a list; values that count as absent are skipped.
 fn texts(values: &[Value]) -> Result<Vec<&str>, TokenError> {
-    let said = values.iter().filter(|value| !is_absent(value));
-    said.map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)
+    let present = values.iter().filter(|value| !is_absent(value));
+    present.map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)
 }
 
 fn owned(names: &[&str], most: usize, is_fit: impl Fn(&&str) -> bool) -> Result<Vec<String>, TokenError> {
@@ -193,19 +256,19 @@ fn owned(names: &[&str], most: usize, is_fit: impl Fn(&&str) -> bool) -> Result<
     Ok(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// Claims for rules on routes. Remembered with the token, so each is bounded.
+/// Claims for access rules. They are cached with the token, so each is bounded.
 fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     let mut kept = Vec::new();
     for path in paths {
         match find(claims, path) {
-            // Too long to keep, and to be equal to anything that a rule may name.
+            // Too long to keep, and too long to equal what a rule may name.
             Some(Value::String(text)) if text.len() > limits::CLAIM_BYTES => {
                 kept.push((path.clone(), Value::Array(Vec::new())));
             }
             Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
                 kept.push((path.clone(), value.clone()));
             }
-            // There, and equal to nothing that a rule can name.
+            // Present, and equal to nothing that a rule can name.
             Some(Value::Array(_) | Value::Object(_)) => kept.push((path.clone(), Value::Array(Vec::new()))),
             Some(Value::Null) | None => {}
         }
@@ -213,9 +276,8 @@ fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     kept
 }
 
-/// Bounded, without control characters (CR, LF and NUL split or cut a header) and without
-/// leading or trailing blanks (which proxies trim, so two different identities would become
-/// one).
+/// Whether a string is bounded, without control characters (CR, LF and NUL split or cut a header)
+/// and without surrounding spaces (proxies trim them, so two identities would become one).
 fn is_header_safe(text: &str) -> bool {
     text.len() <= limits::CLAIM_BYTES && !text.chars().any(char::is_control) && text.trim() == text
 }

@@ -1,24 +1,24 @@
 //! Why a token is refused. Holds no token, header or claim text.
 
-/// The reason of a refusal, fine-grained for the log and the metrics. What the
-/// client is told is decided in `gate::denial`, in one place.
+/// The reason of a refusal, fine-grained for the log and the metrics. What the client is told is
+/// decided by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// Longer than [`super::limits::TOKEN_BYTES`], or a part beyond its bound.
+    /// The token or one of its parts exceeds its bound in [`crate::limits`].
     TooLarge,
     /// Not three parts of canonical base64url.
     Malformed,
     /// The header is not a JSON object of the expected members, or has one twice.
     HeaderMalformed,
-    /// `crit`, `b64` or `zip` is present: an extension we do not implement.
+    /// `crit`, `b64` or `zip` is present: an extension that is not implemented.
     HeaderExtension,
-    /// `typ` is not one that the issuer's policy takes.
+    /// `typ` is not one that the issuer's policy accepts.
     WrongType,
-    /// `alg` is not one that the issuer's policy takes, or does not fit the key.
+    /// `alg` is not one that the issuer's policy accepts, or does not fit the key.
     AlgorithmNotAllowed,
     /// The payload is not a JSON object, or has a member twice at any depth.
     ClaimsMalformed,
-    /// `iss` is missing or names nobody we know.
+    /// `iss` is missing or matches no configured issuer.
     UnknownIssuer,
     /// No current key of the issuer has this `kid`.
     UnknownKey,
@@ -30,7 +30,7 @@ pub enum TokenError {
     NotYetValid,
     /// A date is missing, not an integer, out of range, or `exp` is not after `iat`.
     BadDates,
-    /// `exp - iat` is longer than the policy's limit.
+    /// `exp - iat` exceeds the policy's limit.
     LifetimeTooLong,
     /// None of the policy's audiences is in `aud`.
     WrongAudience,
@@ -38,13 +38,13 @@ pub enum TokenError {
     WrongTokenType,
     /// A claim is not what the issuer's policy requires.
     RequirementUnmet,
-    /// A claim that the gateway needs is missing, of the wrong type, too long,
-    /// or holds characters that have no place in a header.
+    /// A claim of the identity is missing, of the wrong type, too long, or holds characters that a
+    /// header must not have.
     BadIdentity,
 }
 
 impl TokenError {
-    /// Each of them.
+    /// All of them.
     pub const ALL: [Self; 18] = [
         Self::TooLarge,
         Self::Malformed,

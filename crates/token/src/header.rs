@@ -1,54 +1,59 @@
-//! The JOSE header (RFC 7515, section 4), read strictly.
+//! The JOSE header (RFC 7515, section 4).
 //!
-//! `jwk`, `jku`, `x5c` and `x5u` are never looked at: a key comes from the
-//! issuer's key set or from nowhere, so a token cannot bring its own.
+//! `jwk`, `jku`, `x5c` and `x5u` are ignored: a key comes from the issuer's key set, so a token
+//! cannot bring its own.
 
-use super::{TokenError, TokenPolicy, json::StrictObject, limits};
+use crate::{algorithm::Algorithm, error::TokenError, json::StrictObject, limits, policy::TokenPolicy};
 
-/// What the gateway reads of a header before any signature was checked.
+/// The header members that the gateway reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) alg: String,
-    pub(super) kid: Option<String>,
-    pub(super) typ: Option<String>,
+pub(crate) struct Header {
+    pub(crate) alg: String,
+    pub(crate) kid: Option<String>,
+    pub(crate) typ: Option<String>,
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Header, TokenError> {
+/// Members that change what a signature means. A library that ignores them verifies something other
+/// than what was signed: `crit` names semantics that must be understood, `b64:false` changes the
+/// signed bytes, `zip` is a decompression bomb. None is implemented.
+const EXTENSIONS: [&str; 3] = ["crit", "b64", "zip"];
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<Header, TokenError> {
     let object = StrictObject::parse(bytes).ok_or(TokenError::HeaderMalformed)?;
-    // `crit` announces semantics that must be understood; `b64:false` changes
-    // what is signed; `zip` is a decompression bomb. We implement none, and a
-    // library that ignores them verifies something other than what was meant.
-    for extension in ["crit", "b64", "zip"] {
-        if object.has(extension) {
-            return Err(TokenError::HeaderExtension);
-        }
+    if EXTENSIONS.iter().any(|extension| object.has(extension)) {
+        return Err(TokenError::HeaderExtension);
     }
     let string =
         |name: &str| object.string(name).map(|text| text.map(str::to_owned)).map_err(|_| TokenError::HeaderMalformed);
     let alg = string("alg")?.ok_or(TokenError::HeaderMalformed)?;
-    let kid = string("kid")?;
-    let typ = string("typ")?;
-    if let Some(kid) = &kid
-        && (kid.is_empty() || kid.len() > limits::KID_BYTES || kid.chars().any(char::is_control))
-    {
+    let (kid, typ) = (string("kid")?, string("typ")?);
+    if kid.as_deref().is_some_and(|kid| !limits::is_key_id(kid)) {
         return Err(TokenError::UnknownKey);
     }
     Ok(Header { alg, kid, typ })
 }
 
 impl Header {
-    /// `typ` keeps one kind of JWT from standing in for another (RFC 8725,
-    /// section 3.11; RFC 9068, section 4).
-    pub(super) fn check_type(&self, policy: &TokenPolicy) -> Result<(), TokenError> {
-        if policy.types.is_empty() {
-            return Ok(());
-        }
-        let typ = self.typ.as_deref().ok_or(TokenError::WrongType)?;
+    /// The algorithm that `alg` names, if the policy lists it.
+    pub(crate) fn algorithm(&self, policy: &TokenPolicy) -> Result<Algorithm, TokenError> {
+        Algorithm::from_name(&self.alg)
+            .filter(|algorithm| policy.algorithms.contains(algorithm))
+            .ok_or(TokenError::AlgorithmNotAllowed)
+    }
+
+    /// Checks `typ`, which keeps one kind of JWT from being used as another (RFC 8725, section 3.11;
+    /// RFC 9068, section 4).
+    pub(crate) fn check_type(&self, policy: &TokenPolicy) -> Result<(), TokenError> {
         let short = |text: &str| {
             let lower = text.to_ascii_lowercase();
             lower.strip_prefix("application/").map_or(lower.clone(), str::to_owned)
         };
-        if policy.types.iter().any(|taken| short(taken) == short(typ)) { Ok(()) } else { Err(TokenError::WrongType) }
+        let is_accepted = |typ: &str| policy.types.iter().any(|accepted| short(accepted) == short(typ));
+        if policy.types.is_empty() || self.typ.as_deref().is_some_and(is_accepted) {
+            Ok(())
+        } else {
+            Err(TokenError::WrongType)
+        }
     }
 }
 

@@ -1,83 +1,76 @@
-//! JSON objects as tokens and key sets need them: no member twice, at any
-//! depth, and no deep nesting.
+//! JSON objects without repeated members, at any depth, and without deep nesting.
 //!
-//! `serde_json` keeps the last of two equal members and other parsers the
-//! first; a token that says `"exp"` twice would mean different things to the
-//! gateway and to the origin (RFC 7519, section 4, RFC 8725, section 2.4).
+//! `serde_json` keeps the last of two equal members, other parsers keep the first: a token with two
+//! `exp` would mean different things to the gateway and to the origin (RFC 7519, section 4; RFC
+//! 8725, section 2.4).
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::limits::JSON_DEPTH;
+use crate::limits::JSON_DEPTH;
 
 /// A JSON object in which every name is unique, at every depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrictObject(Map<String, Value>);
 
 impl StrictObject {
-    /// Parses UTF-8 JSON text that must be one object and nothing behind it.
-    /// `None` for anything else; the reason is of no use to an honest client.
+    /// Parses UTF-8 JSON text that is one object and nothing else.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, Strict { depth: JSON_DEPTH, spares_others: false })
+        Self::read(bytes, Strict { depth: JSON_DEPTH, is_lenient: false })
     }
 
-    /// As [`StrictObject::parse`], for lists of things by many hands: an object with a name
-    /// twice, or what nests too deeply, becomes `null` and costs the others nothing.
-    pub fn parse_sparing(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, Strict { depth: JSON_DEPTH, spares_others: true })
+    /// Parses as [`StrictObject::parse`] does, but replaces an inner object with a repeated member,
+    /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil
+    /// the others.
+    pub fn parse_lenient(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, Strict { depth: JSON_DEPTH, is_lenient: true })
     }
 
     fn read(bytes: &[u8], strict: Strict) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let value = strict.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
-        match value {
-            Value::Object(map) => Some(Self(map)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
-        }
+        if let Value::Object(map) = value { Some(Self(map)) } else { None }
     }
 
-    /// A member, if present.
+    /// Returns a member, if present.
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
-    /// True when the member is present, whatever its value (`null` included).
+    /// Whether a member is present, `null` included.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A member that must be a string when present. `Err` when it is not one.
+    /// Returns a member that must be a string.
+    ///
+    /// # Errors
+    /// [`NotAString`] if it is present and something else.
     pub fn string(&self, name: &str) -> Result<Option<&str>, NotAString> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                Err(NotAString)
-            }
-        }
+        self.0.get(name).map(|value| value.as_str().ok_or(NotAString)).transpose()
     }
 }
 
-/// A member that had to be a string is something else.
+/// A member is not a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAString;
 
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,
-    /// Whether what is wrong with one part leaves the others as they are.
-    spares_others: bool,
+    /// Whether an invalid part becomes `null`.
+    is_lenient: bool,
 }
 
 impl Strict {
-    /// For the next level; `None` where that is to be passed over.
+    /// The settings of the next level; `None` if that is to be skipped.
     fn deeper<E: de::Error>(self) -> Result<Option<Self>, E> {
         match self.depth.checked_sub(1) {
             Some(depth) => Ok(Some(Self { depth, ..self })),
-            None if self.spares_others => Ok(None),
+            None if self.is_lenient => Ok(None),
             None => Err(E::custom("nested too deeply")),
         }
     }
@@ -148,7 +141,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = access.next_key::<String>()? {
             let value = access.next_value_seed(inner)?;
             is_unique &= map.insert(name, value).is_none();
-            if !is_unique && !self.spares_others {
+            if !is_unique && !self.is_lenient {
                 return Err(de::Error::custom("a name is repeated"));
             }
         }
@@ -192,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparing_reader_gives_up_the_part_that_is_wrong_alone() {
+    fn a_lenient_parser_drops_the_invalid_part_alone() {
         let deep = format!(r#"{{"a":[{}{},{{"b":1}}]}}"#, "[".repeat(10_000), "]".repeat(10_000));
         for (text, expected) in [
             (r#"{"a":[{"b":1,"b":2},{"b":3}]}"#, Some(r#"[null,{"b":3}]"#.to_owned())),
@@ -202,7 +195,7 @@ mod tests {
             (r#"{"a":[}"#, None),
             (r#"[]"#, None),
         ] {
-            let read = StrictObject::parse_sparing(text.as_bytes());
+            let read = StrictObject::parse_lenient(text.as_bytes());
             assert_eq!(read.and_then(|read| read.member("a").map(Value::to_string)), expected, "{text}");
         }
     }

@@ -1,5 +1,5 @@
-//! The pure-Rust signature check: the native tests' backend, the second opinion
-//! that must agree with WebCrypto, and a fallback that a variable switches on.
+//! The signature check in pure Rust: the backend of native tests and of `explain`, and a fallback
+//! of the Worker for WebCrypto.
 
 use jwt_compact::{
     AlgorithmSignature as _,
@@ -7,11 +7,11 @@ use jwt_compact::{
 };
 use p384::ecdsa::signature::Verifier as _;
 
-use super::Algorithm;
+use crate::algorithm::Algorithm;
 
-/// A public key. Its parts were checked by whoever made it: a point lies on its curve, a
-/// modulus has its bounds. Points of the NIST curves are written as SEC 1 has them (section
-/// 2.3.3: 04, x, y), so that their arithmetic is the pure-Rust backend's alone.
+/// A public key that has been validated: a point lies on its curve, a modulus is within its bounds.
+/// Points of the NIST curves are in the form of SEC 1 (section 2.3.3: 04, x, y), so that a Worker
+/// without this backend contains none of their arithmetic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
     /// RSA.
@@ -26,20 +26,23 @@ pub enum PublicKey {
     Ed25519(ed25519_dalek::VerifyingKey),
 }
 
-/// What a signature backend found. A backend that could not look reports its
-/// own fault instead (see `gate::ports`), so that its trouble is a 503 and
-/// never a 401.
+/// The result of a signature check. A backend that fails reports its own error instead, so that its
+/// failure is a 503 and never a 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureOutcome {
-    /// The signature is the key's, over exactly these bytes.
+    /// The key made the signature over exactly these bytes.
     Valid,
-    /// It is not.
+    /// It did not.
     Invalid,
 }
 
-/// Checks `signature` over `signing_input`. A key of another kind than the
-/// algorithm's has signed nothing with it.
-pub fn check(key: &PublicKey, algorithm: Algorithm, signing_input: &[u8], signature: &[u8]) -> SignatureOutcome {
+/// Checks `signature` over `signing_input`. Invalid for a key of another kind than the algorithm's.
+pub fn check_signature(
+    key: &PublicKey,
+    algorithm: Algorithm,
+    signing_input: &[u8],
+    signature: &[u8],
+) -> SignatureOutcome {
     let valid = match (key, algorithm) {
         (PublicKey::Rsa(key), Algorithm::Rs256) => by(&Rsa::rs256(), key, signing_input, signature),
         (PublicKey::Rsa(key), Algorithm::Rs384) => by(&Rsa::rs384(), key, signing_input, signature),

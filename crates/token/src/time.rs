@@ -1,21 +1,20 @@
-//! The one representation of time in the pure rooms.
+//! Points in time.
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970-01-01T00:00:00Z. Always an argument, never read
-/// from a clock in the pure rooms.
+/// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// From whole seconds; saturates far beyond any date.
+    /// Converts whole seconds, saturating.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// From seconds with a fraction, rounded down to a millisecond; negative numbers and
-    /// NaN are zero.
+    /// Converts seconds with a fraction, rounded down to a millisecond; negative numbers and NaN
+    /// become zero.
     #[expect(
         clippy::as_conversions,
         clippy::cast_possible_truncation,
@@ -26,17 +25,17 @@ impl UnixMillis {
         Self((seconds * 1000.0) as u64)
     }
 
-    /// Whole seconds, rounded down: the unit of RFC 7519's NumericDate.
+    /// Whole seconds, rounded down: the unit of NumericDate (RFC 7519, section 2).
     pub const fn secs(self) -> u64 {
         self.0 / 1000
     }
 
-    /// Milliseconds from `earlier` to `self`; zero when the clock went back.
+    /// Milliseconds from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// `self` moved forward by `millis`.
+    /// Adds `millis`, saturating.
     #[must_use]
     pub const fn plus(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))

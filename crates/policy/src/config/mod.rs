@@ -18,6 +18,7 @@ mod sound;
 mod source;
 #[cfg(feature = "toml")]
 mod suggest;
+mod token_policy;
 mod url;
 mod variants;
 
@@ -30,5 +31,6 @@ pub use policy::{
     Policy, Require, RequireRule, RevocationCheck, Route, TENANT, Upstream, UpstreamTarget, Variants, is_own_path,
 };
 pub use reserved::{is_cors_header, is_private, is_replaced};
+pub use token_policy::claims_in_rules;
 pub use url::{check_base_url, check_url};
 pub(crate) use variants::Lenient;

@@ -1,16 +1,14 @@
-//! Whether a point lies on its curve: what an EC key is worth begins there. Signatures are
-//! the backend's matter; this is numbers alone, so that a worker which leaves signatures to
-//! WebCrypto needs no curve's arithmetic.
+//! Whether a point lies on its curve. Uses big integers only, so that a Worker that leaves
+//! signatures to WebCrypto contains no curve arithmetic.
 
 use rsa::BigUint;
 
-use crate::KeyKind;
+use crate::algorithm::KeyKind;
 
-/// A curve y² = x³ - 3x + b over the integers modulo p (SEC 2, sections 2.4.2, 2.5.1 and
-/// 2.6.1). Of cofactor 1: every point but the one at infinity, which has no coordinates, is
-/// of the full order.
+/// A curve y² = x³ - 3x + b over the integers modulo p (SEC 2, sections 2.4.2, 2.5.1 and 2.6.1).
+/// Its cofactor is 1, so every point that has coordinates is of the full order.
 pub(super) struct Curve {
-    /// As a JWK names it (RFC 7518, section 6.2.1.1).
+    /// Name in a JWK (RFC 7518, section 6.2.1.1).
     pub(super) name: &'static str,
     /// Bytes of a coordinate.
     pub(super) length: usize,
@@ -45,7 +43,7 @@ const P521: Curve = Curve {
          3f00",
 };
 
-/// The curve of a kind of key, if it has one of this form.
+/// Returns the curve of a kind of key.
 pub(super) fn of(kind: KeyKind) -> Option<&'static Curve> {
     match kind {
         KeyKind::P256 => Some(&P256),
@@ -56,10 +54,9 @@ pub(super) fn of(kind: KeyKind) -> Option<&'static Curve> {
 }
 
 impl Curve {
-    /// Whether these coordinates, in bytes with the highest first, are a point's of the curve.
-    /// Below p each, or one point had several names. Keys are public, so nobody learns
-    /// anything from how long this takes.
-    #[expect(clippy::arithmetic_side_effects, reason = "numbers without a bound overflow nowhere")]
+    /// Whether big-endian coordinates are a point of the curve. Each must be below p, or one point
+    /// would have several encodings. Not constant-time: the input is public.
+    #[expect(clippy::arithmetic_side_effects, reason = "big integers do not overflow")]
     pub(super) fn has(&self, x: &[u8], y: &[u8]) -> bool {
         let number = |digits| BigUint::parse_bytes(digits, 16);
         let (Some(p), Some(b)) = (number(self.p), number(self.b)) else { return false };
@@ -68,8 +65,7 @@ impl Curve {
             return false;
         }
         let below_p = |sum: BigUint| if sum >= p { sum - &p } else { sum };
-        // By doubling and adding: the library's product of long numbers would be a thirtieth of
-        // the worker, for numbers that are short, once a key.
+        // Double and add: the library's multiplication would be a thirtieth of the Worker's size.
         let product = |one: &BigUint, other: &BigUint| {
             one.to_bytes_be().iter().fold(BigUint::default(), |product, byte| {
                 (0..8_u8).rev().fold(product, |product, bit| {
@@ -78,7 +74,7 @@ impl Curve {
                 })
             })
         };
-        // Turned about, so that nothing is subtracted: y² + 3x = x³ + b.
+        // Rearranged to avoid subtraction: y² + 3x = x³ + b.
         let left = (0..3).fold(product(&y, &y), |sum, _| below_p(sum + &x));
         let right = product(&product(&x, &x), &x) + b;
         left == below_p(right)
@@ -86,13 +82,13 @@ impl Curve {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "points of a curve overflow nowhere")]
+#[expect(clippy::arithmetic_side_effects, reason = "curve points do not overflow")]
 mod tests {
     use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 
     use super::*;
 
-    /// Points that other people's curves find by multiplying their generators, from 1 on.
+    /// Multiples of the generator, by the crates of the curves.
     macro_rules! points {
         ($curve:ident) => {
             (1_u64..=40)
@@ -106,13 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn points_of_other_implementations_lie_on_their_curves_and_no_neighbour_does() {
+    fn points_of_other_implementations_are_on_their_curves_and_their_neighbours_are_not() {
         for (curve, points) in [(&P256, points!(p256)), (&P384, points!(p384)), (&P521, points!(p521))] {
             for (x, y) in points {
                 let name = curve.name;
                 assert_eq!((x.len(), y.len()), (curve.length, curve.length), "{name}");
                 assert!(curve.has(&x, &y), "{name}: {x:02x?}");
-                // Any other bit, and it lies beside.
                 for bit in 0..8 {
                     let mut beside = y.clone();
                     beside[curve.length / 2] ^= 1 << bit;
@@ -127,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_has_no_second_name_beyond_p() {
+    fn a_coordinate_beyond_p_is_refused() {
         for curve in [&P256, &P384, &P521] {
             let p = BigUint::parse_bytes(curve.p, 16).unwrap();
             let b = BigUint::parse_bytes(curve.b, 16).unwrap();
@@ -147,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_zero_are_no_points() {
+    fn empty_and_zero_coordinates_are_not_points() {
         for curve in [&P256, &P384, &P521] {
             assert!(!curve.has(&[], &[]), "{}", curve.name);
             assert!(!curve.has(&vec![0; curve.length], &vec![0; curve.length]), "{}", curve.name);

@@ -1,16 +1,14 @@
-//! Where an OpenID provider says that its keys are (OpenID Connect Discovery 1.0,
-//! sections 3 and 4).
+//! Discovery documents of OpenID providers (OpenID Connect Discovery 1.0, sections 3 and 4).
 
 use super::limits;
-use crate::StrictObject;
+use crate::{json::StrictObject, policy::TENANT_PLACEHOLDER};
 
-/// Why a document does not lead to a key set.
+/// Why a discovery document is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiscoveryError {
     /// Not a bounded JSON object with `issuer` and `jwks_uri`.
     Malformed,
-    /// It speaks for another issuer (section 4.3): whoever could put it there could
-    /// have us take another's keys for this one's.
+    /// It is another issuer's (section 4.3), whose keys must not count for this one.
     WrongIssuer,
 }
 
@@ -24,14 +22,18 @@ impl DiscoveryError {
     }
 }
 
-/// The URL of an issuer's document: appended to its name, of which one slash at the
-/// end is dropped (section 4.1).
+/// Stands for all tenants in the URL of a document that they share.
+const ALL_TENANTS: &str = "common";
+
+/// Returns the URL of an issuer's document: the well-known path appended to `iss`, without a
+/// trailing slash of `iss` (section 4.1). For a template, the document that all tenants share.
 pub fn discovery_url(issuer: &str) -> String {
-    format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer))
+    let issuer = issuer.replacen(TENANT_PLACEHOLDER, ALL_TENANTS, 1);
+    format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(&issuer))
 }
 
-/// The URL of the key set, from the document of `issuer`. Not yet known to be one
-/// that may be asked.
+/// Reads the URL of the key set from the document of `issuer`. The caller decides whether that URL
+/// may be fetched.
 ///
 /// # Errors
 /// [`DiscoveryError`].
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_lead_to_their_issuers_keys_or_nowhere() {
+    fn a_document_names_its_own_issuers_keys_or_is_refused() {
         use DiscoveryError::{Malformed, WrongIssuer};
         let good =
             r#"{"issuer":"https://id.example","jwks_uri":"https://keys.example/jwks","scopes_supported":["openid"]}"#;
@@ -84,10 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_below_the_issuers_own_path() {
+    fn the_document_is_below_the_issuers_path() {
         for (issuer, url) in [
             ("https://id.example", "https://id.example/.well-known/openid-configuration"),
             ("https://id.example/", "https://id.example/.well-known/openid-configuration"),
+            ("https://id.example/{tenantid}/v2.0", "https://id.example/common/v2.0/.well-known/openid-configuration"),
             ("https://id.example/realms/shop", "https://id.example/realms/shop/.well-known/openid-configuration"),
         ] {
             assert_eq!(discovery_url(issuer), url);

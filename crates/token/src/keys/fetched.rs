@@ -1,18 +1,18 @@
-//! A key set as it lies in KV: the set, and when it came from the issuer.
+//! A key set with the time of its fetch, as the store holds it.
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeySet, limits};
-use crate::{Algorithm, UnixMillis};
+use super::{jwks::KeySet, limits};
+use crate::{algorithm::Algorithm, time::UnixMillis};
 
 /// A key set with the time of its fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedKeySet {
     /// The usable keys.
     pub set: KeySet,
-    /// When the issuer answered with them.
+    /// When the issuer sent them.
     pub fetched_at: UnixMillis,
-    /// Milliseconds for which it is fresh from then on.
+    /// Milliseconds for which the set is fresh from then on.
     pub fresh_ms: u64,
 }
 
@@ -25,7 +25,7 @@ struct Stored {
 }
 
 impl FetchedKeySet {
-    /// JSON text for KV.
+    /// Returns JSON text for the store.
     pub fn to_json(&self) -> Option<String> {
         serde_json::to_string(&Stored {
             fetched_at: self.fetched_at,
@@ -36,9 +36,8 @@ impl FetchedKeySet {
         .ok()
     }
 
-    /// Reads what KV held, as distrustfully as an issuer's answer. Garbage, and
-    /// a record from the future (which would never grow old), are `None`: the
-    /// issuer is asked instead.
+    /// Reads the store's text with the checks of an issuer's response. `None` for malformed text and
+    /// for a set from the future, which would never expire.
     pub fn from_json(text: &str, algorithms: &[Algorithm], now: UnixMillis) -> Option<Self> {
         if text.len() > limits::JWKS_BYTES.saturating_mul(2) {
             return None;
@@ -52,13 +51,13 @@ impl FetchedKeySet {
         Some(Self { set, fetched_at: stored.fetched_at, fresh_ms })
     }
 
-    /// Whether its issuer need not be asked yet.
+    /// Whether the set need not be fetched again yet.
     pub fn is_fresh(&self, now: UnixMillis) -> bool {
         now.since(self.fetched_at) < self.fresh_ms
     }
 
-    /// Whether `self`, just fetched, is worth a KV write over `previous`. KV
-    /// takes one write a second a key, so only a change or old age is.
+    /// Whether `self`, just fetched, should replace `previous` in the store: if the keys changed, or
+    /// `previous` is old. KV allows one write per second and key.
     pub fn should_replace(&self, previous: Option<&Self>) -> bool {
         previous.is_none_or(|previous| {
             !self.set.same_keys(&previous.set) || self.fetched_at.since(previous.fetched_at) >= limits::REWRITE_MS

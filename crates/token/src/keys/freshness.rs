@@ -1,11 +1,9 @@
-//! For how long an issuer says that its answer is fresh (RFC 9111, section 5.2.2),
-//! within bounds of our own.
+//! How long a fetched key set is fresh (RFC 9111, section 5.2.2).
 
 use super::limits;
 
-/// Milliseconds for which a key set is used without a thought, by its answer's
-/// `Cache-Control`. An issuer cannot have us ask all the time, nor keep a removed key
-/// for days.
+/// Returns the milliseconds for which a key set is fresh, from the `Cache-Control` of its response.
+/// Bounded, so that an issuer can neither cause constant fetches nor keep a removed key for days.
 pub fn fresh_ms(cache_control: Option<&str>) -> u64 {
     let Some(text) = cache_control else { return limits::FRESH_MS };
     let mut max_age = None;
@@ -28,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuers_word_counts_within_bounds() {
+    fn cache_control_counts_within_bounds() {
         for (text, seconds) in [
             (None, 600),
             (Some(""), 600),

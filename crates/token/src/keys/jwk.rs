@@ -1,5 +1,4 @@
-//! One JSON Web Key (RFC 7517; RFC 7518, section 6; RFC 8037, section 2): fit for
-//! checking signatures, or nothing.
+//! One JSON Web Key (RFC 7517; RFC 7518, section 6; RFC 8037, section 2) for checking signatures.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rsa::{BigUint, RsaPublicKey, traits::PublicKeyParts as _};
@@ -7,34 +6,37 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::{curve, limits};
-use crate::{Algorithm, KeyKind, PublicKey};
+use crate::{
+    algorithm::{Algorithm, KeyKind},
+    limits::is_key_id,
+    signature::PublicKey,
+};
 
-/// A public key fit for checking signatures.
+/// A validated public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     kid: Option<String>,
     issuer: Option<String>,
     algorithm: Algorithm,
     public: PublicKey,
-    /// RFC 7638's canonical form: the members that define the key and no
-    /// others, which is a JWK, too.
+    /// The JWK with the defining members only, in the canonical form of RFC 7638.
     canonical: String,
     thumbprint: String,
 }
 
 impl Key {
-    /// The issuer's name for the key.
+    /// The key's id (`kid`).
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// Whose tokens it may check, where a set of many tenants says so: an `iss`, or a
-    /// template for one.
+    /// The `iss`, or a template for it, whose tokens the key may check, if a set that tenants share
+    /// says so.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// Whether both are one key, for the same use under the same name.
+    /// Whether both are the same key for the same use under the same id.
     pub fn is_same(&self, other: &Self) -> bool {
         self.kid == other.kid
             && self.issuer == other.issuer
@@ -42,27 +44,27 @@ impl Key {
             && self.thumbprint == other.thumbprint
     }
 
-    /// The one algorithm that this key is used with.
+    /// The one algorithm that the key is used with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// RFC 7638 thumbprint: the identity of the key itself, whatever its name.
+    /// The thumbprint (RFC 7638), which identifies the key whatever its id.
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }
 
-    /// For the pure-Rust backend.
+    /// The key for the pure-Rust backend.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// JWK text with the defining members alone, for `importKey`.
+    /// The JWK with the defining members only, for `importKey`.
     pub fn canonical_jwk(&self) -> &str {
         &self.canonical
     }
 
-    /// As it is kept in KV.
+    /// The JWK for the store.
     pub(super) fn to_jwk(&self) -> Value {
         let mut members: Map<String, Value> = serde_json::from_slice(self.canonical.as_bytes()).unwrap_or_default();
         members.insert("alg".to_owned(), self.algorithm.name().into());
@@ -81,16 +83,17 @@ impl Key {
 /// 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// An entry of a set that may be a key for an issuer's signatures. What it costs to know
-/// more is arithmetic, so these are counted.
+/// An entry of a set that may be a key for an issuer's signatures. To know more takes arithmetic, so
+/// the number of candidates is bounded.
 pub(super) struct Candidate<'a> {
     members: &'a Map<String, Value>,
     kid: Option<String>,
+    issuer: Option<String>,
     kind: KeyKind,
     algorithm: Algorithm,
 }
 
-/// Reads the names of an entry, for an issuer that signs with `algorithms`.
+/// Reads the descriptive members of an entry, for an issuer that signs with `algorithms`.
 pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Option<Candidate<'a>> {
     let members = entry.as_object()?;
     if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
@@ -109,7 +112,13 @@ pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Optio
     let kid = match members.get("kid") {
         None | Some(Value::Null) => None,
         Some(Value::String(kid)) if kid.is_empty() => None,
-        Some(Value::String(kid)) if is_fit_kid(kid) => Some(kid.clone()),
+        Some(Value::String(kid)) if is_key_id(kid) => Some(kid.clone()),
+        Some(_) => return None,
+    };
+    // A key with an unreadable `issuer` would otherwise count for every tenant.
+    let issuer = match members.get("issuer") {
+        None => None,
+        Some(Value::String(issuer)) if issuer.len() <= limits::URL_BYTES => Some(issuer.clone()),
         Some(_) => return None,
     };
     let text = |name: &str| members.get(name).and_then(Value::as_str);
@@ -122,11 +131,11 @@ pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Optio
         _ => return None,
     };
     let algorithm = select_algorithm(members.get("alg"), kind, algorithms)?;
-    Some(Candidate { members, kid, kind, algorithm })
+    Some(Candidate { members, kid, issuer, kind, algorithm })
 }
 
 impl Candidate<'_> {
-    /// The key itself, if it is one that may be relied on.
+    /// Validates the key.
     pub(super) fn into_key(self) -> Option<Key> {
         let text = |name: &str| self.members.get(name).and_then(Value::as_str);
         let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
@@ -136,14 +145,13 @@ impl Candidate<'_> {
             KeyKind::Ed25519 => ed25519_key(&bytes("x")?)?,
         };
         let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
-        let issuer = text("issuer").filter(|issuer| issuer.len() <= limits::URL_BYTES).map(str::to_owned);
-        Some(Key { kid: self.kid, issuer, algorithm: self.algorithm, public, canonical, thumbprint })
+        let Self { kid, issuer, algorithm, .. } = self;
+        Some(Key { kid, issuer, algorithm, public, canonical, thumbprint })
     }
 }
 
-/// The one algorithm of a key: what the key itself says or, where it says
-/// nothing (RFC 7517, section 4.4, lets it), the only one of the issuer's that
-/// its kind works with. Never the token's wish.
+/// Selects a key's one algorithm: its `alg` or, without one (RFC 7517, section 4.4), the only one of
+/// the issuer's that fits its kind. Never the token's choice.
 fn select_algorithm(named: Option<&Value>, kind: KeyKind, algorithms: &[Algorithm]) -> Option<Algorithm> {
     let mut fitting = algorithms.iter().copied().filter(|algorithm| algorithm.key_kind() == kind);
     match named {
@@ -158,17 +166,12 @@ fn select_algorithm(named: Option<&Value>, kind: KeyKind, algorithms: &[Algorith
     }
 }
 
-fn is_fit_kid(kid: &str) -> bool {
-    !kid.is_empty() && kid.len() <= crate::limits::KID_BYTES && !kid.chars().any(char::is_control)
-}
-
 fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
     if modulus.len() > limits::RSA_BITS_MAX.div_ceil(8).saturating_add(1) || exponent.len() > 8 {
         return None;
     }
     let (n, e) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
-    // An even modulus or exponent is no RSA key at all; e = 1 makes every
-    // message its own signature.
+    // No RSA key has an even modulus or exponent; with e = 1 every message is its own signature.
     if !is_odd(&n) || !is_odd(&e) || e < BigUint::from(3_u8) {
         return None;
     }
@@ -185,9 +188,8 @@ fn is_odd(number: &BigUint) -> bool {
     number.to_bytes_le().first().is_some_and(|byte| byte & 1 == 1)
 }
 
-/// A point that lies on its curve; both coordinates have the curve's full
-/// length (RFC 7518, section 6.2.1.2). A point beside the curve is how invalid
-/// curve attacks begin.
+/// Reads a point, which must lie on its curve (invalid curve attacks use others) with coordinates of
+/// full length (RFC 7518, section 6.2.1.2).
 fn ec_key(kind: KeyKind, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
     let curve = curve::of(kind)?;
     if x.len() != curve.length || y.len() != curve.length || !curve.has(x, y) {
@@ -206,8 +208,8 @@ fn ec_key(kind: KeyKind, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
     Some((public, canonical))
 }
 
-/// A point of large order in its one encoding. For a point of small order there
-/// are signatures that verify over many messages without any private key.
+/// Reads a point in its canonical encoding. Refuses points of small order: for these, signatures
+/// exist that verify over many messages without a private key.
 fn ed25519_key(x: &[u8]) -> Option<(PublicKey, String)> {
     let bytes: &[u8; 32] = x.try_into().ok()?;
     let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).ok()?;

@@ -1,45 +1,47 @@
-//! A JSON Web Key Set (RFC 7517), parsed key by key: one that we cannot use
-//! never costs us the others. What a single key must be is in `jwk`.
+//! A JSON Web Key Set (RFC 7517), parsed key by key: an unusable one does not spoil the others.
 
 use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::{Key, jwk, limits};
-use crate::{Algorithm, IssuerMatch, StrictObject};
+use super::{
+    jwk::{self, Key},
+    limits,
+};
+use crate::{algorithm::Algorithm, json::StrictObject, policy::IssuerMatch};
 
 /// The usable keys of one issuer; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySet {
-    /// Shared with the requests that use one, which outlive a refresh.
+    /// Shared with requests in progress, which outlive a refresh.
     keys: Vec<Rc<Key>>,
-    /// Entries that could not be used.
+    /// Number of unusable entries.
     passed_over: usize,
-    /// Whether every entry was looked at.
+    /// Whether every entry was examined.
     is_whole: bool,
 }
 
-/// What a token asks of a key set.
+/// The key that a token needs.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyQuery<'a> {
-    /// The key that its header names.
+    /// `kid` of its header.
     pub kid: Option<&'a str>,
-    /// The algorithm to check it with.
+    /// The selected algorithm.
     pub algorithm: Algorithm,
-    /// Where it comes from.
-    pub origin: IssuerMatch<'a>,
-    /// Keys by which it did not verify; none of them is worth a second look.
+    /// Its issuer.
+    pub issuer: IssuerMatch<'a>,
+    /// Keys with which its signature did not verify.
     pub tried: &'a [Rc<Key>],
 }
 
-/// Why a body is not a key set that could replace another.
+/// Why a body is refused as a key set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwksError {
     /// More than [`limits::JWKS_BYTES`].
     TooLarge,
     /// Not a JSON object with an array `keys`.
     Malformed,
-    /// No key in it is one that we can use.
+    /// No key in it is usable.
     NoUsableKey,
 }
 
@@ -57,20 +59,19 @@ impl JwksError {
 impl KeySet {
     /// Parses a JWKS body for an issuer that signs with `algorithms`.
     ///
-    /// A key is passed over, and the others kept, when it is no object of unique names,
-    /// its `kty` is unknown, its `use` or `key_ops` is for something else, its `alg` is not
-    /// one of `algorithms`, it is too weak or too large, or it is a private key: an
-    /// issuer that publishes one has lost it, and whoever read it can sign.
-    /// Several keys may have one `kid` (RFC 7517, section 4.5), or none.
+    /// Skips a key that is not an object of unique members, whose `kty` is unknown, whose `use` or
+    /// `key_ops` is for something else, whose `alg` is not one of `algorithms`, whose `kid` or
+    /// `issuer` is not a string, that is too weak or too large, or that is private: anyone who has
+    /// read a published private key can sign. Several keys may have the same `kid` (RFC 7517,
+    /// section 4.5), or none.
     ///
     /// # Errors
-    /// [`JwksError`]; a set without one usable key is an error, so that it
-    /// never replaces a good one.
+    /// [`JwksError`], also for a set without a usable key, so that it never replaces a good one.
     pub fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<Self, JwksError> {
         if body.len() > limits::JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let object = StrictObject::parse_sparing(body).ok_or(JwksError::Malformed)?;
+        let object = StrictObject::parse_lenient(body).ok_or(JwksError::Malformed)?;
         let Some(Value::Array(entries)) = object.member("keys") else {
             return Err(JwksError::Malformed);
         };
@@ -89,38 +90,38 @@ impl KeySet {
         Ok(Self { keys, passed_over, is_whole })
     }
 
-    /// The next key by which a token may verify.
+    /// Selects the next key to try for a token.
     ///
-    /// A `kid` leads to the keys of that name or, where there are none, to those without a
-    /// name: it is a hint (RFC 7515, section 4.1.4), and the signature decides. A token
-    /// without `kid` may be of any key that fits, those without a name first.
-    pub fn select(&self, wanted: &KeyQuery<'_>) -> Option<&Rc<Key>> {
-        let is_new = |key: &&Rc<Key>| !wanted.tried.iter().any(|tried| tried.thumbprint() == key.thumbprint());
-        let nameless = || self.fitting(wanted).filter(|key| key.kid().is_none()).find(is_new);
-        match wanted.kid {
-            Some(_) if self.names(wanted) => self.fitting(wanted).filter(|key| key.kid() == wanted.kid).find(is_new),
-            Some(_) => nameless(),
-            None => nameless().or_else(|| self.fitting(wanted).find(is_new)),
+    /// A `kid` selects the keys of that id or, if there are none, those without an id: it is a hint
+    /// (RFC 7515, section 4.1.4), and the signature decides. A token without `kid` may be signed by
+    /// any key that fits, those without an id first.
+    pub fn select(&self, query: &KeyQuery<'_>) -> Option<&Rc<Key>> {
+        let is_new = |key: &&Rc<Key>| !query.tried.iter().any(|tried| tried.thumbprint() == key.thumbprint());
+        let without_id = || self.fitting(query).filter(|key| key.kid().is_none()).find(is_new);
+        match query.kid {
+            Some(_) if self.names(query) => self.fitting(query).filter(|key| key.kid() == query.kid).find(is_new),
+            Some(_) => without_id(),
+            None => without_id().or_else(|| self.fitting(query).find(is_new)),
         }
     }
 
-    /// Whether a key that fits has the name that the token gives.
-    pub fn names(&self, wanted: &KeyQuery<'_>) -> bool {
-        wanted.kid.is_some() && self.fitting(wanted).any(|key| key.kid() == wanted.kid)
+    /// Whether a key that fits has the `kid` of the token.
+    pub fn names(&self, query: &KeyQuery<'_>) -> bool {
+        query.kid.is_some() && self.fitting(query).any(|key| key.kid() == query.kid)
     }
 
-    fn fitting<'a>(&'a self, wanted: &KeyQuery<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
-        let KeyQuery { algorithm, origin, .. } = *wanted;
-        self.keys.iter().filter(move |key| key.algorithm() == algorithm && origin.takes_key_of(key.issuer()))
+    fn fitting<'a>(&'a self, query: &KeyQuery<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
+        let KeyQuery { algorithm, issuer, .. } = *query;
+        self.keys.iter().filter(move |key| key.algorithm() == algorithm && issuer.accepts_key_of(key.issuer()))
     }
 
-    /// Whether every entry of the body was looked at. Where that was too much, a key that
-    /// is not here may be published all the same.
+    /// Whether every entry of the body was examined. If not, a key that is missing here may still be
+    /// published.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// As this set, with what is known of it from elsewhere.
+    /// Sets [`KeySet::is_whole`].
     pub(super) fn with_whole(self, is_whole: bool) -> Self {
         Self { is_whole, ..self }
     }
@@ -130,19 +131,18 @@ impl KeySet {
         &self.keys
     }
 
-    /// How many entries of the body could not be used: for whoever wonders why a
-    /// published key is not known.
+    /// Number of entries that were skipped, for `/status`.
     pub fn passed_over(&self) -> usize {
         self.passed_over
     }
 
-    /// The set as JWKS text with the defining members alone.
+    /// Returns the set as JWKS text with the defining members only.
     pub fn to_json(&self) -> String {
         let keys: Vec<Value> = self.keys.iter().map(|key| key.to_jwk()).collect();
         serde_json::json!({ "keys": keys }).to_string()
     }
 
-    /// True when both hold the same keys under the same names.
+    /// Whether both hold the same keys under the same ids.
     pub fn same_keys(&self, other: &Self) -> bool {
         let holds = |set: &Self, key: &Key| set.keys.iter().any(|own| own.is_same(key));
         self.is_whole == other.is_whole

@@ -1,8 +1,6 @@
-//! From JWKS bytes and a time to a key, or to a plan for getting one.
+//! Key sets (RFC 7517): which keys are usable, how long a set may be used, and when to fetch it.
 //!
-//! Owns what a key set is (RFC 7517), which keys of it are fit for use, how old
-//! a set may be, and when an issuer may be asked again. Touches nothing: the
-//! fetching, the KV reads and the clock are the gate's ports.
+//! The caller fetches, reads the store and tells the time.
 
 mod curve;
 mod discovery;

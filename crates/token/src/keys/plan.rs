@@ -1,37 +1,35 @@
-//! What to do for a token's key, given what one isolate holds: a pure function
-//! of (holding, what the token asks for, now).
+//! How to get the key for a token, from what one isolate knows of the issuer's keys.
 //!
-//! Keys that are published are used, whatever state their issuer is in, up to
-//! the hard limit. Keys that cannot be had are our trouble (503), a key that
-//! the issuer does not publish is the token's (401), and the two are told apart
-//! by whether the issuer could be asked.
+//! A published key is used, whatever state its issuer is in, up to the hard limit. Keys that cannot
+//! be fetched are the gateway's fault (503); a key that the issuer does not publish is the token's
+//! (401).
 
 use std::rc::Rc;
 
 use portcullis_resilience::equal_jitter;
 
-use super::{FetchedKeySet, Key, KeyQuery, limits};
-use crate::UnixMillis;
+use super::{fetched::FetchedKeySet, jwk::Key, jwks::KeyQuery, limits};
+use crate::time::UnixMillis;
 
 /// What an isolate knows of one issuer's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IssuerKeys {
     /// The newest good set.
     pub record: Option<FetchedKeySet>,
-    /// When KV was last read.
+    /// When the store was last read.
     pub cache_read_at: Option<UnixMillis>,
-    /// The last time the issuer was asked.
+    /// The last fetch.
     pub attempt: Option<KeyFetch>,
-    /// Failures since the last good answer.
+    /// Failed fetches since the last successful one.
     pub failures: u32,
     /// Code of the last failure, for `/status`.
     pub last_error: Option<&'static str>,
 }
 
-/// One request to the issuer.
+/// One fetch from the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFetch {
-    /// Begun and not heard of since.
+    /// In progress, or lost.
     Running {
         /// When it began.
         since: UnixMillis,
@@ -40,9 +38,9 @@ pub enum KeyFetch {
     Done {
         /// When it ended.
         at: UnixMillis,
-        /// Whether it brought a good set.
+        /// Whether it returned a usable set.
         ok: bool,
-        /// Chance: spreads the next attempts of many isolates.
+        /// Random: spreads the next fetches of many isolates.
         jitter: u8,
     },
 }
@@ -52,91 +50,84 @@ pub enum KeyFetch {
 pub enum KeyPlan<'a> {
     /// Check the signature with this key.
     Use(&'a Rc<Key>),
-    /// Check with this key; the set is past its freshness, so ask the issuer
-    /// once the client has its answer.
+    /// Check with this key; the set is stale, so fetch it once the client has its response.
     UseAndRefresh(&'a Rc<Key>),
-    /// Look into KV, then plan again.
+    /// Read the store, then plan again.
     ReadCache,
-    /// Ask the issuer, then plan again.
+    /// Fetch from the issuer, then plan again.
     Fetch,
-    /// Another request of this isolate is asking; look again shortly. (A fetch
-    /// belongs to the request that made it and cannot be shared.)
+    /// Another request of this isolate is fetching; plan again shortly. (A fetch belongs to the
+    /// request that made it and cannot be shared.)
     Wait,
-    /// The issuer does not publish such a key, or none but those that were tried: 401.
+    /// The issuer publishes no such key, or only those that were tried: 401.
     Unknown,
-    /// The issuer cannot be asked, or not again so soon: 503, and when to retry.
+    /// The issuer cannot be reached, or must not be asked again yet: 503.
     Unavailable {
-        /// Milliseconds until the issuer may be asked again.
+        /// Milliseconds until the next fetch is allowed.
         retry_ms: u64,
     },
 }
 
-/// Whether a key that vouched for a token before is still its issuer's.
+/// Whether a key that verified a cached token is still published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStanding {
-    /// It is.
+    /// It is published.
     Current,
-    /// It is; the set is past its freshness, so ask the issuer once the client has its
-    /// answer.
+    /// It is published; the set is stale, so fetch it once the client has its response.
     Stale,
-    /// It is not, as far as is known.
+    /// It is not, as far as the isolate knows.
     Gone,
 }
 
-/// Decides for a token, by what it asks for.
-pub fn plan<'a>(holding: &'a IssuerKeys, wanted: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan<'a> {
-    let record = holding.usable(now);
+/// Decides how to get the key for a token.
+pub fn plan<'a>(keys: &'a IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan<'a> {
+    let record = keys.usable(now);
     if let Some(record) = record {
-        if let Some(key) = record.set.select(wanted) {
-            return if holding.is_refresh_wanted(record, now) {
-                KeyPlan::UseAndRefresh(key)
-            } else {
-                KeyPlan::Use(key)
-            };
+        if let Some(key) = record.set.select(query) {
+            return if keys.is_refresh_wanted(record, now) { KeyPlan::UseAndRefresh(key) } else { KeyPlan::Use(key) };
         }
-        // Not by the keys of its own name, all of which are here. A token that leaves us to
-        // guess, on the other hand, may be of a key that was published just now.
-        if !wanted.tried.is_empty() && record.set.names(wanted) {
+        // All keys of the token's `kid` were tried. Without a `kid`, the key may be a new one.
+        if !query.tried.is_empty() && record.set.names(query) {
             return KeyPlan::Unknown;
         }
     }
-    // Another isolate, or the cron, may have fetched a newer set.
-    let read_lately = holding.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
-    if !read_lately && !asked_lately(holding, now) {
+    // Another isolate or the scheduled refresh may have stored a newer set.
+    let read_lately = keys.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
+    if !read_lately && !asked_lately(keys, now) {
         return KeyPlan::ReadCache;
     }
-    if holding.may_ask(now) {
+    if keys.may_ask(now) {
         return KeyPlan::Fetch;
     }
-    match holding.attempt {
+    match keys.attempt {
         Some(KeyFetch::Running { .. }) => KeyPlan::Wait,
         Some(KeyFetch::Done { ok: true, .. }) if record.is_some_and(|record| record.set.is_whole()) => KeyPlan::Unknown,
-        // Not known and not to be learnt now. Saying 401 here would log honest
-        // users out whenever their issuer is down, or has more keys than are looked at.
-        Some(KeyFetch::Done { .. }) | None => KeyPlan::Unavailable { retry_ms: pause(holding, now) },
+        // Unknown, and no fetch is allowed now. A 401 would log users out whenever their issuer is
+        // down or has more keys than are examined.
+        Some(KeyFetch::Done { .. }) | None => KeyPlan::Unavailable { retry_ms: pause(keys, now) },
     }
 }
 
-fn asked_lately(holding: &IssuerKeys, now: UnixMillis) -> bool {
-    matches!(holding.attempt, Some(KeyFetch::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS)
+fn asked_lately(keys: &IssuerKeys, now: UnixMillis) -> bool {
+    matches!(keys.attempt, Some(KeyFetch::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS)
 }
 
-/// Milliseconds until the issuer may be asked again.
-fn pause(holding: &IssuerKeys, now: UnixMillis) -> u64 {
-    let Some(KeyFetch::Done { at, ok, jitter }) = holding.attempt else {
+/// Milliseconds until the next fetch is allowed.
+fn pause(keys: &IssuerKeys, now: UnixMillis) -> u64 {
+    let Some(KeyFetch::Done { at, ok, jitter }) = keys.attempt else {
         return 0;
     };
-    let wanted = if ok {
+    let pause_ms = if ok {
         limits::COOL_DOWN_MS
     } else {
-        // Isolates that failed together do not come back together.
-        equal_jitter(limits::BACKOFF.delay_ms(holding.failures), u32::from_be_bytes([jitter; 4]))
+        // Isolates that failed together do not retry together.
+        equal_jitter(limits::BACKOFF.delay_ms(keys.failures), u32::from_be_bytes([jitter; 4]))
     };
-    wanted.saturating_sub(now.since(at))
+    pause_ms.saturating_sub(now.since(at))
 }
 
 impl IssuerKeys {
-    /// The set at hand, while it may be relied on.
+    /// The set, unless it is past the hard limit.
     fn usable(&self, now: UnixMillis) -> Option<&FetchedKeySet> {
         self.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS)
     }
@@ -145,7 +136,7 @@ impl IssuerKeys {
         !record.is_fresh(now) && self.may_ask(now)
     }
 
-    /// Where a key stands that vouched for a token before.
+    /// Whether a key that verified a cached token is still published.
     pub fn standing(&self, key: &Key, now: UnixMillis) -> KeyStanding {
         match self.usable(now) {
             Some(record) if record.set.keys().iter().any(|own| own.is_same(key)) => {
@@ -155,18 +146,18 @@ impl IssuerKeys {
         }
     }
 
-    /// Whether a background refresh is due: past freshness and allowed to ask.
+    /// Whether a background refresh is due: the set is stale, and a fetch is allowed.
     pub fn is_refresh_due(&self, now: UnixMillis) -> bool {
         let stale = self.record.as_ref().is_none_or(|record| !record.is_fresh(now));
         stale && self.may_ask(now)
     }
 
-    /// A request to the issuer begins.
+    /// Records the start of a fetch.
     pub fn begin(&mut self, now: UnixMillis) {
         self.attempt = Some(KeyFetch::Running { since: now });
     }
 
-    /// The issuer answered with a good set.
+    /// Records a fetch that returned a usable set.
     pub fn succeed(&mut self, record: FetchedKeySet) {
         self.attempt = Some(KeyFetch::Done { at: record.fetched_at, ok: true, jitter: 0 });
         self.failures = 0;
@@ -174,15 +165,14 @@ impl IssuerKeys {
         self.record = Some(record);
     }
 
-    /// The issuer did not answer, or with something that is no key set. The
-    /// set at hand stays.
+    /// Records a failed fetch. The present set stays.
     pub fn fail(&mut self, code: &'static str, now: UnixMillis, jitter: u8) {
         self.attempt = Some(KeyFetch::Done { at: now, ok: false, jitter });
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(code);
     }
 
-    /// KV was read; a record newer than the one at hand is taken.
+    /// Records a read of the store. A newer set replaces the present one.
     pub fn adopt(&mut self, found: Option<FetchedKeySet>, now: UnixMillis) {
         self.cache_read_at = Some(now);
         if let Some(found) = found
@@ -192,7 +182,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Whether the issuer may be asked at `now`, without regard to any token.
+    /// Whether a fetch is allowed at `now`.
     pub fn may_ask(&self, now: UnixMillis) -> bool {
         match self.attempt {
             None => true,
@@ -201,23 +191,23 @@ impl IssuerKeys {
         }
     }
 
-    /// Whether the scheduled refresh may ask at `now`. Nobody's token makes it come,
-    /// so the pause after a success is not for it; the one after a failure is.
+    /// Whether the scheduled refresh may fetch at `now`. No token can trigger it, so only the pause
+    /// after a failure applies.
     pub fn is_scheduled_refresh_due(&self, now: UnixMillis) -> bool {
         matches!(self.attempt, Some(KeyFetch::Done { ok: true, .. })) || self.may_ask(now)
     }
 
-    /// Whether a request of this isolate is asking the issuer.
+    /// Whether a request of this isolate is fetching.
     pub fn is_asking(&self, now: UnixMillis) -> bool {
         matches!(self.attempt, Some(KeyFetch::Running { since }) if now.since(since) < limits::LOST_MS)
     }
 
-    /// Whether tokens can be checked with what is at hand.
+    /// Whether there is a usable set.
     pub fn is_usable(&self, now: UnixMillis) -> bool {
         self.usable(now).is_some()
     }
 
-    /// When the issuer was last asked.
+    /// When the last fetch began or ended.
     pub fn last_attempt_at(&self) -> Option<UnixMillis> {
         self.attempt.map(|attempt| match attempt {
             KeyFetch::Running { since: at } | KeyFetch::Done { at, .. } => at,

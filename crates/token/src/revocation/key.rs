@@ -1,21 +1,21 @@
-//! What a revocation is filed under: a digest of issuer, kind and id. Ids of users
-//! and sessions lie in no log and no cache, and every mark has the same size.
+//! Keys of revocations: digests of issuer, kind and id, of one size, so that no cache holds ids of
+//! users or sessions.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-use crate::Identity;
+use crate::claims::Identity;
 
-/// What a revocation names.
+/// What a revocation applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationKind {
     /// One token (`jti`).
     Token,
     /// All tokens of a session (`sid`).
     Session,
-    /// All tokens of a user that were issued up to an instant.
+    /// All tokens of a user that were issued up to a time.
     User,
     /// All tokens that a key (`kid`) signed.
     Key,
@@ -32,7 +32,7 @@ impl RevocationKind {
     }
 }
 
-/// The first half of SHA-256 over kind, issuer and id.
+/// The first 16 bytes of SHA-256 over kind, issuer and id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevocationKey([u8; 16]);
 
@@ -43,9 +43,9 @@ impl fmt::Debug for RevocationKey {
 }
 
 impl RevocationKey {
-    /// The mark of an issuer's (`iss`) token, session or user.
+    /// Derives the key for an id of an issuer (`iss`).
     pub fn new(kind: RevocationKind, issuer: &str, id: &str) -> Self {
-        // Lengths before texts: no two different triples are one input.
+        // Lengths before texts, so that different triples are different inputs.
         let mut hash = Sha256::new();
         for text in [kind.name(), issuer, id] {
             hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -55,12 +55,12 @@ impl RevocationKey {
         Self(std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default()))
     }
 
-    /// As base64url, 22 characters.
+    /// Encodes as base64url, 22 characters.
     pub fn to_text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// From [`RevocationKey::to_text`]'s form.
+    /// Decodes the form of [`RevocationKey::to_text`].
     pub fn from_text(text: &str) -> Option<Self> {
         if text.len() != 22 {
             return None;
@@ -69,42 +69,42 @@ impl RevocationKey {
     }
 }
 
-/// All under which a token may be revoked.
+/// The keys under which a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationKeys {
     token: Option<RevocationKey>,
     session: Option<RevocationKey>,
     user: RevocationKey,
     key: Option<RevocationKey>,
-    /// Seconds; the token's `iat`.
+    /// The token's `iat`, in seconds.
     issued_at: u64,
 }
 
 impl RevocationKeys {
-    /// The marks of a verified token, and of the key that signed it if that has a `kid`.
+    /// Derives the keys of a verified token and of the `kid` of its signing key.
     pub fn of(identity: &Identity, kid: Option<&str>) -> Self {
-        let mark = |kind, id: &str| RevocationKey::new(kind, &identity.issuer, id);
+        let key = |kind, id: &str| RevocationKey::new(kind, &identity.issuer, id);
         Self {
-            token: identity.token_id.as_deref().map(|id| mark(RevocationKind::Token, id)),
-            session: identity.session_id.as_deref().map(|id| mark(RevocationKind::Session, id)),
-            user: mark(RevocationKind::User, &identity.user_id),
-            key: kid.map(|kid| mark(RevocationKind::Key, kid)),
+            token: identity.token_id.as_deref().map(|id| key(RevocationKind::Token, id)),
+            session: identity.session_id.as_deref().map(|id| key(RevocationKind::Session, id)),
+            user: key(RevocationKind::User, &identity.user_id),
+            key: kid.map(|kid| key(RevocationKind::Key, kid)),
             issued_at: identity.issued_at.secs(),
         }
     }
 
-    /// Each of them.
+    /// All keys.
     pub fn iter(&self) -> impl Iterator<Item = RevocationKey> {
         [self.token, self.session, Some(self.user), self.key].into_iter().flatten()
     }
 
-    /// What ends when its owner logs out: the session, or a token that has none. A
-    /// token without either can only end with all of its user's.
+    /// The key to revoke when the user logs out: the session's or, without a session, the token's. A
+    /// token with neither can only be revoked with all tokens of its user.
     pub fn end(&self) -> Option<RevocationKey> {
         self.session.or(self.token)
     }
 
-    /// Seconds; when the token was issued.
+    /// When the token was issued, in seconds.
     pub const fn issued_at(&self) -> u64 {
         self.issued_at
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_of_different_things_differ_and_survive_their_text() {
+    fn keys_of_different_revocations_differ_and_are_decoded_again() {
         let mut seen = Vec::new();
         for (kind, issuer, id) in [
             (RevocationKind::Token, "i", "1"),
@@ -126,10 +126,10 @@ mod tests {
             (RevocationKind::User, "", "i1"),
             (RevocationKind::User, "j", "1"),
         ] {
-            let mark = RevocationKey::new(kind, issuer, id);
-            assert!(!seen.contains(&mark), "{kind:?} {issuer:?} {id:?}");
-            assert_eq!(RevocationKey::from_text(&mark.to_text()), Some(mark));
-            seen.push(mark);
+            let key = RevocationKey::new(kind, issuer, id);
+            assert!(!seen.contains(&key), "{kind:?} {issuer:?} {id:?}");
+            assert_eq!(RevocationKey::from_text(&key.to_text()), Some(key));
+            seen.push(key);
         }
         for text in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAAAA"] {
             assert_eq!(RevocationKey::from_text(text), None, "{text:?}");

@@ -1,13 +1,9 @@
-//! Which tokens stopped being good before they expired.
+//! Tokens that are revoked before they expire: revocations, pages of the revocation log, and an
+//! isolate's copy of it.
 //!
-//! Owns what a revocation is, the log's pages as they travel, and one isolate's copy
-//! of the log with the plan for keeping it young. Touches nothing: no I/O, no clock
-//! (`now` is an argument). The log itself is a Durable Object at the rim, which stores
-//! what is decided here.
-//!
-//! A copy says how old it is by the log's own clock, so that whatever lies between the
-//! log and an isolate (a cache that keeps things for too long, say) makes it older and
-//! never wrong: a copy past its limit lets nobody in.
+//! The log itself is a Durable Object of the host. A copy's age is measured by the log's clock, so a
+//! cache between the log and an isolate can make the copy older but never wrong. A copy past its
+//! limit admits no token.
 
 mod cache;
 mod key;

@@ -1,33 +1,33 @@
-//! The log as it travels: a part of it, when that was true, and what it covers.
+//! Pages of the revocation log.
 
 use serde::{Deserialize, Serialize};
 
-use super::{RevocationKey, limits};
-use crate::UnixMillis;
+use super::{key::RevocationKey, limits};
+use crate::time::UnixMillis;
 
 /// One revocation in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationEntry {
     /// What is revoked.
     pub key: RevocationKey,
-    /// Tokens issued up to this second are; all, where it is the end of time.
+    /// Revokes tokens issued up to this second; [`crate::limits::DATE_SECS`] for all.
     pub issued_until: u64,
-    /// After this second none of them can be alive, and the entry goes.
+    /// After this second every such token has expired, and the entry is removed.
     pub keep_until: u64,
 }
 
 /// A part of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPage {
-    /// The log's clock when it was read.
+    /// Time of the log's clock when the page was read.
     pub as_of: UnixMillis,
     /// Number of the newest entry; entries count up.
     pub newest: u64,
-    /// Every entry from this number on is in the page. 0 for the whole log.
+    /// The page has every entry from this number on; 0: the whole log.
     pub from: u64,
-    /// The log has more entries than a copy may hold, and the page does not have them.
+    /// Whether the log has more entries than a copy may hold; the page then has none.
     pub overflows: bool,
-    /// In no order.
+    /// The entries, unordered.
     pub entries: Vec<RevocationEntry>,
 }
 
@@ -42,7 +42,7 @@ struct Wire {
 }
 
 impl LogPage {
-    /// As JSON.
+    /// Encodes as JSON.
     pub fn to_json(&self) -> Option<String> {
         let row = |entry: &RevocationEntry| (entry.key.to_text(), entry.issued_until, entry.keep_until);
         let wire = Wire {
@@ -55,15 +55,15 @@ impl LogPage {
         serde_json::to_string(&wire).ok()
     }
 
-    /// From [`LogPage::to_json`]'s form; `None` for anything else.
+    /// Decodes the form of [`LogPage::to_json`].
     pub fn from_json(text: &str) -> Option<Self> {
         let wire: Wire = serde_json::from_slice(text.as_bytes()).ok()?;
         if wire.entries.len() > limits::COPY_ENTRIES {
             return None;
         }
-        let entry = |(mark, issued_until, keep_until): &(String, u64, u64)| {
+        let entry = |(key, issued_until, keep_until): &(String, u64, u64)| {
             Some(RevocationEntry {
-                key: RevocationKey::from_text(mark)?,
+                key: RevocationKey::from_text(key)?,
                 issued_until: *issued_until,
                 keep_until: *keep_until,
             })

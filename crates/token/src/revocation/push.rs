@@ -1,4 +1,4 @@
-//! What an issuer sends when tokens of its own are to stop being good.
+//! The body by which an issuer revokes its tokens.
 //!
 //! ```json
 //! {"revocations": [
@@ -9,30 +9,34 @@
 //! ]}
 //! ```
 //!
-//! Times are seconds since 1970. `issued_until` is for `user` alone, and has to be there:
-//! what was issued up to that second is revoked. `expires_at` says when the last of the
-//! tokens ends, if that is sooner than the issuer's policy allows for. A `key` is believed no
-//! more: not even its tokens for this push are.
+//! Times are seconds since 1970. `issued_until` is required for `user` and allowed for nothing else:
+//! tokens issued up to that second are revoked. `expires_at` is when the last of the tokens expires,
+//! if that is earlier than the issuer's policy allows. A revoked `key` is no longer trusted, not even
+//! to sign the token of a push.
 
 use serde::Deserialize;
 
-use super::{RevocationEntry, RevocationKey, RevocationKind, limits};
-use crate::{UnixMillis, keys};
+use super::{
+    key::{RevocationKey, RevocationKind},
+    limits,
+    page::RevocationEntry,
+};
+use crate::{keys::limits::HARD_MS, time::UnixMillis};
 
-/// One revocation, of an issuer that is known by other means.
+/// One revocation. Its issuer is known from the token of the push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// Of what.
+    /// What is revoked.
     pub kind: RevocationKind,
-    /// Its id.
+    /// The id of the token, session, user or key.
     pub id: String,
-    /// Tokens issued up to this second.
+    /// Revokes tokens issued up to this second.
     pub issued_until: u64,
-    /// When the last of them ends, if the issuer says so.
+    /// Second in which the last of them expires, if the issuer says so.
     pub expires_at: Option<u64>,
 }
 
-/// A push cannot be taken; the text says where and why.
+/// A refused push; the text says where and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadPush(pub String);
 
@@ -53,12 +57,12 @@ struct Item {
     expires_at: Option<u64>,
 }
 
-/// Reads a push.
+/// Parses a push.
 ///
 /// # Errors
-/// [`BadPush`]: all of it is taken or nothing.
+/// [`BadPush`] if any part is invalid.
 pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Revocation>, BadPush> {
-    // The parser's own words quote what it read.
+    // The parser's message quotes its input, so it is not shown.
     let push: Push = serde_json::from_slice(body).map_err(|error| {
         BadPush(format!("the body is not a push (line {}, column {})", error.line(), error.column()))
     })?;
@@ -67,7 +71,7 @@ pub fn parse_push(body: &[u8], leeway_s: u64, now: UnixMillis) -> Result<Vec<Rev
     }
     let latest = now.secs().saturating_add(leeway_s).saturating_add(limits::ISSUED_AHEAD_S);
     let item = |(index, item): (usize, Item)| {
-        read(item, latest).map_err(|mend| BadPush(format!("revocations[{index}]: {mend}")))
+        read(item, latest).map_err(|reason| BadPush(format!("revocations[{index}]: {reason}")))
     };
     push.revocations.into_iter().enumerate().map(item).collect()
 }
@@ -84,7 +88,7 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
         return Err("the id is empty or too long");
     }
     let issued_until = match (kind, item.issued_until) {
-        // Far in the future it would refuse tokens that nobody has been given yet.
+        // A later time would revoke tokens that are not issued yet.
         (RevocationKind::User, Some(until)) if until > latest => return Err("issued_until lies in the future"),
         (RevocationKind::User, Some(until)) => until,
         (RevocationKind::User, None) => return Err("a user needs issued_until"),
@@ -97,10 +101,10 @@ fn read(item: Item, latest: u64) -> Result<Revocation, &'static str> {
 }
 
 impl Revocation {
-    /// As an entry of the log, or `None` when no such token can be alive any more.
+    /// Converts to an entry of the log, or `None` if every such token has expired.
     ///
-    /// `max_lifetime_s` and `leeway_s` are the issuer's policy: no token is taken that
-    /// was issued more than the leeway ahead of now, or that lives for longer.
+    /// `max_lifetime_s` and `leeway_s` are of the issuer's policy: it accepts no token issued later
+    /// than the leeway from now, or with a longer lifetime.
     pub fn to_entry(
         &self,
         issuer: &str,
@@ -112,14 +116,14 @@ impl Revocation {
         let latest_issue = match self.kind {
             RevocationKind::User => self.issued_until,
             RevocationKind::Token | RevocationKind::Session => now.saturating_add(leeway_s),
-            // A key set that holds the key may be used for so long yet.
-            RevocationKind::Key => now.saturating_add(keys::limits::HARD_MS / 1000).saturating_add(leeway_s),
+            // A key set with the key may be used for that long.
+            RevocationKind::Key => now.saturating_add(HARD_MS / 1000).saturating_add(leeway_s),
         };
         let bound = latest_issue.saturating_add(max_lifetime_s);
         let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
         let keep_until = end.saturating_add(leeway_s);
-        let mark = RevocationKey::new(self.kind, issuer, &self.id);
-        (keep_until > now).then_some(RevocationEntry { key: mark, issued_until: self.issued_until, keep_until })
+        let key = RevocationKey::new(self.kind, issuer, &self.id);
+        (keep_until > now).then_some(RevocationEntry { key, issued_until: self.issued_until, keep_until })
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
 
     #[test]
-    fn a_push_is_read_or_refused_with_the_place_and_the_mend() {
+    fn a_push_is_read_or_refused_with_place_and_reason() {
         let ever = crate::limits::DATE_SECS;
         for (body, expected) in [
             (r#"{"revocations":[]}"#, Ok(vec![])),
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_lives_as_long_as_a_token_that_it_concerns() {
+    fn an_entry_is_kept_as_long_as_its_tokens_may_live() {
         let now = NOW.secs();
         let ever = crate::limits::DATE_SECS;
         // kind, issued_until, expires_at, kept for (seconds from now)

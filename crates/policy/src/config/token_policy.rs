@@ -1,0 +1,68 @@
+//! How each issuer's tokens are checked, from the policy.
+
+use portcullis_token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, TokenPolicy};
+
+use super::{Access, Claims, Issuer, Policy, Require, RequireRule};
+
+/// Returns the claims that routes' access rules compare.
+pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
+    fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
+        match access {
+            Access::Claim(require) if !kept.contains(&require.claim) => kept.push(require.claim.clone()),
+            Access::Any(rules) | Access::All(rules) => rules.iter().for_each(|rule| collect(rule, kept)),
+            Access::Claim(_)
+            | Access::Public
+            | Access::User
+            | Access::Roles(_)
+            | Access::Scopes(_)
+            | Access::Owner(_) => {}
+        }
+    }
+    let mut kept = Vec::new();
+    policy.routes.iter().for_each(|route| collect(&route.access, &mut kept));
+    kept
+}
+
+impl Issuer {
+    /// Returns how this issuer's tokens are checked; `kept` are the claims to keep for access rules.
+    /// `None` if an algorithm is unknown or there is none.
+    pub fn token_policy(&self, kept: &[ClaimPath]) -> Option<TokenPolicy> {
+        let algorithms: Vec<Algorithm> =
+            self.algorithms.iter().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
+        (!algorithms.is_empty()).then(|| TokenPolicy {
+            issuer: self.issuer.clone(),
+            tenants: self.tenants.clone(),
+            audience: self.audience.clone(),
+            audience_claim: self.audience_claim.clone().unwrap_or_else(|| vec!["aud".to_owned()]),
+            algorithms,
+            types: self.types.clone(),
+            token_type: self.token_type.clone(),
+            claims: claim_names(&self.claims),
+            require: self.require.iter().map(claim_rule).collect(),
+            kept: kept.to_vec(),
+            leeway_s: self.leeway_s,
+            max_lifetime_s: self.max_lifetime_s,
+        })
+    }
+}
+
+fn claim_names(claims: &Claims) -> ClaimNames {
+    let usual = ClaimNames::default();
+    let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
+    ClaimNames {
+        user_id: or(&claims.user_id, usual.user_id),
+        email: or(&claims.email, usual.email),
+        roles: or(&claims.roles, usual.roles),
+        scopes: or(&claims.scopes, usual.scopes),
+        session_id: or(&claims.session, usual.session_id),
+    }
+}
+
+fn claim_rule(require: &Require) -> ClaimRule {
+    let claim = require.claim.clone();
+    match &require.rule {
+        RequireRule::Present => ClaimRule { claim, ..ClaimRule::default() },
+        RequireRule::Equals(value) => ClaimRule { claim, equals: Some(value.clone()), one_of: None },
+        RequireRule::OneOf(values) => ClaimRule { claim, equals: None, one_of: Some(values.clone()) },
+    }
+}

@@ -1,0 +1,114 @@
+//! What one issuer's tokens must look like.
+
+use crate::{
+    algorithm::Algorithm,
+    claim_rule::{ClaimPath, ClaimRule},
+};
+
+/// Stands for a tenant's id in an issuer's template, as in the discovery document of Microsoft
+/// Entra ID.
+pub const TENANT_PLACEHOLDER: &str = "{tenantid}";
+
+/// The rules for one issuer's tokens. A token is checked against the policy of the issuer that its
+/// `iss` names, and no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenPolicy {
+    /// Exact value of `iss` (no case folding, no trailing slash added or removed) or, with
+    /// [`TENANT_PLACEHOLDER`] in it, a template for the tenants below.
+    pub issuer: String,
+    /// Accepted tenants; empty unless `issuer` is a template. A template alone would accept every
+    /// customer of the provider.
+    pub tenants: Vec<String>,
+    /// Accepted members of the audience claim.
+    pub audience: Vec<String>,
+    /// Where the audience is: `aud` for most issuers.
+    pub audience_claim: ClaimPath,
+    /// Algorithms that this issuer signs with. Never read from the token.
+    pub algorithms: Vec<Algorithm>,
+    /// Accepted `typ` values, compared without case and without a leading `application/`
+    /// (RFC 7515, section 4.1.9). Empty: any or none.
+    pub types: Vec<String>,
+    /// Required value of the `token_type` claim; keeps refresh, service and ID tokens of the same
+    /// issuer from passing as access tokens.
+    pub token_type: Option<String>,
+    /// Where the identity is in the claims.
+    pub claims: ClaimNames,
+    /// What else the claims must say.
+    pub require: Vec<ClaimRule>,
+    /// Claims to keep in the identity, for the access rules of routes.
+    pub kept: Vec<ClaimPath>,
+    /// Seconds of clock difference tolerated on `exp`, `nbf` and `iat`.
+    pub leeway_s: u64,
+    /// Longest `exp - iat`, in seconds: bounds how long a stolen token is of use.
+    pub max_lifetime_s: u64,
+}
+
+/// Where the identity is in the claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimNames {
+    /// The user's id; a token without one is refused.
+    pub user_id: ClaimPath,
+    /// E-mail address.
+    pub email: ClaimPath,
+    /// Role names, an array.
+    pub roles: ClaimPath,
+    /// Scopes: an array, or one string with spaces between (RFC 8693, section 4.2).
+    pub scopes: ClaimPath,
+    /// The session, by which its tokens are revoked together.
+    pub session_id: ClaimPath,
+}
+
+impl Default for ClaimNames {
+    fn default() -> Self {
+        let top = |name: &str| vec![name.to_owned()];
+        Self {
+            user_id: top("sub"),
+            email: top("email"),
+            roles: top("roles"),
+            scopes: top("scope"),
+            session_id: top("sid"),
+        }
+    }
+}
+
+/// The issuer that a token names and, where its policy accepts tenants, which of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IssuerMatch<'a> {
+    issuer: &'a str,
+    tenant: Option<&'a str>,
+}
+
+impl<'a> IssuerMatch<'a> {
+    /// The tenant, where the policy accepts tenants.
+    pub fn tenant(&self) -> Option<&'a str> {
+        self.tenant
+    }
+
+    /// Whether a key may check this issuer's tokens. A key in a set that all tenants share can be
+    /// for one of them alone: its member `issuer` then says which, exactly or as a template.
+    pub fn accepts_key_of(&self, key_issuer: Option<&str>) -> bool {
+        let (Some(tenant), Some(named)) = (self.tenant, key_issuer) else { return true };
+        named == self.issuer || tenant_in(named, self.issuer) == Some(tenant)
+    }
+}
+
+impl TokenPolicy {
+    /// Matches a token's `iss` with this policy.
+    pub fn match_issuer<'a>(&self, issuer: &'a str) -> Option<IssuerMatch<'a>> {
+        if self.tenants.is_empty() {
+            return (self.issuer == issuer).then_some(IssuerMatch { issuer, tenant: None });
+        }
+        let tenant = tenant_in(&self.issuer, issuer)?;
+        self.tenants.iter().any(|accepted| accepted == tenant).then_some(IssuerMatch { issuer, tenant: Some(tenant) })
+    }
+
+    pub(crate) const fn leeway_ms(&self) -> u64 {
+        self.leeway_s.saturating_mul(1000)
+    }
+}
+
+/// The text at the placeholder, if `issuer` fits the template.
+fn tenant_in<'a>(template: &str, issuer: &'a str) -> Option<&'a str> {
+    let (prefix, suffix) = template.split_once(TENANT_PLACEHOLDER)?;
+    issuer.strip_prefix(prefix)?.strip_suffix(suffix)
+}
