@@ -40,13 +40,14 @@
 //   kvFolder  directory of KV; by default it is removed with the edge, and kept across restarts
 
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
 import { buildEdge } from "../../scripts/lib/edge-build.js";
 import { BUILD, ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { makeAssertionKey } from "./assertion.js";
+import { workersOf } from "./edge-workers.js";
 import { send } from "./http.js";
 import { createIssuer } from "./issuer.js";
 import { openLog, temporaryFolder } from "./run.js";
@@ -54,54 +55,6 @@ import { startUpstream } from "./upstream.js";
 import { until } from "./wait.js";
 
 const require = createRequire(import.meta.url);
-
-// The revocation log's object with additions for tests: /alarm runs the alarm, /age makes all entries two
-// minutes older, and each answer has the number of rows read.
-const OBSERVED_LOG = `
-import gateway, { Revocations as Log } from "./entry.js";
-export default gateway;
-export { Metrics } from "./entry.js";
-export class Revocations extends Log {
-  constructor(state, env) {
-    const { storage } = state;
-    const cursors = [];
-    const sql = {
-      exec(...args) {
-        const cursor = storage.sql.exec(...args);
-        cursors.push(cursor);
-        return cursor;
-      },
-    };
-    const observed = {
-      sql,
-      getAlarm: () => storage.getAlarm(),
-      setAlarm: (...args) => storage.setAlarm(...args),
-    };
-    super({ storage: observed }, env);
-    this.sql = storage.sql;
-    this.cursors = cursors;
-  }
-
-  async fetch(request) {
-    const { pathname } = new URL(request.url);
-    if (pathname === "/alarm") {
-      await this.alarm();
-      return new Response(null, { status: 204 });
-    }
-    if (pathname === "/age") {
-      this.sql.exec("UPDATE entries SET noted_at = noted_at - 120000");
-      return new Response(null, { status: 204 });
-    }
-    this.cursors.length = 0;
-    const answer = await super.fetch(request);
-    const rows = this.cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
-    const headers = { "x-rows-read": String(rows) };
-    return new Response(answer.body, { status: answer.status, headers });
-  }
-}
-`;
-
-const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
 
 const POLICIES = join(ROOT, "tests", "edge", "policies");
 
@@ -155,12 +108,6 @@ export async function startEdge(
   const persist = kvFolder ?? temporaryFolder(scope, "kv");
   const config = readConfig({ config: join(ROOT, "wrangler.toml") });
   const { workerOptions } = readWorkerOptions(config);
-  delete workerOptions.modulesRules;
-  const modules = readdirSync(folder, { recursive: true })
-    .filter((name) => /\.(?:js|wasm)$/.test(name))
-    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
-    .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
-  modules.unshift({ type: "ESModule", path: join(folder, "observed.js"), contents: OBSERVED_LOG });
   const log = openLog("edge");
   const assertionKeys = { auth: makeAssertionKey(), users: makeAssertionKey() };
   let given = vars;
@@ -234,6 +181,13 @@ export async function startEdge(
     },
   };
 
+  const outboundService =
+    outside &&
+    (async ({ method, url: asked, headers }) => {
+      const { status = 200, json, body = JSON.stringify(json) } = await outside({ method, url: asked, headers });
+      return new Response(body, { status });
+    });
+
   const begin = async () => {
     const bindings = {
       // Not workerOptions.bindings: those include the developer's .dev.vars.
@@ -245,50 +199,14 @@ export async function startEdge(
       ASSERTION_KEYS_USERS: assertionKeys.users,
       ...given,
     };
-    const gateway = {
-      ...workerOptions,
-      name: "gateway",
-      modules,
-      modulesRoot: folder,
+    const workers = workersOf(workerOptions, {
+      folder,
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
-    };
-    if (outside !== undefined) {
-      gateway.outboundService = async ({ method, url, headers }) => {
-        const { status = 200, json, body = JSON.stringify(json) } = await outside({ method, url, headers });
-        return new Response(body, { status });
-      };
-    }
-    gateway.ratelimits = Object.fromEntries(
-      Object.entries(workerOptions.ratelimits).map(([name, limiter]) => [
-        name,
-        { ...limiter, simple: limits[name] ?? { limit: 1_000_000, period: 60 } },
-      ]),
-    );
-    const { METRICS, REVOCATIONS } = workerOptions.durableObjects;
-    const { className, useSQLite } = REVOCATIONS;
-    const logOf = (scriptName) => ({ className, useSQLite, scriptName });
-    // The binding REAL makes the runtime load the class here.
-    if (faultyLog) gateway.durableObjects = { METRICS, REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
-    const workers = [gateway];
-    if (twin) {
-      workers.push({
-        ...gateway,
-        name: "twin",
-        durableObjects: {
-          METRICS: { ...METRICS, scriptName: "gateway" },
-          REVOCATIONS: logOf(twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway"),
-        },
-      });
-    }
-    if (faultyLog) {
-      workers.push({
-        name: "faulty-log",
-        compatibilityDate: workerOptions.compatibilityDate,
-        modules: [{ type: "ESModule", path: join(ROOT, "tests", "harness", "faulty-log.js") }],
-        modulesRoot: join(ROOT, "tests", "harness"),
-        durableObjects: { REAL: logOf("gateway"), OWN: { className, useSQLite } },
-      });
-    }
+      limits,
+      twin,
+      faultyLog,
+      outboundService,
+    });
     const options = {
       workers,
       resourcePersistencePath: persist,

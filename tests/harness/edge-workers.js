@@ -1,0 +1,113 @@
+// The Workers that startEdge runs in Miniflare: the gateway, and with it another isolate of it and
+// faulty-log.js if a test asks for them.
+
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { ROOT } from "../../scripts/lib/paths.js";
+
+// The revocation log's object with additions for tests: /alarm runs the alarm, /age makes all entries two
+// minutes older, and each answer has the number of rows read.
+const OBSERVED_LOG = `
+import gateway, { Revocations as Log } from "./entry.js";
+export default gateway;
+export { Metrics } from "./entry.js";
+export class Revocations extends Log {
+  constructor(state, env) {
+    const { storage } = state;
+    const cursors = [];
+    const sql = {
+      exec(...args) {
+        const cursor = storage.sql.exec(...args);
+        cursors.push(cursor);
+        return cursor;
+      },
+    };
+    const observed = {
+      sql,
+      getAlarm: () => storage.getAlarm(),
+      setAlarm: (...args) => storage.setAlarm(...args),
+    };
+    super({ storage: observed }, env);
+    this.sql = storage.sql;
+    this.cursors = cursors;
+  }
+
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/alarm") {
+      await this.alarm();
+      return new Response(null, { status: 204 });
+    }
+    if (pathname === "/age") {
+      this.sql.exec("UPDATE entries SET noted_at = noted_at - 120000");
+      return new Response(null, { status: 204 });
+    }
+    this.cursors.length = 0;
+    const answer = await super.fetch(request);
+    const rows = this.cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
+    const headers = { "x-rows-read": String(rows) };
+    return new Response(answer.body, { status: answer.status, headers });
+  }
+}
+`;
+
+const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
+
+// Limits that no test reaches.
+const NO_LIMIT = { limit: 1_000_000, period: 60 };
+
+const HARNESS = join(ROOT, "tests", "harness");
+
+// Returns Miniflare's options of the Workers, the gateway first. `options` are those that wrangler reads from
+// wrangler.toml; `folder` is the build of the worker.
+export function workersOf(options, { folder, bindings, limits, twin, faultyLog, outboundService }) {
+  const { METRICS, REVOCATIONS } = options.durableObjects;
+  const { className, useSQLite } = REVOCATIONS;
+  const logOf = (scriptName) => ({ className, useSQLite, scriptName });
+  const { modulesRules: _, ...rest } = options;
+  const gateway = {
+    ...rest,
+    name: "gateway",
+    modules: modulesOf(folder),
+    modulesRoot: folder,
+    bindings,
+    ratelimits: Object.fromEntries(
+      Object.entries(options.ratelimits).map(([name, limiter]) => [
+        name,
+        { ...limiter, simple: limits[name] ?? NO_LIMIT },
+      ]),
+    ),
+  };
+  if (outboundService !== undefined) gateway.outboundService = outboundService;
+  // The binding REAL makes the runtime load the class here.
+  if (faultyLog) gateway.durableObjects = { METRICS, REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
+  const workers = [gateway];
+  if (twin) {
+    const log = twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway";
+    workers.push({
+      ...gateway,
+      name: "twin",
+      durableObjects: { METRICS: { ...METRICS, scriptName: "gateway" }, REVOCATIONS: logOf(log) },
+    });
+  }
+  if (faultyLog) {
+    workers.push({
+      name: "faulty-log",
+      compatibilityDate: options.compatibilityDate,
+      modules: [{ type: "ESModule", path: join(HARNESS, "faulty-log.js") }],
+      modulesRoot: HARNESS,
+      durableObjects: { REAL: logOf("gateway"), OWN: { className, useSQLite } },
+    });
+  }
+  return workers;
+}
+
+// Returns the modules of a build, the entry first.
+function modulesOf(folder) {
+  const modules = readdirSync(folder, { recursive: true })
+    .filter((name) => /\.(?:js|wasm)$/.test(name))
+    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
+    .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
+  return [{ type: "ESModule", path: join(folder, "observed.js"), contents: OBSERVED_LOG }, ...modules];
+}
