@@ -9,10 +9,11 @@ use portcullis::{
     pipeline::{
         BackgroundTask,
         ports::{
-            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
-            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
-            SpanCollector, UpstreamClient, UpstreamFault,
+            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+            UrlParser,
         },
+        wire::{AnswerFacts, Fault, Forward},
     },
     revocation::LogPage,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
@@ -97,7 +98,7 @@ impl KeyStore for World {
 }
 
 impl KeyFetcher for World {
-    async fn fetch_document(&self, _: &str) -> Result<Document, &'static str> {
+    async fn fetch_document(&self, _: &str) -> Result<Document, Fault> {
         Ok(Document { body: self.jwks.clone().into_bytes(), cache_control: None })
     }
 }
@@ -133,13 +134,13 @@ impl MetricsStore for World {
         true
     }
 
-    async fn read_metrics(&self) -> Result<String, &'static str> {
+    async fn read_metrics(&self) -> Result<String, Fault> {
         Ok("{}".to_owned())
     }
 }
 
 impl RevocationLog for World {
-    async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, &'static str> {
+    async fn read_log(&self, _: LogPart<'_>, _: bool) -> Result<LogText, Fault> {
         let page = LogPage { as_of: self.now, newest: 0, from: 0, overflows: false, entries: vec![] };
         Ok(LogText { text: page.to_json().unwrap(), cached: false })
     }
@@ -150,7 +151,7 @@ impl RevocationLog for World {
 }
 
 impl RequestBody for World {
-    async fn read_body(&self, _: usize) -> Result<Vec<u8>, BodyFault> {
+    async fn read_body(&self, _: usize) -> Result<Vec<u8>, Fault> {
         Ok(vec![])
     }
 }
@@ -158,9 +159,16 @@ impl RequestBody for World {
 impl UpstreamClient for World {
     type Reply = ();
 
-    async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
-        Ok(Forwarded { reply: (), status: 200, asks_for_pause: false, body_ended: true, challenge: None })
+    async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
+        let facts = "1\n200\n\n\n\n0\ncontent-type\ndate\ncontent-length".to_owned();
+        Ok(Forwarded { reply: (), facts: AnswerFacts::from_wire(facts).unwrap() })
     }
 
     fn discard(&self, (): ()) {}
+}
+
+impl UrlParser for World {
+    fn resolve(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
 }

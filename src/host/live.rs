@@ -8,8 +8,9 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
 use super::{
+    console::log_error,
     js,
-    world::{KV_CACHE_S, KV_MS, complain, millis, prefers_rust, store},
+    world::{KV_CACHE_S, KV_MS, millis, prefers_rust, store},
 };
 use crate::{
     pipeline::{Gateway, Misconfiguration, PolicyOrigin},
@@ -139,7 +140,7 @@ async fn look(env: &js::Env) {
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    complain(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
+    log_error(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
     // The built-in one is nobody's last word: what was pushed before is.
     let fallback = match in_use {
         Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
@@ -177,7 +178,7 @@ fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
 }
 
 async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {
-    let text = asked.await.map_err(|_| complain("the policy cannot be read from KV"))?.as_string();
+    let text = asked.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
     // One that is too long is none that can be used, which is not the same as none.
     Ok(text.map(|text| if text.len() > POLICY_BYTES { String::new() } else { text }))
 }

@@ -9,8 +9,8 @@ use wasm_bindgen_futures::JsFuture;
 use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
 
 use super::{
+    console::log_error,
     object::{now, number, path_of, reply, rows, scalar, whole},
-    world::complain,
 };
 use crate::{
     revocation::{LogPage, RevocationEntry, RevocationKey, limits},
@@ -53,7 +53,7 @@ pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result
         Ok(None) => reply(404, None),
         Err(error) => {
             // The database's words are about our own statements, never about an entry.
-            complain(&format!("the revocation log cannot be read: {error}"));
+            log_error(&format!("the revocation log cannot be read: {error}"));
             reply(503, None)
         }
     }
@@ -112,7 +112,7 @@ impl Log {
     /// sent again costs nobody anything.
     fn append(&self, entries: &[RevocationEntry]) -> worker::Result<()> {
         if !self.has_room(entries.len())? {
-            complain("the revocation log is full");
+            log_error("the revocation log is full");
             return Err("the log is full".into());
         }
         for entry in entries {

@@ -2,6 +2,7 @@
 //! upstream fetch, clock, random bytes and log. The only room that touches the world, and
 //! nobody imports it. Decides nothing: what it is asked to do was decided in `pipeline`.
 
+mod console;
 mod js;
 mod live;
 mod log;
@@ -17,11 +18,12 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::pipeline::{
-    Answer, BackgroundTask, CorsHeaders, Denial, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome, Passing,
-    handle_refused,
+    Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, LogRecord, Misconfiguration, Outcome, handle_refused,
+    wire,
 };
+use console::log_line;
 use turns::{Progress, Turns};
-use world::{Reply, World};
+use world::World;
 
 /// A request: its answer, or a promise of it.
 #[wasm_bindgen]
@@ -43,14 +45,15 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 
 /// Refuses a request that no gate is asked about.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
-    let head = read_head(request);
-    let Handled { outcome, mut record, .. } = handle_refused::<Reply>(&head, denial, &World::without_request(env));
+    let head = wire::parse_head(&js::read_head(request));
+    let Handled { outcome, mut record, .. } =
+        handle_refused::<web_sys::Response>(&head, denial, &World::without_request(env));
     record.timestamp = timestamp();
-    say(&record.to_json());
+    log_line(&record.to_json());
     let sender = Some(request).filter(|_| head.announces_body());
     match outcome {
-        Outcome::Answered(answer) => to_response(&answer, sender, &CorsHeaders::default()).map(JsValue::from),
-        Outcome::Forwarded(reply) => Ok(reply.response.into()),
+        Outcome::Answered(answer) => to_response(&answer, sender).map(JsValue::from),
+        Outcome::Forwarded { reply, .. } => Ok(reply.into()),
     }
 }
 
@@ -66,17 +69,14 @@ async fn handle(
             return refuse(&request, env, Denial::Misconfigured { fault: text });
         }
     };
-    let head = read_head(&request);
+    let head = wire::parse_head(&js::read_head(&request));
     let world = World::new(env, request, context.clone(), turns);
     let handled = gate.handle(&head, &world).await;
-    let Handled { outcome, mut record, cors, passing } = handled;
+    let Handled { outcome, mut record } = handled;
     write_log(&mut record, gate.log_successes());
     let answer = match outcome {
-        Outcome::Forwarded(reply) => {
-            let references = published(&gate, &head, &passing, &reply);
-            pass_on(&reply, &cors, &passing, &references, &record.request_id)
-        }
-        Outcome::Answered(answer) => to_response(&answer, world.request().filter(|_| head.announces_body()), &cors),
+        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan),
+        Outcome::Answered(answer) => to_response(&answer, world.request().filter(|_| head.announces_body())),
     }
     .map(JsValue::from);
     for task in world.take_tasks() {
@@ -85,35 +85,20 @@ async fn handle(
     answer
 }
 
-fn say(line: &str) {
-    web_sys::console::log_1(&JsValue::from_str(line));
-}
-
 /// The request's line, and an audit event where it was refused.
 fn write_log(record: &mut LogRecord, successes: u8) {
     if !record.is_kept(successes) {
         return;
     }
     record.timestamp = timestamp();
-    say(&record.to_json());
+    log_line(&record.to_json());
     if let Some(event) = record.audit().and_then(|event| serde_json::to_string(&event).ok()) {
-        say(&event);
+        log_line(&event);
     }
 }
 
 fn timestamp() -> String {
     js_sys::Date::new_0().to_iso_string().into()
-}
-
-/// Names and new values of the answer's headers that would lead the client to an upstream.
-fn published<'a>(gate: &Gateway, head: &Head, passing: &Passing, reply: &'a Reply) -> Vec<(&'a str, String)> {
-    let leads = reply.leads().filter(|(name, _)| !passing.removes(name));
-    leads
-        .filter_map(|(name, value)| {
-            let public = gate.publish_references(head, passing, (name, value), reply.asked(), js::resolve)?;
-            Some((name, public))
-        })
-        .collect()
 }
 
 /// The cron trigger.
@@ -143,18 +128,6 @@ fn chain_panic_hook() {
     });
 }
 
-fn read_head(request: &web_sys::Request) -> Head {
-    let packed = js::read_head(request);
-    let mut lines = packed.split('\n');
-    let method = lines.next().unwrap_or_default().to_owned();
-    let url = lines.next().unwrap_or_default();
-    let mut headers = Vec::new();
-    while let (Some(name), Some(value)) = (lines.next(), lines.next()) {
-        headers.push((name.to_owned(), value.to_owned()));
-    }
-    Head::new(method, url, headers)
-}
-
 /// Runs a background task by itself, because one that lets seconds pass must not delay another.
 /// The event stays alive for it only if it has to wait.
 fn run_behind(context: &js::Context, gate: &Rc<Gateway>, world: &World, task: BackgroundTask) {
@@ -169,37 +142,10 @@ fn run_behind(context: &js::Context, gate: &Rc<Gateway>, world: &World, task: Ba
     }
 }
 
-/// Keeps browsers from taking an answer for something other than its content type says.
-const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
-
-fn pass_on(
-    reply: &Reply,
-    cors: &CorsHeaders,
-    passing: &Passing,
-    references: &[(&str, String)],
-    request_id: &str,
-) -> Result<web_sys::Response, JsValue> {
-    let is_replaced = |name: &str| name == "x-request-id" || references.iter().any(|(replaced, _)| *replaced == name);
-    let removed = reply.header_names().filter(|name| passing.removes(name) || is_replaced(name));
-    let set = passing.headers.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let added = cors.iter().map(|(name, value)| (*name, value.as_str())).chain(set);
-    let added = added.chain(references.iter().map(|(name, value)| (*name, value.as_str())));
-    let is_guarded = passing.nosniff && !reply.header_names().any(|name| name == CONTENT_TYPE_OPTIONS);
-    let added = added.chain(is_guarded.then_some((CONTENT_TYPE_OPTIONS, "nosniff")));
-    // The id last, where `rim.js` looks for it.
-    let added = added.chain([("x-request-id", request_id)]).flat_map(|(name, value)| [name, value]);
-    let lines: Vec<&str> = removed.chain([""]).chain(added).collect();
-    let packed = lines.join("\n");
-    let idle_ms = passing.idle_timeout_ms.map(world::millis);
-    js::pass_on(&reply.response, reply.status().unwrap_or_default(), &packed, idle_ms)
+fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan) -> Result<web_sys::Response, JsValue> {
+    js::pass_on(reply, plan.status, plan.changes.as_wire(), plan.idle_timeout_ms.map(world::millis))
 }
 
-fn to_response(
-    answer: &Answer,
-    sender: Option<&web_sys::Request>,
-    cors: &CorsHeaders,
-) -> Result<web_sys::Response, JsValue> {
-    let headers = answer.headers.iter().chain(cors);
-    let lines: Vec<&str> = headers.flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    js::answer(sender, answer.status, &lines.join("\n"), &answer.body)
+fn to_response(answer: &Answer, sender: Option<&web_sys::Request>) -> Result<web_sys::Response, JsValue> {
+    js::answer(sender, answer.status, &wire::write_headers(&answer.headers), &answer.body)
 }

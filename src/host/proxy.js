@@ -42,7 +42,7 @@ const EARLY_ANSWER_READ_MS = 1_000;
 
 /**
  * What became of the client's body.
- * @typedef {"ended" | "client_gone" | "body_too_large" | "refused"} BodyEnd
+ * @typedef {"ended" | "client_gone" | "too_large" | "refused"} BodyEnd
  *
  * The result of one read of a body.
  * @typedef {ReadableStreamReadResult<Uint8Array<ArrayBuffer>>} Part
@@ -141,7 +141,7 @@ async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) 
   };
   const passage = passBody(request, maxBodyBytes, (end) => {
     if (fault !== undefined) return;
-    if (end === "client_gone" || end === "body_too_large") return giveUp(end);
+    if (end === "client_gone" || end === "too_large") return giveUp(end);
     clearTimeout(timer);
     timer = setTimeout(giveUp, timeoutMs, "timed_out");
   });
@@ -248,7 +248,7 @@ function passBody(request, maxBytes, onEnd) {
         } catch {
           // The upstream's answer may be on the way; the rest of the body is for nobody.
           isUnwanted = true;
-          finish(size > maxBytes ? "body_too_large" : "refused");
+          finish(size > maxBytes ? "too_large" : "refused");
         }
       }
       if (part.done) return finish("ended");
@@ -421,7 +421,7 @@ function answered(response, ended, asked = response.url) {
   const { status, headers } = response;
   if ((status < 200 || status > 599) && !(status === 101 && response.webSocket != null)) {
     discard(response);
-    return ["bad_answer", ended];
+    return ["bad_status", ended];
   }
   const names = [...headers.keys()];
   const pauses = names.includes("retry-after") ? "1" : "";

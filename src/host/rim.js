@@ -75,13 +75,13 @@ async function readBounded(body, maxBytes) {
  * @param {Request} request
  * @param {number} maxBytes
  * @param {number} timeoutMs
- * @returns {Promise<Uint8Array | "too_large" | "broken">}
+ * @returns {Promise<Uint8Array | "too_large" | "client_gone">}
  */
 export async function readBody(request, maxBytes, timeoutMs) {
   try {
     return (await inTime(timeoutMs, readBounded(request.body, maxBytes))) ?? "too_large";
   } catch {
-    return "broken";
+    return "client_gone";
   }
 }
 
@@ -109,12 +109,12 @@ export async function fetchDocument(url, timeoutMs, maxBytes) {
     });
     if (response.status !== 200) {
       await response.body?.cancel();
-      return response.status >= 300 && response.status < 400 ? "jwks_redirect" : "jwks_status";
+      return response.status >= 300 && response.status < 400 ? "redirected" : "bad_status";
     }
     const bytes = await readBounded(response.body, maxBytes);
-    return bytes === null ? "jwks_too_large" : [bytes, response.headers.get("cache-control") ?? undefined];
+    return bytes === null ? "too_large" : [bytes, response.headers.get("cache-control") ?? undefined];
   } catch {
-    return late ? "jwks_timeout" : "jwks_unreachable";
+    return late ? "timed_out" : "unreachable";
   } finally {
     clearTimeout(timer);
   }
@@ -141,14 +141,14 @@ export async function sendSpans(url, given, body, timeoutMs) {
       }),
     );
   } catch {
-    return "headers";
+    return "bad_setting";
   }
   headers.set("content-type", "application/json");
   try {
     const signal = AbortSignal.timeout(timeoutMs);
     const response = await fetch(url, { method: "POST", headers, body, redirect: "manual", signal });
     await response.body?.cancel();
-    return response.ok ? "" : "refused";
+    return response.ok ? "" : "bad_status";
   } catch {
     return "unreachable";
   }
@@ -215,7 +215,7 @@ const LOG = "log";
 async function ask(object, path, maxBytes) {
   const response = await object.fetch(`https://object${path}`);
   const bytes = await readBounded(response.body, maxBytes);
-  return response.status !== 200 || bytes === null ? "failed" : bytes;
+  return response.status !== 200 || bytes === null ? "bad_status" : bytes;
 }
 
 /**
@@ -318,14 +318,14 @@ export async function readLog(request, context, namespace, path, mayBeKept, keep
  * @template T
  * @param {number} timeoutMs
  * @param {() => Promise<T>} work
- * @returns {Promise<T | "timeout" | "unreachable">}
+ * @returns {Promise<T | "timed_out" | "unreachable">}
  */
 async function within(timeoutMs, work) {
   /** @type {number | null} */
   let timer = null;
-  /** @type {Promise<"timeout">} */
+  /** @type {Promise<"timed_out">} */
   const late = new Promise((resolve) => {
-    timer = setTimeout(() => resolve("timeout"), timeoutMs);
+    timer = setTimeout(() => resolve("timed_out"), timeoutMs);
   });
   try {
     return await Promise.race([work(), late]);

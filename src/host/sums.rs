@@ -8,8 +8,8 @@ use wasm_bindgen_futures::JsFuture;
 use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
 
 use super::{
+    console::log_error,
     object::{now, path_of, reply, rows, whole},
-    world::complain,
 };
 
 /// Adds a JSON object of numbers by series.
@@ -51,7 +51,7 @@ pub async fn metric_sums(request: web_sys::Request, state: JsValue) -> Result<we
         Ok(None) => reply(204, None),
         Ok(Some(text)) => reply(200, Some(&text)),
         Err(error) => {
-            complain(&format!("the sums of the metrics failed: {error}"));
+            log_error(&format!("the sums of the metrics failed: {error}"));
             reply(503, None)
         }
     }

@@ -139,8 +139,8 @@ async fn a_missing_kv_namespace_is_no_key_and_no_panic() {
 
 #[wasm_bindgen_test]
 async fn a_missing_revocation_log_is_a_fault_and_no_panic() {
-    use crate::pipeline::ports::LogPart;
-    assert_eq!(world().read_log(LogPart::Newest, true).await, Err("log_not_bound"));
+    use crate::pipeline::{ports::LogPart, wire::Fault};
+    assert_eq!(world().read_log(LogPart::Newest, true).await, Err(Fault::NotBound));
     assert!(!world().append_log("{}").await);
 }
 

@@ -9,6 +9,7 @@ use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::{
+    console::log_error,
     js, log, object, sums,
     turns::{Turns, Wait},
 };
@@ -17,10 +18,11 @@ use crate::{
     pipeline::{
         BackgroundTask, limits,
         ports::{
-            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
-            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
-            SpanCollector, UpstreamClient, UpstreamFault,
+            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+            UrlParser,
         },
+        wire::{self, AnswerFacts, Fault, Forward},
     },
     revocation,
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
@@ -84,59 +86,6 @@ struct Event {
     tasks: RefCell<Vec<BackgroundTask>>,
 }
 
-/// Line of a reply's facts where the headers begin that lead somewhere.
-const LEADS_FACT: usize = 6;
-
-/// An upstream's answer, and what was read of it in one crossing.
-pub(super) struct Reply {
-    pub(super) response: web_sys::Response,
-    facts: String,
-}
-
-impl Reply {
-    fn fact(&self, line: usize) -> &str {
-        self.facts.split('\n').nth(line).unwrap_or_default()
-    }
-
-    fn body_ended(&self) -> bool {
-        self.fact(0) == "1"
-    }
-
-    pub(super) fn status(&self) -> Option<u16> {
-        self.fact(1).parse().ok()
-    }
-
-    fn asks_for_pause(&self) -> bool {
-        self.fact(2) == "1"
-    }
-
-    /// `WWW-Authenticate` of a 401.
-    fn challenge(&self) -> Option<String> {
-        Some(self.fact(3)).filter(|challenge| !challenge.is_empty()).map(str::to_owned)
-    }
-
-    /// The URL that gave it; only where there are [`Reply::leads`].
-    pub(super) fn asked(&self) -> &str {
-        self.fact(4)
-    }
-
-    /// Names, in lower case, and values of the headers that lead the client somewhere.
-    pub(super) fn leads(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut lines = self.facts.split('\n').skip(LEADS_FACT);
-        let count = self.leads_count();
-        std::iter::from_fn(move || Some((lines.next()?, lines.next()?))).take(count)
-    }
-
-    fn leads_count(&self) -> usize {
-        self.fact(LEADS_FACT.saturating_sub(1)).parse().unwrap_or_default()
-    }
-
-    /// In lower case.
-    pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
-        self.facts.split('\n').skip(LEADS_FACT.saturating_add(self.leads_count().saturating_mul(2)))
-    }
-}
-
 impl World {
     pub(super) fn new(env: js::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
         Self::of(env, Some((request, context)), turns)
@@ -175,7 +124,7 @@ impl World {
     fn namespace(&self, binding: &str) -> Option<JsValue> {
         let found = self.event.env.binding(binding);
         if found.is_none() {
-            complain(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
+            log_error(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
         }
         found
     }
@@ -191,7 +140,7 @@ impl World {
 pub(super) fn store(env: &js::Env) -> Option<JsValue> {
     let found = env.binding(KEYS_BINDING);
     if found.is_none() {
-        complain("the KV namespace KEYS is not bound; see wrangler.toml");
+        log_error("the KV namespace KEYS is not bound; see wrangler.toml");
     }
     found
 }
@@ -203,12 +152,6 @@ pub(super) fn prefers_rust(env: &js::Env) -> bool {
 
 pub(super) fn millis(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-/// Puts a fault of our own into the log.
-pub(super) fn complain(message: &str) {
-    let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
-    web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
 }
 
 impl Background for World {
@@ -235,7 +178,7 @@ impl Random for World {
                 // The ids of a request are for finding it again, not for security: an
                 // id that is not random is better than a request that fails.
                 if getrandom::getrandom(&mut bytes).is_err() {
-                    complain("the runtime gave no random bytes");
+                    log_error("the runtime gave no random bytes");
                 }
                 *pool = bytes;
             }
@@ -251,7 +194,7 @@ impl KeyStore for World {
         match self.wait(js::read_store(&store, name, KV_CACHE_S, millis(KV_MS)), KV_MS).await {
             Ok(text) => text.as_string(),
             Err(_) => {
-                complain("key sets cannot be read from KV");
+                log_error("key sets cannot be read from KV");
                 None
             }
         }
@@ -262,20 +205,20 @@ impl KeyStore for World {
         let written = js::write_store(&store, name, text, millis(KV_KEEP_S), millis(KV_MS));
         let written = self.wait(written, KV_MS).await.is_ok();
         if !written {
-            complain("a key set cannot be written to KV");
+            log_error("a key set cannot be written to KV");
         }
         written
     }
 }
 
 impl KeyFetcher for World {
-    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
+    async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
         let fetched = js::fetch_document(url, millis(keys::limits::FETCH_MS), max);
         let answer = self.wait(fetched, keys::limits::FETCH_MS).await;
-        let value = answer.map_err(|_| "jwks_unreachable")?;
-        let parts = value.dyn_into::<Array>().map_err(|code| fetch_fault(code.as_string().as_deref()))?;
-        let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| "jwks_unreachable")?;
+        let value = answer.map_err(|_| Fault::Unreachable)?;
+        let parts = value.dyn_into::<Array>().map_err(fault)?;
+        let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| Fault::Unreachable)?;
         Ok(Document { body: bytes.to_vec(), cache_control: parts.get(1).as_string() })
     }
 }
@@ -298,7 +241,7 @@ impl SignatureVerifier for World {
             Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
             Ok(_) => Ok(SignatureOutcome::Invalid),
             Err(_) => {
-                complain("WebCrypto failed to check a signature");
+                log_error("WebCrypto failed to check a signature");
                 Err(BackendFault)
             }
         }
@@ -308,13 +251,13 @@ impl SignatureVerifier for World {
 impl RateLimitCounter for World {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else {
-            complain(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
+            log_error(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
             return true;
         };
         match self.wait(js::limit(&limiter, key), OWN_MS).await {
             Ok(value) => value != JsValue::FALSE,
             Err(_) => {
-                complain(&format!("the rate limit {binding} failed"));
+                log_error(&format!("the rate limit {binding} failed"));
                 true
             }
         }
@@ -329,11 +272,13 @@ impl SpanCollector for World {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
         let sent = js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS));
         let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
-        match sent.ok().and_then(|fault| fault.as_string()).as_deref() {
+        match sent.ok().and_then(|name| name.as_string()).as_deref() {
             Some("") if dropped == 0 => {}
-            Some("") => complain(&format!("{dropped} spans were given up, because too many waited for the collector")),
-            Some("headers") => complain("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value"),
-            _ => complain("the collector took no spans; they are given up"),
+            Some("") => log_error(&format!("{dropped} spans were dropped, because too many waited for the collector")),
+            name if Fault::from_name(name) == Fault::BadSetting => {
+                log_error("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value");
+            }
+            _ => log_error("the collector did not accept the spans; they are dropped"),
         }
     }
 }
@@ -343,17 +288,17 @@ impl MetricsStore for World {
         self.tell(SUMS_BINDING, SUMS_NAME, sums::ADD_PATH, text, SUMS_MS).await
     }
 
-    async fn read_metrics(&self) -> Result<String, &'static str> {
-        let namespace = self.namespace(SUMS_BINDING).ok_or("metrics_not_bound")?;
+    async fn read_metrics(&self) -> Result<String, Fault> {
+        let namespace = self.namespace(SUMS_BINDING).ok_or(Fault::NotBound)?;
         let asked = js::ask_object(&namespace, SUMS_NAME, sums::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
-        let answer = self.wait(asked, SUMS_MS).await.map_err(|_| "metrics_unreachable")?;
-        let parts = answer.dyn_into::<Array>().map_err(|_| "metrics_unreachable")?;
-        parts.get(0).as_string().ok_or("metrics_unreachable")
+        let answer = self.wait(asked, SUMS_MS).await.map_err(|_| Fault::Unreachable)?;
+        let parts = answer.dyn_into::<Array>().map_err(|_| Fault::Unreachable)?;
+        parts.get(0).as_string().ok_or(Fault::Unreachable)
     }
 }
 
 impl RevocationLog for World {
-    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str> {
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
         let ask_ms = if part == LogPart::Whole { revocation::limits::ASK_WHOLE_MS } else { revocation::limits::ASK_MS };
         let (path, keep_ms) = match part {
             LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
@@ -363,104 +308,70 @@ impl RevocationLog for World {
                 (format!("{}{}", log::MARKS_PATH, marks.join(",")), 0)
             }
         };
-        let namespace = self.namespace(LOG_BINDING).ok_or("log_not_bound")?;
-        let (request, context) = self.event.asked.as_ref().ok_or("log_not_bound")?;
+        let namespace = self.namespace(LOG_BINDING).ok_or(Fault::NotBound)?;
+        let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
         let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
         let keep_s = millis(keep_ms / 1000);
         let answer = js::read_log(request, context, &namespace, &path, may_be_cached, keep_s, millis(ask_ms), max);
-        let parts = self
-            .wait(answer, ask_ms)
-            .await
-            .map_err(|_| "log_unreachable")?
-            .dyn_into::<Array>()
-            .map_err(|code| log_fault(code.as_string().as_deref()))?;
-        let text = parts.get(0).as_string().ok_or("log_malformed")?;
+        let parts =
+            self.wait(answer, ask_ms).await.map_err(|_| Fault::Unreachable)?.dyn_into::<Array>().map_err(fault)?;
+        let text = parts.get(0).as_string().ok_or(Fault::Unreachable)?;
         Ok(LogText { text, cached: parts.get(1) == JsValue::TRUE })
     }
 
     async fn append_log(&self, page: &str) -> bool {
         let appended = self.tell(LOG_BINDING, LOG_NAME, log::APPEND_PATH, page, revocation::limits::ASK_MS).await;
         if !appended {
-            complain("the revocation log took no entry");
+            log_error("the revocation log took no entry");
         }
         appended
     }
 }
 
 impl RequestBody for World {
-    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
-        let (request, _) = self.event.asked.as_ref().ok_or(BodyFault::Broken)?;
-        let read = js::read_body(request, u32::try_from(max).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
-        let body = self.wait(read, limits::PUSH_BODY_MS).await.map_err(|_| BodyFault::Broken)?;
-        match body.dyn_into::<Uint8Array>() {
-            Ok(bytes) => Ok(bytes.to_vec()),
-            Err(fault) if fault.as_string().as_deref() == Some("too_large") => Err(BodyFault::TooLarge),
-            Err(_) => Err(BodyFault::Broken),
-        }
+    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
+        let (request, _) = self.event.asked.as_ref().ok_or(Fault::ClientGone)?;
+        let read = js::read_body(request, u32::try_from(max_bytes).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
+        let body = self.wait(read, limits::PUSH_BODY_MS).await.map_err(|_| Fault::ClientGone)?;
+        Ok(body.dyn_into::<Uint8Array>().map_err(fault)?.to_vec())
     }
 }
 
 impl UpstreamClient for World {
-    type Reply = Reply;
+    type Reply = web_sys::Response;
 
-    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<Reply>, UpstreamFault> {
-        let (request, _) = self.event.asked.as_ref().ok_or(UpstreamFault::Unreachable)?;
-        let headers = forward.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
-        let lines: Vec<&str> = [forward.url.as_str(), forward.method].into_iter().chain(headers).collect();
+    async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<web_sys::Response>, Fault> {
+        let (client, _) = self.event.asked.as_ref().ok_or(Fault::Unreachable)?;
         let sent = js::forward(
-            request,
-            &lines.join("\n"),
-            millis(forward.timeout_ms),
-            millis(forward.body_timeout_ms),
-            u32::try_from(forward.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
-            forward.is_timed,
+            client,
+            &wire::write_request(request),
+            millis(request.timeout_ms),
+            millis(request.body_timeout_ms),
+            u32::try_from(request.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
+            request.is_timed,
         );
         // An early answer is read to its end before it is passed on.
-        let may_take_ms = forward.timeout_ms.saturating_add(forward.body_timeout_ms).saturating_add(OWN_MS);
-        let answer = self.wait(sent, may_take_ms).await.map_err(|_| UpstreamFault::Unreachable)?;
-        // Our own function's word; each check of a kind would be a call of the runtime's.
+        let may_take_ms = request.timeout_ms.saturating_add(request.body_timeout_ms).saturating_add(OWN_MS);
+        let answer = self.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
+        // The value comes from proxy.js; each check of its type would be a call of the runtime.
         let parts = answer.unchecked_into::<Array>();
-        let facts = parts.get(1).as_string().unwrap_or_default();
-        let reply = Reply { response: parts.get(0).unchecked_into(), facts };
-        match reply.status() {
-            Some(status) => {
-                let (asks_for_pause, body_ended) = (reply.asks_for_pause(), reply.body_ended());
-                Ok(Forwarded { status, asks_for_pause, body_ended, challenge: reply.challenge(), reply })
-            }
-            None => Err(match (reply.response.as_string().as_deref(), reply.body_ended()) {
-                (Some("timed_out"), _) => UpstreamFault::TimedOut,
-                (Some("stalled"), _) => UpstreamFault::Stalled,
-                (Some("bad_answer"), _) => UpstreamFault::BadAnswer,
-                (Some("body_slow"), _) => UpstreamFault::BodySlow,
-                (Some("body_too_large"), _) => UpstreamFault::BodyTooLarge,
-                (Some("client_gone"), _) => UpstreamFault::ClientGone,
-                (_, true) => UpstreamFault::Unreachable,
-                (_, false) => UpstreamFault::BrokeOff,
-            }),
-        }
+        let facts = AnswerFacts::from_wire(parts.get(1).as_string().unwrap_or_default())
+            .map_err(|text| Fault::of_forward(parts.get(0).as_string().as_deref(), &text))?;
+        Ok(Forwarded { reply: parts.get(0).unchecked_into(), facts })
     }
 
-    fn discard(&self, reply: Reply) {
-        js::discard(&reply.response);
+    fn discard(&self, reply: web_sys::Response) {
+        js::discard(&reply);
     }
 }
 
-/// The codes of `rim.js`, as constants.
-fn log_fault(code: Option<&str>) -> &'static str {
-    match code {
-        Some("failed") => "log_failed",
-        Some("timeout") => "log_timeout",
-        _ => "log_unreachable",
+impl UrlParser for World {
+    fn resolve(&self, reference: &str, base: &str) -> Option<String> {
+        js::resolve(reference, base)
     }
 }
 
-/// The codes of `rim.js`, as constants.
-fn fetch_fault(code: Option<&str>) -> &'static str {
-    match code {
-        Some("jwks_redirect") => "jwks_redirect",
-        Some("jwks_status") => "jwks_status",
-        Some("jwks_too_large") => "jwks_too_large",
-        Some("jwks_timeout") => "jwks_timeout",
-        _ => "jwks_unreachable",
-    }
+/// Parses the fault that a function of `rim.js` returned.
+fn fault(name: impl Into<JsValue>) -> Fault {
+    Fault::from_name(name.into().as_string().as_deref())
 }

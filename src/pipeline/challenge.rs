@@ -1,11 +1,10 @@
-//! Challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1), as far as the gateway reads
-//! them: which schemes an upstream names.
+//! Challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1): the schemes that an upstream names.
 
-/// Scheme by which a service says that a request carries no valid assertion of the gateway.
+/// Scheme of a service that rejects the gateway's assertion.
 pub(super) const ASSERTION: &str = "Gateway-Assertion";
 
-/// Whether one of the challenges has this scheme. A scheme stands at the beginning of a
-/// list's member; what stands in quotes is text.
+/// Returns whether one of the challenges has this scheme. A scheme begins a member of the list;
+/// quoted text is no scheme.
 pub(super) fn names_scheme(challenges: &str, scheme: &str) -> bool {
     let mut is_quoted = false;
     let mut is_escaped = false;

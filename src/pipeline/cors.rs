@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// CORS headers to add to an answer.
-pub type CorsHeaders = Vec<(&'static str, String)>;
+pub(super) type CorsHeaders = Vec<(&'static str, String)>;
 
 impl Gateway {
     /// Answers a preflight of a route with a CORS policy; returns `None` for any other request.

@@ -1,16 +1,15 @@
-//! Where a token may be: the `Authorization` header (RFC 6750, section 2.1), or, where
-//! policy and route allow for it, one cookie. Nowhere else: a token in a query or a form
-//! ends in logs and histories.
+//! Where a token may be: the `Authorization` header (RFC 6750, section 2.1) or, if policy and route
+//! allow it, one cookie. A token in a query or a form would end in logs and histories.
 //!
-//! Browsers send cookies whichever page asks, so a token from one counts only when the
-//! request shows that a page of the gateway's own origin, or of one that the route lists
-//! with credentials, has asked.
+//! Browsers send cookies with requests of any page, so a token from a cookie counts only if the
+//! request comes from a page of the gateway's own origin, or of an origin that the route lists with
+//! credentials.
 
 use super::{denial::Denial, head::Head};
 use crate::{config::Cors, route::allows};
 
-/// The token of a request to a route, as text and not looked into. `cookie` is where a
-/// browser's token may be, `cors` what pages of other origins may do on the route.
+/// Returns the token of a request, unparsed. `cookie` is the cookie that may hold a browser's
+/// token, `cors` the CORS policy of the route.
 pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
     let Some(name) = cookie.filter(|name| {
         head.header("authorization").is_none()
@@ -22,14 +21,14 @@ pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) 
         return Err(Denial::CrossSite);
     }
     match head.cookie(name) {
-        // What a logout leaves: there is no token.
+        // A logout leaves an empty cookie.
         Some("") => Err(Denial::CredentialsMissing),
         token => token.filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed),
     }
 }
 
-/// Whether whoever sends a cookie with this meant to. Fails closed: a client that is no
-/// browser has the `Authorization` header.
+/// Returns whether the request shows that its cookie was meant for it. A client that is not a
+/// browser sends `Authorization` instead.
 fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
     let lists = |cors: &Cors| {
         cors.credentials && head.header("origin").is_some_and(|origin| origin != "null" && allows(cors, origin))
@@ -37,20 +36,19 @@ fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
     if head.is_of_own_page() || cors.is_some_and(lists) {
         return true;
     }
-    // What changes nothing may be asked by a link on another site, or by a browser too old
-    // to say who asks. A WebSocket begins with GET, and is a conversation.
+    // A link on another site may lead to a safe request, and old browsers do not say which site
+    // made it. A WebSocket begins with GET and is a conversation.
     let is_safe = matches!(head.method.as_str(), "GET" | "HEAD") && !head.asks_for_websocket();
     is_safe
         && match head.header("sec-fetch-site") {
             Some(site) => site == "same-site" || head.is_navigation(),
-            // A page that says which it is, and is neither ours nor listed.
+            // A page with an origin that is neither the gateway's nor listed.
             None => head.header("origin").is_none(),
         }
 }
 
-/// Whether a byte may be in a token (RFC 6750, section 2.1). A table: which of random letters,
-/// digits and signs comes next, no processor guesses, so branches would cost more than the rest
-/// of a look at the header.
+/// The bytes that a token may have (RFC 6750, section 2.1), as a table: branches on random letters,
+/// digits and signs are mispredicted, and would cost more than the rest of the check.
 #[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "it is built when this is compiled")]
 static IN_TOKEN: [bool; 256] = {
     let mut table = [false; 256];
@@ -68,10 +66,10 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().fold(true, |fit, byte| fit & fits(byte))
 }
 
-/// The bearer token of a request, as text and not looked into.
+/// Returns the bearer token of a request, unparsed.
 pub(super) fn bearer(head: &Head) -> Result<&str, Denial> {
-    // Two lines arrive as one value with a comma, which no token holds. Which
-    // of two tokens counts must not depend on who parses them.
+    // Two header lines arrive as one value with a comma, which no token has. Parsers disagree on
+    // which of two tokens counts.
     let value = head.header("authorization").ok_or(Denial::CredentialsMissing)?;
     let (scheme, rest) = value.split_once(' ').ok_or(Denial::CredentialsMalformed)?;
     let token = rest.trim_start_matches(' ');
@@ -145,7 +143,7 @@ mod tests {
             ("POST", vec![("cookie", cookie)], None, Err(CrossSite)),
             ("POST", vec![("cookie", cookie), ("sec-fetch-site", "same-site")], None, Err(CrossSite)),
             ("POST", vec![("cookie", cookie), ("sec-fetch-site", "cross-site")], None, Err(CrossSite)),
-            // The browser's own word on the site goes before a look at hosts.
+            // `Sec-Fetch-Site` comes before a comparison of hosts.
             ("POST", vec![("cookie", cookie), ("sec-fetch-site", "cross-site"), ("origin", own)], None, Err(CrossSite)),
             (
                 "POST",
@@ -189,7 +187,7 @@ mod tests {
             ),
             ("GET", vec![("cookie", cookie), ("upgrade", "websocket")], None, Err(CrossSite)),
             ("GET", vec![("cookie", cookie), ("upgrade", "websocket"), ("origin", own)], None, Ok("x.y.z")),
-            // What a header says goes before what a browser adds, and shows intent by itself.
+            // The header comes before the cookie, and shows intent by itself.
             ("POST", vec![("cookie", cookie), ("authorization", "Bearer d.e.f")], None, Ok("d.e.f")),
             ("POST", vec![("cookie", cookie), ("authorization", "Basic x")], None, Err(Malformed)),
             ("GET", vec![("cookie", "a=1; __Host-token2=x")], None, Err(Missing)),

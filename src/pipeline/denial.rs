@@ -5,109 +5,55 @@
 //! attacker learns from a 401 only that it is one.
 
 use super::{
-    authenticator::AuthError, limits, ports::UpstreamFault, rate_limiter::LimitExceeded,
-    revocation_checker::RevocationError, upstream::ForwardError,
+    authenticator::AuthError, limits, rate_limiter::LimitExceeded, revocation_checker::RevocationError,
+    upstream::ForwardError, wire::Fault,
 };
 use crate::{config::OnDown, token::TokenError};
 
-/// A refusal.
+/// A refusal; [`Denial::wording`] says what each one means.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "each variant's text is its documentation")]
 pub enum Denial {
-    /// The target is ambiguous.
     TargetAmbiguous,
-    /// The target is too long.
     TargetTooLong,
-    /// Too many or too long headers.
     HeadersTooLarge,
-    /// A GET or HEAD request has a body, which cannot be forwarded.
     BodyUnexpected,
-    /// The `Host` header is not a host.
     HostInvalid,
-    /// No route matches the path.
     RouteUnknown,
-    /// Routes match the path, but not the method.
-    MethodNotAllowed {
-        /// Value of `Allow`.
-        allow: String,
-    },
-    /// No `Authorization` header.
+    /// `allow` is the value of `Allow`.
+    MethodNotAllowed { allow: String },
     CredentialsMissing,
-    /// The `Authorization` header is not one bearer token.
     CredentialsMalformed,
-    /// The token is refused.
     Token(TokenError),
-    /// The token was revoked.
     TokenRevoked,
-    /// Whether the token was revoked is unknown.
-    RevocationUnknown {
-        /// Milliseconds until the log may be asked again.
-        retry_ms: u64,
-    },
-    /// The body of a push of revocations is malformed.
-    PushMalformed {
-        /// Where, and what to send instead; holds nothing of the body.
-        detail: String,
-    },
-    /// The body of a push of revocations is too long.
+    RevocationUnknown { retry_ms: u64 },
+    /// `detail` says where, and what to send instead; it holds nothing of the body.
+    PushMalformed { detail: String },
     PushTooLarge,
-    /// The token is not the operators' token.
     MetricsTokenWrong,
-    /// The metrics cannot be read.
     MetricsUnavailable,
-    /// A rate limit is exceeded.
-    RateLimited {
-        /// Seconds for `Retry-After`.
-        retry_s: u64,
-    },
-    /// A preflight from an origin that the route does not list.
+    RateLimited { retry_s: u64 },
     OriginUnlisted,
-    /// A cookie's token in a request that a page of another site made.
     CrossSite,
-    /// The token is good, and its owner lacks the permission.
     PermissionMissing,
-    /// The issuer's keys cannot be had.
-    KeysUnavailable {
-        /// Milliseconds until the issuer may be asked again.
-        retry_ms: u64,
-    },
-    /// The signature backend failed.
+    KeysUnavailable { retry_ms: u64 },
     BackendUnavailable,
-    /// Too many requests wait in this isolate.
     GatewayBusy,
-    /// A setting or a secret is missing or wrong.
-    Misconfigured {
-        /// Which setting, for the log alone; never its value.
-        fault: String,
-    },
-    /// The upstream cannot be reached.
+    /// `fault` names the setting for the log alone; it never holds its value.
+    Misconfigured { fault: String },
     UpstreamUnreachable,
-    /// The client did not send its body in time.
     BodyTooSlow,
-    /// The body is longer than the route accepts.
     BodyTooLarge,
-    /// The client closed the connection; the answer is for the log alone.
+    /// The answer is for the log alone.
     ClientGone,
-    /// The upstream's circuit breaker is open.
-    BreakerOpen {
-        /// Milliseconds until a request may try.
-        retry_ms: u64,
-        /// Whether the upstream is the authentication service.
-        of_authentication: bool,
-    },
-    /// The upstream is under maintenance.
-    Maintenance {
-        /// Seconds for `Retry-After`.
-        retry_s: u64,
-    },
-    /// Too many requests wait for the upstream.
+    BreakerOpen { retry_ms: u64, of_authentication: bool },
+    Maintenance { retry_s: u64 },
     UpstreamBusy,
-    /// The authentication service cannot be reached.
     AuthenticationUnavailable,
-    /// The upstream did not answer in time.
     UpstreamTimedOut,
-    /// The upstream's answer is not a valid HTTP answer.
     UpstreamBadAnswer,
-    /// The upstream rejected the gateway's assertion, because clocks or secrets differ.
+    /// Clocks or secrets of the gateway and the upstream differ.
     UpstreamRejectedAssertion,
 }
 
@@ -274,15 +220,18 @@ impl Denial {
             ForwardError::Open { retry_ms } => Self::BreakerOpen { retry_ms, of_authentication },
             ForwardError::RejectedAssertion => Self::UpstreamRejectedAssertion,
             ForwardError::Fault(fault) => match fault {
-                UpstreamFault::TimedOut | UpstreamFault::Stalled => Self::UpstreamTimedOut,
-                UpstreamFault::BadAnswer => Self::UpstreamBadAnswer,
-                UpstreamFault::BodySlow => Self::BodyTooSlow,
-                UpstreamFault::BodyTooLarge => Self::BodyTooLarge,
-                UpstreamFault::ClientGone => Self::ClientGone,
-                UpstreamFault::Unreachable | UpstreamFault::BrokeOff if of_authentication => {
-                    Self::AuthenticationUnavailable
+                Fault::TimedOut | Fault::Stalled => Self::UpstreamTimedOut,
+                Fault::BadStatus => Self::UpstreamBadAnswer,
+                Fault::BodySlow => Self::BodyTooSlow,
+                Fault::TooLarge => Self::BodyTooLarge,
+                Fault::ClientGone => Self::ClientGone,
+                Fault::Unreachable | Fault::BrokeOff | Fault::Redirected | Fault::BadSetting | Fault::NotBound => {
+                    if of_authentication {
+                        Self::AuthenticationUnavailable
+                    } else {
+                        Self::UpstreamUnreachable
+                    }
                 }
-                UpstreamFault::Unreachable | UpstreamFault::BrokeOff => Self::UpstreamUnreachable,
             },
         }
     }

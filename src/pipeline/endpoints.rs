@@ -8,18 +8,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    answer::Answer,
-    authenticator::Purpose,
-    background::BackgroundTask,
-    credentials,
-    denial::Denial,
-    exchange::Exchange,
-    gateway::Gateway,
-    head::Head,
-    headers::client_address,
-    metrics,
-    ports::{BodyFault, Ports},
-    status::HINT,
+    answer::Answer, authenticator::Purpose, background::BackgroundTask, credentials, denial::Denial,
+    exchange::Exchange, gateway::Gateway, head::Head, headers::client_address, metrics, ports::Ports, status::HINT,
+    wire::Fault,
 };
 use crate::{
     revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
@@ -150,9 +141,11 @@ impl Gateway {
         if let Some(marks) = &token.marks {
             self.revocations.check_copy(marks)?;
         }
-        let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| match fault {
-            BodyFault::TooLarge => Denial::PushTooLarge,
-            BodyFault::Broken => Denial::PushMalformed { detail: "the body cannot be read".to_owned() },
+        let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
+            if fault == Fault::TooLarge {
+                return Denial::PushTooLarge;
+            }
+            Denial::PushMalformed { detail: "the body cannot be read".to_owned() }
         })?;
         let (policy, now) = (&issuer.token, ports.now());
         let revocations =

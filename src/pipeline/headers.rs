@@ -1,5 +1,5 @@
-//! What is taken from a request's headers, and what is added (contract of edge
-//! and origin). Which names are the gateway's own is in `config`.
+//! Request headers for an upstream: which of the client's are removed, and which the gateway adds.
+//! The policy crate names the gateway's own headers.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -12,14 +12,13 @@ use crate::{
 /// Names and values, in order.
 type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// Headers that are added at most, as far as policies set none; with the assertion, which
-/// each try has of its own.
+/// Headers that the gateway adds at most, with the assertion and without the policy's own.
 const ADDED: usize = 16;
 
-/// All headers for an upstream but the assertion.
+/// Returns all headers for an upstream but the assertion.
 ///
-/// What `Connection` names is removed before anything is added, so a client
-/// cannot have the gateway's own headers removed.
+/// What `Connection` names is removed before anything is added, so a client cannot have the
+/// gateway's own headers removed.
 pub(super) fn compose<'a>(
     head: &'a Head,
     ids: &'a Ids,
@@ -49,19 +48,19 @@ pub(super) fn compose<'a>(
     headers.extend(set.map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))));
     let mut add = |name: &'static str, value: Cow<'a, str>| headers.push((Cow::Borrowed(name), value));
     if route.forward_authorization {
-        // A token from the cookie goes on as any other: upstreams know one form.
+        // Upstreams read a token from one place, whether it came from the header or the cookie.
         if let Some(value) = head.header("authorization") {
             add("authorization", value.into());
         } else if let (true, Some(token)) = (route.token_cookie, token_cookie.and_then(|name| head.cookie(name))) {
             add("authorization", format!("Bearer {token}").into());
         }
     }
-    // Taken away with the other hop-by-hop headers, and put back where it is wanted.
+    // Removed with the other hop-by-hop headers, and added again for a WebSocket.
     if route.websocket && head.asks_for_websocket() {
         add("upgrade", "websocket".into());
     }
     add("x-request-id", ids.request_id.as_str().into());
-    // So that an upstream need not work on for a client that has its answer already.
+    // An upstream can stop work for a client that has its answer already.
     add("x-request-timeout-ms", timeout_ms.to_string().into());
     add("traceparent", ids.traceparent().into());
     if let Some(state) = &ids.tracestate {
@@ -72,7 +71,7 @@ pub(super) fn compose<'a>(
     }
     add("x-forwarded-proto", head.scheme.as_str().into());
     add("x-forwarded-host", head.host.as_str().into());
-    // Where the path as the upstream sees it hangs below, so that it can write URLs.
+    // The upstream needs the prefix to write URLs.
     if let Some((prefix, _)) = route.rewrite.as_ref().filter(|(_, to)| to.is_empty()) {
         add("x-forwarded-prefix", prefix.into());
     }
@@ -88,8 +87,8 @@ pub(super) fn compose<'a>(
     headers
 }
 
-/// Cookies without the one that holds the token, which is for the gateway alone. None of
-/// them, where one that cannot be told apart may hide it.
+/// Returns the cookies without the token's cookie, which is for the gateway alone; `None` when a
+/// cookie that cannot be told apart may hide it.
 fn cookies_without(cookies: &str, name: &str) -> Option<String> {
     let rest: Vec<&str> =
         cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
@@ -98,9 +97,9 @@ fn cookies_without(cookies: &str, name: &str) -> Option<String> {
 }
 
 /// Separates cookies of several header lines by `; `: the runtime joins the lines with `, `,
-/// which no cookie's value may hold (RFC 6265, section 4.1.1), and no service takes apart.
+/// which no cookie's value may hold (RFC 6265, section 4.1.1) and services do not split.
 ///
-/// Leaves a name with one of the browsers' prefixes (`__Host-`, `__Secure-`) alone. Another
+/// Leaves a name with one of the browsers' prefixes (`__Host-`, `__Secure-`) unchanged. Another
 /// host of the domain can set a cookie whose value contains `, __Host-session=x`; it must not
 /// become a cookie with a name that only this host may set.
 fn join_cookie_lines(cookies: Cow<'_, str>) -> Cow<'_, str> {
@@ -121,7 +120,7 @@ fn join_cookie_lines(cookies: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(joined)
 }
 
-/// A byte of a token (RFC 9110, section 5.6.2), which a cookie's name is.
+/// Returns whether a byte may be in a cookie's name, which is a token (RFC 9110, section 5.6.2).
 const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -130,23 +129,23 @@ const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
-/// The client's address as the platform saw it. `X-Forwarded-For` of the
-/// client itself is an assertion by a stranger.
+/// Returns the client's address from the platform. A client-supplied `X-Forwarded-For` is
+/// untrusted and is removed.
 pub(super) fn client_address(head: &Head) -> Option<&str> {
     head.header("cf-connecting-ip").filter(|text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
-/// Role names with commas between. `None` where they are too long for a header: a service
-/// that reads only a part of them might take the missing ones for rights, too. The assertion
-/// has all of them.
+/// Returns role names with commas between; `None` when they are too long for a header. A service
+/// that reads only some of them might take a missing role for a permission. The assertion has all
+/// of them.
 fn encode_roles(roles: &[String]) -> Option<String> {
     let mut value = String::new();
     for role in roles {
         if !value.is_empty() {
             value.push(',');
         }
-        // One named "user,admin" would arrive as two, and one with a blank at its end as
-        // another, since readers trim.
+        // A role "user,admin" would arrive as two, and one with a blank at its end as another, since
+        // readers trim.
         let blanks = role.len().saturating_sub(role.trim_start_matches(' ').len());
         let text = role.trim_end_matches(' ').len();
         for (index, byte) in role.bytes().enumerate() {
@@ -160,8 +159,8 @@ fn encode_roles(roles: &[String]) -> Option<String> {
     Some(value)
 }
 
-/// Text as a header value: visible ASCII stays, everything else and `%` become
-/// percent-escapes of UTF-8. Control characters were refused with the token.
+/// Encodes text as a header value: visible ASCII stays, and everything else and `%` becomes
+/// percent-escaped UTF-8. Tokens with control characters are refused.
 fn encode(text: &str) -> Cow<'_, str> {
     if text.bytes().all(is_plain) {
         return Cow::Borrowed(text);

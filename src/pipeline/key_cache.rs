@@ -13,6 +13,7 @@ use super::{
     permits::Waiters,
     ports::{Background, Clock, KeyFetcher, KeyStore, Random},
     settings::{Misconfiguration, Settings, is_plain_http},
+    wire::Fault,
 };
 use crate::{
     config::{self, JwksSource, check_url},
@@ -199,12 +200,13 @@ impl KeyCache {
             return true;
         }
         state.read_store(ports).await;
-        if !is_usable() && state.is_refresh_due(ports.now()) && self.fetch(issuer, state, ports).await {
+        if !is_usable() && state.holding.borrow().is_refresh_due(ports.now()) && self.fetch(issuer, state, ports).await
+        {
             ports.defer(BackgroundTask::StoreKeys(issuer));
         }
         // Another request of this isolate may be fetching right now.
         let begun = ports.now();
-        while !is_usable() && state.is_asking(ports.now()) {
+        while !is_usable() && state.holding.borrow().is_asking(ports.now()) {
             let is_late = ports.now().since(begun) > limits::KEY_WAIT_MS;
             if is_late || !self.waiters.pause(limits::KEY_WAIT_STEP_MAX_MS, ports).await {
                 break;
@@ -216,7 +218,7 @@ impl KeyCache {
     /// Fetches an issuer's set unless another request has since, and stores it.
     pub(super) async fn refresh(&self, issuer: usize, ports: &impl KeyPorts) {
         let Some(state) = self.issuers.get(issuer) else { return };
-        if state.is_refresh_due(ports.now()) && self.fetch(issuer, state, ports).await {
+        if state.holding.borrow().is_refresh_due(ports.now()) && self.fetch(issuer, state, ports).await {
             state.write_store(ports).await;
         }
     }
@@ -313,14 +315,6 @@ impl IssuerKeySet {
         }
     }
 
-    fn is_refresh_due(&self, now: UnixMillis) -> bool {
-        self.holding.borrow().is_refresh_due(now)
-    }
-
-    fn is_asking(&self, now: UnixMillis) -> bool {
-        self.holding.borrow().is_asking(now)
-    }
-
     async fn read_store(&self, ports: &impl KeyPorts) {
         let text = ports.read_keys(&self.store_name).await;
         let now = ports.now();
@@ -363,21 +357,33 @@ impl IssuerKeySet {
 
     /// Fetches the set and returns it with the milliseconds for which it is fresh.
     async fn fetch_set(&self, fetcher: &impl KeyFetcher) -> Result<(KeySet, u64), &'static str> {
+        let fetch = async |url: &str| fetcher.fetch_document(url).await.map_err(code);
         let document = match &self.url {
-            KeySetUrl::Direct(url) => fetcher.fetch_document(url).await?,
+            KeySetUrl::Direct(url) => fetch(url).await?,
             KeySetUrl::Discovery(url) => {
-                let found = fetcher.fetch_document(url).await?;
+                let found = fetch(url).await?;
                 let url = keys::parse_discovery(&found.body, &self.issuer).map_err(keys::DiscoveryError::code)?;
                 // An attacker on the network could replace keys that come over plain HTTP.
                 if check_url(&url).is_err() || (is_plain_http(&url) && !self.is_development) {
                     return Err("discovery_url_refused");
                 }
-                fetcher.fetch_document(&url).await?
+                fetch(&url).await?
             }
         };
         let set = KeySet::parse(&document.body, &self.algorithms).map_err(keys::JwksError::code)?;
         Ok((set, keys::fresh_ms(document.cache_control.as_deref())))
     }
+}
+
+/// Returns the code of a fault for operators.
+fn code(fault: Fault) -> &'static str {
+    let codes = [
+        (Fault::TimedOut, "jwks_timeout"),
+        (Fault::Redirected, "jwks_redirect"),
+        (Fault::BadStatus, "jwks_status"),
+        (Fault::TooLarge, "jwks_too_large"),
+    ];
+    codes.iter().find(|(known, _)| *known == fault).map_or("jwks_unreachable", |(_, code)| code)
 }
 
 /// Returns an issuer's algorithms.

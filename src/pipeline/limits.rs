@@ -8,89 +8,86 @@ pub const HEADERS: usize = 100;
 /// Bytes of all header names and values of a request together.
 pub const HEADER_BYTES: usize = 32 * 1024;
 
-/// Bytes of `X-User-Roles`. With the assertion, which has the roles as well, more would not
-/// fit into the 16 KB of headers that a Node service takes, or the 8 KB that nginx allows
-/// one line. Above it the header is left out.
+/// Bytes of `X-User-Roles`; a longer header is left out. With the assertion, which has the roles as
+/// well, more would exceed the 16 KB of headers that Node services accept, or nginx's 8 KB for one
+/// line.
 pub const ROLES_HEADER_BYTES: usize = 4 * 1024;
 
-/// Seconds for which an assertion is good: one hop, and a little clock skew.
+/// Seconds for which an assertion is valid: one hop, and a little clock skew.
 pub const ASSERTION_S: u64 = 30;
 
-/// Bytes of an assertion secret: the output size of its hash (RFC 7518,
-/// section 3.2, asks for at least that).
+/// Bytes of an assertion secret: the output size of its hash (RFC 7518, section 3.2, minimum).
 pub const ASSERTION_SECRET_BYTES: usize = 32;
 
-/// Secrets that may be live at once: the one in use and, during a rotation,
-/// its predecessor or successor.
+/// Secrets that may be live at once: the one in use and, during a rotation, its predecessor or
+/// successor.
 pub const ASSERTION_SECRETS: usize = 2;
 
-/// Verified tokens that one isolate remembers. At the edge one isolate sees few
-/// users at a time; with the bytes below it is a few megabytes of its 128.
+/// Tokens in an isolate's token cache. At the edge an isolate serves few users at a time; with the
+/// bytes below the cache takes a few megabytes of its 128.
 pub const TOKEN_CACHE_ENTRIES: usize = 8192;
 
-/// Bytes that they may take together.
+/// Bytes of the token cache.
 pub const TOKEN_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes that one of them takes beside its texts: digest twice, marks, pointers, times.
+/// Bytes that a cached token takes besides its texts: digest twice, revocation keys, pointers, times.
 pub const TOKEN_CACHE_ENTRY_BYTES: usize = 320;
 
-/// Bytes that a text takes beside its own.
+/// Bytes that a text takes besides its own.
 pub const TOKEN_CACHE_TEXT_BYTES: usize = 32;
 
-/// Milliseconds for which a verified token is remembered at most, however long it
-/// is good.
+/// Milliseconds for which a verified token is cached at most, however long it is valid.
 pub const TOKEN_CACHE_MS: u64 = 5 * 60 * 1000;
 
-/// Milliseconds until the first look at whether another request of this isolate has
-/// brought the keys. Each further pause is twice as long.
+/// Milliseconds until a request first checks whether another request of this isolate has fetched
+/// the keys. Each further pause is twice as long.
 pub const KEY_WAIT_STEP_MS: u64 = 20;
 
-/// The longest of these pauses. A thousand who wait for a slow issuer must not keep the
-/// isolate busy with looking.
+/// The longest of these pauses. A thousand requests that wait for a slow issuer must not keep the
+/// isolate busy.
 pub const KEY_WAIT_STEP_MAX_MS: u64 = 320;
 
-/// Milliseconds that one request spends on getting a key, whatever happens.
+/// Milliseconds that one request waits for a key at most.
 pub const KEY_WAIT_MS: u64 = 5_000;
 
-/// Requests of one isolate that wait while another one asks an issuer, and that wait while
-/// another one reads the revocation log. Each looks again three times a second or more often.
+/// Requests of one isolate that wait while another one asks an issuer or reads the revocation log.
+/// Each checks three times a second or more often.
 pub const WAITERS: u32 = 1_024;
 
-/// Milliseconds after its time at which a waiting request counts as lost.
+/// Milliseconds after the end of its pause at which a waiting request counts as lost.
 pub const WAITER_LOST_MS: u64 = 5_000;
 
 /// Milliseconds for a client to send the body of a push.
 pub const PUSH_BODY_MS: u64 = 10_000;
 
-/// Milliseconds between a count and its handing on, from a busy isolate.
+/// Milliseconds between the first count and the flush.
 pub const FLUSH_MS: u64 = 10_000;
 
-/// Milliseconds after which a handing on counts as lost: the platform ends what is left
-/// to do after half a minute.
+/// Milliseconds after which a scheduled flush counts as lost: the platform ends background work
+/// after half a minute.
 pub const FLUSH_LOST_MS: u64 = 30_000;
 
-/// Spans that wait to be sent or are on their way, at most: about half a megabyte. A collector that is slow or
-/// away must not cost the isolate more.
+/// Spans that wait or are being sent, at most: about half a megabyte. A slow collector must not
+/// cost the isolate more.
 pub const SPANS: usize = 1_024;
 
-/// Spans at which they are sent at once.
+/// Spans at which a batch is sent at once.
 pub const SPANS_BATCH: usize = 256;
 
-/// Milliseconds for a collector to take them.
+/// Milliseconds for a collector to accept a batch.
 pub const SPANS_SEND_MS: u64 = 5_000;
 
-/// Client addresses that wait in one isolate for their refused tokens to be counted, and, apart
-/// from those, addresses beyond a limit: a few hundred KB.
+/// Client addresses that wait in one isolate for their refused tokens to be counted, and addresses
+/// beyond a limit apart from those: a few hundred KB.
 pub const COUNTED_ADDRESSES: usize = 1_024;
 
-/// Milliseconds for which an isolate takes an address for one beyond a limit, before it asks
-/// the runtime again.
+/// Milliseconds for which an isolate refuses an address beyond a limit before it counts again.
 pub const OVER_MS: u64 = 10_000;
 
-/// Milliseconds after which a question to the runtime's counter counts as lost.
+/// Milliseconds after which a count counts as lost.
 pub const COUNT_LOST_MS: u64 = 5_000;
 
-/// Seconds in `Retry-After` where too many wait.
+/// Seconds in `Retry-After` when too many requests wait.
 pub const BUSY_RETRY_S: u64 = 1;
 
 /// Milliseconds after which no further try begins.
@@ -102,12 +99,11 @@ pub const RETRY_BACKOFF: Backoff = Backoff { first_ms: 50, longest_ms: 500 };
 /// Retries that an upstream's budget holds when an isolate starts.
 pub const FIRST_RETRIES: u32 = 5;
 
-/// Milliseconds beyond the upstream's time-out after which a probe counts as lost and the
-/// next one goes: no request may keep the others out.
+/// Milliseconds beyond the upstream's time-out after which a probe counts as lost and the next one
+/// is sent.
 pub const PROBE_LOST_MS: u64 = 1_000;
 
-/// Seconds in `Retry-After` of a 502 or 504: an origin's restart takes about
-/// so long.
+/// Seconds in `Retry-After` of a 502 or 504: about the time of an origin's restart.
 pub const UPSTREAM_RETRY_S: u64 = 5;
 
 /// Bytes of a logged method.

@@ -5,6 +5,7 @@
 //! runtime: tests run the whole pipeline with fakes behind the ports.
 
 mod answer;
+mod answer_plan;
 mod assertion;
 mod authenticator;
 mod background;
@@ -34,14 +35,15 @@ mod steps;
 mod token_cache;
 mod trace;
 mod upstream;
+pub mod wire;
 
 pub use answer::Answer;
+pub use answer_plan::AnswerPlan;
 pub use assertion::{AssertionKeys, BadAssertionKeys};
 pub use background::BackgroundTask;
-pub use cors::CorsHeaders;
 pub use denial::Denial;
 pub use gateway::{Gateway, PolicyOrigin};
 pub use head::Head;
 pub use log::{AuditEvent, LogRecord};
 pub use settings::Misconfiguration;
-pub use steps::{Handled, Outcome, Passing, handle_refused};
+pub use steps::{Handled, Outcome, handle_refused};

@@ -1,9 +1,12 @@
 //! The ports of the pipeline: what its services need from outside. The host implements them with
 //! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more.
 
-use std::borrow::Cow;
+#![allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 
-use super::background::BackgroundTask;
+use super::{
+    background::BackgroundTask,
+    wire::{AnswerFacts, Fault, Forward},
+};
 use crate::{
     keys::Key,
     revocation::RevocationKey,
@@ -11,7 +14,6 @@ use crate::{
 };
 
 /// Time.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait Clock {
     /// Returns the current time.
     fn now(&self) -> UnixMillis;
@@ -33,7 +35,6 @@ pub trait Background {
 }
 
 /// The store of key sets that all isolates share.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait KeyStore {
     /// Reads a key set; `None` when there is none or the store fails.
     async fn read_keys(&self, name: &str) -> Option<String>;
@@ -43,18 +44,16 @@ pub trait KeyStore {
 }
 
 /// Issuers' documents: key sets and discovery.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait KeyFetcher {
     /// Fetches a document without following redirects: at most
     /// [`crate::keys::limits::JWKS_BYTES`] within [`crate::keys::limits::FETCH_MS`].
     ///
     /// # Errors
-    /// A stable code.
-    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str>;
+    /// [`Fault`].
+    async fn fetch_document(&self, url: &str) -> Result<Document, Fault>;
 }
 
 /// Signature checks.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait SignatureVerifier {
     /// Checks a signature.
     ///
@@ -70,7 +69,6 @@ pub trait SignatureVerifier {
 }
 
 /// The revocation log of all isolates.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait RevocationLog {
     /// Reads a part of the log: at most [`crate::revocation::limits::PAGE_BYTES`] within
     /// [`crate::revocation::limits::ASK_MS`], or
@@ -78,8 +76,8 @@ pub trait RevocationLog {
     /// page that this location has cached.
     ///
     /// # Errors
-    /// A stable code.
-    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str>;
+    /// [`Fault`].
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault>;
 
     /// Appends a page's entries and returns whether they are stored durably. The host logs a
     /// failure.
@@ -87,7 +85,6 @@ pub trait RevocationLog {
 }
 
 /// The runtime's rate limit counters.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait RateLimitCounter {
     /// Counts one event under a key of a binding and returns whether it is within the limit.
     /// Returns true when the counter fails, which the host logs.
@@ -98,7 +95,6 @@ pub trait RateLimitCounter {
 }
 
 /// The sums of all isolates' metrics.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait MetricsStore {
     /// Adds to the sums (a JSON object of numbers by series) and returns whether they arrived.
     async fn add_metrics(&self, text: &str) -> bool;
@@ -106,12 +102,11 @@ pub trait MetricsStore {
     /// Reads the sums, in the same form.
     ///
     /// # Errors
-    /// A stable code.
-    async fn read_metrics(&self) -> Result<String, &'static str>;
+    /// [`Fault`].
+    async fn read_metrics(&self) -> Result<String, Fault>;
 }
 
 /// The collector of spans.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait SpanCollector {
     /// Sends spans with the headers of the exporter's setting. `dropped` counts the spans that
     /// were discarded before. The host logs a failure.
@@ -119,17 +114,15 @@ pub trait SpanCollector {
 }
 
 /// The body of the request.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait RequestBody {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// [`BodyFault`].
-    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, BodyFault>;
+    /// [`Fault`].
+    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;
 }
 
 /// The connection to upstreams.
-#[allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 pub trait UpstreamClient {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
     type Reply;
@@ -137,11 +130,18 @@ pub trait UpstreamClient {
     /// Sends the request, its body streamed, to an upstream.
     ///
     /// # Errors
-    /// [`UpstreamFault`].
-    async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, UpstreamFault>;
+    /// [`Fault`].
+    async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, Fault>;
 
     /// Discards an answer that is not passed on.
     fn discard(&self, reply: Self::Reply);
+}
+
+/// The runtime's URL parser. Browsers accept more spellings than RFC 3986 has (backslashes, tabs,
+/// `http:/host`), and so does this parser.
+pub trait UrlParser {
+    /// Resolves a reference against a base to an absolute URL.
+    fn resolve(&self, reference: &str, base: &str) -> Option<String>;
 }
 
 /// All ports, as a whole request needs them.
@@ -158,6 +158,7 @@ pub trait Ports:
     + SpanCollector
     + RequestBody
     + UpstreamClient
+    + UrlParser
 {
 }
 
@@ -174,6 +175,7 @@ impl<T> Ports for T where
         + SpanCollector
         + RequestBody
         + UpstreamClient
+        + UrlParser
 {
 }
 
@@ -206,70 +208,15 @@ pub struct LogText {
     pub cached: bool,
 }
 
-/// The request's body cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyFault {
-    /// It is longer than allowed.
-    TooLarge,
-    /// The connection ended before the body.
-    Broken,
-}
-
 /// The signature backend failed: a fault of the gateway, never of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendFault;
 
-/// A request for an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward<'a> {
-    /// Absolute URL; its path and query are the canonical target.
-    pub url: String,
-    /// The client's method.
-    pub method: &'a str,
-    /// All headers, in order.
-    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Milliseconds from the request's end to the answer's headers.
-    pub timeout_ms: u64,
-    /// Milliseconds for the client to send its body.
-    pub body_timeout_ms: u64,
-    /// Bytes of the body, at most.
-    pub max_body_bytes: u64,
-    /// Whether the answer's body will be read on its way.
-    pub is_timed: bool,
-}
-
 /// An upstream's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded<R> {
-    /// The answer, its body not yet read.
+    /// The host's handle of the answer, its body not yet read.
     pub reply: R,
-    /// Its status.
-    pub status: u16,
-    /// Whether it has `Retry-After`.
-    pub asks_for_pause: bool,
-    /// Whether the client had sent its whole body by then.
-    pub body_ended: bool,
-    /// `WWW-Authenticate` of a 401.
-    pub challenge: Option<String>,
-}
-
-/// Why an upstream gave no answer that can be passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamFault {
-    /// No connection, or the upstream closed it before the headers arrived.
-    Unreachable,
-    /// No headers within the time.
-    TimedOut,
-    /// A status below 200 or above 599.
-    BadAnswer,
-    /// The client did not send its body in time.
-    BodySlow,
-    /// The client's body is longer than allowed.
-    BodyTooLarge,
-    /// The client closed the connection.
-    ClientGone,
-    /// The upstream closed the connection after the client had sent nothing for a while.
-    BrokeOff,
-    /// The upstream did not read what the client sent.
-    Stalled,
+    /// What the pipeline knows of it.
+    pub facts: AnswerFacts,
 }

@@ -1,62 +1,58 @@
-//! Where an upstream's answer leads its client: `Location`, `Content-Location`, `Refresh`
-//! and `Link`. What names the upstream's own address becomes an absolute URL on the
-//! gateway's origin, so that no client learns the address, and no path such as
-//! `//evil.example` becomes a reference to another host. What leads elsewhere is the
-//! upstream's decision and passes as it is. Bodies and other headers are not read.
-//!
-//! References are parsed by the runtime's URL parser, because browsers read more spellings
-//! than RFC 3986 knows (backslashes, tabs, `http:/host`); it is an argument here.
+//! References in an upstream's answer: `Location`, `Content-Location`, `Refresh` and `Link`. A
+//! reference to the upstream becomes an absolute URL on the gateway's origin, so that no client
+//! learns the upstream's address, and no path such as `//evil.example` becomes a reference to
+//! another host. Other references are the upstream's decision and stay unchanged. Bodies and other
+//! headers are not read.
 
 use std::borrow::Cow;
 
-use super::{gateway::Gateway, head::Head, steps::Passing};
+use super::{head::Head, upstream::Upstream};
+use crate::config::Route;
 
-/// What references of one answer are read against.
-struct Base<'a> {
-    /// URL that the upstream was asked.
+/// What the references of one answer are resolved against.
+pub(super) struct References<'a> {
+    /// URL that answered.
     asked: &'a str,
-    /// Authorities of the upstream's targets, as [`split`] gives them.
+    /// Authorities of the upstream's targets, as [`split`] returns them.
     upstream: Vec<String>,
     /// The gateway's own origin, as the client wrote it.
     own_origin: String,
-    /// What stands at the beginning of paths for clients, and for the upstream instead.
+    /// The prefix of paths that clients write, and the upstream's in its place.
     rewrite: Option<(&'a str, &'a str)>,
 }
 
-impl Gateway {
-    /// Rewrites the value of a header that leads a client somewhere; `None` leaves it as it
-    /// is. `asked` is the URL that gave the answer, `resolve` the URL parser: from a
-    /// reference and its base to an absolute URL.
-    pub fn publish_references(
+impl<'a> References<'a> {
+    pub(super) fn new(asked: &'a str, head: &Head, route: &'a Route, upstream: &Upstream) -> Self {
+        Self {
+            asked,
+            upstream: upstream
+                .urls()
+                .chain([asked])
+                .filter_map(|url| split(url).map(|(authority, _)| authority))
+                .collect(),
+            own_origin: format!("{}://{}", head.scheme, head.host),
+            rewrite: route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str())),
+        }
+    }
+
+    /// Rewrites the value of a header that leads a client somewhere; `None` leaves it unchanged.
+    pub(super) fn rewrite_header(
         &self,
-        head: &Head,
-        passing: &Passing,
         (name, value): (&str, &str),
-        asked: &str,
         resolve: impl Fn(&str, &str) -> Option<String>,
     ) -> Option<String> {
-        let (route, upstream) = (self.route(passing.route), self.upstream(passing.upstream)?);
-        let targets = upstream.urls().chain([asked]);
-        let base = Base {
-            asked,
-            upstream: targets.filter_map(|url| split(url).map(|(authority, _)| authority)).collect(),
-            own_origin: format!("{}://{}", head.scheme, head.host),
-            rewrite: route.and_then(|route| route.rewrite.as_ref()).map(|(from, to)| (from.as_str(), to.as_str())),
-        };
-        let publish = |reference: &str| base.publish(reference, &resolve);
+        let publish = |reference: &str| self.publish(reference, &resolve);
         match name {
             "refresh" => publish_refresh(value, publish),
             "link" => publish_links(value, publish),
             _ => publish(value),
         }
     }
-}
 
-impl Base<'_> {
-    /// The reference for a client, if it must differ from the upstream's.
+    /// Returns the reference for a client, if it differs from the upstream's.
     fn publish(&self, reference: &str, resolve: impl Fn(&str, &str) -> Option<String>) -> Option<String> {
         let is_plain = is_plain(reference);
-        // It means at the gateway what it means at the upstream.
+        // The reference means the same relative to the gateway as relative to the upstream.
         if is_plain && self.rewrite.is_none() {
             return None;
         }
@@ -72,10 +68,9 @@ impl Base<'_> {
         Some(format!("{}{public}", self.own_origin))
     }
 
-    /// Undoes `strip_prefix` and `replace_prefix`. A path that begins with what clients
-    /// write has been restored by the upstream, which reads `X-Forwarded-Prefix`; of two
-    /// prefixes that fit the longer one decides.
-    fn restore_prefix<'a>(&self, rest: &'a str) -> Cow<'a, str> {
+    /// Undoes `strip_prefix` and `replace_prefix`. An upstream that reads `X-Forwarded-Prefix` has
+    /// restored the client's prefix already; of two prefixes that fit, the longer one decides.
+    fn restore_prefix<'r>(&self, rest: &'r str) -> Cow<'r, str> {
         let Some((from, to)) = self.rewrite else { return rest.into() };
         let behind = |prefix: &str| {
             let behind = rest.strip_prefix(prefix)?;
@@ -85,7 +80,7 @@ impl Base<'_> {
             return rest.into();
         }
         match behind(to) {
-            // The prefix alone, with no slash behind it, is what stood for the root.
+            // The prefix without a slash stands for the root.
             Some(behind) if to.is_empty() && matches!(behind.strip_prefix('/'), Some("")) => from.to_owned().into(),
             Some(behind) => format!("{from}{behind}").into(),
             None => rest.into(),
@@ -93,7 +88,7 @@ impl Base<'_> {
     }
 }
 
-/// `<delay>; url=<reference>` (HTML standard, section 4.2.5.3, shared with the header).
+/// Rewrites `<delay>; url=<reference>` (HTML standard, section 4.2.5.3, which the header shares).
 fn publish_refresh(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
     let at = value.find([';', ','])?;
     let (delay, rest) = value.split_at_checked(at)?;
@@ -104,7 +99,7 @@ fn publish_refresh(value: &str, publish: impl Fn(&str) -> Option<String>) -> Opt
     publish(reference).map(|public| format!("{delay}; url={public}"))
 }
 
-/// `<reference>; …, <reference>; …` (RFC 8288, section 3). What stands in quotes is text.
+/// Rewrites `<reference>; …, <reference>; …` (RFC 8288, section 3), except within quotes.
 fn publish_links(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
     let (mut published, mut is_changed, mut is_quoted) = (String::with_capacity(value.len()), false, false);
     let mut rest = value;
@@ -130,10 +125,9 @@ fn publish_links(value: &str, publish: impl Fn(&str) -> Option<String>) -> Optio
     is_changed.then_some(published)
 }
 
-/// Splits an absolute URL into its authority, in one spelling whatever the scheme, and what
-/// follows. An upstream that is asked by http:// may believe that it is https://, because
-/// `X-Forwarded-Proto` says so: the same host with the same port, or with each scheme's own
-/// port, is the same place.
+/// Splits an absolute URL into its authority, in one spelling for both schemes, and the rest. An
+/// upstream that is asked by http:// may believe that it is https://, because `X-Forwarded-Proto`
+/// says so: the same host with the same port, or with each scheme's own port, is the same place.
 fn split(url: &str) -> Option<(String, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let default_port = match scheme {
@@ -149,12 +143,11 @@ fn split(url: &str) -> Option<(String, &str)> {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         Some(_) | None => (place.as_str(), ""),
     };
-    // A dot at the end of a name makes it no other name.
+    // A name with a dot at its end is the same name.
     Some((format!("{}:{port}", host.strip_suffix('.').unwrap_or(host)), rest))
 }
 
-/// Whether a reference is a path, a query or a fragment to every parser, and so means the
-/// same relative to the gateway as relative to the upstream.
+/// Returns whether every parser reads a reference as a path, a query or a fragment.
 fn is_plain(reference: &str) -> bool {
     let first = reference.split(['/', '?', '#']).next().unwrap_or_default();
     !reference.starts_with("//")
@@ -170,10 +163,10 @@ mod tests {
         url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
     }
 
-    fn base(rewrite: Option<(&'static str, &'static str)>) -> Base<'static> {
+    fn base(rewrite: Option<(&'static str, &'static str)>) -> References<'static> {
         let asked = "http://10.0.0.7:8080/api/x?y";
         let targets = [asked, "https://Two.example:443", "http://[::1]:9000"];
-        Base {
+        References {
             asked,
             upstream: targets.into_iter().map(|url| split(url).unwrap().0).collect(),
             own_origin: "https://edge.example".to_owned(),

@@ -7,6 +7,7 @@ use super::{
     background::BackgroundTask,
     permits::Waiters,
     ports::{Background, Clock, LogPart, LogText, RevocationLog},
+    wire::Fault,
 };
 use crate::{
     config::{Policy, RevocationCheck},
@@ -255,7 +256,7 @@ async fn read_page(
     ports: &impl RevocationPorts,
 ) -> Result<(LogPage, Option<UnixMillis>), &'static str> {
     let asked_at = ports.now();
-    let LogText { text, cached } = ports.read_log(part, may_be_cached).await?;
+    let LogText { text, cached } = ports.read_log(part, may_be_cached).await.map_err(code)?;
     let page = LogPage::from_json(&text).ok_or("log_malformed")?;
     Ok((page, (!cached).then_some(asked_at)))
 }
@@ -267,4 +268,15 @@ async fn append(entries: &[RevocationEntry], ports: &impl RevocationPorts) -> bo
         Some(text) => ports.append_log(&text).await,
         None => false,
     }
+}
+
+/// Returns the code of a fault for operators.
+fn code(fault: Fault) -> &'static str {
+    let codes = [
+        (Fault::TimedOut, "log_timeout"),
+        (Fault::BadStatus, "log_failed"),
+        (Fault::TooLarge, "log_failed"),
+        (Fault::NotBound, "log_not_bound"),
+    ];
+    codes.iter().find(|(known, _)| *known == fault).map_or("log_unreachable", |(_, code)| code)
 }

@@ -7,9 +7,9 @@ use portcullis_redact::redact;
 
 use super::{
     answer::Answer,
+    answer_plan::AnswerPlan,
     assertion::Statement,
     authenticator::AuthenticatedToken,
-    cors::CorsHeaders,
     credentials,
     denial::Denial,
     endpoints,
@@ -18,13 +18,14 @@ use super::{
     head::Head,
     headers,
     log::LogRecord,
-    ports::{Clock, Forward, Forwarded, Ports, Random},
+    ports::{Clock, Forwarded, Ports, Random},
     rate_limiter::address_key,
     revocation_checker::Source,
     upstream::{ForwardError, Upstream},
+    wire::Forward,
 };
 use crate::{
-    config::{Access, HeaderRules, Route, is_cors_header, is_own_path, is_private},
+    config::{Access, Route, is_own_path},
     revocation::RevocationEntry,
     route::{BadTarget, Match, Miss, Principal, Target, permits},
     token,
@@ -37,39 +38,26 @@ pub struct Handled<R> {
     pub outcome: Outcome<R>,
     /// The log record.
     pub record: LogRecord,
-    /// CORS headers to add to the answer.
-    pub cors: CorsHeaders,
-    /// Which route and upstream answered.
-    pub passing: Passing,
 }
 
 /// An answer for the client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<R> {
     /// An upstream's answer.
-    Forwarded(R),
+    Forwarded {
+        /// The host's handle of the answer.
+        reply: R,
+        /// How the host passes it on.
+        plan: AnswerPlan,
+    },
     /// The gateway's own.
     Answered(Answer),
 }
 
-/// How an upstream's answer is passed on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Passing {
-    /// The route's rules for its headers.
-    pub headers: HeaderRules,
-    /// Milliseconds without a byte after which its body is cut off.
-    pub idle_timeout_ms: Option<u64>,
-    /// Whether it gets `X-Content-Type-Options: nosniff` unless it has that header.
-    pub nosniff: bool,
-    pub(super) route: Option<usize>,
-    pub(super) upstream: Option<usize>,
-}
-
-impl Passing {
-    /// Returns whether a header of the answer is removed, by its lower-case name.
-    pub fn removes(&self, name: &str) -> bool {
-        is_private(name) || is_cors_header(name) || self.headers.covers(name)
-    }
+/// What the steps decided.
+enum Decided<R> {
+    Forwarded(Forwarded<R>),
+    Answered(Answer),
 }
 
 impl Gateway {
@@ -85,18 +73,14 @@ impl Gateway {
     }
 
     /// The steps in their order. Each either goes on, answers, or denies.
-    async fn decide<P: Ports>(
-        &self,
-        exchange: &mut Exchange<'_>,
-        ports: &P,
-    ) -> Result<Outcome<Forwarded<P::Reply>>, Denial> {
+    async fn decide<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Decided<P::Reply>, Denial> {
         check_head(exchange.head)?;
         let target = parse_target(exchange)?;
         if is_own_path(target.path()) {
-            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
+            return self.answer_endpoint(exchange, &target, ports).await.map(Decided::Answered);
         }
         if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
-            return answer.map(Outcome::Answered);
+            return answer.map(Decided::Answered);
         }
         let found = self.find_route(exchange, &target)?;
         let (Some(route), Some(upstream)) = (self.route(Some(found.route)), self.upstream(Some(found.upstream))) else {
@@ -118,10 +102,10 @@ impl Gateway {
         let target = rewrite(target, route)?;
         exchange.upstream = Some(found.upstream);
         let forwarded = self.forward(exchange, &target, (route, upstream), ports).await?;
-        if route.ends_session && matches!(forwarded.status, 200..=299) {
+        if route.ends_session && matches!(forwarded.facts.status, 200..=299) {
             self.end_session(exchange, ports).await;
         }
-        Ok(Outcome::Forwarded(forwarded))
+        Ok(Decided::Forwarded(forwarded))
     }
 
     fn find_route(&self, exchange: &mut Exchange<'_>, target: &Target) -> Result<Match, Denial> {
@@ -238,19 +222,19 @@ impl Gateway {
     fn finish<P: Ports>(
         &self,
         exchange: &Exchange<'_>,
-        decided: Result<Outcome<Forwarded<P::Reply>>, Denial>,
+        decided: Result<Decided<P::Reply>, Denial>,
         ports: &P,
     ) -> Handled<P::Reply> {
         let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
         let path = route.map(|route| route.path.as_str());
         let denial = decided.as_ref().err().cloned();
         let (status, outcome) = match decided {
-            Ok(Outcome::Forwarded(Forwarded { reply, status, .. })) => (status, Outcome::Forwarded(reply)),
-            Ok(Outcome::Answered(answer)) => (answer.status, Outcome::Answered(answer)),
-            Err(denial) => {
-                let answer = deny(exchange, &denial, path.unwrap_or("gateway"));
-                (answer.status, Outcome::Answered(answer))
+            Ok(Decided::Forwarded(Forwarded { reply, facts })) => {
+                let plan = self.plan_answer(exchange, &facts, ports);
+                (facts.status, Outcome::Forwarded { reply, plan })
             }
+            Ok(Decided::Answered(answer)) => self.answer(exchange, answer),
+            Err(denial) => self.answer(exchange, deny(exchange, &denial, path.unwrap_or("gateway"))),
         };
         let names = (path, upstream.map(|upstream| upstream.name.as_str()));
         let record = exchange.record(status, denial.as_ref(), names, ports.now());
@@ -258,15 +242,13 @@ impl Gateway {
         if let Some(spans) = &self.spans {
             spans.record(exchange, &record, ports);
         }
-        let headers = route.map(|route| route.response_headers.clone()).unwrap_or_default();
-        let passing = Passing {
-            nosniff: route.is_some_and(|route| route.nosniff) && !headers.covers("x-content-type-options"),
-            headers,
-            idle_timeout_ms: upstream.and_then(|upstream| upstream.idle_timeout_ms),
-            route: exchange.route,
-            upstream: exchange.upstream,
-        };
-        Handled { outcome, record, cors: self.cors_headers(exchange.head, exchange.route), passing }
+        Handled { outcome, record }
+    }
+
+    /// Adds the route's CORS headers to an answer of the gateway's own.
+    fn answer<R>(&self, exchange: &Exchange<'_>, mut answer: Answer) -> (u16, Outcome<R>) {
+        answer.headers.extend(self.cors_headers(exchange.head, exchange.route));
+        (answer.status, Outcome::Answered(answer))
     }
 }
 
@@ -282,7 +264,7 @@ pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &(impl Clock + Rand
     };
     let denial = (!is_health).then_some(&denial);
     let record = exchange.record(answer.status, denial, (None, None), exchange.begun);
-    Handled { outcome: Outcome::Answered(answer), record, cors: CorsHeaders::default(), passing: Passing::default() }
+    Handled { outcome: Outcome::Answered(answer), record }
 }
 
 fn check_head(head: &Head) -> Result<(), Denial> {

@@ -4,25 +4,24 @@
 use super::head::Head;
 use crate::token::UnixMillis;
 
-/// Ids by which one request is found again in every log.
+/// The ids of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ids {
     pub(super) request_id: String,
     pub(super) trace_id: String,
     pub(super) span_id: String,
-    /// Of the client's span, whose trace this is.
+    /// Id of the client's span, if its trace is continued.
     pub(super) parent_id: Option<String>,
-    /// Of the call to the upstream, where spans are exported.
+    /// Id of the span of the call to the upstream, if spans are exported.
     pub(super) client_span_id: String,
     flags: String,
     /// Whether this gateway's spans are exported.
     is_sampled: bool,
-    /// Only with a trace that was continued: it means nothing to another.
+    /// `tracestate` of a continued trace; it belongs to no other.
     pub(super) tracestate: Option<String>,
 }
 
-/// Bytes of a `tracestate` that is passed on (W3C, section 3.3.1.5, asks for
-/// at least 512).
+/// Bytes of a `tracestate` that is passed on (W3C, section 3.3.1.5, asks for at least 512).
 const TRACESTATE_BYTES: usize = 512;
 
 impl Ids {
@@ -32,8 +31,7 @@ impl Ids {
         let (for_span, for_client) = rest.split_at_checked(8).unwrap_or((rest, &[]));
         let request_id = head
             .header("x-request-id")
-            // A client's own id is kept only in the one hyphenated form: it
-            // goes into logs and headers.
+            // A client's own id is kept only in the hyphenated form, because logs and headers hold it.
             .filter(|text| text.len() == 36)
             .and_then(|text| uuid::Uuid::try_parse(text).ok())
             .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid())
@@ -70,8 +68,8 @@ impl Ids {
         }
     }
 
-    /// Decides whether the request's spans are exported, and tells the upstream so. A
-    /// client may choose to be left out; it cannot have more exported than the ratio has.
+    /// Decides whether the request's spans are exported, and sets the flag for the upstream. A client
+    /// may ask not to be sampled, and cannot raise the share that is.
     pub(super) fn sample(&mut self, is_in_ratio: bool) {
         let wants = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
         self.is_sampled = wants && is_in_ratio;
@@ -82,7 +80,7 @@ impl Ids {
         self.is_sampled
     }
 
-    /// For the upstream: its spans hang below the one of the call to it, if that is
+    /// Returns `traceparent` for the upstream, whose spans are children of the call's span if that is
     /// exported.
     pub(super) fn traceparent(&self) -> String {
         let parent = if self.is_sampled { &self.client_span_id } else { &self.span_id };
@@ -90,7 +88,7 @@ impl Ids {
     }
 }
 
-/// What a `traceparent` says.
+/// A parsed `traceparent`.
 struct Parent {
     trace_id: String,
     parent_id: String,
@@ -106,7 +104,7 @@ fn parse_traceparent(text: &str) -> Option<Parent> {
         part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    // A later version is read by the four fields that this one has (section 4.3).
+    // A later version begins with the four fields of this one (section 4.3).
     let good = is_hex(version, 2)
         && *version != "ff"
         && (*version != "00" || more.is_empty())

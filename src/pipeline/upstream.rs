@@ -11,8 +11,9 @@ use super::{
     assertion::{AssertionKeys, Statement},
     challenge, limits,
     permits::Permits,
-    ports::{Clock, Forward, Forwarded, Random, UpstreamClient, UpstreamFault},
+    ports::{Clock, Forwarded, Random, UpstreamClient},
     settings::{Misconfiguration, Settings},
+    wire::{Fault, Forward},
 };
 use crate::{
     config::{self, OnDown, UpstreamTarget},
@@ -78,7 +79,7 @@ pub(super) enum ForwardError {
     /// The upstream rejected the gateway's assertion.
     RejectedAssertion,
     /// The call failed.
-    Fault(UpstreamFault),
+    Fault(Fault),
 }
 
 impl Upstream {
@@ -193,7 +194,7 @@ impl Upstream {
             }
             tried.push(index);
             // An upstream that says when to come back is not asked before.
-            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.asks_for_pause);
+            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.facts.asks_for_pause);
             let may_retry = outcome == Outcome::Failure
                 && !asks_for_pause
                 && is_safe
@@ -277,35 +278,34 @@ impl Upstream {
 }
 
 /// Returns what an answer or its absence says about a target.
-fn outcome<R>(answer: &Result<Forwarded<R>, UpstreamFault>) -> Outcome {
+fn outcome<R>(answer: &Result<Forwarded<R>, Fault>) -> Outcome {
     match answer {
         // An upstream that says when to come back works and sheds load. One that fails before the
         // client has sent its body may fail because of that client. Neither lets a stranger open
         // the circuit.
-        Ok(forwarded) if matches!(forwarded.status, 502..=504) => {
-            if forwarded.body_ended && !forwarded.asks_for_pause {
-                Outcome::Failure
-            } else {
-                Outcome::Unknown
-            }
+        Ok(Forwarded { facts, .. }) if matches!(facts.status, 502..=504) => {
+            if facts.body_ended && !facts.asks_for_pause { Outcome::Failure } else { Outcome::Unknown }
         }
         Ok(_) => Outcome::Success,
-        Err(UpstreamFault::Unreachable | UpstreamFault::TimedOut | UpstreamFault::BadAnswer) => Outcome::Failure,
         Err(
-            UpstreamFault::BodySlow
-            | UpstreamFault::BodyTooLarge
-            | UpstreamFault::ClientGone
-            | UpstreamFault::BrokeOff
-            | UpstreamFault::Stalled,
-        ) => Outcome::Unknown,
+            Fault::Unreachable
+            | Fault::TimedOut
+            | Fault::BadStatus
+            | Fault::Redirected
+            | Fault::BadSetting
+            | Fault::NotBound,
+        ) => Outcome::Failure,
+        // Faults of the client, or perhaps of the client.
+        Err(Fault::BodySlow | Fault::TooLarge | Fault::ClientGone | Fault::BrokeOff | Fault::Stalled) => {
+            Outcome::Unknown
+        }
     }
 }
 
 /// Returns whether an upstream says that the request did not come from the gateway. It did, so
 /// the fault is a clock or a secret, and a client that saw a 401 would log its user out.
-fn is_rejection<R>(forwarded: &Forwarded<R>) -> bool {
-    forwarded.status == 401
-        && forwarded.challenge.as_deref().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
+fn is_rejection<R>(Forwarded { facts, .. }: &Forwarded<R>) -> bool {
+    facts.status == 401 && facts.challenge().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
 }
 
 /// Parses targets of a setting: URLs with commas between, of equal weight.

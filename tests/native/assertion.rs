@@ -7,7 +7,7 @@ use jwt_compact::{
 };
 use serde_json::{Value, json};
 
-use portcullis::pipeline::{Gateway, ports::UpstreamFault};
+use portcullis::pipeline::{Gateway, wire::Fault};
 
 use crate::fakes::{SECRET, Vectors, World, setting, shipped_gate};
 
@@ -62,7 +62,7 @@ access = "public"
 "#;
     let policy = serde_json::to_string(&portcullis::config::check(policy).unwrap()).unwrap();
     let (gate, world) = (Gateway::new(&policy, setting).unwrap(), World::new(&Vectors::load()));
-    world.upstream.set(Err(UpstreamFault::Unreachable));
+    world.upstream.set(Err(Fault::Unreachable));
     let id = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
     world.send(&gate, "GET", "/app", &[("x-request-id", id)]);
     world.send(&gate, "GET", "/app", &[("x-request-id", id)]);

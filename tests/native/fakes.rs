@@ -13,10 +13,11 @@ use portcullis::{
     pipeline::{
         Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
         ports::{
-            BackendFault, Background, BodyFault, Clock, Document, Forward, Forwarded, KeyFetcher, KeyStore, LogPart,
-            LogText, MetricsStore, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier,
-            SpanCollector, UpstreamClient, UpstreamFault,
+            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+            UrlParser,
         },
+        wire::{AnswerFacts, Fault, Forward},
     },
     revocation::{LogPage, RevocationEntry, limits},
     token::{self, Algorithm, SignatureOutcome, UnixMillis},
@@ -73,7 +74,7 @@ pub(crate) enum Issuer {
     ServesFor(String, &'static str),
     /// One document a URL.
     ServesAt(Vec<(&'static str, String)>),
-    Fails(&'static str),
+    Fails(Fault),
     /// After so many milliseconds.
     Slow(String, u64),
 }
@@ -84,7 +85,7 @@ pub(crate) struct Log {
     /// With the time at which each was noted; numbers count from 1.
     pub(crate) entries: Vec<(UnixMillis, RevocationEntry)>,
     /// What every question gets instead of an answer.
-    pub(crate) fault: Option<&'static str>,
+    pub(crate) fault: Option<Fault>,
     /// Whether a kept page never grows old.
     pub(crate) keeps_for_ever: bool,
     /// Whether it is larger than a copy may be.
@@ -114,7 +115,7 @@ impl Log {
         LogPage { as_of: now, newest, from, overflows, entries: if overflows { vec![] } else { entries } }
     }
 
-    fn read(&mut self, part: LogPart<'_>, may_be_cached: bool, now: UnixMillis) -> Result<LogText, &'static str> {
+    fn read(&mut self, part: LogPart<'_>, may_be_cached: bool, now: UnixMillis) -> Result<LogText, Fault> {
         let (is_newest, keep_ms) = match part {
             LogPart::Newest => (true, limits::PAGE_KEEP_MS),
             LogPart::Whole => (false, limits::WHOLE_KEEP_MS),
@@ -152,7 +153,7 @@ pub(crate) struct World {
     pub(crate) store_fails: Cell<bool>,
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Sent>>,
-    pub(crate) upstream: Cell<Result<u16, UpstreamFault>>,
+    pub(crate) upstream: Cell<Result<u16, Fault>>,
     /// Whether requests that are sent to upstreams get no answer.
     pub(crate) is_silent: Cell<bool>,
     /// Hosts that cannot be reached.
@@ -161,6 +162,8 @@ pub(crate) struct World {
     pub(crate) asks_for_pause: Cell<bool>,
     /// What upstreams say in `WWW-Authenticate`.
     pub(crate) challenge: Cell<Option<&'static str>>,
+    /// URL, references and header names of upstreams' answers, in the form of [`AnswerFacts`].
+    pub(crate) answer_headers: RefCell<String>,
     chance: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
@@ -196,6 +199,7 @@ impl World {
             down: RefCell::default(),
             asks_for_pause: Cell::new(false),
             challenge: Cell::new(None),
+            answer_headers: RefCell::new("\n0".to_owned()),
             chance: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
@@ -286,16 +290,16 @@ impl KeyStore for World {
 }
 
 impl KeyFetcher for World {
-    async fn fetch_document(&self, url: &str) -> Result<Document, &'static str> {
+    async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         self.fetches.set(self.fetches.get() + 1);
         let (body, cache_control) = match &*self.issuer.borrow() {
             Issuer::Serves(body) => (body.clone(), None),
             Issuer::ServesFor(body, cache_control) => (body.clone(), Some((*cache_control).to_owned())),
             Issuer::ServesAt(places) => match places.iter().find(|(place, _)| *place == url) {
                 Some((_, body)) => (body.clone(), None),
-                None => return Err("jwks_status"),
+                None => return Err(Fault::BadStatus),
             },
-            Issuer::Fails(code) => return Err(code),
+            Issuer::Fails(fault) => return Err(*fault),
             Issuer::Slow(body, millis) => {
                 self.pass(*millis);
                 (body.clone(), None)
@@ -352,16 +356,16 @@ impl MetricsStore for World {
         arrives
     }
 
-    async fn read_metrics(&self) -> Result<String, &'static str> {
+    async fn read_metrics(&self) -> Result<String, Fault> {
         if self.sums_fail.get() {
-            return Err("metrics_unreachable");
+            return Err(Fault::Unreachable);
         }
         Ok(serde_json::to_string(&*self.sums.borrow()).unwrap())
     }
 }
 
 impl RevocationLog for World {
-    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, &'static str> {
+    async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
         self.log.borrow_mut().read(part, may_be_cached, self.now.get())
     }
 
@@ -377,37 +381,43 @@ impl RevocationLog for World {
 }
 
 impl RequestBody for World {
-    async fn read_body(&self, max: usize) -> Result<Vec<u8>, BodyFault> {
+    async fn read_body(&self, max: usize) -> Result<Vec<u8>, Fault> {
         let body = self.body.borrow();
-        if body.len() > max { Err(BodyFault::TooLarge) } else { Ok(body.clone()) }
+        if body.len() > max { Err(Fault::TooLarge) } else { Ok(body.clone()) }
     }
 }
 
 impl UpstreamClient for World {
     type Reply = ();
 
-    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, UpstreamFault> {
+    async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
         self.forwarded.borrow_mut().push(Sent {
             url: forward.url.clone(),
             max_body_bytes: forward.max_body_bytes,
             headers: forward.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         });
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
-            return Err(UpstreamFault::Unreachable);
+            return Err(Fault::Unreachable);
         }
         if self.is_silent.get() {
             return std::future::pending().await;
         }
-        self.upstream.get().map(|status| Forwarded {
-            reply: (),
-            status,
-            asks_for_pause: self.asks_for_pause.get(),
-            body_ended: true,
-            challenge: self.challenge.get().map(str::to_owned),
+        let flag = |is_set| if is_set { "1" } else { "" };
+        let challenge = self.challenge.get().unwrap_or_default();
+        self.upstream.get().map(|status| {
+            let lines = [flag(true), &status.to_string(), flag(self.asks_for_pause.get()), challenge].join("\n");
+            let facts = AnswerFacts::from_wire(format!("{lines}\n{}", self.answer_headers.borrow())).unwrap();
+            Forwarded { reply: (), facts }
         })
     }
 
     fn discard(&self, (): ()) {}
+}
+
+impl UrlParser for World {
+    fn resolve(&self, reference: &str, base: &str) -> Option<String> {
+        url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
+    }
 }
 
 /// Status and code of what the client got; `ok` for an upstream's answer.
@@ -419,7 +429,7 @@ pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
 pub(crate) fn answer(handled: &Handled<()>) -> &Answer {
     match &handled.outcome {
         Outcome::Answered(answer) => answer,
-        Outcome::Forwarded(()) => panic!("forwarded"),
+        Outcome::Forwarded { .. } => panic!("forwarded"),
     }
 }
 

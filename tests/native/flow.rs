@@ -1,6 +1,6 @@
 //! The order of things: routes, rights, faults and what upstreams receive.
 
-use portcullis::pipeline::{Gateway, ports::UpstreamFault};
+use portcullis::pipeline::{Gateway, wire::Fault};
 use serde_json::Value;
 
 use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
@@ -160,10 +160,10 @@ fn an_upstreams_fault_is_never_the_clients() {
     let good = vectors.token("a good token");
     let own = format!("/api/v1/users/{USER}");
     for (fault, target, method, expected) in [
-        (UpstreamFault::Unreachable, own.as_str(), "GET", (502, "upstream_unreachable")),
-        (UpstreamFault::TimedOut, own.as_str(), "GET", (504, "upstream_timeout")),
-        (UpstreamFault::BadAnswer, own.as_str(), "GET", (502, "upstream_bad_answer")),
-        (UpstreamFault::Unreachable, "/api/v1/auth/login", "POST", (503, "authentication_unavailable")),
+        (Fault::Unreachable, own.as_str(), "GET", (502, "upstream_unreachable")),
+        (Fault::TimedOut, own.as_str(), "GET", (504, "upstream_timeout")),
+        (Fault::BadStatus, own.as_str(), "GET", (502, "upstream_bad_answer")),
+        (Fault::Unreachable, "/api/v1/auth/login", "POST", (503, "authentication_unavailable")),
     ] {
         world.upstream.set(Err(fault));
         let handled = world.send_token(&gate, method, target, good);
@@ -177,7 +177,7 @@ fn an_upstreams_fault_is_never_the_clients() {
 #[test]
 fn keys_that_cannot_be_had_are_503_and_never_401() {
     let (vectors, gate, world) = setup();
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (503, "keys_unavailable"));
     assert!(header(answer(&handled), "retry-after").is_some());

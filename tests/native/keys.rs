@@ -3,6 +3,7 @@
 
 use portcullis::{
     keys::{FetchedKeySet, IssuerKeys, JwksError, KeyPlan, KeyQuery, KeySet, limits, plan},
+    pipeline::wire::Fault,
     token::{Algorithm, IssuerMatch, UnixMillis},
 };
 use proptest::prelude::*;
@@ -170,7 +171,7 @@ fn an_hour_of_an_issuer_in_all_its_moods() {
     expect(0, "fresh sets are used without a thought");
 
     world.pass(limits::FRESH_MS);
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_timeout");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::TimedOut);
     assert_eq!(ask(), (200, "ok"));
     expect(1, "past freshness the set is used while the issuer is asked");
     assert_eq!(ask(), (200, "ok"));
@@ -240,7 +241,7 @@ access = "user"
     let moods = [
         (0, "fine", Issuer::Serves(old.clone()), &first, (1, 1)),
         (600, "slow", Issuer::Slow(old, 4000), &first, (1, 1)),
-        (1200, "failing", Issuer::Fails("jwks_unreachable"), &first, (20, 45)),
+        (1200, "failing", Issuer::Fails(Fault::Unreachable), &first, (20, 45)),
         (1800, "lying", Issuer::Serves(r#"{"keys":[]}"#.to_owned()), &first, (10, 22)),
         (2100, "coming back", Issuer::Serves(jwks(&[&first])), &first, (1, 1)),
         (2400, "publishing the next key", Issuer::Serves(both.clone()), &first, (0, 1)),
@@ -293,7 +294,7 @@ fn an_unknown_kid_while_the_issuer_is_down_is_503() {
     let vectors = Vectors::load();
     let (gate, world) = (shipped_gate(), World::new(&vectors));
     world.send_token(&gate, "GET", ME, vectors.token("a good token"));
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     world.pass(limits::COOL_DOWN_MS);
     for _ in 0..10 {
         let handled = world.send_token(&gate, "GET", ME, vectors.token("kid unknown"));
@@ -308,7 +309,7 @@ fn another_isolate_starts_from_the_store_with_the_issuer_down() {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
     world.send_token(&shipped_gate(), "GET", ME, vectors.token("a good token"));
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     let cold = shipped_gate();
     assert_eq!(verdict(&world.send_token(&cold, "GET", ME, vectors.token("a good token"))), (200, "ok"));
     assert_eq!(world.fetches.get(), 1);
@@ -435,7 +436,7 @@ fn past_the_hard_limit_nothing_is_trusted() {
     let vectors = Vectors::load();
     let (gate, world) = (shipped_gate(), World::new(&vectors));
     world.send_token(&gate, "GET", ME, vectors.token("a good token"));
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     world.pass(limits::HARD_MS);
     assert_eq!(verdict(&world.send_token(&gate, "GET", ME, vectors.token("a good token"))), (503, "keys_unavailable"));
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
 use portcullis::{
     keys::{FetchedKeySet, JwksError, KeySet, limits},
-    pipeline::Gateway,
+    pipeline::{Gateway, wire::Fault},
     token::{Algorithm, UnixMillis},
 };
 use serde_json::{Value, json};
@@ -236,7 +236,7 @@ fn a_nameless_key_that_was_published_just_now_is_fetched_as_one_of_a_new_name_is
     assert_eq!(world.fetches.get(), 1);
 
     world.pass(limits::COOL_DOWN_MS);
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     assert_eq!(ask(&ed(2, None)), UNAVAILABLE, "it may be of a key that was published just now");
     assert_eq!(ask(&ed(1, None)), OK);
 

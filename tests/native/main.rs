@@ -13,6 +13,7 @@
     reason = "a test that panics has failed, which is its purpose"
 )]
 
+mod answers;
 mod assertion;
 mod claims;
 mod config;

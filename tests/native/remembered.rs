@@ -1,7 +1,7 @@
 //! Remembered tokens: one signature check serves many requests, and nothing that is
 //! decided anew for every request is skipped.
 
-use portcullis::keys::limits;
+use portcullis::{keys::limits, pipeline::wire::Fault};
 use serde_json::{Value, json};
 
 use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};
@@ -98,7 +98,7 @@ fn keys_past_their_hard_limit_vouch_for_nothing() {
     let (gate, world) = (shipped_gate(), World::new(&vectors));
     let good = vectors.token("a good token");
     world.send_token(&gate, "GET", ME, good);
-    *world.issuer.borrow_mut() = Issuer::Fails("jwks_unreachable");
+    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     world.pass(limits::HARD_MS);
     assert_eq!(verdict(&world.send_token(&gate, "GET", ME, good)), (503, "keys_unavailable"));
 }

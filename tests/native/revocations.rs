@@ -3,7 +3,7 @@
 
 use portcullis::{
     config,
-    pipeline::{BackgroundTask, Gateway},
+    pipeline::{BackgroundTask, Gateway, wire::Fault},
     revocation::limits,
 };
 use serde_json::{Value, json};
@@ -313,7 +313,7 @@ fn a_push_that_cannot_be_taken_says_why_and_notes_nothing() {
         }
     }
     assert!(world.log.borrow().entries.is_empty());
-    world.log.borrow_mut().fault = Some("log_unreachable");
+    world.log.borrow_mut().fault = Some(Fault::Unreachable);
     assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "session": "s1" }] })), UNKNOWN);
     world.log.borrow_mut().fault = None;
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &access(&world, &json!({})))), OK, "it was not taken");
@@ -324,7 +324,7 @@ fn a_log_out_of_reach_costs_nobody_anything_up_to_the_limit_and_then_denies() {
     let (gate, world) = (gate(), world());
     let token = access(&world, &json!({}));
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    world.log.borrow_mut().fault = Some("log_unreachable");
+    world.log.borrow_mut().fault = Some(Fault::Unreachable);
     let began = world.now.get();
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/strict", &token)), UNKNOWN, "strict is strict");
     for second in 1..=60 {
@@ -354,7 +354,7 @@ fn a_log_out_of_reach_costs_nobody_anything_up_to_the_limit_and_then_denies() {
 #[test]
 fn an_isolate_that_never_saw_the_log_lets_nobody_in() {
     let (gate, world) = (gate(), world());
-    world.log.borrow_mut().fault = Some("log_timeout");
+    world.log.borrow_mut().fault = Some(Fault::TimedOut);
     let token = access(&world, &json!({}));
     for _ in 0..3 {
         assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), UNKNOWN);
@@ -368,7 +368,7 @@ fn a_logout_that_the_log_did_not_take_is_told_again() {
     let (gate, world) = (gate(), world());
     let token = access(&world, &json!({}));
     assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    world.log.borrow_mut().fault = Some("log_unreachable");
+    world.log.borrow_mut().fault = Some(Fault::Unreachable);
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
     let head = portcullis::pipeline::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
     let handled = futures_executor::block_on(gate.handle(&head, &world));

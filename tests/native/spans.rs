@@ -112,7 +112,7 @@ fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
     assert_eq!(spans[0].get("status"), None, "a client's fault is none of ours");
     assert!(!sent[0].1.to_string().contains(&token[..20]));
     drop(sent);
-    world.upstream.set(Err(portcullis::pipeline::ports::UpstreamFault::TimedOut));
+    world.upstream.set(Err(portcullis::pipeline::wire::Fault::TimedOut));
     assert_eq!(world.send_token(&gate, "GET", ME, token).record.status, 504);
     let sent = world.spans.borrow();
     let spans = spans_of(&sent[1].1);

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use portcullis::pipeline::{Gateway, Head, ports::UpstreamFault};
+use portcullis::pipeline::{Gateway, Head, wire::Fault};
 use serde_json::Value;
 
 use crate::fakes::{Vectors, World, answer, header, setting, verdict};
@@ -67,14 +67,7 @@ fn hosts(world: &World) -> HashMap<String, usize> {
 
 #[test]
 fn five_outages_close_the_way_for_a_second_and_one_probe_opens_it() {
-    for fault in [
-        Err(UpstreamFault::Unreachable),
-        Err(UpstreamFault::TimedOut),
-        Err(UpstreamFault::BadAnswer),
-        Ok(502),
-        Ok(503),
-        Ok(504),
-    ] {
+    for fault in [Err(Fault::Unreachable), Err(Fault::TimedOut), Err(Fault::BadStatus), Ok(502), Ok(503), Ok(504)] {
         let (gate, world) = (gate(), world());
         world.upstream.set(fault);
         for _ in 0..5 {
@@ -100,7 +93,7 @@ fn five_outages_close_the_way_for_a_second_and_one_probe_opens_it() {
 fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute() {
     for (outage_ms, found_after_ms) in [(500, 1_000), (2_000, 3_000), (6_500, 7_000), (14_000, 15_000)] {
         let (gate, world) = (gate(), world());
-        world.upstream.set(Err(UpstreamFault::Unreachable));
+        world.upstream.set(Err(Fault::Unreachable));
         let mut passed = 0;
         let back = loop {
             if passed >= outage_ms {
@@ -121,7 +114,7 @@ fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute()
         assert!((found_after_ms..=found_after_ms + 20).contains(&back), "{outage_ms} ms away: found after {back} ms");
     }
     let (gate, world) = (gate(), world());
-    world.upstream.set(Err(UpstreamFault::Unreachable));
+    world.upstream.set(Err(Fault::Unreachable));
     for _ in 0..3_600 {
         world.send(&gate, "POST", "/plain", &[]);
         world.pass(1_000);
@@ -134,7 +127,7 @@ fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute()
 fn a_probe_whose_client_is_slow_to_send_its_body_keeps_the_others_out_for_a_second() {
     for (method, kept_out_ms) in [("POST", 1_000), ("GET", 16_000)] {
         let (gate, world) = (gate(), world());
-        world.upstream.set(Err(UpstreamFault::Unreachable));
+        world.upstream.set(Err(Fault::Unreachable));
         for _ in 0..5 {
             world.send(&gate, "POST", "/plain", &[]);
         }
@@ -201,11 +194,11 @@ fn who_says_when_to_come_back_is_alive_and_not_asked_before() {
 fn what_the_client_does_is_no_outage() {
     let (gate, world) = (gate(), world());
     for (fault, expected) in [
-        (UpstreamFault::BodySlow, (408, "body_too_slow")),
-        (UpstreamFault::BodyTooLarge, (413, "body_too_large")),
-        (UpstreamFault::ClientGone, (400, "client_gone")),
-        (UpstreamFault::BrokeOff, (502, "upstream_unreachable")),
-        (UpstreamFault::Stalled, (504, "upstream_timeout")),
+        (Fault::BodySlow, (408, "body_too_slow")),
+        (Fault::TooLarge, (413, "body_too_large")),
+        (Fault::ClientGone, (400, "client_gone")),
+        (Fault::BrokeOff, (502, "upstream_unreachable")),
+        (Fault::Stalled, (504, "upstream_timeout")),
     ] {
         world.upstream.set(Err(fault));
         for _ in 0..20 {
@@ -234,7 +227,7 @@ fn only_what_changes_nothing_is_tried_again() {
         [("GET", "/single", 3), ("HEAD", "/single", 3), ("POST", "/single", 1), ("GET", "/plain", 1)]
     {
         let (gate, world) = (gate(), world());
-        world.upstream.set(Err(UpstreamFault::Unreachable));
+        world.upstream.set(Err(Fault::Unreachable));
         let handled = world.send(&gate, method, path, &[]);
         assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
         assert_eq!(world.forwarded.borrow().len(), tries, "{method} {path}");

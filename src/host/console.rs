@@ -1,0 +1,14 @@
+//! Writes to the Worker's log.
+
+use wasm_bindgen::JsValue;
+
+/// Logs a line of a request.
+pub(super) fn log_line(line: &str) {
+    web_sys::console::log_1(&JsValue::from_str(line));
+}
+
+/// Logs a fault of the gateway itself.
+pub(super) fn log_error(message: &str) {
+    let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
+    web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
+}

@@ -1,0 +1,69 @@
+//! How an upstream's answer is passed on: which of its headers are removed, replaced and added,
+//! and when its body is cut off. The host carries the plan out and decides nothing.
+
+use super::{
+    exchange::Exchange,
+    gateway::Gateway,
+    ports::UrlParser,
+    references::References,
+    wire::{AnswerFacts, HeaderChanges},
+};
+use crate::config::{is_cors_header, is_private};
+
+/// Keeps browsers from taking an answer for something other than its content type says.
+const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
+
+/// How the host passes an upstream's answer on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerPlan {
+    /// The answer's status.
+    pub status: u16,
+    /// Changes to its headers; `X-Request-Id` comes last.
+    pub changes: HeaderChanges,
+    /// Milliseconds without a byte after which its body is cut off.
+    pub idle_timeout_ms: Option<u64>,
+}
+
+impl Gateway {
+    /// Plans how the answer of the exchange's upstream is passed on.
+    pub(super) fn plan_answer(
+        &self,
+        exchange: &Exchange<'_>,
+        facts: &AnswerFacts,
+        parser: &impl UrlParser,
+    ) -> AnswerPlan {
+        let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
+        let rules = route.map(|route| &route.response_headers);
+        let is_covered = |name: &str| rules.is_some_and(|rules| rules.covers(name));
+        let is_removed = |name: &str| is_private(name) || is_cors_header(name) || is_covered(name);
+        // Headers that would lead the client to the upstream.
+        let mut replaced: Vec<(&str, String)> = Vec::new();
+        for (name, value) in facts.references().filter(|(name, _)| !is_removed(name)) {
+            let (Some(route), Some(upstream)) = (route, upstream) else { break };
+            let references = References::new(facts.url(), exchange.head, route, upstream);
+            let resolve = |reference: &str, base: &str| parser.resolve(reference, base);
+            replaced.extend(references.rewrite_header((name, value), resolve).map(|public| (name, public)));
+        }
+        let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
+            is_removed(name) || *name == "x-request-id" || replaced.iter().any(|(replaced, _)| replaced == name)
+        }));
+        for (name, value) in self.cors_headers(exchange.head, exchange.route) {
+            changes.append(name, &value);
+        }
+        for (name, value) in rules.into_iter().flat_map(|rules| &rules.set) {
+            changes.append(name, value);
+        }
+        for (name, value) in &replaced {
+            changes.append(name, value);
+        }
+        let is_guarded = route.is_some_and(|route| route.nosniff)
+            && !is_covered(CONTENT_TYPE_OPTIONS)
+            && !facts.header_names().any(|name| name == CONTENT_TYPE_OPTIONS);
+        if is_guarded {
+            changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
+        }
+        changes.append("x-request-id", &exchange.ids.request_id);
+        let idle_timeout_ms = upstream.and_then(|upstream| upstream.idle_timeout_ms);
+        AnswerPlan { status: facts.status, changes, idle_timeout_ms }
+    }
+}

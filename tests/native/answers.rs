@@ -1,0 +1,83 @@
+//! How upstreams' answers are passed on: which headers are removed, replaced and added.
+
+use portcullis::pipeline::{AnswerPlan, Gateway, Handled, Outcome};
+
+use crate::fakes::{Vectors, World, setting};
+
+const POLICY: &str = r#"
+[upstreams.app]
+url = "https://up.example"
+idle_timeout_ms = 7000
+
+[cors.pages]
+origins = ["https://app.example"]
+credentials = true
+expose = ["x-total"]
+
+[[routes]]
+path = "/app"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+cors = "pages"
+strip_prefix = "/app"
+response_headers = { set = { "x-frame-options" = "DENY" }, remove = ["x-powered-by"] }
+nosniff = true
+"#;
+
+fn plan(handled: &Handled<()>) -> &AnswerPlan {
+    match &handled.outcome {
+        Outcome::Forwarded { plan, .. } => plan,
+        Outcome::Answered(answer) => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
+    let policy = portcullis::config::check(POLICY).unwrap();
+    let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let world = World::new(&Vectors::load());
+    let frame = ("x-frame-options", "DENY");
+    let guard = ("x-content-type-options", "nosniff");
+    for (name, answer, origin, removed, added) in [
+        ("nothing to remove", "\n0\ndate", None, vec![], vec![("vary", "Origin"), frame, guard]),
+        (
+            "what is the gateway's own, and what the rules name",
+            "\n0\nx-powered-by\nx_frame_options\nx-user-id\naccess-control-allow-origin\nx-request-id\ndate",
+            None,
+            vec!["x-powered-by", "x_frame_options", "x-user-id", "access-control-allow-origin", "x-request-id"],
+            vec![("vary", "Origin"), frame, guard],
+        ),
+        ("nosniff of its own", "\n0\nx-content-type-options", None, vec![], vec![("vary", "Origin"), frame]),
+        (
+            "a page of a listed origin",
+            "\n0\ndate",
+            Some("https://app.example"),
+            vec![],
+            vec![
+                ("vary", "Origin"),
+                ("access-control-allow-origin", "https://app.example"),
+                ("access-control-allow-credentials", "true"),
+                ("access-control-expose-headers", "x-total"),
+                frame,
+                guard,
+            ],
+        ),
+        (
+            "references to the upstream",
+            "https://up.example/x\n2\nlocation\nhttps://up.example/y\nlink\n<https://id.example/z>\nlocation\nlink",
+            None,
+            vec!["location"],
+            vec![("vary", "Origin"), frame, ("location", "https://edge.example/app/y"), guard],
+        ),
+    ] {
+        *world.answer_headers.borrow_mut() = answer.to_owned();
+        let headers: Vec<_> = origin.iter().map(|origin| ("origin", *origin)).collect();
+        let handled = world.send(&gateway, "GET", "/app", &headers);
+        let plan = plan(&handled);
+        let mut added = added;
+        added.push(("x-request-id", &handled.record.request_id));
+        assert_eq!(plan.changes.parse(), (removed, added), "{name}");
+        assert_eq!((plan.status, plan.idle_timeout_ms), (200, Some(7000)));
+    }
+}
