@@ -121,42 +121,57 @@ impl std::fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Header of the user for whom a service calls.
+/// Header of the user on whose behalf a service calls.
 pub const ACTING_USER: &str = "x-acting-user";
 
 /// Header of that user's session.
 pub const ACTING_SESSION: &str = "x-acting-session";
 
-/// For whom a service calls. Whether they may is decided by the called service, by what
-/// its database says of them now.
+/// The user on whose behalf a service calls. The called service decides by its database whether
+/// that user may make the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acting {
+pub struct ActingUser {
     /// User id.
     pub user: Uuid,
-    /// Session, if the gateway told one.
+    /// Session, if the gateway asserts one.
     pub session: Option<Uuid>,
 }
 
-/// A profile: what the auth service says of an account, and the user service keeps.
+/// A user as both services store one: an account of the auth service, and its copy, the profile of
+/// the user service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Profile {
-    /// The account's id.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UserRecord {
+    /// User id.
     pub id: Uuid,
     /// Normalised e-mail address.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
     pub email: String,
     /// First name, may be empty.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
     pub first_name: String,
     /// Last name, may be empty.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
     pub last_name: String,
-    /// Role names.
+    /// Names of the roles, sorted.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::lines))]
     pub roles: Vec<String>,
     /// Milliseconds since 1970.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::instant))]
     pub created_at: i64,
-    /// Milliseconds since 1970, by the auth service's clock.
+    /// Milliseconds since 1970, by the clock of the auth service.
+    #[cfg_attr(feature = "openapi", schema(schema_with = schema::instant))]
     pub updated_at: i64,
-    /// Grows with each change of the account. Of two copies the one with the greater is
+    /// Grows with each change of the account. Of two copies the one with the greater version is
     /// newer; an older one never replaces it.
     pub version: i64,
+}
+
+impl UserRecord {
+    /// Returns whether the user holds a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| held == role)
+    }
 }
 
 /// What is to change of an account; what is `None` stays. Merged where the account is
@@ -250,7 +265,7 @@ impl InternalClient {
     ///
     /// # Errors
     /// [`CallError`]; `Refused(409)` when the profile was deleted.
-    pub async fn put_profile(&self, profile: &Profile) -> Result<(), CallError> {
+    pub async fn put_profile(&self, profile: &UserRecord) -> Result<(), CallError> {
         let request = ApiRequest::new(Method::POST, USERS).with_json(profile).with_repeat(Repeat::Always);
         self.call(request, Takes::Little).await.map(drop)
     }
@@ -269,7 +284,7 @@ impl InternalClient {
     /// # Errors
     /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(403)` when
     /// whom it is for may not, `Refused(422)` when there is no such role.
-    pub async fn make_account(&self, acting: Option<Acting>, new: &NewAccount) -> Result<Profile, CallError> {
+    pub async fn make_account(&self, acting: Option<ActingUser>, new: &NewAccount) -> Result<UserRecord, CallError> {
         let request = on_behalf_of(ApiRequest::new(Method::POST, ACCOUNTS).with_json(new), acting);
         parse(&self.call(request, Takes::Hashing).await?)
     }
@@ -284,10 +299,10 @@ impl InternalClient {
     pub async fn change_account(
         &self,
         id: Uuid,
-        acting: Option<Acting>,
+        acting: Option<ActingUser>,
         change: &AccountChange,
         if_match: Option<&str>,
-    ) -> Result<Profile, CallError> {
+    ) -> Result<UserRecord, CallError> {
         let request = on_behalf_of(of(Method::PATCH, ACCOUNT, id).with_json(change), acting);
         // A password is hashed, and counts when it is wrong.
         let takes = if change.current_password.is_some() { Takes::Hashing } else { Takes::Little };
@@ -306,7 +321,7 @@ impl InternalClient {
     pub async fn delete_account(
         &self,
         id: Uuid,
-        acting: Option<Acting>,
+        acting: Option<ActingUser>,
         current_password: Option<&Secret>,
         if_match: Option<&str>,
     ) -> Result<bool, CallError> {
@@ -345,7 +360,7 @@ const fn repeat(is_repeatable: bool) -> Repeat {
     if is_repeatable { Repeat::Always } else { Repeat::IfUnsent }
 }
 
-fn on_behalf_of(request: ApiRequest, acting: Option<Acting>) -> ApiRequest {
+fn on_behalf_of(request: ApiRequest, acting: Option<ActingUser>) -> ApiRequest {
     let Some(acting) = acting else { return request };
     let request = request.with_header(ACTING_USER, &acting.user.to_string());
     match acting.session {
@@ -392,5 +407,34 @@ fn was_there(outcome: Result<ApiAnswer, CallError>) -> Result<bool, CallError> {
         Ok(_) => Ok(true),
         Err(CallError::Refused(404)) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Schemas of the fields of [`UserRecord`], as the user service checks them.
+#[cfg(feature = "openapi")]
+mod schema {
+    use utoipa::openapi::{
+        Type,
+        schema::{Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat},
+    };
+
+    /// One line of text.
+    pub(super) fn line() -> Object {
+        let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build()
+    }
+
+    pub(super) fn lines() -> Array {
+        ArrayBuilder::new().items(line()).build()
+    }
+
+    /// Milliseconds since 1970, up to the year 9999.
+    pub(super) fn instant() -> Object {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(0))
+            .maximum(Some(253_402_300_799_999_i64))
+            .build()
     }
 }

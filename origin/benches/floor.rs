@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let mut times = Vec::new();
                 while Instant::now() < end {
                     let from = Instant::now();
-                    let turn = passwords.turn(Priority::Known).await.map_err(|_| "no turn")?;
-                    let (right, _) = turn.verify(&password, Some(&hashed)).await.map_err(|_| "no verification")?;
+                    let permit = passwords.acquire(Priority::Known).await.map_err(|_| "no permit")?;
+                    let (right, _) = permit.verify(&password, Some(&hashed)).await.map_err(|_| "no verification")?;
                     if !right {
                         return Err("the right password is wrong");
                     }

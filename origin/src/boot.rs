@@ -14,7 +14,7 @@ use portcullis_client::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    auth::{self, Auth, Keyring, Passwords, Pusher, Reconciler},
+    auth::{self, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
     clock::Clock,
     http::{GatewayAuth, Metrics, starting},
     limits,
@@ -202,12 +202,12 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
         running.auth = Some(listening.ready("auth", auth::app(state.clone()), &mut running.tasks));
         tokio::spawn(maintain_metrics(state.metrics.clone(), stopped.clone()));
         tokio::spawn(maintain_keys(state.clone(), stopped.clone()));
-        tokio::spawn(auth::sweep(state.clone(), stopped.clone()));
-        tokio::spawn(push(state.clone(), stopped.clone()));
+        tokio::spawn(auth::clean_up(state.clone(), stopped.clone()));
+        tokio::spawn(auth::push_revocations(state.clone(), stopped.clone()));
         if let Some(first) = first_admin {
             tokio::spawn(auth::make_first_admin(state.clone(), first, stopped.clone()));
         }
-        tokio::spawn(reconcile(state, stopped.clone()));
+        tokio::spawn(auth::deliver_profiles(state, stopped.clone()));
     }
     if let (Some(listening), Some(state)) = (users_listening, users_state) {
         running.databases.push(state.database.clone());
@@ -336,11 +336,11 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
         login_failures: LoginFailures(database.clone()),
         outbox: Outbox(database.clone()),
         profile_sync: ProfileSync(database.clone()),
-        reconciler: Arc::new(Reconciler::default()),
+        profile_delivery: Arc::new(ProfileDelivery::default()),
         audit: AuditLog(database.clone()),
         audit_cap: auth::AuditCap::default(),
         services: Services(database.clone()),
-        pusher: Arc::new(Pusher::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
+        revocation_push: Arc::new(RevocationPush::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,
         keyring: Arc::new(keyring),
         passwords: passwords.timed_by(metrics.clone()),
@@ -397,14 +397,4 @@ async fn maintain_metrics(metrics: Metrics, mut stopped: watch::Receiver<bool>) 
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
     }
-}
-
-async fn push(auth: Auth, stopped: watch::Receiver<bool>) {
-    let pusher = Arc::clone(&auth.pusher);
-    pusher.run(&auth, stopped).await;
-}
-
-async fn reconcile(auth: Auth, stopped: watch::Receiver<bool>) {
-    let reconciler = Arc::clone(&auth.reconciler);
-    reconciler.run(&auth, stopped).await;
 }

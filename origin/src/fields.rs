@@ -1,4 +1,6 @@
-//! Validation and normalisation of the fields that users write.
+//! Validation, normalisation and schemas of the fields that users write.
+
+pub mod schemas;
 
 use portcullis_client::secret::Secret;
 use unicode_normalization::UnicodeNormalization as _;
@@ -8,119 +10,6 @@ use crate::{
     http::{ApiError, FieldError},
     limits,
 };
-
-/// The fields as the services describe them, for those who check before they send. [`Check`]
-/// decides.
-#[expect(dead_code, reason = "forms that nobody fills in: their schemas are what is used")]
-pub mod described {
-    use utoipa::ToSchema;
-    use uuid::Uuid;
-
-    /// An e-mail address; taken as trimmed and in lower case. An internationalised domain may
-    /// be written as it is or in punycode (`xn--…`), which is how it is stored.
-    #[derive(Debug, ToSchema)]
-    #[schema(
-        max_length = 254,
-        pattern = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$",
-        example = "ada@example.com"
-    )]
-    pub struct Email(String);
-
-    /// A password. `é` may be one character or two.
-    #[derive(Debug, ToSchema)]
-    #[schema(format = Password, example = "correct horse battery staple")]
-    pub struct Password(String);
-
-    /// A new password. `é` may be one character or two.
-    #[derive(Debug, ToSchema)]
-    #[schema(format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
-    pub struct NewPassword(String);
-
-    /// A text of one line.
-    #[derive(Debug, ToSchema)]
-    #[schema(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "user")]
-    pub struct Line(String);
-
-    /// A name of one line; taken as trimmed.
-    #[derive(Debug, ToSchema)]
-    #[schema(max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ada")]
-    pub struct Name(String);
-
-    /// A description of one line; taken as trimmed.
-    #[derive(Debug, ToSchema)]
-    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Those who keep the books")]
-    pub struct Description(String);
-
-    /// The name of a role; any but `service`, the role of services.
-    #[derive(Debug, ToSchema)]
-    #[schema(max_length = 64, pattern = "^[a-z][a-z0-9_.-]*$", example = "bookkeeper")]
-    pub struct RoleName(String);
-
-    /// The name of a permission, of what it is about, or of what it allows.
-    #[derive(Debug, ToSchema)]
-    #[schema(max_length = 64, pattern = "^[a-z][a-z0-9_.:-]*$", example = "read:invoices")]
-    pub struct PermissionName(String);
-
-    /// A profile, as the auth service has it.
-    #[derive(Debug, ToSchema)]
-    pub struct KeptProfile {
-        /// The account's id.
-        id: Uuid,
-        email: Line,
-        first_name: Line,
-        last_name: Line,
-        roles: Vec<Line>,
-        created_at: Instant,
-        updated_at: Instant,
-        /// Grows with each change. Of two copies the one with the greater is newer.
-        #[schema(example = 1)]
-        version: i64,
-    }
-
-    /// Parts of what the auth service has at a version.
-    #[derive(Debug, ToSchema)]
-    pub struct Renewal {
-        version: i64,
-        updated_at: Instant,
-        email: Option<Line>,
-        first_name: Option<Line>,
-        last_name: Option<Line>,
-        roles: Option<Vec<Line>>,
-    }
-
-    /// An account that is to be made.
-    #[derive(Debug, ToSchema)]
-    pub struct NewAccount {
-        email: Email,
-        password: NewPassword,
-        first_name: Name,
-        last_name: Name,
-        /// Names of roles that there are.
-        #[schema(min_items = 1, max_items = 32, example = json!(["user"]))]
-        roles: Vec<RoleName>,
-    }
-
-    /// What is to change of an account; what is not sent stays.
-    #[derive(Debug, ToSchema)]
-    pub struct AccountChange {
-        email: Option<Email>,
-        first_name: Option<Name>,
-        last_name: Option<Name>,
-        /// For a change of the user's own e-mail address; not needed within five minutes of
-        /// the session's login.
-        current_password: Option<Password>,
-    }
-
-    /// Milliseconds since 1970, up to the year 9999.
-    #[derive(Debug, ToSchema)]
-    #[schema(minimum = 0, maximum = 253_402_300_799_999_i64, example = 1_767_323_045_000_i64)]
-    pub struct Instant(i64);
-
-    /// A refresh token: 256 random bits, and no JWT.
-    #[derive(Debug, ToSchema)]
-    #[schema(format = Password, example = "VGhpcyBpcyBhbiBleGFtcGxlIG9mIGEgdG9rZW4uLi4")]
-    pub struct RefreshToken(String);
-}
 
 /// Collects the validation errors of a request, so that an answer contains all of them.
 #[derive(Debug, Default)]

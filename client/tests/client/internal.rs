@@ -1,7 +1,7 @@
 //! Calls between the services: what is sent, when it is sent again, and what is told.
 
 use portcullis_client::{
-    internal::{AccountChange, Acting, CallError, InternalClient, NewAccount, Profile, Settings},
+    internal::{AccountChange, ActingUser, CallError, InternalClient, NewAccount, Settings, UserRecord},
     secret::Secret,
     trace::TraceContext,
 };
@@ -37,7 +37,7 @@ fn profile() -> Value {
         "created_at": 1, "updated_at": 2, "version": 3 })
 }
 
-fn a_profile() -> Profile {
+fn a_profile() -> UserRecord {
     serde_json::from_value(profile()).unwrap()
 }
 
@@ -71,10 +71,10 @@ fn count(fake: &Fake, is_token: bool) -> usize {
 async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_whom() {
     let fake = serve(300, |_, _| answer(200, &profile())).await;
     let client = client(&fake);
-    let acting = Acting { user: id(), session: Some(Uuid::nil()) };
+    let acting = ActingUser { user: id(), session: Some(Uuid::nil()) };
     assert_eq!(client.make_account(Some(acting), &new_account()).await.unwrap(), a_profile());
     let change = AccountChange { first_name: Some("Ada".to_owned()), ..AccountChange::default() };
-    let acting_alone = Acting { session: None, ..acting };
+    let acting_alone = ActingUser { session: None, ..acting };
     client.change_account(id(), Some(acting_alone), &change, Some("\"2\"")).await.unwrap();
     assert_eq!(client.delete_account(id(), None, None, None).await, Ok(true));
     client.put_profile(&a_profile()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Which refused requests leave an event in the audit trail: a flood of them must neither fill
-//! the database nor keep it from writing what succeeded.
+//! Bounds the audit events of refused requests: a flood of them must neither fill the database nor
+//! keep it from writing the events of changes.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits;
 
-/// Counts refusals by user or address and minute. Clones are the same count.
+/// Counts refusals per minute and user or network. Clones share the counts.
 #[derive(Debug, Clone)]
 pub struct AuditCap {
     counts: Arc<Mutex<Counts>>,
@@ -21,7 +21,7 @@ pub struct AuditCap {
 struct Counts {
     minute: i64,
     by_key: HashMap<String, usize>,
-    /// Of all for whom there was no place.
+    /// Refusals of all keys beyond the bound.
     others: usize,
 }
 
@@ -32,22 +32,21 @@ impl Default for AuditCap {
 }
 
 impl AuditCap {
-    /// Whether one more refusal of a user or an address leaves an event at `now`
-    /// (milliseconds).
+    /// Counts a refusal, and tells whether it leaves an event at `now` (milliseconds).
     pub(super) fn admits(&self, key: &str, now: i64) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = now.div_euclid(60_000);
         if counts.minute != minute {
             *counts = Counts { minute, ..Counts::default() };
         }
-        let has_place = counts.by_key.len() < limits::AUDIT_COUNTED || counts.by_key.contains_key(key);
-        let count = if has_place { counts.by_key.entry(key.to_owned()).or_default() } else { &mut counts.others };
+        let has_entry = counts.by_key.len() < limits::AUDIT_COUNTED || counts.by_key.contains_key(key);
+        let count = if has_entry { counts.by_key.entry(key.to_owned()).or_default() } else { &mut counts.others };
         *count = count.saturating_add(1);
         *count <= limits::AUDIT_REFUSALS
     }
 
-    /// The right to write a refusal, once fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] do.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits until fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] refusals are being written.
+    pub(super) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.at_once).acquire_owned().await.ok()
     }
 }
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_user_or_address_has_so_many_refusals_a_minute() {
+    fn each_user_or_network_has_so_many_refusals_a_minute() {
         let cap = AuditCap::default();
         let admitted = |key: &str, now| (0..limits::AUDIT_REFUSALS * 2).filter(|_| cap.admits(key, now)).count();
         let most = limits::AUDIT_REFUSALS;
@@ -68,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_bounded() {
+    fn the_number_of_counts_is_bounded() {
         let cap = AuditCap::default();
         for number in 0..limits::AUDIT_COUNTED {
             assert!(cap.admits(&number.to_string(), 0));
         }
         let others = (0..limits::AUDIT_REFUSALS * 2).filter(|number| cap.admits(&format!("x{number}"), 0)).count();
         assert_eq!(others, limits::AUDIT_REFUSALS, "all others share one count");
-        assert!(cap.admits("0", 0), "who has a place keeps it");
+        assert!(cap.admits("0", 0), "a key that is counted stays counted");
         assert_eq!(cap.counts.lock().unwrap().by_key.len(), limits::AUDIT_COUNTED);
     }
 }

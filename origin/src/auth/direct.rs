@@ -1,6 +1,6 @@
-//! Direct mode (`AUTH_DIRECT=loopback`): the layers of the routes that the service also
-//! serves to loopback callers without the gateway. It verifies their tokens itself: the
-//! signature with its own keys, `typ`, `iss`, `aud`, the times, and whether the session lives.
+//! Direct mode (`AUTH_DIRECT=loopback`): middleware of the routes that are also served to loopback
+//! callers without the gateway. Their tokens are verified here: the signature with the service's
+//! own keys, `typ`, `iss`, `aud`, the times, and whether the session is live.
 
 use axum::{
     extract::{Request, State},
@@ -10,16 +10,16 @@ use axum::{
 
 use super::{
     AUDIENCE, Auth, ISSUER,
-    session::REVOKED,
-    token::{ACCESS_TOKEN_TYPE, ACCESS_TYPE, AccessClaims},
+    access::REVOKED,
+    tokens::{ACCESS_TOKEN_TYPE, ACCESS_TYPE, AccessClaims},
 };
 use crate::{
     http::{self, Admission, ApiError},
     signing::{self, BadToken},
 };
 
-/// The layer of public routes: the gateway's requests, and in direct mode those of loopback
-/// callers.
+/// Middleware of public routes: admits requests of the gateway, and in direct mode those of
+/// loopback callers.
 pub(super) async fn admit_anyone(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
     match http::admit(&auth.gateway, &request)? {
         Admission::Gateway => Ok(next.run(request).await),
@@ -27,8 +27,8 @@ pub(super) async fn admit_anyone(State(auth): State<Auth>, request: Request, nex
     }
 }
 
-/// The layer of routes for users: the gateway's requests, and in direct mode those of
-/// loopback callers with a good access token.
+/// Middleware of users' routes: admits requests of the gateway, and in direct mode those of
+/// loopback callers with a valid access token.
 pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next: Next) -> Result<Response, ApiError> {
     match http::admit(&auth.gateway, &request)? {
         Admission::Gateway => Ok(next.run(request).await),
@@ -39,10 +39,10 @@ pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next:
     }
 }
 
-/// The user of an access token.
+/// Verifies an access token and returns its user.
 ///
 /// # Errors
-/// 401 with the gateway's codes; the database's.
+/// 401 with the gateway's codes; 503.
 async fn verify(auth: &Auth, token: &str) -> Result<http::User, ApiError> {
     let now = auth.clock.now();
     let claims: AccessClaims =

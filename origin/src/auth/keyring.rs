@@ -1,13 +1,15 @@
-//! The signing keys: made, published before they sign, and published still until the
-//! last token that they signed has expired.
+//! The signing keys: published before they sign, and until the last token that they signed has
+//! expired.
 //!
-//! The database has them, and every process reads it anew every few seconds: a key
-//! that one of them makes is soon every one's. Which key signs is a matter of the time
-//! alone, so all of them change over at one instant.
+//! The keys are in the database, which every process reads every few seconds, so that a key that
+//! one process makes soon reaches all. Which key signs depends on the time alone: all processes
+//! change over at the same instant.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{
     clock::rfc3339,
@@ -20,7 +22,7 @@ use crate::{
     },
 };
 
-/// The keys that are published, and the one that signs.
+/// The published keys, and the one that signs.
 #[derive(Debug)]
 pub struct Keyring {
     store: SigningKeys,
@@ -30,29 +32,37 @@ pub struct Keyring {
     held: RwLock<Arc<Held>>,
 }
 
-/// What was last read of the database. Never empty.
+/// The keys as last read from the database. Never empty.
 #[derive(Debug)]
 struct Held {
-    /// With the instant from which each signs, the latest first.
+    /// Keys with the time from which each signs (milliseconds since 1970), the latest first.
     keys: Vec<(i64, Arc<Key>)>,
-    jwks: Value,
+    jwks: KeySet,
     public: Arc<PublicKeys>,
 }
 
-/// Why there is no key to sign with.
+/// Public keys (RFC 7517, section 5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct KeySet {
+    /// JWKs, with `kid`, `alg` and `use`.
+    #[schema(value_type = Vec<Object>)]
+    pub keys: Vec<Value>,
+}
+
+/// Why the keys cannot be used.
 #[derive(Debug)]
 pub enum KeyringFault {
     /// The database failed.
     Store(sqlx::Error),
-    /// A key could not be made or written down.
+    /// A key cannot be generated or encoded.
     Making,
-    /// The master key does not open the keys in the database.
+    /// The master key does not decrypt the keys in the database.
     WrongMasterKey,
-    /// The keys in the database were made at an instant to which our clock has yet to come.
+    /// The keys in the database were made later than this machine's clock says.
     ClockBehind {
         /// Milliseconds since 1970.
         now: i64,
-        /// When the first of them was made.
+        /// When the first of them was made, in milliseconds since 1970.
         made_at: i64,
     },
     /// There is no such key.
@@ -89,14 +99,14 @@ impl From<sqlx::Error> for KeyringFault {
 }
 
 impl Keyring {
-    /// Opens the stored keys, and seals those anew that an older master key sealed; makes
-    /// the first one when there is none.
+    /// Decrypts the stored keys, and encrypts those again that an older master key encrypted; makes
+    /// the first key when there is none.
     ///
     /// # Errors
     /// [`KeyringFault`].
     pub async fn open(store: SigningKeys, master: MasterKey, lead_ms: i64, now: i64) -> Result<Self, KeyringFault> {
         if store.published(now).await?.is_empty() {
-            // The very first may sign at once: nobody holds an older set.
+            // The very first key may sign at once: no client caches an older set.
             store.add_first(&make(&master, now, now).await?).await?;
         }
         let stored = store.published(now).await?;
@@ -110,25 +120,25 @@ impl Keyring {
         Ok(Self { store, master, lead_ms, held })
     }
 
-    /// The key that signs at `now`.
+    /// Returns the key that signs at `now`.
     pub fn signer(&self, now: i64) -> Option<Arc<Key>> {
         let held = self.held();
         let found = held.keys.iter().find(|(signs_from, _)| *signs_from <= now).or_else(|| held.keys.last());
         found.map(|(_, key)| Arc::clone(key))
     }
 
-    /// The published set (RFC 7517).
-    pub fn jwks(&self) -> Value {
+    /// Returns the published set.
+    pub fn jwks(&self) -> KeySet {
         self.held().jwks.clone()
     }
 
-    /// The published set, for checking our own tokens.
+    /// Returns the published set for verifying the service's own tokens.
     pub fn public(&self) -> Arc<PublicKeys> {
         Arc::clone(&self.held().public)
     }
 
-    /// Publishes the next key, unless one waits for its turn already, and says which
-    /// key is going to sign and which did before.
+    /// Publishes the next key unless one is published that does not sign yet, and returns the key
+    /// that is going to sign and the one before it.
     ///
     /// # Errors
     /// [`KeyringFault`].
@@ -140,9 +150,9 @@ impl Keyring {
         Ok(rotated)
     }
 
-    /// Deletes a key that leaked. No token that it signed is good any more: here at once, at
-    /// other processes when they next read the keys, at the gateway when it is told. Another
-    /// key signs at once.
+    /// Deletes a key that leaked, and with it all tokens that it signed: here at once, in other
+    /// processes when they next read the keys, at the gateway with the next push. Another key signs
+    /// at once.
     ///
     /// # Errors
     /// [`KeyringFault`].
@@ -153,19 +163,19 @@ impl Keyring {
         Ok(revoked)
     }
 
-    /// Reads what other processes did.
+    /// Reads the keys from the database.
     ///
     /// # Errors
-    /// [`KeyringFault`]; what is held stays.
+    /// [`KeyringFault`]; the keys that were read before stay in use.
     pub async fn read(&self, now: i64) -> Result<(), KeyringFault> {
         self.reload(now).await
     }
 
-    /// Reads what other processes did, rotates when the key has its age, and forgets
-    /// what nobody needs any more. To be called every few seconds.
+    /// Reads the keys, rotates when the newest is old enough, and deletes those that are no longer
+    /// published. To be called every few seconds.
     ///
     /// # Errors
-    /// [`KeyringFault`]; what is held stays.
+    /// [`KeyringFault`]; the keys that were read before stay in use.
     pub async fn maintain(&self, now: i64) -> Result<(), KeyringFault> {
         self.reload(now).await?;
         let newest = self.held().keys.first().map_or(now, |(signs_from, _)| *signs_from);
@@ -173,7 +183,7 @@ impl Keyring {
             let rotated = self.rotate(now).await?;
             tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
         }
-        // Later than nobody needs them: a clock may be ahead for a while.
+        // With a margin, because this clock may be ahead.
         with_timeout(self.store.forget(now.saturating_sub(limits::SWEEP_MARGIN_MS))).await?;
         Ok(())
     }
@@ -181,7 +191,7 @@ impl Keyring {
     async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
         let stored = with_timeout(self.store.published(now)).await?;
         let before = self.held();
-        // What a process that knows the older master key alone made since.
+        // A process that has the older master key alone may have made one since.
         reseal(&self.store, &self.master, &stored, Some(&before)).await?;
         let held = Held::from_stored(stored, &self.master, Some(&before))?;
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
@@ -216,13 +226,13 @@ impl Held {
             return Err(KeyringFault::Making);
         }
         keys.sort_by_key(|(signs_from, _)| std::cmp::Reverse(*signs_from));
-        let jwks = json!({ "keys": published });
-        Ok(Self { keys, public: Arc::new(PublicKeys::from_jwks(&jwks)), jwks })
+        let public = Arc::new(PublicKeys::from_jwks(&json!({ "keys": published })));
+        Ok(Self { keys, public, jwks: KeySet { keys: published } })
     }
 }
 
-/// Seals keys anew that the older master key sealed, so that it can be thrown away. Those
-/// that are held were looked at.
+/// Encrypts keys again that the older master key encrypted, so that it can be discarded. Keys in
+/// `held` were checked before.
 async fn reseal(
     store: &SigningKeys,
     master: &MasterKey,

@@ -1,58 +1,63 @@
-//! The auth service: accounts, passwords, sessions and tokens.
+//! The auth service: accounts, passwords, sessions, tokens and rights.
 //!
-//! Truth about addresses, roles and passwords is here; names are kept here too,
-//! as a copy of the profile, so that a login needs no other service.
+//! It owns addresses, roles and passwords. Names are stored here, too, as a copy of the profile, so
+//! that a login needs no other service.
+//!
+//! - [`routes`]: the HTTP routes, one module per resource
+//! - `access`, `direct`, `on_behalf_of`, `services`: who asks
+//! - `passwords`, `hash_queue`, `password_check`, `login_throttle`, `reauthentication`: passwords
+//! - `tokens`, `refresh_tokens`, `keyring`: what is issued
+//! - `registration`, `admins`: how accounts are made
+//! - `audit_log`, `audit_events`, `audit_cap`: what is recorded
+//! - `profile_delivery`, `revocation_push`, `cleanup`: background work, run by `worker`
 
-mod account;
-mod acting;
-mod attempt;
-mod audit;
+mod access;
+mod admins;
 mod audit_cap;
-mod confirmation;
-mod credentials;
+mod audit_events;
+mod audit_log;
+mod cleanup;
 mod direct;
-mod first_admin;
-mod guessing;
+mod hash_queue;
 mod keyring;
-mod password;
-mod password_change;
-mod permissions;
-mod profiles;
-mod pusher;
-mod refresh_token;
-mod replay;
-mod rights;
-mod roles;
+mod login_throttle;
+mod on_behalf_of;
+mod password_check;
+mod passwords;
+mod profile_delivery;
+mod reauthentication;
+mod refresh_tokens;
+mod registration;
+mod revocation_push;
 mod routes;
-mod session;
-mod session_list;
-mod sweeper;
-mod token;
-mod trail;
-mod turns;
+mod services;
+mod tokens;
+mod worker;
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use portcullis_client::internal::InternalClient;
 
-pub use account::{AdminWish, Created, create_admin};
-pub use audit::record_command;
+pub use admins::{AdminWish, Created, FirstAdmin, create_admin, make_first_admin};
 pub use audit_cap::AuditCap;
-pub use credentials::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
-pub use first_admin::{FirstAdmin, make_first_admin};
-pub use keyring::{Keyring, KeyringFault};
-pub use password::{Busy, Passwords};
-pub use profiles::Reconciler;
-pub use pusher::Pusher;
+pub use audit_log::record_command;
+pub use cleanup::clean_up;
+pub use hash_queue::{Busy, Priority};
+pub use keyring::{KeySet, Keyring, KeyringFault};
+pub use passwords::Passwords;
+pub use profile_delivery::{ProfileDelivery, deliver_profiles};
+pub use revocation_push::{RevocationPush, push_revocations};
 pub use routes::{app, description};
-pub use sweeper::sweep;
-pub use token::SERVICE_TYPE;
-pub use turns::Priority;
+pub use services::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
+pub use tokens::SERVICE_TYPE;
 
 pub use crate::signing::ISSUER;
+
 use crate::{
     clock::Clock,
     http::{GatewayAuth, Metrics},
+    operations::Operations,
     store::{
         self, AccountRoles, Accounts, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Roles,
         Services, Sessions, sessions::SessionLimits,
@@ -62,67 +67,78 @@ use crate::{
 /// `aud` of access tokens.
 pub const AUDIENCE: &str = "api";
 
-/// Whether an account's e-mail address is verified: no mail is sent, so none is. Services must
-/// not take an address in a token for proof of who somebody is.
+/// Whether accounts' e-mail addresses are verified: never, because no mail is sent. Services must
+/// not take the address in a token for proof of identity.
 pub const EMAIL_VERIFIED: bool = false;
 
-/// This service, as caller and as audience.
+/// Name of this service, as caller and as audience.
 pub const SERVICE: &str = "auth-service";
 
 /// `aud` of tokens for the gateway itself.
 pub const GATEWAY: &str = "portcullis";
 
-/// The role of every account.
+/// Role of every registered account.
 pub const ROLE_USER: &str = "user";
 
-/// The role that may do everything.
+/// Role of administrators, who have every permission.
 pub const ROLE_ADMIN: &str = store::access::ADMIN;
 
-/// Everything that a handler of the auth service works with.
+/// State of the auth service.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// The database, for readiness.
+    /// Database, for readiness.
     pub database: Database,
     /// Accounts.
     pub accounts: Accounts,
     /// Sessions.
     pub sessions: Sessions,
-    /// How long sessions live.
+    /// Lifetimes of sessions.
     pub session_limits: SessionLimits,
     /// Roles.
     pub roles: Roles,
     /// Permissions.
     pub permissions: Permissions,
-    /// Who has which.
+    /// Roles that accounts hold.
     pub account_roles: AccountRoles,
-    /// Failed logins, counted.
+    /// Counts of failed logins.
     pub login_failures: LoginFailures,
-    /// The audit trail.
+    /// Audit log.
     pub audit: AuditLog,
-    /// Which refusals it takes.
+    /// Bound of the refusals in it.
     pub audit_cap: AuditCap,
     /// Signing keys.
     pub keyring: Arc<Keyring>,
     /// Password hashing.
     pub passwords: Passwords,
-    /// Revocations that the gateway has yet to be told of.
+    /// Revocations that wait for their push to the gateway.
     pub outbox: Outbox,
-    /// Tells the gateway of them.
-    pub pusher: Arc<Pusher>,
-    /// Profiles that have yet to be made equal to their accounts.
+    /// Pushes them.
+    pub revocation_push: Arc<RevocationPush>,
+    /// Marks of profiles that may differ from their accounts.
     pub profile_sync: ProfileSync,
-    /// Makes them.
-    pub reconciler: Arc<Reconciler>,
-    /// The line to the user service.
+    /// Copies accounts to those profiles.
+    pub profile_delivery: Arc<ProfileDelivery>,
+    /// Client of the user service.
     pub users: Arc<InternalClient>,
     /// Services that an operator added.
     pub services: Services,
-    /// Services that are part of the program.
+    /// Services of this program.
     pub built_in: Arc<[BuiltIn]>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// The gateway before us.
+    /// Gateway in front of this service.
     pub gateway: GatewayAuth,
-    /// The time.
+    /// Clock.
     pub clock: Clock,
+}
+
+impl FromRef<Auth> for Operations {
+    fn from_ref(auth: &Auth) -> Self {
+        Self {
+            database: auth.database.clone(),
+            metrics: auth.metrics.clone(),
+            outbox: Some(auth.outbox.clone()),
+            clock: auth.clock.clone(),
+        }
+    }
 }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use axum::{
+    Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use portcullis_client::extract::GatewayUrl;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::store::{error_kind, log_error};
@@ -40,6 +40,43 @@ pub struct ReportedError {
     pub code: &'static str,
     /// The kind of the database error that caused it.
     pub database_error: Option<&'static str>,
+}
+
+/// The answer to a refused request (RFC 9457), of a service or of the gateway, with members for older
+/// clients.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// Family of the refusal.
+    #[schema(example = "not_found")]
+    r#type: &'static str,
+    /// The status in words.
+    #[schema(example = "Not Found")]
+    title: &'static str,
+    #[schema(example = 404, minimum = 400, maximum = 599)]
+    status: u16,
+    /// The reason, in a sentence.
+    #[schema(example = "Not found")]
+    detail: String,
+    /// The same as `detail`; at the token endpoint a code of RFC 6749, section 5.2.
+    #[schema(example = "Not found")]
+    error: String,
+    /// The stable code, for programs.
+    #[schema(example = "not_found")]
+    code: &'static str,
+    /// Method and template of the route, if one matched.
+    #[schema(example = "GET /api/v1/users/{id}")]
+    operation: String,
+    /// Id of the request, in every log.
+    #[schema(example = "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f")]
+    request_id: String,
+    /// Faults of fields (422 only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    errors: Option<Vec<FieldError>>,
+    /// RFC 6749, section 5.2 (token endpoint only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error_description: Option<&'static str>,
 }
 
 /// An error in one field.
@@ -293,41 +330,31 @@ impl ApiError {
     }
 
     /// Returns the problem document.
-    pub(super) fn document(&self, operation: &str, request_id: &str) -> serde_json::Value {
-        self.document_with(self.detail, operation, request_id)
+    pub(super) fn problem(&self, operation: &str, request_id: &str) -> Problem {
+        self.problem_with(self.detail, operation, request_id)
     }
 
-    fn document_with(&self, detail: &str, operation: &str, request_id: &str) -> serde_json::Value {
-        let mut document = json!({
-            "type": self.family,
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
-            "detail": detail,
-            "error": detail,
-            "code": self.code,
-            "operation": operation,
-            "request_id": request_id,
-        });
-        if !self.fields.is_empty()
-            && let Some(members) = document.as_object_mut()
-        {
-            members.insert("errors".to_owned(), json!(self.fields));
+    fn problem_with(&self, detail: &str, operation: &str, request_id: &str) -> Problem {
+        Problem {
+            r#type: self.family,
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: detail.to_owned(),
+            error: if self.oauth { self.code.to_owned() } else { detail.to_owned() },
+            code: self.code,
+            operation: operation.to_owned(),
+            request_id: request_id.to_owned(),
+            errors: Some(self.fields.clone()).filter(|fields| !fields.is_empty()),
+            error_description: self.oauth.then_some(self.detail),
         }
-        if self.oauth
-            && let Some(members) = document.as_object_mut()
-        {
-            members.insert("error".to_owned(), json!(self.code));
-            members.insert("error_description".to_owned(), json!(self.detail));
-        }
-        document
     }
 
     /// Renders the response.
     pub(super) fn render(&self, operation: &str, request_id: &str, gateway: &GatewayUrl) -> Response {
         let is_bypass = self.code == GATEWAY_REQUIRED;
         let detail = if is_bypass { Cow::Owned(gateway.detail()) } else { Cow::Borrowed(self.detail) };
-        let document = self.document_with(&detail, operation, request_id);
-        let mut response = (self.status, document.to_string()).into_response();
+        let problem = self.problem_with(&detail, operation, request_id);
+        let mut response = (self.status, Json(problem)).into_response();
         response.extensions_mut().insert(ReportedError { code: self.code, database_error: self.database_error });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -1,8 +1,8 @@
-//! How the services describe themselves (OpenAPI 3.1), and the page that shows it.
+//! The OpenAPI 3.1 documents of the services, and the page that shows them.
 //!
-//! A handler's annotation is its route: the router is made of the annotations, so no route is
-//! without a description and none is described that there is not. Here is what all of them
-//! share: refusals, credentials, and the document's frame.
+//! The router is built from the handlers' annotations, so every route is documented and every
+//! documented route exists. This module has what routes share: refusals, credentials, and the
+//! document around the operations.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,107 +15,59 @@ use axum::{
     routing::get,
 };
 use utoipa::{
-    IntoParams, IntoResponses, PartialSchema as _, ToSchema,
+    IntoParams, IntoResponses, PartialSchema as _,
     openapi::{
         self as document, HeaderBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, Type,
         content::ContentBuilder,
         info::{InfoBuilder, LicenseBuilder},
-        path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::ObjectBuilder,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        path::{Parameter, ParameterBuilder, ParameterIn, PathItem},
+        schema::{KnownFormat, ObjectBuilder, SchemaFormat},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         server::{ServerBuilder, ServerVariableBuilder},
         tag::TagBuilder,
     },
 };
 
-use serde::Serialize;
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
 
-use super::{ApiError, FieldError};
+use super::{ApiError, FieldError, error::Problem};
 
-/// An answer that is a refusal (RFC 9457), of a service or of the gateway before it.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the form of what ApiError renders")]
-pub(super) struct Problem {
-    /// The family of refusals.
-    #[schema(example = "not_found")]
-    r#type: String,
-    /// The status in words.
-    #[schema(example = "Not Found")]
-    title: String,
-    /// The status.
-    #[schema(example = 404, minimum = 400, maximum = 599)]
-    status: u16,
-    /// What is wrong, in a sentence.
-    #[schema(example = "Not found")]
-    detail: String,
-    /// The same as `detail`; at the token endpoint a code of RFC 6749, section 5.2.
-    #[schema(example = "Not found")]
-    error: String,
-    /// The stable code, for programs.
-    #[schema(example = "not_found")]
-    code: String,
-    /// Method and template of the route, as far as one was found.
-    #[schema(example = "GET /api/v1/users/{id}")]
-    operation: String,
-    /// What this request is called in every log.
-    #[schema(example = "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f")]
-    request_id: String,
-    /// What is wrong with each field (422 alone).
-    #[schema(nullable = false)]
-    errors: Option<Vec<FieldError>>,
-    /// RFC 6749, section 5.2 (token endpoint alone).
-    #[schema(nullable = false)]
-    error_description: Option<String>,
-}
-
-/// A refusal: status, name, what it says, and one of the errors with that status.
+/// A documented refusal: status, name, description, and an example.
 struct Shared(u16, &'static str, &'static str, fn() -> ApiError);
 
-/// The refusals.
+/// Refusals, for the components of the document.
 const REFUSALS: &[Shared] = &[
-    Shared(
-        400,
-        "BadRequest",
-        "The request cannot be read: its path, query, headers or JSON. `code` says what.",
-        || ApiError::bad_request("json_syntax", "The body is not valid JSON"),
-    ),
-    Shared(
-        401,
-        "Unauthorized",
-        "No credentials, or none that are good (any more). `code` says which.",
-        ApiError::invalid_token,
-    ),
-    Shared(403, "Forbidden", "The right is missing.", ApiError::forbidden),
-    Shared(404, "NotFound", "There is none, or it is not yours to see.", ApiError::not_found),
-    Shared(
-        409,
-        "Conflict",
-        "It is taken, in use, built in, or a bound is reached. `code` says which.",
-        ApiError::email_taken,
-    ),
+    Shared(400, "BadRequest", "The path, query, headers or JSON of the request are malformed; see `code`.", || {
+        ApiError::bad_request("json_syntax", "The body is not valid JSON")
+    }),
+    Shared(401, "Unauthorized", "Missing, invalid or expired credentials; see `code`.", ApiError::invalid_token),
+    Shared(403, "Forbidden", "Insufficient permissions.", ApiError::forbidden),
+    Shared(404, "NotFound", "It does not exist, or the caller may not see it.", ApiError::not_found),
+    Shared(409, "Conflict", "It is taken, in use, built in, or a limit is reached; see `code`.", ApiError::email_taken),
     Shared(
         412,
         "PreconditionFailed",
-        "It was changed meanwhile: read it again, and send its `ETag` as `If-Match`.",
+        "It has changed since: read it again, and send its `ETag` as `If-Match`.",
         ApiError::version_mismatch,
     ),
-    Shared(413, "PayloadTooLarge", "The body has more than 64 KiB.", ApiError::too_large),
+    Shared(413, "PayloadTooLarge", "The body is larger than 64 KiB.", ApiError::too_large),
     Shared(
         415,
         "UnsupportedMediaType",
-        "The body is of another media type than is asked for.",
+        "The body has another media type than the documented one.",
         ApiError::unsupported_media_type,
     ),
-    Shared(422, "UnprocessableContent", "Some fields are invalid: `errors` names each and what it must be.", || {
+    Shared(422, "UnprocessableContent", "Some fields are invalid; `errors` says for each what it must be.", || {
         ApiError::invalid(vec![FieldError { field: "email", message: "must be given" }])
     }),
     Shared(
         429,
         "TooManyRequests",
-        "Too many requests, or too many wrong passwords in a row. `Retry-After` says when to come back.",
+        "Too many requests, or too many wrong passwords in a row. `Retry-After` says when to try again.",
         || ApiError::login_delayed(1),
     ),
-    Shared(500, "InternalError", "Something went wrong; `request_id` finds it in the log.", ApiError::internal),
+    Shared(500, "InternalError", "Internal error; `request_id` identifies it in the log.", ApiError::internal),
     Shared(502, "BadGateway", "The gateway cannot reach the service.", || {
         ApiError::of_gateway(
             StatusCode::BAD_GATEWAY,
@@ -123,7 +75,7 @@ const REFUSALS: &[Shared] = &[
             "The service behind the gateway cannot be reached",
         )
     }),
-    Shared(503, "Unavailable", "Our own trouble. `Retry-After` says when to come back.", || {
+    Shared(503, "Unavailable", "The service cannot answer now. `Retry-After` says when to try again.", || {
         ApiError::unavailable("store_unavailable", "The service cannot reach its database")
     }),
     Shared(504, "GatewayTimeout", "The service did not answer the gateway in time.", || {
@@ -137,7 +89,7 @@ const REFUSALS: &[Shared] = &[
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident: $statuses:expr;)*) => {
-        /// Groups of refusals that operations share.
+        /// Refusals by their cause, for the annotations of routes.
         pub mod refuses {
             use super::*;
             $($(#[$doc])*
@@ -154,28 +106,22 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// What every operation behind the gateway may be answered.
-    Always: [400, 429, 500, 502, 503, 504];
-    /// A service's own trouble.
-    Trouble: [500, 503];
-    /// A query or a header that cannot be read.
+    /// A malformed query or header.
     Unreadable: [400];
-    /// A body that is none.
+    /// An invalid JSON body.
     Body: [400, 413, 415, 422];
-    /// A form that is none.
+    /// An invalid form.
     Form: [400, 413, 415];
-    /// Credentials.
+    /// Missing or invalid credentials.
     Credentials: [401];
-    /// Rights.
+    /// Insufficient permissions.
     Rights: [403];
-    /// What is not there.
+    /// No such entity.
     Missing: [404];
-    /// What is taken, in use or built in.
+    /// An entity that is taken, in use or built in.
     Conflict: [409];
     /// A condition that does not hold.
     Changed: [412];
-    /// A value that nobody knows.
-    Invalid: [422];
 }
 
 fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
@@ -183,7 +129,7 @@ fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
     named.map(|Shared(status, name, ..)| (status.to_string(), Ref::from_response_name(*name).into())).collect()
 }
 
-/// What requests are called in the examples.
+/// Operation and request id in the examples.
 const REQUEST: (&str, &str) = ("PATCH /api/v1/users/{id}", "0197f6a2-5c1e-7d3a-9b0e-0a1b2c3d4e5f");
 
 fn refusal(status: u16, description: &str, example: &ApiError) -> document::Response {
@@ -194,94 +140,126 @@ fn refusal(status: u16, description: &str, example: &ApiError) -> document::Resp
     let (operation, request_id) = REQUEST;
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
-        .example(Some(example.document(operation, request_id)))
+        .example(serde_json::to_value(example.problem(operation, request_id)).ok())
         .build();
     let response = ResponseBuilder::new().description(description).content("application/problem+json", content);
     match status {
-        401 | 403 => {
-            response.header("WWW-Authenticate", text("What is asked for (RFC 6750, section 3).", Type::String))
-        }
-        429 | 503 => response.header("Retry-After", text("Seconds until another try is worth it.", Type::Integer)),
+        401 | 403 => response.header("WWW-Authenticate", text("The challenge (RFC 6750, section 3).", Type::String)),
+        429 | 503 => response.header("Retry-After", text("Seconds until the next attempt.", Type::Integer)),
         _ => response,
     }
     .build()
 }
 
-/// A header that may be sent.
+/// Describes an optional header.
 pub fn header_parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
-    let schema = schema.schema_type(Type::String).build();
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).required(Required::False);
+    parameter(ParameterIn::Header, name, description, schema.schema_type(Type::String))
+}
+
+/// Describes an optional parameter.
+pub fn parameter(place: ParameterIn, name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(place).required(Required::False);
     parameter.description(Some(description)).schema(Some(schema)).build()
 }
 
-/// That a process is there.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
-    #[schema(example = "ok")]
-    status: &'static str,
+/// The schema of an id.
+pub fn id_schema() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
-impl Health {
-    /// It is.
-    pub const OK: Self = Self { status: "ok" };
-}
-
-/// That a service can do its work.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Readiness {
-    #[schema(example = true)]
-    ready: bool,
-}
-
-impl Readiness {
-    /// It can.
-    pub const READY: Self = Self { ready: true };
-}
-
-/// Public keys (RFC 7517, section 5).
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the form of what the keyring gives")]
-pub struct KeySet {
-    /// JWKs, with `kid`, `alg` and `use`.
-    #[schema(value_type = Vec<Object>)]
-    keys: Vec<()>,
-}
-
-/// What a service says of itself.
+/// The title and the groups of a document.
 #[derive(Debug)]
 pub struct About {
-    /// Its name.
+    /// Name of the service.
     pub title: &'static str,
-    /// What it is there for.
+    /// Its purpose.
     pub description: &'static str,
-    /// Groups of operations: name and what they are about.
+    /// Groups of operations: name and description.
     pub tags: &'static [(&'static str, &'static str)],
 }
 
-/// What a call from one service to another says of itself besides its token.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the form of what require_service reads")]
-pub struct CalledBy {
-    /// The calling service's name, which its token must be of.
-    #[param(rename = "x-service-caller", example = "user-service")]
-    caller: String,
+/// The header with which a service names itself, besides its token. Read by `require_service`.
+#[derive(Debug)]
+pub struct CalledBy;
+
+impl IntoParams for CalledBy {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new().schema_type(Type::String).examples([json!("user-service")]);
+        let text = "Name of the calling service, which must be that of its token.";
+        let mut parameter = parameter(ParameterIn::Header, "x-service-caller", text, schema);
+        parameter.required = Required::True;
+        vec![parameter]
+    }
 }
 
-/// Who may ask: a user with an access token.
-pub const USER: &str = "accessToken";
+/// Security scheme of access tokens.
+const ACCESS_TOKEN: &str = "accessToken";
 
-/// Who may ask: a service with a service token.
-pub const SERVICE: &str = "serviceToken";
+/// Security scheme of service tokens.
+const SERVICE_TOKEN: &str = "serviceToken";
 
-/// Who may ask: a service with its name and secret.
-pub const CREDENTIALS: &str = "serviceCredentials";
+/// Security scheme of a service's name and secret.
+const SERVICE_CREDENTIALS: &str = "serviceCredentials";
 
-/// Who may ask: whoever has METRICS_TOKEN, where there is one.
-pub const METRICS: &str = "metricsToken";
+/// Security scheme of METRICS_TOKEN.
+const METRICS_TOKEN: &str = "metricsToken";
 
-/// Puts the frame around the operations.
-pub fn framed(mut api: OpenApi, about: &About) -> OpenApi {
+/// The callers of a ring: routes that share their middleware, their credentials and the refusals
+/// that follow from both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// Anyone, through the gateway.
+    Anyone,
+    /// Users, through the gateway.
+    Users,
+    /// Administrators, through the gateway.
+    Admins,
+    /// Services with a service token.
+    Services,
+    /// Anyone who reaches the service's own port.
+    Network,
+}
+
+impl Callers {
+    /// The statuses that every route of the ring may answer.
+    const fn statuses(self) -> &'static [u16] {
+        match self {
+            Self::Anyone => &[400, 429, 500, 502, 503, 504],
+            Self::Users => &[400, 401, 429, 500, 502, 503, 504],
+            Self::Admins => &[400, 401, 403, 429, 500, 502, 503, 504],
+            Self::Services => &[401, 500, 503],
+            Self::Network => &[500, 503],
+        }
+    }
+
+    const fn scheme(self) -> Option<&'static str> {
+        match self {
+            Self::Users | Self::Admins => Some(ACCESS_TOKEN),
+            Self::Services => Some(SERVICE_TOKEN),
+            Self::Anyone | Self::Network => None,
+        }
+    }
+}
+
+/// Describes what the routes of a ring share.
+pub fn ring<S: Clone + Send + Sync + 'static>(callers: Callers, mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
+    for item in routes.get_openapi_mut().paths.paths.values_mut() {
+        let PathItem { get, put, post, patch, delete, .. } = item;
+        for operation in [get, put, post, patch, delete].into_iter().flatten() {
+            for (status, response) in shared(callers.statuses()) {
+                operation.responses.responses.entry(status).or_insert(response);
+            }
+            if let Some(scheme) = callers.scheme() {
+                operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
+            }
+        }
+    }
+    routes
+}
+
+/// Completes a document: adds title, server, groups, shared responses and security schemes to the
+/// operations.
+pub fn document(mut api: OpenApi, about: &About) -> OpenApi {
     let licence = LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
     api.info = InfoBuilder::new()
         .title(about.title)
@@ -291,7 +269,7 @@ pub fn framed(mut api: OpenApi, about: &About) -> OpenApi {
         .build();
     let gateway = ServerVariableBuilder::new()
         .default_value("http://127.0.0.1:8787")
-        .description(Some("Scheme and host of the gateway; this is where `npm start` puts it"))
+        .description(Some("Scheme and host of the gateway; the default is that of `npm start`"))
         .build();
     api.servers = Some(vec![
         ServerBuilder::new()
@@ -318,13 +296,13 @@ pub fn framed(mut api: OpenApi, about: &About) -> OpenApi {
         .description(Some("A service's name and secret (RFC 6749, section 2.3.1)."))
         .build();
     let schemes = [
-        (USER, bearer("JWT", "An access token from `POST /api/v1/auth/login` or `/refresh`; 15 minutes.")),
+        (ACCESS_TOKEN, bearer("JWT", "An access token from `POST /api/v1/auth/login` or `/refresh`; 15 minutes.")),
         (
-            SERVICE,
-            bearer("JWT", "A service token from `POST /api/v1/auth/token`; 5 minutes. Never through the gateway."),
+            SERVICE_TOKEN,
+            bearer("JWT", "A service token from `POST /api/v1/auth/token`; 5 minutes. Not accepted by the gateway."),
         ),
-        (CREDENTIALS, SecurityScheme::Http(basic)),
-        (METRICS, bearer("opaque", "METRICS_TOKEN, where the service has one.")),
+        (SERVICE_CREDENTIALS, SecurityScheme::Http(basic)),
+        (METRICS_TOKEN, bearer("opaque", "METRICS_TOKEN, if the service has one.")),
     ];
     for (name, scheme) in schemes.into_iter().filter(|(name, _)| used.contains(*name)) {
         components.security_schemes.insert(name.to_owned(), scheme.into());
@@ -332,7 +310,7 @@ pub fn framed(mut api: OpenApi, about: &About) -> OpenApi {
     api
 }
 
-/// The text of what an operation asks for: whatever it names.
+/// Names of the security schemes that operations use, in one text.
 fn used_schemes(api: &OpenApi) -> String {
     serde_json::to_value(&api.paths)
         .ok()
@@ -345,14 +323,14 @@ fn used_schemes(api: &OpenApi) -> String {
         .unwrap_or_default()
 }
 
-/// The document and its page: for developers and operators, on the service's own port.
+/// Routes of the document and of the page that shows it, on the service's own port.
 pub fn pages<S: Clone + Send + Sync + 'static>(api: &OpenApi) -> Router<S> {
     let text = Bytes::from(api.to_json().unwrap_or_default());
     let config = utoipa_swagger_ui::Config::new(["../openapi.json"])
         .use_base_layout()
         .deep_linking(true)
         .display_operation_id(true)
-        // Requests go through the gateway, which lets no foreign page ask.
+        // Requests go through the gateway, which refuses them from this page's origin.
         .supported_submit_methods(Vec::<String>::new())
         .validator_url("none");
     let config = Arc::new(config);
@@ -364,8 +342,7 @@ pub fn pages<S: Clone + Send + Sync + 'static>(api: &OpenApi) -> Router<S> {
         .route("/docs/{file}", get(move |Path(name): Path<String>| async move { file(&name, config) }))
 }
 
-/// Everything comes from this service, and nothing else is loaded, whatever the page's
-/// scripts would like.
+/// `Content-Security-Policy` of the page: it loads from this service only.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -390,7 +367,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_asks_for_the_page_without_reading_it_takes_no_memory_for_its_files() {
+    async fn the_files_of_the_page_are_not_copied_for_each_request() {
         let config = Arc::new(utoipa_swagger_ui::Config::new(["../openapi.json"]));
         let mut places = Vec::new();
         for _ in 0..2 {
@@ -399,6 +376,6 @@ mod tests {
             assert!(bytes.len() > 100_000);
             places.push(bytes.as_ptr());
         }
-        assert_eq!(places[0], places[1], "both are the file that is part of the program");
+        assert_eq!(places[0], places[1], "both point into the program");
     }
 }

@@ -3,14 +3,13 @@
 use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
-pub use super::rows::UserRecord as Account;
 use super::{
     Database, account_roles,
     database::Lock,
     error::is_unique_violation,
     outbox::{self, Revoked},
     profile_sync, revocation,
-    rows::{self, ACCOUNT_COLUMNS, account, id},
+    rows::{self, ACCOUNT_COLUMNS, UserRecord, account, id},
 };
 use crate::{clock::Clock, limits};
 
@@ -48,10 +47,10 @@ pub struct PendingAccount {
 
 impl PendingAccount {
     /// Returns the account as it is once it is active.
-    pub fn account(&self, new: &NewAccount<'_>) -> Account {
+    pub fn account(&self, new: &NewAccount<'_>) -> UserRecord {
         let mut roles = new.roles.to_vec();
         roles.sort_unstable();
-        Account {
+        UserRecord {
             id: self.id,
             email: new.email.to_owned(),
             first_name: new.first_name.to_owned(),
@@ -79,7 +78,7 @@ pub struct AccountUpdate<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpdateOutcome {
     /// The account as it is now.
-    Updated(Account),
+    Updated(UserRecord),
     /// There is no such account.
     NotFound,
     /// The caller does not accept the account's version.
@@ -171,7 +170,7 @@ impl Accounts {
     }
 
     /// Finds an active account and the PHC string of its password by e-mail address.
-    pub async fn find_login(&self, email: &str) -> Result<Option<(Account, String)>, sqlx::Error> {
+    pub async fn find_login(&self, email: &str) -> Result<Option<(UserRecord, String)>, sqlx::Error> {
         let text = format!(
             "SELECT {ACCOUNT_COLUMNS}, a.password_hash FROM accounts a WHERE a.email = $1 AND a.state = 'active'"
         );
@@ -192,7 +191,7 @@ impl Accounts {
     }
 
     /// Finds an active account by id.
-    pub async fn find(&self, account_id: Uuid) -> Result<Option<Account>, sqlx::Error> {
+    pub async fn find(&self, account_id: Uuid) -> Result<Option<UserRecord>, sqlx::Error> {
         rows::find_account(self.0.pool(), account_id).await
     }
 
@@ -262,7 +261,7 @@ impl Accounts {
             return Ok(UpdateOutcome::VersionMismatch);
         }
         let value = |given: Option<&str>, old: &str| given.unwrap_or(old).to_owned();
-        let new = Account {
+        let new = UserRecord {
             email: value(update.email, &old.email),
             first_name: value(update.first_name, &old.first_name),
             last_name: value(update.last_name, &old.last_name),

@@ -1,13 +1,16 @@
 //! The audit log. Rows are added and, after [`crate::limits::AUDIT_MS`], deleted. The only change to
 //! a row erases network address and user agent once the account is deleted.
 
+use serde::Serialize;
 use sqlx::{Row as _, any::AnyRow};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Database;
 
 /// The result of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The operation was performed.
     Success,

@@ -7,11 +7,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-pub use super::rows::UserRecord as Profile;
 use super::{
     Database,
     database::Lock,
-    rows::{self, profile},
+    rows::{self, UserRecord, profile},
 };
 use crate::limits;
 
@@ -33,7 +32,7 @@ pub struct Profiles(pub(crate) Database);
 impl Profiles {
     /// Inserts or replaces a profile unless the stored one is newer or was deleted: a write may arrive
     /// long after a later one.
-    pub async fn put(&self, new: &Profile) -> Result<PutOutcome, sqlx::Error> {
+    pub async fn put(&self, new: &UserRecord) -> Result<PutOutcome, sqlx::Error> {
         let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut transaction = self.0.begin(&[Lock::Account(new.id)]).await?;
         let deleted = sqlx::query("SELECT 1 FROM deleted_profiles WHERE id = $1")
@@ -66,7 +65,7 @@ impl Profiles {
     }
 
     /// Finds a profile by id.
-    pub async fn find(&self, profile_id: Uuid) -> Result<Option<Profile>, sqlx::Error> {
+    pub async fn find(&self, profile_id: Uuid) -> Result<Option<UserRecord>, sqlx::Error> {
         rows::find(self.0.pool(), "profiles", profile_id, profile).await
     }
 
@@ -77,7 +76,7 @@ impl Profiles {
         (created_at, id): (i64, &str),
         limit: i64,
         offset: i64,
-    ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
+    ) -> Result<(Vec<UserRecord>, i64), sqlx::Error> {
         let page = sqlx::query(
             "SELECT * FROM profiles WHERE (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3 OFFSET $4",
         );
@@ -96,7 +95,7 @@ impl Profiles {
         (email, id): (&str, &str),
         limit: i64,
         offset: i64,
-    ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
+    ) -> Result<(Vec<UserRecord>, i64), sqlx::Error> {
         // Addresses are ASCII, so this character is greater than any that follows the prefix.
         let end = format!("{prefix}\u{7f}");
         let page = sqlx::query(
@@ -112,7 +111,7 @@ impl Profiles {
         &self,
         page: Query<'_, sqlx::Any, AnyArguments>,
         total: Query<'_, sqlx::Any, AnyArguments>,
-    ) -> Result<(Vec<Profile>, i64), sqlx::Error> {
+    ) -> Result<(Vec<UserRecord>, i64), sqlx::Error> {
         let rows: Vec<AnyRow> = page.fetch_all(self.0.pool()).await?;
         let total = total.fetch_one(self.0.pool()).await?.try_get("total")?;
         Ok((rows.iter().map(profile).collect::<Result<_, _>>()?, total))

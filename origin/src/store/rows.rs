@@ -1,51 +1,22 @@
 //! Rows that several files of statements read, and their mapping to types.
 
+pub use portcullis_client::internal::UserRecord;
 use sqlx::{Any, AnyConnection, Executor, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::Database;
 
-/// A user, as both services store one: an active account of the auth service, a profile of the
-/// user service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserRecord {
-    /// User id.
-    pub id: Uuid,
-    /// Normalised e-mail address.
-    pub email: String,
-    /// First name.
-    pub first_name: String,
-    /// Last name.
-    pub last_name: String,
-    /// Names of the roles, sorted.
-    pub roles: Vec<String>,
-    /// Milliseconds since 1970.
-    pub created_at: i64,
-    /// Milliseconds since 1970.
-    pub updated_at: i64,
-    /// Grows with each change of address, names and roles. A profile has the version of the account
-    /// that it was last made equal to.
-    pub version: i64,
-}
-
-impl UserRecord {
-    /// Returns whether the user holds a role.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.roles.iter().any(|held| held == role)
-    }
-
-    fn from_row(row: &AnyRow, roles: Vec<String>) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            id: id(row, "id")?,
-            email: row.try_get("email")?,
-            first_name: row.try_get("first_name")?,
-            last_name: row.try_get("last_name")?,
-            roles,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            version: row.try_get("version")?,
-        })
-    }
+fn user_record(row: &AnyRow, roles: Vec<String>) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord {
+        id: id(row, "id")?,
+        email: row.try_get("email")?,
+        first_name: row.try_get("first_name")?,
+        last_name: row.try_get("last_name")?,
+        roles,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        version: row.try_get("version")?,
+    })
 }
 
 /// Columns of an account `a`, for [`account`].
@@ -57,7 +28,7 @@ pub(super) const ACCOUNT_COLUMNS: &str = "a.id, a.email, a.first_name, a.last_na
 pub(super) fn account(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
     let roles: Option<String> = row.try_get("roles")?;
     let roles = roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect();
-    UserRecord::from_row(row, roles)
+    user_record(row, roles)
 }
 
 /// Finds an active account by id.
@@ -88,7 +59,7 @@ pub(super) async fn increment_version(
 pub(super) fn profile(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
     let roles: String = row.try_get("roles")?;
     let roles = serde_json::from_str(&roles).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    UserRecord::from_row(row, roles)
+    user_record(row, roles)
 }
 
 /// A role.

@@ -1,16 +1,16 @@
 //! The user service: profiles.
 //!
-//! Takes identity from the gateway's assertion and calls from the auth service
-//! by its token; a bare header is nothing. Addresses and names are changed in
-//! the auth service first, which keeps addresses unique, and then here.
+//! It takes identity from the gateway's assertion, and calls of services by their token, never from
+//! a bare header. Addresses and names are changed in the auth service first, which keeps addresses
+//! unique, and then copied here.
 
+mod cursor;
 mod keys;
-mod listing;
-mod profile;
 mod routes;
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use portcullis_client::internal::InternalClient;
 
 pub use keys::FetchedKeys;
@@ -19,29 +19,41 @@ pub use routes::{app, description};
 use crate::{
     clock::Clock,
     http::{GatewayAuth, Metrics},
+    operations::Operations,
     store::{Database, Profiles},
 };
 
-/// This service, as caller and as audience.
+/// Name of this service, as caller and as audience.
 pub const SERVICE: &str = "user-service";
 
-/// Everything that a handler of the user service works with.
+/// State of the user service.
 #[derive(Debug, Clone)]
 pub struct Users {
-    /// The database, for readiness.
+    /// Database, for readiness.
     pub database: Database,
     /// Profiles.
     pub profiles: Profiles,
-    /// The line to the auth service.
+    /// Client of the auth service.
     pub auth: Arc<InternalClient>,
     /// Services that may read profiles, besides the auth service.
     pub readers: Arc<[String]>,
-    /// Checks service tokens.
+    /// Verifies service tokens.
     pub keys: Arc<FetchedKeys>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// The gateway before us.
+    /// Gateway in front of this service.
     pub gateway: GatewayAuth,
-    /// The time.
+    /// Clock.
     pub clock: Clock,
+}
+
+impl FromRef<Users> for Operations {
+    fn from_ref(users: &Users) -> Self {
+        Self {
+            database: users.database.clone(),
+            metrics: users.metrics.clone(),
+            outbox: None,
+            clock: users.clock.clone(),
+        }
+    }
 }

@@ -1,0 +1,129 @@
+//! Deletes old rows: some at a time, so that requests do not wait long for the database, and only
+//! while the clock runs evenly, because a clock that jumps ahead must not end live sessions.
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::Auth;
+use crate::{clock::Clock, limits, store::with_timeout};
+
+/// The wall clock, which may be set, and the monotonic clock at the same moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    millis: i64,
+    monotonic: Instant,
+}
+
+impl Reading {
+    fn take(clock: &Clock) -> Self {
+        Self { millis: clock.now(), monotonic: Instant::now() }
+    }
+
+    /// Returns the time of this reading if both clocks advanced alike until the later one.
+    fn trusted(self, later: Self) -> Option<i64> {
+        let elapsed = i64::try_from(later.monotonic.saturating_duration_since(self.monotonic).as_millis()).ok()?;
+        let gained = later.millis.saturating_sub(self.millis).saturating_sub(elapsed);
+        (gained.abs() <= limits::SWEEP_SLEW_MS).then(|| self.millis.min(later.millis))
+    }
+}
+
+/// Deletes old rows from time to time until `stopped` turns true.
+pub async fn clean_up(auth: Auth, mut stopped: watch::Receiver<bool>) {
+    let rounds = async {
+        loop {
+            let before = Reading::take(&auth.clock);
+            tokio::time::sleep(limits::SWEEP_WATCH).await;
+            match before.trusted(Reading::take(&auth.clock)) {
+                Some(now) => delete_old(&auth, now).await,
+                None => tracing::warn!("the clock jumped; old rows are deleted once it runs evenly"),
+            }
+            tokio::time::sleep(limits::SWEEP).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+/// Deletes all rows that are old at `now`.
+async fn delete_old(auth: &Auth, now: i64) {
+    let over = now.saturating_sub(limits::SWEEP_MARGIN_MS);
+    for (what, before) in [
+        (Old::Sessions, over),
+        (Old::Guesses, over),
+        (Old::Outbox, over),
+        (Old::Events, now.saturating_sub(limits::AUDIT_MS)),
+    ] {
+        delete_in_batches(auth, what, before).await;
+    }
+    let before = now.saturating_sub(limits::AUDIT_IDENTITY_MS);
+    let mut after = 0;
+    loop {
+        match with_timeout(auth.audit.erase(after, before, limits::SWEEP_ROWS)).await {
+            Ok(Some(last)) => after = last,
+            Ok(None) => return,
+            Err(error) => return auth.metrics.database_error(&error),
+        }
+        tokio::time::sleep(limits::SWEEP_PAUSE).await;
+    }
+}
+
+/// Kinds of rows that are deleted.
+#[derive(Debug, Clone, Copy)]
+enum Old {
+    Sessions,
+    Guesses,
+    Outbox,
+    Events,
+}
+
+/// Deletes batch after batch until one is not full.
+async fn delete_in_batches(auth: &Auth, what: Old, before: i64) {
+    let rows = limits::SWEEP_ROWS;
+    let full = u64::try_from(rows).unwrap_or(u64::MAX);
+    loop {
+        let deleted = match what {
+            Old::Sessions => with_timeout(auth.sessions.sweep(before, rows)).await,
+            Old::Guesses => with_timeout(auth.login_failures.sweep(before, rows)).await,
+            Old::Outbox => with_timeout(auth.outbox.sweep(before, rows)).await,
+            Old::Events => with_timeout(auth.audit.sweep(before, rows)).await,
+        };
+        match deleted {
+            Ok(count) if count < full => return,
+            Ok(_) => tokio::time::sleep(limits::SWEEP_PAUSE).await,
+            Err(error) => return auth.metrics.database_error(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_trusted_while_it_advances_as_the_monotonic_one_does() {
+        let monotonic = Instant::now();
+        let minute = 60_000;
+        // The wall clock's gain in the minute after the first reading.
+        for (gained, is_trusted) in [
+            (0, true),
+            (limits::SWEEP_SLEW_MS, true),
+            (-limits::SWEEP_SLEW_MS, true),
+            (limits::SWEEP_SLEW_MS + 1, false),
+            (-limits::SWEEP_SLEW_MS - 1, false),
+            (8 * 24 * 3_600_000, false),
+            (-8 * 24 * 3_600_000, false),
+        ] {
+            let first = Reading { millis: 1_800_000_000_000, monotonic };
+            let later = Reading {
+                millis: first.millis + minute + gained,
+                monotonic: monotonic + Duration::from_millis(60_000),
+            };
+            assert_eq!(first.trusted(later), is_trusted.then_some(first.millis), "{gained}");
+        }
+    }
+}

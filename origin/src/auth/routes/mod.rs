@@ -1,0 +1,162 @@
+//! The HTTP routes, one module per resource, in rings: a ring's routes share their callers,
+//! middleware, credentials and refusals.
+
+mod accounts;
+mod audit;
+mod internal_accounts;
+mod keys;
+mod permissions;
+mod rights;
+mod roles;
+mod sessions;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing::any};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Auth, SERVICE, audit_log, direct, services};
+use crate::{
+    http::{
+        ApiError, ServiceRule, measure, observe,
+        openapi::{self, About, Callers, ring},
+        read_to_end, require_assertion, require_service,
+    },
+    operations, users,
+};
+
+const ABOUT: About = About {
+    title: "Portcullis auth service",
+    description: "Accounts, sessions, rights and tokens. Clients call it through the gateway; other services call it \
+                  on the service's own port. Every error is a problem document (RFC 9457) with a stable `code`.",
+    tags: &[
+        ("Accounts", "Registration, the caller's own account and its password."),
+        ("Sessions", "Login, refresh, logout and the caller's sessions."),
+        ("Rights", "The roles that accounts have, and the permissions that follow from them."),
+        ("Roles", "Roles and their permissions, for administrators."),
+        ("Permissions", "Permissions, for administrators."),
+        ("Operations", "For operators."),
+        ("Keys", "The keys that verify tokens."),
+        ("Internal", "For services; not reachable through the gateway."),
+    ],
+};
+
+/// Builds the service.
+pub fn app(auth: Auth) -> Router {
+    let with_state = || auth.clone();
+    let for_anyone = Router::from(for_anyone())
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(audit_log::identify_client))
+        .layer(middleware::from_fn_with_state(with_state(), direct::admit_anyone));
+    let for_direct_users = Router::from(for_direct_users())
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(audit_log::identify_client))
+        .layer(middleware::from_fn_with_state(with_state(), direct::admit_user));
+    let for_gateway = Router::from(for_users().merge(for_admins()))
+        .fallback(any(|| async { ApiError::not_found() }))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(audit_log::identify_client))
+        .layer(middleware::from_fn(require_assertion));
+    let rule = ServiceRule {
+        verifier: Arc::new(services::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
+        audience: SERVICE,
+        callers: [users::SERVICE.to_owned()].into(),
+    };
+    let for_services = Router::from(for_services())
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(audit_log::identify_service))
+        .layer(middleware::from_fn_with_state(rule, require_service));
+    let open =
+        Router::from(open()).merge(openapi::pages(&description())).method_not_allowed_fallback(method_not_allowed);
+    for_gateway
+        .merge(for_anyone)
+        .merge(for_direct_users)
+        .merge(for_services)
+        .merge(open)
+        .layer(middleware::from_fn_with_state(auth.gateway.clone(), observe))
+        .layer(middleware::from_fn_with_state(with_state(), audit_log::record))
+        .layer(middleware::from_fn_with_state(auth.metrics.clone(), measure))
+        .layer(middleware::from_fn(read_to_end))
+        .with_state(auth)
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::method_not_allowed()
+}
+
+/// Returns the OpenAPI document.
+pub fn description() -> OpenApi {
+    let rings = for_anyone()
+        .merge(for_direct_users())
+        .merge(for_users())
+        .merge(for_admins())
+        .merge(for_services())
+        .merge(open());
+    openapi::document(rings.into_openapi(), &ABOUT)
+}
+
+/// For anyone, through the gateway, and in direct mode from a loopback address.
+fn for_anyone() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(accounts::register))
+        .routes(routes!(sessions::login))
+        .routes(routes!(sessions::refresh));
+    ring(Callers::Anyone, routes)
+}
+
+/// For users, through the gateway, and in direct mode from a loopback address.
+fn for_direct_users() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(sessions::logout))
+        .routes(routes!(accounts::me))
+        .routes(routes!(tokens::validate, tokens::validate_by_post));
+    ring(Callers::Users, routes)
+}
+
+/// For users, through the gateway.
+fn for_users() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
+        .routes(routes!(accounts::change_password))
+        .routes(routes!(rights::check))
+        .routes(routes!(rights::permissions));
+    ring(Callers::Users, routes)
+}
+
+/// For administrators, through the gateway.
+fn for_admins() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(keys::rotate))
+        .routes(routes!(audit::list))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::read, roles::replace, roles::delete))
+        .routes(routes!(roles::list_permissions, roles::grant))
+        .routes(routes!(roles::revoke))
+        .routes(routes!(permissions::list, permissions::create))
+        .routes(routes!(permissions::read, permissions::replace, permissions::delete))
+        .routes(routes!(rights::roles, rights::grant, rights::replace))
+        .routes(routes!(rights::revoke));
+    ring(Callers::Admins, routes)
+}
+
+/// For the user service.
+fn for_services() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(internal_accounts::create))
+        .routes(routes!(internal_accounts::delete, internal_accounts::change))
+        .routes(routes!(internal_accounts::end_sessions));
+    ring(Callers::Services, routes)
+}
+
+/// For anyone who reaches the service's port.
+fn open() -> OpenApiRouter<Auth> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(tokens::issue))
+        .routes(routes!(keys::jwks))
+        .routes(routes!(keys::public_key))
+        .merge(operations::routes());
+    ring(Callers::Network, routes)
+}

@@ -1,0 +1,274 @@
+//! Roles and their permissions, for administrators.
+
+use axum::{Json as Answer, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::permissions::{OnePermission, PermissionList};
+use crate::{
+    auth::{Auth, access::Admin, audit_log::AuditContext, tokens},
+    clock::rfc3339,
+    fields::{
+        Check,
+        schemas::{Description, RoleName},
+    },
+    http::{ApiError, AskedPage, Id, Ids, Json, Page, Pagination, openapi::refuses},
+    store::roles as stored,
+};
+
+/// A role.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Role {
+    id: Uuid,
+    #[schema(example = "bookkeeper")]
+    name: String,
+    /// May be empty.
+    #[schema(example = "Keeps the books")]
+    description: String,
+    /// Whether the program relies on it; its name cannot be changed.
+    built_in: bool,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    created_at: String,
+    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
+    updated_at: String,
+}
+
+impl From<stored::Role> for Role {
+    fn from(role: stored::Role) -> Self {
+        Self {
+            id: role.id,
+            name: role.name,
+            description: role.description,
+            built_in: role.built_in,
+            created_at: rfc3339(role.created_at),
+            updated_at: rfc3339(role.updated_at),
+        }
+    }
+}
+
+/// A page of roles.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoleList {
+    roles: Vec<Role>,
+    pagination: Pagination,
+}
+
+/// One role.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneRole {
+    role: Role,
+}
+
+impl From<stored::Role> for OneRole {
+    fn from(role: stored::Role) -> Self {
+        Self { role: role.into() }
+    }
+}
+
+/// Lists roles.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles",
+    operation_id = "listRoles",
+    tag = "Roles",
+    params(AskedPage),
+    responses((status = 200, description = "Sorted by name.", body = RoleList))
+)]
+pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<RoleList>, ApiError> {
+    let (roles, total) = auth.roles.list(page.limit, page.offset).await?;
+    let roles = roles.into_iter().map(Role::from).collect();
+    Ok(Answer(RoleList { roles, pagination: page.pagination(total) }))
+}
+
+/// Reads a role.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "readRole",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    responses(
+        (status = 200, description = "The role.", body = OneRole),
+        refuses::Missing
+    )
+)]
+pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OneRole>, ApiError> {
+    let role = auth.roles.find(id).await?.ok_or(ApiError::not_found())?;
+    Ok(Answer(role.into()))
+}
+
+/// The fields of a role.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RoleBody)]
+pub(super) struct RoleFields {
+    /// Any but `service`, the role of services.
+    #[schema(required = true, nullable = false, value_type = RoleName)]
+    name: Option<String>,
+    #[schema(value_type = Option<Description>)]
+    description: Option<String>,
+}
+
+impl RoleFields {
+    fn check(&self) -> Result<(String, String), ApiError> {
+        let mut check = Check::default();
+        let name = check.role("name", self.name.as_deref());
+        let description = check.description("description", self.description.as_deref());
+        check.done()?;
+        Ok((name, description))
+    }
+}
+
+/// Creates a role.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/roles",
+    operation_id = "makeRole",
+    tag = "Roles",
+    request_body = RoleFields,
+    responses(
+        (status = 201, description = "The role.", body = OneRole),
+        refuses::Body, refuses::Conflict
+    )
+)]
+pub(super) async fn create(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    audit: AuditContext,
+    Json(body): Json<RoleFields>,
+) -> Result<(StatusCode, Answer<OneRole>), ApiError> {
+    let (name, description) = body.check()?;
+    let role = auth.roles.add(tokens::fresh_id(&auth)?, &name, &description, &auth.clock).await?;
+    audit.set_entity(role.id);
+    tracing::info!(user_id = %admin.id, role_id = %role.id, "a role was made");
+    Ok((StatusCode::CREATED, Answer(role.into())))
+}
+
+/// Replaces a role; a description that is not sent becomes empty.
+#[utoipa::path(
+    put,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "replaceRole",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    request_body = RoleFields,
+    responses(
+        (status = 200, description = "The role after the change.", body = OneRole),
+        refuses::Missing, refuses::Body, refuses::Conflict
+    )
+)]
+pub(super) async fn replace(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+    Json(body): Json<RoleFields>,
+) -> Result<Answer<OneRole>, ApiError> {
+    let (name, description) = body.check()?;
+    let role = auth.roles.change(id, &name, &description, &auth.clock).await?;
+    tracing::info!(user_id = %admin.id, role_id = %id, "a role was changed");
+    Ok(Answer(role.into()))
+}
+
+/// Deletes a role that no account holds.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/roles/{role_id}",
+    operation_id = "deleteRole",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    responses(
+        (status = 204, description = "The role is deleted."),
+        refuses::Missing, refuses::Conflict
+    )
+)]
+pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
+    auth.roles.delete(id).await?;
+    tracing::info!(user_id = %admin.id, role_id = %id, "a role was deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists the permissions of a role.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/roles/{role_id}/permissions",
+    operation_id = "listRolePermissions",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role."), AskedPage),
+    responses(
+        (status = 200, description = "Sorted by name.", body = PermissionList),
+        refuses::Missing
+    )
+)]
+pub(super) async fn list_permissions(
+    _: Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+    page: Page,
+) -> Result<Answer<PermissionList>, ApiError> {
+    let found = auth.roles.permissions(id, page.limit, page.offset).await?;
+    let (permissions, total) = found.ok_or(ApiError::not_found())?;
+    Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
+}
+
+/// The permission that a role is granted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = GivenPermission)]
+pub(super) struct Grant {
+    #[schema(required = true, nullable = false, value_type = Uuid)]
+    permission_id: Option<String>,
+}
+
+/// Grants a role a permission.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/roles/{role_id}/permissions",
+    operation_id = "givePermission",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role.")),
+    request_body = Grant,
+    responses(
+        (status = 201, description = "The permission.", body = OnePermission),
+        (status = 200, description = "The permission, which the role had already.", body = OnePermission),
+        refuses::Missing, refuses::Body, refuses::Conflict
+    )
+)]
+pub(super) async fn grant(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    audit: AuditContext,
+    Id(id): Id,
+    Json(body): Json<Grant>,
+) -> Result<(StatusCode, Answer<OnePermission>), ApiError> {
+    let mut check = Check::default();
+    let permission_id = check.id("permission_id", body.permission_id.as_deref());
+    check.done()?;
+    audit.set_entity(permission_id);
+    let (permission, is_new) = auth.roles.grant(id, permission_id).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    if is_new {
+        tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a role was given a permission");
+    }
+    Ok((status, Answer(permission.into())))
+}
+
+/// Revokes a permission of a role.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/roles/{role_id}/permissions/{permission_id}",
+    operation_id = "takePermission",
+    tag = "Roles",
+    params(("role_id" = Uuid, Path, description = "The role."), ("permission_id" = Uuid, Path, description = "The permission.")),
+    responses(
+        (status = 204, description = "The permission is revoked."),
+        refuses::Missing, refuses::Conflict
+    )
+)]
+pub(super) async fn revoke(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    Ids(id, permission_id): Ids,
+) -> Result<StatusCode, ApiError> {
+    auth.roles.revoke(id, permission_id).await?;
+    tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a permission was taken from a role");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,108 @@
+//! The tokens that this service issues: access tokens (RFC 9068) and service tokens.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{AUDIENCE, Auth, EMAIL_VERIFIED, ISSUER};
+use crate::{http::ApiError, ids, limits, signing, store::UserRecord};
+
+/// `typ` of access tokens.
+pub(super) const ACCESS_TYPE: &str = "at+jwt";
+
+/// `token_type` of access tokens.
+pub(super) const ACCESS_TOKEN_TYPE: &str = "access";
+
+/// `typ` of service tokens, which the gateway does not accept.
+pub const SERVICE_TYPE: &str = "service+jwt";
+
+/// Claims of an access token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccessClaims {
+    pub(super) iss: String,
+    pub(super) sub: Uuid,
+    pub(super) user_id: Uuid,
+    pub(super) aud: Vec<String>,
+    pub(super) iat: i64,
+    pub(super) nbf: i64,
+    pub(super) exp: i64,
+    pub(super) jti: Uuid,
+    pub(super) email: String,
+    #[serde(default)]
+    pub(super) email_verified: bool,
+    pub(super) roles: Vec<String>,
+    pub(super) token_type: String,
+    pub(super) sid: Uuid,
+}
+
+#[derive(Serialize)]
+struct ServiceTokenClaims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    user_id: Uuid,
+    aud: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: Uuid,
+    email: String,
+    roles: [&'a str; 2],
+    token_type: &'a str,
+}
+
+/// Issues an access token for a session; `issued_at` in seconds.
+pub(super) fn access(auth: &Auth, account: &UserRecord, session: Uuid, issued_at: i64) -> Result<String, ApiError> {
+    let now = issued_at;
+    let claims = AccessClaims {
+        iss: ISSUER.to_owned(),
+        sub: account.id,
+        user_id: account.id,
+        aud: vec![AUDIENCE.to_owned()],
+        iat: now,
+        nbf: now,
+        exp: now.saturating_add(limits::ACCESS_TOKEN_MS / 1000),
+        jti: fresh_id(auth)?,
+        email: account.email.clone(),
+        email_verified: EMAIL_VERIFIED,
+        roles: account.roles.clone(),
+        token_type: ACCESS_TOKEN_TYPE.to_owned(),
+        sid: session,
+    };
+    let key = signer(auth)?;
+    signing::sign(&key, ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))
+}
+
+/// Issues a token with which one service calls another.
+pub(super) fn service(auth: &Auth, caller: &str, audience: &str) -> Result<String, ApiError> {
+    let now = auth.clock.now() / 1000;
+    let claims = ServiceTokenClaims {
+        iss: ISSUER,
+        sub: caller,
+        user_id: Uuid::nil(),
+        aud: audience,
+        iat: now,
+        nbf: now,
+        exp: now.saturating_add(limits::SERVICE_TOKEN_MS / 1000),
+        jti: fresh_id(auth)?,
+        email: format!("{caller}@internal"),
+        roles: ["service", caller],
+        token_type: "service",
+    };
+    let key = signer(auth)?;
+    signing::sign(&key, SERVICE_TYPE, &claims).map_err(|_| failed("a service token cannot be signed"))
+}
+
+fn signer(auth: &Auth) -> Result<Arc<signing::Key>, ApiError> {
+    auth.keyring.signer(auth.clock.now()).ok_or_else(|| failed("there is no key to sign with"))
+}
+
+/// Makes a new id (UUIDv7).
+pub(super) fn fresh_id(auth: &Auth) -> Result<Uuid, ApiError> {
+    ids::fresh(auth.clock.now()).ok_or_else(|| failed("no random bytes"))
+}
+
+pub(super) fn failed(what: &'static str) -> ApiError {
+    tracing::error!(what, "signing failed");
+    ApiError::internal()
+}

@@ -1,0 +1,163 @@
+//! Profiles as services read them and the auth service writes them.
+
+use axum::{Json as Answer, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    fields::{
+        Check,
+        schemas::{Instant, Line},
+    },
+    http::{
+        ApiError, Id, Json,
+        openapi::{CalledBy, refuses},
+    },
+    store::{UserRecord, profiles::PutOutcome},
+    user::User,
+    users::Users,
+};
+
+/// A user with the version of the profile.
+#[derive(Debug, Serialize, ToSchema)]
+struct Versioned {
+    #[serde(flatten)]
+    user: User,
+    /// Grows with each change.
+    #[schema(example = 1)]
+    version: i64,
+}
+
+/// One profile.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneProfile {
+    data: Versioned,
+}
+
+impl From<UserRecord> for OneProfile {
+    fn from(profile: UserRecord) -> Self {
+        Self { data: Versioned { version: profile.version, user: profile.into() } }
+    }
+}
+
+/// Stores a profile.
+///
+/// A newer profile stays as it is, and a deleted one stays deleted (409).
+#[utoipa::path(
+    post,
+    path = "/api/v1/internal/users",
+    operation_id = "putProfile",
+    tag = "Internal",
+    params(CalledBy),
+    request_body = UserRecord,
+    responses(
+        (status = 201, description = "The profile is stored.", body = OneProfile),
+        (status = 200, description = "The stored profile, which is newer.", body = OneProfile),
+        refuses::Body, refuses::Conflict
+    )
+)]
+pub(super) async fn put(
+    State(users): State<Users>,
+    Json(body): Json<UserRecord>,
+) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
+    put_newer(&users, &body).await
+}
+
+async fn put_newer(users: &Users, profile: &UserRecord) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
+    // The auth service has checked the texts; but PostgreSQL refuses text with a NUL.
+    let mut check = Check::default();
+    check.instant("created_at", profile.created_at);
+    check.instant("updated_at", profile.updated_at);
+    check.line("email", &profile.email);
+    check.line("first_name", &profile.first_name);
+    check.line("last_name", &profile.last_name);
+    profile.roles.iter().for_each(|role| check.line("roles", role));
+    check.done()?;
+    let status = match users.profiles.put(profile).await? {
+        PutOutcome::Stored => StatusCode::CREATED,
+        PutOutcome::Outdated => StatusCode::OK,
+        PutOutcome::Deleted => return Err(ApiError::profile_deleted()),
+    };
+    let stored = users.profiles.find(profile.id).await?.ok_or(ApiError::profile_deleted())?;
+    Ok((status, Answer(stored.into())))
+}
+
+/// Reads a profile.
+#[utoipa::path(
+    get,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "readProfile",
+    tag = "Internal",
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    responses((status = 200, description = "The profile.", body = OneProfile), refuses::Missing)
+)]
+pub(super) async fn read(State(users): State<Users>, Id(id): Id) -> Result<Answer<OneProfile>, ApiError> {
+    let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
+    Ok(Answer(profile.into()))
+}
+
+/// Fields of an account at a version; a field that is not sent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct Renewal {
+    version: i64,
+    #[schema(value_type = Instant)]
+    updated_at: i64,
+    #[schema(value_type = Option<Line>)]
+    email: Option<String>,
+    #[schema(value_type = Option<Line>)]
+    first_name: Option<String>,
+    #[schema(value_type = Option<Line>)]
+    last_name: Option<String>,
+    #[schema(value_type = Option<Vec<Line>>)]
+    roles: Option<Vec<String>>,
+}
+
+/// Changes fields of a profile.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "renewProfile",
+    tag = "Internal",
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    request_body = Renewal,
+    responses(
+        (status = 201, description = "The profile is stored.", body = OneProfile),
+        (status = 200, description = "The stored profile, which is newer.", body = OneProfile),
+        refuses::Body, refuses::Missing, refuses::Conflict
+    )
+)]
+pub(super) async fn patch(
+    State(users): State<Users>,
+    Id(id): Id,
+    Json(body): Json<Renewal>,
+) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
+    let stored = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
+    let profile = UserRecord {
+        id,
+        email: body.email.unwrap_or(stored.email),
+        first_name: body.first_name.unwrap_or(stored.first_name),
+        last_name: body.last_name.unwrap_or(stored.last_name),
+        roles: body.roles.unwrap_or(stored.roles),
+        created_at: stored.created_at,
+        updated_at: body.updated_at,
+        version: body.version,
+    };
+    put_newer(&users, &profile).await
+}
+
+/// Deletes a profile.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/internal/users/{id}",
+    operation_id = "deleteProfile",
+    tag = "Internal",
+    params(("id" = Uuid, Path, description = "The user."), CalledBy),
+    responses((status = 204, description = "The profile is deleted."), refuses::Missing)
+)]
+pub(super) async fn delete(State(users): State<Users>, Id(id): Id) -> Result<StatusCode, ApiError> {
+    if users.profiles.delete(id, users.clock.now()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::not_found())
+    }
+}

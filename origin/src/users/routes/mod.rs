@@ -1,0 +1,99 @@
+//! The HTTP routes, one module per resource, in rings: a ring's routes share their callers,
+//! middleware, credentials and refusals.
+
+mod internal;
+mod listing;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing::any};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{SERVICE, Users};
+use crate::{
+    auth,
+    http::{
+        ApiError, ServiceRule, measure, observe,
+        openapi::{self, About, Callers, ring},
+        read_to_end, require_assertion, require_service,
+    },
+    operations,
+};
+
+const ABOUT: About = About {
+    title: "Portcullis user service",
+    description: "The profiles of the accounts. Clients call it through the gateway; other services call it on the \
+                  service's own port. Every error is a problem document (RFC 9457) with a stable `code`.",
+    tags: &[
+        ("Users", "The caller's own profile, and for administrators all profiles."),
+        ("Operations", "For operators."),
+        ("Internal", "For services; not reachable through the gateway."),
+    ],
+};
+
+/// Builds the service.
+pub fn app(users: Users) -> Router {
+    let for_gateway = Router::from(for_users().merge(for_admins()))
+        .fallback(any(|| async { ApiError::not_found() }))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(require_assertion));
+    // Only the auth service writes.
+    let layer = |callers| {
+        let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: SERVICE, callers };
+        middleware::from_fn_with_state(rule, require_service)
+    };
+    let writers: Arc<[String]> = [auth::SERVICE.to_owned()].into();
+    let readers = writers.iter().chain(users.readers.iter()).cloned().collect();
+    let for_services = Router::from(for_readers())
+        .layer(layer(readers))
+        .merge(Router::from(for_writers()).layer(layer(writers)))
+        .method_not_allowed_fallback(method_not_allowed);
+    let open =
+        Router::from(open()).merge(openapi::pages(&description())).method_not_allowed_fallback(method_not_allowed);
+    for_gateway
+        .merge(for_services)
+        .merge(open)
+        .layer(middleware::from_fn_with_state(users.gateway.clone(), observe))
+        .layer(middleware::from_fn_with_state(users.metrics.clone(), measure))
+        .layer(middleware::from_fn(read_to_end))
+        .with_state(users)
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::method_not_allowed()
+}
+
+/// Returns the OpenAPI document.
+pub fn description() -> OpenApi {
+    let rings = for_users().merge(for_admins()).merge(for_readers()).merge(for_writers()).merge(open());
+    openapi::document(rings.into_openapi(), &ABOUT)
+}
+
+/// For users, through the gateway.
+fn for_users() -> OpenApiRouter<Users> {
+    ring(Callers::Users, OpenApiRouter::new().routes(routes!(users::read, users::replace, users::patch, users::delete)))
+}
+
+/// For administrators, through the gateway.
+fn for_admins() -> OpenApiRouter<Users> {
+    ring(Callers::Admins, OpenApiRouter::new().routes(routes!(listing::list, users::create)))
+}
+
+/// For services that read profiles.
+fn for_readers() -> OpenApiRouter<Users> {
+    let routes = OpenApiRouter::new().routes(routes!(listing::list_internal)).routes(routes!(internal::read));
+    ring(Callers::Services, routes)
+}
+
+/// For the auth service.
+fn for_writers() -> OpenApiRouter<Users> {
+    let routes = OpenApiRouter::new().routes(routes!(internal::put)).routes(routes!(internal::patch, internal::delete));
+    ring(Callers::Services, routes)
+}
+
+/// For anyone who reaches the service's port.
+fn open() -> OpenApiRouter<Users> {
+    ring(Callers::Network, operations::routes())
+}

@@ -1,0 +1,350 @@
+//! Users as clients read and write them. The auth service decides every change by what its database
+//! says at that moment; its answer is stored here.
+
+use axum::{
+    Json as Answer,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use portcullis_client::{
+    internal::{AccountChange, ActingUser, CallError, Denial, NewAccount},
+    secret::Secret,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    auth::{ROLE_ADMIN, ROLE_USER},
+    fields::{
+        Check,
+        schemas::{Email, Name, NewPassword, Password, RoleName},
+    },
+    http::{self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, OptionalJson, etag_header, openapi::refuses},
+    limits,
+    store::UserRecord,
+    user::User,
+    users::Users,
+};
+
+/// One user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneUser {
+    data: User,
+}
+
+type ETag = [(HeaderName, HeaderValue); 1];
+
+fn answer(profile: UserRecord) -> (ETag, Answer<OneUser>) {
+    (etag_header(profile.version), Answer(OneUser { data: profile.into() }))
+}
+
+/// Requires the user's own id or an administrator. The gateway has checked this; the second check
+/// keeps a mistake in a policy from exposing every profile.
+fn self_or_admin(user: &http::User, Id(id): Id) -> Result<Uuid, ApiError> {
+    if user.id == id || user.has_role(ROLE_ADMIN) { Ok(id) } else { Err(ApiError::forbidden()) }
+}
+
+/// The user, for the auth service, which checks whether they are still an administrator.
+fn acting(user: &http::User) -> ActingUser {
+    ActingUser { user: user.id, session: user.session_id }
+}
+
+/// Reads the caller's own user, or for administrators any user.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{id}",
+    operation_id = "readUser",
+    tag = "Users",
+    params(("id" = Uuid, Path, description = "The user."), IfNoneMatch),
+    responses(
+        (status = 200, description = "The user.", body = OneUser, headers(("ETag" = String, description = "The version, for `If-Match` and `If-None-Match`."))),
+        (status = 304, description = "The user has the version of `If-None-Match`.", headers(("ETag" = String, description = "The version."))),
+        refuses::Rights, refuses::Missing
+    )
+)]
+pub(super) async fn read(
+    State(users): State<Users>,
+    user: http::User,
+    id: Id,
+    known: IfNoneMatch,
+) -> Result<Response, ApiError> {
+    let id = self_or_admin(&user, id)?;
+    let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
+    Ok(if known.has(profile.version) {
+        (StatusCode::NOT_MODIFIED, etag_header(profile.version)).into_response()
+    } else {
+        answer(profile).into_response()
+    })
+}
+
+/// A new user.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct NewUser {
+    #[schema(required = true, nullable = false, value_type = Email)]
+    email: Option<String>,
+    #[schema(required = true, nullable = false, value_type = NewPassword)]
+    password: Option<Secret>,
+    #[schema(value_type = Option<Name>)]
+    first_name: Option<String>,
+    #[schema(value_type = Option<Name>)]
+    last_name: Option<String>,
+    /// Names of existing roles; `user` alone when none are sent.
+    #[schema(value_type = Option<Vec<RoleName>>, min_items = 1, max_items = 32, example = json!(["user"]))]
+    roles: Option<Vec<String>>,
+}
+
+/// Makes a user, as a registration does, with the given roles.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users",
+    operation_id = "makeUser",
+    tag = "Users",
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "The user.", body = OneUser, headers(
+            ("Location" = String, description = "URL of the user."),
+            ("ETag" = String, description = "The version.")
+        )),
+        refuses::Body, refuses::Conflict
+    )
+)]
+pub(super) async fn create(
+    State(users): State<Users>,
+    user: http::User,
+    Json(body): Json<NewUser>,
+) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], ETag, Answer<OneUser>), ApiError> {
+    if !user.has_role(ROLE_ADMIN) {
+        return Err(ApiError::forbidden());
+    }
+    let mut check = Check::default();
+    let new = NewAccount {
+        email: check.email(body.email.as_deref()),
+        password: check.password(body.password.as_ref()),
+        first_name: check.name("first_name", body.first_name.as_deref()),
+        last_name: check.name("last_name", body.last_name.as_deref()),
+        roles: body.roles.unwrap_or_else(|| vec![ROLE_USER.to_owned()]),
+    };
+    if new.roles.is_empty() || new.roles.len() > limits::ROLES_GIVEN {
+        check.reject("roles", "must be 1 to 32 names of roles");
+    }
+    check.done()?;
+    let profile = users.auth.make_account(Some(acting(&user)), &new).await.map_err(|error| {
+        // The fields were checked here, by the same rules; only the auth service knows the roles.
+        if error == CallError::Refused(422) { ApiError::unknown_role() } else { refused(error) }
+    })?;
+    let location = HeaderValue::from_str(&format!("/api/v1/users/{}", profile.id)).map_err(|_| ApiError::internal())?;
+    let (etag, document) = answer(profile);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], etag, document))
+}
+
+/// The new fields of a user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UserReplacement)]
+pub(super) struct Replacement {
+    #[schema(required = true, nullable = false, value_type = Email)]
+    email: Option<String>,
+    #[schema(value_type = Option<Name>)]
+    first_name: Option<String>,
+    #[schema(value_type = Option<Name>)]
+    last_name: Option<String>,
+    /// For a change of one's own e-mail address; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
+}
+
+/// Replaces a user; a name that is not sent becomes empty.
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{id}",
+    operation_id = "replaceUser",
+    tag = "Users",
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body = Replacement,
+    responses(
+        (status = 200, description = "The user after the change.", body = OneUser, headers(("ETag" = String, description = "The version."))),
+        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+    )
+)]
+pub(super) async fn replace(
+    State(users): State<Users>,
+    user: http::User,
+    id: Id,
+    condition: IfMatch,
+    Json(body): Json<Replacement>,
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
+    let id = self_or_admin(&user, id)?;
+    let mut check = Check::default();
+    let change = AccountChange {
+        email: Some(check.email(body.email.as_deref())),
+        first_name: Some(check.name("first_name", body.first_name.as_deref())),
+        last_name: Some(check.name("last_name", body.last_name.as_deref())),
+        current_password: body.current_password,
+    };
+    check.done()?;
+    write(&users, id, acting(&user), &change, &condition).await
+}
+
+/// A member of a merge patch (RFC 7396): absent, null, or a value.
+#[derive(Debug, Default)]
+enum Member {
+    #[default]
+    Absent,
+    Null,
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Text))
+    }
+}
+
+impl Member {
+    /// The new value: empty for null, `None` for an absent member.
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Absent => None,
+            Self::Null => Some(""),
+            Self::Text(text) => Some(text),
+        }
+    }
+}
+
+/// The changes of a user (RFC 7396): a field that is not sent stays, a name that is null becomes
+/// empty.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UserPatch)]
+pub(super) struct Patch {
+    #[serde(default)]
+    #[schema(value_type = Option<Email>, nullable = false)]
+    email: Member,
+    #[serde(default)]
+    #[schema(value_type = Option<Name>)]
+    first_name: Member,
+    #[serde(default)]
+    #[schema(value_type = Option<Name>)]
+    last_name: Member,
+    /// For a change of one's own e-mail address; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
+}
+
+/// Changes fields of a user (a merge patch, RFC 7396).
+// The auth service merges under the account's lock: merged here, the later of two simultaneous
+// changes would undo the earlier.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/users/{id}",
+    operation_id = "changeUser",
+    tag = "Users",
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body(content((Patch = "application/merge-patch+json"), (Patch = "application/json"))),
+    responses(
+        (status = 200, description = "The user after the change.", body = OneUser, headers(("ETag" = String, description = "The version."))),
+        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+    )
+)]
+pub(super) async fn patch(
+    State(users): State<Users>,
+    user: http::User,
+    id: Id,
+    condition: IfMatch,
+    MergePatch(body): MergePatch<Patch>,
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
+    let id = self_or_admin(&user, id)?;
+    let mut check = Check::default();
+    let change = AccountChange {
+        email: body.email.value().map(|text| check.email(Some(text))),
+        first_name: body.first_name.value().map(|text| check.name("first_name", Some(text))),
+        last_name: body.last_name.value().map(|text| check.name("last_name", Some(text))),
+        current_password: body.current_password,
+    };
+    check.done()?;
+    write(&users, id, acting(&user), &change, &condition).await
+}
+
+/// Changes the account, which keeps addresses unique, and then the profile. Once the account is
+/// changed nothing undoes it: if the profile's change fails here, the auth service makes it soon,
+/// and the answer is the same.
+async fn write(
+    users: &Users,
+    id: Uuid,
+    acting: ActingUser,
+    change: &AccountChange,
+    condition: &IfMatch,
+) -> Result<(ETag, Answer<OneUser>), ApiError> {
+    let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;
+    let profile = changed.map_err(refused)?;
+    if let Err(error) = users.profiles.put(&profile).await {
+        users.metrics.database_error(&error);
+    }
+    Ok(answer(profile))
+}
+
+fn refused(error: CallError) -> ApiError {
+    match error {
+        CallError::Refused(403) => ApiError::forbidden(),
+        CallError::Refused(404) => ApiError::not_found(),
+        CallError::Refused(409) => ApiError::email_taken(),
+        CallError::Refused(412) => ApiError::version_mismatch(),
+        CallError::Denied(Denial::SessionEnded) => ApiError::token_revoked(),
+        CallError::Denied(Denial::ReauthenticationRequired) => ApiError::reauthentication_required(),
+        CallError::Denied(Denial::PasswordWrong) => ApiError::invalid_credentials(),
+        CallError::Denied(Denial::PasswordDelayed { retry_after_s }) => ApiError::login_delayed(retry_after_s),
+        CallError::Denied(Denial::EmailChangeDelayed { retry_after_s }) => {
+            ApiError::email_change_delayed(retry_after_s)
+        }
+        CallError::Unavailable | CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed => {
+            tracing::error!(%error, "the auth service failed");
+            ApiError::unavailable("auth_service_unavailable", "Authentication service unavailable")
+        }
+    }
+}
+
+/// The proof that the account's owner asks for its deletion.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = UserDeletion)]
+pub(super) struct Confirmation {
+    /// For one's own account; not needed within five minutes of the login.
+    #[schema(value_type = Option<Password>)]
+    current_password: Option<Secret>,
+}
+
+/// Deletes a user; its tokens are revoked.
+// First the account, so that a user without a profile cannot log in, then the profile.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{id}",
+    operation_id = "deleteUser",
+    tag = "Users",
+    params(("id" = Uuid, Path, description = "The user."), IfMatch),
+    request_body = Option<Confirmation>,
+    responses(
+        (status = 204, description = "The user is deleted."),
+        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+    )
+)]
+pub(super) async fn delete(
+    State(users): State<Users>,
+    user: http::User,
+    id: Id,
+    condition: IfMatch,
+    OptionalJson(body): OptionalJson<Confirmation>,
+) -> Result<StatusCode, ApiError> {
+    let id = self_or_admin(&user, id)?;
+    let (password, condition) = (body.current_password.as_ref(), condition.to_header());
+    let deleted = users.auth.delete_account(id, Some(acting(&user)), password, condition.as_deref()).await;
+    let had_account = deleted
+        .map_err(|error| if error == CallError::Refused(409) { ApiError::last_admin() } else { refused(error) })?;
+    match users.profiles.delete(id, users.clock.now()).await {
+        Ok(had_profile) if had_account || had_profile => Ok(StatusCode::NO_CONTENT),
+        Ok(_) => Err(ApiError::not_found()),
+        Err(error) if had_account => {
+            users.metrics.database_error(&error);
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
