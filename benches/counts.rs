@@ -41,7 +41,7 @@ fn list() {
     }
 }
 
-/// What is counted: `scripts/lib/counts-measure.js` tells valgrind this function's name.
+/// What is counted: `scripts/lib/callgrind.js` tells valgrind this function's name.
 #[inline(never)]
 fn counted_runs(case: &mut dyn Case, runs: usize) {
     for _ in 0..runs {
