@@ -13,14 +13,14 @@ export async function load(url, file, { connections, seconds, upload = 0 }) {
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "10s"];
   const script = join(ROOT, "bench", "load.lua");
   const { stdout } = await run("wrk", [...args, "-s", script, url, "--", file, String(upload)]);
-  const told = JSON.parse(stdout.trim().split("\n").at(-1));
-  if (Object.values(told.failed).some((count) => count > 0))
-    throw new Error(`of ${told.requests} requests some failed: ${JSON.stringify(told.failed)}`);
+  const report = JSON.parse(stdout.trim().split("\n").at(-1));
+  if (Object.values(report.failed).some((count) => count > 0))
+    throw new Error(`of ${report.requests} requests some failed: ${JSON.stringify(report.failed)}`);
   return {
-    rate: (told.requests * 1e6) / told.us,
-    p50: told.p50,
-    p99: told.p99,
-    requests: told.requests,
-    refused: told.refused,
+    rate: (report.requests * 1e6) / report.us,
+    p50: report.p50,
+    p99: report.p99,
+    requests: report.requests,
+    refused: report.refused,
   };
 }

@@ -53,9 +53,9 @@ export async function startStack(kind, { binary, folder, processes, note }) {
     return answer.json();
   };
   const login = async ({ email }) => {
-    const told = await post("/api/v1/auth/login", { email, password: PASSWORD });
-    const { sid } = JSON.parse(Buffer.from(told.access_token.split(".")[1], "base64url"));
-    return { ...told, who: { sub: told.user.id, email, roles: told.user.roles, sid } };
+    const session = await post("/api/v1/auth/login", { email, password: PASSWORD });
+    const { sid } = JSON.parse(Buffer.from(session.access_token.split(".")[1], "base64url"));
+    return { ...session, who: { sub: session.user.id, email, roles: session.user.roles, sid } };
   };
 
   note("registers users");
@@ -117,16 +117,18 @@ export async function startStack(kind, { binary, folder, processes, note }) {
         failure,
       });
       const after = usage(pids);
-      const told = JSON.parse(output.trim().split("\n").at(-1));
-      if (told.failed > 0 || told.refused > 0 || told.requests === 0) {
-        throw new Error(`${what}: of ${told.requests} requests ${told.failed} failed and ${told.refused} were refused`);
+      const report = JSON.parse(output.trim().split("\n").at(-1));
+      if (report.failed > 0 || report.refused > 0 || report.requests === 0) {
+        throw new Error(
+          `${what}: of ${report.requests} requests ${report.failed} failed and ${report.refused} were refused`,
+        );
       }
       if (what === "refresh") writeFileSync(tokens, readFileSync(file));
       return {
-        rate: (told.requests * 1e6) / told.us,
-        p50: told.p50,
-        p99: told.p99,
-        cpuUs: (after.cpuUs - before.cpuUs) / told.requests,
+        rate: (report.requests * 1e6) / report.us,
+        p50: report.p50,
+        p99: report.p99,
+        cpuUs: (after.cpuUs - before.cpuUs) / report.requests,
       };
     },
     async stop() {

@@ -14,12 +14,12 @@ export const AIMS = [
   { what: "distinct tokens, to pass-through", least: 0.75, value: of("distinct", "toPass") },
   { what: "distinct tokens, to jose", least: 1.2, value: of("distinct", "toJose") },
   { what: "distinct tokens, to Hono", least: 1.4, value: of("distinct", "toHono") },
-  { what: "strangers' signatures refused, to jose", least: 2, value: of("hostile-signature", "toJose") },
+  { what: "wrong signatures refused, to jose", least: 2, value: of("hostile-signature", "toJose") },
   { what: "unknown key ids refused, to jose", least: 2, value: of("hostile-kid", "toJose") },
   {
-    what: "an honest client's wait beside hostile ones, to that beside honest ones",
+    what: "latency of an honest client with hostile ones, to that with honest ones",
     most: 1,
-    value: ({ beside }) => beside?.gateway?.ratio,
+    value: ({ contention }) => contention?.gateway?.ratio,
   },
   {
     what: "a policy of 10,000 routes to one of 10",
@@ -76,14 +76,14 @@ export function render(result, titles) {
       return `| ${aim.what} | ${wanted} | ${shown} | ${VERDICTS.get(isMet(aim, result))} |`;
     }),
     "",
-    "![Requests a second, as shares of the pass-through Worker's](bench.svg)",
+    "![Requests per second, as shares of the pass-through Worker's](bench.svg)",
   ];
   for (const { name, title } of PROFILES) {
     const measured = result.profiles[name];
     if (measured === undefined) continue;
     lines.push(
       ...["", `**${title[0].toUpperCase()}${title.slice(1)}**`, ""],
-      "| | requests/s | CPU µs a request | p50 ms | p99 ms | memory MiB | to pass-through | to jose | to Hono |",
+      "| | requests/s | CPU µs per request | p50 ms | p99 ms | memory MiB | to pass-through | to jose | to Hono |",
       "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
       ...Object.entries(measured).map(([server, it]) => {
         const ratio = (value) => (value === undefined ? "" : value.toFixed(2));
@@ -95,10 +95,10 @@ export function render(result, titles) {
       }),
     );
   }
-  if (result.beside !== undefined) {
-    lines.push("", "**An honest client's wait, p50 in ms, beside four more connections**", "");
-    lines.push("| | of honest clients | of hostile ones | ratio |", "|---|--:|--:|--:|");
-    for (const [server, { honest, hostile, ratio }] of Object.entries(result.beside))
+  if (result.contention !== undefined) {
+    lines.push("", "**Latency of an honest client with four more connections, p50 in ms**", "");
+    lines.push("| | with honest clients | with hostile ones | ratio |", "|---|--:|--:|--:|");
+    for (const [server, { honest, hostile, ratio }] of Object.entries(result.contention))
       lines.push(
         `| ${titles[server]} | ${(honest / 1000).toFixed(2)} | ${(hostile / 1000).toFixed(2)} | ${ratio.toFixed(2)} |`,
       );

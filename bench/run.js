@@ -188,9 +188,9 @@ async function measureMemory(server, { folder, builds, keys, note }) {
 
 // Measures the latency of a valid client while as many other connections send tokens with unknown key ids, or
 // valid ones.
-const BESIDE = { honest: 4, others: 4 };
+const CONTENTION = { honest: 4, others: 4 };
 
-async function measureBeside(servers, { folder, builds, keys, rounds, seconds, note }) {
+async function measureContention(servers, { folder, builds, keys, rounds, seconds, note }) {
   const key = keys.RS256;
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
   const running = [];
@@ -199,8 +199,8 @@ async function measureBeside(servers, { folder, builds, keys, rounds, seconds, n
     const files = {};
     for (const typ of new Set(servers.map((server) => server.typ)))
       files[typ] = {
-        honest: await writeTokens(folder, `beside-${typ}`.replace("/", "-"), { key, count, typ }),
-        hostile: await writeTokens(folder, `beside-hostile-${typ}`.replace("/", "-"), {
+        honest: await writeTokens(folder, `contention-${typ}`.replace("/", "-"), { key, count, typ }),
+        hostile: await writeTokens(folder, `contention-hostile-${typ}`.replace("/", "-"), {
           key,
           count,
           spoil: "kid",
@@ -215,10 +215,10 @@ async function measureBeside(servers, { folder, builds, keys, rounds, seconds, n
     for (let round = 0; round <= rounds; round += 1) {
       for (const one of running) {
         for (const kind of ["honest", "hostile"]) {
-          note(`round ${round} of ${rounds}: ${one.server.name} beside ${kind} ones`);
+          note(`round ${round} of ${rounds}: ${one.server.name} with ${kind} clients`);
           const [seen] = await Promise.all([
-            load(one.url, one.files.honest, { connections: BESIDE.honest, seconds }),
-            load(one.url, one.files[kind], { connections: BESIDE.others, seconds }),
+            load(one.url, one.files.honest, { connections: CONTENTION.honest, seconds }),
+            load(one.url, one.files[kind], { connections: CONTENTION.others, seconds }),
           ]);
           // The first round is a warm-up.
           if (round > 0) one[kind].push(seen.p50);
@@ -288,8 +288,8 @@ async function main() {
       print(measured, progress.say);
     }
     const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
-    result.beside = await progress.run("an honest client beside hostile ones", (note) =>
-      measureBeside(judging, { ...given, note }),
+    result.contention = await progress.run("an honest client with hostile ones", (note) =>
+      measureContention(judging, { ...given, note }),
     );
     save();
     const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));

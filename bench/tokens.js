@@ -53,7 +53,7 @@ export async function writeTokens(folder, name, { key, count, spoil, typ = "at+j
 }
 
 function makeLines({ key, count, spoil, typ, query }) {
-  const stranger = spoil === "signature" ? createKey(key.algorithm) : key;
+  const signer = spoil === "signature" ? createKey(key.algorithm) : key;
   const digest = key.algorithm === "EdDSA" ? null : "sha256";
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const now = Math.floor(Date.now() / 1000);
@@ -76,7 +76,7 @@ function makeLines({ key, count, spoil, typ, query }) {
       sid: randomUUID(),
     };
     const input = `${part({ alg: key.algorithm, typ, kid })}.${part(claims)}`;
-    const how = { key: stranger.pkcs8, dsaEncoding: "ieee-p1363" };
+    const how = { key: signer.pkcs8, dsaEncoding: "ieee-p1363" };
     lines += `/api/v1/users/${id}${query} ${input}.${sign(digest, Buffer.from(input), how).toString("base64url")}\n`;
   }
   return lines;

@@ -22,7 +22,7 @@ npm run build -- --help    shows this
   EDGE_PROFILE     cargo profile: local, or worker as wrangler deploy uploads it (local)`;
 
 // Milliseconds between two progress lines; an optimised build takes a minute.
-const TELL_MS = 5_000;
+const REPORT_MS = 5_000;
 
 // Holds the process id of the wrangler for which build/ was built last.
 const SESSION = join(BUILD, "session");
@@ -47,12 +47,12 @@ await runScript(async (args, processes) => {
   if (values.help) return console.log(HELP);
   const profile = profileFor(process.env);
   const began = Date.now();
-  let told = began;
+  let reported = began;
   /** @param {string} note */
   const onProgress = (note) => {
-    if (note === "" || Date.now() - told < TELL_MS) return;
-    told = Date.now();
-    console.log(`worker: ${note} (${profile}, ${Math.round((told - began) / 1000)} s)`);
+    if (note === "" || Date.now() - reported < REPORT_MS) return;
+    reported = Date.now();
+    console.log(`worker: ${note} (${profile}, ${Math.round((reported - began) / 1000)} s)`);
   };
   try {
     await buildEdge({ profile, policy: policyFile(process.env), processes, onProgress });

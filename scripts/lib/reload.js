@@ -54,13 +54,13 @@ export function createReloadTeller({ say, askMissing, secretsFile, log, policy =
     if (text === undefined || changed === undefined) return undefined;
     if (text.startsWith(POLICY)) {
       say(`✗ ${text.slice(POLICY.length)}`);
-      if (!hasFailed) say("  not reloaded; the policy before goes on serving");
+      if (!hasFailed) say("  not reloaded; the previous policy stays in use");
       hasFailed = true;
       return undefined;
     }
     if (text.startsWith(SOURCES)) {
       say(`✗ ${text.slice(SOURCES.length).replace("the lines above say why", `${log} says why`)}`);
-      say("  not reloaded; the worker before goes on serving");
+      say("  not reloaded; the previous worker stays in use");
       return undefined;
     }
     const time = BUILT_LINE.exec(text)?.[1];

@@ -104,7 +104,7 @@ const nodeTests = (folder, { longest = TEST_MS } = {}) => ({
 const SERVICES = "services";
 
 /**
- * In the order in which lanes take them: first what is cheap and tells most, then what takes longest.
+ * In the order in which lanes take them: cheap and informative suites first, then the slow ones.
  * @type {Suite[]}
  */
 export const SUITES = [

@@ -57,7 +57,7 @@ describe("a token in a cookie", () => {
         { "sec-fetch-site": "same-site", origin: "https://x.edge.example" },
         "cross_site",
       ],
-      ["somebody who says nothing", "POST", {}, "cross_site"],
+      ["a client without these headers", "POST", {}, "cross_site"],
       ["a link", "GET", { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }, "ok"],
       ["a page of another site, in an old browser", "GET", { origin: "https://evil.example" }, "cross_site"],
       [

@@ -34,7 +34,7 @@ describe("a service's faults", () => {
     assert.match(answer.headers["content-type"], /^application\/problem\+json/);
     assert.match(answer.headers["retry-after"], /^[1-9]\d*$/);
     for (const text of ["127.0.0.1", "localhost", users.port])
-      assert.ok(!answer.body.includes(String(text)), "no internal address is told");
+      assert.ok(!answer.body.includes(String(text)), "no internal address is shown");
   }
 
   test("one that resets the connection is 502", async () => {
@@ -69,7 +69,7 @@ describe("a service's faults", () => {
       setImmediate(() => incoming.socket.destroy());
     });
     await assert.rejects(get("half"), "the client sees that the body is cut");
-    assert.equal((await get("after")).status, 200, "the isolate goes on");
+    assert.equal((await get("after")).status, 200, "the isolate keeps running");
   });
 
   test("a redirect is passed on and not followed", async () => {
@@ -167,7 +167,7 @@ describe("a service's faults", () => {
     await auth.stop();
     const login = await edge.post("/api/v1/auth/login", { email: "a@example.com", password: "x" });
     assertOwn(login, 503, "authentication_unavailable");
-    assert.equal((await get("still")).status, 200, "tokens go on");
+    assert.equal((await get("still")).status, 200, "tokens are still accepted");
     await auth.start();
     const again = await edge.post("/api/v1/auth/login", { email: "a@example.com", password: "x" });
     assert.equal(again.status, 200);

@@ -73,8 +73,12 @@ describe("the snippets of docs/providers.md", () => {
         const [seen] = forwarded;
         if (seen === undefined) continue;
         const { claims } = await readAssertion(seen["x-gateway-assertion"], key, "app");
-        const told = { user_id: seen["x-user-id"], email: seen["x-user-email"] ?? null, roles: seen["x-user-roles"] };
-        assert.deepEqual(told, owner, what);
+        const identity = {
+          user_id: seen["x-user-id"],
+          email: seen["x-user-email"] ?? null,
+          roles: seen["x-user-roles"],
+        };
+        assert.deepEqual(identity, owner, what);
         assert.deepEqual([claims.sub, claims.email ?? null], [owner.user_id, owner.email], what);
         // Unchanged, with their commas.
         assert.equal(claims.roles.join(), decodeURIComponent(owner.roles), what);

@@ -23,7 +23,7 @@ function block(text, language, index = 0) {
   return code.replaceAll(new RegExp(`^${indent}`, "gm"), "");
 }
 
-test("the README's service and policy work together, and alone it answers nobody", async (t) => {
+test("the README's service and policy work together, and without the gateway it refuses everyone", async (t) => {
   const scope = testScope(t);
   const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split(
     "## In front of your own service",

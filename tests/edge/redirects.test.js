@@ -118,8 +118,8 @@ describe("references in a service's answer", () => {
       assert.ok(
         [...users.requests, ...second.requests].every((request) => request.headers["x-forwarded-prefix"] !== "/forged"),
       );
-      const told = [users, second].map((service) => service.requests.at(-1)?.headers["x-forwarded-prefix"]);
-      assert.ok(told.includes(expected), `${path}: ${told} ${seen.path}`);
+      const prefixes = [users, second].map((service) => service.requests.at(-1)?.headers["x-forwarded-prefix"]);
+      assert.ok(prefixes.includes(expected), `${path}: ${prefixes} ${seen.path}`);
       users.forget();
       second.forget();
     }

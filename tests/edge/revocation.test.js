@@ -312,7 +312,7 @@ describe("the revocation log's object", () => {
     ]);
     await until("the entry expires", () => now() > soon);
     assert.equal((await read(`/marks/${mark("d")}`)).entries.length, 1, "it is there still");
-    assert.ok(!(await read("/whole")).entries.some(([text]) => text === mark("d")), "and told to nobody");
+    assert.ok(!(await read("/whole")).entries.some(([text]) => text === mark("d")), "and is not in the log");
     assert.equal((await edge.logObject("/alarm")).status, 204);
     assert.equal((await read(`/marks/${mark("d")}`)).entries.length, 0);
     assert.equal((await read(`/marks/${mark("e")}`)).entries.length, 1);

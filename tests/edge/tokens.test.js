@@ -151,10 +151,10 @@ describe("tokens at the running gateway", () => {
     };
     const alone = await honest();
     const pending = [];
-    const beside401s = await honest(() => pending.push(edge.get(ME), edge.get(ME)));
-    const beside = await honest((count) => pending.push(unknown(2 * count), unknown(2 * count + 1)));
+    const with401s = await honest(() => pending.push(edge.get(ME), edge.get(ME)));
+    const withUnknown = await honest((count) => pending.push(unknown(2 * count), unknown(2 * count + 1)));
     t.diagnostic(
-      `median of an honest request: ${alone.toFixed(2)} ms alone, ${beside401s.toFixed(2)} ms beside 1,000 without a token, ${beside.toFixed(2)} ms beside 1,000 unknown key ids`,
+      `median of an honest request: ${alone.toFixed(2)} ms alone, ${with401s.toFixed(2)} ms with 1,000 without a token, ${withUnknown.toFixed(2)} ms with 1,000 unknown key ids`,
     );
     release();
     for (const answer of await Promise.all(pending)) assert.ok([401, 503].includes(answer.status));

@@ -63,7 +63,9 @@ describe("spans at the running gateway", () => {
     await collector.stop();
     const answer = await edge.get(ME, { token });
     assert.equal(answer.status, 200);
-    await until("the log tells", () => edge.lines.some((line) => /collector took no spans/.test(line.message ?? "")));
+    await until("the log has the line", () =>
+      edge.lines.some((line) => /collector took no spans/.test(line.message ?? "")),
+    );
     assert.ok(!edge.output.includes(KEY));
     assert.ok(!edge.output.includes(encodeURIComponent(KEY)));
   });

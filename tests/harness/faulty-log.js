@@ -14,7 +14,7 @@ export class Revocations {
   }
 
   async fetch(request) {
-    if (mode === "fail") throw new Error("as told");
+    if (mode === "fail") throw new Error("fails as the test says");
     if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, HANG_MS));
     if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, SLOW_MS));
     if (mode === "garbage") return new Response('{"entries":[["not a mark",1,1]]}');

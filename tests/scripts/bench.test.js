@@ -22,7 +22,7 @@ const RESULT = {
     "routes-10": { pass: measured(1), gateway: measured(0.8) },
     "routes-10000": { pass: measured(1), gateway: measured(0.78) },
   },
-  beside: { gateway: { honest: 5000, hostile: 5100, ratio: 1.02 } },
+  contention: { gateway: { honest: 5000, hostile: 5100, ratio: 1.02 } },
   starts: { pass: 100, bound: 110, gateway: 131 },
   memory: {
     gateway: { warm: { requests: 100_500, rss: 100 * 2 ** 20 }, end: { requests: 1_000_100, rss: 111 * 2 ** 20 } },
@@ -38,7 +38,7 @@ test("aims are compared with what was measured", () => {
   assert.equal(verdicts["start to first answer, to pass-through"], false, "1.31 of 1.30");
   assert.equal(verdicts["the same, to pass-through with the gateway's bindings"], true, "1.19 of 1.30");
   assert.equal(
-    verdicts["an honest client's wait beside hostile ones, to that beside honest ones"],
+    verdicts["latency of an honest client with hostile ones, to that with honest ones"],
     false,
     "1.02 of 1.00",
   );

@@ -154,6 +154,6 @@ test("the scan finds a token, a password and a secret, and prints none of them",
     findings.map(({ line }) => line),
     [2, 3],
   );
-  const told = JSON.stringify(findings);
-  assert.ok(!told.includes(token) && !told.includes("hunter2hunter2"));
+  const shown = JSON.stringify(findings);
+  assert.ok(!shown.includes(token) && !shown.includes("hunter2hunter2"));
 });

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 
 import { CHANGED, builtLine, createReloadTeller, failedLines } from "../../scripts/lib/reload.js";
 
-async function tell(lines, missing = []) {
+async function outputOf(lines, missing = []) {
   const said = [];
   const read = createReloadTeller({
     say: (text) => said.push(text),
@@ -40,7 +40,7 @@ describe("output about a reload", () => {
         ...failedLines({ lines: ["gateway.toml:3:1: one", "gateway.toml:9:5: two"] }, { isPolicy: true }).map(build),
       ],
       [],
-      ["✗ gateway.toml:3:1: one", "  not reloaded; the policy before goes on serving", "✗ gateway.toml:9:5: two"],
+      ["✗ gateway.toml:3:1: one", "  not reloaded; the previous policy stays in use", "✗ gateway.toml:9:5: two"],
     ],
     [
       "sources that do not compile",
@@ -54,7 +54,7 @@ describe("output about a reload", () => {
       [],
       [
         "✗ The worker does not compile (exit code 101); .data/logs/edge.log says why.",
-        "  not reloaded; the worker before goes on serving",
+        "  not reloaded; the previous worker stays in use",
       ],
     ],
     [
@@ -68,6 +68,6 @@ describe("output about a reload", () => {
     ],
     ["other lines of wrangler's", ["[wrangler:info] Ready", "worker built (local, 1 s)"], [], []],
   ]) {
-    test(title, async () => assert.deepEqual(await tell(lines, missing), expected));
+    test(title, async () => assert.deepEqual(await outputOf(lines, missing), expected));
   }
 });

@@ -1,6 +1,4 @@
-// gateway.schema.json, as an editor applies it: what the checker takes is valid, and
-// what somebody mistypes is marked. Which keys and ranges there are is held against the
-// checker in native/schema.rs.
+// gateway.schema.json as an editor applies it: what the checker accepts is valid, and typing errors are marked.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

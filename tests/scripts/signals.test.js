@@ -86,7 +86,7 @@ clearInterval(timer);
     running.stdout.setEncoding("utf8").on("data", (text) => (output += text));
     await until("it is ready", () => /ready/.test(output));
     process.kill(Number(/pid (\d+)/.exec(output)[1]), "SIGINT");
-    await until("it is told", () => /end 130/.test(output));
+    await until("it prints the code", () => /end 130/.test(output));
     await pause(2_000);
     running.kill("SIGKILL");
     await pause(1_500);

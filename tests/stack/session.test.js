@@ -211,7 +211,7 @@ describe("a session through the edge", () => {
     const before = await stack.login(third);
     const promoted = create(third.email, phrase, "--promote");
     assert.match(promoted.stdout, /is an administrator now; it has the given password, and all its sessions are ended/);
-    await until("whoever had the account is out", async () => {
+    await until("the earlier session is refused", async () => {
       const answer = await get("/api/v1/users", before.bearer);
       return answer.status === 401 && answer.json().code === "token_revoked";
     });

@@ -101,7 +101,7 @@ describe("npm start", () => {
     const stack = await start(scope);
     process.kill(stack.services.auth.pid, "SIGTERM");
     const [, settings] = await stack.says(/^ {2}(.*) npm start -- auth$/m);
-    assert.equal((await send(stack.services.edge.url, { path: "/health" })).status, 200, "the edge goes on");
+    assert.equal((await send(stack.services.edge.url, { path: "/health" })).status, 200, "the edge keeps running");
     const env = Object.fromEntries(settings.split(" ").map((setting) => setting.split("=")));
     assert.equal(Number(env.AUTH_PORT), stack.services.auth.port);
     const again = await start(scope, { args: ["auth"], env: { ...env, DATA_DIR: stack.data } });
@@ -154,9 +154,9 @@ describe("a policy that is saved while npm start runs", () => {
     const broken = good.replace("[upstreams.auth]\n", '[upstreams.auth]\nulr = "http://localhost:8083"\n');
     const [mistake] = await save(broken, /^✗ .*$/m);
     assert.match(mistake, new RegExp(`^✗ ${policy}:${line}:\\d+: .*ulr`));
-    await stack.says(/not reloaded; the policy before goes on serving/);
+    await stack.says(/not reloaded; the previous policy stays in use/);
     assert.equal(await answers("/health"), 200);
-    assert.equal(await answers("/api/v1/users/7"), 401, "the policy before goes on serving");
+    assert.equal(await answers("/api/v1/users/7"), 401, "the previous policy stays in use");
 
     const shop =
       '\n[upstreams.shop]\nurl = "http://127.0.0.1:9"\n\n[[routes]]\npath = "/shop"\nmethods = ["GET"]\nupstream = "shop"\naccess = "public"\n';
