@@ -8,15 +8,16 @@ import { runScript } from "./lib/script.js";
 
 /** @import { Option } from "./lib/arguments.js" */
 
-const HELP = `npm run check                                     checks gateway.toml, prints the effective table and
-                                                  which route wins where paths overlap
+const HELP = `npm run check                                     checks gateway.toml and the decisions that
+                                                  gateway.tests.toml expects, prints the effective table
+                                                  and which route wins where paths overlap
 npm run check -- GET /api/v1/users/7              who may call this?
 npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
                  [--claim org/tenant=shop] [--issuer NAME]     may such a caller?
 npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
 npm run check -- --help                           shows this
 
-The exit code is 1 if the policy has errors or the request is denied.`;
+The exit code is 1 if the policy has errors, a decision is not as expected, or the request is denied.`;
 
 const COMMAND = "npm run check";
 

@@ -28,7 +28,7 @@ const STAMP = join(FOLDER, "stamp");
 const LOCK = join(TOOLS, "policy.lock");
 
 // The sources of the tool.
-const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/token"];
+const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/resilience", "crates/token"];
 const PROFILE = "local";
 
 /**
@@ -61,10 +61,17 @@ export async function compilePolicy(file, { progress, processes } = {}) {
 }
 
 /**
- * Returns a policy file as requests hold it.
+ * Returns a policy file as requests hold it, with the file of expected decisions next to it
+ * (gateway.tests.toml for gateway.toml), if there is one.
  * @param {string} file
  */
 export function readPolicyFile(file) {
+  const tests = file.replace(/(?:\.toml)?$/, ".tests.toml");
+  return { ...readText(file), ...(existsSync(tests) && { tests: readText(tests) }) };
+}
+
+/** @param {string} file */
+function readText(file) {
   try {
     return { name: file, text: readFileSync(file, "utf8") };
   } catch (error) {

@@ -2,7 +2,7 @@
 // file:line:column, without output of cargo.
 
 import assert from "node:assert/strict";
-import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -131,4 +131,39 @@ test("check refuses a policy with a rule that a variant of its path bypasses", a
   assert.equal(code, 1);
   assert.match(err, /gateway\.toml:\d+:8: route "\/api\/v1\/users": .*\/api\/v1\/Users.* match the looser route/);
   assert.match(err, /route "\/api\/v1\/users\/\{id\}": .*\/api\/v1\/users\/~0\/ /);
+});
+
+test("check runs the decisions that a file next to the policy expects", async (t) => {
+  const shipped = await runScript("check").ended;
+  assert.equal(shipped.code, 0, shipped.err);
+  const count = Number(/^gateway\.tests\.toml: (\d+) decisions are as expected\.$/m.exec(shipped.out)?.[1]);
+  assert.ok(count >= 40, shipped.out);
+
+  const folder = temporaryFolder(testScope(t), "expected");
+  const [policy, tests] = ["gateway.toml", "gateway.tests.toml"].map((name) => join(folder, name));
+  copyFileSync(join(ROOT, "gateway.toml"), policy);
+  for (const [rows, lines] of [
+    ['[[test]]\nrequest = "GET /api/v1/users/7"\nroles = ["user"]\nexpect = 403\n', []],
+    [
+      '[[test]]\nrequest = "GET /api/v1/users/7"\nroles = ["admin"]\nexpect = 403\n[[test]]\nrequest = "GET /"\nexpect = 200\n',
+      [
+        ":2:11: GET /api/v1/users/7: expected 403, but the policy decides 200 (permitted): GET /api/v1/users/7 is /api/v1/users/{id} at users; may enter: the user {id}, or role admin",
+        ":6:11: GET /: expected 200, but the policy decides 404 (route_unknown): no route names /",
+      ],
+    ],
+    [
+      '[[test]]\nrequest = "GET /"\nrole = "admin"\nexpect = 404\n',
+      [
+        ":3:1: unknown field `role`, expected one of `request`, `expect`, `user`, `roles`, `scopes`, `claims`, `issuer`",
+      ],
+    ],
+  ]) {
+    writeFileSync(tests, rows);
+    const { code, err } = await runScript("check", ["--file", policy]).ended;
+    assert.equal(code, lines.length === 0 ? 0 : 1, err);
+    assert.deepEqual(
+      err.split("\n").filter(Boolean),
+      lines.map((line) => `${tests}${line}`),
+    );
+  }
 });

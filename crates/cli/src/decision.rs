@@ -26,109 +26,112 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether the caller has a token: at least one field is set.
-    fn has_token(&self) -> bool {
+    /// Whether any field is set.
+    pub(crate) fn is_described(&self) -> bool {
         self.user.is_some()
             || self.issuer.is_some()
             || !(self.roles.is_empty() && self.scopes.is_empty() && self.claims.is_empty())
     }
 }
 
+/// Status of a request that is forwarded, or answered by the gateway itself.
+pub(crate) const PERMITTED: u16 = 200;
+
 /// A decision about one request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
-    /// Status of a refusal; 200 if the request is forwarded or answered by the gateway itself.
+    /// [`PERMITTED`], or the status of the refusal.
     pub(crate) status: u16,
+    /// The code of the refusal in the response and the log.
+    pub(crate) code: Option<&'static str>,
     /// The route and what matters about it, one line each.
     pub(crate) context: Vec<String>,
     /// The decision in words.
     pub(crate) verdict: String,
 }
 
-const PERMITTED: u16 = 200;
-
 impl Decision {
-    /// Decides about a request.
-    pub(crate) fn of(policy: &Policy, method: &str, path: &str, caller: &Caller) -> Self {
-        match find(policy, method, path) {
+    /// Decides about a request of a caller with a token, or of one without.
+    pub(crate) fn of(policy: &Policy, method: &str, path: &str, caller: Option<&Caller>) -> Self {
+        match Found::new(policy, method, path) {
             Ok(found) => found.admit(caller),
             Err(decision) => decision,
         }
     }
 
-    fn new(status: u16, verdict: impl Into<String>) -> Self {
-        Self { status, context: Vec::new(), verdict: verdict.into() }
+    fn refuse(status: u16, code: &'static str, verdict: impl Into<String>) -> Self {
+        Self { status, code: Some(code), context: Vec::new(), verdict: verdict.into() }
+    }
+
+    fn permit(verdict: impl Into<String>) -> Self {
+        Self { status: PERMITTED, code: None, context: Vec::new(), verdict: verdict.into() }
     }
 
     pub(crate) fn into_output(self) -> Output {
-        let is_permitted = self.status == PERMITTED;
-        let verdict = match (is_permitted, self.verdict) {
-            (true, verdict) => verdict,
-            (false, verdict) => format!("{}{verdict}", self.status),
-        };
+        let is_permitted = self.code.is_none();
+        let verdict = if is_permitted { self.verdict } else { format!("{}{}", self.status, self.verdict) };
         let lines: Vec<String> = self.context.into_iter().chain((!verdict.is_empty()).then_some(verdict)).collect();
         Output { out: lines.join("\n"), code: if is_permitted { 0 } else { EXIT_REFUSED }, ..Output::default() }
     }
 }
 
 /// The route that a request matches.
-struct Found<'a> {
-    route: &'a Route,
+pub(crate) struct Found<'a> {
+    pub(crate) route: &'a Route,
     params: Params,
     context: Vec<String>,
 }
 
-fn find<'a>(policy: &'a Policy, method: &str, path: &str) -> Result<Found<'a>, Decision> {
-    let target = Target::parse(path).map_err(|error| match error {
-        BadTarget::TooLong => Decision::new(414, ": the path is too long"),
-        BadTarget::Ambiguous => Decision::new(400, ": the path has more than one reading"),
-    })?;
-    if config::is_own_path(target.path()) {
-        return Err(Decision::new(PERMITTED, "the gateway's own; see the README"));
-    }
-    let table = Table::build(policy).map_err(|_| Decision::new(500, ": two routes collide"))?;
-    let found = table.find(method, &target).map_err(|miss| match miss {
-        Miss::Ambiguous => Decision::new(
-            400,
-            ": services read this path differently; encoded_path = \"forward\" at the route lets it through, and \
-             variants = \"refuse\" at another one may refuse it",
-        ),
-        Miss::Path => Decision::new(404, format!(": no route names {}", target.path())),
-        Miss::Method { allow, .. } => Decision::new(405, format!(": {} takes {allow}", target.path())),
-    })?;
-    let route = policy.routes.get(found.route).ok_or_else(|| Decision::new(404, ""))?;
-    let mut context = vec![format!(
-        "{method} {} is {} at {}; may enter: {}",
-        target.path(),
-        route.path,
-        route.upstream,
-        access::describe(&route.access)
-    )];
-    let others: Vec<&str> = overlap::find(policy)
-        .into_iter()
-        .filter(|(winner, _)| *winner == route.path)
-        .flat_map(|(_, others)| others)
-        .filter(|other| overlap::matches(other, target.path()))
-        .collect();
-    if !others.is_empty() {
-        context.push(format!("({} wins over {}, which match, too)", route.path, others.join(", ")));
-    }
-    Ok(Found { route, params: found.params, context })
-}
-
-impl Found<'_> {
-    fn admit(mut self, caller: &Caller) -> Decision {
-        let (status, verdict) = self.judge(caller);
-        Decision { status, context: self.context, verdict: verdict.to_owned() }
+impl<'a> Found<'a> {
+    /// # Errors
+    /// The decision, where it does not depend on the caller.
+    pub(crate) fn new(policy: &'a Policy, method: &str, path: &str) -> Result<Self, Decision> {
+        let target = Target::parse(path).map_err(|error| match error {
+            BadTarget::TooLong => Decision::refuse(414, "path_too_long", ": the path is too long"),
+            BadTarget::Ambiguous => Decision::refuse(400, "path_ambiguous", ": the path has more than one reading"),
+        })?;
+        if config::is_own_path(target.path()) {
+            return Err(Decision::permit("the gateway's own; see the README"));
+        }
+        let unknown = || Decision::refuse(404, "route_unknown", format!(": no route names {}", target.path()));
+        let table = Table::build(policy).map_err(|_| unknown())?;
+        let found = table.find(method, &target).map_err(|miss| match miss {
+            Miss::Ambiguous => Decision::refuse(
+                400,
+                "path_ambiguous",
+                ": services read this path differently; encoded_path = \"forward\" at the route lets it through, and \
+                 variants = \"refuse\" at another one may refuse it",
+            ),
+            Miss::Path => unknown(),
+            Miss::Method { allow, .. } => {
+                Decision::refuse(405, "method_not_allowed", format!(": {} takes {allow}", target.path()))
+            }
+        })?;
+        let route = policy.routes.get(found.route).ok_or_else(unknown)?;
+        let mut context = vec![format!(
+            "{method} {} is {} at {}; may enter: {}",
+            target.path(),
+            route.path,
+            route.upstream,
+            access::describe(&route.access)
+        )];
+        let others = overlap::outranked_by(policy, &route.path);
+        let others: Vec<&str> = others.into_iter().filter(|other| overlap::matches(other, target.path())).collect();
+        if !others.is_empty() {
+            context.push(format!("({} wins over {}, which match, too)", route.path, others.join(", ")));
+        }
+        Ok(Self { route, params: found.params, context })
     }
 
-    fn judge(&mut self, caller: &Caller) -> (u16, &'static str) {
+    /// Decides about the caller.
+    pub(crate) fn admit(mut self, caller: Option<&Caller>) -> Decision {
         if self.route.access == Access::Public {
-            return (PERMITTED, "");
+            return Decision { context: self.context, ..Decision::permit("") };
         }
-        if !caller.has_token() {
-            return (401, " without a token; --user, --roles, --scopes, --claim and --issuer say who calls");
-        }
+        let Some(caller) = caller else {
+            let verdict = " without a token; --user, --roles, --scopes, --claim and --issuer say who calls";
+            return Decision { context: self.context, ..Decision::refuse(401, "credentials_missing", verdict) };
+        };
         let is_issuer_accepted = match (&self.route.issuers, &caller.issuer) {
             (Some(issuers), Some(issuer)) => issuers.contains(issuer),
             (Some(issuers), None) => {
@@ -143,9 +146,11 @@ impl Found<'_> {
             scopes: &caller.scopes,
             claims: &caller.claims,
         };
-        if !is_issuer_accepted || !permits(&self.route.access, principal, &self.params) {
-            return (403, ": not this caller");
-        }
-        (PERMITTED, "yes")
+        let decision = if is_issuer_accepted && permits(&self.route.access, principal, &self.params) {
+            Decision::permit("yes")
+        } else {
+            Decision::refuse(403, "rights_missing", ": not this caller")
+        };
+        Decision { context: self.context, ..decision }
     }
 }

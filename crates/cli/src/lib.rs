@@ -6,6 +6,8 @@
 
 mod access;
 mod decision;
+mod expectations;
+mod explain;
 mod overlap;
 mod table;
 
@@ -41,6 +43,29 @@ pub enum Request {
         #[serde(default)]
         caller: Caller,
     },
+    /// Returns where the keys of a token's issuer are, as JSON.
+    KeySource {
+        /// The policy.
+        policy: PolicyFile,
+        /// The compact token.
+        token: String,
+    },
+    /// Returns the URL of the key set in a discovery document of a token's issuer.
+    DiscoveredUrl {
+        /// The policy.
+        policy: PolicyFile,
+        /// The compact token.
+        token: String,
+        /// The document.
+        document: String,
+    },
+    /// Prints every check of a token and the decision about a request with it.
+    Explain {
+        /// The policy.
+        policy: PolicyFile,
+        /// The token, and what it is checked with.
+        subject: explain::Subject,
+    },
 }
 
 /// A policy file's content.
@@ -50,6 +75,19 @@ pub struct PolicyFile {
     /// Name, for messages.
     pub name: String,
     /// TOML text.
+    pub text: String,
+    /// The file of expected decisions next to it. `compile` and `table` run these tests.
+    #[serde(default)]
+    pub tests: Option<TextFile>,
+}
+
+/// A file's name, for messages, and its text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextFile {
+    /// Name.
+    pub name: String,
+    /// Text.
     pub text: String,
 }
 
@@ -82,21 +120,41 @@ pub fn run(request: &str) -> String {
 
 /// Runs a command.
 pub fn execute(request: &Request) -> Output {
-    match request {
-        Request::Compile { policy } => policy.read().map_or_else(Output::invalid, |policy| compile(&policy)),
-        Request::Table { policy } => {
-            policy.read().map_or_else(Output::invalid, |policy| Output::success(table::render(&policy)))
+    let (file, command): (_, &dyn Fn(&Policy) -> Output) = match request {
+        Request::Compile { policy } => (policy, &|checked| compile(policy, checked)),
+        Request::Table { policy } => (policy, &|checked| show_table(policy, checked)),
+        Request::Decide { policy, method, path, caller } => {
+            let caller = caller.is_described().then_some(caller);
+            (policy, &move |checked| Decision::of(checked, method, path, caller).into_output())
         }
-        Request::Decide { policy, method, path, caller } => policy
-            .read()
-            .map_or_else(Output::invalid, |policy| Decision::of(&policy, method, path, caller).into_output()),
+        Request::KeySource { policy, token } => (policy, &|checked| explain::key_source(checked, token)),
+        Request::DiscoveredUrl { policy, token, document } => {
+            (policy, &|checked| explain::discovered_url(checked, token, document))
+        }
+        Request::Explain { policy, subject } => (policy, &|checked| explain::run(checked, subject)),
+    };
+    match file.read() {
+        Ok(policy) => command(&policy),
+        Err(mistakes) => Output::failure(EXIT_REFUSED, mistakes),
     }
 }
 
-fn compile(policy: &Policy) -> Output {
+fn compile(file: &PolicyFile, policy: &Policy) -> Output {
+    if let Err(failures) = file.run_tests(policy) {
+        return Output::failure(EXIT_REFUSED, failures);
+    }
     match serde_json::to_string(policy) {
         Ok(json) => Output::success(json),
         Err(error) => Output::failure(EXIT_REFUSED, vec![error.to_string()]),
+    }
+}
+
+fn show_table(file: &PolicyFile, policy: &Policy) -> Output {
+    let table = table::render(policy);
+    match file.run_tests(policy) {
+        Ok(None) => Output::success(table),
+        Ok(Some(summary)) => Output::success(format!("{table}\n\n{summary}")),
+        Err(failures) => Output { out: table, ..Output::failure(EXIT_REFUSED, failures) },
     }
 }
 
@@ -104,6 +162,12 @@ impl PolicyFile {
     fn read(&self) -> Result<Policy, Vec<String>> {
         config::check(&self.text)
             .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{}:{mistake}", self.name)).collect())
+    }
+
+    fn run_tests(&self, policy: &Policy) -> Result<Option<String>, Vec<String>> {
+        let Some(file) = &self.tests else { return Ok(None) };
+        let count = expectations::run(policy, file)?;
+        Ok(Some(format!("{}: {count} decisions are as expected.", file.name)))
     }
 }
 
@@ -114,10 +178,6 @@ impl Output {
 
     fn failure(code: u8, errors: Vec<String>) -> Self {
         Self { errors, code, ..Self::default() }
-    }
-
-    fn invalid(mistakes: Vec<String>) -> Self {
-        Self::failure(EXIT_REFUSED, mistakes)
     }
 }
 

@@ -7,13 +7,17 @@ use portcullis_policy::config::Policy;
 /// Returns each pattern that takes precedence over others, with those others, both in
 /// alphabetical order.
 pub(crate) fn find(policy: &Policy) -> Vec<(&str, Vec<&str>)> {
-    let paths: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
-    let outranked = |winner: &str| paths.iter().copied().filter(|other| precedes(winner, other)).collect();
-    paths
-        .iter()
-        .map(|winner| (*winner, outranked(winner)))
-        .filter(|(_, others): &(&str, Vec<&str>)| !others.is_empty())
-        .collect()
+    let winners = paths(policy).into_iter().map(|winner| (winner, outranked_by(policy, winner)));
+    winners.filter(|(_, others)| !others.is_empty()).collect()
+}
+
+/// Returns the patterns over which `winner` takes precedence.
+pub(crate) fn outranked_by<'a>(policy: &'a Policy, winner: &str) -> Vec<&'a str> {
+    paths(policy).into_iter().filter(|other| precedes(winner, other)).collect()
+}
+
+fn paths(policy: &Policy) -> BTreeSet<&str> {
+    policy.routes.iter().map(|route| route.path.as_str()).collect()
 }
 
 /// Whether a pattern matches a path.

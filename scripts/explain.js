@@ -1,0 +1,94 @@
+// `npm run explain`: lists why a token is accepted or refused, check by check, and what the policy
+// decides about a request with it.
+
+import { readFileSync } from "node:fs";
+
+import { readArguments, usageError } from "./lib/arguments.js";
+import { errorCode } from "./lib/errors.js";
+import { fetchKeys } from "./lib/issuer-keys.js";
+import { policyFile } from "./lib/paths.js";
+import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
+import { createProgress } from "./lib/progress.js";
+import { runScript } from "./lib/script.js";
+
+/** @import { Option } from "./lib/arguments.js" */
+
+const HELP = `npm run explain -- --token - GET /api/v1/users/7   reads a token from standard input, lists each check of
+                                                   it, and says what the policy decides about the request
+npm run explain -- --token TOKEN                   the token only (a shell keeps its arguments in a history)
+npm run explain -- --help                          shows this
+
+  --keys FILE   key set (JWKS) of the token's issuer; without it, the issuer's keys are fetched
+  --at TIME     time of the checks, in seconds since 1970 or as 2026-01-31T12:00:00Z (default: now)
+  --file FILE   policy (default: GATEWAY_CONFIG, gateway.toml)
+
+  UPSTREAM_<NAME>_URL replaces an upstream's URL, as in the gateway.
+
+The token's header and claims are shown, its signature never. Revocations are not checked. The exit
+code is 0 if the request is permitted (without a request: if the token is accepted), 1 if not, and 2
+if the arguments are invalid.`;
+
+const COMMAND = "npm run explain";
+
+/**
+ * Parses a time to milliseconds since 1970.
+ * @param {string} text
+ * @param {string} flag
+ */
+function readTime(text, flag) {
+  const time = /^\d{1,12}$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+  if (Number.isNaN(time) || time < 0)
+    throw usageError(`${flag} must be seconds since 1970 or a time such as 2026-01-31T12:00:00Z.`);
+  return time;
+}
+
+/** @param {string} file */
+function readKeys(file) {
+  let text;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw usageError(`${file} cannot be read (${errorCode(error)}).`);
+  }
+  if (!Array.isArray(parsed(text)?.keys))
+    throw usageError(`${file} is not a key set: a JSON object with an array "keys".`);
+  return text;
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @type {Record<string, Option>} */
+const OPTIONS = {
+  token: { type: "string" },
+  keys: { type: "string" },
+  at: { type: "string", parse: readTime },
+  file: { type: "string" },
+};
+
+await runScript(async (args, processes) => {
+  const { values, positionals } = readArguments(args, { command: COMMAND, options: OPTIONS, most: 2 });
+  if (values.help) return console.log(HELP);
+  const help = `see: ${COMMAND} -- --help`;
+  if (positionals.length === 1)
+    throw usageError(`A request is a method and a path, such as GET /api/v1/users/7; ${help}`);
+  if (values.token === undefined) throw usageError(`--token is needed; --token - reads standard input; ${help}`);
+  const token = (values.token === "-" ? readFileSync(0, "utf8") : values.token).trim();
+  if (token === "") throw usageError(`The token is empty; ${help}`);
+  const given = values.keys === undefined ? undefined : { keys: readKeys(values.keys) };
+  const policy = readPolicyFile(values.file ?? policyFile(process.env));
+  const progress = createProgress({ out: process.stderr });
+  const run = await openPolicyTool({ progress, processes });
+  progress.close();
+  const keys = given ?? (await fetchKeys(run, { policy, token }));
+  const request = positionals.length === 0 ? undefined : positionals;
+  return printOutput(
+    run({ command: "explain", policy, subject: { token, now_ms: values.at ?? Date.now(), ...keys, request } }),
+  );
+});
