@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { ROOT } from "../../scripts/lib/paths.js";
 
 const TESTS = join(ROOT, "tests");
-const SERVICES = join(ROOT, "origin", "tests", "services");
+const SERVICES = join(ROOT, "origin", "tests");
 // The table of tokens: the names of its rows, and the source with its sections.
 const TOKENS = ["vectors/tokens.json", "vectors/cases.js"];
 

@@ -1,0 +1,453 @@
+//! The program's command line, through the program: what people and scripts are told, and
+//! what it leaves behind.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    AUTH_SECRET, App, BOTH, Databases, PASSWORD, Person, Service, Serving, USERS_SECRET, program, run, write_private,
+};
+
+const ROOT: &str = "root@example.com";
+
+async fn admin_of(app: &App, email: &str) -> Person {
+    let person = app.person_again(email).await;
+    assert_eq!(person.roles, ["admin", "user"]);
+    person
+}
+
+/// The newest event of a type: result, operation, entity, detail.
+async fn event(app: &App, admin: &Person, event_type: &str) -> (Value, Value, Value, Value) {
+    let path = format!("/api/v1/auth/audit?event_type={event_type}&limit=1");
+    let event = app.get(Service::Auth, &path, admin).await.json()["events"][0].clone();
+    assert_eq!(event["user_id"], Value::Null, "nobody was logged in");
+    (event["result"].clone(), event["operation"].clone(), event["entity_id"].clone(), event["detail"].clone())
+}
+
+#[tokio::test]
+async fn migrate_prints_which_databases_are_up_to_date() {
+    let databases = Databases::make().await;
+    for _ in 0..2 {
+        let said = run(&databases, &["migrate", "--json"], "").await;
+        assert_eq!(said.document(), json!({ "up_to_date": ["auth", "users"] }));
+    }
+    let said = run(&databases, &["migrate"], "").await;
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "both databases are up to date\n", ""));
+}
+
+#[tokio::test]
+async fn keys_list_and_rotate_print_text_and_json() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    run(databases, &["admin", "create", "--email", ROOT, "--password-file", "-"], PASSWORD).await;
+    let root = admin_of(&app, ROOT).await;
+    let before = run(databases, &["keys", "list", "--json"], "").await.document();
+    let first = before["keys"][0]["kid"].clone();
+    let rotated = run(databases, &["--json", "keys", "rotate"], "").await.document();
+    assert_eq!(rotated["previous_kid"], first);
+    assert!(rotated["signs_from"].as_str().unwrap().ends_with('Z'));
+    let after = run(databases, &["keys", "list", "--json"], "").await.document();
+    assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
+    let text = run(databases, &["keys", "list"], "").await.out;
+    assert!(text.starts_with("kid ") && text.lines().count() == 3, "{text}");
+    assert!(text.contains(rotated["kid"].as_str().unwrap()), "{text}");
+    assert_eq!(
+        event(&app, &root, "keys.rotate").await,
+        (json!("success"), json!("cli keys rotate"), rotated["kid"].clone(), Value::Null)
+    );
+    let mut command = program(databases, &["keys", "rotate", "--json"]);
+    command.env("MASTER_KEY", URL_SAFE_NO_PAD.encode([2; 32]));
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    assert_eq!(event(&app, &root, "keys.rotate").await.0, "failure");
+}
+
+#[tokio::test]
+async fn admin_create_reads_the_password_from_a_file_or_standard_input() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    let file = databases.folder.path().join("password");
+    write_private(&file, format!("{PASSWORD}\nthe second line\n"));
+    let file = file.to_str().unwrap();
+    let create = ["admin", "create", "--email", ROOT];
+    let said = run(databases, &[&create[..], &["--password-file", file, "--json"]].concat(), "").await.document();
+    let root = admin_of(&app, ROOT).await;
+    assert_eq!(said, json!({ "id": root.id, "promoted": false }));
+    assert_eq!(
+        event(&app, &root, "admin.create").await,
+        (json!("success"), json!("cli admin create"), json!(root.id), Value::Null)
+    );
+    let ada = app.person("ada@example.com").await;
+    let promote = ["admin", "create", "--email", "ada@example.com", "--password-file", "-"];
+    let said = run(databases, &promote, PASSWORD).await;
+    assert_eq!((said.code, said.err.contains("--promote")), (1, true), "{said:?}");
+    assert_eq!(event(&app, &root, "admin.create").await.0, "failure");
+    let said = run(databases, &[&promote[..], &["--promote", "--json"]].concat(), PASSWORD).await;
+    assert_eq!(said.document(), json!({ "id": ada.id, "promoted": true, "password_kept": false }));
+    admin_of(&app, "ada@example.com").await;
+    let profile = app.get(Service::Users, &format!("/api/v1/users/{}", ada.id), &root).await.json();
+    assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
+    for (arguments, input, code, text) in [
+        (&create[..], PASSWORD, 2, "--password-file"),
+        (&["admin", "create", "--email", "x@example.com", "--password-file", "/nowhere"], "", 2, "/nowhere"),
+        (&["admin", "create", "--email", "x@example.com", "--password-file", "-"], "short", 1, "8 to 128"),
+        (&["admin", "create", "--email", "nobody", "--password-file", "-"], PASSWORD, 1, "not valid"),
+    ] {
+        let said = run(databases, arguments, input).await;
+        assert_eq!((said.code, said.err.contains(text), said.out.as_str()), (code, true, ""), "{said:?}");
+        assert!(said.err.starts_with("portcullis-origin: "), "{said:?}");
+        assert!(!said.err.contains(PASSWORD), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn promote_sets_the_password_and_ends_all_sessions() {
+    const GIVEN: &str = "the operator's own words";
+    let app = App::start().await;
+    let databases = &app.databases;
+    let stranger = app.person("ada@example.com").await;
+    let promote = ["admin", "create", "--email", "ada@example.com", "--promote"];
+    let said = run(databases, &[&promote[..], &["--password-file", "-"]].concat(), GIVEN).await;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    assert!(said.out.contains("all its sessions are ended"), "{said:?}");
+    assert_eq!(app.login("ada@example.com").await.status, 401, "the stranger's password");
+    assert_eq!(app.refresh(&stranger.refresh).await.status, 401, "the stranger's session");
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &stranger).await.status, 401, "and its access token");
+    let login = json!({ "email": "ada@example.com", "password": GIVEN });
+    let login = app.post("/api/v1/auth/login", login).await;
+    assert_eq!(login.json()["user"]["roles"], json!(["admin", "user"]), "{}", login.text);
+
+    let grace = app.person("grace@example.com").await;
+    let keep = ["admin", "create", "--email", "grace@example.com", "--promote", "--keep-password"];
+    let said = run(databases, &keep, "").await;
+    assert_eq!((said.code, said.out.contains("its password is unchanged")), (0, true), "{said:?}");
+    assert_eq!(app.refresh(&grace.refresh).await.status, 200, "her session");
+    admin_of(&app, "grace@example.com").await;
+
+    for (arguments, code, text) in [
+        (&["--email", "adda@example.com", "--promote", "--keep-password"][..], 1, "no account with this address"),
+        (&["--email", "adda@example.com", "--keep-password"], 2, "--promote"),
+        (&["--email", "ada@example.com", "--promote", "--keep-password", "--password-file", "-"], 2, "cannot be used"),
+    ] {
+        let said = run(databases, &[&["admin", "create"], arguments].concat(), PASSWORD).await;
+        assert_eq!((said.code, said.err.contains(text)), (code, true), "{said:?}");
+        assert_eq!(app.login("adda@example.com").await.status, 401, "nobody was made");
+    }
+}
+
+#[tokio::test]
+async fn a_command_in_a_wrong_directory_creates_no_database() {
+    let databases = Databases::make().await;
+    let place = if databases.is_sqlite() { "auth.db" } else { "AUTH_DATABASE_URL" };
+    let create = ["admin", "create", "--email", ROOT, "--password-file", "-"];
+    for arguments in [
+        &create[..],
+        &["admin", "create", "--email", ROOT, "--promote", "--keep-password"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "revoke", "x"],
+        &["service", "list"],
+        &["service", "add", "billing", "--audience", "stock"],
+        &["reconcile"],
+    ] {
+        let said = run(&databases, arguments, PASSWORD).await;
+        assert_eq!(said.code, 2, "{arguments:?}: {said:?}");
+        assert!(said.err.contains("does not exist") && said.err.contains(place), "{said:?}");
+        assert_eq!(std::fs::read_dir(databases.folder.path()).unwrap().count(), 0, "{arguments:?}");
+    }
+    let said = run(&databases, &[&create[..], &["--init"]].concat(), PASSWORD).await;
+    assert_eq!((said.code, said.out.starts_with("created administrator")), (0, true), "{said:?}");
+    assert_eq!(run(&databases, &["keys", "list"], "").await.code, 0);
+}
+
+#[tokio::test]
+async fn the_master_key_of_the_local_set_up_is_found_in_the_data_directory() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    let local = databases.folder.path().join("origin.env");
+    let rotate = || {
+        let mut command = program(databases, &["keys", "rotate"]);
+        command.env_remove("MASTER_KEY");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = rotate();
+    assert!(code == Some(2) && text.contains("MASTER_KEY") && text.contains("origin.env"), "{text}");
+    let key = URL_SAFE_NO_PAD.encode([1; 32]);
+    write_private(&local, format!("# Secrets\nMASTER_KEY={key}\nSERVICE_SECRET_AUTH_SERVICE=x\n"));
+    assert_eq!(rotate(), (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn secret_files_that_other_users_can_read_are_rejected() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = App::start().await;
+    let databases = &app.databases;
+    let file = databases.folder.path().join("secret");
+    let path = file.to_str().unwrap().to_owned();
+    let key = URL_SAFE_NO_PAD.encode([1; 32]);
+    write_private(&file, &key);
+    for (mode, is_taken) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = program(databases, &["keys", "rotate"]);
+        command.env_remove("MASTER_KEY").env("MASTER_KEY_FILE", &path);
+        let mut old = program(databases, &["keys", "rotate"]);
+        old.env("MASTER_KEY_OLD_FILE", &path);
+        for mut command in [command, old] {
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.success(), is_taken, "{mode:o}: {text}");
+            assert_eq!(text.contains(&format!("chmod 600 {path}")), !is_taken, "{mode:o}: {text}");
+            assert!(!text.contains(&key), "{text}");
+        }
+    }
+    let create = ["admin", "create", "--email", ROOT, "--password-file", &path];
+    let said = run(databases, &create, "").await;
+    assert_eq!((said.code, said.err.contains("chmod 600")), (2, true), "{said:?}");
+    let pair = [("TLS_CERT_FILE", &path), ("TLS_KEY_FILE", &path)];
+    let admin = [("ADMIN_PASSWORD_FILE", &path)];
+    for variables in [&pair[..], &admin[..]] {
+        let mut command = program(databases, &["serve"]);
+        command.env("ADMIN_EMAIL", ROOT).envs(variables.iter().copied());
+        if variables.len() == 2 {
+            command.env_remove("ADMIN_EMAIL");
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(&format!("{} {path}", variables.last().unwrap().0)), "{text}");
+        assert!(text.contains("chmod 600"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_makes_a_readable_database_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut app = App::start().await;
+    if !app.databases.is_sqlite() {
+        eprintln!("skipped: a server's files are its own");
+        return;
+    }
+    app.stop().await;
+    let file = app.databases.folder.path().join("auth.db");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    app.restart(BOTH).await;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_refused_postgresql_connection_is_reported() {
+    let databases = Databases::make().await;
+    // The discard port: nothing listens there.
+    let url = "postgres://portcullis:secret@127.0.0.1:9/portcullis";
+    for arguments in [&["migrate"][..], &["keys", "list"], &["serve"]] {
+        let mut command = program(&databases, arguments);
+        command.env("AUTH_DATABASE_URL", url);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("PostgreSQL at 127.0.0.1:9 refuses the connection"), "{arguments:?}: {text}");
+        assert!(!text.contains("secret") && !text.contains("pool"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn services_are_added_listed_and_removed() {
+    let app = App::start().await;
+    let databases = &app.databases;
+    run(databases, &["admin", "create", "--email", ROOT, "--password-file", "-"], PASSWORD).await;
+    let root = admin_of(&app, ROOT).await;
+    let add = ["service", "add", "billing", "--audience", "user-service", "--audience", "stock"];
+    let said = run(databases, &[&add[..], &["--json"]].concat(), "").await.document();
+    assert_eq!((&said["name"], &said["audiences"]), (&json!("billing"), &json!(["user-service", "stock"])));
+    let secret = said["secret"].as_str().unwrap().to_owned();
+    let ask = |secret: String| {
+        let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token")).basic_auth("billing", Some(secret));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        app.bare(request.body("grant_type=client_credentials&audience=stock"))
+    };
+    assert_eq!(ask(secret.clone()).await.status, 200);
+    assert_eq!(
+        event(&app, &root, "service.add").await,
+        (json!("success"), json!("cli service add"), json!("billing"), Value::Null)
+    );
+    let again = run(databases, &[&add[..], &["--json"]].concat(), "").await;
+    assert_eq!((again.code, again.failure()["kind"].as_str()), (1, Some("other")));
+    assert_eq!(
+        event(&app, &root, "service.add").await,
+        (json!("failure"), json!("cli service add"), Value::Null, json!("name_taken"))
+    );
+    let listed = run(databases, &["service", "list", "--json"], "").await;
+    assert_eq!(listed.document()["services"][0]["audiences"], json!(["stock", "user-service"]));
+    let text = run(databases, &["service", "list"], "").await.out;
+    assert!(text.starts_with("name ") && text.contains("billing") && text.contains("stock,user-service"), "{text}");
+    for said in [&listed.out, &text] {
+        assert!(!said.contains(&secret), "a secret is shown once");
+    }
+    let removed = run(databases, &["service", "remove", "billing", "--json"], "").await;
+    assert_eq!(removed.document(), json!({ "name": "billing", "removed": true }));
+    assert_eq!(ask(secret).await.status, 401);
+    assert_eq!(run(databases, &["service", "remove", "billing"], "").await.code, 1);
+    let person = run(databases, &["service", "add", "billing", "--audience", "user-service"], "").await;
+    assert_eq!(person.out.lines().count(), 2, "{person:?}");
+    let secret = person.out.lines().nth(1).unwrap().to_owned();
+    assert_eq!(ask(secret).await.code(), "invalid_target", "a new secret, and another audience");
+}
+
+#[tokio::test]
+async fn the_printed_openapi_document_is_the_served_one() {
+    let app = App::start().await;
+    for (name, service) in [("auth", Service::Auth), ("users", Service::Users)] {
+        let served = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
+        let printed = run(&app.databases, &["openapi", name], "").await;
+        assert_eq!((printed.code, printed.err.as_str()), (0, ""));
+        assert!(printed.out.lines().count() > 100, "for people to read");
+        assert_eq!(serde_json::from_str::<Value>(&printed.out).unwrap(), served);
+        assert_eq!(run(&app.databases, &["openapi", name, "--json"], "").await.document(), served);
+    }
+    assert_eq!(run(&app.databases, &["openapi", "edge", "--json"], "").await.failure()["kind"], "usage");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_reported_with_name_and_correction_before_anything_is_opened() {
+    let databases = Databases::make().await;
+    let shared = databases.url(Service::Auth);
+    for (variable, value, expected) in [
+        ("ASSERTION_KEYS_AUTH", "", "ASSERTION_KEYS_AUTH is not set"),
+        ("ASSERTION_KEYS_USERS", "k1:short", "ASSERTION_KEYS_USERS must be one or two kid:base64url-of-32-bytes"),
+        ("SERVICE_SECRET_USER_SERVICE", "", "SERVICE_SECRET_USER_SERVICE is not set"),
+        ("SERVICE_SECRET_AUTH_SERVICE", "too short", "SERVICE_SECRET_AUTH_SERVICE is shorter than 32 characters"),
+        ("MASTER_KEY", "", "MASTER_KEY"),
+        ("USERS_DATABASE_URL", &shared, "AUTH_DATABASE_URL and USERS_DATABASE_URL are the same"),
+        ("KEY_LEAD_S", "1", "KEY_LEAD_S is 1; set it to 40"),
+        ("EDGE_URL", "http://example.com", "EDGE_URL"),
+        ("INTERNAL_READERS", "Not A Name", "INTERNAL_READERS"),
+    ] {
+        let mut command = program(&databases, &["serve"]);
+        command.env(variable, value);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {text}");
+        assert!(text.contains(expected), "{variable}: {text}");
+        assert!(!text.contains("k1:short") && !text.contains("too short"), "a secret: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn with_json_a_failure_is_one_object() {
+    let databases = Databases::make().await;
+    assert_eq!(run(&databases, &["migrate"], "").await.code, 0);
+    for (arguments, code, kind) in [
+        (&["service", "add", "Billing", "--audience", "user-service", "--json"][..], 2, "setting"),
+        (&["service", "add", "portcullis", "--audience", "user-service", "--json"], 2, "setting"),
+        (&["service", "add", "billing", "--json"], 2, "usage"),
+        (&["--json", "nonsense"], 2, "usage"),
+        (&["keys", "rotate", "--key-lead-s", "1", "--json"], 2, "setting"),
+        (&["migrate", "--auth-database-url", "mysql://x", "--json"], 1, "other"),
+        (&["service", "remove", "nobody", "--json"], 1, "other"),
+        (&["serve", "--internal-readers", "No Body", "--json"], 2, "setting"),
+    ] {
+        let said = run(&databases, arguments, "").await;
+        let failure = said.failure();
+        assert_eq!((said.code, failure["kind"].as_str()), (code, Some(kind)), "{said:?}");
+        assert!(failure["error"].as_str().is_some_and(|text| !text.is_empty()), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn help_has_examples_and_no_secrets_from_the_environment() {
+    let databases = Databases::make().await;
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["migrate", "--help"],
+        &["backup", "--help"],
+        &["reconcile", "--help"],
+        &["keys", "list", "--help"],
+        &["keys", "rotate", "--help"],
+        &["admin", "create", "--help"],
+        &["service", "add", "--help"],
+        &["service", "remove", "--help"],
+    ] {
+        let said = run(&databases, arguments, "").await;
+        assert_eq!(said.code, 0, "{arguments:?}");
+        assert!(said.out.contains("Example"), "{arguments:?}: {}", said.out);
+        for secret in [AUTH_SECRET, USERS_SECRET, databases.url(Service::Auth).as_str()] {
+            assert!(!said.out.contains(secret), "{arguments:?}");
+        }
+    }
+}
+
+/// `serve` with a first administrator, until its log has a text; the whole log.
+async fn serve_with_admin(databases: &Databases, email: &str, until: &'static str) -> String {
+    let file = databases.folder.path().join("password");
+    write_private(&file, PASSWORD);
+    let mut command = program(databases, &["serve"]);
+    command.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD_FILE", &file);
+    tokio::task::spawn_blocking(move || {
+        let mut serving = Serving::start(command);
+        serving.until(until);
+        // Both services, in whichever order.
+        while serving.read.matches("\"message\":\"listening\"").count() < 2 {
+            serving.until("listening");
+        }
+        serving.stop()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_environment_creates_the_first_administrator_once() {
+    let mut app = App::start().await;
+    app.stop().await;
+    let log = serve_with_admin(&app.databases, "Root@Example.com", "made the first administrator").await;
+    let second = serve_with_admin(&app.databases, "eve@example.com", "there is an administrator").await;
+    for log in [&log, &second] {
+        assert!(!log.to_lowercase().contains("example.com") && !log.contains(PASSWORD), "{log}");
+        assert!(log.contains("\"message\":\"listening\"") && log.contains("\"message\":\"stopped\""), "{log}");
+    }
+    app.restart(BOTH).await;
+    let root = admin_of(&app, ROOT).await;
+    assert_eq!(app.login("eve@example.com").await.status, 401, "there was one");
+    assert_eq!(
+        event(&app, &root, "admin.create").await,
+        (json!("success"), json!("serve"), json!(root.id), Value::Null)
+    );
+    let profile = app.get(Service::Users, &format!("/api/v1/users/{}", root.id), &root).await.json();
+    assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
+}
+
+#[tokio::test]
+async fn an_account_with_the_first_administrators_address_is_not_promoted() {
+    let mut app = App::start().await;
+    app.person(ROOT).await;
+    app.stop().await;
+    serve_with_admin(&app.databases, ROOT, "ADMIN_EMAIL is an account").await;
+    app.restart(BOTH).await;
+    let person = app.person_again(ROOT).await;
+    assert_eq!(person.roles, ["user"]);
+    let rotate = app.send(Service::Auth, Method::POST, "/api/v1/auth/keys/rotate", Some(&person), None).await;
+    assert_eq!(rotate.status, 403);
+}
+
+#[tokio::test]
+async fn an_incomplete_first_administrator_is_a_wrong_setting() {
+    let databases = Databases::make().await;
+    for (settings, text) in [
+        (&[("ADMIN_EMAIL", ROOT)][..], "ADMIN_PASSWORD"),
+        (&[("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
+        (&[("ADMIN_EMAIL", "nobody"), ("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
+        (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD", "short")], "8 to 128"),
+        // Eight characters, of which four are left once it is normalised.
+        (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD", "e\u{301}e\u{301}e\u{301}e\u{301}")], "8 to 128"),
+        (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD_FILE", "/nowhere")], "/nowhere"),
+    ] {
+        let mut command = program(&databases, &["serve", "auth"]);
+        command.envs(settings.iter().copied());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.contains(text)), (Some(2), true), "{settings:?}: {err}");
+    }
+}

@@ -1,0 +1,116 @@
+//! A signing key that leaked, and keys of an auth service that nobody has heard of for long.
+
+use std::time::{Duration, Instant};
+
+use portcullis_origin::{
+    auth::{Keyring, KeyringFault},
+    limits,
+    signing::MasterKey,
+    store::{Database, Schema, SigningKeys},
+};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{AUTH_ONLY, App, PushReceiver, Service, USERS_ONLY, run};
+
+const VALIDATE: &str = "/api/v1/auth/validate-token";
+
+async fn kids(app: &App) -> Vec<String> {
+    let set = app.bare(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await.json();
+    set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What the user service says to a service token.
+async fn asked(app: &App, token: &str, id: &str) -> u16 {
+    let url = app.url(Service::Users, &format!("/api/v1/internal/users/{id}"));
+    app.bare(app.internal(Service::Users, Method::GET, &url, token)).await.status
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_rejected_everywhere_within_seconds() {
+    let gateway = PushReceiver::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let ada = app.person("ada@example.com").await;
+    let token = app.service_token(Service::Users).await;
+    assert_eq!(asked(&app, &token, &ada.id).await, 200);
+    let leaked = kids(&app).await.remove(0);
+    let said = run(&app.databases, &["keys", "revoke", &leaked, "--json"], "").await.document();
+    assert_eq!((&said["kid"], &said["revoked"]), (&Value::from(leaked.as_str()), &Value::from(true)));
+    let signer = said["signing_kid"].as_str().unwrap().to_owned();
+    assert_ne!(signer, leaked);
+
+    let begun = Instant::now();
+    while asked(&app, &token, &ada.id).await != 401 || kids(&app).await != [signer.clone()] {
+        assert!(begun.elapsed() < Duration::from_secs(20), "a leaked key is believed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(app.get(Service::Auth, VALIDATE, &ada).await.status, 401);
+    let told = gateway.until_received(1).await;
+    assert_eq!(told[0]["key"], leaked.as_str(), "{told:?}");
+    let day = app.clock.now() / 1000 + 24 * 3600;
+    assert!(told[0]["expires_at"].as_i64().unwrap() > day, "for as long as a gateway may hold the set");
+
+    // The other key is in use everywhere.
+    let token = app.service_token(Service::Users).await;
+    assert_eq!(asked(&app, &token, &ada.id).await, 200);
+    let again = app.person_again("ada@example.com").await;
+    assert_eq!(app.get(Service::Auth, VALIDATE, &again).await.status, 200);
+    assert_eq!(app.refresh(&ada.refresh).await.status, 200, "the session goes on");
+
+    let said = run(&app.databases, &["keys", "revoke", &leaked], "").await;
+    assert_eq!((said.code, said.err.contains("no such signing key")), (1, true), "{said:?}");
+}
+
+#[tokio::test]
+async fn after_a_revocation_the_next_key_signs() {
+    let app = App::start().await;
+    let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
+    let lead_ms = 60_000;
+    let mut now = app.clock.now();
+    let open = async |now| {
+        let master = MasterKey::new(&[1; 32]).unwrap();
+        Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await.unwrap()
+    };
+    let ring = open(now).await;
+    let first = ring.signer(now).unwrap().kid().to_owned();
+    // One that waits: the active one signs on, and is not retired for it.
+    let waiting = ring.rotate(now).await.unwrap().kid;
+    let done = ring.revoke(&waiting, now).await.unwrap();
+    assert_eq!((done.signer.as_str(), done.signed), (first.as_str(), false));
+    now += 2 * lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
+    ring.read(now).await.unwrap();
+    assert_eq!(ring.signer(now).unwrap().kid(), first);
+    // The active one while another waits: that one signs at once.
+    let waiting = ring.rotate(now).await.unwrap().kid;
+    let done = ring.revoke(&first, now).await.unwrap();
+    assert_eq!((done.signer.as_str(), done.signed), (waiting.as_str(), true));
+    assert_eq!(ring.signer(now).unwrap().kid(), waiting);
+    // One that is retired, and still published.
+    let next = ring.rotate(now).await.unwrap().kid;
+    now += lead_ms;
+    ring.read(now).await.unwrap();
+    let done = ring.revoke(&waiting, now).await.unwrap();
+    assert_eq!((done.signer.as_str(), done.signed), (next.as_str(), false));
+    // The only one.
+    let done = ring.revoke(&next, now).await.unwrap();
+    assert!(done.signed && done.signer != next);
+    assert_eq!(open(now).await.signer(now).unwrap().kid(), done.signer);
+    assert!(matches!(ring.revoke("x", now).await, Err(KeyringFault::Unknown)));
+    database.close().await;
+}
+
+#[tokio::test]
+async fn without_the_auth_service_its_keys_are_trusted_for_a_day() {
+    let mut app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    app.restart(USERS_ONLY).await;
+    let auth = app.start_beside(AUTH_ONLY).await;
+    let token = app.service_token(Service::Users).await;
+    assert_eq!(asked(&app, &token, &ada.id).await, 200);
+    auth.stop().await;
+    app.clock.pass(limits::SERVICE_TOKEN_MS - 60_000);
+    assert_eq!(asked(&app, &token, &ada.id).await, 200, "the auth service is away");
+    app.clock.pass(limits::JWKS_KEPT_MS);
+    assert_eq!(asked(&app, &token, &ada.id).await, 503, "nobody knows what was revoked in a day");
+    app.stop().await;
+}

@@ -1,0 +1,124 @@
+//! `POST /api/v1/auth/keys/rotate`, and the lifetime of signing keys.
+
+use portcullis_origin::{
+    auth::Keyring,
+    limits,
+    signing::MasterKey,
+    store::{Database, Schema, SigningKeys},
+};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{App, BOTH, Databases, Person, ROTATE, Service, jwks, kids, make_admin};
+
+#[tokio::test]
+async fn keys_and_sessions_survive_a_restart() {
+    let mut app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let (before, _) = jwks(&app).await;
+    app.restart(BOTH).await;
+    assert_eq!(jwks(&app).await.0, before);
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/validate-token", &person).await.status, 200);
+    assert_eq!(app.refresh(&person.refresh).await.status, 200);
+}
+
+/// Waits for what the service does every few seconds.
+async fn until_kids(app: &App, what: &str, is_so: impl Fn(&[String]) -> bool) {
+    for _ in 0..400 {
+        if is_so(&kids(app).await) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+fn kid_of(token: &str) -> String {
+    let header = token.split('.').next().unwrap();
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let header: Value = serde_json::from_slice(&base64::Engine::decode(&engine, header).unwrap()).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_new_key_is_published_before_it_signs_and_an_old_one_until_its_tokens_expire() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let admin = make_admin(&app, &person).await;
+    let first = kids(&app).await;
+    let reply = app.send(Service::Auth, Method::POST, ROTATE, Some(&admin), None).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let (kid, previous) = (reply.json()["kid"].clone(), reply.json()["previous_kid"].clone());
+    assert_eq!(previous, first[0].as_str());
+    assert_eq!(kids(&app).await.len(), 2, "both are published at once");
+    let again = app.send(Service::Auth, Method::POST, ROTATE, Some(&admin), None).await;
+    assert_eq!((&again.json()["kid"], kids(&app).await.len()), (&kid, 2), "a key that waits stays the next");
+
+    let before = app.person_again("ada@example.com").await;
+    assert_eq!(kid_of(&before.access), first[0], "and does not sign yet");
+    app.clock.pass(limits::KEY_LEAD_S * 1000);
+    let after = app.person_again("ada@example.com").await;
+    assert_eq!(kid_of(&after.access), kid.as_str().unwrap());
+    let validate = "/api/v1/auth/validate-token";
+    assert_eq!(app.get(Service::Auth, validate, &after).await.status, 200);
+    assert_eq!(kids(&app).await.len(), 2, "the old one is published still");
+    app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
+    until_kids(&app, "the old key is gone", |kids| kids == [kid.as_str().unwrap()]).await;
+    // The user service has met the new key through its own fetch.
+    let changed = app
+        .send(
+            Service::Users,
+            Method::PATCH,
+            &format!("/api/v1/users/{}", after.id),
+            Some(&after),
+            Some(serde_json::json!({ "first_name": "A." })),
+        )
+        .await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+}
+
+#[tokio::test]
+async fn keys_rotate_by_their_age() {
+    let app = App::start().await;
+    let [first] = kids(&app).await.try_into().unwrap();
+    app.clock.pass(limits::SIGNING_KEY_MS - limits::KEY_LEAD_S * 1000);
+    until_kids(&app, "the next key is published", |kids| kids.len() == 2 && kids.contains(&first)).await;
+    app.clock.pass(limits::KEY_LEAD_S * 1000);
+    let person = app.person("ada@example.com").await;
+    assert_ne!(kid_of(&person.access), first);
+}
+
+#[tokio::test]
+async fn only_an_administrator_with_a_live_session_rotates_keys() {
+    let app = App::start().await;
+    let person = app.person("ada@example.com").await;
+    let claimed = Person { roles: vec!["admin".to_owned()], ..person.clone() };
+    assert_eq!(app.send(Service::Auth, Method::POST, ROTATE, Some(&person), None).await.status, 403);
+    assert_eq!(app.send(Service::Auth, Method::POST, ROTATE, Some(&claimed), None).await.status, 403);
+    let admin = make_admin(&app, &person).await;
+    app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&admin), None).await;
+    assert_eq!(app.send(Service::Auth, Method::POST, ROTATE, Some(&admin), None).await.status, 401);
+    assert_eq!(kids(&app).await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_processes_that_rotate_at_once_rotate_once() {
+    let databases = Databases::make().await;
+    let now = 1_800_000_000_000;
+    let mut rings = Vec::new();
+    for _ in 0..2 {
+        let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
+        let master = MasterKey::new(&[1; 32]).unwrap();
+        rings.push(Keyring::open(SigningKeys(database), master, 60_000, now).await.unwrap());
+    }
+    let [one, two] = rings.try_into().unwrap();
+    let (first, second) = tokio::join!(one.rotate(now), two.rotate(now));
+    assert_eq!(first.unwrap(), second.unwrap());
+    for ring in [&one, &two] {
+        ring.maintain(now).await.unwrap();
+        assert_eq!(ring.jwks().keys.len(), 2);
+    }
+    assert_eq!(one.signer(now).unwrap().kid(), two.signer(now).unwrap().kid());
+    assert_eq!(one.signer(now + 60_000).unwrap().kid(), two.signer(now + 60_000).unwrap().kid());
+    assert_ne!(one.signer(now).unwrap().kid(), one.signer(now + 60_000).unwrap().kid());
+}

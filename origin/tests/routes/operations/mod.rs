@@ -1,0 +1,5 @@
+//! Routes for operators.
+
+mod health;
+mod metrics;
+mod openapi;

@@ -1,0 +1,111 @@
+//! The services as processes of their own.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use crate::support::{
+    app::{ASSERTION_SECRET, AUTH_SECRET, App, USERS_SECRET},
+    databases::{Databases, Service},
+};
+
+pub(crate) const MASTER: [u8; 32] = [1; 32];
+
+/// A free port, and for as long as the tests run most likely a free one still.
+pub(crate) fn port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// One service as a process of its own.
+pub(crate) struct Process {
+    pub(crate) name: &'static str,
+    pub(crate) child: Child,
+}
+
+/// Where services run as processes, and what they write there.
+pub(crate) struct Place {
+    /// Their settings, beyond those that every test needs.
+    pub(crate) settings: Vec<(&'static str, String)>,
+    folder: String,
+    pub(crate) auth: SocketAddr,
+    pub(crate) users: SocketAddr,
+    pub(crate) lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Place {
+    pub(crate) fn of(databases: &Databases) -> Self {
+        Self {
+            settings: vec![
+                ("AUTH_DATABASE_URL", databases.url(Service::Auth)),
+                ("USERS_DATABASE_URL", databases.url(Service::Users)),
+            ],
+            folder: databases.folder.path().display().to_string(),
+            auth: port(),
+            users: port(),
+            lines: Arc::default(),
+        }
+    }
+
+    pub(crate) fn start(&self, name: &'static str) -> Process {
+        let secret = format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET));
+        let (auth, users) = (self.auth.port().to_string(), self.users.port().to_string());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"))
+            .args(["serve", name])
+            .envs(self.settings.iter().map(|(name, url)| (*name, url.as_str())))
+            .env("DATA_DIR", &self.folder)
+            .env("AUTH_PORT", auth)
+            .env("USERS_PORT", users)
+            .env("EDGE_URL", "http://127.0.0.1:9")
+            .env("MASTER_KEY", URL_SAFE_NO_PAD.encode(MASTER))
+            .env("ASSERTION_KEYS_AUTH", &secret)
+            .env("ASSERTION_KEYS_USERS", &secret)
+            .env("SERVICE_SECRET_AUTH_SERVICE", AUTH_SECRET)
+            .env("SERVICE_SECRET_USER_SERVICE", USERS_SECRET)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let lines = Arc::clone(&self.lines);
+        tokio::spawn(async move {
+            let (mut out, mut err) = (BufReader::new(out).lines(), BufReader::new(err).lines());
+            loop {
+                let line = tokio::select! {
+                    Ok(Some(line)) = out.next_line() => line,
+                    Ok(Some(line)) = err.next_line() => line,
+                    else => return,
+                };
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Process { name, child }
+    }
+}
+
+/// Starts it again if it ended by itself, as whoever runs it would: its port may be
+/// another connection's for a moment.
+pub(crate) async fn until_ready(app: &App, place: &Place, process: &mut Process) {
+    let service = if process.name == "auth" { Service::Auth } else { Service::Users };
+    let url = app.url(service, "/ready");
+    for _ in 0..1200 {
+        if process.child.try_wait().unwrap().is_some() {
+            *process = place.start(process.name);
+        }
+        if app.http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let lines = place.lines.lock().unwrap();
+    panic!("{service:?} is not ready again:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"));
+}

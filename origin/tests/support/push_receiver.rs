@@ -1,0 +1,76 @@
+//! A gateway that records or rejects pushed revocations.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde_json::Value;
+
+/// A gateway that notes what it is told, or refuses.
+#[derive(Clone, Default)]
+pub(crate) struct PushReceiver {
+    pub(crate) received: Arc<Mutex<Vec<Value>>>,
+    pub(crate) tokens: Arc<Mutex<Vec<String>>>,
+    pub(crate) refuses: Arc<Mutex<Option<StatusCode>>>,
+    /// What no push may hold, or all of it is 400.
+    pub(crate) poison: Arc<Mutex<Option<String>>>,
+    pub(crate) asked: Arc<Mutex<usize>>,
+    pub(crate) url: String,
+}
+
+impl PushReceiver {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
+        let app = Router::new().route("/_gateway/revocations", post(take)).with_state(gateway.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        gateway
+    }
+
+    pub(crate) fn refuse(&self, status: Option<StatusCode>) {
+        *self.refuses.lock().unwrap() = status;
+    }
+
+    pub(crate) fn received(&self) -> Vec<Value> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// Waits until so many revocations are here.
+    pub(crate) async fn until_received(&self, count: usize) -> Vec<Value> {
+        self.until(|| self.received().len() >= count).await;
+        self.received()
+    }
+
+    pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
+        for _ in 0..2000 {
+            if holds() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("told only {:?}", self.received());
+    }
+}
+
+async fn take(State(gateway): State<PushReceiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    *gateway.asked.lock().unwrap() += 1;
+    if let Some(status) = *gateway.refuses.lock().unwrap() {
+        return status;
+    }
+    let token = headers["authorization"].to_str().unwrap().trim_start_matches("Bearer ").to_owned();
+    gateway.tokens.lock().unwrap().push(token);
+    let push: Value = serde_json::from_slice(&body).unwrap();
+    if gateway.poison.lock().unwrap().as_ref().is_some_and(|id| push.to_string().contains(id)) {
+        return StatusCode::BAD_REQUEST;
+    }
+    gateway.received.lock().unwrap().extend(push["revocations"].as_array().unwrap().iter().cloned());
+    StatusCode::OK
+}
