@@ -1,8 +1,8 @@
-//! The most logins that the hashing of passwords allows: verifications by the very function
-//! that a login calls, as many at once as it lets, with nothing else done. For
-//! `npm run bench:origin`, which gives the seconds to take; prints one line of JSON.
+//! The upper bound of logins that password hashing allows: concurrent verifications with the function
+//! that a login calls, and nothing else. `npm run bench:origin` passes the duration in seconds; the
+//! program prints one line of JSON.
 
-#![allow(clippy::print_stdout, reason = "its one line is what it is for")]
+#![allow(clippy::print_stdout, reason = "the output is its purpose")]
 
 use std::{
     error::Error,
@@ -68,11 +68,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// CPU time of this process in microseconds, as bench/servers.js has it of a service; nothing
-/// where there is no proc(5).
+/// Returns the CPU time of this process in microseconds, as bench/servers.js measures that of a
+/// service; `None` without proc(5).
 fn cpu_us() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Fields 14 and 15, in clock ticks of 10 ms; the second one may hold spaces.
+    // Fields 14 and 15, in clock ticks of 10 ms; the second field may contain spaces.
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u32>().ok());
     ticks.sum::<Option<u32>>().map(|ticks| f64::from(ticks) * 10_000.0)

@@ -1,5 +1,4 @@
-//! The program of the services: reads the command line and leaves the work to `cli` and the
-//! library.
+//! The program of the services. `cli` implements the commands with the library.
 
 mod cli;
 

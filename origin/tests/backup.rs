@@ -1,9 +1,8 @@
-//! Back-ups of both databases while they are written to, their loss, and what is there after
-//! they were put back. The steps are those of the README.
+//! Backups of both databases while they are written to, their loss, and the state after the restore.
+//! The steps are those of the documentation.
 //!
-//! On PostgreSQL these are `pg_dump` and `pg_restore`, where this machine has some that know
-//! the server's version. Where it has none, a transaction that sees one moment copies every
-//! table instead, which is what `pg_dump` does, too.
+//! On PostgreSQL the tests use `pg_dump` and `pg_restore` if this machine has versions that fit the
+//! server. Otherwise a transaction with one snapshot copies every table, like `pg_dump`.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -38,11 +37,11 @@ async fn connect(server: &str) -> AnyConnection {
     AnyConnection::connect(server).await.unwrap()
 }
 
-/// Whether there is a `pg_dump` that knows this server.
+/// Returns whether there is a `pg_dump` for this server.
 async fn has_pg_dump(server: &str) -> bool {
-    let Ok(said) = Command::new("pg_dump").arg("--version").output() else { return false };
-    let said = String::from_utf8(said.stdout).unwrap();
-    let major: i64 = said.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok()).unwrap_or(0);
+    let Ok(result) = Command::new("pg_dump").arg("--version").output() else { return false };
+    let result = String::from_utf8(result.stdout).unwrap();
+    let major: i64 = result.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok()).unwrap_or(0);
     let version = texts(&mut connect(server).await, "SELECT current_setting('server_version_num')".to_owned()).await;
     version[0].parse::<i64>().unwrap() / 10_000 <= major
 }
@@ -57,13 +56,13 @@ async fn tables(connection: &mut AnyConnection, schema: &str) -> Vec<String> {
     texts(connection, format!("SELECT tablename::text FROM pg_tables WHERE schemaname = '{schema}'")).await
 }
 
-/// Takes one service's back-up into a folder.
+/// Backs up one service's database into a directory.
 async fn back_up(databases: &Databases, service: Service, folder: &Path) {
     let Some((server, schema)) = databases.schema(service) else {
         let to = folder.to_str().unwrap();
-        let said = run(databases, &["backup", service.name(), "--to", to, "--json"], "").await.document();
+        let result = run(databases, &["backup", service.name(), "--to", to, "--json"], "").await.document();
         let file = folder.canonicalize().unwrap().join(format!("{}.db", service.name()));
-        assert_eq!(said, json!({ "files": [file.to_str().unwrap()] }));
+        assert_eq!(result, json!({ "files": [file.to_str().unwrap()] }));
         return;
     };
     if has_pg_dump(&server).await {
@@ -81,12 +80,12 @@ async fn back_up(databases: &Databases, service: Service, folder: &Path) {
     execute(&mut connection, "COMMIT".to_owned()).await;
 }
 
-/// Where the copy without `pg_dump` is; each back-up has another.
+/// Returns the file of the copy without `pg_dump`; each backup has its own.
 fn copy_of(schema: &str, folder: &Path) -> String {
     format!("{schema}_{}", folder.file_name().unwrap().to_str().unwrap())
 }
 
-/// Loses a database.
+/// Destroys a database.
 async fn destroy(databases: &Databases, service: Service) {
     if let Some((server, schema)) = databases.schema(service) {
         return execute(&mut connect(&server).await, format!("DROP SCHEMA {schema} CASCADE")).await;
@@ -96,7 +95,7 @@ async fn destroy(databases: &Databases, service: Service) {
     }
 }
 
-/// Puts a back-up in its place.
+/// Restores a backup.
 async fn restore(databases: &Databases, service: Service, folder: &Path) {
     let Some((server, schema)) = databases.schema(service) else {
         let file = format!("{}.db", service.name());
@@ -111,7 +110,7 @@ async fn restore(databases: &Databases, service: Service, folder: &Path) {
     execute(&mut connection, format!("CREATE SCHEMA {schema}")).await;
     let kind = if service == Service::Auth { Schema::Auth } else { Schema::Users };
     Database::open(&databases.url(service), kind).await.unwrap().close().await;
-    // As pg_restore has it: rows first, and who refers to whom is looked at by nobody.
+    // Like pg_restore: rows first, without checks of foreign keys.
     execute(&mut connection, "SET session_replication_role = replica".to_owned()).await;
     let copy = copy_of(&schema, folder);
     for table in tables(&mut connection, &schema).await {
@@ -132,7 +131,7 @@ async fn restore(databases: &Databases, service: Service, folder: &Path) {
     }
 }
 
-/// Registers, renames and refreshes, until it is told to stop; counts what was acknowledged.
+/// Registers, renames and refreshes until it is stopped. Counts what was acknowledged.
 async fn write(app: &App, stop: &AtomicBool, count: &AtomicUsize) {
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -153,7 +152,7 @@ async fn until_more(count: &AtomicUsize, than: usize) {
     }
 }
 
-/// A back-up during which something was written.
+/// A backup during which something was written.
 async fn back_up_in_use(app: &App, service: Service, count: &AtomicUsize) -> PathBuf {
     for turn in 0..100 {
         let folder = app.databases.folder.path().join(format!("backup{turn}_{}", service.name()));
@@ -168,7 +167,7 @@ async fn back_up_in_use(app: &App, service: Service, count: &AtomicUsize) -> Pat
 }
 
 async fn kids(app: &App) -> Value {
-    let set = app.bare(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await.json();
+    let set = app.send_raw(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await.json();
     set["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect()
 }
 
@@ -184,18 +183,18 @@ async fn first_name(app: &App, person: &Person) -> (u16, Value) {
     (reply.status, name)
 }
 
-/// Who was there before, and what happens between the two back-ups.
+/// The users before the backups, and the changes between the two backups.
 struct Story {
     admin: Person,
     ada: Person,
     renamed: Person,
     deleted: Person,
     between: Option<Person>,
-    /// The administrator's refresh token of after both.
+    /// The administrator's refresh token from after both backups.
     renewed: String,
 }
 
-/// Backs both up in an order, with changes between, loses them, and restores them.
+/// Backs up both databases in an order, with changes in between, destroys them, and restores them.
 async fn lose_and_restore(app: &mut App, order: [Service; 2], story: &mut Story) {
     let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let asking: &App = app;
@@ -223,11 +222,11 @@ async fn lose_and_restore(app: &mut App, order: [Service; 2], story: &mut Story)
     for (service, folder) in order.into_iter().zip(&folders) {
         restore(&app.databases, service, folder).await;
     }
-    let said = run(&app.databases, &["reconcile", "--json"], "").await.document();
-    let number = |name: &str| said[name].as_u64().unwrap();
-    assert!(number("accounts") >= 4 && number("stale") >= 2 && number("orphaned") >= 1, "{said}");
+    let result = run(&app.databases, &["reconcile", "--json"], "").await.document();
+    let number = |name: &str| result[name].as_u64().unwrap();
+    assert!(number("accounts") >= 4 && number("stale") >= 2 && number("orphaned") >= 1, "{result}");
     app.restart_with(BOTH, MASTER).await.unwrap();
-    app.until_agreed().await;
+    app.until_synchronised().await;
     let again = run(&app.databases, &["reconcile", "--json"], "").await.document();
     assert_eq!((&again["stale"], &again["orphaned"]), (&json!(0), &json!(0)), "{again}");
 }
@@ -244,7 +243,7 @@ async fn restored_in(order: [Service; 2]) -> (App, Story) {
     let body = json!({ "role_id": role.json()["role"]["id"] });
     let granted = app.send(Service::Auth, Method::POST, &path, Some(&admin), Some(body)).await;
     assert!(granted.status < 300, "{}", granted.text);
-    let ada = app.person_again(&ada.email).await;
+    let ada = app.log_in(&ada.email).await;
     let mut story = Story {
         admin,
         ada,
@@ -265,8 +264,8 @@ async fn restored_in(order: [Service; 2]) -> (App, Story) {
     let refreshed = app.refresh(&story.ada.refresh).await;
     assert_eq!(refreshed.status, 200, "a session of before goes on: {}", refreshed.text);
     assert_eq!(app.refresh(&story.renewed).await.status, 401, "nobody has a copy of the later token");
-    assert_eq!(app.person_again("ada@example.com").await.roles, ["reader", "user"]);
-    let root = app.person_again("root@example.com").await;
+    assert_eq!(app.log_in("ada@example.com").await.roles, ["reader", "user"]);
+    let root = app.log_in("root@example.com").await;
     assert_eq!(root.roles, ["admin", "user"]);
     let events = app.get(Service::Auth, "/api/v1/auth/audit?event_type=databases.reconcile", &root).await.json();
     assert_eq!(events["events"][0]["result"], json!("success"), "{events}");
@@ -281,12 +280,12 @@ async fn restored_in(order: [Service; 2]) -> (App, Story) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_later_copy_of_the_accounts_profiles_are_updated_after_the_restore() {
     let (mut app, story) = restored_in([Service::Users, Service::Auth]).await;
-    let between = app.person_again("between@example.com").await;
+    let between = app.log_in("between@example.com").await;
     assert_eq!(Some(&between.id), story.between.as_ref().map(|person| &person.id));
     assert_eq!(first_name(&app, &between).await, (200, json!("Ada")), "its profile was in no copy");
     assert_eq!(first_name(&app, &story.renamed).await, (200, json!("Later")));
     assert_eq!(app.login("deleted@example.com").await.status, 401);
-    let root = app.person_again("root@example.com").await;
+    let root = app.log_in("root@example.com").await;
     let path = format!("/api/v1/users/{}", story.deleted.id);
     assert_eq!(app.get(Service::Users, &path, &root).await.status, 404, "its profile was in the earlier copy");
     app.stop().await;
@@ -295,15 +294,15 @@ async fn with_a_later_copy_of_the_accounts_profiles_are_updated_after_the_restor
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_an_earlier_copy_of_the_accounts_profiles_are_reverted_after_the_restore() {
     let (mut app, story) = restored_in([Service::Auth, Service::Users]).await;
-    let root = app.person_again("root@example.com").await;
+    let root = app.log_in("root@example.com").await;
     let path = format!("/api/v1/users/{}", story.between.as_ref().unwrap().id);
     assert_eq!(app.get(Service::Users, &path, &root).await.status, 404, "a profile without an account");
     app.person("between@example.com").await;
     assert_eq!(first_name(&app, &story.renamed).await, (200, json!("Ada")));
     rename(&app, &story.renamed, "Last").await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(first_name(&app, &story.renamed).await, (200, json!("Last")), "the profile takes newer names again");
-    let deleted = app.person_again("deleted@example.com").await;
+    let deleted = app.log_in("deleted@example.com").await;
     assert_eq!(first_name(&app, &deleted).await, (200, json!("Ada")), "its account was in the earlier copy");
     app.stop().await;
 }
@@ -313,7 +312,7 @@ async fn unrelated_databases_are_not_reconciled() {
     let mut app = App::start().await;
     app.person("ada@example.com").await;
     app.stop().await;
-    // Put back where nobody looks, and an empty database is made in its place.
+    // Restored to a wrong directory, so that an empty database is created in the right one.
     destroy(&app.databases, Service::Auth).await;
     if let Some((server, schema)) = app.databases.schema(Service::Auth) {
         execute(&mut connect(&server).await, format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await;
@@ -322,10 +321,10 @@ async fn unrelated_databases_are_not_reconciled() {
         if is_made {
             assert_eq!(run(&app.databases, &["migrate"], "").await.code, 0);
         }
-        let said = run(&app.databases, &["reconcile", "--json"], "").await;
-        let failure = said.failure();
-        assert_eq!((said.code, failure["kind"].as_str()), (2, Some("setting")), "{said:?}");
-        assert!(failure["error"].as_str().unwrap().contains("AUTH_DATABASE_URL"), "{said:?}");
+        let result = run(&app.databases, &["reconcile", "--json"], "").await;
+        let failure = result.failure();
+        assert_eq!((result.code, failure["kind"].as_str()), (2, Some("setting")), "{result:?}");
+        assert!(failure["error"].as_str().unwrap().contains("AUTH_DATABASE_URL"), "{result:?}");
     }
     let pool = app.databases.open(Service::Auth).await;
     let marks: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stale_profiles").fetch_one(&pool).await.unwrap();
@@ -341,10 +340,10 @@ async fn a_copy_is_private_and_overwrites_no_file() {
     let to = folder.to_str().unwrap();
     let backup = ["backup", "--to", to, "--json"];
     if !databases.is_sqlite() {
-        let said = run(databases, &backup, "").await;
-        let failure = said.failure();
-        assert_eq!((said.code, failure["error"].as_str().unwrap().contains("pg_dump")), (2, true), "{said:?}");
-        assert!(!failure["error"].as_str().unwrap().contains("postgres"), "a URL may hold a password: {said:?}");
+        let result = run(databases, &backup, "").await;
+        let failure = result.failure();
+        assert_eq!((result.code, failure["error"].as_str().unwrap().contains("pg_dump")), (2, true), "{result:?}");
+        assert!(!failure["error"].as_str().unwrap().contains("postgres"), "a URL may hold a password: {result:?}");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         return;
     }
@@ -356,11 +355,11 @@ async fn a_copy_is_private_and_overwrites_no_file() {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
     let before = std::fs::read(folder.join("auth.db")).unwrap();
-    let said = run(databases, &backup, "").await;
-    assert_eq!((said.code, said.failure()["kind"].as_str()), (2, Some("setting")), "{said:?}");
+    let result = run(databases, &backup, "").await;
+    assert_eq!((result.code, result.failure()["kind"].as_str()), (2, Some("setting")), "{result:?}");
     assert_eq!(std::fs::read(folder.join("auth.db")).unwrap(), before);
 
-    // The first is taken back when the second cannot be had.
+    // The first copy is removed if the second one fails.
     std::fs::remove_file(folder.join("users.db")).unwrap();
     assert_eq!(run(databases, &backup, "").await.code, 2);
     assert!(!folder.join("users.db").exists(), "half a back-up is none");
@@ -370,11 +369,11 @@ async fn a_copy_is_private_and_overwrites_no_file() {
     let data = nothing.join("auth.db");
     let url = format!("sqlite://{}", data.display());
     let lost = ["backup", "auth", "--to", other.to_str().unwrap(), "--auth-database-url", &url];
-    let said = run(databases, &lost, "").await;
-    assert_eq!((said.code, said.err.contains("AUTH_DATABASE_URL")), (1, true), "{said:?}");
+    let result = run(databases, &lost, "").await;
+    assert_eq!((result.code, result.err.contains("AUTH_DATABASE_URL")), (1, true), "{result:?}");
     assert!(!data.exists() && !other.join("auth.db").exists(), "no database is made up");
 
-    // What is no database of the service would be found out when it is needed.
+    // A copy of another database would be noticed only when it is needed.
     let (auth, users) = (databases.url(Service::Auth), databases.url(Service::Users));
     let empty = format!("sqlite://{}", nothing.with_extension("db").display());
     std::fs::write(nothing.with_extension("db"), "").unwrap();
@@ -387,8 +386,8 @@ async fn a_copy_is_private_and_overwrites_no_file() {
         let [auth, users] = urls;
         let arguments =
             ["backup", "--to", to.to_str().unwrap(), "--auth-database-url", auth, "--users-database-url", users];
-        let said = run(databases, &arguments, "").await;
-        assert_eq!((said.code, said.err.contains("_DATABASE_URL")), (2, true), "{case}: {said:?}");
+        let result = run(databases, &arguments, "").await;
+        assert_eq!((result.code, result.err.contains("_DATABASE_URL")), (2, true), "{case}: {result:?}");
         let kept = std::fs::read_dir(&to).map_or(0, Iterator::count);
         assert_eq!(kept, 0, "{case}");
     }

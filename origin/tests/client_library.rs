@@ -1,5 +1,5 @@
-//! The client library against the services: once through the gateway's part, and once
-//! against the auth service's own port in direct mode.
+//! The client library with the services, through a gateway and, in direct mode, against the auth
+//! service's own port.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::support::{App, PASSWORD, Service, start_gateway};
 
 const EMAIL: &str = "ada@example.com";
 
-/// By which way the client reaches the auth service.
+/// How the client reaches the auth service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Gateway,
@@ -39,7 +39,7 @@ async fn start(way: Way) -> (Arc<App>, HttpAuthClient) {
         Way::Gateway => start_gateway(&app).await,
         Way::Directly => app.url(Service::Auth, "").replace("127.0.0.1", "localhost"),
     };
-    // A hash takes its time on a busy machine.
+    // A password hash takes long on a busy machine.
     let client = HttpAuthClient::builder(&url)
         .call_timeout(std::time::Duration::from_secs(20))
         .whole_timeout(std::time::Duration::from_secs(60))
@@ -162,7 +162,7 @@ async fn changing_an_address_and_deleting_an_account_require_the_password_or_a_r
     recent.delete_user(bob.id, None).await.unwrap();
 }
 
-/// A proxy that loses the answer to the first refresh on its way back.
+/// A proxy that loses the answer to the first refresh.
 async fn lose_one_refresh(url: String) -> String {
     let lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -268,5 +268,5 @@ async fn fifty_concurrent_users_use_the_auth_service_directly() {
     for person in people.collect::<Vec<_>>() {
         person.await.unwrap();
     }
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }

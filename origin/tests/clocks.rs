@@ -1,5 +1,5 @@
-//! The gateway and the services with clocks that differ, and a session of the client library
-//! through both: nothing is refused within the tolerance, and beyond it no session is lost.
+//! A gateway and services with different clocks, and a session of the client library through both:
+//! within the tolerance nothing is rejected, and beyond it no session is lost.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -23,7 +23,7 @@ async fn client(app: &Arc<App>) -> Arc<HttpAuthClient> {
     Arc::new(HttpAuthClient::builder(&start_gateway(app).await).breaker(breaker).build().unwrap())
 }
 
-/// The same session, whose token is about to end by its own clock.
+/// The same session, whose token is about to expire by the client's clock.
 fn late(session: &AuthenticatedClient) -> AuthenticatedClient {
     session.clone().with_clock(|| OffsetDateTime::now_utc() + Duration::seconds(880))
 }
@@ -52,7 +52,7 @@ async fn clocks_thirty_seconds_apart_cost_no_token_and_no_session() {
 
 #[tokio::test]
 async fn with_clocks_further_apart_calls_fail_and_sessions_continue_once_they_agree() {
-    // An assertion is good for 30 s itself, which a gateway whose clock is behind has in addition.
+    // An assertion is valid for 30 s, which is an additional tolerance if the gateway's clock is behind.
     for apart_s in [-63, 33] {
         let app = Arc::new(App::start().await);
         let client = client(&app).await;
@@ -60,7 +60,7 @@ async fn with_clocks_further_apart_calls_fail_and_sessions_continue_once_they_ag
         client.register(&registration).await.unwrap();
         let store = Arc::new(MemoryStore::default());
         let session = AuthenticatedClient::login(client, store.clone(), &credentials()).await.unwrap();
-        // The services' clock is the one that is wrong: tokens of before are still good.
+        // The services' clock is wrong, and earlier tokens are still valid.
         app.gateway_ahead_s.store(apart_s, Ordering::Relaxed);
         for _ in 0..3 {
             let error = late(&session).me().await.unwrap_err();

@@ -1,5 +1,4 @@
-//! The program's command line, through the program: what people and scripts are told, and
-//! what it leaves behind.
+//! The command line: the output of each command, and its effect.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Method;
@@ -12,12 +11,12 @@ use crate::support::{
 const ROOT: &str = "root@example.com";
 
 async fn admin_of(app: &App, email: &str) -> Person {
-    let person = app.person_again(email).await;
+    let person = app.log_in(email).await;
     assert_eq!(person.roles, ["admin", "user"]);
     person
 }
 
-/// The newest event of a type: result, operation, entity, detail.
+/// Returns result, operation, entity and detail of the newest event of a type.
 async fn event(app: &App, admin: &Person, event_type: &str) -> (Value, Value, Value, Value) {
     let path = format!("/api/v1/auth/audit?event_type={event_type}&limit=1");
     let event = app.get(Service::Auth, &path, admin).await.json()["events"][0].clone();
@@ -29,11 +28,11 @@ async fn event(app: &App, admin: &Person, event_type: &str) -> (Value, Value, Va
 async fn migrate_prints_which_databases_are_up_to_date() {
     let databases = Databases::make().await;
     for _ in 0..2 {
-        let said = run(&databases, &["migrate", "--json"], "").await;
-        assert_eq!(said.document(), json!({ "up_to_date": ["auth", "users"] }));
+        let result = run(&databases, &["migrate", "--json"], "").await;
+        assert_eq!(result.document(), json!({ "up_to_date": ["auth", "users"] }));
     }
-    let said = run(&databases, &["migrate"], "").await;
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "both databases are up to date\n", ""));
+    let result = run(&databases, &["migrate"], "").await;
+    assert_eq!((result.code, result.out.as_str(), result.err.as_str()), (0, "both databases are up to date\n", ""));
 }
 
 #[tokio::test]
@@ -70,20 +69,20 @@ async fn admin_create_reads_the_password_from_a_file_or_standard_input() {
     write_private(&file, format!("{PASSWORD}\nthe second line\n"));
     let file = file.to_str().unwrap();
     let create = ["admin", "create", "--email", ROOT];
-    let said = run(databases, &[&create[..], &["--password-file", file, "--json"]].concat(), "").await.document();
+    let result = run(databases, &[&create[..], &["--password-file", file, "--json"]].concat(), "").await.document();
     let root = admin_of(&app, ROOT).await;
-    assert_eq!(said, json!({ "id": root.id, "promoted": false }));
+    assert_eq!(result, json!({ "id": root.id, "promoted": false }));
     assert_eq!(
         event(&app, &root, "admin.create").await,
         (json!("success"), json!("cli admin create"), json!(root.id), Value::Null)
     );
     let ada = app.person("ada@example.com").await;
     let promote = ["admin", "create", "--email", "ada@example.com", "--password-file", "-"];
-    let said = run(databases, &promote, PASSWORD).await;
-    assert_eq!((said.code, said.err.contains("--promote")), (1, true), "{said:?}");
+    let result = run(databases, &promote, PASSWORD).await;
+    assert_eq!((result.code, result.err.contains("--promote")), (1, true), "{result:?}");
     assert_eq!(event(&app, &root, "admin.create").await.0, "failure");
-    let said = run(databases, &[&promote[..], &["--promote", "--json"]].concat(), PASSWORD).await;
-    assert_eq!(said.document(), json!({ "id": ada.id, "promoted": true, "password_kept": false }));
+    let result = run(databases, &[&promote[..], &["--promote", "--json"]].concat(), PASSWORD).await;
+    assert_eq!(result.document(), json!({ "id": ada.id, "promoted": true, "password_kept": false }));
     admin_of(&app, "ada@example.com").await;
     let profile = app.get(Service::Users, &format!("/api/v1/users/{}", ada.id), &root).await.json();
     assert_eq!(profile["data"]["roles"], json!(["admin", "user"]));
@@ -93,10 +92,10 @@ async fn admin_create_reads_the_password_from_a_file_or_standard_input() {
         (&["admin", "create", "--email", "x@example.com", "--password-file", "-"], "short", 1, "8 to 128"),
         (&["admin", "create", "--email", "nobody", "--password-file", "-"], PASSWORD, 1, "not valid"),
     ] {
-        let said = run(databases, arguments, input).await;
-        assert_eq!((said.code, said.err.contains(text), said.out.as_str()), (code, true, ""), "{said:?}");
-        assert!(said.err.starts_with("portcullis-origin: "), "{said:?}");
-        assert!(!said.err.contains(PASSWORD), "{said:?}");
+        let result = run(databases, arguments, input).await;
+        assert_eq!((result.code, result.err.contains(text), result.out.as_str()), (code, true, ""), "{result:?}");
+        assert!(result.err.starts_with("portcullis-origin: "), "{result:?}");
+        assert!(!result.err.contains(PASSWORD), "{result:?}");
     }
 }
 
@@ -107,9 +106,9 @@ async fn promote_sets_the_password_and_ends_all_sessions() {
     let databases = &app.databases;
     let stranger = app.person("ada@example.com").await;
     let promote = ["admin", "create", "--email", "ada@example.com", "--promote"];
-    let said = run(databases, &[&promote[..], &["--password-file", "-"]].concat(), GIVEN).await;
-    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
-    assert!(said.out.contains("all its sessions are ended"), "{said:?}");
+    let result = run(databases, &[&promote[..], &["--password-file", "-"]].concat(), GIVEN).await;
+    assert_eq!((result.code, result.err.as_str()), (0, ""), "{result:?}");
+    assert!(result.out.contains("all its sessions are ended"), "{result:?}");
     assert_eq!(app.login("ada@example.com").await.status, 401, "the stranger's password");
     assert_eq!(app.refresh(&stranger.refresh).await.status, 401, "the stranger's session");
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &stranger).await.status, 401, "and its access token");
@@ -119,8 +118,8 @@ async fn promote_sets_the_password_and_ends_all_sessions() {
 
     let grace = app.person("grace@example.com").await;
     let keep = ["admin", "create", "--email", "grace@example.com", "--promote", "--keep-password"];
-    let said = run(databases, &keep, "").await;
-    assert_eq!((said.code, said.out.contains("its password is unchanged")), (0, true), "{said:?}");
+    let result = run(databases, &keep, "").await;
+    assert_eq!((result.code, result.out.contains("its password is unchanged")), (0, true), "{result:?}");
     assert_eq!(app.refresh(&grace.refresh).await.status, 200, "her session");
     admin_of(&app, "grace@example.com").await;
 
@@ -129,8 +128,8 @@ async fn promote_sets_the_password_and_ends_all_sessions() {
         (&["--email", "adda@example.com", "--keep-password"], 2, "--promote"),
         (&["--email", "ada@example.com", "--promote", "--keep-password", "--password-file", "-"], 2, "cannot be used"),
     ] {
-        let said = run(databases, &[&["admin", "create"], arguments].concat(), PASSWORD).await;
-        assert_eq!((said.code, said.err.contains(text)), (code, true), "{said:?}");
+        let result = run(databases, &[&["admin", "create"], arguments].concat(), PASSWORD).await;
+        assert_eq!((result.code, result.err.contains(text)), (code, true), "{result:?}");
         assert_eq!(app.login("adda@example.com").await.status, 401, "nobody was made");
     }
 }
@@ -150,13 +149,13 @@ async fn a_command_in_a_wrong_directory_creates_no_database() {
         &["service", "add", "billing", "--audience", "stock"],
         &["reconcile"],
     ] {
-        let said = run(&databases, arguments, PASSWORD).await;
-        assert_eq!(said.code, 2, "{arguments:?}: {said:?}");
-        assert!(said.err.contains("does not exist") && said.err.contains(place), "{said:?}");
+        let result = run(&databases, arguments, PASSWORD).await;
+        assert_eq!(result.code, 2, "{arguments:?}: {result:?}");
+        assert!(result.err.contains("does not exist") && result.err.contains(place), "{result:?}");
         assert_eq!(std::fs::read_dir(databases.folder.path()).unwrap().count(), 0, "{arguments:?}");
     }
-    let said = run(&databases, &[&create[..], &["--init"]].concat(), PASSWORD).await;
-    assert_eq!((said.code, said.out.starts_with("created administrator")), (0, true), "{said:?}");
+    let result = run(&databases, &[&create[..], &["--init"]].concat(), PASSWORD).await;
+    assert_eq!((result.code, result.out.starts_with("created administrator")), (0, true), "{result:?}");
     assert_eq!(run(&databases, &["keys", "list"], "").await.code, 0);
 }
 
@@ -202,8 +201,8 @@ async fn secret_files_that_other_users_can_read_are_rejected() {
         }
     }
     let create = ["admin", "create", "--email", ROOT, "--password-file", &path];
-    let said = run(databases, &create, "").await;
-    assert_eq!((said.code, said.err.contains("chmod 600")), (2, true), "{said:?}");
+    let result = run(databases, &create, "").await;
+    assert_eq!((result.code, result.err.contains("chmod 600")), (2, true), "{result:?}");
     let pair = [("TLS_CERT_FILE", &path), ("TLS_KEY_FILE", &path)];
     let admin = [("ADMIN_PASSWORD_FILE", &path)];
     for variables in [&pair[..], &admin[..]] {
@@ -238,7 +237,7 @@ async fn a_start_makes_a_readable_database_private() {
 #[tokio::test]
 async fn a_refused_postgresql_connection_is_reported() {
     let databases = Databases::make().await;
-    // The discard port: nothing listens there.
+    // Nothing listens on the discard port.
     let url = "postgres://portcullis:secret@127.0.0.1:9/portcullis";
     for arguments in [&["migrate"][..], &["keys", "list"], &["serve"]] {
         let mut command = program(&databases, arguments);
@@ -258,13 +257,13 @@ async fn services_are_added_listed_and_removed() {
     run(databases, &["admin", "create", "--email", ROOT, "--password-file", "-"], PASSWORD).await;
     let root = admin_of(&app, ROOT).await;
     let add = ["service", "add", "billing", "--audience", "user-service", "--audience", "stock"];
-    let said = run(databases, &[&add[..], &["--json"]].concat(), "").await.document();
-    assert_eq!((&said["name"], &said["audiences"]), (&json!("billing"), &json!(["user-service", "stock"])));
-    let secret = said["secret"].as_str().unwrap().to_owned();
+    let result = run(databases, &[&add[..], &["--json"]].concat(), "").await.document();
+    assert_eq!((&result["name"], &result["audiences"]), (&json!("billing"), &json!(["user-service", "stock"])));
+    let secret = result["secret"].as_str().unwrap().to_owned();
     let ask = |secret: String| {
         let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token")).basic_auth("billing", Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        app.bare(request.body("grant_type=client_credentials&audience=stock"))
+        app.send_raw(request.body("grant_type=client_credentials&audience=stock"))
     };
     assert_eq!(ask(secret.clone()).await.status, 200);
     assert_eq!(
@@ -281,8 +280,8 @@ async fn services_are_added_listed_and_removed() {
     assert_eq!(listed.document()["services"][0]["audiences"], json!(["stock", "user-service"]));
     let text = run(databases, &["service", "list"], "").await.out;
     assert!(text.starts_with("name ") && text.contains("billing") && text.contains("stock,user-service"), "{text}");
-    for said in [&listed.out, &text] {
-        assert!(!said.contains(&secret), "a secret is shown once");
+    for result in [&listed.out, &text] {
+        assert!(!result.contains(&secret), "a secret is shown once");
     }
     let removed = run(databases, &["service", "remove", "billing", "--json"], "").await;
     assert_eq!(removed.document(), json!({ "name": "billing", "removed": true }));
@@ -298,7 +297,7 @@ async fn services_are_added_listed_and_removed() {
 async fn the_printed_openapi_document_is_the_served_one() {
     let app = App::start().await;
     for (name, service) in [("auth", Service::Auth), ("users", Service::Users)] {
-        let served = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
+        let served = app.send_raw(app.http.get(app.url(service, "/openapi.json"))).await.json();
         let printed = run(&app.databases, &["openapi", name], "").await;
         assert_eq!((printed.code, printed.err.as_str()), (0, ""));
         assert!(printed.out.lines().count() > 100, "for people to read");
@@ -348,10 +347,10 @@ async fn with_json_a_failure_is_one_object() {
         (&["service", "remove", "nobody", "--json"], 1, "other"),
         (&["serve", "--internal-readers", "No Body", "--json"], 2, "setting"),
     ] {
-        let said = run(&databases, arguments, "").await;
-        let failure = said.failure();
-        assert_eq!((said.code, failure["kind"].as_str()), (code, Some(kind)), "{said:?}");
-        assert!(failure["error"].as_str().is_some_and(|text| !text.is_empty()), "{said:?}");
+        let result = run(&databases, arguments, "").await;
+        let failure = result.failure();
+        assert_eq!((result.code, failure["kind"].as_str()), (code, Some(kind)), "{result:?}");
+        assert!(failure["error"].as_str().is_some_and(|text| !text.is_empty()), "{result:?}");
     }
 }
 
@@ -370,16 +369,16 @@ async fn help_has_examples_and_no_secrets_from_the_environment() {
         &["service", "add", "--help"],
         &["service", "remove", "--help"],
     ] {
-        let said = run(&databases, arguments, "").await;
-        assert_eq!(said.code, 0, "{arguments:?}");
-        assert!(said.out.contains("Example"), "{arguments:?}: {}", said.out);
+        let result = run(&databases, arguments, "").await;
+        assert_eq!(result.code, 0, "{arguments:?}");
+        assert!(result.out.contains("Example"), "{arguments:?}: {}", result.out);
         for secret in [AUTH_SECRET, USERS_SECRET, databases.url(Service::Auth).as_str()] {
-            assert!(!said.out.contains(secret), "{arguments:?}");
+            assert!(!result.out.contains(secret), "{arguments:?}");
         }
     }
 }
 
-/// `serve` with a first administrator, until its log has a text; the whole log.
+/// Runs `serve` with a first administrator until the log contains a text. Returns the whole log.
 async fn serve_with_admin(databases: &Databases, email: &str, until: &'static str) -> String {
     let file = databases.folder.path().join("password");
     write_private(&file, PASSWORD);
@@ -388,7 +387,7 @@ async fn serve_with_admin(databases: &Databases, email: &str, until: &'static st
     tokio::task::spawn_blocking(move || {
         let mut serving = Serving::start(command);
         serving.until(until);
-        // Both services, in whichever order.
+        // Both services, in any order.
         while serving.read.matches("\"message\":\"listening\"").count() < 2 {
             serving.until("listening");
         }
@@ -426,7 +425,7 @@ async fn an_account_with_the_first_administrators_address_is_not_promoted() {
     app.stop().await;
     serve_with_admin(&app.databases, ROOT, "ADMIN_EMAIL is an account").await;
     app.restart(BOTH).await;
-    let person = app.person_again(ROOT).await;
+    let person = app.log_in(ROOT).await;
     assert_eq!(person.roles, ["user"]);
     let rotate = app.send(Service::Auth, Method::POST, "/api/v1/auth/keys/rotate", Some(&person), None).await;
     assert_eq!(rotate.status, 403);
@@ -440,7 +439,7 @@ async fn an_incomplete_first_administrator_is_a_wrong_setting() {
         (&[("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
         (&[("ADMIN_EMAIL", "nobody"), ("ADMIN_PASSWORD", PASSWORD)], "ADMIN_EMAIL"),
         (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD", "short")], "8 to 128"),
-        // Eight characters, of which four are left once it is normalised.
+        // Eight characters, and four after normalisation.
         (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD", "e\u{301}e\u{301}e\u{301}e\u{301}")], "8 to 128"),
         (&[("ADMIN_EMAIL", ROOT), ("ADMIN_PASSWORD_FILE", "/nowhere")], "/nowhere"),
     ] {

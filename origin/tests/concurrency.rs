@@ -1,5 +1,5 @@
-//! Many at once: people who register and log in through the client library, and clients
-//! that do everything that there is. Afterwards each is where its last answer left it.
+//! Many concurrent clients of the client library. Afterwards each account is in the state that its last
+//! answer described.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::{App, PASSWORD, Person, Reply, Service, start_gateway};
 
-/// Clients at once, and what they do together.
+/// Number of concurrent clients, and of their operations in all.
 const CLIENTS: usize = 64;
 
 const OPERATIONS: usize = 2_000;
@@ -53,7 +53,7 @@ async fn fifty_concurrent_users_register_and_log_in_without_an_error() {
         assert!(ids.insert(person.await.unwrap()), "an id of one's own");
     }
     assert_eq!(ids.len(), 50);
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,8 +103,8 @@ async fn the_client_library_pages_through_lists_and_makes_conditional_changes() 
     assert!(count >= whole.events.len() && count > 2, "{count}");
 }
 
-/// What one client knows of its account.
-struct Known {
+/// What one client knows about its account.
+struct KnownAccount {
     email: String,
     first_name: String,
     sessions: Vec<Person>,
@@ -129,7 +129,7 @@ async fn send(
     }
 }
 
-fn chance(below: usize) -> usize {
+fn random_below(below: usize) -> usize {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();
     usize::from_le_bytes(bytes) % below
@@ -142,22 +142,22 @@ async fn log_in(app: &App, email: &str) -> Person {
     Person::from_login(&login)
 }
 
-/// One client's share; how many operations it did.
-async fn live(app: &App, admin: &Person, number: usize) -> (Known, usize) {
+/// Performs one client's share. Returns the number of operations.
+async fn run_client(app: &App, admin: &Person, number: usize) -> (KnownAccount, usize) {
     let email = format!("client-{number}@example.com");
     let body = json!({ "email": email, "password": PASSWORD, "first_name": "First" });
     let made = send(app, Service::Auth, Method::POST, "/api/v1/auth/register", None, Some(body)).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let first = log_in(app, &email).await;
     let mut known =
-        Known { email, first_name: "First".to_owned(), sessions: vec![first], over: Vec::new(), deleted: false };
+        KnownAccount { email, first_name: "First".to_owned(), sessions: vec![first], over: Vec::new(), deleted: false };
     let mut done = 2;
     while done < OPERATIONS.div_ceil(CLIENTS) {
         done += 1;
-        let at = chance(known.sessions.len());
+        let at = random_below(known.sessions.len());
         let me = known.sessions[at].clone();
         let path = format!("/api/v1/users/{}", me.id);
-        match chance(20) {
+        match random_below(20) {
             0..5 => {
                 let name = format!("Name {number} {done}");
                 let reply =
@@ -225,7 +225,7 @@ async fn two_thousand_concurrent_operations_leave_the_state_that_their_answers_d
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (app, admin) = (Arc::clone(&app), Arc::clone(&admin));
-            tokio::spawn(async move { live(&app, &admin, number).await })
+            tokio::spawn(async move { run_client(&app, &admin, number).await })
         })
         .collect();
     let mut everybody = Vec::new();
@@ -236,7 +236,7 @@ async fn two_thousand_concurrent_operations_leave_the_state_that_their_answers_d
         operations += done;
     }
     assert!(operations >= OPERATIONS, "{operations}");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     for known in &everybody {
         let path = format!("/api/v1/users/{}", known.sessions[0].id);
         let seen = send(&app, Service::Users, Method::GET, &path, Some(&admin), None).await;

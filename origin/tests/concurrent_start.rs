@@ -1,5 +1,4 @@
-//! Several processes that start at one moment on databases that are not there yet, and what
-//! they share.
+//! Several processes that start at the same time on databases that do not exist yet.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ async fn processes_that_start_at_once_share_one_key_and_one_administrator() {
         let databases = Databases::make().await;
         let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let edge = "http://127.0.0.1:9";
-        // Both open the user service's database, too, one of them for the first time.
+        // Both open the user service's database as well, one of them for the first time.
         let users =
             boot::start(&settings(&databases, port, 0, [1; 32], edge), USERS_ONLY, Clock::default()).await.unwrap();
         let users_port = users.users.unwrap().port();
@@ -49,13 +48,13 @@ async fn processes_that_start_at_once_share_one_key_and_one_administrator() {
         }
         sets.dedup();
         assert_eq!(sets.len(), 1, "one first key");
-        let app = App::before(databases, running[1].auth.unwrap(), users.users.unwrap());
+        let app = App::connect(databases, running[1].auth.unwrap(), users.users.unwrap());
         let deadline = Instant::now() + Duration::from_secs(20);
         while app.login("root@example.com").await.status != 200 {
             assert!(Instant::now() < deadline, "no administrator");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(app.person_again("root@example.com").await.roles, ["admin", "user"]);
+        assert_eq!(app.log_in("root@example.com").await.roles, ["admin", "user"]);
         for one in running {
             one.stop().await;
         }
@@ -90,7 +89,7 @@ async fn the_outbox_survives_a_clock_that_jumps_ahead() {
     logout(&app, &ada).await;
     let day = 24 * 3_600_000;
     app.clock.pass(day);
-    // Some looks at what waits.
+    // Several checks of the outbox.
     tokio::time::sleep(Duration::from_secs(3)).await;
     app.clock.pass(-day);
     gateway.refuse(None);

@@ -1,27 +1,27 @@
-//! Connections of a peer on loopback to the running service: a proxy or a tunnel, through which
-//! all callers come. The bound of other peers has its tests in `peers.rs`.
+//! Connections of a loopback peer, which is a proxy or a tunnel that carries all callers. The limit of
+//! other peers is tested in `origin/src/peers.rs`.
 
 use std::{net::IpAddr, time::Instant};
 
 use portcullis_origin::limits;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{App, Databases, Place, until_ready};
+use crate::support::{App, Databases, Deployment, until_ready};
 
-/// A connection from a loopback address.
-async fn connect(from: &str, place: &Place) -> TcpStream {
+/// Opens a connection from a loopback address.
+async fn connect(from: &str, place: &Deployment) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
     socket.connect(place.auth).await.unwrap()
 }
 
-/// Whether the service holds a connection on which nothing was asked.
+/// Returns whether the service keeps an idle connection open.
 fn is_open(stream: &TcpStream) -> bool {
     stream.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Whether a new connection from an address is served.
-async fn is_served(from: &str, place: &Place) -> bool {
+/// Returns whether a new connection from an address is served.
+async fn is_served(from: &str, place: &Deployment) -> bool {
     let client = reqwest::Client::builder().no_proxy().local_address(from.parse::<IpAddr>().unwrap()).build().unwrap();
     client.get(format!("http://{}/health", place.auth)).send().await.is_ok_and(|answer| answer.status() == 200)
 }
@@ -31,12 +31,12 @@ async fn is_served(from: &str, place: &Place) -> bool {
 async fn a_loopback_proxy_may_have_more_than_half_of_the_connections() {
     const BEYOND: usize = 20;
     let databases = Databases::make().await;
-    let place = Place::of(&databases);
-    let app = App::before(databases, place.auth, place.users);
+    let place = Deployment::of(&databases);
+    let app = App::connect(databases, place.auth, place.users);
     let mut service = place.start("auth");
     until_ready(&app, &place, &mut service).await;
 
-    // Below the time for a request's head no other reason closes a connection.
+    // Within the time limit of a request's head, no other reason closes a connection.
     let begun = Instant::now();
     let mut streams = Vec::new();
     for _ in 0..limits::PEER_CONNECTIONS + BEYOND {

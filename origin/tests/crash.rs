@@ -1,5 +1,5 @@
-//! The services as processes that are killed while they are at work. Whatever was
-//! acknowledged is there afterwards, both databases agree, and no log holds a secret.
+//! The services as processes that are killed during load. Afterwards every acknowledged write is there,
+//! both databases agree, and no log contains a secret.
 
 use std::{
     collections::HashMap,
@@ -16,70 +16,70 @@ use serde_json::json;
 use sqlx::Row as _;
 
 use crate::support::{
-    ASSERTION_SECRET, AUTH_SECRET, App, BOTH, Databases, MASTER, PASSWORD, Person, Place, Reply, Service, USERS_SECRET,
-    until_ready,
+    ASSERTION_SECRET, AUTH_SECRET, App, BOTH, Databases, Deployment, MASTER, PASSWORD, Person, Reply, Service,
+    USERS_SECRET, until_ready,
 };
 
-/// How often one of the two is killed: fifty times in the long run (`npm run test:long` sets
-/// `TEST_LONG`), which hits what rarely happens.
+/// Number of kills: fifty in the long run (`npm run test:long` sets `TEST_LONG`), which finds rare
+/// faults.
 fn kills() -> usize {
     if std::env::var_os("TEST_LONG").is_some() { 50 } else { 15 }
 }
 
-/// Who asks at once. Each hashes passwords, so a few keep the services busy.
+/// Number of concurrent clients. Each needs password hashes, so a few keep the services busy.
 const CLIENTS: usize = 6;
 
-/// Random numbers; which ones does not matter.
-fn chance(below: u64) -> u64 {
+/// Returns a random number below `below`.
+fn random_below(below: u64) -> u64 {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).unwrap();
     u64::from_le_bytes(bytes) % below
 }
 
-/// What a client was told of one account.
+/// What a client knows about one account.
 #[derive(Debug, Clone, Default)]
-struct Told {
+struct KnownAccount {
     id: Option<String>,
-    /// First names that may be there: the last one that was acknowledged, and those that
-    /// were sent after it and never answered.
+    /// First names that the account may have: the last acknowledged one, and later ones without an
+    /// answer.
     first_names: Vec<String>,
     is_deleted: bool,
     may_be_deleted: bool,
-    /// The last refresh token that was given, unless a refresh was never answered since.
+    /// The last refresh token, unless a later refresh had no answer.
     refresh: Option<(String, String)>,
 }
 
-async fn live(
+async fn run_client(
     app: &App,
     number: usize,
     stop: &AtomicBool,
-    told: &Mutex<HashMap<String, Told>>,
+    known_accounts: &Mutex<HashMap<String, KnownAccount>>,
     secrets: &Mutex<Vec<String>>,
 ) {
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
         let email = format!("person-{number}-{turn}@example.com");
-        let mut known = Told::default();
+        let mut known = KnownAccount::default();
         let first = format!("First {number} {turn}");
         let body = json!({ "email": email, "password": PASSWORD, "first_name": first });
         known.first_names.push(first);
-        // As people do: again, until it is answered.
-        let registered = again(stop, || {
+        // Like a user: retry, until there is an answer.
+        let registered = retry(stop, || {
             try_send(app, Service::Auth, Method::POST, "/api/v1/auth/register", None, Some(body.clone()))
         })
         .await;
-        // A 409 says that an attempt before was carried out and its answer lost.
+        // A 409 means that an earlier attempt succeeded and its answer was lost.
         if !registered.as_ref().is_some_and(|reply| matches!(reply.status, 201 | 409)) {
-            told.lock().unwrap().insert(email, known);
+            known_accounts.lock().unwrap().insert(email, known);
             continue;
         }
         let body = json!({ "email": email, "password": PASSWORD });
         let Some(login) =
-            again(stop, || try_send(app, Service::Auth, Method::POST, "/api/v1/auth/login", None, Some(body.clone())))
+            retry(stop, || try_send(app, Service::Auth, Method::POST, "/api/v1/auth/login", None, Some(body.clone())))
                 .await
         else {
-            told.lock().unwrap().insert(email, known);
+            known_accounts.lock().unwrap().insert(email, known);
             continue;
         };
         assert_eq!(login.status, 200, "who is registered logs in: {}", login.text);
@@ -87,8 +87,8 @@ async fn live(
         known.id = Some(person.id.clone());
         known.refresh = Some((person.refresh.clone(), person.session.clone()));
         secrets.lock().unwrap().extend([person.refresh.clone(), person.access.clone()]);
-        for step in 0..chance(4) {
-            if chance(2) == 0 {
+        for step in 0..random_below(4) {
+            if random_below(2) == 0 {
                 let first = format!("First {number} {turn} {step}");
                 let path = format!("/api/v1/users/{}", person.id);
                 let sent = try_send(
@@ -124,13 +124,13 @@ async fn live(
                 }
             }
         }
-        if chance(4) == 0 {
+        if random_below(4) == 0 {
             let path = format!("/api/v1/users/{}", person.id);
             known.may_be_deleted = true;
             let sent = try_send(app, Service::Users, Method::DELETE, &path, Some(&person), None).await;
             known.is_deleted = sent.is_ok_and(|reply| reply.status == 204);
         }
-        told.lock().unwrap().insert(email, known);
+        known_accounts.lock().unwrap().insert(email, known);
     }
 }
 
@@ -147,8 +147,8 @@ async fn try_send(
     Ok(Reply { status, headers, text: answer.text().await? })
 }
 
-/// Sends until there is an answer that is not about our own trouble.
-pub(crate) async fn again<F: Future<Output = Result<Reply, reqwest::Error>>>(
+/// Repeats a request until the answer is not a 429 or 5xx.
+pub(crate) async fn retry<F: Future<Output = Result<Reply, reqwest::Error>>>(
     stop: &AtomicBool,
     send: impl Fn() -> F,
 ) -> Option<Reply> {
@@ -161,7 +161,7 @@ pub(crate) async fn again<F: Future<Output = Result<Reply, reqwest::Error>>>(
     None
 }
 
-/// Id, address and first name of all that a table has.
+/// Returns id, address and first name of all rows.
 async fn people(app: &App, service: Service, query: &'static str) -> Vec<(String, String, String)> {
     let pool = app.databases.open(service).await;
     let rows = sqlx::query(query).fetch_all(&pool).await.unwrap();
@@ -174,30 +174,30 @@ async fn people(app: &App, service: Service, query: &'static str) -> Vec<(String
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_that_are_killed_repeatedly_lose_no_acknowledged_write() {
     let databases = Databases::make().await;
-    let place = Place::of(&databases);
-    let mut app = Arc::new(App::before(databases, place.auth, place.users));
+    let place = Deployment::of(&databases);
+    let mut app = Arc::new(App::connect(databases, place.auth, place.users));
     let mut running = [place.start("auth"), place.start("users")];
     for process in &mut running {
         until_ready(&app, &place, process).await;
     }
-    let (stop, told, secrets) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
+    let (stop, known_accounts, secrets) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
     let done = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
-            let (app, stop, told, secrets) =
-                (Arc::clone(&app), Arc::clone(&stop), Arc::clone(&told), Arc::clone(&secrets));
+            let (app, stop, known_accounts, secrets) =
+                (Arc::clone(&app), Arc::clone(&stop), Arc::clone(&known_accounts), Arc::clone(&secrets));
             let done = Arc::clone(&done);
             tokio::spawn(async move {
-                live(&app, number, &stop, &told, &secrets).await;
+                run_client(&app, number, &stop, &known_accounts, &secrets).await;
                 done.fetch_add(1, Ordering::Relaxed);
             })
         })
         .collect();
     let kills = kills();
     for _ in 0..kills {
-        tokio::time::sleep(Duration::from_millis(50 + chance(350))).await;
-        let victim = &mut running[usize::try_from(chance(2)).unwrap()];
-        // SIGKILL: nothing of it runs any more.
+        tokio::time::sleep(Duration::from_millis(50 + random_below(350))).await;
+        let victim = &mut running[usize::try_from(random_below(2)).unwrap()];
+        // SIGKILL: the process runs no further instruction.
         victim.child.kill().await.unwrap();
         *victim = place.start(victim.name);
         assert_eq!(done.load(Ordering::Relaxed), 0, "a client gave up");
@@ -211,18 +211,18 @@ async fn services_that_are_killed_repeatedly_lose_no_acknowledged_write() {
         process.child.kill().await.unwrap();
     }
     let lines = std::mem::take(&mut *place.lines.lock().unwrap());
-    let told: HashMap<String, Told> = std::mem::take(&mut *told.lock().unwrap());
+    let known_accounts: HashMap<String, KnownAccount> = std::mem::take(&mut *known_accounts.lock().unwrap());
     let mut secrets: Vec<String> = std::mem::take(&mut *secrets.lock().unwrap());
 
-    // Registrations that were given up are given up for good after a while.
+    // Interrupted registrations are deleted after a while.
     let app = Arc::get_mut(&mut app).unwrap();
     app.clock.pass(20 * 60 * 1000);
     app.restart(BOTH).await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     let agreed = people(app, Service::Users, "SELECT id, email, first_name FROM profiles").await;
     let there: HashMap<&str, &(String, String, String)> = agreed.iter().map(|row| (row.1.as_str(), row)).collect();
     let mut acknowledged = 0;
-    for (email, known) in &told {
+    for (email, known) in &known_accounts {
         let row = there.get(email.as_str());
         if known.is_deleted {
             assert!(row.is_none(), "{email} was deleted: {known:?}");
@@ -234,7 +234,7 @@ async fn services_that_are_killed_repeatedly_lose_no_acknowledged_write() {
         }
     }
     assert!(acknowledged > kills, "{acknowledged} accounts are too few to say anything");
-    for (email, known) in told.iter().filter(|(_, known)| !known.may_be_deleted).take(20) {
+    for (email, known) in known_accounts.iter().filter(|(_, known)| !known.may_be_deleted).take(20) {
         if let Some((refresh, _)) = &known.refresh {
             assert_eq!(app.refresh(refresh).await.status, 200, "{email}'s session is lost");
         }

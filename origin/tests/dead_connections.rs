@@ -1,5 +1,5 @@
-//! A PostgreSQL server whose connections die in silence: nothing arrives any more, and
-//! nothing says so. A proxy between service and server does it.
+//! A PostgreSQL server whose connections die silently: no bytes arrive, and no end is signalled. A proxy
+//! between service and server causes this.
 
 use std::{
     sync::{
@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{App, PushReceiver, Service};
 
-/// Passes bytes on between clients and a server, until it is told to swallow those of the
-/// connections that there are.
+/// Forwards bytes between clients and a server, until it is told to discard those of the current
+/// connections.
 #[derive(Clone)]
 struct Proxy {
     /// Connections with a smaller number are dead.
@@ -37,20 +37,20 @@ impl Proxy {
                 let server = TcpStream::connect(&to).await.unwrap();
                 let (client_in, client_out) = client.into_split();
                 let (server_in, server_out) = server.into_split();
-                tokio::spawn(pass(client_in, server_out, true, number, Arc::clone(&accepting.dead_below)));
-                tokio::spawn(pass(server_in, client_out, false, number, Arc::clone(&accepting.dead_below)));
+                tokio::spawn(forward(client_in, server_out, true, number, Arc::clone(&accepting.dead_below)));
+                tokio::spawn(forward(server_in, client_out, false, number, Arc::clone(&accepting.dead_below)));
             }
         });
         proxy
     }
 
-    /// From its next statement on, nothing passes on a connection that is open now.
+    /// Discards the bytes of each open connection, from its next statement on.
     fn swallow(&self) {
         self.dead_below.store(self.opened.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 }
 
-async fn pass(
+async fn forward(
     from: tokio::net::tcp::OwnedReadHalf,
     to: tokio::net::tcp::OwnedWriteHalf,
     from_client: bool,
@@ -63,10 +63,10 @@ async fn pass(
         match from.try_read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => {
-                // Parse or Bind begins a statement; a mere Sync tests the connection.
+                // Parse or Bind starts a statement; a mere Sync is a ping.
                 let is_statement = from_client && matches!(buffer[0], b'P' | b'B');
                 if is_statement && number < dead_below.load(Ordering::SeqCst) {
-                    // Neither passed on nor closed, as behind a firewall that forgot.
+                    // Neither forwarded nor closed, as behind a firewall that lost its state.
                     std::future::pending::<()>().await;
                 }
                 let mut rest = &buffer[..count];
@@ -85,13 +85,13 @@ async fn pass(
     }
 }
 
-/// Host and port of a database's URL.
+/// Returns host and port of a database's URL.
 fn authority(url: &str) -> String {
     let rest = url.split_once('@').unwrap().1;
     rest.split_once('/').unwrap().0.to_owned()
 }
 
-/// Services whose databases are behind a proxy; `None` on SQLite.
+/// Starts services whose databases are behind a proxy; `None` on SQLite.
 async fn start(gateway: &PushReceiver) -> Option<(App, Proxy)> {
     let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
         eprintln!("skipped: SQLite has no connection that could die");
@@ -116,12 +116,12 @@ async fn revocations_are_pushed_after_connections_died_during_a_statement() {
     let Some((mut app, proxy)) = start(&gateway).await else { return };
     let ada = app.person("ada@example.com").await;
     proxy.swallow();
-    // Each task of the background has looked once.
+    // Each background task has run once.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         let logout = app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None);
-        // No longer than the gateway waits.
+        // Not longer than the gateway waits.
         if tokio::time::timeout(Duration::from_secs(5), logout).await.is_ok_and(|reply| reply.status == 200) {
             break;
         }
@@ -139,12 +139,12 @@ async fn a_service_whose_connections_died_silently_is_ready_again_and_stops_in_t
     proxy.swallow();
     let deadline = Instant::now() + Duration::from_secs(40);
     for service in [Service::Auth, Service::Users] {
-        while app.bare(app.http.get(app.url(service, "/ready"))).await.status != 200 {
+        while app.send_raw(app.http.get(app.url(service, "/ready"))).await.status != 200 {
             assert!(Instant::now() < deadline, "{service:?} is not ready");
         }
     }
     proxy.swallow();
-    // Somebody waits for a statement that never ends.
+    // A request waits for a statement that never ends.
     let _ = tokio::time::timeout(Duration::from_millis(500), app.login("ada@example.com")).await;
     let begun = Instant::now();
     tokio::time::timeout(Duration::from_secs(20), app.stop()).await.expect("stopped within 20 s");

@@ -1,11 +1,13 @@
-//! Direct mode: what the auth service serves to loopback callers without the gateway, and
-//! what it refuses.
+//! Direct mode: the requests that the auth service serves to loopback callers without the gateway, and
+//! those that it rejects.
 
 use portcullis_origin::{boot, clock::Clock, limits, settings::Settings};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::{App, BOTH, Databases, PASSWORD, Person, Place, Reply, Service, settings, until, until_ready};
+use crate::support::{
+    App, BOTH, Databases, Deployment, PASSWORD, Person, Reply, Service, settings, status_and_code, until, until_ready,
+};
 
 const EDGE: &str = "http://127.0.0.1:9";
 
@@ -45,15 +47,11 @@ fn request(app: &App, method: Method, path: &str, body: Option<Value>) -> Reques
 }
 
 async fn post(app: &App, path: &str, body: Value) -> Reply {
-    app.bare(request(app, Method::POST, path, Some(body))).await
+    app.send_raw(request(app, Method::POST, path, Some(body))).await
 }
 
 async fn as_user(app: &App, method: Method, path: &str, token: &str) -> Reply {
-    app.bare(request(app, method, path, None).bearer_auth(token)).await
-}
-
-fn said(reply: &Reply) -> (u16, String) {
-    (reply.status, reply.code())
+    app.send_raw(request(app, method, path, None).bearer_auth(token)).await
 }
 
 #[tokio::test]
@@ -61,9 +59,9 @@ async fn a_loopback_caller_registers_logs_in_refreshes_and_logs_out_without_the_
     let app = start().await;
     let body = json!({ "email": ADA, "password": PASSWORD });
     assert_eq!(post(&app, REGISTER, body.clone()).await.status, 201);
-    assert_eq!(said(&post(&app, REGISTER, body.clone()).await), (409, "email_taken".to_owned()));
+    assert_eq!(status_and_code(&post(&app, REGISTER, body.clone()).await), (409, "email_taken".to_owned()));
     let wrong = json!({ "email": ADA, "password": "not her password" });
-    assert_eq!(said(&post(&app, LOGIN, wrong).await), (401, "invalid_credentials".to_owned()));
+    assert_eq!(status_and_code(&post(&app, LOGIN, wrong).await), (401, "invalid_credentials".to_owned()));
     let login = post(&app, LOGIN, body).await.json();
     let (first, refresh) = (login["access_token"].as_str().unwrap(), &login["refresh_token"]);
     assert_eq!(as_user(&app, Method::GET, ME, first).await.json()["user"]["email"], ADA);
@@ -73,13 +71,13 @@ async fn a_loopback_caller_registers_logs_in_refreshes_and_logs_out_without_the_
         let reply = as_user(&app, method, VALIDATE, token).await;
         assert_eq!((reply.status, &reply.json()["valid"]), (200, &json!(true)));
     }
-    let key = app.bare(request(&app, Method::GET, "/api/v1/auth/public-key", None)).await;
+    let key = app.send_raw(request(&app, Method::GET, "/api/v1/auth/public-key", None)).await;
     assert!(key.text.starts_with("-----BEGIN PUBLIC KEY-----"), "{}", key.text);
     assert_eq!(as_user(&app, Method::POST, LOGOUT, token).await.status, 200);
     for (method, path) in [(Method::GET, ME), (Method::POST, VALIDATE), (Method::POST, LOGOUT)] {
         for token in [first, token] {
             let reply = as_user(&app, method.clone(), path, token).await;
-            assert_eq!(said(&reply), (401, "token_revoked".to_owned()), "{method} {path} after the logout");
+            assert_eq!(status_and_code(&reply), (401, "token_revoked".to_owned()), "{method} {path} after the logout");
         }
     }
     let reply = post(&app, REFRESH, json!({ "refresh_token": renewed["refresh_token"] })).await;
@@ -108,16 +106,16 @@ async fn a_direct_caller_with_an_invalid_token_gets_the_gateways_errors() {
             if let Some(value) = &value {
                 request = request.header("authorization", value);
             }
-            let reply = app.bare(request).await;
-            assert_eq!(said(&reply), (401, code.to_owned()), "{what}: {method} {path}");
+            let reply = app.send_raw(request).await;
+            assert_eq!(status_and_code(&reply), (401, code.to_owned()), "{what}: {method} {path}");
             assert!(reply.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer "), "{what}");
         }
     }
     let twice = request(&app, Method::GET, ME, None).bearer_auth(&person.access).bearer_auth(&person.access);
-    assert_eq!(said(&app.bare(twice).await), (401, "credentials_malformed".to_owned()));
+    assert_eq!(status_and_code(&app.send_raw(twice).await), (401, "credentials_malformed".to_owned()));
     app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
     let reply = as_user(&app, Method::GET, ME, &person.access).await;
-    assert_eq!(said(&reply), (401, "token_expired".to_owned()));
+    assert_eq!(status_and_code(&reply), (401, "token_expired".to_owned()));
 }
 
 #[tokio::test]
@@ -126,23 +124,23 @@ async fn a_token_of_a_revoked_account_is_rejected_directly() {
     let person = app.person(ADA).await;
     let token = app.service_token(Service::Auth).await;
     let url = app.url(Service::Auth, &format!("/api/v1/internal/accounts/{}/revoke", person.id));
-    assert_eq!(app.bare(app.internal(Service::Auth, Method::POST, &url, &token)).await.status, 204);
+    assert_eq!(app.send_raw(app.internal(Service::Auth, Method::POST, &url, &token)).await.status, 204);
     let reply = as_user(&app, Method::GET, ME, &person.access).await;
-    assert_eq!(said(&reply), (401, "token_revoked".to_owned()));
-    // A role that was taken away ends the tokens and not the session.
+    assert_eq!(status_and_code(&reply), (401, "token_revoked".to_owned()));
+    // The removal of a role revokes the tokens and keeps the session.
     let root = app.admin("root@example.com").await;
-    let ada = app.person_again(ADA).await;
+    let ada = app.log_in(ADA).await;
     let roles = app.get(Service::Auth, "/api/v1/auth/roles", &root).await.json();
     let user = roles["roles"].as_array().unwrap().iter().find(|role| role["name"] == "user").unwrap()["id"].clone();
     let path = format!("/api/v1/auth/users/{}/roles/{}", ada.id, user.as_str().unwrap());
     assert_eq!(app.send(Service::Auth, Method::DELETE, &path, Some(&root), None).await.status, 204);
     let reply = as_user(&app, Method::GET, ME, &ada.access).await;
-    assert_eq!(said(&reply), (401, "token_revoked".to_owned()));
+    assert_eq!(status_and_code(&reply), (401, "token_revoked".to_owned()));
 }
 
-/// What a caller gets who has to go through the gateway.
+/// Asserts the answer to a caller that must use the gateway.
 fn assert_gateway_required(reply: &Reply, what: &str) {
-    assert_eq!(said(reply), (401, "gateway_required".to_owned()), "{what}");
+    assert_eq!(status_and_code(reply), (401, "gateway_required".to_owned()), "{what}");
     let expected = format!("Gateway-Assertion realm=\"{EDGE}\", error=\"gateway_required\"");
     assert_eq!(reply.headers["www-authenticate"].to_str().unwrap(), expected, "{what}");
 }
@@ -163,7 +161,7 @@ async fn all_other_routes_require_the_gateway_in_direct_mode() {
         (Service::Users, Method::GET, "/api/v1/users"),
     ] {
         let request = app.http.request(method.clone(), app.url(service, path)).bearer_auth(&root.access);
-        assert_gateway_required(&app.bare(request).await, &format!("{method} {path}"));
+        assert_gateway_required(&app.send_raw(request).await, &format!("{method} {path}"));
     }
 }
 
@@ -183,14 +181,14 @@ async fn a_request_of_a_proxy_or_a_web_page_is_not_direct() {
         ("cf-ray", "1"),
         ("cdn-loop", "cloudflare"),
         ("x-gateway-assertion", "not an assertion"),
-        // Of another request.
+        // The assertion of another request.
         ("x-gateway-assertion", assertion.as_str()),
         ("host", "rebound.example:8083"),
     ] {
         let login = request(&app, Method::POST, LOGIN, Some(json!({ "email": ADA, "password": PASSWORD })));
-        assert_gateway_required(&app.bare(login.header(name, value)).await, name);
+        assert_gateway_required(&app.send_raw(login.header(name, value)).await, name);
         let me = request(&app, Method::GET, ME, None).bearer_auth(&person.access);
-        assert_gateway_required(&app.bare(me.header(name, value)).await, name);
+        assert_gateway_required(&app.send_raw(me.header(name, value)).await, name);
     }
     let reply = app.get(Service::Auth, ME, &person).await;
     assert_eq!(reply.status, 200, "the gateway's own requests go on");
@@ -231,7 +229,7 @@ async fn direct_requests_are_in_the_audit_log_with_their_address() {
     let root = app.admin("root@example.com").await;
     let person = app.person(ADA).await;
     let logout = request(&app, Method::POST, LOGOUT, None).bearer_auth(&person.access).header("user-agent", "a script");
-    assert_eq!(app.bare(logout).await.status, 200);
+    assert_eq!(app.send_raw(logout).await.status, 200);
     let events = app.get(Service::Auth, "/api/v1/auth/audit?event_type=auth.logout", &root).await.json();
     let event = &events["events"][0];
     assert_eq!(
@@ -244,9 +242,9 @@ async fn direct_requests_are_in_the_audit_log_with_their_address() {
 async fn the_log_warns_of_direct_mode() {
     for (mode, is_warned) in [("off", false), ("loopback", true)] {
         let databases = Databases::make().await;
-        let mut place = Place::of(&databases);
+        let mut place = Deployment::of(&databases);
         place.settings.push(("AUTH_DIRECT", mode.to_owned()));
-        let app = App::before(databases, place.auth, place.users);
+        let app = App::connect(databases, place.auth, place.users);
         let mut service = place.start("auth");
         until_ready(&app, &place, &mut service).await;
         until("the start is not in the log", || {
@@ -263,9 +261,9 @@ async fn the_log_warns_of_direct_mode() {
 async fn the_log_of_direct_mode_contains_no_token_and_no_password_at_any_level() {
     const WRONG: &str = "not her password";
     let databases = Databases::make().await;
-    let mut place = Place::of(&databases);
+    let mut place = Deployment::of(&databases);
     place.settings.extend([("AUTH_DIRECT", "loopback".to_owned()), ("LOG_LEVEL", "trace".to_owned())]);
-    let app = App::before(databases, place.auth, place.users);
+    let app = App::connect(databases, place.auth, place.users);
     let mut services = [place.start("auth"), place.start("users")];
     for service in &mut services {
         until_ready(&app, &place, service).await;
@@ -282,7 +280,7 @@ async fn the_log_of_direct_mode_contains_no_token_and_no_password_at_any_level()
     }
     assert_eq!(as_user(&app, Method::POST, LOGOUT, tokens[2]).await.status, 200);
     assert_eq!(as_user(&app, Method::GET, ME, tokens[2]).await.status, 401);
-    // Where secrets do not belong they are not repeated either.
+    // Secrets in unexpected places are not logged either.
     let forged = format!("{}x", tokens[0]);
     assert_eq!(as_user(&app, Method::GET, ME, &forged).await.status, 401);
     assert_eq!(post(&app, REFRESH, json!({ "refresh_token": forged })).await.status, 401);
@@ -290,7 +288,7 @@ async fn the_log_of_direct_mode_contains_no_token_and_no_password_at_any_level()
         assert!(matches!(post(&app, LOGIN, body).await.status, 400 | 401 | 422));
     }
     let query = format!("{ME}?access_token={}", tokens[0]);
-    app.bare(request(&app, Method::GET, &query, None)).await;
+    app.send_raw(request(&app, Method::GET, &query, None)).await;
 
     let requests = || place.lines.lock().unwrap().iter().filter(|line| line.contains(LOGIN)).count();
     until("the logins are not in the log", || requests() >= 3).await;

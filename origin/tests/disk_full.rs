@@ -1,5 +1,5 @@
-//! A disk that is full for a while: what the services answer meanwhile, and that they need
-//! no restart once there is space again. The disk is a file system of its own in memory.
+//! A disk that is full for a while: the answers meanwhile, and the recovery without a restart. The disk
+//! is a file system in memory.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -8,20 +8,20 @@ use tempfile::TempDir;
 
 use crate::support::{App, Service};
 
-/// Size of the file system: room for both databases, and for little more.
+/// Size of the file system: both databases and a little more.
 const DISK: &str = "size=6m";
 
-/// A mounted file system, gone with this value.
+/// A mounted file system, which is unmounted when the value is dropped.
 struct Disk(std::path::PathBuf);
 
 impl Disk {
-    /// `None` where this process may not mount.
+    /// `None` if this process may not mount.
     fn mount(at: &Path) -> Option<Self> {
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(at).output().ok()?;
         done.status.success().then(|| Self(at.to_owned()))
     }
 
-    /// Leaves not one byte free.
+    /// Fills the disk completely.
     fn fill(&self) {
         let block = vec![0_u8; 4096];
         let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
@@ -40,10 +40,10 @@ impl Drop for Disk {
 }
 
 async fn ready(app: &App, service: Service) -> u16 {
-    app.bare(app.http.request(Method::GET, app.url(service, "/ready"))).await.status
+    app.send_raw(app.http.request(Method::GET, app.url(service, "/ready"))).await.status
 }
 
-/// Services on a disk of their own; `None` where that cannot be had.
+/// Starts services on a disk of their own; `None` if that is not possible.
 async fn start() -> Option<(App, Disk)> {
     let probe = TempDir::new().unwrap();
     if Disk::mount(probe.path()).is_none() {
@@ -72,7 +72,7 @@ async fn after_a_full_disk_logins_succeed_without_a_restart() {
     }
     disk.fill();
     let mut refused = 0;
-    // More than there are connections, and until the log's own space is used up.
+    // More requests than connections, until the space of the write-ahead log is used up.
     for _ in 0..200 {
         let login = app.login("ada@example.com").await;
         assert!(matches!(login.status, 200 | 503), "{}", login.text);
@@ -82,7 +82,7 @@ async fn after_a_full_disk_logins_succeed_without_a_restart() {
         }
     }
     assert_eq!(refused, 20, "the disk is not full");
-    // What was ready a moment ago is not: the last answer is kept for a moment.
+    // Readiness is cached for a moment.
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while ready(&app, Service::Auth).await != 503 {
         assert!(std::time::Instant::now() < deadline, "ready on a full disk");

@@ -1,4 +1,4 @@
-//! What is left of people whose accounts were deleted.
+//! Erasure of the data of deleted accounts.
 
 use portcullis_origin::{
     limits,
@@ -20,8 +20,8 @@ async fn no_database_file_contains_address_or_name_of_a_deleted_user() {
     let target = format!("/api/v1/users/{}", gone.id);
     let deleted = app.send(Service::Users, Method::DELETE, &target, Some(&gone), None).await;
     assert_eq!(deleted.status, 204, "{}", deleted.text);
-    app.until_agreed().await;
-    // The write-ahead log is folded in and gone.
+    app.until_synchronised().await;
+    // The write-ahead log is merged and deleted.
     app.stop().await;
     let dump = app.databases.dump().await;
     assert!(dump.contains("ada@example.com"));

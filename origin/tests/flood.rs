@@ -1,4 +1,4 @@
-//! A flood of logins from many addresses, while owners log in from addresses of theirs.
+//! A flood of logins from many addresses, while owners log in from known addresses.
 
 use std::{
     sync::{
@@ -21,16 +21,16 @@ const ADA: &str = "ada@example.com";
 
 const HOME: &str = "192.0.2.1";
 
-/// Logins that the flood has in flight.
+/// Concurrent logins of the flood.
 const FLOOD: usize = 200;
 
-/// Accounts at which they aim: of one account alone, most guesses have to wait for others.
+/// Number of attacked accounts: on a single account, most guesses would wait for each other.
 const TARGETS: usize = 40;
 
-/// Pause of a guesser after an answer that cost nobody a hash.
+/// Pause of a guesser after an answer without a hash.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// A hash of no password that costs so much that a queue of [`FLOOD`] is too long on any machine.
+/// A hash of no password whose cost makes a queue of [`FLOOD`] too long on any machine.
 const COSTLY: &str =
     "$argon2id$v=19$m=131072,t=4,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -38,7 +38,7 @@ fn target(number: usize) -> String {
     format!("target-{}@example.com", number % TARGETS)
 }
 
-/// Accounts whose passwords are costly to guess.
+/// Creates accounts whose passwords are costly to verify.
 async fn make_targets(app: &App) {
     let pool = app.databases.open(Service::Auth).await;
     for number in 0..TARGETS {
@@ -59,25 +59,25 @@ async fn make_targets(app: &App) {
 async fn login(app: &App, email: &str, password: &str, address: &str) -> Reply {
     let body = json!({ "email": email, "password": password });
     let request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
-    app.bare(request.header("x-forwarded-for", address)).await
+    app.send_raw(request.header("x-forwarded-for", address)).await
 }
 
-/// What a guesser was told, and after which time.
-struct Told {
+/// The answer to a guess, and its time.
+struct GuessResult {
     status: u16,
     retry_after_s: Option<u64>,
     after: Duration,
 }
 
-/// One of many guessers, each at an address of its own, until they are to stop.
-async fn guess(app: &App, number: usize, stop: &AtomicBool, told: &Mutex<Vec<Told>>) {
+/// Guesses from one address until it is stopped.
+async fn guess(app: &App, number: usize, stop: &AtomicBool, told: &Mutex<Vec<GuessResult>>) {
     let address = format!("198.51.{}.{}", 100 + number / 250, 1 + number % 250);
     let mut turn = number;
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
         let reply = login(app, &target(turn), "not their password", &address).await;
         let retry_after_s = reply.headers.get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap());
-        told.lock().unwrap().push(Told { status: reply.status, retry_after_s, after: begun.elapsed() });
+        told.lock().unwrap().push(GuessResult { status: reply.status, retry_after_s, after: begun.elapsed() });
         turn += 1;
         if reply.status != 401 {
             tokio::time::sleep(PAUSE).await;
@@ -105,7 +105,7 @@ async fn during_a_flood_of_guesses_owners_log_in_from_known_addresses() {
         let before = refused();
         let reply = login(&app, ADA, PASSWORD, HOME).await;
         assert_eq!(reply.status, 200, "login {time}: {}", reply.text);
-        // The flood goes on: the next guesser is refused, too.
+        // The flood continues: the next guess is rejected as well.
         until("the flood has ended", || refused() > before).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -114,7 +114,7 @@ async fn during_a_flood_of_guesses_owners_log_in_from_known_addresses() {
     }
 
     let told = told.lock().unwrap();
-    for Told { status, retry_after_s, after } in told.iter() {
+    for GuessResult { status, retry_after_s, after } in told.iter() {
         match status {
             401 => assert_eq!(*retry_after_s, None),
             429 | 503 => assert!(retry_after_s.is_some_and(|seconds| seconds > 0), "{status} without Retry-After"),

@@ -1,4 +1,4 @@
-//! A signing key that leaked, and keys of an auth service that nobody has heard of for long.
+//! Revocation of signing keys, and trust in keys during an outage of the auth service.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::support::{AUTH_ONLY, App, PushReceiver, Service, USERS_ONLY, run};
 const VALIDATE: &str = "/api/v1/auth/validate-token";
 
 async fn kids(app: &App) -> Vec<String> {
-    let set = app.bare(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await.json();
+    let set = app.send_raw(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await.json();
     set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What the user service says to a service token.
+/// Returns the user service's answer to a service token.
 async fn asked(app: &App, token: &str, id: &str) -> u16 {
     let url = app.url(Service::Users, &format!("/api/v1/internal/users/{id}"));
-    app.bare(app.internal(Service::Users, Method::GET, &url, token)).await.status
+    app.send_raw(app.internal(Service::Users, Method::GET, &url, token)).await.status
 }
 
 #[tokio::test]
@@ -34,9 +34,9 @@ async fn a_revoked_key_is_rejected_everywhere_within_seconds() {
     let token = app.service_token(Service::Users).await;
     assert_eq!(asked(&app, &token, &ada.id).await, 200);
     let leaked = kids(&app).await.remove(0);
-    let said = run(&app.databases, &["keys", "revoke", &leaked, "--json"], "").await.document();
-    assert_eq!((&said["kid"], &said["revoked"]), (&Value::from(leaked.as_str()), &Value::from(true)));
-    let signer = said["signing_kid"].as_str().unwrap().to_owned();
+    let result = run(&app.databases, &["keys", "revoke", &leaked, "--json"], "").await.document();
+    assert_eq!((&result["kid"], &result["revoked"]), (&Value::from(leaked.as_str()), &Value::from(true)));
+    let signer = result["signing_kid"].as_str().unwrap().to_owned();
     assert_ne!(signer, leaked);
 
     let begun = Instant::now();
@@ -53,12 +53,12 @@ async fn a_revoked_key_is_rejected_everywhere_within_seconds() {
     // The other key is in use everywhere.
     let token = app.service_token(Service::Users).await;
     assert_eq!(asked(&app, &token, &ada.id).await, 200);
-    let again = app.person_again("ada@example.com").await;
+    let again = app.log_in("ada@example.com").await;
     assert_eq!(app.get(Service::Auth, VALIDATE, &again).await.status, 200);
     assert_eq!(app.refresh(&ada.refresh).await.status, 200, "the session goes on");
 
-    let said = run(&app.databases, &["keys", "revoke", &leaked], "").await;
-    assert_eq!((said.code, said.err.contains("no such signing key")), (1, true), "{said:?}");
+    let result = run(&app.databases, &["keys", "revoke", &leaked], "").await;
+    assert_eq!((result.code, result.err.contains("no such signing key")), (1, true), "{result:?}");
 }
 
 #[tokio::test]
@@ -73,25 +73,25 @@ async fn after_a_revocation_the_next_key_signs() {
     };
     let ring = open(now).await;
     let first = ring.signer(now).unwrap().kid().to_owned();
-    // One that waits: the active one signs on, and is not retired for it.
+    // A waiting key: the active one continues to sign and is not retired.
     let waiting = ring.rotate(now).await.unwrap().kid;
     let done = ring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (first.as_str(), false));
     now += 2 * lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
     ring.read(now).await.unwrap();
     assert_eq!(ring.signer(now).unwrap().kid(), first);
-    // The active one while another waits: that one signs at once.
+    // The active key while another waits: the waiting one signs at once.
     let waiting = ring.rotate(now).await.unwrap().kid;
     let done = ring.revoke(&first, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (waiting.as_str(), true));
     assert_eq!(ring.signer(now).unwrap().kid(), waiting);
-    // One that is retired, and still published.
+    // A retired key that is still published.
     let next = ring.rotate(now).await.unwrap().kid;
     now += lead_ms;
     ring.read(now).await.unwrap();
     let done = ring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (next.as_str(), false));
-    // The only one.
+    // The only key.
     let done = ring.revoke(&next, now).await.unwrap();
     assert!(done.signed && done.signer != next);
     assert_eq!(open(now).await.signer(now).unwrap().kid(), done.signer);
@@ -104,7 +104,7 @@ async fn without_the_auth_service_its_keys_are_trusted_for_a_day() {
     let mut app = App::start().await;
     let ada = app.person("ada@example.com").await;
     app.restart(USERS_ONLY).await;
-    let auth = app.start_beside(AUTH_ONLY).await;
+    let auth = app.start_additional(AUTH_ONLY).await;
     let token = app.service_token(Service::Users).await;
     assert_eq!(asked(&app, &token, &ada.id).await, 200);
     auth.stop().await;

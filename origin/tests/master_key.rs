@@ -26,7 +26,7 @@ async fn a_new_master_key_replaces_the_old_one_in_one_start() {
     let (published, first) = (kids(&app).await, sealed_keys(&app).await);
     assert_eq!(first.len(), 2);
     let (old, new) = ([1; 32], [2; 32]);
-    // In any order: what is sealed by the new one already stays as it is.
+    // In any order: a key under the new master key stays as it is.
     app.restart_with_old(BOTH, new, Some(old)).await.unwrap();
     let second = sealed_keys(&app).await;
     assert!(first.iter().zip(&second).all(|(was, is)| was != is), "all are sealed anew");
@@ -35,13 +35,13 @@ async fn a_new_master_key_replaces_the_old_one_in_one_start() {
     app.restart_with(BOTH, new).await.unwrap();
     assert_eq!(kids(&app).await, published);
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/validate-token", &admin).await.status, 200);
-    app.person_again("ada@example.com").await;
+    app.log_in("ada@example.com").await;
     for (master, older) in [(old, None), ([3; 32], None), ([3; 32], Some(old))] {
         let StartError::Other(text) = app.restart_with_old(BOTH, master, older).await.unwrap_err() else { panic!() };
         assert!(text.starts_with("MASTER_KEY does not open the signing keys"), "{text}");
     }
     assert_eq!(sealed_keys(&app).await, second, "a start that fails changes nothing");
-    // Back again.
+    // And back.
     app.restart_with_old(BOTH, old, Some(new)).await.unwrap();
     app.restart_with(BOTH, old).await.unwrap();
 }
@@ -60,7 +60,7 @@ async fn two_processes_that_replace_the_master_key_at_once_agree() {
     let both = || new().after(&[1; 32]).unwrap();
     let (one, two) = tokio::join!(open(both()), open(both()));
     let (one, two) = (one.unwrap(), two.unwrap());
-    // A process that has yet to be restarted makes a key.
+    // A process that has not been restarted yet makes a key.
     late.rotate(now).await.unwrap();
     assert!(open(new()).await.is_err(), "the old master key sealed it");
     let (first, second) = tokio::join!(one.maintain(now), two.maintain(now));

@@ -16,7 +16,7 @@ async fn passwords_are_stored_as_argon2id_with_the_parameters_of_owasp() {
     assert!(!stored.contains(PASSWORD));
 }
 
-/// Ada's password at other figures, written behind the service's back.
+/// Stores Ada's password with other parameters, directly in the database.
 async fn store_hash(app: &App, memory_kib: u32, passes: u32) -> String {
     let params = Params::new(memory_kib, passes, 1, None).unwrap();
     let salt = SaltString::encode_b64(&[9; 16]).unwrap();

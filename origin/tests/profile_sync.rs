@@ -1,5 +1,5 @@
-//! Changes that span both services, and what becomes of those that stop between the two:
-//! by death, by faults, and by everything that may overtake something else.
+//! Changes that span both services and are interrupted in between: by crashes, by faults, and by
+//! concurrent changes.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 
 use crate::support::{AUTH_ONLY, App, BOTH, PASSWORD, Person, Reply, Service, USERS_ONLY};
 
-/// The first half of a change: what the user service asks of the auth service, and then
-/// dies.
+/// The first half of a change: the user service's request to the auth service, after which the user
+/// service dies.
 async fn first_half(app: &App, method: Method, id: &str, body: Option<Value>) -> Reply {
     let url = app.url(Service::Auth, &format!("/api/v1/internal/accounts/{id}"));
     first_half_at(app, &app.service_token(Service::Auth).await, &url, method, body).await
@@ -31,7 +31,7 @@ async fn first_half_at(app: &App, token: &str, url: &str, method: Method, body: 
     if let Some(body) = body {
         request = request.json(&body);
     }
-    app.bare(request).await
+    app.send_raw(request).await
 }
 
 async fn profile(app: &App, who: &Person) -> Reply {
@@ -54,7 +54,7 @@ async fn until_count(app: &App, service: Service, table: &str, expected: i64) {
     }
 }
 
-/// Runs a statement behind a service's back.
+/// Runs a statement directly on the database.
 async fn run(app: &App, service: Service, text: &'static str) {
     let pool = app.databases.open(service).await;
     sqlx::query(text).execute(&pool).await.unwrap();
@@ -67,13 +67,13 @@ async fn profiles_equal_accounts_after_every_kind_of_change() {
     let ada = app.person("ada@example.com").await;
     let grace = app.person("grace@example.com").await;
     app.admin("root@example.com").await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     let path = |person: &Person| format!("/api/v1/users/{}", person.id);
     let changed = json!({ "email": "countess@example.com", "last_name": "Lovelace" });
     assert_eq!(app.send(Service::Users, Method::PATCH, &path(&ada), Some(&ada), Some(changed)).await.status, 200);
     assert_eq!(app.send(Service::Users, Method::DELETE, &path(&grace), Some(&grace), None).await.status, 204);
     assert_eq!(count(&app, Service::Users, "profiles").await, 2, "at once, and not when somebody tidies up");
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_change_whose_caller_died_reaches_the_profile() {
     assert_eq!(reply.status, 200, "{}", reply.text);
     assert_eq!((&reply.json()["version"], &reply.json()["last_name"]), (&json!(2), &json!("")));
     assert_eq!(profile(&app, &ada).await.json()["data"]["email"], "ada@example.com", "half a change");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.json()["data"]["email"], "new@example.com");
     assert_eq!(profile(&app, &ada).await.headers["etag"], "\"2\"");
 }
@@ -96,7 +96,7 @@ async fn a_deletion_whose_caller_died_deletes_the_profile() {
     let ada = app.person("ada@example.com").await;
     assert_eq!(first_half(&app, Method::DELETE, &ada.id, None).await.status, 204);
     assert_eq!(profile(&app, &ada).await.status, 200, "half a user");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.status, 404);
     assert_eq!(count(&app, Service::Users, "profiles").await, 0);
 }
@@ -109,10 +109,10 @@ async fn changes_during_an_outage_of_the_user_service_reach_it_afterwards() {
     let change = Some(json!({ "first_name": "A." }));
     assert_eq!(first_half(&app, Method::PATCH, &ada.id, change).await.status, 200);
     assert_eq!(first_half(&app, Method::DELETE, &grace.id, None).await.status, 204);
-    // It is tried, and fails, before the user service is there again.
+    // A synchronisation fails before the user service is back.
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
-    let users = app.start_beside(USERS_ONLY).await;
-    app.until_agreed().await;
+    let users = app.start_additional(USERS_ONLY).await;
+    app.until_synchronised().await;
     assert_eq!(count(&app, Service::Users, "profiles").await, 1);
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "A.");
     users.stop().await;
@@ -124,7 +124,7 @@ async fn profiles_without_a_version_are_synchronised_once() {
     let ada = app.person("ada@example.com").await;
     run(&app, Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
     run(&app, Service::Auth, include_str!("../migrations/sqlite/auth/0010_agree.sql")).await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.headers["etag"], "\"1\"");
 }
 
@@ -135,7 +135,7 @@ async fn committed_changes_are_completed_after_a_crash_of_both_services() {
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "A." }))).await;
     first_half(&app, Method::DELETE, &grace.id, None).await;
     app.restart(BOTH).await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(count(&app, Service::Users, "profiles").await, 1);
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "A.");
 }
@@ -158,7 +158,7 @@ async fn without_the_auth_service_a_change_is_503_and_has_no_effect() {
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "Ada");
     app.restart(BOTH).await;
     assert_eq!(app.login("ada@example.com").await.status, 200);
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_failed_write_of_a_profile_is_repeated_and_the_answer_has_the_current_
     assert_eq!(app.send(Service::Users, Method::DELETE, &path(&grace), Some(&grace), None).await.status, 204);
     run(&app, Service::Users, "ALTER TABLE away RENAME TO profiles").await;
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "Ada");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "A.");
 }
 
@@ -183,8 +183,8 @@ async fn an_interrupted_registration_is_undone_after_fifteen_minutes() {
     app.restart(AUTH_ONLY).await;
     assert_eq!(app.register("ada@example.com").await.status, 503);
     assert_eq!(app.register("grace@example.com").await.status, 503);
-    let users = app.start_beside(USERS_ONLY).await;
-    // Ada's died a step later: her profile was made.
+    let users = app.start_additional(USERS_ONLY).await;
+    // Ada's registration died one step later, after her profile was written.
     let pool = app.databases.open(Service::Auth).await;
     let id: String =
         sqlx::query_scalar("SELECT id FROM accounts WHERE email = 'ada@example.com'").fetch_one(&pool).await.unwrap();
@@ -197,26 +197,26 @@ async fn an_interrupted_registration_is_undone_after_fifteen_minutes() {
     app.clock.pass(limits::PENDING_MS - 60_000);
     first_half(&app, Method::PATCH, &witness.id, Some(json!({ "first_name": "W." }))).await;
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
-    // Two pending ones, and nothing of the witness: all that was due was done.
+    // Two pending accounts remain, and the witness is gone: all due entries were processed.
     until_count(&app, Service::Auth, "stale_profiles", 2).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3, "a registration has time");
 
-    // Looked at before its time, it is put off.
+    // An entry that is processed too early is postponed.
     run(&app, Service::Auth, "UPDATE stale_profiles SET due_at = 0").await;
     until_count(&app, Service::Auth, "stale_profiles WHERE due_at = 0", 0).await;
     until_count(&app, Service::Auth, "stale_profiles", 2).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3);
 
-    // Put off until then, or taken on by the look of a moment ago.
+    // Postponed until then, or claimed by the previous check.
     app.clock.pass(60_000);
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 1);
     assert_eq!(count(&app, Service::Users, "profiles").await, 1, "no profile without an account");
     let token = app.service_token(Service::Users).await;
     assert_eq!(put(&app, &token, &id, 1, "late").await.status, 409, "and none comes late");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(app.register("ada@example.com").await.status, 201, "the address is free");
-    app.until_agreed().await;
+    app.until_synchronised().await;
     users.stop().await;
 }
 
@@ -227,7 +227,7 @@ async fn a_registration_that_is_taken_over_late_is_not_undone() {
     assert_eq!(app.register("ada@example.com").await.status, 503);
     app.clock.pass(limits::PENDING_MS - 1000);
     assert_eq!(app.register("ada@example.com").await.status, 503);
-    let users = app.start_beside(USERS_ONLY).await;
+    let users = app.start_additional(USERS_ONLY).await;
     let witness = app.person("witness@example.com").await;
     app.clock.pass(60_000);
     first_half(&app, Method::PATCH, &witness.id, Some(json!({ "first_name": "W." }))).await;
@@ -235,7 +235,7 @@ async fn a_registration_that_is_taken_over_late_is_not_undone() {
     until_count(&app, Service::Auth, "stale_profiles", 1).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 2, "it began anew, with time of its own");
     app.person("ada@example.com").await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     users.stop().await;
 }
 
@@ -251,12 +251,12 @@ async fn taking_over_an_administrators_registration_grants_no_role() {
     });
     let request = app.internal(Service::Auth, Method::POST, &url, &token).json(&body);
     let request = request.header("x-acting-user", &root.id).header("x-acting-session", &root.session);
-    assert_eq!(app.bare(request).await.status, 503, "begun, and no more");
-    let users = app.start_beside(USERS_ONLY).await;
+    assert_eq!(app.send_raw(request).await.status, 503, "begun, and no more");
+    let users = app.start_additional(USERS_ONLY).await;
     let eve = app.person("eve@example.com").await;
     assert_eq!(eve.roles, ["user"]);
     assert_eq!(profile(&app, &eve).await.json()["data"]["roles"], json!(["user"]));
-    app.until_agreed().await;
+    app.until_synchronised().await;
     users.stop().await;
 }
 
@@ -267,7 +267,7 @@ async fn put(app: &App, token: &str, id: &str, version: i64, name: &str) -> Repl
         "created_at": 1, "updated_at": 1, "version": version,
     });
     let url = app.url(Service::Users, "/api/v1/internal/users");
-    app.bare(app.internal(Service::Users, Method::POST, &url, token).json(&body)).await
+    app.send_raw(app.internal(Service::Users, Method::POST, &url, token).json(&body)).await
 }
 
 #[tokio::test]
@@ -287,14 +287,14 @@ async fn an_older_write_neither_replaces_a_newer_one_nor_restores_a_deleted_prof
     }
     let url = app.url(Service::Users, &format!("/api/v1/internal/users/{id}"));
     let part = json!({ "version": 4, "updated_at": 2, "first_name": "four" });
-    let reply = app.bare(app.internal(Service::Users, Method::PATCH, &url, &token).json(&part)).await;
+    let reply = app.send_raw(app.internal(Service::Users, Method::PATCH, &url, &token).json(&part)).await;
     assert_eq!((reply.status, &reply.json()["data"]["first_name"]), (200, &json!("five")));
     let part = json!({ "version": 6, "updated_at": 2, "first_name": "six" });
-    let reply = app.bare(app.internal(Service::Users, Method::PATCH, &url, &token).json(&part)).await;
+    let reply = app.send_raw(app.internal(Service::Users, Method::PATCH, &url, &token).json(&part)).await;
     let data = reply.json()["data"].clone();
     assert_eq!((reply.status, &data["first_name"], &data["version"]), (201, &json!("six"), &json!(6)));
 
-    let ask = |method: Method| app.bare(app.internal(Service::Users, method, &url, &token));
+    let ask = |method: Method| app.send_raw(app.internal(Service::Users, method, &url, &token));
     assert_eq!(ask(Method::DELETE).await.status, 204);
     assert_eq!(ask(Method::DELETE).await.status, 404);
     for version in [1, 6, 7, i64::MAX] {
@@ -302,15 +302,15 @@ async fn an_older_write_neither_replaces_a_newer_one_nor_restores_a_deleted_prof
         assert_eq!((reply.status, reply.code().as_str()), (409, "profile_deleted"), "{version}");
     }
     assert_eq!(ask(Method::GET).await.status, 404);
-    // What was deleted is remembered for a day, and not for ever.
+    // Deletions are remembered for a day.
     app.clock.pass(limits::DELETED_PROFILE_MS + 1);
     let token = app.service_token(Service::Users).await;
     let other = app.url(Service::Users, "/api/v1/internal/users/01890000-0000-7000-8000-000000000002");
-    assert_eq!(app.bare(app.internal(Service::Users, Method::DELETE, &other, &token)).await.status, 404);
+    assert_eq!(app.send_raw(app.internal(Service::Users, Method::DELETE, &other, &token)).await.status, 404);
     assert_eq!(count(&app, Service::Users, "deleted_profiles").await, 1);
 }
 
-/// A user service that takes what it is told when a test lets it.
+/// A user service that answers when a test lets it.
 #[derive(Clone)]
 struct Slow {
     told: Arc<Mutex<Vec<(String, i64)>>>,
@@ -319,7 +319,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// In the place of the user service.
+    /// Starts it in place of the user service.
     async fn start(app: &App) -> Self {
         let slow = Self {
             told: Arc::default(),
@@ -367,7 +367,7 @@ async fn a_change_during_a_delivery_is_delivered_as_well() {
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "second" }))).await;
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     slow.until_told(&(ada.id.clone(), 2)).await;
-    // Meanwhile another process delivers the same, and a further change is marked anew.
+    // Meanwhile another process delivers the same change, and a further change adds a new entry.
     run(&app, Service::Auth, "DELETE FROM stale_profiles").await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "third" }))).await;
     slow.turns.add_permits(100);
@@ -409,7 +409,7 @@ async fn a_rejected_profile_does_not_block_others_and_is_retried() {
     }
     assert_eq!(count(&app, Service::Auth, "stale_profiles").await, 2);
     *slow.status.lock().unwrap() = StatusCode::CREATED;
-    // What is refused twice in a moment is not asked a third time in it.
+    // Within a moment, a rejected profile is not tried a third time.
     app.clock.pass(limits::PROFILE_SYNC_REFUSED_MS);
     until_count(&app, Service::Auth, "stale_profiles", 0).await;
 }
@@ -421,14 +421,14 @@ async fn with_two_auth_services_concurrent_changes_end_in_one_state() {
     for number in 0..4 {
         people.push(app.person(&format!("user{number}@example.com")).await);
     }
-    let second = app.start_auth_again().await;
+    let second = app.start_second_auth().await;
     let token = app.service_token(Service::Auth).await;
     let urls = [app.url(Service::Auth, ""), format!("http://{}", second.auth.unwrap())];
     let change = |round: usize, number: usize| {
         let (app, token, urls, person) = (&app, &token, &urls, &people[number]);
         async move {
             let name = json!({ "first_name": format!("round {round}"), "last_name": format!("{number}") });
-            // Half of them with a caller who goes on, half with one who died.
+            // Half of the changes have a caller that continues, half one that died.
             if (round + number).is_multiple_of(2) {
                 let path = format!("/api/v1/users/{}", person.id);
                 let reply = app.send(Service::Users, Method::PATCH, &path, Some(person), Some(name)).await;
@@ -438,25 +438,25 @@ async fn with_two_auth_services_concurrent_changes_end_in_one_state() {
                 let reply = first_half_at(app, token, &url, Method::PATCH, Some(name)).await;
                 assert!([200, 404].contains(&reply.status), "{}", reply.text);
             }
-            // In the thick of it, one is deleted behind whoever changes it still.
+            // In between, one account is deleted while others change it.
             if number == 3 && round == 4 {
                 let url = format!("{}/api/v1/internal/accounts/{}", urls[1], person.id);
                 assert_eq!(first_half_at(app, token, &url, Method::DELETE, None).await.status, 204);
             }
-            // Whatever is marked becomes due at once: deliveries and changes mix.
+            // All entries become due at once, so that deliveries and changes overlap.
             app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
         }
     };
     for round in 0..8 {
         tokio::join!(change(round, 0), change(round, 1), change(round, 2), change(round, 3));
     }
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(count(&app, Service::Users, "profiles").await, 3);
-    // One dies with something to do, and the other does it.
+    // One process dies with entries that the other one processes.
     let token = app.service_token(Service::Auth).await;
     let url = format!("{}/api/v1/internal/accounts/{}", urls[1], people[0].id);
     let reply = first_half_at(&app, &token, &url, Method::PATCH, Some(json!({ "first_name": "last" }))).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     second.stop().await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }

@@ -13,7 +13,7 @@ async fn internal(app: &App, method: Method, path: &str) -> u16 {
     let form = "grant_type=client_credentials&audience=auth-service";
     let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token"));
     let issued = app
-        .bare(
+        .send_raw(
             request
                 .basic_auth("user-service", Some(USERS_SECRET))
                 .header("content-type", "application/x-www-form-urlencoded")
@@ -23,7 +23,7 @@ async fn internal(app: &App, method: Method, path: &str) -> u16 {
         .json();
     let token = issued["access_token"].as_str().unwrap().to_owned();
     let request = app.http.request(method, app.url(Service::Auth, path)).bearer_auth(token);
-    app.bare(request.header("x-service-caller", "user-service")).await.status
+    app.send_raw(request.header("x-service-caller", "user-service")).await.status
 }
 
 fn seconds(value: &Value) -> i64 {
@@ -35,8 +35,8 @@ async fn each_revoked_session_is_pushed_to_the_gateway() {
     let gateway = PushReceiver::start().await;
     let app = App::start_behind(&gateway.url).await;
     let ada = app.person("ada@example.com").await;
-    let laptop = app.person_again("ada@example.com").await;
-    let phone = app.person_again("ada@example.com").await;
+    let laptop = app.log_in("ada@example.com").await;
+    let phone = app.log_in("ada@example.com").await;
 
     logout(&app, &ada).await;
     logout(&app, &ada).await;
@@ -53,7 +53,7 @@ async fn each_revoked_session_is_pushed_to_the_gateway() {
     };
     logout_of_laptop(ada).await;
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &laptop).await.status, 200, "an ended session ends no other");
-    let desk = app.person_again("ada@example.com").await;
+    let desk = app.log_in("ada@example.com").await;
     logout_of_laptop(desk.clone()).await;
     let told = gateway.until_received(3).await;
     assert_eq!(told[1]["session"], desk.session.as_str(), "and the first is told once");
@@ -149,15 +149,15 @@ async fn repeated_revocations_issue_no_token_far_in_the_future() {
     let app = App::start_behind(&gateway.url).await;
     let ada = app.person("ada@example.com").await;
     let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
-    let mut said = 204;
+    let mut status = 204;
     for _ in 0..1000 {
-        said = internal(&app, Method::POST, &path).await;
-        if said != 204 {
+        status = internal(&app, Method::POST, &path).await;
+        if status != 204 {
             break;
         }
     }
-    assert_eq!(said, 503, "too often within seconds");
-    let again = app.person_again("ada@example.com").await;
+    assert_eq!(status, 503, "too often within seconds");
+    let again = app.log_in("ada@example.com").await;
     let ahead = seconds(&claims(&again.access)["iat"]) - app.clock.now() / 1000;
     assert!(ahead <= limits::REVOKED_AHEAD_S + 1, "{ahead} s ahead");
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &again).await.status, 200);
@@ -172,7 +172,7 @@ async fn expired_revocations_are_not_pushed() {
     logout(&app, &old).await;
     app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS + limits::REVOKED_AHEAD_S * 1000);
     logout(&app, &young).await;
-    // The first push from now on may have been put together before.
+    // The first push may have been assembled before.
     let before = *gateway.asked.lock().unwrap();
     gateway.until(|| *gateway.asked.lock().unwrap() >= before + 2).await;
     gateway.refuse(None);
@@ -191,7 +191,7 @@ async fn tokens_issued_after_a_revocation_are_not_revoked() {
     for round in 1..=5 {
         assert_eq!(internal(&app, Method::POST, &path).await, 204);
         // At once, and most likely within the same second.
-        let again = app.person_again("ada@example.com").await;
+        let again = app.log_in("ada@example.com").await;
         let until = seconds(&gateway.until_received(round).await[round - 1]["issued_until"]);
         assert!(issued_at <= until, "a token of before survived");
         issued_at = seconds(&claims(&again.access)["iat"]);

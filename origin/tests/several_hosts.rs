@@ -1,4 +1,4 @@
-//! Hosts whose clocks differ, and clocks that leap.
+//! Processes on hosts whose clocks differ, and clocks that jump.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ impl Other {
             .header("x-gateway-assertion", app.assertion(Service::Auth, &Method::POST, path, None))
             .header("content-type", "application/json")
             .body(body.to_string());
-        app.bare(request).await
+        app.send_raw(request).await
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_revocation_includes_tokens_of_a_process_whose_clock_is_ahead() {
         let reply = if what == "take a role away" {
             app.send(Service::Auth, method, &path, Some(&admin), None).await
         } else {
-            app.bare(app.internal(Service::Auth, method, &app.url(Service::Auth, &path), &token)).await
+            app.send_raw(app.internal(Service::Auth, method, &app.url(Service::Auth, &path), &token)).await
         };
         assert_eq!(reply.status, 204, "{what}: {}", reply.text);
         let is_it = |item: &&Value| item["user"] == ada.id.as_str();
@@ -86,13 +86,13 @@ async fn sessions_can_be_revoked_after_a_clock_jumped_far_ahead() {
     let ada = app.person("ada@example.com").await;
     let hour = 3_600_000;
     app.clock.pass(hour);
-    app.person_again("ada@example.com").await;
+    app.log_in("ada@example.com").await;
     app.clock.pass(-hour);
     let token = app.service_token(Service::Auth).await;
     let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
-    let reply = app.bare(app.internal(Service::Auth, Method::POST, &app.url(Service::Auth, &path), &token)).await;
+    let reply = app.send_raw(app.internal(Service::Auth, Method::POST, &app.url(Service::Auth, &path), &token)).await;
     assert_eq!(reply.status, 204, "{}", reply.text);
-    let again = app.person_again("ada@example.com").await;
+    let again = app.log_in("ada@example.com").await;
     let ahead = claims(&again.access)["iat"].as_i64().unwrap() - app.clock.now() / 1000;
     assert!(ahead <= 2, "{ahead} s ahead");
 }
@@ -102,7 +102,7 @@ async fn the_reuse_of_a_refresh_token_does_not_depend_on_the_hosts_clocks() {
     let app = App::start().await;
     let other = Other::start(&app, "http://127.0.0.1:9").await;
     let refresh = |token: &str| json!({ "refresh_token": token });
-    // Spent at one, shown again at the other a moment and a while later.
+    // Spent at one process, and presented at the other one a moment and a while later.
     for (spent_ahead, wait_ms, revoked) in
         [(true, 0, false), (false, 0, false), (true, 12_000, true), (false, 12_000, true)]
     {

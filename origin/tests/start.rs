@@ -1,5 +1,4 @@
-//! What a service answers between the binding of its port and the first request that it can
-//! serve.
+//! The answers of a service between the binding of its port and its readiness.
 
 use std::time::Duration;
 
@@ -7,12 +6,12 @@ use sqlx::Connection as _;
 
 use crate::support::{App, BOTH, Service};
 
-/// Somebody who has the auth service's tables to themselves, until they commit.
+/// Locks the auth service's tables exclusively until a commit.
 async fn hold(app: &App) -> sqlx::AnyConnection {
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(&app.databases.url(Service::Auth)).await.unwrap();
     let statements = if app.databases.is_sqlite() {
-        // Without the write-ahead log nobody reads meanwhile either.
+        // Without the write-ahead log, readers wait as well.
         ["PRAGMA journal_mode = DELETE", "BEGIN EXCLUSIVE"]
     } else {
         ["BEGIN", "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE"]
@@ -48,7 +47,7 @@ async fn a_service_whose_database_is_not_ready_answers_starting_and_then_works()
         }
         sqlx::query("COMMIT").execute(&mut held).await.unwrap();
         for _ in 0..2000 {
-            // The connection is the one that was told to wait.
+            // The connection of a request that was told to wait.
             if ask("/ready").await.unwrap().status().as_u16() == 200 {
                 return;
             }
@@ -56,7 +55,7 @@ async fn a_service_whose_database_is_not_ready_answers_starting_and_then_works()
         }
         panic!("never ready");
     };
-    let (running, ()) = tokio::join!(app.start_beside(BOTH), asking);
+    let (running, ()) = tokio::join!(app.start_additional(BOTH), asking);
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &ada).await.status, 200);
     running.stop().await;
 }

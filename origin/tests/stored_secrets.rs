@@ -10,7 +10,7 @@ use crate::support::{App, BOTH, Service};
 async fn private_keys_are_stored_encrypted_with_the_master_key() {
     let mut app = App::start().await;
     app.restart(BOTH).await;
-    // The object identifier of RSA keys stands in the clear in every PKCS#8.
+    // Every PKCS#8 contains the object identifier of RSA keys in plain text.
     let rsa = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
     let pool = app.databases.open(Service::Auth).await;
     let stored: Vec<Vec<u8>> =
@@ -30,7 +30,7 @@ async fn databases_are_private_in_any_directory() {
     use std::os::unix::fs::PermissionsExt as _;
     let app = App::start().await;
     if !app.databases.is_sqlite() {
-        // A server's files are its own.
+        // The files of a server are its own.
         return;
     }
     app.person("ada@example.com").await;

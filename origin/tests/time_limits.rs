@@ -1,14 +1,14 @@
-//! The times within one request add up to less than what its caller waits.
+//! The sum of the time limits within a request is below the time that its caller waits.
 
 use std::time::Duration;
 
 use portcullis_client::internal::{HASHING_TIME, WHOLE_TIME};
 use portcullis_origin::limits;
 
-/// Time for what has no limit of its own: a hash, and the network.
+/// Time of steps without a limit: a hash, and the network.
 const REST: Duration = Duration::from_millis(500);
 
-/// How long the gateway waits for an upstream, by its policy.
+/// Returns how long the gateway waits for an upstream, from its policy.
 fn gateway_waits(upstream: &str) -> Duration {
     let policy = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
     let table = policy.split(&format!("[upstreams.{upstream}]")).nth(1).unwrap();

@@ -1,5 +1,4 @@
-//! TLS at the services' own ports: a real client against certificates that are made here.
-//! Whoever speaks something else, or nothing, costs the others nothing.
+//! TLS at the services' ports: a real client, and certificates that the tests make.
 
 use std::{
     net::SocketAddr,
@@ -35,13 +34,13 @@ use crate::support::{
     AUTH_ONLY, App, BOTH, Databases, PASSWORD, Service, Serving, USERS_ONLY, program, settings, write_private,
 };
 
-/// Nobody listens there: the discard port.
+/// Nothing listens on the discard port.
 const NO_GATEWAY: &str = "http://127.0.0.1:9";
 
-/// Longer than any look or deadline of ours, on a machine that is busy.
+/// Longer than any interval or time limit of the services, on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Who signs certificates, and a folder for them.
+/// A certificate authority, and a directory for its certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
@@ -68,14 +67,14 @@ impl Authority {
         path
     }
 
-    /// A certificate and its key, in two files.
+    /// Writes a certificate and its key into two files.
     fn pair(&self) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let certificate = self.certificate_for(&key).pem();
         (self.file("cert.pem", &certificate), self.file("key.pem", &key.serialize_pem()))
     }
 
-    /// A client that knows this authority alone.
+    /// Makes a client that trusts only this authority.
     fn client(&self) -> reqwest::Client {
         let known = reqwest::Certificate::from_der(self.certificate.der()).unwrap();
         reqwest::Client::builder().no_proxy().tls_certs_only([known]).build().unwrap()
@@ -93,13 +92,13 @@ impl Authority {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// A connection after its handshake.
+    /// Opens a connection and performs the handshake.
     async fn connect(&self, addr: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
         self.connector(&[&TLS13], b"http/1.1").connect(name, TcpStream::connect(addr).await?).await
     }
 
-    /// The certificate that is shown at an address.
+    /// Returns the certificate of an address.
     async fn shown(&self, addr: SocketAddr) -> CertificateDer<'static> {
         let stream = self.connect(addr).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
@@ -111,7 +110,7 @@ fn with_tls(mut settings: Settings, (cert, key): &(PathBuf, PathBuf)) -> Setting
     settings
 }
 
-/// Both services with TLS, and a client that knows their certificate.
+/// Starts both services with TLS, and a client that trusts their certificate.
 async fn start(authority: &Authority) -> App {
     let pair = authority.pair();
     let mut app = App::start_with(NO_GATEWAY, |settings| with_tls(settings, &pair)).await;
@@ -127,7 +126,7 @@ fn addr_of(app: &App) -> SocketAddr {
 async fn both_services_use_tls_and_reach_each_other() {
     let authority = Authority::make();
     let mut app = start(&authority).await;
-    // A registration asks the user service, a change of one's name the auth service.
+    // A registration calls the user service, a change of the name the auth service.
     let ada = app.person("ada@example.com").await;
     let path = format!("/api/v1/users/{}", ada.id);
     let change = Some(json!({ "first_name": "Augusta" }));
@@ -136,7 +135,7 @@ async fn both_services_use_tls_and_reach_each_other() {
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &ada).await.status, 200);
     let token = app.service_token(Service::Users).await;
     let internal = app.url(Service::Users, &format!("/api/v1/internal/users/{}", ada.id));
-    assert_eq!(app.bare(app.internal(Service::Users, Method::GET, &internal, &token)).await.status, 200);
+    assert_eq!(app.send_raw(app.internal(Service::Users, Method::GET, &internal, &token)).await.status, 200);
     app.stop().await;
 }
 
@@ -156,7 +155,7 @@ async fn only_clients_with_tls_1_2_and_the_right_authority_connect() {
     let http2 = authority.connector(&[&TLS13], b"h2");
     http2.connect(name(), TcpStream::connect(addr).await.unwrap()).await.unwrap_err();
     Authority::make().connect(addr).await.unwrap_err();
-    // A client hello of TLS 1.1 with a cipher suite of its time.
+    // A client hello of TLS 1.1 with a cipher suite of that version.
     let mut old = TcpStream::connect(addr).await.unwrap();
     let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
     hello.extend([7; 32]);
@@ -167,9 +166,9 @@ async fn only_clients_with_tls_1_2_and_the_right_authority_connect() {
     assert_eq!(answer.first(), Some(&21), "an alert: {answer:?}");
 }
 
-/// What a PKCS#8 key (RFC 5958) wraps: PKCS#1 of RSA, SEC1 of elliptic curves.
+/// Returns the key inside a PKCS#8 key (RFC 5958): PKCS#1 for RSA, SEC1 for elliptic curves.
 fn wrapped(pkcs8: &[u8]) -> Vec<u8> {
-    /// Head and content's length of the element that begins here.
+    /// Returns the lengths of head and content of the element at the start.
     fn element(der: &[u8]) -> (usize, usize) {
         match der[1] {
             short @ 0..=127 => (2, usize::from(short)),
@@ -258,7 +257,7 @@ async fn clients_without_tls_are_disconnected() {
     let app = start(&authority).await;
     let addr = addr_of(&app);
     let mut silent = TcpStream::connect(addr).await.unwrap();
-    // The beginning of a handshake whose rest never comes.
+    // The first bytes of a handshake that never continues.
     let mut slow = TcpStream::connect(addr).await.unwrap();
     slow.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
     let mut plain = TcpStream::connect(addr).await.unwrap();
@@ -266,7 +265,7 @@ async fn clients_without_tls_are_disconnected() {
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 200"), "{answer:?}");
-    // While those two hold their connections.
+    // While those two connections are open.
     assert_eq!(app.http.get(app.url(Service::Auth, "/health")).send().await.unwrap().status().as_u16(), 200);
     for stream in [&mut silent, &mut slow] {
         let let_go = tokio::time::timeout(limits::HANDSHAKE_TIME + LONG, stream.read_to_end(&mut Vec::new())).await;
@@ -294,7 +293,7 @@ async fn a_shutdown_completes_requests_and_drops_handshakes() {
     let count = asking.read(&mut buffer).await.unwrap();
     assert!(buffer[..count].starts_with(b"HTTP/1.1 100"), "it waits for the body");
     let finish = async {
-        // Let go at once, which is how one sees that the service was told to stop.
+        // The disconnection shows that the service received the signal.
         silent.read_to_end(&mut Vec::new()).await.unwrap();
         asking.write_all(body.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -307,7 +306,7 @@ async fn a_shutdown_completes_requests_and_drops_handshakes() {
     assert!(begun.elapsed() < limits::HANDSHAKE_TIME, "the silent one was waited for");
 }
 
-/// Where the services of a process listen: auth, users.
+/// Returns the addresses of a process's services: auth, users.
 fn places(serving: &mut Serving) -> (SocketAddr, SocketAddr) {
     let mut place = |service: &str| -> SocketAddr {
         let line: Value = serde_json::from_str(&serving.until("\"message\":\"listening\"")).unwrap();
@@ -338,7 +337,7 @@ async fn a_renewed_certificate_is_loaded_if_it_is_valid() {
     assert!(line.contains("is not the key of the first certificate") && line.contains("\"level\":\"ERROR\""), "{line}");
     assert_eq!(authority.shown(addr).await, first);
 
-    // By another file under the same name, as certbot and Kubernetes do it.
+    // By a new file under the same name, like certbot and Kubernetes.
     let certificate = authority.certificate_for(&next);
     let beside = authority.file("next.pem", &certificate.pem());
     std::fs::rename(beside, &pair.0).unwrap();
@@ -366,8 +365,8 @@ async fn the_log_warns_of_a_public_address_without_tls() {
     }
 }
 
-/// A gateway behind a certificate, until it was told of a revocation; how often somebody
-/// came who did not know its authority.
+/// Runs a gateway with a certificate until a revocation arrives. Returns the number of handshakes that
+/// failed before.
 async fn gateway(listener: TcpListener, acceptor: TlsAcceptor) -> usize {
     let mut strangers = 0;
     loop {
@@ -389,7 +388,7 @@ async fn gateway(listener: TcpListener, acceptor: TlsAcceptor) -> usize {
     }
 }
 
-// Elsewhere the system has authorities of its own, which no variable replaces.
+// Other systems have authorities that no variable replaces.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocations_are_pushed_over_https_to_a_trusted_gateway() {
@@ -414,7 +413,7 @@ async fn revocations_are_pushed_over_https_to_a_trusted_gateway() {
 
     let mut serving = Serving::start(start(&databases, &strange));
     let (auth, users) = tokio::task::block_in_place(|| places(&mut serving));
-    let app = App::before(databases, auth, users);
+    let app = App::connect(databases, auth, users);
     let ada = app.person("ada@example.com").await;
     let out = app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None).await;
     assert!(out.status < 300, "{}", out.text);

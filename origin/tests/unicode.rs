@@ -1,4 +1,4 @@
-//! Passwords and addresses that have several spellings.
+//! Passwords and addresses with several Unicode spellings.
 
 use argon2::{Argon2, PasswordHasher as _, password_hash::SaltString};
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{App, Reply, Service};
 
-/// `é` as one character, and as a letter with an accent.
+/// `é` as one character, and as a letter with a combining accent.
 const COMPOSED: &str = "caf\u{e9} au lait";
 
 const DECOMPOSED: &str = "cafe\u{301} au lait";

@@ -15,7 +15,7 @@ async fn ask_token(app: &App, name: &str, secret: &str, form: &str) -> Reply {
         .basic_auth(name, Some(secret))
         .header("content-type", "application/x-www-form-urlencoded")
         .body(form.to_owned());
-    app.bare(request).await
+    app.send_raw(request).await
 }
 
 async fn token(app: &App, name: &str, secret: &str, audience: &str) -> String {
@@ -68,7 +68,7 @@ async fn a_service_gets_tokens_for_the_services_that_it_may_call() {
         let challenge = reply.headers.get("www-authenticate").map(|value| value.to_str().unwrap());
         assert_eq!(challenge, (status == 401).then_some("Basic realm=\"portcullis\""));
     }
-    let bare = app.bare(app.http.post(app.url(Service::Auth, TOKEN)).body(good)).await;
+    let bare = app.send_raw(app.http.post(app.url(Service::Auth, TOKEN)).body(good)).await;
     assert_eq!(bare.status, 401);
 }
 
@@ -78,7 +78,7 @@ async fn an_internal_route_authenticates_by_the_token_and_no_header() {
     let person = app.person("ada@example.com").await;
     let good = token(&app, "auth-service", AUTH_SECRET, "user-service").await;
     let other_way = token(&app, "user-service", USERS_SECRET, "auth-service").await;
-    assert_eq!(app.bare(internal(&app, "auth-service", &good)).await.status, 200);
+    assert_eq!(app.send_raw(internal(&app, "auth-service", &good)).await.status, 200);
     let flipped = format!("{}AAAAAAAAAA", good.split_at(good.len() - 10).0);
     for (caller, token, text) in [
         ("", good.as_str(), "Service caller not identified"),
@@ -90,17 +90,17 @@ async fn an_internal_route_authenticates_by_the_token_and_no_header() {
         ("user-service", good.as_str(), "Token not authorized for this service"),
         ("stranger", good.as_str(), "Token not authorized for this service"),
     ] {
-        let reply = app.bare(internal(&app, caller, token)).await;
+        let reply = app.send_raw(internal(&app, caller, token)).await;
         assert_eq!(reply.status, 401, "{caller} {text}");
         assert_eq!(reply.json()["detail"], text, "{caller}");
     }
-    // The gateway's word for an admin opens no internal route either.
+    // The assertion of an administrator does not open an internal route either.
     let mut admin = person.clone();
     admin.roles = vec!["admin".to_owned()];
     let reply = app.get(Service::Users, "/api/v1/internal/users", &admin).await;
     assert_eq!(reply.status, 401);
     app.clock.pass(limits::SERVICE_TOKEN_MS + limits::LEEWAY_MS);
-    assert_eq!(app.bare(internal(&app, "auth-service", &good)).await.status, 401, "expired");
+    assert_eq!(app.send_raw(internal(&app, "auth-service", &good)).await.status, 401, "expired");
 }
 
 #[tokio::test]
@@ -112,10 +112,10 @@ async fn a_request_that_bypasses_the_gateway_gets_its_url_and_no_token_error() {
         (Service::Auth, "/api/v1/auth/validate-token".to_owned()),
         (Service::Users, format!("/api/v1/users/{}", ada.id)),
     ] {
-        // With a good token, with an assertion of another time, and with nothing.
+        // With a valid token, with an expired assertion, and with nothing.
         let plain = || app.http.get(app.url(service, &path));
         for request in [plain(), plain().bearer_auth(&ada.access), plain().header("x-gateway-assertion", "x.y.z")] {
-            let reply = app.bare(request).await;
+            let reply = app.send_raw(request).await;
             assert_eq!((reply.status, reply.code().as_str()), (401, "gateway_required"), "{path}");
             let challenge = "Gateway-Assertion realm=\"http://127.0.0.1:9\", error=\"gateway_required\"";
             assert_eq!(reply.headers["www-authenticate"], challenge, "{path}");
@@ -137,7 +137,7 @@ async fn a_service_token_does_not_open_routes_for_users() {
             .header("x-internal-call", "true")
             .header("x-user-id", "00000000-0000-4000-8000-000000000000")
             .header("x-user-roles", "admin");
-        assert_eq!(app.bare(request).await.status, 401, "{path}");
+        assert_eq!(app.send_raw(request).await.status, 401, "{path}");
     }
 }
 
@@ -153,11 +153,11 @@ async fn revoking_an_account_ends_its_sessions() {
             .header("x-service-caller", "user-service")
     };
     let revoke = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
-    assert_eq!(app.bare(ask(Method::POST, revoke)).await.status, 204);
+    assert_eq!(app.send_raw(ask(Method::POST, revoke)).await.status, 204);
     assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &ada).await.status, 401);
     assert_eq!(app.refresh(&ada.refresh).await.status, 401);
     assert_eq!(app.login("ada@example.com").await.status, 200, "the account goes on");
     let nobody = "/api/v1/internal/accounts/00000000-0000-4000-8000-000000000000".to_owned();
-    assert_eq!(app.bare(ask(Method::DELETE, nobody.clone())).await.status, 404);
-    assert_eq!(app.bare(ask(Method::POST, format!("{nobody}/revoke"))).await.status, 404);
+    assert_eq!(app.send_raw(ask(Method::DELETE, nobody.clone())).await.status, 404);
+    assert_eq!(app.send_raw(ask(Method::POST, format!("{nobody}/revoke"))).await.status, 404);
 }

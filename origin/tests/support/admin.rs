@@ -21,16 +21,16 @@ pub(crate) const ADMIN: &str = "00000000-0000-7000-8000-000000000001";
 
 pub(crate) const USER: &str = "00000000-0000-7000-8000-000000000002";
 
-/// Somebody who asks, and what for.
-pub(crate) struct Asker<'a> {
+/// A user who sends requests.
+pub(crate) struct AdminClient<'a> {
     pub(crate) app: &'a App,
     pub(crate) who: Person,
 }
 
-impl Asker<'_> {
-    pub(crate) async fn admin(app: &App) -> Asker<'_> {
+impl AdminClient<'_> {
+    pub(crate) async fn admin(app: &App) -> AdminClient<'_> {
         let person = app.person("root@example.com").await;
-        Asker { app, who: make_admin(app, &person).await }
+        AdminClient { app, who: make_admin(app, &person).await }
     }
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
@@ -55,14 +55,14 @@ impl Asker<'_> {
         self.ask(Method::DELETE, path, None).await
     }
 
-    /// A new role's id.
+    /// Creates a role. Returns its id.
     pub(crate) async fn role(&self, name: &str) -> String {
         let reply = self.post(ROLES, json!({ "name": name })).await;
         assert_eq!(reply.status, 201, "{name}: {}", reply.text);
         reply.json()["role"]["id"].as_str().unwrap().to_owned()
     }
 
-    /// A new permission's id.
+    /// Creates a permission. Returns its id.
     pub(crate) async fn permission(&self, name: &str) -> String {
         let reply = self.post(PERMISSIONS, json!({ "name": name, "resource": "reports", "action": "read" })).await;
         assert_eq!(reply.status, 201, "{name}: {}", reply.text);
@@ -78,5 +78,5 @@ pub(crate) async fn make_admin(app: &App, person: &Person) -> Person {
         .await
         .unwrap();
     pool.close().await;
-    app.person_again(&person.email).await
+    app.log_in(&person.email).await
 }

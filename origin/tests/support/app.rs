@@ -43,14 +43,14 @@ struct CommandLine {
     settings: Settings,
 }
 
-/// Writes a file for its owner alone.
+/// Writes a file with mode 0600.
 pub(crate) fn write_private(path: impl AsRef<std::path::Path>, text: impl AsRef<[u8]>) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Settings as an operator gives them.
+/// Makes settings as from a command line.
 pub(crate) fn settings(
     databases: &Databases,
     auth_port: u16,
@@ -61,7 +61,7 @@ pub(crate) fn settings(
     settings_with_old_master_key(databases, auth_port, users_port, master, None, edge_url)
 }
 
-/// The same, with the master key that is to be replaced.
+/// The same, with a previous master key.
 pub(crate) fn settings_with_old_master_key(
     databases: &Databases,
     auth_port: u16,
@@ -74,7 +74,7 @@ pub(crate) fn settings_with_old_master_key(
     let (auth, users) = (auth_port.to_string(), users_port.to_string());
     let mut line =
         vec!["origin", "--data-dir", folder, "--auth-port", &auth, "--users-port", &users, "--edge-url", edge_url];
-    // SQLite is what one gets without a word.
+    // SQLite is the default.
     let (auth_url, users_url) = (databases.url(Service::Auth), databases.url(Service::Users));
     if !databases.is_sqlite() {
         line.extend(["--auth-database-url", &auth_url, "--users-database-url", &users_url]);
@@ -85,7 +85,7 @@ pub(crate) fn settings_with_old_master_key(
     })
 }
 
-/// Secrets as an operator gives them.
+/// Makes the secrets of the services.
 pub(crate) fn secrets(master: [u8; 32]) -> Secrets {
     let keys = Secret::new(format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET)));
     Secrets {
@@ -98,7 +98,7 @@ pub(crate) fn secrets(master: [u8; 32]) -> Secrets {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -116,7 +116,12 @@ impl Reply {
     }
 }
 
-/// Somebody who has logged in.
+/// Returns status and error code.
+pub(crate) fn status_and_code(reply: &Reply) -> (u16, String) {
+    (reply.status, reply.code())
+}
+
+/// A logged-in user.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     pub(crate) id: String,
@@ -128,7 +133,7 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    /// The person of a successful login.
+    /// Reads the person from the response to a login.
     pub(crate) fn from_login(login: &Reply) -> Self {
         let body = login.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -148,7 +153,7 @@ pub(crate) struct App {
     pub(crate) databases: Databases,
     pub(crate) clock: Clock,
     pub(crate) http: reqwest::Client,
-    /// `https` once a test has set it, with a client that knows the certificate.
+    /// `https` in tests of TLS, with a client that trusts the certificate.
     pub(crate) scheme: &'static str,
     running: Option<RunningServices>,
     /// Seconds by which the gateway's clock is ahead of the services'.
@@ -159,18 +164,18 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Both services, ready.
+    /// Starts both services.
     pub(crate) async fn start() -> Self {
-        // Nobody listens there: the discard port.
+        // Nothing listens on the discard port.
         Self::start_behind("http://127.0.0.1:9").await
     }
 
-    /// Behind a gateway that is told of revocations.
+    /// Starts both services behind a gateway that receives revocations.
     pub(crate) async fn start_behind(edge_url: &str) -> Self {
         Self::start_with(edge_url, |settings| settings).await
     }
 
-    /// With other settings; they are gone after a restart.
+    /// Starts both services with other settings, which a restart resets.
     pub(crate) async fn start_with(edge_url: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
         let databases = Databases::make().await;
         let clock = Clock::default();
@@ -192,7 +197,7 @@ impl App {
         }
     }
 
-    /// Ends everything, and starts `which` on the same ports and databases.
+    /// Stops all services and starts `which` on the same ports and databases.
     pub(crate) async fn restart(&mut self, which: EnabledServices) {
         self.restart_with(which, [1; 32]).await.unwrap();
     }
@@ -208,7 +213,7 @@ impl App {
         old: Option<[u8; 32]>,
     ) -> Result<(), StartError> {
         self.stop().await;
-        // Connections that are kept lead to what has ended.
+        // Kept connections lead to the stopped services.
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
         let settings = settings_with_old_master_key(
             &self.databases,
@@ -228,19 +233,19 @@ impl App {
         }
     }
 
-    /// Starts the other service, too, in the same process.
-    pub(crate) async fn start_beside(&self, which: EnabledServices) -> RunningServices {
+    /// Starts another service in the same process.
+    pub(crate) async fn start_additional(&self, which: EnabledServices) -> RunningServices {
         let settings = settings(&self.databases, self.auth.port(), self.users.port(), [1; 32], &self.edge_url);
         boot::start(&settings, which, self.clock.clone()).await.unwrap()
     }
 
-    /// Another process of the auth service, on a port of its own.
-    pub(crate) async fn start_auth_again(&self) -> RunningServices {
+    /// Starts another process of the auth service, on its own port.
+    pub(crate) async fn start_second_auth(&self) -> RunningServices {
         let settings = settings(&self.databases, 0, self.users.port(), [1; 32], &self.edge_url);
         boot::start(&settings, AUTH_ONLY, self.clock.clone()).await.unwrap()
     }
 
-    /// An administrator, logged in.
+    /// Creates an administrator and logs in.
     pub(crate) async fn admin(&self, email: &str) -> Person {
         let auth = Database::open(&self.databases.url(Service::Auth), Schema::Auth).await.unwrap();
         let users = Database::open(&self.databases.url(Service::Users), Schema::Users).await.unwrap();
@@ -248,10 +253,10 @@ impl App {
         create_admin(auth.clone(), users.clone(), email, AdminWish::Make(&password), &self.clock).await.unwrap();
         auth.close().await;
         users.close().await;
-        self.person_again(email).await
+        self.log_in(email).await
     }
 
-    /// A token with which the one service asks the other.
+    /// Requests a token with which one service calls the other.
     pub(crate) async fn service_token(&self, to: Service) -> String {
         let (name, secret, audience) = match to {
             Service::Auth => ("user-service", USERS_SECRET, "auth-service"),
@@ -263,10 +268,10 @@ impl App {
             .basic_auth(name, Some(secret))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(format!("grant_type=client_credentials&audience={audience}"));
-        self.bare(request).await.json()["access_token"].as_str().unwrap().to_owned()
+        self.send_raw(request).await.json()["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// A call of the one service to the other, wherever that listens.
+    /// Makes a call from one service to the other.
     pub(crate) fn internal(&self, to: Service, method: Method, url: &str, token: &str) -> reqwest::RequestBuilder {
         let caller = match to {
             Service::Auth => "user-service",
@@ -275,10 +280,10 @@ impl App {
         self.http.request(method, url).bearer_auth(token).header("x-service-caller", caller)
     }
 
-    /// Waits until every active account has its profile, equal in all fields, no other
-    /// profile is there, and nobody has to make one equal any more.
-    pub(crate) async fn until_agreed(&self) {
-        // Whatever was taken on by somebody who died is taken on again.
+    /// Waits until every active account has an equal profile, there is no other profile, and no
+    /// synchronisation is pending.
+    pub(crate) async fn until_synchronised(&self) {
+        // Entries that a crashed process claimed become due again.
         self.clock.pass(limits::PROFILE_SYNC_GRACE_MS.max(limits::PROFILE_SYNC_LEASE_MS));
         let (auth, users) = (self.databases.open(Service::Auth).await, self.databases.open(Service::Users).await);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -309,8 +314,8 @@ impl App {
         users.close().await;
     }
 
-    /// Somebody who asks services that run elsewhere.
-    pub(crate) fn before(databases: Databases, auth: SocketAddr, users: SocketAddr) -> Self {
+    /// Makes requests to services that run elsewhere.
+    pub(crate) fn connect(databases: Databases, auth: SocketAddr, users: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build().unwrap();
         let edge_url = "http://127.0.0.1:9".to_owned();
         Self {
@@ -334,8 +339,8 @@ impl App {
         format!("{}://{addr}{target}", self.scheme)
     }
 
-    /// A request without the gateway's word.
-    pub(crate) async fn bare(&self, request: reqwest::RequestBuilder) -> Reply {
+    /// Sends a request without an assertion.
+    pub(crate) async fn send_raw(&self, request: reqwest::RequestBuilder) -> Reply {
         let answer = request.send().await.unwrap();
         Reply {
             status: answer.status().as_u16(),
@@ -344,7 +349,7 @@ impl App {
         }
     }
 
-    /// A request as the gateway forwards it.
+    /// Sends a request as the gateway forwards it.
     pub(crate) async fn send(
         &self,
         service: Service,
@@ -353,10 +358,10 @@ impl App {
         who: Option<&Person>,
         body: Option<Value>,
     ) -> Reply {
-        self.bare(self.forwarded(service, method, target, who, body)).await
+        self.send_raw(self.forwarded(service, method, target, who, body)).await
     }
 
-    /// The same, to which a test may add headers.
+    /// The same request, to which a test can add headers.
     pub(crate) fn forwarded(
         &self,
         service: Service,
@@ -378,7 +383,7 @@ impl App {
         request
     }
 
-    /// Milliseconds since 1970, by the gateway's clock.
+    /// Returns the milliseconds since 1970 by the gateway's clock.
     pub(crate) fn gateway_now(&self) -> i64 {
         self.clock.now() + self.gateway_ahead_s.load(Ordering::Relaxed) * 1000
     }
@@ -419,15 +424,15 @@ impl App {
         self.post("/api/v1/auth/refresh", json!({ "refresh_token": token })).await
     }
 
-    /// A new account, logged in.
+    /// Registers an account and logs in.
     pub(crate) async fn person(&self, email: &str) -> Person {
         let registered = self.register(email).await;
         assert_eq!(registered.status, 201, "{}", registered.text);
-        self.person_again(email).await
+        self.log_in(email).await
     }
 
-    /// Another session of an account.
-    pub(crate) async fn person_again(&self, email: &str) -> Person {
+    /// Logs in again.
+    pub(crate) async fn log_in(&self, email: &str) -> Person {
         let login = self.login(email).await;
         assert_eq!(login.status, 200, "{}", login.text);
         Person::from_login(&login)
@@ -438,7 +443,7 @@ impl App {
     }
 }
 
-/// Rows of accounts or profiles, one like the other.
+/// Returns rows of accounts or profiles in a common form.
 async fn rows(pool: &sqlx::AnyPool, query: &'static str) -> Vec<String> {
     use sqlx::Row as _;
     let rows = sqlx::query(query).fetch_all(pool).await.unwrap();
@@ -463,7 +468,7 @@ async fn rows(pool: &sqlx::AnyPool, query: &'static str) -> Vec<String> {
         .collect()
 }
 
-/// The claims of a token, unverified.
+/// Decodes the claims of a token without verification.
 pub(crate) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()

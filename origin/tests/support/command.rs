@@ -13,7 +13,7 @@ use crate::support::{
     databases::{Databases, Service},
 };
 
-/// The program with the settings of a test's services, and nothing else of the environment.
+/// Makes a command with the settings of a test's services and nothing else of the environment.
 pub(crate) fn program(databases: &Databases, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"));
     let key = format!("k1:{}", URL_SAFE_NO_PAD.encode(ASSERTION_SECRET));
@@ -34,7 +34,7 @@ pub(crate) fn program(databases: &Databases, arguments: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // Where a measured program leaves what it ran through.
+    // The file for coverage data.
     if let Some(file) = std::env::var_os("LLVM_PROFILE_FILE") {
         command.env("LLVM_PROFILE_FILE", file);
     }
@@ -49,14 +49,14 @@ pub(crate) struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// One document on standard output, and nothing on the other.
+    /// Returns the one document on standard output; standard error must be empty.
     pub(crate) fn document(&self) -> Value {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
         assert_eq!(self.out.lines().count(), 1, "{self:?}");
         serde_json::from_str(&self.out).unwrap()
     }
 
-    /// One object on standard error, and nothing on the other.
+    /// Returns the one object on standard error; standard output must be empty.
     pub(crate) fn failure(&self) -> Value {
         assert_ne!(self.code, 0, "{self:?}");
         assert_eq!(self.out, "", "{self:?}");
@@ -65,13 +65,13 @@ impl CommandOutput {
     }
 }
 
-/// Runs the program to its end, while this test's services go on.
+/// Runs the program to its end, while the services of this test continue.
 pub(crate) async fn run(databases: &Databases, arguments: &[&str], input: &str) -> CommandOutput {
     let mut command = program(databases, arguments);
     let input = input.to_owned();
     tokio::task::spawn_blocking(move || {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        // A program that wants no input may be gone already.
+        // A program that reads no input may have ended.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -81,7 +81,7 @@ pub(crate) async fn run(databases: &Databases, arguments: &[&str], input: &str) 
     .unwrap()
 }
 
-/// `serve`, until it is dropped.
+/// A running `serve`, until it is dropped.
 pub(crate) struct Serving {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -95,7 +95,7 @@ impl Serving {
         Self { child, lines, read: String::new() }
     }
 
-    /// Reads the log until a line has a text; that line.
+    /// Reads the log up to a line with a text. Returns that line.
     pub(crate) fn until(&mut self, text: &str) -> String {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
@@ -107,7 +107,7 @@ impl Serving {
         panic!("it ended without {text:?}: {}", self.read);
     }
 
-    /// Tells it to stop, and reads what is left.
+    /// Stops it and returns the rest of the log.
     pub(crate) fn stop(mut self) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

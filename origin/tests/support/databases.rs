@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-/// Which of the two a request is for; the name is that of the upstream.
+/// A service, with the name of its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     Auth,
@@ -18,15 +18,15 @@ impl Service {
     }
 }
 
-/// The two services' databases: files in a folder or, where the environment names a
-/// server, schemas of their own there. Every test runs on either.
+/// The databases of both services: files in a directory or, if the environment names a server, schemas
+/// of their own. Every test runs on both.
 pub(crate) struct Databases {
     pub(crate) folder: TempDir,
     server: Option<String>,
     name: String,
 }
 
-/// URL of a PostgreSQL server's database in which tests may make schemas.
+/// URL of a PostgreSQL database in which tests may create schemas.
 const SERVER: &str = "TEST_POSTGRES_URL";
 
 impl Databases {
@@ -59,18 +59,18 @@ impl Databases {
         }
     }
 
-    /// PostgreSQL's server, and the service's schema there.
+    /// Returns PostgreSQL's URL and the service's schema.
     pub(crate) fn schema(&self, service: Service) -> Option<(String, String)> {
         self.server.clone().map(|server| (server, format!("{}_{}", service.name(), self.name)))
     }
 
-    /// Behind the service's back.
+    /// Opens a database directly.
     pub(crate) async fn open(&self, service: Service) -> sqlx::AnyPool {
         sqlx::any::install_default_drivers();
         sqlx::AnyPool::connect(&self.url(service)).await.unwrap()
     }
 
-    /// All that is stored, as text.
+    /// Returns everything that is stored, as text.
     pub(crate) async fn dump(&self) -> String {
         let mut text = String::new();
         if self.is_sqlite() {

@@ -20,7 +20,7 @@ use crate::support::{
 /// Seconds of clock difference that the gateway tolerates (`leeway_s` of its policy).
 const LEEWAY_S: i64 = 30;
 
-/// Opens a port that forwards to both services.
+/// Starts a gateway before both services. Returns its URL.
 pub(crate) async fn start_gateway(app: &Arc<App>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -40,20 +40,20 @@ async fn pass_on(State(app): State<Arc<App>>, method: Method, uri: Uri, headers:
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let now = app.gateway_now() / 1000;
     let is_timely = |token: &str| {
-        let said = claims(token);
-        let time = |name: &str| said[name].as_i64().unwrap();
+        let claimed = claims(token);
+        let time = |name: &str| claimed[name].as_i64().unwrap();
         now < time("exp") + LEEWAY_S && time("iat") <= now + LEEWAY_S && time("nbf") <= now + LEEWAY_S
     };
     if token.is_some_and(|token| !is_timely(token)) {
         return problem(StatusCode::UNAUTHORIZED, "token_expired");
     }
     let who = token.map(|token| {
-        let said = claims(token);
-        let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        let claimed = claims(token);
+        let text = |name: &str| claimed[name].as_str().unwrap_or_default().to_owned();
         Person {
             id: text("sub"),
             email: text("email"),
-            roles: serde_json::from_value(said["roles"].clone()).unwrap(),
+            roles: serde_json::from_value(claimed["roles"].clone()).unwrap(),
             session: text("sid"),
             access: token.to_owned(),
             refresh: String::new(),

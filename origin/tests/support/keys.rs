@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{app::App, databases::Service};
 
 pub(crate) async fn jwks(app: &App) -> (Value, reqwest::header::HeaderMap) {
-    let reply = app.bare(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await;
+    let reply = app.send_raw(app.http.get(app.url(Service::Auth, "/.well-known/jwks.json"))).await;
     assert_eq!(reply.status, 200);
     (reply.json(), reply.headers)
 }

@@ -10,15 +10,15 @@ mod processes;
 mod push_receiver;
 mod wait;
 
-pub(crate) use admin::{ADMIN, Asker, PERMISSIONS, ROLES, USER, logout, make_admin};
+pub(crate) use admin::{ADMIN, AdminClient, PERMISSIONS, ROLES, USER, logout, make_admin};
 pub(crate) use app::{
     ASSERTION_SECRET, AUTH_ONLY, AUTH_SECRET, App, BOTH, PASSWORD, Person, Reply, USERS_ONLY, USERS_SECRET, claims,
-    secrets, settings, write_private,
+    secrets, settings, status_and_code, write_private,
 };
 pub(crate) use command::{Serving, program, run};
 pub(crate) use databases::{Databases, Service};
 pub(crate) use gateway::start_gateway;
 pub(crate) use keys::{ROTATE, jwks, kids};
-pub(crate) use processes::{MASTER, Place, until_ready};
+pub(crate) use processes::{Deployment, MASTER, until_ready};
 pub(crate) use push_receiver::PushReceiver;
 pub(crate) use wait::until;

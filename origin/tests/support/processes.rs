@@ -20,20 +20,20 @@ use crate::support::{
 
 pub(crate) const MASTER: [u8; 32] = [1; 32];
 
-/// A free port, and for as long as the tests run most likely a free one still.
+/// Returns a port that is free now, and most likely for the duration of the tests.
 pub(crate) fn port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// One service as a process of its own.
+/// A service in its own process.
 pub(crate) struct Process {
     pub(crate) name: &'static str,
     pub(crate) child: Child,
 }
 
-/// Where services run as processes, and what they write there.
-pub(crate) struct Place {
-    /// Their settings, beyond those that every test needs.
+/// The environment of service processes, and their output.
+pub(crate) struct Deployment {
+    /// Settings besides those that every test needs.
     pub(crate) settings: Vec<(&'static str, String)>,
     folder: String,
     pub(crate) auth: SocketAddr,
@@ -41,7 +41,7 @@ pub(crate) struct Place {
     pub(crate) lines: Arc<Mutex<Vec<String>>>,
 }
 
-impl Place {
+impl Deployment {
     pub(crate) fn of(databases: &Databases) -> Self {
         Self {
             settings: vec![
@@ -92,9 +92,9 @@ impl Place {
     }
 }
 
-/// Starts it again if it ended by itself, as whoever runs it would: its port may be
-/// another connection's for a moment.
-pub(crate) async fn until_ready(app: &App, place: &Place, process: &mut Process) {
+/// Waits until a service is ready. Starts a process again if it ended, because another connection may
+/// have its port for a moment.
+pub(crate) async fn until_ready(app: &App, place: &Deployment, process: &mut Process) {
     let service = if process.name == "auth" { Service::Auth } else { Service::Users };
     let url = app.url(service, "/ready");
     for _ in 0..1200 {

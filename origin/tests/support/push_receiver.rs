@@ -14,13 +14,13 @@ use axum::{
 };
 use serde_json::Value;
 
-/// A gateway that notes what it is told, or refuses.
+/// A gateway that records pushed revocations, or rejects them.
 #[derive(Clone, Default)]
 pub(crate) struct PushReceiver {
     pub(crate) received: Arc<Mutex<Vec<Value>>>,
     pub(crate) tokens: Arc<Mutex<Vec<String>>>,
     pub(crate) refuses: Arc<Mutex<Option<StatusCode>>>,
-    /// What no push may hold, or all of it is 400.
+    /// A text that makes a push 400.
     pub(crate) poison: Arc<Mutex<Option<String>>>,
     pub(crate) asked: Arc<Mutex<usize>>,
     pub(crate) url: String,
@@ -30,7 +30,7 @@ impl PushReceiver {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
-        let app = Router::new().route("/_gateway/revocations", post(take)).with_state(gateway.clone());
+        let app = Router::new().route("/_gateway/revocations", post(receive)).with_state(gateway.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         gateway
     }
@@ -43,7 +43,7 @@ impl PushReceiver {
         self.received.lock().unwrap().clone()
     }
 
-    /// Waits until so many revocations are here.
+    /// Waits for a number of revocations.
     pub(crate) async fn until_received(&self, count: usize) -> Vec<Value> {
         self.until(|| self.received().len() >= count).await;
         self.received()
@@ -60,7 +60,7 @@ impl PushReceiver {
     }
 }
 
-async fn take(State(gateway): State<PushReceiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(gateway): State<PushReceiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
     *gateway.asked.lock().unwrap() += 1;
     if let Some(status) = *gateway.refuses.lock().unwrap() {
         return status;

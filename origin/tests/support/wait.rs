@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Time for what has to come about, on a machine that is busy with other tests.
+/// Time to wait for a condition, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.

@@ -23,24 +23,26 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE_AUTH: Migrations = migrations!("sqlite/auth":
-    "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued", "0013_successors", "0014_sweeps"
-);
-const SQLITE_USERS: Migrations = migrations!("sqlite/users":
-    "0001_profiles", "0002_versions", "0003_deleted",
-    "0004_readiness"
-);
-const POSTGRES_AUTH: Migrations = migrations!("postgres/auth":
-    "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-    "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness",
-    "0012_issued", "0013_successors", "0014_sweeps"
-);
-const POSTGRES_USERS: Migrations = migrations!("postgres/users":
-    "0001_profiles", "0002_versions", "0003_deleted",
-    "0004_readiness"
-);
+macro_rules! auth {
+    ($folder:literal) => {
+        migrations!($folder:
+            "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
+            "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness", "0012_issued",
+            "0013_successors", "0014_sweeps"
+        )
+    };
+}
+
+macro_rules! users {
+    ($folder:literal) => {
+        migrations!($folder: "0001_profiles", "0002_versions", "0003_deleted", "0004_readiness")
+    };
+}
+
+const SQLITE_AUTH: Migrations = auth!("sqlite/auth");
+const SQLITE_USERS: Migrations = users!("sqlite/users");
+const POSTGRES_AUTH: Migrations = auth!("postgres/auth");
+const POSTGRES_USERS: Migrations = users!("postgres/users");
 
 /// Applies the migrations that a database lacks.
 pub(super) async fn migrate(pool: &AnyPool, engine: Engine, schema: Schema) -> Result<(), sqlx::Error> {

@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ADMIN, AUTH_ONLY, App, Asker, PASSWORD, PERMISSIONS, Person, PushReceiver, ROLES, Reply, Service, USER, claims,
-    make_admin,
+    ADMIN, AUTH_ONLY, AdminClient, App, PASSWORD, PERMISSIONS, Person, PushReceiver, ROLES, Reply, Service, USER,
+    claims, make_admin,
 };
 
 fn of(person: &Person) -> String {
@@ -17,7 +17,7 @@ fn names(body: &Value) -> Vec<String> {
     body["roles"].as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Roles in the access token that comes of a refresh token, and both tokens.
+/// Returns the roles in the access token of a refresh, and both tokens.
 async fn refreshed(app: &App, refresh: &str) -> (Value, String, String) {
     let reply = app.refresh(refresh).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
@@ -33,7 +33,7 @@ fn last_admin(reply: &Reply) -> bool {
 #[tokio::test]
 async fn changed_roles_are_in_the_next_token() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let (editor, author) = (admin.role("editor").await, admin.role("author").await);
     assert_eq!(names(&admin.get(&of(&ada)).await), ["user"]);
@@ -67,14 +67,14 @@ async fn changed_roles_are_in_the_next_token() {
 async fn removing_a_role_revokes_tokens_and_keeps_sessions() {
     let gateway = PushReceiver::start().await;
     let app = App::start_behind(&gateway.url).await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let editor = admin.role("editor").await;
     let mut token = ada.refresh.clone();
     let mut access = ada.access.clone();
     for round in 0..4 {
         assert_eq!(admin.post(&of(&ada), json!({ "role_id": editor })).await.status, 201);
-        // The one token that has it, as well as the one of before.
+        // The token that carries the role, and the one before.
         let (roles, with_it, next) = refreshed(&app, &token).await;
         assert_eq!(roles, json!(["editor", "user"]));
         let taken = if round % 2 == 0 {
@@ -83,7 +83,7 @@ async fn removing_a_role_revokes_tokens_and_keeps_sessions() {
             admin.put(&of(&ada), json!({ "role_ids": [USER] })).await.status
         };
         assert!(taken < 300, "{taken}");
-        // Nothing but these: a role that is given revokes nothing.
+        // Only these: adding a role revokes nothing.
         let told = gateway.until_received(round + 1).await;
         assert_eq!(told.len(), round + 1);
         assert_eq!(told[round]["user"], ada.id.as_str());
@@ -112,14 +112,14 @@ async fn removing_a_role_revokes_tokens_and_keeps_sessions() {
 async fn a_concurrent_login_does_not_restore_a_removed_role() {
     let gateway = PushReceiver::start().await;
     let app = App::start_behind(&gateway.url).await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let editor = admin.role("editor").await;
     for round in 1..=8 {
         let email = format!("ada{round}@example.com");
         let ada = app.person(&email).await;
         assert_eq!(admin.post(&of(&ada), json!({ "role_id": editor })).await.status, 201);
         let path = format!("{}/{editor}", of(&ada));
-        // The password is looked at for much longer than the role takes to go.
+        // The verification of the password takes much longer than the removal of the role.
         let (login, taken) = tokio::join!(app.login(&email), admin.delete(&path));
         assert_eq!((login.status, taken.status), (200, 204));
         let token = claims(login.json()["access_token"].as_str().unwrap());
@@ -132,7 +132,7 @@ async fn a_concurrent_login_does_not_restore_a_removed_role() {
 #[tokio::test]
 async fn repeated_removals_of_roles_issue_no_token_far_in_the_future() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let editor = admin.role("editor").await;
     let mut last = None;
@@ -155,7 +155,7 @@ async fn repeated_removals_of_roles_issue_no_token_far_in_the_future() {
 #[tokio::test]
 async fn the_last_administrator_keeps_the_role_on_every_route() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let own = of(&admin.who);
     assert!(last_admin(&admin.delete(&format!("{own}/{ADMIN}")).await));
@@ -168,15 +168,15 @@ async fn the_last_administrator_keeps_the_role_on_every_route() {
     assert_eq!(admin.post(&of(&ada), json!({ "role_id": ADMIN })).await.status, 201);
     assert_eq!(admin.delete(&format!("{own}/{ADMIN}")).await.status, 204, "another one is there");
     assert_eq!(admin.ask(Method::GET, &own, None).await.status, 403, "from now on");
-    let ada = Asker { app: &app, who: ada };
+    let ada = AdminClient { app: &app, who: ada };
     assert!(last_admin(&ada.delete(&format!("{}/{ADMIN}", of(&ada.who))).await));
 }
 
 #[tokio::test]
 async fn of_two_administrators_who_demote_each_other_one_succeeds() {
     let app = App::start().await;
-    let mut one = Asker::admin(&app).await;
-    let mut two = Asker { app: &app, who: app.person("ada@example.com").await };
+    let mut one = AdminClient::admin(&app).await;
+    let mut two = AdminClient { app: &app, who: app.person("ada@example.com").await };
     for round in 0..10 {
         assert_eq!(one.post(&of(&two.who), json!({ "role_id": ADMIN })).await.status, 201);
         let (first, second) = if round % 2 == 0 {
@@ -195,7 +195,7 @@ async fn of_two_administrators_who_demote_each_other_one_succeeds() {
             std::mem::swap(&mut one, &mut two);
         }
         assert_eq!(names(&one.get(&of(&one.who)).await), ["admin", "user"]);
-        // A revocation in the same second says the next; not more than a few may be ahead.
+        // A revocation in the same second is for the next second; only a few may be ahead.
         app.clock.pass(1000);
     }
 }
@@ -203,7 +203,7 @@ async fn of_two_administrators_who_demote_each_other_one_succeeds() {
 #[tokio::test]
 async fn a_concurrent_deletion_and_demotion_leave_an_administrator() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     for round in 0..5 {
         let other = make_admin(&app, &app.person(&format!("ada{round}@example.com")).await).await;
         let path = format!("/api/v1/users/{}", other.id);
@@ -212,11 +212,11 @@ async fn a_concurrent_deletion_and_demotion_leave_an_administrator() {
             app.send(Service::Users, Method::DELETE, &path, Some(&other), None),
             app.send(Service::Auth, Method::DELETE, &own, Some(&other), None)
         );
-        // Who deletes themselves first has no session to demote anybody with.
+        // An account that is deleted first has no session for the demotion.
         match (deleted.status, demoted.status) {
             (204, 409 | 401) => {}
             (409, 204) => {
-                let back = Asker { app: &app, who: other };
+                let back = AdminClient { app: &app, who: other };
                 assert_eq!(back.post(&of(&admin.who), json!({ "role_id": ADMIN })).await.status, 201);
                 assert_eq!(back.delete(&format!("{}/{ADMIN}", of(&back.who))).await.status, 204);
             }
@@ -231,10 +231,10 @@ async fn a_concurrent_deletion_and_demotion_leave_an_administrator() {
 async fn each_change_of_roles_schedules_one_profile_synchronisation() {
     let mut app = App::start().await;
     let ada = app.person("ada@example.com").await;
-    Asker::admin(&app).await;
-    // Nobody takes what waits.
+    AdminClient::admin(&app).await;
+    // The user service is down, so the entries stay.
     app.restart(AUTH_ONLY).await;
-    let admin = Asker { app: &app, who: app.person_again("root@example.com").await };
+    let admin = AdminClient { app: &app, who: app.log_in("root@example.com").await };
     let pool = app.databases.open(Service::Auth).await;
     let state = async || -> (i64, i64) {
         let version = sqlx::query_scalar("SELECT version FROM accounts WHERE id = $1").bind(&ada.id);
@@ -263,9 +263,9 @@ async fn each_change_of_roles_schedules_one_profile_synchronisation() {
 #[tokio::test]
 async fn an_account_has_the_permissions_of_all_its_roles() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
-    let ada = Asker { app: &app, who: app.person("ada@example.com").await };
-    let grace = Asker { app: &app, who: app.person("grace@example.com").await };
+    let admin = AdminClient::admin(&app).await;
+    let ada = AdminClient { app: &app, who: app.person("ada@example.com").await };
+    let grace = AdminClient { app: &app, who: app.person("grace@example.com").await };
     let (editor, author) = (admin.role("editor").await, admin.role("author").await);
     let reports = admin.permission("read:reports").await;
     for role in [&editor, &author] {
@@ -303,7 +303,7 @@ async fn an_account_has_the_permissions_of_all_its_roles() {
             assert_eq!(reply.json(), expected, "{}", asker.who.email);
         }
     }
-    // It counts at once, whatever tokens say.
+    // The change takes effect at once, whatever roles tokens carry.
     let question = json!({ "user_id": ada.who.id, "permission": "read:reports" });
     admin.delete(&format!("{ROLES}/{editor}/permissions/{reports}")).await;
     assert_eq!(ada.post(&check, question.clone()).await.json()["allowed"], true, "by the other role");
@@ -314,7 +314,7 @@ async fn an_account_has_the_permissions_of_all_its_roles() {
 #[tokio::test]
 async fn a_token_with_the_most_roles_is_within_the_gateways_limits() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let email = format!("{}@{}.{}.com", "a".repeat(64), "b".repeat(63), "c".repeat(63));
     let ada = app.person(&email).await;
     let mut role_ids = Vec::new();
@@ -328,16 +328,16 @@ async fn a_token_with_the_most_roles_is_within_the_gateways_limits() {
     let too_many = admin.post(&of(&ada), json!({ "role_id": last })).await;
     assert_eq!((too_many.status, too_many.code().as_str()), (409, "too_many"));
     assert_eq!(admin.post(&of(&ada), json!({ "role_id": role_ids[0] })).await.status, 200, "it has that one");
-    let again = app.person_again(&email).await;
+    let again = app.log_in(&email).await;
     assert_eq!(again.roles.len(), limits::HELD_ROLES);
-    // What crates/token/src/limits.rs says of the gateway.
+    // The gateway's limits, from crates/token/src/limits.rs.
     assert!(again.access.len() < 8 * 1024, "{} bytes", again.access.len());
 }
 
 #[tokio::test]
 async fn deleted_and_pending_accounts_have_no_roles() {
     let mut app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let who = admin.who.clone();
     let ada = app.person("ada@example.com").await;
     app.send(Service::Users, Method::DELETE, &format!("/api/v1/users/{}", ada.id), Some(&ada), None).await;
@@ -347,7 +347,7 @@ async fn deleted_and_pending_accounts_have_no_roles() {
     let half: String =
         sqlx::query_scalar("SELECT id FROM accounts WHERE email = 'half@example.com'").fetch_one(&pool).await.unwrap();
     pool.close().await;
-    let admin = Asker { app: &app, who };
+    let admin = AdminClient { app: &app, who };
     for id in [&ada.id, &half] {
         let path = format!("/api/v1/auth/users/{id}/roles");
         for (method, path, body) in [

@@ -20,25 +20,25 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// An account that the database says is an administrator's, logged in.
+/// An account that is an administrator in the database, logged in.
 async fn admin(app: &App) -> Person {
     let person = app.person("root@example.com").await;
     make_admin(app, &person).await
 }
 
-/// The answer to a question about the trail.
+/// Returns the answer to a query of the audit log.
 async fn ask(app: &App, admin: &Person, query: &str) -> Value {
     let reply = app.get(Service::Auth, &format!("{AUDIT}{query}"), admin).await;
     assert_eq!(reply.status, 200, "{query}: {}", reply.text);
     reply.json()
 }
 
-/// The newest event that a query finds.
+/// Returns the newest event of a query.
 async fn newest(app: &App, admin: &Person, query: &str) -> Value {
     ask(app, admin, query).await["events"][0].clone()
 }
 
-fn said(event: &Value) -> (String, String, Value, Value, Value) {
+fn summary(event: &Value) -> (String, String, Value, Value, Value) {
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     (text("event_type"), text("result"), event["user_id"].clone(), event["entity_id"].clone(), event["detail"].clone())
 }
@@ -59,7 +59,7 @@ async fn an_event_contains_caller_operation_origin_and_result() {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        app.bare(request)
+        app.send_raw(request)
     };
     let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6InNvbWVib2R5J3MgdG9rZW4ifQ";
     let reply = send(vec![
@@ -97,34 +97,34 @@ async fn each_authentication_is_recorded_for_its_account() {
     let root = admin(&app).await;
     let registered = app.register("ada@example.com").await.json()["user"]["id"].clone();
     assert_eq!(
-        said(&newest(&app, &root, "?event_type=auth.register").await),
+        summary(&newest(&app, &root, "?event_type=auth.register").await),
         ("auth.register".to_owned(), "success".to_owned(), registered.clone(), registered.clone(), Value::Null)
     );
     let wrong = json!({ "email": "ada@example.com", "password": "wrong horse battery" });
     app.post("/api/v1/auth/login", wrong).await;
-    let (_, result, user, entity, detail) = said(&newest(&app, &root, "?event_type=auth.login").await);
+    let (_, result, user, entity, detail) = summary(&newest(&app, &root, "?event_type=auth.login").await);
     assert_eq!((result.as_str(), user, entity), ("denied", registered.clone(), Value::Null));
     assert_eq!(detail, "invalid_credentials");
     app.login("nobody@example.com").await;
     assert_eq!(newest(&app, &root, "?event_type=auth.login").await["user_id"], Value::Null);
-    let ada = app.person_again("ada@example.com").await;
-    let (_, result, user, entity, _) = said(&newest(&app, &root, "?event_type=auth.login").await);
+    let ada = app.log_in("ada@example.com").await;
+    let (_, result, user, entity, _) = summary(&newest(&app, &root, "?event_type=auth.login").await);
     assert_eq!((result.as_str(), user, entity), ("success", registered.clone(), json!(ada.session)));
 
     assert_eq!(app.refresh(&ada.refresh).await.status, 200);
-    let (_, result, user, entity, _) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    let (_, result, user, entity, _) = summary(&newest(&app, &root, "?event_type=auth.refresh").await);
     assert_eq!((result.as_str(), user, entity), ("success", registered.clone(), json!(ada.session)));
     app.clock.pass(limits::REFRESH_REUSE_S * 1000);
     assert_eq!(app.refresh(&ada.refresh).await.status, 401);
-    let (_, result, user, _, detail) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    let (_, result, user, _, detail) = summary(&newest(&app, &root, "?event_type=auth.refresh").await);
     assert_eq!((result.as_str(), user, detail), ("denied", registered.clone(), json!("token_revoked")));
     app.refresh("not one").await;
-    let (_, result, user, _, detail) = said(&newest(&app, &root, "?event_type=auth.refresh").await);
+    let (_, result, user, _, detail) = summary(&newest(&app, &root, "?event_type=auth.refresh").await);
     assert_eq!((result.as_str(), user, detail), ("denied", Value::Null, json!("token_invalid")));
 
-    let ada = app.person_again("ada@example.com").await;
+    let ada = app.log_in("ada@example.com").await;
     app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None).await;
-    let (_, result, user, ..) = said(&newest(&app, &root, "?event_type=auth.logout").await);
+    let (_, result, user, ..) = summary(&newest(&app, &root, "?event_type=auth.logout").await);
     assert_eq!((result.as_str(), user), ("success", registered));
 }
 
@@ -155,7 +155,7 @@ async fn changes_of_roles_and_permissions_are_recorded_with_their_ids() {
     ] {
         let event = newest(&app, &root, &format!("?event_type={event_type}")).await;
         assert_eq!(
-            said(&event),
+            summary(&event),
             (event_type.to_owned(), "success".to_owned(), json!(root.id), entity, detail),
             "{event_type}"
         );
@@ -176,10 +176,10 @@ async fn calls_of_services_are_recorded_and_untrusted_text_is_not() {
         let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/token"));
         let form = "grant_type=client_credentials&audience=auth-service";
         let request = request.basic_auth("user-service", Some(secret)).header("x-forwarded-for", "192.0.2.9");
-        app.bare(request.header("content-type", "application/x-www-form-urlencoded").body(form))
+        app.send_raw(request.header("content-type", "application/x-www-form-urlencoded").body(form))
     };
     assert_eq!(ask_token("wrong").await.code(), "invalid_client");
-    // The services ask for tokens of their own.
+    // The services request tokens of their own.
     let refused = ask(&app, &root, "?event_type=service.token&result=denied").await;
     assert_eq!(refused["events"], json!([]), "a stranger leaves none");
     let token = ask_token(USERS_SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
@@ -189,23 +189,23 @@ async fn calls_of_services_are_recorded_and_untrusted_text_is_not() {
 
     let path = format!("/api/v1/internal/accounts/{}/revoke", ada.id);
     let request = app.http.post(app.url(Service::Auth, &path));
-    assert_eq!(app.bare(request.bearer_auth(token).header("x-service-caller", "user-service")).await.status, 204);
-    let (_, result, user, entity, detail) = said(&newest(&app, &root, "?event_type=account.revoke").await);
+    assert_eq!(app.send_raw(request.bearer_auth(token).header("x-service-caller", "user-service")).await.status, 204);
+    let (_, result, user, entity, detail) = summary(&newest(&app, &root, "?event_type=account.revoke").await);
     assert_eq!((result.as_str(), user, entity, detail), ("success", Value::Null, json!(ada.id), Value::Null));
 
-    // Without the gateway, with all headers of somebody else.
+    // Without the gateway, with all headers of another user.
     for _ in 0..3 {
         let request = app.http.post(app.url(Service::Auth, "/api/v1/auth/keys/rotate"));
         let request = request.header("x-user-id", &root.id).header("x-forwarded-for", "192.0.2.9");
-        assert_eq!(app.bare(request).await.code(), "gateway_required");
+        assert_eq!(app.send_raw(request).await.code(), "gateway_required");
         let request = app.http.delete(app.url(Service::Auth, &format!("/api/v1/internal/accounts/{}", ada.id)));
-        assert_eq!(app.bare(request).await.status, 401);
+        assert_eq!(app.send_raw(request).await.status, 401);
     }
     for query in ["?event_type=keys.rotate", "?event_type=account.delete"] {
         let events = ask(&app, &root, query).await;
         assert_eq!(events["events"], json!([]), "nobody who reaches the port can fill the trail: {query}");
     }
-    let metrics = app.bare(app.http.get(app.url(Service::Auth, "/metrics"))).await.text;
+    let metrics = app.send_raw(app.http.get(app.url(Service::Auth, "/metrics"))).await.text;
     assert!(metrics.contains("origin_audit_events_omitted_total{reason=\"unidentified\"} 7"), "{metrics}");
 }
 
@@ -232,7 +232,7 @@ async fn rejected_requests_are_recorded_up_to_a_limit_and_successes_always() {
         let query = format!("?event_type=keys.rotate&limit=100&user_id={}", who.id);
         assert_eq!(ask(&app, &root, &query).await["events"].as_array().unwrap().len(), most, "{}", who.email);
     }
-    let metrics = app.bare(app.http.get(app.url(Service::Auth, "/metrics"))).await.text;
+    let metrics = app.send_raw(app.http.get(app.url(Service::Auth, "/metrics"))).await.text;
     assert!(metrics.contains("origin_audit_events_omitted_total{reason=\"capped\"} 20"), "{metrics}");
     assert_eq!(app.refresh(&ada.refresh).await.status, 200);
     assert_eq!(count("?event_type=auth.refresh").await, 1, "what succeeds is written");
@@ -263,7 +263,7 @@ async fn reads_are_recorded_only_if_they_are_rejected() {
         assert_eq!(app.get(Service::Auth, path, &ada).await.status, 403, "{path}");
         let event = newest(&app, &root, &format!("?event_type={event_type}")).await;
         assert_eq!(
-            said(&event),
+            summary(&event),
             (event_type.to_owned(), "denied".to_owned(), json!(ada.id), Value::Null, json!("rights_missing"))
         );
     }
@@ -367,7 +367,7 @@ async fn events_are_deleted_after_400_days_and_no_sooner() {
     let app = App::start().await;
     let pool = app.databases.open(Service::Auth).await;
     let old = app.clock.now() - limits::AUDIT_MS;
-    // More than are deleted at a time.
+    // More events than one batch.
     for (at, count) in [(old - 1, 2500), (old + 60_000, 2)] {
         for _ in 0..count / 2 {
             sqlx::query(
@@ -415,7 +415,7 @@ async fn an_unidentified_caller_of_the_token_endpoint_is_not_recorded() {
     let address = app.url(Service::Auth, "").replace("http://", "");
     let basic = |secret: &str| STANDARD.encode(format!("user-service:{secret}"));
     let mut omitted = 0;
-    // The body is read before the credentials are looked at.
+    // The body is read before the credentials are checked.
     for (case, authorization, body_sent) in [
         ("a wrong secret", basic("wrong"), FORM.len()),
         ("a wrong secret, and half a body", basic("wrong"), FORM.len() / 2),
@@ -440,7 +440,7 @@ async fn an_unidentified_caller_of_the_token_endpoint_is_not_recorded() {
         omitted += 1;
         let expected = format!("origin_audit_events_omitted_total{{reason=\"unidentified\"}} {omitted}\n");
         let begun = std::time::Instant::now();
-        while !app.bare(app.http.get(app.url(Service::Auth, "/metrics"))).await.text.contains(&expected) {
+        while !app.send_raw(app.http.get(app.url(Service::Auth, "/metrics"))).await.text.contains(&expected) {
             assert!(begun.elapsed() < Duration::from_secs(20), "{case}: is not counted");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

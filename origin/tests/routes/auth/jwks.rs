@@ -20,7 +20,7 @@ async fn the_key_set_is_public_cacheable_and_has_thumbprints_as_kids() {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
     let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     assert_eq!(key["kid"], base64::Engine::encode(&engine, digest));
-    let pem = app.bare(app.http.get(app.url(Service::Auth, "/api/v1/auth/public-key"))).await;
+    let pem = app.send_raw(app.http.get(app.url(Service::Auth, "/api/v1/auth/public-key"))).await;
     assert!(pem.text.starts_with("-----BEGIN PUBLIC KEY-----\n") && pem.text.ends_with("-----END PUBLIC KEY-----\n"));
     assert!(pem.text.lines().all(|line| line.len() <= 64));
 }

@@ -22,7 +22,7 @@ async fn keys_and_sessions_survive_a_restart() {
     assert_eq!(app.refresh(&person.refresh).await.status, 200);
 }
 
-/// Waits for what the service does every few seconds.
+/// Waits for the periodic reload of the keys.
 async fn until_kids(app: &App, what: &str, is_so: impl Fn(&[String]) -> bool) {
     for _ in 0..400 {
         if is_so(&kids(app).await) {
@@ -54,17 +54,17 @@ async fn a_new_key_is_published_before_it_signs_and_an_old_one_until_its_tokens_
     let again = app.send(Service::Auth, Method::POST, ROTATE, Some(&admin), None).await;
     assert_eq!((&again.json()["kid"], kids(&app).await.len()), (&kid, 2), "a key that waits stays the next");
 
-    let before = app.person_again("ada@example.com").await;
+    let before = app.log_in("ada@example.com").await;
     assert_eq!(kid_of(&before.access), first[0], "and does not sign yet");
     app.clock.pass(limits::KEY_LEAD_S * 1000);
-    let after = app.person_again("ada@example.com").await;
+    let after = app.log_in("ada@example.com").await;
     assert_eq!(kid_of(&after.access), kid.as_str().unwrap());
     let validate = "/api/v1/auth/validate-token";
     assert_eq!(app.get(Service::Auth, validate, &after).await.status, 200);
     assert_eq!(kids(&app).await.len(), 2, "the old one is published still");
     app.clock.pass(limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
     until_kids(&app, "the old key is gone", |kids| kids == [kid.as_str().unwrap()]).await;
-    // The user service has met the new key through its own fetch.
+    // The user service fetched the new key.
     let changed = app
         .send(
             Service::Users,

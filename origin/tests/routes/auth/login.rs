@@ -15,25 +15,25 @@ const ADA: &str = "ada@example.com";
 
 const WRONG: &str = "not her password";
 
-/// A login from a network address, or from one that the gateway does not know.
+/// Logs in from a network address, or from an unknown one.
 async fn login(app: &App, email: &str, password: &str, address: Option<&str>) -> Reply {
     let body = json!({ "email": email, "password": password });
     let mut request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
     if let Some(address) = address {
         request = request.header("x-forwarded-for", address);
     }
-    app.bare(request).await
+    app.send_raw(request).await
 }
 
-/// Status, and after how many seconds to come back.
+/// Returns the status and `Retry-After`.
 async fn guess(app: &App, email: &str, address: Option<&str>) -> (u16, Option<u64>) {
     let reply = login(app, email, WRONG, address).await;
     let retry_after = reply.headers.get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap());
     (reply.status, retry_after)
 }
 
-/// As many wrong passwords as cost no wait.
-/// With a clock that stands still: a busy machine must not wait a delay out.
+/// Sends as many wrong passwords as are free of a delay. The clock stands still, because a busy machine
+/// must not wait a delay out.
 async fn start() -> App {
     let app = App::start().await;
     app.clock.stop();
@@ -127,7 +127,7 @@ async fn failures_from_elsewhere_do_not_delay_an_owner_at_a_known_address() {
         assert_eq!(login(&app, ADA, PASSWORD, Some(address)).await.status, 200);
     }
     guess_freely(&app, ADA, Some("203.0.113.9")).await;
-    // A stranger's other addresses do not help, nor what they write before the gateway does.
+    // Other addresses in untrusted headers do not help.
     for stranger in ["203.0.113.10", "192.0.2.1, 203.0.113.9", "2001:db8:1:3:aaaa::1"] {
         assert_eq!(login(&app, ADA, PASSWORD, Some(stranger)).await.status, 429, "{stranger}");
     }
@@ -136,7 +136,7 @@ async fn failures_from_elsewhere_do_not_delay_an_owner_at_a_known_address() {
         assert_eq!(login(&app, ADA, PASSWORD, Some(owner)).await.status, 200, "{owner}");
     }
     assert_eq!(guess(&app, ADA, Some("203.0.113.9")).await.0, 429, "the owner's success ends no stranger's row");
-    // What happens at one of the owner's addresses stays there.
+    // Failures at one known address do not affect the others.
     guess_freely(&app, ADA, Some(home)).await;
     assert_eq!(login(&app, ADA, PASSWORD, Some(home)).await.status, 429);
     assert_eq!(login(&app, ADA, PASSWORD, Some(ipv6)).await.status, 200);
@@ -183,12 +183,12 @@ async fn concurrent_guesses_are_delayed_like_sequential_ones() {
             match guess.await.unwrap() {
                 401 => hashed += 1,
                 429 => delayed += 1,
-                // No turn to hash in time, on a machine that is busy with other tests.
+                // Not hashed in time, on a machine that is busy with other tests.
                 503 => {}
                 other => panic!("{other}"),
             }
         }
-        // As many as have a turn at once may pass the last free one together.
+        // As many as are hashed at once may share the last free attempt.
         let most = limits::FAILURES_FREE + i64::try_from(limits::HASHES).unwrap();
         assert!(hashed <= most && delayed >= 50 - 2 * most, "{hashed} hashed, {delayed} told to wait");
     }
@@ -199,12 +199,12 @@ async fn a_delayed_login_is_neither_hashed_nor_counted() {
     let app = start().await;
     app.register(ADA).await;
     guess_freely(&app, ADA, None).await;
-    // A wait that is longer than this test.
+    // A delay that is longer than this test.
     for _ in 0..6 {
         app.clock.pass(limits::FAILURE_DELAY_MAX_MS);
         assert_eq!(guess(&app, ADA, None).await.0, 401);
     }
-    // Were they hashed, two at a time, most would find no turn within the time and be 503.
+    // If they were hashed, two at a time, most would time out with 503.
     let guesses = (0..400).map(|_| {
         let body = json!({ "email": ADA, "password": WRONG });
         let request = app.forwarded(Service::Auth, Method::POST, LOGIN, None, Some(body));
@@ -225,7 +225,7 @@ async fn failures_are_stored_as_hashes_and_swept() {
     assert_eq!(guess(&app, "stranger@example.com", Some("192.0.2.78")).await.0, 401);
     let both = BOTH;
     app.restart(both).await;
-    // The audit trail has addresses, and is for administrators.
+    // The audit log has addresses, and is for administrators.
     let pool = app.databases.open(Service::Auth).await;
     sqlx::query("DELETE FROM audit").execute(&pool).await.unwrap();
     if app.databases.is_sqlite() {
@@ -263,7 +263,7 @@ async fn concurrent_correct_logins_are_not_delayed() {
     });
     for login in logins.collect::<Vec<_>>() {
         let status = login.await.unwrap();
-        // No turn to hash in time, on a machine that is busy with other tests.
+        // Not hashed in time, on a machine that is busy with other tests.
         assert!(status == 200 || status == 503, "{status}");
     }
 }

@@ -14,7 +14,7 @@ const LOGOUT: &str = "/api/v1/auth/logout";
 async fn a_logout_ends_its_session_and_no_other() {
     let app = App::start().await;
     let person = app.person("ada@example.com").await;
-    let other = app.person_again("ada@example.com").await;
+    let other = app.log_in("ada@example.com").await;
     assert_eq!(app.send(Service::Auth, Method::POST, LOGOUT, Some(&person), None).await.status, 200);
     let me = app.get(Service::Auth, ME, &person).await;
     assert_eq!(
@@ -34,7 +34,7 @@ async fn a_logout_ends_its_session_and_no_other() {
 async fn a_logout_with_a_refresh_token_ends_that_session_of_the_same_user() {
     let app = App::start().await;
     let ada = app.person("ada@example.com").await;
-    let laptop = app.person_again("ada@example.com").await;
+    let laptop = app.log_in("ada@example.com").await;
     let grace = app.person("grace@example.com").await;
     let logout = |who: Person, token: String| {
         let app = &app;
@@ -45,7 +45,7 @@ async fn a_logout_with_a_refresh_token_ends_that_session_of_the_same_user() {
     };
     assert_eq!(logout(ada.clone(), grace.refresh.clone()).await, 200);
     assert!(rotate(&app, &grace.refresh).await.is_ok(), "another's session is not ended");
-    let ada = app.person_again("ada@example.com").await;
+    let ada = app.log_in("ada@example.com").await;
     assert_eq!(logout(ada, laptop.refresh.clone()).await, 200);
     assert!(rotate(&app, &laptop.refresh).await.is_err());
 }

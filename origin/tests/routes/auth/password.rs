@@ -23,7 +23,7 @@ pub(crate) async fn login(app: &App, password: &str) -> Reply {
     app.post("/api/v1/auth/login", json!({ "email": ADA, "password": password })).await
 }
 
-/// What waits for the gateway, which is out of reach.
+/// Returns the outbox; the gateway is not reachable.
 async fn outbox(app: &App) -> Vec<Value> {
     let pool = app.databases.open(Service::Auth).await;
     let rows: Vec<String> =
@@ -36,7 +36,7 @@ async fn outbox(app: &App) -> Vec<Value> {
 async fn a_change_of_the_password_ends_every_other_session() {
     let app = App::start().await;
     let ada = app.person(ADA).await;
-    let others = [app.person_again(ADA).await, app.person_again(ADA).await];
+    let others = [app.log_in(ADA).await, app.log_in(ADA).await];
     let grace = app.person("grace@example.com").await;
     let reply = change(&app, &ada, PASSWORD, NEW).await;
     assert_eq!((reply.status, reply.json()), (200, json!({ "message": "Password changed" })));
@@ -109,7 +109,7 @@ async fn only_a_live_session_changes_a_password() {
 #[tokio::test]
 async fn of_two_concurrent_changes_one_takes_effect() {
     let app = App::start().await;
-    let (ada, thief) = (app.person(ADA).await, app.person_again(ADA).await);
+    let (ada, thief) = (app.person(ADA).await, app.log_in(ADA).await);
     let (one, two) =
         tokio::join!(change(&app, &ada, PASSWORD, NEW), change(&app, &thief, PASSWORD, "a third password"));
     let mut statuses = [one.status, two.status];

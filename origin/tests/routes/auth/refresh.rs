@@ -21,7 +21,7 @@ pub(crate) async fn rotate(app: &App, token: &str) -> Result<String, String> {
 async fn the_reuse_of_a_refresh_token_ends_the_session() {
     let app = App::start().await;
     let person = app.person("ada@example.com").await;
-    let bystander = app.person_again("ada@example.com").await;
+    let bystander = app.log_in("ada@example.com").await;
     let second = rotate(&app, &person.refresh).await.unwrap();
     let third = rotate(&app, &second).await.unwrap();
     assert_ne!(second, third);
@@ -51,7 +51,7 @@ async fn concurrent_refreshes_at_two_processes_get_the_same_successor() {
     let other = boot::start(&other, AUTH_ONLY, app.clock.clone()).await.unwrap();
     let target = "/api/v1/auth/refresh";
     let urls = [app.url(Service::Auth, target), format!("http://{}{target}", other.auth.unwrap())];
-    // SQLite has one writer at a time, and a request waits for it no longer than some seconds.
+    // SQLite has one writer at a time, and a request waits for it only a few seconds.
     let counts: &[usize] = if app.databases.is_sqlite() { &[64] } else { &[64, 500] };
     for count in counts {
         let person = app.person(&format!("ada{count}@example.com")).await;
@@ -66,7 +66,7 @@ async fn concurrent_refreshes_at_two_processes_get_the_same_successor() {
                 loop {
                     let answer = request.try_clone().unwrap().send().await.unwrap();
                     let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
-                    // A busy machine may be late; that costs nobody the session.
+                    // A busy machine may be late, which does not end the session.
                     if status != 503 {
                         return (status, text);
                     }
@@ -74,7 +74,7 @@ async fn concurrent_refreshes_at_two_processes_get_the_same_successor() {
                 }
             })
         });
-        // On a machine that is busy with other tests, one instant takes a while.
+        // On a machine that is busy with other tests, concurrent requests take a while.
         let clock = app.clock.clone();
         let standing_still = tokio::spawn(async move {
             let instant = clock.now();
@@ -122,7 +122,7 @@ async fn a_token_that_an_older_version_spent_is_rejected_and_ends_the_session_on
     for (wait_ms, lives) in [(0, true), (9_999, true), (10_000, false), (3_600_000, false)] {
         let person = app.person(&format!("ada{wait_ms}@example.com")).await;
         let second = rotate(&app, &person.refresh).await.unwrap();
-        // Older versions keep no successor.
+        // Older versions store no successor.
         sqlx::query("UPDATE refresh_tokens SET successor = NULL").execute(&pool).await.unwrap();
         app.clock.pass(wait_ms);
         let detail = if lives { "Invalid token" } else { "Token has been revoked" };

@@ -56,7 +56,7 @@ async fn each_kind_of_unsuitable_body_has_its_own_error() {
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        let reply = app.bare(request).await;
+        let reply = app.send_raw(request).await;
         let shown: String = body.chars().take(40).collect();
         assert_eq!(reply.status, status, "{content_type:?} {shown}");
         assert!(reply.code().starts_with(code), "{content_type:?} {shown}: {}", reply.text);
@@ -121,7 +121,7 @@ async fn a_half_failed_registration_can_be_repeated() {
     assert!(reply.headers.contains_key("retry-after"));
     assert_eq!(app.login("ada@example.com").await.status, 401, "half an account cannot log in");
 
-    let users = app.start_beside(USERS_ONLY).await;
+    let users = app.start_additional(USERS_ONLY).await;
     let person = app.person("ada@example.com").await;
     let profile = app.get(Service::Users, &format!("/api/v1/users/{}", person.id), &person).await;
     assert_eq!(profile.json()["data"]["email"], "ada@example.com");

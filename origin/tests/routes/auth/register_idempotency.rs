@@ -21,7 +21,7 @@ async fn register(app: &App, key: Option<&str>, body: Value) -> Reply {
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
-    app.bare(request).await
+    app.send_raw(request).await
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_repetition_without_the_key_or_with_other_fields_is_rejected() {
         assert!(!reply.text.contains("Lovelace"));
     }
     assert_eq!(app.login(ADA).await.status, 200, "her password is hers");
-    // Who registered without a key has none that fits.
+    // No key fits an account that was registered without one.
     app.register("grace@example.com").await;
     let mut grace = ada();
     grace["email"] = json!("grace@example.com");
@@ -99,7 +99,7 @@ async fn a_key_is_16_to_128_visible_ascii_characters() {
     }
     let request = app.forwarded(Service::Auth, Method::POST, REGISTER, None, Some(ada()));
     let twice = request.header("idempotency-key", &shortest).header("idempotency-key", &shortest);
-    assert_eq!(app.bare(twice).await.code(), "idempotency_key_invalid");
+    assert_eq!(app.send_raw(twice).await.code(), "idempotency_key_invalid");
     assert_eq!(app.login(ADA).await.status, 401, "nobody was registered by these");
 }
 
@@ -114,7 +114,7 @@ async fn concurrent_registrations_with_one_key_get_the_same_account() {
             tokio::join!(register(&app, Some(&key), body.clone()), register(&app, Some(&key), body.clone()));
         assert_eq!((one.status, two.status), (201, 201), "{} {}", one.text, two.text);
         assert_eq!(one.json()["user"]["id"], two.json()["user"]["id"]);
-        let person = app.person_again(body["email"].as_str().unwrap()).await;
+        let person = app.log_in(body["email"].as_str().unwrap()).await;
         let profile = app.get(Service::Users, &format!("/api/v1/users/{}", person.id), &person).await;
         assert_eq!(profile.json()["data"]["last_name"], "Lovelace", "{}", profile.text);
     }
@@ -148,7 +148,7 @@ async fn a_half_failed_registration_continues_with_and_without_its_key() {
         body["email"] = json!(email);
         assert_eq!(register(&app, Some(KEY), body).await.code(), "user_service_unavailable");
     }
-    let users = app.start_beside(USERS_ONLY).await;
+    let users = app.start_additional(USERS_ONLY).await;
     assert_eq!(register(&app, Some(KEY), ada()).await.status, 201);
     let mut grace = ada();
     grace["email"] = json!("grace@example.com");

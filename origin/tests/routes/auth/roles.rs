@@ -4,17 +4,13 @@ use portcullis_origin::limits;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, App, Asker, PERMISSIONS, Person, ROLES, Reply, Service, USER, make_admin};
+use crate::support::{ADMIN, AdminClient, App, PERMISSIONS, Person, ROLES, Service, USER, make_admin, status_and_code};
 
 const READ_PROFILE: &str = "00000000-0000-7000-8000-000000000101";
 
 const MANAGE_ROLES: &str = "00000000-0000-7000-8000-000000000107";
 
 const NOBODY: &str = "00000000-0000-7000-8000-00000000ffff";
-
-fn said(reply: &Reply) -> (u16, String) {
-    (reply.status, if reply.text.is_empty() { String::new() } else { reply.code() })
-}
 
 fn refused(code: &str) -> (u16, String) {
     (409, code.to_owned())
@@ -27,7 +23,7 @@ fn names(body: &Value, list: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_role_is_created_read_replaced_and_deleted() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let made = admin.post(ROLES, json!({ "name": "editor", "description": " Writes ", "built_in": true })).await;
     assert_eq!(made.status, 201);
     let role = made.json()["role"].clone();
@@ -60,7 +56,7 @@ async fn a_role_is_created_read_replaced_and_deleted() {
 #[tokio::test]
 async fn a_permission_is_created_read_replaced_and_deleted() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let body = json!({ "name": "read:reports", "resource": "reports", "action": "read", "built_in": true });
     let made = admin.post(PERMISSIONS, body).await;
     assert_eq!(made.status, 201);
@@ -86,7 +82,7 @@ async fn a_permission_is_created_read_replaced_and_deleted() {
 #[tokio::test]
 async fn names_are_words_that_are_safe_in_headers() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let (long, longer) = ("a".repeat(64), "a".repeat(65));
     for (name, role, permission) in [
         (json!("a"), 201, 201),
@@ -137,7 +133,7 @@ async fn names_are_words_that_are_safe_in_headers() {
 #[tokio::test]
 async fn built_in_roles_keep_their_names_and_administrators_their_permissions() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let role = |id: &str| format!("{ROLES}/{id}");
     let profile = format!("{PERMISSIONS}/{READ_PROFILE}");
     let said_of_it = |name: &str, resource: &str| json!({ "name": name, "resource": resource, "action": "read" });
@@ -171,7 +167,7 @@ async fn built_in_roles_keep_their_names_and_administrators_their_permissions() 
 #[tokio::test]
 async fn names_of_roles_and_of_permissions_are_unique() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let editor = admin.role("editor").await;
     let reports = admin.permission("read:reports").await;
     let permission = |name: &str| json!({ "name": name, "resource": "a", "action": "a" });
@@ -182,7 +178,11 @@ async fn names_of_roles_and_of_permissions_are_unique() {
         (Method::POST, PERMISSIONS.to_owned(), permission("read:reports")),
         (Method::PUT, format!("{PERMISSIONS}/{reports}"), permission("read:users")),
     ] {
-        assert_eq!(said(&admin.ask(method.clone(), &path, Some(body)).await), refused("name_taken"), "{method} {path}");
+        assert_eq!(
+            status_and_code(&admin.ask(method.clone(), &path, Some(body)).await),
+            refused("name_taken"),
+            "{method} {path}"
+        );
     }
     for round in 0..5 {
         let make = || admin.post(ROLES, json!({ "name": format!("role{round}") }));
@@ -196,7 +196,7 @@ async fn names_of_roles_and_of_permissions_are_unique() {
 #[tokio::test]
 async fn roles_and_permissions_in_use_are_not_deleted_and_held_roles_not_renamed() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let (editor, reports) = (admin.role("editor").await, admin.permission("read:reports").await);
     let (role, permission) = (format!("{ROLES}/{editor}"), format!("{PERMISSIONS}/{reports}"));
@@ -206,10 +206,10 @@ async fn roles_and_permissions_in_use_are_not_deleted_and_held_roles_not_renamed
     assert_eq!(admin.post(&given, json!({ "permission_id": reports })).await.status, 201);
     assert_eq!(admin.post(&given, json!({ "permission_id": reports })).await.status, 200, "it has it already");
 
-    assert_eq!(said(&admin.delete(&role).await), refused("in_use"));
-    assert_eq!(said(&admin.put(&role, json!({ "name": "author" })).await), refused("in_use"));
+    assert_eq!(status_and_code(&admin.delete(&role).await), refused("in_use"));
+    assert_eq!(status_and_code(&admin.put(&role, json!({ "name": "author" })).await), refused("in_use"));
     assert_eq!(admin.put(&role, json!({ "name": "editor", "description": "Writes" })).await.status, 200);
-    assert_eq!(said(&admin.delete(&permission).await), refused("in_use"));
+    assert_eq!(status_and_code(&admin.delete(&permission).await), refused("in_use"));
 
     assert_eq!(admin.delete(&format!("{held}/{editor}")).await.status, 204);
     assert_eq!(admin.put(&role, json!({ "name": "author" })).await.status, 200);
@@ -221,7 +221,7 @@ async fn roles_and_permissions_in_use_are_not_deleted_and_held_roles_not_renamed
 #[tokio::test]
 async fn a_deleted_role_loses_its_permissions() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let (editor, reports) = (admin.role("editor").await, admin.permission("read:reports").await);
     admin.post(&format!("{ROLES}/{editor}/permissions"), json!({ "permission_id": reports })).await;
     assert_eq!(admin.delete(&format!("{ROLES}/{editor}")).await.status, 204);
@@ -231,7 +231,7 @@ async fn a_deleted_role_loses_its_permissions() {
 #[tokio::test]
 async fn of_a_concurrent_deletion_and_assignment_of_a_role_one_succeeds() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let held = format!("/api/v1/auth/users/{}/roles", ada.id);
     for round in 0..10 {
@@ -246,12 +246,12 @@ async fn of_a_concurrent_deletion_and_assignment_of_a_role_one_succeeds() {
 #[tokio::test]
 async fn lists_are_paginated_in_the_order_of_names() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     for name in ["ab", "a_b", "a-b", "a.b", "a0b"] {
         admin.role(name).await;
         admin.permission(name).await;
     }
-    // Byte by byte, whatever the server's locale.
+    // Byte order, regardless of the server's locale.
     let sorted = ["a-b", "a.b", "a0b", "a_b", "ab", "admin", "user"];
     assert_eq!(names(&admin.get(ROLES).await, "roles"), sorted);
     assert_eq!(names(&admin.get(PERMISSIONS).await, "permissions")[..5], sorted[..5]);
@@ -283,7 +283,7 @@ async fn lists_are_paginated_in_the_order_of_names() {
 #[tokio::test]
 async fn there_are_at_most_a_thousand_roles_and_permissions() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let pool = app.databases.open(Service::Auth).await;
     let mut transaction = pool.begin().await.unwrap();
     for (table, columns, there) in [("roles", "description", 2), ("permissions", "resource, action", 8)] {
@@ -301,7 +301,7 @@ async fn there_are_at_most_a_thousand_roles_and_permissions() {
     let make = |path: &'static str, name: &'static str| {
         admin.post(path, json!({ "name": name, "resource": "a", "action": "a" }))
     };
-    // The first rounds find few connections to the database.
+    // The first rounds have few database connections.
     for (path, kind) in [(ROLES, "role"), (PERMISSIONS, "permission")].repeat(5) {
         let (a, b, c) = (make(path, "a"), make(path, "b"), make(path, "c"));
         let (d, e, f) = (make(path, "d"), make(path, "e"), make(path, "f"));
@@ -311,14 +311,14 @@ async fn there_are_at_most_a_thousand_roles_and_permissions() {
         let [made, others @ ..] = &answers;
         assert_eq!(made.status, 201, "{}", made.text);
         for other in others {
-            assert_eq!(said(other), refused("too_many"), "{path}");
+            assert_eq!(status_and_code(other), refused("too_many"), "{path}");
         }
         let id = made.json()[kind]["id"].as_str().unwrap().to_owned();
         assert_eq!(admin.delete(&format!("{path}/{id}")).await.status, 204);
     }
 }
 
-/// Every route of rights that is for administrators.
+/// Every route on roles and permissions for administrators.
 fn routes(account: &str) -> Vec<(Method, String)> {
     let roles = format!("/api/v1/auth/users/{account}/roles");
     let mut routes = Vec::new();
@@ -340,7 +340,7 @@ fn routes(account: &str) -> Vec<(Method, String)> {
 #[tokio::test]
 async fn every_route_requires_a_current_administrator() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let ada = app.person("ada@example.com").await;
     let claimed = Person { roles: vec!["admin".to_owned(), "user".to_owned()], ..ada.clone() };
     let demoted = make_admin(&app, &app.person("grace@example.com").await).await;
@@ -361,17 +361,17 @@ async fn every_route_requires_a_current_administrator() {
             (Some(&gone), 401, "token_revoked"),
             (None, 401, "credentials_missing"),
         ] {
-            // Neither good nor bad bodies change that.
+            // Valid and invalid bodies make no difference.
             for body in [
                 json!({ "name": "a", "resource": "a", "action": "a", "role_id": ADMIN, "role_ids": [ADMIN] }),
                 json!(7),
             ] {
                 let reply = app.send(Service::Auth, method.clone(), &path, who, Some(body)).await;
-                assert_eq!(said(&reply), (status, code.to_owned()), "{method} {path} {who:?}");
+                assert_eq!(status_and_code(&reply), (status, code.to_owned()), "{method} {path} {who:?}");
             }
         }
-        let bare = app.bare(app.http.request(method.clone(), app.url(Service::Auth, &path))).await;
-        assert_eq!(said(&bare), (401, "gateway_required".to_owned()), "{method} {path} around the gateway");
+        let bare = app.send_raw(app.http.request(method.clone(), app.url(Service::Auth, &path))).await;
+        assert_eq!(status_and_code(&bare), (401, "gateway_required".to_owned()), "{method} {path} around the gateway");
     }
     assert_eq!(lists().await, before);
 }
@@ -379,7 +379,7 @@ async fn every_route_requires_a_current_administrator() {
 #[tokio::test]
 async fn unknown_ids_are_404_and_malformed_ids_in_a_body_422() {
     let app = App::start().await;
-    let admin = Asker::admin(&app).await;
+    let admin = AdminClient::admin(&app).await;
     let user = format!("/api/v1/auth/users/{}", admin.who.id);
     let named = json!({ "name": "a", "resource": "a", "action": "a" });
     let mut cases = Vec::new();

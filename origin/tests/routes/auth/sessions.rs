@@ -36,11 +36,11 @@ async fn outbox(app: &App) -> Vec<String> {
     rows
 }
 
-/// A login of a program.
+/// Logs in with a user agent.
 async fn log_in(app: &App, user_agent: &str) {
     let body = json!({ "email": ADA, "password": PASSWORD });
     let request = app.forwarded(Service::Auth, Method::POST, "/api/v1/auth/login", None, Some(body));
-    assert_eq!(app.bare(request.header("user-agent", user_agent)).await.status, 200);
+    assert_eq!(app.send_raw(request.header("user-agent", user_agent)).await.status, 200);
 }
 
 #[tokio::test]
@@ -49,9 +49,9 @@ async fn the_list_has_the_users_live_sessions_newest_first() {
     let first = app.person(ADA).await;
     app.person("grace@example.com").await;
     app.clock.pass(1000);
-    let ended = app.person_again(ADA).await;
+    let ended = app.log_in(ADA).await;
     app.clock.pass(1000);
-    let last = app.person_again(ADA).await;
+    let last = app.log_in(ADA).await;
     assert_eq!(end(&app, Some(&ended), &ended.session).await, 204, "one ends one's own");
     let sessions = list(&app, &first).await;
     assert_eq!(ids(&sessions), [last.session.as_str(), first.session.as_str()]);
@@ -95,7 +95,7 @@ async fn the_user_agent_comes_from_the_gateway_and_is_bounded() {
 #[tokio::test]
 async fn a_deleted_session_ends_and_is_pushed_to_the_gateway() {
     let app = App::start().await;
-    let (ada, laptop) = (app.person(ADA).await, app.person_again(ADA).await);
+    let (ada, laptop) = (app.person(ADA).await, app.log_in(ADA).await);
     assert_eq!(end(&app, Some(&ada), &laptop.session).await, 204);
     assert_eq!(app.get(Service::Auth, ME, &laptop).await.code(), "token_revoked");
     assert_eq!(app.refresh(&laptop.refresh).await.status, 401);
@@ -124,8 +124,8 @@ async fn sessions_of_other_users_are_invisible() {
 #[tokio::test]
 async fn the_oldest_session_ends_above_the_limit() {
     let app = App::start().await;
-    let (first, second) = (app.person(ADA).await, app.person_again(ADA).await);
-    // Written behind the service's back: a hundred passwords are a long time to hash.
+    let (first, second) = (app.person(ADA).await, app.log_in(ADA).await);
+    // Written directly to the database, because a hundred password hashes take long.
     let pool = app.databases.open(Service::Auth).await;
     let now = app.clock.now();
     for index in 2..limits::SESSIONS {
@@ -142,7 +142,7 @@ async fn the_oldest_session_ends_above_the_limit() {
     assert_eq!(list(&app, &first).await.len(), 100);
     assert_eq!(outbox(&app).await.len(), 0);
     app.clock.pass(1000);
-    let third = app.person_again(ADA).await;
+    let third = app.log_in(ADA).await;
     assert_eq!(app.get(Service::Auth, ME, &first).await.code(), "token_revoked");
     let sessions = list(&app, &second).await;
     assert_eq!((sessions.len(), ids(&sessions)[0]), (100, third.session.as_str()));
@@ -153,7 +153,7 @@ async fn the_oldest_session_ends_above_the_limit() {
 #[tokio::test]
 async fn ended_sessions_are_swept_and_live_ones_are_not() {
     let app = App::start().await;
-    let (ada, ended) = (app.person(ADA).await, app.person_again(ADA).await);
+    let (ada, ended) = (app.person(ADA).await, app.log_in(ADA).await);
     app.clock.pass(limits::REFRESH_TOKEN_MS - 1000);
     let second = app.refresh(&ada.refresh).await.json()["refresh_token"].as_str().unwrap().to_owned();
     assert_eq!(end(&app, Some(&ada), &ended.session).await, 204);

@@ -16,14 +16,14 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 const GOOD: &str = "grant_type=client_credentials&audience=user-service";
 
-/// Nobody listens there: the discard port.
+/// Nothing listens on the discard port.
 const NO_EDGE: &str = "http://127.0.0.1:9";
 
 async fn services(app: &App) -> Services {
     Services(Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap())
 }
 
-/// Adds a service that may call the user service; its secret.
+/// Adds a service that may call the user service. Returns its secret.
 async fn add(app: &App, name: &str) -> String {
     let audiences = ["user-service".to_owned()];
     add_service(&services(app).await, name, &audiences, &app.clock).await.unwrap().expose().to_owned()
@@ -34,7 +34,7 @@ async fn ask_token(app: &App, authorization: &str, content_type: Option<&str>, f
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    app.bare(request.body(form.to_owned())).await
+    app.send_raw(request.body(form.to_owned())).await
 }
 
 fn basic(name: &str, secret: &str) -> String {
@@ -50,7 +50,7 @@ async fn token(app: &App, name: &str, secret: &str) -> String {
 async fn call(app: &App, method: Method, path: &str, name: &str, token: &str) -> Reply {
     let request = app.http.request(method, app.url(Service::Users, path)).bearer_auth(token);
     let request = request.header("x-service-caller", name).header("content-type", "application/json");
-    app.bare(request.body(json!({ "email": "a@example.com", "first_name": "", "last_name": "" }).to_string())).await
+    app.send_raw(request.body(json!({ "email": "a@example.com", "first_name": "", "last_name": "" }).to_string())).await
 }
 
 #[tokio::test]
@@ -176,9 +176,9 @@ async fn a_reader_may_read_but_not_write() {
             let reply = call(&app, method.clone(), path, "ledger", &stranger).await;
             assert_eq!((reply.status, reply.code().as_str()), (403, "service_not_authorized"), "{method} {path}");
             let reply = call(&app, method.clone(), path, "stock", &reader).await;
-            let said = (reply.status, reply.code());
+            let answer = (reply.status, reply.code());
             assert_eq!(
-                said,
+                answer,
                 (401, "service_caller_mismatch".to_owned()),
                 "{method} {path}: a name that is not the token's"
             );

@@ -10,10 +10,10 @@ use crate::support::{App, Reply, Service};
 const NO_EDGE: &str = "http://127.0.0.1:9";
 
 async fn page(app: &App, service: Service) -> Reply {
-    app.bare(app.http.get(app.url(service, "/metrics"))).await
+    app.send_raw(app.http.get(app.url(service, "/metrics"))).await
 }
 
-/// The value of a series, written as in the page.
+/// Returns the value of a series, which is written as on the page.
 async fn value(app: &App, service: Service, series: &str) -> Option<f64> {
     let page = page(app, service).await;
     assert_eq!(page.status, 200, "{}", page.text);
@@ -65,9 +65,9 @@ async fn clients_cannot_create_series() {
     for number in 0..20 {
         let method = Method::from_bytes(format!("MADE{number}").as_bytes()).unwrap();
         let path = format!("/made/up/{number}?route={number}");
-        app.bare(app.http.request(method.clone(), app.url(Service::Auth, &path))).await;
-        app.bare(app.http.request(method, app.url(Service::Auth, "/health"))).await;
-        app.bare(app.http.get(app.url(Service::Auth, &path))).await;
+        app.send_raw(app.http.request(method.clone(), app.url(Service::Auth, &path))).await;
+        app.send_raw(app.http.request(method, app.url(Service::Auth, "/health"))).await;
+        app.send_raw(app.http.get(app.url(Service::Auth, &path))).await;
     }
     assert_eq!(value(&app, Service::Auth, &requests("auth", "unmatched", "other", 401)).await, Some(20.0));
     assert_eq!(value(&app, Service::Auth, &requests("auth", "unmatched", "GET", 401)).await, Some(20.0));
@@ -113,7 +113,7 @@ async fn the_page_requires_the_token_if_one_is_set() {
     for service in [Service::Auth, Service::Users] {
         let ask = |authorization: Option<String>| {
             let request = app.http.get(app.url(service, "/metrics"));
-            app.bare(match authorization {
+            app.send_raw(match authorization {
                 Some(value) => request.header("authorization", value),
                 None => request,
             })

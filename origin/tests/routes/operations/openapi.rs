@@ -9,7 +9,7 @@ use crate::support::{App, Service};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// The operations of the contract, and who may ask.
+/// The operations of the contract, and their callers.
 const AUTH: &[(&str, &str, &[&str])] = &[
     ("/.well-known/jwks.json", "anybody", &["get"]),
     ("/api/v1/auth/audit", "user", &["get"]),
@@ -54,12 +54,12 @@ const USERS: &[(&str, &str, &[&str])] = &[
 ];
 
 async fn document(app: &App, service: Service) -> Value {
-    let reply = app.bare(app.http.get(app.url(service, "/openapi.json"))).await;
+    let reply = app.send_raw(app.http.get(app.url(service, "/openapi.json"))).await;
     assert_eq!((reply.status, reply.headers["content-type"].to_str().unwrap()), (200, "application/json"));
     reply.json()
 }
 
-/// Path, method and operation of everything that is described.
+/// Returns path, method and operation of everything in a document.
 fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
         item.as_object().unwrap().iter().map(|(method, operation)| (path.as_str(), method.as_str(), operation))
@@ -105,8 +105,8 @@ async fn a_service_serves_the_described_methods_and_no_others() {
             let target = segments.collect::<Vec<_>>().join("/");
             for name in METHODS {
                 let method = Method::from_bytes(name.to_uppercase().as_bytes()).unwrap();
-                // As nobody, who learns of a method that there is none only where there are no
-                // credentials to ask for.
+                // Without credentials: a caller without them learns of an unknown method only on
+                // routes that need none.
                 let reply = app.send(service, method, &target, None, None).await;
                 let Some(operation) = item.get(name) else {
                     assert!(matches!(reply.status, 401 | 405), "{name} {template}: {}", reply.status);
@@ -125,7 +125,7 @@ async fn a_service_serves_the_described_methods_and_no_others() {
     }
 }
 
-/// Every `$ref` of a document.
+/// Returns every `$ref` of a document.
 fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(members) => {
@@ -185,7 +185,7 @@ async fn every_reference_in_a_document_resolves() {
 async fn the_page_loads_nothing_from_other_hosts() {
     let app = App::start().await;
     for service in [Service::Auth, Service::Users] {
-        let get = |target: &'static str| app.bare(app.http.get(app.url(service, target)));
+        let get = |target: &'static str| app.send_raw(app.http.get(app.url(service, target)));
         let page = get("/docs").await;
         assert_eq!((page.status, page.headers["content-type"].to_str().unwrap()), (200, "text/html"));
         assert!(page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
@@ -218,7 +218,7 @@ async fn the_page_loads_nothing_from_other_hosts() {
 async fn each_error_has_its_own_example() {
     let app = App::start().await;
     for service in [Service::Auth, Service::Users] {
-        let document = app.bare(app.http.get(app.url(service, "/openapi.json"))).await.json();
+        let document = app.send_raw(app.http.get(app.url(service, "/openapi.json"))).await.json();
         let mut codes = BTreeSet::new();
         for (name, response) in document["components"]["responses"].as_object().unwrap() {
             let example = &response["content"]["application/problem+json"]["example"];

@@ -33,11 +33,11 @@ async fn an_administrator_creates_users_with_roles() {
         assert_eq!(reply.headers["location"].to_str().unwrap(), format!("{USERS}/{id}"));
         assert_eq!(reply.headers["etag"], "\"1\"");
         assert!(!reply.text.contains(PASSWORD));
-        let person = app.person_again(email).await;
+        let person = app.log_in(email).await;
         assert_eq!(json!(person.roles), expected);
         assert_eq!(app.get(Service::Users, &format!("{USERS}/{id}"), &person).await.json()["data"], data);
     }
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn users_with_invalid_fields_are_not_created() {
     }
     assert_eq!(app.login("new@example.com").await.status, 401, "nothing half done");
     assert_eq!(make(&app, &admin, good("new@example.com")).await.status, 201, "and nothing in the way");
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn only_current_administrators_create_and_change_other_users() {
     let (ada, root) = (app.person("ada@example.com").await, app.admin("root@example.com").await);
     let body = || json!({ "email": "new@example.com", "password": PASSWORD, "roles": ["admin"] });
     assert_eq!(make(&app, &ada, body()).await.status, 403);
-    // A token says what was true when it was made.
+    // A token carries the roles of its time of issue.
     let former = Person { roles: vec!["admin".to_owned()], ..ada.clone() };
     let target = format!("{USERS}/{}", root.id);
     let send = |method: Method, who: Person, body: Option<Value>| {
@@ -83,8 +83,8 @@ async fn only_current_administrators_create_and_change_other_users() {
     assert_eq!(send(Method::PATCH, former.clone(), Some(json!({ "first_name": "x" }))).await, 403);
     assert_eq!(send(Method::PUT, former.clone(), Some(json!({ "email": "x@example.com" }))).await, 403);
     assert_eq!(send(Method::DELETE, former, None).await, 403);
-    // Nor does a session that ended.
-    let ended = app.person_again("root@example.com").await;
+    // A session that ended does not suffice either.
+    let ended = app.log_in("root@example.com").await;
     assert_eq!(app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ended), None).await.status, 200);
     let reply = make(&app, &ended, body()).await;
     assert_eq!((reply.status, reply.code().as_str()), (401, "token_revoked"));
@@ -100,7 +100,7 @@ async fn without_one_of_the_services_no_user_is_created() {
     let reply = make(&app, &admin, body()).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "auth_service_unavailable"));
     app.restart(BOTH).await;
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(app.login("new@example.com").await.status, 401);
     assert_eq!(make(&app, &admin, body()).await.status, 201);
 }

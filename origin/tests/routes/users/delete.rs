@@ -4,7 +4,7 @@ use reqwest::Method;
 
 use crate::support::{App, Person, Service};
 
-/// The same person with the role, as a token would say after it was given.
+/// Returns the same person with the role, as in a later token.
 pub(crate) fn as_admin(person: &Person) -> Person {
     Person { roles: vec!["admin".to_owned(), "user".to_owned()], ..person.clone() }
 }

@@ -22,8 +22,8 @@ fn emails(reply: &Reply) -> Vec<String> {
     body["data"].as_array().unwrap().iter().map(|user| user["email"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Profiles behind the service's back, created one millisecond after the other, but for
-/// each third, which is as old as the one before.
+/// Adds profiles directly to the database, created one millisecond after the other, except that each
+/// third is as old as the one before.
 async fn seed(app: &App, from: usize, count: usize) {
     let pool = app.databases.open(Service::Users).await;
     for number in from..from + count {
@@ -86,7 +86,7 @@ async fn concurrent_changes_neither_repeat_nor_skip_users() {
         let page = list(&app, &admin, &format!("?limit=4{query}")).await;
         let mut seen = emails(&page);
         let next = page.json()["pagination"]["next"].as_str().unwrap().to_owned();
-        // Before the place, at it, and after it.
+        // Before, at and after the position.
         seed(&app, if query.is_empty() { 0 } else { 5 }, 5).await;
         let pool = app.databases.open(Service::Users).await;
         sqlx::query("DELETE FROM profiles WHERE email IN ('user013@example.com', 'user011@example.com')")
@@ -192,7 +192,7 @@ async fn the_internal_list_has_the_same_pages() {
     let token = app.service_token(Service::Users).await;
     let ask = |query: &str| {
         let url = app.url(Service::Users, &format!("/api/v1/internal/users{query}"));
-        app.bare(app.internal(Service::Users, Method::GET, &url, &token))
+        app.send_raw(app.internal(Service::Users, Method::GET, &url, &token))
     };
     let first = ask("?limit=2").await;
     let next = first.json()["pagination"]["next"].as_str().unwrap().to_owned();

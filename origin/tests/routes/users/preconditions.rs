@@ -22,7 +22,7 @@ async fn ask(app: &App, method: Method, who: &Person, headers: &[(&str, &str)], 
         }
         request = request.body(body.to_owned());
     }
-    app.bare(request).await
+    app.send_raw(request).await
 }
 
 fn etag(reply: &Reply) -> &str {
@@ -56,7 +56,7 @@ async fn the_etag_is_the_version_and_grows_only_with_changes() {
         let at = |reply: &Reply| reply.json()["data"]["updated_at"].clone();
         assert_eq!(at(&before) != at(&after), etag(&before) != etag(&after), "{method} {body}");
     }
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -88,16 +88,16 @@ async fn a_change_with_if_match_requires_the_current_version() {
         let reply = ask(&app, Method::PATCH, &ada, &[("if-match", tag)], Some(&body)).await;
         assert_eq!((reply.status, etag(&reply)), (200, expected), "{tag}: {}", reply.text);
     }
-    // Two lines are one list.
+    // Two header lines are one list.
     let two = [("if-match", "\"9\""), ("if-match", "\"4\"")];
     assert_eq!(ask(&app, Method::PUT, &ada, &two, Some(put)).await.status, 200);
     assert_eq!(ask(&app, Method::DELETE, &ada, &[("if-match", "\"5\"")], None).await.status, 204);
-    // What is not there is 404, whatever version is asked for.
+    // A missing user is 404 with any condition.
     for tag in ["*", "\"5\"", "\"6\""] {
         assert_eq!(ask(&app, Method::DELETE, &ada, &[("if-match", tag)], None).await.status, 404, "{tag}");
         assert_eq!(ask(&app, Method::PATCH, &ada, &[("if-match", tag)], Some(patch)).await.status, 404, "{tag}");
     }
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]
@@ -107,13 +107,13 @@ async fn the_version_of_the_account_decides_not_that_of_the_profile() {
     let token = app.service_token(Service::Auth).await;
     let url = app.url(Service::Auth, &format!("/api/v1/internal/accounts/{}", ada.id));
     let half = app.internal(Service::Auth, Method::PATCH, &url, &token).json(&json!({ "first_name": "A." }));
-    assert_eq!(app.bare(half).await.status, 200);
+    assert_eq!(app.send_raw(half).await.status, 200);
     let stale = ask(&app, Method::GET, &ada, &[], None).await;
     assert_eq!(etag(&stale), "\"1\"");
     let change = Some(r#"{"first_name":"Augusta"}"#);
     assert_eq!(ask(&app, Method::PATCH, &ada, &[("if-match", "\"1\"")], change).await.status, 412);
     assert_eq!(ask(&app, Method::DELETE, &ada, &[("if-match", "\"1\"")], None).await.status, 412);
-    app.until_agreed().await;
+    app.until_synchronised().await;
     assert_eq!(etag(&ask(&app, Method::GET, &ada, &[], None).await), "\"2\"");
     assert_eq!(ask(&app, Method::PATCH, &ada, &[("if-match", "\"2\"")], change).await.status, 200);
 }
@@ -138,7 +138,7 @@ async fn a_reader_with_the_current_version_gets_304() {
     }
     ask(&app, Method::PATCH, &ada, &[], Some(r#"{"last_name":"L."}"#)).await;
     assert_eq!(ask(&app, Method::GET, &ada, &[("if-none-match", "\"1\"")], None).await.status, 200);
-    // Of another's profile nobody learns even that.
+    // For the profile of another user, the answer reveals not even that.
     let grace = app.person("grace@example.com").await;
     let other = Person { id: ada.id.clone(), ..grace };
     let target = format!("/api/v1/users/{}", other.id);
@@ -148,7 +148,7 @@ async fn a_reader_with_the_current_version_gets_304() {
         .get(app.url(Service::Users, &target))
         .header("x-gateway-assertion", app.assertion(Service::Users, &Method::GET, &target, Some(&stranger)))
         .header("if-none-match", "*");
-    assert_eq!(app.bare(request).await.status, 403);
+    assert_eq!(app.send_raw(request).await.status, 403);
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn concurrent_patches_of_different_fields_are_all_applied() {
     states.sort_by_key(|(version, ..)| *version);
     let versions: BTreeSet<i64> = states.iter().map(|(version, ..)| *version).collect();
     assert_eq!(versions, (2..=51).collect(), "each change has a version of its own");
-    // Each version is the one before and one field more.
+    // Each version has one more field than the one before.
     for pair in states.windows(2) {
         let ((_, _, before), (version, field, after)) = (&pair[0], &pair[1]);
         let other = if *field == "first_name" { "last_name" } else { "first_name" };
@@ -207,7 +207,7 @@ async fn concurrent_patches_of_different_fields_are_all_applied() {
     }
     let last = ask(&app, Method::GET, &ada, &[], None).await;
     assert_eq!(last.json()["data"], states.last().unwrap().2);
-    app.until_agreed().await;
+    app.until_synchronised().await;
 }
 
 #[tokio::test]

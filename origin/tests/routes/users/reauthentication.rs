@@ -4,7 +4,7 @@ use portcullis_origin::limits;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{App, PASSWORD, Person, Reply, Service};
+use crate::support::{App, PASSWORD, Person, Reply, Service, status_and_code};
 
 const ADA: &str = "ada@example.com";
 
@@ -14,16 +14,12 @@ async fn ask(app: &App, method: Method, who: &Person, id: &str, body: Option<Val
     app.send(Service::Users, method, &format!("/api/v1/users/{id}"), Some(who), body).await
 }
 
-fn said(reply: &Reply) -> (u16, String) {
-    (reply.status, reply.code())
-}
-
 #[tokio::test]
 async fn an_ended_session_changes_nothing_in_either_service() {
     let app = App::start().await;
     let root = app.admin("root@example.com").await;
     let ada = app.person(ADA).await;
-    let other = app.person_again(ADA).await;
+    let other = app.log_in(ADA).await;
     for who in [&root, &ada] {
         app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(who), None).await;
     }
@@ -44,9 +40,9 @@ async fn an_ended_session_changes_nothing_in_either_service() {
         (Service::Auth, Method::POST, "/api/v1/auth/roles", &root, Some(json!({ "name": "a" }))),
     ] {
         let reply = app.send(service, method.clone(), path, Some(who), body).await;
-        assert_eq!(said(&reply), (401, "token_revoked".to_owned()), "{method} {path} {}", who.email);
+        assert_eq!(status_and_code(&reply), (401, "token_revoked".to_owned()), "{method} {path} {}", who.email);
     }
-    // A logout says yes each time, and ends nothing but its own session.
+    // A logout succeeds each time and ends only its own session.
     let logout = json!({ "refresh_token": other.refresh });
     let reply = app.send(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), Some(logout)).await;
     assert_eq!(reply.status, 200);
@@ -80,19 +76,19 @@ async fn changing_the_address_and_deleting_the_account_require_the_password_or_a
         (Method::DELETE, Some(json!({ "current_password": WRONG })), &wrong),
     ] {
         let reply = ask(&app, method.clone(), &ada, &ada.id, body.clone()).await;
-        assert_eq!(said(&reply), *expected, "{method} {body:?}");
+        assert_eq!(status_and_code(&reply), *expected, "{method} {body:?}");
     }
     let reply = ask(&app, Method::DELETE, &ada, &ada.id, None).await;
     let challenge = reply.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.contains("insufficient_user_authentication"), "{challenge}");
     assert_eq!(app.login(ADA).await.status, 200, "nothing has changed");
-    // What is not about the address needs neither.
+    // Other changes need neither.
     for body in [json!({ "first_name": "Augusta" }), json!({ "email": " Ada@Example.com ", "last_name": "King" })] {
         assert_eq!(ask(&app, Method::PATCH, &ada, &ada.id, Some(body)).await.status, 200);
     }
     let reply = ask(&app, Method::PATCH, &ada, &ada.id, to("ada@example.org", Some(PASSWORD))).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
-    let recent = app.person_again("ada@example.org").await;
+    let recent = app.log_in("ada@example.org").await;
     assert_eq!(ask(&app, Method::PATCH, &recent, &ada.id, to("ada@example.net", None)).await.status, 200);
     let reply = ask(&app, Method::DELETE, &ada, &ada.id, Some(json!({ "current_password": PASSWORD }))).await;
     assert_eq!(reply.status, 204, "{}", reply.text);
@@ -109,13 +105,13 @@ async fn a_refresh_is_not_a_recent_login_and_wrong_passwords_are_delayed() {
     app.clock.pass(limits::RECENT_LOGIN_MS);
     assert_eq!(app.refresh(&ada.refresh).await.status, 200);
     let reply = ask(&app, Method::DELETE, &ada, &ada.id, None).await;
-    assert_eq!(said(&reply), (403, "reauthentication_required".to_owned()));
+    assert_eq!(status_and_code(&reply), (403, "reauthentication_required".to_owned()));
     let wrong = || Some(json!({ "current_password": WRONG }));
     for _ in 0..limits::FAILURES_FREE {
         assert_eq!(ask(&app, Method::DELETE, &ada, &ada.id, wrong()).await.status, 401);
     }
     let reply = ask(&app, Method::DELETE, &ada, &ada.id, wrong()).await;
-    assert_eq!(said(&reply), (429, "login_delayed".to_owned()));
+    assert_eq!(status_and_code(&reply), (429, "login_delayed".to_owned()));
     assert_eq!(reply.headers["retry-after"], "1");
 }
 
@@ -130,7 +126,7 @@ async fn administrators_change_other_accounts_without_the_password_and_their_own
     assert_eq!(ask(&app, Method::PATCH, &root, &ada.id, Some(email)).await.status, 200);
     assert_eq!(ask(&app, Method::DELETE, &root, &ada.id, None).await.status, 204);
     let own = ask(&app, Method::DELETE, &root, &root.id, None).await;
-    assert_eq!(said(&own), (403, "reauthentication_required".to_owned()));
+    assert_eq!(status_and_code(&own), (403, "reauthentication_required".to_owned()));
 }
 
 #[tokio::test]
@@ -142,11 +138,11 @@ async fn changes_of_the_address_are_rate_limited() {
     let to = |email: &str| Some(json!({ "email": email }));
     for _ in 0..limits::FAILURES_FREE {
         let reply = ask(&app, Method::PATCH, &ada, &ada.id, to("grace@example.com")).await;
-        assert_eq!(said(&reply), (409, "email_taken".to_owned()));
+        assert_eq!(status_and_code(&reply), (409, "email_taken".to_owned()));
     }
     for (method, email) in [(Method::PATCH, "grace@example.com"), (Method::PUT, "free@example.com")] {
         let reply = ask(&app, method, &ada, &ada.id, to(email)).await;
-        assert_eq!(said(&reply), (429, "email_change_delayed".to_owned()), "{email}");
+        assert_eq!(status_and_code(&reply), (429, "email_change_delayed".to_owned()), "{email}");
         assert_eq!(reply.headers["retry-after"], "1");
     }
     let name = json!({ "first_name": "Augusta" });

@@ -37,7 +37,7 @@ async fn put_replaces_and_patch_merges() {
         assert_eq!(change(&app, method, &ada, &ada.id, body.clone()).await.status, 422, "{body}");
     }
     assert_eq!(app.login("ada@example.com").await.status, 401, "the old address logs nobody in");
-    let again = app.person_again("countess@example.com").await;
+    let again = app.log_in("countess@example.com").await;
     assert_eq!(again.id, ada.id);
 }
 
@@ -59,7 +59,7 @@ async fn a_change_cannot_set_id_role_or_a_taken_address() {
     );
 }
 
-/// What a change leaves behind that stopped between the two services.
+/// The state after a change that was interrupted between the two services.
 async fn half_a_change(app: &App, id: &str, email: &str) {
     let pool = app.databases.open(Service::Auth).await;
     sqlx::query("UPDATE accounts SET email = $2 WHERE id = $1").bind(id).bind(email).execute(&pool).await.unwrap();
@@ -71,7 +71,7 @@ async fn an_interrupted_change_loses_no_profile() {
     let app = App::start().await;
     let ada = app.person("old@example.com").await;
     half_a_change(&app, &ada.id, "new@example.com").await;
-    // Somebody else takes the address that is free again.
+    // Another user takes the address that is free again.
     let other = app.person("old@example.com").await;
     for person in [&ada, &other] {
         let path = format!("/api/v1/users/{}", person.id);
