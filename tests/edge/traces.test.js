@@ -64,7 +64,7 @@ describe("spans at the running gateway", () => {
     const answer = await edge.get(ME, { token });
     assert.equal(answer.status, 200);
     await until("the log has the line", () =>
-      edge.lines.some((line) => /collector took no spans/.test(line.message ?? "")),
+      edge.lines.some((line) => /collector did not accept the spans/.test(line.message ?? "")),
     );
     assert.ok(!edge.output.includes(KEY));
     assert.ok(!edge.output.includes(encodeURIComponent(KEY)));
