@@ -71,8 +71,8 @@ const config :Workerd.Config = (
 `;
 }
 
-// Starts workerd; its log is discarded.
-export function startWorkerd(folder, worker, address) {
+// Starts workerd; its log is discarded. `inspector` is an address for V8's inspector.
+export function startWorkerd(folder, worker, address, { inspector } = {}) {
   for (const { name, path } of worker.modules) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     if (path !== join(folder, name)) copyFileSync(path, join(folder, name));
@@ -85,7 +85,8 @@ export function startWorkerd(folder, worker, address) {
   // Not a pipe, which this process would have to read.
   const nowhere = openSync("/dev/null", "w");
   // V8 writes its profiling files into the working directory.
-  const child = spawn(workerd, ["serve", config], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
+  const flags = inspector === undefined ? [] : [`--inspector-addr=${inspector}`];
+  const child = spawn(workerd, ["serve", config, ...flags], { cwd: folder, stdio: ["ignore", nowhere, nowhere] });
   closeSync(nowhere);
   return child;
 }

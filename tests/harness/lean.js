@@ -1,9 +1,10 @@
 // Starts the built worker in workerd without Miniflare, whose own Workers would add to the memory that is
-// measured. `heldBytes` runs V8's garbage collection first, so that only reachable memory counts.
+// measured.
 //
 //   const edge = await startLean(scope, { auth, users, policy });
 //   edge.url, edge.pid, edge.log(mode)      sets the revocation log to "pass" or "hang"
-//   await edge.heldBytes()                  memory of the process after a garbage collection
+//   await edge.memory()                     bytes in use after a garbage collection: of the process (rss),
+//                                           of V8's heap (heap) and of the wasm module's memory (wasm)
 
 import { once } from "node:events";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -24,6 +25,7 @@ const require = createRequire(import.meta.url);
 
 // In the mode "hang" the revocation log answers late, but within the gateway's timeout.
 const ENTRY = `
+import { wasmBytes } from "./memory.js";
 import gateway, { Revocations as Log } from "./entry.js";
 export { Metrics } from "./entry.js";
 let mode = "pass";
@@ -43,6 +45,7 @@ export default {
       }
       return new Response(null, { status: 204 });
     }
+    if (pathname === "/test/wasm") return new Response(String(wasmBytes()));
     if (pathname === "/test/nothing") return new Response(null, { status: 204 });
     if (pathname.startsWith("/test/log/")) {
       mode = pathname.slice("/test/log/".length);
@@ -53,6 +56,20 @@ export default {
 };
 `;
 
+// Measures the memory of the wasm modules. Imported before the gateway, which creates its instance when
+// it is evaluated.
+const MEMORY = `
+const memories = [];
+const { Instance } = WebAssembly;
+WebAssembly.Instance = class extends Instance {
+  constructor(...args) {
+    super(...args);
+    memories.push(this.exports.memory);
+  }
+};
+export const wasmBytes = () => memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+`;
+
 export async function startLean(scope, { auth, users, policy }) {
   const { unstable_readConfig: readConfig } = require("wrangler");
   process.env.WRANGLER_LOG = "none";
@@ -61,14 +78,16 @@ export async function startLean(scope, { auth, users, policy }) {
   const folder = temporaryFolder(scope, "lean");
   const entry = join(folder, "observed.js");
   writeFileSync(entry, ENTRY);
+  const memory = join(folder, "memory.js");
+  writeFileSync(memory, MEMORY);
   const modules = readdirSync(build, { recursive: true })
     .filter((name) => /\.(?:js|wasm)$/.test(name))
     .map((name) => ({ name, path: join(build, name) }));
-  const port = await probePort(0);
+  const [port, inspector] = [await probePort(0), await probePort(0)];
   const child = startWorkerd(
     folder,
     {
-      modules: [{ name: "observed.js", path: entry }, ...modules],
+      modules: [{ name: "observed.js", path: entry }, { name: "memory.js", path: memory }, ...modules],
       date: config.compatibility_date,
       texts: {
         DEVELOPMENT: "true",
@@ -84,6 +103,7 @@ export async function startLean(scope, { auth, users, policy }) {
       v8Flags: ["--expose-gc"],
     },
     `127.0.0.1:${port}`,
+    { inspector: `127.0.0.1:${inspector}` },
   );
   scope.after(async () => {
     if (child.exitCode !== null) return;
@@ -97,18 +117,32 @@ export async function startLean(scope, { auth, users, policy }) {
     get: (path, { token } = {}) =>
       edge.send({ path, headers: token === undefined ? {} : { authorization: `Bearer ${token}` } }),
     log: (mode) => edge.get(`/test/log/${mode}`),
-    async heldBytes() {
-      let least = Infinity;
+    async memory() {
+      let rss = Infinity;
       for (let look = 0; look < 5; look += 1) {
         await edge.get("/test/collect");
         const kilobytes = Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))[1]);
-        least = Math.min(least, kilobytes * 1024);
+        rss = Math.min(rss, kilobytes * 1024);
       }
-      return least;
+      const wasm = Number((await edge.get("/test/wasm")).body);
+      return { rss, heap: await heapBytes(inspector), wasm };
     },
   };
   await until("it answers", async () => (await edge.get("/health")).status === 200);
   return edge;
+}
+
+// Returns the bytes of V8's heap that are in use, with what its objects own outside of it.
+async function heapBytes(inspector) {
+  const targets = await (await fetch(`http://127.0.0.1:${inspector}/json`)).json();
+  const main = targets.find(({ id, title }) => `${id} ${title}`.includes("main"));
+  const socket = new WebSocket(main.webSocketDebuggerUrl);
+  await once(socket, "open");
+  socket.send(JSON.stringify({ id: 1, method: "Runtime.getHeapUsage" }));
+  const [{ data }] = await once(socket, "message");
+  socket.close();
+  const { usedSize, embedderHeapUsedSize = 0 } = JSON.parse(data).result;
+  return usedSize + embedderHeapUsedSize;
 }
 
 // Sends `count` requests, taking `requests` (texts, or functions that return one) in turn, over `atOnce`
