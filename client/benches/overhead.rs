@@ -1,9 +1,8 @@
-//! What a call through the client costs beside the same call by reqwest alone: one
-//! authenticated GET of a small server in this process, with the same headers over the same
-//! kind of connection, in turns of a batch each. For `npm run bench:origin`, which gives the
-//! seconds to take; prints one line of JSON.
+//! Compares the cost of a call through the client with the same call through reqwest: an authenticated
+//! GET of a small server in this process, with the same headers and the same kind of connection, in
+//! alternating batches. `npm run bench:origin` passes the duration in seconds; prints one line of JSON.
 //!
-//! Ratios are those of batches side by side, and the middle one of all.
+//! The reported ratio is the median of the ratios of adjacent batches.
 
 #![allow(clippy::print_stdout, reason = "its one line is what it is for")]
 
@@ -27,8 +26,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// Calls of a batch: some ten milliseconds, so that who has the machine meanwhile has it of all
-/// three.
+/// Calls per batch: about ten milliseconds, so that other load on the machine affects all three kinds.
 const BATCH: u32 = 100;
 
 const USER_ID: &str = "0190b2a4-0000-7000-8000-000000000001";
@@ -42,12 +40,12 @@ fn user() -> Value {
     })
 }
 
-/// As long as a real access token.
+/// A token of the length of a real access token.
 fn token() -> String {
     format!("{0}.{0}{0}.{0}", "eyJhbGciOiJSUzI1NiIs".repeat(8))
 }
 
-/// The server, on a thread of its own.
+/// Starts the server on a thread of its own.
 fn serve() -> Result<String, Fault> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -68,7 +66,7 @@ fn serve() -> Result<String, Fault> {
     Ok(url)
 }
 
-/// The three ways of one call.
+/// The three kinds of call.
 struct Ways {
     bare: reqwest::Client,
     url: String,
@@ -110,7 +108,7 @@ fn request() -> ApiRequest {
     ApiRequest::new(Method::GET, "/api/v1/users/{id}").with_segment(USER_ID)
 }
 
-/// Microseconds of one call, from a batch of them.
+/// Measures a batch and returns the microseconds per call.
 async fn time<F: Future<Output = Result<usize, Fault>>>(call: impl Fn() -> F) -> Result<f64, Fault> {
     let begun = Instant::now();
     for _ in 0..BATCH {
@@ -130,7 +128,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 async fn main() -> Result<(), Fault> {
     let seconds = std::env::args().find_map(|text| text.parse::<u32>().ok()).unwrap_or(10);
     let ways = Ways::open(&serve()?).await?;
-    // Connections, caches and the clock of the core.
+    // Warms up connections, caches and the clock frequency.
     for _ in 0..10 {
         time(|| ways.bare()).await?;
         time(|| ways.plain()).await?;
@@ -139,7 +137,7 @@ async fn main() -> Result<(), Fault> {
 
     let end = Instant::now().checked_add(Duration::from_secs(seconds.into())).ok_or("too many seconds")?;
     let (mut bare, mut plain, mut session) = (Vec::new(), Vec::new(), Vec::new());
-    // Who goes first changes: what comes after a pause is slower.
+    // The order alternates, because the first batch after a pause is slower.
     for turn in (0..3).cycle() {
         if Instant::now() >= end {
             break;

@@ -1,7 +1,7 @@
-//! A service behind the gateway: it knows its users by the gateway's word alone.
+//! A service behind the gateway that takes the user from the gateway's assertion only.
 //!
 //! `ASSERTION_KEYS_SHOP=… PORT=8090 cargo run -p portcullis-client --example axum_origin
-//! --features axum`, with the secret that the gateway has for its upstream `shop`.
+//! --features axum`, with the gateway's secret for the upstream `shop`.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 
@@ -32,17 +32,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// 401 where nobody is logged in.
+/// Requires a user; 401 without one.
 async fn list_orders(user: AssertedUser) -> String {
     format!("orders of {}", user.id)
 }
 
-/// On a public route there may be a user.
+/// Accepts a user on a public route.
 async fn list_prices(user: Option<AssertedUser>) -> &'static str {
     if user.is_some_and(|user| user.has_role("dealer")) { "wholesale" } else { "retail" }
 }
 
-/// Refusals in the service's own words.
+/// Answers a refusal in the service's own format.
 async fn list_stock(user: Result<AssertedUser, GateRefusal>) -> Response {
     match user {
         Ok(user) => format!("stock for {}", user.id).into_response(),

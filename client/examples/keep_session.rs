@@ -1,8 +1,7 @@
-//! A program that logs in once and goes on with its session whenever it is run, in as
-//! many processes at once as one likes.
+//! A program that logs in once and resumes its session at each run, also in concurrent processes.
 //!
-//! `cargo run -p portcullis-client --example keep_session -- ada@example.com` asks for
-//! the password in the variable PASSWORD the first time, and for nothing later.
+//! `cargo run -p portcullis-client --example keep_session -- ada@example.com` reads the
+//! password from the variable PASSWORD at its first run only.
 
 #![allow(clippy::print_stdout, reason = "an example talks")]
 

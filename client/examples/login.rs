@@ -1,4 +1,4 @@
-//! Makes an account, logs in, asks whose the token is, and logs out.
+//! Registers, logs in, validates the token, and logs out.
 //!
 //! `npm start` in one terminal, then
 //! `cargo run -p portcullis-client --example login -- ada@example.com 'a long password'`.

@@ -1,5 +1,5 @@
-//! Accounts and sessions as the API speaks of them, and [`AuthClient`], the calls by
-//! which one registers, logs in and asks who a token belongs to.
+//! Accounts and sessions of the API, and [`AuthClient`]: registering, logging in, validating tokens
+//! and managing one's own sessions.
 
 use std::fmt;
 
@@ -15,15 +15,15 @@ use crate::{
     secret::Secret,
 };
 
-/// A user, as clients see it.
+/// A user as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The account's id.
     pub id: Uuid,
     /// Normalised e-mail address.
     pub email: String,
-    /// Whether the service knows that the user receives mail at this address. Grant nothing
-    /// by an address of which it does not.
+    /// Whether the user has proved to receive mail at this address. Grant nothing by an unverified
+    /// address.
     #[serde(default)]
     pub email_verified: bool,
     /// First name, may be empty.
@@ -32,19 +32,19 @@ pub struct User {
     /// Last name, may be empty.
     #[serde(default)]
     pub last_name: String,
-    /// Names of its roles.
+    /// Names of the user's roles.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// When the account was made.
+    /// When the account was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it was changed last.
+    /// When the account was last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
-/// Who wants an account. Holds the key by which the service knows a second try for the
-/// first: send the same value again after a time-out, not a new one.
+/// A registration. It holds the idempotency key by which the service recognises a repeated call:
+/// after a time-out send the same value again, not a new one.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// E-mail address.
@@ -59,7 +59,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// With empty names.
+    /// Returns a registration with empty names and a new idempotency key.
     pub fn new(email: &str, password: Secret) -> Self {
         Self {
             email: email.to_owned(),
@@ -70,14 +70,14 @@ impl Registration {
         }
     }
 
-    /// With names.
+    /// Sets the names.
     #[must_use]
     pub fn with_names(mut self, first_name: &str, last_name: &str) -> Self {
         (self.first_name, self.last_name) = (first_name.to_owned(), last_name.to_owned());
         self
     }
 
-    /// The same person under a key of the caller's, such as one that was kept in a file.
+    /// Sets the idempotency key, for example one that was kept in a file.
     #[must_use]
     pub const fn with_idempotency_key(mut self, key: Uuid) -> Self {
         self.idempotency_key = key;
@@ -85,7 +85,7 @@ impl Registration {
     }
 }
 
-/// Who logs in.
+/// Credentials for a login.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// E-mail address.
@@ -95,102 +95,102 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// An address and its password.
+    /// Returns credentials of an address and its password.
     pub fn new(email: &str, password: Secret) -> Self {
         Self { email: email.to_owned(), password }
     }
 }
 
-/// What a login or a refresh gives.
+/// The tokens of a login or a refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TokenSet {
-    /// Shown with each request.
+    /// Sent with each request.
     pub access_token: Secret,
-    /// Shown once, for the next pair.
+    /// Sent once, for the next pair.
     pub refresh_token: Secret,
-    /// Seconds for which the access token is good.
+    /// Lifetime of the access token in seconds.
     pub expires_in: u64,
-    /// Whose they are.
+    /// The user of the tokens.
     pub user: User,
 }
 
-/// Whose an access token is.
+/// A validated access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validation {
-    /// The user. Its roles are those of the moment when the service was asked: to
-    /// decide what somebody may do now, ask for permissions, which nothing remembers.
+    /// The user, with the roles at the time of the validation. To decide what a user may do now, ask
+    /// for permissions, which are never cached.
     pub user: User,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: OffsetDateTime,
 }
 
-/// One of a user's sessions: a login, with all the tokens that follow from it.
+/// A session: a login and all tokens that follow from it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Session {
-    /// Its id, by which it can be ended.
+    /// Id, for [`AuthClient::end_session`].
     pub id: Uuid,
-    /// When its user logged in.
+    /// When the user logged in.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub created_at: Option<OffsetDateTime>,
-    /// When it was refreshed last.
+    /// When the session was last refreshed.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub last_used_at: Option<OffsetDateTime>,
-    /// When it ends unless it is refreshed.
+    /// When the session ends unless it is refreshed.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
-    /// What the program that logged in calls itself.
+    /// User agent of the program that logged in.
     #[serde(default)]
     pub user_agent: Option<String>,
-    /// Whether it is the session of the token that asked.
+    /// Whether the request's token belongs to this session.
     #[serde(default)]
     pub current: bool,
 }
 
-/// A new password for whoever knows the old one.
+/// A change of the password.
 #[derive(Debug, Clone)]
 pub struct PasswordChange {
-    /// The password so far.
+    /// The current password.
     pub current_password: Secret,
-    /// The next one, 8 to 128 characters.
+    /// The new password, 8 to 128 characters.
     pub new_password: Secret,
 }
 
 #[derive(Deserialize)]
-struct InUser {
+struct UserAnswer {
     user: User,
 }
 
 #[derive(Deserialize)]
-struct InData {
+struct DataAnswer {
     data: User,
 }
 
 #[derive(Deserialize)]
-struct InSessions {
+struct SessionsAnswer {
     sessions: Vec<Session>,
 }
 
 #[derive(Deserialize)]
-struct Validated {
+struct ValidationAnswer {
     valid: bool,
     user: User,
     #[serde(with = "time::serde::rfc3339")]
     expires_at: OffsetDateTime,
 }
 
-/// The calls of the auth service that a program needs for itself and its users.
+/// Calls of the auth service. The trait can be used as `dyn AuthClient`.
 ///
-/// One method must be written, the others follow from it: a fake for tests overrides
-/// [`AuthClient::exchange`] (as `MockAuthClient` does, with the feature `mock`) or the calls that a test is about. It can be used as `dyn AuthClient`.
+/// [`AuthClient::exchange`] is the only required method. A fake for tests implements it, as
+/// `MockAuthClient` does (feature `mock`), or overrides single calls.
 ///
 /// # Errors
 /// Every call fails with [`ClientError`] alone.
 #[async_trait]
 pub trait AuthClient: fmt::Debug + Send + Sync {
-    /// Makes a call, and again where that is safe. Any route of the gateway will do.
+    /// Calls any route of the gateway, and retries if that is safe.
     async fn exchange(&self, request: ApiRequest) -> Result<ApiAnswer, ClientError>;
 
-    /// Makes an account. 409 `email_taken` where there is one.
+    /// Creates an account. 409 `email_taken` if there is one.
     async fn register(&self, registration: &Registration) -> Result<User, ClientError> {
         let body = json!({
             "email": registration.email,
@@ -201,34 +201,37 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
         let request = ApiRequest::new(Method::POST, "/api/v1/auth/register")
             .with_json(&body)
             .with_idempotency_key(registration.idempotency_key);
-        Ok(self.exchange(request).await?.json::<InUser>()?.user)
+        Ok(self.exchange(request).await?.json::<UserAnswer>()?.user)
     }
 
-    /// Begins a session. 401 `invalid_credentials`, whichever of the two is wrong.
+    /// Starts a session. 401 `invalid_credentials` for an unknown address and for a wrong password.
     async fn login(&self, credentials: &Credentials) -> Result<TokenSet, ClientError> {
         let body = json!({ "email": credentials.email, "password": credentials.password.expose() });
         self.exchange(ApiRequest::new(Method::POST, "/api/v1/auth/login").with_json(&body)).await?.json()
     }
 
-    /// Spends a refresh token for the next pair. It is sent again only if no connection
-    /// stood: a refresh token shown twice looks stolen and ends its session.
+    /// Exchanges a refresh token for the next pair. The call is retried only if it was not sent: the
+    /// service takes a second use for theft and ends the session.
     async fn refresh(&self, refresh_token: &Secret) -> Result<TokenSet, ClientError> {
         let body = json!({ "refresh_token": refresh_token.expose() });
         self.exchange(ApiRequest::new(Method::POST, "/api/v1/auth/refresh").with_json(&body)).await?.json()
     }
 
-    /// Asks whose an access token is. 401 for one that is nobody's.
+    /// Validates an access token and returns its user. 401 if the token is invalid.
     async fn validate(&self, access_token: &Secret) -> Result<Validation, ClientError> {
         let request = ApiRequest::new(Method::GET, "/api/v1/auth/validate-token").with_token(access_token);
         let answer = self.exchange(request).await?;
-        let Validated { valid, user, expires_at } = answer.json()?;
+        let ValidationAnswer { valid, user, expires_at } = answer.json()?;
         if !valid {
-            return Err(ClientError::Malformed { status: answer.status(), reason: "a success that says invalid" });
+            return Err(ClientError::Malformed {
+                status: answer.status(),
+                reason: "a success that says the token is invalid",
+            });
         }
         Ok(Validation { user, expires_at })
     }
 
-    /// Ends the access token's session, and the refresh token's.
+    /// Ends the sessions of the access token and of the refresh token.
     async fn logout(&self, access_token: &Secret, refresh_token: Option<&Secret>) -> Result<(), ClientError> {
         let mut request = ApiRequest::new(Method::POST, "/api/v1/auth/logout").with_token(access_token);
         if let Some(refresh_token) = refresh_token {
@@ -237,21 +240,21 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
         self.exchange(request).await.map(|_| ())
     }
 
-    /// The token's user, as of now.
+    /// Returns the token's user as the service knows it now.
     async fn me(&self, access_token: &Secret) -> Result<User, ClientError> {
         let request = ApiRequest::new(Method::GET, "/api/v1/auth/me").with_token(access_token);
-        Ok(self.exchange(request).await?.json::<InUser>()?.user)
+        Ok(self.exchange(request).await?.json::<UserAnswer>()?.user)
     }
 
-    /// A user's profile: one's own, and an administrator reads anybody's.
+    /// Returns a user's profile: the token's own, or any for an administrator.
     async fn user(&self, access_token: &Secret, id: Uuid) -> Result<User, ClientError> {
         let request =
             ApiRequest::new(Method::GET, "/api/v1/users/{id}").with_segment(&id.to_string()).with_token(access_token);
-        Ok(self.exchange(request).await?.json::<InData>()?.data)
+        Ok(self.exchange(request).await?.json::<DataAnswer>()?.data)
     }
 
-    /// Changes the password, which ends the user's other sessions. 401
-    /// `invalid_credentials` where the current one is wrong.
+    /// Changes the password, which ends the user's other sessions. 401 `invalid_credentials` if the
+    /// current one is wrong.
     async fn change_password(&self, access_token: &Secret, change: &PasswordChange) -> Result<(), ClientError> {
         let body = json!({
             "current_password": change.current_password.expose(),
@@ -261,10 +264,10 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
         self.exchange(request).await.map(|_| ())
     }
 
-    /// The user's sessions.
+    /// Lists the user's sessions.
     async fn sessions(&self, access_token: &Secret) -> Result<Vec<Session>, ClientError> {
         let request = ApiRequest::new(Method::GET, "/api/v1/auth/sessions").with_token(access_token);
-        Ok(self.exchange(request).await?.json::<InSessions>()?.sessions)
+        Ok(self.exchange(request).await?.json::<SessionsAnswer>()?.sessions)
     }
 
     /// Ends one of the user's sessions.

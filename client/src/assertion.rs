@@ -1,33 +1,33 @@
-//! The check of `X-Gateway-Assertion`: a JWS (RFC 7515, HS256) by which the
-//! gateway names one request and, on protected routes, its user.
+//! Verification of `X-Gateway-Assertion`: a JWS (RFC 7515, HS256) with which the gateway identifies one
+//! request and, on protected routes, its user.
 //!
-//! Pure: keys, request and `now` are arguments. An origin takes identity from
-//! this and from nothing else; what went around the gateway has none.
+//! Pure: keys, request and `now` are arguments. An origin takes the identity from the assertion only; a
+//! request that bypassed the gateway has none.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// Header that carries the assertion, in lower case.
+/// Name of the header with the assertion, in lower case.
 pub const HEADER: &str = "x-gateway-assertion";
 
-/// Bytes of an assertion: the identity of a token of 16 KB and the longest path and query fit,
-/// of which JSON may double the query (backslashes).
+/// Bytes of an assertion: fits the identity of a token of 16 KB and the longest path and query, whose
+/// backslashes JSON doubles.
 const ASSERTION_BYTES: usize = 48 * 1024;
 
-/// Seconds of clock difference between gateway and service that are tolerated, in both
-/// directions: `iat` may lie so far in the future, and `exp` so far in the past. The same
-/// tolerance as for access tokens, so that no clock difference is an error here alone.
+/// Accepted clock difference between gateway and service, in seconds and in both directions: `iat` may
+/// be this far in the future, and `exp` this far in the past. The same as for access tokens, so that a
+/// clock difference that is accepted there is accepted here.
 pub const LEEWAY_S: u64 = 30;
 
-/// Longest `exp - iat` taken, in seconds: what the contract gives.
+/// Longest accepted `exp - iat` in seconds, by the contract.
 const LIFETIME_S: u64 = 30;
 
 /// Bytes of a secret (RFC 7518, section 3.2).
 const SECRET_BYTES: usize = 32;
 
-/// Secrets that may be live at once, for rotation.
+/// Secrets that may be valid at once, for rotation.
 const SECRETS: usize = 2;
 
 /// The secrets shared with the gateway, by `kid`.
@@ -52,22 +52,22 @@ impl std::fmt::Display for BadAssertionKeys {
 
 impl std::error::Error for BadAssertionKeys {}
 
-/// Why an assertion is refused. All are 401; the reason is for the log.
+/// Why an assertion is invalid. Each is 401; the reason is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssertionError {
-    /// Not one bounded compact JWS with the header that the contract gives.
+    /// Not a single compact JWS within the size limit and with the header of the contract.
     Malformed,
-    /// `kid` is not one of the live secrets'.
+    /// `kid` names no valid secret.
     UnknownKey,
-    /// The MAC is not the secret's.
+    /// The MAC does not match.
     BadSignature,
-    /// The claims are not what the contract says, or not from the gateway.
+    /// The claims violate the contract, or `iss` is not the gateway.
     BadClaims,
-    /// Made for another upstream.
+    /// Issued for another upstream.
     WrongAudience,
-    /// Not within its 30 seconds, and [`LEEWAY_S`] before and after them.
+    /// Outside its 30 seconds and [`LEEWAY_S`] before and after them.
     Expired,
-    /// Made for another method or another path and query.
+    /// Issued for another method, path or query.
     WrongRequest,
 }
 
@@ -88,7 +88,7 @@ impl std::fmt::Display for AssertionError {
 impl std::error::Error for AssertionError {}
 
 impl AssertionError {
-    /// Stable code for logs.
+    /// Returns a stable code for logs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Malformed => "assertion_malformed",
@@ -102,20 +102,20 @@ impl AssertionError {
     }
 }
 
-/// A request as the origin received it.
+/// A request as the origin receives it.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
-    /// This upstream's name.
+    /// Name of this upstream.
     pub audience: &'a str,
     /// Method, case kept.
     pub method: &'a str,
-    /// Path and query exactly as they came.
+    /// Path and query exactly as received.
     pub target: &'a str,
     /// Seconds since 1970.
     pub now: u64,
 }
 
-/// What the gateway vouches for.
+/// The verified content of an assertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assertion {
     /// Id of the request.
@@ -169,10 +169,10 @@ struct Claims {
 }
 
 impl AssertionKeys {
-    /// Reads the setting's text.
+    /// Parses the setting.
     ///
     /// # Errors
-    /// [`BadAssertionKeys`], which holds nothing of the text.
+    /// [`BadAssertionKeys`], which contains nothing of the text.
     pub fn parse(text: &str) -> Result<Self, BadAssertionKeys> {
         let mut keys = Vec::new();
         for item in text.trim().split(',') {
@@ -186,7 +186,7 @@ impl AssertionKeys {
         Ok(Self(keys))
     }
 
-    /// Checks an assertion for a request: form, key, MAC, then each claim.
+    /// Verifies an assertion for a request: form, key, MAC, then each claim.
     ///
     /// # Errors
     /// [`AssertionError`].
@@ -197,7 +197,7 @@ impl AssertionKeys {
         let (input, mac) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
         let (header, claims) = input.split_once('.').ok_or(AssertionError::Malformed)?;
         let header: Header = decode(header).ok_or(AssertionError::Malformed)?;
-        // The algorithm is ours to choose, never the header's.
+        // The header never chooses the algorithm.
         if header.alg != "HS256" || header.typ != "gateway+jwt" {
             return Err(AssertionError::Malformed);
         }
@@ -209,7 +209,7 @@ impl AssertionKeys {
         let claims: Claims = decode(claims).ok_or(AssertionError::BadClaims)?;
         check(&claims, received)?;
         Ok(Assertion {
-            // A gateway of an earlier version has one id for both.
+            // An earlier version of the gateway has one id for both.
             request_id: claims.request_id.unwrap_or(claims.jti),
             user: claims.sub.map(|id| AssertedUser {
                 id,
@@ -237,7 +237,7 @@ fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError>
     if !(earliest..latest).contains(&received.now) {
         return Err(AssertionError::Expired);
     }
-    // An assertion that was read from one request must not serve another.
+    // Prevents the use of a captured assertion for another request.
     if claims.htm != received.method || claims.htu != received.target {
         return Err(AssertionError::WrongRequest);
     }

@@ -1,8 +1,8 @@
-//! Why a call failed: one enum for every call of this crate, and what a service's
-//! refusal (RFC 9457) says of itself.
+//! Errors of this crate: [`ClientError`] for every call, [`Refusal`] for what a service answered
+//! (RFC 9457), and [`StoreError`] for a session's store.
 //!
-//! Errors end in logs. None holds a token, a password, a URL or a body; what a service
-//! wrote is bounded, and words long enough to be a token are left out.
+//! Errors end in logs. None holds a token, a password, a URL or a body. Text from a service is
+//! bounded, and words long enough to be a token are removed.
 
 use std::{
     fmt,
@@ -12,42 +12,40 @@ use std::{
 use portcullis_redact::redact;
 use serde_json::Value;
 
-use crate::session::StoreError;
-
 /// Bytes of a stable code.
 const CODE_BYTES: usize = 64;
 
-/// Fields of one refusal that are kept.
+/// Field errors of one refusal that are kept.
 const FIELDS: usize = 32;
 
-/// The longest `Retry-After` that is believed: a day. Beyond it a clock is wrong.
-const RETRY_AFTER_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest `Retry-After` that is accepted: a day. A longer one comes from a wrong clock.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The call or a setting is wrong, and nothing was sent. The text says what.
+    /// The call or a setting is invalid, and nothing was sent. The text names the fault.
     Invalid(&'static str),
-    /// No connection stood: nothing was sent.
+    /// The connection could not be established: nothing was sent.
     Unreachable,
-    /// No answer in time. The service may have done what it was asked to.
+    /// No answer in time. The service may have processed the call.
     Timeout,
-    /// The connection broke off. The service may have done what it was asked to.
+    /// The connection broke off. The service may have processed the call.
     Lost,
-    /// The service failed several times in a row and is left alone: nothing was sent.
+    /// The circuit breaker is open after several failures in a row: nothing was sent.
     BreakerOpen {
-        /// When it is asked again.
+        /// Time until the next call may be sent.
         retry_after: Duration,
     },
-    /// The answer is not what the contract says.
+    /// The answer violates the contract.
     Malformed {
-        /// Its status.
+        /// HTTP status of the answer.
         status: u16,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The service answered with a refusal or a fault of its own.
+    /// The service answered with a status from 400 to 599.
     Refused(Box<Refusal>),
     /// There is no session, or it has ended: log in (again).
     LoggedOut,
@@ -55,34 +53,34 @@ pub enum ClientError {
     Store(StoreError),
 }
 
-/// What one may want to do about an error.
+/// What a program can do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Mend the call: 400, 413, 415, 422, or refused by this crate.
+    /// Correct the call: 400, 413, 415, 422, or rejected by this crate.
     Invalid,
-    /// Show other credentials: 401, or no session.
+    /// Log in or use other credentials: 401, or no session.
     Unauthenticated,
-    /// Somebody else may: 403.
+    /// The user lacks the right: 403.
     Forbidden,
     /// Ask the user for the current password and send it with the change, or log in again: 403
     /// `reauthentication_required`.
     ReauthenticationRequired,
-    /// There is no such thing: 404.
+    /// The resource does not exist: 404.
     NotFound,
-    /// It is taken or in use: 409.
+    /// The name is taken, or the resource is in use: 409.
     Conflict,
-    /// It was changed meanwhile: read it again, see whether the change still makes sense,
-    /// and make it to the new version. 412, `version_mismatch`.
+    /// The resource has another version: read it again, decide whether the change still applies,
+    /// and send it with the new version. 412, `version_mismatch`.
     Stale,
     /// Wait: 429.
     RateLimited,
-    /// Try again later: no connection, 502, 503, or an open breaker.
+    /// Try again later: no connection, 502, 503, or an open circuit breaker.
     Unavailable,
-    /// Too slow: no answer in time, or 504.
+    /// No answer in time, or 504.
     Timeout,
-    /// A fault of the service: another 5xx, an answer that is not of the contract, or
-    /// `gateway_required`, which a service answers that was reached without the gateway.
+    /// The service is at fault: another 5xx, an answer that violates the contract, or
+    /// `gateway_required`, which a service sends when it is called without the gateway.
     Fault,
     /// Another refusal.
     Refused,
@@ -90,37 +88,53 @@ pub enum ErrorKind {
     Store,
 }
 
-/// A refusal, as the service told it.
+/// A service's answer with a status from 400 to 599.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status, 400 to 599.
+    /// HTTP status.
     pub status: u16,
-    /// Stable code of the contract, such as `token_expired`; `http_<status>` where the
-    /// answer has none.
+    /// Stable code of the contract, such as `token_expired`; `http_<status>` if the answer has
+    /// none.
     pub code: String,
     /// A sentence for people.
     pub detail: String,
-    /// Id of the request, for whoever reads the service's log.
+    /// Id of the request in the service's log.
     pub request_id: Option<String>,
-    /// When to try again.
+    /// Time until the next try.
     pub retry_after: Option<Duration>,
-    /// What is wrong with which field of the request.
+    /// Errors in single fields of the request.
     pub fields: Vec<FieldError>,
-    /// The challenge says `invalid_token` (RFC 6750, section 3.1).
+    /// Whether the challenge says `invalid_token` (RFC 6750, section 3.1).
     pub(crate) invalid_token: bool,
 }
 
-/// What is wrong with one field of a request.
+/// An error in one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     /// Name, as in the request.
     pub field: String,
-    /// What it must be.
+    /// What the field must contain.
     pub message: String,
 }
 
+/// Why a session's store failed. Holds no path and no part of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process or task holds the lock for too long.
+    Busy,
+    /// The content is not a session.
+    Malformed,
+    /// Users other than the owner can read the file.
+    Exposed,
+    /// The store cannot be read or written.
+    Io(std::io::ErrorKind),
+    /// A failure of another implementation, in its own words.
+    Other(&'static str),
+}
+
 impl ClientError {
-    /// What to do about it.
+    /// Returns what a program can do about the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
@@ -129,28 +143,11 @@ impl ClientError {
             Self::Malformed { .. } => ErrorKind::Fault,
             Self::LoggedOut => ErrorKind::Unauthenticated,
             Self::Store(_) => ErrorKind::Store,
-            // The base URL is a service's instead of the gateway's: no credentials help.
-            Self::Refused(refusal) if refusal.code == "gateway_required" => ErrorKind::Fault,
-            Self::Refused(refusal) if refusal.code == "reauthentication_required" && refusal.status == 403 => {
-                ErrorKind::ReauthenticationRequired
-            }
-            Self::Refused(refusal) => match refusal.status {
-                400 | 413 | 414 | 415 | 422 | 431 => ErrorKind::Invalid,
-                401 => ErrorKind::Unauthenticated,
-                403 => ErrorKind::Forbidden,
-                404 => ErrorKind::NotFound,
-                409 => ErrorKind::Conflict,
-                412 => ErrorKind::Stale,
-                429 => ErrorKind::RateLimited,
-                502 | 503 => ErrorKind::Unavailable,
-                504 => ErrorKind::Timeout,
-                500..=599 => ErrorKind::Fault,
-                _ => ErrorKind::Refused,
-            },
+            Self::Refused(refusal) => refusal.kind(),
         }
     }
 
-    /// The answer's status, if there was an answer.
+    /// Returns the status of the answer, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status),
@@ -165,7 +162,7 @@ impl ClientError {
         }
     }
 
-    /// A stable code: the service's, or this crate's own.
+    /// Returns a stable code: the service's, or this crate's own.
     pub fn code(&self) -> &str {
         match self {
             Self::Invalid(_) => "call_invalid",
@@ -180,43 +177,42 @@ impl ClientError {
         }
     }
 
-    /// When to try again, if the service or the breaker says so.
+    /// Returns the time until the next try, if the service or the circuit breaker names one.
     pub fn retry_after(&self) -> Option<Duration> {
         if let Self::BreakerOpen { retry_after } = self { Some(*retry_after) } else { self.refusal()?.retry_after }
     }
 
-    /// What the service says, where it refused.
+    /// Returns the service's refusal.
     pub fn refusal(&self) -> Option<&Refusal> {
         if let Self::Refused(refusal) = self { Some(refusal) } else { None }
     }
 
-    /// The service's sentence for people.
+    /// Returns the service's sentence for people.
     pub fn detail(&self) -> Option<&str> {
         Some(self.refusal()?.detail.as_str()).filter(|detail| !detail.is_empty())
     }
 
-    /// Id of the request, for whoever reads the service's log.
+    /// Returns the id of the request in the service's log.
     pub fn request_id(&self) -> Option<&str> {
         self.refusal()?.request_id.as_deref()
     }
 
-    /// What is wrong with which field of the request.
+    /// Returns the errors in single fields of the request.
     pub fn fields(&self) -> &[FieldError] {
         self.refusal().map_or(&[], |refusal| &refusal.fields)
     }
 
-    /// Whether the auth service says of a refresh token that its session is over: it is
-    /// unknown, expired or spent (`token_invalid`), or revoked (`token_revoked`). Nothing else
-    /// says so, not even another 401: a proxy's, or that of a service that was reached without
-    /// the gateway, is no word of the auth service on the token.
+    /// Whether the auth service says that a refresh token's session is over: the token is unknown,
+    /// expired or spent (`token_invalid`), or revoked (`token_revoked`). Another 401, of a proxy or
+    /// of a service called without the gateway, says nothing about the session.
     pub(crate) fn ends_session(&self) -> bool {
         self.refusal().is_some_and(|refusal| {
             refusal.status == 401 && matches!(refusal.code.as_str(), "token_invalid" | "token_revoked")
         })
     }
 
-    /// The access token is refused, which a refresh may mend: expired, revoked, or
-    /// signed with a key that has gone. A wrong password is 401, too, and not this.
+    /// Whether the access token was refused and a refresh may help: it has expired, was revoked,
+    /// or its signing key is gone. A wrong password is 401 too, and not this.
     pub fn wants_refresh(&self) -> bool {
         self.refusal().is_some_and(|refusal| {
             refusal.status == 401 && (refusal.code.starts_with("token_") || refusal.invalid_token)
@@ -227,7 +223,7 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(what) => write!(formatter, "the call is not valid: {what}"),
+            Self::Invalid(fault) => write!(formatter, "the call is not valid: {fault}"),
             Self::Unreachable => formatter.write_str("no connection to the service"),
             Self::Timeout => formatter.write_str("no answer in time"),
             Self::Lost => formatter.write_str("the connection broke off"),
@@ -243,8 +239,6 @@ impl fmt::Display for ClientError {
 }
 
 impl std::error::Error for ClientError {}
-
-impl std::error::Error for Refusal {}
 
 impl From<StoreError> for ClientError {
     fn from(error: StoreError) -> Self {
@@ -268,8 +262,10 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl std::error::Error for Refusal {}
+
 impl Refusal {
-    /// A refusal with a status and a code, for fakes in tests.
+    /// Returns a refusal with a status and a code, for fakes in tests.
     pub fn new(status: u16, code: &str) -> Self {
         Self {
             status,
@@ -282,8 +278,8 @@ impl Refusal {
         }
     }
 
-    /// Reads a refusal's headers and body; the body is taken for a problem document
-    /// only where it is declared as JSON.
+    /// Reads the headers and the body of a refusal. The body is read as a problem document only if
+    /// it is declared as JSON.
     pub(crate) fn read(status: u16, headers: &reqwest::header::HeaderMap, body: &[u8], now: SystemTime) -> Self {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let is_json = header("content-type").is_some_and(|text| text.to_ascii_lowercase().contains("json"));
@@ -300,6 +296,25 @@ impl Refusal {
             invalid_token: header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_token\"")),
         }
     }
+
+    fn kind(&self) -> ErrorKind {
+        match (self.status, self.code.as_str()) {
+            // The base URL is a service's instead of the gateway's: other credentials do not help.
+            (_, "gateway_required") => ErrorKind::Fault,
+            (403, "reauthentication_required") => ErrorKind::ReauthenticationRequired,
+            (400 | 413 | 414 | 415 | 422 | 431, _) => ErrorKind::Invalid,
+            (401, _) => ErrorKind::Unauthenticated,
+            (403, _) => ErrorKind::Forbidden,
+            (404, _) => ErrorKind::NotFound,
+            (409, _) => ErrorKind::Conflict,
+            (412, _) => ErrorKind::Stale,
+            (429, _) => ErrorKind::RateLimited,
+            (502 | 503, _) => ErrorKind::Unavailable,
+            (504, _) => ErrorKind::Timeout,
+            (500..=599, _) => ErrorKind::Fault,
+            (_, _) => ErrorKind::Refused,
+        }
+    }
 }
 
 fn is_code(text: &str) -> bool {
@@ -313,13 +328,55 @@ fn read_fields(all: &[Value]) -> Vec<FieldError> {
     all.iter().take(FIELDS).map(read).collect()
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+/// Parses `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let wait = match text.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(wait.min(RETRY_AFTER_MOST))
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+impl StoreError {
+    /// Whether a login resolves the error, by replacing the content.
+    pub(crate) const fn is_resolved_by_login(self) -> bool {
+        matches!(self, Self::Malformed | Self::Exposed)
+    }
+
+    /// Returns a stable code.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Busy => "store_busy",
+            Self::Malformed => "store_malformed",
+            Self::Exposed => "store_exposed",
+            Self::Io(_) | Self::Other(_) => "store_failed",
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => formatter.write_str("the session's store is locked by another process or task"),
+            Self::Malformed => {
+                formatter.write_str("the session's store does not hold a session; log in again, which replaces it")
+            }
+            Self::Exposed => formatter.write_str(
+                "the session's file can be read by others; log in again, which ends that session and replaces the \
+                 file, or chmod it to 600 if no other user can have read it",
+            ),
+            Self::Io(kind) => write!(formatter, "the session's store cannot be read or written: {kind}"),
+            Self::Other(fault) => write!(formatter, "the session's store failed: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.kind())
+    }
 }
 
 #[cfg(test)]
@@ -479,5 +536,20 @@ mod tests {
         }
         let foreign = refusal(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], "");
         assert!(ClientError::from(foreign).wants_refresh());
+    }
+
+    #[test]
+    fn each_failure_of_a_store_says_what_to_look_at() {
+        for (error, code, text) in [
+            (StoreError::Busy, "store_busy", "locked"),
+            (StoreError::Malformed, "store_malformed", "log in again, which replaces it"),
+            (StoreError::Exposed, "store_exposed", "log in again, which ends that session"),
+            (StoreError::Exposed, "store_exposed", "chmod it to 600"),
+            (StoreError::Io(std::io::ErrorKind::StorageFull), "store_failed", "storage"),
+            (StoreError::Other("the card is not there"), "store_failed", "the card is not there"),
+        ] {
+            assert_eq!(error.code(), code);
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 }

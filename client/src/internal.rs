@@ -1,14 +1,12 @@
-//! The internal routes of the auth and the user service, typed. How a call is made (token,
-//! time-outs, breaker, metrics, trace) is [`ServiceClient`]'s matter.
+//! Typed calls of the internal routes of the auth service and the user service, on top of
+//! [`ServiceClient`].
 //!
-//! A call that may be done twice is tried again once when no answer came; one that may
-//! not (a conditional change, a new account) only when it cannot have arrived: its first
-//! try may have been done, and the second would be told of a conflict with itself. No text
-//! of a secret or a token is in any error.
-
-use std::time::Duration;
+//! An idempotent call is retried once without an answer. A conditional change or a new account is
+//! retried only if it was not sent: otherwise the second try could conflict with the first. No error
+//! contains a secret or a token.
 
 use serde::{Deserialize, Serialize, Serializer};
+use tokio::time::Duration;
 use uuid::Uuid;
 
 use crate::{
@@ -16,74 +14,57 @@ use crate::{
     http::BreakerPolicy,
     request::{ApiAnswer, ApiRequest, Method, Repeat},
     secret::Secret,
-    service::{CallPolicy, ServiceClient},
+    service::{CallPolicy, ServiceClient, ServiceConfig},
 };
 
-/// Time for a whole call: a token's fetch, the exchange, and one more try of both.
-/// The caller's own caller has it, and the wait for a password's turn before it, in a request's time.
-pub const WHOLE_TIME: Duration = Duration::from_millis(2500);
+pub use crate::service::WHOLE_TIME;
 
-/// Time for a call that hashes a password: its turn (8 s at most) and, for a new account, the
-/// call back to the user service ([`WHOLE_TIME`]). The calling service has it within a request's
-/// time.
+/// Time for a call that hashes a password: the wait for its turn (at most 8 s) and, for a new account,
+/// the call back to the user service ([`WHOLE_TIME`]). It is less than the time of a request to the
+/// calling service.
 pub const HASHING_TIME: Duration = Duration::from_millis(11_000);
 
-/// The longest rest of the breaker between the two services: a registration needs both, and
-/// must go on as soon as the other one is back. Four probes a second are load for none.
-const REST: Duration = Duration::from_millis(250);
-
-/// Which service calls which, and with what.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Name of the calling service, such as `auth-service`.
-    pub caller: String,
-    /// Its secret.
-    pub secret: Secret,
-    /// Base URL of the auth service, which gives the tokens.
-    pub auth_url: String,
-    /// Name of the called service, such as `user-service`.
-    pub audience: String,
-    /// Base URL of the called service.
-    pub target_url: String,
-}
+/// The longest open period of the breaker between the two services: a registration needs both, and
+/// must work as soon as the other one is back. Four probes per second are no load.
+const LONGEST_OPEN: Duration = Duration::from_millis(250);
 
 /// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallError {
-    /// No answer: down, unreachable or too slow. Worth trying later.
+    /// The service is down, unreachable or too slow. A later try may succeed.
     Unavailable,
-    /// The other side refused, with this status.
+    /// The service refused with this status.
     Refused(u16),
-    /// The other side refused for a reason of the user for whom the call is.
+    /// The service refused because of the user on whose behalf the call was made.
     Denied(Denial),
-    /// The answer is not what the contract says.
+    /// The answer violates the contract.
     Malformed,
 }
 
-/// Why a user may not change their own account now.
+/// Why users cannot change their own account now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Denial {
-    /// Their session has ended.
+    /// The session has ended.
     SessionEnded,
-    /// The change needs the current password, or a login of the last minutes.
+    /// The change needs the current password, or a login within the last minutes.
     ReauthenticationRequired,
     /// The current password is wrong.
     PasswordWrong,
     /// Too many wrong passwords.
     PasswordDelayed {
-        /// Seconds until the next try counts.
+        /// Seconds until the next try is accepted.
         retry_after_s: u64,
     },
     /// Too many changes of the e-mail address.
     EmailChangeDelayed {
-        /// Seconds until the next try counts.
+        /// Seconds until the next try is accepted.
         retry_after_s: u64,
     },
 }
 
 impl Denial {
-    /// The denial that a problem document's code says.
+    /// Returns the denial of a problem document's code.
     fn from_code(code: &str, retry_after_s: u64) -> Option<Self> {
         match code {
             "session_ended" => Some(Self::SessionEnded),
@@ -121,21 +102,24 @@ impl std::fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Header of the user on whose behalf a service calls.
+/// Header with the user on whose behalf a service calls.
 pub const ACTING_USER: &str = "x-acting-user";
 
-/// Header of that user's session.
+/// Header with that user's session.
 pub const ACTING_SESSION: &str = "x-acting-session";
 
-/// The user on whose behalf a service calls. The called service decides by its database whether
-/// that user may make the change.
+/// The user on whose behalf a service calls. The called service decides by the current state of its
+/// database whether the user may do so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActingUser {
     /// User id.
     pub user: Uuid,
-    /// Session, if the gateway asserts one.
+    /// Session, if the gateway's assertion names one.
     pub session: Option<Uuid>,
 }
+
+/// Former name of [`ServiceConfig`].
+pub type Settings = ServiceConfig;
 
 /// A user as both services store one: an account of the auth service, and its copy, the profile of
 /// the user service.
@@ -162,8 +146,8 @@ pub struct UserRecord {
     /// Milliseconds since 1970, by the clock of the auth service.
     #[cfg_attr(feature = "openapi", schema(schema_with = schema::instant))]
     pub updated_at: i64,
-    /// Grows with each change of the account. Of two copies the one with the greater version is
-    /// newer; an older one never replaces it.
+    /// Increases with each change of the account. A copy with a smaller version never replaces one with
+    /// a greater version.
     pub version: i64,
 }
 
@@ -174,8 +158,8 @@ impl UserRecord {
     }
 }
 
-/// What is to change of an account; what is `None` stays. Merged where the account is
-/// locked: of two changes at one instant neither undoes the other.
+/// Fields of an account to change; `None` keeps a field. The change is merged while the account is
+/// locked, so that concurrent changes do not overwrite each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountChange {
     /// E-mail address.
@@ -187,19 +171,19 @@ pub struct AccountChange {
     /// Last name, may be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_name: Option<String>,
-    /// The user's current password, for a change of their own e-mail address.
+    /// The current password, to change one's own e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "expose_some")]
     pub current_password: Option<Secret>,
 }
 
-/// What a user says who deletes their own account.
+/// The confirmation with which users delete their own account.
 #[derive(Serialize)]
 struct Confirmation<'a> {
     #[serde(serialize_with = "expose")]
     current_password: &'a Secret,
 }
 
-/// A user that an administrator makes.
+/// An account to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewAccount {
     /// E-mail address.
@@ -215,7 +199,7 @@ pub struct NewAccount {
     pub roles: Vec<String>,
 }
 
-/// Writes a password into the body of a call about an account.
+/// Serializes an optional password into the body of a call.
 fn expose_some<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => expose(secret, serializer),
@@ -223,21 +207,21 @@ fn expose_some<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<
     }
 }
 
-/// Writes a password into the body of a call about an account.
+/// Serializes a password into the body of a call.
 fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
 
-/// Time for a call.
+/// The time that a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    /// One exchange and, where that is safe, another ([`WHOLE_TIME`]).
-    Little,
-    /// The hash of a password ([`HASHING_TIME`]), in one exchange.
+enum TimeLimit {
+    /// One exchange and, if that is safe, a retry ([`WHOLE_TIME`]).
+    Short,
+    /// One exchange with the hash of a password ([`HASHING_TIME`]).
     Hashing,
 }
 
-/// One service's line to another.
+/// A client of the internal routes of another service.
 pub struct InternalClient {
     service: ServiceClient,
     audience: String,
@@ -250,109 +234,113 @@ impl std::fmt::Debug for InternalClient {
 }
 
 impl InternalClient {
-    /// A client with pooled connections.
+    /// Returns a client with pooled connections.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`], which says what is wrong with which setting.
-    pub fn new(settings: Settings) -> Result<Self, ClientError> {
-        let audience = settings.audience.clone();
-        let breaker = BreakerPolicy { rest: REST, ..BreakerPolicy::default() };
+    /// [`ClientError::Invalid`], which names the invalid setting.
+    pub fn new(config: ServiceConfig) -> Result<Self, ClientError> {
+        let audience = config.audience.clone();
+        let breaker = BreakerPolicy { rest: LONGEST_OPEN, ..BreakerPolicy::default() };
         let policy = CallPolicy { breaker, ..CallPolicy::default() };
-        Ok(Self { service: ServiceClient::with_policy(settings, policy)?, audience })
+        Ok(Self { service: ServiceClient::with_policy(config, policy)?, audience })
     }
 
-    /// Creates a profile, or makes an existing one equal, unless that is newer.
+    /// Creates or replaces a profile, unless the existing one is newer.
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when the profile was deleted.
+    /// [`CallError`]; `Refused(409)` if the profile was deleted.
     pub async fn put_profile(&self, profile: &UserRecord) -> Result<(), CallError> {
         let request = ApiRequest::new(Method::POST, USERS).with_json(profile).with_repeat(Repeat::Always);
-        self.call(request, Takes::Little).await.map(drop)
+        self.call(request, TimeLimit::Short).await.map(drop)
     }
 
-    /// Deletes a profile. False when there was none.
+    /// Deletes a profile. Returns false if there was none.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn delete_profile(&self, id: Uuid) -> Result<bool, CallError> {
-        let request = of(Method::DELETE, USER, id).with_repeat(Repeat::Always);
-        was_there(self.call(request, Takes::Little).await)
+        let request = request(Method::DELETE, USER, id).with_repeat(Repeat::Always);
+        was_there(self.call(request, TimeLimit::Short).await)
     }
 
-    /// Makes an active account with its profile.
+    /// Creates an active account with its profile.
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(403)` when
-    /// whom it is for may not, `Refused(422)` when there is no such role.
-    pub async fn make_account(&self, acting: Option<ActingUser>, new: &NewAccount) -> Result<UserRecord, CallError> {
-        let request = on_behalf_of(ApiRequest::new(Method::POST, ACCOUNTS).with_json(new), acting);
-        parse(&self.call(request, Takes::Hashing).await?)
+    /// [`CallError`]; `Refused(409)` if the e-mail address is taken, `Refused(403)` if the user lacks
+    /// the right, `Refused(422)` if a role does not exist.
+    pub async fn make_account(
+        &self,
+        on_behalf_of: Option<ActingUser>,
+        new: &NewAccount,
+    ) -> Result<UserRecord, CallError> {
+        let request = with_user(ApiRequest::new(Method::POST, ACCOUNTS).with_json(new), on_behalf_of);
+        parse(&self.call(request, TimeLimit::Hashing).await?)
     }
 
-    /// Changes an account, if it has a version that `if_match` (RFC 9110, section 13.1.1)
-    /// names; what it is afterwards.
+    /// Changes an account and returns its profile. `if_match` restricts the change to versions (RFC
+    /// 9110, section 13.1.1).
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when the e-mail address is taken, `Refused(412)` when
-    /// the account has another version, `Refused(403)` when whom it is for may not, `Denied`
-    /// when they may not now.
+    /// [`CallError`]; `Refused(409)` if the e-mail address is taken, `Refused(412)` if the account has
+    /// another version, `Refused(403)` if the user lacks the right, `Denied` if the user cannot change
+    /// it now.
     pub async fn change_account(
         &self,
         id: Uuid,
-        acting: Option<ActingUser>,
+        on_behalf_of: Option<ActingUser>,
         change: &AccountChange,
         if_match: Option<&str>,
     ) -> Result<UserRecord, CallError> {
-        let request = on_behalf_of(of(Method::PATCH, ACCOUNT, id).with_json(change), acting);
-        // A password is hashed, and counts when it is wrong.
-        let takes = if change.current_password.is_some() { Takes::Hashing } else { Takes::Little };
-        let is_repeatable = if_match.is_none() && takes == Takes::Little;
+        let request = with_user(request(Method::PATCH, ACCOUNT, id).with_json(change), on_behalf_of);
+        // A wrong password counts, so a call with a password is not repeated.
+        let limit = if change.current_password.is_some() { TimeLimit::Hashing } else { TimeLimit::Short };
+        let is_repeatable = if_match.is_none() && limit == TimeLimit::Short;
         let request = request.with_condition(if_match).with_repeat(repeat(is_repeatable));
-        parse(&self.call(request, takes).await?)
+        parse(&self.call(request, limit).await?)
     }
 
-    /// Ends an account and all its sessions, if it has a version that `if_match` names.
-    /// False when there was none.
+    /// Deletes an account with all its sessions. Returns false if there was none. `if_match` restricts
+    /// the deletion to versions.
     ///
     /// # Errors
-    /// [`CallError`]; `Refused(409)` when it is the last administrator's, `Refused(412)`
-    /// when the account has another version, `Refused(403)` when whom it is for may not,
-    /// `Denied` when they may not now.
+    /// [`CallError`]; `Refused(409)` if it is the last administrator's, `Refused(412)` if the account has
+    /// another version, `Refused(403)` if the user lacks the right, `Denied` if the user cannot delete
+    /// it now.
     pub async fn delete_account(
         &self,
         id: Uuid,
-        acting: Option<ActingUser>,
+        on_behalf_of: Option<ActingUser>,
         current_password: Option<&Secret>,
         if_match: Option<&str>,
     ) -> Result<bool, CallError> {
-        let mut request = on_behalf_of(of(Method::DELETE, ACCOUNT, id), acting).with_condition(if_match);
+        let mut request = with_user(request(Method::DELETE, ACCOUNT, id), on_behalf_of).with_condition(if_match);
         if let Some(current_password) = current_password {
             request = request.with_json(&Confirmation { current_password });
         }
-        let takes = if current_password.is_some() { Takes::Hashing } else { Takes::Little };
-        // A second one finds no account, and whoever asks goes on with the profile.
-        let request = request.with_repeat(repeat(takes == Takes::Little));
-        was_there(self.call(request, takes).await)
+        let limit = if current_password.is_some() { TimeLimit::Hashing } else { TimeLimit::Short };
+        // A repeated deletion finds no account, and the caller continues with the profile.
+        let request = request.with_repeat(repeat(limit == TimeLimit::Short));
+        was_there(self.call(request, limit).await)
     }
 
-    /// Makes a call within its time, the fetch of a token included.
-    async fn call(&self, request: ApiRequest, takes: Takes) -> Result<ApiAnswer, CallError> {
-        let (request, whole) = match takes {
-            Takes::Little => (request, WHOLE_TIME),
-            Takes::Hashing => (request.with_timeout(HASHING_TIME), HASHING_TIME),
+    /// Sends a call within its time, the fetch of a token included.
+    async fn call(&self, request: ApiRequest, limit: TimeLimit) -> Result<ApiAnswer, CallError> {
+        let (request, whole) = match limit {
+            TimeLimit::Short => (request, WHOLE_TIME),
+            TimeLimit::Hashing => (request.with_timeout(HASHING_TIME), HASHING_TIME),
         };
         let answer = tokio::time::timeout(whole, self.service.send(request)).await;
         answer.unwrap_or(Err(ClientError::Timeout)).map_err(|error| CallError::from(&error))
     }
 }
 
-/// The routes of the user service, and those of the auth service.
+/// Routes of the user service and of the auth service.
 const USERS: &str = "/api/v1/internal/users";
 const USER: &str = "/api/v1/internal/users/{id}";
 const ACCOUNTS: &str = "/api/v1/internal/accounts";
 const ACCOUNT: &str = "/api/v1/internal/accounts/{id}";
 
-fn of(method: Method, template: &'static str, id: Uuid) -> ApiRequest {
+fn request(method: Method, template: &'static str, id: Uuid) -> ApiRequest {
     ApiRequest::new(method, template).with_segment(&id.to_string())
 }
 
@@ -360,10 +348,10 @@ const fn repeat(is_repeatable: bool) -> Repeat {
     if is_repeatable { Repeat::Always } else { Repeat::IfUnsent }
 }
 
-fn on_behalf_of(request: ApiRequest, acting: Option<ActingUser>) -> ApiRequest {
-    let Some(acting) = acting else { return request };
-    let request = request.with_header(ACTING_USER, &acting.user.to_string());
-    match acting.session {
+fn with_user(request: ApiRequest, on_behalf_of: Option<ActingUser>) -> ApiRequest {
+    let Some(ActingUser { user, session }) = on_behalf_of else { return request };
+    let request = request.with_header(ACTING_USER, &user.to_string());
+    match session {
         Some(session) => request.with_header(ACTING_SESSION, &session.to_string()),
         None => request,
     }
@@ -401,7 +389,7 @@ fn parse<A: serde::de::DeserializeOwned>(answer: &ApiAnswer) -> Result<A, CallEr
     answer.json().map_err(|_| CallError::Malformed)
 }
 
-/// A deletion's outcome: whether there was something.
+/// Returns whether a deletion found something.
 fn was_there(outcome: Result<ApiAnswer, CallError>) -> Result<bool, CallError> {
     match outcome {
         Ok(_) => Ok(true),

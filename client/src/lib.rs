@@ -30,7 +30,7 @@ pub use service::ServiceClient;
 pub use session::{AuthenticatedClient, FileStore, MemoryStore, SessionStore};
 pub use trace::TraceContext;
 
-// The page's Rust is compiled with the documentation's tests.
+// Compiles the Rust of the page with the documentation tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../docs/assertion.md")]
 mod assertion_page {}

@@ -1,5 +1,5 @@
-//! A fake service for the tests of programs that use [`AuthClient`]: it answers from a
-//! table and remembers which routes were asked. Compiled with the feature `mock`.
+//! A fake service for tests of programs that use [`AuthClient`]: answers from a table and records the
+//! called routes. Compiled with the feature `mock`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -55,8 +55,8 @@ impl MockAuthClient {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers a route by a function. Of several answers each serves one call, the last
-    /// one all that follow. A route without an answer is 404.
+    /// Answers a route by a function. Each of several answers serves one call, and the last one all that
+    /// follow. A route without an answer is 404.
     #[must_use]
     pub fn on(
         self,
@@ -75,19 +75,19 @@ impl MockAuthClient {
         self.on(method, template, move |_| Ok(ApiAnswer::new(status, body.clone())))
     }
 
-    /// Refuses on a route.
+    /// Answers a route with a refusal.
     #[must_use]
     pub fn refuse(self, method: Method, template: &'static str, status: u16, code: &str) -> Self {
         self.fail(method, template, Refusal::new(status, code).into())
     }
 
-    /// Fails on a route.
+    /// Answers a route with an error.
     #[must_use]
     pub fn fail(self, method: Method, template: &'static str, error: ClientError) -> Self {
         self.on(method, template, move |_| Err(error.clone()))
     }
 
-    /// The routes that were asked, in order.
+    /// Returns the called routes, in order.
     pub fn calls(&self) -> Vec<(Method, &'static str)> {
         self.state().calls.clone()
     }

@@ -1,18 +1,39 @@
-//! Versions of what is read, as entity tags (RFC 9110, section 8.8.3), and what comes with
-//! them. By its version a change is made to what its author has seen and to nothing later:
-//! of two who read the same, the second is told (412, [`ErrorKind::Stale`]) and undoes
-//! nobody's work.
+//! Versions of resources as entity tags (RFC 9110, section 8.8.3). A change that names a version
+//! applies to that version only: if another change came first, the service answers 412
+//! ([`ErrorKind::Stale`]) and changes nothing.
+//!
+//! ```no_run
+//! use portcullis_client::{AdminClient, ClientError, admin::UserPatch, error::ErrorKind, precondition::Versioned};
+//!
+//! /// Appends to a user's last name without overwriting concurrent changes.
+//! async fn append(admin: &dyn AdminClient, id: uuid::Uuid, suffix: &str) -> Result<(), ClientError> {
+//!     const TRIES: usize = 3;
+//!     for _ in 0..TRIES {
+//!         let Versioned { value, version } = admin.read_user(id).await?;
+//!         let patch = UserPatch { last_name: Some(format!("{}{suffix}", value.last_name)), ..UserPatch::default() };
+//!         match admin.update_user(id, &patch, Some(&version)).await {
+//!             Err(error) if error.kind() == ErrorKind::Stale => {}
+//!             result => return result.map(|_| ()),
+//!         }
+//!     }
+//!     Err(ClientError::Invalid("the user changes too often"))
+//! }
+//! ```
+//!
+//! For other routes see [`ApiRequest::with_if_match`] and [`ApiRequest::with_if_none_match`].
 //!
 //! [`ErrorKind::Stale`]: crate::error::ErrorKind::Stale
+//! [`ApiRequest::with_if_match`]: crate::request::ApiRequest::with_if_match
+//! [`ApiRequest::with_if_none_match`]: crate::request::ApiRequest::with_if_none_match
 
 use std::fmt;
 
 use crate::error::ClientError;
 
-/// Bytes of an entity tag: a version's has a few, a digest's some 70.
+/// Bytes of an entity tag: a version number has a few, a digest about 70.
 const TAG_BYTES: usize = 128;
 
-/// An entity tag: names one version of one thing.
+/// An entity tag: the version of one resource.
 ///
 /// ```
 /// use portcullis_client::precondition::EntityTag;
@@ -25,7 +46,7 @@ const TAG_BYTES: usize = 128;
 pub struct EntityTag(String);
 
 impl EntityTag {
-    /// Reads one, with its quotes, such as one that was kept in a form or a file.
+    /// Parses an entity tag with its quotes.
     ///
     /// # Errors
     /// [`ClientError::Invalid`]
@@ -40,13 +61,13 @@ impl EntityTag {
         }
     }
 
-    /// As it is sent.
+    /// Returns the tag with its quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it names what means the same and may be other bytes. No change can be
-    /// bound to such a one (RFC 9110, section 13.1.1).
+    /// Whether the tag is weak. A weak tag cannot be the condition of a change (RFC 9110, section
+    /// 13.1.1).
     pub fn is_weak(&self) -> bool {
         self.0.starts_with("W/")
     }
@@ -58,26 +79,26 @@ impl fmt::Display for EntityTag {
     }
 }
 
-/// Something and its version.
+/// A value and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned<T> {
-    /// It.
+    /// The value.
     pub value: T,
-    /// Its version, for the change that is to be made to this one alone.
+    /// The version, for a change to this version only.
     pub version: EntityTag,
 }
 
-/// What becomes of reading again what one has in some version.
+/// Result of reading a resource again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revalidated<T> {
-    /// It is another by now.
+    /// The resource has another version.
     Changed(Versioned<T>),
-    /// It is the version that one has: 304.
+    /// The resource has the known version: 304.
     NotModified,
 }
 
 impl<T> Revalidated<T> {
-    /// The other version, if it is another.
+    /// Returns the other version, if there is one.
     pub fn changed(self) -> Option<Versioned<T>> {
         match self {
             Self::Changed(versioned) => Some(versioned),

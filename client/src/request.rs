@@ -1,5 +1,5 @@
-//! One call of the gateway's API and its answer, as bytes that can be sent again. Names
-//! the route by its template, which is all that logs and metrics may see of a path.
+//! One call of the gateway's API and its answer, as bytes that can be sent again. The template of
+//! the route is the only part of the path that logs and metrics contain.
 
 use std::{fmt, time::Duration};
 
@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 use crate::{error::ClientError, precondition::EntityTag, secret::Secret};
 
-/// Bytes of a path with its query. The gateway takes no more than 16 KB of headers a line.
+/// Bytes of a path with its query. The gateway accepts at most 16 KB per header line.
 const PATH_BYTES: usize = 8 * 1024;
 
-/// Headers of a call's own.
+/// Headers that a call may set.
 const HEADERS: usize = 16;
 
-/// Bytes of the value of one of them. All together stay within what servers take.
+/// Bytes of the value of such a header. All together stay within the limits of servers.
 const HEADER_BYTES: usize = 1024;
 
-/// What is decided elsewhere: by the call's other members, by HTTP itself, or by whoever
-/// built the client. Two of one kind are how requests are smuggled (RFC 9112, section 11.2).
+/// Headers that other methods, HTTP itself or the client's settings decide. Duplicates would allow
+/// request smuggling (RFC 9112, section 11.2).
 const RESERVED: [HeaderName; 17] = [
     header::ACCEPT,
     header::AUTHORIZATION,
@@ -42,22 +42,25 @@ const RESERVED: [HeaderName; 17] = [
     HeaderName::from_static("traceparent"),
 ];
 
-/// When a call may be sent again after one that failed.
+/// Why an answer is malformed whose body has other members than the contract's.
+pub(crate) const UNEXPECTED_JSON: &str = "not the JSON that was expected";
+
+/// When a failed call may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// Whatever became of the first: doing it twice is doing it once.
+    /// Always: the call is idempotent.
     Always,
-    /// Only when the first was not sent at all.
+    /// Only if the failed call was not sent.
     IfUnsent,
 }
 
-/// A call: method, path, query, headers, JSON body. It goes to the client's base URL and nowhere
-/// else. Cloning it is cheap.
+/// A call: method, path, query, headers, JSON body. It is sent to the client's base URL only. Cloning
+/// is cheap.
 #[derive(Clone)]
 pub struct ApiRequest {
     pub(crate) method: Method,
     pub(crate) template: &'static str,
-    /// What is left of the template.
+    /// The rest of the template, after the filled segments.
     rest: &'static str,
     path: String,
     query: String,
@@ -66,9 +69,9 @@ pub struct ApiRequest {
     pub(crate) idempotency_key: Option<Uuid>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) repeat: Repeat,
-    /// Time for the call, retries included, in place of the client's.
+    /// Time for the call, retries included, instead of the client's.
     pub(crate) time: Option<Duration>,
-    /// Name and secret of a client (RFC 6749, section 2.3.1), in place of a token.
+    /// Name and secret of a client (RFC 6749, section 2.3.1), instead of a token.
     pub(crate) basic: Option<(String, Secret)>,
     pub(crate) content_type: &'static str,
     fault: Option<&'static str>,
@@ -85,11 +88,11 @@ impl fmt::Debug for ApiRequest {
 }
 
 impl ApiRequest {
-    /// A call of a route, such as `/api/v1/users/{id}`. Each `{…}` is filled, in order,
-    /// by [`ApiRequest::with_segment`].
+    /// Returns a call of a route, such as `/api/v1/users/{id}`. [`ApiRequest::with_segment`] fills each
+    /// `{…}` in order.
     ///
-    /// GET, HEAD, OPTIONS and PUT may be sent again (RFC 9110, section 9.2.2). DELETE
-    /// may not: what was deleted by a first whose answer was lost is 404 to a second.
+    /// GET, HEAD, OPTIONS and PUT may be sent again (RFC 9110, section 9.2.2). DELETE may not: if the
+    /// answer to the first was lost, the second would be answered 404.
     pub fn new(method: Method, template: &'static str) -> Self {
         let repeats = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT].contains(&method);
         Self {
@@ -106,11 +109,11 @@ impl ApiRequest {
             time: None,
             basic: None,
             content_type: "application/json",
-            fault: if template.starts_with('/') { None } else { Some("a route begins with a slash") },
+            fault: if template.starts_with('/') { None } else { Some("a route starts with a slash") },
         }
     }
 
-    /// Fills the next `{…}` of the template; the text is encoded.
+    /// Fills the next `{…}` of the template with the encoded text.
     #[must_use]
     pub fn with_segment(mut self, segment: &str) -> Self {
         let Some((before, (_, after))) =
@@ -119,9 +122,9 @@ impl ApiRequest {
             self.fault = Some("the route has fewer parameters");
             return self;
         };
-        // They would name another route: URLs resolve them (RFC 3986, section 5.2.4).
+        // URLs resolve them to another route (RFC 3986, section 5.2.4).
         if matches!(segment, "" | "." | "..") {
-            self.fault = Some("a path's parameter is empty or dots");
+            self.fault = Some("a parameter of the path is empty or dots");
         }
         self.path.push_str(before);
         encode(segment, &mut self.path);
@@ -129,7 +132,7 @@ impl ApiRequest {
         self
     }
 
-    /// Adds a member of the query, encoded.
+    /// Adds an encoded query parameter.
     #[must_use]
     pub fn with_query(mut self, name: &str, value: &str) -> Self {
         self.query.push(if self.query.is_empty() { '?' } else { '&' });
@@ -139,7 +142,7 @@ impl ApiRequest {
         self
     }
 
-    /// Sets the body.
+    /// Sets a JSON body.
     #[must_use]
     pub fn with_json<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
         match serde_json::to_vec(body) {
@@ -149,20 +152,20 @@ impl ApiRequest {
         self
     }
 
-    /// Sets a body of form parameters, which must need no encoding.
+    /// Sets a body of form parameters, which must not need encoding.
     pub(crate) fn with_form(mut self, form: String) -> Self {
         self.body = Some(form.into());
         self.content_type = "application/x-www-form-urlencoded";
         self
     }
 
-    /// Shows a client's name and secret.
+    /// Sets the name and the secret of a client.
     pub(crate) fn with_basic(mut self, name: &str, secret: &Secret) -> Self {
         self.basic = Some((name.to_owned(), secret.clone()));
         self
     }
 
-    /// Passes a condition on as another client wrote it: a list of tags, or `*`.
+    /// Sets `If-Match` as received from another client: a list of tags, or `*`.
     pub(crate) fn with_condition(mut self, if_match: Option<&str>) -> Self {
         match if_match.map(HeaderValue::from_str) {
             Some(Ok(value)) => self.headers.push((header::IF_MATCH, value)),
@@ -172,22 +175,22 @@ impl ApiRequest {
         self
     }
 
-    /// Gives the call, with its retries, so much time, in place of what the client was built with.
+    /// Sets the time for the call, retries included, instead of the client's.
     #[must_use]
     pub const fn with_timeout(mut self, time: Duration) -> Self {
         self.time = Some(time);
         self
     }
 
-    /// Shows an access token.
+    /// Sets the access token.
     #[must_use]
     pub fn with_token(mut self, access_token: &Secret) -> Self {
         self.token = Some(access_token.clone());
         self
     }
 
-    /// Names the call by an `Idempotency-Key`, for routes that know such keys: sent
-    /// again, it gets the first one's answer.
+    /// Sets an `Idempotency-Key`, for routes that support it: a repeated call receives the answer to
+    /// the first.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: Uuid) -> Self {
         self.idempotency_key = Some(key);
@@ -195,11 +198,11 @@ impl ApiRequest {
         self
     }
 
-    /// Makes the change to this version alone: where there is another by now, the answer
-    /// is 412 and nothing is changed.
+    /// Applies the change to this version only: if the resource has another, the answer is 412 and
+    /// nothing is changed.
     ///
-    /// The call is not sent again once it was sent: its first may have been done, and the
-    /// second would be told of a conflict with itself.
+    /// The call is not sent again once it was sent: if the first was processed, the second would
+    /// conflict with it.
     #[must_use]
     pub fn with_if_match(mut self, version: &EntityTag) -> Self {
         if version.is_weak() {
@@ -209,16 +212,15 @@ impl ApiRequest {
         self.put_header(header::IF_MATCH, version.as_str())
     }
 
-    /// Asks for what is not this version: for this one, the answer is 304 without a body
+    /// Requests the resource unless it has this version: then the answer is 304 without a body
     /// ([`ApiAnswer::is_not_modified`]).
     #[must_use]
     pub fn with_if_none_match(self, version: &EntityTag) -> Self {
         self.put_header(header::IF_NONE_MATCH, version.as_str())
     }
 
-    /// Sets a header, such as `Accept-Language`, in place of one of that name. What other
-    /// methods set, what the client was built with and what is HTTP's own makes the call
-    /// one that cannot be sent.
+    /// Sets a header, such as `Accept-Language`, and replaces one of that name. A header that other
+    /// methods, the client's settings or HTTP itself set makes the call invalid.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
         match HeaderName::from_bytes(name.as_bytes()) {
@@ -237,7 +239,7 @@ impl ApiRequest {
     fn put_header(mut self, name: HeaderName, value: &str) -> Self {
         match HeaderValue::from_str(value) {
             Ok(mut value) if value.len() <= HEADER_BYTES => {
-                // Nobody knows what a caller puts there.
+                // A caller may put a secret there.
                 value.set_sensitive(true);
                 self.headers.retain(|(set, _)| *set != name);
                 self.headers.push((name, value));
@@ -251,27 +253,27 @@ impl ApiRequest {
         self
     }
 
-    /// Says when the call may be sent again, where the method says too little.
+    /// Sets when the call may be sent again, instead of the method's default.
     #[must_use]
     pub fn with_repeat(mut self, repeat: Repeat) -> Self {
         self.repeat = repeat;
         self
     }
 
-    /// Its method.
+    /// Returns the method.
     pub const fn method(&self) -> &Method {
         &self.method
     }
 
-    /// Its route's template.
+    /// Returns the template of the route.
     pub const fn template(&self) -> &'static str {
         self.template
     }
 
-    /// Path and query, as they are sent.
+    /// Returns path and query as they are sent.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`] for a call that cannot be sent.
+    /// [`ClientError::Invalid`] if the call cannot be sent.
     pub fn target(&self) -> Result<String, ClientError> {
         if let Some(fault) = self.fault {
             return Err(ClientError::Invalid(fault));
@@ -283,22 +285,22 @@ impl ApiRequest {
         if target.len() > PATH_BYTES { Err(ClientError::Invalid("the path is too long")) } else { Ok(target) }
     }
 
-    /// Its body, for fakes in tests. It may hold a password.
+    /// Returns the body, which may contain a password; for fakes in tests.
     pub fn body(&self) -> &[u8] {
         self.body.as_deref().unwrap_or_default()
     }
 
-    /// The token that it shows, for fakes in tests.
+    /// Returns the token, for fakes in tests.
     pub const fn token(&self) -> Option<&Secret> {
         self.token.as_ref()
     }
 
-    /// A header that was set by [`ApiRequest::with_header`] or as a condition.
+    /// Returns a header that [`ApiRequest::with_header`] or a condition set.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(set, _)| set.as_str().eq_ignore_ascii_case(name))?.1.to_str().ok()
     }
 
-    /// Its `Idempotency-Key`.
+    /// Returns the `Idempotency-Key`.
     pub const fn idempotency_key(&self) -> Option<Uuid> {
         self.idempotency_key
     }
@@ -317,7 +319,7 @@ fn encode(text: &str, into: &mut String) {
     }
 }
 
-/// A success.
+/// A successful answer.
 #[derive(Clone)]
 pub struct ApiAnswer {
     status: u16,
@@ -332,46 +334,46 @@ impl fmt::Debug for ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// An answer with a status from 200 to 299, or 304.
+    /// Returns an answer with a status from 200 to 299, or 304.
     pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
         Self { status, version: None, body: body.into() }
     }
 
-    /// With the version of what it holds.
+    /// Sets the version of the content.
     #[must_use]
     pub fn with_version(mut self, version: EntityTag) -> Self {
         self.version = Some(version);
         self
     }
 
-    /// The version of what it holds: its `ETag`.
+    /// Returns the version of the content: its `ETag`.
     pub const fn version(&self) -> Option<&EntityTag> {
         self.version.as_ref()
     }
 
-    /// Whether one has it already: 304, to [`ApiRequest::with_if_none_match`].
+    /// Whether the known version is current: 304, after [`ApiRequest::with_if_none_match`].
     pub const fn is_not_modified(&self) -> bool {
         self.status == 304
     }
 
-    /// Its status.
+    /// Returns the status.
     pub const fn status(&self) -> u16 {
         self.status
     }
 
-    /// Its body, at most a megabyte.
+    /// Returns the body, at most a megabyte.
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Its body, read as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
     /// [`ClientError::Malformed`]
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        // serde's own error may quote the body, which may hold a token.
+        // serde's error may quote the body, which may contain a token.
         serde_json::from_slice(&self.body)
-            .map_err(|_| ClientError::Malformed { status: self.status, reason: "not the JSON that was expected" })
+            .map_err(|_| ClientError::Malformed { status: self.status, reason: UNEXPECTED_JSON })
     }
 }
 

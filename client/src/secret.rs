@@ -1,10 +1,9 @@
-//! Text and bytes that do not print: passwords, tokens, keys.
+//! Text that is never printed: passwords and tokens.
 
 use std::fmt;
 
-/// A secret text. `Debug` shows that there is one and nothing of it; there is
-/// no `Display` and no `Serialize`, so it cannot reach a log or an answer by
-/// accident.
+/// A secret text. `Debug` hides it, and there is no `Display` and no `Serialize`, so it cannot reach
+/// a log or an answer by accident.
 #[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -15,7 +14,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,9 +1,9 @@
-//! The place of a call in a trace (W3C Trace Context, level 1). A service that sets it
-//! around its work ([`TraceContext::scope`]) has it on every call that the work makes,
-//! to the other service and to the gateway, without an argument for it in between.
+//! The position of a call in a trace (W3C Trace Context, level 1). A service that runs its work in
+//! [`TraceContext::scope`] sends the context with every call that the work makes, without passing it
+//! as an argument. Each call has a span of its own.
 //!
-//! Whose word a `traceparent` is, is for the caller to know: from a stranger it is a
-//! free text in one's logs.
+//! Accept a received `traceparent` only from a trusted caller, such as the gateway when its
+//! assertion holds: from anyone else it is arbitrary text in the logs.
 
 use std::{fmt, future::Future};
 
@@ -11,21 +11,21 @@ tokio::task_local! {
     static CURRENT: Option<TraceContext>;
 }
 
-/// The flags that are known: sampled, and a trace id that is random (level 2). Others are
-/// not passed on (section 3.2.2.5.2).
+/// The known flags: sampled, and random trace id (level 2). Others are not passed on
+/// (section 3.2.2.5.2).
 const FLAGS: u8 = 0b11;
 
-/// Bytes of a `traceparent` that is read: a later version's may be longer than ours.
+/// Bytes of an accepted `traceparent`: a later version may be longer than this one.
 const TEXT_BYTES: usize = 128;
 
-/// A span of a trace.
+/// A span in a trace.
 ///
 /// ```
 /// use portcullis_client::trace::TraceContext;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let told = TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-/// let id = TraceContext::scope(told, async {
+/// let received = TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+/// let id = TraceContext::scope(received, async {
 ///     // Calls that are made here carry this trace, each with a span of its own.
 ///     TraceContext::current().map(|trace| trace.trace_id())
 /// });
@@ -41,10 +41,10 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Name of the header, as it is sent.
+    /// Name of the header.
     pub const HEADER: &'static str = "traceparent";
 
-    /// Reads a `traceparent`. `None` for one that must be ignored (section 3.2.2).
+    /// Parses a `traceparent`. Returns `None` for one that must be ignored (section 3.2.2).
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > TEXT_BYTES {
             return None;
@@ -52,53 +52,53 @@ impl TraceContext {
         let mut parts = text.split('-');
         let version: u8 = hex(parts.next()?)?;
         let (trace, span, flags): (u128, u64, u8) = (hex(parts.next()?)?, hex(parts.next()?)?, hex(parts.next()?)?);
-        // A later version is read by the four fields that this one has (section 4.3).
+        // Of a later version, the four fields of this one are read (section 4.3).
         let is_version = version != u8::MAX && (version != 0 || parts.next().is_none());
         (is_version && trace != 0 && span != 0).then_some(Self { trace, span, flags: flags & FLAGS })
     }
 
-    /// A span below this one: same trace, same flags, an id of its own.
+    /// Returns a child span: same trace and flags, new id.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { span: fastrand::u64(1..), ..*self }
     }
 
-    /// Id of the trace: 32 hexadecimal digits.
+    /// Returns the id of the trace: 32 hexadecimal digits.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace)
     }
 
-    /// Id of the span: 16 hexadecimal digits.
+    /// Returns the id of the span: 16 hexadecimal digits.
     pub fn span_id(&self) -> String {
         format!("{:016x}", self.span)
     }
 
-    /// Whether whoever began the trace has it recorded.
+    /// Whether the trace is sampled.
     pub const fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
     }
 
-    /// Does some work in a trace, or in none, whatever trace the caller is in. A task that
-    /// the work spawns is not of it unless it is given the trace by a scope of its own.
+    /// Runs work in a trace, or in none, whatever the caller's trace is. A spawned task does not
+    /// inherit the trace; give it a scope of its own.
     pub async fn scope<F: Future>(context: Option<Self>, work: F) -> F::Output {
         CURRENT.scope(context, work).await
     }
 
-    /// The trace that this work is of.
+    /// Returns the trace of the running work.
     pub fn current() -> Option<Self> {
         CURRENT.try_get().ok().flatten()
     }
 }
 
 impl fmt::Display for TraceContext {
-    /// As a `traceparent`.
+    /// Writes a `traceparent`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
     }
 }
 
-/// A number of a fixed width in lower-case hexadecimal digits, and nothing else: the
-/// numbers' own parsers take signs, too.
+/// Parses a number of fixed width in lower-case hexadecimal digits; `from_str_radix` alone accepts
+/// signs, too.
 fn hex<N: Number>(text: &str) -> Option<N> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if text.len() == N::DIGITS && text.bytes().all(is_digit) { N::parse(text) } else { None }

@@ -1,5 +1,4 @@
-//! The layers and extractors of axum origins: what is let in, and what each kind of
-//! refusal answers.
+//! The layers and extractors of axum services: what they admit, and the answer to each refusal.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +37,7 @@ fn gate() -> Gate {
     Gate::new("shop", keys).with_clock(|| NOW)
 }
 
-/// An assertion for a GET of `target`, for a user where one is named.
+/// Returns an assertion for a GET of `target`, with a user if one is named.
 fn assertion(target: &str, user: Option<&str>) -> String {
     let mut claims = json!({
         "iss": "portcullis", "aud": "shop", "iat": NOW, "exp": NOW + 30, "jti": "r1", "htm": "GET", "htu": target,
@@ -54,7 +53,7 @@ fn assertion(target: &str, user: Option<&str>) -> String {
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// What is asked, with which headers, and the status and text or code of the answer.
+/// A route, request headers, and the status and the text or code of the answer.
 type Case<'a> = (&'a str, &'a str, &'a [(&'static str, &'a str)], u16, &'a str);
 
 async fn ask(app: &Router, target: &str, headers: &[(&'static str, &str)]) -> (u16, HeaderMap, String) {
@@ -203,7 +202,7 @@ async fn a_service_may_answer_a_refusal_in_its_own_words() {
     assert_eq!((status, body.as_str()), (418, "gateway_required"));
 }
 
-/// Takes `issuer/subject/audience/type` for a token.
+/// Accepts `issuer/subject/audience/type` as a token.
 struct Plain;
 
 impl ServiceVerifier for Plain {

@@ -1,8 +1,7 @@
-//! The client's log at every level holds no secret.
+//! The client's log contains no secret at any level.
 //!
-//! A program of its own, with this one test: while one subscriber exists, `tracing` asks the
-//! thread that first comes by an event whether anybody wants it, and remembers the answer for
-//! all. A neighbour without a subscriber would have the event dropped here, too.
+//! A program of its own with a single test: `tracing` caches for all threads whether the first thread
+//! that reaches an event has a subscriber for it. Another test without one would suppress the event.
 
 #![allow(
     clippy::unwrap_used,

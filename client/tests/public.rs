@@ -1,5 +1,4 @@
-//! What the crate shows to programs: its errors, its names at the root, and what it asks of
-//! their other dependencies.
+//! The public interface: errors, names at the root, and version requirements of dependencies.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is its purpose")]
 
@@ -14,7 +13,7 @@ use portcullis_client::{
     session::StoreError,
 };
 
-/// Every source file of the crate, as one text.
+/// Returns the text of all source files.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -49,7 +48,7 @@ fn every_error_is_one_for_the_question_mark() {
     for (name, text) in &errors {
         assert!(!text.is_empty(), "{name}");
     }
-    // The list above has all of them.
+    // The list above is complete.
     let sources = sources(&root().join("src"));
     let words = sources.split("pub ").filter_map(|rest| rest.strip_prefix("enum ").or(rest.strip_prefix("struct ")));
     let names = words.map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next().unwrap());

@@ -1,5 +1,4 @@
-//! The domain's basic test, and an example of one for a program's own: a function that
-//! registers somebody, generic over [`AuthClient`], against a mock in place of a service.
+//! An example of a test with a mock: a function that registers a user, generic over [`AuthClient`].
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +21,7 @@ use serde_json::{Value, json};
 const REGISTER: &str = "/api/v1/auth/register";
 const PASSWORD: &str = "correct horse battery staple";
 
-/// What a program tells somebody who signs up.
+/// The message of a program to a user who registers.
 #[derive(Debug, PartialEq, Eq)]
 enum SignUp {
     Welcome(User),
@@ -31,7 +30,7 @@ enum SignUp {
     ComeBackIn(Duration),
 }
 
-/// The function under test: it knows the trait and no service.
+/// The function under test, which depends on the trait only.
 async fn sign_up<A: AuthClient>(auth: &A, registration: &Registration) -> Result<SignUp, ClientError> {
     let error = match auth.register(registration).await {
         Ok(user) => return Ok(SignUp::Welcome(user)),
@@ -43,7 +42,7 @@ async fn sign_up<A: AuthClient>(auth: &A, registration: &Registration) -> Result
     if error.kind() == ErrorKind::Invalid {
         return Ok(SignUp::Mend(error.fields().to_vec()));
     }
-    // Whatever the reason: the service, or the client's breaker, says when to come back.
+    // The service or the client's circuit breaker says when to try again.
     error.retry_after().map(SignUp::ComeBackIn).ok_or(error)
 }
 

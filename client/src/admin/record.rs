@@ -1,4 +1,4 @@
-//! What administrators read and write: roles, permissions, users, events, keys.
+//! Records of the administration: roles, permissions, users, audit events, keys.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -11,12 +11,12 @@ use crate::secret::Secret;
 pub struct Role {
     /// Id.
     pub id: Uuid,
-    /// Name, by which tokens speak of it.
+    /// Name, as in tokens.
     pub name: String,
-    /// What it is for.
+    /// Purpose.
     #[serde(default)]
     pub description: String,
-    /// One that the service relies on, which stays as it is.
+    /// Whether the service relies on it, so that it cannot be changed.
     #[serde(default)]
     pub built_in: bool,
 }
@@ -32,21 +32,21 @@ pub struct Permission {
     pub resource: String,
     /// Action.
     pub action: String,
-    /// One that the service relies on, which stays as it is.
+    /// Whether the service relies on it, so that it cannot be changed.
     #[serde(default)]
     pub built_in: bool,
 }
 
-/// What is written of a role.
+/// Fields of a role to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleDraft {
     /// Name.
     pub name: String,
-    /// What it is for.
+    /// Purpose.
     pub description: String,
 }
 
-/// What is written of a permission.
+/// Fields of a permission to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PermissionDraft {
     /// Name, such as `read:users`.
@@ -57,7 +57,7 @@ pub struct PermissionDraft {
     pub action: String,
 }
 
-/// A user that an administrator makes.
+/// A user to create.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     /// E-mail address.
@@ -68,11 +68,11 @@ pub struct NewUser {
     pub first_name: String,
     /// Last name, may be empty.
     pub last_name: String,
-    /// Names of its roles; none for the service's default.
+    /// Names of roles; empty for the service's default.
     pub roles: Vec<String>,
 }
 
-/// What is changed of a user; what is `None` stays. Serialized, it holds no password.
+/// Fields of a user to change; `None` keeps a field. Its serialized form does not contain the password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UserPatch {
     /// E-mail address.
@@ -84,13 +84,13 @@ pub struct UserPatch {
     /// Last name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_name: Option<String>,
-    /// The current password, for another e-mail address of one's own. Not needed within five
-    /// minutes of the login.
+    /// The current password, to change one's own e-mail address more than five minutes after the
+    /// login.
     #[serde(skip)]
     pub current_password: Option<Secret>,
 }
 
-/// What is written of a user in place of what is there. Serialized, it holds no password.
+/// Fields of a user to replace. Its serialized form does not contain the password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UserDraft {
     /// E-mail address.
@@ -99,23 +99,23 @@ pub struct UserDraft {
     pub first_name: String,
     /// Last name, may be empty.
     pub last_name: String,
-    /// The current password, for another e-mail address of one's own. Not needed within five
-    /// minutes of the login.
+    /// The current password, to change one's own e-mail address more than five minutes after the
+    /// login.
     #[serde(skip)]
     pub current_password: Option<Secret>,
 }
 
-/// What happened, and what became of it.
+/// An event of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AuditEvent {
     /// Kind of event.
     pub event_type: String,
     /// `success`, `denied` or `failure`.
     pub result: String,
-    /// Who did it.
+    /// The acting user.
     #[serde(default)]
     pub user_id: Option<String>,
-    /// To whom or what.
+    /// The entity that the event concerns.
     #[serde(default)]
     pub entity_id: Option<String>,
     /// The route's template.
@@ -130,16 +130,16 @@ pub struct AuditEvent {
     /// W3C span id.
     #[serde(default)]
     pub span_id: Option<String>,
-    /// Where it came from.
+    /// Address of the client.
     #[serde(default)]
     pub ip_address: Option<String>,
-    /// What the program called itself.
+    /// User agent of the client.
     #[serde(default)]
     pub user_agent: Option<String>,
     /// A stable code.
     #[serde(default)]
     pub detail: Option<String>,
-    /// When.
+    /// Time of the event.
     #[serde(with = "time::serde::rfc3339")]
     pub timestamp: OffsetDateTime,
 }
@@ -149,7 +149,7 @@ pub struct AuditEvent {
 pub struct Rotated {
     /// Id of the new key.
     pub kid: String,
-    /// Id of the one before.
+    /// Id of the previous key.
     #[serde(default)]
     pub previous_kid: Option<String>,
 }

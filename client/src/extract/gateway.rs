@@ -1,13 +1,13 @@
-//! The gateway's word for a request, as an axum layer and as extractors.
+//! The gateway's assertion as an axum layer and extractors.
 //!
-//! A layer checks `X-Gateway-Assertion` once and leaves the [`Verdict`] with the
-//! request; [`Assertion`] and [`AssertedUser`] are extractors that read it. No other
-//! header is looked at: whoever goes around the gateway may write anything there.
+//! A layer verifies `X-Gateway-Assertion` once and adds the [`Verdict`] to the request; the extractors
+//! [`Assertion`] and [`AssertedUser`] read it. No other header is trusted: a client that bypasses the
+//! gateway can set any of them.
 //!
-//! A request without a valid assertion is answered 401 with the code `gateway_required`
-//! and a challenge of the scheme `Gateway-Assertion`, never with a `Bearer` challenge:
-//! the client's token is not at fault, so a client must not end its session, and the
-//! gateway answers 502 when it receives this challenge itself.
+//! A request without a valid assertion is answered 401 with the code `gateway_required` and a challenge
+//! of the scheme `Gateway-Assertion`. There is no `Bearer` challenge, because the client's token is not
+//! at fault and the client must keep its session. The gateway answers 502 when it receives this
+//! challenge.
 
 use std::{
     fmt,
@@ -25,10 +25,10 @@ use axum::{
 use super::problem;
 use crate::assertion::{AssertedUser, Assertion, AssertionError, AssertionKeys, HEADER, Received};
 
-/// Bytes of the longest gateway URL that a challenge names.
+/// Bytes of the gateway's URL in a challenge.
 const GATEWAY_URL_BYTES: usize = 2048;
 
-/// What a service needs to know of the gateway before it. Cheap to clone.
+/// Verifies the assertions of the gateway in front of a service. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
     audience: Arc<str>,
@@ -37,13 +37,12 @@ pub struct Gate {
     now: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// Where clients reach the gateway, for the answer to a request that did not come
-/// through it. Kept in a request's extensions next to its [`Verdict`].
+/// The URL at which clients reach the gateway, for the answer to a request that bypassed it. Stored in
+/// the extensions of a request with its [`Verdict`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewayUrl(Option<Arc<str>>);
 
-/// The gateway's URL is not an `http:` or `https:` URL without credentials, query and
-/// fragment.
+/// The gateway's URL is not an `http:` or `https:` URL without credentials, query and fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadGatewayUrl;
 
@@ -59,7 +58,7 @@ impl fmt::Display for BadGatewayUrl {
 impl std::error::Error for BadGatewayUrl {}
 
 impl GatewayUrl {
-    /// Reads a URL such as `https://api.example.com`.
+    /// Parses a URL such as `https://api.example.com`.
     ///
     /// # Errors
     /// [`BadGatewayUrl`]
@@ -68,7 +67,7 @@ impl GatewayUrl {
         let is_plain = url.username().is_empty() && url.password().is_none();
         let is_base = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
         let text = url.as_str().trim_end_matches('/');
-        // What a quoted string (RFC 9110, section 5.6.4) takes without an escape.
+        // Characters of a quoted string that need no escape (RFC 9110, section 5.6.4).
         let is_quotable = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
         if !is_plain || !is_base || !is_quotable || text.len() > GATEWAY_URL_BYTES {
             return Err(BadGatewayUrl);
@@ -76,15 +75,15 @@ impl GatewayUrl {
         Ok(Self(Some(text.into())))
     }
 
-    /// The value of `WWW-Authenticate` (RFC 9110, section 11.6.1) for a request without a
-    /// valid assertion. The gateway recognises the scheme.
+    /// Returns `WWW-Authenticate` (RFC 9110, section 11.6.1) for a request without a valid assertion. The
+    /// gateway recognises the scheme.
     pub fn challenge(&self) -> HeaderValue {
         let realm = self.0.as_deref().unwrap_or("gateway");
         HeaderValue::try_from(format!("Gateway-Assertion realm=\"{realm}\", error=\"gateway_required\""))
             .unwrap_or(HeaderValue::from_static("Gateway-Assertion error=\"gateway_required\""))
     }
 
-    /// The sentence for people.
+    /// Returns the sentence for people.
     pub fn detail(&self) -> String {
         match self.0.as_deref() {
             Some(url) => format!("The request did not come through the gateway; send it to {url}"),
@@ -100,27 +99,28 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// For a service that the gateway's policy calls `audience`, with the system's clock.
+    /// Returns a verifier for the service that the gateway's policy calls `audience`, with the system
+    /// clock.
     pub fn new(audience: &str, keys: AssertionKeys) -> Self {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self { audience: audience.into(), keys, gateway: GatewayUrl::default(), now: Arc::new(now) }
     }
 
-    /// With the gateway's URL, which requests that did not come through it are told.
+    /// Sets the gateway's URL for answers to requests that bypassed it.
     #[must_use]
     pub fn with_gateway_url(mut self, gateway: GatewayUrl) -> Self {
         self.gateway = gateway;
         self
     }
 
-    /// With another clock, in seconds since 1970.
+    /// Sets another clock, in seconds since 1970.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         self.now = Arc::new(now);
         self
     }
 
-    /// Checks a request's assertion and leaves the verdict with the request, for extractors.
+    /// Verifies a request's assertion and adds the verdict to the request, for extractors.
     pub fn record(&self, request: &mut Request) -> Verdict {
         let verdict = self.check(request);
         request.extensions_mut().insert(verdict.clone());
@@ -128,20 +128,20 @@ impl Gate {
         verdict
     }
 
-    /// Checks a request's assertion.
+    /// Verifies a request's assertion.
     pub fn check(&self, request: &Request) -> Verdict {
         let mut values = request.headers().get_all(HEADER).iter();
         let value = match (values.next(), values.next()) {
             (None, _) => return Verdict::Absent,
             (Some(value), None) => value,
-            // The gateway sends one. Of two, somebody else wrote one, and a reader
-            // that takes the first might take that.
+            // The gateway sends one. Of two, one may be forged, and a reader of the first might
+            // accept it.
             (Some(_), Some(_)) => return Verdict::Refused(AssertionError::Malformed),
         };
         let Ok(text) = value.to_str() else {
             return Verdict::Refused(AssertionError::Malformed);
         };
-        // A nested router cuts its prefix off the URI; what was signed has it.
+        // A nested router removes its prefix from the URI; the signed target contains it.
         let uri = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |OriginalUri(uri)| uri);
         let received = Received {
             audience: &self.audience,
@@ -156,19 +156,19 @@ impl Gate {
     }
 }
 
-/// What the check of a request found, kept in its extensions.
+/// The result of the verification of a request, stored in its extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is no assertion: it did not come through the gateway.
+    /// There is no assertion: the request bypassed the gateway.
     Absent,
-    /// There is one that does not hold. The reason is for the log alone.
+    /// The assertion is invalid. The reason is for the log only.
     Refused(AssertionError),
-    /// The gateway vouches for it.
+    /// The assertion is valid.
     Vouched(Assertion),
 }
 
 impl Verdict {
-    /// The assertion, if it holds.
+    /// Returns the assertion, if it is valid.
     pub const fn assertion(&self) -> Option<&Assertion> {
         match self {
             Self::Vouched(assertion) => Some(assertion),
@@ -176,12 +176,12 @@ impl Verdict {
         }
     }
 
-    /// The user, if the assertion holds and names one.
+    /// Returns the user, if the assertion is valid and names one.
     pub fn user(&self) -> Option<&AssertedUser> {
         self.assertion()?.user.as_ref()
     }
 
-    /// Why the assertion does not hold, for the log.
+    /// Returns why the assertion is invalid, for the log.
     pub const fn refusal(&self) -> Option<AssertionError> {
         match self {
             Self::Refused(error) => Some(*error),
@@ -193,16 +193,16 @@ impl Verdict {
 /// Why an extractor or a layer refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GateRefusal {
-    /// No layer has checked the request: a mistake in the service, answered 500.
+    /// No layer has verified the request, which is a bug of the service: 500.
     Unchecked,
-    /// The gateway does not vouch for it: 401 with [`GatewayUrl::challenge`].
+    /// The request has no valid assertion: 401 with [`GatewayUrl::challenge`].
     NotVouched(GatewayUrl),
-    /// The gateway vouches for it, but nobody is logged in: 401.
+    /// The assertion is valid, but names no user: 401.
     NoUser,
 }
 
 impl GateRefusal {
-    /// Stable code, as in the answer.
+    /// Returns the stable code of the answer.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unchecked => "internal",
@@ -234,16 +234,15 @@ impl IntoResponse for GateRefusal {
     }
 }
 
-/// The layer that checks and lets everything pass, for services whose extractors or
-/// inner layers refuse. With `axum::middleware::from_fn_with_state(gate, …)`.
+/// The layer that verifies and passes every request, for services whose extractors or inner layers
+/// refuse. For `axum::middleware::from_fn_with_state(gate, …)`.
 pub async fn record_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     gate.record(&mut request);
     next.run(request).await
 }
 
-/// The layer that checks and answers 401 to whatever did not come through the
-/// gateway. With `axum::middleware::from_fn_with_state(gate, …)`; it does without
-/// [`record_assertion`].
+/// The layer that answers 401 to requests that bypassed the gateway. For
+/// `axum::middleware::from_fn_with_state(gate, …)`, without [`record_assertion`].
 pub async fn require_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     if gate.record(&mut request).assertion().is_some() {
         next.run(request).await
@@ -258,7 +257,7 @@ fn vouched(extensions: &Extensions) -> Result<&Assertion, GateRefusal> {
     verdict.assertion().ok_or_else(|| GateRefusal::NotVouched(gateway()))
 }
 
-/// The gateway's word; without it, [`GateRefusal`].
+/// Extracts the assertion; [`GateRefusal`] without a valid one.
 impl<S: Send + Sync> FromRequestParts<S> for Assertion {
     type Rejection = GateRefusal;
 
@@ -267,7 +266,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Assertion {
     }
 }
 
-/// The user; without one, or without the gateway's word, [`GateRefusal`].
+/// Extracts the user; [`GateRefusal`] without one, or without a valid assertion.
 impl<S: Send + Sync> FromRequestParts<S> for AssertedUser {
     type Rejection = GateRefusal;
 
@@ -276,8 +275,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AssertedUser {
     }
 }
 
-/// The user where there is one, on public routes. The gateway must vouch for the
-/// request all the same.
+/// Extracts the user, if there is one, on public routes. The request still needs a valid assertion.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for AssertedUser {
     type Rejection = GateRefusal;
 

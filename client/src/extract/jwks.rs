@@ -1,14 +1,17 @@
-//! [`JwksVerifier`] as the check of internal routes: tokens by the rule
+//! [`JwksVerifier`] as the verifier of internal routes, with the rule
 //! [`TokenRule::service`](crate::jwks::TokenRule::service).
 
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
 
-use super::{ServiceClaims, ServiceVerifier, problem};
+use super::{
+    problem,
+    service::{ServiceClaims, ServiceVerifier},
+};
 use crate::jwks::{JwksVerifier, TokenError};
 
-/// Why a service token is not taken.
+/// Why a service token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadServiceToken(pub TokenError);
 
@@ -23,7 +26,7 @@ impl fmt::Display for BadServiceToken {
 
 impl std::error::Error for BadServiceToken {}
 
-/// 401, or 503 where the keys cannot be had.
+/// 401, or 503 if the keys are unavailable.
 impl IntoResponse for BadServiceToken {
     fn into_response(self) -> Response {
         match self.0 {

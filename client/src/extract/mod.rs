@@ -1,7 +1,6 @@
-//! What an axum origin behind the gateway asks of a request, checked once and read
-//! by extractors: the gateway's word for it ([`gateway`]), or a calling service's
-//! token ([`service`]). Refusals are values first, so a service may render its own
-//! errors; left alone they answer as problem documents (RFC 9457).
+//! Layers and extractors for axum services behind the gateway: the gateway's assertion ([`gateway`])
+//! and the token of a calling service ([`service`]). Refusals are values, so that a service can render
+//! its own errors; by default they are answered as problem documents (RFC 9457).
 
 pub mod gateway;
 #[cfg(feature = "jwks")]

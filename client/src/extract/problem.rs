@@ -1,5 +1,5 @@
-//! The answer of a refusal that nobody renders: a problem document (RFC 9457) with
-//! the members that older clients read. It holds no text from the request.
+//! The default answer to a refusal: a problem document (RFC 9457) with the members that older clients
+//! read. It contains no text from the request.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -7,13 +7,13 @@ use axum::{
 };
 use serde_json::json;
 
-/// The challenge of a refusal that a token would avoid (RFC 6750, section 3).
+/// Challenge of a refusal that a valid token would avoid (RFC 6750, section 3).
 pub(super) const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"portcullis\"");
 
-/// The challenge of a refusal that no token of this caller avoids (RFC 6750, section 3.1).
+/// Challenge of a refusal that no token of this caller avoids (RFC 6750, section 3.1).
 const INSUFFICIENT: HeaderValue = HeaderValue::from_static("Bearer realm=\"portcullis\", error=\"insufficient_scope\"");
 
-/// A problem document, with `WWW-Authenticate` where there is a challenge.
+/// Returns a problem document, with `WWW-Authenticate` if there is a challenge.
 fn answer(
     status: StatusCode,
     family: &'static str,
@@ -38,17 +38,17 @@ fn answer(
     response
 }
 
-/// 401.
+/// Returns 401.
 pub(super) fn unauthorized(code: &'static str, detail: &str, challenge: HeaderValue) -> Response {
     answer(StatusCode::UNAUTHORIZED, "authentication_error", code, detail, Some(challenge))
 }
 
-/// 403.
+/// Returns 403.
 pub(super) fn forbidden(code: &'static str, detail: &str) -> Response {
     answer(StatusCode::FORBIDDEN, "permission_denied", code, detail, Some(INSUFFICIENT))
 }
 
-/// 503, worth trying again in a moment.
+/// Returns 503 with `Retry-After`.
 #[cfg(feature = "jwks")]
 pub(super) fn unavailable(code: &'static str, detail: &str) -> Response {
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail, None);
@@ -56,7 +56,7 @@ pub(super) fn unavailable(code: &'static str, detail: &str) -> Response {
     response
 }
 
-/// 500: this service is put together wrongly. The cause is for its developer.
+/// Returns 500: the service lacks a layer, which is a bug of the service.
 pub(super) fn internal() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal", "Something went wrong", None)
 }

@@ -1,6 +1,6 @@
-//! Calls from one service to another, as an axum layer: the service token decides,
-//! never the headers beside it. How a token's signature and times are checked is the
-//! service's own matter ([`ServiceVerifier`]); who may call is this module's.
+//! Calls from one service to another, as an axum layer. The service token decides, never the other
+//! headers. A [`ServiceVerifier`] checks the signature and the times of a token; this module decides
+//! which services may call.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -27,33 +27,32 @@ pub struct ServiceClaims {
     pub token_type: String,
 }
 
-/// Checks a service token's signature and times.
+/// Verifies the signature and the times of a service token.
 pub trait ServiceVerifier: Send + Sync + 'static {
-    /// What is answered to a token that does not hold, or where that cannot be known:
-    /// keys that cannot be had are 503, never 401.
+    /// Why a token is refused, or cannot be verified: unavailable keys are 503, never 401.
     type Error: Send;
 
-    /// The claims of a token that holds.
+    /// Verifies a token and returns its claims.
     ///
     /// # Errors
     /// The verifier's own.
     fn verify(&self, token: &str) -> impl Future<Output = Result<ServiceClaims, Self::Error>> + Send;
 }
 
-/// What an internal route asks of its caller.
+/// The callers that an internal route accepts.
 #[derive(Debug)]
 pub struct ServiceRule<V> {
-    /// Checks tokens.
+    /// Verifies tokens.
     pub verifier: Arc<V>,
-    /// Who issues them: their `iss`.
+    /// Issuer of the tokens: `iss`.
     pub issuer: &'static str,
-    /// This service's name: the `aud` of tokens for it.
+    /// Name of this service: `aud`.
     pub audience: &'static str,
     /// Services that may call.
     pub callers: Arc<[String]>,
 }
 
-// Not derived: a verifier need not be clonable to be shared.
+// Not derived, because that would require `V: Clone`.
 impl<V> Clone for ServiceRule<V> {
     fn clone(&self) -> Self {
         Self {
@@ -65,7 +64,7 @@ impl<V> Clone for ServiceRule<V> {
     }
 }
 
-/// A service whose call was let in; an extractor behind [`require_service`].
+/// The calling service; an extractor behind [`require_service`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCaller {
     /// Its name, from the token.
@@ -81,23 +80,23 @@ pub enum ServiceRefusal<E> {
     TokenMissing,
     /// The token is not a service token of the issuer for this service.
     TokenInvalid,
-    /// The token is another service's than the caller says to be: 401.
+    /// The token belongs to another service than `X-Service-Caller` names: 401.
     CallerMismatch,
-    /// The token is good, but its service may not call here: 403.
+    /// The token is valid, but its service may not call this route: 403.
     NotAuthorized,
-    /// The verifier refused the token or could not tell.
+    /// The verifier refused the token or could not verify it.
     Verifier(E),
 }
 
 impl<E> ServiceRefusal<E> {
-    /// Whether the caller is known and may not call here, which is 403. Every other refusal
-    /// but the verifier's own is 401.
+    /// Whether the caller is known but may not call this route, which is 403. Every other refusal,
+    /// except the verifier's own, is 401.
     pub const fn is_forbidden(&self) -> bool {
         matches!(self, Self::NotAuthorized)
     }
 
-    /// Stable code and text of the answer; none where the verifier has its own.
-    pub fn told(&self) -> Option<(&'static str, &'static str)> {
+    /// Returns the stable code and the text of the answer; `None` for the verifier's own.
+    pub fn code_and_text(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::CallerMissing => Some(("service_caller_missing", "Service caller not identified")),
             Self::TokenMissing => Some(("service_token_missing", "Service token required")),
@@ -111,7 +110,7 @@ impl<E> ServiceRefusal<E> {
 
 impl<E: fmt::Display> fmt::Display for ServiceRefusal<E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self, self.told()) {
+        match (self, self.code_and_text()) {
             (Self::Verifier(error), _) => error.fmt(formatter),
             (_, Some((_, text))) => formatter.write_str(text),
             (_, None) => Ok(()),
@@ -123,7 +122,7 @@ impl<E: std::error::Error> std::error::Error for ServiceRefusal<E> {}
 
 impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
     fn into_response(self) -> Response {
-        match (self.told(), self) {
+        match (self.code_and_text(), self) {
             (_, Self::Verifier(error)) => error.into_response(),
             (Some((code, detail)), Self::NotAuthorized) => problem::forbidden(code, detail),
             (Some((code, detail)), _) => problem::unauthorized(code, detail, problem::BEARER),
@@ -133,8 +132,8 @@ impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
 }
 
 impl<V: ServiceVerifier> ServiceRule<V> {
-    /// Checks a call's headers: who it says it is, then its token, then whether the
-    /// two agree, then whether it may call here.
+    /// Checks the headers of a call: the caller's name, its token, whether both agree, and whether the
+    /// caller may call this route.
     ///
     /// # Errors
     /// [`ServiceRefusal`].
@@ -146,7 +145,7 @@ impl<V: ServiceVerifier> ServiceRule<V> {
             .ok_or(ServiceRefusal::CallerMissing)?;
         let token = bearer(headers).ok_or(ServiceRefusal::TokenMissing)?;
         let claims = self.verifier.verify(token).await.map_err(ServiceRefusal::Verifier)?;
-        // A user's access token is signed with the same keys.
+        // Access tokens of users are signed with the same keys.
         if claims.iss != self.issuer || claims.token_type != "service" || claims.aud != self.audience {
             return Err(ServiceRefusal::TokenInvalid);
         }
@@ -166,7 +165,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     Some(rest.trim_start()).filter(|rest| scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty())
 }
 
-/// The layer of internal routes. With `axum::middleware::from_fn_with_state(rule, …)`.
+/// The layer of internal routes, for `axum::middleware::from_fn_with_state(rule, …)`.
 pub async fn require_service<V>(State(rule): State<ServiceRule<V>>, mut request: Request, next: Next) -> Response
 where
     V: ServiceVerifier,
@@ -181,7 +180,7 @@ where
     }
 }
 
-/// The caller; on a route without [`require_service`], 401.
+/// Extracts the caller; 401 on a route without [`require_service`].
 impl<S: Send + Sync> FromRequestParts<S> for ServiceCaller {
     type Rejection = ServiceRefusal<std::convert::Infallible>;
 

@@ -1,11 +1,12 @@
-//! The memory of validated tokens: who a token's user is, never what the user may do.
-//! Keyed by SHA-256 of the token, so that a dump of it holds none; bounded in entries
-//! and in time, so that a token that was revoked elsewhere is soon refused here, too.
-//! Refusals are not remembered: one may be of a key that is a second too new.
+//! The cache of validated tokens: who a token's user is, never what the user may do.
 //!
-//! Several tasks that ask for one token at one moment are one call: the first asks, the
-//! others wait for what it is told, an error included. No lock is held meanwhile, and no
-//! task runs in the background: if the one that asks goes away, another takes its place.
+//! Keyed by the SHA-256 of the token, so that a memory dump contains no token; limited in entries and
+//! in time, so that a token that was revoked elsewhere is soon refused here too. Refusals are not
+//! cached: a token may be signed with a key that is a second too new.
+//!
+//! Concurrent validations of one token are one call: the first task sends it, the others wait for its
+//! result, an error included. No lock is held meanwhile, and no task runs in the background: if the
+//! first task is cancelled, another takes its place.
 
 use std::{
     collections::HashMap,
@@ -22,185 +23,183 @@ use tokio::{
 
 use crate::{account::Validation, error::ClientError, secret::Secret};
 
-/// Calls at one moment that others may wait for. Beyond it each task asks for itself: a
-/// program that is asked with so many tokens at once gains nothing by waiting.
-const FLIGHTS: usize = 1024;
+/// Concurrent calls that other tasks may wait for. Beyond it each task sends its own call: with so many
+/// tokens at once, sharing gains nothing.
+const PENDING: usize = 1024;
 
-/// How much is remembered of validated tokens.
+/// Limits of the cache of validated tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// Tokens at most; the one that was not asked for the longest goes first. 0 for none.
+    /// Tokens at most; the least recently used one is evicted first. 0 disables the cache.
     pub entries: usize,
-    /// How long at most. It is how much later than the service this client may see that
-    /// a token was revoked.
+    /// Time for which a token is cached at most: the longest delay with which this client notices a
+    /// revocation.
     pub longest: Duration,
 }
 
 impl Default for CachePolicy {
-    /// 4096 tokens (some 2 MB), 30 s.
+    /// 4096 tokens (about 2 MB), 30 s.
     fn default() -> Self {
         Self { entries: 4096, longest: Duration::from_secs(30) }
     }
 }
 
-pub(super) type Key = [u8; 32];
+pub(super) type TokenDigest = [u8; 32];
 
-pub(super) fn key(token: &Secret) -> Key {
+pub(super) fn digest(token: &Secret) -> TokenDigest {
     Sha256::digest(token.expose()).into()
 }
 
-struct Entry {
+struct CachedValidation {
     validation: Validation,
-    /// The cap, by a clock that nobody sets.
+    /// End of the time in the cache, by the monotonic clock.
     until: Instant,
 }
 
-type Outcome = Result<Validation, ClientError>;
+type ValidationResult = Result<Validation, ClientError>;
 
-/// A call that is under way.
-struct Flight {
+/// A call in progress.
+struct PendingValidation {
     number: u64,
     begun: Instant,
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<ValidationResult>>,
 }
 
-struct Held {
-    entries: LruCache<Key, Entry>,
-    flights: HashMap<Key, Flight>,
-    /// Number of the next flight.
+struct CacheState {
+    entries: LruCache<TokenDigest, CachedValidation>,
+    pending: HashMap<TokenDigest, PendingValidation>,
+    /// Number of the next call.
     number: u64,
-    /// Rises with each removal. An answer from before it may speak of a token that has
-    /// been logged out since, and is not kept.
+    /// Counts removals. The answer to an earlier call may concern a token that has been logged out
+    /// since, and is not cached.
     removals: u64,
 }
 
-pub(super) struct Cache {
+pub(super) struct ValidationCache {
     longest: Duration,
-    held: Mutex<Held>,
+    state: Mutex<CacheState>,
 }
 
-/// What there is of a token.
-pub(super) enum Found<'a> {
-    Known(Validation),
-    /// Somebody asks already.
-    UnderWay(Waiting),
-    /// Leave to ask.
-    Unknown(Ticket<'a>),
+/// What the cache knows about a token.
+pub(super) enum Lookup<'a> {
+    Hit(Validation),
+    /// Another task validates the token.
+    Pending(PendingResult),
+    /// The caller validates the token.
+    Miss(Ticket<'a>),
 }
 
-/// A place among those who wait for somebody else's call.
-pub(super) struct Waiting(watch::Receiver<Option<Outcome>>);
+/// The result of another task's call.
+pub(super) struct PendingResult(watch::Receiver<Option<ValidationResult>>);
 
-impl Waiting {
-    /// What the call came to; `None` if whoever made it went away.
-    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+impl PendingResult {
+    /// Waits for the result; `None` if the other task was cancelled.
+    pub(super) async fn outcome(mut self) -> Option<ValidationResult> {
         self.0.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
-/// Leave to ask, with the state of the cache at that moment. Dropped, it leaves the place
-/// to another.
+/// Permission to validate a token, with the state of the cache at that moment. Dropping it lets another
+/// task take its place.
 pub(super) struct Ticket<'a> {
-    cache: &'a Cache,
-    key: Key,
+    cache: &'a ValidationCache,
+    digest: TokenDigest,
     number: u64,
     removals: u64,
     asked_at: Instant,
-    sender: watch::Sender<Option<Outcome>>,
+    sender: watch::Sender<Option<ValidationResult>>,
 }
 
 impl Ticket<'_> {
-    /// Tells those who wait, and remembers a success.
-    pub(super) fn settle(self, outcome: &Outcome, now: OffsetDateTime) {
-        let mut held = self.cache.held();
-        // From the question on, not from the answer: what was revoked meanwhile may be
-        // older than the answer looks.
+    /// Sends the result to the waiting tasks, and caches a success.
+    pub(super) fn settle(self, outcome: &ValidationResult, now: OffsetDateTime) {
+        let mut state = self.cache.state();
+        // From the time of the call, not of the answer: the token may have been revoked in between.
         let until = self.asked_at.checked_add(self.cache.longest);
         if let (Ok(validation), Some(until)) = (outcome, until)
-            && held.removals == self.removals
+            && state.removals == self.removals
             && now < validation.expires_at
         {
-            held.entries.insert(self.key, Entry { validation: validation.clone(), until });
+            state.entries.insert(self.digest, CachedValidation { validation: validation.clone(), until });
         }
-        // With the same lock: a failure must not be found by who comes after it.
-        held.land(&self.key, self.number);
-        drop(held);
+        // Under the same lock, so that a later caller does not find a failure.
+        state.remove_pending(&self.digest, self.number);
+        drop(state);
         self.sender.send_replace(Some(outcome.clone()));
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.cache.held().land(&self.key, self.number);
+        self.cache.state().remove_pending(&self.digest, self.number);
     }
 }
 
-impl Held {
-    /// Ends a flight. A logout may have made room for a later one of the same token, which
-    /// stays.
-    fn land(&mut self, key: &Key, number: u64) {
-        if self.flights.get(key).is_some_and(|flight| flight.number == number) {
-            self.flights.remove(key);
+impl CacheState {
+    /// Removes a call. After a logout there may be a later one of the same token, which stays.
+    fn remove_pending(&mut self, digest: &TokenDigest, number: u64) {
+        if self.pending.get(digest).is_some_and(|pending| pending.number == number) {
+            self.pending.remove(digest);
         }
     }
 }
 
-impl Cache {
-    /// `None` for a policy that remembers nothing.
+impl ValidationCache {
+    /// Returns `None` for a policy that disables the cache.
     pub(super) fn new(policy: CachePolicy) -> Option<Self> {
         if policy.entries == 0 || policy.longest.is_zero() {
             return None;
         }
         let entries = LruCache::new(policy.entries);
-        let held = Held { entries, flights: HashMap::new(), number: 0, removals: 0 };
-        Some(Self { longest: policy.longest, held: Mutex::new(held) })
+        let state = CacheState { entries, pending: HashMap::new(), number: 0, removals: 0 };
+        Some(Self { longest: policy.longest, state: Mutex::new(state) })
     }
 
-    /// What is remembered, what is under way, or leave to ask.
-    pub(super) fn find(&self, key: &Key, now: OffsetDateTime, at: Instant) -> Found<'_> {
-        let mut held = self.held();
-        match held.entries.get(key) {
+    /// Returns a cached validation, a call in progress, or permission to validate.
+    pub(super) fn find(&self, digest: &TokenDigest, now: OffsetDateTime, at: Instant) -> Lookup<'_> {
+        let mut state = self.state();
+        match state.entries.get(digest) {
             Some(entry) if at < entry.until && now < entry.validation.expires_at => {
-                return Found::Known(entry.validation.clone());
+                return Lookup::Hit(entry.validation.clone());
             }
             Some(_) => {
-                held.entries.remove(key);
+                state.entries.remove(digest);
             }
             None => {}
         }
-        match held.flights.get(key) {
-            // The answer to a question is as old as the question.
-            Some(flight) if at.saturating_duration_since(flight.begun) < self.longest => {
-                return Found::UnderWay(Waiting(flight.outcome.clone()));
+        match state.pending.get(digest) {
+            // The age of an answer counts from its call.
+            Some(pending) if at.saturating_duration_since(pending.begun) < self.longest => {
+                return Lookup::Pending(PendingResult(pending.outcome.clone()));
             }
             Some(_) | None => {}
         }
         let (sender, outcome) = watch::channel(None);
-        let number = held.number;
-        held.number = number.wrapping_add(1);
-        if held.flights.len() < FLIGHTS || held.flights.contains_key(key) {
-            held.flights.insert(*key, Flight { number, begun: at, outcome });
+        let number = state.number;
+        state.number = number.wrapping_add(1);
+        if state.pending.len() < PENDING || state.pending.contains_key(digest) {
+            state.pending.insert(*digest, PendingValidation { number, begun: at, outcome });
         }
-        Found::Unknown(Ticket { cache: self, key: *key, number, removals: held.removals, asked_at: at, sender })
+        Lookup::Miss(Ticket { cache: self, digest: *digest, number, removals: state.removals, asked_at: at, sender })
     }
 
-    /// Forgets a token. Whoever asks from now on does not wait for a call from before.
-    pub(super) fn forget(&self, key: &Key) {
-        let mut held = self.held();
-        held.removals = held.removals.wrapping_add(1);
-        held.entries.remove(key);
-        held.flights.remove(key);
+    /// Removes a token. Later callers do not wait for a call from before.
+    pub(super) fn forget(&self, digest: &TokenDigest) {
+        let mut state = self.state();
+        state.removals = state.removals.wrapping_add(1);
+        state.entries.remove(digest);
+        state.pending.remove(digest);
     }
 
     pub(super) fn clear(&self) {
-        let mut held = self.held();
-        held.removals = held.removals.wrapping_add(1);
-        held.entries.clear();
-        held.flights.clear();
+        let mut state = self.state();
+        state.removals = state.removals.wrapping_add(1);
+        state.entries.clear();
+        state.pending.clear();
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, CacheState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,35 +222,35 @@ mod tests {
         Validation { user, expires_at }
     }
 
-    fn named(text: &str) -> Key {
-        key(&Secret::new(text.to_owned()))
+    fn named(text: &str) -> TokenDigest {
+        digest(&Secret::new(text.to_owned()))
     }
 
-    fn asks<'a>(cache: &'a Cache, name: &str, now: OffsetDateTime, at: Instant) -> Ticket<'a> {
+    fn asks<'a>(cache: &'a ValidationCache, name: &str, now: OffsetDateTime, at: Instant) -> Ticket<'a> {
         match cache.find(&named(name), now, at) {
-            Found::Unknown(ticket) => ticket,
-            Found::Known(_) | Found::UnderWay(_) => panic!("{name} needs no question"),
+            Lookup::Miss(ticket) => ticket,
+            Lookup::Hit(_) | Lookup::Pending(_) => panic!("{name} is cached or pending"),
         }
     }
 
-    fn waits(cache: &Cache, name: &str, now: OffsetDateTime, at: Instant) -> Waiting {
+    fn waits(cache: &ValidationCache, name: &str, now: OffsetDateTime, at: Instant) -> PendingResult {
         match cache.find(&named(name), now, at) {
-            Found::UnderWay(waiting) => waiting,
-            Found::Known(_) | Found::Unknown(_) => panic!("nobody asks for {name}"),
+            Lookup::Pending(waiting) => waiting,
+            Lookup::Hit(_) | Lookup::Miss(_) => panic!("no call for {name} is pending"),
         }
     }
 
-    fn knows(cache: &Cache, name: &str, now: OffsetDateTime, at: Instant) -> bool {
-        matches!(cache.find(&named(name), now, at), Found::Known(_))
+    fn knows(cache: &ValidationCache, name: &str, now: OffsetDateTime, at: Instant) -> bool {
+        matches!(cache.find(&named(name), now, at), Lookup::Hit(_))
     }
 
-    fn keep(cache: &Cache, name: &str, expires_in: Duration, now: OffsetDateTime, at: Instant) {
+    fn keep(cache: &ValidationCache, name: &str, expires_in: Duration, now: OffsetDateTime, at: Instant) {
         let expires_at = now.checked_add(expires_in.try_into().unwrap()).unwrap();
         asks(cache, name, now, at).settle(&Ok(validation(expires_at)), now);
     }
 
-    fn cache() -> (Cache, OffsetDateTime, Instant) {
-        (Cache::new(CachePolicy::default()).unwrap(), OffsetDateTime::UNIX_EPOCH, Instant::now())
+    fn cache() -> (ValidationCache, OffsetDateTime, Instant) {
+        (ValidationCache::new(CachePolicy::default()).unwrap(), OffsetDateTime::UNIX_EPOCH, Instant::now())
     }
 
     #[test]
@@ -282,7 +281,7 @@ mod tests {
     #[test]
     fn it_is_bounded_and_drops_what_nobody_asked_for() {
         let (now, at, life) = (OffsetDateTime::UNIX_EPOCH, Instant::now(), Duration::from_secs(900));
-        let cache = Cache::new(CachePolicy { entries: 2, ..CachePolicy::default() }).unwrap();
+        let cache = ValidationCache::new(CachePolicy { entries: 2, ..CachePolicy::default() }).unwrap();
         keep(&cache, "a", life, now, at);
         keep(&cache, "b", life, now, at);
         assert!(knows(&cache, "a", now, at));
@@ -293,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_a_logout_overtook_is_not_kept_and_nobody_who_came_later_waits_for_it() {
-        for forget in [|cache: &Cache| cache.forget(&named("token")), Cache::clear] {
+        for forget in [|cache: &ValidationCache| cache.forget(&named("token")), ValidationCache::clear] {
             let (cache, now, at) = cache();
             let good = Ok(validation(now + Duration::from_secs(900)));
             let ticket = asks(&cache, "token", now, at);
@@ -317,7 +316,7 @@ mod tests {
         for (outcome, is_kept) in [(refusal, false), (good, true)] {
             let ticket = asks(&cache, "token", now, at);
             let waiting: Vec<_> = (0..100).map(|_| waits(&cache, "token", now, at)).collect();
-            assert!(matches!(cache.find(&named("other"), now, at), Found::Unknown(_)), "another token is another call");
+            assert!(matches!(cache.find(&named("other"), now, at), Lookup::Miss(_)), "another token is another call");
             ticket.settle(&outcome, now);
             assert_eq!(knows(&cache, "token", now, at), is_kept);
             for waiting in waiting {
@@ -334,7 +333,7 @@ mod tests {
         drop(ticket);
         assert_eq!(waiting.outcome().await, None);
         drop(asks(&cache, "token", now, at));
-        assert!(cache.held().flights.is_empty());
+        assert!(cache.state().pending.is_empty());
     }
 
     #[test]
@@ -354,18 +353,18 @@ mod tests {
     fn calls_that_are_waited_for_are_bounded_and_those_beyond_are_made_all_the_same() {
         let (cache, now, at) = cache();
         let good = Ok(validation(now + Duration::from_secs(900)));
-        let tickets: Vec<_> = (0..FLIGHTS).map(|number| asks(&cache, &number.to_string(), now, at)).collect();
+        let tickets: Vec<_> = (0..PENDING).map(|number| asks(&cache, &number.to_string(), now, at)).collect();
         let (one, two) = (asks(&cache, "beyond", now, at), asks(&cache, "beyond", now, at));
-        assert_eq!(cache.held().flights.len(), FLIGHTS);
+        assert_eq!(cache.state().pending.len(), PENDING);
         one.settle(&good, now);
         assert!(knows(&cache, "beyond", now, at));
         drop((two, tickets));
-        assert!(cache.held().flights.is_empty());
+        assert!(cache.state().pending.is_empty());
     }
 
     #[test]
     fn nothing_is_remembered_where_nothing_may_be() {
-        assert!(Cache::new(CachePolicy { entries: 0, ..CachePolicy::default() }).is_none());
-        assert!(Cache::new(CachePolicy { longest: Duration::ZERO, ..CachePolicy::default() }).is_none());
+        assert!(ValidationCache::new(CachePolicy { entries: 0, ..CachePolicy::default() }).is_none());
+        assert!(ValidationCache::new(CachePolicy { longest: Duration::ZERO, ..CachePolicy::default() }).is_none());
     }
 }

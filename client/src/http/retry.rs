@@ -1,6 +1,5 @@
-//! Whether a failed call is made again, and after which pause: only where doing it twice
-//! does no harm, with growing random pauses, and within a budget, so that a service that
-//! fails is not asked three times as much.
+//! Whether a failed call is retried, and after which pause. Calls that may not be repeated are not
+//! retried.
 
 use portcullis_resilience::{Backoff, full_jitter};
 use tokio::time::Duration;
@@ -10,16 +9,16 @@ use crate::{
     request::{ApiRequest, Repeat},
 };
 
-/// How often and how soon a failed call is made again.
+/// How often and how soon a failed call is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Retries of one call; 0 for none.
     pub retries: u32,
-    /// The first pause is a random part of this; each further one of twice as much.
+    /// Bound of the first pause, which is random; each further bound is twice as long.
     pub first_pause: Duration,
-    /// No pause is longer, but for `Retry-After`.
+    /// The longest bound of a pause, except for `Retry-After`.
     pub longest_pause: Duration,
-    /// A `Retry-After` beyond this is left to the caller.
+    /// The longest `Retry-After` that is waited for; a longer one ends the call.
     pub longest_retry_after: Duration,
 }
 
@@ -36,7 +35,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause before the next try, or `None` for no further try. `retries` were made.
+    /// Returns the pause before the next try, after `retries` retries, or `None` for no further try.
     pub(super) fn pause(&self, request: &ApiRequest, error: &ClientError, retries: u32) -> Option<Duration> {
         if retries >= self.retries {
             return None;
@@ -44,7 +43,7 @@ impl RetryPolicy {
         let may = match error {
             ClientError::Unreachable => true,
             ClientError::Timeout | ClientError::Lost => request.repeat == Repeat::Always,
-            // The service had the request. 503 may come after half of the work, too.
+            // The service received the request, and may have processed a part of it.
             ClientError::Refused(refusal) => {
                 matches!(refusal.status, 429 | 502 | 503 | 504) && request.repeat == Repeat::Always
             }
@@ -60,7 +59,7 @@ impl RetryPolicy {
         let pause = self.jitter(retries);
         match error.retry_after() {
             Some(wait) if wait > self.longest_retry_after => None,
-            // All that were refused at once would come back at once.
+            // Callers that were refused together must not return together.
             Some(wait) => Some(wait.saturating_add(pause)),
             None => Some(pause),
         }

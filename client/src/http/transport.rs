@@ -1,6 +1,5 @@
-//! Calls of one base URL, for all clients of this crate: pooled connections, deadlines, retries where
-//! they are safe, a breaker, metrics and logs. Shared by the client of the gateway and by
-//! calls between services; it knows nothing of accounts or tokens.
+//! Calls of one base URL, for all clients of this crate: pooled connections, time-outs, retries,
+//! circuit breaker, metrics and logs. Knows nothing of accounts or tokens.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,29 +8,33 @@ use tokio::time::{Duration, Instant};
 
 use portcullis_resilience::{Outcome, RetryBudget};
 
-use super::{BreakerPolicy, RetryPolicy, attempt, breaker::SharedBreaker};
+use super::{
+    breaker::{BreakerPolicy, SharedBreaker},
+    exchange,
+    retry::RetryPolicy,
+};
 use crate::{
     error::ClientError,
     request::{ApiAnswer, ApiRequest},
 };
 
-/// How long an idle connection is kept: less than servers keep theirs, so that a
-/// request is not sent into a connection that the other side has just closed.
+/// How long an idle connection is kept: shorter than servers keep theirs, so that no request is sent
+/// into a connection that the server has just closed.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections kept for reuse.
 const IDLE_CONNECTIONS: usize = 32;
 
-/// Retries that a new client has: all that it may save.
-const RETRIES_AT_FIRST: u32 = 10;
+/// Retries that a new client may use at once.
+const FIRST_RETRIES: u32 = 10;
 
 /// A clock.
 pub(crate) type Now = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
-/// How calls are made.
-pub(crate) struct Settings {
+/// Settings of a [`Transport`].
+pub(crate) struct TransportConfig {
     pub(crate) user_agent: String,
-    /// Time for a connection to stand, TLS included.
+    /// Time to connect, TLS included.
     pub(crate) connect: Duration,
     /// Time for one exchange, answer included.
     pub(crate) call: Duration,
@@ -54,31 +57,31 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Of a base URL that was checked, without a slash at its end.
-    pub(crate) fn new(base: String, settings: Settings) -> Result<Self, ClientError> {
-        if settings.call.is_zero() || settings.whole.is_zero() {
+    /// Returns a transport for a validated base URL without a final slash.
+    pub(crate) fn new(base: String, config: TransportConfig) -> Result<Self, ClientError> {
+        if config.call.is_zero() || config.whole.is_zero() {
             return Err(ClientError::Invalid("a time-out of zero lets no call succeed"));
         }
         let http = reqwest::Client::builder()
-            .user_agent(settings.user_agent)
-            .connect_timeout(settings.connect)
+            .user_agent(config.user_agent)
+            .connect_timeout(config.connect)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            // Tokens and passwords go to the base URL and nowhere else, whatever an
-            // answer or the environment says.
+            // Tokens and passwords are sent to the base URL only, whatever an answer or the
+            // environment says.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|_| ClientError::Invalid("the HTTP client cannot be set up"))?;
+            .map_err(|_| ClientError::Invalid("the HTTP client cannot be created"))?;
         Ok(Self {
             http,
             base,
-            call: settings.call.min(settings.whole),
-            whole: settings.whole,
-            retry: settings.retry,
-            budget: Mutex::new(RetryBudget::new(RETRIES_AT_FIRST)),
-            breaker: SharedBreaker::new(settings.breaker),
-            now: settings.now,
+            call: config.call.min(config.whole),
+            whole: config.whole,
+            retry: config.retry,
+            budget: Mutex::new(RetryBudget::new(FIRST_RETRIES)),
+            breaker: SharedBreaker::new(config.breaker),
+            now: config.now,
         })
     }
 
@@ -94,12 +97,12 @@ impl Transport {
         (self.now)()
     }
 
-    /// Time for a call with all its retries and pauses, unless the call has its own.
+    /// Returns the time for a call with all its retries and pauses, unless the call has its own.
     pub(crate) const fn whole(&self) -> Duration {
         self.whole
     }
 
-    /// Makes a call, and again where that is safe.
+    /// Sends a call, and retries it if that is safe.
     pub(crate) async fn exchange(&self, request: &ApiRequest) -> Result<ApiAnswer, ClientError> {
         let url = format!("{}{}", self.base, request.target()?);
         let begun = Instant::now();
@@ -109,9 +112,9 @@ impl Transport {
         let mut retries = 0_u32;
         loop {
             let left = failed.as_ref().map(|_| whole.saturating_sub(begun.elapsed()));
-            let error = match self.attempt(request, &url, call, left).await {
+            let error = match self.try_once(request, &url, call, left).await {
                 Ok(answer) => return Ok(answer),
-                // What opened the breaker says more than that it is open.
+                // The failure that opened the circuit says more than that it is open.
                 Err(ClientError::BreakerOpen { retry_after }) => {
                     return Err(failed.unwrap_or(ClientError::BreakerOpen { retry_after }));
                 }
@@ -128,9 +131,9 @@ impl Transport {
         }
     }
 
-    /// One exchange, booked on the breaker and in the metrics. `left` is what other tries
-    /// left of the time for the whole call.
-    async fn attempt(
+    /// Sends a call once, and records the outcome in the breaker and in the metrics. `left` is the
+    /// time that earlier tries left, if there were any.
+    async fn try_once(
         &self,
         request: &ApiRequest,
         url: &str,
@@ -141,22 +144,23 @@ impl Transport {
         let permit = match self.breaker.admit(begun) {
             Ok(permit) => permit,
             Err(retry_after) => {
-                attempt::count(request, "breaker_open");
+                exchange::count(request, "breaker_open");
                 return Err(ClientError::BreakerOpen { retry_after });
             }
         };
         let time = left.map_or(call, |left| left.min(call));
-        let result = attempt::exchange(&self.http, request, url, time, self.now.as_ref()).await;
-        // What had less time than a call has says nothing of the service.
-        let hurried = time < call && matches!(result, Err(ClientError::Timeout));
-        let outcome = if hurried { Outcome::Unknown } else { outcome_of(result.as_ref().err()) };
+        let result = exchange::send(&self.http, request, url, time, self.now.as_ref()).await;
+        // A time-out after less than a call's time says nothing about the service.
+        let is_cut_short = time < call && matches!(result, Err(ClientError::Timeout));
+        let outcome = if is_cut_short { Outcome::Unknown } else { outcome_of(result.as_ref().err()) };
         permit.report(outcome, Instant::now());
-        attempt::record(request, &result, begun.elapsed());
+        exchange::record(request, &result, begun.elapsed());
         result
     }
 }
 
-/// Whether the service is out. A refusal is its word, and so is "come again later".
+/// Returns what the result of a call says about the service. A refusal, and a 503 with `Retry-After`,
+/// show that it works.
 fn outcome_of(error: Option<&ClientError>) -> Outcome {
     match error {
         Some(ClientError::Unreachable | ClientError::Timeout | ClientError::Lost) => Outcome::Failure,
@@ -166,6 +170,12 @@ fn outcome_of(error: Option<&ClientError>) -> Outcome {
             _ => Outcome::Success,
         },
         Some(ClientError::Invalid(_)) => Outcome::Unknown,
-        Some(_) | None => Outcome::Success,
+        Some(
+            ClientError::Malformed { .. }
+            | ClientError::BreakerOpen { .. }
+            | ClientError::LoggedOut
+            | ClientError::Store(_),
+        )
+        | None => Outcome::Success,
     }
 }

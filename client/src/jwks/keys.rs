@@ -1,5 +1,4 @@
-//! Bytes and a time in, a verdict out: a key set (RFC 7517) is read, and a compact JWS
-//! (RFC 7515) is checked with it. No clock, no I/O.
+//! Reads a key set (RFC 7517) and verifies a compact JWS (RFC 7515) with it. No clock, no I/O.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
@@ -8,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{LEEWAY_S, TokenRule};
+use super::rule::{Algorithm, LEEWAY_S, TokenRule};
 
 /// Bytes of a key set: a hundred RSA keys of 4096 bits fit.
 const JWKS_BYTES: usize = 128 * 1024;
@@ -16,34 +15,11 @@ const JWKS_BYTES: usize = 128 * 1024;
 /// Keys of a set that are read.
 const KEYS: usize = 100;
 
-/// Bytes of a token: what a header line may have.
+/// Bytes of a token: the limit of a header line.
 const TOKEN_BYTES: usize = 16 * 1024;
 
-/// Keys that are tried for one token: those of one `kid`, or those that fit where it has none.
+/// Keys that are tried for one token: those with its `kid`, or all that fit if it has none.
 const TRIES: usize = 4;
-
-/// A signature algorithm (RFC 7518, section 3.1; RFC 8037). There is no HMAC: a public key
-/// can never be used as a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, moduli of 2048 to 8192 bits.
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// Ed25519.
-    EdDSA,
-}
-
-impl Algorithm {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "RS256" => Some(Self::RS256),
-            "ES256" => Some(Self::ES256),
-            "EdDSA" | "Ed25519" => Some(Self::EdDSA),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Public {
@@ -51,7 +27,7 @@ enum Public {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// An uncompressed point, or a key of Ed25519.
+    /// An uncompressed point, or an Ed25519 key.
     Bytes(Vec<u8>),
 }
 
@@ -69,7 +45,7 @@ pub(super) struct KeySet(Vec<Key>);
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// No key of the set is the token's: the set may have changed.
+    /// The set has no key for the token, and may have changed.
     UnknownKey,
     /// `exp` has passed.
     Expired,
@@ -78,8 +54,8 @@ pub(super) enum Fault {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are not for signatures of a known algorithm are passed over;
-    /// `None` where none is left: an empty set never replaces a good one.
+    /// Reads a set. Keys that are not for signatures of a known algorithm are skipped. Returns `None` if
+    /// none is left: an empty set never replaces a good one.
     pub(super) fn read(jwks: &[u8]) -> Option<Self> {
         if jwks.len() > JWKS_BYTES {
             return None;
@@ -94,8 +70,7 @@ impl KeySet {
         self.0.iter().filter(move |key| key.algorithm == algorithm).filter(is_named).take(TRIES)
     }
 
-    /// The claims of a token that one of the keys signed and that fits the rule at `now`
-    /// (seconds since 1970).
+    /// Verifies a token at `now` (seconds since 1970) and returns its claims.
     pub(super) fn verify<C: DeserializeOwned>(&self, token: &str, rule: &TokenRule, now: u64) -> Result<C, Fault> {
         if token.len() > TOKEN_BYTES {
             return Err(Fault::Invalid);
@@ -106,7 +81,7 @@ impl KeySet {
         let text = |name: &str| header.get(name).and_then(Value::as_str);
         let algorithm = text("alg").and_then(Algorithm::parse).ok_or(Fault::Invalid)?;
         let is_typed = text("typ").is_some_and(|typ| typ.eq_ignore_ascii_case(&rule.typ));
-        // What `crit` names would change what is signed (RFC 7515, section 4.1.11).
+        // Extensions in `crit` change how a token is processed (RFC 7515, section 4.1.11).
         if !rule.algorithms.contains(&algorithm) || !is_typed || header.contains_key("crit") {
             return Err(Fault::Invalid);
         }
@@ -144,7 +119,7 @@ impl Key {
 fn read_key(jwk: &Value) -> Option<Key> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    // A private key that was published signs for everybody.
+    // A published private key lets anyone sign.
     if jwk.get("d").is_some() || text("use").is_some_and(|wanted| wanted != "sig") {
         return None;
     }
@@ -158,7 +133,7 @@ fn read_key(jwk: &Value) -> Option<Key> {
         ("OKP", Some("Ed25519")) => (Algorithm::EdDSA, Public::Bytes(bytes("x")?)),
         _ => return None,
     };
-    // The key decides its algorithm, never the token.
+    // The key decides the algorithm, never the token.
     if text("alg").is_some_and(|name| Algorithm::parse(name) != Some(algorithm)) {
         return None;
     }
@@ -172,7 +147,7 @@ fn decode(part: &str) -> Result<Map<String, Value>, Fault> {
 
 fn check(claims: &Map<String, Value>, rule: &TokenRule, now: u64) -> Result<(), Fault> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    // Seconds, which may have a fraction (RFC 7519, section 2).
+    // Seconds, possibly with a fraction (RFC 7519, section 2).
     let time = |name: &str| match claims.get(name) {
         None => Ok(None),
         Some(value) => value.as_f64().filter(|time| time.is_finite()).map(Some).ok_or(Fault::Invalid),

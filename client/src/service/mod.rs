@@ -1,10 +1,35 @@
-//! Calls from one service to another: [`ServiceClient`] makes any call of the called
-//! service's API with a service token (RFC 6749, section 4.4), which it fetches from the
-//! auth service, keeps, and renews before it expires or when it is refused.
+//! Calls from one service to another: [`ServiceClient`] calls any route of another service with a
+//! service token (RFC 6749, section 4.4). It fetches the token from the auth service by client
+//! credentials, keeps it, and renews it before it expires or when it is refused.
 //!
-//! Time-outs, retries, the breaker, metrics, logs and traces are those of the client of the
-//! gateway, with shorter times: the caller is itself being waited for.
+//! Time-outs, retries, circuit breaker, metrics, logs and traces are those of [`http`](crate::http),
+//! with shorter times ([`CallPolicy`]): the caller has a client that waits.
+//!
+//! The called service checks the token with the auth service's key set (features `axum` and `jwks`). A
+//! caller that is not on the list receives 403:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use axum::{Router, middleware::from_fn_with_state, routing::get};
+//! use portcullis_client::{
+//!     ClientError,
+//!     extract::{ServiceCaller, ServiceRule, require_service},
+//!     jwks::{JwksVerifier, TokenRule},
+//! };
+//!
+//! fn internal(auth_url: &str) -> Result<Router, ClientError> {
+//!     let rule = ServiceRule {
+//!         verifier: Arc::new(JwksVerifier::new(auth_url, TokenRule::service("stock"))?),
+//!         issuer: "auth-service",
+//!         audience: "stock",
+//!         callers: ["billing".to_owned()].into(),
+//!     };
+//!     let routes = Router::new().route("/internal/levels", get(|caller: ServiceCaller| async move { caller.name }));
+//!     Ok(routes.layer(from_fn_with_state(rule, require_service)))
+//! }
+//! ```
 
+mod config;
 mod token;
 
 use std::{fmt, sync::Arc};
@@ -12,50 +37,24 @@ use std::{fmt, sync::Arc};
 use time::OffsetDateTime;
 use tokio::time::Duration;
 
+pub use config::{CallPolicy, ServiceConfig, WHOLE_TIME};
+
 use crate::{
     error::ClientError,
-    http::{BreakerPolicy, Plaintext, RetryPolicy, Settings as TransportSettings, Transport, check},
-    internal::{Settings, WHOLE_TIME},
+    http::{Plaintext, Transport, TransportConfig, parse_base_url},
     request::{ApiAnswer, ApiRequest},
 };
 use token::ServiceTokens;
 
-/// Time for a connection to stand.
+/// Time to connect.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The longest `Retry-After` that is waited for: the caller is being waited for itself.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// Time for one exchange, answer included.
-const CALL: Duration = Duration::from_millis(1500);
-
-/// How calls are made. Fields that a program does not name are those of the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallPolicy {
-    /// Time for one exchange, answer included.
-    pub exchange: Duration,
-    /// Time for a call with its retries and pauses, without the fetch of a token.
-    pub whole: Duration,
-    /// How failed calls are made again.
-    pub retry: RetryPolicy,
-    /// When a service that is out is left alone.
-    pub breaker: BreakerPolicy,
-}
-
-impl Default for CallPolicy {
-    /// 1.5 s and 2.5 s; one retry; five outages in a row open the breaker.
-    fn default() -> Self {
-        let retry = RetryPolicy { retries: 1, longest_retry_after: RETRY_AFTER, ..RetryPolicy::default() };
-        Self { exchange: CALL, whole: WHOLE_TIME, retry, breaker: BreakerPolicy::default() }
-    }
-}
-
-/// One service's line to another. Clones share its connections, its breaker and its token.
+/// A client of another service. Clones share connections, circuit breaker and token.
 ///
 /// ```no_run
-/// # use portcullis_client::{ApiRequest, ClientError, Secret, ServiceClient, internal::Settings, request::Method};
+/// # use portcullis_client::{ApiRequest, ClientError, Secret, ServiceClient, request::Method, service::ServiceConfig};
 /// # async fn read(secret: Secret) -> Result<(), ClientError> {
-/// let users = ServiceClient::new(Settings {
+/// let users = ServiceClient::new(ServiceConfig {
 ///     caller: "billing".to_owned(),
 ///     secret,
 ///     auth_url: "http://127.0.0.1:8083".to_owned(),
@@ -85,23 +84,23 @@ impl fmt::Debug for ServiceClient {
 }
 
 impl ServiceClient {
-    /// A line with the default [`CallPolicy`]. Both URLs may be `http:`, for a network that
-    /// is the services' own; `https:` anywhere else.
+    /// Returns a client with the default [`CallPolicy`]. Both URLs may be `http:` on a private network of
+    /// the services; use `https:` anywhere else.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`], which says what is wrong with which setting.
-    pub fn new(settings: Settings) -> Result<Self, ClientError> {
-        Self::with_policy(settings, CallPolicy::default())
+    /// [`ClientError::Invalid`], which names the invalid setting.
+    pub fn new(config: ServiceConfig) -> Result<Self, ClientError> {
+        Self::with_policy(config, CallPolicy::default())
     }
 
-    /// The same with another policy, for calls and for the fetch of tokens.
+    /// Returns a client with another policy, for calls and for fetches of tokens.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`], which says what is wrong with which setting.
-    pub fn with_policy(settings: Settings, policy: CallPolicy) -> Result<Self, ClientError> {
+    /// [`ClientError::Invalid`], which names the invalid setting.
+    pub fn with_policy(config: ServiceConfig, policy: CallPolicy) -> Result<Self, ClientError> {
         let transport = |url: &str| {
-            let settings = TransportSettings {
-                user_agent: format!("{} portcullis-client/{}", settings.caller, env!("CARGO_PKG_VERSION")),
+            let transport = TransportConfig {
+                user_agent: format!("{} portcullis-client/{}", config.caller, env!("CARGO_PKG_VERSION")),
                 connect: CONNECT,
                 call: policy.exchange,
                 whole: policy.whole,
@@ -109,24 +108,24 @@ impl ServiceClient {
                 breaker: policy.breaker,
                 now: Arc::new(OffsetDateTime::now_utc),
             };
-            Transport::new(check(url, Plaintext::Anywhere)?, settings)
+            Transport::new(parse_base_url(url, Plaintext::Anywhere)?, transport)
         };
-        let (target, auth) = (transport(&settings.target_url)?, transport(&settings.auth_url)?);
-        let tokens = Arc::new(ServiceTokens::new(auth, &settings)?);
-        Ok(Self { inner: Arc::new(Inner { caller: settings.caller, target, tokens }) })
+        let (target, auth) = (transport(&config.target_url)?, transport(&config.auth_url)?);
+        let tokens = Arc::new(ServiceTokens::new(auth, &config)?);
+        Ok(Self { inner: Arc::new(Inner { caller: config.caller, target, tokens }) })
     }
 
-    /// Makes a call of any route of the called service.
+    /// Calls any route of the called service.
     ///
-    /// A call that is answered 401 is made once more with a new token: the old one may have
-    /// been signed before the keys changed. It was refused before anything was done.
+    /// A call that is answered 401 is sent once more with a new token, because the old one may have been
+    /// signed before the keys changed. The service refused it before processing anything.
     ///
     /// # Errors
-    /// [`ClientError`]: that of the token's fetch, or of the call.
+    /// [`ClientError`]: the one of the token's fetch, or of the call.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ClientError> {
         let inner = &*self.inner;
         let request = request.with_header("x-service-caller", &inner.caller).with_header("x-internal-call", "true");
-        // A call that cannot be sent fetches no token.
+        // An invalid call fetches no token.
         request.target()?;
         let token = inner.tokens.get().await?;
         let answer = inner.target.exchange(&request.clone().with_token(&token)).await;

@@ -1,5 +1,5 @@
-//! A service's own token for another service: fetched by client credentials, kept until
-//! shortly before it expires.
+//! The token of one service for another: fetched by client credentials, and kept until shortly before
+//! it expires.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,19 +7,19 @@ use serde::Deserialize;
 use tokio::time::{Duration, Instant};
 use tracing::Instrument as _;
 
+use super::config::ServiceConfig;
 use crate::{
     error::ClientError,
     http::Transport,
-    internal::Settings,
     request::{ApiRequest, Method, Repeat},
     secret::Secret,
     trace::TraceContext,
 };
 
-/// A token is fetched again this long before it expires.
+/// A token is renewed this long before it expires.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Bytes of a token that is taken: what a header line may have.
+/// Bytes of an accepted token: the limit of a header line.
 const TOKEN_BYTES: usize = 8 * 1024;
 
 /// Bytes of a service's name.
@@ -30,12 +30,12 @@ pub(super) struct ServiceTokens {
     caller: String,
     secret: Secret,
     audience: String,
-    held: Mutex<Option<Held>>,
-    /// Held by the task that fetches. When the last fetch ended, and what became of it.
+    current: Mutex<Option<CurrentToken>>,
+    /// Locked by the task that fetches. Time and result of the last fetch.
     fetching: tokio::sync::Mutex<Option<(Instant, Result<Secret, ClientError>)>>,
 }
 
-struct Held {
+struct CurrentToken {
     token: Secret,
     until: Instant,
 }
@@ -47,31 +47,31 @@ struct TokenAnswer {
 }
 
 impl ServiceTokens {
-    pub(super) fn new(auth: Transport, settings: &Settings) -> Result<Self, ClientError> {
+    pub(super) fn new(auth: Transport, config: &ServiceConfig) -> Result<Self, ClientError> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
         let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES && name.bytes().all(is_plain);
-        if !is_name(&settings.caller) || !is_name(&settings.audience) {
+        if !is_name(&config.caller) || !is_name(&config.audience) {
             return Err(ClientError::Invalid("a service's name has 1 to 64 letters, digits, dots and dashes"));
         }
         Ok(Self {
             auth,
-            caller: settings.caller.clone(),
-            secret: settings.secret.clone(),
-            audience: settings.audience.clone(),
-            held: Mutex::default(),
+            caller: config.caller.clone(),
+            secret: config.secret.clone(),
+            audience: config.audience.clone(),
+            current: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
         })
     }
 
-    /// The token at hand, or a new one. One task fetches. The others wait for it and share what
-    /// becomes of the fetch, a failure too: none waits longer than one fetch may take.
+    /// Returns the current token, or a new one. One task fetches it; the others wait for the result,
+    /// a failure included, so that none waits longer than one fetch may take.
     pub(super) async fn get(self: &Arc<Self>) -> Result<Secret, ClientError> {
         let asked_at = Instant::now();
-        if let Some(token) = self.at_hand() {
+        if let Some(token) = self.valid() {
             return Ok(token);
         }
         let tokens = Arc::clone(self);
-        // A task of its own: a caller that leaves does not end a fetch that others wait for.
+        // A separate task: a cancelled caller does not end a fetch that others wait for.
         let fetch = TraceContext::scope(TraceContext::current(), async move {
             let mut last = tokens.fetching.lock().await;
             if let Some((ended_at, outcome)) = &*last
@@ -83,16 +83,16 @@ impl ServiceTokens {
             *last = Some((Instant::now(), outcome.clone()));
             outcome
         });
-        // The task ends early only with the runtime.
+        // The task fails only when the runtime shuts down.
         tokio::spawn(fetch.in_current_span()).await.unwrap_or(Err(ClientError::Lost))
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Option<CurrentToken>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_hand(&self) -> Option<Secret> {
-        self.held().as_ref().filter(|held| Instant::now() < held.until).map(|held| held.token.clone())
+    fn valid(&self) -> Option<Secret> {
+        self.current().as_ref().filter(|current| Instant::now() < current.until).map(|current| current.token.clone())
     }
 
     async fn fetch(&self) -> Result<Secret, ClientError> {
@@ -105,19 +105,19 @@ impl ServiceTokens {
         let malformed = |reason| ClientError::Malformed { status, reason };
         let TokenAnswer { access_token, expires_in } = answer.json()?;
         if access_token.expose().len() > TOKEN_BYTES {
-            return Err(malformed("a token that no header line holds"));
+            return Err(malformed("the token is too long for a header line"));
         }
-        let life = Duration::from_secs(expires_in).saturating_sub(MARGIN);
-        let until = Instant::now().checked_add(life).ok_or(malformed("a token without an end"))?;
-        *self.held() = Some(Held { token: access_token.clone(), until });
+        let lifetime = Duration::from_secs(expires_in).saturating_sub(MARGIN);
+        let until = Instant::now().checked_add(lifetime).ok_or(malformed("the token does not expire"))?;
+        *self.current() = Some(CurrentToken { token: access_token.clone(), until });
         Ok(access_token)
     }
 
-    /// Forgets a token that was refused, unless another task has a new one already.
+    /// Discards a refused token, unless another task has fetched a new one.
     pub(super) fn discard(&self, token: &Secret) {
-        let mut held = self.held();
-        if held.as_ref().is_some_and(|held| held.token == *token) {
-            *held = None;
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|current| current.token == *token) {
+            *current = None;
         }
     }
 }

@@ -1,9 +1,8 @@
 //! A session in a file, shared by the processes of one user on one machine.
 //!
-//! The file is its owner's alone (0600) and is replaced whole, by a rename, so that a
-//! reader never sees half a session and a crash leaves the old or the new one. The lock
-//! is an advisory one on a second file beside it, which stays: a lock on the file itself
-//! would be on whatever the rename threw away.
+//! Only the owner can read the file (0600). A rename replaces it as a whole, so a reader never sees
+//! half a session, and a crash leaves the old or the new one. The advisory lock is on a second file
+//! that stays: a lock on the file itself would be on the one that the rename discards.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -16,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::time::{Duration, Instant};
 
-use super::store::{SessionStore, SessionTokens, StoreError, StoreGuard, is_expected};
-use crate::secret::Secret;
+use super::store::{SessionStore, SessionTokens, StoreGuard, is_expected};
+use crate::{error::StoreError, secret::Secret};
 
-/// Version of the file's form.
+/// Version of the file format.
 const VERSION: u32 = 1;
 
 /// Bytes of a file: two tokens of 8 KB fit.
@@ -27,13 +26,13 @@ const FILE_BYTES: u64 = 32 * 1024;
 
 const NANOS_A_MILLI: i128 = 1_000_000;
 
-/// How long the lock is waited for: somewhat more than a refresh may take.
+/// The longest wait for the lock: somewhat more than a refresh may take.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// The pause between two looks at the lock.
+/// The pause between two attempts to lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// A session in a file. The folder must be there.
+/// A session in a file. The directory must exist.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     path: PathBuf,
@@ -41,7 +40,7 @@ pub struct FileStore {
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct StoredFile {
     version: u32,
     access_token: Secret,
     refresh_token: Secret,
@@ -52,7 +51,7 @@ struct Read {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct FileToStore<'a> {
     version: u32,
     access_token: &'a str,
     refresh_token: &'a str,
@@ -62,12 +61,12 @@ struct Written<'a> {
 }
 
 impl FileStore {
-    /// The session of a file, which need not be there yet.
+    /// Returns the store of a file, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), lock_wait: LOCK_WAIT }
     }
 
-    /// How long the lock of another process is waited for; 30 s unless set.
+    /// Sets the longest wait for the lock of another process (default: 30 s).
     #[must_use]
     pub const fn with_lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
@@ -87,11 +86,11 @@ impl FileStore {
 
 fn read(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
     let Some(file) = open(path)? else { return Ok(None) };
-    check_owner_alone(&file)?;
+    check_private(&file)?;
     parse(file)
 }
 
-/// What can be read of a file, whatever its mode is.
+/// Reads what can be read of a file, whatever its mode is.
 fn salvage(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
     let Some(file) = open(path)? else { return Ok(None) };
     match parse(file) {
@@ -101,7 +100,7 @@ fn salvage(path: &Path) -> Result<Option<SessionTokens>, StoreError> {
 }
 
 fn open(path: &Path) -> Result<Option<File>, StoreError> {
-    // Opening a pipe would wait for a writer.
+    // Opening a pipe would block until a process writes to it.
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(File::open(path)?)),
         Ok(_) => Err(StoreError::Io(ErrorKind::InvalidInput)),
@@ -113,39 +112,39 @@ fn open(path: &Path) -> Result<Option<File>, StoreError> {
 fn parse(file: File) -> Result<Option<SessionTokens>, StoreError> {
     let mut text = Vec::new();
     file.take(FILE_BYTES).read_to_end(&mut text)?;
-    let read: Read = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
+    let stored: StoredFile = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
     let at = |millis: i128| {
         let nanos = millis.saturating_mul(NANOS_A_MILLI);
         OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| StoreError::Malformed)
     };
-    if read.version != VERSION {
+    if stored.version != VERSION {
         return Err(StoreError::Malformed);
     }
     Ok(Some(SessionTokens {
-        access_token: read.access_token,
-        refresh_token: read.refresh_token,
-        expires_at: at(read.expires_at)?,
-        renew_at: at(read.renew_at)?,
-        issued_at: at(read.issued_at)?,
+        access_token: stored.access_token,
+        refresh_token: stored.refresh_token,
+        expires_at: at(stored.expires_at)?,
+        renew_at: at(stored.renew_at)?,
+        issued_at: at(stored.issued_at)?,
     }))
 }
 
-/// A token that others could read may be known to others: better to say so than to use
-/// it and make it secret behind its owner's back.
+/// Refuses a file that other users can read: they may know the token. Correcting the mode
+/// silently would hide that from the owner.
 #[cfg(unix)]
-fn check_owner_alone(file: &File) -> Result<(), StoreError> {
+fn check_private(file: &File) -> Result<(), StoreError> {
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions());
     if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Exposed) }
 }
 
 #[cfg(not(unix))]
-fn check_owner_alone(_: &File) -> Result<(), StoreError> {
+fn check_private(_: &File) -> Result<(), StoreError> {
     Ok(())
 }
 
 fn write(path: &Path, tokens: &SessionTokens) -> Result<(), StoreError> {
     let millis = |at: OffsetDateTime| at.unix_timestamp_nanos().div_euclid(NANOS_A_MILLI);
-    let written = Written {
+    let file = FileToStore {
         version: VERSION,
         access_token: tokens.access_token.expose(),
         refresh_token: tokens.refresh_token.expose(),
@@ -153,14 +152,14 @@ fn write(path: &Path, tokens: &SessionTokens) -> Result<(), StoreError> {
         renew_at: millis(tokens.renew_at),
         issued_at: millis(tokens.issued_at),
     };
-    let text = serde_json::to_vec(&written).map_err(|_| StoreError::Malformed)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Made with 0600 from the first moment, under a name that nobody can guess.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&text)?;
-    // Before the rename: a crash must not leave the new name on an empty file.
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    let text = serde_json::to_vec(&file).map_err(|_| StoreError::Malformed)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Created with 0600 under an unpredictable name.
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(&text)?;
+    // Before the rename, so that a crash does not leave an empty file under the name.
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 
@@ -172,7 +171,7 @@ fn replace(path: &Path, expected: Option<&SessionTokens>, next: Option<&SessionT
     Ok(true)
 }
 
-/// Writes or removes a session, whatever is there.
+/// Writes or removes a session, whatever the content is.
 fn put(path: &Path, next: Option<&SessionTokens>) -> Result<(), StoreError> {
     match next {
         Some(tokens) => write(path, tokens),
@@ -183,18 +182,18 @@ fn put(path: &Path, next: Option<&SessionTokens>) -> Result<(), StoreError> {
     }
 }
 
-/// Disks may be slow; other tasks go on meanwhile.
-async fn aside<T: Send + 'static>(
+/// Runs file operations on a thread for blocking work, so that a slow disk holds up no other task.
+async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Other("the work was broken off")))
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Other("the file operation was cancelled")))
 }
 
 #[async_trait]
 impl SessionStore for FileStore {
     async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
         let path = self.path.clone();
-        aside(move || read(&path)).await
+        blocking(move || read(&path)).await
     }
 
     async fn replace(
@@ -203,23 +202,23 @@ impl SessionStore for FileStore {
         next: Option<&SessionTokens>,
     ) -> Result<bool, StoreError> {
         let (path, expected, next) = (self.path.clone(), expected.cloned(), next.cloned());
-        aside(move || replace(&path, expected.as_ref(), next.as_ref())).await
+        blocking(move || replace(&path, expected.as_ref(), next.as_ref())).await
     }
 
     async fn salvage(&self) -> Result<Option<SessionTokens>, StoreError> {
         let path = self.path.clone();
-        aside(move || salvage(&path)).await
+        blocking(move || salvage(&path)).await
     }
 
     async fn overwrite(&self, next: Option<&SessionTokens>) -> Result<(), StoreError> {
         let (path, next) = (self.path.clone(), next.cloned());
-        aside(move || put(&path, next.as_ref())).await
+        blocking(move || put(&path, next.as_ref())).await
     }
 
-    /// Looks again and again, because a wait in the kernel could not be given up.
+    /// Polls the lock, because a wait in the kernel cannot be cancelled.
     async fn lock(&self) -> Result<StoreGuard, StoreError> {
         let store = self.clone();
-        let file = aside(move || store.open_lock()).await?;
+        let file = blocking(move || store.open_lock()).await?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {

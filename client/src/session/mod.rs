@@ -1,33 +1,66 @@
-//! [`AuthenticatedClient`]: a session that refreshes itself, for any number of tasks,
-//! and with other processes through a shared [`SessionStore`].
+//! [`AuthenticatedClient`]: a session that refreshes itself, for any number of tasks, and for
+//! other processes through a shared [`SessionStore`].
 //!
-//! A refresh token can be spent once, and shown twice it ends its session. So there is
-//! one refresh at a time: tasks wait for the one that is under way, processes for the
-//! store's lock, and whoever comes late uses what the other got. A refresh runs in a
-//! task of its own, so that a caller who gives up does not lose its answer.
+//! # Refreshes
 //!
-//! What cannot be mended: when the answer to a refresh is lost on the wire, nobody knows
-//! whether the old token was spent. It is kept, the access token is used for as long as
-//! it lives, and only then is the refresh token shown again. If it was not spent, the
-//! session goes on; if it was, the service takes the second showing for theft, and the
-//! call fails with [`ClientError::LoggedOut`]. The same is true of a process that dies
-//! between the answer and the store.
+//! A refresh token can be spent once; sending it twice ends its session. Therefore one refresh
+//! runs at a time: tasks wait for the one in progress, processes for the store's lock, and both
+//! use its result. A refresh runs in a task of its own, so that a cancelled caller does not lose
+//! the answer. Tokens are renewed 30 s before they expire; if that fails, the old access token is
+//! used until it expires. A token that the service refuses is renewed, and the call is sent once
+//! more with the same body.
+//!
+//! The session ends only when the auth service refuses its refresh token (401 `token_invalid` or
+//! `token_revoked`). An outage, a proxy's 401, or `gateway_required` leave it as it is.
+//!
+//! # Lost answers
+//!
+//! If the connection breaks or the gateway answers 502, the refresh token is sent once more at
+//! once: within ten seconds the auth service repeats its answer. After a time-out the client
+//! cannot know whether the token was spent. It uses the access token for as long as that is valid
+//! and then sends the refresh token again. If the token was spent, the service takes this for
+//! theft, and the call fails with [`ClientError::LoggedOut`]. The same applies to a process that
+//! dies between the answer and the store.
+//!
+//! # Files
+//!
+//! [`FileStore`] is a file that only its owner can read (0600), replaced as a whole, under an
+//! advisory lock on `<name>.lock`. Keep it on a local disk. A file that is empty, truncated or
+//! readable by others is refused; a login replaces it and ends the session that it held, if that
+//! can still be read.
+//!
+//! # Without async
+//!
+//! A runtime of one thread is enough. Keep it for as long as the session: a refresh in progress
+//! continues when the runtime is entered next. Inside another runtime use
+//! `tokio::task::spawn_blocking`, because `block_on` panics there.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use portcullis_client::{AuthenticatedClient, FileStore, HttpAuthClient};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//!     let auth = Arc::new(HttpAuthClient::new("https://api.example.com")?);
+//!     let store = Arc::new(FileStore::new("session.json"));
+//!     let session = runtime.block_on(AuthenticatedClient::resume(auth, store))?;
+//!     println!("{}", runtime.block_on(session.me())?.email);
+//!     Ok(())
+//! }
+//! ```
 
 mod file;
 mod renewal;
 mod store;
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use crate::error::StoreError;
 pub use file::FileStore;
-pub use store::{MemoryStore, SessionStore, SessionTokens, StoreError, StoreGuard};
+pub use store::{MemoryStore, SessionStore, SessionTokens, StoreGuard};
 
 use crate::{
     account::{AuthClient, Credentials, PasswordChange, Session, User},
@@ -36,88 +69,53 @@ use crate::{
     request::{ApiAnswer, ApiRequest},
     secret::Secret,
 };
-use renewal::Flight;
+use renewal::SharedSession;
 
-/// A session: it shows its access token with each call, and refreshes it ahead of its
-/// end or when it is refused. Clones are the same session.
+/// A session: sends its access token with each call, and refreshes it before it expires or when it
+/// is refused. Clones are the same session.
 #[derive(Clone)]
 pub struct AuthenticatedClient {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    auth: Arc<dyn AuthClient>,
-    store: Arc<dyn SessionStore>,
-    now: Arc<dyn Fn() -> OffsetDateTime + Send + Sync>,
-    held: Mutex<Held>,
-}
-
-/// What this process knows of the session.
-#[derive(Default)]
-struct Held {
-    tokens: Option<SessionTokens>,
-    /// The refresh that is under way.
-    flight: Option<Flight>,
-    /// The answer to a refresh was lost: the refresh token may be spent, and showing it
-    /// again would end the session while its access token is still good.
-    is_doubtful: bool,
+    session: Arc<SharedSession>,
 }
 
 impl fmt::Debug for AuthenticatedClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_held = self.inner.held().tokens.is_some();
-        formatter.debug_struct("AuthenticatedClient").field("is_held", &is_held).finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hold(&self, tokens: Option<SessionTokens>) {
-        let mut held = self.held();
-        held.tokens = tokens;
-        held.is_doubtful = false;
+        let has_tokens = self.session.tokens().is_some();
+        formatter.debug_struct("AuthenticatedClient").field("has_tokens", &has_tokens).finish_non_exhaustive()
     }
 }
 
 impl AuthenticatedClient {
     fn new(auth: Arc<dyn AuthClient>, store: Arc<dyn SessionStore>, tokens: Option<SessionTokens>) -> Self {
-        let held = Mutex::new(Held { tokens, ..Held::default() });
-        Self { inner: Arc::new(Inner { auth, store, now: Arc::new(OffsetDateTime::now_utc), held }) }
+        let now = Arc::new(OffsetDateTime::now_utc);
+        Self { session: Arc::new(SharedSession::new(auth, store, now, tokens)) }
     }
 
-    /// Logs in and keeps the session in a store. What is there is replaced, even if it is no
-    /// session or a file that others can read; a session that can be read of it is ended at
-    /// the service, so that no session stays alive that no program knows of.
+    /// Logs in and keeps the session in a store. The previous content is replaced, even if it is not
+    /// a session or is readable by others. A session that can be read from it is ended at the
+    /// service, so that no session outlives its last copy.
     ///
     /// # Errors
-    /// [`ClientError`]: the login's, or the store's. When the store fails, the new session is
-    /// ended again.
+    /// [`ClientError`]: the login's, or the store's. If the store fails, the new session is ended.
     pub async fn login(
         auth: Arc<dyn AuthClient>,
         store: Arc<dyn SessionStore>,
         credentials: &Credentials,
     ) -> Result<Self, ClientError> {
-        // The store first: one that cannot be used should cost no session.
+        // The store comes first: if it is unusable, no session is created.
         let guard = store.lock().await?;
-        let (before, is_broken) = match store.load().await {
-            Ok(before) => (before, false),
-            Err(error) if error.is_healed_by_login() => (store.salvage().await?, true),
-            Err(error) => return Err(error.into()),
-        };
+        let Stored { tokens: before, is_broken } = load(store.as_ref()).await?;
         let asked_at = OffsetDateTime::now_utc();
         let set = auth.login(credentials).await?;
         let tokens = SessionTokens::from_set(&set, asked_at, before.as_ref());
-        let kept = if is_broken {
+        let saved = if is_broken {
             store.overwrite(Some(&tokens)).await.map(|()| true)
         } else {
             store.replace(before.as_ref(), Some(&tokens)).await
         };
         drop(guard);
         // False: another login through the same store happened at the same moment.
-        if let Some(error) = kept.map_or_else(Some, |is_kept| (!is_kept).then_some(StoreError::Busy)) {
+        if let Some(error) = saved.map_or_else(Some, |is_saved| (!is_saved).then_some(StoreError::Busy)) {
             end(auth.as_ref(), &tokens).await;
             return Err(error.into());
         }
@@ -127,36 +125,33 @@ impl AuthenticatedClient {
         Ok(Self::new(auth, store, Some(tokens)))
     }
 
-    /// Goes on with the session that a store holds. Nothing is sent yet.
+    /// Resumes the session that a store holds. Sends nothing.
     ///
     /// # Errors
-    /// [`ClientError::LoggedOut`] when it holds none, or the store's.
+    /// [`ClientError::LoggedOut`] if it holds none, or the store's.
     pub async fn resume(auth: Arc<dyn AuthClient>, store: Arc<dyn SessionStore>) -> Result<Self, ClientError> {
         let tokens = store.load().await?.ok_or(ClientError::LoggedOut)?;
         Ok(Self::new(auth, store, Some(tokens)))
     }
 
-    /// With another clock, for tests; before the first call.
+    /// Sets another clock, for tests; before the first call.
     #[must_use]
     pub fn with_clock(self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        let tokens = self.inner.held().tokens.clone();
-        let held = Mutex::new(Held { tokens, ..Held::default() });
-        let (auth, store) = (Arc::clone(&self.inner.auth), Arc::clone(&self.inner.store));
-        Self { inner: Arc::new(Inner { auth, store, now: Arc::new(now), held }) }
+        let (auth, store) = (Arc::clone(&self.session.auth), Arc::clone(&self.session.store));
+        Self { session: Arc::new(SharedSession::new(auth, store, Arc::new(now), self.session.tokens())) }
     }
 
-    /// Makes a call of any route of the gateway in the session's name.
+    /// Calls any route of the gateway with the session's token.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::LoggedOut`] when the session has ended.
+    /// [`ClientError`]; [`ClientError::LoggedOut`] if the session has ended.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ClientError> {
-        // The body is shared bytes: the second try costs no copy.
-        self.with_token(|token| self.inner.auth.exchange(request.clone().with_token(&token))).await
+        // The body is shared bytes: a second try costs no copy.
+        self.with_token(|token| self.session.auth.exchange(request.clone().with_token(&token))).await
     }
 
-    /// Makes a call of the caller's own with a good access token. If it fails because
-    /// the token was refused ([`ClientError::wants_refresh`]), it is made once more, with
-    /// a new one.
+    /// Runs a call with a valid access token. If the token is refused
+    /// ([`ClientError::wants_refresh`]), runs it once more with a new one.
     ///
     /// # Errors
     /// The call's, or the refresh's.
@@ -165,49 +160,49 @@ impl AuthenticatedClient {
         C: Fn(Secret) -> F,
         F: Future<Output = Result<T, ClientError>>,
     {
-        let tokens = self.inner.good_tokens().await?;
+        let tokens = self.session.valid_tokens().await?;
         match call(tokens.access_token.clone()).await {
             Err(error) if error.wants_refresh() => {
-                let renewed = self.inner.renew(&tokens).await?;
+                let renewed = self.session.renew(&tokens).await?;
                 call(renewed.access_token).await
             }
-            other => other,
+            result => result,
         }
     }
 
-    /// The session's user, as of now.
+    /// Returns the session's user as the service knows it now.
     ///
     /// # Errors
     /// [`ClientError`]
     pub async fn me(&self) -> Result<User, ClientError> {
-        let auth = &self.inner.auth;
+        let auth = &self.session.auth;
         self.with_token(|token| async move { auth.me(&token).await }).await
     }
 
-    /// A user's profile: one's own, and an administrator reads anybody's.
+    /// Returns a user's profile: the session's own, or any for an administrator.
     ///
     /// # Errors
     /// [`ClientError`]
     pub async fn user(&self, id: Uuid) -> Result<User, ClientError> {
-        let auth = &self.inner.auth;
+        let auth = &self.session.auth;
         self.with_token(|token| async move { auth.user(&token, id).await }).await
     }
 
     /// Changes the password, which ends the user's other sessions.
     ///
     /// # Errors
-    /// [`ClientError`]; 401 `invalid_credentials` where the current one is wrong.
+    /// [`ClientError`]; 401 `invalid_credentials` if the current one is wrong.
     pub async fn change_password(&self, change: &PasswordChange) -> Result<(), ClientError> {
-        let auth = &self.inner.auth;
+        let auth = &self.session.auth;
         self.with_token(|token| async move { auth.change_password(&token, change).await }).await
     }
 
-    /// The user's sessions.
+    /// Lists the user's sessions.
     ///
     /// # Errors
     /// [`ClientError`]
     pub async fn sessions(&self) -> Result<Vec<Session>, ClientError> {
-        let auth = &self.inner.auth;
+        let auth = &self.session.auth;
         self.with_token(|token| async move { auth.sessions(&token).await }).await
     }
 
@@ -216,22 +211,22 @@ impl AuthenticatedClient {
     /// # Errors
     /// [`ClientError`]
     pub async fn end_session(&self, id: Uuid) -> Result<(), ClientError> {
-        let auth = &self.inner.auth;
+        let auth = &self.session.auth;
         self.with_token(|token| async move { auth.end_session(&token, id).await }).await
     }
 
-    /// Ends the session, here, in the store and at the service. When the service cannot
-    /// be reached the session stays, so that it can be tried again; see
+    /// Ends the session at the service, in the store and in memory. If the service cannot be
+    /// reached, the session stays, so that the caller can try again; see
     /// [`AuthenticatedClient::forget`].
     ///
     /// # Errors
     /// [`ClientError`]
     pub async fn logout(&self) -> Result<(), ClientError> {
-        let inner = &self.inner;
+        let session = &self.session;
         let ended = self
             .with_token(|token| async move {
-                let refresh_token = inner.held().tokens.as_ref().map(|tokens| tokens.refresh_token.clone());
-                inner.auth.logout(&token, refresh_token.as_ref()).await
+                let refresh_token = session.tokens().map(|tokens| tokens.refresh_token);
+                session.auth.logout(&token, refresh_token.as_ref()).await
             })
             .await;
         match ended {
@@ -240,37 +235,48 @@ impl AuthenticatedClient {
         }
     }
 
-    /// Forgets the session here and in the store, and tells nobody: whoever has a copy
-    /// of its tokens can go on with it.
+    /// Removes the session from memory and from the store without ending it at the service: a copy
+    /// of its tokens stays valid.
     ///
     /// # Errors
     /// The store's.
     pub async fn forget(&self) -> Result<(), ClientError> {
-        let inner = &self.inner;
-        let ours = inner.held().tokens.clone();
-        let _guard = inner.store.lock().await?;
-        let (there, is_broken) = match inner.store.load().await {
-            Ok(there) => (there, false),
-            Err(error) if error.is_healed_by_login() => (inner.store.salvage().await?, true),
-            Err(error) => return Err(error.into()),
-        };
-        // Somebody may have logged in anew meanwhile; that session is not ours to end.
-        let is_anothers = matches!((&ours, &there), (Some(ours), Some(there)) if there.is_newer(ours));
-        if is_broken && !is_anothers {
-            inner.store.overwrite(None).await?;
-        } else if !is_anothers && ours.is_some() && there.is_some() {
-            inner.store.replace(there.as_ref(), None).await?;
+        let session = &self.session;
+        let ours = session.tokens();
+        let _guard = session.store.lock().await?;
+        let Stored { tokens: stored, is_broken } = load(session.store.as_ref()).await?;
+        // Another client may have logged in meanwhile; that session is not ours to remove.
+        let is_another = matches!((&ours, &stored), (Some(ours), Some(stored)) if stored.is_newer(ours));
+        if is_broken && !is_another {
+            session.store.overwrite(None).await?;
+        } else if !is_another && ours.is_some() && stored.is_some() {
+            session.store.replace(stored.as_ref(), None).await?;
         }
-        inner.hold(None);
+        session.set_tokens(None);
         Ok(())
     }
 }
 
-/// Ends a session that no store holds any more. A service that cannot be reached keeps it
-/// until it expires: the caller's own call has succeeded, and does not fail because of it.
+/// The content of a store, as far as it can be read.
+struct Stored {
+    tokens: Option<SessionTokens>,
+    /// Whether [`SessionStore::load`] refuses the content.
+    is_broken: bool,
+}
+
+async fn load(store: &dyn SessionStore) -> Result<Stored, StoreError> {
+    match store.load().await {
+        Ok(tokens) => Ok(Stored { tokens, is_broken: false }),
+        Err(error) if error.is_resolved_by_login() => Ok(Stored { tokens: store.salvage().await?, is_broken: true }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends a session that no store holds any more. If the service cannot be reached, the session stays
+/// until it expires: the caller's own call has succeeded and does not fail because of it.
 async fn end(auth: &dyn AuthClient, tokens: &SessionTokens) {
     let mut ended = auth.logout(&tokens.access_token, Some(&tokens.refresh_token)).await;
-    // An access token that has expired ends nothing; its refresh token gives one that does.
+    // An expired access token ends nothing; the refresh token yields one that does.
     if ended.as_ref().is_err_and(ClientError::wants_refresh) {
         ended = match auth.refresh(&tokens.refresh_token).await {
             Ok(set) => auth.logout(&set.access_token, Some(&set.refresh_token)).await,
@@ -279,7 +285,7 @@ async fn end(auth: &dyn AuthClient, tokens: &SessionTokens) {
         };
     }
     if let Err(error) = ended {
-        tracing::warn!(code = error.code(), "a session that was replaced cannot be ended; it ends by itself");
+        tracing::warn!(code = error.code(), "a replaced session cannot be ended; it stays until it expires");
     }
 }
 

@@ -1,45 +1,45 @@
-//! Where a session's tokens lie between calls and between processes.
+//! Where the tokens of a session are kept between calls and between processes.
 
 use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use time::{Duration, OffsetDateTime};
 
-use crate::{account::TokenSet, secret::Secret};
+use crate::{account::TokenSet, error::StoreError, secret::Secret};
 
-/// A token is renewed this long before it ends, so that it does not end on its way.
+/// A token is renewed this long before it expires, so that it does not expire on its way.
 const AHEAD: Duration = Duration::seconds(30);
 
-/// A short-lived token is renewed after four fifths of its life instead.
-const LIFE_PARTS: i32 = 5;
+/// A short-lived token is renewed after four fifths of its lifetime instead.
+const LIFETIME_PARTS: i32 = 5;
 
-/// The longest life that is believed: ten years. Sums stay in range.
-const LIFE_MOST_S: i64 = 10 * 365 * 24 * 60 * 60;
+/// The longest lifetime that is accepted: ten years, so that sums stay in range.
+const LONGEST_LIFETIME_S: i64 = 10 * 365 * 24 * 60 * 60;
 
 /// The tokens of a session and their times, by this machine's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTokens {
-    /// Shown with each request.
+    /// Sent with each request.
     pub access_token: Secret,
-    /// Shown once, for the next pair.
+    /// Sent once, for the next pair.
     pub refresh_token: Secret,
-    /// When the access token ends.
+    /// When the access token expires.
     pub expires_at: OffsetDateTime,
-    /// When it is time for a new one.
+    /// When the access token is to be renewed.
     pub renew_at: OffsetDateTime,
-    /// When they were asked for, and always after those before them: of two pairs it
-    /// tells the later one, though clocks be set back. Whole milliseconds.
+    /// When the tokens were requested, in whole milliseconds, and always after their predecessors:
+    /// orders two pairs even if a clock is set back.
     pub issued_at: OffsetDateTime,
 }
 
 impl SessionTokens {
-    /// The tokens of an answer that was asked for at `asked_at`, which take the place of
-    /// `before`.
+    /// Returns the tokens of an answer that was requested at `asked_at` and replaces `before`.
     pub fn from_set(set: &TokenSet, asked_at: OffsetDateTime, before: Option<&Self>) -> Self {
         let asked_at = asked_at.replace_millisecond(asked_at.millisecond()).unwrap_or(asked_at);
-        let life = Duration::seconds(i64::try_from(set.expires_in).unwrap_or(LIFE_MOST_S).min(LIFE_MOST_S));
-        let ahead = AHEAD.min(life.checked_div(LIFE_PARTS).unwrap_or(AHEAD));
-        let expires_at = asked_at.saturating_add(life);
+        let seconds = i64::try_from(set.expires_in).unwrap_or(LONGEST_LIFETIME_S).min(LONGEST_LIFETIME_S);
+        let lifetime = Duration::seconds(seconds);
+        let ahead = AHEAD.min(lifetime.checked_div(LIFETIME_PARTS).unwrap_or(AHEAD));
+        let expires_at = asked_at.saturating_add(lifetime);
         let after = before.map(|before| before.issued_at.saturating_add(Duration::MILLISECOND));
         Self {
             access_token: set.access_token.clone(),
@@ -50,72 +50,15 @@ impl SessionTokens {
         }
     }
 
-    /// Whether these are other tokens than `than`, and not from before them.
-    pub(super) fn is_newer(&self, than: &Self) -> bool {
-        self.access_token != than.access_token && self.issued_at >= than.issued_at
+    /// Whether these are other tokens than `other`, and not older.
+    pub(super) fn is_newer(&self, other: &Self) -> bool {
+        self.access_token != other.access_token && self.issued_at >= other.issued_at
     }
 }
 
-/// Why a store failed. Holds no path and nothing of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Somebody else holds its lock for too long.
-    Busy,
-    /// What it holds is no session.
-    Malformed,
-    /// Others than its owner may read it.
-    Exposed,
-    /// It cannot be read or written.
-    Io(std::io::ErrorKind),
-    /// A failure of another kind of store, in its own words.
-    Other(&'static str),
-}
-
-impl StoreError {
-    /// Whether a login heals it, by replacing what is there.
-    pub(super) const fn is_healed_by_login(self) -> bool {
-        matches!(self, Self::Malformed | Self::Exposed)
-    }
-
-    /// Stable code.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Busy => "store_busy",
-            Self::Malformed => "store_malformed",
-            Self::Exposed => "store_exposed",
-            Self::Io(_) | Self::Other(_) => "store_failed",
-        }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => formatter.write_str("the session's store is locked by somebody else"),
-            Self::Malformed => formatter
-                .write_str("the session's store holds something that is no session; log in again, which replaces it"),
-            Self::Exposed => formatter.write_str(
-                "the session's file can be read by others; log in again, which ends that session and replaces the \
-                 file, or chmod it to 600 if no other user can have read it",
-            ),
-            Self::Io(kind) => write!(formatter, "the session's store cannot be read or written: {kind}"),
-            Self::Other(what) => write!(formatter, "the session's store failed: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error.kind())
-    }
-}
-
-/// Holds a store's lock until it is dropped.
+/// Holds the lock of a store until it is dropped.
 pub struct StoreGuard {
-    _held: Option<Box<dyn Any + Send + Sync>>,
+    _lock: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl fmt::Debug for StoreGuard {
@@ -125,37 +68,37 @@ impl fmt::Debug for StoreGuard {
 }
 
 impl StoreGuard {
-    /// Of a value whose drop releases the lock.
-    pub fn new(held: impl Any + Send + Sync) -> Self {
-        Self { _held: Some(Box::new(held)) }
+    /// Returns a guard of a value that releases the lock when it is dropped.
+    pub fn new(lock: impl Any + Send + Sync) -> Self {
+        Self { _lock: Some(Box::new(lock)) }
     }
 
-    /// Of a store without a lock.
+    /// Returns a guard for a store without a lock.
     pub const fn none() -> Self {
-        Self { _held: None }
+        Self { _lock: None }
     }
 }
 
-/// Where a session's tokens lie. Several clients, in one process or in several, may
-/// share one store and so one session.
+/// Keeps the tokens of one session. Several clients, in one or several processes, may share a
+/// store and with it a session.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync {
-    /// The tokens that are there.
+    /// Returns the stored tokens.
     ///
     /// # Errors
     /// [`StoreError`]
     async fn load(&self) -> Result<Option<SessionTokens>, StoreError>;
 
-    /// Puts `next` in place of `expected`, or removes it. False, and nothing is changed,
-    /// where something else is there by now; refresh tokens tell. Called with the lock
-    /// held, where there is one.
+    /// Replaces `expected` by `next`, or removes it. Returns false and changes nothing if the store
+    /// holds something else; refresh tokens are compared. The caller holds the lock, if there is
+    /// one.
     ///
     /// # Errors
     /// [`StoreError`]
     async fn replace(&self, expected: Option<&SessionTokens>, next: Option<&SessionTokens>)
     -> Result<bool, StoreError>;
 
-    /// The tokens that can be read of what [`SessionStore::load`] refuses as malformed or
+    /// Returns the tokens that can still be read when [`SessionStore::load`] fails as malformed or
     /// exposed: their session is ended when it is replaced.
     ///
     /// # Errors
@@ -164,19 +107,19 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Puts `next` in place of whatever is there, readable or not, or removes it. Called
-    /// with the lock held, where [`SessionStore::load`] says malformed or exposed.
+    /// Replaces the content by `next`, readable or not, or removes it. Called with the lock held,
+    /// when [`SessionStore::load`] fails as malformed or exposed.
     ///
     /// # Errors
-    /// [`StoreError`]; without an implementation [`StoreError::Malformed`].
+    /// [`StoreError`]; the default implementation fails with [`StoreError::Malformed`].
     async fn overwrite(&self, next: Option<&SessionTokens>) -> Result<(), StoreError> {
         let _ = next;
         Err(StoreError::Malformed)
     }
 
-    /// Keeps others from renewing the session until the guard is dropped. It is held
-    /// over a refresh. A store that has no lock relies on `replace` alone: two processes
-    /// may then spend one token at the same time, and the one that lost reloads.
+    /// Keeps others from renewing the session until the guard is dropped. The lock is held during a
+    /// refresh. A store without a lock relies on `replace` alone: two processes may then spend one
+    /// token at the same time, and the one that loses reloads.
     ///
     /// # Errors
     /// [`StoreError::Busy`], after a bounded wait.
@@ -185,15 +128,15 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     }
 }
 
-/// Whether a store's content is what a caller expects.
-pub(super) fn is_expected(there: Option<&SessionTokens>, expected: Option<&SessionTokens>) -> bool {
-    there.map(|tokens| &tokens.refresh_token) == expected.map(|tokens| &tokens.refresh_token)
+/// Whether the stored tokens are those that a caller expects.
+pub(super) fn is_expected(stored: Option<&SessionTokens>, expected: Option<&SessionTokens>) -> bool {
+    stored.map(|tokens| &tokens.refresh_token) == expected.map(|tokens| &tokens.refresh_token)
 }
 
-/// Tokens in memory, for as long as the process lives. Clones share them.
+/// Tokens in memory, for the lifetime of the process. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    held: Arc<tokio::sync::Mutex<Option<SessionTokens>>>,
+    tokens: Arc<tokio::sync::Mutex<Option<SessionTokens>>>,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -206,7 +149,7 @@ impl fmt::Debug for MemoryStore {
 #[async_trait]
 impl SessionStore for MemoryStore {
     async fn load(&self) -> Result<Option<SessionTokens>, StoreError> {
-        Ok(self.held.lock().await.clone())
+        Ok(self.tokens.lock().await.clone())
     }
 
     async fn replace(
@@ -214,12 +157,12 @@ impl SessionStore for MemoryStore {
         expected: Option<&SessionTokens>,
         next: Option<&SessionTokens>,
     ) -> Result<bool, StoreError> {
-        let mut held = self.held.lock().await;
-        let may = is_expected(held.as_ref(), expected);
-        if may {
-            *held = next.cloned();
+        let mut stored = self.tokens.lock().await;
+        let is_expected = is_expected(stored.as_ref(), expected);
+        if is_expected {
+            *stored = next.cloned();
         }
-        Ok(may)
+        Ok(is_expected)
     }
 
     async fn lock(&self) -> Result<StoreGuard, StoreError> {
@@ -230,21 +173,6 @@ impl SessionStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_failure_of_a_store_says_what_to_look_at() {
-        for (error, code, text) in [
-            (StoreError::Busy, "store_busy", "locked"),
-            (StoreError::Malformed, "store_malformed", "log in again, which replaces it"),
-            (StoreError::Exposed, "store_exposed", "log in again, which ends that session"),
-            (StoreError::Exposed, "store_exposed", "chmod it to 600"),
-            (StoreError::Io(std::io::ErrorKind::StorageFull), "store_failed", "storage"),
-            (StoreError::Other("the card is not there"), "store_failed", "the card is not there"),
-        ] {
-            assert_eq!(error.code(), code);
-            assert!(error.to_string().contains(text), "{error}");
-        }
-    }
 
     #[test]
     fn tokens_are_renewed_before_they_end_however_short_they_live() {
@@ -264,7 +192,7 @@ mod tests {
             assert_eq!(tokens.renew_at, start + Duration::seconds(renewed_after), "{expires_in}");
         }
         let endless = SessionTokens::from_set(&set(i64::MAX), start, None);
-        assert_eq!(endless.expires_at, start + Duration::seconds(LIFE_MOST_S));
+        assert_eq!(endless.expires_at, start + Duration::seconds(LONGEST_LIFETIME_S));
 
         let before = SessionTokens::from_set(&set(900), start, None);
         let set_back = SessionTokens::from_set(&set(900), start - Duration::HOUR, Some(&before));

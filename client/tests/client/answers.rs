@@ -1,4 +1,4 @@
-//! What becomes of each kind of answer, and of none.
+//! The result of each kind of answer, and of no answer.
 
 use std::{
     convert::Infallible,
@@ -146,7 +146,7 @@ async fn a_body_that_stands_still_is_given_up() {
     assert_eq!(client.exchange(get()).await.unwrap_err(), ClientError::Timeout);
 }
 
-/// So many parts of a body, and then an end, or none.
+/// A body of several parts, with or without an end.
 struct Parts {
     left: usize,
     ends: bool,

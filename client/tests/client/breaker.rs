@@ -1,4 +1,4 @@
-//! What opens the breaker, and that a service at rest is not asked.
+//! What opens the circuit, and that an open circuit sends no call.
 
 use portcullis_client::{
     account::AuthClient as _,
@@ -22,7 +22,7 @@ fn client(url: &str, rest: Duration) -> HttpAuthClient {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What is answered, and whether it opens the breaker.
+/// An answer, and whether it opens the circuit.
 type Case = (&'static str, fn() -> Reply, bool);
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn one_probe_closes_it() {
     for _ in 0..5 {
         assert!(client.me(&Secret::new("access".into())).await.is_err());
     }
-    // Asks until the rest is over; only a call that is let through reaches the service.
+    // Calls until the open period is over; only the probe reaches the service.
     while let Err(error) = client.me(&Secret::new("access".into())).await {
         assert_eq!(error.code(), "breaker_open");
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! How long a validated token is remembered.
+//! How long a validated token is cached.
 
 use std::{
     future::Future,
@@ -101,7 +101,7 @@ async fn nothing_is_remembered_without_leave() {
 
 type Call = Pin<Box<dyn Future<Output = Result<Validation, ClientError>> + Send>>;
 
-/// So many calls, each begun and none answered: nothing else ran meanwhile.
+/// Concurrent calls, all started before the first answer.
 fn begin(client: &HttpAuthClient, token: &'static str, count: usize) -> Vec<Call> {
     let call = |_| {
         let client = client.clone();
@@ -166,6 +166,6 @@ async fn a_call_that_nobody_carries_on_with_holds_up_nobody() {
     let client = quick(&fake.url).clock(clock).whole_timeout(Duration::from_secs(1)).build().unwrap();
     let first = begin(&client, "one", 1);
     client.validate(&secret("one")).await.unwrap();
-    // As in a `select!` whose other branch asks for the same token.
+    // As in a `select!` whose other branch validates the same token.
     drop(first);
 }

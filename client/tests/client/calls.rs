@@ -1,4 +1,4 @@
-//! What each call sends, and that its answer is read: one row a call.
+//! The request and the parsed answer of each call, one row per call.
 
 use portcullis_client::{
     account::{AuthClient as _, Credentials, PasswordChange, Registration},
@@ -30,7 +30,7 @@ fn permission() -> Value {
     json!({ "id": PERMISSION_ID, "name": "read:users", "resource": "users", "action": "read", "built_in": false })
 }
 
-/// Answers as the services do.
+/// Answers like the services.
 fn serve(asked: &Asked) -> Reply {
     let path = asked.target.split('?').next().unwrap();
     let pagination = json!({ "limit": 2, "offset": 4, "total": 9 });
@@ -75,7 +75,7 @@ fn serve(asked: &Asked) -> Reply {
     answer(200, &body)
 }
 
-/// Makes a call and gives what was sent: method and target, authorization, body.
+/// Makes a call and returns its request: method and target, authorization, body.
 macro_rules! sent {
     ($fake:ident, $call:expr) => {{
         $call.await.expect(stringify!($call));

@@ -1,6 +1,9 @@
-//! A server whose answers a test writes, and what it was asked.
+//! A fake server: answers by a function and records the requests.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{
     Router,
@@ -13,7 +16,7 @@ use portcullis_client::http::{Builder, HttpAuthClient, RetryPolicy};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Duration};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
@@ -32,7 +35,7 @@ impl Asked {
     }
 }
 
-/// What is answered.
+/// The answer of the fake server.
 pub(crate) enum Reply {
     Now(Response<Body>),
     Never,
@@ -44,7 +47,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// A server that answers by a function of the request and of how many came before.
+    /// Starts a server that answers by a function of the request and of the number of requests before.
     pub(crate) async fn start(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -80,18 +83,49 @@ impl Fake {
         self.asked.lock().unwrap().len()
     }
 
-    /// A client without pauses.
+    /// Returns the number of fetches of a service token.
+    pub(crate) fn token_count(&self) -> usize {
+        self.asked().iter().filter(|asked| asked.target == TOKEN_ROUTE).count()
+    }
+
+    /// Returns the number of calls other than fetches of a service token.
+    pub(crate) fn call_count(&self) -> usize {
+        self.count() - self.token_count()
+    }
+
+    /// Returns a client without pauses.
     pub(crate) fn client(&self) -> HttpAuthClient {
         quick(&self.url).build().unwrap()
     }
 }
 
-/// A client without pauses between tries.
+/// Route of the fetch of a service token.
+pub(crate) const TOKEN_ROUTE: &str = "/api/v1/auth/token";
+
+/// Starts a server that issues service tokens with this lifetime in seconds, and answers other calls by
+/// a function of the call and of the number of calls before.
+pub(crate) async fn serve_with_tokens(
+    lifetime_s: u64,
+    answer_to: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
+) -> Fake {
+    let (tokens, calls) = (AtomicUsize::new(1), AtomicUsize::new(0));
+    let next = |count: &AtomicUsize| count.fetch_add(1, Ordering::Relaxed);
+    Fake::start(move |asked, _| match asked.target.as_str() {
+        TOKEN_ROUTE => {
+            answer(200, &json!({ "access_token": format!("token-{}", next(&tokens)), "expires_in": lifetime_s }))
+        }
+        _ => answer_to(asked, next(&calls)),
+    })
+    .await
+}
+
+/// A client builder without pauses between tries.
 pub(crate) fn quick(url: &str) -> Builder {
     HttpAuthClient::builder(url).retry(RetryPolicy { first_pause: Duration::ZERO, ..RetryPolicy::default() })
 }
 
-/// A server that reads a request and hangs up. Gives its URL and how often it was asked.
+/// Starts a server that reads a request and closes the connection. Returns its URL and the number of
+/// requests.
 pub(crate) async fn start_hanging_up() -> (String, Arc<Mutex<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -108,7 +142,7 @@ pub(crate) async fn start_hanging_up() -> (String, Arc<Mutex<usize>>) {
     (url, asked)
 }
 
-/// The URL of a port on which nobody listens.
+/// Returns the URL of a port without a listener.
 pub(crate) async fn closed_url() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())

@@ -1,16 +1,18 @@
-//! Calls between the services: what is sent, when it is sent again, and what is told.
+//! Internal calls between the services: requests, retries and errors.
 
 use portcullis_client::{
-    internal::{AccountChange, ActingUser, CallError, InternalClient, NewAccount, Settings, UserRecord},
+    internal::{AccountChange, ActingUser, CallError, InternalClient, NewAccount, UserRecord},
     secret::Secret,
+    service::ServiceConfig,
     trace::TraceContext,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{Asked, Fake, Reply, USER_ID, answer, closed_url, refuse, reply, start_hanging_up};
+use crate::fake::{
+    Fake, Reply, TOKEN_ROUTE, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up,
+};
 
-const TOKEN: &str = "/api/v1/auth/token";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
 
@@ -18,8 +20,8 @@ fn id() -> Uuid {
     USER_ID.parse().unwrap()
 }
 
-fn settings(auth_url: &str, target_url: &str) -> Settings {
-    Settings {
+fn config(auth_url: &str, target_url: &str) -> ServiceConfig {
+    ServiceConfig {
         caller: "user-service".to_owned(),
         secret: Secret::new("hunter2".to_owned()),
         auth_url: auth_url.to_owned(),
@@ -29,7 +31,7 @@ fn settings(auth_url: &str, target_url: &str) -> Settings {
 }
 
 fn client(fake: &Fake) -> InternalClient {
-    InternalClient::new(settings(&fake.url, &fake.url)).unwrap()
+    InternalClient::new(config(&fake.url, &fake.url)).unwrap()
 }
 
 fn profile() -> Value {
@@ -51,25 +53,9 @@ fn new_account() -> NewAccount {
     }
 }
 
-/// Gives tokens that live for so many seconds; what else is asked goes to a function.
-async fn serve(life: u64, answer_to: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Fake {
-    let calls = std::sync::atomic::AtomicUsize::new(0);
-    let tokens = std::sync::atomic::AtomicUsize::new(1);
-    let next = |count: &std::sync::atomic::AtomicUsize| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Fake::start(move |asked, _| match asked.target.as_str() {
-        TOKEN => answer(200, &json!({ "access_token": format!("token-{}", next(&tokens)), "expires_in": life })),
-        _ => answer_to(asked, next(&calls)),
-    })
-    .await
-}
-
-fn count(fake: &Fake, is_token: bool) -> usize {
-    fake.asked().iter().filter(|asked| (asked.target == TOKEN) == is_token).count()
-}
-
 #[tokio::test]
 async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_whom() {
-    let fake = serve(300, |_, _| answer(200, &profile())).await;
+    let fake = serve_with_tokens(300, |_, _| answer(200, &profile())).await;
     let client = client(&fake);
     let acting = ActingUser { user: id(), session: Some(Uuid::nil()) };
     assert_eq!(client.make_account(Some(acting), &new_account()).await.unwrap(), a_profile());
@@ -115,27 +101,27 @@ async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_wh
 
 #[tokio::test]
 async fn a_token_that_is_about_to_expire_is_not_used() {
-    let fake = serve(30, |_, _| reply(204, &[], "")).await;
+    let fake = serve_with_tokens(30, |_, _| reply(204, &[], "")).await;
     let client = client(&fake);
     for _ in 0..2 {
         client.delete_profile(id()).await.unwrap();
     }
-    assert_eq!(count(&fake, true), 2);
+    assert_eq!(fake.token_count(), 2);
 }
 
 #[tokio::test]
 async fn a_token_that_is_refused_is_fetched_anew_once() {
-    let fake = serve(300, |asked, _| match asked.header("authorization") {
+    let fake = serve_with_tokens(300, |asked, _| match asked.header("authorization") {
         Some("Bearer token-1") => refuse(401, "token_invalid"),
         _ => reply(204, &[], ""),
     })
     .await;
     assert_eq!(client(&fake).delete_profile(id()).await, Ok(true));
-    assert_eq!((count(&fake, true), count(&fake, false)), (2, 2));
+    assert_eq!((fake.token_count(), fake.call_count()), (2, 2));
 
-    let fake = serve(300, |_, _| refuse(401, "token_invalid")).await;
+    let fake = serve_with_tokens(300, |_, _| refuse(401, "token_invalid")).await;
     assert_eq!(client(&fake).delete_profile(id()).await, Err(CallError::Refused(401)));
-    assert_eq!(count(&fake, false), 2);
+    assert_eq!(fake.call_count(), 2);
 }
 
 #[tokio::test]
@@ -150,13 +136,13 @@ async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
             _ => client.make_account(None, &new_account()).await.map(drop),
         };
         for status in [502, 503, 504] {
-            let fake = serve(300, move |_, _| refuse(status, "x")).await;
+            let fake = serve_with_tokens(300, move |_, _| refuse(status, "x")).await;
             assert_eq!(call(client(&fake)).await, Err(CallError::Unavailable), "{kind}");
-            assert_eq!(count(&fake, false), times, "{kind}, {status}");
+            assert_eq!(fake.call_count(), times, "{kind}, {status}");
         }
-        let tokens = serve(300, |_, _| Reply::Never).await;
+        let tokens = serve_with_tokens(300, |_, _| Reply::Never).await;
         let (url, asked) = start_hanging_up().await;
-        let broken_off = InternalClient::new(settings(&tokens.url, &url)).unwrap();
+        let broken_off = InternalClient::new(config(&tokens.url, &url)).unwrap();
         assert_eq!(call(broken_off).await, Err(CallError::Unavailable), "{kind}");
         assert_eq!(*asked.lock().unwrap(), times, "{kind}, broken off");
     }
@@ -164,7 +150,8 @@ async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
 
 #[tokio::test]
 async fn the_second_try_may_succeed() {
-    let fake = serve(300, |_, before| if before == 0 { refuse(503, "x") } else { answer(200, &profile()) }).await;
+    let fake =
+        serve_with_tokens(300, |_, before| if before == 0 { refuse(503, "x") } else { answer(200, &profile()) }).await;
     assert_eq!(client(&fake).change_account(id(), None, &AccountChange::default(), None).await, Ok(a_profile()));
 }
 
@@ -173,16 +160,16 @@ async fn a_refusal_is_told_by_its_status_and_what_is_not_there_by_false() {
     for (status, expected) in
         [(404, Ok(false)), (409, Err(CallError::Refused(409))), (412, Err(CallError::Refused(412)))]
     {
-        let fake = serve(300, move |_, _| refuse(status, "x")).await;
+        let fake = serve_with_tokens(300, move |_, _| refuse(status, "x")).await;
         assert_eq!(client(&fake).delete_account(id(), None, None, Some("\"1\"")).await, expected);
-        assert_eq!(count(&fake, false), 1, "a refusal is final");
+        assert_eq!(fake.call_count(), 1, "a refusal is final");
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_too_long_or_not_of_the_contract_is_malformed() {
     for body in ["".to_owned(), "{}".to_owned(), "[".to_owned(), " ".repeat(65 * 1024)] {
-        let fake = serve(300, move |_, _| reply(200, &[], body.clone())).await;
+        let fake = serve_with_tokens(300, move |_, _| reply(200, &[], body.clone())).await;
         assert_eq!(client(&fake).make_account(None, &new_account()).await, Err(CallError::Malformed));
     }
 }
@@ -198,17 +185,18 @@ async fn without_a_token_nothing_is_called() {
     ] {
         let fake = Fake::start(move |_, _| answer(status, &body)).await;
         let error = client(&fake).put_profile(&a_profile()).await.unwrap_err();
-        assert_eq!((error, count(&fake, false)), (expected, 0));
+        assert_eq!((error, fake.call_count()), (expected, 0));
     }
-    let fake = serve(300, |_, _| Reply::Never).await;
-    let alone = InternalClient::new(settings(&closed_url().await, &fake.url)).unwrap();
+    let fake = serve_with_tokens(300, |_, _| Reply::Never).await;
+    let alone = InternalClient::new(config(&closed_url().await, &fake.url)).unwrap();
     assert_eq!(alone.put_profile(&a_profile()).await, Err(CallError::Unavailable));
     assert_eq!(fake.count(), 0);
 }
 
 #[tokio::test]
 async fn each_exchange_of_a_traced_call_is_a_span_of_its_own_in_that_trace() {
-    let fake = serve(300, |_, before| if before == 0 { refuse(503, "x") } else { reply(204, &[], "") }).await;
+    let fake =
+        serve_with_tokens(300, |_, before| if before == 0 { refuse(503, "x") } else { reply(204, &[], "") }).await;
     let client = client(&fake);
     for flags in ["01", "00"] {
         let told = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-{flags}"));
@@ -241,11 +229,11 @@ async fn calls_of_the_gateway_carry_the_trace_too() {
 
 #[test]
 fn no_line_to_another_service_and_no_error_prints_a_secret() {
-    let line = InternalClient::new(settings("http://127.0.0.1:1", "http://127.0.0.1:1")).unwrap();
+    let line = InternalClient::new(config("http://127.0.0.1:1", "http://127.0.0.1:1")).unwrap();
     let errors = [CallError::Unavailable, CallError::Refused(409), CallError::Malformed];
     let printed = format!(
         "{line:?} {:?} {:?} {} {errors:?}",
-        settings("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        config("http://127.0.0.1:1", "http://127.0.0.1:1"),
         new_account(),
         errors.map(|error| error.to_string()).join("; ")
     );

@@ -1,4 +1,4 @@
-//! Tokens by their issuer's key set: which are taken, and when the issuer is asked.
+//! Tokens verified with a key set: which are accepted, and when the set is fetched.
 
 use std::sync::{
     Arc, Mutex,
@@ -29,7 +29,7 @@ enum Signer {
     Ed(Ed25519KeyPair),
 }
 
-/// A key of an issuer.
+/// A signing key of an issuer.
 struct Key {
     kid: &'static str,
     signer: Signer,
@@ -127,7 +127,7 @@ async fn verify(verifier: &JwksVerifier, token: &str) -> Result<String, TokenErr
     Ok(claims["sub"].as_str().unwrap().to_owned())
 }
 
-/// An issuer whose set of keys a test changes; `None` while it is out.
+/// An issuer whose key set a test changes; `None` during an outage.
 async fn issuer(keys: Vec<Value>) -> (Fake, Arc<Mutex<Option<Vec<Value>>>>) {
     let keys = Arc::new(Mutex::new(Some(keys)));
     let shared = Arc::clone(&keys);
@@ -275,7 +275,7 @@ async fn an_issuer_that_is_out_costs_no_token_until_its_keys_are_too_old() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(verify(&verifier, &key.token()).await, Err(TokenError::KeysUnavailable), "keys that nobody confirms");
 
-    // Back, without the key.
+    // The issuer answers again, without the key.
     *keys.lock().unwrap() = Some(vec![new.jwk()]);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(verify(&verifier, &new.token()).await.is_ok());
@@ -310,7 +310,7 @@ async fn a_refresh_that_hangs_is_awaited_once_by_all_and_then_the_keys_at_hand_a
     assert!(verify(&shared, &key.token()).await.is_ok());
     tokio::time::sleep(Duration::from_millis(30)).await;
     let begun = std::time::Instant::now();
-    // A caller that leaves ends no fetch that others wait for.
+    // A cancelled caller does not end a fetch that others wait for.
     for _ in 0..3 {
         assert!(tokio::time::timeout(Duration::from_millis(50), verify(&shared, &key.token())).await.is_err());
     }
@@ -325,7 +325,7 @@ async fn a_refresh_that_hangs_is_awaited_once_by_all_and_then_the_keys_at_hand_a
         assert_eq!(call.await.unwrap().as_deref(), Ok("billing"));
     }
     assert_eq!(fake.count(), 2, "one fetch for all of them");
-    // The back-off: the next token waits for nothing.
+    // During the back-off the next token does not wait.
     assert!(verify(&shared, &token).await.is_ok());
     assert_eq!(fake.count(), 2);
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());

@@ -1,4 +1,4 @@
-//! Walks over lists that are longer than one part.
+//! Reading lists of several parts.
 
 use portcullis_client::{
     admin::{AdminClient as _, AuditQuery, Bearer, Pages, UserQuery},
@@ -14,7 +14,7 @@ use crate::fake::user;
 const USERS: &str = "/api/v1/users";
 const AUDIT: &str = "/api/v1/auth/audit";
 
-/// A part of the list of users with what follows it.
+/// A part of the list of users with the cursor of the next.
 fn part(number: usize, next: &Value) -> Value {
     let mut user = user();
     user["email"] = json!(format!("user{number}@example.com"));
@@ -25,7 +25,7 @@ fn answered(body: &Value) -> Result<ApiAnswer, ClientError> {
     Ok(ApiAnswer::new(200, body.to_string()))
 }
 
-/// Answers as the service would: by the cursor.
+/// Answers by the cursor, like the service.
 fn by_cursor(request: &ApiRequest) -> Result<ApiAnswer, ClientError> {
     let target = request.target()?;
     let is_of_query = target.contains("limit=100") && target.contains("email=user");

@@ -1,5 +1,4 @@
-//! The client against real servers on sockets of this machine: what is sent, how often,
-//! and what becomes of each kind of answer.
+//! The client against servers on local sockets.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The fake service for the tests of others: a table of answers, used up in order.
+//! The fake service for tests of programs: a table of answers that are used in order.
 
 use std::sync::Arc;
 

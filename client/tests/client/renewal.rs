@@ -1,4 +1,4 @@
-//! A session refreshes itself: when, how often, and what it does when it cannot.
+//! When and how often a session refreshes itself, and what happens when it cannot.
 
 use std::sync::{
     Arc,
@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use portcullis_client::{
-    account::{Credentials, PasswordChange},
+    account::{Credentials, PasswordChange, User},
     error::ClientError,
     request::{ApiRequest, Method},
     secret::Secret,
@@ -31,12 +31,27 @@ async fn log_in(service: &Service) -> (AuthenticatedClient, MemoryStore) {
     (AuthenticatedClient::login(auth, Arc::new(store.clone()), &credentials).await.unwrap(), store)
 }
 
-/// A clock that runs so many seconds ahead of the machine's.
+/// Returns the session with a clock ahead of the machine's, and the difference in seconds.
 fn ahead(session: AuthenticatedClient) -> (AuthenticatedClient, Arc<AtomicI64>) {
     let ahead = Arc::new(AtomicI64::new(0));
     let read = Arc::clone(&ahead);
     let clock = move || OffsetDateTime::now_utc() + Duration::seconds(read.load(Ordering::Relaxed));
     (session.with_clock(clock), ahead)
+}
+
+/// Makes a hundred concurrent calls.
+async fn call_a_hundred_times(session: &AuthenticatedClient) -> Vec<Result<User, ClientError>> {
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let session = session.clone();
+            tokio::spawn(async move { session.me().await })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for call in calls {
+        results.push(call.await.unwrap());
+    }
+    results
 }
 
 #[tokio::test]
@@ -58,14 +73,8 @@ async fn a_hundred_tasks_refresh_once() {
     let service = Service::start(900).await;
     let (session, _) = log_in(&service).await;
     service.expire();
-    let calls: Vec<_> = (0..100)
-        .map(|_| {
-            let session = session.clone();
-            tokio::spawn(async move { session.me().await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().unwrap().email, "ada@example.com");
+    for result in call_a_hundred_times(&session).await {
+        assert_eq!(result.unwrap().email, "ada@example.com");
     }
     assert_eq!(service.refreshes(), 1);
 }
@@ -77,14 +86,8 @@ async fn a_refresh_that_fails_fails_once_for_all_who_wait_for_it() {
     let (session, ahead) = ahead(session);
     ahead.store(901, Ordering::Relaxed);
     service.state.lock().unwrap().is_out = true;
-    let calls: Vec<_> = (0..100)
-        .map(|_| {
-            let session = session.clone();
-            tokio::spawn(async move { session.me().await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().unwrap_err().status(), Some(503));
+    for result in call_a_hundred_times(&session).await {
+        assert_eq!(result.unwrap_err().status(), Some(503));
     }
     assert_eq!(service.refreshes(), 1);
 }
@@ -117,7 +120,7 @@ async fn a_refresh_token_that_may_be_spent_is_not_shown_while_the_access_token_i
         assert_eq!(service.refreshes(), 1, "{case}");
         assert!(store.load().await.unwrap().is_some(), "{case}");
 
-        // It has ended by now, and showing it is the only way on.
+        // The access token has expired, so the refresh token is sent.
         ahead.store(901, Ordering::Relaxed);
         service.state.lock().unwrap().oldest = 2;
         let last = session.me().await;
@@ -150,7 +153,7 @@ async fn a_refused_refresh_ends_the_session_here_and_in_the_store() {
     assert_eq!(service.fake.count(), before, "nobody is asked any more");
 }
 
-/// What answers a refresh, and whether the session is over by it.
+/// The answer to a refresh, and whether it ends the session.
 type Answer = (&'static str, fn() -> Reply, bool);
 
 const PROBLEM: (&str, &str) = ("content-type", "application/problem+json");
@@ -186,11 +189,11 @@ async fn only_the_auth_services_word_on_the_token_ends_a_session() {
         let (session, store) = log_in(&service).await;
         service.expire();
         service.next(Next::Undone(*next));
-        // After a 502 the token is shown once more, and then the call succeeds.
+        // After a 502 the token is sent once more, and the call succeeds.
         let outcome = session.me().await;
         assert_eq!(outcome == Err(ClientError::LoggedOut), *is_over, "{case}: {outcome:?}");
         assert_eq!(store.load().await.unwrap().is_none(), *is_over, "{case}");
-        // The next call goes on where there is still a session.
+        // The next call succeeds if there is still a session.
         assert_eq!(session.me().await.is_ok(), !is_over, "{case}");
     }
 }
@@ -237,7 +240,7 @@ async fn a_caller_who_gives_up_does_not_lose_the_new_tokens() {
     service.expire();
     let caller = session.clone();
     let call = tokio::spawn(async move { caller.me().await });
-    // Until the refresh has reached the service; then the caller goes.
+    // The caller is cancelled once the refresh has reached the service.
     while service.refreshes() == 0 {
         tokio::task::yield_now().await;
     }

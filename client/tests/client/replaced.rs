@@ -1,5 +1,5 @@
-//! A login in place of what a store holds: whatever that is, the new session is kept, and no
-//! session stays alive at the service that no program knows of.
+//! A login that replaces the content of a store: the new session is kept, and no session without a
+//! copy stays alive at the service.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::fake::{Fake, answer, refuse, tokens, user};
 
-/// A service with many sessions, by number. The access token of `expired` ones is refused.
+/// A service with numbered sessions. It refuses the access tokens of `expired` ones.
 #[derive(Default)]
 struct Sessions {
     count: usize,
@@ -77,8 +77,8 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// What becomes of a file with a session, how it reads then, and the sessions that are live
-/// after a login in its place: the second one and, where the first cannot be read, that.
+/// A change of a session's file, the result of reading it, and the live sessions after a login that
+/// replaces it: the second and, if the first cannot be read, the first too.
 type Case = (&'static str, fn(&Path), Result<(), StoreError>, &'static [usize]);
 
 #[cfg(unix)]
@@ -158,7 +158,7 @@ async fn a_login_succeeds_though_the_session_before_cannot_be_ended() {
     log_in(&fake, store).await.unwrap().me().await.unwrap();
 }
 
-/// A store that takes nothing.
+/// A store that rejects every write.
 #[derive(Debug)]
 struct Full {
     holds: Result<Option<SessionTokens>, StoreError>,
@@ -180,9 +180,9 @@ async fn a_store_that_cannot_keep_the_new_session_leaves_none_at_the_service() {
     let full = StoreError::Io(std::io::ErrorKind::StorageFull);
     for (holds, error, logins) in [
         (Ok(None), full, 1),
-        // A store that was written before there was a way to heal it.
+        // A store without an implementation of `overwrite`.
         (Err(StoreError::Malformed), StoreError::Malformed, 1),
-        // One that cannot be read is no reason to log in at all.
+        // A login over an unreadable store fails before it creates a session.
         (Err(full), full, 0),
     ] {
         let (fake, sessions) = start().await;

@@ -1,4 +1,4 @@
-//! How often each kind of call is made when it fails, and when it is not made again.
+//! Retries of each kind of call.
 
 use portcullis_client::{
     account::{AuthClient as _, Credentials, Registration},
@@ -17,7 +17,7 @@ fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// Makes one call of a kind, whatever comes of it.
+/// Makes one call of a kind and ignores its result.
 async fn call(client: &HttpAuthClient, kind: &str) {
     let (token, id) = (secret("access"), USER_ID.parse().unwrap());
     let admin = Bearer::new(client, token.clone());
@@ -72,7 +72,7 @@ async fn refusals_are_final() {
 
 #[tokio::test]
 async fn what_was_not_sent_is_made_again_whatever_it_is() {
-    // Nobody listens until the first try has failed: the same port is bound then.
+    // The port has no listener until the first try has failed.
     let url = closed_url().await;
     let address = url.trim_start_matches("http://").to_owned();
     let policy = RetryPolicy { retries: 20, first_pause: Duration::from_millis(20), ..RetryPolicy::default() };
@@ -142,6 +142,6 @@ async fn retries_of_many_failing_calls_end_with_their_budget() {
     for _ in 0..100 {
         let _ = client.me(&secret("access")).await;
     }
-    // 100 calls, 10 retries in hand and one for each ten calls.
+    // 100 calls: 10 saved retries and one for each ten calls.
     assert!((115..=120).contains(&fake.count()), "{}", fake.count());
 }

@@ -1,5 +1,4 @@
-//! A service with one session, strict about refresh tokens: one that is shown twice
-//! ends the session.
+//! A fake auth service with one session, which a second use of a refresh token ends.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,14 +6,14 @@ use serde_json::json;
 
 use crate::fake::{Asked, Fake, Reply, answer, refuse, tokens, user};
 
-/// What becomes of the next refresh.
+/// The result of the next refresh.
 #[derive(Clone, Copy, Default)]
 pub(crate) enum Next {
     #[default]
     Done,
-    /// It is done, and something else answered.
+    /// The refresh is processed, but another answer is sent.
     Lost(fn() -> Reply),
-    /// It is not done.
+    /// The refresh is not processed.
     Undone(fn() -> Reply),
 }
 
@@ -22,12 +21,12 @@ pub(crate) enum Next {
 pub(crate) struct State {
     /// Number of the latest pair of tokens: `access-3`, `refresh-3`.
     pub(crate) generation: usize,
-    /// Number of the oldest access token that is still good.
+    /// Number of the oldest valid access token.
     pub(crate) oldest: usize,
     pub(crate) is_dead: bool,
-    /// A spent refresh token is refused and no more.
+    /// Whether a spent refresh token is only refused, without ending the session.
     pub(crate) is_lenient: bool,
-    /// No refresh is done.
+    /// Whether refreshes fail.
     pub(crate) is_out: bool,
     pub(crate) refreshes: usize,
     pub(crate) next: Next,
@@ -40,7 +39,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Whose tokens live for so many seconds.
+    /// Starts a service whose tokens have this lifetime in seconds.
     pub(crate) async fn start(expires_in: u64) -> Self {
         let state = Arc::new(Mutex::new(State { expires_in, ..State::default() }));
         let shared = Arc::clone(&state);
@@ -48,13 +47,13 @@ impl Service {
         Self { fake, state }
     }
 
-    /// Ends all access tokens that are out there.
+    /// Expires all access tokens.
     pub(crate) fn expire(&self) {
         let mut state = self.state.lock().unwrap();
         state.oldest = state.generation + 1;
     }
 
-    /// What becomes of the next refresh.
+    /// Sets the result of the next refresh.
     pub(crate) fn next(&self, next: Next) {
         self.state.lock().unwrap().next = next;
     }

@@ -1,23 +1,20 @@
-//! Calls between services: what is sent, how often, with which token, and when nothing is.
+//! Calls between services: requests, retries and tokens.
 
 use portcullis_client::{
     ApiRequest, ServiceClient,
     error::{ClientError, ErrorKind},
     http::{BreakerPolicy, RetryPolicy},
-    internal::Settings,
     request::Method,
     secret::Secret,
-    service::CallPolicy,
+    service::{CallPolicy, ServiceConfig},
 };
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use crate::fake::{Asked, Fake, Reply, answer, closed_url, refuse, reply};
 
-const TOKEN: &str = "/api/v1/auth/token";
-
-fn settings(auth_url: &str, target_url: &str) -> Settings {
-    Settings {
+fn config(auth_url: &str, target_url: &str) -> ServiceConfig {
+    ServiceConfig {
         caller: "billing".to_owned(),
         secret: Secret::new("hunter2".to_owned()),
         auth_url: auth_url.to_owned(),
@@ -27,31 +24,16 @@ fn settings(auth_url: &str, target_url: &str) -> Settings {
 }
 
 fn client(fake: &Fake) -> ServiceClient {
-    ServiceClient::new(settings(&fake.url, &fake.url)).unwrap()
+    ServiceClient::new(config(&fake.url, &fake.url)).unwrap()
 }
 
 fn request(method: Method) -> ApiRequest {
     ApiRequest::new(method, "/api/v1/internal/users/{id}").with_segment("7")
 }
 
-/// Gives tokens that live for so many seconds; what else is asked goes to a function.
-async fn serve(life: u64, answer_to: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Fake {
-    let (tokens, calls) = (std::sync::atomic::AtomicUsize::new(1), std::sync::atomic::AtomicUsize::new(0));
-    let next = |count: &std::sync::atomic::AtomicUsize| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Fake::start(move |asked, _| match asked.target.as_str() {
-        TOKEN => answer(200, &json!({ "access_token": format!("token-{}", next(&tokens)), "expires_in": life })),
-        _ => answer_to(asked, next(&calls)),
-    })
-    .await
-}
-
-fn count(fake: &Fake, is_token: bool) -> usize {
-    fake.asked().iter().filter(|asked| (asked.target == TOKEN) == is_token).count()
-}
-
 #[tokio::test]
 async fn any_route_is_called_with_one_token_and_the_callers_name() {
-    let fake = serve(300, |asked, _| answer(200, &json!({ "echo": asked.json() }))).await;
+    let fake = serve_with_tokens(300, |asked, _| answer(200, &json!({ "echo": asked.json() }))).await;
     let client = client(&fake);
     let body = json!({ "article": 7 });
     for method in [Method::GET, Method::POST, Method::PATCH, Method::DELETE] {
@@ -75,7 +57,7 @@ async fn any_route_is_called_with_one_token_and_the_callers_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_calls_at_once_fetch_one_token() {
-    let fake = serve(300, |_, _| reply(204, &[], "")).await;
+    let fake = serve_with_tokens(300, |_, _| reply(204, &[], "")).await;
     let client = client(&fake);
     let calls: Vec<_> = (0..50)
         .map(|_| {
@@ -86,54 +68,55 @@ async fn fifty_calls_at_once_fetch_one_token() {
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap().status(), 204);
     }
-    assert_eq!((count(&fake, true), count(&fake, false)), (1, 50));
+    assert_eq!((fake.token_count(), fake.call_count()), (1, 50));
 }
 
 #[tokio::test]
 async fn a_token_is_renewed_when_it_is_refused_and_before_it_ends() {
-    // Refused once: whatever the method, nothing was done.
+    // Refused once, before anything was processed, whatever the method.
     for method in [Method::GET, Method::POST] {
-        let fake = serve(300, |asked, _| match asked.header("authorization") {
+        let fake = serve_with_tokens(300, |asked, _| match asked.header("authorization") {
             Some("Bearer token-1") => refuse(401, "service_token_invalid"),
             _ => reply(204, &[], ""),
         })
         .await;
         assert!(client(&fake).send(request(method)).await.is_ok());
-        assert_eq!((count(&fake, true), count(&fake, false)), (2, 2));
+        assert_eq!((fake.token_count(), fake.call_count()), (2, 2));
     }
-    // Refused always.
-    let fake = serve(300, |_, _| refuse(401, "service_token_invalid")).await;
+    // Always refused.
+    let fake = serve_with_tokens(300, |_, _| refuse(401, "service_token_invalid")).await;
     let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
-    assert_eq!((error.kind(), count(&fake, false)), (ErrorKind::Unauthenticated, 2));
-    // Not on the list: no token helps.
-    let fake = serve(300, |_, _| refuse(403, "service_not_authorized")).await;
+    assert_eq!((error.kind(), fake.call_count()), (ErrorKind::Unauthenticated, 2));
+    // The caller is not on the list, so no token helps.
+    let fake = serve_with_tokens(300, |_, _| refuse(403, "service_not_authorized")).await;
     let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Forbidden, "service_not_authorized"));
-    assert_eq!((count(&fake, true), count(&fake, false)), (1, 1));
-    // About to end.
-    let fake = serve(30, |_, _| reply(204, &[], "")).await;
+    assert_eq!((fake.token_count(), fake.call_count()), (1, 1));
+    // About to expire.
+    let fake = serve_with_tokens(30, |_, _| reply(204, &[], "")).await;
     let client = client(&fake);
     for _ in 0..2 {
         client.send(request(Method::GET)).await.unwrap();
     }
-    assert_eq!(count(&fake, true), 2);
+    assert_eq!(fake.token_count(), 2);
 }
 
 #[tokio::test]
 async fn what_does_no_harm_twice_is_tried_again_once() {
     for (method, times) in [(Method::GET, 2), (Method::PUT, 2), (Method::POST, 1), (Method::DELETE, 1)] {
-        let fake = serve(300, |_, _| refuse(503, "store_unavailable")).await;
+        let fake = serve_with_tokens(300, |_, _| refuse(503, "store_unavailable")).await;
         let error = client(&fake).send(request(method.clone())).await.unwrap_err();
-        assert_eq!((error.kind(), count(&fake, false)), (ErrorKind::Unavailable, times), "{method}");
+        assert_eq!((error.kind(), fake.call_count()), (ErrorKind::Unavailable, times), "{method}");
     }
 }
 
 #[tokio::test]
 async fn a_service_that_is_out_is_left_alone_for_a_second_and_then_asked_once() {
-    let fake = serve(300, |_, before| if before < 5 { refuse(502, "x") } else { reply(204, &[], "") }).await;
+    let fake =
+        serve_with_tokens(300, |_, before| if before < 5 { refuse(502, "x") } else { reply(204, &[], "") }).await;
     let policy =
         CallPolicy { breaker: BreakerPolicy { outages: 5, rest: Duration::from_millis(50) }, ..Default::default() };
-    let client = ServiceClient::with_policy(settings(&fake.url, &fake.url), policy).unwrap();
+    let client = ServiceClient::with_policy(config(&fake.url, &fake.url), policy).unwrap();
     for _ in 0..5 {
         assert_eq!(client.send(request(Method::POST)).await.unwrap_err().status(), Some(502));
     }
@@ -143,7 +126,7 @@ async fn a_service_that_is_out_is_left_alone_for_a_second_and_then_asked_once() 
         refused += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(refused > 0 && count(&fake, false) == 6, "{refused}");
+    assert!(refused > 0 && fake.call_count() == 6, "{refused}");
 }
 
 #[tokio::test]
@@ -157,10 +140,10 @@ async fn without_a_token_nothing_is_called() {
     ] {
         let fake = Fake::start(move |_, _| answer(status, &body)).await;
         let error = client(&fake).send(request(Method::GET)).await.unwrap_err();
-        assert_eq!((error.kind(), count(&fake, true), count(&fake, false)), (kind, times, 0), "{error}");
+        assert_eq!((error.kind(), fake.token_count(), fake.call_count()), (kind, times, 0), "{error}");
     }
-    let fake = serve(300, |_, _| Reply::Never).await;
-    let alone = ServiceClient::new(settings(&closed_url().await, &fake.url)).unwrap();
+    let fake = serve_with_tokens(300, |_, _| Reply::Never).await;
+    let alone = ServiceClient::new(config(&closed_url().await, &fake.url)).unwrap();
     assert_eq!(alone.send(request(Method::GET)).await.unwrap_err(), ClientError::Unreachable);
     let invalid = ApiRequest::new(Method::GET, "/users/{id}");
     assert_eq!(client(&fake).send(invalid).await.unwrap_err().kind(), ErrorKind::Invalid);
@@ -170,8 +153,8 @@ async fn without_a_token_nothing_is_called() {
 #[tokio::test]
 async fn an_auth_service_that_hangs_holds_a_call_for_one_fetch_however_many_wait() {
     let fake = Fake::start(|asked, before| match asked.target.as_str() {
-        TOKEN if before == 0 => Reply::Never,
-        TOKEN => answer(200, &json!({ "access_token": "token", "expires_in": 300 })),
+        TOKEN_ROUTE if before == 0 => Reply::Never,
+        TOKEN_ROUTE => answer(200, &json!({ "access_token": "token", "expires_in": 300 })),
         _ => reply(204, &[], ""),
     })
     .await;
@@ -182,9 +165,9 @@ async fn an_auth_service_that_hangs_holds_a_call_for_one_fetch_however_many_wait
         retry: RetryPolicy { retries: 0, ..RetryPolicy::default() },
         ..CallPolicy::default()
     };
-    let client = ServiceClient::with_policy(settings(&fake.url, &fake.url), policy).unwrap();
+    let client = ServiceClient::with_policy(config(&fake.url, &fake.url), policy).unwrap();
     let begun = std::time::Instant::now();
-    // A caller that leaves makes the others wait no longer.
+    // A cancelled caller does not delay the others.
     let left = tokio::time::timeout(Duration::from_millis(100), client.send(request(Method::GET)));
     assert!(left.await.is_err());
     let calls: Vec<_> = (0..20)
@@ -199,12 +182,12 @@ async fn an_auth_service_that_hangs_holds_a_call_for_one_fetch_however_many_wait
     assert!(begun.elapsed() < fetch * 3, "{:?}", begun.elapsed());
     assert_eq!(fake.count(), 1, "those who waited share what became of the fetch");
     assert_eq!(client.send(request(Method::GET)).await.unwrap().status(), 204, "the next call fetches again");
-    assert_eq!((count(&fake, true), count(&fake, false)), (2, 1));
+    assert_eq!((fake.token_count(), fake.call_count()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_call_has_its_own_time_where_it_says_so() {
-    let fake = serve(300, |_, _| Reply::Never).await;
+    let fake = serve_with_tokens(300, |_, _| Reply::Never).await;
     let client = client(&fake);
     let begun = std::time::Instant::now();
     let error = client.send(request(Method::POST).with_timeout(Duration::from_millis(50))).await.unwrap_err();
@@ -214,15 +197,15 @@ async fn a_call_has_its_own_time_where_it_says_so() {
 
 #[test]
 fn settings_that_cannot_be_are_refused_and_nothing_prints_the_secret() {
-    let good = || settings("http://auth.internal:8083", "https://users.internal");
+    let good = || config("http://auth.internal:8083", "https://users.internal");
     let printed = format!("{:?} {:?}", ServiceClient::new(good()).unwrap(), good());
     assert!(!printed.contains("hunter2"), "{printed}");
     for (bad, part) in [
-        (Settings { caller: "billing:x".to_owned(), ..good() }, "name"),
-        (Settings { audience: "a&scope=all".to_owned(), ..good() }, "name"),
-        (Settings { audience: String::new(), ..good() }, "name"),
-        (Settings { target_url: "users.internal".to_owned(), ..good() }, "URL"),
-        (Settings { auth_url: "http://a:b@auth.internal".to_owned(), ..good() }, "credentials"),
+        (ServiceConfig { caller: "billing:x".to_owned(), ..good() }, "name"),
+        (ServiceConfig { audience: "a&scope=all".to_owned(), ..good() }, "name"),
+        (ServiceConfig { audience: String::new(), ..good() }, "name"),
+        (ServiceConfig { target_url: "users.internal".to_owned(), ..good() }, "URL"),
+        (ServiceConfig { auth_url: "http://a:b@auth.internal".to_owned(), ..good() }, "credentials"),
     ] {
         let error = ServiceClient::new(bad).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");

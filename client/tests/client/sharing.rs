@@ -1,5 +1,5 @@
-//! One session that several processes share through a store: here several clients, each
-//! with a store of its own on the same file.
+//! One session that several processes share through a store: here several clients, each with its own
+//! store of the same file.
 
 use std::{path::Path, sync::Arc};
 
@@ -59,8 +59,7 @@ async fn a_logout_in_one_process_is_one_in_all() {
     other.me().await.expect("a login in one process is one in all");
 }
 
-/// A store without a lock, in which another process has put its tokens by the time that
-/// ours are refused.
+/// A store without a lock, into which another process puts its tokens before ours are refused.
 #[derive(Debug, Default)]
 struct Overtaken {
     inner: MemoryStore,
@@ -95,7 +94,7 @@ async fn who_loses_a_race_for_a_refresh_uses_what_the_winner_got() {
     let store = Arc::new(Overtaken::default());
     let auth = Arc::new(service.fake.client());
     let session = AuthenticatedClient::login(auth.clone(), store.clone(), &credentials()).await.unwrap();
-    // The winner: another process that refreshed with the same token.
+    // The other process refreshes with the same token.
     let ours = store.inner.load().await.unwrap().unwrap();
     let set = portcullis_client::account::AuthClient::refresh(&*auth, &ours.refresh_token).await.unwrap();
     let theirs = SessionTokens::from_set(&set, time::OffsetDateTime::now_utc(), Some(&ours));
@@ -109,7 +108,7 @@ async fn who_loses_a_race_for_a_refresh_uses_what_the_winner_got() {
     assert_eq!(store.inner.load().await.unwrap().unwrap().refresh_token, set.refresh_token);
 }
 
-/// A store that takes nothing after the login.
+/// A store that rejects every write after the login.
 #[derive(Debug, Default)]
 struct Full(MemoryStore);
 
@@ -143,14 +142,13 @@ async fn a_full_disk_does_not_end_the_session_of_the_process_that_has_it() {
     }
 }
 
-/// A store that others write at the same moment: after so many of our writes, theirs is
-/// there first.
+/// A store with concurrent writers: after a number of our writes, theirs come first.
 #[derive(Debug)]
 struct Contended {
     inner: MemoryStore,
-    /// Our writes that succeed.
+    /// The number of our writes that succeed.
     ours: std::sync::atomic::AtomicUsize,
-    /// What the others write; nothing for a logout.
+    /// The tokens that the others write; `None` for a logout.
     theirs: std::sync::Mutex<Option<SessionTokens>>,
 }
 
@@ -198,7 +196,7 @@ async fn whoever_wrote_while_we_refreshed_has_the_last_word() {
         let store = Contended::after(1);
         let session = AuthenticatedClient::login(auth, store.clone(), &credentials()).await.unwrap();
         if !is_logout {
-            // Another login, whose token is the one after the refresh that is to come.
+            // Another login, whose token follows that of the pending refresh.
             let mut theirs = store.load().await.unwrap().unwrap();
             theirs.access_token = Secret::new("access-2".to_owned());
             *store.theirs.lock().unwrap() = Some(theirs);
@@ -210,7 +208,7 @@ async fn whoever_wrote_while_we_refreshed_has_the_last_word() {
     }
 }
 
-/// A store that nobody can lock.
+/// A store whose lock always fails.
 #[derive(Debug)]
 struct Jammed;
 

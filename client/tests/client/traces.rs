@@ -1,4 +1,4 @@
-//! What a call leaves behind: metrics by route, and nowhere a secret. `tests/logs.rs` reads the log.
+//! Metrics and trace headers of a call, which contain no secret. `tests/logs.rs` checks the log.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,7 @@ fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// Notes each count and each duration as `name{label=value}`.
+/// Records each count and each duration as `name{label=value}`.
 #[derive(Clone, Default)]
 struct Noted(Arc<Mutex<Vec<String>>>);
 
@@ -103,7 +103,7 @@ async fn nothing_prints_a_secret() {
     const HIDDEN: &str = "hunter2-hunter2";
     let hidden = || secret(HIDDEN);
     let fake = Fake::start(|asked, _| {
-        // A service that echoes what it was sent, in an answer that is not of the contract.
+        // A service that echoes the request in an answer that violates the contract.
         answer(if asked.target.ends_with("me") { 400 } else { 200 }, &json!(String::from_utf8_lossy(&asked.body)))
     })
     .await;

@@ -1,4 +1,4 @@
-//! Changes that are bound to a version, and reading again what one has.
+//! Conditional changes and conditional reads.
 
 use portcullis_client::{
     account::AuthClient as _,

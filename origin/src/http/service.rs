@@ -81,7 +81,7 @@ impl<V: ServiceVerifier> extract::ServiceVerifier for Verifier<V> {
 
 impl From<ServiceRefusal<Self>> for ApiError {
     fn from(refusal: ServiceRefusal<Self>) -> Self {
-        match (refusal.told(), refusal) {
+        match (refusal.code_and_text(), refusal) {
             (_, ServiceRefusal::Verifier(error)) => error,
             (Some((code, detail)), ServiceRefusal::NotAuthorized) => Self::service_not_authorized(code, detail),
             (Some((code, detail)), _) => Self::unauthorized(code, detail),

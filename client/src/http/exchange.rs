@@ -1,5 +1,5 @@
-//! One exchange over the wire: sent once, answered within its time and its size, and
-//! named in logs and metrics by its route's template.
+//! One exchange: sends a request once, reads its answer within limits of time and size, and records
+//! it in logs and metrics by the template of its route.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,17 +13,17 @@ use crate::{
     trace::TraceContext,
 };
 
-/// Bytes of a success that are read: a page of a hundred users or audit events fits well.
+/// Bytes of a successful answer: a page of a hundred users or audit events fits well.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a refusal that are read. One that is longer is known by its status.
+/// Bytes of a refusal. The body of a longer one is ignored.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
-/// Header by which a service knows a second try for the first.
+/// Header by which a service recognises a repeated call.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Sends a request and reads its answer.
-pub(super) async fn exchange(
+pub(super) async fn send(
     http: &reqwest::Client,
     request: &ApiRequest,
     url: &str,
@@ -33,7 +33,7 @@ pub(super) async fn exchange(
     let mut builder = http.request(request.method.clone(), url).header(ACCEPT, "application/json");
     if let Some(token) = &request.token {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-            .map_err(|_| ClientError::Invalid("the token holds characters that no token has"))?;
+            .map_err(|_| ClientError::Invalid("the token contains characters that no token has"))?;
         value.set_sensitive(true);
         builder = builder.header(reqwest::header::AUTHORIZATION, value);
     }
@@ -52,13 +52,13 @@ pub(super) async fn exchange(
     if let Some(body) = &request.body {
         builder = builder.header(CONTENT_TYPE, request.content_type).body(body.clone());
     }
-    let may_be_known = request.header(IF_NONE_MATCH.as_str()).is_some();
-    tokio::time::timeout(time, read(builder, may_be_known, now)).await.unwrap_or(Err(ClientError::Timeout))
+    let accepts_not_modified = request.header(IF_NONE_MATCH.as_str()).is_some();
+    tokio::time::timeout(time, read(builder, accepts_not_modified, now)).await.unwrap_or(Err(ClientError::Timeout))
 }
 
 async fn read(
     builder: reqwest::RequestBuilder,
-    may_be_known: bool,
+    accepts_not_modified: bool,
     now: &(dyn Fn() -> OffsetDateTime + Send + Sync),
 ) -> Result<ApiAnswer, ClientError> {
     let mut answer = builder.send().await.map_err(|error| classify(&error))?;
@@ -67,23 +67,23 @@ async fn read(
         200..=299 => {
             let body = read_body(&mut answer, ANSWER_BYTES)
                 .await?
-                .ok_or(ClientError::Malformed { status, reason: "longer than any answer may be" })?;
-            Ok(versioned(ApiAnswer::new(status, body), &answer))
+                .ok_or(ClientError::Malformed { status, reason: "it is too long" })?;
+            Ok(with_version(ApiAnswer::new(status, body), &answer))
         }
-        304 if may_be_known => Ok(versioned(ApiAnswer::new(status, Vec::new()), &answer)),
-        // A token or a password would go to wherever the answer says.
+        304 if accepts_not_modified => Ok(with_version(ApiAnswer::new(status, Vec::new()), &answer)),
+        // A redirect could send the token or password to another host.
         300..=399 => Err(ClientError::Malformed { status, reason: "a redirect, which is never followed" }),
         400..=599 => {
-            // A refusal is known by its status, whatever became of its body.
+            // The status alone is enough, so an unreadable body is ignored.
             let body = read_body(&mut answer, REFUSAL_BYTES).await.ok().flatten().unwrap_or_default();
             Err(Refusal::read(status, answer.headers(), &body, SystemTime::from(now())).into())
         }
-        _ => Err(ClientError::Malformed { status, reason: "not a status of HTTP" }),
+        _ => Err(ClientError::Malformed { status, reason: "it has no valid HTTP status" }),
     }
 }
 
-/// With the version that the service names, if it is one.
-fn versioned(read: ApiAnswer, answer: &reqwest::Response) -> ApiAnswer {
+/// Adds the version that the service names, if it is valid.
+fn with_version(read: ApiAnswer, answer: &reqwest::Response) -> ApiAnswer {
     let version = answer.headers().get(ETAG).and_then(|value| EntityTag::parse(value.to_str().ok()?).ok());
     match version {
         Some(version) => read.with_version(version),
@@ -91,15 +91,15 @@ fn versioned(read: ApiAnswer, answer: &reqwest::Response) -> ApiAnswer {
     }
 }
 
-/// The body; `None` for one that is too long, of which no more is read.
-async fn read_body(answer: &mut reqwest::Response, most: usize) -> Result<Option<Vec<u8>>, ClientError> {
+/// Reads the body. Returns `None`, and stops reading, if it is longer than `max_bytes`.
+async fn read_body(answer: &mut reqwest::Response, max_bytes: usize) -> Result<Option<Vec<u8>>, ClientError> {
     let declared = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > most)) {
+    if declared.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > max_bytes)) {
         return Ok(None);
     }
     let mut body = Vec::new();
     while let Some(part) = answer.chunk().await.map_err(|error| classify(&error))? {
-        if body.len().saturating_add(part.len()) > most {
+        if body.len().saturating_add(part.len()) > max_bytes {
             return Ok(None);
         }
         body.extend_from_slice(&part);
@@ -107,7 +107,7 @@ async fn read_body(answer: &mut reqwest::Response, most: usize) -> Result<Option
     Ok(Some(body))
 }
 
-/// reqwest's error may hold the URL and is not kept.
+/// Maps reqwest's error, which may contain the URL and is dropped.
 fn classify(error: &reqwest::Error) -> ClientError {
     if error.is_connect() {
         ClientError::Unreachable
@@ -118,7 +118,7 @@ fn classify(error: &reqwest::Error) -> ClientError {
     }
 }
 
-/// Counts an exchange by its status, or by what it has in place of one.
+/// Counts an exchange by its status, or by an error code without one.
 pub(super) fn count(request: &ApiRequest, status: &str) {
     metrics::counter!(
         "auth_client_requests_total",
@@ -129,7 +129,7 @@ pub(super) fn count(request: &ApiRequest, status: &str) {
     .increment(1);
 }
 
-/// Counts an exchange, notes its duration, and leaves a line in the log.
+/// Counts an exchange, records its duration, and writes a log line.
 pub(super) fn record(request: &ApiRequest, result: &Result<ApiAnswer, ClientError>, duration: Duration) {
     let status = match result {
         Ok(answer) => answer.status().to_string(),
