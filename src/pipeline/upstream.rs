@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use portcullis_resilience::{
-    Admission, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Outcome, RetryBudget, full_jitter,
+    BreakerDecision, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation, RetryBudget, full_jitter,
 };
 
 use super::{
@@ -170,7 +170,7 @@ impl Upstream {
         loop {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
-            let (index, admission) =
+            let (index, decision) =
                 self.choose(&tried, chance, settings, now).map_err(|retry_ms| ForwardError::Open { retry_ms })?;
             let target = self.targets.get(index).ok_or(ForwardError::Unsigned)?;
             request.url = format!("{}{path}", target.url);
@@ -178,9 +178,9 @@ impl Upstream {
             request.headers.push(("x-gateway-assertion".into(), assertion.ok_or(ForwardError::Unsigned)?.into()));
             let answer = ports.forward(request).await;
             request.headers.pop();
-            let outcome = outcome(&answer);
+            let observation = observe(&answer);
             let then = ports.now();
-            target.breaker.borrow_mut().record(admission, outcome, self.breaker, then.0);
+            target.breaker.borrow_mut().record(decision, observation, self.breaker, then.0);
             let answer = match answer {
                 Ok(forwarded) if is_rejection(&forwarded) => {
                     ports.discard(forwarded.reply);
@@ -188,14 +188,14 @@ impl Upstream {
                 }
                 answer => answer.map_err(ForwardError::Fault),
             };
-            if outcome != Outcome::Unknown {
+            if observation != Observation::Unknown {
                 let error = answer.as_ref().err().copied();
                 self.last.set(Some(LastAnswer { at: then, took_ms: then.since(now), error }));
             }
             tried.push(index);
             // An upstream that says when to come back is not asked before.
             let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.facts.asks_for_pause);
-            let may_retry = outcome == Outcome::Failure
+            let may_retry = observation == Observation::Failure
                 && !asks_for_pause
                 && is_safe
                 // Bounds how long a client waits for all tries together.
@@ -221,7 +221,7 @@ impl Upstream {
         chance: u32,
         settings: BreakerSettings,
         now: UnixMillis,
-    ) -> Result<(usize, Admission), u64> {
+    ) -> Result<(usize, BreakerDecision), u64> {
         let open = |index: &usize| {
             self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(settings, now.0))
         };
@@ -236,7 +236,7 @@ impl Upstream {
         for index in candidates {
             match left.checked_sub(weight(index)) {
                 Some(rest) => left = rest,
-                None => return self.admit(index, settings, now).map(|admission| (index, admission)),
+                None => return self.admit(index, settings, now).map(|decision| (index, decision)),
             }
         }
         // No target admits a request: returns when the first will.
@@ -244,11 +244,11 @@ impl Upstream {
         Err(waits.min().unwrap_or(self.breaker.longest_open_ms))
     }
 
-    fn admit(&self, index: usize, settings: BreakerSettings, now: UnixMillis) -> Result<Admission, u64> {
+    fn admit(&self, index: usize, settings: BreakerSettings, now: UnixMillis) -> Result<BreakerDecision, u64> {
         let target = self.targets.get(index).ok_or(settings.longest_open_ms)?;
         match target.breaker.borrow_mut().admit(settings, now.0) {
-            Admission::Refuse { retry_ms } => Err(retry_ms),
-            admission @ (Admission::Pass | Admission::Probe { .. }) => Ok(admission),
+            BreakerDecision::Refuse { retry_ms } => Err(retry_ms),
+            decision @ (BreakerDecision::Pass | BreakerDecision::Probe { .. }) => Ok(decision),
         }
     }
 
@@ -278,15 +278,15 @@ impl Upstream {
 }
 
 /// Returns what an answer or its absence says about a target.
-fn outcome<R>(answer: &Result<Forwarded<R>, Fault>) -> Outcome {
+fn observe<R>(answer: &Result<Forwarded<R>, Fault>) -> Observation {
     match answer {
         // An upstream that says when to come back works and sheds load. One that fails before the
         // client has sent its body may fail because of that client. Neither lets a stranger open
         // the circuit.
         Ok(Forwarded { facts, .. }) if matches!(facts.status, 502..=504) => {
-            if facts.body_ended && !facts.asks_for_pause { Outcome::Failure } else { Outcome::Unknown }
+            if facts.body_ended && !facts.asks_for_pause { Observation::Failure } else { Observation::Unknown }
         }
-        Ok(_) => Outcome::Success,
+        Ok(_) => Observation::Success,
         Err(
             Fault::Unreachable
             | Fault::TimedOut
@@ -294,10 +294,10 @@ fn outcome<R>(answer: &Result<Forwarded<R>, Fault>) -> Outcome {
             | Fault::Redirected
             | Fault::BadSetting
             | Fault::NotBound,
-        ) => Outcome::Failure,
+        ) => Observation::Failure,
         // Faults of the client, or perhaps of the client.
         Err(Fault::BodySlow | Fault::TooLarge | Fault::ClientGone | Fault::BrokeOff | Fault::Stalled) => {
-            Outcome::Unknown
+            Observation::Unknown
         }
     }
 }

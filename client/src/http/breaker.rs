@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use portcullis_resilience::{Admission, Breaker, BreakerSettings, BreakerState, Outcome};
+use portcullis_resilience::{Breaker, BreakerDecision, BreakerSettings, BreakerState, Observation};
 use tokio::time::{Duration, Instant};
 
 /// When the circuit opens, and for how long.
@@ -33,13 +33,13 @@ pub(super) struct SharedBreaker {
     breaker: Mutex<Breaker>,
 }
 
-/// Permission for one exchange, whose outcome is reported. Dropping it without an outcome, because
+/// Permission for one exchange, which reports an observation. Dropping it without one, because
 /// the caller went away, makes room for the next probe.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     shared: &'a SharedBreaker,
-    /// `None` once the outcome is reported.
-    admission: Option<Admission>,
+    /// `None` after the report.
+    decision: Option<BreakerDecision>,
 }
 
 impl SharedBreaker {
@@ -59,10 +59,10 @@ impl SharedBreaker {
         let is_probing = breaker.state() == BreakerState::HalfOpen;
         match breaker.admit(self.settings, self.since_start(now)) {
             // The probe ends within one call.
-            Admission::Refuse { .. } if is_probing => Err(Duration::ZERO),
-            Admission::Refuse { retry_ms } => Err(Duration::from_millis(retry_ms)),
-            admission @ (Admission::Pass | Admission::Probe { .. }) => {
-                Ok(Permit { shared: self, admission: Some(admission) })
+            BreakerDecision::Refuse { .. } if is_probing => Err(Duration::ZERO),
+            BreakerDecision::Refuse { retry_ms } => Err(Duration::from_millis(retry_ms)),
+            decision @ (BreakerDecision::Pass | BreakerDecision::Probe { .. }) => {
+                Ok(Permit { shared: self, decision: Some(decision) })
             }
         }
     }
@@ -75,14 +75,14 @@ impl SharedBreaker {
         millis(now.saturating_duration_since(*self.started.get_or_init(|| now)))
     }
 
-    fn record(&self, admission: Admission, outcome: Outcome, now: Instant) {
+    fn record(&self, decision: BreakerDecision, observation: Observation, now: Instant) {
         let mut breaker = self.breaker();
         let before = breaker.state();
-        breaker.record(admission, outcome, self.settings, self.since_start(now));
+        breaker.record(decision, observation, self.settings, self.since_start(now));
         let after = breaker.state();
         drop(breaker);
-        match (before, after, outcome) {
-            (BreakerState::Closed | BreakerState::HalfOpen, BreakerState::Open, Outcome::Failure) => {
+        match (before, after, observation) {
+            (BreakerState::Closed | BreakerState::HalfOpen, BreakerState::Open, Observation::Failure) => {
                 tracing::warn!("the service fails; the circuit is open");
             }
             (BreakerState::HalfOpen, BreakerState::Closed, _) => {
@@ -94,18 +94,18 @@ impl SharedBreaker {
 }
 
 impl Permit<'_> {
-    /// Reports the outcome of the exchange.
-    pub(super) fn report(mut self, outcome: Outcome, now: Instant) {
-        if let Some(admission) = self.admission.take() {
-            self.shared.record(admission, outcome, now);
+    /// Reports what the exchange says about the service.
+    pub(super) fn report(mut self, observation: Observation, now: Instant) {
+        if let Some(decision) = self.decision.take() {
+            self.shared.record(decision, observation, now);
         }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some(admission) = self.admission.take() {
-            self.shared.record(admission, Outcome::Unknown, Instant::now());
+        if let Some(decision) = self.decision.take() {
+            self.shared.record(decision, Observation::Unknown, Instant::now());
         }
     }
 }
@@ -117,22 +117,22 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Outcome::{Failure, Success, Unknown};
+    use Observation::{Failure, Success, Unknown};
     use portcullis_resilience::FIRST_OPEN_MS;
 
     const REST: Duration = Duration::from_secs(60);
     const FIRST_REST: Duration = Duration::from_millis(FIRST_OPEN_MS);
 
-    fn run(breaker: &SharedBreaker, outcomes: &[Outcome], now: Instant) {
-        for outcome in outcomes {
-            breaker.admit(now).unwrap().report(*outcome, now);
+    fn run(breaker: &SharedBreaker, observations: &[Observation], now: Instant) {
+        for observation in observations {
+            breaker.admit(now).unwrap().report(*observation, now);
         }
     }
 
     #[test]
     fn so_many_outages_in_a_row_open_it_and_fewer_do_not() {
         let now = Instant::now();
-        for (name, outcomes, open) in [
+        for (name, observations, open) in [
             ("five", &[Failure; 5][..], true),
             ("four", &[Failure; 4], false),
             ("broken by an answer", &[Failure, Failure, Failure, Failure, Success, Failure], false),
@@ -140,7 +140,7 @@ mod tests {
             ("answers alone", &[Success; 20], false),
         ] {
             let breaker = SharedBreaker::new(BreakerPolicy::default());
-            run(&breaker, outcomes, now);
+            run(&breaker, observations, now);
             assert_eq!(breaker.admit(now).is_err(), open, "{name}");
         }
         let never = SharedBreaker::new(BreakerPolicy { outages: 0, rest: REST });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 use tokio::time::{Duration, Instant};
 
-use portcullis_resilience::{Outcome, RetryBudget};
+use portcullis_resilience::{Observation, RetryBudget};
 
 use super::{
     breaker::{BreakerPolicy, SharedBreaker},
@@ -131,7 +131,7 @@ impl Transport {
         }
     }
 
-    /// Sends a call once, and records the outcome in the breaker and in the metrics. `left` is the
+    /// Sends a call once, and records it in the breaker and in the metrics. `left` is the
     /// time that earlier tries left, if there were any.
     async fn try_once(
         &self,
@@ -152,8 +152,8 @@ impl Transport {
         let result = exchange::send(&self.http, request, url, time, self.now.as_ref()).await;
         // A time-out after less than a call's time says nothing about the service.
         let is_cut_short = time < call && matches!(result, Err(ClientError::Timeout));
-        let outcome = if is_cut_short { Outcome::Unknown } else { outcome_of(result.as_ref().err()) };
-        permit.report(outcome, Instant::now());
+        let observation = if is_cut_short { Observation::Unknown } else { observation_of(result.as_ref().err()) };
+        permit.report(observation, Instant::now());
         exchange::record(request, &result, begun.elapsed());
         result
     }
@@ -161,21 +161,21 @@ impl Transport {
 
 /// Returns what the result of a call says about the service. A refusal, and a 503 with `Retry-After`,
 /// show that it works.
-fn outcome_of(error: Option<&ClientError>) -> Outcome {
+fn observation_of(error: Option<&ClientError>) -> Observation {
     match error {
-        Some(ClientError::Unreachable | ClientError::Timeout | ClientError::Lost) => Outcome::Failure,
+        Some(ClientError::Unreachable | ClientError::Timeout | ClientError::Lost) => Observation::Failure,
         Some(ClientError::Refused(refusal)) => match refusal.status {
-            502 | 504 => Outcome::Failure,
-            503 if refusal.retry_after.is_none() => Outcome::Failure,
-            _ => Outcome::Success,
+            502 | 504 => Observation::Failure,
+            503 if refusal.retry_after.is_none() => Observation::Failure,
+            _ => Observation::Success,
         },
-        Some(ClientError::Invalid(_)) => Outcome::Unknown,
+        Some(ClientError::Invalid(_)) => Observation::Unknown,
         Some(
             ClientError::Malformed { .. }
             | ClientError::BreakerOpen { .. }
             | ClientError::LoggedOut
             | ClientError::Store(_),
         )
-        | None => Outcome::Success,
+        | None => Observation::Success,
     }
 }

@@ -9,9 +9,7 @@ use portcullis_client::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{
-    Fake, Reply, TOKEN_ROUTE, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up,
-};
+use crate::fake::{Fake, Reply, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";

@@ -11,7 +11,7 @@ use portcullis_client::{
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use crate::fake::{Asked, Fake, Reply, answer, closed_url, refuse, reply};
+use crate::fake::{Fake, Reply, TOKEN_ROUTE, answer, closed_url, refuse, reply, serve_with_tokens};
 
 fn config(auth_url: &str, target_url: &str) -> ServiceConfig {
     ServiceConfig {

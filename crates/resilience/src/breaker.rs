@@ -22,7 +22,7 @@ pub struct BreakerSettings {
 
 /// Whether a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum BreakerDecision {
     /// Send the request.
     Pass,
     /// Send the request, as the probe.
@@ -39,7 +39,7 @@ pub enum Admission {
 
 /// What a request says about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Observation {
     /// The target works.
     Success,
     /// The target does not work.
@@ -105,46 +105,52 @@ impl Breaker {
 
     /// Decides whether a request may be sent. [`Breaker::record`] expects the outcome of each
     /// request that may.
-    pub fn admit(&mut self, settings: BreakerSettings, now_ms: u64) -> Admission {
+    pub fn admit(&mut self, settings: BreakerSettings, now_ms: u64) -> BreakerDecision {
         let (since_ms, wait_ms, open_ms) = match self.0 {
-            State::Closed { .. } => return Admission::Pass,
+            State::Closed { .. } => return BreakerDecision::Pass,
             State::Open { since_ms, open_ms } => (since_ms, open_ms, open_ms),
             State::HalfOpen { since_ms, open_ms, probe_timeout_ms } => (since_ms, probe_timeout_ms, open_ms),
         };
         let waited = now_ms.saturating_sub(since_ms);
         if waited < wait_ms {
-            return Admission::Refuse { retry_ms: wait_ms.saturating_sub(waited) };
+            return BreakerDecision::Refuse { retry_ms: wait_ms.saturating_sub(waited) };
         }
         self.0 = State::HalfOpen { since_ms: now_ms, open_ms, probe_timeout_ms: settings.probe_timeout_ms };
-        Admission::Probe { since_ms: now_ms }
+        BreakerDecision::Probe { since_ms: now_ms }
     }
 
     /// Returns whether [`Breaker::admit`] would let a request pass, without making it the probe.
     pub fn would_admit(&self, settings: BreakerSettings, now_ms: u64) -> bool {
-        !matches!(Self(self.0).admit(settings, now_ms), Admission::Refuse { .. })
+        !matches!(Self(self.0).admit(settings, now_ms), BreakerDecision::Refuse { .. })
     }
 
-    /// Records the outcome of a request that was admitted.
-    pub fn record(&mut self, admission: Admission, outcome: Outcome, settings: BreakerSettings, now_ms: u64) {
-        self.0 = match (self.0, admission, outcome) {
-            (state, Admission::Refuse { .. }, _) => state,
+    /// Records what an admitted request says about the target.
+    pub fn record(
+        &mut self,
+        decision: BreakerDecision,
+        observation: Observation,
+        settings: BreakerSettings,
+        now_ms: u64,
+    ) {
+        self.0 = match (self.0, decision, observation) {
+            (state, BreakerDecision::Refuse { .. }, _) => state,
             // The next request may probe at once.
-            (State::HalfOpen { since_ms, open_ms, .. }, Admission::Probe { since_ms: own }, Outcome::Unknown)
-                if since_ms == own =>
-            {
-                State::Open { since_ms: now_ms.saturating_sub(open_ms), open_ms }
-            }
-            (state, _, Outcome::Unknown) => state,
+            (
+                State::HalfOpen { since_ms, open_ms, .. },
+                BreakerDecision::Probe { since_ms: own },
+                Observation::Unknown,
+            ) if since_ms == own => State::Open { since_ms: now_ms.saturating_sub(open_ms), open_ms },
+            (state, _, Observation::Unknown) => state,
             // However late: the target answered.
-            (_, Admission::Probe { .. }, Outcome::Success) => State::Closed { failures: 0 },
+            (_, BreakerDecision::Probe { .. }, Observation::Success) => State::Closed { failures: 0 },
             // Also for a probe that counted as lost: its successor goes to the same target.
-            (State::HalfOpen { open_ms, .. }, Admission::Probe { .. }, Outcome::Failure) => {
+            (State::HalfOpen { open_ms, .. }, BreakerDecision::Probe { .. }, Observation::Failure) => {
                 State::Open { since_ms: now_ms, open_ms: open_ms.saturating_mul(2).min(settings.longest_open_ms) }
             }
             // The circuit closed, or opened, since this probe was sent.
-            (state, Admission::Probe { .. }, Outcome::Failure) => state,
-            (State::Closed { .. }, Admission::Pass, Outcome::Success) => State::Closed { failures: 0 },
-            (State::Closed { failures }, Admission::Pass, Outcome::Failure) => {
+            (state, BreakerDecision::Probe { .. }, Observation::Failure) => state,
+            (State::Closed { .. }, BreakerDecision::Pass, Observation::Success) => State::Closed { failures: 0 },
+            (State::Closed { failures }, BreakerDecision::Pass, Observation::Failure) => {
                 let failures = failures.saturating_add(1);
                 if settings.failures > 0 && failures >= settings.failures {
                     State::Open { since_ms: now_ms, open_ms: FIRST_OPEN_MS.min(settings.longest_open_ms) }
@@ -153,7 +159,7 @@ impl Breaker {
                 }
             }
             // Sent before the circuit opened: says nothing about the present.
-            (state @ (State::Open { .. } | State::HalfOpen { .. }), Admission::Pass, _) => state,
+            (state @ (State::Open { .. } | State::HalfOpen { .. }), BreakerDecision::Pass, _) => state,
         };
     }
 
@@ -172,28 +178,28 @@ mod tests {
     use super::*;
 
     use BreakerState::{Closed, HalfOpen, Open};
-    use Outcome::{Failure, Success, Unknown};
+    use Observation::{Failure, Success, Unknown};
 
     const SETTINGS: BreakerSettings = BreakerSettings { failures: 5, longest_open_ms: 60_000, probe_timeout_ms: 6_000 };
 
     const NOW: u64 = 1_800_000_000_000;
 
-    fn probe(since_ms: u64) -> Admission {
-        Admission::Probe { since_ms }
+    fn probe(since_ms: u64) -> BreakerDecision {
+        BreakerDecision::Probe { since_ms }
     }
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
         for _ in 0..5 {
-            let admission = breaker.admit(SETTINGS, NOW);
-            breaker.record(admission, Failure, SETTINGS, NOW);
+            let decision = breaker.admit(SETTINGS, NOW);
+            breaker.record(decision, Failure, SETTINGS, NOW);
         }
         breaker
     }
 
     #[test]
     fn five_failures_in_a_row_open_it_and_nothing_less() {
-        for (outcomes, expected) in [
+        for (observations, expected) in [
             (&[Failure; 4][..], Closed),
             (&[Failure; 5], Open),
             (&[Failure, Failure, Failure, Failure, Success, Failure, Failure, Failure, Failure], Closed),
@@ -201,27 +207,27 @@ mod tests {
             (&[Success; 50], Closed),
         ] {
             let mut breaker = Breaker::default();
-            for outcome in outcomes {
-                let admission = breaker.admit(SETTINGS, NOW);
-                assert_eq!(admission, Admission::Pass);
-                breaker.record(admission, *outcome, SETTINGS, NOW);
+            for observation in observations {
+                let decision = breaker.admit(SETTINGS, NOW);
+                assert_eq!(decision, BreakerDecision::Pass);
+                breaker.record(decision, *observation, SETTINGS, NOW);
             }
-            assert_eq!(breaker.state(), expected, "{outcomes:?}");
+            assert_eq!(breaker.state(), expected, "{observations:?}");
         }
     }
 
     #[test]
     fn one_probe_closes_it_or_opens_it_again() {
-        for (outcome, expected) in [(Success, Closed), (Failure, Open)] {
+        for (observation, expected) in [(Success, Closed), (Failure, Open)] {
             let mut breaker = opened();
-            assert_eq!(breaker.admit(SETTINGS, NOW + 999), Admission::Refuse { retry_ms: 1 });
+            assert_eq!(breaker.admit(SETTINGS, NOW + 999), BreakerDecision::Refuse { retry_ms: 1 });
             let later = NOW + 1_000;
             assert!(breaker.would_admit(SETTINGS, later));
             assert_eq!(breaker.admit(SETTINGS, later), probe(later));
-            assert_eq!(breaker.admit(SETTINGS, later), Admission::Refuse { retry_ms: 6_000 }, "one alone");
-            breaker.record(Admission::Pass, Success, SETTINGS, later);
+            assert_eq!(breaker.admit(SETTINGS, later), BreakerDecision::Refuse { retry_ms: 6_000 }, "one alone");
+            breaker.record(BreakerDecision::Pass, Success, SETTINGS, later);
             assert_eq!(breaker.state(), HalfOpen, "what was sent before says nothing");
-            breaker.record(probe(later), outcome, SETTINGS, later + 10);
+            breaker.record(probe(later), observation, SETTINGS, later + 10);
             assert_eq!(breaker.state(), expected);
         }
     }
@@ -230,17 +236,17 @@ mod tests {
     fn open_periods(settings: BreakerSettings, count: usize) -> Vec<u64> {
         let mut breaker = Breaker::default();
         for _ in 0..settings.failures {
-            let admission = breaker.admit(settings, NOW);
-            breaker.record(admission, Failure, settings, NOW);
+            let decision = breaker.admit(settings, NOW);
+            breaker.record(decision, Failure, settings, NOW);
         }
         let mut now = NOW;
         let period = |_| {
-            let Admission::Refuse { retry_ms } = breaker.admit(settings, now) else { panic!("it is open") };
+            let BreakerDecision::Refuse { retry_ms } = breaker.admit(settings, now) else { panic!("it is open") };
             assert!(!breaker.would_admit(settings, now.saturating_add(retry_ms).saturating_sub(1)));
             now = now.saturating_add(retry_ms);
-            let admission = breaker.admit(settings, now);
-            assert_eq!(admission, probe(now));
-            breaker.record(admission, Failure, settings, now);
+            let decision = breaker.admit(settings, now);
+            assert_eq!(decision, probe(now));
+            breaker.record(decision, Failure, settings, now);
             retry_ms / 1000
         };
         (0..count).map(period).collect()
@@ -259,15 +265,15 @@ mod tests {
         let mut now = NOW;
         for open_ms in [1_000, 2_000, 4_000] {
             now += open_ms;
-            let admission = breaker.admit(SETTINGS, now);
-            breaker.record(admission, if open_ms == 4_000 { Success } else { Failure }, SETTINGS, now);
+            let decision = breaker.admit(SETTINGS, now);
+            breaker.record(decision, if open_ms == 4_000 { Success } else { Failure }, SETTINGS, now);
         }
         assert_eq!(breaker.state(), Closed);
         for _ in 0..5 {
-            let admission = breaker.admit(SETTINGS, now);
-            breaker.record(admission, Failure, SETTINGS, now);
+            let decision = breaker.admit(SETTINGS, now);
+            breaker.record(decision, Failure, SETTINGS, now);
         }
-        assert_eq!(breaker.admit(SETTINGS, now), Admission::Refuse { retry_ms: 1_000 });
+        assert_eq!(breaker.admit(SETTINGS, now), BreakerDecision::Refuse { retry_ms: 1_000 });
     }
 
     #[test]
@@ -297,12 +303,12 @@ mod tests {
         let mut breaker = opened();
         let (first, second) = (NOW + 1_000, NOW + 2_000);
         assert_eq!(breaker.admit(with_body, first), probe(first));
-        assert_eq!(breaker.admit(SETTINGS, first + 999), Admission::Refuse { retry_ms: 1 });
+        assert_eq!(breaker.admit(SETTINGS, first + 999), BreakerDecision::Refuse { retry_ms: 1 });
         assert_eq!(breaker.admit(SETTINGS, second), probe(second));
         // The target took neither.
         breaker.record(probe(first), Failure, SETTINGS, second + 500);
-        assert_eq!(breaker.admit(SETTINGS, second + 500), Admission::Refuse { retry_ms: 2_000 });
+        assert_eq!(breaker.admit(SETTINGS, second + 500), BreakerDecision::Refuse { retry_ms: 2_000 });
         breaker.record(probe(second), Failure, SETTINGS, second + 600);
-        assert_eq!(breaker.admit(SETTINGS, second + 600), Admission::Refuse { retry_ms: 1_900 }, "twice is once");
+        assert_eq!(breaker.admit(SETTINGS, second + 600), BreakerDecision::Refuse { retry_ms: 1_900 }, "twice is once");
     }
 }

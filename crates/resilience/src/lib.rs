@@ -11,6 +11,6 @@ mod budget;
 mod network;
 
 pub use backoff::{Backoff, equal_jitter, full_jitter};
-pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Outcome};
+pub use breaker::{Breaker, BreakerDecision, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation};
 pub use budget::RetryBudget;
 pub use network::network;
