@@ -228,12 +228,6 @@ pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
 /// quickly.
 pub const JWKS_BACK_OFF: Duration = Duration::from_millis(500);
 
-/// Characters of a path, a user agent or an address in the log.
-pub const LOG_TEXT_CHARS: usize = 256;
-
-/// Bytes of one word in it: a UUID has 36, and a longer word may be a token.
-pub const LOG_WORD_BYTES: usize = 36;
-
 /// Seconds by which the `iat` of a token may be ahead of the clock, after the sessions of an account
 /// were revoked several times within a second, or by a process whose clock is ahead: the gateway's
 /// leeway.

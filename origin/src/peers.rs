@@ -6,14 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The network of an address: of IPv6 the first 64 bits, which one home or one machine has
-/// all to itself, and of which it uses a new one every day.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
+use portcullis_resilience::network;
 
 /// Counts the connections of each peer. Clones share the counts.
 #[derive(Debug, Clone)]
@@ -102,19 +95,6 @@ mod tests {
             assert_eq!(places.len(), expected, "{address}");
             drop(places);
             assert!(peers.counts.lock().unwrap().is_empty(), "{address}");
-        }
-    }
-
-    #[test]
-    fn a_network_is_an_ipv4_address_or_half_of_an_ipv6_one() {
-        for (address, expected) in [
-            ("192.0.2.1", "192.0.2.1"),
-            ("::ffff:192.0.2.1", "192.0.2.1"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("2001:db8:1:2::", "2001:db8:1:2::"),
-            ("::1", "::"),
-        ] {
-            assert_eq!(network(address.parse().unwrap()).to_string(), expected);
         }
     }
 }

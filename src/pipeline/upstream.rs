@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use portcullis_resilience::{
-    BreakerDecision, Breaker, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation, RetryBudget, full_jitter,
+    Breaker, BreakerDecision, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation, RetryBudget, full_jitter,
 };
 
 use super::{

@@ -13,6 +13,7 @@ use axum::{
     response::Response,
 };
 use portcullis_client::trace::TraceContext;
+use portcullis_resilience::network;
 use uuid::Uuid;
 
 use super::{
@@ -23,7 +24,6 @@ use crate::{
     clock::Clock,
     http::{self, ApiError, Metrics, ReportedError},
     limits,
-    peers::network,
     store::{
         self, AuditLog,
         audit::{Event, Outcome},

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use portcullis_client::secret::Secret;
+use portcullis_resilience::network;
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +19,6 @@ use super::{
 use crate::{
     http::ApiError,
     limits,
-    peers::network,
     store::login_failures::{FailureCount, Key},
 };
 

@@ -10,7 +10,9 @@ use axum::{
 use portcullis_client::{assertion::AssertedUser, extract::Verdict};
 use uuid::Uuid;
 
-use super::{ApiError, redact::redact};
+use portcullis_redact::redact;
+
+use super::ApiError;
 
 /// The authenticated user of a request. Extracting one from a request without a user is 401.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,6 @@ pub mod openapi;
 mod page;
 mod precondition;
 mod read;
-mod redact;
 mod request_log;
 mod service;
 mod starting;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use axum::{extract::Request, http::HeaderMap};
 use portcullis_client::{extract::Verdict, trace::TraceContext};
 
-use super::redact::redact;
+use portcullis_redact::redact;
 
 /// Log fields of a request.
 #[derive(Debug, Clone, Default)]

@@ -77,7 +77,7 @@ async fn the_user_agent_comes_from_the_gateway_and_is_bounded() {
     let ada = app.person(ADA).await;
     let token = ada.refresh.as_str();
     let words = "word ".repeat(200);
-    let first: String = words.chars().take(limits::LOG_TEXT_CHARS).collect();
+    let first: String = words.chars().take(portcullis_redact::TEXT_BYTES).collect();
     for (user_agent, shown) in [
         ("curl/8.5.0", "curl/8.5.0"),
         ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (X11; Linux x86_64)"),
