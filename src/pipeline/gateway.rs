@@ -86,7 +86,7 @@ impl Gateway {
     /// # Errors
     /// [`Misconfiguration`].
     pub fn new(policy_json: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
-        let policy = read_policy(policy_json)?;
+        let policy = Policy::read(policy_json).map_err(Misconfiguration)?;
         let table = Table::build(&policy).map_err(|_| {
             Misconfiguration(
                 "two routes of the policy collide, or name no upstream; build the worker or push it again".to_owned(),
@@ -196,21 +196,5 @@ impl Gateway {
     pub(super) fn cors_of(&self, route: &Route) -> Option<&Cors> {
         let name = route.cors.as_ref()?;
         self.policy.cors.iter().find(|cors| cors.name == *name)
-    }
-}
-
-fn read_policy(policy_json: &str) -> Result<Policy, Misconfiguration> {
-    let policy: Policy = serde_json::from_slice(policy_json.as_bytes())
-        .map_err(|_| Misconfiguration("the policy cannot be read; build the worker or push it again".to_owned()))?;
-    // A policy that serialises differently says something that this worker does not know, such as
-    // a restriction of a newer tool.
-    if serde_json::to_string(&policy).ok().as_deref() != Some(policy_json) {
-        return Err(Misconfiguration(
-            "the policy is not in this worker's form; push it again with this version".to_owned(),
-        ));
-    }
-    match policy.find_fault() {
-        Some(fault) => Err(Misconfiguration(format!("the policy cannot be used: {fault}"))),
-        None => Ok(policy),
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn compose<'a>(
     add("x-forwarded-proto", head.scheme.as_str().into());
     add("x-forwarded-host", head.host.as_str().into());
     // The upstream needs the prefix to write URLs.
-    if let Some((prefix, _)) = route.rewrite.as_ref().filter(|(_, to)| to.is_empty()) {
+    if let Some((prefix, _)) = route.rewrite().filter(|(_, to)| to.is_empty()) {
         add("x-forwarded-prefix", prefix.into());
     }
     if let Some(identity) = identity {
@@ -188,7 +188,7 @@ fn push_encoded(value: &mut String, byte: u8, as_it_is: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::HeaderRules, token::UnixMillis};
+    use crate::token::UnixMillis;
 
     fn composed(
         headers: &[(&str, &str)],
@@ -198,27 +198,11 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new("GET".into(), "https://edge.example/x", headers);
         let ids = Ids::new(&head, UnixMillis(0), [1; 48]);
-        let route = Route {
-            path: "/x".into(),
-            methods: vec![],
-            upstream: "up".into(),
-            access: crate::config::Access::Public,
-            forward_authorization,
-            revocation: crate::config::RevocationCheck::Copy,
-            issuers: None,
-            cors: None,
-            limits: vec![],
-            rewrite: None,
-            max_body_bytes: 0,
-            websocket: false,
-            ends_session: false,
-            token_cookie: false,
-            request_headers: HeaderRules::default(),
-            response_headers: HeaderRules::default(),
-            encoded_path: crate::config::EncodedPath::Refuse,
-            variants: crate::config::Variants::Check,
-            nosniff: true,
-        };
+        let mut route: Route = serde_json::from_value(
+            serde_json::json!({ "path": "/x", "methods": [], "upstream": "up", "access": "public" }),
+        )
+        .unwrap();
+        route.forward_authorization = forward_authorization;
         let headers = compose(&head, &ids, identity, &route, Some("__Host-token"), 5000);
         headers.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }

@@ -277,11 +277,11 @@ impl IssuerKeySet {
         settings: &Settings<'_>,
     ) -> Result<Self, Misconfiguration> {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
-        let url = match &issuer.jwks {
-            JwksSource::Url(url) => KeySetUrl::Direct(url.clone()),
+        let url = match issuer.jwks().ok_or_else(unusable)? {
+            JwksSource::Url(url) => KeySetUrl::Direct(url),
             JwksSource::Discovery => KeySetUrl::Discovery(keys::discovery_url(&issuer.issuer)),
             JwksSource::Upstream { upstream, path } => {
-                let base = target_of(upstream).ok_or_else(unusable)?;
+                let base = target_of(&upstream).ok_or_else(unusable)?;
                 KeySetUrl::Direct(format!("{base}{path}"))
             }
         };
@@ -391,6 +391,6 @@ fn code(fault: Fault) -> &'static str {
 /// # Errors
 /// [`Misconfiguration`] when one does not exist or there is none.
 fn algorithms(issuer: &config::Issuer) -> Result<Vec<Algorithm>, Misconfiguration> {
-    let known = issuer.algorithms.iter().map(|name| Algorithm::from_name(name)).collect::<Option<Vec<_>>>();
+    let known = issuer.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<Vec<_>>>();
     known.filter(|algorithms| !algorithms.is_empty()).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))
 }

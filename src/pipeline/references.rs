@@ -31,7 +31,7 @@ impl<'a> References<'a> {
                 .filter_map(|url| split(url).map(|(authority, _)| authority))
                 .collect(),
             own_origin: format!("{}://{}", head.scheme, head.host),
-            rewrite: route.rewrite.as_ref().map(|(from, to)| (from.as_str(), to.as_str())),
+            rewrite: route.rewrite(),
         }
     }
 

@@ -70,7 +70,7 @@ impl RevocationChecker {
     pub(super) fn new(policy: &Policy, waiters: Rc<Waiters>) -> Self {
         Self {
             cache: RefCell::default(),
-            max_age_ms: policy.revocation_max_age_ms,
+            max_age_ms: policy.revocation.max_age_ms(),
             is_needed: policy.issuers.iter().any(|issuer| issuer.revocable),
             waiters,
         }

@@ -131,7 +131,7 @@ impl Gateway {
     ) -> Result<(Rc<AuthenticatedToken>, Source), Denial> {
         let head = exchange.head;
         let admitted = async {
-            let cookie = self.policy.token_cookie.as_deref().filter(|_| route.token_cookie);
+            let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
             let text = credentials::of(head, cookie, self.cors_of(route))?;
             let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
             let source = self.revocations.check(token.marks.as_ref(), route.revocation, ports).await?;
@@ -183,7 +183,7 @@ impl Gateway {
             target: target.as_str(),
             identity,
         };
-        let cookie = self.policy.token_cookie.as_deref();
+        let cookie = self.policy.token_cookie_name();
         let request = Forward {
             url: target.as_str().to_owned(),
             method: &head.method,
@@ -299,7 +299,7 @@ fn check_maintenance(upstream: &Upstream) -> Result<(), Denial> {
 
 /// Replaces the prefix of the path as the route says.
 fn rewrite(target: Target, route: &Route) -> Result<Target, Denial> {
-    match &route.rewrite {
+    match route.rewrite() {
         Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown),
         None => Ok(target),
     }

@@ -66,49 +66,47 @@ describe("a pushed policy", () => {
   test("that is invalid leaves the current one in use, and /status shows why", async () => {
     const good = JSON.parse(compile(POLICY));
     const [route] = good.routes;
-    const [upstream] = good.upstreams;
-    const cors = {
-      name: "c",
-      origins: ["https://a.example"],
-      credentials: false,
-      headers: [],
-      expose: [],
-      max_age_s: 1,
-    };
-    const { issuers } = JSON.parse(compile(readFileSync(join(ROOT, "gateway.toml"), "utf8")));
-    const [issuer] = issuers;
+    const upstream = good.upstreams.auth;
+    const cors = { origins: ["https://a.example"] };
+    const issuer = JSON.parse(compile(readFileSync(join(ROOT, "gateway.toml"), "utf8"))).issuers["auth-service"];
     const changed = (changes) => JSON.stringify({ ...good, ...changes });
+    const withRoute = (changes) => changed({ routes: [{ ...route, ...changes }] });
+    const withUpstream = (changes) => changed({ upstreams: { auth: { ...upstream, ...changes } } });
+    const withCors = (changes) => changed({ cors: { c: { ...cors, ...changes } } });
+    const withIssuer = (changes) => changed({ issuers: { id: { ...issuer, ...changes } } });
     const { version } = await state();
     for (const [text, reason] of [
       ["", /cannot be read/],
+      [changed({ version: 2 }), /version 2 is not known/],
       ["{", /cannot be read/],
-      [changed({ extra: 1 }), /not in this worker's form/],
-      [changed({ routes: [{ ...route, only_from: "office" }] }), /not in this worker's form/],
-      [changed({ routes: [(({ issuers: _, ...rest }) => rest)(route)] }), /not in this worker's form/],
-      [changed({ routes: [{ ...route, path: "/_gateway/x" }] }), /not one that a policy may have/],
-      [changed({ routes: [{ ...route, path: "/a/{x}/{x}" }] }), /not one that a policy may have/],
-      [changed({ routes: [{ ...route, methods: ["get"] }] }), /not one that a policy may have/],
-      [changed({ routes: [{ ...route, access: { any: ["public"] } }] }), /would open it/],
-      [changed({ routes: [{ ...route, access: { roles: [] } }] }), /let nobody in/],
-      [changed({ routes: [{ ...route, access: { owner: "id" } }] }), /let nobody in/],
-      [changed({ routes: [{ ...route, access: { claim: { claim: ["x"], rule: { equals: [] } } } }] }), /would open it/],
-      [changed({ routes: [{ ...route, upstream: "nobody" }] }), /no upstream of that name/],
-      [changed({ routes: [{ ...route, limits: ["nothing"] }] }), /not there/],
-      [changed({ routes: [{ ...route, cors: "nothing" }] }), /not there/],
-      [changed({ routes: [{ ...route, rewrite: ["/pushed", "/a/../admin"] }] }), /rewritten to no path/],
-      [changed({ routes: [route, route] }), /a method twice/],
-      [changed({ revocation_max_age_ms: 9e15 }), /out of range/],
-      [changed({ upstreams: [{ ...upstream, targets: [{ url: "http://evil.example", weight: 1 }] }] }), /no place/],
-      [changed({ upstreams: [{ ...upstream, name: "a b" }] }), /is none/],
-      [changed({ cors: [{ ...cors, origins: ["*"], credentials: true }] }), /credentials to everybody/],
-      [changed({ cors: [{ ...cors, origins: ["https://*"] }] }), /no origin/],
-      [changed({ cors: [{ ...cors, expose: ["x\nset-cookie"] }] }), /no origin or header/],
-      [changed({ issuers: [{ ...issuer, leeway_s: 1_000_000 }] }), /out of range/],
+      [changed({ extra: 1 }), /cannot be read: unknown field `extra`/],
+      [withRoute({ only_from: "office" }), /cannot be read: unknown field `only_from`/],
+      [withRoute({ access: undefined }), /cannot be read: missing field `access`/],
+      [withRoute({ path: "/_gateway/x" }), /routes\[0\]\.path: .*the gateway's own paths/],
+      [withRoute({ path: "/a/{x}/{x}" }), /is there twice/],
+      [withRoute({ methods: ["get"] }), /method "get" is not known/],
+      [withRoute({ access: { any: ["public"] } }), /would open the whole route/],
+      [withRoute({ access: { roles: [] } }), /nobody could enter/],
+      [withRoute({ access: { owner: "id" } }), /not a parameter of the path/],
+      [withRoute({ access: { claim: "x", equals: [] } }), /a claim is compared with/],
+      [withRoute({ access: { claim: "x", equals: null } }), /a claim is compared with/],
+      [withRoute({ upstream: "nobody" }), /no upstream is named "nobody"/],
+      [withRoute({ limits: ["nothing"] }), /no limit is named "nothing"/],
+      [withRoute({ cors: "nothing" }), /no cors is named "nothing"/],
+      [withRoute({ replace_prefix: { from: "/pushed", to: "/a/../admin" } }), /whole fixed segments/],
+      [changed({ routes: [route, route] }), /routes\[1\]\.path: .*is already defined/],
+      [changed({ revocation: { max_age_s: 9e9 } }), /revocation\.max_age_s = 9000000000 is out of range/],
+      [withUpstream({ targets: [{ url: "http://evil.example" }] }), /sends tokens over plain HTTP/],
+      [changed({ upstreams: { "a b": upstream } }), /upstream name "a b" must be/],
+      [withCors({ origins: ["*"], credentials: true }), /credentials cannot go to/],
+      [withCors({ origins: ["https://*"] }), /is no origin/],
+      [withCors({ expose: ["x\nset-cookie"] }), /is not the name of a header/],
+      [withIssuer({ leeway_s: 1_000_000 }), /leeway_s = 1000000 is out of range/],
+      [withIssuer({ jwks_path: "@evil.example/" }), /must begin with \//],
       [
-        changed({ issuers: [{ ...issuer, jwks: { upstream: { upstream: "auth", path: "@evil.example/" } } }] }),
-        /no keys/,
+        withIssuer({ issuer: "HTTP://x", discovery: true, jwks_upstream: undefined, jwks_path: undefined }),
+        /discovery asks the issuer itself/,
       ],
-      [changed({ issuers: [{ ...issuer, issuer: "HTTP://x", jwks: "discovery" }] }), /no keys/],
       [JSON.stringify(good).replace("{", `{${" ".repeat(17 * 1024 * 1024)}`), /cannot be read/],
     ]) {
       await put("current", text);

@@ -289,8 +289,3 @@ fn a_key_whose_issuer_is_not_a_string_is_refused_rather_than_valid_for_all_tenan
         assert_eq!(read, expected, "{issuer}");
     }
 }
-
-#[test]
-fn the_policy_and_the_token_room_have_one_word_for_a_tenant() {
-    assert_eq!(portcullis::config::TENANT, portcullis::token::TENANT_PLACEHOLDER);
-}

@@ -1,7 +1,10 @@
 //! Routes that ask for scopes, claims and issuers, and that are written otherwise for
 //! the upstream: through the whole gate.
 
-use portcullis::{config::Variants, pipeline::Gateway};
+use portcullis::{
+    config::{Maintenance, TokenCookie, Variants},
+    pipeline::Gateway,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -170,7 +173,7 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
         Gateway::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)
     };
     assert_eq!(fault(&|_| {}), None);
-    let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let set = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
     for (what, text) in [
         ("identity", fault(&|policy| policy.routes[0].request_headers.set = set("x-user-id", "1"))),
         ("identity, loudly", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),
@@ -182,7 +185,7 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
         ("no assertion", fault(&|policy| policy.routes[0].request_headers.remove = vec!["x-gateway-assertion".into()])),
         ("cors", fault(&|policy| policy.routes[0].response_headers.set = set("access-control-allow-origin", "*"))),
         ("a cookie", fault(&|policy| policy.routes[0].response_headers.set = set("set-cookie", "a=1"))),
-        ("a cookie of others", fault(&|policy| policy.token_cookie = Some("token".into()))),
+        ("a cookie of others", fault(&|policy| policy.token_cookie = Some(TokenCookie { name: "token".into() }))),
         ("a cookie of no name", fault(&|policy| policy.routes[0].token_cookie = true)),
         ("no time at all", fault(&|policy| policy.upstreams[0].idle_timeout_ms = Some(0))),
         ("rights of whichever issuer", fault(&|policy| policy.routes[0].issuers = None)),
@@ -193,7 +196,10 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
             }),
         ),
         ("variants without a reason", fault(&|policy| policy.routes[0].variants = Variants::Allow(" ".into()))),
-        ("years of maintenance", fault(&|policy| policy.upstreams[0].maintenance_s = Some(u64::MAX))),
+        (
+            "years of maintenance",
+            fault(&|policy| policy.upstreams[0].maintenance = Some(Maintenance { retry_after_s: u64::MAX })),
+        ),
     ] {
         assert!(text.is_some_and(|text| text.starts_with("the policy cannot be used")), "{what}");
     }

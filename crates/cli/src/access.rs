@@ -1,6 +1,6 @@
 //! Access rules in words.
 
-use portcullis_policy::config::{Access, RequireRule};
+use portcullis_policy::config::Access;
 use serde_json::Value;
 
 /// Describes a rule, such as `the user {id}, or role admin`.
@@ -11,16 +11,11 @@ pub(crate) fn describe(access: &Access) -> String {
         Access::Roles(roles) => format!("role {}", roles.join(" or ")),
         Access::Scopes(scopes) => format!("scope {}", scopes.join(" or ")),
         Access::Owner(name) => format!("the user {{{name}}}"),
-        Access::Claim(require) => {
-            let name = require.claim.join("/");
-            match &require.rule {
-                RequireRule::Present => format!("claim {name}"),
-                RequireRule::Equals(value) => format!("claim {name} = {value}"),
-                RequireRule::OneOf(values) => {
-                    let values: Vec<String> = values.iter().map(Value::to_string).collect();
-                    format!("claim {name} = {}", values.join(" or "))
-                }
-            }
+        Access::Claim(rule) => {
+            let name = rule.claim.join("/");
+            let values: Vec<String> =
+                rule.equals.iter().chain(rule.one_of.iter().flatten()).map(Value::to_string).collect();
+            if values.is_empty() { format!("claim {name}") } else { format!("claim {name} = {}", values.join(" or ")) }
         }
         Access::Any(rules) => describe_many(rules, ", or "),
         Access::All(rules) => describe_many(rules, ", and "),

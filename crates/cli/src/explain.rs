@@ -37,16 +37,16 @@ pub struct Subject {
 /// Returns where the keys of a token's issuer are, as JSON: `null` if no issuer matches, `{"url"}`,
 /// `{"discovery"}` or, on an upstream, `{"upstream", "base", "path"}`.
 pub(crate) fn key_source(policy: &Policy, token: &str) -> Output {
-    let source =
-        issuer_index(policy, token).and_then(|index| policy.issuers.get(index)).map(|issuer| match &issuer.jwks {
-            JwksSource::Url(url) => json!({ "url": url }),
-            JwksSource::Discovery => json!({ "discovery": discovery_url(&issuer.issuer) }),
-            JwksSource::Upstream { upstream, path } => {
-                let found = policy.upstreams.iter().find(|known| known.name == *upstream);
-                let base = found.and_then(|found| found.targets.first()).map(|target| target.url.clone());
-                json!({ "upstream": upstream, "base": base, "path": path })
-            }
-        });
+    let issuer = issuer_index(policy, token).and_then(|index| policy.issuers.get(index));
+    let source = issuer.and_then(|issuer| issuer.jwks().zip(Some(issuer))).map(|(jwks, issuer)| match jwks {
+        JwksSource::Url(url) => json!({ "url": url }),
+        JwksSource::Discovery => json!({ "discovery": discovery_url(&issuer.issuer) }),
+        JwksSource::Upstream { upstream, path } => {
+            let found = policy.upstreams.iter().find(|known| known.name == upstream);
+            let base = found.and_then(|found| found.targets.first()).map(|target| target.url.clone());
+            json!({ "upstream": upstream, "base": base, "path": path })
+        }
+    });
     Output::success(json!(source).to_string())
 }
 

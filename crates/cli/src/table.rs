@@ -40,7 +40,7 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
         bytes(route.max_body_bytes),
     ];
     limits.extend(route.limits.iter().map(|name| format!("rate {name}")));
-    let is_under_maintenance = upstream.is_some_and(|upstream| upstream.maintenance_s.is_some());
+    let is_under_maintenance = upstream.is_some_and(|upstream| upstream.maintenance.is_some());
     for (applies, note) in [
         (route.revocation == RevocationCheck::Strict, "strict revocation"),
         (route.token_cookie, "token in a cookie"),
@@ -49,7 +49,7 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
     ] {
         limits.extend(applies.then(|| note.to_owned()));
     }
-    let target = match &route.rewrite {
+    let target = match route.rewrite() {
         Some((from, to)) => format!("{} ({from} → {})", route.upstream, if to.is_empty() { "/" } else { to }),
         None => route.upstream.clone(),
     };

@@ -1,36 +1,40 @@
-//! `gateway.toml` and its checks, to a [`Policy`].
+//! The policy: its one definition, its checks, and its access rules.
 //!
-//! Owns the file's syntax, what makes a policy sound, and the sentence that
-//! tells its author what to mend. Runs when the worker is built (the build
-//! script includes this room) and in native tests; the worker itself only reads
-//! the checked result. Imports no other room, so that the build script can.
+//! `model` and `access` define the document, `limits` the bounds. [`validate()`] says what a policy
+//! must be; [`check`] does so for the text of a file, with lines and columns; [`Policy::read`] for a
+//! JSON document.
 
+mod access;
 #[cfg(feature = "toml")]
 mod check;
-#[cfg(feature = "toml")]
-mod issuers;
-mod policy;
-#[cfg(feature = "toml")]
+mod error;
+pub mod limits;
+mod model;
+mod named;
+mod own_paths;
 mod providers;
 mod reserved;
-mod sound;
-#[cfg(feature = "toml")]
-mod source;
-#[cfg(feature = "toml")]
+mod resolve;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod suggest;
 mod token_policy;
 mod url;
+mod validate;
 mod variants;
 
+pub use access::{Access, Params, Principal, permits};
 #[cfg(feature = "toml")]
-pub use check::{Mistake, check};
-#[cfg(feature = "toml")]
-pub use issuers::ALGORITHMS;
-pub use policy::{
-    Access, ClaimPath, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, OWN_PATHS, OnDown,
-    Policy, Require, RequireRule, RevocationCheck, Route, TENANT, Upstream, UpstreamTarget, Variants, is_own_path,
+pub use check::check;
+pub use error::{Mistake, Path, Step, Violation};
+pub use model::{
+    Breaker, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, Maintenance, OnDown, Policy,
+    ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
+pub use own_paths::{OWN_PATHS, is_own_path};
+pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use token_policy::claims_in_rules;
 pub use url::{check_base_url, check_url};
+pub use validate::validate;
 pub(crate) use variants::Lenient;

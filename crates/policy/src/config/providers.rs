@@ -1,11 +1,15 @@
 //! What the tokens and keys of well-known providers are like, where that differs from the
-//! defaults: `provider = "…"` of an issuer. Whatever the file says itself comes first;
-//! `require` is added to. `docs/providers.md` has each of them with a token that it takes.
+//! defaults: `provider = "…"` of an issuer. Options that are written take precedence; `require` is
+//! added to. `docs/providers.md` has each provider with a token that it accepts.
 
-/// Where a provider has its keys.
+use portcullis_token::{ClaimPath, ClaimRule};
+
+use super::Issuer;
+
+/// Where a provider publishes its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// Where its discovery document says.
+    /// At the place that its discovery document names.
     Discovery,
     /// At this path below its `iss`.
     Below(&'static str),
@@ -38,7 +42,7 @@ const PLAIN: Provider = Provider {
     require: &[],
 };
 
-/// All of them, by name.
+/// All providers, by name.
 pub(super) const PROVIDERS: &[Provider] = &[
     Provider { name: "auth0", ..PLAIN },
     // Session tokens have no `aud`; `azp` is the origin of the page that has asked for one.
@@ -69,7 +73,39 @@ pub(super) const PROVIDERS: &[Provider] = &[
     },
 ];
 
-/// The provider of a name.
+/// Returns the issuer with everything written out that its provider sets.
+pub(super) fn expanded(issuer: &Issuer) -> Issuer {
+    let mut issuer = issuer.clone();
+    let Some(provider) = issuer.provider.take().as_deref().and_then(find) else { return issuer };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let usual = |path: &mut Option<ClaimPath>, names: &[&str]| {
+        if path.is_none() && !names.is_empty() {
+            *path = Some(owned(names));
+        }
+    };
+    issuer.algorithms.get_or_insert_with(|| owned(provider.algorithms));
+    usual(&mut issuer.audience_claim, provider.audience_claim);
+    usual(&mut issuer.claims.user_id, provider.user_id);
+    usual(&mut issuer.claims.roles, provider.roles);
+    usual(&mut issuer.claims.scopes, provider.scopes);
+    usual(&mut issuer.claims.session, provider.session);
+    issuer.require.extend(provider.require.iter().map(|(claim, value)| ClaimRule {
+        claim: vec![(*claim).to_owned()],
+        equals: Some((*value).into()),
+        one_of: None,
+    }));
+    let names_no_place = issuer.jwks_url.is_none() && issuer.jwks_upstream.is_none() && issuer.jwks_path.is_none();
+    match provider.keys {
+        Keys::Discovery if names_no_place && issuer.discovery.is_none() => issuer.discovery = Some(true),
+        Keys::Below(path) if names_no_place && issuer.discovery != Some(true) => {
+            issuer.jwks_url = Some(format!("{}{path}", issuer.base_url().trim_end_matches('/')));
+        }
+        Keys::Discovery | Keys::Below(_) => {}
+    }
+    issuer
+}
+
+/// Returns the provider of a name.
 pub(super) fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)
 }

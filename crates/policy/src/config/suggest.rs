@@ -1,25 +1,40 @@
 //! "Did you mean …?" for a name that is not known.
 
 /// Edits for every three characters of a name that still make it a slip of the same name.
+#[cfg(feature = "toml")]
 const CHARS_PER_EDIT: usize = 3;
 
 /// What begins a message of the TOML reader about an unknown name.
+#[cfg(feature = "toml")]
 const UNKNOWN: [&str; 2] = ["unknown field `", "unknown variant `"];
 
 /// The known name that is closest to `wanted`, if one is close. Case does not count.
-pub(super) fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[cfg(feature = "toml")]
+fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let edits = |name: &str| strsim::osa_distance(&wanted, &name.to_lowercase());
     let most = wanted.chars().count().div_ceil(CHARS_PER_EDIT);
     known.into_iter().map(|name| (edits(name), name)).filter(|(edits, _)| *edits <= most).min().map(|(_, name)| name)
 }
 
-/// The same as the end of a sentence; empty if none is close.
+/// Returns the same as the end of a sentence; empty if none is close.
+#[cfg(feature = "toml")]
 pub(super) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     closest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
 }
 
+/// The Worker makes no suggestions.
+#[cfg(not(feature = "toml"))]
+pub(super) fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> String {
+    String::new()
+}
+
+/// The access rules that most routes have.
+#[cfg(feature = "toml")]
+const ACCESS: &str = "access = \"user\", access = { roles = [\"admin\"] }, or access = \"public\" for everyone";
+
 /// The unknown name in a message of the TOML reader, and the known one that is meant.
+#[cfg(feature = "toml")]
 pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
     let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin))?;
     // "x`, expected one of `a`, `b`": the odd pieces between quotes are names.
@@ -30,15 +45,19 @@ pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
 
 /// A message of the TOML reader, with a suggestion instead of its list of all known names
 /// where one is close.
+#[cfg(feature = "toml")]
 pub(super) fn explain(message: &str) -> String {
     let message = message.trim_end();
+    if message == "missing field `access`" {
+        return format!("this route has no access rule; write {ACCESS}");
+    }
     match (slip(message), message.split_once(", expected")) {
         (Some((_, meant)), Some((head, _))) => format!("{head}; did you mean `{meant}`?"),
         (Some(_) | None, _) => message.to_owned(),
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "toml"))]
 mod tests {
     use super::*;
 

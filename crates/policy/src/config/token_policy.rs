@@ -1,8 +1,8 @@
 //! How each issuer's tokens are checked, from the policy.
 
-use portcullis_token::{Algorithm, ClaimNames, ClaimPath, ClaimRule, TokenPolicy};
+use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
-use super::{Access, Claims, Issuer, Policy, Require, RequireRule};
+use super::{Access, Claims, Issuer, Policy};
 
 /// Returns the claims that routes' access rules compare.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
@@ -28,7 +28,7 @@ impl Issuer {
     /// `None` if an algorithm is unknown or there is none.
     pub fn token_policy(&self, kept: &[ClaimPath]) -> Option<TokenPolicy> {
         let algorithms: Vec<Algorithm> =
-            self.algorithms.iter().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
+            self.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
         (!algorithms.is_empty()).then(|| TokenPolicy {
             issuer: self.issuer.clone(),
             tenants: self.tenants.clone(),
@@ -38,7 +38,7 @@ impl Issuer {
             types: self.types.clone(),
             token_type: self.token_type.clone(),
             claims: claim_names(&self.claims),
-            require: self.require.iter().map(claim_rule).collect(),
+            require: self.require.clone(),
             kept: kept.to_vec(),
             leeway_s: self.leeway_s,
             max_lifetime_s: self.max_lifetime_s,
@@ -55,14 +55,5 @@ fn claim_names(claims: &Claims) -> ClaimNames {
         roles: or(&claims.roles, usual.roles),
         scopes: or(&claims.scopes, usual.scopes),
         session_id: or(&claims.session, usual.session_id),
-    }
-}
-
-fn claim_rule(require: &Require) -> ClaimRule {
-    let claim = require.claim.clone();
-    match &require.rule {
-        RequireRule::Present => ClaimRule { claim, ..ClaimRule::default() },
-        RequireRule::Equals(value) => ClaimRule { claim, equals: Some(value.clone()), one_of: None },
-        RequireRule::OneOf(values) => ClaimRule { claim, equals: None, one_of: Some(values.clone()) },
     }
 }

@@ -7,10 +7,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Access, EncodedPath, RequireRule, RevocationCheck, Route, Upstream, Variants};
+use super::{Access, EncodedPath, Issuer, Policy, RevocationCheck, Route, Upstream, Variants};
 
-/// Stands for a parameter in a sample path; no fixed segment of a policy is likely to be it.
-const PARAMETER: &str = "~0";
+/// Stands for the parameter of this number in a sample path. No fixed segment of a policy is
+/// likely to be the same.
+fn sample_of(number: usize) -> String {
+    format!("~{number}")
+}
+
+/// The name of a parameter's segment.
+fn parameter(segment: &str) -> Option<&str> {
+    let inner = segment.strip_prefix('{')?.strip_suffix('}')?;
+    Some(inner.strip_prefix('*').unwrap_or(inner))
+}
 
 /// A route whose rule does not apply to a variant of its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +45,9 @@ impl Passed {
     }
 }
 
-/// Every route whose rule a variant of its path would pass. `issuers` are the names of all.
-pub(super) fn find_passed(routes: &[Route], upstreams: &[Upstream], issuers: &[&str]) -> Vec<Passed> {
+/// Returns every route whose rule a variant of its path would pass.
+pub(super) fn find_passed(policy: &Policy) -> Vec<Passed> {
+    let routes = &policy.routes;
     let mut by_path: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, route) in routes.iter().enumerate() {
         by_path.entry(&route.path).or_default().push(index);
@@ -57,12 +67,16 @@ pub(super) fn find_passed(routes: &[Route], upstreams: &[Upstream], issuers: &[&
             let Ok(found) = router.at(&path) else { continue };
             for &candidate in found.value {
                 let Some(looser) = routes.get(candidate) else { continue };
+                let is_same_owner = |ours: &str, theirs: &str| {
+                    let number = strict.path.split('/').filter_map(parameter).position(|name| name == theirs);
+                    found.params.get(ours).is_some_and(|value| number.is_some_and(|number| value == sample_of(number)))
+                };
                 let is_passed = looser.path != strict.path
                     && (!needs_forward || looser.encoded_path == EncodedPath::Forward)
                     && shares_method(looser, strict)
-                    && shares_upstream(looser, strict, upstreams)
+                    && shares_upstream(looser, strict, &policy.upstreams)
                     && leads_to_same(strict, &of, looser, &path)
-                    && !is_as_strict(looser, strict, issuers);
+                    && !is_as_strict(looser, strict, &policy.issuers, &is_same_owner);
                 if !is_passed {
                     continue;
                 }
@@ -90,8 +104,15 @@ struct Variant {
 fn variants_of(pattern: &str, forwards: bool) -> Vec<Variant> {
     let segments: Vec<&str> = pattern.split('/').skip(1).collect();
     let is_fixed = |segment: &str| !segment.starts_with('{') && !segment.is_empty();
-    let sample: Vec<&str> =
-        segments.iter().map(|segment| if segment.starts_with('{') { PARAMETER } else { segment }).collect();
+    let mut numbers = 0..;
+    let samples: Vec<String> = segments
+        .iter()
+        .map(|segment| match parameter(segment) {
+            Some(_) => sample_of(numbers.next().unwrap_or_default()),
+            None => (*segment).to_owned(),
+        })
+        .collect();
+    let sample: Vec<&str> = samples.iter().map(String::as_str).collect();
     let of = format!("/{}", sample.join("/"));
     let mut variants = Vec::new();
     let mut add = |path: String, of: &str, needs_forward: bool| {
@@ -161,7 +182,9 @@ fn shares_method(one: &Route, other: &Route) -> bool {
 fn shares_upstream(one: &Route, other: &Route, upstreams: &[Upstream]) -> bool {
     let urls = |name: &str| -> HashSet<&str> {
         let named = upstreams.iter().filter(|upstream| upstream.name == name);
-        named.flat_map(|upstream| &upstream.targets).map(|target| target.url.as_str()).collect()
+        let urls =
+            named.flat_map(|upstream| upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url)));
+        urls.map(|url| url.trim_end_matches('/')).collect()
     };
     one.upstream == other.upstream || !urls(&one.upstream).is_disjoint(&urls(&other.upstream))
 }
@@ -169,45 +192,27 @@ fn shares_upstream(one: &Route, other: &Route, upstreams: &[Upstream]) -> bool {
 /// Whether a service may take `variant`, as `looser` rewrites it, for `path`, as `strict`
 /// rewrites it.
 fn leads_to_same(strict: &Route, path: &str, looser: &Route, variant: &str) -> bool {
-    let rewritten = |route: &Route, path: &str| match &route.rewrite {
+    let rewritten = |route: &Route, path: &str| match route.rewrite() {
         None => fold_path(path),
-        Some((from, to)) => {
-            fold_path(&path.strip_prefix(from.as_str()).map_or_else(String::new, |rest| format!("{to}{rest}")))
-        }
+        Some((from, to)) => fold_path(&path.strip_prefix(from).map_or_else(String::new, |rest| format!("{to}{rest}"))),
     };
     rewritten(strict, path) == rewritten(looser, variant)
 }
 
-/// Whether whoever passes `looser` passes `strict`, too, and is counted and looked up alike.
-fn is_as_strict(looser: &Route, strict: &Route, issuers: &[&str]) -> bool {
-    let takes =
-        |route: &Route, name: &str| route.issuers.as_ref().is_none_or(|taken| taken.iter().any(|taken| taken == name));
-    (strict.access == Access::Public || issuers.iter().all(|name| !takes(looser, name) || takes(strict, name)))
-        && implies(&looser.access, &strict.access)
+/// Whether every caller that passes `looser` passes `strict`, too, and is counted and looked up
+/// alike.
+fn is_as_strict(
+    looser: &Route,
+    strict: &Route,
+    issuers: &[Issuer],
+    is_same_owner: &dyn Fn(&str, &str) -> bool,
+) -> bool {
+    let takes = |route: &Route, name: &String| route.issuers.as_ref().is_none_or(|taken| taken.contains(name));
+    let all_taken = issuers.iter().all(|issuer| !takes(looser, &issuer.name) || takes(strict, &issuer.name));
+    (strict.access == Access::Public || all_taken)
+        && looser.access.implies(&strict.access, is_same_owner)
         && strict.limits.iter().all(|limit| looser.limits.contains(limit))
         && (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
-}
-
-/// Whether whoever `one` lets in is let in by `other`, too.
-fn implies(one: &Access, other: &Access) -> bool {
-    match (one, other) {
-        (_, Access::Public) => true,
-        (Access::Public, _) => false,
-        (_, Access::User) => true,
-        (_, Access::All(rules)) => rules.iter().all(|rule| implies(one, rule)),
-        (Access::Any(rules), _) => rules.iter().all(|rule| implies(rule, other)),
-        (_, Access::Any(rules)) if rules.iter().any(|rule| implies(one, rule)) => true,
-        (Access::All(rules), _) => rules.iter().any(|rule| implies(rule, other)),
-        (Access::Roles(fewer), Access::Roles(more)) | (Access::Scopes(fewer), Access::Scopes(more)) => {
-            fewer.iter().all(|name| more.contains(name))
-        }
-        (Access::Claim(one), Access::Claim(other)) if one.claim == other.claim => match (&one.rule, &other.rule) {
-            (_, RequireRule::Present) => true,
-            (RequireRule::Equals(value), RequireRule::OneOf(values)) => values.contains(value),
-            (one, other) => one == other,
-        },
-        (one, other) => one == other,
-    }
 }
 
 /// The path that a lenient service may read: escaped slashes decoded, parameters, empty

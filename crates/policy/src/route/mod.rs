@@ -1,16 +1,12 @@
-//! From a request's head to the route it asks for, and who may enter it.
-//!
-//! Owns the one canonical spelling of a request target, the matching of it
-//! against the policy's patterns, and the access rules. Touches nothing: no
-//! I/O, no clock, no log.
+//! From a request's target to its route: the one canonical spelling of a target, and the patterns
+//! of the policy that it matches. Performs no I/O and knows no clock.
 
-mod access;
 mod cors;
 pub mod limits;
 mod table;
 mod target;
 
-pub use access::{Params, Principal, permits};
+pub use crate::config::{Params, Principal, permits};
 pub use cors::allows;
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};

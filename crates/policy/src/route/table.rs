@@ -7,8 +7,8 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
 };
 
-use super::{Target, access::Params, limits, target::decode};
-use crate::config::{EncodedPath, Lenient, Policy, Route};
+use super::{Target, limits, target::decode};
+use crate::config::{EncodedPath, Lenient, Params, Policy, Route};
 
 /// Finds routes.
 #[derive(Debug)]
@@ -174,57 +174,21 @@ fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Access, HeaderRules, OnDown, RevocationCheck, Upstream, Variants};
+    use serde_json::json;
 
     fn table(routes: &[(&str, &[&str])]) -> Table {
-        let policy = Policy {
-            issuers: vec![],
-            revocation_max_age_ms: 60_000,
-            cors: vec![],
-            limits: vec![],
-            token_cookie: None,
-            upstreams: vec![Upstream {
-                name: "up".into(),
-                targets: vec![],
-                timeout_ms: 1,
-                body_timeout_ms: 1,
-                on_down: OnDown::BadGateway,
-                retries: 0,
-                max_concurrent: 1,
-                breaker_failures: 1,
-                breaker_open_ms: 1,
-                idle_timeout_ms: None,
-                maintenance_s: None,
-            }],
-            routes: routes
-                .iter()
-                .map(|(path, methods)| Route {
-                    nosniff: true,
-                    path: (*path).into(),
-                    methods: methods.iter().map(|method| (*method).into()).collect(),
-                    upstream: "up".into(),
-                    access: Access::User,
-                    forward_authorization: false,
-                    revocation: RevocationCheck::Copy,
-                    issuers: None,
-                    cors: None,
-                    limits: vec![],
-                    rewrite: None,
-                    max_body_bytes: 0,
-                    websocket: false,
-                    ends_session: false,
-                    token_cookie: false,
-                    request_headers: HeaderRules::default(),
-                    response_headers: HeaderRules::default(),
-                    encoded_path: if path.starts_with("/files/") { EncodedPath::Forward } else { EncodedPath::Refuse },
-                    variants: if matches!(*path, "/app/admin" | "/files/secret") {
-                        Variants::Refuse
-                    } else {
-                        Variants::Check
-                    },
-                })
-                .collect(),
-        };
+        let routes = routes.iter().map(|(path, methods)| {
+            let mut route = json!({ "path": path, "methods": methods, "upstream": "up", "access": "user" });
+            if path.starts_with("/files/") {
+                route["encoded_path"] = "forward".into();
+            }
+            if matches!(*path, "/app/admin" | "/files/secret") {
+                route["variants"] = "refuse".into();
+            }
+            route
+        });
+        let policy = json!({ "upstreams": { "up": {} }, "routes": routes.collect::<Vec<_>>() });
+        let policy: Policy = serde_json::from_value(policy).unwrap();
         Table::build(&policy).unwrap()
     }
 

@@ -1,0 +1,257 @@
+//! Access rules: who may enter a route. This is the only place where a 403 is decided.
+
+use std::fmt;
+
+use portcullis_token::{ClaimPath, ClaimRule};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_json::{Map, Value};
+
+/// Who may enter a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone; no token is looked at.
+    Public,
+    /// Any verified token.
+    User,
+    /// Tokens with at least one of these roles.
+    Roles(Vec<String>),
+    /// Tokens with at least one of these scopes.
+    Scopes(Vec<String>),
+    /// Tokens with a claim that meets this rule.
+    Claim(ClaimRule),
+    /// Tokens of the user whose id is the value of this path parameter.
+    Owner(String),
+    /// Tokens that at least one of these rules lets in.
+    Any(Vec<Access>),
+    /// Tokens that all of these rules let in.
+    All(Vec<Access>),
+}
+
+/// A path's parameters by name, percent-decoded once.
+pub type Params = Vec<(String, String)>;
+
+/// What the rules know of a caller with a verified token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Principal<'a> {
+    /// User id.
+    pub user_id: &'a str,
+    /// Roles.
+    pub roles: &'a [String],
+    /// Scopes.
+    pub scopes: &'a [String],
+    /// The claims that rules ask for.
+    pub claims: &'a [(ClaimPath, Value)],
+}
+
+/// Whether `rule` lets `principal` in on a path with `params`.
+///
+/// In doubt it does not: an owner rule without its parameter and an empty list let no one in.
+pub fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
+    match rule {
+        Access::Public | Access::User => true,
+        Access::Roles(roles) => roles.iter().any(|role| principal.roles.contains(role)),
+        Access::Scopes(scopes) => scopes.iter().any(|scope| principal.scopes.contains(scope)),
+        Access::Claim(rule) => {
+            let value = principal.claims.iter().find(|(path, _)| *path == rule.claim).map(|(_, value)| value);
+            rule.is_met_by(value)
+        }
+        // These characters were escaped in the path, or the slash belongs to the rest. A service
+        // that decodes the path before it splits it, or removes parameters, would take the part
+        // before them for the owner.
+        Access::Owner(name) => params
+            .iter()
+            .any(|(param, value)| param == name && value == principal.user_id && !value.contains(['/', ';', '?', '#'])),
+        Access::Any(rules) => rules.iter().any(|rule| permits(rule, principal, params)),
+        Access::All(rules) => !rules.is_empty() && rules.iter().all(|rule| permits(rule, principal, params)),
+    }
+}
+
+impl Access {
+    /// Whether the rule asks for more than a token: for rights, or for one user. Their meaning is
+    /// the issuer's.
+    pub(super) fn names_rights(&self) -> bool {
+        match self {
+            Self::Public | Self::User => false,
+            Self::Roles(_) | Self::Scopes(_) | Self::Claim(_) | Self::Owner(_) => true,
+            Self::Any(rules) | Self::All(rules) => rules.iter().any(Self::names_rights),
+        }
+    }
+
+    /// Whether every caller that this rule lets in is let in by `other`, too. `is_same_owner` tells
+    /// whether a parameter of this rule's path and one of the other's have the same value.
+    pub(super) fn implies(&self, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
+        let implies = |one: &Self, other: &Self| one.implies(other, is_same_owner);
+        match (self, other) {
+            (_, Self::Public) => true,
+            (Self::Public, _) => false,
+            (_, Self::User) => true,
+            (_, Self::All(rules)) => rules.iter().all(|rule| implies(self, rule)),
+            (Self::Any(rules), _) => rules.iter().all(|rule| implies(rule, other)),
+            (_, Self::Any(rules)) if rules.iter().any(|rule| implies(self, rule)) => true,
+            (Self::All(rules), _) => rules.iter().any(|rule| implies(rule, other)),
+            (Self::Roles(fewer), Self::Roles(more)) | (Self::Scopes(fewer), Self::Scopes(more)) => {
+                fewer.iter().all(|name| more.contains(name))
+            }
+            (Self::Claim(one), Self::Claim(other)) if one.claim == other.claim => {
+                match (values_of(one), values_of(other)) {
+                    (_, None) => true,
+                    (Some(fewer), Some(more)) => fewer.iter().all(|value| more.contains(value)),
+                    (None, Some(_)) => false,
+                }
+            }
+            (Self::Owner(one), Self::Owner(other)) => is_same_owner(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// The values that a claim may have; `None` stands for any.
+pub(super) fn values_of(rule: &ClaimRule) -> Option<&[Value]> {
+    rule.equals.as_ref().map(std::slice::from_ref).or(rule.one_of.as_deref())
+}
+
+const FORMS: &str = "\"public\", \"user\", { roles = [\"admin\"] }, { scopes = [\"read\"] }, \
+                     { owner = \"id\" }, { claim = \"tenant\", equals = \"shop\" }, { any = [...] } or { all = [...] }";
+
+impl Serialize for Access {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Public => serializer.serialize_str("public"),
+            Self::User => serializer.serialize_str("user"),
+            Self::Roles(roles) => serializer.collect_map([("roles", roles)]),
+            Self::Scopes(scopes) => serializer.collect_map([("scopes", scopes)]),
+            Self::Claim(rule) => rule.serialize(serializer),
+            Self::Owner(name) => serializer.collect_map([("owner", name)]),
+            Self::Any(rules) => serializer.collect_map([("any", rules)]),
+            Self::All(rules) => serializer.collect_map([("all", rules)]),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AccessVisitor;
+
+        impl<'de> Visitor<'de> for AccessVisitor {
+            type Value = Access;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(FORMS)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Access, E> {
+                match text {
+                    "public" => Ok(Access::Public),
+                    "user" => Ok(Access::User),
+                    other => Err(E::custom(format!("access {other:?} is not known; write {FORMS}"))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Access, A::Error> {
+                let table = Map::deserialize(MapAccessDeserializer::new(map))?;
+                let has_claim = table.contains_key("claim");
+                if !has_claim && table.len() != 1 {
+                    return Err(de::Error::custom(format!("access takes one key; write {FORMS}")));
+                }
+                let table = Value::Object(table);
+                if has_claim {
+                    return ClaimRule::deserialize(table).map(Access::Claim).map_err(de::Error::custom);
+                }
+                Ok(match Table::deserialize(table).map_err(de::Error::custom)? {
+                    Table::Roles(roles) => Access::Roles(roles),
+                    Table::Scopes(scopes) => Access::Scopes(scopes),
+                    Table::Owner(name) => Access::Owner(name),
+                    Table::Any(rules) => Access::Any(rules),
+                    Table::All(rules) => Access::All(rules),
+                })
+            }
+        }
+
+        deserializer.deserialize_any(AccessVisitor)
+    }
+}
+
+/// A rule that is written as a table with one key.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Table {
+    Roles(Vec<String>),
+    Scopes(Vec<String>),
+    Owner(String),
+    Any(Vec<Access>),
+    All(Vec<Access>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_let_in_whom_they_name() {
+        let roles = |names: &[&str]| Access::Roles(names.iter().map(|name| (*name).to_owned()).collect());
+        let owner = || Access::Owner("id".to_owned());
+        let both = || vec![owner(), roles(&["admin"])];
+        // rule, user id, roles, {id}, let in
+        for (rule, user_id, held, id, expected) in [
+            (Access::User, "u1", &[][..], None, true),
+            (roles(&["admin"]), "u1", &["admin"][..], None, true),
+            (roles(&["admin"]), "u1", &["Admin"][..], None, false),
+            (roles(&["admin"]), "u1", &["user"][..], None, false),
+            (roles(&["admin", "ops"]), "u1", &["ops"][..], None, true),
+            (roles(&[]), "u1", &["admin"][..], None, false),
+            (owner(), "u1", &[][..], Some("u1"), true),
+            (owner(), "u1", &[][..], Some("u2"), false),
+            (owner(), "u1", &[][..], Some("U1"), false),
+            (owner(), "u1", &["admin"][..], None, false),
+            (owner(), "auth0|64f", &[][..], Some("auth0|64f"), true),
+            (owner(), "zoë", &[][..], Some("zoë"), true),
+            (owner(), "zo%C3%AB", &[][..], Some("zoë"), false),
+            (owner(), "ada/files", &[][..], Some("ada/files"), false),
+            (owner(), "ada;files", &[][..], Some("ada;files"), false),
+            (owner(), "ada?files", &[][..], Some("ada?files"), false),
+            (owner(), "ada#files", &[][..], Some("ada#files"), false),
+            (Access::Any(both()), "u1", &[][..], Some("u1"), true),
+            (Access::Any(both()), "u1", &["admin"][..], Some("u2"), true),
+            (Access::Any(both()), "u1", &["user"][..], Some("u2"), false),
+            (Access::All(both()), "u1", &["admin"][..], Some("u1"), true),
+            (Access::All(both()), "u1", &["admin"][..], Some("u2"), false),
+            (Access::Any(vec![]), "u1", &["admin"][..], None, false),
+            (Access::All(vec![]), "u1", &["admin"][..], None, false),
+        ] {
+            let held: Vec<String> = held.iter().map(|role: &&str| (*role).to_owned()).collect();
+            let params: Params = id.map(|id| ("id".to_owned(), id.to_owned())).into_iter().collect();
+            let principal = Principal { user_id, roles: &held, scopes: &[], claims: &[] };
+            assert_eq!(permits(&rule, principal, &params), expected, "{rule:?} {user_id} {held:?} {id:?}");
+        }
+    }
+
+    #[test]
+    fn scopes_and_claims_let_in_what_the_token_says() {
+        let claim = |equals: Option<Value>, one_of: Option<Vec<Value>>| {
+            Access::Claim(ClaimRule { claim: vec!["tenant".to_owned()], equals, one_of })
+        };
+        let scopes = |names: &[&str]| Access::Scopes(names.iter().map(|name| (*name).to_owned()).collect());
+        let value = |text: &str| Value::from(text);
+        // rule, scopes of the token, its tenant, let in
+        for (rule, held, tenant, expected) in [
+            (scopes(&["read", "write"]), &["write"][..], None, true),
+            (scopes(&["read"]), &["READ", "reader"], None, false),
+            (scopes(&[]), &["read"], None, false),
+            (claim(None, None), &[], Some(value("shop")), true),
+            (claim(None, None), &[], None, false),
+            (claim(Some(value("shop")), None), &[], Some(value("shop")), true),
+            (claim(Some(value("shop")), None), &[], Some(value("Shop")), false),
+            (claim(Some(Value::from(1)), None), &[], Some(value("1")), false),
+            (claim(None, Some(vec![value("a"), value("shop")])), &[], Some(value("shop")), true),
+            (claim(None, Some(vec![value("a")])), &[], Some(value("shop")), false),
+        ] {
+            let scopes: Vec<String> = held.iter().map(|scope: &&str| (*scope).to_owned()).collect();
+            let claims: Vec<_> = tenant.iter().map(|tenant| (vec!["tenant".to_owned()], tenant.clone())).collect();
+            let principal = Principal { user_id: "u", roles: &[], scopes: &scopes, claims: &claims };
+            assert_eq!(permits(&rule, principal, &Vec::new()), expected, "{rule:?} {held:?} {tenant:?}");
+        }
+    }
+}

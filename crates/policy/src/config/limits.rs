@@ -1,0 +1,100 @@
+//! Every bound of a policy, with its unit and its reason. Validation, the JSON Schema, the
+//! reference page and the messages use these constants.
+
+/// The smallest and the largest number that an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Smallest.
+    pub min: u64,
+    /// Largest.
+    pub max: u64,
+}
+
+const fn bounds(min: u64, max: u64) -> Bounds {
+    Bounds { min, max }
+}
+
+/// The format of policy documents that this version reads.
+pub const VERSION: u32 = 1;
+
+/// Routes. At a thousand bytes each, more do not fit into an isolate.
+pub const ROUTES: usize = 20_000;
+
+/// Issuers, upstreams, limits and CORS policies: each.
+pub const TABLES: usize = 1_000;
+
+/// Bytes of a name. Names become metric labels and parts of the names of secrets.
+pub const NAME_BYTES: usize = 40;
+
+/// Seconds. With more leeway, `exp` means little.
+pub const LEEWAY_S: Bounds = bounds(0, 300);
+
+/// Seconds, at most a week: the longest that providers of short-lived access tokens offer.
+/// Revocations are kept for as long.
+pub const LIFETIME_S: Bounds = bounds(1, 604_800);
+
+/// Tenants of one issuer.
+pub const TENANTS: usize = 1_000;
+
+/// Bytes of a tenant's id.
+pub const TENANT_BYTES: usize = 64;
+
+/// Names that lead to a claim. No known provider nests deeper than three.
+pub const CLAIM_DEPTH: usize = 8;
+
+/// Bytes of a string that a claim is compared with. Longer claims are never kept.
+pub const CLAIM_VALUE_BYTES: usize = 320;
+
+/// Milliseconds. Clients give up earlier.
+pub const TIMEOUT_MS: Bounds = bounds(1, 120_000);
+
+/// Milliseconds, at most an hour. Longer uploads belong into parts.
+pub const BODY_TIMEOUT_MS: Bounds = bounds(1, 3_600_000);
+
+/// Milliseconds, at most an hour.
+pub const IDLE_TIMEOUT_MS: Bounds = bounds(1, 3_600_000);
+
+/// More attempts make an outage worse.
+pub const RETRIES: Bounds = bounds(0, 3);
+
+/// Requests; far above what one isolate can hold.
+pub const CONCURRENT: Bounds = bounds(1, 100_000);
+
+/// Targets of one upstream. More belong behind a load balancer.
+pub const TARGETS: usize = 16;
+
+/// Relative share of the requests.
+pub const WEIGHT: Bounds = bounds(1, 1_000);
+
+/// Outages in a row. A higher threshold would be no circuit breaker.
+pub const BREAKER_FAILURES: Bounds = bounds(1, 1_000);
+
+/// Seconds, at most an hour.
+pub const BREAKER_OPEN_S: Bounds = bounds(1, 3_600);
+
+/// Seconds, at most a day.
+pub const MAINTENANCE_S: Bounds = bounds(1, 86_400);
+
+/// Bytes: what the platform accepts on its largest plan.
+pub const BODY_BYTES: Bounds = bounds(0, 500 * 1024 * 1024);
+
+/// Headers that one rule sets, and headers that it removes.
+pub const HEADER_RULES: usize = 20;
+
+/// Bytes of a header value that a rule sets.
+pub const HEADER_VALUE_BYTES: usize = 1_024;
+
+/// Levels of `any` and `all`. People cannot read deeper rules.
+pub const ACCESS_DEPTH: usize = 4;
+
+/// Bytes of the reason for `variants = { allow = … }`: a sentence.
+pub const REASON_BYTES: usize = 300;
+
+/// Seconds. The runtime counts in periods of 10 or 60 seconds.
+pub const RETRY_AFTER_S: Bounds = bounds(1, 3_600);
+
+/// Seconds. Browsers keep a preflight answer for a day at most.
+pub const CORS_AGE_S: Bounds = bounds(0, 86_400);
+
+/// Seconds. Isolates renew their copy every few seconds; one late renewal is no outage yet.
+pub const REVOCATION_AGE_S: Bounds = bounds(5, 3_600);

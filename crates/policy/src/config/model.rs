@@ -1,0 +1,725 @@
+//! The policy document: the one definition of what `gateway.toml` says. TOML and JSON have the
+//! same form. The JSON Schema and `docs/policy.md` are generated from these types and their
+//! comments; `npm run docs` writes both.
+//!
+//! Owns names, types and defaults. What the values must be is in `validate`; derived fields are
+//! filled in by `resolve`.
+
+use std::collections::BTreeMap;
+
+use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "schema")]
+use super::schema;
+use super::{
+    access::Access,
+    limits,
+    named::{self, Named},
+    reserved::is_same_header,
+};
+
+/// The policy of a gateway: whose tokens it accepts, which services stand behind it, and who may
+/// call which route. A request that no route names is answered with 404.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(JsonSchema),
+    schemars(title = "Portcullis policy (gateway.toml)", extend("required" = ["routes", "upstreams"]))
+)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Format of the document.
+    #[serde(default = "default_version")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1)))]
+    pub version: u32,
+    /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
+    /// selects the issuer, whose rules alone decide about the token.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Issuer>", extend("propertyNames" = schema::table_names())))]
+    pub issuers: Vec<Issuer>,
+    /// Services behind the gateway, each by a name of your choice.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Upstream>", extend("minProperties" = 1, "propertyNames" = schema::table_names())))]
+    pub upstreams: Vec<Upstream>,
+    /// Routes: which requests are forwarded, and for whom. The most specific path wins, whatever
+    /// the order: a fixed segment over `{name}` or `{*name}`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub routes: Vec<Route>,
+    /// Copies of the revocation log.
+    #[serde(default)]
+    pub revocation: Revocation,
+    /// Rate limits, each by a name that routes refer to. The binding `LIMIT_<NAME>` in
+    /// wrangler.toml says how many requests in 10 or 60 seconds. Counts are per location and
+    /// approximate.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Limit>", extend("propertyNames" = schema::table_names())))]
+    pub limits: Vec<Limit>,
+    /// CORS policies, each by a name that routes refer to. Without one, no page of another origin
+    /// can read an answer. CORS headers of upstreams are removed.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Cors>", extend("propertyNames" = schema::table_names())))]
+    pub cors: Vec<Cors>,
+    /// The cookie in which browsers may send their token, on routes with `token_cookie = true`.
+    /// Requests from pages of the gateway's own origin are accepted, and of origins that the
+    /// route's CORS policy lists with credentials. The cookie is never forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_cookie: Option<TokenCookie>,
+}
+
+impl Policy {
+    /// Returns the name of the cookie in which browsers may send their token.
+    pub fn token_cookie_name(&self) -> Option<&str> {
+        self.token_cookie.as_ref().map(|cookie| cookie.name.as_str())
+    }
+}
+
+/// One issuer of tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::one_key_source))]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// Name in logs, metrics and `/status`.
+    #[serde(skip)]
+    pub name: String,
+    /// A well-known provider: sets algorithms, claims and the location of the keys. Options that
+    /// are written take precedence; `require` is added to. See docs/providers.md.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::provider"))]
+    pub provider: Option<String>,
+    /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub issuer: String,
+    /// Tenants whose tokens are accepted, if `issuer` is a template.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = limits::TENANTS)))]
+    pub tenants: Vec<String>,
+    /// Audiences that mean this gateway. A token must name one of them.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub audience: Vec<String>,
+    /// The claim with the audience, for providers whose access tokens have no `aud`.
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub audience_claim: Option<ClaimPath>,
+    /// Signature algorithms. Needed unless `provider` sets them. A key works with one algorithm:
+    /// the one that it names or, if it names none, the only one listed here that fits its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::algorithms"))]
+    pub algorithms: Option<Vec<String>>,
+    /// Accepted `typ` headers. Empty accepts any.
+    #[serde(default)]
+    pub types: Vec<String>,
+    /// Required value of the `token_type` claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<String>,
+    /// Claims that identify the user, where they differ from the usual ones.
+    #[serde(default)]
+    pub claims: Claims,
+    /// Further rules for claims. All must be met. Example:
+    /// `require = [{ claim = "azp", one_of = ["web", "app"] }]`
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_rules"))]
+    pub require: Vec<ClaimRule>,
+    /// Clock difference in seconds that is tolerated.
+    #[serde(default = "default_leeway_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::LEEWAY_S.min, max = limits::LEEWAY_S.max)))]
+    pub leeway_s: u64,
+    /// Longest accepted `exp - iat` in seconds. Revocations are kept for as long.
+    #[serde(default = "default_max_lifetime_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::LIFETIME_S.min, max = limits::LIFETIME_S.max)))]
+    pub max_lifetime_s: u64,
+    /// Reads the location of the keys from `/.well-known/openid-configuration` below `issuer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<bool>,
+    /// URL of the key set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
+    /// Upstream that serves the key set at `jwks_path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_upstream: Option<String>,
+    /// Path of the key set on `jwks_upstream`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
+    pub jwks_path: Option<String>,
+    /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
+    #[serde(default)]
+    pub revocable: bool,
+    /// `sub` of the service tokens that may revoke tokens at `POST /_gateway/revocations`. Implies
+    /// `revocable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub revocations_from: Option<String>,
+}
+
+/// Where an issuer publishes its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksSource {
+    /// An absolute URL.
+    Url(String),
+    /// The discovery document below the issuer's `iss` (OpenID Connect Discovery 1.0, section 4).
+    Discovery,
+    /// A path on an upstream.
+    Upstream {
+        /// Name of the upstream.
+        upstream: String,
+        /// Absolute path.
+        path: String,
+    },
+}
+
+impl Issuer {
+    /// Returns each `iss` that its tokens may have.
+    pub fn names(&self) -> Vec<String> {
+        if self.tenants.is_empty() {
+            return vec![self.issuer.clone()];
+        }
+        self.tenants.iter().map(|tenant| self.issuer.replacen(TENANT_PLACEHOLDER, tenant, 1)).collect()
+    }
+
+    /// Returns where its keys are; `None` if the options name no place or several.
+    pub fn jwks(&self) -> Option<JwksSource> {
+        let has_discovery = self.discovery == Some(true);
+        match (has_discovery, &self.jwks_url, &self.jwks_upstream, &self.jwks_path) {
+            (true, None, None, None) => Some(JwksSource::Discovery),
+            (false, Some(url), None, None) => Some(JwksSource::Url(url.clone())),
+            (false, None, Some(upstream), Some(path)) => {
+                Some(JwksSource::Upstream { upstream: upstream.clone(), path: path.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the URL that its keys and its discovery document are below. Tenants share it.
+    pub fn base_url(&self) -> String {
+        self.issuer.replacen(TENANT_PLACEHOLDER, "common", 1)
+    }
+}
+
+/// Claims that identify the user. Each is a name, or the list of names that leads to a nested
+/// claim. Example: `claims = { user_id = "oid", roles = ["realm_access", "roles"] }`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// The user's id (default `sub`).
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub user_id: Option<ClaimPath>,
+    /// E-mail address (default `email`).
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub email: Option<ClaimPath>,
+    /// Role names (default `roles`).
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub roles: Option<ClaimPath>,
+    /// Scopes (default `scope`).
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub scopes: Option<ClaimPath>,
+    /// The session (default `sid`).
+    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
+    pub session: Option<ClaimPath>,
+}
+
+/// One service behind the gateway. The variable `UPSTREAM_<NAME>_URL` replaces `url` at run time;
+/// the secret `ASSERTION_KEYS_<NAME>` signs the requests to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::url_or_targets))]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Name; also the audience of assertions and part of the secret's name.
+    #[serde(skip)]
+    pub name: String,
+    /// Scheme, host and port. `http://` is for loopback on a development machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Several places instead of `url`; each request is sent to one. Targets that fail are left
+    /// out. Example: `targets = [{ url = "https://a.example.com", weight = 3 }]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = limits::TARGETS)))]
+    pub targets: Vec<UpstreamTarget>,
+    /// Milliseconds from the end of the request to the headers of the answer; then 504.
+    #[serde(default = "default_timeout_ms")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::TIMEOUT_MS.min, max = limits::TIMEOUT_MS.max)))]
+    pub timeout_ms: u64,
+    /// Milliseconds for a client to send its body; then 408.
+    #[serde(default = "default_body_timeout_ms")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::BODY_TIMEOUT_MS.min, max = limits::BODY_TIMEOUT_MS.max)))]
+    pub body_timeout_ms: u64,
+    /// Answer while the service is down.
+    #[serde(default)]
+    pub on_down: OnDown,
+    /// Further attempts of GET and HEAD, with pauses, for at most a tenth of the requests.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::RETRIES.min, max = limits::RETRIES.max)))]
+    pub retries: u32,
+    /// Requests of one isolate that may wait for the service at once; then 503.
+    #[serde(default = "default_max_concurrent")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::CONCURRENT.min, max = limits::CONCURRENT.max)))]
+    pub max_concurrent: u32,
+    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, 502,
+    /// 503 or 504). Then one probe is sent after 1 s, and the pause doubles with each probe that
+    /// fails. The first success closes it. Example: `breaker = { failures = 5, open_s = 60 }`
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Milliseconds that the body of an answer may pause; then it is cut off. Costs CPU time, because the
+    /// body passes through the gateway's code. Without it, bodies may pause as long as they like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::IDLE_TIMEOUT_MS.min, max = limits::IDLE_TIMEOUT_MS.max)))]
+    pub idle_timeout_ms: Option<u64>,
+    /// The service is under maintenance: requests are answered with 503 and `Retry-After`.
+    /// Example: `maintenance = { retry_after_s = 300 }`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+}
+
+/// One place of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTarget {
+    /// Scheme, host and port.
+    pub url: String,
+    /// Share of the requests, relative to the other targets.
+    #[serde(default = "default_weight")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::WEIGHT.min, max = limits::WEIGHT.max)))]
+    pub weight: u32,
+}
+
+/// When a circuit breaker opens, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Consecutive outages that open it.
+    #[serde(default = "default_failures")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::BREAKER_FAILURES.min, max = limits::BREAKER_FAILURES.max)))]
+    pub failures: u32,
+    /// Longest pause in seconds between two probes.
+    #[serde(default = "default_open_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::BREAKER_OPEN_S.min, max = limits::BREAKER_OPEN_S.max)))]
+    pub open_s: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: default_failures(), open_s: default_open_s() }
+    }
+}
+
+/// Maintenance of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// Seconds for `Retry-After`.
+    #[serde(default = "default_maintenance_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::MAINTENANCE_S.min, max = limits::MAINTENANCE_S.max)))]
+    pub retry_after_s: u64,
+}
+
+/// The answer while an upstream cannot be reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnDown {
+    /// 502 Bad Gateway.
+    #[default]
+    BadGateway,
+    /// 503 `Authentication service unavailable` with `Retry-After`, for the service that logs
+    /// users in.
+    AuthenticationUnavailable,
+}
+
+/// One route: which requests it takes, and who may make them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::one_prefix))]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Pattern: fixed segments, `{name}` for one segment, `{*name}` for the rest of the path. The
+    /// path is matched in its canonical spelling (RFC 3986), before the method.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
+    pub path: String,
+    /// Methods. GET includes HEAD.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::methods"))]
+    pub methods: Vec<String>,
+    /// Name of the upstream that answers.
+    pub upstream: String,
+    /// Who may enter: `"public"`, `"user"` (any verified token), `{ roles = ["admin"] }` (one of
+    /// them), `{ scopes = ["orders:read"] }` (one of them), `{ claim = "tenant", equals = "shop" }`
+    /// (or `one_of`, or neither), `{ owner = "id" }` (the user whose id is the path parameter
+    /// `{id}`), `{ any = [ … ] }` or `{ all = [ … ] }`.
+    pub access: Access,
+    /// Issuers whose tokens are accepted; all, if absent. With several issuers, a route with a rule
+    /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
+    /// may have a user of the same id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub issuers: Option<Vec<String>>,
+    /// Rate limits that count its requests.
+    #[serde(default)]
+    pub limits: Vec<String>,
+    /// CORS policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<String>,
+    /// Forwards the client's `Authorization` header. Upstreams take identity from the gateway's
+    /// assertion, so they hardly ever need it.
+    #[serde(default)]
+    pub forward_authorization: bool,
+    /// How tokens are looked up among the revoked ones.
+    #[serde(default)]
+    pub revocation: RevocationCheck,
+    /// A 2xx answer of the upstream ends the session of the token before the client gets it.
+    #[serde(default)]
+    pub ends_session: bool,
+    /// The token may be in the cookie of `[token_cookie]`.
+    #[serde(default)]
+    pub token_cookie: bool,
+    /// Longest request body in bytes; then 413.
+    #[serde(default = "default_max_body_bytes")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::BODY_BYTES.min, max = limits::BODY_BYTES.max)))]
+    pub max_body_bytes: u64,
+    /// The connection may become a WebSocket, after the same checks. They are not repeated while it
+    /// lasts.
+    #[serde(default)]
+    pub websocket: bool,
+    /// Leading segments that are removed for the upstream, which gets them as
+    /// `X-Forwarded-Prefix`. Example: `strip_prefix = "/shop"`. References in `Location`,
+    /// `Content-Location`, `Refresh` and `Link` of answers are changed back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<String>,
+    /// Leading segments that are replaced for the upstream.
+    /// Example: `replace_prefix = { from = "/shop", to = "/v2" }`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_prefix: Option<ReplacePrefix>,
+    /// Rules for headers of requests, beyond what the gateway does to all.
+    /// Example: `request_headers = { set = { x-tenant = "shop" }, remove = ["x-debug"] }`
+    #[serde(default)]
+    pub request_headers: HeaderRules,
+    /// Rules for headers of answers.
+    #[serde(default)]
+    pub response_headers: HeaderRules,
+    /// Adds `X-Content-Type-Options: nosniff` to answers without that header, so that no browser
+    /// runs an upload as a script.
+    #[serde(default = "default_nosniff")]
+    pub nosniff: bool,
+    /// Paths that services read differently: with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets or
+    /// escapes within escapes. Forward them only to services that split a path before they decode
+    /// it, and decode it once.
+    #[serde(default)]
+    pub encoded_path: EncodedPath,
+    /// Spellings of the path that differ in case, in a trailing slash, or in what `encoded_path`
+    /// lets through, if another route matches them: `"refuse"` answers 400,
+    /// `{ allow = "the reason why the service tells them apart" }` applies the other route's rule.
+    /// Without either, a policy in which such a spelling reaches the same service by a looser rule
+    /// is refused.
+    #[serde(default, skip_serializing_if = "Variants::is_checked")]
+    pub variants: Variants,
+}
+
+impl Route {
+    /// Returns the leading segments that the upstream sees replaced: from, to.
+    pub fn rewrite(&self) -> Option<(&str, &str)> {
+        match (&self.strip_prefix, &self.replace_prefix) {
+            (Some(prefix), _) => Some((prefix, "")),
+            (None, Some(replace)) => Some((&replace.from, &replace.to)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A prefix of a path and its replacement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReplacePrefix {
+    /// Leading segments of the client's path.
+    pub from: String,
+    /// Leading segments of the upstream's path.
+    pub to: String,
+}
+
+/// What happens to a path that services read differently.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedPath {
+    /// Refused with 400.
+    #[default]
+    Refuse,
+    /// Forwarded unchanged.
+    Forward,
+}
+
+/// What happens to other spellings of a route's path that another route takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "WrittenVariants")]
+pub enum Variants {
+    /// The policy is refused if the other route lets in more.
+    #[default]
+    #[serde(skip)]
+    Check,
+    /// The spelling is refused with 400.
+    Refuse,
+    /// The other route's rule applies, for this reason.
+    Allow(String),
+}
+
+impl Variants {
+    fn is_checked(&self) -> bool {
+        *self == Self::Check
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "write \"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }"
+)]
+enum WrittenVariants {
+    Word(Refuse),
+    Table(Allow),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Refuse {
+    Refuse,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Allow {
+    allow: String,
+}
+
+impl From<WrittenVariants> for Variants {
+    fn from(written: WrittenVariants) -> Self {
+        match written {
+            WrittenVariants::Word(Refuse::Refuse) => Self::Refuse,
+            WrittenVariants::Table(Allow { allow }) => Self::Allow(allow),
+        }
+    }
+}
+
+/// Rules for headers. Neither the gateway's own headers nor those of a single connection can be
+/// touched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HeaderRules {
+    /// Names and values of headers to set.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("maxProperties" = limits::HEADER_RULES)))]
+    pub set: BTreeMap<String, String>,
+    /// Names of headers to remove.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = limits::HEADER_RULES)))]
+    pub remove: Vec<String>,
+}
+
+impl HeaderRules {
+    /// Whether a header is removed or replaced, in any spelling: a service that follows CGI would
+    /// take a client's `x_tenant` for the rule's `x-tenant`.
+    pub fn covers(&self, name: &str) -> bool {
+        self.remove.iter().chain(self.set.keys()).any(|covered| is_same_header(name, covered))
+    }
+}
+
+/// How tokens of a route are looked up among the revoked ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationCheck {
+    /// In the isolate's copy of the log, which is a few seconds old.
+    #[default]
+    Copy,
+    /// In the log itself: one round trip more for each request, and no delay.
+    Strict,
+}
+
+/// Copies of the revocation log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// Seconds for which an isolate uses its copy while the log cannot be reached. Past this age,
+    /// requests with tokens that could be revoked get 503.
+    #[serde(default = "default_max_age_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::REVOCATION_AGE_S.min, max = limits::REVOCATION_AGE_S.max)))]
+    pub max_age_s: u64,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self { max_age_s: default_max_age_s() }
+    }
+}
+
+impl Revocation {
+    /// Returns the longest age of a copy in milliseconds.
+    pub fn max_age_ms(&self) -> u64 {
+        self.max_age_s.saturating_mul(1000)
+    }
+}
+
+/// A rate limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Name, by which routes refer to it; part of the binding's name.
+    #[serde(skip)]
+    pub name: String,
+    /// What is counted together.
+    pub by: LimitBy,
+    /// Seconds for `Retry-After` of the 429.
+    #[serde(default = "default_retry_after_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::RETRY_AFTER_S.min, max = limits::RETRY_AFTER_S.max)))]
+    pub retry_after_s: u64,
+}
+
+/// What a limit counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LimitBy {
+    /// Requests of one client address to the routes that name the limit.
+    Ip,
+    /// Requests of one user.
+    User,
+    /// All requests of a route; those that may enter, if it is not public.
+    Route,
+    /// Refused tokens of one address, on every route.
+    FailedIp,
+}
+
+/// What pages of other origins may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Name, by which routes refer to it.
+    #[serde(skip)]
+    pub name: String,
+    /// Origins: `https://app.example.com`, `https://*.example.com`, or `*` for all.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub origins: Vec<String>,
+    /// Whether pages may send cookies. Not with `*`.
+    #[serde(default)]
+    pub credentials: bool,
+    /// Request headers that pages may set.
+    #[serde(default = "default_cors_headers")]
+    pub headers: Vec<String>,
+    /// Response headers that pages may read.
+    #[serde(default = "default_cors_expose")]
+    pub expose: Vec<String>,
+    /// Seconds for which a browser keeps the answer to a preflight.
+    #[serde(default = "default_cors_age_s")]
+    #[cfg_attr(feature = "schema", schemars(range(min = limits::CORS_AGE_S.min, max = limits::CORS_AGE_S.max)))]
+    pub max_age_s: u64,
+}
+
+/// The cookie in which browsers may send their token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TokenCookie {
+    /// Name. It begins with `__Host-`, so that no other host can set the cookie.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^__Host-[A-Za-z0-9_-]{1,33}$")))]
+    pub name: String,
+}
+
+macro_rules! named {
+    ($($kind:ty),*) => {
+        $(impl Named for $kind {
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn set_name(&mut self, name: String) {
+                self.name = name;
+            }
+        })*
+    };
+}
+
+named!(Issuer, Upstream, Limit, Cors);
+
+/// A claim path that is present, as one name or a list of names.
+fn claim_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ClaimPath>, D::Error> {
+    portcullis_token::deserialize_claim_path(deserializer).map(Some)
+}
+
+fn default_version() -> u32 {
+    limits::VERSION
+}
+
+fn default_leeway_s() -> u64 {
+    30
+}
+
+fn default_max_lifetime_s() -> u64 {
+    86_400
+}
+
+fn default_timeout_ms() -> u64 {
+    15_000
+}
+
+fn default_body_timeout_ms() -> u64 {
+    60_000
+}
+
+fn default_max_concurrent() -> u32 {
+    1_000
+}
+
+fn default_weight() -> u32 {
+    1
+}
+
+fn default_failures() -> u32 {
+    5
+}
+
+fn default_open_s() -> u32 {
+    60
+}
+
+fn default_maintenance_s() -> u64 {
+    300
+}
+
+fn default_max_body_bytes() -> u64 {
+    1024 * 1024
+}
+
+fn default_nosniff() -> bool {
+    true
+}
+
+fn default_retry_after_s() -> u64 {
+    60
+}
+
+fn default_max_age_s() -> u64 {
+    60
+}
+
+fn default_cors_headers() -> Vec<String> {
+    vec!["authorization".to_owned(), "content-type".to_owned()]
+}
+
+fn default_cors_expose() -> Vec<String> {
+    vec!["x-request-id".to_owned(), "retry-after".to_owned()]
+}
+
+fn default_cors_age_s() -> u64 {
+    600
+}

@@ -1,0 +1,30 @@
+//! Tables by name, as lists whose entries know their name: `[upstreams.shop]` is an entry of
+//! `upstreams` with the name `shop`. In the order of the names.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An entry of such a table.
+pub(super) trait Named {
+    /// Returns the name.
+    fn name(&self) -> &str;
+
+    /// Sets the name.
+    fn set_name(&mut self, name: String);
+}
+
+pub(super) fn serialize<T: Named + Serialize, S: Serializer>(entries: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(entries.iter().map(|entry| (entry.name(), entry)))
+}
+
+pub(super) fn deserialize<'de, T: Named + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let entries = BTreeMap::<String, T>::deserialize(deserializer)?;
+    let named = entries.into_iter().map(|(name, mut entry)| {
+        entry.set_name(name);
+        entry
+    });
+    Ok(named.collect())
+}

@@ -1,0 +1,10 @@
+//! The gateway's own endpoints.
+
+/// Paths of the gateway itself, with everything below them. No route may have one, and no
+/// catch-all reaches them: a client cannot take an upstream's endpoint for an operator's.
+pub const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+
+/// Whether a path is one of [`OWN_PATHS`] or below one.
+pub fn is_own_path(path: &str) -> bool {
+    OWN_PATHS.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}

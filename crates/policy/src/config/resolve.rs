@@ -1,0 +1,46 @@
+//! The form of a policy that the pipeline uses: everything written out that a provider or a short
+//! form stands for. It is a policy document itself, with the same meaning.
+
+use super::{HeaderRules, Policy, UpstreamTarget, providers, validate};
+
+impl Policy {
+    /// Reads a JSON document, validates it and returns it resolved.
+    ///
+    /// # Errors
+    /// Why the document cannot be read, or its first violation.
+    pub fn read(json: &str) -> Result<Self, String> {
+        let mut policy: Self =
+            serde_json::from_str(json).map_err(|error| format!("the policy cannot be read: {error}"))?;
+        if let Some(violation) = validate(&policy).first() {
+            return Err(format!("the policy cannot be used: {violation}"));
+        }
+        policy.resolve();
+        Ok(policy)
+    }
+
+    /// Writes out what providers and short forms stand for. Does nothing to a resolved policy.
+    pub(super) fn resolve(&mut self) {
+        for issuer in &mut self.issuers {
+            *issuer = providers::expanded(issuer);
+            issuer.revocable |= issuer.revocations_from.is_some();
+        }
+        for upstream in &mut self.upstreams {
+            upstream.targets.extend(upstream.url.take().map(|url| UpstreamTarget { url, weight: 1 }));
+            for target in &mut upstream.targets {
+                target.url.truncate(target.url.trim_end_matches('/').len());
+            }
+        }
+        for route in &mut self.routes {
+            route.request_headers.lower();
+            route.response_headers.lower();
+        }
+    }
+}
+
+impl HeaderRules {
+    fn lower(&mut self) {
+        let set = std::mem::take(&mut self.set);
+        self.set = set.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        self.remove.iter_mut().for_each(|name| name.make_ascii_lowercase());
+    }
+}

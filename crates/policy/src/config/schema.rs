@@ -1,0 +1,319 @@
+//! The JSON Schema of the policy document, and the reference page of its options: both generated
+//! from `model`. `gateway.schema.json` and `docs/policy.md` are committed; a test holds them.
+
+use std::borrow::Cow;
+
+use portcullis_token::Algorithm;
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde_json::{Value, json};
+
+use super::{Access, Policy, Variants, limits, providers, validate::METHODS};
+
+/// Returns the JSON Schema (draft 2020-12).
+pub fn schema() -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Policy>().to_value();
+    simplify(&mut schema);
+    schema
+}
+
+/// Removes number formats, which validators do not know, and `null`, which TOML does not have.
+fn simplify(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("format");
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    map.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(choices)) = map.get("anyOf")
+                && let [choice, Value::Object(null)] = choices.as_slice()
+                && null.get("type").is_some_and(|name| name == "null")
+            {
+                let choice = choice.clone();
+                map.remove("anyOf");
+                map.extend(choice.as_object().cloned().unwrap_or_default());
+            }
+            map.values_mut().for_each(simplify);
+        }
+        Value::Array(list) => list.iter_mut().for_each(simplify),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+pub(super) fn table_names() -> Value {
+    json!({ "pattern": format!("^[a-z0-9-]{{1,{}}}$", limits::NAME_BYTES) })
+}
+
+pub(super) fn provider(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
+    json_schema!({ "enum": names })
+}
+
+pub(super) fn algorithms(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    json_schema!({ "type": "array", "minItems": 1, "items": { "enum": names } })
+}
+
+pub(super) fn methods(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "minItems": 1, "items": { "enum": METHODS } })
+}
+
+pub(super) fn claim_path(_: &mut SchemaGenerator) -> Schema {
+    let name = json!({ "type": "string", "minLength": 1 });
+    json_schema!({
+        "oneOf": [name, { "type": "array", "minItems": 1, "maxItems": limits::CLAIM_DEPTH, "items": name }]
+    })
+}
+
+pub(super) fn claim_rules(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": claim_rule(generator) })
+}
+
+fn claim_rule(generator: &mut SchemaGenerator) -> Schema {
+    let value = json!({ "type": ["string", "integer", "boolean"] });
+    json_schema!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "claim": claim_path(generator),
+            "equals": value,
+            "one_of": { "type": "array", "minItems": 1, "items": value }
+        },
+        "required": ["claim"],
+        "not": { "required": ["equals", "one_of"] }
+    })
+}
+
+/// An issuer says once where its keys are, and which algorithms it uses, or names a provider.
+pub(super) fn one_key_source(schema: &mut Schema) {
+    let discovery = json!({ "required": ["discovery"], "properties": { "discovery": { "const": true } } });
+    let url = json!({ "required": ["jwks_url"] });
+    let places = json!([discovery, url, { "required": ["jwks_upstream"] }]);
+    schema.insert(
+        "oneOf".to_owned(),
+        json!([
+            discovery,
+            url,
+            { "required": ["jwks_upstream", "jwks_path"] },
+            { "required": ["provider"], "not": { "anyOf": places } }
+        ]),
+    );
+    schema.insert("anyOf".to_owned(), json!([{ "required": ["algorithms"] }, { "required": ["provider"] }]));
+}
+
+pub(super) fn url_or_targets(schema: &mut Schema) {
+    schema.insert("oneOf".to_owned(), json!([{ "required": ["url"] }, { "required": ["targets"] }]));
+}
+
+pub(super) fn one_prefix(schema: &mut Schema) {
+    schema.insert("not".to_owned(), json!({ "required": ["strip_prefix", "replace_prefix"] }));
+}
+
+impl JsonSchema for Access {
+    fn schema_name() -> Cow<'static, str> {
+        "Access".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let rule = generator.subschema_for::<Rule>();
+        json_schema!({ "oneOf": [{ "const": "public" }, rule] })
+    }
+}
+
+/// An access rule that may stand inside `any` and `all`.
+struct Rule;
+
+impl JsonSchema for Rule {
+    fn schema_name() -> Cow<'static, str> {
+        "Rule".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let names = json!({ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 } });
+        let rules = json!({ "type": "array", "minItems": 1, "items": generator.subschema_for::<Self>() });
+        let table = |key: &str, value: &Value| {
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": { key: value },
+                "required": [key]
+            })
+        };
+        json_schema!({
+            "oneOf": [
+                { "const": "user" },
+                table("roles", &names),
+                table("scopes", &names),
+                table("owner", &json!({ "type": "string", "minLength": 1 })),
+                claim_rule(generator),
+                table("any", &rules),
+                table("all", &rules)
+            ]
+        })
+    }
+}
+
+impl JsonSchema for Variants {
+    fn schema_name() -> Cow<'static, str> {
+        "Variants".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let reason = json!({ "type": "string", "minLength": 1, "maxLength": limits::REASON_BYTES });
+        json_schema!({
+            "oneOf": [
+                { "const": "refuse" },
+                {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": { "allow": reason },
+                    "required": ["allow"]
+                }
+            ]
+        })
+    }
+}
+
+/// A section of the page: the type, its heading, and an example. The examples together are a
+/// policy.
+type Section = (&'static str, &'static str, &'static str);
+
+const SECTIONS: &[Section] = &[
+    ("Policy", "The document", "version = 1"),
+    (
+        "Issuer",
+        "`[issuers.NAME]`",
+        "[issuers.partner]\nissuer = \"https://id.example.com/\"\naudience = [\"api\"]\nalgorithms = [\"RS256\"]\n\
+         discovery = true\nrevocable = true",
+    ),
+    (
+        "Claims",
+        "`[issuers.NAME.claims]`",
+        "[issuers.partner.claims]\nuser_id = \"oid\"\nroles = [\"realm_access\", \"roles\"]",
+    ),
+    (
+        "Upstream",
+        "`[upstreams.NAME]`",
+        "[upstreams.shop]\nurl = \"https://shop.example.com\"\ntimeout_ms = 5000\nretries = 1",
+    ),
+    ("Breaker", "`[upstreams.NAME.breaker]`", "[upstreams.shop.breaker]\nfailures = 5\nopen_s = 60"),
+    ("Maintenance", "`[upstreams.NAME.maintenance]`", "[upstreams.shop.maintenance]\nretry_after_s = 300"),
+    (
+        "UpstreamTarget",
+        "`[[upstreams.NAME.targets]]`",
+        "[[upstreams.blog.targets]]\nurl = \"https://a.example.com\"\nweight = 3\n\n[[upstreams.blog.targets]]\n\
+         url = \"https://b.example.com\"",
+    ),
+    ("Revocation", "`[revocation]`", "[revocation]\nmax_age_s = 60"),
+    ("Limit", "`[limits.NAME]`", "[limits.login]\nby = \"ip\"\nretry_after_s = 60"),
+    ("Cors", "`[cors.NAME]`", "[cors.app]\norigins = [\"https://app.example.com\"]\ncredentials = true"),
+    ("TokenCookie", "`[token_cookie]`", "[token_cookie]\nname = \"__Host-token\""),
+    (
+        "Route",
+        "`[[routes]]`",
+        "[[routes]]\npath = \"/shop/orders/{id}\"\nmethods = [\"GET\", \"PUT\"]\nupstream = \"shop\"\n\
+         access = { any = [{ owner = \"id\" }, { roles = [\"admin\"] }] }\nlimits = [\"login\"]\ncors = \"app\"\n\
+         revocation = \"strict\"\ntoken_cookie = true",
+    ),
+    ("ReplacePrefix", "`[routes.replace_prefix]`", "[routes.replace_prefix]\nfrom = \"/shop\"\nto = \"/v2\""),
+    (
+        "HeaderRules",
+        "`[routes.request_headers]`, `[routes.response_headers]`",
+        "[routes.request_headers]\nset = { x-tenant = \"shop\" }\nremove = [\"x-debug\"]",
+    ),
+];
+
+/// Returns the examples of the page as one policy file.
+pub fn examples() -> String {
+    SECTIONS.iter().map(|(_, _, example)| format!("{example}\n\n")).collect()
+}
+
+/// Returns `docs/policy.md`.
+pub fn reference() -> String {
+    let schema = schema();
+    let mut page = "# Policy reference\n\n\
+        Generated from the types of `crates/policy` by `npm run docs`; do not edit.\n\n\
+        `gateway.toml` is the policy of the gateway. `npm run check` checks it, and `gateway.schema.json` makes editors\n\
+        complete and check it. A pushed policy is the same document as JSON.\n"
+        .to_owned();
+    for (name, heading, example) in SECTIONS {
+        let table = if *name == "Policy" { &schema } else { &schema["$defs"][name] };
+        page.push_str(&format!("\n## {heading}\n\n{}\n\n", text_of(&table["description"])));
+        for (option, property) in table["properties"].as_object().into_iter().flatten() {
+            let is_required = table["required"].as_array().is_some_and(|names| names.iter().any(|name| name == option));
+            page.push_str(&line(&schema, option, property, is_required));
+        }
+        page.push_str(&format!("\n```toml\n{example}\n```\n"));
+    }
+    page
+}
+
+fn line(schema: &Value, option: &str, property: &Value, is_required: bool) -> String {
+    let definition = property["$ref"].as_str().and_then(|reference| schema.pointer(reference.trim_start_matches('#')));
+    let mut facts = vec![kind(property, definition)];
+    if let (Some(min), Some(max)) = (property["minimum"].as_u64(), property["maximum"].as_u64()) {
+        facts.push(if min == max { format!("only {min}") } else { format!("{min} to {max}") });
+    }
+    match &property["default"] {
+        _ if is_required => facts.push("required".to_owned()),
+        Value::Null | Value::Object(_) => {}
+        Value::Array(list) if list.is_empty() => {}
+        default => facts.push(format!("default `{default}`")),
+    }
+    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+    let mut text = format!("- **`{option}`** ({}): {}\n", facts.join(", "), text_of(&property["description"]));
+    for choice in definition.and_then(|definition| definition["oneOf"].as_array()).into_iter().flatten() {
+        if let (Some(word), Some(about)) = (choice["const"].as_str(), choice["description"].as_str()) {
+            text.push_str(&format!("  - `\"{word}\"`: {}\n", about.replace('\n', " ")));
+        }
+    }
+    text
+}
+
+fn kind(property: &Value, definition: Option<&Value>) -> String {
+    let choices = |list: &Value| -> String {
+        let words = list.as_array().into_iter().flatten().map(|word| format!("`{word}`"));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    if property.get("enum").is_some() {
+        return format!("one of {}", choices(&property["enum"]));
+    }
+    if property.get("oneOf").is_some() && definition.is_none() {
+        return "string or list of strings".to_owned();
+    }
+    let kind = property["type"].as_str().or_else(|| definition?["type"].as_str());
+    match kind {
+        Some("array") if property["items"].get("enum").is_some() => {
+            format!("list of {}", choices(&property["items"]["enum"]))
+        }
+        Some("array") => match property["items"]["type"].as_str() {
+            Some("object") => "list of tables".to_owned(),
+            Some(item) => format!("list of {item}s"),
+            None => "list".to_owned(),
+        },
+        Some("object") => "table".to_owned(),
+        Some(kind) => kind.to_owned(),
+        None if definition.is_some_and(|definition| is_word(definition)) => "word".to_owned(),
+        None => "word or table".to_owned(),
+    }
+}
+
+/// Whether a definition is a choice of words.
+fn is_word(definition: &Value) -> bool {
+    definition["oneOf"].as_array().is_some_and(|choices| choices.iter().all(|choice| choice["const"].is_string()))
+}
+
+fn text_of(description: &Value) -> String {
+    description.as_str().unwrap_or_default().replace('\n', " ")
+}
+
+/// Returns the schema as it is committed.
+pub fn schema_text() -> String {
+    format!("{:#}\n", schema())
+}

@@ -1,0 +1,115 @@
+//! The forms of single values.
+
+use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
+use serde_json::Value;
+
+use crate::config::{
+    access::values_of,
+    limits,
+    reserved::{is_reserved_in_answers, is_reserved_in_requests},
+};
+
+/// Prefix of a cookie's name that no other host, such as a subdomain, can set (RFC 6265bis,
+/// section 4.1.3.2).
+pub(in crate::config) const COOKIE_PREFIX: &str = "__Host-";
+
+/// Methods that a route may name.
+pub(in crate::config) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Words that stand at the place of a tenant in URLs for several tenants.
+const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
+
+pub(super) fn is_name(text: &str) -> bool {
+    let is_plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    !text.is_empty() && text.len() <= limits::NAME_BYTES && is_plain
+}
+
+/// An `iss`: a template if there are tenants, and plain otherwise.
+pub(super) fn is_template(issuer: &str, has_tenants: bool) -> bool {
+    match issuer.split_once(TENANT_PLACEHOLDER) {
+        Some((before, behind)) => has_tenants && !before.contains(['{', '}']) && !behind.contains(['{', '}']),
+        None => !has_tenants,
+    }
+}
+
+pub(super) fn is_tenant(text: &str) -> bool {
+    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    !text.is_empty() && text.len() <= limits::TENANT_BYTES && is_plain && !NO_TENANTS.contains(&text)
+}
+
+pub(super) fn is_claim_path(names: &[String]) -> bool {
+    !names.is_empty() && names.len() <= limits::CLAIM_DEPTH && names.iter().all(|name| !name.is_empty())
+}
+
+/// Returns what is wrong with a rule for a claim.
+pub(super) fn claim_rule_fault(rule: &ClaimRule) -> Option<String> {
+    let is_plain = |value: &Value| {
+        value.as_str().is_some_and(|text| text.len() <= limits::CLAIM_VALUE_BYTES)
+            || value.is_boolean()
+            || value.is_i64()
+    };
+    if !is_claim_path(&rule.claim) {
+        return Some(format!(
+            "a claim is a name, or a list of 1 to {} names from the outermost in",
+            limits::CLAIM_DEPTH
+        ));
+    }
+    if rule.equals.is_some() && rule.one_of.is_some() {
+        return Some(
+            "a claim has both equals and one_of; keep one of them, or none if it must only be present".to_owned(),
+        );
+    }
+    let is_comparable = values_of(rule).is_none_or(|values| !values.is_empty() && values.iter().all(is_plain));
+    (!is_comparable).then(|| {
+        format!(
+            "a claim is compared with a string of up to {} bytes, an integer, true or false, or by one_of with at least \
+             one of these",
+            limits::CLAIM_VALUE_BYTES
+        )
+    })
+}
+
+/// One or more whole segments that have one reading.
+pub(super) fn is_fixed_path(text: &str) -> bool {
+    text.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/').all(|segment| {
+            !segment.is_empty()
+                && !segment.chars().all(|c| c == '.')
+                && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+        })
+    })
+}
+
+/// `https://app.example.com`, or with `*.` before the host; not `*`.
+pub(super) fn is_origin(text: &str) -> bool {
+    let bare = text.replacen("://*.", "://", 1);
+    let host = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c))
+    })
+}
+
+pub(super) fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
+/// Whether a rule may set or remove a header, by its lower-case name.
+pub(super) fn is_free_header(name: &str, in_requests: bool) -> bool {
+    let is_reserved = if in_requests { is_reserved_in_requests(name) } else { is_reserved_in_answers(name) };
+    is_header_name(name) && name.len() <= limits::NAME_BYTES && !is_reserved
+}
+
+/// Whether a value fits into a header line: no control characters, and no spaces at its ends.
+pub(super) fn is_header_value(text: &str) -> bool {
+    text.len() <= limits::HEADER_VALUE_BYTES
+        && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+        && text.trim() == text
+}
+
+pub(super) fn is_cookie_name(text: &str) -> bool {
+    text.len() <= limits::NAME_BYTES && text.strip_prefix(COOKIE_PREFIX).is_some_and(is_header_name)
+}
+
+pub(super) fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.len() <= limits::REASON_BYTES
+}
