@@ -12,8 +12,6 @@ use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "schema")]
-use super::schema;
 use super::{
     access::Access,
     limits,
@@ -24,30 +22,24 @@ use super::{
 /// The policy of a gateway: whose tokens it accepts, which services stand behind it, and who may
 /// call which route. A request that no route names is answered with 404.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(JsonSchema),
-    schemars(title = "Portcullis policy (gateway.toml)", extend("required" = ["routes", "upstreams"]))
-)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Format of the document.
     #[serde(default = "default_version")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1)))]
     pub version: u32,
     /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
     /// selects the issuer, whose rules alone decide about the token.
     #[serde(default, with = "named")]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Issuer>", extend("propertyNames" = schema::table_names())))]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Issuer>"))]
     pub issuers: Vec<Issuer>,
     /// Services behind the gateway, each by a name of your choice.
     #[serde(default, with = "named")]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Upstream>", extend("minProperties" = 1, "propertyNames" = schema::table_names())))]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Upstream>"))]
     pub upstreams: Vec<Upstream>,
     /// Routes: which requests are forwarded, and for whom. The most specific path wins, whatever
     /// the order: a fixed segment over `{name}` or `{*name}`.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub routes: Vec<Route>,
     /// Copies of the revocation log.
     #[serde(default)]
@@ -56,12 +48,12 @@ pub struct Policy {
     /// wrangler.toml says how many requests in 10 or 60 seconds. Counts are per location and
     /// approximate.
     #[serde(default, with = "named")]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Limit>", extend("propertyNames" = schema::table_names())))]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Limit>"))]
     pub limits: Vec<Limit>,
     /// CORS policies, each by a name that routes refer to. Without one, no page of another origin
     /// can read an answer. CORS headers of upstreams are removed.
     #[serde(default, with = "named")]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Cors>", extend("propertyNames" = schema::table_names())))]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Cors>"))]
     pub cors: Vec<Cors>,
     /// The cookie in which browsers may send their token, on routes with `token_cookie = true`.
     /// Requests from pages of the gateway's own origin are accepted, and of origins that the
@@ -79,7 +71,7 @@ impl Policy {
 
 /// One issuer of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::one_key_source))]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
     /// Name in logs, metrics and `/status`.
@@ -88,26 +80,20 @@ pub struct Issuer {
     /// A well-known provider: sets algorithms, claims and the location of the keys. Options that
     /// are written take precedence; `require` is added to. See docs/providers.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::provider"))]
     pub provider: Option<String>,
     /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub issuer: String,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(max = limits::TENANTS)))]
     pub tenants: Vec<String>,
     /// Audiences that mean this gateway. A token must name one of them.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub audience: Vec<String>,
     /// The claim with the audience, for providers whose access tokens have no `aud`.
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub audience_claim: Option<ClaimPath>,
     /// Signature algorithms. Needed unless `provider` sets them. A key works with one algorithm:
     /// the one that it names or, if it names none, the only one listed here that fits its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::algorithms"))]
     pub algorithms: Option<Vec<String>>,
     /// Accepted `typ` headers. Empty accepts any.
     #[serde(default)]
@@ -121,15 +107,13 @@ pub struct Issuer {
     /// Further rules for claims. All must be met. Example:
     /// `require = [{ claim = "azp", one_of = ["web", "app"] }]`
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_rules"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<serde_json::Value>"))]
     pub require: Vec<ClaimRule>,
     /// Clock difference in seconds that is tolerated.
     #[serde(default = "default_leeway_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::LEEWAY_S.min, max = limits::LEEWAY_S.max)))]
     pub leeway_s: u64,
     /// Longest accepted `exp - iat` in seconds. Revocations are kept for as long.
     #[serde(default = "default_max_lifetime_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::LIFETIME_S.min, max = limits::LIFETIME_S.max)))]
     pub max_lifetime_s: u64,
     /// Reads the location of the keys from `/.well-known/openid-configuration` below `issuer`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +126,6 @@ pub struct Issuer {
     pub jwks_upstream: Option<String>,
     /// Path of the key set on `jwks_upstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub jwks_path: Option<String>,
     /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
     #[serde(default)]
@@ -150,7 +133,6 @@ pub struct Issuer {
     /// `sub` of the service tokens that may revoke tokens at `POST /_gateway/revocations`. Implies
     /// `revocable`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub revocations_from: Option<String>,
 }
 
@@ -206,30 +188,25 @@ impl Issuer {
 pub struct Claims {
     /// The user's id (default `sub`).
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub user_id: Option<ClaimPath>,
     /// E-mail address (default `email`).
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub email: Option<ClaimPath>,
     /// Role names (default `roles`).
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub roles: Option<ClaimPath>,
     /// Scopes (default `scope`).
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub scopes: Option<ClaimPath>,
     /// The session (default `sid`).
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::claim_path"))]
     pub session: Option<ClaimPath>,
 }
 
 /// One service behind the gateway. The variable `UPSTREAM_<NAME>_URL` replaces `url` at run time;
 /// the secret `ASSERTION_KEYS_<NAME>` signs the requests to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::url_or_targets))]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Name; also the audience of assertions and part of the secret's name.
@@ -241,26 +218,21 @@ pub struct Upstream {
     /// Several places instead of `url`; each request is sent to one. Targets that fail are left
     /// out. Example: `targets = [{ url = "https://a.example.com", weight = 3 }]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = limits::TARGETS)))]
     pub targets: Vec<UpstreamTarget>,
     /// Milliseconds from the end of the request to the headers of the answer; then 504.
     #[serde(default = "default_timeout_ms")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::TIMEOUT_MS.min, max = limits::TIMEOUT_MS.max)))]
     pub timeout_ms: u64,
     /// Milliseconds for a client to send its body; then 408.
     #[serde(default = "default_body_timeout_ms")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::BODY_TIMEOUT_MS.min, max = limits::BODY_TIMEOUT_MS.max)))]
     pub body_timeout_ms: u64,
     /// Answer while the service is down.
     #[serde(default)]
     pub on_down: OnDown,
     /// Further attempts of GET and HEAD, with pauses, for at most a tenth of the requests.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::RETRIES.min, max = limits::RETRIES.max)))]
     pub retries: u32,
     /// Requests of one isolate that may wait for the service at once; then 503.
     #[serde(default = "default_max_concurrent")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::CONCURRENT.min, max = limits::CONCURRENT.max)))]
     pub max_concurrent: u32,
     /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, 502,
     /// 503 or 504). Then one probe is sent after 1 s, and the pause doubles with each probe that
@@ -270,7 +242,6 @@ pub struct Upstream {
     /// Milliseconds that the body of an answer may pause; then it is cut off. Costs CPU time, because the
     /// body passes through the gateway's code. Without it, bodies may pause as long as they like.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::IDLE_TIMEOUT_MS.min, max = limits::IDLE_TIMEOUT_MS.max)))]
     pub idle_timeout_ms: Option<u64>,
     /// The service is under maintenance: requests are answered with 503 and `Retry-After`.
     /// Example: `maintenance = { retry_after_s = 300 }`
@@ -287,7 +258,6 @@ pub struct UpstreamTarget {
     pub url: String,
     /// Share of the requests, relative to the other targets.
     #[serde(default = "default_weight")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::WEIGHT.min, max = limits::WEIGHT.max)))]
     pub weight: u32,
 }
 
@@ -298,11 +268,9 @@ pub struct UpstreamTarget {
 pub struct Breaker {
     /// Consecutive outages that open it.
     #[serde(default = "default_failures")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::BREAKER_FAILURES.min, max = limits::BREAKER_FAILURES.max)))]
     pub failures: u32,
     /// Longest pause in seconds between two probes.
     #[serde(default = "default_open_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::BREAKER_OPEN_S.min, max = limits::BREAKER_OPEN_S.max)))]
     pub open_s: u32,
 }
 
@@ -319,7 +287,6 @@ impl Default for Breaker {
 pub struct Maintenance {
     /// Seconds for `Retry-After`.
     #[serde(default = "default_maintenance_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::MAINTENANCE_S.min, max = limits::MAINTENANCE_S.max)))]
     pub retry_after_s: u64,
 }
 
@@ -338,15 +305,13 @@ pub enum OnDown {
 
 /// One route: which requests it takes, and who may make them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(JsonSchema), schemars(transform = schema::one_prefix))]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Pattern: fixed segments, `{name}` for one segment, `{*name}` for the rest of the path. The
     /// path is matched in its canonical spelling (RFC 3986), before the method.
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub path: String,
     /// Methods. GET includes HEAD.
-    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::methods"))]
     pub methods: Vec<String>,
     /// Name of the upstream that answers.
     pub upstream: String,
@@ -359,7 +324,6 @@ pub struct Route {
     /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
     /// may have a user of the same id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub issuers: Option<Vec<String>>,
     /// Rate limits that count its requests.
     #[serde(default)]
@@ -382,7 +346,6 @@ pub struct Route {
     pub token_cookie: bool,
     /// Longest request body in bytes; then 413.
     #[serde(default = "default_max_body_bytes")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::BODY_BYTES.min, max = limits::BODY_BYTES.max)))]
     pub max_body_bytes: u64,
     /// The connection may become a WebSocket, after the same checks. They are not repeated while it
     /// lasts.
@@ -515,11 +478,9 @@ impl From<WrittenVariants> for Variants {
 pub struct HeaderRules {
     /// Names and values of headers to set.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("maxProperties" = limits::HEADER_RULES)))]
     pub set: BTreeMap<String, String>,
     /// Names of headers to remove.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(max = limits::HEADER_RULES)))]
     pub remove: Vec<String>,
 }
 
@@ -551,7 +512,6 @@ pub struct Revocation {
     /// Seconds for which an isolate uses its copy while the log cannot be reached. Past this age,
     /// requests with tokens that could be revoked get 503.
     #[serde(default = "default_max_age_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::REVOCATION_AGE_S.min, max = limits::REVOCATION_AGE_S.max)))]
     pub max_age_s: u64,
 }
 
@@ -580,7 +540,6 @@ pub struct Limit {
     pub by: LimitBy,
     /// Seconds for `Retry-After` of the 429.
     #[serde(default = "default_retry_after_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::RETRY_AFTER_S.min, max = limits::RETRY_AFTER_S.max)))]
     pub retry_after_s: u64,
 }
 
@@ -608,7 +567,6 @@ pub struct Cors {
     #[serde(skip)]
     pub name: String,
     /// Origins: `https://app.example.com`, `https://*.example.com`, or `*` for all.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub origins: Vec<String>,
     /// Whether pages may send cookies. Not with `*`.
     #[serde(default)]
@@ -621,7 +579,6 @@ pub struct Cors {
     pub expose: Vec<String>,
     /// Seconds for which a browser keeps the answer to a preflight.
     #[serde(default = "default_cors_age_s")]
-    #[cfg_attr(feature = "schema", schemars(range(min = limits::CORS_AGE_S.min, max = limits::CORS_AGE_S.max)))]
     pub max_age_s: u64,
 }
 
@@ -631,7 +588,6 @@ pub struct Cors {
 #[serde(deny_unknown_fields)]
 pub struct TokenCookie {
     /// Name. It begins with `__Host-`, so that no other host can set the cookie.
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^__Host-[A-Za-z0-9_-]{1,33}$")))]
     pub name: String,
 }
 

@@ -1,19 +1,103 @@
 //! The JSON Schema of the policy document, and the reference page of its options: both generated
 //! from `model`. `gateway.schema.json` and `docs/policy.md` are committed; a test holds them.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "runs in a test only; an absent member of a JSON value is null"
+)]
+
 use std::borrow::Cow;
 
 use portcullis_token::Algorithm;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
 
-use super::{Access, Policy, Variants, limits, providers, validate::METHODS};
+use super::{
+    Access, Policy, Variants,
+    limits::{self, Bounds},
+    providers,
+    validate::{COOKIE_PREFIX, METHODS},
+};
 
 /// Returns the JSON Schema (draft 2020-12).
 pub fn schema() -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Policy>().to_value();
     simplify(&mut schema);
+    for (table, option, facts) in facts() {
+        let table = if table == "Policy" { String::new() } else { format!("/$defs/{table}") };
+        let pointer = if option.is_empty() { table } else { format!("{table}/properties/{option}") };
+        let Some(place) = schema.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
+        if facts.get("oneOf").is_some() && !option.is_empty() {
+            place.retain(|key, _| key == "description");
+        }
+        place.extend(facts.as_object().cloned().unwrap_or_default());
+    }
     schema
+}
+
+/// Returns what the types do not say: table, option (empty for the table itself) and facts.
+fn facts() -> Vec<(&'static str, &'static str, Value)> {
+    let range = |Bounds { min, max }| json!({ "type": "integer", "minimum": min, "maximum": max });
+    let table_names = json!({ "pattern": format!("^[a-z0-9-]{{1,{}}}$", limits::NAME_BYTES) });
+    let named = json!({ "propertyNames": table_names });
+    let words = |words: &[&str]| json!({ "minItems": 1, "items": { "enum": words } });
+    let some = |count: usize| json!({ "minItems": 1, "maxItems": count });
+    let any = json!({ "minItems": 1 });
+    let text = json!({ "minLength": 1 });
+    let path = json!({ "pattern": "^/" });
+    let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+    let providers: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
+    let cookie = format!("^{COOKIE_PREFIX}[A-Za-z0-9_-]{{1,{}}}$", limits::NAME_BYTES - COOKIE_PREFIX.len());
+    vec![
+        ("Policy", "", json!({ "title": "Portcullis policy (gateway.toml)", "required": ["routes", "upstreams"] })),
+        ("Policy", "version", range(Bounds { min: 1, max: 1 })),
+        ("Policy", "issuers", named.clone()),
+        ("Policy", "upstreams", json!({ "minProperties": 1, "propertyNames": table_names })),
+        ("Policy", "limits", named.clone()),
+        ("Policy", "cors", named),
+        ("Policy", "routes", any.clone()),
+        ("Issuer", "", issuer_choices()),
+        ("Issuer", "provider", json!({ "enum": providers })),
+        ("Issuer", "issuer", text.clone()),
+        ("Issuer", "tenants", some(limits::TENANTS)),
+        ("Issuer", "audience", any.clone()),
+        ("Issuer", "audience_claim", claim_path()),
+        ("Issuer", "algorithms", words(&algorithms)),
+        ("Issuer", "require", json!({ "items": claim_rule() })),
+        ("Issuer", "leeway_s", range(limits::LEEWAY_S)),
+        ("Issuer", "max_lifetime_s", range(limits::LIFETIME_S)),
+        ("Issuer", "jwks_path", path.clone()),
+        ("Issuer", "revocations_from", text),
+        ("Claims", "user_id", claim_path()),
+        ("Claims", "email", claim_path()),
+        ("Claims", "roles", claim_path()),
+        ("Claims", "scopes", claim_path()),
+        ("Claims", "session", claim_path()),
+        ("Upstream", "", json!({ "oneOf": [{ "required": ["url"] }, { "required": ["targets"] }] })),
+        ("Upstream", "targets", some(limits::TARGETS)),
+        ("Upstream", "timeout_ms", range(limits::TIMEOUT_MS)),
+        ("Upstream", "body_timeout_ms", range(limits::BODY_TIMEOUT_MS)),
+        ("Upstream", "idle_timeout_ms", range(limits::IDLE_TIMEOUT_MS)),
+        ("Upstream", "retries", range(limits::RETRIES)),
+        ("Upstream", "max_concurrent", range(limits::CONCURRENT)),
+        ("UpstreamTarget", "weight", range(limits::WEIGHT)),
+        ("Breaker", "failures", range(limits::BREAKER_FAILURES)),
+        ("Breaker", "open_s", range(limits::BREAKER_OPEN_S)),
+        ("Maintenance", "retry_after_s", range(limits::MAINTENANCE_S)),
+        ("Revocation", "max_age_s", range(limits::REVOCATION_AGE_S)),
+        ("Limit", "retry_after_s", range(limits::RETRY_AFTER_S)),
+        ("Cors", "origins", any.clone()),
+        ("Cors", "max_age_s", range(limits::CORS_AGE_S)),
+        ("TokenCookie", "name", json!({ "pattern": cookie })),
+        ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
+        ("Route", "path", path),
+        ("Route", "methods", words(METHODS)),
+        ("Route", "issuers", any),
+        ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
+        ("HeaderRules", "set", json!({ "maxProperties": limits::HEADER_RULES })),
+        ("HeaderRules", "remove", json!({ "maxItems": limits::HEADER_RULES })),
+    ]
 }
 
 /// Removes number formats, which validators do not know, and `null`, which TOML does not have.
@@ -46,73 +130,41 @@ fn simplify(value: &mut Value) {
     }
 }
 
-pub(super) fn table_names() -> Value {
-    json!({ "pattern": format!("^[a-z0-9-]{{1,{}}}$", limits::NAME_BYTES) })
-}
-
-pub(super) fn provider(_: &mut SchemaGenerator) -> Schema {
-    let names: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
-    json_schema!({ "enum": names })
-}
-
-pub(super) fn algorithms(_: &mut SchemaGenerator) -> Schema {
-    let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-    json_schema!({ "type": "array", "minItems": 1, "items": { "enum": names } })
-}
-
-pub(super) fn methods(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "minItems": 1, "items": { "enum": METHODS } })
-}
-
-pub(super) fn claim_path(_: &mut SchemaGenerator) -> Schema {
+fn claim_path() -> Value {
     let name = json!({ "type": "string", "minLength": 1 });
-    json_schema!({
-        "oneOf": [name, { "type": "array", "minItems": 1, "maxItems": limits::CLAIM_DEPTH, "items": name }]
-    })
+    json!({ "oneOf": [name, { "type": "array", "minItems": 1, "maxItems": limits::CLAIM_DEPTH, "items": name }] })
 }
 
-pub(super) fn claim_rules(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": claim_rule(generator) })
-}
-
-fn claim_rule(generator: &mut SchemaGenerator) -> Schema {
+fn claim_rule() -> Value {
     let value = json!({ "type": ["string", "integer", "boolean"] });
-    json_schema!({
+    let properties = json!({
+        "claim": claim_path(),
+        "equals": value,
+        "one_of": { "type": "array", "minItems": 1, "items": value }
+    });
+    json!({
         "type": "object",
         "additionalProperties": false,
-        "properties": {
-            "claim": claim_path(generator),
-            "equals": value,
-            "one_of": { "type": "array", "minItems": 1, "items": value }
-        },
+        "properties": properties,
         "required": ["claim"],
         "not": { "required": ["equals", "one_of"] }
     })
 }
 
 /// An issuer says once where its keys are, and which algorithms it uses, or names a provider.
-pub(super) fn one_key_source(schema: &mut Schema) {
+fn issuer_choices() -> Value {
     let discovery = json!({ "required": ["discovery"], "properties": { "discovery": { "const": true } } });
     let url = json!({ "required": ["jwks_url"] });
     let places = json!([discovery, url, { "required": ["jwks_upstream"] }]);
-    schema.insert(
-        "oneOf".to_owned(),
-        json!([
+    json!({
+        "oneOf": [
             discovery,
             url,
             { "required": ["jwks_upstream", "jwks_path"] },
             { "required": ["provider"], "not": { "anyOf": places } }
-        ]),
-    );
-    schema.insert("anyOf".to_owned(), json!([{ "required": ["algorithms"] }, { "required": ["provider"] }]));
-}
-
-pub(super) fn url_or_targets(schema: &mut Schema) {
-    schema.insert("oneOf".to_owned(), json!([{ "required": ["url"] }, { "required": ["targets"] }]));
-}
-
-pub(super) fn one_prefix(schema: &mut Schema) {
-    schema.insert("not".to_owned(), json!({ "required": ["strip_prefix", "replace_prefix"] }));
+        ],
+        "anyOf": [{ "required": ["algorithms"] }, { "required": ["provider"] }]
+    })
 }
 
 impl JsonSchema for Access {
@@ -151,7 +203,7 @@ impl JsonSchema for Rule {
                 table("roles", &names),
                 table("scopes", &names),
                 table("owner", &json!({ "type": "string", "minLength": 1 })),
-                claim_rule(generator),
+                claim_rule(),
                 table("any", &rules),
                 table("all", &rules)
             ]
@@ -264,7 +316,9 @@ fn line(schema: &Value, option: &str, property: &Value, is_required: bool) -> St
         _ if is_required => facts.push("required".to_owned()),
         Value::Null | Value::Object(_) => {}
         Value::Array(list) if list.is_empty() => {}
-        default => facts.push(format!("default `{default}`")),
+        default @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            facts.push(format!("default `{default}`"));
+        }
     }
     let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
     let mut text = format!("- **`{option}`** ({}): {}\n", facts.join(", "), text_of(&property["description"]));
@@ -299,7 +353,7 @@ fn kind(property: &Value, definition: Option<&Value>) -> String {
         },
         Some("object") => "table".to_owned(),
         Some(kind) => kind.to_owned(),
-        None if definition.is_some_and(|definition| is_word(definition)) => "word".to_owned(),
+        None if definition.is_some_and(is_word) => "word".to_owned(),
         None => "word or table".to_owned(),
     }
 }
