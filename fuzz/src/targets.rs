@@ -1,14 +1,15 @@
-//! What must hold for every input, whoever sent it. The fuzzers call these with
-//! inputs of their making; `tests/native/corpus.rs` with every input that is kept.
+//! Properties that hold for every input. The fuzzers call these functions with generated inputs,
+//! `tests/native/corpus.rs` with the kept ones.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis::{
+use portcullis_policy::route::Target;
+use portcullis_token::{
+    Algorithm, ClaimNames, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, explain,
     keys::{KeyQuery, KeySet},
-    route::Target,
-    token::{Algorithm, ClaimNames, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, parse},
+    parse,
 };
 
-/// The time for which `tests/vectors` were made.
+/// The time of `tests/vectors`.
 const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
 
 fn policy() -> TokenPolicy {
@@ -28,10 +29,15 @@ fn policy() -> TokenPolicy {
     }
 }
 
-/// A token's text: one spelling, and never taken without a valid signature.
+/// A token's text has one spelling, and is never admitted without a valid signature.
 pub fn compact(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let Ok(token) = parse(text) else { return };
+    let parsed = parse(text);
+    let explained = explain(text, &[policy()], None, NOW);
+    let token = match parsed {
+        Ok(token) => token,
+        Err(error) => return assert_eq!(explained.error(), Some(error), "another explanation"),
+    };
     let signature = URL_SAFE_NO_PAD.encode(token.signature());
     let input = std::str::from_utf8(token.signing_input()).expect("a part of a text");
     assert_eq!(format!("{input}.{signature}"), text, "a token with two spellings");
@@ -46,7 +52,7 @@ pub fn compact(input: &[u8]) {
     }
 }
 
-/// A payload under a valid signature: whoever it speaks for fits into a header.
+/// Every string of an identity fits into a header.
 pub fn claims(input: &[u8]) {
     let text =
         format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"at+jwt"}"#), URL_SAFE_NO_PAD.encode(input));
@@ -62,7 +68,7 @@ pub fn claims(input: &[u8]) {
     assert!(identity.expires_at.plus(30_000) > NOW);
 }
 
-/// A key set's body: what is kept of it says the same when it is read again.
+/// What is kept of a key set is the same when it is read again.
 pub fn jwks(input: &[u8]) {
     let Ok(set) = KeySet::parse(input, Algorithm::ALL) else { return };
     assert!(!set.keys().is_empty());
@@ -100,7 +106,7 @@ fn decode_once(bytes: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// A request target: the canonical form is its own, and hides nothing.
+/// The canonical form of a request target is stable and hides nothing.
 pub fn target(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(target) = Target::parse(text) else { return };

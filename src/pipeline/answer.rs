@@ -198,7 +198,7 @@ mod tests {
         for entry in &entries {
             assert!(named.contains(entry), "{entry} is not a code any more");
         }
-        for error in crate::token::TokenError::ALL {
+        for &error in crate::token::TokenError::ALL {
             assert!(entries.contains(&error.code()), "{} has no entry", error.code());
         }
         let others = [
