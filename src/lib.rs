@@ -1,20 +1,10 @@
-//! Portcullis, a gateway at the edge.
+//! Portcullis, an API gateway at the edge: the Worker.
 //!
-//! The map, in the order in which a request meets the rooms:
+//! - [`pipeline`]: the steps of a request, the services that they use, and their ports; pure.
+//! - `host`: wasm32 only; the runtime behind the ports. Nothing imports it.
 //!
-//! - [`config`]: `gateway.toml` and its checks, to a `Policy`
-//! - [`route`]: request head to route; canonical path, pattern, access rule
-//! - [`token`]: bytes to verified claims
-//! - [`keys`]: JWKS bytes and a time to a key, or a plan for getting one
-//! - [`revocation`]: which tokens stopped being good early; a copy of that, and its age
-//! - [`pipeline`]: the one order of things: decide, deny, forward; and its ports
-//! - `host`: wasm32 only; fetch and scheduled events, KV, WebCrypto, clock, log
-//!
-//! `token`, `keys`, `revocation`, `route` and `config` are pure. Nobody imports `host`.
+//! The policy is in `portcullis_policy`, tokens, keys and revocation are in `portcullis_token`.
 //! ARCHITECTURE.md has the reasons.
-
-pub use portcullis_policy::{config, route};
-pub use portcullis_token::{self as token, keys, revocation};
 
 pub mod pipeline;
 

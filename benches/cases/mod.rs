@@ -11,11 +11,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use portcullis::{
+use portcullis::pipeline::{Gateway, Head};
+use portcullis_policy::{
     config::{self, Policy},
-    pipeline::{Gateway, Head},
     route::{Table, Target},
-    token::{self, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, UnverifiedToken},
+};
+use portcullis_token::{
+    self as token, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, UnverifiedToken,
 };
 
 use world::{Vectors, World};

@@ -4,20 +4,16 @@
 
 use std::cell::RefCell;
 
-use portcullis::{
-    keys::Key,
-    pipeline::{
-        BackgroundTask,
-        ports::{
-            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-            UrlParser,
-        },
-        wire::{AnswerFacts, Fault, Forward},
+use portcullis::pipeline::{
+    BackgroundTask,
+    ports::{
+        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        UrlParser,
     },
-    revocation::LogPage,
-    token::{self, Algorithm, SignatureOutcome, UnixMillis},
+    wire::{AnswerFacts, Fault, Forward},
 };
+use portcullis_token::{self as token, Algorithm, SignatureOutcome, UnixMillis, keys::Key, revocation::LogPage};
 use serde::Deserialize;
 
 /// `tests/vectors/tokens.json`.

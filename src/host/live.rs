@@ -12,10 +12,8 @@ use super::{
     js,
     world::{KV_CACHE_S, KV_MS, millis, prefers_rust, store},
 };
-use crate::{
-    pipeline::{Gateway, Misconfiguration, PolicyOrigin},
-    token::UnixMillis,
-};
+use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin};
+use portcullis_token::UnixMillis;
 
 /// KV keys of the newest pushed policy and of the one before it, in the namespace of the
 /// key sets.

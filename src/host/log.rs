@@ -12,9 +12,9 @@ use super::{
     console::log_error,
     object::{now, number, path_of, reply, rows, scalar, whole},
 };
-use crate::{
+use portcullis_token::{
+    UnixMillis,
     revocation::{LogPage, RevocationEntry, RevocationKey, limits},
-    token::UnixMillis,
 };
 
 /// What the last minute brought.

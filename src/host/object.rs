@@ -4,7 +4,7 @@
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue};
 
-use crate::token::UnixMillis;
+use portcullis_token::UnixMillis;
 
 pub(super) fn now() -> UnixMillis {
     whole_millis(js_sys::Date::now())

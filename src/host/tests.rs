@@ -13,10 +13,10 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::world::World;
-use crate::{
+use crate::pipeline::ports::{KeyStore as _, Random as _, RevocationLog as _, SignatureVerifier as _};
+use portcullis_token::{
+    self as token, Algorithm, SignatureOutcome,
     keys::{Key, KeySet},
-    pipeline::ports::{KeyStore as _, Random as _, RevocationLog as _, SignatureVerifier as _},
-    token::{self, Algorithm, SignatureOutcome},
 };
 
 wasm_bindgen_test_configure!(run_in_node_experimental);

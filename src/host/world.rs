@@ -13,19 +13,19 @@ use super::{
     js, log, object, sums,
     turns::{Turns, Wait},
 };
-use crate::{
-    keys::{self, Key},
-    pipeline::{
-        BackgroundTask, limits,
-        ports::{
-            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-            UrlParser,
-        },
-        wire::{self, AnswerFacts, Fault, Forward},
+use crate::pipeline::{
+    BackgroundTask, limits,
+    ports::{
+        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        UrlParser,
     },
+    wire::{self, AnswerFacts, Fault, Forward},
+};
+use portcullis_token::{
+    self as token, Algorithm, SignatureOutcome, UnixMillis,
+    keys::{self, Key},
     revocation,
-    token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 
 /// KV namespace that holds key sets and the pushed policy.

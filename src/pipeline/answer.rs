@@ -198,7 +198,7 @@ mod tests {
         for entry in &entries {
             assert!(named.contains(entry), "{entry} is not a code any more");
         }
-        for &error in crate::token::TokenError::ALL {
+        for &error in portcullis_token::TokenError::ALL {
             assert!(entries.contains(&error.code()), "{} has no entry", error.code());
         }
         let others = [
@@ -237,7 +237,7 @@ mod tests {
             Denial::UpstreamTimedOut,
             Denial::UpstreamBadAnswer,
         ];
-        assert_eq!(entries.len(), others.len() + crate::token::TokenError::ALL.len());
+        assert_eq!(entries.len(), others.len() + portcullis_token::TokenError::ALL.len());
         for denial in others {
             assert!(entries.contains(&denial.code()), "{} has no entry", denial.code());
         }

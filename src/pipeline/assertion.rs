@@ -9,7 +9,7 @@ use jwt_compact::{
 use serde::Serialize;
 
 use super::limits;
-use crate::token::{Identity, UnixMillis};
+use portcullis_token::{Identity, UnixMillis};
 
 /// The secrets shared with one upstream. The first one signs. A second one is live at the origin
 /// alone, during a rotation.

@@ -9,14 +9,12 @@ use super::{
     settings::Misconfiguration,
     token_cache::{self, TokenCache, TokenDigest},
 };
-use crate::{
-    config::{self, Policy},
+use portcullis_policy::config::{self, Policy};
+use portcullis_token::{
+    self as token, ClaimNames, ClaimPath, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
+    UnverifiedToken, VerifiedToken,
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
-    token::{
-        self, ClaimNames, ClaimPath, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
-        UnverifiedToken, VerifiedToken,
-    },
 };
 
 /// `aud` of tokens for the gateway itself.

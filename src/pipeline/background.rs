@@ -1,6 +1,6 @@
 //! Work that is done once the client has its answer.
 
-use crate::revocation::RevocationEntry;
+use portcullis_token::revocation::RevocationEntry;
 
 /// Work for after the answer; [`super::Gateway::run`] carries it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

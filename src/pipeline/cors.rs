@@ -3,7 +3,7 @@
 //! pages of all other origins.
 
 use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
-use crate::{
+use portcullis_policy::{
     config::Cors,
     route::{Target, allows},
 };

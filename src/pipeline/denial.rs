@@ -8,7 +8,8 @@ use super::{
     authenticator::AuthError, limits, rate_limiter::LimitExceeded, revocation_checker::RevocationError,
     upstream::ForwardError, wire::Fault,
 };
-use crate::{config::OnDown, token::TokenError};
+use portcullis_policy::config::OnDown;
+use portcullis_token::TokenError;
 
 /// A refusal; [`Denial::wording`] says what each one means.
 #[derive(Debug, Clone, PartialEq, Eq)]

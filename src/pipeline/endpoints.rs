@@ -12,10 +12,10 @@ use super::{
     exchange::Exchange, gateway::Gateway, head::Head, headers::client_address, metrics, ports::Ports, status::HINT,
     wire::Fault,
 };
-use crate::{
+use portcullis_policy::route::Target;
+use portcullis_token::{
+    TokenError,
     revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
-    route::Target,
-    token::TokenError,
 };
 
 /// Path of the push of revocations.

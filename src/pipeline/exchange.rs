@@ -14,7 +14,7 @@ use super::{
     log::{LogRecord, level},
     trace::Ids,
 };
-use crate::token::{Identity, UnixMillis};
+use portcullis_token::{Identity, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.

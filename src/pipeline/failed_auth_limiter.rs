@@ -19,10 +19,8 @@ use super::{
     ports::{Background, Clock, RateLimitCounter},
     rate_limiter::{LimitExceeded, binding},
 };
-use crate::{
-    config::{Limit, LimitBy, Policy},
-    token::UnixMillis,
-};
+use portcullis_policy::config::{Limit, LimitBy, Policy};
+use portcullis_token::UnixMillis;
 
 /// The policy's limits on refused tokens.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::{
     spans::SpanExporter,
     upstream::Upstream,
 };
-use crate::{
+use portcullis_policy::{
     config::{Cors, Policy, Route},
     route::Table,
 };

@@ -4,10 +4,8 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::{head::Head, limits, trace::Ids};
-use crate::{
-    config::{Route, is_private, is_replaced},
-    token::Identity,
-};
+use portcullis_policy::config::{Route, is_private, is_replaced};
+use portcullis_token::Identity;
 
 /// Names and values, in order.
 type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -188,7 +186,7 @@ fn push_encoded(value: &mut String, byte: u8, as_it_is: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::UnixMillis;
+    use portcullis_token::UnixMillis;
 
     fn composed(
         headers: &[(&str, &str)],

@@ -1,4 +1,4 @@
-//! Issuers' key sets: carries out the plans of [`crate::keys`] with the ports, for one request
+//! Issuers' key sets: carries out the plans of [`portcullis_token::keys`] with the ports, for one request
 //! at a time. No borrow of a cell outlives a synchronous step.
 
 use std::{cell::RefCell, rc::Rc};
@@ -15,10 +15,10 @@ use super::{
     settings::{Misconfiguration, Settings, is_plain_http},
     wire::Fault,
 };
-use crate::{
-    config::{self, JwksSource, check_url},
+use portcullis_policy::config::{self, JwksSource, check_url};
+use portcullis_token::{
+    Algorithm, UnixMillis,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet, KeyStanding},
-    token::{Algorithm, UnixMillis},
 };
 
 /// The ports of the key cache.

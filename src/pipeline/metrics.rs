@@ -17,7 +17,8 @@ use super::{
     log::LogRecord,
     ports::{Background, Clock, MetricsStore},
 };
-use crate::{config::Policy, token::UnixMillis};
+use portcullis_policy::config::Policy;
+use portcullis_token::UnixMillis;
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{limits, ports::Clock};
-use crate::token::UnixMillis;
+use portcullis_token::UnixMillis;
 
 /// A bounded number of permits.
 #[derive(Debug)]

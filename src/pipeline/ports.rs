@@ -7,11 +7,7 @@ use super::{
     background::BackgroundTask,
     wire::{AnswerFacts, Fault, Forward},
 };
-use crate::{
-    keys::Key,
-    revocation::RevocationKey,
-    token::{Algorithm, SignatureOutcome, UnixMillis},
-};
+use portcullis_token::{Algorithm, SignatureOutcome, UnixMillis, keys::Key, revocation::RevocationKey};
 
 /// Time.
 pub trait Clock {
@@ -46,7 +42,7 @@ pub trait KeyStore {
 /// Issuers' documents: key sets and discovery.
 pub trait KeyFetcher {
     /// Fetches a document without following redirects: at most
-    /// [`crate::keys::limits::JWKS_BYTES`] within [`crate::keys::limits::FETCH_MS`].
+    /// [`portcullis_token::keys::limits::JWKS_BYTES`] within [`portcullis_token::keys::limits::FETCH_MS`].
     ///
     /// # Errors
     /// [`Fault`].
@@ -70,9 +66,9 @@ pub trait SignatureVerifier {
 
 /// The revocation log of all isolates.
 pub trait RevocationLog {
-    /// Reads a part of the log: at most [`crate::revocation::limits::PAGE_BYTES`] within
-    /// [`crate::revocation::limits::ASK_MS`], or
-    /// [`crate::revocation::limits::ASK_WHOLE_MS`] for the whole log. `may_be_cached` allows a
+    /// Reads a part of the log: at most [`portcullis_token::revocation::limits::PAGE_BYTES`] within
+    /// [`portcullis_token::revocation::limits::ASK_MS`], or
+    /// [`portcullis_token::revocation::limits::ASK_WHOLE_MS`] for the whole log. `may_be_cached` allows a
     /// page that this location has cached.
     ///
     /// # Errors
@@ -202,7 +198,7 @@ pub enum LogPart<'a> {
 /// A page of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogText {
-    /// A [`crate::revocation::LogPage`] as JSON.
+    /// A [`portcullis_token::revocation::LogPage`] as JSON.
     pub text: String,
     /// Whether the page came from this location's cache.
     pub cached: bool,

@@ -9,10 +9,8 @@ use std::rc::Rc;
 use portcullis_resilience::network;
 
 use super::{head::Head, headers::client_address, metrics::Metrics, ports::RateLimitCounter};
-use crate::{
-    config::{Access, Limit, LimitBy, Policy, Route},
-    token::Identity,
-};
+use portcullis_policy::config::{Access, Limit, LimitBy, Policy, Route};
+use portcullis_token::Identity;
 
 /// The policy's rate limits.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::{head::Head, upstream::Upstream};
-use crate::config::Route;
+use portcullis_policy::config::Route;
 
 /// What the references of one answer are resolved against.
 pub(super) struct References<'a> {

@@ -1,4 +1,4 @@
-//! Whether a verified token was revoked: carries out the plans of [`crate::revocation`] with the
+//! Whether a verified token was revoked: carries out the plans of [`portcullis_token::revocation`] with the
 //! ports, and appends to the log. No borrow of a cell outlives a synchronous step.
 
 use std::{cell::RefCell, rc::Rc};
@@ -9,10 +9,10 @@ use super::{
     ports::{Background, Clock, LogPart, LogText, RevocationLog},
     wire::Fault,
 };
-use crate::{
-    config::{Policy, RevocationCheck},
+use portcullis_policy::config::{Policy, RevocationCheck};
+use portcullis_token::{
+    UnixMillis,
     revocation::{Applied, LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
-    token::UnixMillis,
 };
 
 /// The ports of the revocation checker.

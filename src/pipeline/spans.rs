@@ -16,7 +16,8 @@ use super::{
     settings::{Misconfiguration, Settings},
     trace::Ids,
 };
-use crate::{config, token::UnixMillis};
+use portcullis_policy::config;
+use portcullis_token::UnixMillis;
 
 /// The settings that all OpenTelemetry exporters have: the collector's URL, headers for it, the
 /// gateway's name, and the share of traces that is sampled.

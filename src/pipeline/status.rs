@@ -5,7 +5,7 @@ use portcullis_resilience::BreakerState;
 use serde_json::{Value, json};
 
 use super::{answer::Answer, authenticator::Issuer, denial::Denial, gateway::Gateway, upstream::Upstream};
-use crate::token::UnixMillis;
+use portcullis_token::UnixMillis;
 
 /// Where callers who are not operators find no details.
 pub(super) const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";

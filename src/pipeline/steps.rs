@@ -24,12 +24,11 @@ use super::{
     upstream::{ForwardError, Upstream},
     wire::Forward,
 };
-use crate::{
+use portcullis_policy::{
     config::{Access, Route, is_own_path},
-    revocation::RevocationEntry,
     route::{BadTarget, Match, Miss, Principal, Target, permits},
-    token,
 };
+use portcullis_token::{self as token, revocation::RevocationEntry};
 
 /// The result of a request.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::limits;
-use crate::token::{Identity, UnixMillis};
+use portcullis_token::{Identity, UnixMillis};
 
 /// SHA-256 of a token. A memory dump must not reveal tokens.
 pub(super) type TokenDigest = [u8; 32];

@@ -2,7 +2,7 @@
 //! (W3C Trace Context, level 1).
 
 use super::head::Head;
-use crate::token::UnixMillis;
+use portcullis_token::UnixMillis;
 
 /// The ids of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,10 +15,8 @@ use super::{
     settings::{Misconfiguration, Settings},
     wire::{Fault, Forward},
 };
-use crate::{
-    config::{self, OnDown, UpstreamTarget},
-    token::UnixMillis,
-};
+use portcullis_policy::config::{self, OnDown, UpstreamTarget};
+use portcullis_token::UnixMillis;
 
 /// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1) and have no
 /// body, which could be sent only once.

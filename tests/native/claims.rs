@@ -2,7 +2,7 @@
 //! must say. Signatures are beside the point here, so the check's outcome is given.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis::token::{
+use portcullis_token::{
     Algorithm, ClaimNames, ClaimRule, Identity, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, parse,
 };
 use serde_json::{Value, json};

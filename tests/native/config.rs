@@ -1,6 +1,6 @@
 //! Mistakes in a policy: each is found, with its line and its mend.
 
-use portcullis::config::{Access, ClaimRule, check};
+use portcullis_policy::config::{Access, ClaimRule, check};
 use serde_json::Value;
 
 const SOUND: &str = r#"[issuers.id]
@@ -604,10 +604,10 @@ fn a_policy_means_the_same_when_it_is_read_back() {
         )
         .replace("https://shop.example.com", "https://shop.example.com/")
         + "variants = { allow = \"why\" }\nrequest_headers = { set = { X-A = \"1\" }, remove = [\"X-B\"] }\n";
-    for text in [SOUND, &short, include_str!("../../gateway.toml"), &portcullis::config::schema::examples()] {
+    for text in [SOUND, &short, include_str!("../../gateway.toml"), &portcullis_policy::config::schema::examples()] {
         let policy = check(text).unwrap();
         let json = serde_json::to_string(&policy).unwrap();
-        assert_eq!(portcullis::config::Policy::read(&json), Ok(policy), "{json}");
+        assert_eq!(portcullis_policy::config::Policy::read(&json), Ok(policy), "{json}");
     }
 }
 

@@ -8,19 +8,19 @@ use std::{
 };
 
 use futures_executor::block_on;
-use portcullis::{
-    keys::Key,
-    pipeline::{
-        Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
-        ports::{
-            BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-            Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-            UrlParser,
-        },
-        wire::{AnswerFacts, Fault, Forward},
+use portcullis::pipeline::{
+    Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
+    ports::{
+        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
+        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        UrlParser,
     },
+    wire::{AnswerFacts, Fault, Forward},
+};
+use portcullis_token::{
+    self as token, Algorithm, SignatureOutcome, UnixMillis,
+    keys::Key,
     revocation::{LogPage, RevocationEntry, limits},
-    token::{self, Algorithm, SignatureOutcome, UnixMillis},
 };
 use serde::Deserialize;
 
@@ -62,7 +62,7 @@ pub(crate) fn setting(name: &str) -> Option<String> {
 
 /// The gateway's shipped policy with its secrets set.
 pub(crate) fn shipped_gate() -> Gateway {
-    let policy = portcullis::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

@@ -1,10 +1,10 @@
 //! Key sets and the plan: what is passed over, what is fetched when, and what a
 //! client is told meanwhile.
 
-use portcullis::{
+use portcullis::pipeline::wire::Fault;
+use portcullis_token::{
+    Algorithm, IssuerMatch, UnixMillis,
     keys::{FetchedKeySet, IssuerKeys, JwksError, KeyPlan, KeyQuery, KeySet, limits, plan},
-    pipeline::wire::Fault,
-    token::{Algorithm, IssuerMatch, UnixMillis},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -230,7 +230,7 @@ methods = ["GET"]
 upstream = "app"
 access = "user"
 "#;
-    let policy = portcullis::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::config::check(POLICY).unwrap();
     let gate = portcullis::pipeline::Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     let (first, second) = (Signer::new(1), Signer::new(2));
@@ -382,7 +382,7 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
     const DOCUMENT: &str = "https://id.example/realms/shop/.well-known/openid-configuration";
     const KEYS: &str = "https://keys.example/jwks";
     let vectors = Vectors::load();
-    let policy = portcullis::config::check(PROVIDER).unwrap();
+    let policy = portcullis_policy::config::check(PROVIDER).unwrap();
     let document = |issuer: &str, url: &str| json!({ "issuer": issuer, "jwks_uri": url }).to_string();
     let own = "https://id.example/realms/shop";
     for (name, places, ready, error) in [
@@ -465,7 +465,7 @@ proptest! {
         jitter in any::<u8>(),
         known in any::<bool>(),
     ) {
-        use portcullis::keys::KeyFetch;
+        use portcullis_token::keys::KeyFetch;
         let now = UnixMillis::from_secs(1_800_000_000);
         let ago = |millis: u64| UnixMillis(now.0 - millis);
         let holding = IssuerKeys {

@@ -4,10 +4,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::ecdsa::signature::Signer as _;
-use portcullis::{
+use portcullis::pipeline::{Gateway, wire::Fault};
+use portcullis_token::{
+    Algorithm, UnixMillis,
     keys::{FetchedKeySet, JwksError, KeySet, limits},
-    pipeline::{Gateway, wire::Fault},
-    token::{Algorithm, UnixMillis},
 };
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ access = "user"
 "#;
 
 fn gate_of(policy: &str) -> Gateway {
-    let policy = portcullis::config::check(policy).unwrap();
+    let policy = portcullis_policy::config::check(policy).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

@@ -1,7 +1,8 @@
 //! Remembered tokens: one signature check serves many requests, and nothing that is
 //! decided anew for every request is skipped.
 
-use portcullis::{keys::limits, pipeline::wire::Fault};
+use portcullis::pipeline::wire::Fault;
+use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
 use crate::fakes::{Issuer, Vectors, World, shipped_gate, verdict};

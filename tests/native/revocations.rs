@@ -1,11 +1,9 @@
 //! Revoked tokens through the whole gate: by logout and by push, on other isolates, on
 //! strict routes, and while the log is out of reach.
 
-use portcullis::{
-    config,
-    pipeline::{BackgroundTask, Gateway, wire::Fault},
-    revocation::limits,
-};
+use portcullis::pipeline::{BackgroundTask, Gateway, wire::Fault};
+use portcullis_policy::config;
+use portcullis_token::revocation::limits;
 use serde_json::{Value, json};
 
 use crate::{

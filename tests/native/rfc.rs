@@ -1,9 +1,6 @@
 //! The examples of RFC 7515, 7517, 7519 and 8037. (That of RFC 7638 is in `keys`.)
 
-use portcullis::{
-    keys::KeySet,
-    token::{Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, check_signature, parse},
-};
+use portcullis_token::{Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, check_signature, keys::KeySet, parse};
 use serde_json::{Value, json};
 
 fn examples() -> Value {

@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path};
 
-use portcullis::config::{check, schema};
+use portcullis_policy::config::{check, schema};
 use serde_json::Value;
 
 #[test]

@@ -3,11 +3,8 @@
 
 use proptest::prelude::*;
 
-use portcullis::{
-    config,
-    keys::KeySet,
-    token::{TokenError, UnixMillis, explain},
-};
+use portcullis_policy::config;
+use portcullis_token::{TokenError, UnixMillis, explain, keys::KeySet};
 
 use crate::fakes::{Vectors, World, shipped_gate, verdict};
 

