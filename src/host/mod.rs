@@ -1,4 +1,4 @@
-//! The rim: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
+//! The host: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
 //! upstream fetch, clock, random bytes and log. The only room that touches the world, and
 //! nobody imports it. Decides nothing: what it is asked to do was decided in `pipeline`.
 

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_says_what_the_problem_says_and_runs_nothing() {
+    fn a_page_has_the_problems_text_and_runs_no_script() {
         let denial = Denial::PushMalformed { detail: "<script>alert(1)</script>".to_owned() };
         let page = Answer::page(&denial, "id-7");
         assert_eq!(page.status, 400);
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_policy_allows_its_own_style_alone() {
+    fn the_content_security_policy_allows_the_pages_own_style_alone() {
         let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE));
         assert!(PAGE_POLICY.contains(&format!("style-src 'sha256-{digest}'")), "{digest}");
         assert!(PAGE_POLICY.starts_with("default-src 'none'; style-src"));
     }
 
     #[test]
-    fn a_page_says_what_to_do_next() {
+    fn a_page_names_the_next_step() {
         for (denial, expected) in [
             (Denial::CredentialsMissing, "Log in"),
             (Denial::PermissionMissing, "ask the operator"),

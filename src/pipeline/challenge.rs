@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scheme_is_found_at_the_beginning_of_a_challenge_and_nowhere_else() {
+    fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
         for (challenges, expected) in [
             ("Gateway-Assertion realm=\"https://gateway.example\", error=\"gateway_required\"", true),
             ("gateway-assertion", true),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bearer_token_is_taken_and_nothing_else() {
+    fn only_a_single_bearer_token_is_accepted() {
         use Denial::{CredentialsMalformed as Malformed, CredentialsMissing as Missing};
         for (value, expected) in [
             (None, Err(Missing)),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_a_cookie_counts_when_its_owner_meant_it() {
+    fn a_cookies_token_needs_a_request_of_an_allowed_page() {
         use Denial::{CredentialsMalformed as Malformed, CredentialsMissing as Missing, CrossSite};
         let cors = |credentials, origin: &str| Cors {
             name: "app".into(),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cookie_is_looked_at_where_none_is_named() {
+    fn without_a_cookie_name_no_cookie_is_read() {
         let headers = vec![("cookie".to_owned(), "__Host-token=x.y.z".to_owned())];
         let head = Head::new("GET".into(), "https://edge.example/", headers);
         assert_eq!(of(&head, None, None), Err(Denial::CredentialsMissing));

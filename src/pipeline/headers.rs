@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_cannot_name_away_what_the_gateway_adds() {
+    fn connection_cannot_remove_headers_of_the_gateway() {
         let sent =
             [("connection", "X-Gateway-Assertion, x-request-id, X-Custom"), ("x-custom", "1"), ("accept", "*/*")];
         let headers = composed(&sent, None, false);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_of_several_lines_are_joined_as_one_line_has_them() {
+    fn cookies_of_several_lines_are_joined_by_semicolons() {
         for (sent, expected) in [
             ("a=1, b=2", "a=1; b=2"),
             ("a=1; b=2, c=3, d=4", "a=1; b=2; c=3; d=4"),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn role_names_arrive_as_they_are_and_never_as_two_or_as_another() {
+    fn a_role_name_never_arrives_as_two_roles_or_another_role() {
         let long = "r".repeat(256);
         for (roles, expected) in [
             (vec![], Some("")),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_that_are_too_long_for_a_header_are_left_to_the_assertion() {
+    fn roles_that_are_too_long_for_a_header_are_in_the_assertion_alone() {
         let roles = |count: usize| vec!["r".repeat(63); count];
         let most = limits::ROLES_HEADER_BYTES / 64;
         assert_eq!(encode_roles(&roles(most)).map(|value| value.len()), Some(limits::ROLES_HEADER_BYTES - 1));

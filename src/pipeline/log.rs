@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_an_audit_event_and_what_fails_is_not() {
+    fn a_refusal_is_an_audit_event_and_a_failure_is_not() {
         for (status, code, expected) in [
             (401, Some("token_expired"), true),
             (403, Some("rights_missing"), true),

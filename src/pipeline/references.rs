@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_the_upstream_in_any_spelling_is_one_of_the_gateway() {
+    fn a_url_of_the_upstream_in_any_spelling_becomes_one_of_the_gateway() {
         for (reference, expected) in [
             ("http://10.0.0.7:8080/login?next=1", "/login?next=1"),
             ("http://10.0.0.7:8080", "/"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_or_needs_no_change_stays() {
+    fn other_references_stay_unchanged() {
         for reference in [
             "http://10.0.0.7:80801/",
             "http://10.0.0.7:8081/",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn no_reference_is_made_one_to_another_host() {
+    fn no_reference_becomes_one_to_another_host() {
         let parts = ["http:", "//", "/", "\\", "\t", "10.0.0.7:8080", "evil.example", "@", "?", "x", ".", ":"];
         let mut state = 7_u64;
         let mut count = 0;

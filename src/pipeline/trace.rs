@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_be_left_out_and_cannot_have_more_exported() {
+    fn a_client_can_lower_the_sampled_share_and_not_raise_it() {
         let sent = |flags: &str| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
         for (flags, is_in_ratio, is_sampled, passed_on) in [
             ("01", true, true, "01"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_trace_is_continued_and_any_other_begun_anew() {
+    fn a_valid_trace_is_continued_and_an_invalid_one_replaced() {
         let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let continued = ids(&[("traceparent", valid), ("tracestate", "a=1")]);
         assert_eq!(continued.traceparent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0707070707070707-00");

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_out_is_one_line_for_each_field() {
+    fn each_outgoing_field_is_one_line() {
         let request = Forward {
             url: "https://up.example/x".into(),
             method: "GET",
