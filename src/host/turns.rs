@@ -230,3 +230,33 @@ fn resume(index: u32, turn: u32, is_fine: bool, value: JsValue) -> Result<JsValu
     *run.turns.outcome.borrow_mut() = Some(if is_fine { Ok(value) } else { Err(value) });
     go_on(run).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    /// Begins a request that waits for a promise that is never settled.
+    fn begin(may_take_ms: u64) {
+        let turns = Rc::new(Turns::default());
+        let wait = turns.wait(Promise::new(&mut |_, _| {}), may_take_ms);
+        assert!(matches!(run(wait, turns), Progress::Waits(_)));
+    }
+
+    #[wasm_bindgen_test]
+    fn only_so_many_requests_wait_and_lost_ones_make_room() {
+        for count in 0..WAITING_MAX {
+            assert!(!is_full(js_sys::Date::now()), "{count} wait");
+            begin(60_000);
+        }
+        let now = js_sys::Date::now();
+        assert!(is_full(now));
+        // The first of them began some time before.
+        assert!(is_full(now + 60_000.0));
+        assert!(!is_full(now + 60_000.0 + GRACE_MS + 1.0));
+        begin(0);
+        // A promise that is settled too late resumes nothing.
+        assert!(resume(1, 0, true, JsValue::UNDEFINED).is_err());
+    }
+}

@@ -156,6 +156,8 @@ pub(crate) struct World {
     pub(crate) upstream: Cell<Result<u16, Fault>>,
     /// Whether requests that are sent to upstreams get no answer.
     pub(crate) is_silent: Cell<bool>,
+    /// Whether the issuer never answers and no time passes.
+    pub(crate) is_stuck: Cell<bool>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
     /// Whether upstreams say when to come back.
@@ -196,6 +198,7 @@ impl World {
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
             is_silent: Cell::new(false),
+            is_stuck: Cell::new(false),
             down: RefCell::default(),
             asks_for_pause: Cell::new(false),
             challenge: Cell::new(None),
@@ -257,6 +260,9 @@ impl Clock for World {
     }
 
     async fn sleep(&self, millis: u64) {
+        if self.is_stuck.get() {
+            return std::future::pending().await;
+        }
         self.pass(millis);
     }
 }
@@ -292,6 +298,9 @@ impl KeyStore for World {
 impl KeyFetcher for World {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         self.fetches.set(self.fetches.get() + 1);
+        if self.is_stuck.get() {
+            return std::future::pending().await;
+        }
         let (body, cache_control) = match &*self.issuer.borrow() {
             Issuer::Serves(body) => (body.clone(), None),
             Issuer::ServesFor(body, cache_control) => (body.clone(), Some((*cache_control).to_owned())),

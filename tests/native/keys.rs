@@ -1,7 +1,12 @@
 //! Key sets and the plan: what is passed over, what is fetched when, and what a
 //! client is told meanwhile.
 
-use portcullis::pipeline::wire::Fault;
+use std::{
+    future::Future as _,
+    task::{Context, Poll, Waker},
+};
+
+use portcullis::pipeline::{Head, wire::Fault};
 use portcullis_token::{
     Algorithm, IssuerMatch, UnixMillis,
     keys::{FetchedKeySet, IssuerKeys, JwksError, KeyPlan, KeyQuery, KeySet, limits, plan},
@@ -15,6 +20,12 @@ use crate::{
 };
 
 const ME: &str = "/api/v1/auth/me";
+/// Requests of an isolate that may wait for what another one fetches.
+const WAITERS: usize = 1_024;
+
+/// Milliseconds after which a waiting request that is not resumed has lost its place.
+const LOST_MS: u64 = 6_000;
+
 const ALGORITHMS: &[Algorithm] = &[Algorithm::Rs256];
 
 /// The one good key of the vectors' set.
@@ -88,6 +99,34 @@ fn unfit_keys_are_passed_over_and_the_good_one_kept() {
         assert_eq!(set.keys().len(), 1 + usize::from(taken), "{name}");
         assert!(set.select(&wanted(good_key()["kid"].as_str())).is_some(), "{name}: the good key is lost");
     }
+}
+
+#[test]
+fn only_so_many_requests_wait_for_a_key_and_lost_ones_make_room() {
+    let vectors = Vectors::load();
+    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    world.is_stuck.set(true);
+    let authorization = format!("Bearer {}", vectors.token("a good token"));
+    let headers = vec![("authorization".to_owned(), authorization)];
+    let head = Head::new("GET".to_owned(), &format!("https://edge.example{ME}"), headers);
+    let begin = || {
+        let mut request = Box::pin(gate.handle(&head, &world));
+        let answer = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        (request, answer)
+    };
+    let mut waiting = Vec::new();
+    // One asks the issuer, the others wait for it.
+    for count in 0..=WAITERS {
+        let (request, answer) = begin();
+        assert!(answer.is_pending(), "{count}");
+        waiting.push(request);
+    }
+    assert_eq!(world.fetches.get(), 1);
+    let Poll::Ready(handled) = begin().1 else { panic!("one more waits") };
+    assert_eq!(verdict(&handled), (503, "keys_unavailable"));
+    // The runtime may never resume a request after its client disconnects.
+    world.pass(LOST_MS);
+    assert!(begin().1.is_pending());
 }
 
 #[test]
