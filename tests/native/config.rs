@@ -604,7 +604,7 @@ fn a_policy_means_the_same_when_it_is_read_back() {
         )
         .replace("https://shop.example.com", "https://shop.example.com/")
         + "variants = { allow = \"why\" }\nrequest_headers = { set = { X-A = \"1\" }, remove = [\"X-B\"] }\n";
-    for text in [SOUND, &short, include_str!("../../gateway.toml"), &portcullis_policy::config::schema::examples()] {
+    for text in [SOUND, &short, include_str!("../../gateway.toml"), &crate::reference::examples()] {
         let policy = check(text).unwrap();
         let json = serde_json::to_string(&policy).unwrap();
         assert_eq!(portcullis_policy::config::Policy::read(&json), Ok(policy), "{json}");

@@ -25,6 +25,7 @@ mod keysets;
 mod limits;
 mod metrics;
 mod providers;
+mod reference;
 mod remembered;
 mod revocations;
 mod rfc;
