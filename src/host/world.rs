@@ -278,7 +278,7 @@ impl SpanCollector for World {
             name if Fault::from_name(name) == Fault::BadSetting => {
                 log_error("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value");
             }
-            _ => log_error("the collector took no spans; they are dropped"),
+            _ => log_error("the collector did not accept the spans; they are dropped"),
         }
     }
 }
