@@ -126,6 +126,17 @@ impl Check {
     }
 }
 
+/// Checks the id that is the only field of a body.
+///
+/// # Errors
+/// 422.
+pub fn only_id(field: &'static str, text: Option<&str>) -> Result<Uuid, ApiError> {
+    let mut check = Check::default();
+    let id = check.id(field, text);
+    check.done()?;
+    Ok(id)
+}
+
 /// Returns whether a text is a name that is safe in a header, a log, a path and a list with commas.
 fn is_word(text: &str, with_colon: bool) -> bool {
     let is_part =

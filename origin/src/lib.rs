@@ -1,7 +1,7 @@
 //! The services behind the gateway.
 //!
 //! - [`auth`]: accounts, passwords, sessions, tokens
-//! - [`users`]: profiles
+//! - [`users`]: the profiles of users
 //! - [`http`]: extractors, errors and middlewares of both services
 //! - [`store`]: the databases, with the statements of each domain in one file
 //! - [`signing`]: signing keys and signed tokens

@@ -105,7 +105,7 @@ impl Databases<'_> {
         let begun = self.accounts.create_pending(&new).await.map_err(|_| "the account cannot be written")?;
         self.profiles.put(&begun.account(&new)).await.map_err(unwritable)?;
         if !self.accounts.activate(begun, attempt).await.map_err(unwritable)? {
-            return Err("somebody registered this address at the same moment; try again".to_owned());
+            return Err("the address was registered at the same moment; try again".to_owned());
         }
         Ok(Created::New(begun.id))
     }
@@ -173,11 +173,13 @@ pub async fn make_first_admin(auth: Auth, first: FirstAdmin, mut stopped: watch:
 
 async fn try_once(auth: &Auth, first: &FirstAdmin) -> Result<(), ApiError> {
     if with_timeout(auth.accounts.has_holder(ROLE_ADMIN)).await? {
-        tracing::info!("there is an administrator; ADMIN_EMAIL is left alone");
+        tracing::info!("there is an administrator; ADMIN_EMAIL is not used");
         return Ok(());
     }
     if with_timeout(auth.accounts.find_login(&first.email)).await?.is_some() {
-        tracing::error!("ADMIN_EMAIL is an account that is no administrator; make it one with: admin create --promote");
+        tracing::error!(
+            "ADMIN_EMAIL is an account that is not an administrator; make it one with: admin create --promote"
+        );
         return Ok(());
     }
     let registration = Registration::check(Some(&first.email), Some(&first.password), None, None)?;

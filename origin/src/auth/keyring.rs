@@ -81,11 +81,11 @@ impl std::fmt::Display for KeyringFault {
             Self::ClockBehind { now, made_at } => write!(
                 formatter,
                 "this machine's clock says {}, which is before the signing keys in the database were made ({}); set the \
-                 clock, or nobody takes the tokens that are signed here",
+                 clock, or the gateway refuses the tokens that are signed here",
                 rfc3339(*now),
                 rfc3339(*made_at)
             ),
-            Self::Unknown => formatter.write_str("there is no such signing key; keys list shows those that there are"),
+            Self::Unknown => formatter.write_str("there is no such signing key; keys list shows all of them"),
         }
     }
 }
@@ -243,10 +243,10 @@ async fn reseal(
         if held.is_some_and(|held| held.keys.iter().any(|(_, key)| key.kid() == row.kid)) {
             continue;
         }
-        let anew = master.reseal(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
-        if let Some(sealed) = anew {
+        let resealed = master.reseal(&row.kid, &row.private_sealed).map_err(|_| KeyringFault::WrongMasterKey)?;
+        if let Some(sealed) = resealed {
             with_timeout(store.reseal(&row.kid, &row.private_sealed, &sealed)).await?;
-            tracing::info!(kid = row.kid, "a signing key is sealed by MASTER_KEY now and by MASTER_KEY_OLD no more");
+            tracing::info!(kid = row.kid, "a signing key is encrypted with MASTER_KEY instead of MASTER_KEY_OLD");
         }
     }
     Ok(())

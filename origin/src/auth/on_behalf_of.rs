@@ -54,7 +54,7 @@ impl IntoParams for OnBehalfOf {
     }
 }
 
-const INVALID: ApiError = ApiError::bad_request("acting_invalid", "Whom the call is for must be given by an id");
+const INVALID: ApiError = ApiError::bad_request("acting_invalid", "x-acting-user and x-acting-session must be ids");
 
 fn id(headers: &HeaderMap, name: &str) -> Result<Option<Uuid>, ApiError> {
     let Some(value) = headers.get(name) else { return Ok(None) };

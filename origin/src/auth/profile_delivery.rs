@@ -118,14 +118,14 @@ impl Job for DeliveryJob<'_> {
         match fault {
             Fault::Store(error) => self.0.metrics.database_error(&error),
             Fault::Unreachable if is_first => {
-                tracing::error!("profiles wait to be made equal: the user service is out of reach");
+                tracing::error!("changes of profiles wait: the user service cannot be reached");
             }
             Fault::Unreachable => {}
         }
     }
 
     fn log_recovery(&self, (): ()) {
-        tracing::info!("the user service takes profiles again");
+        tracing::info!("the user service can be reached again");
     }
 }
 
@@ -151,7 +151,7 @@ async fn deliver(auth: &Auth, mark: PendingSync) -> Result<(), Fault> {
                 // Another attempt has taken it over, or it has just finished, which removed the mark.
                 return Ok(with_timeout(auth.profile_sync.postpone(mark, over_at.max(auth.clock.now()))).await?);
             }
-            tracing::info!(account = %mark.account, "a registration got stuck; it is undone");
+            tracing::info!(account = %mark.account, "a registration did not finish; it is undone");
             match remove(auth, mark).await? {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -181,5 +181,5 @@ async fn remove(auth: &Auth, mark: PendingSync) -> Result<Result<(), CallError>,
 }
 
 fn log_refusal(account: Uuid, error: CallError) {
-    tracing::error!(%account, %error, "a profile cannot be made equal to its account");
+    tracing::error!(%account, %error, "the user service refuses a change of a profile");
 }

@@ -42,7 +42,7 @@ impl std::fmt::Display for PushFault {
         match self {
             Self::Unreachable => formatter.write_str("the gateway does not answer; EDGE_URL says where it is"),
             Self::Refused(StatusCode::NOT_FOUND) => {
-                formatter.write_str("the gateway takes no pushes; its policy needs revocations_from for this issuer")
+                formatter.write_str("the gateway accepts no pushes; its policy needs revocations_from for this issuer")
             }
             Self::Refused(status) => write!(formatter, "the gateway answered {}", status.as_u16()),
             Self::Token => formatter.write_str("no token for the gateway can be signed"),
@@ -157,11 +157,11 @@ impl Job for PushJob<'_> {
 
     fn log_failure(&self, fault: PushFault, is_first: bool) {
         if is_first {
-            tracing::error!(%fault, "revocations wait: tokens stay good at the gateway until they expire");
+            tracing::error!(%fault, "revocations wait: the gateway accepts the revoked tokens until they expire");
         }
     }
 
     fn log_recovery(&self, count: usize) {
-        tracing::info!(count, "the gateway takes revocations again");
+        tracing::info!(count, "the gateway accepts revocations again");
     }
 }

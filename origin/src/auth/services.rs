@@ -132,11 +132,11 @@ impl std::fmt::Display for ServiceFault {
             Self::Name => {
                 "a service's name has 2 to 63 lower-case letters, digits and hyphens, and begins with a letter"
             }
-            Self::Reserved => "auth-service, user-service and portcullis are names of the program's own",
+            Self::Reserved => "auth-service, user-service and portcullis are reserved names",
             Self::Audience => "an audience is the name of a service, such as user-service, and not portcullis",
-            Self::Taken => "there is a service of this name; remove it first to give it a new secret",
-            Self::TooMany => "there may be 500 services, and each may call 32",
-            Self::Unknown => "there is no service of this name",
+            Self::Taken => "a service with this name exists; remove it first to give it a new secret",
+            Self::TooMany => "at most 500 services, and 32 audiences each, are allowed",
+            Self::Unknown => "there is no service with this name",
             Self::Random => "the system gives no random bytes",
             Self::Store(_) => "the database cannot be read or written",
         })

@@ -94,7 +94,7 @@ pub(super) fn service(auth: &Auth, caller: &str, audience: &str) -> Result<Strin
 }
 
 fn signer(auth: &Auth) -> Result<Arc<signing::Key>, ApiError> {
-    auth.keyring.signer(auth.clock.now()).ok_or_else(|| failed("there is no key to sign with"))
+    auth.keyring.signer(auth.clock.now()).ok_or_else(|| failed("there is no signing key"))
 }
 
 /// Makes a new id (UUIDv7).

@@ -1,5 +1,5 @@
-//! The auth service's public keys, fetched when a token needs one that is not
-//! at hand.
+//! The public keys of the auth service: fetched, cached, and fetched again when they are old or a
+//! token names an unknown key.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::{
 
 const UNAVAILABLE: ApiError = ApiError::unavailable("keys_unavailable", "Authentication service unavailable");
 
-/// Time for one fetch.
+/// Time-out of one fetch.
 const FETCH: Duration = Duration::from_secs(2);
 
-/// Keys by fetch, and when they were last asked for.
+/// Keys that are fetched from the auth service.
 #[derive(Debug)]
 pub struct FetchedKeys {
     http: reqwest::Client,
@@ -30,15 +30,15 @@ pub struct FetchedKeys {
 #[derive(Debug, Default)]
 struct Held {
     keys: PublicKeys,
-    /// When the auth service last gave a key set, by both clocks: the one cannot be moved,
-    /// the other does not stop while the machine sleeps.
+    /// When the key set was fetched, by two clocks: the monotonic one cannot be set, the wall clock
+    /// does not stop while the machine sleeps.
     fetched_at: Option<(Instant, i64)>,
-    /// When the auth service was last asked, and whether it gave a key set.
+    /// When the last fetch was tried, and whether it succeeded.
     asked_at: Option<(Instant, bool)>,
 }
 
 impl Held {
-    /// Milliseconds since the key set was the auth service's.
+    /// Age of the key set in milliseconds.
     fn age_ms(&self, now: i64) -> Option<i64> {
         let (at, millis) = self.fetched_at?;
         let elapsed = i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -53,19 +53,19 @@ impl Held {
         self.age_ms(now).is_some_and(|age| age < limits::JWKS_KEPT_MS)
     }
 
-    /// Whether the auth service may be asked. Without pauses a stranger's made-up kids would
-    /// have us ask all the time, and honest callers wait in line behind them.
+    /// Returns whether a fetch is allowed. Without pauses, tokens with made-up key ids would cause a
+    /// fetch each and delay all other callers.
     fn may_ask(&self, now: i64) -> bool {
         match self.asked_at {
             None => true,
-            // The pause is for an auth service that fails. One that gave a set is asked at once
-            // when that has grown too old, as it does when a clock jumps ahead.
+            // The pause spares a failing auth service. After a successful fetch, a set that is too
+            // old is fetched again at once: the clock may have jumped ahead.
             Some((at, given)) if !self.is_usable(now) => given || at.elapsed() >= limits::JWKS_BACK_OFF,
             Some((at, _)) => at.elapsed() >= limits::JWKS_COOL_DOWN,
         }
     }
 
-    /// The claims of a token. A set that is too old knows no key.
+    /// Verifies a token. A set that is too old counts as empty.
     fn verify(&self, token: &str, now: i64) -> Result<ServiceClaims, BadToken> {
         if !self.is_usable(now) {
             return Err(BadToken::UnknownKey);
@@ -75,7 +75,7 @@ impl Held {
 }
 
 impl FetchedKeys {
-    /// Keys of the auth service at a base URL.
+    /// Fetches from the auth service at a base URL.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
@@ -95,13 +95,11 @@ impl FetchedKeys {
             }
         }
         let keys = PublicKeys::from_jwks(&serde_json::from_slice(&body).ok()?);
-        // An empty set never replaces a good one.
+        // An empty set must not replace a valid one.
         (keys != PublicKeys::default()).then_some(keys)
     }
-}
 
-impl FetchedKeys {
-    /// Asks the auth service, and keeps what it says.
+    /// Fetches the key set.
     async fn renew(&self, held: &mut Held) {
         let fetched = self.fetch().await;
         held.asked_at = Some((Instant::now(), fetched.is_some()));
@@ -115,10 +113,10 @@ impl FetchedKeys {
 impl ServiceVerifier for FetchedKeys {
     async fn verify(&self, token: &str) -> Result<ServiceClaims, ApiError> {
         let invalid = ApiError::unauthorized("service_token_invalid", "Invalid service token");
-        // One task fetches, the others wait for it.
+        // One task fetches while the others wait.
         let mut held = self.held.lock().await;
         let now = self.clock.now();
-        // What was revoked is not asked about by its kid: a set is looked at again and again.
+        // A revoked key is still in the cached set, so the set is refreshed even when it has the key.
         if !held.is_fresh(now) && held.may_ask(now) {
             self.renew(&mut held).await;
         }
@@ -129,7 +127,7 @@ impl ServiceVerifier for FetchedKeys {
         }
         match outcome {
             Ok(claims) => Ok(claims),
-            // A set that could not be had is no reason to call a token bad.
+            // Without the current set it is unknown whether the token is valid: 503, not 401.
             Err(BadToken::UnknownKey) if !held.is_usable(now) || !held.asked_at.is_some_and(|(_, given)| given) => {
                 Err(UNAVAILABLE)
             }

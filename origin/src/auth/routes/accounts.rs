@@ -111,8 +111,8 @@ const ATTEMPTS: usize = 2;
 
 /// Changes the caller's password.
 ///
-/// Every other session ends, so that whoever else has the old password is logged out; the session
-/// of this request and its tokens stay valid. Wrong current passwords count as failed logins.
+/// Every other session ends, because it may be that of a thief of the old password; the session of
+/// this request and its tokens stay valid. Wrong current passwords count as failed logins.
 #[utoipa::path(
     post,
     path = "/api/v1/auth/password",

@@ -13,7 +13,7 @@ use crate::{
         access::{Admin, self_or_admin},
         audit_log::AuditContext,
     },
-    fields::{Check, schemas::PermissionName},
+    fields::{Check, only_id, schemas::PermissionName},
     http::{ApiError, Id, Ids, Json, User, openapi::refuses},
     store::{access::AccessError, account_roles::RoleChange, roles as stored},
 };
@@ -22,11 +22,13 @@ impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::NotFound => Self::not_found(),
-            AccessError::BuiltIn => Self::conflict("built_in", "What is built in stays as it is"),
+            AccessError::BuiltIn => Self::conflict("built_in", "Built-in roles and permissions cannot be changed"),
             AccessError::NameTaken => Self::conflict("name_taken", "The name is taken"),
-            AccessError::InUse => Self::conflict("in_use", "It is in use; take it away from all that have it first"),
-            AccessError::LastAdministrator => Self::conflict("last_admin", "The last administrator must stay one"),
-            AccessError::TooMany => Self::conflict("too_many", "There are as many as there may be"),
+            AccessError::InUse => Self::conflict("in_use", "It is in use; revoke it everywhere first"),
+            AccessError::LastAdministrator => {
+                Self::conflict("last_admin", "The last administrator cannot lose the role")
+            }
+            AccessError::TooMany => Self::conflict("too_many", "The limit is reached"),
             AccessError::Busy => Self::unavailable("account_busy", "The account's tokens were revoked moments ago"),
             AccessError::Database(error) => error.into(),
         }
@@ -106,9 +108,7 @@ pub(super) async fn grant(
     Id(id): Id,
     Json(body): Json<Grant>,
 ) -> Result<(StatusCode, Answer<HeldRoles>), ApiError> {
-    let mut check = Check::default();
-    let role = check.id("role_id", body.role_id.as_deref());
-    check.done()?;
+    let role = only_id("role_id", body.role_id.as_deref())?;
     audit.set_entity(role);
     let change = auth.account_roles.add(id, role, &auth.clock).await?;
     propagate(&auth, admin.id, id, &change);

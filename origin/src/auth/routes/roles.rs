@@ -10,7 +10,7 @@ use crate::{
     auth::{Auth, access::Admin, audit_log::AuditContext, tokens},
     clock::rfc3339,
     fields::{
-        Check,
+        Check, only_id,
         schemas::{Description, RoleName},
     },
     http::{ApiError, AskedPage, Id, Ids, Json, Page, Pagination, openapi::refuses},
@@ -239,9 +239,7 @@ pub(super) async fn grant(
     Id(id): Id,
     Json(body): Json<Grant>,
 ) -> Result<(StatusCode, Answer<OnePermission>), ApiError> {
-    let mut check = Check::default();
-    let permission_id = check.id("permission_id", body.permission_id.as_deref());
-    check.done()?;
+    let permission_id = only_id("permission_id", body.permission_id.as_deref())?;
     audit.set_entity(permission_id);
     let (permission, is_new) = auth.roles.grant(id, permission_id).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

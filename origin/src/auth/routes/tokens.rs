@@ -115,10 +115,7 @@ impl TokenRequest {
         }
         // One method of authentication a request (RFC 6749, section 2.3), and that was the header.
         if form.contains_key("client_secret") || form.contains_key("client_assertion") {
-            return Err(ApiError::bad_grant(
-                "invalid_request",
-                "Credentials belong into the Authorization header alone",
-            ));
+            return Err(ApiError::bad_grant("invalid_request", "Credentials belong in the Authorization header only"));
         }
         Ok(request)
     }

@@ -69,9 +69,9 @@ pub(super) struct List {
 type AskedPage = Result<Query<Page>, QueryRejection>;
 
 const PAGE_INVALID: ApiError =
-    ApiError::bad_request("page_invalid", "limit must be 1 to 100 and offset 0 to 1000000, or a cursor in its stead");
+    ApiError::bad_request("page_invalid", "limit must be 1 to 100 and offset 0 to 1000000, or a cursor instead");
 const CURSOR_INVALID: ApiError =
-    ApiError::bad_request("cursor_invalid", "The cursor is not one that a page of this list gave");
+    ApiError::bad_request("cursor_invalid", "cursor must be the next of an earlier page of this list");
 const SEARCH_INVALID: ApiError =
     ApiError::bad_request("search_invalid", "email must be the beginning of an e-mail address");
 
