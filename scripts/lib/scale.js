@@ -8,8 +8,8 @@ const SOURCES = {
   keys: "crates/token/src/keys/limits.rs",
   revocation: "crates/token/src/revocation/limits.rs",
   gate: "src/pipeline/limits.rs",
-  live: "src/host/live.rs",
-  world: "src/host/world.rs",
+  live: "src/host/policy_loader.rs",
+  world: "src/host/ports.rs",
   origin: "origin/src/limits.rs",
 };
 

@@ -1,4 +1,4 @@
-//! Declarations of `rim.js` and `proxy.js`, and of an event's environment and context.
+//! Declarations of `bindings.js` and `proxy.js`, and of an event's environment and context.
 
 use js_sys::{Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -33,7 +33,7 @@ impl Env {
     }
 }
 
-#[wasm_bindgen(module = "/src/host/rim.js")]
+#[wasm_bindgen(module = "/src/host/bindings.js")]
 extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;

@@ -1,17 +1,17 @@
 //! The host: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
-//! upstream fetch, clock, random bytes and log. The only room that touches the world, and
+//! upstream fetch, clock, random bytes and log. The only room that touches the ports, and
 //! nobody imports it. Decides nothing: what it is asked to do was decided in `pipeline`.
 
 mod console;
+mod durable_object;
 mod js;
-mod live;
-mod log;
-mod object;
-mod sums;
+mod metrics_object;
+mod policy_loader;
+mod poll_promise;
+mod ports;
+mod revocation_object;
 #[cfg(test)]
 mod tests;
-mod turns;
-mod world;
 
 use std::{rc::Rc, sync::Once};
 
@@ -22,19 +22,19 @@ use crate::pipeline::{
     wire,
 };
 use console::log_line;
-use turns::{Progress, Turns};
-use world::World;
+use poll_promise::{Progress, PromisePoller};
+use ports::WorkerPorts;
 
 /// A request: its answer, or a promise of it.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> Result<JsValue, JsValue> {
     chain_panic_hook();
-    let turns = Rc::new(Turns::default());
-    if turns::is_full(turns.now()) {
+    let poller = Rc::new(PromisePoller::default());
+    if poll_promise::is_full(poller.now()) {
         return refuse(&request, env, Denial::GatewayBusy);
     }
-    let progress = turns::run(handle(request, env, context.clone(), Rc::clone(&turns)), turns);
+    let progress = poll_promise::run(handle(request, env, context.clone(), Rc::clone(&poller)), poller);
     if let Progress::Waits(promise) = &progress {
         // Carried out to its end whatever its client does: otherwise the runtime never resumes it,
         // and it keeps what it holds, a place or a question that others wait for.
@@ -47,7 +47,7 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
     let Handled { outcome, mut record, .. } =
-        handle_refused::<web_sys::Response>(&head, denial, &World::without_request(env));
+        handle_refused::<web_sys::Response>(&head, denial, &WorkerPorts::without_request(env));
     record.timestamp = timestamp();
     log_line(&record.to_json());
     let sender = Some(request).filter(|_| head.announces_body());
@@ -61,26 +61,26 @@ async fn handle(
     request: web_sys::Request,
     env: js::Env,
     context: js::Context,
-    turns: Rc<Turns>,
+    poller: Rc<PromisePoller>,
 ) -> Result<JsValue, JsValue> {
-    let gate = match live::gate(&env, Some(&context), object::whole_millis(turns.now())).await {
+    let gate = match policy_loader::gate(&env, Some(&context), durable_object::whole_millis(poller.now())).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
             return refuse(&request, env, Denial::Misconfigured { fault: text });
         }
     };
     let head = wire::parse_head(&js::read_head(&request));
-    let world = World::new(env, request, context.clone(), turns);
-    let handled = gate.handle(&head, &world).await;
+    let ports = WorkerPorts::new(env, request, context.clone(), poller);
+    let handled = gate.handle(&head, &ports).await;
     let Handled { outcome, mut record } = handled;
     write_log(&mut record, gate.log_successes());
     let answer = match outcome {
         Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan),
-        Outcome::Answered(answer) => to_response(&answer, world.request().filter(|_| head.announces_body())),
+        Outcome::Answered(answer) => to_response(&answer, ports.request().filter(|_| head.announces_body())),
     }
     .map(JsValue::from);
-    for task in world.take_tasks() {
-        run_behind(&context, &gate, &world, task);
+    for task in ports.take_tasks() {
+        run_behind(&context, &gate, &ports, task);
     }
     answer
 }
@@ -106,9 +106,9 @@ fn timestamp() -> String {
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    match live::gate(&env, None, object::now()).await {
+    match policy_loader::gate(&env, None, durable_object::now()).await {
         Ok(gate) => {
-            gate.run_scheduled(&World::without_request(env)).await;
+            gate.run_scheduled(&WorkerPorts::without_request(env)).await;
             Ok(())
         }
         Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
@@ -130,20 +130,20 @@ fn chain_panic_hook() {
 
 /// Runs a background task by itself, because one that lets seconds pass must not delay another.
 /// The event stays alive for it only if it has to wait.
-fn run_behind(context: &js::Context, gate: &Rc<Gateway>, world: &World, task: BackgroundTask) {
-    let turns = Rc::new(Turns::default());
-    let (gate, world) = (Rc::clone(gate), world.behind_answer(Rc::clone(&turns)));
+fn run_behind(context: &js::Context, gate: &Rc<Gateway>, ports: &WorkerPorts, task: BackgroundTask) {
+    let poller = Rc::new(PromisePoller::default());
+    let (gate, ports) = (Rc::clone(gate), ports.behind_answer(Rc::clone(&poller)));
     let work = async move {
-        gate.run(task, &world).await;
+        gate.run(task, &ports).await;
         Ok(JsValue::UNDEFINED)
     };
-    if let Progress::Waits(promise) = turns::run(work, turns) {
+    if let Progress::Waits(promise) = poll_promise::run(work, poller) {
         context.wait_until(&promise);
     }
 }
 
 fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan) -> Result<web_sys::Response, JsValue> {
-    js::pass_on(reply, plan.status, plan.changes.as_wire(), plan.idle_timeout_ms.map(world::millis))
+    js::pass_on(reply, plan.status, plan.changes.as_wire(), plan.idle_timeout_ms.map(ports::millis))
 }
 
 fn to_response(answer: &Answer, sender: Option<&web_sys::Request>) -> Result<web_sys::Response, JsValue> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
-use super::world::World;
+use super::ports::WorkerPorts;
 use crate::pipeline::ports::{KeyStore as _, Random as _, RevocationLog as _, SignatureVerifier as _};
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome,
@@ -23,9 +23,9 @@ wasm_bindgen_test_configure!(run_in_node_experimental);
 
 const VECTORS: &str = include_str!("../../tests/vectors/tokens.json");
 
-fn world() -> World {
+fn ports() -> WorkerPorts {
     // An environment without bindings: no variable is set, no KV is bound.
-    World::without_request(wasm_bindgen::JsCast::unchecked_into(JsValue::from(js_sys::Object::new())))
+    WorkerPorts::without_request(wasm_bindgen::JsCast::unchecked_into(JsValue::from(js_sys::Object::new())))
 }
 
 fn key(vectors: &Value) -> Option<Rc<Key>> {
@@ -37,12 +37,12 @@ fn key(vectors: &Value) -> Option<Rc<Key>> {
 async fn webcrypto_and_pure_rust_agree_on_every_vector() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let key = key(&vectors).unwrap();
-    let world = world();
+    let ports = ports();
     let mut outcomes = Vec::new();
     for case in vectors["cases"].as_array().unwrap() {
         let Ok(unverified) = token::parse(case["token"].as_str().unwrap()) else { continue };
         let (input, signature) = (unverified.signing_input(), unverified.signature());
-        let by_runtime = world.check_signature(&key, Algorithm::Rs256, input, signature).await;
+        let by_runtime = ports.check_signature(&key, Algorithm::Rs256, input, signature).await;
         let by_rust = token::check_signature(key.public(), Algorithm::Rs256, input, signature);
         assert_eq!(by_runtime, Ok(by_rust), "{}", case["name"]);
         outcomes.push(by_rust);
@@ -54,7 +54,7 @@ async fn webcrypto_and_pure_rust_agree_on_every_vector() {
 
 /// Holds the two against each other on vectors of one kind: key by key as an issuer's set.
 async fn agree(cases: Vec<wycheproof::Case>) {
-    let world = world();
+    let ports = ports();
     let (mut compared, mut refused) = (0, 0);
     for case in cases {
         let algorithm = Algorithm::from_name(case.algorithm).unwrap();
@@ -65,7 +65,7 @@ async fn agree(cases: Vec<wycheproof::Case>) {
             continue;
         };
         let key = set.keys().first().unwrap();
-        let by_runtime = world.check_signature(key, algorithm, &case.message, &case.signature).await;
+        let by_runtime = ports.check_signature(key, algorithm, &case.message, &case.signature).await;
         let by_rust = token::check_signature(key.public(), algorithm, &case.message, &case.signature);
         assert_eq!(by_runtime, Ok(by_rust), "{} {}", case.algorithm, case.id);
         let as_expected = match case.expected {
@@ -110,7 +110,7 @@ async fn both_agree_on_the_examples_of_the_rfcs() {
         let key = set.keys().first().unwrap();
         let (input, signature) = example["token"].as_str().unwrap().rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let by_runtime = world().check_signature(key, algorithm, input.as_bytes(), &signature).await;
+        let by_runtime = ports().check_signature(key, algorithm, input.as_bytes(), &signature).await;
         let by_rust = token::check_signature(key.public(), algorithm, input.as_bytes(), &signature);
         assert_eq!(
             (by_runtime, by_rust),
@@ -126,25 +126,25 @@ async fn a_signature_of_any_length_is_an_answer_and_no_fault() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let key = key(&vectors).unwrap();
     for length in [0, 1, 255, 256, 257, 1024] {
-        let outcome = world().check_signature(&key, Algorithm::Rs256, b"input", &vec![1; length]).await;
+        let outcome = ports().check_signature(&key, Algorithm::Rs256, b"input", &vec![1; length]).await;
         assert_eq!(outcome, Ok(SignatureOutcome::Invalid), "{length} bytes");
     }
 }
 
 #[wasm_bindgen_test]
 async fn a_missing_kv_namespace_is_no_key_and_no_panic() {
-    assert_eq!(world().read_keys("keys/1/x").await, None);
-    assert!(!world().write_keys("keys/1/x", "{}").await);
+    assert_eq!(ports().read_keys("keys/1/x").await, None);
+    assert!(!ports().write_keys("keys/1/x", "{}").await);
 }
 
 #[wasm_bindgen_test]
 async fn a_missing_revocation_log_is_a_fault_and_no_panic() {
     use crate::pipeline::{ports::LogPart, wire::Fault};
-    assert_eq!(world().read_log(LogPart::Newest, true).await, Err(Fault::NotBound));
-    assert!(!world().append_log("{}").await);
+    assert_eq!(ports().read_log(LogPart::Newest, true).await, Err(Fault::NotBound));
+    assert!(!ports().append_log("{}").await);
 }
 
 #[wasm_bindgen_test]
 fn random_bytes_differ() {
-    assert_ne!(world().random(), world().random());
+    assert_ne!(ports().random(), ports().random());
 }

@@ -67,10 +67,8 @@ impl Fault {
     /// Parses the fault of a request to an upstream. An upstream that closes the connection while
     /// the client owes its body may have given up on the client.
     pub fn of_forward(name: Option<&str>, facts: &str) -> Self {
-        match Self::from_name(name) {
-            Self::Unreachable if !facts.starts_with(YES) => Self::BrokeOff,
-            fault => fault,
-        }
+        let fault = Self::from_name(name);
+        if fault == Self::Unreachable && !facts.starts_with(YES) { Self::BrokeOff } else { fault }
     }
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
-import { readLog } from "../../src/host/rim.js";
+import { readLog } from "../../src/host/bindings.js";
 import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";

@@ -14,7 +14,7 @@ import { wycheproofFiles } from "../harness/wycheproof.js";
 const require = createRequire(import.meta.url);
 
 const WORKER = `
-import { verify } from "./rim.js";
+import { verify } from "./bindings.js";
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 export default {
   async fetch(request) {
@@ -43,8 +43,8 @@ describe("Wycheproof over WebCrypto", () => {
           { type: "ESModule", path: "worker.js", contents: WORKER },
           {
             type: "ESModule",
-            path: "rim.js",
-            contents: readFileSync(join(ROOT, "src", "host", "rim.js"), "utf8"),
+            path: "bindings.js",
+            contents: readFileSync(join(ROOT, "src", "host", "bindings.js"), "utf8"),
           },
         ],
         compatibilityDate: "2026-10-23",

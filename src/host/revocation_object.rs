@@ -10,7 +10,7 @@ use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObj
 
 use super::{
     console::log_error,
-    object::{now, number, path_of, reply, rows, scalar, whole},
+    durable_object::{now, number, path_of, reply, rows, scalar, whole},
 };
 use portcullis_token::{
     UnixMillis,

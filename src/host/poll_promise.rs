@@ -32,7 +32,7 @@ type Work = Pin<Box<dyn Future<Output = Result<JsValue, JsValue>>>>;
 
 /// Between a request's future and whoever polls it.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct PromisePoller {
     /// Whether an executor polls.
     left_to_executor: Cell<bool>,
     /// What the future waits for.
@@ -45,12 +45,12 @@ pub(super) struct Turns {
     now: Cell<Option<f64>>,
 }
 
-impl Turns {
+impl PromisePoller {
     /// For a future that the executor polls from the beginning.
     pub(super) fn of_executor() -> Rc<Self> {
-        let turns = Self::default();
-        turns.left_to_executor.set(true);
-        Rc::new(turns)
+        let poller = Self::default();
+        poller.left_to_executor.set(true);
+        Rc::new(poller)
     }
 
     /// Waits for a promise that is settled within `may_take_ms` milliseconds.
@@ -69,12 +69,12 @@ impl Turns {
     }
 }
 
-/// A wait for a promise. One at a time is told to [`Turns`]; a second beside it is
+/// A wait for a promise. One at a time is told to [`PromisePoller`]; a second beside it is
 /// looked at whenever the first has made the future go on.
 pub(super) enum Wait {
     // Shared: a copy of the runtime's handle would be a call of the runtime's.
-    New(Rc<Turns>, Rc<Promise>, u64),
-    Told(Rc<Turns>, Rc<Promise>),
+    New(Rc<PromisePoller>, Rc<Promise>, u64),
+    Registered(Rc<PromisePoller>, Rc<Promise>),
     Executed(JsFuture),
 }
 
@@ -85,19 +85,19 @@ impl Future for Wait {
         let this = self.get_mut();
         loop {
             match this {
-                Self::New(turns, promise, may_take_ms) => {
-                    if turns.left_to_executor.get() || turns.promise.borrow().is_some() {
+                Self::New(poller, promise, may_take_ms) => {
+                    if poller.left_to_executor.get() || poller.promise.borrow().is_some() {
                         *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
                         continue;
                     }
                     let promise = Rc::clone(promise);
-                    turns.may_take_ms.set(f64::from(u32::try_from(*may_take_ms).unwrap_or(u32::MAX)));
-                    *turns.promise.borrow_mut() = Some(Rc::clone(&promise));
-                    *this = Self::Told(Rc::clone(turns), promise);
+                    poller.may_take_ms.set(f64::from(u32::try_from(*may_take_ms).unwrap_or(u32::MAX)));
+                    *poller.promise.borrow_mut() = Some(Rc::clone(&promise));
+                    *this = Self::Registered(Rc::clone(poller), promise);
                     return Poll::Pending;
                 }
-                Self::Told(turns, promise) => {
-                    if let Some(outcome) = turns.outcome.take() {
+                Self::Registered(poller, promise) => {
+                    if let Some(outcome) = poller.outcome.take() {
                         return Poll::Ready(outcome);
                     }
                     *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
@@ -110,7 +110,7 @@ impl Future for Wait {
 
 struct Run {
     work: Work,
-    turns: Rc<Turns>,
+    poller: Rc<PromisePoller>,
     /// Milliseconds since 1970 after which it is not resumed any more.
     lost_at: f64,
 }
@@ -203,21 +203,24 @@ impl From<Progress> for Result<JsValue, JsValue> {
 }
 
 /// Begins a request or a background task.
-pub(super) fn run(work: impl Future<Output = Result<JsValue, JsValue>> + 'static, turns: Rc<Turns>) -> Progress {
-    go_on(Run { work: Box::pin(work), turns, lost_at: 0.0 })
+pub(super) fn run(
+    work: impl Future<Output = Result<JsValue, JsValue>> + 'static,
+    poller: Rc<PromisePoller>,
+) -> Progress {
+    go_on(Run { work: Box::pin(work), poller, lost_at: 0.0 })
 }
 
 fn go_on(mut run: Run) -> Progress {
     if let Poll::Ready(answer) = run.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return Progress::Done(answer);
     }
-    let Some(promise) = run.turns.promise.take() else {
+    let Some(promise) = run.poller.promise.take() else {
         // It waits for what we know nothing of.
-        run.turns.left_to_executor.set(true);
+        run.poller.left_to_executor.set(true);
         return Progress::Waits(wasm_bindgen_futures::future_to_promise(run.work));
     };
-    let now = run.turns.now();
-    run.lost_at = now + run.turns.may_take_ms.get() + GRACE_MS;
+    let now = run.poller.now();
+    run.lost_at = now + run.poller.may_take_ms.get() + GRACE_MS;
     let (index, turn) = WAITING.with_borrow_mut(|waiting| waiting.enter(run, now));
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     Progress::Waits(RESUME.with(|resume| js::then(&promise, index, turn, resume)))
@@ -226,8 +229,8 @@ fn go_on(mut run: Run) -> Progress {
 fn resume(index: u32, turn: u32, is_fine: bool, value: JsValue) -> Result<JsValue, JsValue> {
     let index = usize::try_from(index).unwrap_or(usize::MAX);
     let run = WAITING.with_borrow_mut(|waiting| waiting.leave(index, turn)).ok_or(JsValue::UNDEFINED)?;
-    run.turns.now.set(None);
-    *run.turns.outcome.borrow_mut() = Some(if is_fine { Ok(value) } else { Err(value) });
+    run.poller.now.set(None);
+    *run.poller.outcome.borrow_mut() = Some(if is_fine { Ok(value) } else { Err(value) });
     go_on(run).into()
 }
 
@@ -239,9 +242,9 @@ mod tests {
 
     /// Begins a request that waits for a promise that is never settled.
     fn begin(may_take_ms: u64) {
-        let turns = Rc::new(Turns::default());
-        let wait = turns.wait(Promise::new(&mut |_, _| {}), may_take_ms);
-        assert!(matches!(run(wait, turns), Progress::Waits(_)));
+        let poller = Rc::new(PromisePoller::default());
+        let wait = poller.wait(Promise::new(&mut |_, _| {}), may_take_ms);
+        assert!(matches!(run(wait, poller), Progress::Waits(_)));
     }
 
     #[wasm_bindgen_test]

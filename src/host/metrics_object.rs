@@ -9,7 +9,7 @@ use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObj
 
 use super::{
     console::log_error,
-    object::{now, path_of, reply, rows, whole},
+    durable_object::{now, path_of, reply, rows, whole},
 };
 
 /// Adds a JSON object of numbers by series.

@@ -10,8 +10,9 @@ use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::{
     console::log_error,
-    js, log, object, sums,
-    turns::{Turns, Wait},
+    durable_object, js, metrics_object,
+    poll_promise::{PromisePoller, Wait},
+    revocation_object,
 };
 use crate::pipeline::{
     BackgroundTask, limits,
@@ -72,10 +73,10 @@ thread_local! {
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
 }
 
-pub(super) struct World {
+pub(super) struct WorkerPorts {
     event: Rc<Event>,
     /// Of the one future that has this world.
-    turns: Rc<Turns>,
+    poller: Rc<PromisePoller>,
 }
 
 /// What a request and the tasks behind its answer share.
@@ -86,22 +87,27 @@ struct Event {
     tasks: RefCell<Vec<BackgroundTask>>,
 }
 
-impl World {
-    pub(super) fn new(env: js::Env, request: web_sys::Request, context: js::Context, turns: Rc<Turns>) -> Self {
-        Self::of(env, Some((request, context)), turns)
+impl WorkerPorts {
+    pub(super) fn new(
+        env: js::Env,
+        request: web_sys::Request,
+        context: js::Context,
+        poller: Rc<PromisePoller>,
+    ) -> Self {
+        Self::of(env, Some((request, context)), poller)
     }
 
     pub(super) fn without_request(env: js::Env) -> Self {
-        Self::of(env, None, Turns::of_executor())
+        Self::of(env, None, PromisePoller::of_executor())
     }
 
-    fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, turns: Rc<Turns>) -> Self {
-        Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), turns }
+    fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, poller: Rc<PromisePoller>) -> Self {
+        Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), poller }
     }
 
     /// The same for a background task, which waits for promises of its own.
-    pub(super) fn behind_answer(&self, turns: Rc<Turns>) -> Self {
-        Self { event: Rc::clone(&self.event), turns }
+    pub(super) fn behind_answer(&self, poller: Rc<PromisePoller>) -> Self {
+        Self { event: Rc::clone(&self.event), poller }
     }
 
     /// The request that the event is about.
@@ -116,7 +122,7 @@ impl World {
 
     /// Waits for a promise that is settled within `may_take_ms` milliseconds.
     fn wait(&self, promise: Promise, may_take_ms: u64) -> Wait {
-        self.turns.wait(promise, may_take_ms)
+        self.poller.wait(promise, may_take_ms)
     }
 
     /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
@@ -154,15 +160,15 @@ pub(super) fn millis(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-impl Background for World {
+impl Background for WorkerPorts {
     fn defer(&self, task: BackgroundTask) {
         self.event.tasks.borrow_mut().push(task);
     }
 }
 
-impl Clock for World {
+impl Clock for WorkerPorts {
     fn now(&self) -> UnixMillis {
-        object::whole_millis(self.turns.now())
+        durable_object::whole_millis(self.poller.now())
     }
 
     async fn sleep(&self, millis: u64) {
@@ -170,7 +176,7 @@ impl Clock for World {
     }
 }
 
-impl Random for World {
+impl Random for WorkerPorts {
     fn random(&self) -> [u8; 48] {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
@@ -188,7 +194,7 @@ impl Random for World {
     }
 }
 
-impl KeyStore for World {
+impl KeyStore for WorkerPorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
         let store = store(&self.event.env)?;
         match self.wait(js::read_store(&store, name, KV_CACHE_S, millis(KV_MS)), KV_MS).await {
@@ -211,7 +217,7 @@ impl KeyStore for World {
     }
 }
 
-impl KeyFetcher for World {
+impl KeyFetcher for WorkerPorts {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
         let fetched = js::fetch_document(url, millis(keys::limits::FETCH_MS), max);
@@ -223,7 +229,7 @@ impl KeyFetcher for World {
     }
 }
 
-impl SignatureVerifier for World {
+impl SignatureVerifier for WorkerPorts {
     async fn check_signature(
         &self,
         key: &Key,
@@ -248,7 +254,7 @@ impl SignatureVerifier for World {
     }
 }
 
-impl RateLimitCounter for World {
+impl RateLimitCounter for WorkerPorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else {
             log_error(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
@@ -268,7 +274,7 @@ impl RateLimitCounter for World {
     }
 }
 
-impl SpanCollector for World {
+impl SpanCollector for WorkerPorts {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
         let sent = js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS));
         let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
@@ -283,29 +289,29 @@ impl SpanCollector for World {
     }
 }
 
-impl MetricsStore for World {
+impl MetricsStore for WorkerPorts {
     async fn add_metrics(&self, text: &str) -> bool {
-        self.tell(SUMS_BINDING, SUMS_NAME, sums::ADD_PATH, text, SUMS_MS).await
+        self.tell(SUMS_BINDING, SUMS_NAME, metrics_object::ADD_PATH, text, SUMS_MS).await
     }
 
     async fn read_metrics(&self) -> Result<String, Fault> {
         let namespace = self.namespace(SUMS_BINDING).ok_or(Fault::NotBound)?;
-        let asked = js::ask_object(&namespace, SUMS_NAME, sums::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
+        let asked = js::ask_object(&namespace, SUMS_NAME, metrics_object::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
         let answer = self.wait(asked, SUMS_MS).await.map_err(|_| Fault::Unreachable)?;
         let parts = answer.dyn_into::<Array>().map_err(|_| Fault::Unreachable)?;
         parts.get(0).as_string().ok_or(Fault::Unreachable)
     }
 }
 
-impl RevocationLog for World {
+impl RevocationLog for WorkerPorts {
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
         let ask_ms = if part == LogPart::Whole { revocation::limits::ASK_WHOLE_MS } else { revocation::limits::ASK_MS };
         let (path, keep_ms) = match part {
-            LogPart::Newest => (log::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
-            LogPart::Whole => (log::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
+            LogPart::Newest => (revocation_object::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
+            LogPart::Whole => (revocation_object::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
             LogPart::Entries(marks) => {
                 let marks: Vec<String> = marks.iter().map(|mark| mark.to_text()).collect();
-                (format!("{}{}", log::MARKS_PATH, marks.join(",")), 0)
+                (format!("{}{}", revocation_object::MARKS_PATH, marks.join(",")), 0)
             }
         };
         let namespace = self.namespace(LOG_BINDING).ok_or(Fault::NotBound)?;
@@ -320,7 +326,8 @@ impl RevocationLog for World {
     }
 
     async fn append_log(&self, page: &str) -> bool {
-        let appended = self.tell(LOG_BINDING, LOG_NAME, log::APPEND_PATH, page, revocation::limits::ASK_MS).await;
+        let appended =
+            self.tell(LOG_BINDING, LOG_NAME, revocation_object::APPEND_PATH, page, revocation::limits::ASK_MS).await;
         if !appended {
             log_error("the revocation log took no entry");
         }
@@ -328,7 +335,7 @@ impl RevocationLog for World {
     }
 }
 
-impl RequestBody for World {
+impl RequestBody for WorkerPorts {
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
         let (request, _) = self.event.asked.as_ref().ok_or(Fault::ClientGone)?;
         let read = js::read_body(request, u32::try_from(max_bytes).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
@@ -337,7 +344,7 @@ impl RequestBody for World {
     }
 }
 
-impl UpstreamClient for World {
+impl UpstreamClient for WorkerPorts {
     type Reply = web_sys::Response;
 
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<web_sys::Response>, Fault> {
@@ -365,13 +372,13 @@ impl UpstreamClient for World {
     }
 }
 
-impl UrlParser for World {
+impl UrlParser for WorkerPorts {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {
         js::resolve(reference, base)
     }
 }
 
-/// Parses the fault that a function of `rim.js` returned.
+/// Parses the fault that a function of `bindings.js` returned.
 fn fault(name: impl Into<JsValue>) -> Fault {
     Fault::from_name(name.into().as_string().as_deref())
 }

@@ -10,7 +10,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::{
     console::log_error,
     js,
-    world::{KV_CACHE_S, KV_MS, millis, prefers_rust, store},
+    ports::{KV_CACHE_S, KV_MS, millis, prefers_rust, store},
 };
 use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin};
 use portcullis_token::UnixMillis;
