@@ -1,23 +1,22 @@
-// The JavaScript that the rim needs: each function is one crossing from wasm,
-// and does only what costs several crossings from Rust (reading all headers,
-// racing a fetch against a timer, reading a bounded body). Decides nothing.
+// JavaScript for what would take several calls from Rust: reading all headers, a fetch with a time
+// limit, reading a bounded body. Each function is one call from wasm. It makes no decision.
 
 /**
- * Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no request's I/O, so
- * requests may share it. Bounded: issuers have a few keys each.
+ * Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no I/O of a request, so
+ * requests can share it. Bounded, because issuers have a few keys each.
  * @type {Map<string, CryptoKey>}
  */
 const imported = new Map();
 const IMPORTED_MAX = 256;
 
 /**
- * Method, URL and headers, a line each: header names and values alternate.
- * None of them can hold a line break.
+ * Returns method, URL, and alternating names and values of headers, in lines. None of them can hold
+ * a line break.
  * @param {Request} request
  */
 export function readHead(request) {
   let lines = `${request.method}\n${request.url}`;
-  // The runtime calls back for less than it makes a pair for an iterator.
+  // A callback costs the runtime less than the pairs of an iterator.
   request.headers.forEach((value, name) => {
     lines += `\n${name}\n${value}`;
   });
@@ -25,7 +24,7 @@ export function readHead(request) {
 }
 
 /**
- * Goes on with a request when what it waits for has come; see turns.rs.
+ * Resumes a request when its promise settles; see poll_promise.rs.
  * @template T
  * @param {Promise<T>} promise
  * @param {number} index
@@ -48,7 +47,7 @@ export function sleep(millis) {
 }
 
 /**
- * A body's bytes, or null when there are more than `maxBytes`; throws when it breaks off.
+ * Returns a body's bytes, or null if there are more than `maxBytes`. Throws if the body breaks off.
  * @param {ReadableStream<Uint8Array> | null} body
  * @param {number} maxBytes
  */
@@ -135,7 +134,7 @@ export async function sendSpans(url, given, body, timeoutMs) {
     headers = new Headers(
       pairs.map((pair) => {
         const at = pair.indexOf("=");
-        // Not a name with the secret's last letter missing.
+        // Without "=" the item is no pair; the secret must not be cut.
         if (at < 1) throw new Error("no name");
         return [pair.slice(0, at).trim(), decodeURIComponent(pair.slice(at + 1).trim())];
       }),
@@ -252,7 +251,7 @@ export async function tellObject(namespace, name, path, body, timeoutMs) {
 }
 
 /**
- * Resolves a reference against a base URL as browsers do; undefined if that makes no URL.
+ * Resolves a reference against a base URL as browsers do. Returns undefined if the result is no URL.
  * @param {string} reference
  * @param {string} base
  */
@@ -264,13 +263,12 @@ export function resolve(reference, base) {
   }
 }
 
-// Where a location keeps pages of the revocation log for all its isolates. The key has the
-// object's id, because another gateway in the same zone has the same cache and another log;
-// and the host by which the gateway was asked, because the platform wants one of its own.
-// A named cache is not what clients' requests are answered from.
+// The cache of a location for pages of the revocation log. The key has the object's id, because
+// another gateway in the same zone has the same cache and another log, and the request's host,
+// because the platform requires a host of the zone. Clients are not answered from a named cache.
 const LOG_CACHE = "revocations";
 /**
- * The cache key of a page of the log; undefined if the request's Host makes no URL.
+ * Returns the cache key of a page of the log, or undefined if the request's Host makes no URL.
  * @param {Request} request
  * @param {DurableObjectNamespace} namespace
  * @param {string} path
@@ -305,7 +303,7 @@ export async function readLog(request, context, namespace, path, mayBeKept, keep
     if (typeof bytes === "string") return bytes;
     if (cache !== undefined) {
       const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
-      // Nobody waits for the keeping.
+      // Stored after the answer.
       context.waitUntil(cache.put(/** @type {string} */ (key), new Response(bytes, { headers })).catch(() => {}));
     }
     return [new TextDecoder().decode(bytes), false];
@@ -367,8 +365,8 @@ const ED25519_BYTES = 64;
  */
 export async function verify(algorithm, thumbprint, jwk, signature, input) {
   const scheme = SCHEMES[algorithm];
-  // The runtime throws at an Ed25519 signature of another length, as if it were its
-  // own fault; whoever sent it must not be able to make it ours.
+  // The runtime throws at an Ed25519 signature of another length. A bad signature must not look like a
+  // fault of the runtime.
   if (algorithm === "EdDSA" && signature.byteLength !== ED25519_BYTES) return false;
   const id = `${algorithm} ${thumbprint}`;
   let key = imported.get(id);

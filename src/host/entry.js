@@ -1,6 +1,5 @@
-// The worker's entry: hands the runtime's events to the wasm module. Decides
-// nothing. After a panic the generated glue starts the module anew with the
-// next event, so one request is lost and not the isolate.
+// The Worker's entry: passes the runtime's events to the wasm module. After a panic the generated glue
+// starts the module again with the next event.
 
 import * as gateway from "./index.js";
 
@@ -23,7 +22,7 @@ export default {
   },
 };
 
-// The objects hold nothing of wasm's between two events.
+// The objects keep no wasm values between events.
 
 /** The Durable Object that keeps the revocation log. */
 export class Revocations {

@@ -1,6 +1,6 @@
-//! The host: the runtime's events, KV, the objects of revocations and metrics, WebCrypto,
-//! upstream fetch, clock, random bytes and log. The only room that touches the ports, and
-//! nobody imports it. Decides nothing: what it is asked to do was decided in `pipeline`.
+//! The host: the runtime's events, KV, Durable Objects, WebCrypto, upstream fetch, clock, random
+//! bytes and log. It implements the ports of `pipeline`, which makes all decisions. No module imports
+//! the host.
 
 mod console;
 mod durable_object;
@@ -25,7 +25,7 @@ use console::log_line;
 use poll_promise::{Progress, PromisePoller};
 use ports::WorkerPorts;
 
-/// A request: its answer, or a promise of it.
+/// Handles a request. Returns its answer, or a promise of it.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> Result<JsValue, JsValue> {
@@ -36,14 +36,14 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
     }
     let progress = poll_promise::run(handle(request, env, context.clone(), Rc::clone(&poller)), poller);
     if let Progress::Waits(promise) = &progress {
-        // Carried out to its end whatever its client does: otherwise the runtime never resumes it,
-        // and it keeps what it holds, a place or a question that others wait for.
+        // The runtime may never resume a request after its client disconnects, and what the request
+        // holds (a permit, a fetch that others wait for) would be lost.
         context.wait_until(promise);
     }
     progress.into()
 }
 
-/// Refuses a request that no gate is asked about.
+/// Refuses a request without a gateway.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
     let Handled { outcome, mut record, .. } =

@@ -1,10 +1,9 @@
-//! Carries a request's future out without an executor. It is polled when the request
-//! comes and again when the promise that it waits for is settled: each wait costs one
-//! `then`, and a request that waits for nothing is answered with no promise at all. An
-//! executor would put each step into the microtask queue, through several crossings.
+//! Polls a request's future without an executor: when the request arrives, and whenever the promise
+//! that it waits for settles. Each wait costs one `then`, and a request that waits for nothing needs
+//! no promise. An executor would put each step into the microtask queue through several calls, which
+//! cost 60 of 960 µs of a request (docs/decisions/0014-poll-promise.md).
 //!
-//! A future may wait for anything all the same: what it waits for and has not told us is
-//! left to the executor from there on.
+//! A future that waits for anything but a registered promise is passed to the executor.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,40 +19,40 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::js;
 
-/// Milliseconds after the latest end of a wait at which a request that was not resumed is
-/// dropped: the runtime has ended its event. Timers of a busy isolate come that late.
+/// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended
+/// its event. Timers of a busy isolate can be this late.
 const GRACE_MS: f64 = 5_000.0;
 
-/// Requests and chores that may wait in one isolate at once: about 10 KB each, of the 128 MB that
-/// an isolate has.
+/// Requests and background tasks that may wait in one isolate: about 10 KB each, of an isolate's
+/// 128 MB.
 const WAITING_MAX: usize = 4_096;
 
 type Work = Pin<Box<dyn Future<Output = Result<JsValue, JsValue>>>>;
 
-/// Between a request's future and whoever polls it.
+/// What a request's future and the code that polls it share.
 #[derive(Default)]
 pub(super) struct PromisePoller {
     /// Whether an executor polls.
     left_to_executor: Cell<bool>,
-    /// What the future waits for.
+    /// The promise that the future waits for.
     promise: RefCell<Option<Rc<Promise>>>,
-    /// Milliseconds that this may take.
+    /// Time-out of this wait in milliseconds.
     may_take_ms: Cell<f64>,
-    /// What came of it.
+    /// The promise's outcome.
     outcome: RefCell<Option<Result<JsValue, JsValue>>>,
-    /// The time, which stands still between two waits (as the runtime has it).
+    /// The time. It does not advance between two waits, as in the runtime.
     now: Cell<Option<f64>>,
 }
 
 impl PromisePoller {
-    /// For a future that the executor polls from the beginning.
+    /// Creates one for a future that the executor polls from the beginning.
     pub(super) fn of_executor() -> Rc<Self> {
         let poller = Self::default();
         poller.left_to_executor.set(true);
         Rc::new(poller)
     }
 
-    /// Waits for a promise that is settled within `may_take_ms` milliseconds.
+    /// Waits for a promise that settles within `may_take_ms` milliseconds.
     pub(super) fn wait(self: &Rc<Self>, promise: Promise, may_take_ms: u64) -> Wait {
         Wait::New(Rc::clone(self), Rc::new(promise), may_take_ms)
     }
@@ -69,10 +68,10 @@ impl PromisePoller {
     }
 }
 
-/// A wait for a promise. One at a time is told to [`PromisePoller`]; a second beside it is
-/// looked at whenever the first has made the future go on.
+/// A wait for a promise. One at a time is registered with the [`PromisePoller`]; a second one is left
+/// to the executor.
 pub(super) enum Wait {
-    // Shared: a copy of the runtime's handle would be a call of the runtime's.
+    // Shared, because a copy of the runtime's handle is a call into the runtime.
     New(Rc<PromisePoller>, Rc<Promise>, u64),
     Registered(Rc<PromisePoller>, Rc<Promise>),
     Executed(JsFuture),
@@ -111,12 +110,12 @@ impl Future for Wait {
 struct Run {
     work: Work,
     poller: Rc<PromisePoller>,
-    /// Milliseconds since 1970 after which it is not resumed any more.
+    /// Milliseconds since 1970 after which it is dropped.
     lost_at: f64,
 }
 
-/// Requests that wait. A place is known by its index and by how often it was given away,
-/// so that whoever comes back late never finds another's request.
+/// Requests that wait. A slot is identified by its index and a generation, so that a late `resume`
+/// never finds another request.
 #[derive(Default)]
 struct Waiting {
     places: Vec<(u32, Option<Run>)>,
@@ -155,7 +154,7 @@ impl Waiting {
         Some(run)
     }
 
-    /// Looks at one place each time: all are seen in turn, for next to nothing.
+    /// Checks one slot per call, so that all are checked in turn at little cost.
     fn drop_one_that_is_lost(&mut self, now: f64) {
         self.looked_at = if self.looked_at < self.places.len() { self.looked_at.wrapping_add(1) } else { 0 };
         self.drop_if_lost(self.looked_at, now);
@@ -168,7 +167,7 @@ impl Waiting {
         }
     }
 
-    /// Whether as many wait as may.
+    /// Returns whether the bound is reached, after dropping lost requests.
     fn is_full(&mut self, now: f64) -> bool {
         let has_room = |waiting: &Self| waiting.places.len().saturating_sub(waiting.free.len()) < WAITING_MAX;
         if has_room(self) {
@@ -181,15 +180,15 @@ impl Waiting {
     }
 }
 
-/// Whether as many requests wait as may.
+/// Returns whether [`WAITING_MAX`] requests wait.
 pub(super) fn is_full(now: f64) -> bool {
     WAITING.with_borrow_mut(|waiting| waiting.is_full(now))
 }
 
-/// What a request or a background task has come to.
+/// The state of a request or a background task after a poll.
 pub(super) enum Progress {
     Done(Result<JsValue, JsValue>),
-    /// It waits; the promise is of its end.
+    /// It waits; the promise settles with its result.
     Waits(Promise),
 }
 
@@ -202,7 +201,7 @@ impl From<Progress> for Result<JsValue, JsValue> {
     }
 }
 
-/// Begins a request or a background task.
+/// Starts a request or a background task.
 pub(super) fn run(
     work: impl Future<Output = Result<JsValue, JsValue>> + 'static,
     poller: Rc<PromisePoller>,
@@ -215,7 +214,7 @@ fn go_on(mut run: Run) -> Progress {
         return Progress::Done(answer);
     }
     let Some(promise) = run.poller.promise.take() else {
-        // It waits for what we know nothing of.
+        // It waits for something other than a registered promise.
         run.poller.left_to_executor.set(true);
         return Progress::Waits(wasm_bindgen_futures::future_to_promise(run.work));
     };

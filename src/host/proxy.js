@@ -1,47 +1,46 @@
-// Passes requests on to upstreams and answers on to clients: each function is one crossing
-// from wasm. Decides nothing.
+// Forwards requests to upstreams and answers to clients. Each function is one call from wasm. It
+// performs I/O and makes no decision.
 
-// Bytes that are read of a request's body at once.
+// Bytes of one read from a request's body.
 const PART_BYTES = 64 * 1024;
 
-// A body longer than this waits for an early answer of the upstream before it is passed on: an
-// upstream that refuses by the head alone and closes resets the connection while the body is on
-// its way, and the runtime loses the answer with it. Services refuse lengths from 1 MiB on; shorter
-// bodies, which are most, do not wait.
+// A longer body waits for an early answer of the upstream before it is sent. An upstream that refuses
+// by the head and closes resets the connection while the body is sent, and the runtime then loses the
+// answer. Services refuse lengths from 1 MiB on; shorter bodies do not wait.
 const HELD_BYTES = 1024 * 1024;
 
-// A body without a length waits when at least this much of it has come and its end has not.
+// A body without a length waits once this many bytes have arrived without its end.
 const READ_AHEAD_BYTES = PART_BYTES;
 
-// Parts that are read for that at most: each is an object, however few bytes it has.
+// Most parts that are read meanwhile: each is an object, however small.
 const READ_AHEAD_PARTS = 64;
 
-// Milliseconds of that wait, at most.
+// Longest wait in milliseconds.
 const EARLY_ANSWER_MS = 100;
 
-// Milliseconds without a byte from the client after which an upstream that breaks off may have
-// had enough of waiting. One that breaks off sooner failed by itself.
+// Milliseconds without a byte from the client after which an upstream that closes the connection may
+// have given up on the client. An upstream that closes sooner has failed.
 const DAWDLE_MS = 1_000;
 
-// Bytes of a refused body that are read and thrown away, and milliseconds for it: a connection
-// that is closed with a body unread is reset, and the client never sees the answer.
+// Bytes of a refused body that are read and discarded, and milliseconds for it. A connection that is
+// closed with an unread body is reset, and the client never sees the answer.
 const DRAIN_BYTES = 16 * 1024 * 1024;
 const DRAIN_MS = 2_000;
 
-// Bodies that are read for that at once; a flood of them must not hold an isolate's events.
+// Bodies that are discarded at once, so that a flood of them cannot hold an isolate's events.
 const DRAINS_MAX = 256;
 
-// Bodies up to here are the runtime's own to read.
+// The runtime reads bodies up to this length by itself.
 const DRAIN_FROM_BYTES = 64 * 1024;
 
-// Bytes of an early answer that is completed before it is passed on.
+// Longest early answer in bytes that is read completely before it is passed on.
 const EARLY_ANSWER_BYTES = 64 * 1024;
 
-// Milliseconds that this takes, at most.
+// Longest time in milliseconds for that.
 const EARLY_ANSWER_READ_MS = 1_000;
 
 /**
- * What became of the client's body.
+ * How the client's body ended.
  * @typedef {"ended" | "client_gone" | "too_large" | "refused"} BodyEnd
  *
  * The result of one read of a body.
@@ -58,7 +57,7 @@ const EARLY_ANSWER_READ_MS = 1_000;
  */
 
 /**
- * How each request's body is passed on. Entries of requests that have ended are collected.
+ * The passage of each request's body. Entries are collected with their requests.
  * @type {WeakMap<Request, Passage>}
  */
 const passages = new WeakMap();
@@ -70,16 +69,15 @@ const passages = new WeakMap();
 const drains = new Set();
 
 /**
- * Sends the request on, as `packed` says in a line each: URL, method, then names and values of
- * headers by turns. Gives a list: the upstream's Response or the name of a fault, and a line
- * each: whether the client had done its part by then, the status, whether the answer says
- * when to come back, the challenge of a 401, what was asked, the number of headers that lead the
- * client somewhere, their names and values by turns, and the names of all headers.
+ * Forwards the request. The lines of `packed` are URL, method, and alternating names and values of
+ * headers. Returns the upstream's Response, or the name of a fault, and the facts of the answer in
+ * lines: whether the client's body was complete, status, whether `Retry-After` is set, the challenge
+ * of a 401, the URL, the number of headers with references, their alternating names and values, and
+ * the names of all headers. `src/pipeline/wire.rs` parses both.
  *
- * A client has `bodyMs` to send its body; the upstream's `timeoutMs` begin when it has, and
- * end with the answer's headers: that body may stream for as long as it lives. So a client
- * that dawdles is never taken for an upstream that does. The platform's own cache stays out
- * of it: it knows nothing of whose answer this is.
+ * The client has `bodyMs` for its body. The upstream's `timeoutMs` begin then and end with the
+ * answer's headers, so a slow client is never counted as a slow upstream. The answer's body has no
+ * time limit. The platform's cache is off, because it does not know whose answer this is.
  * @param {Request} request
  * @param {string} packed
  * @param {number} timeoutMs
@@ -94,20 +92,20 @@ export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, 
   const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
   /** @type {RequestInit} */
   const init = { method, headers, redirect: "manual", cache: "no-store" };
-  // A body that is going to be read here must not be decoded for that.
+  // A body that is read here must not be decoded.
   if (isTimed) init.encodeResponseBody = "manual";
   if (method !== "GET" && method !== "HEAD") {
     const { body } = request;
     if (body !== null) return forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes);
   }
-  // An upstream that is late is left alone rather than aborted, which would cost each request
-  // a signal: what is still under way ends with the event.
+  // A late request is not aborted, because a signal costs time in every request. It ends with the
+  // event.
   const asked = fetch(url, init);
   let response;
   try {
     response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
   } catch {
-    // The error's text may hold the upstream's address: it stays here.
+    // The error's text may hold the upstream's address, so it is not returned.
     return ["unreachable", "1"];
   }
   if (response === undefined) {
@@ -118,8 +116,8 @@ export async function forward(request, packed, timeoutMs, bodyMs, maxBodyBytes, 
 }
 
 /**
- * The same with the client's body. A body that is cut never reaches the upstream as one that
- * has ended: the whole request is given up.
+ * Forwards a request with a body. If the body breaks off, the whole request is aborted, so that the
+ * upstream never takes it for complete.
  * @param {Request} request
  * @param {string} url
  * @param {RequestInit} init
@@ -149,15 +147,14 @@ async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) 
   const ended = () => (passage.hasEnded() ? "1" : "");
   try {
     const response = await fetch(url, { ...init, body: passage.readable, signal: controller.signal });
-    // An upstream that answers with an error does not want the rest (RFC 9112, section 9.5);
-    // one that answers otherwise may.
+    // After an error the upstream does not want the rest of the body (RFC 9112, section 9.5).
     const isRefused = response.status >= 400 && !passage.hasEnded();
     passage.answered(isRefused);
     const line = ended();
     return answered(isRefused ? await complete(response, request) : response, line, response.url);
   } catch {
     passage.answered(true);
-    // Given up here, or broken off by the upstream: the client's end of the body is seen apart.
+    // Aborted here, or closed by the upstream. The client's end of the body is known separately.
     return fault === undefined ? ["unreachable", passage.dawdles() ? "" : "1"] : [fault, ended()];
   } finally {
     fault ??= "answered";
@@ -166,8 +163,8 @@ async function forwardBody(request, url, init, timeoutMs, bodyMs, maxBodyBytes) 
 }
 
 /**
- * Passes a request's body on, part by part. Both ends are seen apart: a read that fails is the
- * client's, a write that fails the upstream's. Calls `onEnd` with what became of it.
+ * Forwards a request's body in parts. A failed read is the client's fault, a failed write the
+ * upstream's. Calls `onEnd` with the result.
  * @param {Request} request
  * @param {number} maxBytes
  * @param {(end: BodyEnd) => void} onEnd
@@ -195,7 +192,7 @@ function passBody(request, maxBytes, onEnd) {
     onEnd(how);
   };
   /**
-   * Parts that came while the first was held, and the read that was under way then.
+   * Parts that arrived while the first was held, and the read in progress.
    * @type {Part[]}
    */
   const ahead = [];
@@ -211,7 +208,7 @@ function passBody(request, maxBytes, onEnd) {
       const part = await Promise.race([reading, isOver]);
       if (part === undefined) return undefined;
       reading = undefined;
-      // A copy, so that what is held takes no more memory than its bytes.
+      // A copy, so that the part takes no more memory than its bytes.
       ahead.push(/** @type {Part} */ ({ done: part.done, value: part.value?.slice() }));
       if (part.done || ahead.length === READ_AHEAD_PARTS) return undefined;
       size += part.value.byteLength;
@@ -246,7 +243,7 @@ function passBody(request, maxBytes, onEnd) {
           if (size > maxBytes) throw new Error("too large");
           await (part.done ? writer.close() : writer.write(part.value));
         } catch {
-          // The upstream's answer may be on the way; the rest of the body is for nobody.
+          // The upstream's answer may still arrive. The rest of the body has no reader.
           isUnwanted = true;
           finish(size > maxBytes ? "too_large" : "refused");
         }
@@ -261,7 +258,7 @@ function passBody(request, maxBytes, onEnd) {
     readable,
     hasEnded: () => end === "ended",
     waitsForClient: () => waitsForClient,
-    // Whether the client owes its body and has not been heard of for a while.
+    // Whether the client owes its body and has sent nothing for a while.
     dawdles: () => end === undefined && waitsForClient && Date.now() - heardAt >= DAWDLE_MS,
     /**
      * Notes that the upstream has answered, and whether it wants the rest of the body.
@@ -318,7 +315,7 @@ async function throwAway(reader) {
 }
 
 /**
- * Bytes as an answer's body of this length, which stays open until `drained`.
+ * Returns a body of these bytes that stays open until `drained`.
  * @param {Uint8Array} bytes
  * @param {Promise<unknown>} drained
  */
@@ -330,15 +327,15 @@ function holdOpen(bytes, drained) {
     await drained;
     await writer.close();
   };
-  // The client has gone.
+  // The client has disconnected.
   write().catch(() => {});
   return readable;
 }
 
 /**
- * An early answer for a client that still sends: complete, because what comes of the upstream's
- * connection is lost with it, and open until the client has sent the rest. One that is too long
- * or packed is passed on as it comes.
+ * Makes an early answer for a client that is still sending. The body is read completely first,
+ * because it is lost with the upstream's connection, and stays open until the client has sent the
+ * rest. An answer that is too long or compressed is streamed.
  * @param {Response} response
  * @param {Request} request
  */
@@ -365,7 +362,7 @@ async function complete(response, request) {
       }
     }
   } catch {
-    // The connection went before the answer's body: its status and headers are an answer, too.
+    // The connection closed before the body. Status and headers are still an answer.
     parts.length = 0;
     size = 0;
   }
@@ -377,7 +374,8 @@ async function complete(response, request) {
 }
 
 /**
- * A body of which some parts were read, and perhaps the next is being read.
+ * Returns the rest of a body as a stream: the parts that were read, a read in progress, and what
+ * follows.
  * @param {Uint8Array[]} parts
  * @param {Promise<ReadableStreamReadResult<Uint8Array>> | undefined} next
  * @param {ReadableStreamDefaultReader<Uint8Array>} reader
@@ -411,8 +409,8 @@ function join(parts, size) {
 }
 
 /**
- * An upstream's answer, and what is to be known of it. Each look at a property is a call of
- * the runtime's, so none is made in vain.
+ * Returns an upstream's answer with its facts. Each property is read once, because each read is a
+ * call into the runtime.
  * @param {Response} response
  * @param {string} ended
  * @returns {[Response | string, string]}
@@ -432,13 +430,13 @@ function answered(response, ended, asked = response.url) {
   return [response, facts.join("\n")];
 }
 
-// Headers of an answer that hold references.
+// Response headers with references.
 const LEADS = new Set(["location", "content-location", "refresh", "link"]);
 
 /**
- * The upstream's answer for the client, its body untouched. Names of headers to be removed
- * stand before the empty line of `packed`, names and values to be added behind it, the
- * request's id last. With `idleMs`, the body is cut off when it stands still for longer.
+ * Makes the client's answer from the upstream's, with the same body. `packed` has the names of headers
+ * to remove, an empty line, and alternating names and values to add, the request's id last. With
+ * `idleMs`, a body that is idle for longer is cut off.
  * @param {Response} response
  * @param {number} status
  * @param {string} packed
@@ -465,8 +463,8 @@ export function passOn(response, status, packed, idleMs) {
 }
 
 /**
- * A body that breaks off when nothing comes for `idleMs` while somebody waits for it. A
- * client that reads slowly does not wait, and is no fault of the upstream's.
+ * Returns a body that fails when no part arrives for `idleMs` while the client is reading. A slow
+ * reader is not the upstream's fault.
  * @param {ReadableStream<Uint8Array>} body
  * @param {Headers} headers
  * @param {number} idleMs
@@ -501,11 +499,11 @@ function cutIdle(body, headers, idleMs, requestId) {
     },
     { highWaterMark: 0 },
   );
-  // Some upstreams say it twice, or say one and send in parts (RFC 9112, section 6.3).
+  // Some upstreams send Content-Length twice, or together with chunks (RFC 9112, section 6.3).
   const length = headers.get("content-length");
   if (length === null || !/^\d{1,15}$/.test(length) || headers.has("transfer-encoding")) return timed;
   const fixed = new FixedLengthStream(BigInt(length));
-  // A break is the reader's to see, not another's.
+  // The reader of the body sees the failure.
   timed.pipeTo(fixed.writable).catch(() => {});
   return fixed.readable;
 }
@@ -519,11 +517,8 @@ export function discard(response) {
 }
 
 /**
- * Names and values by turns, from a place on, as a record: `Headers` would be filled through a
- * call for each, and copied by the request or answer that they are for. Without a prototype, whose
- * names a client could send.
- * @param {string[]} parts
- * @param {number} from
+ * Returns alternating names and values, from an index on, as a record. `Headers` would take a call for
+ * each, and be copied. The record has no prototype, because a client could send the names of one.
  * @param {string[]} parts
  * @param {number} from
  * @returns {Record<string, string>}
@@ -534,19 +529,18 @@ function record(parts, from) {
   for (let i = from; i + 1 < parts.length; i += 2) {
     const name = parts[i];
     const before = headers[name];
-    // One field of several lines (RFC 9110, section 5.3).
+    // A field with several lines (RFC 9110, section 5.3).
     headers[name] = before === undefined ? parts[i + 1] : `${before}, ${parts[i + 1]}`;
   }
   return headers;
 }
 
-// What the runtime gives for bytes of a header that are no UTF-8.
+// The runtime's replacement for header bytes that are not UTF-8.
 const REPLACED = "\ufffd";
 
 /**
- * The same as `record`, where a header has bytes that are no text: they cannot be written from
- * here, and stay as they are where the client's own line is left alone. Removes every header
- * that is not among those given.
+ * Like `record`, for a request with header bytes that are not UTF-8. JavaScript cannot write them, so
+ * the client's own headers are copied, and every header that is not in `parts` is removed.
  * @param {Headers} sent
  * @param {string[]} parts
  * @param {number} from
@@ -563,7 +557,8 @@ function keepBytes(sent, parts, from) {
 }
 
 /**
- * The gateway's own answer. Given the request, it reaches a client that still sends its body.
+ * Makes an answer of the gateway's own. With the request, it reaches a client that is still sending
+ * its body.
  * @param {Request | undefined} request
  * @param {number} status
  * @param {string} head
@@ -571,7 +566,7 @@ function keepBytes(sent, parts, from) {
  */
 export function answer(request, status, head, body) {
   const headers = record(head.split("\n"), 0);
-  // An answer without a body, such as that to a preflight, may have a status that allows none.
+  // The status of an answer without a body, such as to a preflight, may allow none.
   if (body === "") return new Response(null, { status, headers });
   const drained = request === undefined ? undefined : drain(request);
   if (drained === undefined) return new Response(body, { status, headers });
