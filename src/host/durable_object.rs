@@ -1,5 +1,4 @@
-//! What the Durable Objects of this worker have in common: their requests, their answers
-//! and the values of their tables.
+//! Requests, answers and table values of this Worker's Durable Objects.
 
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue};
@@ -10,13 +9,13 @@ pub(super) fn now() -> UnixMillis {
     whole_millis(js_sys::Date::now())
 }
 
-/// A time of JavaScript's: whole milliseconds since 1970, within what a float has exactly.
+/// Converts a time of JavaScript to whole milliseconds since 1970, within the exact range of a float.
 #[allow(clippy::as_conversions, reason = "there is no other from a float; it ends at the type's bounds")]
 pub(super) const fn whole_millis(millis: f64) -> UnixMillis {
     UnixMillis(millis as u64)
 }
 
-/// The path of an absolute URL, with what follows it.
+/// Returns the path of an absolute URL with the rest that follows it.
 pub(super) fn path_of(url: &str) -> &str {
     url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..))).unwrap_or_default()
 }
@@ -46,7 +45,7 @@ pub(super) fn rows(
     sql.exec(query, bindings)?.raw().collect()
 }
 
-/// The first column of the first row; 0 where there is none.
+/// Returns the first column of the first row, or 0 without a row.
 pub(super) fn scalar(sql: &SqlStorage, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
     Ok(rows(sql, query, bindings)?.first().and_then(|row| number(row.first())).unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
 extern "C" {
-    /// The event's environment (`env`): bindings and variables by their names.
+    /// The event's environment (`env`): bindings and variables by name.
     #[derive(Clone)]
     pub type Env;
 
@@ -16,18 +16,18 @@ extern "C" {
     #[derive(Clone)]
     pub type Context;
 
-    /// Keeps the event alive until the promise is settled.
+    /// Keeps the event alive until the promise settles.
     #[wasm_bindgen(method, js_name = waitUntil)]
     pub fn wait_until(this: &Context, promise: &Promise);
 }
 
 impl Env {
-    /// A variable or a secret.
+    /// Returns a variable or a secret.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).as_string()
     }
 
-    /// What is bound to this name.
+    /// Returns the binding of this name.
     pub(super) fn binding(&self, name: &str) -> Option<JsValue> {
         Some(self.get(name)).filter(|found| !found.is_undefined())
     }

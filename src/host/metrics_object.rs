@@ -1,5 +1,5 @@
-//! The sums of what all isolates have counted: one Durable Object, with a row for each
-//! series. Only this worker reaches it, by its binding.
+//! The sums of all isolates' metrics: one Durable Object with a row for each series. Only this Worker
+//! can reach it, by its binding.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,16 @@ use super::{
 
 /// Adds a JSON object of numbers by series.
 pub(super) const ADD_PATH: &str = "/add";
-/// The sums.
+/// Reads the sums.
 pub(super) const READ_PATH: &str = "/read";
 
-/// Series that are held; what a policy of a thousand routes makes of ten methods and
-/// statuses, about. More are left out.
+/// Most series: about a thousand routes with ten methods and statuses each. More are left out.
 const SERIES: u64 = 50_000;
 
-/// Bytes of a series' name.
+/// Longest name of a series in bytes.
 const NAME_BYTES: usize = 1_024;
 
-/// Milliseconds after which a series that nobody added to is forgotten: of a route that
-/// is no more, most likely.
+/// Milliseconds after which a series without additions is deleted, most likely of a removed route.
 const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
@@ -33,7 +31,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
     value REAL NOT NULL,
     added_at INTEGER NOT NULL) WITHOUT ROWID";
 
-/// A request to the object.
+/// Handles a request to the object.
 #[wasm_bindgen(js_name = metricSums)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn metric_sums(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
@@ -70,7 +68,7 @@ fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
         if rows(sql, update, bound()?)?.is_empty() {
             let mut values = bound()?;
             values.push(whole(SERIES)?);
-            // Counted for a new series alone.
+            // Counted for a new series only.
             let insert = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3 \
                 WHERE (SELECT count(*) FROM series) < ?4";
             sql.exec(insert, values)?;

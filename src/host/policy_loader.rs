@@ -1,6 +1,5 @@
-//! The gate that is in use: built from the policy that was deployed with the Worker, or from
-//! one that was pushed into KV, which isolates take up without a deploy. A policy that cannot
-//! be used never replaces one that can.
+//! Loads the policy: the one deployed with the Worker, or one pushed into KV, which isolates use
+//! without a deploy. An invalid policy never replaces a valid one.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -15,21 +14,20 @@ use super::{
 use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin};
 use portcullis_token::UnixMillis;
 
-/// KV keys of the newest pushed policy and of the one before it, in the namespace of the
-/// key sets.
+/// KV keys of the newest pushed policy and of its predecessor.
 const CURRENT: &str = "policy/current";
 const PREVIOUS: &str = "policy/previous";
 
-/// Variable that lets policies be pushed: `true`.
+/// Variable that enables pushed policies: `true`.
 const SWITCH: &str = "LIVE_POLICY";
 
-/// Variable for the seconds between two looks.
+/// Variable for the seconds between two reads.
 const REREAD_VARIABLE: &str = "POLICY_REREAD_S";
 
-/// Seconds between two looks of one isolate, unless set otherwise.
+/// Default seconds between two reads of one isolate.
 const REREAD_S: u64 = 30;
 
-/// Bytes of a policy.
+/// Longest policy in bytes.
 const POLICY_BYTES: usize = 16 * 1024 * 1024;
 
 thread_local! {
@@ -39,17 +37,17 @@ thread_local! {
 
 struct Held {
     gate: Option<Result<Rc<Gateway>, Misconfiguration>>,
-    /// The built-in policy's gate, while a new isolate waits for KV's word.
+    /// The gateway of the built-in policy, while a new isolate reads KV.
     ready: Option<Result<Rc<Gateway>, Misconfiguration>>,
-    /// When KV was last asked, or is being asked.
+    /// When the last read of KV began.
     looked_at: Option<UnixMillis>,
-    /// The variables, which no isolate sees change.
+    /// The variables, which do not change within an isolate.
     is_live: Option<bool>,
     reread_ms: Option<u64>,
 }
 
-/// The gate for an event. A new isolate looks into KV first, or its first requests would
-/// be judged by what a push replaced; later ones look behind an answer.
+/// Returns the gateway for an event. A new isolate reads KV first, so that its first requests do not
+/// use a replaced policy. Later reads happen after an answer.
 pub(super) async fn gate(
     env: &js::Env,
     context: Option<&js::Context>,
@@ -84,7 +82,7 @@ pub(super) async fn gate(
             look(env).await;
             let gate = HELD.with_borrow(|held| held.gate.clone());
             gate.unwrap_or_else(|| {
-                // Not looked at, as far as the next request is concerned.
+                // The next request reads again.
                 HELD.with_borrow_mut(|held| held.looked_at = None);
                 Err(Misconfiguration("the policy cannot be read from KV; requests are refused until it can".to_owned()))
             })
@@ -111,12 +109,10 @@ fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {
     Gateway::new(policy, |name| env.text(name)).map(Rc::new)
 }
 
-/// Reads what is pushed and puts it in use, if it can be. When KV fails, what is in use
-/// stays.
+/// Reads the pushed policy and uses it if it is valid. When KV fails, the policy in use stays.
 async fn look(env: &js::Env) {
     let Some(asked) = ask(env, CURRENT) else { return };
-    // What is built in is mostly what it will be: made ready for a new isolate's first request
-    // while KV is asked, which takes as long.
+    // A new isolate prepares the built-in policy, the most likely result, while it reads KV.
     HELD.with_borrow_mut(|held| {
         if held.gate.is_none() {
             held.ready.get_or_insert_with(|| build(env, &js::built_in_policy()));
@@ -139,13 +135,13 @@ async fn look(env: &js::Env) {
         Err(Misconfiguration(fault)) => fault,
     };
     log_error(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
-    // The built-in one is nobody's last word: what was pushed before is.
+    // The predecessor takes precedence over the built-in policy.
     let fallback = match in_use {
         Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
         built_in => match older(env).await {
             Ok(Some(gate)) => Ok(gate),
             Ok(None) => built_in.map_or_else(|| build(env, &js::built_in_policy()), Ok),
-            // Not known, so not guessed.
+            // Whether a policy was pushed is not known.
             Err(()) => return,
         },
     };
@@ -162,7 +158,7 @@ fn put_in_use(gate: Result<Rc<Gateway>, Misconfiguration>) {
     });
 }
 
-/// The policy that was pushed before the newest, if it can be used.
+/// Returns the predecessor of the newest pushed policy, if it is valid.
 async fn older(env: &js::Env) -> Result<Option<Rc<Gateway>>, ()> {
     let gate = hear(ask(env, PREVIOUS).ok_or(())?).await?.and_then(|text| build(env, &text).ok());
     if let Some(gate) = &gate {
@@ -177,6 +173,6 @@ fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
 
 async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {
     let text = asked.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
-    // One that is too long is none that can be used, which is not the same as none.
+    // A policy that is too long is invalid, not absent.
     Ok(text.map(|text| if text.len() > POLICY_BYTES { String::new() } else { text }))
 }

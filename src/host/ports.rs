@@ -1,4 +1,4 @@
-//! The gate's ports over the runtime, for one event.
+//! The ports of the pipeline over the runtime, for one event.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -35,51 +35,50 @@ const KEYS_BINDING: &str = "KEYS";
 /// Durable Object namespace of the revocation log.
 const LOG_BINDING: &str = "REVOCATIONS";
 
-/// The object that is the log.
+/// Name of the log's object.
 const LOG_NAME: &str = "log";
 
-/// Durable Object namespace of the metrics' sums, and the object that has them.
+/// Durable Object namespace of the metrics' sums, and the object's name.
 const SUMS_BINDING: &str = "METRICS";
 const SUMS_NAME: &str = "sums";
 
-/// Milliseconds for the sums; nobody but the operator's scraper waits for them.
+/// Milliseconds for the sums, for which only the operator's scraper waits.
 const SUMS_MS: u64 = 5_000;
 
-/// Bytes of the sums.
+/// Most bytes of the sums.
 const SUMS_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Variable that switches signature checks to pure Rust with the value `rust`.
+/// Variable that selects signature checks in pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
 
-/// Seconds for which a location may keep a KV answer; the least that KV takes.
+/// Seconds for which a location may cache a KV answer: KV's minimum.
 pub(super) const KV_CACHE_S: u32 = 60;
 
-/// Seconds after which KV drops a set that nobody wrote again: twice the time
-/// for which it could be used.
+/// Seconds after which KV deletes a set that is not written again: twice its longest use.
 const KV_KEEP_S: u64 = 2 * keys::limits::HARD_MS / 1000;
 
-/// Random bytes that are asked for at once: of so many requests one crosses to the runtime.
+/// Random bytes of one call into the runtime: enough for 64 requests.
 const RANDOM_BYTES: usize = 48 * 64;
 
-/// Milliseconds for KV, which answers within a second when it is well.
+/// Milliseconds for KV, which normally answers within a second.
 pub(super) const KV_MS: u64 = 5_000;
 
-/// Milliseconds for what the runtime does by itself: signatures and counters.
+/// Milliseconds for signatures and counters of the runtime.
 const OWN_MS: u64 = 10_000;
 
 thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// Whether signatures are checked in pure Rust; no isolate sees the variable change.
+    /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
 }
 
 pub(super) struct WorkerPorts {
     event: Rc<Event>,
-    /// Of the one future that has this world.
+    /// The poller of the one future that has these ports.
     poller: Rc<PromisePoller>,
 }
 
-/// What a request and the tasks behind its answer share.
+/// The state that a request and its background tasks share.
 struct Event {
     env: js::Env,
     /// The request and its event's context.
@@ -105,28 +104,27 @@ impl WorkerPorts {
         Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), poller }
     }
 
-    /// The same for a background task, which waits for promises of its own.
+    /// Returns the ports for a background task, which waits for promises of its own.
     pub(super) fn behind_answer(&self, poller: Rc<PromisePoller>) -> Self {
         Self { event: Rc::clone(&self.event), poller }
     }
 
-    /// The request that the event is about.
+    /// Returns the event's request.
     pub(super) fn request(&self) -> Option<&web_sys::Request> {
         self.event.asked.as_ref().map(|(request, _)| request)
     }
 
-    /// Takes the tasks that were deferred until after the answer.
+    /// Returns the tasks that were deferred until after the answer.
     pub(super) fn take_tasks(&self) -> Vec<BackgroundTask> {
         self.event.tasks.take()
     }
 
-    /// Waits for a promise that is settled within `may_take_ms` milliseconds.
+    /// Waits for a promise that settles within `may_take_ms` milliseconds.
     fn wait(&self, promise: Promise, may_take_ms: u64) -> Wait {
         self.poller.wait(promise, may_take_ms)
     }
 
-    /// A Durable Object namespace. Looked up as it is: the binding's kind is checked by
-    /// the first call.
+    /// Returns a Durable Object namespace. The first call checks the binding's kind.
     fn namespace(&self, binding: &str) -> Option<JsValue> {
         let found = self.event.env.binding(binding);
         if found.is_none() {
@@ -142,7 +140,7 @@ impl WorkerPorts {
     }
 }
 
-/// The KV namespace of key sets and of the pushed policy.
+/// Returns the KV namespace of key sets and the pushed policy.
 pub(super) fn store(env: &js::Env) -> Option<JsValue> {
     let found = env.binding(KEYS_BINDING);
     if found.is_none() {
@@ -151,7 +149,7 @@ pub(super) fn store(env: &js::Env) -> Option<JsValue> {
     found
 }
 
-/// Whether signatures are to be checked in pure Rust.
+/// Returns whether signatures are checked in pure Rust.
 pub(super) fn prefers_rust(env: &js::Env) -> bool {
     PREFERS_RUST.with(|known| *known.get_or_init(|| env.text(BACKEND_VARIABLE).is_some_and(|value| value == "rust")))
 }
@@ -181,8 +179,8 @@ impl Random for WorkerPorts {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
                 let mut bytes = vec![0; RANDOM_BYTES];
-                // The ids of a request are for finding it again, not for security: an
-                // id that is not random is better than a request that fails.
+                // Ids of a request serve tracing, not security: a predictable id is better than a
+                // failed request.
                 if getrandom::getrandom(&mut bytes).is_err() {
                     log_error("the runtime gave no random bytes");
                 }
@@ -240,7 +238,7 @@ impl SignatureVerifier for WorkerPorts {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
             return Ok(token::check_signature(key.public(), algorithm, signing_input, signature));
         }
-        // Copied out of wasm memory: a view would not survive the wait.
+        // Copied out of wasm memory, because a view is invalid after the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
         let verified = js::verify(algorithm.name(), key.thumbprint(), key.canonical_jwk(), &signature, &input);
         match self.wait(verified, OWN_MS).await {
@@ -357,10 +355,10 @@ impl UpstreamClient for WorkerPorts {
             u32::try_from(request.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
             request.is_timed,
         );
-        // An early answer is read to its end before it is passed on.
+        // An early answer is read completely before it is passed on.
         let may_take_ms = request.timeout_ms.saturating_add(request.body_timeout_ms).saturating_add(OWN_MS);
         let answer = self.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
-        // The value comes from proxy.js; each check of its type would be a call of the runtime.
+        // The value comes from proxy.js. Each check of its type would be a call into the runtime.
         let parts = answer.unchecked_into::<Array>();
         let facts = AnswerFacts::from_wire(parts.get(1).as_string().unwrap_or_default())
             .map_err(|text| Fault::of_forward(parts.get(0).as_string().as_deref(), &text))?;

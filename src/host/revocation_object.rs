@@ -1,8 +1,8 @@
-//! The revocation log: one Durable Object for all the world, with a table of entries
-//! that count up. Only this worker reaches it, by its binding.
+//! The revocation log: one Durable Object with a table of numbered entries. Only this Worker can reach
+//! it, by its binding.
 //!
-//! Everything between two awaits of an object is one transaction, and its answer waits
-//! until what was written is safe: an entry that was taken is never lost.
+//! Everything between two awaits of an object is one transaction, and the answer waits until the
+//! writes are durable, so no acknowledged entry is lost.
 
 use wasm_bindgen::{JsCast as _, prelude::*};
 use wasm_bindgen_futures::JsFuture;
@@ -17,13 +17,13 @@ use portcullis_token::{
     revocation::{LogPage, RevocationEntry, RevocationKey, limits},
 };
 
-/// What the last minute brought.
+/// Reads the entries of the last minute.
 pub(super) const NEWEST_PATH: &str = "/newest";
-/// The whole log.
+/// Reads the whole log.
 pub(super) const WHOLE_PATH: &str = "/whole";
-/// What there is under marks, which follow with commas between them.
+/// Reads the entries of the keys that follow, separated by commas.
 pub(super) const MARKS_PATH: &str = "/marks/";
-/// Takes a page's entries.
+/// Appends the entries of a page.
 pub(super) const APPEND_PATH: &str = "/append";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
@@ -35,7 +35,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
 const BY_EXPIRY: &str = "CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until)";
 const BY_TIME: &str = "CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
 
-/// A request to the object.
+/// Handles a request to the object.
 #[wasm_bindgen(js_name = revocationLog)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
@@ -52,14 +52,14 @@ pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result
         Ok(Some(text)) => reply(200, Some(&text)),
         Ok(None) => reply(404, None),
         Err(error) => {
-            // The database's words are about our own statements, never about an entry.
+            // The database's error is about our statements and holds no entry.
             log_error(&format!("the revocation log cannot be read: {error}"));
             reply(503, None)
         }
     }
 }
 
-/// The object's alarm: forgets what has expired.
+/// Handles the object's alarm: deletes expired entries.
 #[wasm_bindgen(js_name = sweepRevocationLog)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
@@ -108,8 +108,8 @@ impl Log {
         scalar(&self.sql, query, bindings)
     }
 
-    /// Adds entries. One that says nothing new keeps its number, so that a push that is
-    /// sent again costs nobody anything.
+    /// Adds entries. An entry that adds nothing keeps its number, so a repeated push causes no work in
+    /// the isolates.
     fn append(&self, entries: &[RevocationEntry]) -> worker::Result<()> {
         if !self.has_room(entries.len())? {
             log_error("the revocation log is full");
@@ -124,7 +124,7 @@ impl Log {
             if covered > 0 {
                 continue;
             }
-            // A new number, or isolates would never hear of it; and never less than before.
+            // A new number, so that isolates read it. It never revokes less than before.
             self.sql.exec(
                 "INSERT OR REPLACE INTO entries (mark, issued_until, keep_until, noted_at) VALUES (?1, \
                    max(?2, coalesce((SELECT issued_until FROM entries WHERE mark = ?1), 0)), \
@@ -138,7 +138,7 @@ impl Log {
     fn has_room(&self, wanted: usize) -> worker::Result<bool> {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         let fits = |held: u64| held.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
-        // Never less than there are, and read off both ends, which takes a query for each.
+        // An upper bound of the count, from the first and the last number.
         let span = "SELECT (SELECT max(number) FROM entries) - (SELECT min(number) FROM entries) + 1";
         if fits(self.scalar(span, vec![])?) {
             return Ok(true);
@@ -147,7 +147,7 @@ impl Log {
         Ok(fits(self.scalar("SELECT count(*) FROM entries", vec![])?))
     }
 
-    /// Forgets what has expired, and says whether nothing is left.
+    /// Deletes expired entries. Returns whether the log is empty.
     fn sweep(&self) -> worker::Result<bool> {
         self.sql.exec("DELETE FROM entries WHERE keep_until <= ?", vec![whole(self.now.secs())?])?;
         Ok(self.scalar("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
@@ -168,7 +168,7 @@ impl Log {
         let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
         let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
         let rows = self.rows(
-            // By time, or the newest rows would be looked for among all: rows read cost money.
+            // By the time index, because each row that is read is billed.
             "SELECT mark, issued_until, keep_until, number FROM entries INDEXED BY by_time \
              WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2",
             vec![since.clone(), whole(limit)?],
@@ -193,7 +193,7 @@ impl Log {
     }
 
     fn read_marks(&self, marks: &str) -> worker::Result<LogPage> {
-        // A token has four marks at most.
+        // A token has four keys at most.
         let marks: Vec<RevocationKey> = marks.split(',').take(4).filter_map(RevocationKey::from_text).collect();
         let mut found = Vec::new();
         for mark in marks {

@@ -1,5 +1,5 @@
-//! The rim's signature check against the pure-Rust one, in wasm: two
-//! implementations that share nothing must agree on every vector.
+//! Compares the host's signature check with the pure-Rust one in wasm: two independent
+//! implementations must agree on every vector.
 
 #![allow(clippy::arithmetic_side_effects, reason = "a test that panics has failed, which is its purpose")]
 
@@ -52,14 +52,14 @@ async fn webcrypto_and_pure_rust_agree_on_every_vector() {
     assert!(valid > 50 && invalid > 10, "{valid} valid and {invalid} invalid signatures were compared");
 }
 
-/// Holds the two against each other on vectors of one kind: key by key as an issuer's set.
+/// Compares the two on vectors of one kind, with each key as an issuer's set.
 async fn agree(cases: Vec<wycheproof::Case>) {
     let ports = ports();
     let (mut compared, mut refused) = (0, 0);
     for case in cases {
         let algorithm = Algorithm::from_name(case.algorithm).unwrap();
         let jwks = serde_json::json!({ "keys": [case.jwk] }).to_string();
-        // A key that is not taken never meets a signature.
+        // A refused key verifies no signature.
         let Ok(set) = KeySet::parse(jwks.as_bytes(), &[algorithm]) else {
             refused += 1;
             continue;
