@@ -1,16 +1,15 @@
-//! Names of headers that are the gateway's own, whatever a policy says: what only it may
-//! tell an origin, what belongs to one hop (RFC 9110, section 7.6.1), and what it writes
-//! itself. Names only; what becomes of such headers is in `gate`.
+//! Names of headers that no policy can change: those that only the gateway may send to an origin,
+//! hop-by-hop headers (RFC 9110, section 7.6.1), and those that the gateway writes. The pipeline
+//! removes or replaces them.
 //!
 //! All comparisons treat every byte of a name that is not a letter or digit as a dash, and
 //! ignore case: servers that follow CGI (RFC 3875, section 4.1.18) turn `X.User.Id` and
 //! `X_User_Id` into the same variable as `X-User-Id`.
 
-/// Families of identity and routing headers, without their leading `x-`: each covers
-/// `x-NAME` and `x-NAME-*`. Beyond the gateway's own families these are headers by which
-/// other proxies tell a service who the user is or where a request came from, and which
-/// services therefore believe. The method overrides are listed because a rule decided on
-/// POST must not become a DELETE at the origin.
+/// Families of identity and routing headers, without their leading `x-`: each covers `x-NAME` and
+/// `x-NAME-*`. Besides the gateway's own families these are headers in which other proxies send the
+/// user's identity or the request's source, and which services trust. Method overrides are listed
+/// because a request that was authorized as POST must not become a DELETE at the origin.
 const PRIVATE_X_FAMILIES: [&str; 27] = [
     "user",
     "service",
@@ -46,8 +45,8 @@ const PRIVATE_X_FAMILIES: [&str; 27] = [
 const PRIVATE_FAMILIES: [&str; 7] =
     ["forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "client-cert", "tailscale-user"];
 
-/// `proxy` is no header of one hop, but CGI programs take it for the address of a proxy
-/// that their own requests must go through (CVE-2016-5385).
+/// `proxy` is not a hop-by-hop header, but CGI programs use it as the address of their own proxy
+/// (CVE-2016-5385).
 const HOP_BY_HOP: [&str; 12] = [
     "connection",
     "keep-alive",
@@ -63,7 +62,7 @@ const HOP_BY_HOP: [&str; 12] = [
     "http2-settings",
 ];
 
-/// Of a request: replaced by the gateway, or made anew by the runtime's client.
+/// Request headers that the gateway or the runtime's client replaces.
 const REPLACED: [&str; 8] = [
     "host",
     "content-length",
@@ -75,11 +74,11 @@ const REPLACED: [&str; 8] = [
     "authorization",
 ];
 
-/// Of an answer: the gateway's own, or bound to the body as it is.
+/// Response headers that the gateway writes, or that describe the body.
 const FIXED_IN_ANSWERS: [&str; 6] =
     ["x-request-id", "content-length", "content-encoding", "content-range", "sec-websocket-accept", "location"];
 
-/// Whether a header must not cross the gateway in either direction.
+/// Returns whether a header must not pass the gateway in either direction.
 pub fn is_private(name: &str) -> bool {
     if begins_with(name.as_bytes(), "x-") {
         let rest = name.as_bytes().get(2..).unwrap_or_default();
@@ -90,18 +89,18 @@ pub fn is_private(name: &str) -> bool {
         || is_respelt_platform_header(name)
 }
 
-/// The platform writes `cf-…` headers itself, with dashes. A service that follows CGI would
-/// take a client's `cf_connecting_ip` for one of them.
+/// Returns whether a name is a `cf-…` header of the platform in another spelling: a service that follows
+/// CGI would confuse a client's `cf_connecting_ip` with `cf-connecting-ip`.
 fn is_respelt_platform_header(name: &str) -> bool {
     begins_with(name.as_bytes(), "cf-") && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Whether the gateway writes its own value in the place of a request's header.
+/// Returns whether the gateway replaces a request header by a value of its own.
 pub fn is_replaced(name: &str) -> bool {
     is_among(name, &REPLACED)
 }
 
-/// A header of the CORS protocol that an upstream may have set: its word does not count.
+/// Returns whether a response header belongs to CORS, which only the policy decides.
 pub fn is_cors_header(name: &str) -> bool {
     begins_with(name.as_bytes(), "access-control-")
 }
@@ -110,12 +109,12 @@ fn is_among(name: &str, names: &[&str]) -> bool {
     names.iter().any(|known| is_same_header(name, known))
 }
 
-/// Whether two names are the same header.
+/// Returns whether two names are the same header.
 pub(super) fn is_same_header(name: &str, other: &str) -> bool {
     name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| canonical(a) == canonical(b))
 }
 
-/// Whether a name is a family's, or begins with it and a dash.
+/// Returns whether a name is that of a family, or begins with it and a dash.
 fn is_of_family(name: &[u8], family: &str) -> bool {
     begins_with(name, family) && name.get(family.len()).is_none_or(|next| canonical(*next) == b'-')
 }
@@ -126,17 +125,17 @@ fn begins_with(name: &[u8], prefix: &str) -> bool {
     name.len() >= prefix.len() && prefix.bytes().zip(name).all(|(wanted, byte)| canonical(*byte) == wanted)
 }
 
-/// A name's byte as servers that follow CGI read it.
+/// Returns a byte of a name as servers that follow CGI read it.
 const fn canonical(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-/// Whether no rule of a policy may touch a request's header, by its lower-case name.
+/// Returns whether no rule may change a request header, by its lower-case name.
 pub(super) fn is_reserved_in_requests(name: &str) -> bool {
     is_private(name) || is_replaced(name) || is_among(name, &["cf-connecting-ip"])
 }
 
-/// Whether no rule of a policy may touch an answer's header, by its lower-case name.
+/// Returns whether no rule may change a response header, by its lower-case name.
 pub(super) fn is_reserved_in_answers(name: &str) -> bool {
     is_private(name) || is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
 }

@@ -1,14 +1,14 @@
-//! "Did you mean …?" for a name that is not known.
+//! Suggestions for unknown names ("did you mean …?").
 
-/// Edits for every three characters of a name that still make it a slip of the same name.
+/// Edits for every three characters of a name that still count as a slip.
 #[cfg(feature = "toml")]
 const CHARS_PER_EDIT: usize = 3;
 
-/// What begins a message of the TOML reader about an unknown name.
+/// Beginning of the TOML parser's message about an unknown name.
 #[cfg(feature = "toml")]
 const UNKNOWN: [&str; 2] = ["unknown field `", "unknown variant `"];
 
-/// The known name that is closest to `wanted`, if one is close. Case does not count.
+/// Returns the known name closest to `wanted`, if one is close. Ignores case.
 #[cfg(feature = "toml")]
 fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
@@ -17,7 +17,7 @@ fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option
     known.into_iter().map(|name| (edits(name), name)).filter(|(edits, _)| *edits <= most).min().map(|(_, name)| name)
 }
 
-/// Returns the same as the end of a sentence; empty if none is close.
+/// Returns the suggestion as the end of a sentence, or an empty string.
 #[cfg(feature = "toml")]
 pub(super) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     closest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
@@ -29,11 +29,11 @@ pub(super) fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> String 
     String::new()
 }
 
-/// The access rules that most routes have.
+/// The usual access rules.
 #[cfg(feature = "toml")]
 const ACCESS: &str = "access = \"user\", access = { roles = [\"admin\"] }, or access = \"public\" for everyone";
 
-/// The unknown name in a message of the TOML reader, and the known one that is meant.
+/// Returns the unknown name in a message of the TOML parser, and the name that is probably meant.
 #[cfg(feature = "toml")]
 pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
     let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin))?;
@@ -43,8 +43,8 @@ pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
     Some((wanted, closest(wanted, pieces.skip(1).step_by(2))?))
 }
 
-/// A message of the TOML reader, with a suggestion instead of its list of all known names
-/// where one is close.
+/// Returns a message of the TOML parser with a suggestion instead of its list of all names, if one is
+/// close.
 #[cfg(feature = "toml")]
 pub(super) fn explain(message: &str) -> String {
     let message = message.trim_end();

@@ -1,9 +1,9 @@
-//! Which URLs the gateway sends requests to.
+//! URLs to which the gateway may send requests.
 
-/// Checks an upstream's URL: scheme and authority alone, as [`check_url`].
+/// Checks an upstream's URL: scheme and authority only, as [`check_url`].
 ///
 /// # Errors
-/// What is wrong, to be put behind the URL in a sentence.
+/// The fault, as the rest of a sentence that begins with the URL.
 pub fn check_base_url(url: &str) -> Result<(), &'static str> {
     let authority = url
         .strip_prefix("https://")
@@ -15,11 +15,11 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
     check_url(url)
 }
 
-/// HTTPS anywhere, plain HTTP on loopback only: on any other network whoever
-/// listens would read tokens, and whoever writes would choose our keys.
+/// Checks that a URL is HTTPS, or plain HTTP on loopback: on any other network an attacker could read
+/// tokens or replace keys.
 ///
 /// # Errors
-/// What is wrong, to be put behind the URL in a sentence.
+/// The fault, as the rest of a sentence that begins with the URL.
 pub fn check_url(url: &str) -> Result<(), &'static str> {
     let (plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (false, rest),

@@ -1,9 +1,9 @@
-//! Other spellings of a route's path: in another case, with a trailing slash, with a `;`
-//! parameter, with an escaped slash. Many services take these for the path itself. Where a
-//! looser route matches them, its rule is the one that is applied: with `/app/admin` for
-//! administrators beside `/app/{*rest}` for every user, `/app/Admin` is every user's.
+//! Variants of a route's path: in another case, with a trailing slash, with a `;` parameter, with an
+//! escaped slash. Many services treat them as the path itself. If a looser route matches a variant,
+//! its rule applies: with `/app/admin` for administrators and `/app/{*rest}` for every user, every
+//! user may call `/app/Admin`.
 //!
-//! Owns how such spellings are made and recognised, and which of them pass a stricter rule.
+//! Owns how variants are made and recognised, and which of them bypass a stricter rule.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,7 +15,7 @@ fn sample_of(number: usize) -> String {
     format!("~{number}")
 }
 
-/// The name of a parameter's segment.
+/// Returns the name of a parameter's segment.
 fn parameter(segment: &str) -> Option<&str> {
     let inner = segment.strip_prefix('{')?.strip_suffix('}')?;
     Some(inner.strip_prefix('*').unwrap_or(inner))
@@ -26,14 +26,14 @@ fn parameter(segment: &str) -> Option<&str> {
 pub(super) struct Passed {
     /// Index of the route.
     pub(super) route: usize,
-    /// Index of the route that takes the variant.
+    /// Index of the route that matches the variant.
     pub(super) taken_by: usize,
     /// The variants, as paths.
     pub(super) variants: Vec<String>,
 }
 
 impl Passed {
-    /// For the policy's author.
+    /// Returns the message for the policy's author.
     pub(super) fn message(&self, routes: &[Route]) -> String {
         let path = |index: usize| routes.get(index).map_or("", |route| route.path.as_str());
         let (strict, looser) = (path(self.route), path(self.taken_by));
@@ -45,7 +45,7 @@ impl Passed {
     }
 }
 
-/// Returns every route whose rule a variant of its path would pass.
+/// Returns every route whose rule a variant of its path would bypass.
 pub(super) fn find_passed(policy: &Policy) -> Vec<Passed> {
     let routes = &policy.routes;
     let mut by_path: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -54,7 +54,7 @@ pub(super) fn find_passed(policy: &Policy) -> Vec<Passed> {
     }
     let mut router = matchit::Router::new();
     for (path, indices) in by_path {
-        // Paths that collide are another mistake, which is reported elsewhere.
+        // Paths that collide are reported elsewhere.
         let _ = router.insert(path, indices);
     }
     let forwards = routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
@@ -94,13 +94,13 @@ pub(super) fn find_passed(policy: &Policy) -> Vec<Passed> {
 
 struct Variant {
     path: String,
-    /// The path that a service may take it for.
+    /// The path that a service may read instead.
     of: String,
-    /// Whether only routes that forward encoded paths take it.
+    /// Whether only routes that forward encoded paths match it.
     needs_forward: bool,
 }
 
-/// A sample of each kind of variant of a pattern.
+/// Returns a sample of each kind of variant of a pattern.
 fn variants_of(pattern: &str, forwards: bool) -> Vec<Variant> {
     let segments: Vec<&str> = pattern.split('/').skip(1).collect();
     let is_fixed = |segment: &str| !segment.starts_with('{') && !segment.is_empty();
@@ -159,7 +159,7 @@ fn variants_of(pattern: &str, forwards: bool) -> Vec<Variant> {
     variants
 }
 
-/// The same segment with the case of its first letter changed.
+/// Returns the segment with the case of its first letter changed.
 fn other_case(segment: &str) -> String {
     let mut changed = false;
     let swap = |c: char| {
@@ -172,7 +172,7 @@ fn other_case(segment: &str) -> String {
     segment.chars().map(swap).collect()
 }
 
-/// `HEAD` is answered wherever `GET` is.
+/// Returns whether two routes share a method. `HEAD` is answered wherever `GET` is.
 fn shares_method(one: &Route, other: &Route) -> bool {
     let reads = |method: &str| matches!(method, "GET" | "HEAD");
     let is_same = |one: &str, other: &str| one == other || (reads(one) && reads(other));
@@ -189,7 +189,7 @@ fn shares_upstream(one: &Route, other: &Route, upstreams: &[Upstream]) -> bool {
     one.upstream == other.upstream || !urls(&one.upstream).is_disjoint(&urls(&other.upstream))
 }
 
-/// Whether a service may take `variant`, as `looser` rewrites it, for `path`, as `strict`
+/// Returns whether a service may read `variant`, as `looser` rewrites it, as `path`, as `strict`
 /// rewrites it.
 fn leads_to_same(strict: &Route, path: &str, looser: &Route, variant: &str) -> bool {
     let rewritten = |route: &Route, path: &str| match route.rewrite() {
@@ -199,8 +199,8 @@ fn leads_to_same(strict: &Route, path: &str, looser: &Route, variant: &str) -> b
     rewritten(strict, path) == rewritten(looser, variant)
 }
 
-/// Whether every caller that passes `looser` passes `strict`, too, and is counted and looked up
-/// alike.
+/// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits and
+/// revocation checks.
 fn is_as_strict(
     looser: &Route,
     strict: &Route,
@@ -215,8 +215,8 @@ fn is_as_strict(
         && (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
 }
 
-/// The path that a lenient service may read: escaped slashes decoded, parameters, empty
-/// segments and dots and blanks at the end of a segment taken away, in lower case.
+/// Returns the path that a lenient service may read: in lower case, with escaped slashes decoded, and
+/// without parameters, empty segments, and dots and spaces at the end of a segment.
 pub(crate) fn fold_path(path: &str) -> String {
     let slashes = path.replace("%2F", "/");
     let mut folded = String::with_capacity(path.len());
@@ -228,8 +228,8 @@ pub(crate) fn fold_path(path: &str) -> String {
         }
         if !name.is_empty() {
             folded.push('/');
-            // By way of upper case, which some services compare in: dotless i and long s are
-            // ASCII letters there.
+            // Through upper case, which some services compare: dotless i and long s are ASCII letters
+            // there.
             folded.push_str(&name.to_uppercase().to_lowercase());
         }
     }
@@ -239,12 +239,11 @@ pub(crate) fn fold_path(path: &str) -> String {
     folded
 }
 
-/// A pattern that matches the folded paths of another: in lower case, with parameters named
-/// by their position.
+/// Returns a pattern for folded paths: in lower case, with parameters named by their position.
 fn fold_pattern(pattern: &str) -> String {
     let mut folded = String::with_capacity(pattern.len());
     for (index, segment) in pattern.split('/').skip(1).enumerate() {
-        // The slash at the end, which a folded path does not have.
+        // A folded path has no slash at the end.
         if index > 0 && segment.is_empty() {
             continue;
         }
@@ -260,7 +259,7 @@ fn fold_pattern(pattern: &str) -> String {
     folded
 }
 
-/// Finds, for a path, the patterns that a lenient service may take it for.
+/// Finds the patterns that a lenient service may match with a path.
 #[derive(Debug)]
 pub(crate) struct Lenient(matchit::Router<Meant>);
 
@@ -287,12 +286,12 @@ impl Lenient {
         }
         let whole: HashSet<String> = meant.keys().cloned().collect();
         for route in routes {
-            // What stands before the rest, with a slash behind it or not.
+            // The prefix of the rest, with or without a slash.
             let folded = fold_pattern(&route.path);
             let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) else { continue };
             let entry = meant.entry(prefix.to_owned()).or_default();
             entry.refuses |= route.variants == Variants::Refuse;
-            // Where that is a route of its own, the rest's rule does not do for it.
+            // If the prefix is a route, the rule of the rest does not apply to it.
             if !whole.contains(prefix) {
                 entry.patterns.push(route.path.clone());
             }
@@ -304,7 +303,7 @@ impl Lenient {
         Ok(Some(Self(router)))
     }
 
-    /// Whether a path that `found` matches is a variant of a pattern that refuses variants.
+    /// Returns whether a path that `found` matches is a variant of a pattern that refuses variants.
     pub(crate) fn refuses(&self, path: &str, found: &str) -> bool {
         let folded = fold_path(path);
         self.0

@@ -1,9 +1,9 @@
-//! Which origins of browsers may read answers (Fetch standard, CORS protocol). Pure.
+//! Origins whose pages may read answers (Fetch standard, CORS protocol).
 
 use crate::config::Cors;
 
-/// Whether a policy lists an origin, exactly or by a wildcard for its first labels.
-/// `null`, which many things are that nobody knows, is never listed.
+/// Returns whether a policy lists an origin, exactly or by a wildcard for its first labels. The opaque
+/// origin `null` is never listed.
 pub fn allows(cors: &Cors, origin: &str) -> bool {
     cors.origins.iter().any(|pattern| matches(pattern, origin))
 }

@@ -1,6 +1,6 @@
-//! The policy's routes as a radix tree (crate `matchit`). Of several patterns that match a
-//! path, the one wins that has a fixed segment where the others have a parameter or the
-//! rest, whatever the file's order; the method is looked at afterwards.
+//! The policy's routes as a radix tree (crate `matchit`). Of several patterns that match a path, the
+//! one with a fixed segment wins over those with a parameter or a rest, whatever the order in the
+//! file. The method is checked afterwards.
 
 use std::{
     borrow::Cow,
@@ -14,11 +14,11 @@ use crate::config::{EncodedPath, Lenient, Params, Policy, Route};
 #[derive(Debug)]
 pub struct Table {
     paths: matchit::Router<Node>,
-    /// Where some route refuses variants of its path.
+    /// Present if some route refuses variants of its path.
     lenient: Option<Lenient>,
 }
 
-/// What one pattern leads to.
+/// The routes of one pattern.
 #[derive(Debug)]
 struct Node {
     pattern: String,
@@ -30,11 +30,11 @@ struct Entry {
     method: String,
     route: usize,
     upstream: usize,
-    /// Whether it takes paths that are not plain.
+    /// Whether it accepts paths that are not plain.
     is_encoded: bool,
 }
 
-/// A route that was found.
+/// A matching route.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Match {
     /// Index into the policy's routes.
@@ -45,24 +45,24 @@ pub struct Match {
     pub params: Params,
 }
 
-/// No route.
+/// The reason why no route matches.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Miss {
     /// No route names this path.
     Path,
-    /// Services read the path differently, and the route that names it does not forward
-    /// such paths; or it is a variant of a path that refuses variants.
+    /// The path is not plain and its route does not forward such paths, or it is a variant of a path
+    /// that refuses variants.
     Ambiguous,
     /// Routes name the path, with these methods.
     Method {
         /// Value for `Allow`.
         allow: String,
-        /// One of these routes; they share the path. Index into the policy's.
+        /// Index of one of these routes, which share the path.
         route: usize,
     },
 }
 
-/// The policy cannot be made a table. The build's check finds this first.
+/// The policy's routes make no table. Validation finds this first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableError;
 
@@ -70,7 +70,7 @@ impl Table {
     /// Builds the table.
     ///
     /// # Errors
-    /// When two paths collide or an upstream is not defined.
+    /// Two paths collide, or an upstream is not defined.
     pub fn build(policy: &Policy) -> Result<Self, TableError> {
         let upstreams: HashMap<&str, usize> =
             policy.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
@@ -92,7 +92,7 @@ impl Table {
         Ok(Self { paths, lenient })
     }
 
-    /// The route for a method and a canonical target.
+    /// Finds the route for a method and a canonical target.
     ///
     /// # Errors
     /// [`Miss`].
@@ -121,7 +121,7 @@ impl Table {
         }
         let mut params = Params::new();
         for (name, value) in found.params.iter() {
-            // Valid, as the whole path's escapes are; in doubt no parameter.
+            // Valid, because the whole path's escapes are.
             let Ok(text) = String::from_utf8(decode(value.as_bytes(), |_| {})) else { continue };
             params.push((name.to_owned(), text));
         }
@@ -129,11 +129,11 @@ impl Table {
     }
 }
 
-/// Whether a path that `found` matches can be read as one that refuses variants: by a service
-/// that decodes it before it looks for `?` and `#`, or decodes it more than once.
+/// Returns whether a service can read a path that `found` matches as one that refuses variants: by
+/// decoding it before it looks for `?` and `#`, or by decoding it more than once.
 fn is_refused(lenient: &Lenient, path: &str, found: &str) -> bool {
     let mut reading = Cow::Borrowed(path);
-    // As many as are looked through when a target is parsed, and the path as it is.
+    // The layers that the target's parser looks through, and the path itself.
     for _ in 0..=limits::ESCAPE_LAYERS {
         let before = reading.split(['?', '#']).next().unwrap_or_default();
         for text in [&*reading, before] {
@@ -150,8 +150,8 @@ fn is_refused(lenient: &Lenient, path: &str, found: &str) -> bool {
     true
 }
 
-/// A path whose segments end where parameters begin. An escaped slash in a parameter goes with
-/// it, where a service splits the path first.
+/// Returns a path without its `;` parameters. An escaped slash in a parameter is removed with it, as by
+/// a service that splits the path first.
 fn without_parameters(path: &str) -> Cow<'_, str> {
     if !path.contains(';') && !path.contains("%3B") {
         return Cow::Borrowed(path);
@@ -164,8 +164,8 @@ fn names_head(route: &Route) -> bool {
     route.methods.iter().any(|method| method == "HEAD")
 }
 
-/// The methods that a route answers: `HEAD` wherever `GET` (RFC 9110,
-/// section 9.3.2), unless a route of the path has a rule of its own for it.
+/// Returns the methods of a route, with `HEAD` for `GET` (RFC 9110, section 9.3.2) unless another route
+/// of the path names it.
 fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
     let head = !has_head && route.methods.iter().any(|method| method == "GET");
     route.methods.iter().cloned().chain(head.then(|| "HEAD".to_owned()))

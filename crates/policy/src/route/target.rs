@@ -1,21 +1,19 @@
 //! The canonical request target (RFC 3986, section 6; RFC 9110, section 7.1).
 //!
-//! The string that a rule is decided on is the string that is forwarded. A path that
-//! two parsers could read in two ways is refused, not repaired: `/a/..;/admin` is
-//! one thing to us and another to a servlet behind us. Each path that is left has one
-//! spelling, which a URL parser does not change:
+//! The string on which a rule is decided is the string that is forwarded. A path that two parsers
+//! can read differently is refused, not repaired: `/a/..;/admin` means one path to the gateway and
+//! another to a servlet. Every accepted path has one spelling, which a URL parser does not change:
 //!
 //! - An escape of a character that needs none in a path (`pchar` of RFC 3986: letters,
 //!   digits, `-._~!$&'()*+,=:@`) is decoded: `/jobs%3Apurge` is `/jobs:purge`.
-//! - Every other escape stays, with digits in upper case.
+//! - Every other escape stays, with hexadecimal digits in upper case.
 //! - A raw character that RFC 3986 forbids in a path is refused; clients escape it.
 //!
-//! Some paths are well-formed, but only safe behind a service that splits a path before
-//! it decodes it, and decodes it once: those with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw
-//! brackets, or a second layer of escapes that hides such a character or a plain one
-//! (`%2561`). They are parsed, but [`Target::is_plain`] is false, and only routes with
-//! `encoded_path = "forward"` take them. `.` and `..` are refused in every layer, on
-//! every route.
+//! Some paths are well-formed but safe only for a service that splits a path before it decodes it,
+//! and decodes it once: those with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets, or a second layer
+//! of escapes that hides one of these or a plain character (`%2561`). They are parsed, but
+//! [`Target::is_plain`] is false, and only routes with `encoded_path = "forward"` accept them. `.`
+//! and `..` are refused in every layer, on every route.
 
 use std::fmt::Write as _;
 
@@ -29,17 +27,17 @@ pub struct Target {
     is_plain: bool,
 }
 
-/// Why a target is refused.
+/// The reason why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadTarget {
     /// Longer than the bounds in [`limits`].
     TooLong,
-    /// Not a path, or one with more than one reading.
+    /// Not a path, or a path with more than one reading.
     Ambiguous,
 }
 
 impl Target {
-    /// Canonicalises what follows the authority of a URL: path, and `?query`.
+    /// Canonicalises the path and query of a URL.
     ///
     /// # Errors
     /// [`BadTarget`].
@@ -58,7 +56,7 @@ impl Target {
         if let Some(query) = query {
             text.push('?');
             push_query(&mut text, query)?;
-            // Again: escapes make three bytes of one, and an origin has bounds, too.
+            // Checked again, because an escape makes three bytes of one.
             if text.len().saturating_sub(path_len) > limits::QUERY_BYTES.saturating_add(1) {
                 return Err(BadTarget::TooLong);
             }
@@ -66,8 +64,8 @@ impl Target {
         Ok(Self { text, path_len, is_plain })
     }
 
-    /// The same with other first segments; `from` and `to` are whole ones, in canonical
-    /// spelling. `None` when it does not begin with `from`.
+    /// Replaces the first segments. `from` and `to` are whole segments in canonical spelling. Returns
+    /// `None` if the path does not begin with `from`.
     pub fn with_prefix(&self, from: &str, to: &str) -> Option<Self> {
         let rest = self.text.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))?;
         let path_len = self.path_len.checked_sub(from.len())?.checked_add(to.len())?;
@@ -77,18 +75,18 @@ impl Target {
         Some(Self { text: format!("{to}{rest}"), path_len, is_plain: self.is_plain })
     }
 
-    /// Path and query, exactly as forwarded.
+    /// Returns path and query, exactly as forwarded.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The path alone, exactly as decided on.
+    /// Returns the path, exactly as decided on.
     pub fn path(&self) -> &str {
         self.text.get(..self.path_len).unwrap_or_default()
     }
 
-    /// Whether every service reads the path alike. If not, only a route that forwards
-    /// encoded paths may take it.
+    /// Returns whether all services read the path alike. Otherwise only a route that forwards encoded
+    /// paths may accept it.
     pub fn is_plain(&self) -> bool {
         self.is_plain
     }
@@ -112,7 +110,7 @@ pub(super) fn decode(bytes: &[u8], mut escaped: impl FnMut(u8)) -> Vec<u8> {
     decoded
 }
 
-/// The path in canonical spelling, and whether it is plain.
+/// Returns the path in canonical spelling, and whether it is plain.
 fn canonical_path(path: &str) -> Result<(String, bool), BadTarget> {
     let rest = path.strip_prefix('/').ok_or(BadTarget::Ambiguous)?;
     let mut canonical = String::with_capacity(path.len());
@@ -121,8 +119,7 @@ fn canonical_path(path: &str) -> Result<(String, bool), BadTarget> {
     while let Some(segment) = segments.next() {
         canonical.push('/');
         let last = segments.peek().is_none();
-        // `//` is dropped by some servers and kept by others. A single trailing
-        // slash is one thing to all; it names another path than without it.
+        // Some servers drop `//`. A single trailing slash is unambiguous, and makes another path.
         if segment.is_empty() && !last {
             return Err(BadTarget::Ambiguous);
         }
@@ -149,8 +146,8 @@ fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget
                 }
                 decoded.push(value);
             }
-            // A parameter to some servers, a part of the name to others; brackets
-            // are what only URL parsers of browsers leave as they are.
+            // `;` begins a parameter for some servers and is part of the name for others. Only the
+            // URL parsers of browsers accept raw brackets.
             byte @ (b';' | b'[' | b']') => {
                 is_plain = false;
                 canonical.push(char::from(byte));
@@ -163,8 +160,7 @@ fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget
             _ => return Err(BadTarget::Ambiguous),
         }
     }
-    // Overlong forms and stray bytes are not UTF-8: `%c0%af` is a slash to a
-    // careless decoder.
+    // Overlong forms are not UTF-8: a careless decoder reads `%c0%af` as a slash.
     if std::str::from_utf8(&decoded).is_err() {
         return Err(BadTarget::Ambiguous);
     }
@@ -175,8 +171,8 @@ fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget
         if !decoded.contains(&b'%') {
             return Ok(is_plain);
         }
-        // What a service reads that decodes once more. A second layer that hides
-        // a plain character has no honest use: `%2561dmin`.
+        // A service that decodes twice reads this. A second layer that hides a plain character has no
+        // honest use: `%2561dmin`.
         let mut values = Vec::new();
         let next = decode(&decoded, |value| values.push(value));
         if values.is_empty() {
@@ -191,11 +187,11 @@ fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget
     Err(BadTarget::Ambiguous)
 }
 
-/// Whether a decoded character would end or split a segment if a service decoded the
-/// path before it reads it.
+/// Returns whether a decoded character would end or split a segment for a service that decodes the
+/// path before it splits it.
 ///
 /// # Errors
-/// Backslashes and control characters belong in no path.
+/// Backslashes and control characters, which are refused in every path.
 fn is_reserved(value: u8) -> Result<bool, BadTarget> {
     match value {
         b'\\' | 0..=0x1f | 0x7f => Err(BadTarget::Ambiguous),
@@ -203,17 +199,16 @@ fn is_reserved(value: u8) -> Result<bool, BadTarget> {
     }
 }
 
-/// `.`, `..`, with servlet parameters behind (`..;x`), with blanks that some file
-/// systems drop (`..%20`), and `...`, which was a grandparent to some; and parameters
-/// of no name.
+/// Returns whether a segment is `.` or `..`, also with servlet parameters (`..;x`) or with spaces that
+/// some file systems drop (`..%20`), `...`, or a parameter without a name.
 fn is_dots(segment: &[u8]) -> bool {
     let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
     let is_dots = name.contains(&b'.') && name.iter().all(|byte| matches!(byte, b'.' | b' '));
     is_dots || (name.is_empty() && !segment.is_empty())
 }
 
-/// The query decides nothing here, so it is only made safe to forward: what a
-/// URL parser would escape is escaped now, so that the string stays the same.
+/// Escapes what a URL parser would escape, so that the forwarded string does not change. The query
+/// decides nothing.
 fn push_query(text: &mut String, query: &str) -> Result<(), BadTarget> {
     for byte in query.bytes() {
         match byte {
@@ -225,7 +220,7 @@ fn push_query(text: &mut String, query: &str) -> Result<(), BadTarget> {
     Ok(())
 }
 
-/// The value of an escape, of which the `%` is taken already.
+/// Returns the value of an escape whose `%` has been read.
 fn escape_value(bytes: &mut std::slice::Iter<'_, u8>) -> Option<u8> {
     let high = char::from(*bytes.next()?).to_digit(16)?;
     let low = char::from(*bytes.next()?).to_digit(16)?;
@@ -233,7 +228,7 @@ fn escape_value(bytes: &mut std::slice::Iter<'_, u8>) -> Option<u8> {
 }
 
 fn push_escaped(text: &mut String, byte: u8) {
-    // Writing to a String cannot fail.
+    // Writing to a `String` does not fail.
     let _ = write!(text, "%{byte:02X}");
 }
 
@@ -241,7 +236,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// `pchar` of RFC 3986 without the escape, and without the parameter's `;`.
+/// Returns whether a byte is `pchar` of RFC 3986, without escapes and without `;`.
 fn is_path_char(byte: u8) -> bool {
     is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte)
 }
