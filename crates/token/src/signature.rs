@@ -55,9 +55,19 @@ pub fn check_signature(
         (PublicKey::P384(point), Algorithm::Es384) => check_p384(point, signing_input, signature),
         (PublicKey::P521(point), Algorithm::Es512) => check_p521(point, signing_input, signature),
         (PublicKey::Ed25519(key), Algorithm::EdDsa) => by(&Ed25519, key, signing_input, signature),
+        // Listed, so that the compiler asks for the arm of a new algorithm.
         (
-            PublicKey::Rsa(_) | PublicKey::P256(_) | PublicKey::P384(_) | PublicKey::P521(_) | PublicKey::Ed25519(_),
             _,
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512
+            | Algorithm::Es256
+            | Algorithm::Es384
+            | Algorithm::Es512
+            | Algorithm::EdDsa,
         ) => false,
     };
     if valid { SignatureOutcome::Valid } else { SignatureOutcome::Invalid }
