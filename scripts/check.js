@@ -11,9 +11,9 @@ import { runScript } from "./lib/script.js";
 const HELP = `npm run check                                     checks gateway.toml and the decisions that
                                                   gateway.tests.toml expects, prints the effective table
                                                   and which route wins where paths overlap
-npm run check -- GET /api/v1/users/7              who may call this?
+npm run check -- GET /api/v1/users/7              prints who may call the route
 npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
-                 [--claim org/tenant=shop] [--issuer NAME]     may such a caller?
+                 [--claim org/tenant=shop] [--issuer NAME]     decides for this caller
 npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
 npm run check -- --help                           shows this
 

@@ -15,13 +15,13 @@ import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
 import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
 
-const HELP = `npm run policy:push                     checks gateway.toml and has the local edge use it
+const HELP = `npm run policy:push                     validates gateway.toml and activates it on the local gateway
 npm run policy:push -- --file x.toml    another file
-npm run policy:rollback                 has it use the one before; again: back to the newer
+npm run policy:rollback                 reactivates the previously pushed policy, or the deployed one
 npm run policy:push -- --remote         on Cloudflare, where wrangler is logged in (rollback, too)
 
-Isolates take it up within a minute and a half (locally within half a minute); GET /status
-shows the version, and why a newer one is not used.`;
+Isolates use it within 90 seconds (locally within 30); GET /status shows the version, and why a newer
+one is not used.`;
 
 const COMMANDS = ["push", "rollback"];
 
@@ -70,7 +70,7 @@ await runScript(async ([command, ...args], processes) => {
       const { out: next, errors } = run({ command: "compile", policy: readPolicyFile(file) });
       for (const line of errors) console.error(line);
       if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above say what to write instead.`);
-      const before = await progress.run("read what is there", () => get("current"));
+      const before = await progress.run("read the current policy", () => get("current"));
       if (before?.trim() === next) {
         progress.close();
         return console.log("That policy is there already.");
@@ -82,13 +82,13 @@ await runScript(async ([command, ...args], processes) => {
       progress.close();
       return console.log(`${file} is pushed; npm run policy:rollback takes it back.`);
     }
-    const [current, previous] = await progress.run("read what is there", async () => [
+    const [current, previous] = await progress.run("read the pushed policies", async () => [
       await get("current"),
       await get("previous"),
     ]);
     if (previous === undefined) {
       if (current === undefined) throw new ScriptError("No policy was pushed: the built-in one is in use.");
-      await progress.run("take the policy away", () => kv("delete", "policy/current"));
+      await progress.run("delete the pushed policy", () => kv("delete", "policy/current"));
       progress.close();
       return console.log("The built-in policy is in use again.");
     }
@@ -97,7 +97,7 @@ await runScript(async ([command, ...args], processes) => {
       if (current !== undefined) await put("previous", current.trim());
     });
     progress.close();
-    return console.log("The policy before is in use again.");
+    return console.log("The previous policy is in use again.");
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

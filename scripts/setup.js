@@ -11,7 +11,8 @@ import { createProgress } from "./lib/progress.js";
 const HELP = `npm run setup              installs and builds everything, generates local secrets, starts nothing
 npm run setup -- --help    shows this
 
-Everything stays in the checkout: node_modules, .tools, target, build, .data and .dev.vars.
+Everything stays in the checkout (node_modules, .tools, target, build, .data and .dev.vars), except Rust's
+wasm target and crates, which go to ~/.rustup and ~/.cargo.
 
   DATA_DIR   directory of the secrets (.data)`;
 

@@ -85,7 +85,7 @@ pub const EMAIL_BYTES: usize = 254;
 /// Characters of a first or last name.
 pub const NAME_CHARS: usize = 100;
 
-/// Bytes of the name of a role or permission: the gateway's limit for a role in a token.
+/// Bytes of the name of a role or permission.
 pub const RIGHT_NAME_BYTES: usize = 64;
 
 /// Characters of a role's description: a line or two.
@@ -98,8 +98,8 @@ pub const ROLES: i64 = 1000;
 /// permissions stays below 70 KB.
 pub const PERMISSIONS: i64 = 1000;
 
-/// Roles of one account: the gateway's limit for a token. With names of the greatest length an access
-/// token stays below 8 KB, the gateway's limit.
+/// Roles of one account. With names of the greatest length an access token stays below 8 KB, which
+/// servers accept in a header.
 pub const HELD_ROLES: usize = 64;
 
 /// Bytes of an `Idempotency-Key`. A UUID has 36; a key shorter than 16 may collide with that of another

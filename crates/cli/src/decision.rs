@@ -91,7 +91,7 @@ impl<'a> Found<'a> {
             BadTarget::Ambiguous => Decision::refuse(400, "path_ambiguous", ": the path has more than one reading"),
         })?;
         if config::is_own_path(target.path()) {
-            return Err(Decision::permit("the gateway's own; see the README"));
+            return Err(Decision::permit("the gateway's own; see docs/operations.md"));
         }
         let unknown = || Decision::refuse(404, "route_unknown", format!(": no route names {}", target.path()));
         let table = Table::build(policy).map_err(|_| unknown())?;

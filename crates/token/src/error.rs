@@ -50,7 +50,7 @@ token_errors! {
     Expired = "token_expired",
     /// `nbf` or `iat` is in the future beyond leeway.
     NotYetValid = "token_not_yet_valid",
-    /// A date is missing, not an integer, out of range, or `exp` is not after `iat`.
+    /// A date is missing, not a number, out of range, or `exp` is not after `iat`.
     BadDates = "token_dates_invalid",
     /// `exp - iat` exceeds the policy's limit.
     LifetimeTooLong = "token_lifetime_too_long",

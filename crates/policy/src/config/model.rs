@@ -50,14 +50,14 @@ pub struct Policy {
     #[serde(default, with = "named")]
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Limit>"))]
     pub limits: Vec<Limit>,
-    /// CORS policies, each by a name that routes refer to. Without one, no page of another origin
-    /// can read an answer. CORS headers of upstreams are removed.
+    /// CORS policies, each by a name that routes refer to. Routes without a CORS
+    /// policy send no CORS headers. CORS headers of upstreams are removed.
     #[serde(default, with = "named")]
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Cors>"))]
     pub cors: Vec<Cors>,
     /// The cookie in which browsers may send their token, on routes with `token_cookie = true`.
-    /// Requests from pages of the gateway's own origin are accepted, and of origins that the
-    /// route's CORS policy lists with credentials. The cookie is never forwarded.
+    /// Accepted from the gateway's own origin, and from origins that the route's CORS policy lists
+    /// with `credentials = true`. The cookie is never forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_cookie: Option<TokenCookie>,
 }
@@ -228,14 +228,15 @@ pub struct Upstream {
     /// Answer while the service is down.
     #[serde(default)]
     pub on_down: OnDown,
-    /// Further attempts of GET and HEAD, with pauses, for at most a tenth of the requests.
+    /// Maximum retries of GET and HEAD requests, with back-off. Retries are limited to a tenth of the
+    /// requests.
     #[serde(default)]
     pub retries: u32,
-    /// Requests of one isolate that may wait for the service at once; then 503.
+    /// Maximum concurrent requests to the service per isolate. Further requests get 503.
     #[serde(default = "default_max_concurrent")]
     pub max_concurrent: u32,
-    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, 502,
-    /// 503 or 504). Then one probe is sent after 1 s, and the pause doubles with each probe that
+    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or
+    /// 502, 503 or 504 without `Retry-After`). Then one probe is sent after 1 s, and the pause doubles with each probe that
     /// fails. The first success closes it. Example: `breaker = { failures = 5, open_s = 60 }`
     #[serde(default)]
     pub breaker: Breaker,
@@ -335,7 +336,7 @@ pub struct Route {
     /// assertion, so they hardly ever need it.
     #[serde(default)]
     pub forward_authorization: bool,
-    /// How tokens are looked up among the revoked ones.
+    /// Where the gateway looks up revocations.
     #[serde(default)]
     pub revocation: RevocationCheck,
     /// A 2xx answer of the upstream ends the session of the token before the client gets it.
@@ -371,16 +372,15 @@ pub struct Route {
     /// runs an upload as a script.
     #[serde(default = "default_nosniff")]
     pub nosniff: bool,
-    /// Paths that services read differently: with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets or
+    /// Paths that services may interpret in different ways: with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets or
     /// escapes within escapes. Forward them only to services that split a path before they decode
     /// it, and decode it once.
     #[serde(default)]
     pub encoded_path: EncodedPath,
-    /// Spellings of the path that differ in case, in a trailing slash, or in what `encoded_path`
-    /// lets through, if another route matches them: `"refuse"` answers 400,
-    /// `{ allow = "the reason why the service tells them apart" }` applies the other route's rule.
-    /// Without either, a policy in which such a spelling reaches the same service by a looser rule
-    /// is refused.
+    /// Applies to spellings of the path (other case, trailing slash, or escapes that `encoded_path`
+    /// permits) that match a different route. `"refuse"`: 400. `{ allow = "reason" }`: the other
+    /// route's rule applies. Default: validation fails if such a spelling reaches the same service
+    /// under a less strict rule.
     #[serde(default, skip_serializing_if = "Variants::is_checked")]
     pub variants: Variants,
 }
@@ -470,8 +470,8 @@ impl From<WrittenVariants> for Variants {
     }
 }
 
-/// Rules for headers. Neither the gateway's own headers nor those of a single connection can be
-/// touched.
+/// Rules for headers. They cannot change the gateway's own headers or hop-by-hop headers (RFC 9110,
+/// section 7.6.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -552,7 +552,7 @@ pub enum LimitBy {
     Ip,
     /// Requests of one user.
     User,
-    /// All requests of a route; those that may enter, if it is not public.
+    /// All requests to a route. On routes that are not public, only permitted requests count.
     Route,
     /// Refused tokens of one address, on every route.
     FailedIp,
