@@ -12,14 +12,13 @@ use super::{
     exchange::Exchange, gateway::Gateway, head::Head, headers::client_address, metrics, ports::Ports, status::HINT,
     wire::Fault,
 };
-use portcullis_policy::route::Target;
+use portcullis_policy::{config::PUSH_PATH, route::Target};
 use portcullis_token::{
     TokenError,
     revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
 };
 
 /// Path of the push of revocations.
-const PUSH_PATH: &str = "/_gateway/revocations";
 
 /// Liveness: always 200 while the Worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
@@ -137,10 +136,8 @@ impl Gateway {
         let text = credentials::bearer(head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
         let issuer = self.authenticator.issuers.get(token.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
-        // The holder of a leaked key could revoke any token.
-        if let Some(marks) = &token.marks {
-            self.revocations.check_copy(marks)?;
-        }
+        // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
+        self.revocations.check_log(token.marks.as_ref(), ports).await?;
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
             if fault == Fault::TooLarge {
                 return Denial::PushTooLarge;
