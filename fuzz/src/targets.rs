@@ -120,7 +120,7 @@ pub fn target(input: &[u8]) {
         for _ in 0..4 {
             let next = decode_once(&layer);
             let is_dots = |part: &[u8]| matches!(part, b"." | b"..");
-            assert!(!next.split(|byte| *byte == b'/').any(is_dots), "a dot segment is hidden");
+            assert!(!next.split(|byte| b"/?#".contains(byte)).any(is_dots), "a dot segment is hidden");
             assert!(
                 !next.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\'),
                 "a control character is hidden"

@@ -200,11 +200,12 @@ fn is_reserved(value: u8) -> Result<bool, BadTarget> {
 }
 
 /// Returns whether a segment is `.` or `..`, also with servlet parameters (`..;x`) or with spaces that
-/// some file systems drop (`..%20`), `...`, or a parameter without a name.
+/// some file systems drop (`..%20`), before what a service that decodes first reads as the query or the
+/// fragment (`..%3F`), `...`, or a parameter without a name.
 fn is_dots(segment: &[u8]) -> bool {
-    let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+    let name = segment.split(|byte| matches!(byte, b';' | b'?' | b'#')).next().unwrap_or_default();
     let is_dots = name.contains(&b'.') && name.iter().all(|byte| matches!(byte, b'.' | b' '));
-    is_dots || (name.is_empty() && !segment.is_empty())
+    is_dots || segment.first() == Some(&b';')
 }
 
 /// Escapes what a URL parser would escape, so that the forwarded string does not change. The query
@@ -331,6 +332,12 @@ mod tests {
             ("/[slug].js", Some("/[slug].js")),
             ("/a;v=1", Some("/a;v=1")),
             ("/a%3bv", Some("/a%3Bv")),
+            ("/%3Fx", Some("/%3Fx")),
+            ("/%231", Some("/%231")),
+            ("/a/..%3F", None),
+            ("/a/%2e.%23x", None),
+            ("/a%2F..%3Fb", None),
+            ("/a/..%253F", None),
             ("/%2561dmin", Some("/%2561dmin")),
             ("/a%252fb", Some("/a%252fb")),
             ("/%25c0%25af", Some("/%25c0%25af")),
