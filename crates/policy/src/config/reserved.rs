@@ -10,7 +10,7 @@
 /// `x-NAME-*`. Besides the gateway's own families these are headers in which other proxies send the
 /// user's identity or the request's source, and which services trust. Method overrides are listed
 /// because a request that was authorized as POST must not become a DELETE at the origin.
-const PRIVATE_X_FAMILIES: [&str; 27] = [
+const PRIVATE_X_FAMILIES: [&str; 35] = [
     "user",
     "service",
     "internal",
@@ -38,12 +38,28 @@ const PRIVATE_X_FAMILIES: [&str; 27] = [
     "goog-authenticated-user",
     "goog-iap",
     "ms-client-principal",
+    "ms-token-aad",
+    "amzn-mtls-clientcert",
+    "apigateway-api-userinfo",
+    "arr-clientcert",
+    "consumer",
+    "credential",
+    "endpoint-api-userinfo",
+    "vouch",
 ];
 
 /// Families of the same kind that do not begin with `x-`.
 /// `client-cert` is RFC 9440's.
-const PRIVATE_FAMILIES: [&str; 7] =
-    ["forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "client-cert", "tailscale-user"];
+const PRIVATE_FAMILIES: [&str; 8] = [
+    "forwarded",
+    "true-client-ip",
+    "remote",
+    "cf-access",
+    "ssl-client",
+    "client-cert",
+    "tailscale-user",
+    "impersonate",
+];
 
 /// `proxy` is not a hop-by-hop header, but CGI programs use it as the address of their own proxy
 /// (CVE-2016-5385).
@@ -182,6 +198,15 @@ mod tests {
             ("x-webauth-user", true),
             ("x-ms-client-principal", true),
             ("x-goog-iap-jwt-assertion", true),
+            ("x-consumer-username", true),
+            ("x-credential-identifier", true),
+            ("x-vouch-user", true),
+            ("x-endpoint-api-userinfo", true),
+            ("x-apigateway-api-userinfo", true),
+            ("x-arr-clientcert", true),
+            ("x-ms-token-aad-id-token", true),
+            ("x-amzn-mtls-clientcert-subject", true),
+            ("impersonate-user", true),
             ("tailscale-user-login", true),
             ("connection", true),
             ("transfer-encoding", true),
