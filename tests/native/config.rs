@@ -329,6 +329,7 @@ fn each_mistake_is_reported_with_its_line_and_its_mend() {
         ("an empty claim for the audience", swap("jwks_url", "audience_claim = []\njwks_url"), 5, "a claim is a name"),
         ("issuer empty", swap("https://id.example.com/\"", "\""), 2, "exact `iss`"),
         ("no audience", swap("[\"api\"]", "[]"), 3, "audience is empty"),
+        ("an empty audience", swap("[\"api\"]", "[\"api\", \"\"]"), 3, "has an empty name"),
         ("no algorithm", swap("[\"RS256\"]", "[]"), 4, "algorithms is empty"),
         ("algorithm none", swap("\"RS256\"", "\"none\""), 4, "not supported"),
         ("algorithm HS256", swap("\"RS256\"", "\"HS256\""), 4, "not supported"),

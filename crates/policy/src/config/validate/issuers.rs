@@ -34,9 +34,10 @@ impl Validator {
         self.require(!issuer.issuer.is_empty(), &path.key("issuer"), || {
             format!("issuer {name:?}: issuer is empty; write the exact `iss` of its tokens")
         });
-        self.require(issuer.audience.iter().any(|audience| !audience.is_empty()), &path.key("audience"), || {
+        let has_audience = !issuer.audience.is_empty() && issuer.audience.iter().all(|audience| !audience.is_empty());
+        self.require(has_audience, &path.key("audience"), || {
             format!(
-                "issuer {name:?}: audience is empty; name the `aud` that means this gateway, or its tokens for other \
+                "issuer {name:?}: audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
                  services would pass"
             )
         });
