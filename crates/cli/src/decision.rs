@@ -82,6 +82,25 @@ pub(crate) struct Found<'a> {
     context: Vec<String>,
 }
 
+/// Decides about one of the gateway's own endpoints. Settings such as `METRICS_TOKEN` are not known here.
+fn decide_endpoint(policy: &Policy, method: &str, target: &Target) -> Decision {
+    let is_read = matches!(method, "GET" | "HEAD");
+    let takes_pushes = policy.issuers.iter().any(|issuer| issuer.revocations_from.is_some());
+    let not_allowed = |allow| Decision::refuse(405, "method_not_allowed", format!(": {} takes {allow}", target.path()));
+    match target.path() {
+        _ if !target.is_plain() => Decision::refuse(400, "path_ambiguous", ": the path has more than one reading"),
+        "/health" | "/ready" | "/status" | "/metrics" if is_read => {
+            Decision::permit("the gateway's own; see docs/operations.md")
+        }
+        "/health" | "/ready" | "/status" => not_allowed("GET, HEAD"),
+        config::PUSH_PATH if takes_pushes && method == "POST" => {
+            Decision::refuse(401, "credentials_missing", ": a push needs a service token of its issuer")
+        }
+        config::PUSH_PATH if takes_pushes => not_allowed("POST"),
+        path => Decision::refuse(404, "route_unknown", format!(": no endpoint {path}")),
+    }
+}
+
 impl<'a> Found<'a> {
     /// # Errors
     /// The decision, where it does not depend on the caller.
@@ -91,7 +110,7 @@ impl<'a> Found<'a> {
             BadTarget::Ambiguous => Decision::refuse(400, "path_ambiguous", ": the path has more than one reading"),
         })?;
         if config::is_own_path(target.path()) {
-            return Err(Decision::permit("the gateway's own; see docs/operations.md"));
+            return Err(decide_endpoint(policy, method, &target));
         }
         let unknown = || Decision::refuse(404, "route_unknown", format!(": no route names {}", target.path()));
         let table = Table::build(policy).map_err(|_| unknown())?;
