@@ -242,8 +242,9 @@ impl AuthenticatedClient {
     /// The store's.
     pub async fn forget(&self) -> Result<(), ClientError> {
         let session = &self.session;
-        let ours = session.tokens();
         let _guard = session.store.lock().await?;
+        // Read under the lock: a refresh of this session may have ended just before.
+        let ours = session.tokens();
         let Stored { tokens: stored, is_broken } = load(session.store.as_ref()).await?;
         // Another client may have logged in meanwhile; that session is not ours to remove.
         let is_another = matches!((&ours, &stored), (Some(ours), Some(stored)) if stored.is_newer(ours));

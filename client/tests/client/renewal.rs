@@ -311,3 +311,18 @@ async fn a_session_lists_and_ends_sessions_and_stays_when_its_logout_fails() {
     session.forget().await.unwrap();
     assert_eq!(store.load().await, Ok(None));
 }
+
+#[tokio::test]
+async fn forget_removes_the_tokens_of_a_concurrent_refresh() {
+    let service = Service::start(900).await;
+    let (session, store) = log_in(&service).await;
+    let (session, ahead) = ahead(session);
+    ahead.store(901, Ordering::Relaxed);
+    // Polled in this order: the call holds the store's lock when `forget` begins.
+    let (call, forgotten) = tokio::join!(session.me(), session.forget());
+    assert!(call.is_ok());
+    assert_eq!(forgotten, Ok(()));
+    assert_eq!(service.refreshes(), 1);
+    assert_eq!(store.load().await, Ok(None));
+    assert_eq!(session.me().await, Err(ClientError::LoggedOut));
+}
