@@ -46,7 +46,7 @@ describe("policies on the command line", () => {
       [["GET", "/nowhere"], 1, /404/],
       [["GET", "/a/../b"], 1, /400/],
       [["--file", broken], 1, /gateway\.toml:\d+:\d+: .*acces/],
-      [["--help"], 0, /who may call this/],
+      [["--help"], 0, /who may call the route/],
     ]) {
       const said = await run("check.js", args);
       assert.equal(said.code, code, `${args}: ${said.output}`);
