@@ -18,8 +18,6 @@ use portcullis_token::{
     revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
 };
 
-/// Path of the push of revocations.
-
 /// Liveness: always 200 while the Worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
     Answer::json(200, request_id, &json!({ "status": "ok" }))
