@@ -145,6 +145,8 @@ async fn a_command_in_a_wrong_directory_creates_no_database() {
         &["keys", "list"],
         &["keys", "rotate"],
         &["keys", "revoke", "x"],
+        // One in 64 key ids begins with a hyphen.
+        &["keys", "revoke", "-x"],
         &["service", "list"],
         &["service", "add", "billing", "--audience", "stock"],
         &["reconcile"],

@@ -52,6 +52,7 @@ Example:
   portcullis-origin keys revoke $(portcullis-origin keys list --json | jq -r '.keys[0].kid')")]
     Revoke {
         /// Key id.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
         settings: Box<Settings>,
