@@ -14,19 +14,20 @@ use portcullis_origin::{
 };
 use reqwest::StatusCode;
 
-use crate::support::{AUTH_ONLY, App, Databases, PASSWORD, PushReceiver, Service, USERS_ONLY, logout, settings};
+use crate::support::{AUTH_ONLY, App, Databases, PASSWORD, PushReceiver, Service, USERS_ONLY, logout, port, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn processes_that_start_at_once_share_one_key_and_one_administrator() {
     for _ in 0..3 {
         let databases = Databases::make().await;
-        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let first_port = port().port();
         let edge = "http://127.0.0.1:9";
         // Both open the user service's database as well, one of them for the first time.
-        let users =
-            boot::start(&settings(&databases, port, 0, [1; 32], edge), USERS_ONLY, Clock::default()).await.unwrap();
+        let users = boot::start(&settings(&databases, first_port, 0, [1; 32], edge), USERS_ONLY, Clock::default())
+            .await
+            .unwrap();
         let users_port = users.users.unwrap().port();
-        let starts = [port, 0, 0, 0].map(|auth_port| {
+        let starts = [first_port, 0, 0, 0].map(|auth_port| {
             let settings = settings(&databases, auth_port, users_port, [1; 32], edge).with_secrets(Secrets {
                 admin_email: Some("root@example.com".to_owned()),
                 admin_password: Some(Secret::new(PASSWORD.to_owned())),

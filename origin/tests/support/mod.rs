@@ -19,6 +19,6 @@ pub(crate) use command::{Serving, program, run};
 pub(crate) use databases::{Databases, Service};
 pub(crate) use gateway::start_gateway;
 pub(crate) use keys::{ROTATE, jwks, kids};
-pub(crate) use processes::{Deployment, MASTER, until_ready};
+pub(crate) use processes::{Deployment, MASTER, port, until_ready};
 pub(crate) use push_receiver::PushReceiver;
 pub(crate) use wait::until;

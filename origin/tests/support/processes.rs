@@ -3,7 +3,10 @@
 use std::{
     net::{SocketAddr, TcpListener},
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,9 +23,17 @@ use crate::support::{
 
 pub(crate) const MASTER: [u8; 32] = [1; 32];
 
-/// Returns a port that is free now, and most likely for the duration of the tests.
+/// Returns a free port for a service that other processes must find. It is below the range from which
+/// the system gives ports to connections, so that no connection takes it before the service starts.
 pub(crate) fn port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = u16::try_from(20_000 + offset).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// A service in its own process.
