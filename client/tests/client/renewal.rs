@@ -318,10 +318,16 @@ async fn forget_removes_the_tokens_of_a_concurrent_refresh() {
     let (session, store) = log_in(&service).await;
     let (session, ahead) = ahead(session);
     ahead.store(901, Ordering::Relaxed);
-    // Polled in this order: the call holds the store's lock when `forget` begins.
-    let (_, forgotten) = tokio::join!(session.me(), session.forget());
-    assert_eq!(forgotten, Ok(()));
-    assert_eq!(service.refreshes(), 1);
+    let call = tokio::spawn({
+        let session = session.clone();
+        async move { session.me().await }
+    });
+    // The refresh holds the store's lock until its answer arrives.
+    while service.refreshes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(session.forget().await, Ok(()));
+    let _ = call.await.unwrap();
     assert_eq!(store.load().await, Ok(None));
     assert_eq!(session.me().await, Err(ClientError::LoggedOut));
 }
