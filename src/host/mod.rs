@@ -115,7 +115,7 @@ pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     }
 }
 
-/// `worker` installs a hook that makes the instance start anew after a panic;
+/// `worker` installs a hook that restarts the instance after a panic;
 /// `console_error_panic_hook` would replace it, so both are called.
 fn chain_panic_hook() {
     static ONCE: Once = Once::new();

@@ -40,7 +40,7 @@ pub struct Gateway {
     pub(super) metrics: Rc<Metrics>,
     pub(super) spans: Option<SpanExporter>,
     log_successes: u8,
-    /// Token of operators; `None` when nobody is one.
+    /// Token of operators; `None` without operators.
     pub(super) metrics_token: Option<String>,
     /// Whether this is a developer's machine, whose own user is an operator without a token.
     pub(super) is_development: bool,

@@ -29,7 +29,7 @@ pub(super) struct Settings<'a> {
     pub(super) is_development: bool,
     /// Percentage of successful requests that are logged.
     pub(super) log_successes: u8,
-    /// Token of operators; `None` when nobody is one.
+    /// Token of operators; `None` without operators.
     pub(super) metrics_token: Option<String>,
 }
 

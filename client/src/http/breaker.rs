@@ -164,7 +164,7 @@ mod tests {
         let later = later + FIRST_REST * 2;
         breaker.admit(later).unwrap().report(Success, later);
         run(&breaker, &[Failure; 4], later);
-        assert!(breaker.admit(later).is_ok(), "the count begins anew");
+        assert!(breaker.admit(later).is_ok(), "the count starts again");
     }
 
     #[test]

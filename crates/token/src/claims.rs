@@ -15,7 +15,7 @@ use crate::{
 
 /// Whom a verified token identifies. Every string in it is bounded, non-empty and free of control
 /// characters, so none can split a header. Roles may hold commas, spaces and letters of any script:
-/// whoever writes them to a header escapes them.
+/// the code that writes them to a header escapes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The user (`sub`, or the claim that the policy names).
