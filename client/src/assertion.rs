@@ -2,7 +2,7 @@
 //! request and, on protected routes, its user.
 //!
 //! Pure: keys, request and `now` are arguments. An origin takes the identity from the assertion only; a
-//! request that bypassed the gateway has none.
+//! request that bypassed the gateway carries no assertion.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};

@@ -29,7 +29,7 @@ async fn a_new_master_key_replaces_the_old_one_in_one_start() {
     // In any order: a key under the new master key stays as it is.
     app.restart_with_old(BOTH, new, Some(old)).await.unwrap();
     let second = sealed_keys(&app).await;
-    assert!(first.iter().zip(&second).all(|(was, is)| was != is), "all are sealed anew");
+    assert!(first.iter().zip(&second).all(|(was, is)| was != is), "all are encrypted again");
     app.restart_with_old(BOTH, new, Some(old)).await.unwrap();
     assert_eq!(sealed_keys(&app).await, second, "once");
     app.restart_with(BOTH, new).await.unwrap();

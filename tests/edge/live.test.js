@@ -86,7 +86,7 @@ describe("a pushed policy", () => {
       [withRoute({ path: "/a/{x}/{x}" }), /is there twice/],
       [withRoute({ methods: ["get"] }), /method "get" is not known/],
       [withRoute({ access: { any: ["public"] } }), /would open the whole route/],
-      [withRoute({ access: { roles: [] } }), /nobody could enter/],
+      [withRoute({ access: { roles: [] } }), /no caller is permitted/],
       [withRoute({ access: { owner: "id" } }), /not a parameter of the path/],
       [withRoute({ access: { claim: "x", equals: [] } }), /a claim is compared with/],
       [withRoute({ access: { claim: "x", equals: null } }), /a claim is compared with/],

@@ -18,7 +18,7 @@ const KEYS: usize = 100;
 /// Bytes of a token: the limit of a header line.
 const TOKEN_BYTES: usize = 16 * 1024;
 
-/// Keys that are tried for one token: those with its `kid`, or all that fit if it has none.
+/// Keys that are tried for one token: those with its `kid`, or all that fit a token without `kid`.
 const TRIES: usize = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

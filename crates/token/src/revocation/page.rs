@@ -25,7 +25,7 @@ pub struct LogPage {
     pub newest: u64,
     /// The page has every entry from this number on; 0: the whole log.
     pub from: u64,
-    /// Whether the log has more entries than a copy may hold; the page then has none.
+    /// Whether the log has more entries than a copy may hold. The page is then empty.
     pub overflows: bool,
     /// The entries, unordered.
     pub entries: Vec<RevocationEntry>,

@@ -29,7 +29,7 @@ impl Validator {
                 self.report(
                     &at.key("path"),
                     format!(
-                        "route {pattern:?} cannot stand beside the others: {error}; make the paths differ in a fixed \
+                        "route {pattern:?} conflicts with another route: {error}; make the paths differ in a fixed \
                          segment or use one name for the parameter"
                     ),
                 );
@@ -177,10 +177,10 @@ impl Validator {
             }),
             Access::User => {}
             Access::Roles(roles) => self.require(names_some(roles), at, || {
-                format!("route {pattern:?}: roles is empty, so nobody could enter; name at least one role")
+                format!("route {pattern:?}: roles is empty, so no caller is permitted; name at least one role")
             }),
             Access::Scopes(scopes) => self.require(names_some(scopes), at, || {
-                format!("route {pattern:?}: scopes is empty, so nobody could enter; name at least one scope")
+                format!("route {pattern:?}: scopes is empty, so no caller is permitted; name at least one scope")
             }),
             Access::Claim(rule) => {
                 if let Some(fault) = claim_rule_fault(rule) {
@@ -229,7 +229,7 @@ impl Validator {
         let at = at.key("issuers");
         self.require(!issuers.is_empty(), &at, || {
             format!(
-                "route {pattern:?}: issuers is empty, so nobody could enter; name at least one, or leave it out for all"
+                "route {pattern:?}: issuers is empty, so no caller is permitted; name at least one, or leave it out for all"
             )
         });
         for name in issuers {
@@ -264,7 +264,7 @@ impl Validator {
             self.report(
                 &at,
                 format!(
-                    "route {pattern:?}: {option} looks at a token, and a public route has none; leave it out or change \
+                    "route {pattern:?}: {option} needs a token, and a public route has none; leave it out or change \
                      access"
                 ),
             );
