@@ -119,8 +119,9 @@ pub fn target(input: &[u8]) {
         let mut layer = segment.as_bytes().to_vec();
         for _ in 0..4 {
             let next = decode_once(&layer);
-            let is_dots = |part: &[u8]| matches!(part, b"." | b"..");
-            assert!(!next.split(|byte| b"/?#".contains(byte)).any(is_dots), "a dot segment is hidden");
+            // A service that decodes first may read what follows `?` or `#` as the query or fragment.
+            let is_dots = |part: &[u8]| matches!(part.split(|byte| b"?#".contains(byte)).next(), Some(b"." | b".."));
+            assert!(!next.split(|byte| *byte == b'/').any(is_dots), "a dot segment is hidden");
             assert!(
                 !next.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\'),
                 "a control character is hidden"
