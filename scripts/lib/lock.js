@@ -1,57 +1,81 @@
-// A lock between processes: a file that holds the process id of its holder.
+// A lock between processes: a directory of numbered symbolic links, which the system creates whole or not
+// at all. The link with the highest number names the process that holds the lock, or FREE.
+//
+// Two processes that find the same holder dead both try to create the next number, and only one can. The
+// link with the highest number is never removed: a number that has been used, and that a slow process
+// creates again, is not the highest, and so does not take the lock.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
 
 import { errorCode } from "./errors.js";
 
 const POLL_MS = 50;
+const FREE = "free";
 
 /**
- * Runs `work` while no other process holds the lock `file`. Takes over the lock of a process that
+ * Runs `work` while no other process holds the lock `folder`. Takes over the lock of a process that
  * ended without releasing it.
  * @template T
- * @param {string} file
+ * @param {string} folder
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-export async function withLock(file, work) {
-  mkdirSync(dirname(file), { recursive: true });
-  while (!take(file)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+export async function withLock(folder, work) {
+  mkdirSync(folder, { recursive: true });
+  for (;;) {
+    const last = Math.max(0, ...numbersIn(folder));
+    if (isFree(folder, last) && append(folder, last + 1, String(process.pid))) break;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
   try {
     return await work();
   } finally {
-    rmSync(file, { force: true });
+    append(folder, Math.max(...numbersIn(folder)) + 1, FREE);
   }
 }
 
-/** @param {string} file */
-function take(file) {
+/** @param {string} folder */
+const numbersIn = (folder) => readdirSync(folder).map(Number);
+
+/**
+ * Creates a link and returns whether it is the highest; then removes the others.
+ * @param {string} folder
+ * @param {number} number
+ * @param {string} holder
+ */
+function append(folder, number, holder) {
   try {
-    writeFileSync(file, String(process.pid), { flag: "wx" });
-    return true;
+    symlinkSync(holder, join(folder, String(number)));
   } catch (error) {
-    if (errorCode(error) !== "EEXIST") throw error;
-    if (!isRunning(holderOf(file))) rmSync(file, { force: true });
+    if (errorCode(error) === "EEXIST") return false;
+    throw error;
+  }
+  const numbers = numbersIn(folder);
+  const isHighest = number === Math.max(...numbers);
+  for (const other of isHighest ? numbers.filter((one) => one < number) : [number])
+    rmSync(join(folder, String(other)), { force: true });
+  return isHighest;
+}
+
+/**
+ * Returns whether no living process holds the lock by this link.
+ * @param {string} folder
+ * @param {number} number
+ */
+function isFree(folder, number) {
+  if (number === 0) return true;
+  try {
+    const holder = readlinkSync(join(folder, String(number)));
+    return holder === FREE || !isRunning(Number(holder));
+  } catch {
+    // The link was removed after the directory was read.
     return false;
   }
 }
 
-/**
- * Returns the process that holds the lock; undefined while the file is being written or removed.
- * @param {string} file
- */
-function holderOf(file) {
-  try {
-    return Number(readFileSync(file, "utf8")) || undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** @param {number | undefined} pid */
+/** @param {number} pid */
 function isRunning(pid) {
-  if (pid === undefined) return true;
   try {
     process.kill(pid, 0);
     return true;
