@@ -2,9 +2,8 @@
 // docs/bench-origin.md. Pure.
 
 import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
-import { median } from "./report.js";
-
-export const BEGIN = "<!-- npm run bench:origin -- --write -->";
+import { median } from "../scripts/lib/instruction-counts.js";
+import { aimTable } from "./report.js";
 
 export const HELP = `npm run bench:origin                     measures the services and the client (8 minutes)
 npm run bench:origin -- --rounds 3       rounds of all measurements (5)
@@ -83,12 +82,6 @@ export const AIMS = [
   },
 ];
 
-export function verdict({ least, most, value }, result) {
-  const measured = value(result);
-  if (measured === undefined) return "not measured";
-  return (least === undefined ? measured <= most : measured >= least) ? "met" : "**not met**";
-}
-
 const ms = (us) => (us === undefined ? "" : (us / 1000).toFixed(2));
 const fixed = (value, digits) => (value === undefined ? "" : value.toFixed(digits));
 const rate = (value) => value.toFixed(value < 100 ? 1 : 0);
@@ -99,12 +92,7 @@ export function render(result) {
     `Measured on ${result.date}: ${result.machine}; ${versions.join(", ")}. ` +
       `Medians of ${result.rounds} interleaved rounds of ${result.seconds} s; ratios are paired by round.`,
     "",
-    "| aim | wanted | measured | |",
-    "|---|--:|--:|---|",
-    ...AIMS.map((aim) => {
-      const wanted = aim.least === undefined ? `at most ${aim.most.toFixed(2)}` : `at least ${aim.least.toFixed(2)}`;
-      return `| ${aim.what} | ${wanted} | ${fixed(aim.value(result), aim.digits ?? 2)} | ${verdict(aim, result)} |`;
-    }),
+    ...aimTable(AIMS, result),
   ];
   const titles = Object.fromEntries(MEASURED.map(({ name, title }) => [name, title]));
   for (const [kind, measured] of Object.entries(result.databases)) {

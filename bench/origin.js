@@ -7,19 +7,19 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { runCargo, runCommand } from "../scripts/lib/cargo.js";
+import { buildExecutables, runCommand } from "../scripts/lib/cargo.js";
+import { updatePage } from "../scripts/lib/files.js";
 import { MODULES, ROOT } from "../scripts/lib/paths.js";
 import { whyNoPostgres } from "../scripts/lib/postgres.js";
-import { createProcesses } from "../scripts/lib/processes.js";
-import { listenForEnd } from "../scripts/lib/signals.js";
 import { createProgress } from "../scripts/lib/progress.js";
-import { ScriptError, runMain } from "../scripts/lib/errors.js";
-import { BEGIN, DATABASES, HELP, MEASURED, parseArguments, render, summarise } from "./origin-report.js";
+import { EXIT_USAGE, ScriptError } from "../scripts/lib/errors.js";
+import { runScript } from "../scripts/lib/script.js";
+import { DATABASES, HELP, MEASURED, parseArguments, render, summarise } from "./origin-report.js";
 import { startStack } from "./origin-stack.js";
-import { insert } from "./report.js";
+
+const progress = createProgress();
 
 const WARM_S = 1;
-const PAGE = "docs/bench-origin.md";
 
 // The request and service of each measurement. Logins use two connections for each hash that may be computed
 // at a time, so that another request is always waiting.
@@ -34,23 +34,8 @@ const LOADS = {
   read: { service: "users" },
 };
 
-// Builds release targets of one package and returns their paths by name. In separate builds, because the
-// benches enable features of their crates that the shipped service lacks.
-async function build(args, { processes, note }) {
-  const output = await runCargo(["build", "--release", "--message-format=json-render-diagnostics", ...args], {
-    processes,
-    onProgress: note,
-    failure: "a release build fails",
-  });
-  const built = output
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
-  return Object.fromEntries(built.filter((one) => one.executable).map((one) => [one.target.name, one.executable]));
-}
-
 async function runJson(command, seconds, processes) {
-  return JSON.parse(await runCommand(command, [String(seconds)], { processes, failure: "a bench fails" }));
+  return JSON.parse(await runCommand(command, [String(seconds)], { processes, failure: "A bench failed" }));
 }
 
 async function measure(kind, { binaries, folder, processes, options, note }) {
@@ -85,63 +70,52 @@ async function measure(kind, { binaries, folder, processes, options, note }) {
   return summarise(rounds);
 }
 
-async function main(args) {
+async function main(args, processes) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
   const wrk = spawnSync("wrk", ["-v"], { encoding: "utf8" });
-  if (wrk.error) throw new ScriptError("wrk is not installed; on Debian: apt install wrk.");
-  const progress = createProgress();
-  const processes = createProcesses();
+  if (wrk.error) throw new ScriptError("wrk is not installed (Debian: apt install wrk).", { code: EXIT_USAGE });
   const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-origin-"));
-  const clear = async () => {
-    await processes.stopAll();
-    rmSync(folder, { recursive: true, force: true });
+  // Also if the script is interrupted.
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const binaries = await progress.run("build the services and the benches for release", async (note) => {
+    const built = {};
+    // In separate builds, because the benches enable features of their crates that the shipped service lacks.
+    for (const targets of [
+      ["-p", "portcullis-origin", "--bin", "portcullis-origin"],
+      ["-p", "portcullis-origin", "--bench", "floor"],
+      ["-p", "portcullis-client", "--bench", "overhead"],
+    ]) {
+      const failure = "The services or the benches do not compile";
+      Object.assign(built, await buildExecutables(["--release", ...targets], { processes, onProgress: note, failure }));
+    }
+    return built;
+  });
+  const missing = whyNoPostgres();
+  if (missing !== undefined) progress.say(`  left out: PostgreSQL (${missing})`);
+  const kinds = Object.keys(DATABASES).filter((kind) => kind !== "postgres" || missing === undefined);
+  const result = {
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${availableParallelism()} cores, ${cpus()[0].model.trim()}`,
+    versions: versions(wrk.stdout, kinds),
+    rounds: options.rounds,
+    seconds: options.seconds,
+    databases: {},
   };
-  listenForEnd(
-    async (code) => {
-      progress.freeze();
-      await clear();
-      process.exit(code);
-    },
-    () => processes.killAll(),
-  );
-  try {
-    const binaries = await progress.run("build the services and the benches for release", async (note) => ({
-      ...(await build(["-p", "portcullis-origin", "--bin", "portcullis-origin"], { processes, note })),
-      ...(await build(["-p", "portcullis-origin", "--bench", "floor"], { processes, note })),
-      ...(await build(["-p", "portcullis-client", "--bench", "overhead"], { processes, note })),
-    }));
-    const missing = whyNoPostgres();
-    if (missing !== undefined) progress.say(`  left out: PostgreSQL (${missing})`);
-    const kinds = Object.keys(DATABASES).filter((kind) => kind !== "postgres" || missing === undefined);
-    const result = {
-      date: new Date().toISOString().slice(0, 10),
-      machine: `${availableParallelism()} cores, ${cpus()[0].model.trim()}`,
-      versions: versions(wrk.stdout, kinds),
-      rounds: options.rounds,
-      seconds: options.seconds,
-      databases: {},
-    };
-    for (const kind of kinds) {
-      const home = join(folder, kind);
-      mkdirSync(home);
-      result.databases[kind] = await progress.run(`the services on ${DATABASES[kind]}`, (note) =>
-        measure(kind, { binaries, folder: home, processes, options, note }),
-      );
-    }
-    const seconds = options.rounds * options.seconds;
-    result.client = await progress.run("the client library", () => runJson(binaries.overhead, seconds, processes));
-    progress.close();
-    const text = render(result);
-    console.log(`\n${text}`);
-    if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));
-    if (options.write) {
-      const page = join(ROOT, PAGE);
-      writeFileSync(page, insert(readFileSync(page, "utf8"), text, { begin: BEGIN, page: PAGE }));
-    }
-  } finally {
-    await clear();
+  for (const kind of kinds) {
+    const home = join(folder, kind);
+    mkdirSync(home);
+    result.databases[kind] = await progress.run(`the services on ${DATABASES[kind]}`, (note) =>
+      measure(kind, { binaries, folder: home, processes, options, note }),
+    );
   }
+  const seconds = options.rounds * options.seconds;
+  result.client = await progress.run("the client library", () => runJson(binaries.overhead, seconds, processes));
+  progress.close();
+  const text = render(result);
+  console.log(`\n${text}`);
+  if (options.json) writeFileSync(options.json, JSON.stringify(result, null, 2));
+  if (options.write) updatePage("docs/bench-origin.md", "bench:origin", text);
 }
 
 function versions(wrk, kinds) {
@@ -161,4 +135,4 @@ function versions(wrk, kinds) {
   return found;
 }
 
-if (process.argv[1] === import.meta.filename) await runMain(main);
+await runScript(main, { onEnd: () => progress.freeze() });

@@ -3,9 +3,6 @@
 
 import { PROFILES } from "./profiles.js";
 
-export const BEGIN = "<!-- npm run bench -- --write -->";
-export const END = "<!-- end -->";
-
 // The aims: name, lower or upper bound, and the value in a result.
 const of = (profile, field) => (result) => result.profiles[profile]?.gateway?.[field];
 export const AIMS = [
@@ -55,11 +52,21 @@ export function isMet({ least, most, value }, result) {
   return least === undefined ? measured <= most : measured >= least;
 }
 
-const VERDICTS = new Map([
-  [true, "met"],
-  [false, "**not met**"],
-  [undefined, "not measured"],
-]);
+export function verdict(aim, result) {
+  const met = isMet(aim, result);
+  if (met === undefined) return "not measured";
+  return met ? "met" : "**not met**";
+}
+
+// Returns the lines of a table of aims, what was measured, and whether they are met.
+export function aimTable(aims, result) {
+  const rows = aims.map((aim) => {
+    const wanted = aim.least === undefined ? `at most ${aim.most}` : `at least ${aim.least.toFixed(2)}`;
+    const measured = aim.value(result)?.toFixed(aim.digits ?? 2) ?? "";
+    return `| ${aim.what} | ${wanted} | ${measured} | ${verdict(aim, result)} |`;
+  });
+  return ["| aim | wanted | measured | |", "|---|--:|--:|---|", ...rows];
+}
 
 export function render(result, titles) {
   const { workerd, jose, hono } = result.versions;
@@ -67,14 +74,7 @@ export function render(result, titles) {
     `Measured on ${result.date}: ${result.machine}; workerd ${workerd}, jose ${jose}, Hono ${hono}. ` +
       `Medians of ${result.rounds} interleaved rounds of ${result.seconds} s; ratios are paired by round.`,
     "",
-    "| aim | wanted | measured | |",
-    "|---|--:|--:|---|",
-    ...AIMS.map((aim) => {
-      const measured = aim.value(result);
-      const wanted = aim.least === undefined ? `at most ${aim.most}` : `at least ${aim.least.toFixed(2)}`;
-      const shown = measured === undefined ? "" : measured.toFixed(aim.digits ?? 2);
-      return `| ${aim.what} | ${wanted} | ${shown} | ${VERDICTS.get(isMet(aim, result))} |`;
-    }),
+    ...aimTable(AIMS, result),
     "",
     "![Requests per second, as shares of the pass-through Worker's](bench.svg)",
   ];
@@ -121,18 +121,6 @@ export function render(result, titles) {
       lines.push(`| ${titles[server]} | ${at(warm)} | ${at(end)} | ${(end.rss / warm.rss).toFixed(2)} |`);
   }
   return lines.join("\n");
-}
-
-export const median = (numbers) => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
-
-export function insert(document, text, { begin = BEGIN, page = "docs/bench.md" } = {}) {
-  const [head, rest] = document.split(begin);
-  if (rest === undefined || !rest.includes(END)) throw new Error(`${page} has lost its marks`);
-  return `${head}${begin}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 
 // Bars of the Workers, one group for each profile with a pass-through Worker.

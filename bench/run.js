@@ -10,12 +10,14 @@ import { gzipSync } from "node:zlib";
 
 import { namesOf, readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { buildEdge } from "../scripts/lib/edge-build.js";
+import { updatePage } from "../scripts/lib/files.js";
+import { median } from "../scripts/lib/instruction-counts.js";
 import { ROOT, TARGET } from "../scripts/lib/paths.js";
 import { createProgress } from "../scripts/lib/progress.js";
-import { ScriptError, reportError } from "../scripts/lib/errors.js";
+import { EXIT_USAGE, ScriptError, runMain } from "../scripts/lib/errors.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
-import { chart, insert, median, render } from "./report.js";
+import { chart, render } from "./report.js";
 import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
@@ -39,6 +41,8 @@ const WARM_S = 2;
 
 const MOST = 1000;
 
+const DISTINCT = PROFILES.find(({ name }) => name === "distinct");
+
 function parseArguments(args) {
   const options = {
     only: { type: "string", parse: namesOf(PROFILES.map(({ name }) => name)) },
@@ -52,35 +56,44 @@ function parseArguments(args) {
   return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench", options }).values };
 }
 
-async function measure(profile, servers, { folder, builds, keys, rounds, seconds, note }) {
-  const key = keys[profile.algorithm];
+// Calls `work` with a function that starts a server in front of a new origin. Stops all of them afterwards.
+async function withOrigin({ folder, builds }, key, work) {
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
-  const running = [];
+  const started = [];
+  const start = async (server, build = "shipped") => {
+    const home = mkdtempSync(join(folder, `${server.name}-`));
+    const given = { folder: home, origin: origin.url, key, algorithm: key.algorithm, build: builds[build] };
+    const one = await server.start(given);
+    started.push(one);
+    return one;
+  };
   try {
+    return await work(start);
+  } finally {
+    for (const one of started) await one.stop();
+    await origin.stop();
+  }
+}
+
+// Writes files of tokens, one for each `typ` that the servers accept. Resolves with the files by `typ`.
+async function writeTokensFor(servers, folder, name, options) {
+  const files = {};
+  for (const typ of new Set(servers.map((server) => server.typ)))
+    files[typ] = await writeTokens(folder, `${name}-${typ}`.replace("/", "-"), { ...options, typ });
+  return files;
+}
+
+async function measure(profile, servers, { keys, rounds, seconds, note, ...given }) {
+  const key = keys[profile.algorithm];
+  const { connections, upload, count, spoil, query } = profile;
+  const running = [];
+  await withOrigin(given, key, async (start) => {
     note("signs tokens");
-    const { count, spoil, query } = profile;
-    const files = {};
-    for (const typ of new Set(servers.map((server) => server.typ)))
-      files[typ] = await writeTokens(folder, `${profile.name}-${typ}`.replace("/", "-"), {
-        key,
-        count,
-        spoil,
-        query,
-        typ,
-      });
+    const files = await writeTokensFor(servers, given.folder, profile.name, { key, count, spoil, query });
     for (const server of servers) {
       note(`starts ${server.name}`);
-      const home = mkdtempSync(join(folder, `${server.name}-`));
-      const given = {
-        folder: home,
-        origin: origin.url,
-        key,
-        algorithm: profile.algorithm,
-        build: builds[profile.build ?? "shipped"],
-      };
-      running.push({ server, file: files[server.typ], ...(await server.start(given)), samples: [] });
+      running.push({ server, file: files[server.typ], ...(await start(server, profile.build)), samples: [] });
     }
-    const { connections, upload } = profile;
     for (const one of running) {
       note(`warms ${one.server.name}`);
       const seen = await load(one.url, one.file, { connections, seconds: WARM_S, upload });
@@ -97,10 +110,7 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
         one.samples.push({ ...seen, cpuUs: (after.cpuUs - before.cpuUs) / seen.requests, rss: after.rss });
       }
     }
-  } finally {
-    for (const one of running) await one.stop();
-    await origin.stop();
-  }
+  });
   return Object.fromEntries(
     running.map(({ server, samples, startedMs }) => {
       const of = (field) => median(samples.map((sample) => sample[field]));
@@ -131,30 +141,19 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
 // several.
 const STARTS_A_ROUND = 3;
 
-async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
-  const key = keys.RS256;
-  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+async function measureStarts(servers, { keys, rounds, note, ...given }) {
   const seen = Object.fromEntries(servers.map((server) => [server.name, []]));
   const turns = rounds * STARTS_A_ROUND;
-  try {
+  await withOrigin(given, keys.RS256, async (start) => {
     for (let turn = 1; turn <= turns; turn += 1) {
       for (const server of servers) {
         note(`round ${turn} of ${turns}: ${server.name}`);
-        const home = mkdtempSync(join(folder, `${server.name}-`));
-        const one = await server.start({
-          folder: home,
-          origin: origin.url,
-          key,
-          algorithm: "RS256",
-          build: builds.shipped,
-        });
+        const one = await start(server);
         seen[server.name].push(one.startedMs);
         await one.stop();
       }
     }
-  } finally {
-    await origin.stop();
-  }
+  });
   return Object.fromEntries(Object.entries(seen).map(([name, times]) => [name, median(times)]));
 }
 
@@ -162,27 +161,20 @@ async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
 // when the bounded caches are full, and at the end.
 const MANY = 1_000_000;
 
-async function measureMemory(server, { folder, builds, keys, note }) {
+async function measureMemory(server, { keys, note, ...given }) {
   const key = keys.RS256;
-  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
-  const { count, connections } = PROFILES.find(({ name }) => name === "distinct");
-  const home = mkdtempSync(join(folder, `${server.name}-`));
-  const given = { folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped };
-  const one = await server.start(given);
   const samples = [];
-  try {
+  await withOrigin(given, key, async (start) => {
+    const one = await start(server);
     // Tokens are valid for 15 minutes.
-    const file = await writeTokens(folder, "memory", { key, count });
+    const file = await writeTokens(given.folder, "memory", { key, count: DISTINCT.count });
     for (let requests = 0; requests < MANY; ) {
-      requests += (await load(one.url, file, { connections, seconds: 10 })).requests;
+      requests += (await load(one.url, file, { connections: DISTINCT.connections, seconds: 10 })).requests;
       const { rss } = usage(one.pids());
       samples.push({ requests, rss });
       note(`${requests} requests, ${(rss / 2 ** 20).toFixed(0)} MiB`);
     }
-  } finally {
-    await one.stop();
-    await origin.stop();
-  }
+  });
   return { warm: samples.find(({ requests }) => requests >= MANY / 10), end: samples.at(-1) };
 }
 
@@ -190,45 +182,30 @@ async function measureMemory(server, { folder, builds, keys, note }) {
 // valid ones.
 const CONTENTION = { honest: 4, others: 4 };
 
-async function measureContention(servers, { folder, builds, keys, rounds, seconds, note }) {
-  const key = keys.RS256;
-  const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
+async function measureContention(servers, { keys, rounds, seconds, note, ...given }) {
+  const options = { key: keys.RS256, count: DISTINCT.count };
   const running = [];
-  try {
-    const { count } = PROFILES.find(({ name }) => name === "distinct");
-    const files = {};
-    for (const typ of new Set(servers.map((server) => server.typ)))
-      files[typ] = {
-        honest: await writeTokens(folder, `contention-${typ}`.replace("/", "-"), { key, count, typ }),
-        hostile: await writeTokens(folder, `contention-hostile-${typ}`.replace("/", "-"), {
-          key,
-          count,
-          spoil: "kid",
-          typ,
-        }),
-      };
-    for (const server of servers) {
-      const home = mkdtempSync(join(folder, `${server.name}-`));
-      const given = { folder: home, origin: origin.url, key, algorithm: "RS256", build: builds.shipped };
-      running.push({ server, files: files[server.typ], ...(await server.start(given)), honest: [], hostile: [] });
-    }
+  await withOrigin(given, keys.RS256, async (start) => {
+    const files = {
+      honest: await writeTokensFor(servers, given.folder, "contention", options),
+      hostile: await writeTokensFor(servers, given.folder, "contention-hostile", { ...options, spoil: "kid" }),
+    };
+    for (const server of servers) running.push({ server, ...(await start(server)), honest: [], hostile: [] });
     for (let round = 0; round <= rounds; round += 1) {
       for (const one of running) {
         for (const kind of ["honest", "hostile"]) {
           note(`round ${round} of ${rounds}: ${one.server.name} with ${kind} clients`);
+          const { typ } = one.server;
           const [seen] = await Promise.all([
-            load(one.url, one.files.honest, { connections: CONTENTION.honest, seconds }),
-            load(one.url, one.files[kind], { connections: CONTENTION.others, seconds }),
+            load(one.url, files.honest[typ], { connections: CONTENTION.honest, seconds }),
+            load(one.url, files[kind][typ], { connections: CONTENTION.others, seconds }),
           ]);
           // The first round is a warm-up.
           if (round > 0) one[kind].push(seen.p50);
         }
       }
     }
-  } finally {
-    for (const one of running) await one.stop();
-    await origin.stop();
-  }
+  });
   return Object.fromEntries(
     running.map(({ server, honest, hostile }) => [
       server.name,
@@ -241,12 +218,12 @@ async function measureContention(servers, { folder, builds, keys, rounds, second
   );
 }
 
-async function main() {
-  const options = parseArguments(process.argv.slice(2));
+async function main(args) {
+  const options = parseArguments(args);
   if (options.help) return console.log(HELP);
   for (const command of ["wrk", "nginx"]) {
     if (spawnSync("sh", ["-c", `command -v ${command}`]).status !== 0)
-      throw new ScriptError(`${command} is not installed; on Debian: apt install wrk nginx-light.`);
+      throw new ScriptError(`${command} is not installed (Debian: apt install wrk nginx-light).`, { code: EXIT_USAGE });
   }
   const progress = createProgress();
   const servers = SERVERS.filter(({ name }) => options.servers === undefined || options.servers.includes(name)).filter(
@@ -309,8 +286,7 @@ async function main() {
     save();
     if (options.write) {
       const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
-      const page = join(ROOT, "docs", "bench.md");
-      writeFileSync(page, insert(readFileSync(page, "utf8"), render(result, titles)));
+      updatePage("docs/bench.md", "bench", render(result, titles));
       writeFileSync(join(ROOT, "docs", "bench.svg"), chart(result, titles));
     }
     progress.close();
@@ -334,6 +310,4 @@ function print(measured, say) {
   }
 }
 
-main().catch((error) => {
-  process.exitCode = reportError(error);
-});
+await runMain(main);

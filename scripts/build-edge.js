@@ -11,7 +11,9 @@ import { readArguments } from "./lib/arguments.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { BUILD, policyFile } from "./lib/paths.js";
 import { PolicyError } from "./lib/policy-tool.js";
-import { builtLine, failedLines } from "./lib/reload.js";
+import { compilerLacks } from "./lib/prerequisites.js";
+import { isCurrent, worker } from "./lib/programs.js";
+import { builtLine, failedLines, staleLine } from "./lib/reload.js";
 import { runScript } from "./lib/script.js";
 import { ScriptError } from "./lib/errors.js";
 
@@ -60,6 +62,10 @@ await runScript(async (args, processes) => {
     if (process.env.WRANGLER_COMMAND !== "dev" || !(error instanceof ScriptError) || !isServing()) throw error;
     for (const line of failedLines(error, { isPolicy: error instanceof PolicyError })) console.log(line);
     return undefined;
+  }
+  if (!isCurrent(worker(profile))) {
+    const [lack] = await compilerLacks();
+    if (lack !== undefined) console.log(staleLine(lack.what));
   }
   if (process.env.WRANGLER_COMMAND === "dev") writeFileSync(SESSION, String(process.ppid));
   return console.log(builtLine(profile, (Date.now() - began) / 1000));

@@ -1,6 +1,7 @@
 // `npm run check`: checks a policy and prints its route table, or decides about one request.
 
 import { readArguments, usageError } from "./lib/arguments.js";
+import { parseJson } from "./lib/files.js";
 import { policyFile } from "./lib/paths.js";
 import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
 import { createProgress } from "./lib/progress.js";
@@ -40,17 +41,10 @@ const names = (text, flag) => {
 const claim = (text, flag) => {
   const at = text.indexOf("=");
   if (at < 1) throw usageError(`${flag} needs a claim as name=value.`);
-  return [text.slice(0, at).split("/"), parsed(text.slice(at + 1))];
+  const value = text.slice(at + 1);
+  const parsed = parseJson(value);
+  return [text.slice(0, at).split("/"), parsed === undefined ? value : parsed];
 };
-
-/** @param {string} text */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
 
 /** @type {Record<string, Option>} */
 const OPTIONS = {

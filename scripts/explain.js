@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 
 import { readArguments, usageError } from "./lib/arguments.js";
 import { errorCode } from "./lib/errors.js";
+import { parseJson } from "./lib/files.js";
 import { fetchKeys } from "./lib/issuer-keys.js";
 import { policyFile } from "./lib/paths.js";
 import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
@@ -50,18 +51,9 @@ function readKeys(file) {
   } catch (error) {
     throw usageError(`${file} cannot be read (${errorCode(error)}).`);
   }
-  if (!Array.isArray(parsed(text)?.keys))
+  if (!Array.isArray(parseJson(text)?.keys))
     throw usageError(`${file} is not a key set: a JSON object with an array "keys".`);
   return text;
-}
-
-/** @param {string} text */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** @type {Record<string, Option>} */

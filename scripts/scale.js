@@ -1,12 +1,13 @@
 // `npm run scale`: estimates the platform resources that the gateway uses at a given size, and their
 // cost. With --write, writes the tables to docs/scale.md.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { parse } from "smol-toml";
 
 import { readArguments, usageError } from "./lib/arguments.js";
+import { updatePage } from "./lib/files.js";
 import { ROOT } from "./lib/paths.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
 import { ScriptError, runMain } from "./lib/errors.js";
@@ -36,9 +37,6 @@ ${Object.entries(NUMBERS)
   .map(([option, [name, meaning]]) => `  ${`--${option}`.padEnd(14)} ${meaning} (${WORLD[name]})`)
   .join("\n")}`;
 
-const BEGIN = "<!-- npm run scale -- --write -->";
-const END = "<!-- end -->";
-
 /** @param {typeof WORLD} world */
 export function tables(world) {
   /** @param {string} path */
@@ -46,19 +44,10 @@ export function tables(world) {
   const { triggers } = /** @type {any} */ (parse(read("wrangler.toml")));
   const [cron] = triggers.crons;
   const minutes = Number(cron.match(/^\*\/(\d+) \* \* \* \*$/)?.[1]);
-  if (!minutes) throw new ScriptError(`the trigger ${JSON.stringify(cron)} must run every N minutes`);
+  if (!minutes)
+    throw new ScriptError(`The cron trigger ${JSON.stringify(cron)} of wrangler.toml must run every N minutes.`);
   const bounds = readBounds(read, minutes);
   return render(bounds, world, scale(bounds, world));
-}
-
-/**
- * @param {string} document
- * @param {string} text
- */
-export function insert(document, text) {
-  const [head, rest] = document.split(BEGIN);
-  if (rest === undefined || !rest.includes(END)) throw new ScriptError("docs/scale.md has lost its markers");
-  return `${head}${BEGIN}\n\n${text}\n\n${END}${rest.split(END)[1]}`;
 }
 
 /**
@@ -92,7 +81,6 @@ if (process.argv[1] === import.meta.filename) {
     if (options.help) return console.log(HELP);
     const text = tables(options.world);
     if (!options.write) return console.log(text);
-    const path = join(ROOT, "docs", "scale.md");
-    writeFileSync(path, insert(readFileSync(path, "utf8"), text));
+    return updatePage("docs/scale.md", "scale", text);
   });
 }

@@ -18,6 +18,7 @@ import {
 } from "./lib/install.js";
 import { TARGET } from "./lib/paths.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
+import { checkPrerequisites } from "./lib/prerequisites.js";
 import { createProcesses } from "./lib/processes.js";
 import { createProgress } from "./lib/progress.js";
 import { runInLanes } from "./lib/schedule.js";
@@ -199,6 +200,7 @@ function tasksOf(suites, isChosen, { progress, run, results }) {
  * @param {{ python: boolean }} options
  */
 async function prepare(progress, suites, { python }) {
+  await checkPrerequisites();
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
   const hasChecks = suites.some((suite) => suite.kind === "check");

@@ -1,11 +1,10 @@
 // Counts the instructions of each case of benches/counts.rs with valgrind's callgrind: builds them,
 // runs them, and keeps the counts in bench/counts.json.
 
-import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
-import { runCargo, runCommand } from "./cargo.js";
+import { LOCKED, buildExecutables, runCommand } from "./cargo.js";
 import { compare, instructions, median, whyNotComparable } from "./instruction-counts.js";
 import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
@@ -19,7 +18,7 @@ import { ScriptError } from "./errors.js";
 const KEPT = join(ROOT, "bench", "counts.json");
 
 // callgrind's files of the last runs, for callgrind_annotate.
-export const FOLDER = join(TARGET, "counts");
+const FOLDER = join(TARGET, "counts");
 
 // Only calls of this function of benches/counts.rs are counted. Start-up varies more than a case
 // does, and is left out.
@@ -33,33 +32,10 @@ const RUNS = 500;
 // into their tree: up to 0.5 %.
 const PROCESSES = 3;
 
-const INSTALL_MS = 120_000;
-
-/** Returns why nothing can be counted here, or undefined. Installs valgrind where that is possible. */
+/** Returns why nothing can be counted here, or undefined. */
 export async function whyNoValgrind() {
-  const hasValgrind = async () => (await ask("valgrind", ["--version"])) !== undefined;
-  if (await hasValgrind()) return undefined;
-  if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) {
-    // A fresh image has no package lists.
-    if (!(await apt("install", "-y", "--no-install-recommends", "valgrind")) && (await apt("update")))
-      await apt("install", "-y", "--no-install-recommends", "valgrind");
-    if (await hasValgrind()) return undefined;
-  }
-  return "valgrind is not here (Debian: apt install valgrind)";
-}
-
-/**
- * @param {...string} args
- * @returns {Promise<boolean>}
- */
-function apt(...args) {
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  return new Promise((resolve) => {
-    const child = execFile("apt-get", ["-q", ...args], { env, timeout: INSTALL_MS }, (error) =>
-      resolve(error === null),
-    );
-    child.stdin?.end();
-  });
+  if ((await ask("valgrind", ["--version"])) !== undefined) return undefined;
+  return "valgrind is not installed (Debian: apt install valgrind)";
 }
 
 async function conditions() {
@@ -72,9 +48,7 @@ async function conditions() {
   return { rustc, host: /^host: (.+)$/m.exec(verbose ?? "")?.[1], libc: libc ?? "not glibc" };
 }
 
-function readKept() {
-  return existsSync(KEPT) ? JSON.parse(readFileSync(KEPT, "utf8")) : { taken_with: {}, instructions: {} };
-}
+const readKept = () => JSON.parse(readFileSync(KEPT, "utf8"));
 
 /** Returns why counts of this machine cannot be compared with those kept, or undefined. */
 export async function whyNoComparison() {
@@ -94,11 +68,8 @@ export async function keep(found) {
  * @param {Work} [options]
  */
 export async function buildCounts({ processes, onProgress } = {}) {
-  const output = await runCargo(
-    [
-      ...["build", "--release", "--package", "portcullis", "--bench", "counts", "--target-dir", TARGET],
-      ...["--message-format", "json-render-diagnostics", ...(process.env.CI ? ["--locked"] : [])],
-    ],
+  const { counts } = await buildExecutables(
+    ["--release", "--package", "portcullis", "--bench", "counts", "--target-dir", TARGET, ...LOCKED],
     {
       // Personal compiler flags, such as those for one CPU, change the counts.
       env: { CARGO_ENCODED_RUSTFLAGS: "" },
@@ -107,12 +78,8 @@ export async function buildCounts({ processes, onProgress } = {}) {
       failure: "The counted cases do not compile",
     },
   );
-  for (const line of output.split("\n")) {
-    if (!line.startsWith("{")) continue;
-    const { target, executable } = JSON.parse(line);
-    if (target?.name === "counts" && executable) return executable;
-  }
-  throw new ScriptError("Cargo reports no executable for the counted cases.");
+  if (counts === undefined) throw new ScriptError("Cargo reports no executable for the counted cases.");
+  return counts;
 }
 
 /**

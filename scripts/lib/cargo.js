@@ -1,7 +1,8 @@
 // Runs cargo and other commands. Output is kept for the case of a failure; nothing is printed here.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 
+import { parseJson } from "./files.js";
 import { ROOT } from "./paths.js";
 import { ScriptError, errorCode } from "./errors.js";
 
@@ -24,6 +25,9 @@ import { ScriptError, errorCode } from "./errors.js";
 // Number of output lines that are shown of a failed command.
 const LAST_LINES = 60;
 
+// Bytes of the output of `cargo metadata`, which lists every dependency.
+const METADATA_BYTES = 64 * 1024 * 1024;
+
 const PROGRESS = /(\d+)\/(\d+)(?::\s*(.*))?$/;
 
 // Lines in which cargo reports its progress, and nothing about a failure.
@@ -39,6 +43,9 @@ export const isNoise = (line) => line.trim() === "" || BAR.test(line) || NOISE.t
 // Messages of cargo, rustup and npm when a registry cannot be reached.
 const NO_NETWORK =
   /could not (?:resolve host|connect)|couldn't connect|failed to connect|network (?:failure|error)|connection (?:refused|timed out)|failed to (?:fetch|download)|dns error|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ERR_SOCKET_TIMEOUT/i;
+
+// CI builds what Cargo.lock holds, or fails.
+export const LOCKED = process.env.CI ? ["--locked"] : [];
 
 // Makes cargo report its progress without a terminal.
 export const PROGRESS_ENV = {
@@ -80,11 +87,6 @@ export function runCommand(
       onLine(line);
     };
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
-    /**
-     * Calls `onLine` for each piece of a stream that ends in a line feed or a carriage return.
-     * @param {Readable} stream
-     * @param {(line: string) => void} onLine
-     */
     splitLines(child.stderr, (line) => {
       const found = PROGRESS.exec(line.trim());
       if (found !== null && /\[[=> ]+\]/.test(line)) onProgress(`${found[1]}/${found[2]} crates`);
@@ -126,6 +128,34 @@ export function runCommand(
  */
 export function runCargo(args, options = {}) {
   return runCommand("cargo", args, { ...options, env: { ...PROGRESS_ENV, ...options.env } });
+}
+
+/**
+ * Runs `cargo build` and resolves with the paths of the executables by the names of their targets.
+ * @param {string[]} args
+ * @param {CommandOptions} options
+ * @returns {Promise<Record<string, string>>}
+ */
+export async function buildExecutables(args, options) {
+  const output = await runCargo(["build", ...args, "--message-format", "json-render-diagnostics"], options);
+  const messages = output.split("\n").flatMap((line) => parseJson(line) ?? []);
+  return Object.fromEntries(
+    messages.filter(({ executable }) => executable).map(({ target, executable }) => [target.name, executable]),
+  );
+}
+
+/**
+ * Returns the packages that `cargo metadata` lists.
+ * @param {...string} args
+ * @returns {{ name: string, manifest_path: string, targets: { kind: string[], name: string }[] }[]}
+ */
+export function cargoPackages(...args) {
+  const output = execFileSync("cargo", ["metadata", "--format-version", "1", ...LOCKED, ...args], {
+    cwd: ROOT,
+    encoding: "utf8",
+    maxBuffer: METADATA_BYTES,
+  });
+  return JSON.parse(output).packages;
 }
 
 /**

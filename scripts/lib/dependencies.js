@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { errorCode } from "./errors.js";
+import { parseJson } from "./files.js";
 import { emptyCount } from "./test-counts.js";
 import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./paths.js";
 
@@ -163,12 +164,8 @@ function lastReason(output) {
  * @returns {Verdict}
  */
 export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
-  let report;
-  try {
-    report = JSON.parse(output);
-  } catch {
-    return { skip: "npm audit gave no answer" };
-  }
+  const report = parseJson(output);
+  if (report === undefined) return { skip: "npm audit gave no answer" };
   if (report.vulnerabilities === undefined) {
     const said = report.message ?? report.error?.summary ?? report.error?.code ?? "no answer";
     return { skip: `the registry cannot be asked for known faults (${said.replace(/ - .*/s, "").slice(0, 120)})` };

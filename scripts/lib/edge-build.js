@@ -7,14 +7,15 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-import { runCargo, runCommand } from "./cargo.js";
+import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { compilePolicy } from "./policy-tool.js";
-import { hasWasmTarget } from "./prerequisites.js";
+import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
-import { digestOf } from "./sources.js";
+import { readIfThere } from "./files.js";
+import { compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
  * @import { Work } from "./cargo.js"
@@ -41,11 +42,8 @@ const DEPLOYED = "worker";
 
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
-// What the worker is compiled from.
-const SOURCES = ["Cargo.toml", "Cargo.lock", "crates", "src"];
-
 // Held during the whole build: two builds would write the same files.
-const LOCK = join(TARGET, "edge-build.lock");
+const LOCK = join(TARGET, "edge-build.locks");
 
 /**
  * Builds the worker into `out` with the policy file `policy`. The profile `local` compiles in
@@ -106,21 +104,22 @@ export function configFor(profile, cargoHome) {
 
 /**
  * Compiles the worker unless its sources are as they were. A build for deployment always runs
- * cargo, which also notices another compiler or other flags.
+ * cargo, which also notices another compiler or other flags. Another build uses the worker at hand if
+ * there is no compiler.
  * @param {Build & Work} [options]
  */
 export async function compileWasm({ profile = "local", onProgress, processes } = {}) {
-  const stampFile = `${wasmFile(profile)}.stamp`;
-  const stamp = digestOf(SOURCES);
-  if (profile !== DEPLOYED && existsSync(wasmFile(profile)) && readIfThere(stampFile) === stamp) return;
+  const program = worker(profile);
+  if (profile !== DEPLOYED) {
+    if (isCurrent(program)) return;
+    if (isBuilt(program) && (await compilerLacks()).length > 0) return;
+  }
+  await checkPrerequisites({ installs: false });
   if (!(await hasWasmTarget())) throw new ScriptError(`Rust's ${WASM} target is missing; run: npm run setup`);
-  rmSync(stampFile, { force: true });
-  await runCargo(cargoArguments(profile), { onProgress, processes, failure: "The worker does not compile" });
-  writeFileSync(stampFile, stamp);
+  await compile(program, () =>
+    runCargo(cargoArguments(profile), { onProgress, processes, failure: "The worker does not compile" }),
+  );
 }
-
-/** @param {string} profile */
-const wasmFile = (profile) => join(TARGET, WASM, profile, "portcullis.wasm");
 
 /** @param {string} profile */
 function cargoArguments(profile) {
@@ -128,19 +127,18 @@ function cargoArguments(profile) {
     ...["build", "--package", "portcullis", "--lib", "--target", WASM, "--profile", profile],
     ...["--target-dir", TARGET, ...featuresFor(profile, process.env)],
     ...configFor(profile, process.env.CARGO_HOME ?? join(homedir(), ".cargo")),
-    ...(process.env.CI ? ["--locked"] : []),
+    ...LOCKED,
   ];
 }
 
 /** @param {Build & Work} [options] */
 export async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
-  const wasm = wasmFile(profile);
+  const { file: wasm } = worker(profile);
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "host", "entry.js");
   const stamp = fingerprint([readFileSync(wasm), readFileSync(entry), wasmBindgenVersion(), flags.join(" ")]);
   const stampFile = join(out, "stamp");
-  const isCurrent = FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp;
-  if (isCurrent) return;
+  if (FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp) return;
 
   // Built in another directory and moved, so that a running `wrangler dev` mixes the files of two
   // builds only for a moment.
@@ -184,9 +182,4 @@ function fingerprint(parts) {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part).update("\0");
   return hash.digest("hex");
-}
-
-/** @param {string} file */
-function readIfThere(file) {
-  return existsSync(file) ? readFileSync(file, "utf8") : undefined;
 }

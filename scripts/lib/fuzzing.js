@@ -4,7 +4,7 @@
 import { mkdirSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
-import { runCargo, runCommand } from "./cargo.js";
+import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { EXIT_USAGE, ScriptError } from "./errors.js";
 import { ROOT, TARGET } from "./paths.js";
 import { ask } from "./prerequisites.js";
@@ -40,7 +40,7 @@ export async function whyNoFuzzing() {
 export async function buildFuzzers({ processes, onProgress } = {}) {
   const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
   if (host === undefined) throw new ScriptError("rustc does not name its host.", { code: EXIT_USAGE });
-  const args = ["build", "--release", "--target-dir", WORK, ...(process.env.CI ? ["--locked"] : [])];
+  const args = ["build", "--release", "--target-dir", WORK, ...LOCKED];
   // With an explicit target, the flags do not apply to build scripts.
   await runCargo([...args, "--target", host], {
     cwd: FOLDER,

@@ -19,7 +19,8 @@ import {
   WRANGLER,
   wasmBindgenVersion,
 } from "./paths.js";
-import { ask, hasWasmTarget } from "./prerequisites.js";
+import { ask } from "./prerequisites.js";
+import { readIfThere } from "./files.js";
 import { ScriptError } from "./errors.js";
 
 /** @import { Work } from "./cargo.js" */
@@ -27,6 +28,7 @@ import { ScriptError } from "./errors.js";
 const LOCK = join(ROOT, "package-lock.json");
 const NPM_STAMP = join(MODULES, ".portcullis-lock");
 const NPM_OWN_STAMP = join(MODULES, ".package-lock.json");
+const WASM_BINDGEN_STAMP = join(TOOLS, "wasm-bindgen.version");
 
 function lockHash() {
   return createHash("sha256").update(readFileSync(LOCK)).digest("hex");
@@ -34,7 +36,8 @@ function lockHash() {
 
 export function hasPackages() {
   if (!existsSync(NODE) || !existsSync(WRANGLER)) return false;
-  if (existsSync(NPM_STAMP)) return readFileSync(NPM_STAMP, "utf8") === lockHash();
+  const stamp = readIfThere(NPM_STAMP);
+  if (stamp !== undefined) return stamp === lockHash();
   // Without our stamp, npm's own record must not be older than the lock file.
   return existsSync(NPM_OWN_STAMP) && statSync(NPM_OWN_STAMP).mtimeMs >= statSync(LOCK).mtimeMs;
 }
@@ -45,32 +48,29 @@ export async function installPackages({ processes } = {}) {
   const retries = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   await runCommand("npm", ["ci", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error", ...retries], {
     processes,
-    failure: "npm packages cannot be installed",
+    failure: "The npm packages cannot be installed",
   });
   writeFileSync(NPM_STAMP, lockHash());
 }
 
 /** @param {Work} [options] */
-export async function installWasmTarget({ processes } = {}) {
-  if (await hasWasmTarget()) return;
-  if ((await ask("rustup", ["--version"])) === undefined) {
-    throw new ScriptError(
-      `Rust's ${WASM} target is missing, and so is rustup, which would add it; install rustup from https://rustup.rs.`,
-    );
-  }
-  await runCommand("rustup", ["target", "add", WASM], {
-    processes,
-    failure: `Rust's ${WASM} target cannot be installed`,
-  });
+export const installWasmTarget = (options) => addToRust("target", [WASM], options);
+
+/**
+ * @param {"target" | "component"} kind
+ * @param {string[]} names
+ * @param {Work} [options]
+ */
+async function addToRust(kind, names, { processes } = {}) {
+  const what = `Rust's ${kind} ${names.join(" and ")}`;
+  if ((await ask("rustup", ["--version"])) === undefined)
+    throw new ScriptError(`${what} cannot be installed without rustup; install it from https://rustup.rs.`);
+  await runCommand("rustup", [kind, "add", ...names], { processes, failure: `${what} cannot be installed` });
 }
 
 export function hasWasmBindgen() {
-  const stamp = join(TOOLS, "wasm-bindgen.version");
   return (
-    existsSync(WASM_BINDGEN) &&
-    existsSync(WASM_TEST_RUNNER) &&
-    existsSync(stamp) &&
-    readFileSync(stamp, "utf8") === wasmBindgenVersion()
+    existsSync(WASM_BINDGEN) && existsSync(WASM_TEST_RUNNER) && readIfThere(WASM_BINDGEN_STAMP) === wasmBindgenVersion()
   );
 }
 
@@ -99,7 +99,7 @@ export async function installWasmBindgen({ processes, onProgress } = {}) {
     { env: { CARGO_PROFILE_DEV_DEBUG: "0" }, processes, onProgress, failure: "wasm-bindgen cannot be installed" },
   );
   rmSync(target, { recursive: true, force: true });
-  writeFileSync(join(TOOLS, "wasm-bindgen.version"), version);
+  writeFileSync(WASM_BINDGEN_STAMP, version);
 }
 
 // Used by tests only: independent implementations of tokens and of OpenTelemetry, schemathesis,
@@ -112,13 +112,13 @@ export async function canInstallPython() {
 
 export function hasPython() {
   const stamp = join(TOOLS, "python", "requirements.txt");
-  return existsSync(PYTHON) && existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(PYTHON_NEEDS, "utf8");
+  return existsSync(PYTHON) && readIfThere(stamp) === readFileSync(PYTHON_NEEDS, "utf8");
 }
 
 /** @param {Work} [options] */
 export async function installPython({ processes } = {}) {
   const folder = join(TOOLS, "python");
-  const failure = "the Python packages of the tests cannot be installed";
+  const failure = "The Python packages of the tests cannot be installed";
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(TOOLS, { recursive: true });
   await runCommand("python3", ["-m", "venv", folder], { processes, failure });
@@ -145,14 +145,4 @@ export async function missingComponents() {
  * @param {string[]} names
  * @param {Work} [options]
  */
-export async function installComponents(names, { processes } = {}) {
-  if ((await ask("rustup", ["--version"])) === undefined) {
-    throw new ScriptError(
-      `Rust's ${names.join(" and ")} is missing, and so is rustup, which would add it; install rustup from https://rustup.rs.`,
-    );
-  }
-  await runCommand("rustup", ["component", "add", ...names], {
-    processes,
-    failure: `Rust's ${names.join(" and ")} cannot be installed`,
-  });
-}
+export const installComponents = (names, options) => addToRust("component", names, options);

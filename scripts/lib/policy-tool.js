@@ -1,18 +1,19 @@
 // The policy commands (crates/cli), compiled to wasm: checks policies with the code that the
-// worker runs. Built by `npm run setup`, and again when its sources change and cargo is on the
-// PATH; running it needs no cargo.
+// worker runs. Built by `npm run setup`, and again when its sources change; running it needs no
+// compiler.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-import { runCargo, runCommand } from "./cargo.js";
-import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
+import { LOCKED, runCargo, runCommand } from "./cargo.js";
+import { ScriptError, errorCode } from "./errors.js";
 import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install.js";
 import { withLock } from "./lock.js";
 import { TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { ask, checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
-import { digestOf } from "./sources.js";
+import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
+import { readIfThere } from "./files.js";
+import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./programs.js";
 
 /**
  * @import { Work } from "./cargo.js"
@@ -21,14 +22,8 @@ import { digestOf } from "./sources.js";
  * @typedef {{ out: string, errors: string[], code: number }} Output
  */
 
-const FOLDER = join(TOOLS, "policy");
-const GLUE = join(FOLDER, "portcullis_cli.js");
-const MODULE = join(FOLDER, "portcullis_cli_bg.wasm");
-const STAMP = join(FOLDER, "stamp");
-const LOCK = join(TOOLS, "policy.lock");
-
-// The sources of the tool.
-const SOURCES = ["Cargo.toml", "Cargo.lock", "crates/cli", "crates/policy", "crates/resilience", "crates/token"];
+const GLUE = join(POLICY_FOLDER, "portcullis_cli.js");
+const LOCK = join(TOOLS, "policy.locks");
 const PROFILE = "local";
 
 /**
@@ -39,8 +34,8 @@ const PROFILE = "local";
  */
 export async function openPolicyTool({ progress, processes } = {}) {
   await preparePolicyTool({ progress, processes });
-  const tool = await import(`${pathToFileURL(GLUE)}?${readStamp()}`);
-  tool.initSync({ module: readFileSync(MODULE) });
+  const tool = await import(`${pathToFileURL(GLUE)}?${readIfThere(POLICY_TOOL.stamp)}`);
+  tool.initSync({ module: readFileSync(POLICY_TOOL.file) });
   return (request) => JSON.parse(tool.run(JSON.stringify(request)));
 }
 
@@ -90,19 +85,18 @@ export function printOutput({ out, errors, code }) {
 }
 
 /**
- * Builds the tool unless it is up to date. Without cargo, an older build is used.
+ * Builds the tool unless it is up to date. Without a compiler, an older build is used, and `progress` says
+ * so.
  * @param {{ progress?: Progress, processes?: Processes }} [options]
  */
 export async function preparePolicyTool({ progress, processes } = {}) {
-  const stamp = `${wasmBindgenVersion()} ${digestOf(SOURCES)}`;
-  if (readStamp() === stamp) return;
-  if ((await ask("cargo", ["--version"])) === undefined) {
-    if (existsSync(STAMP)) return;
-    throw new ScriptError("The policy tool is not built, and cargo is not there to build it; run npm run setup.", {
-      code: EXIT_USAGE,
-    });
+  if (isCurrent(POLICY_TOOL)) return;
+  const [lack] = await compilerLacks();
+  if (lack !== undefined && isBuilt(POLICY_TOOL)) {
+    progress?.say(`  ${lack.what}: the existing policy tool is used. It is older than its sources.`);
+    return;
   }
-  await checkPrerequisites();
+  await checkPrerequisites({ installs: false });
   /**
    * @param {string} title
    * @param {(note: (text: string) => void) => Promise<unknown>} work
@@ -115,26 +109,22 @@ export async function preparePolicyTool({ progress, processes } = {}) {
   if (!(await hasWasmTarget())) await step(`install Rust's ${WASM} target`, () => installWasmTarget({ processes }));
   await step("compile the policy tool", (onProgress) =>
     withLock(LOCK, async () => {
-      if (readStamp() !== stamp) await build(stamp, { processes, onProgress });
+      if (!isCurrent(POLICY_TOOL)) await compile(POLICY_TOOL, () => build({ processes, onProgress }));
     }),
   );
 }
 
-/**
- * @param {string} stamp
- * @param {Work} options
- */
-async function build(stamp, { processes, onProgress }) {
-  const locked = process.env.CI ? ["--locked"] : [];
+/** @param {Work} options */
+async function build({ processes, onProgress }) {
   await runCargo(
     [
       ...["build", "--package", "portcullis-cli", "--lib", "--target", WASM, "--profile", PROFILE],
-      ...["--target-dir", TARGET, ...locked],
+      ...["--target-dir", TARGET, ...LOCKED],
     ],
     { processes, onProgress, failure: "The policy tool does not compile" },
   );
   // Built in another folder and moved, so that a script that runs now finds one build, whole.
-  const fresh = `${FOLDER}-${process.pid}`;
+  const fresh = `${POLICY_FOLDER}-${process.pid}`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
   try {
@@ -143,14 +133,9 @@ async function build(stamp, { processes, onProgress }) {
       processes,
       failure: "wasm-bindgen failed",
     });
-    writeFileSync(join(fresh, "stamp"), stamp);
-    rmSync(FOLDER, { recursive: true, force: true });
-    renameSync(fresh, FOLDER);
+    rmSync(POLICY_FOLDER, { recursive: true, force: true });
+    renameSync(fresh, POLICY_FOLDER);
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
-}
-
-function readStamp() {
-  return existsSync(STAMP) ? readFileSync(STAMP, "utf8") : undefined;
 }

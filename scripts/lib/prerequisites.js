@@ -1,14 +1,19 @@
 // Checks that the machine has what nothing in the checkout installs: Node with npm, Rust with cargo, a
 // C compiler.
 
-import { spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { ROOT, WASM } from "./paths.js";
 import { EXIT_USAGE, ScriptError } from "./errors.js";
 
+/** @typedef {{ what: string, remedy: string }} Lack what the machine lacks, and what to do about it */
+
 const NODE_MAJOR = 20;
+
+const run = promisify(execFile);
 
 /**
  * Resolves with the output of a command, or undefined if it cannot be run or fails.
@@ -17,16 +22,13 @@ const NODE_MAJOR = 20;
  * @returns {Promise<string | undefined>}
  */
 export function ask(command, args) {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"] });
-    let output = "";
-    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
-    child.on("error", () => resolve(undefined));
-    child.on("close", (code) => resolve(code === 0 ? output.trim() : undefined));
-  });
+  return run(command, args).then(
+    ({ stdout }) => stdout.trim(),
+    () => undefined,
+  );
 }
 
-export function rustVersionNeeded() {
+function rustVersionNeeded() {
   const found = /^rust-version = "([\d.]+)"/m.exec(readFileSync(join(ROOT, "Cargo.toml"), "utf8"));
   if (found === null) throw new Error("Cargo.toml has no rust-version");
   return found[1];
@@ -36,7 +38,7 @@ export function rustVersionNeeded() {
  * @param {string} version
  * @param {string} least
  */
-export function isOlder(version, least) {
+function isOlder(version, least) {
   const [have, want] = [version, least].map((text) => text.split(".").map(Number));
   for (const [index, number] of want.entries()) {
     if ((have[index] ?? 0) !== number) return (have[index] ?? 0) < number;
@@ -44,34 +46,57 @@ export function isOlder(version, least) {
   return false;
 }
 
-export async function checkPrerequisites() {
-  const [npm, cargo, rustc, compiler] = await Promise.all([
-    ask("npm", ["--version"]),
+/**
+ * Resolves with what is missing to compile.
+ * @returns {Promise<Lack[]>}
+ */
+export async function compilerLacks() {
+  const [cargo, rustc, compiler] = await Promise.all([
     ask("cargo", ["--version"]),
     ask("rustc", ["--version"]),
     ask(process.env.CC || "cc", ["--version"]),
   ]);
-  const missing = [];
-  if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR) {
-    missing.push(
-      `Node ${process.versions.node} is too old; install Node ${NODE_MAJOR} or newer from https://nodejs.org.`,
-    );
-  }
-  if (npm === undefined) missing.push("npm is missing; install it together with Node from https://nodejs.org.");
+  const lacks = [];
   const least = rustVersionNeeded();
-  if (cargo === undefined || rustc === undefined) {
-    missing.push("Rust is missing; install rustup from https://rustup.rs, then open a new terminal.");
-  } else {
-    const version = /rustc ([\d.]+)/.exec(rustc)?.[1] ?? "0";
-    if (isOlder(version, least))
-      missing.push(`Rust ${version} is too old; run: rustup update stable (${least} or newer is needed).`);
-  }
-  if (compiler === undefined) {
-    missing.push(
-      "A C compiler is missing; install one (Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install).",
-    );
-  }
-  if (missing.length > 0) throw new ScriptError(missing.join("\nportcullis: "), { code: EXIT_USAGE });
+  const version = /rustc ([\d.]+)/.exec(rustc ?? "")?.[1] ?? "0";
+  if (cargo === undefined || rustc === undefined)
+    lacks.push({
+      what: "Rust is missing",
+      remedy: "install rustup from https://rustup.rs, then open a new terminal",
+    });
+  else if (isOlder(version, least))
+    lacks.push({
+      what: `Rust ${version} is too old`,
+      remedy: `run: rustup update stable (${least} or newer is needed)`,
+    });
+  if (compiler === undefined)
+    lacks.push({
+      what: "A C compiler is missing",
+      remedy:
+        "install one (Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install)",
+    });
+  return lacks;
+}
+
+/**
+ * Throws an error that says what to do if the machine lacks something. `compiles` and `installs` say
+ * whether programs are to be compiled and npm packages installed.
+ * @param {{ compiles?: boolean, installs?: boolean }} [work]
+ */
+export async function checkPrerequisites({ compiles = true, installs = true } = {}) {
+  /** @type {Lack[]} */
+  const lacks = [];
+  if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR)
+    lacks.push({
+      what: `Node ${process.versions.node} is too old`,
+      remedy: `install Node ${NODE_MAJOR} or newer from https://nodejs.org`,
+    });
+  if (installs && (await ask("npm", ["--version"])) === undefined)
+    lacks.push({ what: "npm is missing", remedy: "install it together with Node from https://nodejs.org" });
+  if (compiles) lacks.push(...(await compilerLacks()));
+  if (lacks.length === 0) return;
+  const sentences = lacks.map(({ what, remedy }) => `${what}; ${remedy}.`);
+  throw new ScriptError(sentences.join("\nportcullis: "), { code: EXIT_USAGE });
 }
 
 export async function hasWasmTarget() {

@@ -6,6 +6,7 @@ const CHANGED_LINE = /^The file (.+) changed, restarting build\.\.\.$/;
 
 const POLICY = "policy: ";
 const SOURCES = "sources: ";
+const STALE = "stale: ";
 
 /**
  * @param {string} profile
@@ -25,6 +26,12 @@ export function failedLines({ lines, message }, { isPolicy }) {
 }
 
 /**
+ * Returns the line of a build that could not compile changed sources.
+ * @param {string} why
+ */
+export const staleLine = (why) => `${STALE}${why}: changed sources are not compiled.`;
+
+/**
  * @typedef {object} ReloadOptions
  * @property {(text: string) => void} say
  * @property {() => Promise<string[]>} askMissing
@@ -42,11 +49,13 @@ export function failedLines({ lines, message }, { isPolicy }) {
 export function createReloadTeller({ say, askMissing, secretsFile, log, policy = "gateway.toml" }) {
   /** @type {string | undefined} */
   let changed;
+  let isPolicy = false;
   let hasFailed = false;
   return (line) => {
     const file = CHANGED_LINE.exec(line)?.[1];
     if (file !== undefined) {
       changed = file === CHANGED ? policy : file;
+      isPolicy = file === CHANGED || file === "gateway.toml";
       hasFailed = false;
       return undefined;
     }
@@ -63,9 +72,16 @@ export function createReloadTeller({ say, askMissing, secretsFile, log, policy =
       say("  not reloaded; the previous worker stays in use");
       return undefined;
     }
+    // A policy is data, and needs no compiler.
+    if (text.startsWith(STALE) && !isPolicy) {
+      say(`✗ ${text.slice(STALE.length)}`);
+      say("  not reloaded; the previous worker stays in use");
+      changed = undefined;
+      return undefined;
+    }
     const time = BUILT_LINE.exec(text)?.[1];
     if (time === undefined) return undefined;
-    const what = changed.endsWith(".toml") ? "policy" : "worker";
+    const what = isPolicy ? "policy" : "worker";
     const name = changed;
     changed = undefined;
     return askMissing().then((missing) => {

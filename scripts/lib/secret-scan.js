@@ -35,12 +35,3 @@ export function findSecrets(files, secrets) {
   }
   return findings;
 }
-
-/** @param {string} file */
-export function readSecrets(file) {
-  return existsSync(file)
-    ? readFileSync(file, "utf8")
-        .split("\n")
-        .filter((line) => line !== "")
-    : [];
-}

@@ -4,9 +4,10 @@
 // keys are the same in both.
 
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, linkSync, mkdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
+import { readIfThere } from "./files.js";
 import { DEFAULT_DATA, ROOT } from "./paths.js";
 import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
 
@@ -37,8 +38,8 @@ export function secretFiles(data) {
 export function ensureSecrets(data) {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const files = secretFiles(data);
-  const origin = readIfThere(files.origin);
-  const edge = readIfThere(files.edge);
+  const origin = parseVars(readIfThere(files.origin) ?? "");
+  const edge = parseVars(readIfThere(files.edge) ?? "");
   const random = () => randomBytes(32).toString("base64url");
   for (const name of ORIGIN_NAMES) {
     if (!EDGE_NAMES.includes(name)) origin[name] ??= random();
@@ -82,19 +83,14 @@ export function parseVars(text) {
   return vars;
 }
 
-/** @param {string} file */
-function readIfThere(file) {
-  return existsSync(file) ? parseVars(readFileSync(file, "utf8")) : {};
-}
-
 /**
  * @param {string} file
  * @param {Vars} vars
  * @param {string} title
  */
 function writeSecrets(file, vars, title) {
-  const present = existsSync(file) ? readFileSync(file, "utf8") : undefined;
-  const known = present === undefined ? {} : parseVars(present);
+  const present = readIfThere(file);
+  const known = parseVars(present ?? "");
   const missing = Object.entries(vars).filter(([name]) => !(name in known));
   if (present !== undefined) chmodSync(file, OWNER_ONLY);
   if (missing.length === 0) return;

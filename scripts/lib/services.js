@@ -8,6 +8,7 @@ import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./paths.js";
 import { HOST } from "./ports.js";
 import { openLogFile } from "./log-file.js";
 import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
+import { parseJson } from "./files.js";
 
 /**
  * @import { Note } from "./progress.js"
@@ -168,12 +169,10 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
       if (Date.now() > end) {
         throw new ScriptError(
           `${service.name} did not become ready in ${READY_MS / 1000} s (${url}: ${answer.said}); its last lines are above.`,
-          {
-            lines: running.lastLines,
-          },
+          { lines: running.lastLines },
         );
       }
-      note(answer.status === undefined ? "" : `${answer.said}`);
+      note(answer.status === undefined ? "" : answer.said);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
@@ -196,28 +195,11 @@ async function askStatus(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });
     const text = await response.text();
-    const missing = response.status === 200 ? [] : whatIsMissing(text);
-    return {
-      status: response.status,
-      missing,
-      said: response.status === 200 ? "ready" : `${response.status} ${missing.join(", ")}`.trim(),
-    };
+    const missing = response.status === 200 ? [] : [parseJson(text)?.missing ?? []].flat().map(String);
+    return { status: response.status, missing, said: `${response.status} ${missing.join(", ")}`.trim() };
   } catch (error) {
     const { cause, name } = /** @type {Error} */ (error);
     return { status: undefined, said: String(errorCode(cause) ?? name) };
-  }
-}
-
-/**
- * @param {string} text
- * @returns {string[]}
- */
-function whatIsMissing(text) {
-  try {
-    const { missing } = JSON.parse(text);
-    return Array.isArray(missing) ? missing.map(String) : [];
-  } catch {
-    return [];
   }
 }
 

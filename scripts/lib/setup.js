@@ -4,12 +4,13 @@
 
 import { existsSync } from "node:fs";
 
-import { runCargo } from "./cargo.js";
+import { LOCKED, runCargo } from "./cargo.js";
 import { buildEdge, compileWasm } from "./edge-build.js";
 import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
 import { BUILD, TARGET, WASM, policyFile, wasmBindgenVersion } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
-import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
+import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
+import { POLICY_TOOL, SERVICES, compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
  * @import { Work } from "./cargo.js"
@@ -18,39 +19,53 @@ import { checkPrerequisites, hasWasmTarget } from "./prerequisites.js";
  */
 
 /**
- * Installs and builds what is missing. `origin` and `edge` say what will be started.
+ * Installs and builds what is missing. `origin` and `edge` say what will be started. Without a compiler,
+ * the existing build is used.
  * @param {Progress} progress
  * @param {{ processes: Processes, origin?: boolean, edge?: boolean }} options
  */
 export async function setUp(progress, { processes, origin = true, edge = true }) {
-  await checkPrerequisites();
+  const programs = [...(origin ? [SERVICES] : []), ...(edge ? [worker("local"), POLICY_TOOL] : [])];
+  const hasBuild = programs.every(isBuilt) && (!edge || hasWasmBindgen());
+  const [lack] = await compilerLacks();
+  await checkPrerequisites({ compiles: lack !== undefined && !hasBuild, installs: edge && !hasPackages() });
+  if (lack !== undefined) {
+    const stale = programs.filter((program) => !isCurrent(program)).map(({ title }) => title);
+    const age = stale.length === 0 ? "" : ` These are older than their sources: ${stale.join(", ")}.`;
+    progress.say(`${lack.what}: the existing build is used.${age}`);
+  }
+  const canCompile = lack === undefined;
   const work = [];
-  if (edge) work.push(prepareEdge(progress, processes));
-  if (origin) work.push(progress.run("compile the services", (note) => compileOrigin({ processes, onProgress: note })));
+  if (edge) work.push(prepareEdge(progress, { processes, canCompile }));
+  if (origin && canCompile)
+    work.push(progress.run("compile the services", (note) => compileOrigin({ processes, onProgress: note })));
   await Promise.all(work);
 }
 
 /**
  * @param {Progress} progress
- * @param {Processes} processes
+ * @param {{ processes: Processes, canCompile: boolean }} options
  */
-async function prepareEdge(progress, processes) {
+async function prepareEdge(progress, { processes, canCompile }) {
   const prepared = [];
   if (!hasPackages()) prepared.push(progress.run("install npm packages", () => installPackages({ processes })));
-  if (!hasWasmBindgen()) {
-    prepared.push(
-      progress.run(`install wasm-bindgen ${wasmBindgenVersion()}`, (note) =>
-        installWasmBindgen({ processes, onProgress: note }),
-      ),
-    );
+  if (canCompile) {
+    if (!hasWasmBindgen()) {
+      prepared.push(
+        progress.run(`install wasm-bindgen ${wasmBindgenVersion()}`, (note) =>
+          installWasmBindgen({ processes, onProgress: note }),
+        ),
+      );
+    }
+    const compiled = async () => {
+      if (!(await hasWasmTarget()))
+        await progress.run(`install Rust's ${WASM} target`, () => installWasmTarget({ processes }));
+      await progress.run("compile the worker", (note) => compileWasm({ processes, onProgress: note }));
+    };
+    prepared.push(compiled());
   }
-  const compiled = (async () => {
-    if (!(await hasWasmTarget()))
-      await progress.run(`install Rust's ${WASM} target`, () => installWasmTarget({ processes }));
-    await progress.run("compile the worker", (note) => compileWasm({ processes, onProgress: note }));
-  })();
-  await Promise.all([...prepared, compiled]);
-  await preparePolicyTool({ progress, processes });
+  await Promise.all(prepared);
+  if (canCompile) await preparePolicyTool({ progress, processes });
   const policy = policyFile(process.env);
   if (!existsSync(BUILD)) await progress.run("make the worker's glue", () => buildEdge({ policy, processes }));
   else await buildEdge({ policy, processes });
@@ -58,10 +73,11 @@ async function prepareEdge(progress, processes) {
 
 /** @param {Work} [options] */
 export async function compileOrigin({ processes, onProgress } = {}) {
-  const locked = process.env.CI ? ["--locked"] : [];
-  await runCargo(["build", "--package", "portcullis-origin", "--target-dir", TARGET, ...locked], {
-    processes,
-    onProgress,
-    failure: "The services do not compile",
-  });
+  await compile(SERVICES, () =>
+    runCargo(["build", "--package", "portcullis-origin", "--target-dir", TARGET, ...LOCKED], {
+      processes,
+      onProgress,
+      failure: "The services do not compile",
+    }),
+  );
 }

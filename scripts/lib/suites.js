@@ -1,10 +1,10 @@
 // The suites of `npm test` and of `npm run test:long`: what each runs, and what must not run at the same
 // time.
 
-import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
+import { LOCKED, cargoPackages } from "./cargo.js";
 import { MODULES, NODE, ROOT, TARGET, WASM, WASM_TEST_RUNNER } from "./paths.js";
 
 /**
@@ -50,19 +50,17 @@ const checkTypes = (folder) => ({
  */
 const biome = (...args) => ({ command: join(MODULES, ".bin", "biome"), args });
 
-const locked = process.env.CI ? ["--locked"] : [];
-
 /**
  * Every cargo command of the tests takes all packages: another set of packages means another set of
  * features, and compiles the services a second time.
  * @param {...string} args
  */
-const testAll = (...args) => ["test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...locked, ...args];
+const testAll = (...args) => ["test", "--workspace", "--no-fail-fast", "--target-dir", TARGET, ...LOCKED, ...args];
 
 /** @param {...string} args */
 const testWasm = (...args) => [
   ...["test", "--package", "portcullis", "--lib", "--target", WASM, "--no-fail-fast"],
-  ...["--target-dir", TARGET, ...locked, ...args],
+  ...["--target-dir", TARGET, ...LOCKED, ...args],
 ];
 
 const WASM_ENV = {
@@ -125,7 +123,7 @@ export const SUITES = [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
       checkTypes(join("src", "host")),
       checkTypes("scripts"),
-      cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...locked, ...STRICT),
+      cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...LOCKED, ...STRICT),
     ],
     holds: [DEBUG],
   },
@@ -136,7 +134,7 @@ export const SUITES = [
     commands: [
       cargo(
         ...["clippy", "--package", "portcullis", "--lib", "--tests", "--target", WASM],
-        ...["--target-dir", TARGET, ...locked, ...STRICT],
+        ...["--target-dir", TARGET, ...LOCKED, ...STRICT],
       ),
     ],
     holds: [DEBUG],
@@ -261,15 +259,7 @@ export const COMPILE_TESTS = [
  * @returns {string[]}
  */
 function integrationTests() {
-  const { stdout, status } = spawnSync("cargo", ["metadata", "--no-deps", "--format-version", "1", ...locked], {
-    cwd: ROOT,
-    encoding: "utf8",
-    maxBuffer: 64 * 1024 * 1024,
-  });
-  if (status !== 0) throw new Error("cargo metadata failed");
-  /** @type {{ packages: { targets: { kind: string[], name: string }[] }[] }} */
-  const { packages } = JSON.parse(stdout);
-  return packages
+  return cargoPackages("--no-deps")
     .flatMap(({ targets }) => targets)
     .filter(({ kind }) => kind.includes("test"))
     .map(({ name }) => name);

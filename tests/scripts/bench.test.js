@@ -2,12 +2,10 @@
 // met.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 
-import { AIMS, chart, insert, isMet, render } from "../../bench/report.js";
-import { ROOT } from "../../scripts/lib/paths.js";
+import { AIMS, chart, isMet, render } from "../../bench/report.js";
+import { insertInto } from "../../scripts/lib/files.js";
 
 const TITLES = { pass: "pass-through Worker", gateway: "Portcullis", jose: "jose Worker", hono: "Hono Worker" };
 const measured = (toPass, toJose) => ({ rate: 5000, cpuUs: 400, p50: 5000, p99: 9000, rss: 2 ** 26, toPass, toJose });
@@ -59,6 +57,5 @@ test("the page names each aim with its verdict, and the chart each Worker", () =
 });
 
 test("docs/bench.md has the markers", () => {
-  const page = readFileSync(join(ROOT, "docs", "bench.md"), "utf8");
-  assert.ok(insert(page, "here").includes("\n\nhere\n\n"));
+  assert.ok(insertInto("docs/bench.md", "bench", "here").includes("\n\nhere\n\n"));
 });

@@ -2,7 +2,6 @@
 // tests/vectors.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -107,20 +106,7 @@ describe("explain", () => {
 });
 
 // Runs the script with a token on standard input.
-function pipe(token, args, env = {}) {
-  return new Promise((resolve) => {
-    const script = join(ROOT, "scripts", "explain.js");
-    const child = spawn(process.execPath, [script, "--token", "-", ...args], {
-      cwd: ROOT,
-      env: { ...process.env, CI: "true", ...env },
-    });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding("utf8").on("data", (text) => (output += text));
-    child.on("close", (code) => resolve({ code, output }));
-    child.stdin.end(`${token}\n`);
-  });
-}
+const pipe = (token, args, env) => runScript("explain", ["--token", "-", ...args], { env, input: `${token}\n` }).ended;
 
 test("explain reads the token from standard input and fetches the issuer's live keys", async (t) => {
   const server = createServer((_request, response) => response.end(keys));
@@ -135,9 +121,9 @@ test("explain reads the token from standard input and fetches the issuer's live 
     ["nonsense", live, 1, /token_malformed/],
   ]) {
     const said = await pipe(token, at, { UPSTREAM_AUTH_URL: url });
-    assert.equal(said.code, code, said.output);
-    assert.match(said.output, words);
-    assert.ok(!said.output.includes(signatureOf(GOOD)));
+    assert.equal(said.code, code, said.err);
+    assert.match(said.out, words);
+    assert.ok(!(said.out + said.err).includes(signatureOf(GOOD)));
   }
 });
 
@@ -150,7 +136,7 @@ test("explain takes a key set from a file, and a time", async (t) => {
     [String(now + 86_400), 1],
   ]) {
     const said = await pipe(GOOD, ["--keys", file, "--at", at, "GET", "/api/v1/auth/me"]);
-    assert.equal(said.code, code, said.output);
+    assert.equal(said.code, code, said.err);
   }
 });
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { CHANGED, builtLine, createReloadTeller, failedLines } from "../../scripts/lib/reload.js";
+import { CHANGED, builtLine, createReloadTeller, failedLines, staleLine } from "../../scripts/lib/reload.js";
 
 async function outputOf(lines, missing = []) {
   const said = [];
@@ -56,6 +56,18 @@ describe("output about a reload", () => {
         "✗ The worker does not compile (exit code 101); .data/logs/edge.log says why.",
         "  not reloaded; the previous worker stays in use",
       ],
+    ],
+    [
+      "a source file, where nothing can compile it",
+      [changed("src/lib.rs"), build(staleLine("Rust is missing")), built],
+      [],
+      ["✗ Rust is missing: changed sources are not compiled.", "  not reloaded; the previous worker stays in use"],
+    ],
+    [
+      "a policy, where nothing can compile sources that have changed",
+      [changed("gateway.toml"), build(staleLine("Rust is missing")), built],
+      [],
+      ["✓ policy reloaded (gateway.toml, 3.1 s)"],
     ],
     [
       "a policy that needs a secret",

@@ -6,9 +6,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { insertInto } from "../../scripts/lib/files.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { WORLD, constant, scale } from "../../scripts/lib/scale.js";
-import { insert, tables } from "../../scripts/scale.js";
+import { tables } from "../../scripts/scale.js";
 
 test("constants are read as Rust writes them", () => {
   const text = `
@@ -51,5 +52,5 @@ test("a model computed by hand has the same figures", () => {
 
 test("docs/scale.md is up to date", () => {
   const document = readFileSync(join(ROOT, "docs", "scale.md"), "utf8");
-  assert.equal(document, insert(document, tables(WORLD)), "run: npm run scale -- --write");
+  assert.equal(document, insertInto("docs/scale.md", "scale", tables(WORLD)), "run: npm run scale -- --write");
 });

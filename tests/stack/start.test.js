@@ -2,7 +2,7 @@
 // no process, however it is ended.
 
 import assert from "node:assert/strict";
-import { cpSync, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { describe, test } from "node:test";
 
@@ -114,35 +114,25 @@ describe("npm start", () => {
   });
 });
 
-// A search path on which cargo and rustc are found until `remove` is called.
-function removableCargo(scope) {
-  const folder = temporaryFolder(scope, "cargo");
-  const folders = process.env.PATH.split(delimiter);
-  const names = ["cargo", "rustc", "rustup"];
-  for (const name of names) {
-    const found = folders.find((one) => existsSync(join(one, name)));
-    if (found !== undefined) symlinkSync(join(found, name), join(folder, name));
-  }
-  const others = folders.filter((one) => !names.some((name) => existsSync(join(one, name))));
-  return {
-    PATH: [folder, ...others].join(delimiter),
-    remove() {
-      for (const name of names) rmSync(join(folder, name), { force: true });
-    },
-  };
+// A search path on which node is found, and cargo and rustc are not.
+function pathWithoutCargo(scope) {
+  const folder = temporaryFolder(scope, "path");
+  symlinkSync(process.execPath, join(folder, "node"));
+  const hasRust = (other) => ["cargo", "rustc"].some((name) => existsSync(join(other, name)));
+  return [folder, ...process.env.PATH.split(delimiter).filter((other) => !hasRust(other))].join(delimiter);
 }
 
 describe("a policy that is saved while npm start runs", () => {
   test("takes effect, or is reported with its position while the previous one keeps serving", async (t) => {
     const scope = testScope(t);
-    const { PATH, remove } = removableCargo(scope);
+    if (!process.env.TEST_BUILT) await runScript("setup", [], { env: { DATA_DIR: temporaryFolder(scope) } }).ended;
     const folder = temporaryFolder(scope, "policy");
     const policy = join(folder, "gateway.toml");
     const good = readFileSync(join(ROOT, "gateway.toml"), "utf8");
     writeFileSync(policy, good);
-    const stack = await start(scope, { env: { GATEWAY_CONFIG: policy, PATH } });
     // A policy is data: no compiler is needed for another one.
-    remove();
+    const stack = await start(scope, { env: { GATEWAY_CONFIG: policy, PATH: pathWithoutCargo(scope) } });
+    assert.match(stack.out(), /Rust is missing: the existing build is used\.$/m);
     const answers = async (path) => (await send(stack.services.edge.url, { path })).status;
     const save = async (text, pattern) => {
       const before = stack.out().length;

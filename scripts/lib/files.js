@@ -1,0 +1,50 @@
+// Reads files that may be missing and JSON that may be malformed, and replaces the generated part of a page.
+
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { ScriptError } from "./errors.js";
+import { ROOT } from "./paths.js";
+
+/**
+ * Returns the text of a file, or undefined if there is none.
+ * @param {string} file
+ */
+export const readIfThere = (file) => (existsSync(file) ? readFileSync(file, "utf8") : undefined);
+
+/**
+ * Returns the value of a JSON text, or undefined if it is none.
+ * @param {string} text
+ * @returns {any}
+ */
+export function parseJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const END = "<!-- end -->";
+
+/**
+ * Returns a page of the checkout with another text between the markers of the command that generates it.
+ * @param {string} page
+ * @param {string} command
+ * @param {string} text
+ */
+export function insertInto(page, command, text) {
+  const begin = `<!-- npm run ${command} -- --write -->`;
+  const [head, rest] = readFileSync(join(ROOT, page), "utf8").split(begin);
+  const after = rest?.split(END)[1];
+  if (after === undefined) throw new ScriptError(`${page} must contain the lines ${begin} and ${END}.`);
+  return `${head}${begin}\n\n${text}\n\n${END}${after}`;
+}
+
+/**
+ * Writes the page that `insertInto` returns.
+ * @param {string} page
+ * @param {string} command
+ * @param {string} text
+ */
+export const updatePage = (page, command, text) => writeFileSync(join(ROOT, page), insertInto(page, command, text));
