@@ -3,7 +3,7 @@
 
 import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { median } from "../scripts/lib/instruction-counts.js";
-import { aimTable } from "./report.js";
+import { aimTable, row } from "./report.js";
 
 export const HELP = `npm run bench:origin                     measures the services and the client (8 minutes)
 npm run bench:origin -- --rounds 3       rounds of all measurements (5)
@@ -82,10 +82,6 @@ export const AIMS = [
   },
 ];
 
-const ms = (us) => (us === undefined ? "" : (us / 1000).toFixed(2));
-const fixed = (value, digits) => (value === undefined ? "" : value.toFixed(digits));
-const rate = (value) => value.toFixed(value < 100 ? 1 : 0);
-
 export function render(result) {
   const versions = Object.entries(result.versions).map(([name, version]) => `${name} ${version}`);
   const lines = [
@@ -93,37 +89,18 @@ export function render(result) {
       `Medians of ${result.rounds} interleaved rounds of ${result.seconds} s; ratios are paired by round.`,
     "",
     ...aimTable(AIMS, result),
+    "",
   ];
-  const titles = Object.fromEntries(MEASURED.map(({ name, title }) => [name, title]));
-  for (const [kind, measured] of Object.entries(result.databases)) {
-    lines.push(
-      ...["", `**On ${DATABASES[kind]}**`, ""],
-      "| | a second | p50 ms | p99 ms | CPU µs each | ratio | by CPU | to |",
-      "|---|--:|--:|--:|--:|--:|--:|---|",
-      ...MEASURED.filter(({ name }) => measured[name] !== undefined).map(({ name, title, of }) => {
-        const it = measured[name];
-        const shown = [
-          rate(it.rate),
-          ms(it.p50),
-          ms(it.p99),
-          fixed(it.cpuUs, 0),
-          fixed(it.ratio, 2),
-          fixed(it.cpuRatio, 2),
-        ];
-        return `| ${title} | ${shown.join(" | ")} | ${it.ratio === undefined ? "" : titles[of]} |`;
-      }),
+  const databases = Object.entries(result.databases);
+  lines.push(row(["", ...databases.flatMap(([kind]) => [`${DATABASES[kind]}: per second`, "p99 ms", "CPU µs"])]));
+  lines.push(`|---|${"--:|".repeat(3 * databases.length)}`);
+  for (const { name, title } of MEASURED) {
+    const cells = databases.flatMap(([, { [name]: it }]) =>
+      it === undefined
+        ? ["–", "–", "–"]
+        : [it.rate.toFixed(it.rate < 100 ? 1 : 0), (it.p99 / 1000).toFixed(2), it.cpuUs.toFixed(0)],
     );
-  }
-  if (result.client !== undefined) {
-    const { bare_us: bare, plain_us: plain, session_us: session, plain_ratio, session_ratio } = result.client;
-    lines.push(
-      ...["", "**A call of the client library**", ""],
-      "| | µs a call | ratio |",
-      "|---|--:|--:|",
-      `| bare reqwest | ${fixed(bare, 1)} | 1.000 |`,
-      `| \`HttpAuthClient\` | ${fixed(plain, 1)} | ${fixed(plain_ratio, 3)} |`,
-      `| \`AuthenticatedClient\` | ${fixed(session, 1)} | ${fixed(session_ratio, 3)} |`,
-    );
+    if (cells.some((cell) => cell !== "–")) lines.push(row([title, ...cells]));
   }
   return lines.join("\n");
 }

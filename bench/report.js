@@ -1,4 +1,4 @@
-// The report of a run for docs/bench.md: the aims and whether they are met, a table for each profile, and a
+// The report of a run for docs/bench.md: the aims and whether they are met, a table for each question, and a
 // chart. Pure: a result in, texts out.
 
 import { PROFILES } from "./profiles.js";
@@ -46,27 +46,37 @@ function divide(a, b) {
   return a === undefined || b === undefined ? undefined : a / b;
 }
 
+export const row = (cells) => `| ${cells.join(" | ")} |`;
+
 export function isMet({ least, most, value }, result) {
   const measured = value(result);
   if (measured === undefined) return undefined;
   return least === undefined ? measured <= most : measured >= least;
 }
 
-export function verdict(aim, result) {
-  const met = isMet(aim, result);
-  if (met === undefined) return "not measured";
-  return met ? "met" : "**not met**";
-}
-
-// Returns the lines of a table of aims, what was measured, and whether they are met.
+// Returns the lines of a table of aims and what was measured; what does not meet its aim is bold.
 export function aimTable(aims, result) {
   const rows = aims.map((aim) => {
-    const wanted = aim.least === undefined ? `at most ${aim.most}` : `at least ${aim.least.toFixed(2)}`;
-    const measured = aim.value(result)?.toFixed(aim.digits ?? 2) ?? "";
-    return `| ${aim.what} | ${wanted} | ${measured} | ${verdict(aim, result)} |`;
+    const wanted = aim.least === undefined ? `≤ ${aim.most}` : `≥ ${aim.least.toFixed(2)}`;
+    const measured = aim.value(result)?.toFixed(aim.digits ?? 2) ?? "–";
+    return row([aim.what, wanted, isMet(aim, result) === false ? `**${measured}**` : measured]);
   });
-  return ["| aim | wanted | measured | |", "|---|--:|--:|---|", ...rows];
+  return [row(["aim", "wanted", "measured"]), "|---|--:|--:|", ...rows, "", "Bold: not met."];
 }
+
+// What the tables show of the profiles that the proxies take part in. The chart has the others, and --json everything.
+const QUESTIONS = [
+  { question: "Requests per second", show: ({ rate }) => rate.toFixed(0) },
+  { question: "CPU µs per request", show: ({ cpuUs }) => cpuUs.toFixed(0) },
+  { question: "Latency, p99 ms", show: ({ p99 }) => (p99 / 1000).toFixed(2) },
+];
+
+// The rows: a title, and the servers of which each profile has one.
+const ROWS = [
+  { title: "no checks", servers: ["pass", "closed"] },
+  { title: "no checks, same writes", servers: ["writer", "refuser"] },
+  ...["gateway", "jose", "hono", "haproxy", "envoy"].map((server) => ({ servers: [server] })),
+];
 
 export function render(result, titles) {
   const { workerd, jose, hono } = result.versions;
@@ -78,47 +88,17 @@ export function render(result, titles) {
     "",
     "![Requests per second, as shares of the pass-through Worker's](bench.svg)",
   ];
-  for (const { name, title } of PROFILES) {
-    const measured = result.profiles[name];
-    if (measured === undefined) continue;
-    lines.push(
-      ...["", `**${title[0].toUpperCase()}${title.slice(1)}**`, ""],
-      "| | requests/s | CPU µs per request | p50 ms | p99 ms | memory MiB | to pass-through | to jose | to Hono |",
-      "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-      ...Object.entries(measured).map(([server, it]) => {
-        const ratio = (value) => (value === undefined ? "" : value.toFixed(2));
-        const cells = [
-          ...[it.rate.toFixed(0), it.cpuUs.toFixed(0), (it.p50 / 1000).toFixed(2), (it.p99 / 1000).toFixed(2)],
-          ...[(it.rss / 2 ** 20).toFixed(0), ratio(it.toPass), ratio(it.toJose), ratio(it.toHono)],
-        ];
-        return `| ${titles[server]} | ${cells.join(" | ")} |`;
-      }),
-    );
-  }
-  if (result.contention !== undefined) {
-    lines.push("", "**Latency of an honest client with four more connections, p50 in ms**", "");
-    lines.push("| | with honest clients | with hostile ones | ratio |", "|---|--:|--:|--:|");
-    for (const [server, { honest, hostile, ratio }] of Object.entries(result.contention))
-      lines.push(
-        `| ${titles[server]} | ${(honest / 1000).toFixed(2)} | ${(hostile / 1000).toFixed(2)} | ${ratio.toFixed(2)} |`,
-      );
-  }
-  if (result.starts !== undefined) {
-    lines.push("", "**From a process's start to its first answer**", "", "| | ms |", "|---|--:|");
-    for (const [server, ms] of Object.entries(result.starts)) lines.push(`| ${titles[server]} | ${ms.toFixed(0)} |`);
-  }
-  if (result.memory !== undefined) {
-    const at = ({ requests, rss }) =>
-      `${(rss / 2 ** 20).toFixed(0)} MiB after ${requests.toLocaleString("en")} requests`;
-    lines.push(
-      "",
-      "**Memory over a million requests with distinct tokens**",
-      "",
-      "| | warm | at the end | |",
-      "|---|--:|--:|--:|",
-    );
-    for (const [server, { warm, end }] of Object.entries(result.memory))
-      lines.push(`| ${titles[server]} | ${at(warm)} | ${at(end)} | ${(end.rss / warm.rss).toFixed(2)} |`);
+  const compared = PROFILES.filter(({ name, servers }) => servers.includes("envoy") && result.profiles[name]);
+  for (const { question, show } of compared.length === 0 ? [] : QUESTIONS) {
+    lines.push("", `**${question}**`, "", row(["", ...compared.map(({ name }) => name)]));
+    lines.push(`|---|${"--:|".repeat(compared.length)}`);
+    for (const { title, servers } of ROWS) {
+      const cells = compared.map(({ name }) => {
+        const server = servers.find((one) => result.profiles[name][one] !== undefined);
+        return server === undefined ? "" : show(result.profiles[name][server]);
+      });
+      if (cells.some((cell) => cell !== "")) lines.push(row([title ?? titles[servers[0]], ...cells]));
+    }
   }
   return lines.join("\n");
 }

@@ -136,7 +136,7 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
   const ours = cost.kv + cost.objects;
   const millions = perMonth(perSecond.requests) / 1e6;
   const room = {
-    "the log of revocations": {
+    "revocation log": {
       uses: perSecond.logObjectRequests,
       of: limits.objectRequestsPerSecond,
       grows: "locations",
@@ -145,13 +145,13 @@ export function scale(bounds, world = WORLD, prices = PRICES, limits = LIMITS) {
           (1 / bounds.revocationPage + 1 / bounds.revocationWhole),
       ),
     },
-    "the sums of the metrics": {
+    "metrics object": {
       uses: perSecond.sumsObjectRequests,
       of: limits.objectRequestsPerSecond,
       grows: "isolates",
       until: Math.floor(limits.objectRequestsPerSecond * bounds.flush),
     },
-    "one key of KV, written": {
+    "writes of one KV key": {
       uses: 1 / bounds.keysRewrite,
       of: limits.kvWritesPerSecond,
       grows: "change of a key set a second",
@@ -192,48 +192,42 @@ export function render(bounds, world, result) {
   const { perSecond, cost, millions, room } = result;
   /** @type {[string, number, number | undefined, string][]} */
   const rows = [
-    ["requests", perSecond.requests, cost.requests, "each, at the platform's price"],
-    ["CPU milliseconds", perSecond.cpuMs, cost.cpu, `${world.cpuMsPerRequest} a request`],
-    ["KV reads", perSecond.kvReads, cost.kv, `the policy, each ${bounds.policyReread} s of each isolate`],
-    ["KV writes", perSecond.kvWrites, undefined, `an unchanged key set each ${bounds.keysRewrite} s`],
+    ["requests", perSecond.requests, cost.requests, ""],
+    ["CPU ms", perSecond.cpuMs, cost.cpu, `${world.cpuMsPerRequest} per request`],
+    ["KV reads", perSecond.kvReads, cost.kv, `policy: ${bounds.policyReread} s per isolate`],
+    ["KV writes", perSecond.kvWrites, undefined, `unchanged keys: ${bounds.keysRewrite} s`],
     [
-      "questions to the log of revocations",
+      "revocation log requests",
       perSecond.logObjectRequests,
       cost.objects,
-      `one of each location in ${bounds.revocationPage} s, the whole log in ${bounds.revocationWhole} s`,
+      `${bounds.revocationPage} s and ${bounds.revocationWhole} s per location`,
     ],
-    ["sums handed on", perSecond.sumsObjectRequests, undefined, `one of each isolate in ${bounds.flush} s`],
-    ["rows of the log read", result.objectRowsRead, undefined, `what was revoked in ${bounds.revocationCovers} s`],
-    [
-      "key sets fetched from the issuer",
-      perSecond.originKeyFetches,
-      undefined,
-      `each ${result.freshness} s of each isolate, and by the trigger each ${bounds.cron} s`,
-    ],
-    ["log events", perSecond.logEvents, cost.logs, `${world.loggedShare * 100} of a hundred requests`],
+    ["metrics object requests", perSecond.sumsObjectRequests, undefined, `${bounds.flush} s per isolate`],
+    ["revocation log rows read", result.objectRowsRead, undefined, `the last ${bounds.revocationCovers} s`],
+    ["key fetches from the issuer", perSecond.originKeyFetches, undefined, `${result.freshness} s per isolate`],
+    ["log events", perSecond.logEvents, cost.logs, `${world.loggedShare * 100} % of requests`],
   ];
   const lines = [
     `${number(world.requestsPerSecond)} requests a second in ${world.locations} locations of ${world.isolatesPerLocation} isolates, ` +
       `${world.issuers} issuer, ${world.revocationsPerSecond} revocations a second:`,
     "",
-    "| what | a second | for a million requests | dollars for a million requests | from |",
-    "|---|--:|--:|--:|---|",
-    ...rows.map(([name, rate, price, from]) => {
-      const share = (rate / perSecond.requests) * 1e6;
+    "| what | per second | $ per million requests | period |",
+    "|---|--:|--:|---|",
+    ...rows.map(([name, rate, price, period]) => {
       const money = price === undefined ? "" : dollars(price / millions);
-      return `| ${name} | ${number(rate)} | ${number(share)} | ${money} | ${from} |`;
+      return `| ${name} | ${number(rate)} | ${money} | ${period} |`;
     }),
     "",
-    "(The dollars of KV and of objects stand in the first line of each.)",
+    "The price of KV, and of objects, is in the first row of each.",
     "",
-    "| what may break | uses a second | of | reached at |",
+    "| limit | used per second | of | reached at |",
     "|---|--:|--:|---|",
     ...Object.entries(room).map(
       ([name, { uses, of, grows, until }]) =>
         `| ${name} | ${number(uses)} | ${number(of)} | ${number(until)} ${grows} |`,
     ),
     "",
-    `What breaks first: ${result.breaksFirst}.`,
+    `Reached first: ${result.breaksFirst}.`,
   ];
   return lines.join("\n");
 }

@@ -46,8 +46,8 @@ test("a model computed by hand has the same figures", () => {
   assert.equal(result.perSecond.originKeyFetches, 300 / 300 + 1 / 300);
   // 2,592 million requests a month at 30 cents a million.
   assert.equal(Math.round(result.cost.requests * 100), 77760);
-  assert.equal(result.breaksFirst, "the sums of the metrics");
-  assert.equal(result.room["the log of revocations"].until, Math.floor(1000 / (1 / 2 + 1 / 30)));
+  assert.equal(result.breaksFirst, "metrics object");
+  assert.equal(result.room["revocation log"].until, Math.floor(1000 / (1 / 2 + 1 / 30)));
 });
 
 test("docs/scale.md is up to date", () => {
