@@ -46,7 +46,7 @@ function divide(a, b) {
   return a === undefined || b === undefined ? undefined : a / b;
 }
 
-export const row = (cells) => `| ${cells.join(" | ")} |`;
+export const row = (cells) => `|${cells.join("|")}|`;
 
 export function isMet({ least, most, value }, result) {
   const measured = value(result);

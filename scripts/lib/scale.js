@@ -211,20 +211,19 @@ export function render(bounds, world, result) {
     `${number(world.requestsPerSecond)} requests a second in ${world.locations} locations of ${world.isolatesPerLocation} isolates, ` +
       `${world.issuers} issuer, ${world.revocationsPerSecond} revocations a second:`,
     "",
-    "| what | per second | $ per million requests | period |",
+    "|what|per second|$ per million requests|period|",
     "|---|--:|--:|---|",
     ...rows.map(([name, rate, price, period]) => {
       const money = price === undefined ? "" : dollars(price / millions);
-      return `| ${name} | ${number(rate)} | ${money} | ${period} |`;
+      return `|${name}|${number(rate)}|${money}|${period}|`;
     }),
     "",
     "The price of KV, and of objects, is in the first row of each.",
     "",
-    "| limit | used per second | of | reached at |",
+    "|limit|used per second|of|reached at|",
     "|---|--:|--:|---|",
     ...Object.entries(room).map(
-      ([name, { uses, of, grows, until }]) =>
-        `| ${name} | ${number(uses)} | ${number(of)} | ${number(until)} ${grows} |`,
+      ([name, { uses, of, grows, until }]) => `|${name}|${number(uses)}|${number(of)}|${number(until)} ${grows}|`,
     ),
     "",
     `Reached first: ${result.breaksFirst}.`,

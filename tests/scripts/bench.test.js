@@ -47,11 +47,11 @@ test("aims are compared with what was measured", () => {
 
 test("the page names each aim with its verdict, and the chart each Worker", () => {
   const page = render(RESULT, TITLES);
-  assert.match(page, /\| tokens that repeat, to pass-through \| ≥ 0\.90 \| \*\*0\.89\*\* \|/);
-  assert.match(page, /\| tokens that repeat, to jose \| ≥ 1\.40 \| 1\.40 \|/);
-  assert.match(page, /\| distinct tokens, to jose \| ≥ 1\.20 \| – \|/);
-  const rows = page.split("\n").filter((line) => line.startsWith("| Portcullis |"));
-  assert.deepEqual(rows, ["| Portcullis | 5000 |", "| Portcullis | 400 |", "| Portcullis | 9.00 |"]);
+  assert.match(page, /\|tokens that repeat, to pass-through\|≥ 0\.90\|\*\*0\.89\*\*\|/);
+  assert.match(page, /\|tokens that repeat, to jose\|≥ 1\.40\|1\.40\|/);
+  assert.match(page, /\|distinct tokens, to jose\|≥ 1\.20\|–\|/);
+  const rows = page.split("\n").filter((line) => line.startsWith("|Portcullis|"));
+  assert.deepEqual(rows, ["|Portcullis|5000|", "|Portcullis|400|", "|Portcullis|9.00|"]);
   const svg = chart(RESULT, TITLES);
   for (const text of ["Portcullis", "jose Worker", "tokens that repeat", ">0.89<"]) assert.ok(svg.includes(text), text);
 });
