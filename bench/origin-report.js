@@ -5,6 +5,8 @@ import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
 import { median } from "../scripts/lib/instruction-counts.js";
 import { aimTable, row } from "./report.js";
 
+/** @import { Option } from "../scripts/lib/arguments.js" */
+
 export const HELP = `npm run bench:origin                     measures the services and the client (8 minutes)
 npm run bench:origin -- --rounds 3       rounds of all measurements (5)
 npm run bench:origin -- --seconds 2      seconds per measurement (4)
@@ -18,7 +20,12 @@ Needs wrk (Debian: apt install wrk). PostgreSQL is measured if npm has it for th
 const SECONDS_MOST = 20;
 const ROUNDS_MOST = 20;
 
+/**
+ * @param {string[]} args
+ * @returns {Record<string, any>}
+ */
 export function parseArguments(args) {
+  /** @type {Record<string, Option>} */
   const options = {
     rounds: { type: "string", parse: wholeNumber(ROUNDS_MOST) },
     seconds: { type: "string", parse: wholeNumber(SECONDS_MOST) },

@@ -50,11 +50,11 @@ export async function startStack(kind, { binary, folder, processes, note }) {
     const headers = { "content-type": "application/json", "x-gateway-assertion": await vouch("auth", "POST", path) };
     const answer = await fetch(described.auth.url + path, { method: "POST", headers, body: JSON.stringify(body) });
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
-    return answer.json();
+    return /** @type {Promise<any>} */ (answer.json());
   };
   const login = async ({ email }) => {
     const session = await post("/api/v1/auth/login", { email, password: PASSWORD });
-    const { sid } = JSON.parse(Buffer.from(session.access_token.split(".")[1], "base64url"));
+    const { sid } = JSON.parse(String(Buffer.from(session.access_token.split(".")[1], "base64url")));
     return { ...session, who: { sub: session.user.id, email, roles: session.user.roles, sid } };
   };
 

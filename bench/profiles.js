@@ -9,6 +9,21 @@ const REFUSERS = ["closed", "refuser", "gateway", "jose", "hono"];
 
 const plain = { algorithm: "RS256", connections: 32 };
 
+/**
+ * @typedef {object} Profile
+ * @property {string} name
+ * @property {string} title
+ * @property {string} algorithm
+ * @property {number} connections
+ * @property {number} count tokens
+ * @property {string[]} servers
+ * @property {"signature" | "kid"} [spoil] what is wrong with the tokens
+ * @property {string} [build] policy of the gateway
+ * @property {string} [query]
+ * @property {number} [upload] bytes
+ */
+
+/** @type {Profile[]} */
 // biome-ignore format: a table, one profile a row
 export const PROFILES = [
   { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED, servers: ALL },

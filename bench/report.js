@@ -71,7 +71,10 @@ const QUESTIONS = [
   { question: "Latency, p99 ms", show: ({ p99 }) => (p99 / 1000).toFixed(2) },
 ];
 
-// The rows: a title, and the servers of which each profile has one.
+/**
+ * The rows: a title, and the servers of which each profile has one.
+ * @type {{ title?: string, servers: string[] }[]}
+ */
 const ROWS = [
   { title: "no checks", servers: ["pass", "closed"] },
   { title: "no checks, same writes", servers: ["writer", "refuser"] },

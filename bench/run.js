@@ -22,6 +22,8 @@ import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
 
+/** @import { Option } from "../scripts/lib/arguments.js" */
+
 const HELP = `npm run bench                          all profiles (15 minutes)
 npm run bench -- --only distinct,hostile-kid
 npm run bench -- --rounds 5 --seconds 5
@@ -43,7 +45,12 @@ const MOST = 1000;
 
 const DISTINCT = PROFILES.find(({ name }) => name === "distinct");
 
+/**
+ * @param {string[]} args
+ * @returns {Record<string, any>}
+ */
 function parseArguments(args) {
+  /** @type {Record<string, Option>} */
   const options = {
     only: { type: "string", parse: namesOf(PROFILES.map(({ name }) => name)) },
     servers: { type: "string", parse: namesOf(SERVERS.map(({ name }) => name)) },
@@ -83,13 +90,13 @@ async function writeTokensFor(servers, folder, name, options) {
   return files;
 }
 
-async function measure(profile, servers, { keys, rounds, seconds, note, ...given }) {
+async function measure(profile, servers, { folder, builds, keys, rounds, seconds, note }) {
   const key = keys[profile.algorithm];
   const { connections, upload, count, spoil, query } = profile;
   const running = [];
-  await withOrigin(given, key, async (start) => {
+  await withOrigin({ folder, builds }, key, async (start) => {
     note("signs tokens");
-    const files = await writeTokensFor(servers, given.folder, profile.name, { key, count, spoil, query });
+    const files = await writeTokensFor(servers, folder, profile.name, { key, count, spoil, query });
     for (const server of servers) {
       note(`starts ${server.name}`);
       running.push({ server, file: files[server.typ], ...(await start(server, profile.build)), samples: [] });
@@ -141,10 +148,10 @@ async function measure(profile, servers, { keys, rounds, seconds, note, ...given
 // several.
 const STARTS_A_ROUND = 3;
 
-async function measureStarts(servers, { keys, rounds, note, ...given }) {
+async function measureStarts(servers, { folder, builds, keys, rounds, note }) {
   const seen = Object.fromEntries(servers.map((server) => [server.name, []]));
   const turns = rounds * STARTS_A_ROUND;
-  await withOrigin(given, keys.RS256, async (start) => {
+  await withOrigin({ folder, builds }, keys.RS256, async (start) => {
     for (let turn = 1; turn <= turns; turn += 1) {
       for (const server of servers) {
         note(`round ${turn} of ${turns}: ${server.name}`);
@@ -161,13 +168,13 @@ async function measureStarts(servers, { keys, rounds, note, ...given }) {
 // when the bounded caches are full, and at the end.
 const MANY = 1_000_000;
 
-async function measureMemory(server, { keys, note, ...given }) {
+async function measureMemory(server, { folder, builds, keys, note }) {
   const key = keys.RS256;
   const samples = [];
-  await withOrigin(given, key, async (start) => {
+  await withOrigin({ folder, builds }, key, async (start) => {
     const one = await start(server);
     // Tokens are valid for 15 minutes.
-    const file = await writeTokens(given.folder, "memory", { key, count: DISTINCT.count });
+    const file = await writeTokens(folder, "memory", { key, count: DISTINCT.count });
     for (let requests = 0; requests < MANY; ) {
       requests += (await load(one.url, file, { connections: DISTINCT.connections, seconds: 10 })).requests;
       const { rss } = usage(one.pids());
@@ -182,13 +189,13 @@ async function measureMemory(server, { keys, note, ...given }) {
 // valid ones.
 const CONTENTION = { honest: 4, others: 4 };
 
-async function measureContention(servers, { keys, rounds, seconds, note, ...given }) {
+async function measureContention(servers, { folder, builds, keys, rounds, seconds, note }) {
   const options = { key: keys.RS256, count: DISTINCT.count };
   const running = [];
-  await withOrigin(given, keys.RS256, async (start) => {
+  await withOrigin({ folder, builds }, keys.RS256, async (start) => {
     const files = {
-      honest: await writeTokensFor(servers, given.folder, "contention", options),
-      hostile: await writeTokensFor(servers, given.folder, "contention-hostile", { ...options, spoil: "kid" }),
+      honest: await writeTokensFor(servers, folder, "contention", options),
+      hostile: await writeTokensFor(servers, folder, "contention-hostile", { ...options, spoil: "kid" }),
     };
     for (const server of servers) running.push({ server, ...(await start(server)), honest: [], hostile: [] });
     for (let round = 0; round <= rounds; round += 1) {

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
+import { modulesOf } from "../scripts/lib/edge-build.js";
 import { ROOT, TOOLS } from "../scripts/lib/paths.js";
 import { HOST, probePort } from "../scripts/lib/ports.js";
 import { makeAssertionKey } from "../tests/harness/assertion.js";
@@ -95,7 +96,7 @@ async function answers(url, child) {
 
 function end(child) {
   return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resolve();
+    if (child.exitCode !== null || child.signalCode !== null) return resolve(undefined);
     child.once("exit", resolve);
     child.kill("SIGTERM");
   });
@@ -173,11 +174,7 @@ const gateway = {
   name: "gateway",
   title: "Portcullis",
   async start({ folder, origin, build, vars }) {
-    const modules = readdirSync(build, { recursive: true })
-      .filter((file) => /\.(?:js|wasm)$/.test(file))
-      .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
-      .map((file) => ({ name: file, path: join(build, file) }));
-    return startBound(folder, { modules, origin, vars });
+    return startBound(folder, { modules: modulesOf(build), origin, vars });
   },
 };
 
@@ -336,6 +333,10 @@ function envoyBinary() {
     .find((file) => existsSync(file));
 }
 
+/**
+ * `typ` is the type of the tokens that a server accepts, and `missing` returns why it cannot be compared.
+ * @type {{ name: string, title: string, typ?: string, missing?: () => string | undefined, start: Function }[]}
+ */
 export const SERVERS = [
   workerOf("pass", "pass-through Worker"),
   workerOf("writer", "Worker that only writes the same"),

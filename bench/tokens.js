@@ -30,8 +30,13 @@ export function createKey(algorithm) {
   };
 }
 
-// Writes `count` lines, each for another user. `spoil` makes the tokens invalid: "signature" (of another
-// key), "kid" (unknown).
+/**
+ * Writes `count` lines, each for another user. `spoil` makes the tokens invalid: "signature" (of another
+ * key), "kid" (unknown).
+ * @param {string} folder
+ * @param {string} name
+ * @param {{ key: ReturnType<typeof createKey>, count: number, spoil?: string, typ?: string, query?: string }} options
+ */
 export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "" }) {
   const threads = Math.min(availableParallelism(), count);
   const share = Math.ceil(count / threads);
@@ -76,8 +81,8 @@ function makeLines({ key, count, spoil, typ, query }) {
       sid: randomUUID(),
     };
     const input = `${part({ alg: key.algorithm, typ, kid })}.${part(claims)}`;
-    const how = { key: signer.pkcs8, dsaEncoding: "ieee-p1363" };
-    lines += `/api/v1/users/${id}${query} ${input}.${sign(digest, Buffer.from(input), how).toString("base64url")}\n`;
+    const signature = sign(digest, Buffer.from(input), { key: signer.pkcs8, dsaEncoding: "ieee-p1363" });
+    lines += `/api/v1/users/${id}${query} ${input}.${signature.toString("base64url")}\n`;
   }
   return lines;
 }

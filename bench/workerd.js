@@ -71,8 +71,14 @@ const config :Workerd.Config = (
 `;
 }
 
-// Starts workerd; its log is discarded. `inspector` is an address for V8's inspector.
-export function startWorkerd(folder, worker, address, { inspector } = {}) {
+/**
+ * Starts workerd; its log is discarded.
+ * @param {string} folder
+ * @param {any} worker see `configure`
+ * @param {string} address
+ * @param {string} [inspector] address for V8's inspector
+ */
+export function startWorkerd(folder, worker, address, inspector) {
   for (const { name, path } of worker.modules) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     if (path !== join(folder, name)) copyFileSync(path, join(folder, name));

@@ -3,7 +3,16 @@
 // that the last build has done already: when only the policy has changed, no compiler runs.
 
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -66,6 +75,17 @@ export async function buildEdge({
     await makeGlue({ profile, out, processes });
     writePolicy(join(out, "policy.js"), document);
   });
+}
+
+/**
+ * Returns the modules of a build, the entry first.
+ * @param {string} folder
+ */
+export function modulesOf(folder) {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\.(?:js|wasm)$/.test(name))
+    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
+    .map((name) => ({ name, path: join(folder, name) }));
 }
 
 /**

@@ -123,6 +123,8 @@ export const SUITES = [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
       checkTypes(join("src", "host")),
       checkTypes("scripts"),
+      checkTypes("bench"),
+      checkTypes("tests"),
       cargo("clippy", "--workspace", "--all-targets", "--target-dir", TARGET, ...LOCKED, ...STRICT),
     ],
     holds: [DEBUG],

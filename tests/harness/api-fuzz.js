@@ -44,7 +44,7 @@ export async function startForFuzzing(scope) {
     users: { url: url("users") },
     vars: { ASSERTION_KEYS_AUTH, ASSERTION_KEYS_USERS },
   });
-  ports.edge = new URL(edge.url).port;
+  ports.edge = Number(new URL(edge.url).port);
   const services = describeServices({ data, ports, secrets });
   const processes = createProcesses();
   scope.after(() => processes.stopAll());
@@ -57,7 +57,11 @@ export async function startForFuzzing(scope) {
   createAdmin({ email: EMAIL, password, data });
 
   return {
-    // `side` is "client" for routes through the gateway, "inside" for the internal ones.
+    /**
+     * @param {"auth" | "users"} service
+     * @param {"client" | "inside"} side routes through the gateway, or the internal ones
+     * @param {{ examples: number, random?: boolean, onLine?: (text: string) => void }} options
+     */
     async fuzz(service, side, { examples, random, onLine = () => {} }) {
       const args = [
         ...["--config-file", join(FOREIGN, "schemathesis.toml")],

@@ -1,9 +1,9 @@
 // The Workers that startEdge runs in Miniflare: the gateway, and with it another isolate of it and
 // faulty-log.js if a test asks for them.
 
-import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
+import { modulesOf } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /age makes all entries two
@@ -66,10 +66,11 @@ export function workersOf(options, { folder, bindings, limits, twin, faultyLog, 
   const { className, useSQLite } = REVOCATIONS;
   const logOf = (scriptName) => ({ className, useSQLite, scriptName });
   const { modulesRules: _, ...rest } = options;
+  /** @type {Record<string, any>} */
   const gateway = {
     ...rest,
     name: "gateway",
-    modules: modulesOf(folder),
+    modules: observedModulesOf(folder),
     modulesRoot: folder,
     bindings,
     ratelimits: Object.fromEntries(
@@ -103,11 +104,8 @@ export function workersOf(options, { folder, bindings, limits, twin, faultyLog, 
   return workers;
 }
 
-// Returns the modules of a build, the entry first.
-function modulesOf(folder) {
-  const modules = readdirSync(folder, { recursive: true })
-    .filter((name) => /\.(?:js|wasm)$/.test(name))
-    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
-    .map((name) => ({ type: TYPES[name.split(".").pop()], path: join(folder, name) }));
+// Returns the modules of a build, behind the entry with the observed log.
+function observedModulesOf(folder) {
+  const modules = modulesOf(folder).map(({ name, path }) => ({ type: TYPES[name.split(".").pop()], path }));
   return [{ type: "ESModule", path: join(folder, "observed.js"), contents: OBSERVED_LOG }, ...modules];
 }

@@ -27,17 +27,7 @@
 //   await edge.logObject("/newest", { body })     the answer of the revocation log, and the number of
 //                                                 rows that it read; see OBSERVED_LOG
 //
-// `scope` is fileScope(), or testScope(t) within one test. Options:
-//   vars      additional variables and secrets; undefined removes a default one
-//   policy    NAME of tests/edge/policies/NAME.toml instead of gateway.toml, or { text } for a policy
-//             that the test writes, for example with a port. Its upstreams must have the names given
-//             here; others need their URLs in `vars`
-//   twin      starts another isolate; "stranger" gives it a revocation log of its own
-//   faultyLog puts faulty-log.js in front of the revocation log
-//   limits    { LIMIT_LOGIN: { limit, period } }; by default limits are too high to be reached
-//   outside   replaces the network: gets { method, url, headers } of each outgoing request and returns
-//             { status, json | body }. The fake upstreams are then not reached
-//   kvFolder  directory of KV; by default it is removed with the edge, and kept across restarts
+// `scope` is fileScope(), or testScope(t) within one test.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
@@ -53,6 +43,26 @@ import { createIssuer } from "./issuer.js";
 import { openLog, temporaryFolder } from "./run.js";
 import { startUpstream } from "./upstream.js";
 import { until } from "./wait.js";
+
+/**
+ * @typedef {object} EdgeOptions
+ * @property {{ url: string }} [auth] an upstream
+ * @property {{ url: string }} [users] an upstream
+ * @property {Record<string, string | undefined>} [vars] more variables and secrets; undefined removes a
+ *   default one
+ * @property {string | { text: string }} [policy] NAME of tests/edge/policies/NAME.toml instead of
+ *   gateway.toml, or a policy that the test writes, for example with a port. Its upstreams must have the
+ *   names given here; others need their URLs in `vars`
+ * @property {boolean | "stranger"} [twin] starts another isolate; "stranger" gives it a revocation log of
+ *   its own
+ * @property {boolean} [faultyLog] puts faulty-log.js in front of the revocation log
+ * @property {Record<string, { limit: number, period: number }>} [limits] by name, such as LIMIT_LOGIN; by
+ *   default limits are too high to be reached
+ * @property {Function} [outside] replaces the network: gets { method, url, headers } of each outgoing
+ *   request and returns { status, json | body }. The fake upstreams are then not reached
+ * @property {string} [kvFolder] directory of KV; by default it is removed with the edge, and kept across
+ *   restarts
+ */
 
 const require = createRequire(import.meta.url);
 
@@ -84,7 +94,11 @@ async function buildText(scope, text) {
   return out;
 }
 
-// Starts the edge in front of two fake upstreams, the first of which publishes the keys of an issuer.
+/**
+ * Starts the edge in front of two fake upstreams, the first of which publishes the keys of an issuer.
+ * @param {import("./scope.js").Scope} scope
+ * @param {EdgeOptions} [options]
+ */
 export async function startGateway(scope, options = {}) {
   const auth = await startUpstream(scope);
   const users = await startUpstream(scope);
@@ -93,6 +107,10 @@ export async function startGateway(scope, options = {}) {
   return { auth, users, issuer, edge };
 }
 
+/**
+ * @param {import("./scope.js").Scope} scope
+ * @param {EdgeOptions} [options]
+ */
 export async function startEdge(
   scope,
   { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, kvFolder } = {},
@@ -144,6 +162,10 @@ export async function startEdge(
       const answer = await other.fetch(`${url}${path}`, { method, headers });
       return { status: answer.status, json: await answer.json() };
     },
+    /**
+     * @param {string} path
+     * @param {{ body?: string }} [request]
+     */
     async logObject(path, { body } = {}) {
       const namespace = await runtime.getDurableObjectNamespace("REVOCATIONS", "gateway");
       const stub = namespace.get(namespace.idFromName("log"));
@@ -207,6 +229,7 @@ export async function startEdge(
       faultyLog,
       outboundService,
     });
+    /** @type {any} */
     const options = {
       workers,
       resourcePersistencePath: persist,
@@ -229,6 +252,7 @@ export async function startEdge(
   return edge;
 }
 
+/** @param {import("./http.js").Request & { token?: string }} [request] */
 function withToken({ token, headers = {}, ...options } = {}) {
   if (token === undefined) return { ...options, headers };
   const pairs = Array.isArray(headers) ? headers : Object.entries(headers);

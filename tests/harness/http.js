@@ -9,8 +9,21 @@ const ANSWER_MS = 60_000;
 
 const agent = new Agent({ keepAlive: false });
 
-// Sends a request. `headers` is an object, or a list of pairs in which names may repeat. Resolves with
-// { status, headers, rawHeaders, body, bytes, json() }.
+/**
+ * @typedef {object} Request
+ * @property {string} [method]
+ * @property {string} [path]
+ * @property {Record<string, any> | [string, string][]} [headers] by name, or pairs in which names may repeat
+ * @property {any} [body] text, bytes or a stream
+ * @property {unknown} [json]
+ * @property {AbortSignal} [signal]
+ */
+
+/**
+ * Sends a request. Resolves with { status, headers, rawHeaders, body, bytes, json() }.
+ * @param {string} base
+ * @param {Request} [request]
+ */
 export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal } = {}) {
   const { hostname, port } = new URL(base);
   const pairs = Array.isArray(headers) ? headers.map(([name, value]) => [name, value]) : Object.entries(headers);

@@ -74,9 +74,9 @@ export async function createIssuer({ name = "auth-service", audience = ["api"], 
       return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
     },
     async sign(claims, header = {}, key = keys[0]) {
+      // jose leaves members out that are undefined.
       const all = { alg: algorithm, typ: "at+jwt", kid: key.kid, ...header };
-      const known = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
-      return remember(await new SignJWT(claims).setProtectedHeader(known).sign(key.privateKey));
+      return remember(await new SignJWT(claims).setProtectedHeader(all).sign(key.privateKey));
     },
     accessToken(changes = {}, header = {}) {
       return issuer.sign(issuer.claims(changes), header);

@@ -7,12 +7,13 @@
 //                                           of V8's heap (heap) and of the wasm module's memory (wasm)
 
 import { once } from "node:events";
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { connect } from "node:net";
 import { join } from "node:path";
 
 import { startWorkerd } from "../../bench/workerd.js";
+import { modulesOf } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { probePort } from "../../scripts/lib/ports.js";
 import { makeAssertionKey } from "./assertion.js";
@@ -80,14 +81,11 @@ export async function startLean(scope, { auth, users, policy }) {
   writeFileSync(entry, ENTRY);
   const memory = join(folder, "memory.js");
   writeFileSync(memory, MEMORY);
-  const modules = readdirSync(build, { recursive: true })
-    .filter((name) => /\.(?:js|wasm)$/.test(name))
-    .map((name) => ({ name, path: join(build, name) }));
   const [port, inspector] = [await probePort(0), await probePort(0)];
   const child = startWorkerd(
     folder,
     {
-      modules: [{ name: "observed.js", path: entry }, { name: "memory.js", path: memory }, ...modules],
+      modules: [{ name: "observed.js", path: entry }, { name: "memory.js", path: memory }, ...modulesOf(build)],
       date: config.compatibility_date,
       texts: {
         DEVELOPMENT: "true",
@@ -103,7 +101,7 @@ export async function startLean(scope, { auth, users, policy }) {
       v8Flags: ["--expose-gc"],
     },
     `127.0.0.1:${port}`,
-    { inspector: `127.0.0.1:${inspector}` },
+    `127.0.0.1:${inspector}`,
   );
   scope.after(async () => {
     if (child.exitCode !== null) return;
@@ -114,6 +112,10 @@ export async function startLean(scope, { auth, users, policy }) {
     url: `http://127.0.0.1:${port}`,
     pid: child.pid,
     send: (request) => send(edge.url, request),
+    /**
+     * @param {string} path
+     * @param {{ token?: string }} [options]
+     */
     get: (path, { token } = {}) =>
       edge.send({ path, headers: token === undefined ? {} : { authorization: `Bearer ${token}` } }),
     log: (mode) => edge.get(`/test/log/${mode}`),
@@ -134,7 +136,8 @@ export async function startLean(scope, { auth, users, policy }) {
 
 // Returns the bytes of V8's heap that are in use, with what its objects own outside of it.
 async function heapBytes(inspector) {
-  const targets = await (await fetch(`http://127.0.0.1:${inspector}/json`)).json();
+  const response = await fetch(`http://127.0.0.1:${inspector}/json`);
+  const targets = /** @type {any[]} */ (await response.json());
   const main = targets.find(({ id, title }) => `${id} ${title}`.includes("main"));
   const socket = new WebSocket(main.webSocketDebuggerUrl);
   await once(socket, "open");

@@ -13,6 +13,8 @@
 
 import { after } from "node:test";
 
+/** @typedef {{ after: (end: () => unknown) => void }} Scope */
+
 export function fileScope() {
   return lastFirst(after);
 }

@@ -7,9 +7,14 @@ import { ROOT } from "../../scripts/lib/paths.js";
 import { openLog } from "./run.js";
 import { until } from "./wait.js";
 
-// Starts `node scripts/NAME.js ARGS`, or with `npm` `npm run NAME -- ARGS` in its own process group, as a
-// terminal does. `root` is the checkout, `input` the text on standard input. Returns
-// { child, out(), err(), says(pattern), ended }.
+/**
+ * Starts `node scripts/NAME.js ARGS`, or with `npm` `npm run NAME -- ARGS` in its own process group, as a
+ * terminal does. `root` is the checkout, `input` the text on standard input. Returns
+ * { child, out(), err(), says(pattern), ended }.
+ * @param {string} name
+ * @param {string[]} [args]
+ * @param {{ env?: NodeJS.ProcessEnv, scope?: import("./scope.js").Scope, npm?: boolean, root?: string, input?: string }} [options]
+ */
 export function runScript(name, args = [], { env = {}, scope, npm = false, root = ROOT, input = "" } = {}) {
   const [command, ...first] = npm
     ? ["npm", "run", name, "--"]
@@ -23,10 +28,7 @@ export function runScript(name, args = [], { env = {}, scope, npm = false, root 
   child.stdin.on("error", () => {}).end(input);
   const log = openLog(`script-${name}`);
   const output = { out: "", err: "" };
-  for (const [key, stream] of [
-    ["out", child.stdout],
-    ["err", child.stderr],
-  ]) {
+  for (const [key, stream] of Object.entries({ out: child.stdout, err: child.stderr })) {
     stream.setEncoding("utf8").on("data", (text) => {
       output[key] += text;
       log.write(text);

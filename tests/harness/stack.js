@@ -35,9 +35,13 @@ import { shiftClock } from "./shifted-clock.js";
 
 let count = 0;
 
-// `env` overrides the environment. Direct mode is off, as in a deployment. `edgeAheadMs` is how far
-// the gateway's clock is ahead of the services' clocks; with it, `await stack.shiftEdgeClock(aheadMs)`
-// restarts the gateway with another difference.
+/**
+ * `env` overrides the environment. Direct mode is off, as in a deployment. `edgeAheadMs` is how far
+ * the gateway's clock is ahead of the services' clocks; with it, `await stack.shiftEdgeClock(aheadMs)`
+ * restarts the gateway with another difference.
+ * @param {import("./scope.js").Scope} scope
+ * @param {{ env?: NodeJS.ProcessEnv, edgeAheadMs?: number }} [options]
+ */
 export async function startStack(scope, { env = {}, edgeAheadMs } = {}) {
   if (!hasPackages()) throw new Error("npm packages are not those of package-lock.json; run: npm run setup");
   if (!process.env.TEST_BUILT) await compileOrigin();

@@ -106,6 +106,10 @@ export async function startUpstream(scope, fallback) {
   return upstream.start();
 }
 
+/**
+ * @param {import("node:http").ServerResponse} response
+ * @param {{ status?: number, headers?: Record<string, string>, json?: unknown, body?: string }} [answer]
+ */
 export function reply(response, { status = 200, headers = {}, json, body } = {}) {
   const content = json === undefined ? (body ?? "") : JSON.stringify(json);
   const type = json === undefined ? {} : { "content-type": "application/json" };

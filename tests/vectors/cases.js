@@ -17,19 +17,14 @@ export const USER = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 export const b64 = (data) => Buffer.from(data).toString("base64url");
 
 export function makeKeys() {
-  const rsa = (modulusLength) => crypto.generateKeyPairSync("rsa", { modulusLength });
-  const keys = { issuer: rsa(2048), attacker: rsa(2048), weak: rsa(1024), unpublished: rsa(2048) };
-  const jwk = (pair) => {
-    const { kty, n, e } = pair.publicKey.export({ format: "jwk" });
-    return { kty, n, e };
+  const rsa = (modulusLength) => {
+    const { publicKey, privateKey } = crypto.generateKeyPairSync("rsa", { modulusLength });
+    const { kty, n, e } = publicKey.export({ format: "jwk" });
+    // The thumbprint of RFC 7638.
+    const kid = crypto.createHash("sha256").update(JSON.stringify({ e, kty, n })).digest("base64url");
+    return { publicKey, privateKey, jwk: { kty, n, e }, kid };
   };
-  const thumbprint = ({ e, kty, n }) =>
-    crypto.createHash("sha256").update(JSON.stringify({ e, kty, n })).digest("base64url");
-  for (const pair of Object.values(keys)) {
-    pair.jwk = jwk(pair);
-    pair.kid = thumbprint(pair.jwk);
-  }
-  return keys;
+  return { issuer: rsa(2048), attacker: rsa(2048), weak: rsa(1024), unpublished: rsa(2048) };
 }
 
 // The issuer's key set: one usable key among others that must be skipped.

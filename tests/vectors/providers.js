@@ -16,29 +16,38 @@ const TENANT = "8f2a3c4d-1111-4222-8333-9c0d1e2f3a4b";
 const CUSTOMERS = ["11111111-aaaa-4bbb-8ccc-222222222222", "33333333-dddd-4eee-8fff-444444444444"];
 const STRANGER = "99999999-0000-4000-8000-999999999999";
 
+// A key of the set, with the members of most providers; undefined removes one. `sign` signs claims with the
+// header of most providers.
 function makeKey(alg, kid, members = {}) {
-  const type = { RS256: ["rsa", { modulusLength: 2048 }], ES256: ["ec", { namedCurve: "P-256" }] }[alg];
-  const { publicKey, privateKey } = crypto.generateKeyPairSync(...type);
-  const jwk = { ...publicKey.export({ format: "jwk" }), ...(kid && { kid }), ...members };
-  const sign = (header, claims) => {
-    const input = `${b64(JSON.stringify(header))}.${b64(JSON.stringify(claims))}`;
+  const { publicKey, privateKey } =
+    alg === "RS256"
+      ? crypto.generateKeyPairSync("rsa", { modulusLength: 2048 })
+      : crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const sign = (claims, header = {}) => {
+    const all = { alg, typ: "JWT", kid, ...header };
+    const input = `${b64(JSON.stringify(all))}.${b64(JSON.stringify(claims))}`;
     const signature = crypto.sign("sha256", Buffer.from(input), { key: privateKey, dsaEncoding: "ieee-p1363" });
     return `${input}.${b64(signature)}`;
   };
-  return { kid, jwk, sign };
+  return { jwk: { ...publicKey.export({ format: "jwk" }), kid, use: "sig", alg, ...members }, sign };
 }
 
 // As long as a certificate; its content is not read here.
 const certificate = () => crypto.randomBytes(750).toString("base64");
-const keySet = (...keys) => JSON.stringify({ keys: keys.map((key) => key.jwk ?? key) });
-const found = (issuer, jwks_uri, more = {}) =>
-  JSON.stringify({
+
+const keySet = (keys) => JSON.stringify({ keys: keys.map(({ jwk }) => jwk) });
+
+// The documents that a provider serves: what discovery finds at `at`, and the key set.
+const serve = (issuer, jwks_uri, keys, { at = `${issuer}${DISCOVERY}`, more = {} } = {}) => ({
+  [at]: JSON.stringify({
     issuer,
     jwks_uri,
     response_types_supported: ["code"],
     subject_types_supported: ["public"],
     ...more,
-  });
+  }),
+  [jwks_uri]: keySet(keys),
+});
 
 export function makeProviders(now) {
   return [
@@ -58,14 +67,8 @@ export function makeProviders(now) {
 
 function auth0(now) {
   const iss = "https://shop.eu.auth0.com/";
-  const key = makeKey("RS256", "Mq1kYkzPXnJ2hUe0bUS3n", { use: "sig", alg: "RS256", x5t: "k3m", x5c: [certificate()] });
-  const next = makeKey("RS256", "zV9sYpTTgPcm1nDa8dRxw", {
-    use: "sig",
-    alg: "RS256",
-    x5t: "q7z",
-    x5c: [certificate()],
-  });
-  const header = { alg: "RS256", typ: "JWT", kid: key.kid };
+  const key = makeKey("RS256", "Mq1kYkzPXnJ2hUe0bUS3n", { x5t: "k3m", x5c: [certificate()] });
+  const next = makeKey("RS256", "zV9sYpTTgPcm1nDa8dRxw", { x5t: "q7z", x5c: [certificate()] });
   const claims = {
     "https://shop.example/roles": ["admin"],
     iss,
@@ -78,52 +81,29 @@ function auth0(now) {
     permissions: ["read:orders"],
   };
   const idToken = {
-    iss,
-    aud: claims.azp,
-    iat: now,
-    exp: now + 36_000,
-    sub: claims.sub,
-    sid: "s1",
-    nonce: "n",
-    email: "ada@example.com",
-    email_verified: true,
+    ...{ iss, aud: claims.azp, iat: now, exp: now + 36_000, sub: claims.sub, sid: "s1", nonce: "n" },
+    ...{ email: "ada@example.com", email_verified: true },
   };
+  const admin = { user_id: claims.sub, roles: "admin" };
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const rfc9068 = key.sign({ ...claims, jti: "j1", client_id: claims.azp }, { typ: "at+jwt" });
   return {
     name: "auth0",
-    documents: {
-      [`https://shop.eu.auth0.com${DISCOVERY}`]: found(iss, `${iss}.well-known/jwks.json`),
-      [`${iss}.well-known/jwks.json`]: keySet(key, next),
-    },
+    documents: serve(iss, `${iss}.well-known/jwks.json`, [key, next], { at: `https://shop.eu.auth0.com${DISCOVERY}` }),
     cases: [
-      taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
-      taken("an access token of the next key", next.sign({ ...header, kid: next.kid }, claims), {
-        user_id: claims.sub,
-        roles: "admin",
-      }),
-      taken(
-        "an access token in the profile of RFC 9068",
-        key.sign({ ...header, typ: "at+jwt" }, { ...claims, jti: "j1", client_id: claims.azp }),
-        { user_id: claims.sub, roles: "admin" },
-      ),
-      refused("an ID token", key.sign(header, idToken), "token_audience_invalid"),
-      refused(
-        "a token for the management API",
-        key.sign(header, { ...claims, aud: `${iss}api/v2/` }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "a token of another tenant",
-        key.sign(header, { ...claims, iss: "https://other.eu.auth0.com/" }),
-        "token_issuer_unknown",
-      ),
+      taken("an access token", by({}), admin),
+      taken("an access token of the next key", next.sign(claims), admin),
+      taken("an access token in the profile of RFC 9068", rfc9068, admin),
+      refused("an ID token", key.sign(idToken), "token_audience_invalid"),
+      refused("a token for the management API", by({ aud: `${iss}api/v2/` }), "token_audience_invalid"),
+      refused("a token of another tenant", by({ iss: "https://other.eu.auth0.com/" }), "token_issuer_unknown"),
     ],
   };
 }
 
 function clerk(now) {
   const iss = "https://clerk.shop.example";
-  const key = makeKey("RS256", "ins_2abcDEFghiJKLmnoPQRstuVWXyz", { use: "sig", alg: "RS256" });
-  const header = { alg: "RS256", cat: "cl_B7d4PD111AAA", kid: key.kid, typ: "JWT" };
+  const key = makeKey("RS256", "ins_2abcDEFghiJKLmnoPQRstuVWXyz");
   const claims = {
     azp: "https://app.shop.example",
     exp: now + 60,
@@ -139,33 +119,25 @@ function clerk(now) {
     sub: "user_2abcDEFghiJKLmnoPQRstuVWXyz",
     v: 2,
   };
+  const by = (changes) => key.sign({ ...claims, ...changes }, { cat: "cl_B7d4PD111AAA" });
+  const another = by({ azp: "https://evil.example" });
   return {
     name: "clerk",
-    documents: {
-      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/.well-known/jwks.json`),
-      [`${iss}/.well-known/jwks.json`]: keySet(key),
-    },
+    documents: serve(iss, `${iss}/.well-known/jwks.json`, [key]),
     cases: [
-      taken("a session token", key.sign(header, claims), { user_id: claims.sub, roles: "admin" }),
-      taken("a session token outside of any organisation", key.sign(header, { ...claims, o: undefined }), {
-        user_id: claims.sub,
-        roles: "",
-      }),
-      refused(
-        "a session token of another page",
-        key.sign(header, { ...claims, azp: "https://evil.example" }),
-        "token_audience_invalid",
-      ),
-      refused("a session token without azp", key.sign(header, { ...claims, azp: undefined }), "token_audience_invalid"),
-      refused("a session that is pending", key.sign(header, { ...claims, sts: "pending" }), "token_requirement_unmet"),
+      taken("a session token", by({}), { user_id: claims.sub, roles: "admin" }),
+      taken("a session token outside of any organisation", by({ o: undefined }), { user_id: claims.sub, roles: "" }),
+      refused("a session token of another page", another, "token_audience_invalid"),
+      refused("a session token without azp", by({ azp: undefined }), "token_audience_invalid"),
+      refused("a session that is pending", by({ sts: "pending" }), "token_requirement_unmet"),
     ],
   };
 }
 
 function cognito(now) {
   const iss = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_A1b2C3d4E";
-  const ids = makeKey("RS256", "1example/Key+of/ID+tokens/0000000000000000000=", { alg: "RS256", use: "sig" });
-  const key = makeKey("RS256", "2example/Key+of/access+tokens/00000000000000=", { alg: "RS256", use: "sig" });
+  const ids = makeKey("RS256", "1example/Key+of/ID+tokens/0000000000000000000=");
+  const key = makeKey("RS256", "2example/Key+of/access+tokens/00000000000000=");
   const client = "3example23456789abcdefghij";
   const claims = {
     sub: OWNER,
@@ -184,44 +156,25 @@ function cognito(now) {
     username: "ada",
   };
   const idToken = {
-    sub: OWNER,
-    email_verified: true,
-    iss,
-    "cognito:username": "ada",
-    aud: client,
-    token_use: "id",
-    auth_time: now,
-    exp: now + 3600,
-    iat: now,
-    email: "ada@example.com",
+    ...{ sub: OWNER, email_verified: true, iss, "cognito:username": "ada", aud: client, token_use: "id" },
+    ...{ auth_time: now, exp: now + 3600, iat: now, email: "ada@example.com" },
   };
+  const untyped = { typ: undefined };
+  const by = (changes) => key.sign({ ...claims, ...changes }, untyped);
+  const ofClient = ids.sign({ ...idToken, client_id: client }, untyped);
+  const roles = "admins,eu-central-1_A1b2C3d4E_Google";
   return {
     name: "cognito",
-    documents: {
-      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/.well-known/jwks.json`),
-      [`${iss}/.well-known/jwks.json`]: keySet(ids, key),
-    },
+    documents: serve(iss, `${iss}/.well-known/jwks.json`, [ids, key]),
     cases: [
-      taken("an access token", key.sign({ kid: key.kid, alg: "RS256" }, claims), {
+      taken("an access token", by({}), { user_id: OWNER, roles }),
+      taken("an access token of a user in no group", by({ "cognito:groups": undefined }), {
         user_id: OWNER,
-        roles: "admins,eu-central-1_A1b2C3d4E_Google",
+        roles: "",
       }),
-      taken(
-        "an access token of somebody in no group",
-        key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, "cognito:groups": undefined }),
-        { user_id: OWNER, roles: "" },
-      ),
-      refused("an ID token", ids.sign({ kid: ids.kid, alg: "RS256" }, idToken), "token_audience_invalid"),
-      refused(
-        "an ID token that names the client as access tokens do",
-        ids.sign({ kid: ids.kid, alg: "RS256" }, { ...idToken, client_id: client }),
-        "token_requirement_unmet",
-      ),
-      refused(
-        "an access token of another client",
-        key.sign({ kid: key.kid, alg: "RS256" }, { ...claims, client_id: "4example" }),
-        "token_audience_invalid",
-      ),
+      refused("an ID token", ids.sign(idToken, untyped), "token_audience_invalid"),
+      refused("an ID token that names the client as access tokens do", ofClient, "token_requirement_unmet"),
+      refused("an access token of another client", by({ client_id: "4example" }), "token_audience_invalid"),
     ],
   };
 }
@@ -251,102 +204,60 @@ const entraClaims = (now, tid, changes = {}) => ({
 });
 
 // Keys without `alg`, with a certificate.
-const entraKey = (kid, issuer) => makeKey("RS256", kid, { use: "sig", x5t: kid, x5c: [certificate()], issuer });
+const entraKey = (kid, issuer) => makeKey("RS256", kid, { alg: undefined, x5t: kid, x5c: [certificate()], issuer });
 
 function entraId(now) {
   const iss = `https://login.microsoftonline.com/${TENANT}/v2.0`;
-  const keys = `https://login.microsoftonline.com/${TENANT}/discovery/v2.0/keys`;
   const all = Array.from({ length: 12 }, (_, index) => entraKey(`entraKeyOfOneTenant-${index}`, iss));
-  const [key] = all.slice(-1);
-  const header = { typ: "JWT", alg: "RS256", kid: key.kid };
+  const by = (changes, tid = TENANT) => all.at(-1).sign(entraClaims(now, tid, changes));
   // A machine: no scopes, no user.
   const machine = {
-    scp: undefined,
-    preferred_username: undefined,
-    name: undefined,
-    sid: undefined,
-    oid: CUSTOMERS[0],
-    sub: CUSTOMERS[0],
-    idtyp: "app",
-    roles: ["Orders.Read.All"],
+    ...{ scp: undefined, preferred_username: undefined, name: undefined, sid: undefined, idtyp: "app" },
+    ...{ oid: CUSTOMERS[0], sub: CUSTOMERS[0], roles: ["Orders.Read.All"] },
   };
   const groups = Array.from({ length: 200 }, () => crypto.randomUUID());
+  const graph = by({ aud: "00000003-0000-0000-c000-000000000000" });
+  const admin = { user_id: OWNER, roles: "Orders.Admin" };
   return {
     name: "entra-id",
-    documents: {
-      [`${iss}${DISCOVERY}`]: found(iss, keys, {
-        tenant_region_scope: "EU",
-        cloud_instance_name: "microsoftonline.com",
-      }),
-      [keys]: keySet(...all),
-    },
+    documents: serve(iss, `https://login.microsoftonline.com/${TENANT}/discovery/v2.0/keys`, all, {
+      more: { tenant_region_scope: "EU", cloud_instance_name: "microsoftonline.com" },
+    }),
     cases: [
-      taken("an access token", key.sign(header, entraClaims(now, TENANT)), { user_id: OWNER, roles: "Orders.Admin" }),
-      taken("an access token of a machine", key.sign(header, entraClaims(now, TENANT, machine)), {
-        user_id: CUSTOMERS[0],
-        roles: "Orders.Read.All",
-      }),
-      taken("an access token with 200 groups", key.sign(header, entraClaims(now, TENANT, { groups })), {
-        user_id: OWNER,
-        roles: "Orders.Admin",
-      }),
-      refused(
-        "a token for Microsoft Graph",
-        key.sign(header, entraClaims(now, TENANT, { aud: "00000003-0000-0000-c000-000000000000" })),
-        "token_audience_invalid",
-      ),
-      refused("a token of another tenant", key.sign(header, entraClaims(now, STRANGER)), "token_issuer_unknown"),
+      taken("an access token", by({}), admin),
+      taken("an access token of a machine", by(machine), { user_id: CUSTOMERS[0], roles: "Orders.Read.All" }),
+      taken("an access token with 200 groups", by({ groups }), admin),
+      refused("a token for Microsoft Graph", graph, "token_audience_invalid"),
+      refused("a token of another tenant", by({}, STRANGER), "token_issuer_unknown"),
     ],
   };
 }
 
 function entraIdTenants(now) {
-  const template = "https://login.microsoftonline.com/{tenantid}/v2.0";
+  const issuer = (tid) => `https://login.microsoftonline.com/${tid}/v2.0`;
   const keys = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
-  const [shared, theirs] = [
-    entraKey("entraKeyOfAllTenants", template),
-    entraKey("entraKeyOfOneCustomer", `https://login.microsoftonline.com/${CUSTOMERS[1]}/v2.0`),
-  ];
-  const consumers = entraKey(
-    "entraKeyOfConsumers",
-    "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
-  );
-  const by = (key, claims) => key.sign({ typ: "JWT", alg: "RS256", kid: key.kid }, claims);
-  const aud = "api://shop";
-  const claims = (tid, changes = {}) => entraClaims(now, tid, { aud, ...changes });
+  const shared = entraKey("entraKeyOfAllTenants", issuer("{tenantid}"));
+  const theirs = entraKey("entraKeyOfOneCustomer", issuer(CUSTOMERS[1]));
+  const consumers = entraKey("entraKeyOfConsumers", issuer("9188040d-6c67-4c5b-b112-36a304b66dad"));
+  const by = (key, tid, changes) => key.sign(entraClaims(now, tid, { aud: "api://shop", ...changes }));
+  const [first, second] = CUSTOMERS;
+  const ofAnother = by(shared, first, { tid: second });
+  const admin = { user_id: OWNER, roles: "Orders.Admin" };
   return {
     name: "entra-id-tenants",
-    documents: {
-      [`https://login.microsoftonline.com/common/v2.0${DISCOVERY}`]: found(template, keys),
-      [keys]: keySet(consumers, shared, theirs),
-    },
+    documents: serve(issuer("{tenantid}"), keys, [consumers, shared, theirs], {
+      at: `${issuer("common")}${DISCOVERY}`,
+    }),
     cases: [
-      taken("a token of the first customer", by(shared, claims(CUSTOMERS[0])), {
-        user_id: OWNER,
-        roles: "Orders.Admin",
-      }),
-      taken("a token of the second customer", by(shared, claims(CUSTOMERS[1])), {
-        user_id: OWNER,
-        roles: "Orders.Admin",
-      }),
-      taken("a token of the second customer, by its own key", by(theirs, claims(CUSTOMERS[1])), {
-        user_id: OWNER,
-        roles: "Orders.Admin",
-      }),
-      refused("a token of a stranger's tenant", by(shared, claims(STRANGER)), "token_issuer_unknown"),
-      refused("a token of the template itself", by(shared, claims("{tenantid}")), "token_issuer_unknown"),
-      refused("a token of no tenant", by(shared, claims("")), "token_issuer_unknown"),
-      refused(
-        "a token whose tid is another tenant's",
-        by(shared, claims(CUSTOMERS[0], { tid: CUSTOMERS[1] })),
-        "token_requirement_unmet",
-      ),
-      refused("a token of one customer by the key of another", by(theirs, claims(CUSTOMERS[0])), "token_key_unknown"),
-      refused(
-        "a token of a customer by the key of consumers",
-        by(consumers, claims(CUSTOMERS[0])),
-        "token_key_unknown",
-      ),
+      taken("a token of the first customer", by(shared, first), admin),
+      taken("a token of the second customer", by(shared, second), admin),
+      taken("a token of the second customer, by its own key", by(theirs, second), admin),
+      refused("a token of a stranger's tenant", by(shared, STRANGER), "token_issuer_unknown"),
+      refused("a token of the template itself", by(shared, "{tenantid}"), "token_issuer_unknown"),
+      refused("a token of no tenant", by(shared, ""), "token_issuer_unknown"),
+      refused("a token whose tid is another tenant's", ofAnother, "token_requirement_unmet"),
+      refused("a token of one customer by the key of another", by(theirs, first), "token_key_unknown"),
+      refused("a token of a customer by the key of consumers", by(consumers, first), "token_key_unknown"),
     ],
   };
 }
@@ -354,9 +265,8 @@ function entraIdTenants(now) {
 function firebase(now) {
   const iss = "https://securetoken.google.com/shop-project";
   const jwks = "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com";
-  const key = makeKey("RS256", "f81267e4c9a05a7d1b3c5e8f90123456789abcde", { use: "sig", alg: "RS256" });
-  const next = makeKey("RS256", "0a4e3b2c1d0f9e8d7c6b5a4f3e2d1c0b9a8f7e6d", { use: "sig", alg: "RS256" });
-  const header = { alg: "RS256", kid: key.kid, typ: "JWT" };
+  const key = makeKey("RS256", "f81267e4c9a05a7d1b3c5e8f90123456789abcde");
+  const next = makeKey("RS256", "0a4e3b2c1d0f9e8d7c6b5a4f3e2d1c0b9a8f7e6d");
   const claims = {
     name: "Ada",
     iss,
@@ -371,37 +281,21 @@ function firebase(now) {
     firebase: { identities: { email: ["ada@example.com"] }, sign_in_provider: "password" },
   };
   const phone = {
-    ...claims,
-    name: undefined,
-    email: undefined,
-    email_verified: undefined,
-    phone_number: "+4915100000000",
+    ...{ name: undefined, email: undefined, email_verified: undefined, phone_number: "+4915100000000" },
     firebase: { identities: { phone: ["+4915100000000"] }, sign_in_provider: "phone" },
   };
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const cookie = by({ iss: "https://session.firebase.google.com/shop-project" });
+  const { sub: user_id, email } = claims;
   return {
     name: "firebase",
-    documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
+    documents: serve(iss, jwks, [next, key]),
     cases: [
-      taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
-      taken("an ID token of an account with a phone number alone", key.sign(header, phone), {
-        user_id: claims.sub,
-        roles: "",
-      }),
-      taken("an ID token with roles of the shop's own", key.sign(header, { ...claims, roles: "admin" }), {
-        user_id: claims.sub,
-        email: claims.email,
-        roles: "admin",
-      }),
-      refused(
-        "an ID token of another project",
-        key.sign(header, { ...claims, aud: "other-project" }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "a session cookie",
-        key.sign(header, { ...claims, iss: "https://session.firebase.google.com/shop-project" }),
-        "token_issuer_unknown",
-      ),
+      taken("an ID token", by({}), { user_id, email, roles: "" }),
+      taken("an ID token of an account with a phone number alone", by(phone), { user_id, roles: "" }),
+      taken("an ID token with roles of the shop's own", by({ roles: "admin" }), { user_id, email, roles: "admin" }),
+      refused("an ID token of another project", by({ aud: "other-project" }), "token_audience_invalid"),
+      refused("a session cookie", cookie, "token_issuer_unknown"),
     ],
   };
 }
@@ -409,9 +303,8 @@ function firebase(now) {
 function google(now) {
   const iss = "https://accounts.google.com";
   const jwks = "https://www.googleapis.com/oauth2/v3/certs";
-  const key = makeKey("RS256", "c8ab71530972bba20b49f78a09c9852c43ff9118", { use: "sig", alg: "RS256" });
-  const next = makeKey("RS256", "1dc0f172e8d6ef382d6d3a231f6c197dd68ce5ef", { use: "sig", alg: "RS256" });
-  const header = { alg: "RS256", kid: key.kid, typ: "JWT" };
+  const key = makeKey("RS256", "c8ab71530972bba20b49f78a09c9852c43ff9118");
+  const next = makeKey("RS256", "1dc0f172e8d6ef382d6d3a231f6c197dd68ce5ef");
   const aud = "407408718192-example.apps.googleusercontent.com";
   const claims = {
     iss,
@@ -427,42 +320,28 @@ function google(now) {
     iat: now,
     exp: now + 3600,
   };
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const another = by({ aud: "1-other.apps.googleusercontent.com" });
   return {
     name: "google",
-    documents: { [`${iss}${DISCOVERY}`]: found(iss, jwks), [jwks]: keySet(next, key) },
+    documents: serve(iss, jwks, [next, key]),
     cases: [
-      taken("an ID token", key.sign(header, claims), { user_id: claims.sub, email: claims.email, roles: "" }),
-      refused(
-        "an ID token for another application",
-        key.sign(header, { ...claims, aud: "1-other.apps.googleusercontent.com" }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "an ID token of somebody outside of the company",
-        key.sign(header, { ...claims, hd: undefined }),
-        "token_requirement_unmet",
-      ),
+      taken("an ID token", by({}), { user_id: claims.sub, email: claims.email, roles: "" }),
+      refused("an ID token for another application", another, "token_audience_invalid"),
+      refused("an ID token of a user outside of the company", by({ hd: undefined }), "token_requirement_unmet"),
     ],
   };
 }
 
 function keycloak(now) {
   const iss = "https://id.shop.example/realms/shop";
-  const key = makeKey("RS256", "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE", {
-    use: "sig",
-    alg: "RS256",
-    x5c: [certificate()],
-    x5t: "a",
-    "x5t#S256": "b",
-  });
+  const members = (x5t, x5tS256) => ({ x5c: [certificate()], x5t, "x5t#S256": x5tS256 });
+  const key = makeKey("RS256", "FJ86GcF3jTbNLOco4NvZkUCIUmfYCqoqtOQeMfbhNlE", members("a", "b"));
   const encryption = makeKey("RS256", "b6Yz1sbXPKLYR2bqKcUeNsPbVlDeLxmqcQ8eBvWvO3k", {
+    ...members("c", "d"),
     use: "enc",
     alg: "RSA-OAEP",
-    x5c: [certificate()],
-    x5t: "c",
-    "x5t#S256": "d",
   });
-  const header = { alg: "RS256", typ: "JWT", kid: key.kid };
   const claims = {
     exp: now + 300,
     iat: now,
@@ -484,42 +363,29 @@ function keycloak(now) {
     preferred_username: "ada",
     email: "ada@example.com",
   };
-  const roles = "offline_access,default-roles-shop,admin";
+  const by = (changes) => key.sign({ ...claims, ...changes });
   // From LDAP: distinguished names, with commas in them.
-  const ldap = { ...claims, realm_access: { roles: ["CN=admins,OU=groups,DC=shop,DC=example"] } };
+  const ldap = by({ realm_access: { roles: ["CN=admins,OU=groups,DC=shop,DC=example"] } });
+  const escaped = "CN=admins%2COU=groups%2CDC=shop%2CDC=example";
+  const another = by({ iss: "https://id.shop.example/realms/other" });
+  const user = { user_id: OWNER, email: claims.email };
   return {
     name: "keycloak",
-    documents: {
-      [`${iss}${DISCOVERY}`]: found(iss, `${iss}/protocol/openid-connect/certs`),
-      [`${iss}/protocol/openid-connect/certs`]: keySet(encryption, key),
-    },
+    documents: serve(iss, `${iss}/protocol/openid-connect/certs`, [encryption, key]),
     cases: [
-      taken("an access token", key.sign(header, claims), { user_id: OWNER, email: claims.email, roles }),
-      taken("an access token with groups of LDAP", key.sign(header, ldap), {
-        user_id: OWNER,
-        email: claims.email,
-        roles: "CN=admins%2COU=groups%2CDC=shop%2CDC=example",
-      }),
-      refused("an ID token", key.sign(header, { ...claims, typ: "ID", aud: "shop-api" }), "token_requirement_unmet"),
-      refused("a refresh token", key.sign(header, { ...claims, typ: "Refresh" }), "token_requirement_unmet"),
-      refused(
-        "an access token for the account pages alone",
-        key.sign(header, { ...claims, aud: "account" }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "a token of another realm",
-        key.sign(header, { ...claims, iss: "https://id.shop.example/realms/other" }),
-        "token_issuer_unknown",
-      ),
+      taken("an access token", by({}), { ...user, roles: "offline_access,default-roles-shop,admin" }),
+      taken("an access token with groups of LDAP", ldap, { ...user, roles: escaped }),
+      refused("an ID token", by({ typ: "ID", aud: "shop-api" }), "token_requirement_unmet"),
+      refused("a refresh token", by({ typ: "Refresh" }), "token_requirement_unmet"),
+      refused("an access token for the account pages alone", by({ aud: "account" }), "token_audience_invalid"),
+      refused("a token of another realm", another, "token_issuer_unknown"),
     ],
   };
 }
 
 function kubernetes(now) {
   const iss = "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE";
-  const key = makeKey("RS256", "38b0be1e5cfa2a9d38a3c3d8a1e2f3c4b5d6e7f8", { use: "sig", alg: "RS256" });
-  const header = { alg: "RS256", kid: key.kid };
+  const key = makeKey("RS256", "38b0be1e5cfa2a9d38a3c3d8a1e2f3c4b5d6e7f8");
   const claims = {
     aud: ["gateway"],
     exp: now + 3600,
@@ -535,29 +401,23 @@ function kubernetes(now) {
     nbf: now,
     sub: "system:serviceaccount:shop:orders",
   };
-  const long = `system:serviceaccount:${"n".repeat(63)}:${"s".repeat(253)}`;
+  const by = (changes) => key.sign({ ...claims, ...changes }, { typ: undefined });
+  const sub = `system:serviceaccount:${"n".repeat(63)}:${"s".repeat(253)}`;
+  const internal = by({ aud: ["https://kubernetes.default.svc"] });
   return {
     name: "kubernetes",
-    documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/keys`), [`${iss}/keys`]: keySet(key) },
+    documents: serve(iss, `${iss}/keys`, [key]),
     cases: [
-      taken("a projected token of a service account", key.sign(header, claims), { user_id: claims.sub, roles: "" }),
-      taken("one with names as long as they may be", key.sign(header, { ...claims, sub: long }), {
-        user_id: long,
-        roles: "",
-      }),
-      refused(
-        "a token for the cluster's own API",
-        key.sign(header, { ...claims, aud: ["https://kubernetes.default.svc"] }),
-        "token_audience_invalid",
-      ),
+      taken("a projected token of a service account", by({}), { user_id: claims.sub, roles: "" }),
+      taken("one with names as long as they may be", by({ sub }), { user_id: sub, roles: "" }),
+      refused("a token for the cluster's own API", internal, "token_audience_invalid"),
     ],
   };
 }
 
 function okta(now) {
   const iss = "https://shop.okta.com/oauth2/default";
-  const key = makeKey("RS256", "rGr3PQ6Nf2EcR0q7tTgYVnC6O1mJk0sYjC1d5Xn1Zfg", { alg: "RS256", use: "sig" });
-  const header = { kid: key.kid, alg: "RS256" };
+  const key = makeKey("RS256", "rGr3PQ6Nf2EcR0q7tTgYVnC6O1mJk0sYjC1d5Xn1Zfg");
   const claims = {
     ver: 1,
     jti: "AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE",
@@ -572,35 +432,26 @@ function okta(now) {
     sub: "ada@shop.example",
     groups: ["Everyone", "Order Admins"],
   };
+  const by = (changes) => key.sign({ ...claims, ...changes }, { typ: undefined });
+  const machine = by({ uid: undefined, groups: undefined, sub: claims.cid, scp: ["orders.read"] });
+  const ofOrganisation = by({ iss: "https://shop.okta.com", aud: "https://shop.okta.com" });
   return {
     name: "okta",
-    documents: { [`${iss}${DISCOVERY}`]: found(iss, `${iss}/v1/keys`), [`${iss}/v1/keys`]: keySet(key) },
+    documents: serve(iss, `${iss}/v1/keys`, [key]),
     cases: [
-      taken("an access token", key.sign(header, claims), { user_id: claims.sub, roles: "Everyone,Order Admins" }),
-      taken(
-        "an access token of a machine",
-        key.sign(header, { ...claims, uid: undefined, groups: undefined, sub: claims.cid, scp: ["orders.read"] }),
-        { user_id: claims.cid, roles: "" },
-      ),
-      refused(
-        "an ID token",
-        key.sign(header, { ...claims, scp: undefined, aud: claims.cid }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "a token of the organisation's own server",
-        key.sign(header, { ...claims, iss: "https://shop.okta.com", aud: "https://shop.okta.com" }),
-        "token_issuer_unknown",
-      ),
+      taken("an access token", by({}), { user_id: claims.sub, roles: "Everyone,Order Admins" }),
+      taken("an access token of a machine", machine, { user_id: claims.cid, roles: "" }),
+      refused("an ID token", by({ scp: undefined, aud: claims.cid }), "token_audience_invalid"),
+      refused("a token of the organisation's own server", ofOrganisation, "token_issuer_unknown"),
     ],
   };
 }
 
 function supabase(now) {
   const iss = "https://abcdefghijklmnopqrst.supabase.co/auth/v1";
-  const members = { use: "sig", key_ops: ["verify"], ext: true };
-  const key = makeKey("ES256", "4e0b7a51-1f2c-4c3d-9a8b-7c6d5e4f3a2b", { alg: "ES256", ...members });
-  const older = makeKey("RS256", "a1b2c3d4-5e6f-4708-8192-a3b4c5d6e7f8", { alg: "RS256", ...members });
+  const members = { key_ops: ["verify"], ext: true };
+  const key = makeKey("ES256", "4e0b7a51-1f2c-4c3d-9a8b-7c6d5e4f3a2b", members);
+  const older = makeKey("RS256", "a1b2c3d4-5e6f-4708-8192-a3b4c5d6e7f8", members);
   const claims = {
     iss,
     sub: OWNER,
@@ -618,41 +469,21 @@ function supabase(now) {
     is_anonymous: false,
   };
   const phone = {
-    ...claims,
-    email: "",
-    phone: "4915100000000",
-    app_metadata: { provider: "phone", providers: ["phone"] },
+    ...{ email: "", phone: "4915100000000", app_metadata: { provider: "phone", providers: ["phone"] } },
     amr: [{ method: "otp", timestamp: now }],
   };
-  const by = (alg, { kid, sign }, claims) => sign({ alg, kid, typ: "JWT" }, claims);
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const user = { user_id: OWNER, roles: "authenticated" };
+  const { email } = claims;
   return {
     name: "supabase",
-    documents: { [`${iss}/.well-known/jwks.json`]: keySet(key, older) },
+    documents: { [`${iss}/.well-known/jwks.json`]: keySet([key, older]) },
     cases: [
-      taken("an access token", by("ES256", key, claims), {
-        user_id: OWNER,
-        email: claims.email,
-        roles: "authenticated",
-      }),
-      taken("an access token of an account with a phone number alone", by("ES256", key, phone), {
-        user_id: OWNER,
-        roles: "authenticated",
-      }),
-      taken("an access token of the RSA key", by("RS256", older, claims), {
-        user_id: OWNER,
-        email: claims.email,
-        roles: "authenticated",
-      }),
-      refused(
-        "an anonymous key of the project",
-        by("ES256", key, { ...claims, aud: "anon", role: "anon" }),
-        "token_audience_invalid",
-      ),
-      refused(
-        "a token of another project",
-        by("ES256", key, { ...claims, iss: "https://other.supabase.co/auth/v1" }),
-        "token_issuer_unknown",
-      ),
+      taken("an access token", by({}), { ...user, email }),
+      taken("an access token of an account with a phone number alone", by(phone), user),
+      taken("an access token of the RSA key", older.sign(claims), { ...user, email }),
+      refused("an anonymous key of the project", by({ aud: "anon", role: "anon" }), "token_audience_invalid"),
+      refused("a token of another project", by({ iss: "https://other.supabase.co/auth/v1" }), "token_issuer_unknown"),
     ],
   };
 }
