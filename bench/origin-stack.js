@@ -29,7 +29,7 @@ const NO_EDGE = "http://127.0.0.1:9";
 
 // Starts the two services on a kind of database. Resolves with { load, login, stop }.
 export async function startStack(kind, { binary, folder, processes, note }) {
-  note("starts the services");
+  note("starting the services");
   const databases = kind === "postgres" ? await startDatabases(processes) : { env: {}, stop: async () => {} };
   const ports = { auth: await probePort(0), users: await probePort(0), edge: 9 };
   const secrets = ensureSecrets(folder);
@@ -58,14 +58,14 @@ export async function startStack(kind, { binary, folder, processes, note }) {
     return { ...session, who: { sub: session.user.id, email, roles: session.user.roles, sid } };
   };
 
-  note("registers users");
+  note("registering users");
   const people = (what, count) =>
     Array.from({ length: count }, (_, index) => ({ email: `${what}-${index}@example.com` }));
   const [loggers, readers] = [people("login", LOGINS), people("reader", READERS)];
   await inTurns([...loggers, ...readers], ({ email }) =>
     post("/api/v1/auth/register", { email, password: PASSWORD, first_name: "Ada", last_name: "Lovelace" }),
   );
-  note("logs them in");
+  note("logging the users in");
   const sessions = await inTurns(Array.from({ length: SESSIONS_EACH }, () => readers).flat(), login);
   const tokens = join(folder, "tokens.txt");
   writeFileSync(tokens, sessions.map((session) => `${session.refresh_token}\n`).join(""));
@@ -111,7 +111,7 @@ export async function startStack(kind, { binary, folder, processes, note }) {
       const script = join(ROOT, "bench", "origin.lua");
       const pids = [running[service].pid];
       const before = usage(pids);
-      const failure = "wrk does not run";
+      const failure = "wrk failed";
       const output = await runCommand("wrk", [...args, "-s", script, described[service].url, "--", file], {
         processes,
         failure,

@@ -52,7 +52,7 @@ async function measure(kind, { binaries, folder, processes, options, note }) {
       return stack.load(what, service, { connections: name === "login" ? threads * PER_HASH : CONNECTIONS, seconds });
     };
     for (const name of Object.keys(LOADS)) {
-      note(`warms ${name}`);
+      note(`warming up ${name}`);
       await take(name, WARM_S);
     }
     for (let round = 1; round <= options.rounds; round += 1) {

@@ -95,14 +95,14 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
   const { connections, upload, count, spoil, query } = profile;
   const running = [];
   await withOrigin({ folder, builds }, key, async (start) => {
-    note("signs tokens");
+    note("signing tokens");
     const files = await writeTokensFor(servers, folder, profile.name, { key, count, spoil, query });
     for (const server of servers) {
-      note(`starts ${server.name}`);
+      note(`starting ${server.name}`);
       running.push({ server, file: files[server.typ], ...(await start(server, profile.build)), samples: [] });
     }
     for (const one of running) {
-      note(`warms ${one.server.name}`);
+      note(`warming up ${one.server.name}`);
       const seen = await load(one.url, one.file, { connections, seconds: WARM_S, upload });
       const expected = spoil !== undefined && !["pass", "writer"].includes(one.server.name) ? seen.requests : 0;
       if (Math.abs(seen.refused - expected) > 0)

@@ -12,8 +12,9 @@ const HELP = `npm run counts                     counts the instructions of each
 npm run counts -- --write          writes the counts to bench/counts.json
 npm run counts -- --help           shows this
 
-A case that deviates by more than ${MOST_OFF * 100} % fails. The cases are in benches/cases/mod.rs. Their
-durations: cargo bench --bench gate. The instructions of a case by function:
+A case that deviates by more than ${MOST_OFF * 100} % fails. Needs valgrind (Debian: apt install valgrind).
+The cases are in benches/cases/mod.rs. To measure their durations: cargo bench --bench gate. To list the
+instructions of a case by function:
   callgrind_annotate --inclusive=yes target/counts/CASE.callgrind`;
 
 await runScript(async (args, processes) => {

@@ -16,7 +16,7 @@ import { runScript } from "./lib/script.js";
 
 const HELP = `npm run explain -- --token - GET /api/v1/users/7   reads a token from standard input, lists each check of
                                                    it, and says what the policy decides about the request
-npm run explain -- --token TOKEN                   the token only (a shell keeps its arguments in a history)
+npm run explain -- --token TOKEN                   the token only; the shell keeps it in its history
 npm run explain -- --help                          shows this
 
   --keys FILE   key set (JWKS) of the token's issuer; without it, the issuer's keys are fetched
@@ -25,7 +25,7 @@ npm run explain -- --help                          shows this
 
   UPSTREAM_<NAME>_URL replaces an upstream's URL, as in the gateway.
 
-The token's header and claims are shown, its signature never. Revocations are not checked. The exit
+The token's header and claims are shown, but not its signature. Revocations are not checked. The exit
 code is 0 if the request is permitted (without a request: if the token is accepted), 1 if not, and 2
 if the arguments are invalid.`;
 

@@ -39,7 +39,7 @@ await runMain(async (args) => {
   await checkPrerequisites();
   if (!hasPython()) {
     if (!(await canInstallPython()))
-      throw new ScriptError("Fuzzing the services needs a Python 3 with venv.", { code: EXIT_USAGE });
+      throw new ScriptError("Fuzzing the services needs Python 3.11 or newer with venv.", { code: EXIT_USAGE });
     await installPython();
   }
   const { status } = spawnSync(

@@ -39,7 +39,7 @@ await runScript(async (args, processes) => {
   if (options.help) return console.log(HELP);
   await checkPrerequisites();
   const why = await whyNoFuzzing();
-  if (why !== undefined) throw new ScriptError(`Fuzzing needs a C++ compiler, and ${why}.`, { code: EXIT_USAGE });
+  if (why !== undefined) throw new ScriptError(`The fuzz targets cannot be compiled: ${why}.`, { code: EXIT_USAGE });
   const progress = createProgress();
   const folder = await progress.run("compile the fuzz targets", (note) =>
     buildFuzzers({ processes, onProgress: note }),

@@ -18,10 +18,10 @@ import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
 const HELP = `npm run policy:push                     validates gateway.toml and activates it on the local gateway
 npm run policy:push -- --file x.toml    another file
 npm run policy:rollback                 reactivates the previously pushed policy, or the deployed one
-npm run policy:push -- --remote         on Cloudflare, where wrangler is logged in (rollback, too)
+npm run policy:push -- --remote         on Cloudflare, with the login of wrangler (also for rollback)
 
-Isolates use it within 90 seconds (locally within 30); GET /status shows the version, and why a newer
-one is not used.`;
+Isolates use it within 90 seconds (locally within 30). GET /status shows the version in use, and why
+a newer one is not used.`;
 
 const COMMANDS = ["push", "rollback"];
 
@@ -69,25 +69,26 @@ await runScript(async ([command, ...args], processes) => {
       const run = await openPolicyTool({ progress, processes });
       const { out: next, errors } = run({ command: "compile", policy: readPolicyFile(file) });
       for (const line of errors) console.error(line);
-      if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above say what to write instead.`);
+      if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);
       const before = await progress.run("read the current policy", () => get("current"));
       if (before?.trim() === next) {
         progress.close();
-        return console.log("That policy is there already.");
+        return console.log("The policy has not changed since the last push.");
       }
       await progress.run("write the policy", async () => {
         if (before !== undefined) await put("previous", before.trim());
         await put("current", next);
       });
       progress.close();
-      return console.log(`${file} is pushed; npm run policy:rollback takes it back.`);
+      return console.log(`${file} is pushed. To undo this: npm run policy:rollback`);
     }
     const [current, previous] = await progress.run("read the pushed policies", async () => [
       await get("current"),
       await get("previous"),
     ]);
     if (previous === undefined) {
-      if (current === undefined) throw new ScriptError("No policy was pushed: the built-in one is in use.");
+      if (current === undefined)
+        throw new ScriptError("There is no pushed policy to roll back; the built-in policy is in use.");
       await progress.run("delete the pushed policy", () => kv("delete", "policy/current"));
       progress.close();
       return console.log("The built-in policy is in use again.");

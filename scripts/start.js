@@ -38,8 +38,9 @@ npm start -- --help           shows this
                    validate tokens at the auth service's own port, without the edge;
                    off: only through the edge
 
-Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20 or newer with npm,
-Rust (rustup) and a C compiler.`;
+Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20 or newer with npm; to
+compile (at the first start, and after a change of Rust sources) also Rust (rustup) and a C
+compiler.`;
 
 /** @type {Record<string, string>} */
 const PORT_VARIABLES = { edge: "EDGE_PORT", auth: "AUTH_PORT", users: "USERS_PORT" };
@@ -198,7 +199,7 @@ async function watch(running, { ports, data }) {
       (name) => `${PORT_VARIABLES[name]}=${ports[name]} `,
     );
     if (data !== DEFAULT_DATA) settings.push(`DATA_DIR=${data} `);
-    console.log(`\n${running.name} has ended; the others keep running. Start it again:`);
+    console.log(`\n${running.name} has ended; the others keep running. To start it again:`);
     console.log(`  ${settings.join("")}npm start -- ${running.name}`);
     return;
   }
@@ -215,8 +216,9 @@ function whatToTry({ options, services, running, logs, elapsed }) {
   lines.push(`  logs   ${relative(process.cwd(), logs) || "."}/{${options.names.join(",")}}.log`, "");
   if (options.names.includes("auth") && services.auth.env.AUTH_DIRECT === "loopback") {
     lines.push(
-      "  The auth service also serves this machine directly (AUTH_DIRECT=loopback): register,",
-      "  login, refresh, logout, validate-token, me and public-key. Deployments have it off.",
+      "  The auth service also serves programs on this machine directly (AUTH_DIRECT=loopback):",
+      "  register, login, refresh, logout, validate-token, me and public-key. In deployments this",
+      "  is off.",
       "",
     );
   }

@@ -95,10 +95,10 @@ export const wholeNumber = (most) => (text, flag) => {
  */
 export const namesOf = (known) => (text, flag) => {
   const names = text.split(",").filter(Boolean);
-  if (names.length === 0) throw usageError(`${flag} needs a name; there are: ${known.join(", ")}.`);
+  if (names.length === 0) throw usageError(`${flag} needs a name; the names are: ${known.join(", ")}.`);
   for (const name of names) {
     if (!known.includes(name))
-      throw usageError(`${flag}: there is no ${JSON.stringify(name)}; there are: ${known.join(", ")}.`);
+      throw usageError(`${flag}: ${JSON.stringify(name)} is not known; the names are: ${known.join(", ")}.`);
   }
   return names;
 };

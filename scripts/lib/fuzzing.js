@@ -32,7 +32,8 @@ const COVERAGE = [
 
 /** Returns why fuzzing is not possible here, or undefined. */
 export async function whyNoFuzzing() {
-  if ((await ask(process.env.CXX || "c++", ["--version"])) === undefined) return "there is no C++ compiler";
+  if ((await ask(process.env.CXX || "c++", ["--version"])) === undefined)
+    return "a C++ compiler is missing (Debian: apt install g++)";
   return undefined;
 }
 

@@ -64,8 +64,9 @@ export function compare(kept, found) {
 
 /** @param {Row} row */
 function problemOf({ name, kept, found, change = 0 }) {
-  if (found === undefined) return `${name} is kept in bench/counts.json and is no case any more; run: ${AGAIN}`;
-  if (kept === undefined) return `${name} takes ${number(found)} instructions and is not kept yet; run: ${AGAIN}`;
+  if (found === undefined) return `${name} is in bench/counts.json, but is no longer a case; run: ${AGAIN}`;
+  if (kept === undefined)
+    return `${name} takes ${number(found)} instructions, and is not in bench/counts.json yet; run: ${AGAIN}`;
   if (Math.abs(found - kept) <= kept * MOST_OFF) return undefined;
   const takes = `${name} takes ${number(found)} instructions, and bench/counts.json has ${number(kept)} (${percent(change)})`;
   if (change < 0) return `${takes}; keep the gain: ${AGAIN}`;

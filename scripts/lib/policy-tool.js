@@ -51,7 +51,7 @@ export async function compilePolicy(file, { progress, processes } = {}) {
   const run = await openPolicyTool({ progress, processes });
   const { out, errors } = run({ command: "compile", policy: readPolicyFile(file) });
   if (errors.length === 0) return out;
-  const message = "The policy cannot be built; the lines above say where and what to write instead.";
+  const message = "The policy cannot be built; the lines above name its mistakes.";
   throw new PolicyError(message, { lines: errors });
 }
 

@@ -10,7 +10,7 @@ import { PYTHON, ROOT } from "../../scripts/lib/paths.js";
 // For node:test's `skip`: false, or the reason.
 export const noPython = existsSync(PYTHON)
   ? false
-  : "the Python packages are not installed: there is no Python 3 with venv";
+  : "the Python packages are not installed: they need Python 3.11 or newer with venv";
 
 // Runs tests/foreign/NAME.py with JSON in and out.
 export function python(name, input) {

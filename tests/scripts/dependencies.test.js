@@ -71,7 +71,7 @@ describe("Python packages", () => {
   }
 });
 
-describe("known faults", () => {
+describe("known vulnerabilities", () => {
   for (const [title, answer, expected] of [
     ["of crates without a finding are none", { code: 0, output: "advisories ok" }, {}],
     ["of crates fail", { code: 1, output: "error[vulnerability]: bad" }, { failure: /vulnerability/ }],
@@ -102,7 +102,7 @@ describe("known faults", () => {
       "of npm packages are skipped where the registry has no such list",
       { message: "405 Method Not Allowed - POST https://npm.example/audit", statusCode: 405 },
       {},
-      { skip: /cannot be asked for known faults \(405 Method Not Allowed\)$/ },
+      { skip: /does not list known vulnerabilities \(405 Method Not Allowed\)$/ },
     ],
     ["of npm packages are skipped without a network", { error: { code: "ENOTFOUND" } }, {}, { skip: /ENOTFOUND/ }],
   ]) {
