@@ -83,7 +83,7 @@ http {
 
 async function answers(url, child) {
   for (;;) {
-    if (child?.exitCode != null) throw new Error(`a server ended at once (${child.spawnargs.join(" ")})`);
+    if (child.exitCode !== null) throw new Error(`a server ended at once (${child.spawnargs.join(" ")})`);
     try {
       const answer = await fetch(url);
       await answer.arrayBuffer();
@@ -102,15 +102,20 @@ function end(child) {
   });
 }
 
-// Starts a Worker in a separate workerd. Resolves with { url, pids, stop, startedMs }.
-async function start(folder, worker) {
-  const port = await probePort(0);
-  const date = wranglerConfig().compatibility_date;
+// Starts a server by `begin` and waits for its first answer. Resolves with { url, pids, stop, startedMs }.
+async function launch(port, begin) {
   const begun = performance.now();
-  const child = startWorkerd(folder, { ...worker, date }, `${HOST}:${port}`);
+  const child = begin();
   const url = `http://${HOST}:${port}`;
   await answers(`${url}/health`, child);
   return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
+}
+
+// Starts a Worker in a separate workerd.
+async function start(folder, worker) {
+  const port = await probePort(0);
+  const date = wranglerConfig().compatibility_date;
+  return launch(port, () => startWorkerd(folder, { ...worker, date }, `${HOST}:${port}`));
 }
 
 async function bundle(folder, name) {
@@ -222,11 +227,7 @@ backend origin
   server origin ${new URL(origin).host}
 `,
     );
-    const begun = performance.now();
-    const child = spawn("haproxy", ["-f", config], { stdio: "ignore" });
-    const url = `http://${HOST}:${port}`;
-    await answers(`${url}/health`, child);
-    return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
+    return launch(port, () => spawn("haproxy", ["-f", config], { stdio: "ignore" }));
   },
 };
 
@@ -237,90 +238,50 @@ const envoy = {
   async start({ folder, origin, key }) {
     const port = await probePort(0);
     const { hostname, port: originPort } = new URL(origin);
-    const config = join(folder, "envoy.json");
-    const typed = (name) => `type.googleapis.com/envoy.extensions.filters.${name}`;
+    const config = join(folder, "envoy.yaml");
+    const typed = (name) => `"@type": type.googleapis.com/envoy.extensions.filters.${name}`;
+    const socket = (address, value) => `address: { socket_address: { address: ${address}, port_value: ${value} } }`;
     writeFileSync(
       config,
-      JSON.stringify({
-        static_resources: {
-          listeners: [
-            {
-              name: "gate",
-              address: { socket_address: { address: HOST, port_value: port } },
-              filter_chains: [
-                {
-                  filters: [
-                    {
-                      name: "http",
-                      typed_config: {
-                        "@type": typed("network.http_connection_manager.v3.HttpConnectionManager"),
-                        stat_prefix: "gate",
-                        route_config: {
-                          virtual_hosts: [
-                            {
-                              name: "all",
-                              domains: ["*"],
-                              routes: [
-                                { match: { path: "/health" }, direct_response: { status: 200 } },
-                                { match: { prefix: "/" }, route: { cluster: "origin" } },
-                              ],
-                            },
-                          ],
-                        },
-                        http_filters: [
-                          {
-                            name: "jwt",
-                            typed_config: {
-                              "@type": typed("http.jwt_authn.v3.JwtAuthentication"),
-                              providers: {
-                                auth: {
-                                  issuer: "auth-service",
-                                  audiences: ["api"],
-                                  local_jwks: { inline_string: key.jwks },
-                                  claim_to_headers: [{ header_name: "x-user-id", claim_name: "sub" }],
-                                },
-                              },
-                              rules: [{ match: { prefix: "/api/" }, requires: { provider_name: "auth" } }],
-                            },
-                          },
-                          { name: "router", typed_config: { "@type": typed("http.router.v3.Router") } },
-                        ],
-                      },
-                    },
-                  ],
-                },
-              ],
-            },
-          ],
-          clusters: [
-            {
-              name: "origin",
-              type: "STATIC",
-              load_assignment: {
-                cluster_name: "origin",
-                endpoints: [
-                  {
-                    lb_endpoints: [
-                      {
-                        endpoint: {
-                          address: { socket_address: { address: hostname, port_value: Number(originPort) } },
-                        },
-                      },
-                    ],
-                  },
-                ],
-              },
-            },
-          ],
-        },
-      }),
+      `static_resources:
+  listeners:
+  - name: gate
+    ${socket(HOST, port)}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          ${typed("network.http_connection_manager.v3.HttpConnectionManager")}
+          stat_prefix: gate
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - { match: { path: /health }, direct_response: { status: 200 } }
+              - { match: { prefix: / }, route: { cluster: origin } }
+          http_filters:
+          - name: jwt
+            typed_config:
+              ${typed("http.jwt_authn.v3.JwtAuthentication")}
+              providers:
+                auth:
+                  issuer: auth-service
+                  audiences: [api]
+                  local_jwks: { inline_string: ${JSON.stringify(key.jwks)} }
+                  claim_to_headers: [{ header_name: x-user-id, claim_name: sub }]
+              rules: [{ match: { prefix: /api/ }, requires: { provider_name: auth } }]
+          - { name: router, typed_config: { ${typed("http.router.v3.Router")} } }
+  clusters:
+  - name: origin
+    type: STATIC
+    load_assignment:
+      cluster_name: origin
+      endpoints: [{ lb_endpoints: [{ endpoint: { ${socket(hostname, originPort)} } }] }]
+`,
     );
-    const begun = performance.now();
     const args = ["-c", config, "--concurrency", "1", "--log-level", "off", "--base-id", String(process.pid % 30_000)];
-    const child = spawn(envoyBinary(), args, { stdio: "ignore" });
-    const url = `http://${HOST}:${port}`;
-    await answers(`${url}/health`, child);
-    return { url, pids: () => family(child.pid), startedMs: performance.now() - begun, stop: () => end(child) };
+    return launch(port, () => spawn(envoyBinary(), args, { stdio: "ignore" }));
   },
 };
 

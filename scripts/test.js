@@ -19,11 +19,11 @@ import {
 import { TARGET } from "./lib/paths.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { createProcesses } from "./lib/processes.js";
 import { createProgress } from "./lib/progress.js";
 import { runInLanes } from "./lib/schedule.js";
 import { setUp } from "./lib/setup.js";
-import { listenForEnd } from "./lib/signals.js";
+import { runScript } from "./lib/script.js";
+import { isEnding } from "./lib/signals.js";
 import { runSuite } from "./lib/suite-runner.js";
 import { LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
 import { emptyCount } from "./lib/test-counts.js";
@@ -39,12 +39,13 @@ import {
 
 /**
  * @import { Option } from "./lib/arguments.js"
+ * @import { Processes } from "./lib/processes.js"
  * @import { Progress } from "./lib/progress.js"
  * @import { Task } from "./lib/schedule.js"
  * @import { Suite } from "./lib/suites.js"
  * @import { Results } from "./lib/test-results.js"
  * @typedef {{ help?: boolean, list?: boolean, long?: boolean, lanes: number, only?: string[], names: string[] }} Options
- * @typedef {{ progress: Progress, run: string, results: Results }} Run
+ * @typedef {{ progress: Progress, processes: Processes, run: string, results: Results }} Run
  */
 
 const COUNTS = "counts";
@@ -125,20 +126,12 @@ function openRun() {
   return run;
 }
 
-const processes = createProcesses();
-let isStopping = false;
-
-listenForEnd(
-  async (code) => {
-    isStopping = true;
-    await processes.stopAll();
-    process.exit(code);
-  },
-  () => processes.killAll(),
-);
-
-async function main() {
-  const options = parseArguments(process.argv.slice(2));
+/**
+ * @param {string[]} args
+ * @param {Processes} processes
+ */
+async function main(args, processes) {
+  const options = parseArguments(args);
   if (options.help || options.list) {
     console.log(options.help ? HELP : options.names.join("\n"));
     return 0;
@@ -150,17 +143,18 @@ async function main() {
   const progress = createProgress();
   const results = createResults(progress);
   const run = openRun();
-  await prepare(progress, suites, { python: isChosen(DEPENDENCIES) });
-  const tasks = tasksOf(suites, isChosen, { progress, run, results });
+  const context = { progress, processes, run, results };
+  await prepare(suites, { python: isChosen(DEPENDENCIES), ...context });
+  const tasks = tasksOf(suites, isChosen, context);
   if (isChosen(FUZZ)) {
     const seconds = options.long ? LONG_FUZZ_SECONDS : FUZZ_SECONDS;
     tasks.push({
       name: FUZZ,
-      run: () => results.measure("fuzzing", () => fuzzAllTargets({ progress, processes }, seconds)),
+      run: () => results.measure("fuzzing", () => fuzzAllTargets(context, seconds)),
     });
   }
   await runInLanes(tasks, options.lanes);
-  if (isChosen(SCAN)) results.add("scan of all logs for secrets", await scanLogs({ progress, processes }, run));
+  if (isChosen(SCAN)) results.add("scan of all logs for secrets", await scanLogs(context, run));
   rmSync(join(run, "secrets"), { force: true });
   progress.close();
   return results.print({ run });
@@ -170,12 +164,12 @@ async function main() {
  * Returns the tasks of a run: the suites, what they wait for, and the other checks.
  * @param {Suite[]} suites
  * @param {(name: string) => boolean} isChosen
- * @param {Run} options
+ * @param {Run} context
  */
-function tasksOf(suites, isChosen, { progress, run, results }) {
-  const context = { progress, processes };
+function tasksOf(suites, isChosen, context) {
+  const { results } = context;
   /** @type {Task[]} */
-  const tasks = suites.map((suite) => ({ ...suite, run: () => runStep(suite, { progress, run, results }) }));
+  const tasks = suites.map((suite) => ({ ...suite, run: () => runStep(suite, context) }));
   /** @param {Task} task */
   const insertBeforeUse = (task) => {
     const index = tasks.findIndex(({ after }) => after?.includes(task.name));
@@ -195,11 +189,10 @@ function tasksOf(suites, isChosen, { progress, run, results }) {
 
 /**
  * Installs and compiles what the suites need before any of them can run.
- * @param {Progress} progress
  * @param {Suite[]} suites
- * @param {{ python: boolean }} options
+ * @param {Run & { python: boolean }} options
  */
-async function prepare(progress, suites, { python }) {
+async function prepare(suites, { progress, processes, python }) {
   await checkPrerequisites();
   const needs = new Set(suites.map((suite) => suite.needs));
   const needsTools = suites.some((suite) => suite.kind === "node" || suite.name.includes("wasm"));
@@ -219,7 +212,7 @@ async function prepare(progress, suites, { python }) {
  * @param {Suite} suite
  * @param {Run} options
  */
-async function runStep(suite, { progress, run, results }) {
+async function runStep(suite, { progress, processes, run, results }) {
   let server;
   if (suite.needs === "postgres") {
     const whyNot = whyNoPostgres();
@@ -237,14 +230,13 @@ async function runStep(suite, { progress, run, results }) {
   results.add(suite.title, count, durations);
 }
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!isStopping) {
+await runScript(async (args, processes) => {
+  try {
+    return await main(args, processes);
+  } catch (error) {
     const code = reportError(error);
     // A failed set-up is a failed run, and ends with the same line.
-    if (code !== EXIT_USAGE) console.log("0 passed, 1 failed");
-    process.exitCode = code;
-    await processes.stopAll();
+    if (code !== EXIT_USAGE && !isEnding()) console.log("0 passed, 1 failed");
+    return code;
   }
-}
+});

@@ -24,7 +24,7 @@ import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./paths.js";
  * Accepted vulnerabilities of npm packages: the reason, by the advisory's id.
  * @type {Record<string, string>}
  */
-export const ACCEPTED_ADVISORIES = {};
+const ACCEPTED_ADVISORIES = {};
 
 // Severities that fail the check; `npm audit` also reports "low" and "info".
 const SEVERITIES = ["moderate", "high", "critical"];

@@ -152,7 +152,7 @@ function cargoArguments(profile) {
 }
 
 /** @param {Build & Work} [options] */
-export async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
+async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
   const { file: wasm } = worker(profile);
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
   const entry = join(ROOT, "src", "host", "entry.js");

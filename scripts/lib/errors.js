@@ -3,7 +3,7 @@
 
 import { isEnding } from "./signals.js";
 
-export const EXIT_FAILED = 1;
+const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_PORT = 3;
 

@@ -9,38 +9,26 @@ export default async function* report(source) {
   /** @type {string[]} */
   const names = [];
   for await (const { type, data } of source) {
-    if (type === "test:start") {
-      names.length = data.nesting;
-      names[data.nesting] = data.name;
-      continue;
-    }
-    if (type === "test:diagnostic" && data.nesting > 0) {
-      yield `${JSON.stringify({ type: "output", text: data.message })}\n`;
-      continue;
-    }
-    if (type === "test:stderr" || type === "test:stdout") {
-      yield `${JSON.stringify({ type: "output", text: data.message })}\n`;
-      continue;
-    }
-    if (type !== "test:pass" && type !== "test:fail") continue;
-    if (data.nesting === 0 && data.file !== undefined)
-      yield `${JSON.stringify({ type: "time", file: data.file, ms: data.details?.duration_ms ?? 0 })}\n`;
-    const isGroup = data.details?.type === "suite";
-    const name = [...names.slice(0, data.nesting), data.name].join(" › ");
-    if (type === "test:pass") {
-      if (isGroup && data.skip === undefined) continue;
-      // node:test reports a file without tests as a passed test named by its path.
-      if (data.nesting === 0 && isAbsolute(data.name)) {
-        yield `${JSON.stringify({ type: "fail", name, error: "the file holds no test" })}\n`;
-        continue;
+    if (type === "test:start") names.splice(data.nesting, Infinity, data.name);
+    else if (type === "test:stderr" || type === "test:stdout" || (type === "test:diagnostic" && data.nesting > 0))
+      yield line({ type: "output", text: data.message });
+    else if (type === "test:pass" || type === "test:fail") {
+      const { duration_ms: ms, type: kind, error } = data.details ?? {};
+      if (data.nesting === 0 && data.file !== undefined) yield line({ type: "time", file: data.file, ms: ms ?? 0 });
+      const name = [...names.slice(0, data.nesting), data.name].join(" › ");
+      if (type === "test:fail") {
+        if (error?.failureType === "subtestsFailed") continue;
+        const { cause } = error ?? {};
+        const text = cause?.stack ?? (cause === undefined ? error?.message : String(cause));
+        yield line({ type: "fail", name, error: text, ms });
       }
-      yield `${JSON.stringify({ type: "pass", name, skip: data.skip, ms: data.details?.duration_ms })}\n`;
-      continue;
+      // node:test reports a file without tests as a passed test named by its path.
+      else if (data.nesting === 0 && isAbsolute(data.name) && kind !== "suite")
+        yield line({ type: "fail", name, error: "the file holds no test" });
+      else if (kind !== "suite" || data.skip !== undefined) yield line({ type: "pass", name, skip: data.skip, ms });
     }
-    const error = data.details?.error;
-    if (error?.failureType === "subtestsFailed") continue;
-    const cause = error?.cause;
-    const text = cause?.stack ?? (cause === undefined ? error?.message : String(cause));
-    yield `${JSON.stringify({ type: "fail", name, error: text, ms: data.details?.duration_ms })}\n`;
   }
 }
+
+/** @param {object} event */
+const line = (event) => `${JSON.stringify(event)}\n`;

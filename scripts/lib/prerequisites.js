@@ -35,18 +35,6 @@ function rustVersionNeeded() {
 }
 
 /**
- * @param {string} version
- * @param {string} least
- */
-function isOlder(version, least) {
-  const [have, want] = [version, least].map((text) => text.split(".").map(Number));
-  for (const [index, number] of want.entries()) {
-    if ((have[index] ?? 0) !== number) return (have[index] ?? 0) < number;
-  }
-  return false;
-}
-
-/**
  * Resolves with what is missing to compile.
  * @returns {Promise<Lack[]>}
  */
@@ -64,7 +52,7 @@ export async function compilerLacks() {
       what: "Rust is missing",
       remedy: "install rustup from https://rustup.rs, then open a new terminal",
     });
-  else if (isOlder(version, least))
+  else if (version.localeCompare(least, "en", { numeric: true }) < 0)
     lacks.push({
       what: `Rust ${version} is too old`,
       remedy: `run: rustup update stable (${least} or newer is needed)`,

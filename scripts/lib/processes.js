@@ -31,7 +31,7 @@ import { errorCode } from "./errors.js";
  */
 
 // Longer than the services need to finish the requests in progress.
-export const STOP_MS = 12_000;
+const STOP_MS = 12_000;
 const POLL_MS = 25;
 
 // Number of output lines that are shown when a process fails.

@@ -74,7 +74,7 @@ export const WORLD = {
 };
 
 // US dollars per million, beyond what a plan includes.
-export const PRICES = {
+const PRICES = {
   requests: 0.3,
   cpuMs: 0.02,
   kvReads: 0.5,
@@ -85,7 +85,7 @@ export const PRICES = {
   logEvents: 0.6,
 };
 
-export const LIMITS = {
+const LIMITS = {
   // Soft limit of one object.
   objectRequestsPerSecond: 1_000,
   // Limit of one key.

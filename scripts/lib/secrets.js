@@ -18,8 +18,8 @@ import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
 
 const OWNER_ONLY = 0o600;
 
-export const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
-export const ORIGIN_NAMES = ["MASTER_KEY", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE", ...EDGE_NAMES];
+const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
+const ORIGIN_NAMES = ["MASTER_KEY", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE", ...EDGE_NAMES];
 
 /** @param {string} data */
 export function secretFiles(data) {

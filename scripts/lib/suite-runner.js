@@ -50,7 +50,7 @@ const MEASURED = '"$@"; code=$?; times >&3; exit $code';
  * undefined if there is none.
  * @param {string} text
  */
-export function processorSeconds(text) {
+function processorSeconds(text) {
   const parts = [...(text.trim().split("\n")[1] ?? "").matchAll(/(\d+)m([\d.]+)s/g)];
   if (parts.length !== 2) return undefined;
   return parts.reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0);

@@ -68,18 +68,14 @@ const require = createRequire(import.meta.url);
 
 const POLICIES = join(ROOT, "tests", "edge", "policies");
 
-// Returns the policy file and the build directory of a policy of the tests.
-export function policyBuild(policy) {
-  return { file: join(POLICIES, `${policy}.toml`), out: join(TARGET, "policies", policy) };
-}
-
 // `npm test` has already built everything; a suite that runs alone builds here.
 export async function buildFor(policy) {
   if (policy === undefined) {
     if (!process.env.TEST_BUILT) await buildEdge();
     return BUILD;
   }
-  const { file, out } = policyBuild(policy);
+  const file = join(POLICIES, `${policy}.toml`);
+  const out = join(TARGET, "policies", policy);
   if (!existsSync(file)) throw new Error(`there is no ${file}`);
   if (!process.env.TEST_BUILT) await buildEdge({ out, policy: file });
   return out;

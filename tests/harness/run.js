@@ -23,13 +23,9 @@ export function remember(secret) {
 
 let count = 0;
 
-export function logFile(name) {
-  count += 1;
-  return join(RUN, "logs", `${name}-${process.pid}-${count}.log`);
-}
-
 export function openLog(name) {
-  return createWriteStream(logFile(name), { flags: "a" });
+  count += 1;
+  return createWriteStream(join(RUN, "logs", `${name}-${process.pid}-${count}.log`), { flags: "a" });
 }
 
 // Creates a directory that is removed at the end of the scope.

@@ -11,7 +11,7 @@ import * as crypto from "node:crypto";
 import * as jose from "jose";
 
 export const ISSUER = "auth-service";
-export const AUDIENCE = "api";
+const AUDIENCE = "api";
 export const USER = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 
 export const b64 = (data) => Buffer.from(data).toString("base64url");
