@@ -15,7 +15,7 @@ use super::{
 use portcullis_policy::{config::PUSH_PATH, route::Target};
 use portcullis_token::{
     TokenError,
-    revocation::{Revocation, RevocationEntry, RevocationKind, limits, parse_push},
+    revocation::{limits, parse_push},
 };
 
 /// Liveness: always 200 while the Worker runs.
@@ -142,18 +142,14 @@ impl Gateway {
             }
             Denial::PushMalformed { detail: "the body cannot be read".to_owned() }
         })?;
-        let (policy, now) = (&issuer.token, ports.now());
-        let revocations =
-            parse_push(&body, policy.leeway_s, now).map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
-        let to_entry =
-            |revocation: &Revocation| revocation.to_entry(&policy.issuer, policy.max_lifetime_s, policy.leeway_s, now);
-        let entries: Vec<RevocationEntry> = revocations.iter().filter_map(to_entry).collect();
-        self.revocations.revoke_all(&entries, ports).await?;
-        if revocations.iter().any(|revocation| revocation.kind == RevocationKind::Key) {
+        let push =
+            parse_push(&body, &issuer.token, ports.now()).map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
+        self.revocations.revoke_all(&push.entries, ports).await?;
+        if push.revokes_key {
             // The key that replaces it is not in the cached set.
             ports.defer(BackgroundTask::RenewKeys(token.issuer));
         }
-        let document = json!({ "received": revocations.len(), "noted": entries.len() });
+        let document = json!({ "received": push.received, "noted": push.entries.len() });
         Ok(Answer::json(200, &exchange.ids.request_id, &document))
     }
 }

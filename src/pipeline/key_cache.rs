@@ -362,7 +362,7 @@ impl IssuerKeySet {
             KeySetUrl::Direct(url) => fetch(url).await?,
             KeySetUrl::Discovery(url) => {
                 let found = fetch(url).await?;
-                let url = keys::parse_discovery(&found.body, &self.issuer).map_err(keys::DiscoveryError::code)?;
+                let url = keys::parse_discovery(&found.body, &self.issuer).map_err(keys::KeySetError::code)?;
                 // An attacker on the network could replace keys that come over plain HTTP.
                 if check_url(&url).is_err() || (is_plain_http(&url) && !self.is_development) {
                     return Err("discovery_url_refused");
@@ -370,7 +370,7 @@ impl IssuerKeySet {
                 fetch(&url).await?
             }
         };
-        let set = KeySet::parse(&document.body, &self.algorithms).map_err(keys::JwksError::code)?;
+        let set = KeySet::parse(&document.body, &self.algorithms).map_err(keys::KeySetError::code)?;
         Ok((set, keys::fresh_ms(document.cache_control.as_deref())))
     }
 }

@@ -240,7 +240,7 @@ impl RevocationChecker {
     pub(super) fn status(&self, now: UnixMillis) -> Option<RevocationStatus> {
         let cache = self.cache.borrow();
         self.is_needed.then(|| RevocationStatus {
-            entries: cache.len(),
+            entries: cache.count(),
             age_ms: cache.age_ms(now),
             is_usable: cache.age_ms(now).is_some_and(|age| age <= self.max_age_ms),
             overflows: cache.overflows(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
 
-fn policy() -> TokenPolicy {
+pub(crate) fn policy() -> TokenPolicy {
     TokenPolicy {
         issuer: "https://id.example/".into(),
         tenants: vec![],
@@ -158,6 +158,28 @@ fn requirements_are_met_exactly_or_the_token_is_refused() {
     let policy = TokenPolicy { require: both, ..policy() };
     assert_eq!(judge(&policy, json!({ "a": 1 })).err(), Some(TokenError::RequirementUnmet));
     assert!(judge(&policy, json!({ "a": 1, "b": 1 })).is_ok());
+}
+
+#[test]
+fn a_claim_rule_is_read_back_as_it_is_written() {
+    let rule = |claim: &[&str], equals, one_of| Some(ClaimRule { claim: path(claim), equals, one_of });
+    for (text, expected) in [
+        (r#"{"claim":"a.b"}"#, rule(&["a.b"], None, None)),
+        (r#"{"claim":["a","b"],"equals":7}"#, rule(&["a", "b"], Some(json!(7)), None)),
+        (r#"{"claim":["a"],"one_of":["x",true]}"#, rule(&["a"], None, Some(vec![json!("x"), json!(true)]))),
+        // `null` must not turn a comparison into a test for presence.
+        (r#"{"claim":["a"],"equals":null}"#, rule(&["a"], Some(Value::Null), None)),
+        (r#"{"claim":["a"],"one_of":null}"#, None),
+        (r#"{"claim":["a"],"equal":7}"#, None),
+        (r#"{"claim":7}"#, None),
+        (r#"{"equals":7}"#, None),
+    ] {
+        let read: Option<ClaimRule> = serde_json::from_str(text).ok();
+        assert_eq!(read, expected, "{text}");
+        if let Some(rule) = read {
+            assert_eq!(serde_json::from_value(serde_json::to_value(&rule).unwrap()).ok(), Some(rule), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use portcullis::pipeline::{Head, wire::Fault};
 use portcullis_token::{
     Algorithm, IssuerMatch, UnixMillis,
-    keys::{FetchedKeySet, IssuerKeys, JwksError, KeyPlan, KeyQuery, KeySet, limits, plan},
+    keys::{FetchedKeySet, IssuerKeys, KeyPlan, KeyQuery, KeySet, KeySetError, limits, plan},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ fn changed(changes: Value) -> Value {
     key
 }
 
-fn parse(keys: &[Value]) -> Result<KeySet, JwksError> {
+fn parse(keys: &[Value]) -> Result<KeySet, KeySetError> {
     KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), ALGORITHMS)
 }
 
@@ -134,16 +134,16 @@ fn bodies_that_are_no_key_set_are_errors() {
     let many: Vec<Value> = std::iter::repeat_n(json!({ "kty": "XYZ" }), 10_000).collect();
     let text = |value: &Value| value.to_string();
     for (name, body, expected) in [
-        ("empty", String::new(), JwksError::Malformed),
-        ("HTML", "<html></html>".into(), JwksError::Malformed),
-        ("an array", "[]".into(), JwksError::Malformed),
-        ("no keys", "{}".into(), JwksError::Malformed),
-        ("keys an object", r#"{"keys":{}}"#.into(), JwksError::Malformed),
-        ("keys twice", r#"{"keys":[],"keys":[]}"#.into(), JwksError::Malformed),
-        ("no key", r#"{"keys":[]}"#.into(), JwksError::NoUsableKey),
-        ("no usable key", text(&json!({ "keys": [{ "kty": "XYZ" }] })), JwksError::NoUsableKey),
-        ("10,000 keys, none of them usable", text(&json!({ "keys": many })), JwksError::NoUsableKey),
-        ("512 KB and a byte", " ".repeat(512 * 1024 + 1), JwksError::TooLarge),
+        ("empty", String::new(), KeySetError::Malformed),
+        ("HTML", "<html></html>".into(), KeySetError::Malformed),
+        ("an array", "[]".into(), KeySetError::Malformed),
+        ("no keys", "{}".into(), KeySetError::Malformed),
+        ("keys an object", r#"{"keys":{}}"#.into(), KeySetError::Malformed),
+        ("keys twice", r#"{"keys":[],"keys":[]}"#.into(), KeySetError::Malformed),
+        ("no key", r#"{"keys":[]}"#.into(), KeySetError::NoUsableKey),
+        ("no usable key", text(&json!({ "keys": [{ "kty": "XYZ" }] })), KeySetError::NoUsableKey),
+        ("10,000 keys, none of them usable", text(&json!({ "keys": many })), KeySetError::NoUsableKey),
+        ("512 KB and a byte", " ".repeat(512 * 1024 + 1), KeySetError::TooLarge),
     ] {
         assert_eq!(KeySet::parse(body.as_bytes(), ALGORITHMS), Err(expected), "{name}");
     }
@@ -511,7 +511,7 @@ proptest! {
             record: age.map(|age| FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age), fresh_ms }),
             cache_read_at: cache_age.map(ago),
             attempt: attempt.map(|(running, ok, age)| if running {
-                KeyFetch::Running { since: ago(age) }
+                KeyFetch::Running(ago(age))
             } else {
                 KeyFetch::Done { at: ago(age), ok, jitter }
             }),

@@ -7,7 +7,7 @@ use p256::ecdsa::signature::Signer as _;
 use portcullis::pipeline::{Gateway, wire::Fault};
 use portcullis_token::{
     Algorithm, UnixMillis,
-    keys::{FetchedKeySet, JwksError, KeySet, limits},
+    keys::{FetchedKeySet, KeySet, KeySetError, limits},
 };
 use serde_json::{Value, json};
 
@@ -279,10 +279,10 @@ fn a_key_whose_issuer_is_not_a_string_is_refused_rather_than_valid_for_all_tenan
     for (issuer, expected) in [
         (json!("https://id.example/{tenantid}"), Ok(1)),
         (json!("i".repeat(limits::URL_BYTES)), Ok(1)),
-        (json!("i".repeat(limits::URL_BYTES + 1)), Err(JwksError::NoUsableKey)),
-        (json!(["https://id.example/t1"]), Err(JwksError::NoUsableKey)),
-        (json!(7), Err(JwksError::NoUsableKey)),
-        (json!({}), Err(JwksError::NoUsableKey)),
+        (json!("i".repeat(limits::URL_BYTES + 1)), Err(KeySetError::NoUsableKey)),
+        (json!(["https://id.example/t1"]), Err(KeySetError::NoUsableKey)),
+        (json!(7), Err(KeySetError::NoUsableKey)),
+        (json!({}), Err(KeySetError::NoUsableKey)),
     ] {
         let text = set(&[ed_jwk(1, json!({ "kid": "k", "issuer": issuer }))]);
         let read = KeySet::parse(text.as_bytes(), Algorithm::ALL).map(|set| set.keys().len());

@@ -2,7 +2,7 @@
 //! RFC 8037, section 3.1).
 
 macro_rules! algorithms {
-    ($($(#[$doc:meta])* $algorithm:ident = $name:literal $kind:ident,)*) => {
+    ($($(#[$doc:meta])* $algorithm:ident = $name:literal $key_type:expr,)*) => {
         /// An asymmetric JWS algorithm. There is no `none` and no HMAC: a client's token is never checked
         /// with a secret, so an issuer's public key can never be used as one (algorithm confusion).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,10 +21,10 @@ macro_rules! algorithms {
                 }
             }
 
-            /// The kind of key that it works with.
-            pub const fn key_kind(self) -> KeyKind {
+            /// `kty` and, unless any will do, `crv` of its keys (RFC 7518, section 6; RFC 8037, section 2).
+            pub(crate) const fn key_type(self) -> (&'static str, Option<&'static str>) {
                 match self {
-                    $(Self::$algorithm => KeyKind::$kind,)*
+                    $(Self::$algorithm => $key_type,)*
                 }
             }
         }
@@ -33,25 +33,25 @@ macro_rules! algorithms {
 
 algorithms! {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256 = "RS256" Rsa,
+    Rs256 = "RS256" ("RSA", None),
     /// RSASSA-PKCS1-v1_5 with SHA-384.
-    Rs384 = "RS384" Rsa,
+    Rs384 = "RS384" ("RSA", None),
     /// RSASSA-PKCS1-v1_5 with SHA-512.
-    Rs512 = "RS512" Rsa,
+    Rs512 = "RS512" ("RSA", None),
     /// RSASSA-PSS with SHA-256, MGF1 of the same hash, a salt of its length.
-    Ps256 = "PS256" Rsa,
+    Ps256 = "PS256" ("RSA", None),
     /// RSASSA-PSS with SHA-384.
-    Ps384 = "PS384" Rsa,
+    Ps384 = "PS384" ("RSA", None),
     /// RSASSA-PSS with SHA-512.
-    Ps512 = "PS512" Rsa,
+    Ps512 = "PS512" ("RSA", None),
     /// ECDSA on P-256 with SHA-256; the signature is `r || s`.
-    Es256 = "ES256" P256,
+    Es256 = "ES256" ("EC", Some("P-256")),
     /// ECDSA on P-384 with SHA-384.
-    Es384 = "ES384" P384,
+    Es384 = "ES384" ("EC", Some("P-384")),
     /// ECDSA on P-521 with SHA-512.
-    Es512 = "ES512" P521,
+    Es512 = "ES512" ("EC", Some("P-521")),
     /// EdDSA on Curve25519, the only curve that is accepted.
-    EdDsa = "EdDSA" Ed25519,
+    EdDsa = "EdDSA" ("OKP", Some("Ed25519")),
 }
 
 impl Algorithm {
@@ -63,19 +63,4 @@ impl Algorithm {
         }
         Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
     }
-}
-
-/// The kind of key that an algorithm works with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyKind {
-    /// RSA.
-    Rsa,
-    /// A point on P-256.
-    P256,
-    /// A point on P-384.
-    P384,
-    /// A point on P-521.
-    P521,
-    /// A point on Curve25519 in Edwards form.
-    Ed25519,
 }

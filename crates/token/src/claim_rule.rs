@@ -64,35 +64,3 @@ pub(crate) fn find<'a>(claims: &'a StrictObject, path: &[String]) -> Option<&'a 
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.member(first)?, |value, name| value.as_object()?.get(name))
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn rules_are_written_with_one_name_or_several_and_read_back() {
-        for (text, expected) in [
-            (r#"{"claim":"a.b"}"#, Some((vec!["a.b"], None, None))),
-            (r#"{"claim":["a","b"],"equals":7}"#, Some((vec!["a", "b"], Some(json!(7)), None))),
-            (r#"{"claim":["a"],"one_of":["x",true]}"#, Some((vec!["a"], None, Some(vec![json!("x"), json!(true)])))),
-            (r#"{"claim":["a"],"equals":null}"#, Some((vec!["a"], Some(Value::Null), None))),
-            (r#"{"claim":["a"],"one_of":null}"#, None),
-            (r#"{"claim":["a"],"equal":7}"#, None),
-            (r#"{"claim":7}"#, None),
-            (r#"{"equals":7}"#, None),
-        ] {
-            let rule: Option<ClaimRule> = serde_json::from_str(text).ok();
-            let expected = expected.map(|(claim, equals, one_of)| ClaimRule {
-                claim: claim.into_iter().map(str::to_owned).collect(),
-                equals,
-                one_of,
-            });
-            assert_eq!(rule, expected, "{text}");
-            if let Some(rule) = rule {
-                assert_eq!(serde_json::from_value(serde_json::to_value(&rule).unwrap()).ok(), Some(rule), "{text}");
-            }
-        }
-    }
-}

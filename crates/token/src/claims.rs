@@ -9,7 +9,7 @@ use crate::{
     error::TokenError,
     json::StrictObject,
     limits,
-    policy::TokenPolicy,
+    policy::{IssuerMatch, TokenPolicy},
     time::UnixMillis,
 };
 
@@ -60,8 +60,10 @@ pub(crate) fn verify(
 ) -> Result<VerifiedToken, TokenError> {
     // Matched again although the policy was chosen by it: the signature now proves it.
     let subject = Subject::new(claims, policy, now).ok_or(TokenError::UnknownIssuer)?;
-    for (_, check) in CLAIM_CHECKS {
-        check(&subject)?;
+    for (_, error, is_passed) in CLAIM_CHECKS {
+        if !is_passed(&subject) {
+            return Err(error);
+        }
     }
     subject.identity().map(VerifiedToken)
 }
@@ -71,37 +73,35 @@ pub(crate) struct Subject<'a> {
     claims: &'a StrictObject,
     policy: &'a TokenPolicy,
     now: UnixMillis,
-    issuer: &'a str,
-    tenant: Option<&'a str>,
-    dates: Result<Dates, TokenError>,
+    pub(crate) issuer: IssuerMatch<'a>,
+    dates: Option<Dates>,
 }
 
-type ClaimCheck = fn(&Subject<'_>) -> Result<(), TokenError>;
+/// A check, the error of a token that fails it, and whether a token passes it.
+type ClaimCheck = (Check, TokenError, fn(&Subject<'_>) -> bool);
 
-/// What is checked once the signature is verified, in order. [`Check::Dates`] is needed by the three
-/// that follow it.
-pub(crate) const CLAIM_CHECKS: [(Check, ClaimCheck); 7] = [
-    (Check::Dates, check_dates),
-    (Check::Lifetime, check_lifetime),
-    (Check::Expiry, check_expiry),
-    (Check::Start, check_start),
-    (Check::Audience, check_audience),
-    (Check::TokenType, check_token_type),
-    (Check::Requirements, check_requirements),
+/// What is checked once the signature is verified, in order.
+pub(crate) const CLAIM_CHECKS: [ClaimCheck; 7] = [
+    (Check::Dates, TokenError::BadDates, |subject| subject.dates.is_some()),
+    (Check::Lifetime, TokenError::LifetimeTooLong, is_lifetime_allowed),
+    (Check::Expiry, TokenError::Expired, is_unexpired),
+    (Check::Start, TokenError::NotYetValid, has_started),
+    (Check::Audience, TokenError::WrongAudience, is_for_audience),
+    (Check::TokenType, TokenError::WrongTokenType, has_token_type),
+    (Check::Requirements, TokenError::RequirementUnmet, meets_requirements),
 ];
 
 impl<'a> Subject<'a> {
     /// `None` if the claims are not of the policy's issuer.
     pub(crate) fn new(claims: &'a StrictObject, policy: &'a TokenPolicy, now: UnixMillis) -> Option<Self> {
-        let issuer = claims.string("iss").ok().flatten()?;
-        let tenant = policy.match_issuer(issuer)?.tenant();
-        Some(Self { claims, policy, now, issuer, tenant, dates: Dates::read(claims) })
+        let issuer = policy.match_issuer(claims.string("iss")?)?;
+        Some(Self { claims, policy, now, issuer, dates: Dates::read(claims) })
     }
 
     /// Reads the identity ([`Check::Identity`]).
     pub(crate) fn identity(&self) -> Result<Identity, TokenError> {
         let Self { claims, policy, .. } = *self;
-        let (names, dates) = (&policy.claims, self.dates?);
+        let (names, dates) = (&policy.claims, self.dates.ok_or(TokenError::BadDates)?);
         Ok(Identity {
             user_id: text(claims, &names.user_id)?.ok_or(TokenError::BadIdentity)?,
             email: text(claims, &names.email)?,
@@ -112,13 +112,13 @@ impl<'a> Subject<'a> {
             token_id: text(claims, &["jti".to_owned()])?,
             issued_at: dates.issued_at,
             expires_at: dates.expires_at,
-            issuer: self.issuer.to_owned(),
+            issuer: self.issuer.issuer.to_owned(),
         })
     }
 }
 
 /// The registered dates.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Dates {
     issued_at: UnixMillis,
     expires_at: UnixMillis,
@@ -126,78 +126,66 @@ struct Dates {
 }
 
 impl Dates {
-    fn read(claims: &StrictObject) -> Result<Self, TokenError> {
-        let expires_at = date(claims, "exp")?.ok_or(TokenError::BadDates)?;
-        let issued_at = date(claims, "iat")?.ok_or(TokenError::BadDates)?;
-        let not_before = date(claims, "nbf")?;
-        if expires_at > issued_at { Ok(Self { issued_at, expires_at, not_before }) } else { Err(TokenError::BadDates) }
+    fn read(claims: &StrictObject) -> Option<Self> {
+        let expires_at = date(claims.member("exp")?)?;
+        let issued_at = date(claims.member("iat")?)?;
+        let not_before = match claims.member("nbf") {
+            Some(value) => Some(date(value)?),
+            None => None,
+        };
+        (expires_at > issued_at).then_some(Self { issued_at, expires_at, not_before })
     }
 }
 
 /// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. Refuses what is
 /// negative, not finite or beyond the bound before it becomes a time.
-fn date(claims: &StrictObject, name: &str) -> Result<Option<UnixMillis>, TokenError> {
-    let Some(value) = claims.member(name) else { return Ok(None) };
-    let date = match value.as_u64() {
+fn date(value: &Value) -> Option<UnixMillis> {
+    match value.as_u64() {
         Some(seconds) => (seconds <= limits::DATE_SECS).then(|| UnixMillis::from_secs(seconds)),
         None => value
             .as_f64()
             .filter(|seconds| (0.0..=limits::DATE_SECS_F64).contains(seconds))
             .map(UnixMillis::from_secs_f64),
-    };
-    date.map(Some).ok_or(TokenError::BadDates)
+    }
 }
 
-fn require(is_met: bool, error: TokenError) -> Result<(), TokenError> {
-    if is_met { Ok(()) } else { Err(error) }
-}
-
-fn check_dates(subject: &Subject<'_>) -> Result<(), TokenError> {
-    subject.dates.map(drop)
-}
-
-fn check_lifetime(subject: &Subject<'_>) -> Result<(), TokenError> {
-    let dates = subject.dates?;
+fn is_lifetime_allowed(subject: &Subject<'_>) -> bool {
     let longest_ms = subject.policy.max_lifetime_s.saturating_mul(1000);
-    require(dates.expires_at.since(dates.issued_at) <= longest_ms, TokenError::LifetimeTooLong)
+    subject.dates.is_some_and(|dates| dates.expires_at.since(dates.issued_at) <= longest_ms)
 }
 
-fn check_expiry(subject: &Subject<'_>) -> Result<(), TokenError> {
-    // Refused "on or after" `exp` (RFC 7519, section 4.1.4), moved by the leeway.
-    require(subject.now < subject.dates?.expires_at.plus(subject.policy.leeway_ms()), TokenError::Expired)
+/// Refuses "on or after" `exp` (RFC 7519, section 4.1.4), moved by the leeway.
+fn is_unexpired(subject: &Subject<'_>) -> bool {
+    subject.dates.is_some_and(|dates| subject.now < dates.expires_at.plus(subject.policy.leeway_ms()))
 }
 
-fn check_start(subject: &Subject<'_>) -> Result<(), TokenError> {
-    let (dates, latest) = (subject.dates?, subject.now.plus(subject.policy.leeway_ms()));
-    let has_started = dates.issued_at <= latest && dates.not_before.is_none_or(|start| start <= latest);
-    require(has_started, TokenError::NotYetValid)
+fn has_started(subject: &Subject<'_>) -> bool {
+    let latest = subject.now.plus(subject.policy.leeway_ms());
+    subject.dates.is_some_and(|dates| dates.issued_at <= latest && dates.not_before.is_none_or(|start| start <= latest))
 }
 
-fn check_audience(subject: &Subject<'_>) -> Result<(), TokenError> {
+fn is_for_audience(subject: &Subject<'_>) -> bool {
     let policy = subject.policy;
     let is_accepted = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
-    let fits = match find(subject.claims, &policy.audience_claim) {
+    match find(subject.claims, &policy.audience_claim) {
         Some(value @ Value::String(_)) => is_accepted(value),
         Some(Value::Array(values)) => {
             values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
         }
         _ => false,
-    };
-    require(fits, TokenError::WrongAudience)
+    }
 }
 
-fn check_token_type(subject: &Subject<'_>) -> Result<(), TokenError> {
+fn has_token_type(subject: &Subject<'_>) -> bool {
     let expected = subject.policy.token_type.as_deref();
-    let is_met = expected.is_none() || subject.claims.string("token_type").ok().flatten() == expected;
-    require(is_met, TokenError::WrongTokenType)
+    expected.is_none() || subject.claims.string("token_type") == expected
 }
 
-fn check_requirements(subject: &Subject<'_>) -> Result<(), TokenError> {
-    let Subject { claims, policy, tenant, .. } = *subject;
+fn meets_requirements(subject: &Subject<'_>) -> bool {
+    let Subject { claims, policy, issuer, .. } = *subject;
     let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
-    let is_met =
-        tenant.is_none_or(is_of_tenant) && policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)));
-    require(is_met, TokenError::RequirementUnmet)
+    issuer.tenant.is_none_or(is_of_tenant)
+        && policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)))
 }
 
 /// Whether a value counts as absent: providers write `null` or `""` (such as `"email":""` of accounts
@@ -216,64 +204,53 @@ fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenE
 
 /// Reads role names: a list, or one string, which is one role.
 fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
-    let names = match find(claims, path).filter(|value| !is_absent(value)) {
-        None => return Ok(Vec::new()),
-        Some(Value::String(name)) => vec![name.as_str()],
-        Some(Value::Array(values)) => texts(values)?,
-        Some(_) => return Err(TokenError::BadIdentity),
-    };
-    let is_role = |name: &&str| name.len() <= limits::ROLE_BYTES && !name.chars().any(char::is_control);
-    owned(&names, limits::ROLES, is_role)
+    let is_role = |name: &str| name.len() <= limits::ROLE_BYTES && !name.chars().any(char::is_control);
+    names(find(claims, path), |text| vec![text], limits::ROLES, is_role)
 }
 
 /// Reads scopes: a list, or one string with spaces between (RFC 8693, section 4.2). Unless another
 /// claim is mapped, `scp` is read where `scope` is absent: about half of the providers write `scp`.
 fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
     let is_usual = matches!(path, [name] if name == "scope");
-    let found = find(claims, path)
-        .filter(|value| !is_absent(value))
-        .or_else(|| claims.member("scp").filter(|value| is_usual && !is_absent(value)));
-    let names = match found {
+    let found = find(claims, path).filter(|value| !is_absent(value));
+    let found = found.or_else(|| claims.member("scp").filter(|_| is_usual));
+    let is_scope = |name: &str| name.len() <= limits::SCOPE_BYTES && is_header_safe(name);
+    names(found, |text| text.split(' ').filter(|scope| !scope.is_empty()).collect(), limits::SCOPES, is_scope)
+}
+
+/// Reads a list of strings, or one string by `split`. Skips values that count as absent.
+fn names(
+    value: Option<&Value>,
+    split: fn(&str) -> Vec<&str>,
+    most: usize,
+    is_valid: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, TokenError> {
+    let names = match value.filter(|value| !is_absent(value)) {
         None => return Ok(Vec::new()),
-        Some(Value::String(text)) => text.split(' ').filter(|scope| !scope.is_empty()).collect(),
-        Some(Value::Array(values)) => texts(values)?,
+        Some(Value::String(text)) => split(text),
+        Some(Value::Array(values)) => {
+            let present = values.iter().filter(|value| !is_absent(value));
+            present.map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)?
+        }
         Some(_) => return Err(TokenError::BadIdentity),
     };
-    let is_scope = |name: &&str| name.len() <= limits::SCOPE_BYTES && is_header_safe(name);
-    owned(&names, limits::SCOPES, is_scope)
-}
-
-/// The strings of a list; values that count as absent are skipped.
-fn texts(values: &[Value]) -> Result<Vec<&str>, TokenError> {
-    let present = values.iter().filter(|value| !is_absent(value));
-    present.map(Value::as_str).collect::<Option<_>>().ok_or(TokenError::BadIdentity)
-}
-
-fn owned(names: &[&str], most: usize, is_fit: impl Fn(&&str) -> bool) -> Result<Vec<String>, TokenError> {
-    if names.len() > most || !names.iter().all(is_fit) {
+    if names.len() > most || !names.iter().all(|name| is_valid(name)) {
         return Err(TokenError::BadIdentity);
     }
-    Ok(names.iter().map(|name| (*name).to_owned()).collect())
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Claims for access rules. They are cached with the token, so each is bounded.
 fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
-    let mut kept = Vec::new();
-    for path in paths {
-        match find(claims, path) {
-            // Too long to keep, and too long to equal what a rule may name.
-            Some(Value::String(text)) if text.len() > limits::CLAIM_BYTES => {
-                kept.push((path.clone(), Value::Array(Vec::new())));
-            }
-            Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
-                kept.push((path.clone(), value.clone()));
-            }
-            // Present, and equal to nothing that a rule can name.
-            Some(Value::Array(_) | Value::Object(_)) => kept.push((path.clone(), Value::Array(Vec::new()))),
-            Some(Value::Null) | None => {}
-        }
-    }
-    kept
+    let bounded = |value: &Value| match value {
+        Value::Null => None,
+        // Present, and equal to nothing that a rule can name. A longer text is, too.
+        Value::Array(_) | Value::Object(_) => Some(Value::Array(Vec::new())),
+        Value::String(text) if text.len() > limits::CLAIM_BYTES => Some(Value::Array(Vec::new())),
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+    };
+    let kept = |path: &ClaimPath| Some((path.clone(), bounded(find(claims, path)?)?));
+    paths.iter().filter_map(kept).collect()
 }
 
 /// Whether a string is bounded, without control characters (CR, LF and NUL split or cut a header)

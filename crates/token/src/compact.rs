@@ -5,7 +5,6 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
     algorithm::Algorithm,
-    check::Check,
     claims::{self, VerifiedToken},
     error::TokenError,
     header::{self, Header},
@@ -20,8 +19,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnverifiedToken<'a> {
     signing_input: &'a [u8],
-    pub(crate) header: Header,
-    pub(crate) claims: StrictObject,
+    header: Header,
+    claims: StrictObject,
     signature: Vec<u8>,
 }
 
@@ -35,87 +34,53 @@ pub struct UnverifiedToken<'a> {
 /// [`TokenError::TooLarge`], [`TokenError::Malformed`], the header's errors,
 /// [`TokenError::ClaimsMalformed`], and [`TokenError::BadSignature`] for an empty signature.
 pub fn parse(token: &str) -> Result<UnverifiedToken<'_>, TokenError> {
-    let mut draft = Draft::new(token);
-    for (_, check) in FORM_CHECKS {
-        check(&mut draft)?;
-    }
-    draft.finish().ok_or(TokenError::Malformed)
+    check_size(token)?;
+    let parts = Parts::split(token)?;
+    let (header, claims, signature) = (parts.header()?, parts.claims()?, parts.signature()?);
+    Ok(UnverifiedToken { signing_input: parts.signing_input.as_bytes(), header, claims, signature })
 }
 
-/// A token's parts, while they are decoded.
-#[derive(Debug)]
-pub(crate) struct Draft<'a> {
-    token: &'a str,
-    signing_input: &'a str,
-    header_text: &'a str,
-    payload_text: &'a str,
-    signature_text: &'a str,
-    pub(crate) header: Option<Header>,
-    pub(crate) claims: Option<StrictObject>,
-    signature: Vec<u8>,
+pub(crate) fn check_size(token: &str) -> Result<(), TokenError> {
+    if token.len() > limits::TOKEN_BYTES { Err(TokenError::TooLarge) } else { Ok(()) }
 }
 
-type FormCheck = fn(&mut Draft<'_>) -> Result<(), TokenError>;
+/// A token's parts, encoded.
+pub(crate) struct Parts<'a> {
+    /// Header, dot and payload.
+    pub(crate) signing_input: &'a str,
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
 
-/// What is checked before an issuer's policy is known, in order. [`Check::Form`] is needed by those
-/// that follow it.
-pub(crate) const FORM_CHECKS: [(Check, FormCheck); 5] = [
-    (Check::Size, check_size),
-    (Check::Form, split),
-    (Check::Header, decode_header),
-    (Check::Payload, decode_payload),
-    (Check::SignatureForm, decode_signature),
-];
-
-impl<'a> Draft<'a> {
-    pub(crate) fn new(token: &'a str) -> Self {
-        Self {
-            token,
-            signing_input: "",
-            header_text: "",
-            payload_text: "",
-            signature_text: "",
-            header: None,
-            claims: None,
-            signature: Vec::new(),
+impl<'a> Parts<'a> {
+    pub(crate) fn split(token: &'a str) -> Result<Self, TokenError> {
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(TokenError::Malformed)?;
+        if payload.contains('.') {
+            return Err(TokenError::Malformed);
         }
+        Ok(Self { signing_input, header, payload, signature })
     }
 
-    pub(crate) fn finish(self) -> Option<UnverifiedToken<'a>> {
-        let Self { signing_input, header, claims, signature, .. } = self;
-        Some(UnverifiedToken { signing_input: signing_input.as_bytes(), header: header?, claims: claims?, signature })
+    pub(crate) fn header(&self) -> Result<Header, TokenError> {
+        if self.header.len() > limits::HEADER_BYTES {
+            return Err(TokenError::TooLarge);
+        }
+        header::parse(&decode(self.header)?)
     }
-}
 
-fn check_size(draft: &mut Draft<'_>) -> Result<(), TokenError> {
-    if draft.token.len() > limits::TOKEN_BYTES { Err(TokenError::TooLarge) } else { Ok(()) }
-}
-
-fn split(draft: &mut Draft<'_>) -> Result<(), TokenError> {
-    (draft.signing_input, draft.signature_text) = draft.token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-    (draft.header_text, draft.payload_text) = draft.signing_input.split_once('.').ok_or(TokenError::Malformed)?;
-    if draft.payload_text.contains('.') { Err(TokenError::Malformed) } else { Ok(()) }
-}
-
-fn decode_header(draft: &mut Draft<'_>) -> Result<(), TokenError> {
-    if draft.header_text.len() > limits::HEADER_BYTES {
-        return Err(TokenError::TooLarge);
+    pub(crate) fn claims(&self) -> Result<StrictObject, TokenError> {
+        StrictObject::parse(&decode(self.payload)?).ok_or(TokenError::ClaimsMalformed)
     }
-    draft.header = Some(header::parse(&decode(draft.header_text)?)?);
-    Ok(())
-}
 
-fn decode_payload(draft: &mut Draft<'_>) -> Result<(), TokenError> {
-    draft.claims = Some(StrictObject::parse(&decode(draft.payload_text)?).ok_or(TokenError::ClaimsMalformed)?);
-    Ok(())
-}
-
-fn decode_signature(draft: &mut Draft<'_>) -> Result<(), TokenError> {
-    draft.signature = decode(draft.signature_text)?;
-    match draft.signature.len() {
-        0 => Err(TokenError::BadSignature),
-        1..=limits::SIGNATURE_BYTES => Ok(()),
-        _ => Err(TokenError::TooLarge),
+    pub(crate) fn signature(&self) -> Result<Vec<u8>, TokenError> {
+        let signature = decode(self.signature)?;
+        match signature.len() {
+            0 => Err(TokenError::BadSignature),
+            1..=limits::SIGNATURE_BYTES => Ok(signature),
+            _ => Err(TokenError::TooLarge),
+        }
     }
 }
 
@@ -131,7 +96,7 @@ impl UnverifiedToken<'_> {
     /// [`TokenError::UnknownIssuer`] when it is missing or not a string (an array that contains the
     /// right issuer is not the right issuer).
     pub fn unverified_issuer(&self) -> Result<&str, TokenError> {
-        self.claims.string("iss").ok().flatten().ok_or(TokenError::UnknownIssuer)
+        self.claims.string("iss").ok_or(TokenError::UnknownIssuer)
     }
 
     /// The `kid` of the header: a hint which key to try, never a reason to trust it.

@@ -6,9 +6,8 @@ use std::rc::Rc;
 use crate::{
     check::Check,
     claims::{CLAIM_CHECKS, Identity, Subject},
-    compact::{Draft, FORM_CHECKS, UnverifiedToken},
+    compact::{Parts, check_size},
     error::TokenError,
-    header::Header,
     json::StrictObject,
     keys::{Key, KeyQuery, KeySet, limits},
     policy::TokenPolicy,
@@ -28,7 +27,7 @@ pub enum Outcome {
 }
 
 /// What each check found. Nothing in it is proved unless all passed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Explanation {
     outcomes: Vec<(Check, Outcome)>,
     /// Index of the policy of the token's issuer.
@@ -63,6 +62,23 @@ impl Explanation {
         })
     }
 
+    /// Tries the keys that the token may be signed with, in the order of the Worker.
+    fn check_signature(&mut self, query: &KeyQuery<'_>, keys: &KeySet, signing_input: &[u8], signature: &[u8]) {
+        let mut tried: Vec<Rc<Key>> = Vec::new();
+        while tried.len() < limits::CANDIDATES && self.key.is_none() {
+            let Some(key) = keys.select(&KeyQuery { tried: &tried, ..*query }) else { break };
+            match check_signature(key.public(), query.algorithm, signing_input, signature) {
+                SignatureOutcome::Valid => self.key = Some(key.thumbprint().to_owned()),
+                SignatureOutcome::Invalid => tried.push(Rc::clone(key)),
+            }
+        }
+        let is_valid = self.key.is_some();
+        let has_key = is_valid || !tried.is_empty();
+        if self.note(Check::Key, if has_key { Ok(()) } else { Err(TokenError::UnknownKey) }).is_some() {
+            self.note(Check::Signature, if is_valid { Ok(()) } else { Err(TokenError::BadSignature) });
+        }
+    }
+
     /// Notes what a check found and returns it.
     fn note<T>(&mut self, check: Check, found: Result<T, TokenError>) -> Option<T> {
         let outcome = found.as_ref().map_or_else(|error| Outcome::Failed(*error), |_| Outcome::Passed);
@@ -74,83 +90,39 @@ impl Explanation {
 /// Makes every check that can be made: of the token's form, then by the policy of its issuer, with
 /// the signature checked by `keys` if they are given.
 pub fn explain(token: &str, policies: &[TokenPolicy], keys: Option<&KeySet>, now: UnixMillis) -> Explanation {
-    let mut found = Explanation {
-        outcomes: Vec::new(),
-        policy: None,
-        unverified_header: None,
-        unverified_claims: None,
-        key: None,
-        unverified_identity: None,
-    };
-    let mut draft = Draft::new(token);
-    for (check, run) in FORM_CHECKS {
-        let is_split_needed = !matches!(check, Check::Size | Check::Form);
-        let can_run = !is_split_needed || found.outcome(Check::Form) == Outcome::Passed;
-        // A token beyond its bound is not decoded.
-        if can_run && !matches!(found.outcome(Check::Size), Outcome::Failed(_)) {
-            let result = run(&mut draft);
-            found.note(check, result);
-        }
-    }
-    let header = |header: &Header| [Some(header.alg.clone()), header.kid.clone(), header.typ.clone()];
-    found.unverified_header = draft.header.as_ref().map(header);
-    found.unverified_claims.clone_from(&draft.claims);
-    let has_signature = found.outcome(Check::SignatureForm) == Outcome::Passed;
-    check_by_policy(&mut found, draft, policies, now, keys.filter(|_| has_signature));
-    found
-}
-
-fn check_by_policy(
-    found: &mut Explanation,
-    draft: Draft<'_>,
-    policies: &[TokenPolicy],
-    now: UnixMillis,
-    keys: Option<&KeySet>,
-) {
-    let Some(claims) = draft.claims.clone() else { return };
-    let subjects = policies.iter().enumerate();
-    let matched =
-        subjects.filter_map(|(index, policy)| Some((index, policy, Subject::new(&claims, policy, now)?))).next();
+    let mut found = Explanation::default();
+    // A token beyond its bound is not decoded.
+    let parts = found.note(Check::Size, check_size(token)).and_then(|()| found.note(Check::Form, Parts::split(token)));
+    let Some(parts) = parts else { return found };
+    let header = found.note(Check::Header, parts.header());
+    found.unverified_header =
+        header.as_ref().map(|header| [Some(header.alg.clone()), header.kid.clone(), header.typ.clone()]);
+    let claims = found.note(Check::Payload, parts.claims());
+    let signature = found.note(Check::SignatureForm, parts.signature());
+    let Some(claims) = claims else { return found };
+    found.unverified_claims = Some(claims.clone());
+    let mut subjects = policies.iter().enumerate();
+    let matched = subjects.find_map(|(index, policy)| Some((index, policy, Subject::new(&claims, policy, now)?)));
     let Some((index, policy, subject)) = found.note(Check::Issuer, matched.ok_or(TokenError::UnknownIssuer)) else {
-        return;
+        return found;
     };
     found.policy = Some(index);
-    if let Some(header) = &draft.header {
-        found.note(Check::Algorithm, header.algorithm(policy));
+    if let Some(header) = &header {
+        let algorithm = found.note(Check::Algorithm, header.algorithm(policy));
         found.note(Check::Type, header.check_type(policy));
+        if let (Some(algorithm), Some(signature), Some(keys)) = (algorithm, &signature, keys) {
+            let query = KeyQuery { kid: header.kid.as_deref(), algorithm, issuer: subject.issuer, tried: &[] };
+            found.check_signature(&query, keys, parts.signing_input.as_bytes(), signature);
+        }
     }
-    if let (Some(keys), Some(token)) = (keys, draft.finish()) {
-        check_signature_by(found, &token, policy, keys);
-    }
-    for (check, run) in CLAIM_CHECKS {
+    for (check, error, is_passed) in CLAIM_CHECKS {
         let is_of_dates = matches!(check, Check::Lifetime | Check::Expiry | Check::Start);
         if !is_of_dates || found.outcome(Check::Dates) == Outcome::Passed {
-            found.note(check, run(&subject));
+            found.note(check, if is_passed(&subject) { Ok(()) } else { Err(error) });
         }
     }
     if found.outcome(Check::Dates) == Outcome::Passed {
         found.unverified_identity = found.note(Check::Identity, subject.identity());
     }
-}
-
-/// Tries the keys that the token may be signed with, in the order of the Worker.
-fn check_signature_by(found: &mut Explanation, token: &UnverifiedToken<'_>, policy: &TokenPolicy, keys: &KeySet) {
-    let issuer = token.unverified_issuer().ok().and_then(|issuer| policy.match_issuer(issuer));
-    let (Ok(algorithm), Some(issuer)) = (token.header.algorithm(policy), issuer) else { return };
-    let mut tried: Vec<Rc<Key>> = Vec::new();
-    while tried.len() < limits::CANDIDATES {
-        let query = KeyQuery { kid: token.unverified_kid(), algorithm, issuer, tried: &tried };
-        let Some(key) = keys.select(&query) else { break };
-        let outcome = check_signature(key.public(), algorithm, token.signing_input(), token.signature());
-        if outcome == SignatureOutcome::Valid {
-            found.key = Some(key.thumbprint().to_owned());
-            break;
-        }
-        tried.push(Rc::clone(key));
-    }
-    let has_key = found.key.is_some() || !tried.is_empty();
-    if found.note(Check::Key, if has_key { Ok(()) } else { Err(TokenError::UnknownKey) }).is_some() {
-        let is_valid = found.key.is_some();
-        found.note(Check::Signature, if is_valid { Ok(()) } else { Err(TokenError::BadSignature) });
-    }
+    found
 }

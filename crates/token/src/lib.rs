@@ -31,7 +31,7 @@ pub mod revocation;
 mod signature;
 mod time;
 
-pub use algorithm::{Algorithm, KeyKind};
+pub use algorithm::Algorithm;
 pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken};

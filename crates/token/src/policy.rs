@@ -74,16 +74,11 @@ impl Default for ClaimNames {
 /// The issuer that a token names and, where its policy accepts tenants, which of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IssuerMatch<'a> {
-    issuer: &'a str,
-    tenant: Option<&'a str>,
+    pub(crate) issuer: &'a str,
+    pub(crate) tenant: Option<&'a str>,
 }
 
-impl<'a> IssuerMatch<'a> {
-    /// The tenant, where the policy accepts tenants.
-    pub fn tenant(&self) -> Option<&'a str> {
-        self.tenant
-    }
-
+impl IssuerMatch<'_> {
     /// Whether a key may check this issuer's tokens. A key in a set that all tenants share can be
     /// for one of them alone: its member `issuer` then says which, exactly or as a template.
     pub fn accepts_key_of(&self, key_issuer: Option<&str>) -> bool {

@@ -3,7 +3,7 @@
 
 use jwt_compact::{
     AlgorithmSignature as _,
-    alg::{Ed25519, Es256, Rsa},
+    alg::{Ed25519, Rsa},
 };
 use p384::ecdsa::signature::Verifier as _;
 
@@ -43,47 +43,32 @@ pub fn check_signature(
     signing_input: &[u8],
     signature: &[u8],
 ) -> SignatureOutcome {
-    let valid = match (key, algorithm) {
-        (PublicKey::Rsa(key), Algorithm::Rs256) => by(&Rsa::rs256(), key, signing_input, signature),
-        (PublicKey::Rsa(key), Algorithm::Rs384) => by(&Rsa::rs384(), key, signing_input, signature),
-        (PublicKey::Rsa(key), Algorithm::Rs512) => by(&Rsa::rs512(), key, signing_input, signature),
-        (PublicKey::Rsa(key), Algorithm::Ps256) => by(&Rsa::ps256(), key, signing_input, signature),
-        (PublicKey::Rsa(key), Algorithm::Ps384) => by(&Rsa::ps384(), key, signing_input, signature),
-        (PublicKey::Rsa(key), Algorithm::Ps512) => by(&Rsa::ps512(), key, signing_input, signature),
-        (PublicKey::P256(point), Algorithm::Es256) => p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
-            .is_ok_and(|key| by(&Es256, &key, signing_input, signature)),
-        (PublicKey::P384(point), Algorithm::Es384) => check_p384(point, signing_input, signature),
-        (PublicKey::P521(point), Algorithm::Es512) => check_p521(point, signing_input, signature),
-        (PublicKey::Ed25519(key), Algorithm::EdDsa) => by(&Ed25519, key, signing_input, signature),
-        // Listed, so that the compiler asks for the arm of a new algorithm.
-        (
-            _,
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512
-            | Algorithm::Es256
-            | Algorithm::Es384
-            | Algorithm::Es512
-            | Algorithm::EdDsa,
-        ) => false,
+    /// ECDSA by the crate of a curve: their keys have no trait in common that makes them of a point.
+    macro_rules! ecdsa {
+        ($curve:ident, $point:expr) => {
+            $curve::ecdsa::VerifyingKey::from_sec1_bytes($point).is_ok_and(|key| {
+                let signature = $curve::ecdsa::Signature::from_slice(signature);
+                signature.is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
+            })
+        };
+    }
+    let rsa = |scheme: Rsa| matches!(key, PublicKey::Rsa(key) if by(&scheme, key, signing_input, signature));
+    let is_valid = match algorithm {
+        Algorithm::Rs256 => rsa(Rsa::rs256()),
+        Algorithm::Rs384 => rsa(Rsa::rs384()),
+        Algorithm::Rs512 => rsa(Rsa::rs512()),
+        Algorithm::Ps256 => rsa(Rsa::ps256()),
+        Algorithm::Ps384 => rsa(Rsa::ps384()),
+        Algorithm::Ps512 => rsa(Rsa::ps512()),
+        Algorithm::Es256 => matches!(key, PublicKey::P256(point) if ecdsa!(p256, point)),
+        Algorithm::Es384 => matches!(key, PublicKey::P384(point) if ecdsa!(p384, point)),
+        Algorithm::Es512 => matches!(key, PublicKey::P521(point) if ecdsa!(p521, point)),
+        Algorithm::EdDsa => matches!(key, PublicKey::Ed25519(key) if by(&Ed25519, key, signing_input, signature)),
     };
-    if valid { SignatureOutcome::Valid } else { SignatureOutcome::Invalid }
+    if is_valid { SignatureOutcome::Valid } else { SignatureOutcome::Invalid }
 }
 
 fn by<A: jwt_compact::Algorithm>(algorithm: &A, key: &A::VerifyingKey, signing_input: &[u8], signature: &[u8]) -> bool {
     A::Signature::try_from_slice(signature)
         .is_ok_and(|signature| algorithm.verify_signature(&signature, key, signing_input))
-}
-
-fn check_p384(point: &[u8], signing_input: &[u8], signature: &[u8]) -> bool {
-    let Ok(key) = p384::ecdsa::VerifyingKey::from_sec1_bytes(point) else { return false };
-    p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
-}
-
-fn check_p521(point: &[u8], signing_input: &[u8], signature: &[u8]) -> bool {
-    let Ok(key) = p521::ecdsa::VerifyingKey::from_sec1_bytes(point) else { return false };
-    p521::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
 }

@@ -46,7 +46,8 @@ impl FetchedKeySet {
         if stored.fetched_at > now.plus(limits::COOL_DOWN_MS) {
             return None;
         }
-        let set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?.with_whole(stored.is_whole);
+        let mut set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?;
+        set.is_whole = stored.is_whole;
         let fresh_ms = stored.fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS);
         Some(Self { set, fetched_at: stored.fetched_at, fresh_ms })
     }
@@ -63,4 +64,23 @@ impl FetchedKeySet {
             !self.set.same_keys(&previous.set) || self.fetched_at.since(previous.fetched_at) >= limits::REWRITE_MS
         })
     }
+}
+
+/// Returns the milliseconds for which a key set is fresh, from the `Cache-Control` of its
+/// response (RFC 9111, section 5.2.2). Bounded, so that an issuer can neither cause constant fetches nor keep a removed key for days.
+pub fn fresh_ms(cache_control: Option<&str>) -> u64 {
+    let Some(text) = cache_control else { return limits::FRESH_MS };
+    let mut max_age = None;
+    for directive in text.split(',').map(str::trim) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
+            return limits::FRESH_MIN_MS;
+        }
+        if name.eq_ignore_ascii_case("max-age") {
+            max_age = max_age.or(value.trim_matches('"').parse::<u64>().ok());
+        }
+    }
+    max_age.map_or(limits::FRESH_MS, |seconds| {
+        seconds.saturating_mul(1000).clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS)
+    })
 }

@@ -5,12 +5,11 @@ use rsa::{BigUint, RsaPublicKey, traits::PublicKeyParts as _};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{curve, limits};
-use crate::{
-    algorithm::{Algorithm, KeyKind},
-    limits::is_key_id,
-    signature::PublicKey,
+use super::{
+    curve::{self, Curve},
+    limits,
 };
+use crate::{algorithm::Algorithm, limits::is_key_id, signature::PublicKey};
 
 /// A validated public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +35,6 @@ impl Key {
         self.issuer.as_deref()
     }
 
-    /// Whether both are the same key for the same use under the same id.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.kid == other.kid
-            && self.issuer == other.issuer
-            && self.algorithm == other.algorithm
-            && self.thumbprint == other.thumbprint
-    }
-
     /// The one algorithm that the key is used with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -67,14 +58,13 @@ impl Key {
     /// The JWK for the store.
     pub(super) fn to_jwk(&self) -> Value {
         let mut members: Map<String, Value> = serde_json::from_slice(self.canonical.as_bytes()).unwrap_or_default();
-        members.insert("alg".to_owned(), self.algorithm.name().into());
-        members.insert("use".to_owned(), "sig".into());
-        if let Some(kid) = &self.kid {
-            members.insert("kid".to_owned(), kid.as_str().into());
-        }
-        if let Some(issuer) = &self.issuer {
-            members.insert("issuer".to_owned(), issuer.as_str().into());
-        }
+        let more = [
+            ("alg", Some(self.algorithm.name())),
+            ("use", Some("sig")),
+            ("kid", self.kid()),
+            ("issuer", self.issuer()),
+        ];
+        members.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
         Value::Object(members)
     }
 }
@@ -89,7 +79,6 @@ pub(super) struct Candidate<'a> {
     members: &'a Map<String, Value>,
     kid: Option<String>,
     issuer: Option<String>,
-    kind: KeyKind,
     algorithm: Algorithm,
 }
 
@@ -99,50 +88,43 @@ pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Optio
     if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
         return None;
     }
-    match members.get("use") {
-        None | Some(Value::Null) => {}
-        Some(value) if value.as_str() == Some("sig") => {}
-        Some(_) => return None,
+    let member = |name: &str| members.get(name).filter(|value| !value.is_null());
+    if member("use").is_some_and(|value| value != "sig") {
+        return None;
     }
-    match members.get("key_ops") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(operations)) if operations.iter().any(|name| name.as_str() == Some("verify")) => {}
-        Some(_) => return None,
+    let has_verify =
+        |operations: &Value| operations.as_array().is_some_and(|names| names.iter().any(|name| name == "verify"));
+    if member("key_ops").is_some_and(|operations| !has_verify(operations)) {
+        return None;
     }
-    let kid = match members.get("kid") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(kid)) if kid.is_empty() => None,
-        Some(Value::String(kid)) if is_key_id(kid) => Some(kid.clone()),
-        Some(_) => return None,
+    let kid = match member("kid").map(Value::as_str) {
+        None | Some(Some("")) => None,
+        Some(kid) => Some(kid.filter(|kid| is_key_id(kid))?.to_owned()),
     };
     // A key with an unreadable `issuer` would otherwise count for every tenant.
-    let issuer = match members.get("issuer") {
+    let issuer = match members.get("issuer").map(Value::as_str) {
         None => None,
-        Some(Value::String(issuer)) if issuer.len() <= limits::URL_BYTES => Some(issuer.clone()),
-        Some(_) => return None,
+        Some(issuer) => Some(issuer.filter(|issuer| issuer.len() <= limits::URL_BYTES)?.to_owned()),
     };
-    let text = |name: &str| members.get(name).and_then(Value::as_str);
-    let kind = match (text("kty")?, text("crv")) {
-        ("RSA", _) => KeyKind::Rsa,
-        ("EC", Some("P-256")) => KeyKind::P256,
-        ("EC", Some("P-384")) => KeyKind::P384,
-        ("EC", Some("P-521")) => KeyKind::P521,
-        ("OKP", Some("Ed25519")) => KeyKind::Ed25519,
-        _ => return None,
-    };
-    let algorithm = select_algorithm(members.get("alg"), kind, algorithms)?;
-    Some(Candidate { members, kid, issuer, kind, algorithm })
+    let algorithm = select_algorithm(members, algorithms)?;
+    Some(Candidate { members, kid, issuer, algorithm })
 }
 
 impl Candidate<'_> {
     /// Validates the key.
     pub(super) fn into_key(self) -> Option<Key> {
-        let text = |name: &str| self.members.get(name).and_then(Value::as_str);
-        let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let (public, canonical) = match self.kind {
-            KeyKind::Rsa => rsa_key(&bytes("n")?, &bytes("e")?)?,
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => ec_key(self.kind, &bytes("x")?, &bytes("y")?)?,
-            KeyKind::Ed25519 => ed25519_key(&bytes("x")?)?,
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(self.members.get(name)?.as_str()?).ok();
+        let (public, canonical) = match self.algorithm {
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => rsa_key(&bytes("n")?, &bytes("e")?)?,
+            Algorithm::Es256 => ec_key(&curve::P256, PublicKey::P256, &bytes("x")?, &bytes("y")?)?,
+            Algorithm::Es384 => ec_key(&curve::P384, PublicKey::P384, &bytes("x")?, &bytes("y")?)?,
+            Algorithm::Es512 => ec_key(&curve::P521, PublicKey::P521, &bytes("x")?, &bytes("y")?)?,
+            Algorithm::EdDsa => ed25519_key(&bytes("x")?)?,
         };
         let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
         let Self { kid, issuer, algorithm, .. } = self;
@@ -151,14 +133,16 @@ impl Candidate<'_> {
 }
 
 /// Selects a key's one algorithm: its `alg` or, without one (RFC 7517, section 4.4), the only one of
-/// the issuer's that fits its kind. Never the token's choice.
-fn select_algorithm(named: Option<&Value>, kind: KeyKind, algorithms: &[Algorithm]) -> Option<Algorithm> {
-    let mut fitting = algorithms.iter().copied().filter(|algorithm| algorithm.key_kind() == kind);
-    match named {
-        None | Some(Value::Null) => match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Some(only),
-            _ => None,
-        },
+/// the issuer's that fits its type. Never the token's choice.
+fn select_algorithm(members: &Map<String, Value>, algorithms: &[Algorithm]) -> Option<Algorithm> {
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    let (own_kty, own_crv) = (text("kty")?, text("crv"));
+    let mut fitting = algorithms.iter().copied().filter(|algorithm| {
+        let (kty, crv) = algorithm.key_type();
+        kty == own_kty && (crv.is_none() || crv == own_crv)
+    });
+    match members.get("alg") {
+        None | Some(Value::Null) => fitting.next().filter(|_| fitting.next().is_none()),
         Some(name) => {
             let named = Algorithm::from_name(name.as_str()?)?;
             fitting.find(|algorithm| *algorithm == named)
@@ -171,11 +155,10 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
         return None;
     }
     let (n, e) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
+    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte & 1 == 1);
     // No RSA key has an even modulus or exponent; with e = 1 every message is its own signature.
-    if !is_odd(&n) || !is_odd(&e) || e < BigUint::from(3_u8) {
-        return None;
-    }
-    if !(limits::RSA_BITS_MIN..=limits::RSA_BITS_MAX).contains(&n.bits()) {
+    let is_sound = is_odd(modulus) && is_odd(exponent) && e >= BigUint::from(3_u8);
+    if !is_sound || !(limits::RSA_BITS_MIN..=limits::RSA_BITS_MAX).contains(&n.bits()) {
         return None;
     }
     let key = RsaPublicKey::new(n, e).ok()?;
@@ -184,28 +167,17 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
     Some((PublicKey::Rsa(key), canonical))
 }
 
-fn is_odd(number: &BigUint) -> bool {
-    number.to_bytes_le().first().is_some_and(|byte| byte & 1 == 1)
-}
-
 /// Reads a point, which must lie on its curve (invalid curve attacks use others) with coordinates of
 /// full length (RFC 7518, section 6.2.1.2).
-fn ec_key(kind: KeyKind, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
-    let curve = curve::of(kind)?;
+fn ec_key(curve: &Curve, public_key: fn(Box<[u8]>) -> PublicKey, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
     if x.len() != curve.length || y.len() != curve.length || !curve.has(x, y) {
         return None;
     }
     // SEC 1, section 2.3.3: 04, x, y.
     let point = [&[4], x, y].concat().into_boxed_slice();
-    let public = match kind {
-        KeyKind::P256 => PublicKey::P256(point),
-        KeyKind::P384 => PublicKey::P384(point),
-        KeyKind::P521 => PublicKey::P521(point),
-        KeyKind::Rsa | KeyKind::Ed25519 => return None,
-    };
     let name = curve.name;
     let canonical = format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, encode(x), encode(y));
-    Some((public, canonical))
+    Some((public_key(point), canonical))
 }
 
 /// Reads a point in its canonical encoding. Refuses points of small order: for these, signatures

@@ -18,7 +18,7 @@ pub struct KeySet {
     /// Number of unusable entries.
     passed_over: usize,
     /// Whether every entry was examined.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// The key that a token needs.
@@ -34,24 +34,31 @@ pub struct KeyQuery<'a> {
     pub tried: &'a [Rc<Key>],
 }
 
-/// Why a body is refused as a key set.
+/// Why what an issuer published is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JwksError {
-    /// More than [`limits::JWKS_BYTES`].
+pub enum KeySetError {
+    /// A key set of more than [`limits::JWKS_BYTES`], or with too many entries before a usable one.
     TooLarge,
-    /// Not a JSON object with an array `keys`.
+    /// A key set that is not a JSON object with an array `keys`.
     Malformed,
-    /// No key in it is usable.
+    /// A key set without a usable key.
     NoUsableKey,
+    /// A discovery document that is not a bounded JSON object with `issuer` and `jwks_uri`.
+    DiscoveryMalformed,
+    /// The discovery document of another issuer (OpenID Connect Discovery 1.0, section 4.3), whose
+    /// keys must not count for this one.
+    WrongIssuer,
 }
 
-impl JwksError {
+impl KeySetError {
     /// Stable code for logs and `/status`.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooLarge => "jwks_too_large",
             Self::Malformed => "jwks_malformed",
             Self::NoUsableKey => "jwks_no_usable_key",
+            Self::DiscoveryMalformed => "discovery_malformed",
+            Self::WrongIssuer => "discovery_issuer_mismatch",
         }
     }
 }
@@ -66,25 +73,25 @@ impl KeySet {
     /// section 4.5), or none.
     ///
     /// # Errors
-    /// [`JwksError`], also for a set without a usable key, so that it never replaces a good one.
-    pub fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<Self, JwksError> {
+    /// [`KeySetError`], also for a set without a usable key, so that it never replaces a good one.
+    pub fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetError> {
         if body.len() > limits::JWKS_BYTES {
-            return Err(JwksError::TooLarge);
+            return Err(KeySetError::TooLarge);
         }
-        let object = StrictObject::parse_lenient(body).ok_or(JwksError::Malformed)?;
+        let object = StrictObject::parse_lenient(body).ok_or(KeySetError::Malformed)?;
         let Some(Value::Array(entries)) = object.member("keys") else {
-            return Err(JwksError::Malformed);
+            return Err(KeySetError::Malformed);
         };
         let mut candidates = entries.iter().filter_map(|entry| jwk::candidate(entry, algorithms));
         let mut keys: Vec<Rc<Key>> = Vec::new();
         for key in candidates.by_ref().take(limits::KEYS).filter_map(jwk::Candidate::into_key) {
-            if !keys.iter().any(|known| known.is_same(&key)) {
+            if !keys.iter().any(|known| **known == key) {
                 keys.push(Rc::new(key));
             }
         }
         let is_whole = candidates.next().is_none();
         if keys.is_empty() {
-            return Err(if is_whole { JwksError::NoUsableKey } else { JwksError::TooLarge });
+            return Err(if is_whole { KeySetError::NoUsableKey } else { KeySetError::TooLarge });
         }
         let passed_over = entries.len().saturating_sub(keys.len());
         Ok(Self { keys, passed_over, is_whole })
@@ -121,11 +128,6 @@ impl KeySet {
         self.is_whole
     }
 
-    /// Sets [`KeySet::is_whole`].
-    pub(super) fn with_whole(self, is_whole: bool) -> Self {
-        Self { is_whole, ..self }
-    }
-
     /// All keys, in the issuer's order.
     pub fn keys(&self) -> &[Rc<Key>] {
         &self.keys
@@ -144,9 +146,8 @@ impl KeySet {
 
     /// Whether both hold the same keys under the same ids.
     pub fn same_keys(&self, other: &Self) -> bool {
-        let holds = |set: &Self, key: &Key| set.keys.iter().any(|own| own.is_same(key));
         self.is_whole == other.is_whole
             && self.keys.len() == other.keys.len()
-            && self.keys.iter().all(|key| holds(other, key))
+            && self.keys.iter().all(|key| other.keys.contains(key))
     }
 }

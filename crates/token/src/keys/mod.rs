@@ -5,15 +5,13 @@
 mod curve;
 mod discovery;
 mod fetched;
-mod freshness;
 mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
 
-pub use discovery::{DiscoveryError, discovery_url, parse_discovery};
-pub use fetched::FetchedKeySet;
-pub use freshness::fresh_ms;
+pub use discovery::{discovery_url, parse_discovery};
+pub use fetched::{FetchedKeySet, fresh_ms};
 pub use jwk::Key;
-pub use jwks::{JwksError, KeyQuery, KeySet};
+pub use jwks::{KeyQuery, KeySet, KeySetError};
 pub use plan::{IssuerKeys, KeyFetch, KeyPlan, KeyStanding, plan};

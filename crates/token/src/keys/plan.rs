@@ -29,11 +29,8 @@ pub struct IssuerKeys {
 /// One fetch from the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFetch {
-    /// In progress, or lost.
-    Running {
-        /// When it began.
-        since: UnixMillis,
-    },
+    /// In progress, or lost, since this time.
+    Running(UnixMillis),
     /// Ended.
     Done {
         /// When it ended.
@@ -84,7 +81,7 @@ pub fn plan<'a>(keys: &'a IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> 
     let record = keys.usable(now);
     if let Some(record) = record {
         if let Some(key) = record.set.select(query) {
-            return if keys.is_refresh_wanted(record, now) { KeyPlan::UseAndRefresh(key) } else { KeyPlan::Use(key) };
+            return if keys.is_refresh_due(now) { KeyPlan::UseAndRefresh(key) } else { KeyPlan::Use(key) };
         }
         // All keys of the token's `kid` were tried. Without a `kid`, the key may be a new one.
         if !query.tried.is_empty() && record.set.names(query) {
@@ -92,15 +89,17 @@ pub fn plan<'a>(keys: &'a IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> 
         }
     }
     // Another isolate or the scheduled refresh may have stored a newer set.
-    let read_lately = keys.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
-    if !read_lately && !asked_lately(keys, now) {
+    let was_read = keys.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
+    let was_fetched =
+        matches!(keys.attempt, Some(KeyFetch::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS);
+    if !was_read && !was_fetched {
         return KeyPlan::ReadCache;
     }
     if keys.may_ask(now) {
         return KeyPlan::Fetch;
     }
     match keys.attempt {
-        Some(KeyFetch::Running { .. }) => KeyPlan::Wait,
+        Some(KeyFetch::Running(_)) => KeyPlan::Wait,
         Some(KeyFetch::Done { ok: true, .. }) if record.is_some_and(|record| record.set.is_whole()) => KeyPlan::Unknown,
         // Unknown, and no fetch is allowed now. A 401 would log users out whenever their issuer is
         // down or has more keys than are examined.
@@ -108,15 +107,9 @@ pub fn plan<'a>(keys: &'a IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> 
     }
 }
 
-fn asked_lately(keys: &IssuerKeys, now: UnixMillis) -> bool {
-    matches!(keys.attempt, Some(KeyFetch::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS)
-}
-
 /// Milliseconds until the next fetch is allowed.
 fn pause(keys: &IssuerKeys, now: UnixMillis) -> u64 {
-    let Some(KeyFetch::Done { at, ok, jitter }) = keys.attempt else {
-        return 0;
-    };
+    let Some(KeyFetch::Done { at, ok, jitter }) = keys.attempt else { return 0 };
     let pause_ms = if ok {
         limits::COOL_DOWN_MS
     } else {
@@ -132,18 +125,12 @@ impl IssuerKeys {
         self.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS)
     }
 
-    fn is_refresh_wanted(&self, record: &FetchedKeySet, now: UnixMillis) -> bool {
-        !record.is_fresh(now) && self.may_ask(now)
-    }
-
     /// Whether a key that verified a cached token is still published.
-    pub fn standing(&self, key: &Key, now: UnixMillis) -> KeyStanding {
-        match self.usable(now) {
-            Some(record) if record.set.keys().iter().any(|own| own.is_same(key)) => {
-                if self.is_refresh_wanted(record, now) { KeyStanding::Stale } else { KeyStanding::Current }
-            }
-            Some(_) | None => KeyStanding::Gone,
+    pub fn standing(&self, key: &Rc<Key>, now: UnixMillis) -> KeyStanding {
+        if !self.usable(now).is_some_and(|record| record.set.keys().contains(key)) {
+            return KeyStanding::Gone;
         }
+        if self.is_refresh_due(now) { KeyStanding::Stale } else { KeyStanding::Current }
     }
 
     /// Whether a background refresh is due: the set is stale, and a fetch is allowed.
@@ -154,7 +141,7 @@ impl IssuerKeys {
 
     /// Records the start of a fetch.
     pub fn begin(&mut self, now: UnixMillis) {
-        self.attempt = Some(KeyFetch::Running { since: now });
+        self.attempt = Some(KeyFetch::Running(now));
     }
 
     /// Records a fetch that returned a usable set.
@@ -186,7 +173,7 @@ impl IssuerKeys {
     pub fn may_ask(&self, now: UnixMillis) -> bool {
         match self.attempt {
             None => true,
-            Some(KeyFetch::Running { since }) => now.since(since) >= limits::LOST_MS,
+            Some(KeyFetch::Running(since)) => now.since(since) >= limits::LOST_MS,
             Some(KeyFetch::Done { .. }) => pause(self, now) == 0,
         }
     }
@@ -199,7 +186,7 @@ impl IssuerKeys {
 
     /// Whether a request of this isolate is fetching.
     pub fn is_asking(&self, now: UnixMillis) -> bool {
-        matches!(self.attempt, Some(KeyFetch::Running { since }) if now.since(since) < limits::LOST_MS)
+        matches!(self.attempt, Some(KeyFetch::Running(since)) if now.since(since) < limits::LOST_MS)
     }
 
     /// Whether there is a usable set.
@@ -210,7 +197,7 @@ impl IssuerKeys {
     /// When the last fetch began or ended.
     pub fn last_attempt_at(&self) -> Option<UnixMillis> {
         self.attempt.map(|attempt| match attempt {
-            KeyFetch::Running { since: at } | KeyFetch::Done { at, .. } => at,
+            KeyFetch::Running(at) | KeyFetch::Done { at, .. } => at,
         })
     }
 }

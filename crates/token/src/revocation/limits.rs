@@ -61,8 +61,5 @@ pub const PUSH_BYTES: usize = 256 * 1024;
 /// Revocations of a push.
 pub const PUSH_ENTRIES: usize = 1_000;
 
-/// Bytes of an id in a push: the bound of a claim.
-pub const SUBJECT_BYTES: usize = crate::limits::CLAIM_BYTES;
-
 /// Attempts to write a logout that the gateway saw itself to the log.
 pub const NOTE_TRIES: u32 = 4;

@@ -14,4 +14,4 @@ mod push;
 pub use cache::{Applied, RevocationCache, RevocationPlan};
 pub use key::{RevocationKey, RevocationKeys, RevocationKind};
 pub use page::{LogPage, RevocationEntry};
-pub use push::{BadPush, Revocation, parse_push};
+pub use push::{BadPush, Push, parse_push};

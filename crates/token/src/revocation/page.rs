@@ -1,12 +1,12 @@
 //! Pages of the revocation log.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{key::RevocationKey, limits};
 use crate::time::UnixMillis;
 
-/// One revocation in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One revocation in the log. In JSON an array of its members, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct RevocationEntry {
     /// What is revoked.
     pub key: RevocationKey,
@@ -16,8 +16,14 @@ pub struct RevocationEntry {
     pub keep_until: u64,
 }
 
+impl Serialize for RevocationEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.key, self.issued_until, self.keep_until).serialize(serializer)
+    }
+}
+
 /// A part of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPage {
     /// Time of the log's clock when the page was read.
     pub as_of: UnixMillis,
@@ -26,49 +32,21 @@ pub struct LogPage {
     /// The page has every entry from this number on; 0: the whole log.
     pub from: u64,
     /// Whether the log has more entries than a copy may hold. The page is then empty.
+    #[serde(default)]
     pub overflows: bool,
     /// The entries, unordered.
     pub entries: Vec<RevocationEntry>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    as_of: UnixMillis,
-    newest: u64,
-    from: u64,
-    #[serde(default)]
-    overflows: bool,
-    entries: Vec<(String, u64, u64)>,
-}
-
 impl LogPage {
     /// Encodes as JSON.
     pub fn to_json(&self) -> Option<String> {
-        let row = |entry: &RevocationEntry| (entry.key.to_text(), entry.issued_until, entry.keep_until);
-        let wire = Wire {
-            as_of: self.as_of,
-            newest: self.newest,
-            from: self.from,
-            overflows: self.overflows,
-            entries: self.entries.iter().map(row).collect(),
-        };
-        serde_json::to_string(&wire).ok()
+        serde_json::to_string(self).ok()
     }
 
     /// Decodes the form of [`LogPage::to_json`].
     pub fn from_json(text: &str) -> Option<Self> {
-        let wire: Wire = serde_json::from_slice(text.as_bytes()).ok()?;
-        if wire.entries.len() > limits::COPY_ENTRIES {
-            return None;
-        }
-        let entry = |(key, issued_until, keep_until): &(String, u64, u64)| {
-            Some(RevocationEntry {
-                key: RevocationKey::from_text(key)?,
-                issued_until: *issued_until,
-                keep_until: *keep_until,
-            })
-        };
-        let entries = wire.entries.iter().map(entry).collect::<Option<Vec<_>>>()?;
-        Some(Self { as_of: wire.as_of, newest: wire.newest, from: wire.from, overflows: wire.overflows, entries })
+        let page: Self = serde_json::from_slice(text.as_bytes()).ok()?;
+        (page.entries.len() <= limits::COPY_ENTRIES).then_some(page)
     }
 }
