@@ -1,7 +1,7 @@
 //! Polls a request's future without an executor: when the request arrives, and whenever the promise
 //! that it waits for settles. Each wait costs one `then`, and a request that waits for nothing needs
 //! no promise. An executor would put each step into the microtask queue through several calls, which
-//! cost 60 of 960 µs of a request (docs/decisions/0014-poll-promise.md).
+//! cost 60 of 960 µs of a request (docs/decisions/0013-request-lifetime.md).
 //!
 //! A future that waits for anything but a registered promise is passed to the executor.
 

@@ -100,6 +100,7 @@ describe("the snippets of docs/providers.md", () => {
 
   test("each provider has its snippet and its test on the page", () => {
     assert.ok(NAMES.length >= 10);
-    for (const name of NAMES) assert.match(PAGE, new RegExp(`\\*a token of ${name} enters by its\\s+snippet\\*`));
+    for (const name of NAMES)
+      assert.match(PAGE, new RegExp(`\\*a token of ${name} is accepted with its\\s+snippet\\*`));
   });
 });

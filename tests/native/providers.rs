@@ -71,7 +71,7 @@ fn each_snippet_takes_its_providers_tokens_and_refuses_its_others() {
     let (gate, world) = (gate(), world(&providers));
     for provider in &providers {
         assert!(
-            PAGE.contains(&format!("a token of {} enters by its", provider.name)),
+            PAGE.contains(&format!("a token of {} is accepted with its", provider.name)),
             "{}: no test named",
             provider.name
         );
