@@ -123,7 +123,7 @@ async fn profiles_without_a_version_are_synchronised_once() {
     let app = App::start().await;
     let ada = app.person("ada@example.com").await;
     run(&app, Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
-    run(&app, Service::Auth, include_str!("../migrations/sqlite/auth/0010_agree.sql")).await;
+    run(&app, Service::Auth, include_str!("../migrations/auth/0010_agree.sql")).await;
     app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.headers["etag"], "\"1\"");
 }

@@ -17,46 +17,26 @@ use crate::limits;
 /// Names and texts in the order of their versions, which start at 1.
 type Migrations = &'static [(&'static str, &'static str)];
 
-macro_rules! migrations {
-    ($folder:literal: $($file:literal),+) => {
-        &[$(($file, include_str!(concat!("../../../migrations/", $folder, "/", $file, ".sql")))),+]
-    };
-}
+// One constant for each engine and schema; `build.rs` writes them.
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-macro_rules! auth {
-    ($folder:literal) => {
-        migrations!($folder:
-            "0001_accounts", "0002_revocations", "0003_rights", "0004_sessions", "0005_audit", "0006_services",
-            "0007_guessing", "0008_halves", "0009_names", "0010_agree", "0011_readiness", "0012_issued",
-            "0013_successors", "0014_sweeps"
-        )
-    };
-}
-
-macro_rules! users {
-    ($folder:literal) => {
-        migrations!($folder: "0001_profiles", "0002_versions", "0003_deleted", "0004_readiness")
-    };
-}
-
-const SQLITE_AUTH: Migrations = auth!("sqlite/auth");
-const SQLITE_USERS: Migrations = users!("sqlite/users");
-const POSTGRES_AUTH: Migrations = auth!("postgres/auth");
-const POSTGRES_USERS: Migrations = users!("postgres/users");
-
-/// Applies the migrations that a database lacks.
-pub(super) async fn migrate(pool: &AnyPool, engine: Engine, schema: Schema) -> Result<(), sqlx::Error> {
+/// Returns the migrations of a schema.
+fn migrations(engine: Engine, schema: Schema) -> Cow<'static, [Migration]> {
     let list = match (engine, schema) {
         (Engine::Sqlite, Schema::Auth) => SQLITE_AUTH,
         (Engine::Sqlite, Schema::Users) => SQLITE_USERS,
         (Engine::Postgres, Schema::Auth) => POSTGRES_AUTH,
         (Engine::Postgres, Schema::Users) => POSTGRES_USERS,
     };
-    let migrations = (1_i64..).zip(list).map(|(version, (file, text))| {
-        let (_, name) = file.split_once('_').unwrap_or_default();
+    let migrations = (1_i64..).zip(list).map(|(version, (name, text))| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, text.into_sql_str(), false)
     });
-    let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
+    migrations.collect()
+}
+
+/// Applies the migrations that a database lacks.
+pub(super) async fn migrate(pool: &AnyPool, engine: Engine, schema: Schema) -> Result<(), sqlx::Error> {
+    let migrator = Migrator { migrations: migrations(engine, schema), ..Migrator::DEFAULT };
     let begun = Instant::now();
     loop {
         match migrator.run(pool).await {
@@ -66,6 +46,35 @@ pub(super) async fn migrate(pool: &AnyPool, engine: Engine, schema: Schema) -> R
                 tokio::time::sleep(limits::MIGRATE_PAUSE).await;
             }
             Err(error) => return Err(sqlx::Error::Migrate(Box::new(error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `sha384sum` of the released migrations. sqlx refuses a database whose recorded checksums differ.
+    const RELEASED: &str = include_str!("../../../migrations/released.sha384");
+
+    #[test]
+    fn databases_of_earlier_releases_can_be_migrated() {
+        for (engine, engine_name) in [(Engine::Sqlite, "sqlite"), (Engine::Postgres, "postgres")] {
+            for (schema, folder) in [(Schema::Auth, "auth/"), (Schema::Users, "users/")] {
+                let released = RELEASED.lines().filter_map(|line| {
+                    let (checksum, file) = line.split_once("  ").unwrap();
+                    let (stem, rest) = file.strip_prefix(folder)?.split_once('.').unwrap();
+                    let is_of_engine = rest == "sql" || rest.strip_suffix(".sql") == Some(engine_name);
+                    is_of_engine.then(|| format!("{checksum} {stem}"))
+                });
+                let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                let ours = migrations(engine, schema);
+                let ours =
+                    ours.iter().map(|one| format!("{} {:04}_{}", hex(&one.checksum), one.version, one.description));
+                let released: Vec<_> = released.collect();
+                assert!(released.len() >= 4);
+                assert_eq!(ours.take(released.len()).collect::<Vec<_>>(), released);
+            }
         }
     }
 }
