@@ -11,7 +11,7 @@ import { readArguments } from "./lib/arguments.js";
 import { buildEdge } from "./lib/edge-build.js";
 import { BUILD, policyFile } from "./lib/paths.js";
 import { PolicyError } from "./lib/policy-tool.js";
-import { compilerLacks } from "./lib/prerequisites.js";
+import { missingCompilers } from "./lib/prerequisites.js";
 import { isCurrent, worker } from "./lib/programs.js";
 import { builtLine, failedLines, staleLine } from "./lib/reload.js";
 import { runScript } from "./lib/script.js";
@@ -64,8 +64,8 @@ await runScript(async (args, processes) => {
     return undefined;
   }
   if (!isCurrent(worker(profile))) {
-    const [lack] = await compilerLacks();
-    if (lack !== undefined) console.log(staleLine(lack.what));
+    const [missing] = await missingCompilers();
+    if (missing !== undefined) console.log(staleLine(missing.what));
   }
   if (process.env.WRANGLER_COMMAND === "dev") writeFileSync(SESSION, String(process.ppid));
   return console.log(builtLine(profile, (Date.now() - began) / 1000));

@@ -8,9 +8,9 @@ import { readArguments } from "./lib/arguments.js";
 import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
 import { DEFAULT_DATA, ROOT, dataFolder, policyFile } from "./lib/paths.js";
 import { createProcesses } from "./lib/processes.js";
-import { CHANGED, createReloadTeller } from "./lib/reload.js";
+import { CHANGED, createReloadReporter } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
-import { NAMES, askMissing, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
+import { NAMES, fetchMissing, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
 import { setUp } from "./lib/setup.js";
 import { listenForEnd } from "./lib/signals.js";
 import { createProgress } from "./lib/progress.js";
@@ -115,7 +115,7 @@ async function main() {
   progress.close();
   if (isStopping) return;
   isReady = true;
-  console.log(whatToTry({ options, services, running, logs, elapsed: progress.elapsed() }));
+  console.log(welcomeText({ options, services, running, logs, elapsed: progress.elapsed() }));
   if (options.names.includes("edge")) watchPolicy();
   await Promise.all(running.map((one) => watch(one, { ports, data })));
 }
@@ -130,7 +130,7 @@ async function startAll(options, services, logs) {
   return Promise.all(
     options.names.map((name) =>
       progress.run(`start ${name}`, async (note) => {
-        const onReload = name === "edge" ? reloadTeller(services.edge, logs) : () => {};
+        const onReload = name === "edge" ? reloadReporter(services.edge, logs) : () => {};
         /** @param {string} line */
         const onLine = (line) => {
           if (options.logs) progress.say(`${name.padEnd(5)} | ${line}`);
@@ -150,10 +150,10 @@ const POLICY = policyFile(process.env);
  * @param {Service} edge
  * @param {string} logs
  */
-function reloadTeller(edge, logs) {
-  return createReloadTeller({
+function reloadReporter(edge, logs) {
+  return createReloadReporter({
     say: (text) => console.log(text),
-    askMissing: () => askMissing(edge.url),
+    fetchMissing: () => fetchMissing(edge.url),
     secretsFile: shown(edge.secrets ?? ""),
     log: shown(join(logs, "edge.log")),
     policy: POLICY,
@@ -209,7 +209,7 @@ async function watch(running, { ports, data }) {
 /**
  * @param {{ options: Options, services: Record<string, Service>, running: Running[], logs: string, elapsed: string }} state
  */
-function whatToTry({ options, services, running, logs, elapsed }) {
+function welcomeText({ options, services, running, logs, elapsed }) {
   const lines = ["", `Portcullis is ready (${elapsed}).`, ""];
   for (const { name, pid } of running)
     lines.push(`  ${name.padEnd(6)} ${services[name].url.padEnd(24)} process ${pid}`);

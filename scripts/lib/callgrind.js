@@ -7,7 +7,7 @@ import { basename, dirname, join } from "node:path";
 import { LOCKED, buildExecutables, runCommand } from "./cargo.js";
 import { compare, instructions, median, whyNotComparable } from "./instruction-counts.js";
 import { ROOT, TARGET } from "./paths.js";
-import { ask } from "./prerequisites.js";
+import { outputOf } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 
 /**
@@ -34,16 +34,16 @@ const PROCESSES = 3;
 
 /** Returns why nothing can be counted here, or undefined. */
 export async function whyNoValgrind() {
-  if ((await ask("valgrind", ["--version"])) !== undefined) return undefined;
+  if ((await outputOf("valgrind", ["--version"])) !== undefined) return undefined;
   return "valgrind is not installed (Debian: apt install valgrind)";
 }
 
 async function conditions() {
   const [rustc, verbose, libc] = await Promise.all([
-    ask("rustc", ["--version"]),
-    ask("rustc", ["-vV"]),
+    outputOf("rustc", ["--version"]),
+    outputOf("rustc", ["-vV"]),
     // malloc and memcpy are part of every count.
-    ask("getconf", ["GNU_LIBC_VERSION"]),
+    outputOf("getconf", ["GNU_LIBC_VERSION"]),
   ]);
   return { rustc, host: /^host: (.+)$/m.exec(verbose ?? "")?.[1], libc: libc ?? "not glibc" };
 }

@@ -21,7 +21,7 @@ import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { compilePolicy } from "./policy-tool.js";
-import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
+import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 import { readIfThere } from "./files.js";
 import { compile, isBuilt, isCurrent, worker } from "./programs.js";
@@ -132,7 +132,7 @@ export async function compileWasm({ profile = "local", onProgress, processes } =
   const program = worker(profile);
   if (profile !== DEPLOYED) {
     if (isCurrent(program)) return;
-    if (isBuilt(program) && (await compilerLacks()).length > 0) return;
+    if (isBuilt(program) && (await missingCompilers()).length > 0) return;
   }
   await checkPrerequisites({ installs: false });
   if (!(await hasWasmTarget())) throw new ScriptError(`Rust's ${WASM} target is missing; run: npm run setup`);

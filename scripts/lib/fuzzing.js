@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { EXIT_USAGE, ScriptError } from "./errors.js";
 import { ROOT, TARGET } from "./paths.js";
-import { ask } from "./prerequisites.js";
+import { outputOf } from "./prerequisites.js";
 
 /** @import { Work } from "./cargo.js" */
 
@@ -32,14 +32,14 @@ const COVERAGE = [
 
 /** Returns why fuzzing is not possible here, or undefined. */
 export async function whyNoFuzzing() {
-  if ((await ask(process.env.CXX || "c++", ["--version"])) === undefined)
+  if ((await outputOf(process.env.CXX || "c++", ["--version"])) === undefined)
     return "a C++ compiler is missing (Debian: apt install g++)";
   return undefined;
 }
 
 /** @param {Work} [options] */
 export async function buildFuzzers({ processes, onProgress } = {}) {
-  const host = /^host: (.+)$/m.exec((await ask("rustc", ["-vV"])) ?? "")?.[1];
+  const host = /^host: (.+)$/m.exec((await outputOf("rustc", ["-vV"])) ?? "")?.[1];
   if (host === undefined) throw new ScriptError("rustc does not name its host.", { code: EXIT_USAGE });
   const args = ["build", "--release", "--target-dir", WORK, ...LOCKED];
   // With an explicit target, the flags do not apply to build scripts.

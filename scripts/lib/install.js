@@ -19,7 +19,7 @@ import {
   WRANGLER,
   wasmBindgenVersion,
 } from "./paths.js";
-import { ask } from "./prerequisites.js";
+import { outputOf } from "./prerequisites.js";
 import { readIfThere } from "./files.js";
 import { ScriptError } from "./errors.js";
 
@@ -63,7 +63,7 @@ export const installWasmTarget = (options) => addToRust("target", [WASM], option
  */
 async function addToRust(kind, names, { processes } = {}) {
   const what = `Rust's ${kind} ${names.join(" and ")}`;
-  if ((await ask("rustup", ["--version"])) === undefined)
+  if ((await outputOf("rustup", ["--version"])) === undefined)
     throw new ScriptError(`${what} cannot be installed without rustup; install it from https://rustup.rs.`);
   await runCommand("rustup", [kind, "add", ...names], { processes, failure: `${what} cannot be installed` });
 }
@@ -107,7 +107,7 @@ export async function installWasmBindgen({ processes, onProgress } = {}) {
 const PYTHON_CHECK = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
 
 export async function canInstallPython() {
-  return (await ask("python3", ["-c", PYTHON_CHECK])) !== undefined;
+  return (await outputOf("python3", ["-c", PYTHON_CHECK])) !== undefined;
 }
 
 export function hasPython() {
@@ -137,7 +137,7 @@ const COMPONENTS = { rustfmt: ["fmt", "--version"], clippy: ["clippy", "--versio
 
 export async function missingComponents() {
   const names = Object.keys(COMPONENTS);
-  const found = await Promise.all(names.map((name) => ask("cargo", COMPONENTS[name])));
+  const found = await Promise.all(names.map((name) => outputOf("cargo", COMPONENTS[name])));
   return names.filter((_, index) => found[index] === undefined);
 }
 

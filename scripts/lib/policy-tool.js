@@ -11,7 +11,7 @@ import { ScriptError, errorCode } from "./errors.js";
 import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install.js";
 import { withLock } from "./lock.js";
 import { TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
+import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { readIfThere } from "./files.js";
 import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./programs.js";
 
@@ -91,9 +91,9 @@ export function printOutput({ out, errors, code }) {
  */
 export async function preparePolicyTool({ progress, processes } = {}) {
   if (isCurrent(POLICY_TOOL)) return;
-  const [lack] = await compilerLacks();
-  if (lack !== undefined && isBuilt(POLICY_TOOL)) {
-    progress?.say(`  ${lack.what}: the existing policy tool is used. It is older than its sources.`);
+  const [missing] = await missingCompilers();
+  if (missing !== undefined && isBuilt(POLICY_TOOL)) {
+    progress?.say(`  ${missing.what}: the existing policy tool is used. It is older than its sources.`);
     return;
   }
   await checkPrerequisites({ installs: false });

@@ -86,13 +86,13 @@ async function startIn(folder, { processes, clear }) {
   const args = ["-D", data, "-p", String(port), "-k", ""];
   for (const [name, value] of Object.entries(settings)) args.push("-c", `${name}=${value}`);
   /** @type {(isReady: boolean) => void} */
-  let tellReady;
-  const ready = new Promise((resolve) => (tellReady = resolve));
+  let resolveReady;
+  const ready = new Promise((resolve) => (resolveReady = resolve));
   const server = processes.start("postgres", join(native, "bin", "postgres"), args, {
     cwd: folder,
     identity,
     onLine: (line) => {
-      if (line.includes("database system is ready to accept connections")) tellReady(true);
+      if (line.includes("database system is ready to accept connections")) resolveReady(true);
     },
   });
   /** @type {ReturnType<typeof setTimeout> | undefined} */

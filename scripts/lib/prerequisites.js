@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 import { ROOT, WASM } from "./paths.js";
 import { EXIT_USAGE, ScriptError } from "./errors.js";
 
-/** @typedef {{ what: string, remedy: string }} Lack what the machine lacks, and what to do about it */
+/** @typedef {{ what: string, remedy: string }} Missing what is missing, and what to do */
 
 const NODE_MAJOR = 20;
 
@@ -21,7 +21,7 @@ const run = promisify(execFile);
  * @param {string[]} args
  * @returns {Promise<string | undefined>}
  */
-export function ask(command, args) {
+export function outputOf(command, args) {
   return run(command, args).then(
     ({ stdout }) => stdout.trim(),
     () => undefined,
@@ -36,58 +36,58 @@ function rustVersionNeeded() {
 
 /**
  * Resolves with what is missing to compile.
- * @returns {Promise<Lack[]>}
+ * @returns {Promise<Missing[]>}
  */
-export async function compilerLacks() {
+export async function missingCompilers() {
   const [cargo, rustc, compiler] = await Promise.all([
-    ask("cargo", ["--version"]),
-    ask("rustc", ["--version"]),
-    ask(process.env.CC || "cc", ["--version"]),
+    outputOf("cargo", ["--version"]),
+    outputOf("rustc", ["--version"]),
+    outputOf(process.env.CC || "cc", ["--version"]),
   ]);
-  const lacks = [];
+  const missing = [];
   const least = rustVersionNeeded();
   const version = /rustc ([\d.]+)/.exec(rustc ?? "")?.[1] ?? "0";
   if (cargo === undefined || rustc === undefined)
-    lacks.push({
+    missing.push({
       what: "Rust is missing",
       remedy: "install rustup from https://rustup.rs, then open a new terminal",
     });
   else if (version.localeCompare(least, "en", { numeric: true }) < 0)
-    lacks.push({
+    missing.push({
       what: `Rust ${version} is too old`,
       remedy: `run: rustup update stable (${least} or newer is needed)`,
     });
   if (compiler === undefined)
-    lacks.push({
+    missing.push({
       what: "A C compiler is missing",
       remedy:
         "install one (Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install)",
     });
-  return lacks;
+  return missing;
 }
 
 /**
- * Throws an error that says what to do if the machine lacks something. `compiles` and `installs` say
+ * Throws an error that says what to do if something is missing. `compiles` and `installs` say
  * whether programs are to be compiled and npm packages installed.
  * @param {{ compiles?: boolean, installs?: boolean }} [work]
  */
 export async function checkPrerequisites({ compiles = true, installs = true } = {}) {
-  /** @type {Lack[]} */
-  const lacks = [];
+  /** @type {Missing[]} */
+  const missing = [];
   if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR)
-    lacks.push({
+    missing.push({
       what: `Node ${process.versions.node} is too old`,
       remedy: `install Node ${NODE_MAJOR} or newer from https://nodejs.org`,
     });
-  if (installs && (await ask("npm", ["--version"])) === undefined)
-    lacks.push({ what: "npm is missing", remedy: "install it together with Node from https://nodejs.org" });
-  if (compiles) lacks.push(...(await compilerLacks()));
-  if (lacks.length === 0) return;
-  const sentences = lacks.map(({ what, remedy }) => `${what}; ${remedy}.`);
+  if (installs && (await outputOf("npm", ["--version"])) === undefined)
+    missing.push({ what: "npm is missing", remedy: "install it together with Node from https://nodejs.org" });
+  if (compiles) missing.push(...(await missingCompilers()));
+  if (missing.length === 0) return;
+  const sentences = missing.map(({ what, remedy }) => `${what}; ${remedy}.`);
   throw new ScriptError(sentences.join("\nportcullis: "), { code: EXIT_USAGE });
 }
 
 export async function hasWasmTarget() {
-  const folder = await ask("rustc", ["--print", "target-libdir", "--target", WASM]);
+  const folder = await outputOf("rustc", ["--print", "target-libdir", "--target", WASM]);
   return folder !== undefined && existsSync(folder);
 }

@@ -34,19 +34,19 @@ export const staleLine = (why) => `${STALE}${why}: changed sources are not compi
 /**
  * @typedef {object} ReloadOptions
  * @property {(text: string) => void} say
- * @property {() => Promise<string[]>} askMissing
+ * @property {() => Promise<string[]>} fetchMissing
  * @property {string} secretsFile
  * @property {string} log
  * @property {string} [policy]
  */
 
 /**
- * Returns a function that takes each line of wrangler's output and shows reloads. `askMissing` resolves with
+ * Returns a function that takes each line of wrangler's output and shows reloads. `fetchMissing` resolves with
  * what a reloaded gateway lacks; `secretsFile` is the file of its secrets; `log` is the file of all lines.
  * @param {ReloadOptions} options
  * @returns {(line: string) => undefined | Promise<void>}
  */
-export function createReloadTeller({ say, askMissing, secretsFile, log, policy = "gateway.toml" }) {
+export function createReloadReporter({ say, fetchMissing, secretsFile, log, policy = "gateway.toml" }) {
   /** @type {string | undefined} */
   let changed;
   let isPolicy = false;
@@ -84,7 +84,7 @@ export function createReloadTeller({ say, askMissing, secretsFile, log, policy =
     const what = isPolicy ? "policy" : "worker";
     const name = changed;
     changed = undefined;
-    return askMissing().then((missing) => {
+    return fetchMissing().then((missing) => {
       say(`${missing.length === 0 ? "✓" : "✗"} ${what} reloaded (${name}, ${time})`);
       for (const one of missing)
         say(`  ${one}${one.startsWith("secret ") ? `; write it into ${secretsFile}, then restart npm start` : ""}`);

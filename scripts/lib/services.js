@@ -156,7 +156,7 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
   const end = Date.now() + READY_MS;
   for (const url of service.ready) {
     for (;;) {
-      const answer = await askStatus(url);
+      const answer = await fetchStatus(url);
       if (answer.status === 200) break;
       if (running.hasEnded) throw endedBadly(running, await running.ended);
       // A missing secret does not appear by waiting.
@@ -183,15 +183,15 @@ export async function waitUntilReady(service, running, { note = () => {} } = {})
  * Resolves with what a running gateway lacks, such as "secret METRICS_TOKEN".
  * @param {string} url
  */
-export async function askMissing(url) {
-  return (await askStatus(`${url}/ready`)).missing ?? [];
+export async function fetchMissing(url) {
+  return (await fetchStatus(`${url}/ready`)).missing ?? [];
 }
 
 /**
  * @param {string} url
  * @returns {Promise<{ status?: number, missing?: string[], said: string }>}
  */
-async function askStatus(url) {
+async function fetchStatus(url) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS), redirect: "manual" });
     const text = await response.text();

@@ -9,7 +9,7 @@ import { buildEdge, compileWasm } from "./edge-build.js";
 import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
 import { BUILD, TARGET, WASM, policyFile, wasmBindgenVersion } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
-import { checkPrerequisites, compilerLacks, hasWasmTarget } from "./prerequisites.js";
+import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { POLICY_TOOL, SERVICES, compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
@@ -27,14 +27,14 @@ import { POLICY_TOOL, SERVICES, compile, isBuilt, isCurrent, worker } from "./pr
 export async function setUp(progress, { processes, origin = true, edge = true }) {
   const programs = [...(origin ? [SERVICES] : []), ...(edge ? [worker("local"), POLICY_TOOL] : [])];
   const hasBuild = programs.every(isBuilt) && (!edge || hasWasmBindgen());
-  const [lack] = await compilerLacks();
-  await checkPrerequisites({ compiles: lack !== undefined && !hasBuild, installs: edge && !hasPackages() });
-  if (lack !== undefined) {
+  const [missing] = await missingCompilers();
+  await checkPrerequisites({ compiles: missing !== undefined && !hasBuild, installs: edge && !hasPackages() });
+  if (missing !== undefined) {
     const stale = programs.filter((program) => !isCurrent(program)).map(({ title }) => title);
     const age = stale.length === 0 ? "" : ` These are older than their sources: ${stale.join(", ")}.`;
-    progress.say(`${lack.what}: the existing build is used.${age}`);
+    progress.say(`${missing.what}: the existing build is used.${age}`);
   }
-  const canCompile = lack === undefined;
+  const canCompile = missing === undefined;
   const work = [];
   if (edge) work.push(prepareEdge(progress, { processes, canCompile }));
   if (origin && canCompile)

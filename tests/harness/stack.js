@@ -69,7 +69,7 @@ export async function startStack(scope, { env = {}, edgeAheadMs } = {}) {
   });
   const clock = edgeAheadMs === undefined ? undefined : shiftClock(scope, edgeAheadMs);
   if (clock !== undefined) {
-    // Wrangler takes the entry module as its first argument, and looks for its configuration beside it.
+    // Wrangler takes the entry module as its first argument, and looks for its configuration next to it.
     const { args } = services.edge;
     args.splice(args.indexOf("dev") + 1, 0, clock.entry, "--config", join(ROOT, "wrangler.toml"));
   }

@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { CHANGED, builtLine, createReloadTeller, failedLines, staleLine } from "../../scripts/lib/reload.js";
+import { CHANGED, builtLine, createReloadReporter, failedLines, staleLine } from "../../scripts/lib/reload.js";
 
 async function outputOf(lines, missing = []) {
   const said = [];
-  const read = createReloadTeller({
+  const read = createReloadReporter({
     say: (text) => said.push(text),
-    askMissing: async () => missing,
+    fetchMissing: async () => missing,
     secretsFile: ".dev.vars",
     log: ".data/logs/edge.log",
     policy: "policies/shop.toml",

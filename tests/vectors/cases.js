@@ -1,11 +1,8 @@
-// The table of tokens, honest and hostile, that every verifier here must judge
-// alike: a name that reads as a sentence, a way to make the token, and the code
-// that the gateway answers with ("ok" when it is taken). Made with Node's own
-// crypto and with npm `jose`, so that no line of the gateway judges itself.
+// Valid and hostile tokens: a name, the token, and the code of the gateway's answer ("ok" if it accepts the
+// token). They are made with Node's crypto and with npm `jose`, independently of the gateway's code.
 //
-// `make.js` writes them down for the native tests, at a fixed time;
-// `tests/edge/tokens.test.js` makes them anew and sends them through the
-// running gateway.
+// `make.js` writes them to tokens.json for the native tests, at a fixed time. `tests/edge/tokens.test.js`
+// makes new ones and sends them to the running gateway.
 
 import * as crypto from "node:crypto";
 import * as jose from "jose";
@@ -39,7 +36,7 @@ export function makeJwks(keys) {
   };
 }
 
-// Signs any bytes: header and payload may be text that no library would write.
+// Signs any bytes: header and payload may be text that no library writes.
 export function sign(privateKey, header, payload, hash = "sha256") {
   const text = (part) => (typeof part === "string" || Buffer.isBuffer(part) ? part : JSON.stringify(part));
   const input = `${b64(text(header))}.${b64(text(payload))}`;
@@ -84,8 +81,8 @@ export async function makeCases(keys, now) {
   const der = keys.issuer.publicKey.export({ format: "der", type: "spki" });
   const other = (privateKey) => sign(privateKey, header, claims);
   const lastAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  // 2,048 bits are 341 characters and two bits: the last character has four
-  // bits to spare, so its neighbour in the alphabet spells the same bytes.
+  // 2,048 bits are 341 characters and two bits: four bits of the last character are unused, so the next
+  // character of the alphabet encodes the same bytes.
   const trailing = s.slice(0, -1) + lastAlphabet[lastAlphabet.indexOf(s.at(-1)) + 1];
   const dateCases = [
     ["a string", '"1"'],
@@ -123,7 +120,7 @@ export async function makeCases(keys, now) {
     ["a good token", good, "ok"],
     ["a good token made by jose", byJose, "ok"],
     ["aud as a string", withClaims({ aud: AUDIENCE }), "ok"],
-    ["aud with others beside ours", withClaims({ aud: ["other", AUDIENCE] }), "ok"],
+    ["aud with others and ours", withClaims({ aud: ["other", AUDIENCE] }), "ok"],
     ["typ spelt as a full media type", withHeader({ typ: "application/at+jwt" }), "ok"],
     ["typ in capitals", withHeader({ typ: "AT+JWT" }), "ok"],
     ["no nbf", sign(own, header, without("nbf")), "ok"],
@@ -158,7 +155,7 @@ export async function makeCases(keys, now) {
     ["16 KB", longest, "ok"],
     ["a claim named __proto__", raw(null, member('"__proto__":{"roles":["admin"]}')), "ok"],
     [
-      "a header that brings its own key beside a good kid",
+      "a header that brings its own key, with a good kid",
       withHeader({ jwk: keys.attacker.jwk, jku: "https://evil.example/jwks" }),
       "ok",
     ],

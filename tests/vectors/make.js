@@ -1,7 +1,7 @@
-// Writes the tables of `cases.js` and `providers.js` down for the native tests:
+// Writes the tables of `cases.js` and `providers.js` for the native tests:
 //   node tests/vectors/make.js > tests/vectors/tokens.json
 //   node tests/vectors/make.js providers > tests/vectors/providers.json
-// Keys are made anew each time and the private ones forgotten.
+// The keys are new each time, and the private ones are not kept.
 
 import { makeCases, makeJwks, makeKeys } from "./cases.js";
 import { makeProviders } from "./providers.js";

@@ -1,10 +1,10 @@
-// Tokens and key sets in the shapes of ten providers, for the policies of `docs/providers.md`:
-// which documents each serves where, which token is taken and who its owner is then, and which
-// of its other tokens are refused. The claims, headers and key members are those that the
-// providers' documentation shows; names and ids are made up.
+// Tokens and key sets in the shapes of ten providers, for the policies of `docs/providers.md`: the documents
+// that each serves, the tokens that are accepted with the identity that results, and tokens that are
+// refused. Claims, headers and key members are those of the providers' documentation; names and ids are
+// invented.
 //
-// `make.js providers` writes them down for the native tests, at a fixed time;
-// `tests/edge/providers.test.js` makes them anew and sends them through the running gateway.
+// `make.js providers` writes them to providers.json for the native tests, at a fixed time.
+// `tests/edge/providers.test.js` makes new ones and sends them to the running gateway.
 
 import * as crypto from "node:crypto";
 
