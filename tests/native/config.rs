@@ -553,7 +553,73 @@ fn a_rule_that_a_variant_of_its_path_would_pass_is_reported() {
         ),
         (
             "another path at the service",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nreplace_prefix = { from = \"/app\", to = \"/v2\" }"),
+                ("/app/admin", GET, ADMIN),
+            ],
+            None,
+        ),
+        (
+            "a looser route that is rewritten to the strict one's path",
+            vec![("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""), ("/admin", GET, ADMIN)],
+            Some("/shop/admin reaches the same path of the service through the looser route \"/shop/{*rest}\""),
+        ),
+        (
+            "a looser route below its own prefix",
             vec![("/app/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/app\""), ("/app/admin", GET, ADMIN)],
+            Some("/app/app/admin reaches the same path"),
+        ),
+        (
+            "a strict route that is rewritten to a looser one's path",
+            vec![
+                ("/{*rest}", GET, USER),
+                (
+                    "/v1/{*rest}",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nreplace_prefix = { from = \"/v1\", to = \"/v2\" }",
+                ),
+            ],
+            Some("/v2/~0 reaches the same path of the service through the looser route \"/{*rest}\""),
+        ),
+        (
+            "another prefix to the same path",
+            vec![
+                ("/old/{*rest}", GET, "access = \"user\"\nreplace_prefix = { from = \"/old\", to = \"/v2\" }"),
+                (
+                    "/new/admin",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nreplace_prefix = { from = \"/new\", to = \"/v2\" }\nupstream = \"twin\"",
+                ),
+            ],
+            Some("/old/admin reaches the same path"),
+        ),
+        (
+            "the prefix alone",
+            vec![("/shop", GET, "access = \"public\"\nstrip_prefix = \"/shop\""), ("/", GET, ADMIN)],
+            Some("/shop reaches the same path"),
+        ),
+        (
+            "a rewritten route that variants do not refuse",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\""),
+            ],
+            Some("/shop/admin reaches the same path"),
+        ),
+        (
+            "a rewritten route that is allowed",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, "access = { roles = [\"admin\"] }\nvariants = { allow = \"every user is one\" }"),
+            ],
+            None,
+        ),
+        (
+            "a rewritten route that is as strict",
+            vec![
+                ("/shop/{*rest}", GET, "access = { roles = [\"admin\"] }\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, USER),
+            ],
             None,
         ),
         ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),

@@ -193,7 +193,10 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
                 policy.routes[0].path = "/mine/all".into();
             }),
         ),
-        ("variants without a reason", fault(&|policy| policy.routes[0].variants = Variants::Allow(" ".into()))),
+        (
+            "variants without a reason",
+            fault(&|policy| policy.routes[0].variants = Some(Variants::Allow { allow: " ".into() })),
+        ),
         (
             "years of maintenance",
             fault(&|policy| policy.upstreams[0].maintenance = Some(Maintenance { retry_after_s: u64::MAX })),

@@ -143,8 +143,9 @@ fn compile(file: &PolicyFile, policy: &Policy) -> Output {
     if let Err(failures) = file.run_tests(policy) {
         return Output::failure(EXIT_REFUSED, failures);
     }
-    match serde_json::to_string(policy) {
-        Ok(json) => Output::success(json),
+    // As written: the Worker has the defaults and writes out short forms itself.
+    match toml::from_str::<serde_json::Value>(&file.text) {
+        Ok(document) => Output::success(document.to_string()),
         Err(error) => Output::failure(EXIT_REFUSED, vec![error.to_string()]),
     }
 }

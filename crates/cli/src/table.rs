@@ -77,10 +77,9 @@ fn overlaps(policy: &Policy) -> Vec<String> {
     }
     let mut lines = vec!["\nPaths that overlap (the more specific one wins, whatever the method):".to_owned()];
     lines.extend(found.iter().map(|(winner, others)| format!("  {winner} wins over {}", others.join(", "))));
-    lines.extend(policy.routes.iter().filter_map(|route| match &route.variants {
-        Variants::Check => None,
+    lines.extend(policy.routes.iter().filter_map(|route| match route.variants.as_ref()? {
         Variants::Refuse => Some(format!("  {}: its variants in case, trailing slash or escapes are 400", route.path)),
-        Variants::Allow(reason) => Some(format!("  {}: its variants are allowed: {reason}", route.path)),
+        Variants::Allow { allow } => Some(format!("  {}: its variants are allowed: {allow}", route.path)),
     }));
     lines
 }

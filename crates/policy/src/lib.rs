@@ -1,5 +1,61 @@
-//! The policy of a gateway: `gateway.toml`, its checks, and the decisions that it makes about a
-//! request's path and its caller. Performs no I/O.
+//! The policy of a gateway: its document, its checks, and what it decides about a request's path and
+//! its caller. Performs no I/O.
+//!
+//! Each line uses only modules of the lines above it:
+//!
+//! - `limits`, `error`, `reserved`, `url`: bounds, places of mistakes, names and URLs.
+//! - `access`, `model`: the document. [`permits`] decides each 403.
+//! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
+//! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
+//! - `validate`: what a policy must be, wherever it comes from.
+//! - `read`, `check`, `schema`: a policy as JSON, as a file with lines and columns, and as a JSON Schema.
 
-pub mod config;
-pub mod route;
+mod access;
+#[cfg(feature = "toml")]
+mod check;
+mod cors;
+mod error;
+mod lenient;
+pub mod limits;
+mod model;
+mod named;
+mod own_paths;
+mod providers;
+mod read;
+mod reserved;
+#[cfg(feature = "schema")]
+pub mod schema;
+#[cfg(feature = "toml")]
+mod suggest;
+mod table;
+mod target;
+mod token_policy;
+mod url;
+mod validate;
+
+pub use access::{Access, Params, Principal, permits};
+#[cfg(feature = "toml")]
+pub use check::{check, position_of};
+pub use cors::allows;
+pub use error::Mistake;
+pub use model::{
+    Breaker, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown,
+    Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
+};
+pub use own_paths::{OWN_PATHS, PUSH_PATH, is_own_path};
+pub use portcullis_token::{ClaimPath, ClaimRule};
+pub use reserved::{is_cors_header, is_private, is_replaced};
+pub use table::{Match, Miss, Table, TableError};
+pub use target::{BadTarget, Target};
+pub use token_policy::claims_in_rules;
+pub use url::{check_base_url, check_url};
+
+/// The document, by its former path.
+pub mod config {
+    pub use crate::*;
+}
+
+/// Routes, by their former path.
+pub mod route {
+    pub use crate::*;
+}

@@ -15,9 +15,9 @@
 //! [`Target::is_plain`] is false, and only routes with `encoded_path = "forward"` accept them. `.`
 //! and `..` are refused in every layer, on every route.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
-use super::limits;
+use crate::limits;
 
 /// A path and query in canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Target {
 }
 
 /// Decodes percent-encoding once. `escaped` is called with the value of each escape.
-pub(super) fn decode(bytes: &[u8], mut escaped: impl FnMut(u8)) -> Vec<u8> {
+pub(crate) fn decode(bytes: &[u8], mut escaped: impl FnMut(u8)) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter();
     while let Some(byte) = rest.next() {
@@ -131,72 +131,66 @@ fn canonical_path(path: &str) -> Result<(String, bool), BadTarget> {
 /// Appends a segment in canonical spelling and returns whether it is plain.
 fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget> {
     let mut is_plain = true;
-    let mut decoded: Vec<u8> = Vec::with_capacity(segment.len());
     let mut bytes = segment.as_bytes().iter();
-    while let Some(byte) = bytes.next() {
-        match *byte {
-            b'%' => {
-                let value = escape_value(&mut bytes).ok_or(BadTarget::Ambiguous)?;
-                is_plain &= !is_reserved(value)?;
-                // RFC 3986, section 6.2.2.2: one spelling for what needs no escape.
-                if is_path_char(value) {
-                    canonical.push(char::from(value));
-                } else {
-                    push_escaped(canonical, value);
-                }
-                decoded.push(value);
+    while let Some(&byte) = bytes.next() {
+        if byte == b'%' {
+            let value = escape_value(&mut bytes).ok_or(BadTarget::Ambiguous)?;
+            // RFC 3986, section 6.2.2.2: one spelling for what needs no escape.
+            if is_path_char(value) {
+                canonical.push(char::from(value));
+            } else {
+                push_escaped(canonical, value);
             }
+        } else if is_path_char(byte) {
+            canonical.push(char::from(byte));
+        } else if matches!(byte, b';' | b'[' | b']') {
             // `;` begins a parameter for some servers and is part of the name for others. Only the
             // URL parsers of browsers accept raw brackets.
-            byte @ (b';' | b'[' | b']') => {
-                is_plain = false;
-                canonical.push(char::from(byte));
-                decoded.push(byte);
-            }
-            byte if is_path_char(byte) => {
-                canonical.push(char::from(byte));
-                decoded.push(byte);
-            }
-            _ => return Err(BadTarget::Ambiguous),
-        }
-    }
-    // Overlong forms are not UTF-8: a careless decoder reads `%c0%af` as a slash.
-    if std::str::from_utf8(&decoded).is_err() {
-        return Err(BadTarget::Ambiguous);
-    }
-    for _ in 0..limits::ESCAPE_LAYERS {
-        if decoded.split(|byte| *byte == b'/').any(is_dots) {
+            is_plain = false;
+            canonical.push(char::from(byte));
+        } else {
             return Err(BadTarget::Ambiguous);
         }
-        if !decoded.contains(&b'%') {
-            return Ok(is_plain);
-        }
-        // A service that decodes twice reads this. A second layer that hides a plain character has no
-        // honest use: `%2561dmin`.
-        let mut values = Vec::new();
-        let next = decode(&decoded, |value| values.push(value));
-        if values.is_empty() {
-            return Ok(is_plain);
-        }
-        for value in values {
-            is_plain &= !is_reserved(value)? && !is_unreserved(value);
-        }
-        is_plain &= std::str::from_utf8(&next).is_ok();
-        decoded = next;
     }
-    Err(BadTarget::Ambiguous)
+    Ok(has_plain_layers(segment)? && is_plain)
 }
 
-/// Returns whether a decoded character would end or split a segment for a service that decodes the
-/// path before it splits it.
+/// Decodes the layers of escapes of a segment and returns whether it is plain, as far as its escapes go.
 ///
 /// # Errors
-/// Backslashes and control characters, which are refused in every path.
-fn is_reserved(value: u8) -> Result<bool, BadTarget> {
-    match value {
-        b'\\' | 0..=0x1f | 0x7f => Err(BadTarget::Ambiguous),
-        _ => Ok(matches!(value, b'/' | b'?' | b'#' | b';')),
+/// [`BadTarget::Ambiguous`]: a layer has dot segments or characters that are refused in every path, the
+/// first one is not UTF-8, or there are more than [`limits::ESCAPE_LAYERS`].
+fn has_plain_layers(segment: &str) -> Result<bool, BadTarget> {
+    let mut is_plain = true;
+    let mut layer = Cow::Borrowed(segment.as_bytes());
+    for depth in 0..=limits::ESCAPE_LAYERS {
+        if layer.split(|byte| *byte == b'/').any(is_dots) {
+            return Err(BadTarget::Ambiguous);
+        }
+        if !layer.contains(&b'%') {
+            return Ok(is_plain);
+        }
+        let (mut has_escapes, mut is_refused) = (false, false);
+        let decoded = decode(&layer, |value| {
+            has_escapes = true;
+            is_refused |= matches!(value, b'\\' | 0..=0x1f | 0x7f);
+            // These would end or split a segment for a service that decodes the path before it splits it.
+            is_plain &= !matches!(value, b'/' | b'?' | b'#' | b';');
+            // A second layer that hides a plain character has no honest use: `%2561dmin`.
+            is_plain &= depth == 0 || !is_unreserved(value);
+        });
+        if !has_escapes {
+            return Ok(is_plain);
+        }
+        // Overlong forms are not UTF-8: a careless decoder reads `%c0%af` as a slash.
+        let is_text = std::str::from_utf8(&decoded).is_ok();
+        if is_refused || (depth == 0 && !is_text) {
+            return Err(BadTarget::Ambiguous);
+        }
+        is_plain &= is_text;
+        layer = Cow::Owned(decoded);
     }
+    Err(BadTarget::Ambiguous)
 }
 
 /// Returns whether a segment is `.` or `..`, also with servlet parameters (`..;x`) or with spaces that

@@ -2,8 +2,8 @@
 //! same form. The JSON Schema and `docs/policy.md` are generated from these types and their
 //! comments; `npm run docs` writes both.
 //!
-//! Owns names, types and defaults. What the values must be is in `validate`; derived fields are
-//! filled in by `resolve`.
+//! Owns names, types and defaults. What the values must be is in `validate`; `read` writes out what
+//! short forms stand for.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,14 @@ use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     access::Access,
-    limits,
     named::{self, Named},
     reserved::is_same_header,
 };
+
+/// Methods that a route may name.
+pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The policy of a gateway: whose tokens it accepts, which services stand behind it, and who may
 /// call which route. A request that no route names is answered with 404.
@@ -26,7 +28,7 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Format of the document.
-    #[serde(default = "default_version")]
+    #[serde(default = "number::<1, u32>")]
     pub version: u32,
     /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
     /// selects the issuer, whose rules alone decide about the token.
@@ -58,7 +60,6 @@ pub struct Policy {
     /// The cookie in which browsers may send their token, on routes with `token_cookie = true`.
     /// Accepted from the gateway's own origin, and from origins that the route's CORS policy lists
     /// with `credentials = true`. The cookie is never forwarded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_cookie: Option<TokenCookie>,
 }
 
@@ -79,12 +80,11 @@ pub struct Issuer {
     pub name: String,
     /// A well-known provider: sets algorithms, claims and the location of the keys. Options that
     /// are written take precedence; `require` is added to. See docs/providers.md.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
     pub issuer: String,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub tenants: Vec<String>,
     /// Audiences that mean this gateway. A token must name one of them.
     pub audience: Vec<String>,
@@ -93,13 +93,11 @@ pub struct Issuer {
     pub audience_claim: Option<ClaimPath>,
     /// Signature algorithms. Needed unless `provider` sets them. A key works with one algorithm:
     /// the one that it names or, if it names none, the only one listed here that fits its type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithms: Option<Vec<String>>,
     /// Accepted `typ` headers. Empty accepts any.
     #[serde(default)]
     pub types: Vec<String>,
     /// Required value of the `token_type` claim.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_type: Option<String>,
     /// Claims that identify the user, where they differ from the usual ones.
     #[serde(default)]
@@ -110,29 +108,24 @@ pub struct Issuer {
     #[cfg_attr(feature = "schema", schemars(with = "Vec<serde_json::Value>"))]
     pub require: Vec<ClaimRule>,
     /// Clock difference in seconds that is tolerated.
-    #[serde(default = "default_leeway_s")]
+    #[serde(default = "number::<30, u64>")]
     pub leeway_s: u64,
     /// Longest accepted `exp - iat` in seconds. Revocations are kept for as long.
-    #[serde(default = "default_max_lifetime_s")]
+    #[serde(default = "number::<86_400, u64>")]
     pub max_lifetime_s: u64,
     /// Reads the location of the keys from `/.well-known/openid-configuration` below `issuer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery: Option<bool>,
     /// URL of the key set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
     /// Upstream that serves the key set at `jwks_path`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_upstream: Option<String>,
     /// Path of the key set on `jwks_upstream`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_path: Option<String>,
     /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
     #[serde(default)]
     pub revocable: bool,
     /// `sub` of the service tokens that may revoke tokens at `POST /_gateway/revocations`. Implies
     /// `revocable`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub revocations_from: Option<String>,
 }
 
@@ -184,22 +177,22 @@ impl Issuer {
 /// claim. Example: `claims = { user_id = "oid", roles = ["realm_access", "roles"] }`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Claims {
     /// The user's id (default `sub`).
-    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
     pub user_id: Option<ClaimPath>,
     /// E-mail address (default `email`).
-    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
     pub email: Option<ClaimPath>,
     /// Role names (default `roles`).
-    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
     pub roles: Option<ClaimPath>,
     /// Scopes (default `scope`).
-    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
     pub scopes: Option<ClaimPath>,
     /// The session (default `sid`).
-    #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
     pub session: Option<ClaimPath>,
 }
 
@@ -213,17 +206,16 @@ pub struct Upstream {
     #[serde(skip)]
     pub name: String,
     /// Scheme, host and port. `http://` is for loopback on a development machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Several places instead of `url`; each request is sent to one. Targets that fail are left
     /// out. Example: `targets = [{ url = "https://a.example.com", weight = 3 }]`
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub targets: Vec<UpstreamTarget>,
     /// Milliseconds from the end of the request to the headers of the answer; then 504.
-    #[serde(default = "default_timeout_ms")]
+    #[serde(default = "number::<15_000, u64>")]
     pub timeout_ms: u64,
     /// Milliseconds for a client to send its body; then 408.
-    #[serde(default = "default_body_timeout_ms")]
+    #[serde(default = "number::<60_000, u64>")]
     pub body_timeout_ms: u64,
     /// Answer while the service is down.
     #[serde(default)]
@@ -233,7 +225,7 @@ pub struct Upstream {
     #[serde(default)]
     pub retries: u32,
     /// Maximum concurrent requests to the service per isolate. Further requests get 503.
-    #[serde(default = "default_max_concurrent")]
+    #[serde(default = "number::<1_000, u32>")]
     pub max_concurrent: u32,
     /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or
     /// 502, 503 or 504 without `Retry-After`). Then one probe is sent after 1 s, and the pause doubles with each probe that
@@ -242,11 +234,9 @@ pub struct Upstream {
     pub breaker: Breaker,
     /// Milliseconds that the body of an answer may pause; then it is cut off. Costs CPU time, because the
     /// body passes through the gateway's code. Without it, bodies may pause as long as they like.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
     /// The service is under maintenance: requests are answered with 503 and `Retry-After`.
     /// Example: `maintenance = { retry_after_s = 300 }`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
 }
 
@@ -258,26 +248,24 @@ pub struct UpstreamTarget {
     /// Scheme, host and port.
     pub url: String,
     /// Share of the requests, relative to the other targets.
-    #[serde(default = "default_weight")]
+    #[serde(default = "number::<1, u32>")]
     pub weight: u32,
 }
 
 /// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Breaker {
     /// Consecutive outages that open it.
-    #[serde(default = "default_failures")]
     pub failures: u32,
     /// Longest pause in seconds between two probes.
-    #[serde(default = "default_open_s")]
     pub open_s: u32,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failures: default_failures(), open_s: default_open_s() }
+        Self { failures: 5, open_s: 60 }
     }
 }
 
@@ -287,7 +275,7 @@ impl Default for Breaker {
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// Seconds for `Retry-After`.
-    #[serde(default = "default_maintenance_s")]
+    #[serde(default = "number::<300, u64>")]
     pub retry_after_s: u64,
 }
 
@@ -324,13 +312,11 @@ pub struct Route {
     /// Issuers whose tokens are accepted; all, if absent. With several issuers, a route with a rule
     /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
     /// may have a user of the same id.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub issuers: Option<Vec<String>>,
     /// Rate limits that count its requests.
     #[serde(default)]
     pub limits: Vec<String>,
     /// CORS policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<String>,
     /// Forwards the client's `Authorization` header. Upstreams take identity from the gateway's
     /// assertion, so they hardly ever need it.
@@ -346,7 +332,7 @@ pub struct Route {
     #[serde(default)]
     pub token_cookie: bool,
     /// Longest request body in bytes; then 413.
-    #[serde(default = "default_max_body_bytes")]
+    #[serde(default = "number::<1_048_576, u64>")]
     pub max_body_bytes: u64,
     /// The connection may become a WebSocket, after the same checks. They are not repeated while it
     /// lasts.
@@ -355,11 +341,9 @@ pub struct Route {
     /// Leading segments that are removed for the upstream, which gets them as
     /// `X-Forwarded-Prefix`. Example: `strip_prefix = "/shop"`. References in `Location`,
     /// `Content-Location`, `Refresh` and `Link` of answers are changed back.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
     /// Leading segments that are replaced for the upstream.
     /// Example: `replace_prefix = { from = "/shop", to = "/v2" }`
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix: Option<ReplacePrefix>,
     /// Rules for headers of requests, beyond what the gateway does to all.
     /// Example: `request_headers = { set = { x-tenant = "shop" }, remove = ["x-debug"] }`
@@ -370,7 +354,7 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// Adds `X-Content-Type-Options: nosniff` to answers without that header, so that no browser
     /// runs an upload as a script.
-    #[serde(default = "default_nosniff")]
+    #[serde(default = "yes")]
     pub nosniff: bool,
     /// Paths that services may interpret in different ways: with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets or
     /// escapes within escapes. Forward them only to services that split a path before they decode
@@ -380,9 +364,9 @@ pub struct Route {
     /// Applies to spellings of the path (other case, trailing slash, or escapes that `encoded_path`
     /// permits) that match a different route. `"refuse"`: 400. `{ allow = "reason" }`: the other
     /// route's rule applies. Default: validation fails if such a spelling reaches the same service
-    /// under a less strict rule.
-    #[serde(default, skip_serializing_if = "Variants::is_checked")]
-    pub variants: Variants,
+    /// under a less strict rule. Validation also fails, unless `allow` is set, if another path reaches
+    /// the same path of the service through a less strict route, because of a rewritten prefix.
+    pub variants: Option<Variants>,
 }
 
 impl Route {
@@ -420,67 +404,32 @@ pub enum EncodedPath {
 }
 
 /// What happens to other spellings of a route's path that another route takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", from = "WrittenVariants")]
-pub enum Variants {
-    /// The policy is refused if the other route lets in more.
-    #[default]
-    #[serde(skip)]
-    Check,
-    /// The spelling is refused with 400.
-    Refuse,
-    /// The other route's rule applies, for this reason.
-    Allow(String),
-}
-
-impl Variants {
-    fn is_checked(&self) -> bool {
-        *self == Self::Check
-    }
-}
-
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
-    untagged,
+    rename_all = "snake_case",
+    deny_unknown_fields,
     expecting = "write \"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }"
 )]
-enum WrittenVariants {
-    Word(Refuse),
-    Table(Allow),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Refuse {
+pub enum Variants {
+    /// The spelling is refused with 400.
     Refuse,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Allow {
-    allow: String,
-}
-
-impl From<WrittenVariants> for Variants {
-    fn from(written: WrittenVariants) -> Self {
-        match written {
-            WrittenVariants::Word(Refuse::Refuse) => Self::Refuse,
-            WrittenVariants::Table(Allow { allow }) => Self::Allow(allow),
-        }
-    }
+    /// The other route's rule applies.
+    #[serde(untagged)]
+    Allow {
+        /// The reason.
+        allow: String,
+    },
 }
 
 /// Rules for headers. They cannot change the gateway's own headers or hop-by-hop headers (RFC 9110,
 /// section 7.6.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct HeaderRules {
     /// Names and values of headers to set.
-    #[serde(default)]
     pub set: BTreeMap<String, String>,
     /// Names of headers to remove.
-    #[serde(default)]
     pub remove: Vec<String>,
 }
 
@@ -507,17 +456,16 @@ pub enum RevocationCheck {
 /// Copies of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Revocation {
     /// Seconds for which an isolate uses its copy while the log cannot be reached. Past this age,
     /// requests with tokens that could be revoked get 503.
-    #[serde(default = "default_max_age_s")]
     pub max_age_s: u64,
 }
 
 impl Default for Revocation {
     fn default() -> Self {
-        Self { max_age_s: default_max_age_s() }
+        Self { max_age_s: 60 }
     }
 }
 
@@ -539,7 +487,7 @@ pub struct Limit {
     /// What is counted together.
     pub by: LimitBy,
     /// Seconds for `Retry-After` of the 429.
-    #[serde(default = "default_retry_after_s")]
+    #[serde(default = "number::<60, u64>")]
     pub retry_after_s: u64,
 }
 
@@ -572,15 +520,19 @@ pub struct Cors {
     #[serde(default)]
     pub credentials: bool,
     /// Request headers that pages may set.
-    #[serde(default = "default_cors_headers")]
+    #[serde(default = "cors_headers")]
     pub headers: Vec<String>,
     /// Response headers that pages may read.
-    #[serde(default = "default_cors_expose")]
+    #[serde(default = "cors_expose")]
     pub expose: Vec<String>,
     /// Seconds for which a browser keeps the answer to a preflight.
-    #[serde(default = "default_cors_age_s")]
+    #[serde(default = "number::<600, u64>")]
     pub max_age_s: u64,
 }
+
+/// Prefix of a cookie's name that no other host, such as a subdomain, can set (RFC 6265bis,
+/// section 4.1.3.2).
+pub(crate) const COOKIE_PREFIX: &str = "__Host-";
 
 /// The cookie in which browsers may send their token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -612,70 +564,19 @@ fn claim_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
     portcullis_token::deserialize_claim_path(deserializer).map(Some)
 }
 
-fn default_version() -> u32 {
-    limits::VERSION
+/// A default, as `number::<30, u64>`.
+fn number<const N: u32, T: From<u32>>() -> T {
+    N.into()
 }
 
-fn default_leeway_s() -> u64 {
-    30
-}
-
-fn default_max_lifetime_s() -> u64 {
-    86_400
-}
-
-fn default_timeout_ms() -> u64 {
-    15_000
-}
-
-fn default_body_timeout_ms() -> u64 {
-    60_000
-}
-
-fn default_max_concurrent() -> u32 {
-    1_000
-}
-
-fn default_weight() -> u32 {
-    1
-}
-
-fn default_failures() -> u32 {
-    5
-}
-
-fn default_open_s() -> u32 {
-    60
-}
-
-fn default_maintenance_s() -> u64 {
-    300
-}
-
-fn default_max_body_bytes() -> u64 {
-    1024 * 1024
-}
-
-fn default_nosniff() -> bool {
+fn yes() -> bool {
     true
 }
 
-fn default_retry_after_s() -> u64 {
-    60
-}
-
-fn default_max_age_s() -> u64 {
-    60
-}
-
-fn default_cors_headers() -> Vec<String> {
+fn cors_headers() -> Vec<String> {
     vec!["authorization".to_owned(), "content-type".to_owned()]
 }
 
-fn default_cors_expose() -> Vec<String> {
+fn cors_expose() -> Vec<String> {
     vec!["x-request-id".to_owned(), "retry-after".to_owned()]
-}
-
-fn default_cors_age_s() -> u64 {
-    600
 }

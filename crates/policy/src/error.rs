@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One step of a [`Path`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A key of a table.
     Key(String),
     /// An entry of a list.
@@ -13,27 +13,31 @@ pub enum Step {
 
 /// The way to a value of a document: `routes[3].access`. Empty for the document itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Path(pub Vec<Step>);
+pub(crate) struct Path(pub(crate) Vec<Step>);
 
 /// A [`Path`] during a check: costs nothing until something is reported, which matters to the
 /// start of a Worker with thousands of routes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'a> {
+pub(crate) enum Place<'a> {
     Document,
     Key(&'a Place<'a>, &'a str),
     Index(&'a Place<'a>, usize),
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn key(&'a self, key: &'a str) -> Self {
+    pub(crate) fn key(&'a self, key: &'a str) -> Self {
         Self::Key(self, key)
     }
 
-    pub(super) fn index(&'a self, index: usize) -> Self {
+    pub(crate) fn index(&'a self, index: usize) -> Self {
         Self::Index(self, index)
     }
 
-    pub(super) fn path(&self) -> Path {
+    pub(crate) fn last_key(&self) -> &'a str {
+        if let Self::Key(_, key) = *self { key } else { "" }
+    }
+
+    pub(crate) fn path(&self) -> Path {
         let (mut path, step) = match *self {
             Self::Document => return Path::default(),
             Self::Key(parent, key) => (parent.path(), Step::Key(key.to_owned())),
@@ -59,13 +63,13 @@ impl fmt::Display for Path {
 
 /// A value that a policy must not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// Where it is.
-    pub path: Path,
+    pub(crate) path: Path,
     /// What is wrong and what to write instead, in one sentence.
-    pub message: String,
+    pub(crate) message: String,
     /// An earlier place that it contradicts.
-    pub first: Option<Path>,
+    pub(crate) first: Option<Path>,
 }
 
 impl fmt::Display for Violation {

@@ -1,7 +1,7 @@
 //! The form of a policy that the pipeline uses: everything written out that a provider or a short
 //! form stands for. It is a policy document itself, with the same meaning.
 
-use super::{HeaderRules, Policy, UpstreamTarget, providers, validate};
+use crate::{HeaderRules, Policy, UpstreamTarget, providers, validate::validate};
 
 impl Policy {
     /// Reads a JSON document, validates it and returns it resolved.
@@ -19,7 +19,7 @@ impl Policy {
     }
 
     /// Writes out what providers and short forms stand for. Does nothing to a resolved policy.
-    pub(super) fn resolve(&mut self) {
+    pub(crate) fn resolve(&mut self) {
         for issuer in &mut self.issuers {
             *issuer = providers::expanded(issuer);
             issuer.revocable |= issuer.revocations_from.is_some();

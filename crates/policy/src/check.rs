@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{
+use crate::{
     Policy,
     error::{Mistake, Path, Step},
     suggest::{explain, slip},
-    validate,
+    validate::validate,
 };
 
 /// Misspelt names that are reported at once.
@@ -93,11 +93,9 @@ fn span_of(document: &DeTable<'_>, path: &Path) -> Range<usize> {
     span
 }
 
-/// Returns line and column, each counted from 1.
-fn position_of(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset.min(text.len())).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
-    let line = before.matches('\n').count().saturating_add(1);
-    let column = before.get(line_start..).unwrap_or_default().chars().count().saturating_add(1);
-    (line, column)
+/// Returns the line and the column, in characters, of a byte offset in a text. Both count from 1.
+pub fn position_of(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count().saturating_add(1), last_line.chars().count().saturating_add(1))
 }

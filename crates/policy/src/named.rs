@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An entry of such a table.
-pub(super) trait Named {
+pub(crate) trait Named {
     /// Returns the name.
     fn name(&self) -> &str;
 
@@ -14,11 +14,11 @@ pub(super) trait Named {
     fn set_name(&mut self, name: String);
 }
 
-pub(super) fn serialize<T: Named + Serialize, S: Serializer>(entries: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: Named + Serialize, S: Serializer>(entries: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(entries.iter().map(|entry| (entry.name(), entry)))
 }
 
-pub(super) fn deserialize<'de, T: Named + Deserialize<'de>, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, T: Named + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let entries = BTreeMap::<String, T>::deserialize(deserializer)?;

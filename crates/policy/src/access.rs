@@ -1,26 +1,25 @@
 //! Access rules: who may enter a route. This is the only place where a 403 is decided.
 
-use std::fmt;
-
 use portcullis_token::{ClaimPath, ClaimRule};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
-};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
 
-/// Who may enter a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who may enter a route. A rule is a word, a table with one key, or a [`ClaimRule`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum Access {
     /// Everyone; no token is looked at.
+    #[serde(skip_deserializing)]
     Public,
     /// Any verified token.
+    #[serde(skip_deserializing)]
     User,
     /// Tokens with at least one of these roles.
     Roles(Vec<String>),
     /// Tokens with at least one of these scopes.
     Scopes(Vec<String>),
     /// Tokens with a claim that meets this rule.
+    #[serde(skip)]
     Claim(ClaimRule),
     /// Tokens of the user whose id is the value of this path parameter.
     Owner(String),
@@ -72,7 +71,7 @@ pub fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool
 impl Access {
     /// Whether the rule asks for more than a token: for rights, or for one user. Their meaning is
     /// the issuer's.
-    pub(super) fn names_rights(&self) -> bool {
+    pub(crate) fn names_rights(&self) -> bool {
         match self {
             Self::Public | Self::User => false,
             Self::Roles(_) | Self::Scopes(_) | Self::Claim(_) | Self::Owner(_) => true,
@@ -82,7 +81,7 @@ impl Access {
 
     /// Whether every caller that this rule lets in is let in by `other`, too. `is_same_owner` tells
     /// whether a parameter of this rule's path and one of the other's have the same value.
-    pub(super) fn implies(&self, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
+    pub(crate) fn implies(&self, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
         let implies = |one: &Self, other: &Self| one.implies(other, is_same_owner);
         match (self, other) {
             (_, Self::Public) => true,
@@ -109,7 +108,7 @@ impl Access {
 }
 
 /// The values that a claim may have; `None` stands for any.
-pub(super) fn values_of(rule: &ClaimRule) -> Option<&[Value]> {
+pub(crate) fn values_of(rule: &ClaimRule) -> Option<&[Value]> {
     rule.equals.as_ref().map(std::slice::from_ref).or(rule.one_of.as_deref())
 }
 
@@ -118,71 +117,28 @@ const FORMS: &str = "\"public\", \"user\", { roles = [\"admin\"] }, { scopes = [
 
 impl Serialize for Access {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Public => serializer.serialize_str("public"),
-            Self::User => serializer.serialize_str("user"),
-            Self::Roles(roles) => serializer.collect_map([("roles", roles)]),
-            Self::Scopes(scopes) => serializer.collect_map([("scopes", scopes)]),
-            Self::Claim(rule) => rule.serialize(serializer),
-            Self::Owner(name) => serializer.collect_map([("owner", name)]),
-            Self::Any(rules) => serializer.collect_map([("any", rules)]),
-            Self::All(rules) => serializer.collect_map([("all", rules)]),
-        }
+        if let Self::Claim(rule) = self { rule.serialize(serializer) } else { Self::serialize(self, serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for Access {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AccessVisitor;
-
-        impl<'de> Visitor<'de> for AccessVisitor {
-            type Value = Access;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(FORMS)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Access, E> {
-                match text {
-                    "public" => Ok(Access::Public),
-                    "user" => Ok(Access::User),
-                    other => Err(E::custom(format!("access {other:?} is not known; write {FORMS}"))),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Access, A::Error> {
-                let table = Map::deserialize(MapAccessDeserializer::new(map))?;
-                let has_claim = table.contains_key("claim");
-                if !has_claim && table.len() != 1 {
-                    return Err(de::Error::custom(format!("access takes one key; write {FORMS}")));
-                }
-                let table = Value::Object(table);
-                if has_claim {
-                    return ClaimRule::deserialize(table).map(Access::Claim).map_err(de::Error::custom);
-                }
-                Ok(match Table::deserialize(table).map_err(de::Error::custom)? {
-                    Table::Roles(roles) => Access::Roles(roles),
-                    Table::Scopes(scopes) => Access::Scopes(scopes),
-                    Table::Owner(name) => Access::Owner(name),
-                    Table::Any(rules) => Access::Any(rules),
-                    Table::All(rules) => Access::All(rules),
-                })
-            }
+        let written = Value::deserialize(deserializer)?;
+        if let Some(word) = written.as_str() {
+            return match word {
+                "public" => Ok(Self::Public),
+                "user" => Ok(Self::User),
+                other => Err(D::Error::custom(format!("access {other:?} is not known; write {FORMS}"))),
+            };
         }
-
-        deserializer.deserialize_any(AccessVisitor)
+        if written.get("claim").is_some() {
+            return ClaimRule::deserialize(written).map(Self::Claim).map_err(D::Error::custom);
+        }
+        if written.as_object().is_none_or(|table| table.len() != 1) {
+            return Err(D::Error::custom(format!("access takes one key; write {FORMS}")));
+        }
+        Self::deserialize(written).map_err(D::Error::custom)
     }
-}
-
-/// A rule that is written as a table with one key.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Table {
-    Roles(Vec<String>),
-    Scopes(Vec<String>),
-    Owner(String),
-    Any(Vec<Access>),
-    All(Vec<Access>),
 }
 
 #[cfg(test)]

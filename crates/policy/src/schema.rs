@@ -13,11 +13,11 @@ use portcullis_token::Algorithm;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
 
-use super::{
-    Access, Policy, Variants,
+use crate::{
+    Access, METHODS, Policy, Variants,
     limits::{self, Bounds},
+    model::COOKIE_PREFIX,
     providers,
-    validate::{COOKIE_PREFIX, METHODS},
 };
 
 /// Returns the JSON Schema (draft 2020-12).
@@ -30,6 +30,9 @@ pub fn schema() -> Value {
         let Some(place) = schema.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
         if facts.get("oneOf").is_some() && !option.is_empty() {
             place.retain(|key, _| key == "description");
+        }
+        if facts.get("minItems").is_some() {
+            place.remove("default");
         }
         place.extend(facts.as_object().cloned().unwrap_or_default());
     }
@@ -92,7 +95,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
         ("Route", "path", path),
-        ("Route", "methods", words(METHODS)),
+        ("Route", "methods", words(&METHODS)),
         ("Route", "issuers", any),
         ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
         ("HeaderRules", "set", json!({ "maxProperties": limits::HEADER_RULES })),

@@ -1,5 +1,5 @@
-//! Every bound of a policy, with its unit and its reason. Validation, the JSON Schema, the
-//! reference page and the messages use these constants.
+//! Every bound of a policy and of a request's path, with its unit and its reason. Validation, the JSON
+//! Schema, the reference page and the messages use these constants.
 
 /// The smallest and the largest number that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub const TENANT_BYTES: usize = 64;
 /// Names that lead to a claim. No known provider nests deeper than three.
 pub const CLAIM_DEPTH: usize = 8;
 
-/// Bytes of a string that a claim is compared with. Longer claims are never kept.
+/// Bytes of a string that a claim is compared with. Tokens' claims are kept for access rules up to
+/// [`portcullis_token::limits::CLAIM_BYTES`], which is more.
 pub const CLAIM_VALUE_BYTES: usize = 320;
 
 /// Milliseconds. Clients give up earlier.
@@ -98,3 +99,13 @@ pub const CORS_AGE_S: Bounds = bounds(0, 86_400);
 
 /// Seconds. Isolates renew their copy every few seconds; one late renewal is no outage yet.
 pub const REVOCATION_AGE_S: Bounds = bounds(5, 3_600);
+
+/// Longest path of a request in bytes. Real ones are below 500; common servers accept 8 KB for the whole
+/// line.
+pub const PATH_BYTES: usize = 4 * 1024;
+
+/// Longest query of a request in bytes.
+pub const QUERY_BYTES: usize = 8 * 1024;
+
+/// Layers of percent-encoding that are decoded in search of separators. Honest clients use two at most.
+pub const ESCAPE_LAYERS: usize = 4;

@@ -3,18 +3,12 @@
 use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
 use serde_json::Value;
 
-use crate::config::{
+use crate::{
     access::values_of,
     limits,
+    model::COOKIE_PREFIX,
     reserved::{is_reserved_in_answers, is_reserved_in_requests},
 };
-
-/// Prefix of a cookie's name that no other host, such as a subdomain, can set (RFC 6265bis,
-/// section 4.1.3.2).
-pub(in crate::config) const COOKIE_PREFIX: &str = "__Host-";
-
-/// Methods that a route may name.
-pub(in crate::config) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
 const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];

@@ -4,11 +4,11 @@
 
 use portcullis_token::{ClaimPath, ClaimRule};
 
-use super::Issuer;
+use crate::Issuer;
 
 /// Where a provider publishes its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
+pub(crate) enum Keys {
     /// At the place that its discovery document names.
     Discovery,
     /// At this path below its `iss`.
@@ -17,17 +17,17 @@ pub(super) enum Keys {
 
 /// One provider. An empty path is the default's.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Provider {
-    pub(super) name: &'static str,
-    pub(super) algorithms: &'static [&'static str],
-    pub(super) keys: Keys,
-    pub(super) audience_claim: &'static [&'static str],
-    pub(super) user_id: &'static [&'static str],
-    pub(super) roles: &'static [&'static str],
-    pub(super) scopes: &'static [&'static str],
-    pub(super) session: &'static [&'static str],
+pub(crate) struct Provider {
+    pub(crate) name: &'static str,
+    pub(crate) algorithms: &'static [&'static str],
+    pub(crate) keys: Keys,
+    pub(crate) audience_claim: &'static [&'static str],
+    pub(crate) user_id: &'static [&'static str],
+    pub(crate) roles: &'static [&'static str],
+    pub(crate) scopes: &'static [&'static str],
+    pub(crate) session: &'static [&'static str],
     /// Claims that must be equal to a text: what tells its access tokens from its others.
-    pub(super) require: &'static [(&'static str, &'static str)],
+    pub(crate) require: &'static [(&'static str, &'static str)],
 }
 
 const PLAIN: Provider = Provider {
@@ -43,7 +43,7 @@ const PLAIN: Provider = Provider {
 };
 
 /// All providers, by name.
-pub(super) const PROVIDERS: &[Provider] = &[
+pub(crate) const PROVIDERS: &[Provider] = &[
     Provider { name: "auth0", ..PLAIN },
     // Session tokens have no `aud`; `azp` is the origin of the page that has asked for one.
     Provider { name: "clerk", audience_claim: &["azp"], roles: &["o", "rol"], ..PLAIN },
@@ -74,7 +74,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
 ];
 
 /// Returns the issuer with everything written out that its provider sets.
-pub(super) fn expanded(issuer: &Issuer) -> Issuer {
+pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
     let mut issuer = issuer.clone();
     let Some(provider) = issuer.provider.take().as_deref().and_then(find) else { return issuer };
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -106,6 +106,6 @@ pub(super) fn expanded(issuer: &Issuer) -> Issuer {
 }
 
 /// Returns the provider of a name.
-pub(super) fn find(name: &str) -> Option<&'static Provider> {
+pub(crate) fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)
 }

@@ -2,13 +2,9 @@
 //! one with a fixed segment wins over those with a parameter or a rest, whatever the order in the
 //! file. The method is checked afterwards.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
-};
+use std::collections::{BTreeSet, HashMap};
 
-use super::{Target, limits, target::decode};
-use crate::config::{EncodedPath, Lenient, Params, Policy, Route};
+use crate::{EncodedPath, Params, Policy, Target, lenient::Lenient, target::decode};
 
 /// Finds routes.
 #[derive(Debug)]
@@ -74,18 +70,21 @@ impl Table {
     pub fn build(policy: &Policy) -> Result<Self, TableError> {
         let upstreams: HashMap<&str, usize> =
             policy.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
-        let with_head: HashSet<&str> =
-            policy.routes.iter().filter(|route| names_head(route)).map(|route| route.path.as_str()).collect();
         let mut grouped: HashMap<&str, Vec<Entry>> = HashMap::new();
         for (index, route) in policy.routes.iter().enumerate() {
             let upstream = *upstreams.get(route.upstream.as_str()).ok_or(TableError)?;
-            let has_head = with_head.contains(route.path.as_str());
             let is_encoded = route.encoded_path == EncodedPath::Forward;
-            let entries = methods(route, has_head).map(|method| Entry { method, route: index, upstream, is_encoded });
+            let methods = route.methods.iter().cloned();
+            let entries = methods.map(|method| Entry { method, route: index, upstream, is_encoded });
             grouped.entry(&route.path).or_default().extend(entries);
         }
         let mut paths = matchit::Router::new();
-        for (path, entries) in grouped {
+        for (path, mut entries) in grouped {
+            // GET includes HEAD (RFC 9110, section 9.3.2), unless another route of the path names it.
+            let named = |name| entries.iter().find(|entry| entry.method == name);
+            if let (Some(get), None) = (named("GET"), named("HEAD")) {
+                entries.push(Entry { method: "HEAD".to_owned(), ..get.clone() });
+            }
             paths.insert(path, Node { pattern: path.to_owned(), entries }).map_err(|_| TableError)?;
         }
         let lenient = Lenient::of(&policy.routes).map_err(|_| TableError)?;
@@ -101,7 +100,7 @@ impl Table {
             return Err(if target.is_plain() { Miss::Path } else { Miss::Ambiguous });
         };
         let Node { pattern, entries } = found.value;
-        if self.lenient.as_ref().is_some_and(|lenient| is_refused(lenient, target.path(), pattern)) {
+        if self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), pattern)) {
             return Err(Miss::Ambiguous);
         }
         let takes = |entry: &&Entry| target.is_plain() || entry.is_encoded;
@@ -110,11 +109,9 @@ impl Table {
         }
         // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
         let Some(entry) = entries.iter().find(|entry| entry.method == method) else {
-            let mut allow = BTreeSet::new();
-            allow.extend(entries.iter().map(|entry| entry.method.as_str()));
+            let allow: BTreeSet<&str> = entries.iter().map(|entry| entry.method.as_str()).collect();
             let route = entries.first().map_or(usize::MAX, |entry| entry.route);
-            let allow = Vec::from_iter(allow).join(", ");
-            return Err(Miss::Method { allow, route });
+            return Err(Miss::Method { allow: Vec::from_iter(allow).join(", "), route });
         };
         if !takes(&entry) {
             return Err(Miss::Ambiguous);
@@ -127,48 +124,6 @@ impl Table {
         }
         Ok(Match { route: entry.route, upstream: entry.upstream, params })
     }
-}
-
-/// Returns whether a service can read a path that `found` matches as one that refuses variants: by
-/// decoding it before it looks for `?` and `#`, or by decoding it more than once.
-fn is_refused(lenient: &Lenient, path: &str, found: &str) -> bool {
-    let mut reading = Cow::Borrowed(path);
-    // The layers that the target's parser looks through, and the path itself.
-    for _ in 0..=limits::ESCAPE_LAYERS {
-        let before = reading.split(['?', '#']).next().unwrap_or_default();
-        for text in [&*reading, before] {
-            if lenient.refuses(text, found) || lenient.refuses(&without_parameters(text), found) {
-                return true;
-            }
-        }
-        let decoded = decode(reading.as_bytes(), |_| {});
-        if decoded == reading.as_bytes() {
-            return false;
-        }
-        reading = Cow::Owned(String::from_utf8_lossy(&decoded).into_owned());
-    }
-    true
-}
-
-/// Returns a path without its `;` parameters. An escaped slash in a parameter is removed with it, as by
-/// a service that splits the path first.
-fn without_parameters(path: &str) -> Cow<'_, str> {
-    if !path.contains(';') && !path.contains("%3B") {
-        return Cow::Borrowed(path);
-    }
-    let name = |segment: &str| -> Option<String> { segment.split(';').next()?.split("%3B").next().map(str::to_owned) };
-    Cow::Owned(path.split('/').filter_map(name).collect::<Vec<_>>().join("/"))
-}
-
-fn names_head(route: &Route) -> bool {
-    route.methods.iter().any(|method| method == "HEAD")
-}
-
-/// Returns the methods of a route, with `HEAD` for `GET` (RFC 9110, section 9.3.2) unless another route
-/// of the path names it.
-fn methods(route: &Route, has_head: bool) -> impl Iterator<Item = String> {
-    let head = !has_head && route.methods.iter().any(|method| method == "GET");
-    route.methods.iter().cloned().chain(head.then(|| "HEAD".to_owned()))
 }
 
 #[cfg(test)]

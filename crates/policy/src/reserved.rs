@@ -126,7 +126,7 @@ fn is_among(name: &str, names: &[&str]) -> bool {
 }
 
 /// Returns whether two names are the same header.
-pub(super) fn is_same_header(name: &str, other: &str) -> bool {
+pub(crate) fn is_same_header(name: &str, other: &str) -> bool {
     name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| canonical(a) == canonical(b))
 }
 
@@ -147,12 +147,12 @@ const fn canonical(byte: u8) -> u8 {
 }
 
 /// Returns whether no rule may change a request header, by its lower-case name.
-pub(super) fn is_reserved_in_requests(name: &str) -> bool {
+pub(crate) fn is_reserved_in_requests(name: &str) -> bool {
     is_private(name) || is_replaced(name) || is_among(name, &["cf-connecting-ip"])
 }
 
 /// Returns whether no rule may change a response header, by its lower-case name.
-pub(super) fn is_reserved_in_answers(name: &str) -> bool {
+pub(crate) fn is_reserved_in_answers(name: &str) -> bool {
     is_private(name) || is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
 }
 

@@ -2,7 +2,7 @@
 
 use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
-use super::{Access, Claims, Issuer, Policy};
+use crate::{Access, Claims, Issuer, Policy};
 
 /// Returns the claims that routes' access rules compare.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {

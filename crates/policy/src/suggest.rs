@@ -1,15 +1,12 @@
 //! Suggestions for unknown names ("did you mean …?").
 
 /// Edits for every three characters of a name that still count as a slip.
-#[cfg(feature = "toml")]
 const CHARS_PER_EDIT: usize = 3;
 
 /// Beginning of the TOML parser's message about an unknown name.
-#[cfg(feature = "toml")]
 const UNKNOWN: [&str; 2] = ["unknown field `", "unknown variant `"];
 
 /// Returns the known name closest to `wanted`, if one is close. Ignores case.
-#[cfg(feature = "toml")]
 fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let edits = |name: &str| strsim::osa_distance(&wanted, &name.to_lowercase());
@@ -18,24 +15,15 @@ fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option
 }
 
 /// Returns the suggestion as the end of a sentence, or an empty string.
-#[cfg(feature = "toml")]
-pub(super) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn hint<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     closest(wanted, known).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
 }
 
-/// The Worker makes no suggestions.
-#[cfg(not(feature = "toml"))]
-pub(super) fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> String {
-    String::new()
-}
-
 /// The usual access rules.
-#[cfg(feature = "toml")]
 const ACCESS: &str = "access = \"user\", access = { roles = [\"admin\"] }, or access = \"public\" for everyone";
 
 /// Returns the unknown name in a message of the TOML parser, and the name that is probably meant.
-#[cfg(feature = "toml")]
-pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
+pub(crate) fn slip(message: &str) -> Option<(&str, &str)> {
     let names = UNKNOWN.iter().find_map(|begin| message.strip_prefix(begin))?;
     // "x`, expected one of `a`, `b`": the odd pieces between quotes are names.
     let mut pieces = names.split('`');
@@ -45,8 +33,7 @@ pub(super) fn slip(message: &str) -> Option<(&str, &str)> {
 
 /// Returns a message of the TOML parser with a suggestion instead of its list of all names, if one is
 /// close.
-#[cfg(feature = "toml")]
-pub(super) fn explain(message: &str) -> String {
+pub(crate) fn explain(message: &str) -> String {
     let message = message.trim_end();
     if message == "missing field `access`" {
         return format!("this route has no access rule; write {ACCESS}");
@@ -57,7 +44,7 @@ pub(super) fn explain(message: &str) -> String {
     }
 }
 
-#[cfg(all(test, feature = "toml"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,137 @@
+//! Variants of a path that many services treat as the path itself: in another case, with a trailing
+//! slash, with a `;` parameter, decoded once more. A route with `variants = "refuse"` refuses them.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
+
+use crate::{Route, Variants, limits, target::decode};
+
+/// Finds the patterns that a lenient service may match with a path.
+#[derive(Debug)]
+pub(crate) struct Lenient(matchit::Router<Meant>);
+
+#[derive(Debug, Default)]
+struct Meant {
+    patterns: Vec<String>,
+    refuses: bool,
+}
+
+impl Lenient {
+    /// Returns `None` when no route refuses variants.
+    ///
+    /// # Errors
+    /// Two patterns collide once they are folded, such as `/a/{name}` and `/A/{*rest}`.
+    pub(crate) fn of(routes: &[Route]) -> Result<Option<Self>, matchit::InsertError> {
+        let refuses = |route: &Route| route.variants == Some(Variants::Refuse);
+        if !routes.iter().any(refuses) {
+            return Ok(None);
+        }
+        let mut meant: BTreeMap<String, Meant> = BTreeMap::new();
+        for route in routes {
+            let entry = meant.entry(fold_pattern(&route.path)).or_default();
+            entry.patterns.push(route.path.clone());
+            entry.refuses |= refuses(route);
+        }
+        let whole: HashSet<String> = meant.keys().cloned().collect();
+        for route in routes {
+            // The prefix of the rest, with or without a slash.
+            let folded = fold_pattern(&route.path);
+            let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) else { continue };
+            let entry = meant.entry(prefix.to_owned()).or_default();
+            entry.refuses |= refuses(route);
+            // If the prefix is a route, the rule of the rest does not apply to it.
+            if !whole.contains(prefix) {
+                entry.patterns.push(route.path.clone());
+            }
+        }
+        let mut router = matchit::Router::new();
+        for (pattern, meant) in meant {
+            router.insert(pattern, meant)?;
+        }
+        Ok(Some(Self(router)))
+    }
+
+    /// Returns whether a service can read a path that `found` matches as one that refuses variants: by
+    /// decoding it before it looks for `?` and `#`, or by decoding it more than once.
+    pub(crate) fn refuses(&self, path: &str, found: &str) -> bool {
+        let mut reading = Cow::Borrowed(path);
+        // The layers that the target's parser looks through, and the path itself.
+        for _ in 0..=limits::ESCAPE_LAYERS {
+            let before = reading.split(['?', '#']).next().unwrap_or_default();
+            if self.is_variant(&reading, found) || (before.len() < reading.len() && self.is_variant(before, found)) {
+                return true;
+            }
+            let decoded = decode(reading.as_bytes(), |_| {});
+            if decoded == reading.as_bytes() {
+                return false;
+            }
+            reading = Cow::Owned(String::from_utf8_lossy(&decoded).into_owned());
+        }
+        true
+    }
+
+    /// Returns whether a path that `found` matches folds to another pattern that refuses variants: as it
+    /// is, or without its parameters. An escaped slash in a parameter is removed with it, as by a service
+    /// that splits the path first.
+    fn is_variant(&self, path: &str, found: &str) -> bool {
+        let folds_to_other = |path: &str| {
+            self.0
+                .at(&fold_path(path))
+                .is_ok_and(|meant| meant.value.refuses && !meant.value.patterns.iter().any(|pattern| pattern == found))
+        };
+        let has_parameters = path.contains(';') || path.contains("%3B");
+        folds_to_other(path)
+            || (has_parameters
+                && folds_to_other(&path.split('/').map(without_parameters).collect::<Vec<_>>().join("/")))
+    }
+}
+
+/// Returns the path that a lenient service may read: in lower case, with escaped slashes decoded, and
+/// without parameters, empty segments, and dots and spaces at the end of a segment.
+pub(crate) fn fold_path(path: &str) -> String {
+    let mut folded = String::with_capacity(path.len());
+    for segment in path.replace("%2F", "/").split('/') {
+        let mut name = without_parameters(segment).trim_end_matches(['.', ' ']);
+        while let Some(shorter) = name.strip_suffix("%20") {
+            name = shorter.trim_end_matches(['.', ' ']);
+        }
+        if !name.is_empty() {
+            folded.push('/');
+            // Through upper case, which some services compare: dotless i and long s are ASCII letters
+            // there.
+            folded.push_str(&name.to_uppercase().to_lowercase());
+        }
+    }
+    if folded.is_empty() {
+        folded.push('/');
+    }
+    folded
+}
+
+/// Returns a segment without its `;` parameters.
+fn without_parameters(segment: &str) -> &str {
+    let before = segment.split(';').next().unwrap_or_default();
+    before.split("%3B").next().unwrap_or_default()
+}
+
+/// Returns a pattern for folded paths: in lower case, with parameters named by their position.
+fn fold_pattern(pattern: &str) -> String {
+    let mut folded = String::with_capacity(pattern.len());
+    for (index, segment) in pattern.split('/').skip(1).enumerate() {
+        // A folded path has no slash at the end.
+        if index > 0 && segment.is_empty() {
+            continue;
+        }
+        folded.push('/');
+        if segment.starts_with("{*") {
+            folded.push_str("{*rest}");
+        } else if segment.starts_with('{') {
+            folded.push_str(&format!("{{p{index}}}"));
+        } else {
+            folded.push_str(&segment.to_lowercase());
+        }
+    }
+    folded
+}

@@ -1,0 +1,173 @@
+//! Issuers: whose tokens are accepted, by which rules, with keys from where.
+
+use std::collections::HashSet;
+
+use portcullis_token::{Algorithm, ClaimPath, TENANT_PLACEHOLDER};
+
+use super::{
+    Validator, hint,
+    values::{claim_rule_fault, is_claim_path, is_template, is_tenant},
+};
+use crate::{Issuer, JwksSource, error::Place, limits, providers, url::check_url};
+
+impl<'a> Validator<'a> {
+    pub(super) fn issuers(&mut self) {
+        let mut known: HashSet<String> = HashSet::new();
+        let table = Place::Document.key("issuers");
+        for issuer in &self.policy.issuers {
+            let at = table.key(&issuer.name);
+            self.name(&at, "issuer", &issuer.name);
+            self.issuer(&at, issuer);
+            // Every name is noted, also after one that is taken.
+            let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
+            self.require(
+                taken == 0,
+                &at.key("issuer"),
+                || "another issuer has the same `iss`; a token is judged by one policy alone",
+            );
+        }
+    }
+
+    fn issuer(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        self.require(
+            !issuer.issuer.is_empty(),
+            &at.key("issuer"),
+            || "issuer is empty; write the exact `iss` of its tokens",
+        );
+        let has_audience = !issuer.audience.is_empty() && issuer.audience.iter().all(|audience| !audience.is_empty());
+        self.require(has_audience, &at.key("audience"), || {
+            "audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
+             services would pass"
+        });
+        self.bounds(&at.key("leeway_s"), issuer.leeway_s, limits::LEEWAY_S);
+        self.bounds(&at.key("max_lifetime_s"), issuer.max_lifetime_s, limits::LIFETIME_S);
+        self.require(issuer.revocations_from.as_deref() != Some(""), &at.key("revocations_from"), || {
+            "revocations_from is empty; write the `sub` of the service tokens that may revoke, or revocable = true if \
+             none may"
+        });
+        self.tenants(at, issuer);
+        self.algorithms(at, issuer);
+        self.claims(at, issuer);
+        match issuer.provider.as_deref().filter(|provider| providers::find(provider).is_none()) {
+            None => self.keys(at, issuer),
+            Some(unknown) => {
+                let known: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
+                let (names, hint) = (known.join(", "), hint(unknown, known));
+                self.report(
+                    &at.key("provider"),
+                    format_args!(
+                        "provider {unknown:?} is not known; choose from {names}, or leave it out and write algorithms \
+                         and where its keys are{hint}"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn tenants(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        let tenants = &issuer.tenants;
+        let at = at.key(if tenants.is_empty() { "issuer" } else { "tenants" });
+        self.require(is_template(&issuer.issuer, !tenants.is_empty()), &at, || {
+            if tenants.is_empty() {
+                return format!(
+                    "{TENANT_PLACEHOLDER} in issuer needs tenants = [\"…\"], whose tokens are accepted; without a list \
+                     every customer of the provider could enter"
+                );
+            }
+            format!(
+                "tenants needs an issuer with {TENANT_PLACEHOLDER} at the place of the tenant, once, such as \
+                 \"https://login.microsoftonline.com/{TENANT_PLACEHOLDER}/v2.0\""
+            )
+        });
+        let unique: HashSet<&String> = tenants.iter().collect();
+        let are_tenants = unique.len() == tenants.len() && tenants.iter().all(|tenant| is_tenant(tenant));
+        self.require(are_tenants && tenants.len() <= limits::TENANTS, &at, || {
+            format!(
+                "tenants are up to {} ids as they stand in `iss`, each once, of letters, digits, -, . and _; common, \
+                 organizations and consumers are none",
+                limits::TENANTS
+            )
+        });
+        self.require(tenants.is_empty() || issuer.revocations_from.is_none(), &at, || {
+            "revocations_from does not go with tenants, because one tenant's service could end the sessions of \
+             another's users; write revocable = true, or an issuer for each tenant"
+        });
+    }
+
+    fn algorithms(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        let Some(algorithms) = &issuer.algorithms else {
+            return self.require(
+                issuer.provider.is_some(),
+                at,
+                || "algorithms is missing; write the ones it signs with, such as [\"RS256\"]",
+            );
+        };
+        let at = at.key("algorithms");
+        self.require(
+            !algorithms.is_empty(),
+            &at,
+            || "algorithms is empty; write the ones it signs with, such as [\"RS256\"]",
+        );
+        let known: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+        for algorithm in algorithms {
+            self.require(known.contains(&algorithm.as_str()), &at, || {
+                let hint = hint(algorithm, known.iter().copied());
+                format!("algorithm {algorithm:?} is not supported; choose from {}{hint}", known.join(", "))
+            });
+        }
+    }
+
+    fn claims(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        let mut check = |at: &Place<'_>, claim: &Option<ClaimPath>| {
+            self.require(claim.as_deref().is_none_or(is_claim_path), at, || {
+                format!(
+                    "a claim is a name, or a list of 1 to {} names from the outermost in, such as [\"realm_access\", \
+                     \"roles\"]",
+                    limits::CLAIM_DEPTH
+                )
+            });
+        };
+        let (below, claims) = (at.key("claims"), &issuer.claims);
+        check(&at.key("audience_claim"), &issuer.audience_claim);
+        check(&below.key("user_id"), &claims.user_id);
+        check(&below.key("email"), &claims.email);
+        check(&below.key("roles"), &claims.roles);
+        check(&below.key("scopes"), &claims.scopes);
+        check(&below.key("session"), &claims.session);
+        for (index, rule) in issuer.require.iter().enumerate() {
+            if let Some(fault) = claim_rule_fault(rule) {
+                self.report(&at.key("require").index(index), format_args!("require: {fault}"));
+            }
+        }
+    }
+
+    fn keys(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        match providers::expanded(issuer).jwks() {
+            None => self.report(
+                at,
+                "say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path",
+            ),
+            Some(JwksSource::Discovery) => {
+                if let Err(fault) = check_url(&issuer.base_url()) {
+                    self.report(
+                        &at.key("issuer"),
+                        format_args!("discovery asks the issuer itself, and issuer {fault}"),
+                    );
+                }
+            }
+            Some(JwksSource::Url(url)) => {
+                if let Err(fault) = check_url(&url) {
+                    let key = if issuer.jwks_url.is_some() { "jwks_url" } else { "issuer" };
+                    self.report(&at.key(key), format_args!("the URL of its keys {fault}"));
+                }
+            }
+            Some(JwksSource::Upstream { upstream, path }) => {
+                let known = self.policy.upstreams.iter().map(|upstream| upstream.name.as_str());
+                self.reference(&at.key("jwks_upstream"), "upstream", &upstream, known);
+                self.require(path.starts_with('/'), &at.key("jwks_path"), || {
+                    format!("jwks_path {path:?} must begin with /")
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a policy must be, wherever it comes from: a file that is checked, a document that is
+//! built into the Worker, or one that was pushed.
+
+mod issuers;
+mod routes;
+mod upstreams;
+mod values;
+mod variants;
+
+use std::fmt;
+
+use crate::{
+    Cors, Policy,
+    error::{Place, Violation},
+    limits::{self, Bounds},
+    model::COOKIE_PREFIX,
+};
+use values::{is_cookie_name, is_header_name, is_name, is_origin};
+
+#[cfg(feature = "toml")]
+use crate::suggest::hint;
+
+/// The Worker makes no suggestions.
+#[cfg(not(feature = "toml"))]
+fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> &'static str {
+    ""
+}
+
+/// Returns every violation.
+pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
+    let mut validator = Validator { policy, violations: Vec::new(), subject: None };
+    validator.document();
+    policy.upstreams.iter().for_each(|upstream| validator.upstream(upstream));
+    validator.issuers();
+    validator.routes();
+    policy.cors.iter().for_each(|cors| validator.cors(cors));
+    for limit in &policy.limits {
+        let table = Place::Document.key("limits");
+        let at = table.key(&limit.name);
+        validator.name(&at, "limit", &limit.name);
+        validator.bounds(&at.key("retry_after_s"), limit.retry_after_s, limits::RETRY_AFTER_S);
+    }
+    validator.violations
+}
+
+struct Validator<'a> {
+    policy: &'a Policy,
+    violations: Vec<Violation>,
+    /// The entry that messages are about: its kind and its name.
+    subject: Option<(&'static str, &'a str)>,
+}
+
+impl<'a> Validator<'a> {
+    fn report(&mut self, at: &Place<'_>, message: impl fmt::Display) {
+        let message =
+            self.subject.map_or_else(|| message.to_string(), |(kind, name)| format!("{kind} {name:?}: {message}"));
+        self.violations.push(Violation { path: at.path(), message, first: None });
+    }
+
+    /// Reports the message unless `is_valid`.
+    fn require<M: fmt::Display>(&mut self, is_valid: bool, at: &Place<'_>, message: impl FnOnce() -> M) {
+        if !is_valid {
+            self.report(at, message());
+        }
+    }
+
+    fn bounds(&mut self, at: &Place<'_>, value: impl Into<u64>, Bounds { min, max }: Bounds) {
+        let (value, key) = (value.into(), at.last_key());
+        self.require((min..=max).contains(&value), at, || {
+            format!("{key} = {value} is out of range; write {min} to {max}")
+        });
+    }
+
+    /// Begins the checks of a named entry.
+    fn name(&mut self, at: &Place<'_>, kind: &'static str, name: &'a str) {
+        self.subject = Some((kind, name));
+        self.require(is_name(name), at, || format!("a name must be 1 to {} of a-z, 0-9 and -", limits::NAME_BYTES));
+    }
+
+    /// Reports a name that refers to no entry of a table.
+    fn reference<'k>(&mut self, at: &Place<'_>, kind: &str, name: &str, known: impl Iterator<Item = &'k str>) {
+        let known: Vec<&str> = known.collect();
+        self.require(known.contains(&name), at, || {
+            let defined = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
+            let plural = if kind == "cors" { "" } else { "s" };
+            let hint = hint(name, known);
+            format!(
+                "no {kind} is named {name:?} (defined: {defined}); add [{kind}{plural}.{name}] or use one of these{hint}"
+            )
+        });
+    }
+
+    fn document(&mut self) {
+        let policy = self.policy;
+        let root = Place::Document;
+        self.require(policy.version == limits::VERSION, &root.key("version"), || {
+            format!("version {} is not known to this gateway, which reads version {}", policy.version, limits::VERSION)
+        });
+        self.require(
+            !policy.upstreams.is_empty(),
+            &root,
+            || "no upstream is defined; add [upstreams.NAME] with its url",
+        );
+        self.require(
+            !policy.routes.is_empty(),
+            &root,
+            || "no route is defined, so every request would be 404; add [[routes]]",
+        );
+        let tables = [policy.issuers.len(), policy.upstreams.len(), policy.limits.len(), policy.cors.len()];
+        let fits = policy.routes.len() <= limits::ROUTES && tables.into_iter().all(|count| count <= limits::TABLES);
+        self.require(fits, &root, || {
+            format!(
+                "a policy has at most {} routes, and {} issuers, upstreams, limits and CORS policies each",
+                limits::ROUTES,
+                limits::TABLES
+            )
+        });
+        let revocation = root.key("revocation");
+        self.bounds(&revocation.key("max_age_s"), policy.revocation.max_age_s, limits::REVOCATION_AGE_S);
+        if let Some(cookie) = &policy.token_cookie {
+            self.require(is_cookie_name(&cookie.name), &root.key("token_cookie").key("name"), || {
+                format!(
+                    "the name {:?} of the token cookie must begin with {COOKIE_PREFIX}, so that no other host can set it, and \
+                     continue with letters, digits, - and _, up to {} in all",
+                    cookie.name,
+                    limits::NAME_BYTES
+                )
+            });
+        }
+    }
+
+    fn cors(&mut self, cors: &'a Cors) {
+        let table = Place::Document.key("cors");
+        let at = table.key(&cors.name);
+        let origins = at.key("origins");
+        self.name(&at, "cors", &cors.name);
+        self.require(
+            !cors.origins.is_empty(),
+            &origins,
+            || "origins is empty; name at least one, or remove the policy",
+        );
+        for origin in &cors.origins {
+            let is_any = origin == "*";
+            self.require(
+                !is_any || !cors.credentials,
+                &origins,
+                || "credentials cannot go to \"*\", which is every origin; name the origins",
+            );
+            self.require(is_any || is_origin(origin), &origins, || {
+                format!(
+                    "{origin:?} is no origin; write https://app.example.com (in lower case, no path), \
+                     https://*.example.com, or * for all"
+                )
+            });
+        }
+        for (key, headers) in [("headers", &cors.headers), ("expose", &cors.expose)] {
+            for header in headers {
+                self.require(is_header_name(header), &at.key(key), || {
+                    format!("{header:?} is not the name of a header")
+                });
+            }
+        }
+        self.bounds(&at.key("max_age_s"), cors.max_age_s, limits::CORS_AGE_S);
+    }
+}

@@ -1,0 +1,324 @@
+//! Routes: paths that can match, rules that let someone in, and names that are defined.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Validator, hint,
+    values::{claim_rule_fault, is_fixed_path, is_free_header, is_header_name, is_header_value, is_reason},
+    variants::find_bypasses,
+};
+use crate::{
+    Access, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants,
+    error::{Place, Violation},
+    lenient::Lenient,
+    limits,
+    model::COOKIE_PREFIX,
+    own_paths::{OWN_PATHS, is_own_path},
+};
+
+impl<'a> Validator<'a> {
+    pub(super) fn routes(&mut self) {
+        let routes = &self.policy.routes;
+        let table = Place::Document.key("routes");
+        let mut matcher = matchit::Router::new();
+        let mut patterns: HashSet<&str> = HashSet::new();
+        let mut claimed: HashMap<(&str, &str), usize> = HashMap::new();
+        for (index, route) in routes.iter().enumerate() {
+            self.subject = Some(("route", &route.path));
+            let at = table.index(index);
+            if patterns.insert(&route.path)
+                && let Err(error) = matcher.insert(route.path.as_str(), ())
+            {
+                self.report(
+                    &at.key("path"),
+                    format_args!(
+                        "it conflicts with another route: {error}; make the paths differ in a fixed segment or use one \
+                         name for the parameter"
+                    ),
+                );
+            }
+            for method in &route.methods {
+                if let Some(first) = claimed.insert((&route.path, method), index) {
+                    self.violations.push(Violation {
+                        path: at.key("path").path(),
+                        message: format!(
+                            "route {:?} with {method} is already defined; keep one of the two",
+                            route.path
+                        ),
+                        first: Some(table.index(first).key("path").path()),
+                    });
+                }
+            }
+            self.route(&at, route);
+        }
+        for bypass in find_bypasses(self.policy) {
+            self.subject = routes.get(bypass.route).map(|route| ("route", route.path.as_str()));
+            self.report(&table.index(bypass.route).key("path"), bypass);
+        }
+        self.subject = None;
+        let collides = Lenient::of(routes).is_err();
+        self.require(!collides || !self.violations.is_empty(), &table, || {
+            "two paths differ in case alone, or in the kind of a parameter, while a route has variants = \"refuse\"; \
+             make them differ in a fixed segment"
+        });
+    }
+
+    fn route(&mut self, at: &Place<'_>, route: &Route) {
+        let params = self.pattern(&at.key("path"), &route.path);
+        self.methods(at, route);
+        self.references(at, route);
+        self.access(&at.key("access"), &params, &route.access, limits::ACCESS_DEPTH);
+        self.issuers_of(at, route);
+        self.token_options(at, route);
+        self.bounds(&at.key("max_body_bytes"), route.max_body_bytes, limits::BODY_BYTES);
+        self.rewrite(at, route);
+        self.header_rules(&at.key("request_headers"), &route.request_headers, true);
+        self.header_rules(&at.key("response_headers"), &route.response_headers, false);
+        if let Some(Variants::Allow { allow }) = &route.variants {
+            self.require(is_reason(allow), &at.key("variants"), || {
+                format!(
+                    "variants: allow wants the reason why no variant reaches the same resource, in 1 to {} bytes",
+                    limits::REASON_BYTES
+                )
+            });
+        }
+    }
+
+    /// Checks a pattern and returns the names of its parameters.
+    fn pattern<'p>(&mut self, at: &Place<'_>, pattern: &'p str) -> Vec<&'p str> {
+        let mut params = Vec::new();
+        let Some(rest) = pattern.strip_prefix('/') else {
+            self.report(at, "the path must begin with /");
+            return params;
+        };
+        self.require(!is_own_path(pattern), at, || {
+            format!("the path is one of the gateway's own ({}); choose another", OWN_PATHS.join(", "))
+        });
+        let segments: Vec<&str> = rest.split('/').collect();
+        let last = segments.len().saturating_sub(1);
+        for (index, segment) in segments.iter().enumerate() {
+            let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
+                let is_root = segment.is_empty() && last == 0;
+                let is_plain = segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@".contains(c));
+                let is_canonical = !segment.is_empty() && !matches!(*segment, "." | "..") && is_plain;
+                self.require(is_root || is_canonical, at, || {
+                    format!(
+                        "segment {segment:?} can never match a canonical path; use plain characters, no empty or dot \
+                         segments, no trailing /, and {{name}} for a parameter"
+                    )
+                });
+                continue;
+            };
+            let name = inner.strip_prefix('*').unwrap_or(inner);
+            self.require(!inner.starts_with('*') || index == last, at, || {
+                format!("{segment} takes the rest of the path, so it must be last")
+            });
+            let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            self.require(is_name, at, || {
+                format!(
+                    "{segment} is not a parameter; write {{name}} with letters, digits and _, or {{*name}} for the rest"
+                )
+            });
+            self.require(!is_name || !params.contains(&name), at, || {
+                format!("parameter {name:?} is there twice; give each its own name")
+            });
+            params.push(name);
+        }
+        params
+    }
+
+    fn methods(&mut self, at: &Place<'_>, route: &Route) {
+        let methods = &route.methods;
+        self.require(!methods.is_empty(), &at.key("methods"), || "it names no method; write methods = [\"GET\"]");
+        for method in methods {
+            self.require(METHODS.contains(&method.as_str()), &at.key("methods"), || {
+                let (known, hint) = (METHODS.join(", "), hint(method, METHODS));
+                format!("method {method:?} is not known; choose from {known} in upper case{hint}")
+            });
+        }
+        self.require(
+            !route.websocket || methods.iter().any(|method| method == "GET"),
+            at,
+            || "a WebSocket begins with GET; add it to methods, or leave websocket out",
+        );
+    }
+
+    fn references(&mut self, at: &Place<'_>, route: &Route) {
+        let policy = self.policy;
+        let upstreams = policy.upstreams.iter().map(|upstream| upstream.name.as_str());
+        self.reference(&at.key("upstream"), "upstream", &route.upstream, upstreams);
+        if let Some(name) = &route.cors {
+            self.reference(&at.key("cors"), "cors", name, policy.cors.iter().map(|cors| cors.name.as_str()));
+        }
+        let at = at.key("limits");
+        for name in &route.limits {
+            self.reference(&at, "limit", name, policy.limits.iter().map(|limit| limit.name.as_str()));
+            match policy.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.by) {
+                Some(LimitBy::FailedIp) => self.report(
+                    &at,
+                    format_args!("limit {name:?} counts refused tokens on every route; remove it from the list"),
+                ),
+                Some(LimitBy::User) if route.access == Access::Public => self.report(
+                    &at,
+                    format_args!("limit {name:?} is by user, and a public route knows none; choose one by ip"),
+                ),
+                Some(LimitBy::Ip | LimitBy::User | LimitBy::Route) | None => {}
+            }
+        }
+    }
+
+    fn access(&mut self, at: &Place<'_>, params: &[&str], access: &Access, depth: usize) {
+        let names_some = |names: &[String]| !names.is_empty() && names.iter().all(|name| !name.is_empty());
+        match access {
+            Access::Public => self.require(depth == limits::ACCESS_DEPTH, at, || {
+                "\"public\" cannot stand inside any or all; it would open the whole route"
+            }),
+            Access::User => {}
+            Access::Roles(roles) => self.require(names_some(roles), at, || {
+                "roles is empty, so no caller is permitted; name at least one role"
+            }),
+            Access::Scopes(scopes) => self.require(names_some(scopes), at, || {
+                "scopes is empty, so no caller is permitted; name at least one scope"
+            }),
+            Access::Claim(rule) => {
+                if let Some(fault) = claim_rule_fault(rule) {
+                    self.report(at, fault);
+                }
+            }
+            Access::Owner(name) => self.require(params.contains(&name.as_str()), at, || {
+                let hint = hint(name, params.iter().copied());
+                format!(
+                    "owner {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}{hint}"
+                )
+            }),
+            Access::Any(rules) | Access::All(rules) => {
+                let Some(depth) = depth.checked_sub(1) else {
+                    return self.report(at, "access nests too deeply; write it flatter");
+                };
+                self.require(!rules.is_empty(), at, || "an empty any or all says nothing; name at least one rule");
+                rules.iter().for_each(|rule| self.access(at, params, rule, depth));
+            }
+        }
+    }
+
+    fn issuers_of(&mut self, at: &Place<'_>, route: &Route) {
+        let issuers = &self.policy.issuers;
+        let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+        self.require(
+            !names.is_empty() || route.access == Access::Public,
+            &at.key("access"),
+            || "it wants a token but no issuer is defined; add [issuers.NAME]",
+        );
+        // A tenant decides about roles and ids for itself, as an issuer does.
+        let several = issuers.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
+        let is_open = route.issuers.is_none() && several && route.access.names_rights();
+        self.require(!is_open, &at.key("access"), || {
+            format!(
+                "it takes tokens of every issuer and tenant ({}), so each of them decides who has these rights; name \
+                 those that may: issuers = [{:?}]",
+                names.join(", "),
+                names.first().unwrap_or(&"")
+            )
+        });
+        let Some(issuers) = &route.issuers else { return };
+        let at = at.key("issuers");
+        self.require(
+            !issuers.is_empty(),
+            &at,
+            || "issuers is empty, so no caller is permitted; name at least one, or leave it out for all",
+        );
+        for name in issuers {
+            self.reference(&at, "issuer", name, names.iter().copied());
+        }
+    }
+
+    /// Options that need a token, or a token that can be revoked.
+    fn token_options(&mut self, at: &Place<'_>, route: &Route) {
+        let policy = self.policy;
+        let is_public = route.access == Access::Public;
+        if route.token_cookie {
+            self.require(policy.token_cookie.is_some(), at, || {
+                format!(
+                    "token_cookie = true, but no cookie is named; add [token_cookie] with name = \"{COOKIE_PREFIX}token\""
+                )
+            });
+            self.require(
+                !is_public,
+                at,
+                || "token_cookie = true, but a public route looks at no token; leave it out or change access",
+            );
+        }
+        let (option, at) = match (route.revocation, route.ends_session) {
+            (RevocationCheck::Strict, _) => ("revocation = \"strict\"", at.key("revocation")),
+            (RevocationCheck::Copy, true) => ("ends_session = true", *at),
+            (RevocationCheck::Copy, false) => return,
+        };
+        let can_revoke = policy.issuers.iter().any(|issuer| issuer.revocable || issuer.revocations_from.is_some());
+        self.require(!is_public && can_revoke, &at, || {
+            let fault = if is_public {
+                " needs a token, and a public route has none; leave it out or change access"
+            } else {
+                ", but no issuer's tokens can be revoked; write revocations_from or revocable = true at the issuer"
+            };
+            format!("{option}{fault}")
+        });
+    }
+
+    fn rewrite(&mut self, at: &Place<'_>, route: &Route) {
+        let at = at.key(if route.replace_prefix.is_some() { "replace_prefix" } else { "strip_prefix" });
+        self.require(
+            route.strip_prefix.is_none() || route.replace_prefix.is_none(),
+            &at,
+            || "strip_prefix and replace_prefix are both there; keep one of them",
+        );
+        let Some((from, to)) = route.rewrite() else { return };
+        // Whole segments without parameters: the removed part is the same for every path.
+        let begins = route.path.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_replacement = to.is_empty() || is_fixed_path(to);
+        self.require(is_fixed_path(from) && begins && is_replacement, &at, || {
+            "a prefix is one or more whole fixed segments with which the path begins, such as \"/shop\", and is replaced \
+             by such segments"
+        });
+    }
+
+    fn header_rules(&mut self, at: &Place<'_>, rules: &HeaderRules, in_requests: bool) {
+        let key = at.last_key();
+        let set = at.key("set");
+        for (index, (name, value)) in rules.set.iter().enumerate() {
+            let at = set.key(name);
+            self.free_header(&at, key, name, in_requests);
+            self.require(!name.eq_ignore_ascii_case("set-cookie"), &at, || {
+                format!(
+                    "{key} cannot set set-cookie, which would replace the service's own cookies; have the service set it"
+                )
+            });
+            self.require(is_header_value(value), &at, || {
+                format!(
+                    "{key}: the value of {name:?} must be plain ASCII without control characters and spaces at its \
+                     ends, at most {} bytes",
+                    limits::HEADER_VALUE_BYTES
+                )
+            });
+            let is_repeated = rules.set.keys().take(index).any(|known| known.eq_ignore_ascii_case(name));
+            self.require(!is_repeated, &at, || format!("{key} sets {name:?} twice"));
+        }
+        for (index, name) in rules.remove.iter().enumerate() {
+            self.free_header(&at.key("remove").index(index), key, name, in_requests);
+        }
+        let fits = rules.set.len() <= limits::HEADER_RULES && rules.remove.len() <= limits::HEADER_RULES;
+        self.require(fits, at, || format!("{key} has more than {} headers to set or to remove", limits::HEADER_RULES));
+    }
+
+    fn free_header(&mut self, at: &Place<'_>, key: &str, name: &str, in_requests: bool) {
+        let lower = name.to_ascii_lowercase();
+        self.require(is_free_header(&lower, in_requests), at, || {
+            let advice = match lower.as_str() {
+                "authorization" => "a policy holds no secret; forward_authorization passes the client's token on",
+                lower if lower.starts_with("access-control-") => "write a [cors.NAME] and cors = \"NAME\" for it",
+                lower if is_header_name(lower) => "the gateway or the runtime makes it; choose another name",
+                _ => "write a name of letters, digits, - and _",
+            };
+            format!("{key} cannot touch {name:?}: {advice}")
+        });
+    }
+}
