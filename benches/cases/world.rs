@@ -8,7 +8,7 @@ use portcullis::pipeline::{
     BackgroundTask,
     ports::{
         BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
         UrlParser,
     },
     wire::{AnswerFacts, Fault, Forward},
@@ -155,13 +155,19 @@ impl RequestBody for World {
 impl UpstreamClient for World {
     type Reply = ();
 
-    async fn forward(&self, _: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
-        let facts = "1\n200\n\n\n\n0\ncontent-type\ndate\ncontent-length".to_owned();
-        Ok(Forwarded { reply: (), facts: AnswerFacts::from_wire(facts).unwrap() })
+    async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
+        let facts = AnswerFacts::parse("1\n200\ncontent-type\ndate\ncontent-length")?;
+        Ok(Forwarded { reply: (), url: request.url.clone(), facts })
+    }
+
+    fn header(&self, (): &(), _: &str) -> Option<String> {
+        None
     }
 
     fn discard(&self, (): ()) {}
 }
+
+impl Ports for World {}
 
 impl UrlParser for World {
     fn resolve(&self, _: &str, _: &str) -> Option<String> {

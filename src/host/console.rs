@@ -12,3 +12,10 @@ pub(super) fn log_error(message: &str) {
     let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
     web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
 }
+
+/// Returns a line about the answer of a request.
+pub(super) fn warning(message: &str, request_id: &str) -> String {
+    let line =
+        serde_json::json!({ "level": "warn", "service": "gateway", "message": message, "request_id": request_id });
+    line.to_string()
+}

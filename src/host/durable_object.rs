@@ -3,16 +3,11 @@
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue};
 
+use super::js;
 use portcullis_token::UnixMillis;
 
 pub(super) fn now() -> UnixMillis {
-    whole_millis(js_sys::Date::now())
-}
-
-/// Converts a time of JavaScript to whole milliseconds since 1970, within the exact range of a float.
-#[allow(clippy::as_conversions, reason = "there is no other from a float; it ends at the type's bounds")]
-pub(super) const fn whole_millis(millis: f64) -> UnixMillis {
-    UnixMillis(millis as u64)
+    UnixMillis(js::whole(js_sys::Date::now()))
 }
 
 /// Returns the path of an absolute URL with the rest that follows it.

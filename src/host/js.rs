@@ -1,7 +1,9 @@
-//! Declarations of `bindings.js` and `proxy.js`, and of an event's environment and context.
+//! Declarations of `bindings.js`, `body.js` and `proxy.js`, and of an event's environment and context.
 
 use js_sys::{Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
+
+use super::console::log_error;
 
 #[wasm_bindgen]
 extern "C" {
@@ -27,18 +29,30 @@ impl Env {
         self.get(name).as_string()
     }
 
-    /// Returns the binding of this name.
-    pub(super) fn binding(&self, name: &str) -> Option<JsValue> {
-        Some(self.get(name)).filter(|found| !found.is_undefined())
+    pub(super) fn has_binding(&self, name: &str) -> bool {
+        !self.get(name).is_undefined()
     }
+
+    /// Returns the binding of this name. The log names one that is missing.
+    pub(super) fn binding(&self, name: &str) -> Option<JsValue> {
+        let found = Some(self.get(name)).filter(|found| !found.is_undefined());
+        if found.is_none() {
+            log_error(&format!("{name} is not bound; see wrangler.toml"));
+        }
+        found
+    }
+}
+
+/// Rounds a number of JavaScript down, within the type's bounds.
+#[allow(clippy::as_conversions, reason = "there is no other conversion from a float")]
+pub(super) const fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 #[wasm_bindgen(module = "/src/host/bindings.js")]
 extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;
-
-    pub(super) fn resolve(reference: &str, base: &str) -> Option<String>;
 
     pub(super) fn then(promise: &Promise, index: u32, turn: u32, resume: &Function) -> Promise;
 
@@ -47,23 +61,7 @@ extern "C" {
     #[wasm_bindgen(js_name = fetchDocument)]
     pub(super) fn fetch_document(url: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
 
-    #[wasm_bindgen(js_name = sendSpans)]
-    pub(super) fn send_spans(url: &str, headers: &str, body: &str, timeout_ms: u32) -> Promise;
-
-    #[wasm_bindgen(js_name = readBody)]
-    pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
-
-    #[wasm_bindgen(js_name = readLog)]
-    pub(super) fn read_log(
-        request: &web_sys::Request,
-        context: &Context,
-        namespace: &JsValue,
-        path: &str,
-        may_be_kept: bool,
-        keep_s: u32,
-        timeout_ms: u32,
-        max_bytes: u32,
-    ) -> Promise;
+    pub(super) fn post(url: &str, headers: &web_sys::Headers, body: &str, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = readStore)]
     pub(super) fn read_store(store: &JsValue, name: &str, cache_s: u32, timeout_ms: u32) -> Promise;
@@ -71,13 +69,35 @@ extern "C" {
     #[wasm_bindgen(js_name = writeStore)]
     pub(super) fn write_store(store: &JsValue, name: &str, text: &str, keep_s: u32, timeout_ms: u32) -> Promise;
 
-    pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
-
     #[wasm_bindgen(js_name = askObject)]
-    pub(super) fn ask_object(namespace: &JsValue, name: &str, path: &str, timeout_ms: u32, max_bytes: u32) -> Promise;
+    pub(super) fn ask_object(
+        namespace: &JsValue,
+        name: &str,
+        path: &str,
+        body: Option<&str>,
+        timeout_ms: u32,
+        max_bytes: u32,
+    ) -> Promise;
 
-    #[wasm_bindgen(js_name = tellObject)]
-    pub(super) fn tell_object(namespace: &JsValue, name: &str, path: &str, body: &str, timeout_ms: u32) -> Promise;
+    #[wasm_bindgen(js_name = readCachedPage)]
+    pub(super) fn read_cached_page(
+        request: &web_sys::Request,
+        namespace: &JsValue,
+        name: &str,
+        path: &str,
+        timeout_ms: u32,
+    ) -> Promise;
+
+    #[wasm_bindgen(js_name = cachePage)]
+    pub(super) fn cache_page(
+        request: &web_sys::Request,
+        context: &Context,
+        namespace: &JsValue,
+        name: &str,
+        path: &str,
+        text: &str,
+        keep_s: u32,
+    );
 
     pub(super) fn verify(
         algorithm: &str,
@@ -85,7 +105,16 @@ extern "C" {
         jwk: &str,
         signature: &Uint8Array,
         input: &Uint8Array,
+        max_keys: u32,
     ) -> Promise;
+
+    pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
+}
+
+#[wasm_bindgen(module = "/src/host/body.js")]
+extern "C" {
+    #[wasm_bindgen(js_name = readBody)]
+    pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
 }
 
 /// The module that the build step writes next to the Worker's own.
@@ -109,9 +138,8 @@ extern "C" {
         request: &web_sys::Request,
         packed: &str,
         timeout_ms: u32,
-        body_ms: u32,
-        max_body_bytes: f64,
         is_timed: bool,
+        plan: Option<&str>,
     ) -> Promise;
 
     pub(super) fn discard(response: &web_sys::Response);
@@ -119,16 +147,17 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = passOn)]
     pub(super) fn pass_on(
         response: &web_sys::Response,
-        status: u16,
-        packed: &str,
+        changes: &str,
         idle_ms: Option<u32>,
+        idle_line: Option<&str>,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]
     pub(super) fn answer(
-        request: Option<&web_sys::Request>,
         status: u16,
         head: &str,
         body: &str,
+        request: Option<&web_sys::Request>,
+        plan: Option<&str>,
     ) -> Result<web_sys::Response, JsValue>;
 }

@@ -11,20 +11,12 @@ use super::{
     console::log_error,
     durable_object::{now, path_of, reply, rows, whole},
 };
+use crate::pipeline::limits;
 
 /// Adds a JSON object of numbers by series.
 pub(super) const ADD_PATH: &str = "/add";
 /// Reads the sums.
 pub(super) const READ_PATH: &str = "/read";
-
-/// Most series: about a thousand routes with ten methods and statuses each. More are left out.
-const SERIES: u64 = 50_000;
-
-/// Longest name of a series in bytes.
-const NAME_BYTES: usize = 1_024;
-
-/// Milliseconds after which a series without additions is deleted, most likely of a removed route.
-const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
     name TEXT PRIMARY KEY,
@@ -60,14 +52,16 @@ fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
         serde_json::from_slice(text.as_bytes()).map_err(|_| "the numbers cannot be read")?;
     sql.exec(TABLE, None)?;
     let at = now().0;
-    for (name, value) in added.iter().filter(|(name, value)| name.len() <= NAME_BYTES && value.is_finite()) {
+    for (name, value) in
+        added.iter().filter(|(name, value)| name.len() <= limits::SERIES_NAME_BYTES && value.is_finite())
+    {
         let bound = || -> worker::Result<Vec<SqlStorageValue>> {
             Ok(vec![SqlStorageValue::String(name.clone()), SqlStorageValue::Float(*value), whole(at)?])
         };
         let update = "UPDATE series SET value = value + ?2, added_at = ?3 WHERE name = ?1 RETURNING 1";
         if rows(sql, update, bound()?)?.is_empty() {
             let mut values = bound()?;
-            values.push(whole(SERIES)?);
+            values.push(whole(limits::SERIES)?);
             // Counted for a new series only.
             let insert = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3 \
                 WHERE (SELECT count(*) FROM series) < ?4";
@@ -79,7 +73,7 @@ fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
 
 fn read(sql: &SqlStorage) -> worker::Result<String> {
     sql.exec(TABLE, None)?;
-    sql.exec("DELETE FROM series WHERE added_at < ?", vec![whole(now().0.saturating_sub(KEEP_MS))?])?;
+    sql.exec("DELETE FROM series WHERE added_at < ?", vec![whole(now().0.saturating_sub(limits::SERIES_KEEP_MS))?])?;
     let sums = rows(sql, "SELECT json_group_object(name, value) FROM series", vec![])?;
     match sums.into_iter().next().and_then(|row| row.into_iter().next()) {
         Some(SqlStorageValue::String(text)) => Ok(text),

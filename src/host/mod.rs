@@ -18,11 +18,13 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::pipeline::{
-    Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, LogRecord, Misconfiguration, Outcome, handle_refused,
-    wire,
+    Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
+    handle_refused,
+    wire::{self, DrainPlan},
 };
 use console::log_line;
 use poll_promise::{Progress, PromisePoller};
+use portcullis_token::UnixMillis;
 use ports::WorkerPorts;
 
 /// Handles a request. Returns its answer, or a promise of it.
@@ -50,9 +52,8 @@ fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<Js
         handle_refused::<web_sys::Response>(&head, denial, &WorkerPorts::without_request(env));
     record.timestamp = timestamp();
     log_line(&record.to_json());
-    let sender = Some(request).filter(|_| head.announces_body());
     match outcome {
-        Outcome::Answered(answer) => to_response(&answer, sender).map(JsValue::from),
+        Outcome::Answered(answer) => to_response(&answer, &head, Some(request)).map(JsValue::from),
         Outcome::Forwarded { reply, .. } => Ok(reply.into()),
     }
 }
@@ -63,20 +64,19 @@ async fn handle(
     context: js::Context,
     poller: Rc<PromisePoller>,
 ) -> Result<JsValue, JsValue> {
-    let gate = match policy_loader::gate(&env, Some(&context), durable_object::whole_millis(poller.now())).await {
+    let gate = match policy_loader::gate(&env, Some(&context), UnixMillis(js::whole(poller.now()))).await {
         Ok(gate) => gate,
         Err(Misconfiguration(text)) => {
             return refuse(&request, env, Denial::Misconfigured { fault: text });
         }
     };
     let head = wire::parse_head(&js::read_head(&request));
-    let ports = WorkerPorts::new(env, request, context.clone(), poller);
-    let handled = gate.handle(&head, &ports).await;
-    let Handled { outcome, mut record } = handled;
+    let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
+    let Handled { outcome, mut record } = gate.handle(&head, &ports).await;
     write_log(&mut record, gate.log_successes());
     let answer = match outcome {
-        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan),
-        Outcome::Answered(answer) => to_response(&answer, ports.request().filter(|_| head.announces_body())),
+        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
+        Outcome::Answered(answer) => to_response(&answer, &head, ports.request()),
     }
     .map(JsValue::from);
     for task in ports.take_tasks() {
@@ -142,10 +142,14 @@ fn run_behind(context: &js::Context, gate: &Rc<Gateway>, ports: &WorkerPorts, ta
     }
 }
 
-fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan) -> Result<web_sys::Response, JsValue> {
-    js::pass_on(reply, plan.status, plan.changes.as_wire(), plan.idle_timeout_ms.map(ports::millis))
+fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan, request_id: &str) -> Result<web_sys::Response, JsValue> {
+    let message = "an answer's body stood still for too long and was cut off";
+    let idle_line = plan.idle_timeout_ms.map(|_| console::warning(message, request_id));
+    js::pass_on(reply, plan.changes.as_wire(), plan.idle_timeout_ms.map(ports::number), idle_line.as_deref())
 }
 
-fn to_response(answer: &Answer, sender: Option<&web_sys::Request>) -> Result<web_sys::Response, JsValue> {
-    js::answer(sender, answer.status, &wire::write_headers(&answer.headers), &answer.body)
+fn to_response(answer: &Answer, head: &Head, request: Option<&web_sys::Request>) -> Result<web_sys::Response, JsValue> {
+    let plan = DrainPlan::for_answer(head).map(|plan| wire::write_plan(&plan));
+    let request = request.filter(|_| plan.is_some());
+    js::answer(answer.status, &wire::write_headers(&answer.headers), &answer.body, request, plan.as_deref())
 }

@@ -9,9 +9,9 @@ use wasm_bindgen_futures::JsFuture;
 use super::{
     console::log_error,
     js,
-    ports::{KV_CACHE_S, KV_MS, millis, prefers_rust, store},
+    ports::{KEYS_BINDING, number, prefers_rust},
 };
-use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin};
+use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin, limits};
 use portcullis_token::UnixMillis;
 
 /// KV keys of the newest pushed policy and of its predecessor.
@@ -23,12 +23,6 @@ const SWITCH: &str = "LIVE_POLICY";
 
 /// Variable for the seconds between two reads.
 const REREAD_VARIABLE: &str = "POLICY_REREAD_S";
-
-/// Default seconds between two reads of one isolate.
-const REREAD_S: u64 = 30;
-
-/// Longest policy in bytes.
-const POLICY_BYTES: usize = 16 * 1024 * 1024;
 
 thread_local! {
     static HELD: RefCell<Held> =
@@ -96,7 +90,7 @@ fn is_live(env: &js::Env) -> bool {
 
 fn reread_ms(env: &js::Env) -> u64 {
     let set = env.text(REREAD_VARIABLE).and_then(|value| value.parse::<u64>().ok());
-    set.unwrap_or(REREAD_S).saturating_mul(1000)
+    set.unwrap_or(limits::POLICY_REREAD_S).saturating_mul(1000)
 }
 
 fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {
@@ -168,11 +162,12 @@ async fn older(env: &js::Env) -> Result<Option<Rc<Gateway>>, ()> {
 }
 
 fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
-    store(env).map(|store| js::read_store(&store, key, KV_CACHE_S, millis(KV_MS)).into())
+    let store = env.binding(KEYS_BINDING)?;
+    Some(js::read_store(&store, key, limits::KV_CACHE_S, number(limits::KV_MS)).into())
 }
 
 async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {
     let text = asked.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
     // A policy that is too long is invalid, not absent.
-    Ok(text.map(|text| if text.len() > POLICY_BYTES { String::new() } else { text }))
+    Ok(text.map(|text| if text.len() > limits::POLICY_BYTES { String::new() } else { text }))
 }

@@ -18,14 +18,7 @@ use wasm_bindgen::{JsCast as _, JsValue, prelude::Closure};
 use wasm_bindgen_futures::JsFuture;
 
 use super::js;
-
-/// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended
-/// its event. Timers of a busy isolate can be this late.
-const GRACE_MS: f64 = 5_000.0;
-
-/// Requests and background tasks that may wait in one isolate: about 10 KB each, of an isolate's
-/// 128 MB.
-const WAITING_MAX: usize = 4_096;
+use crate::pipeline::limits;
 
 type Work = Pin<Box<dyn Future<Output = Result<JsValue, JsValue>>>>;
 
@@ -36,7 +29,7 @@ pub(super) struct PromisePoller {
     left_to_executor: Cell<bool>,
     /// The promise that the future waits for.
     promise: RefCell<Option<Rc<Promise>>>,
-    /// Time-out of this wait in milliseconds.
+    /// Milliseconds after which the runtime has ended this wait.
     may_take_ms: Cell<f64>,
     /// The promise's outcome.
     outcome: RefCell<Option<Result<JsValue, JsValue>>>,
@@ -90,7 +83,8 @@ impl Future for Wait {
                         continue;
                     }
                     let promise = Rc::clone(promise);
-                    poller.may_take_ms.set(f64::from(u32::try_from(*may_take_ms).unwrap_or(u32::MAX)));
+                    let lost_ms = may_take_ms.saturating_add(limits::WAITING_LOST_MS);
+                    poller.may_take_ms.set(f64::from(u32::try_from(lost_ms).unwrap_or(u32::MAX)));
                     *poller.promise.borrow_mut() = Some(Rc::clone(&promise));
                     *this = Self::Registered(Rc::clone(poller), promise);
                     return Poll::Pending;
@@ -169,7 +163,7 @@ impl Waiting {
 
     /// Returns whether the bound is reached, after dropping lost requests.
     fn is_full(&mut self, now: f64) -> bool {
-        let has_room = |waiting: &Self| waiting.places.len().saturating_sub(waiting.free.len()) < WAITING_MAX;
+        let has_room = |waiting: &Self| waiting.places.len().saturating_sub(waiting.free.len()) < limits::WAITING;
         if has_room(self) {
             return false;
         }
@@ -180,7 +174,7 @@ impl Waiting {
     }
 }
 
-/// Returns whether [`WAITING_MAX`] requests wait.
+/// Returns whether [`limits::WAITING`] requests wait.
 pub(super) fn is_full(now: f64) -> bool {
     WAITING.with_borrow_mut(|waiting| waiting.is_full(now))
 }
@@ -219,7 +213,7 @@ fn go_on(mut run: Run) -> Progress {
         return Progress::Waits(wasm_bindgen_futures::future_to_promise(run.work));
     };
     let now = run.poller.now();
-    run.lost_at = now + run.poller.may_take_ms.get() + GRACE_MS;
+    run.lost_at = now + run.poller.may_take_ms.get();
     let (index, turn) = WAITING.with_borrow_mut(|waiting| waiting.enter(run, now));
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     Progress::Waits(RESUME.with(|resume| js::then(&promise, index, turn, resume)))
@@ -248,7 +242,7 @@ mod tests {
 
     #[wasm_bindgen_test]
     fn only_so_many_requests_wait_and_lost_ones_make_room() {
-        for count in 0..WAITING_MAX {
+        for count in 0..limits::WAITING {
             assert!(!is_full(js_sys::Date::now()), "{count} wait");
             begin(60_000);
         }
@@ -256,7 +250,7 @@ mod tests {
         assert!(is_full(now));
         // The first of them began some time before.
         assert!(is_full(now + 60_000.0));
-        assert!(!is_full(now + 60_000.0 + GRACE_MS + 1.0));
+        assert!(!is_full(now + 65_001.0));
         begin(0);
         // A promise that is settled too late resumes nothing.
         assert!(resume(1, 0, true, JsValue::UNDEFINED).is_err());

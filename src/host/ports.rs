@@ -5,12 +5,13 @@ use std::{
     rc::Rc,
 };
 
-use js_sys::{Array, Promise, Uint8Array};
+use js_sys::{Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
+use worker::worker_sys::ext::ResponseExt as _;
 
 use super::{
     console::log_error,
-    durable_object, js, metrics_object,
+    js, metrics_object,
     poll_promise::{PromisePoller, Wait},
     revocation_object,
 };
@@ -18,7 +19,7 @@ use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
         BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
         UrlParser,
     },
     wire::{self, AnswerFacts, Fault, Forward},
@@ -30,43 +31,19 @@ use portcullis_token::{
 };
 
 /// KV namespace that holds key sets and the pushed policy.
-const KEYS_BINDING: &str = "KEYS";
+pub(super) const KEYS_BINDING: &str = "KEYS";
 
-/// Durable Object namespace of the revocation log.
-const LOG_BINDING: &str = "REVOCATIONS";
-
-/// Name of the log's object.
-const LOG_NAME: &str = "log";
+/// Durable Object namespace of the revocation log, and the object's name.
+const LOG: (&str, &str) = ("REVOCATIONS", "log");
 
 /// Durable Object namespace of the metrics' sums, and the object's name.
-const SUMS_BINDING: &str = "METRICS";
-const SUMS_NAME: &str = "sums";
-
-/// Milliseconds for the sums, for which only the operator's scraper waits.
-const SUMS_MS: u64 = 5_000;
-
-/// Most bytes of the sums.
-const SUMS_BYTES: u32 = 16 * 1024 * 1024;
+const SUMS: (&str, &str) = ("METRICS", "sums");
 
 /// Variable that selects signature checks in pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
 
-/// Seconds for which a location may cache a KV answer: KV's minimum.
-pub(super) const KV_CACHE_S: u32 = 60;
-
-/// Seconds after which KV deletes a set that is not written again: twice its longest use.
-const KV_KEEP_S: u64 = 2 * keys::limits::HARD_MS / 1000;
-
-/// Random bytes of one call into the runtime: enough for 64 requests.
-const RANDOM_BYTES: usize = 48 * 64;
-
-/// Milliseconds for KV, which normally answers within a second.
-pub(super) const KV_MS: u64 = 5_000;
-
-/// Milliseconds for signatures and counters of the runtime.
-const OWN_MS: u64 = 10_000;
-
 thread_local! {
+    /// Random bytes that were not used yet.
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
@@ -87,21 +64,12 @@ struct Event {
 }
 
 impl WorkerPorts {
-    pub(super) fn new(
-        env: js::Env,
-        request: web_sys::Request,
-        context: js::Context,
-        poller: Rc<PromisePoller>,
-    ) -> Self {
-        Self::of(env, Some((request, context)), poller)
+    pub(super) fn new(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, poller: Rc<PromisePoller>) -> Self {
+        Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), poller }
     }
 
     pub(super) fn without_request(env: js::Env) -> Self {
-        Self::of(env, None, PromisePoller::of_executor())
-    }
-
-    fn of(env: js::Env, asked: Option<(web_sys::Request, js::Context)>, poller: Rc<PromisePoller>) -> Self {
-        Self { event: Rc::new(Event { env, asked, tasks: RefCell::default() }), poller }
+        Self::new(env, None, PromisePoller::of_executor())
     }
 
     /// Returns the ports for a background task, which waits for promises of its own.
@@ -124,29 +92,33 @@ impl WorkerPorts {
         self.poller.wait(promise, may_take_ms)
     }
 
-    /// Returns a Durable Object namespace. The first call checks the binding's kind.
-    fn namespace(&self, binding: &str) -> Option<JsValue> {
-        let found = self.event.env.binding(binding);
-        if found.is_none() {
-            log_error(&format!("the Durable Object namespace {binding} is not bound; see wrangler.toml"));
-        }
-        found
+    /// Waits for the parts of an answer, the first of which is its status.
+    async fn parts(&self, promise: Promise, may_take_ms: u64) -> Result<(u64, Array), Fault> {
+        let parts = self.wait(promise, may_take_ms).await.map_err(|error| rejection(&error))?;
+        let parts = parts.unchecked_into::<Array>();
+        Ok((js::whole(parts.get(0).as_f64().unwrap_or_default()), parts))
     }
 
-    async fn tell(&self, binding: &str, name: &str, path: &str, body: &str, timeout_ms: u64) -> bool {
-        let Some(namespace) = self.namespace(binding) else { return false };
-        let told = js::tell_object(&namespace, name, path, body, millis(timeout_ms));
-        self.wait(told, timeout_ms).await.is_ok_and(|value| value == JsValue::TRUE)
+    /// Sends a request to a Durable Object: a POST with a body, or a GET. Returns status and body of its
+    /// answer.
+    async fn ask_object(
+        &self,
+        (namespace, name): (&str, &str),
+        (path, body): (&str, Option<&str>),
+        timeout_ms: u64,
+        max_bytes: usize,
+    ) -> Result<(u64, String), Fault> {
+        let namespace = self.event.env.binding(namespace).ok_or(Fault::NotBound)?;
+        let asked = js::ask_object(&namespace, name, path, body, number(timeout_ms), number(max_bytes));
+        let (status, parts) = self.parts(asked, timeout_ms).await?;
+        Ok((status, parts.get(1).as_string().ok_or(Fault::TooLarge)?))
     }
 }
 
-/// Returns the KV namespace of key sets and the pushed policy.
-pub(super) fn store(env: &js::Env) -> Option<JsValue> {
-    let found = env.binding(KEYS_BINDING);
-    if found.is_none() {
-        log_error("the KV namespace KEYS is not bound; see wrangler.toml");
-    }
-    found
+/// Returns the fault of a rejected promise.
+fn rejection(error: &JsValue) -> Fault {
+    let name = Reflect::get(error, &JsValue::from_str("name")).ok();
+    Fault::of_rejection(name.and_then(|name| name.as_string()).as_deref())
 }
 
 /// Returns whether signatures are checked in pure Rust.
@@ -154,9 +126,12 @@ pub(super) fn prefers_rust(env: &js::Env) -> bool {
     PREFERS_RUST.with(|known| *known.get_or_init(|| env.text(BACKEND_VARIABLE).is_some_and(|value| value == "rust")))
 }
 
-pub(super) fn millis(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
+/// Narrows a bound to what crosses without a copy.
+pub(super) fn number(value: impl TryInto<u32>) -> u32 {
+    value.try_into().unwrap_or(u32::MAX)
 }
+
+impl Ports for WorkerPorts {}
 
 impl Background for WorkerPorts {
     fn defer(&self, task: BackgroundTask) {
@@ -166,11 +141,11 @@ impl Background for WorkerPorts {
 
 impl Clock for WorkerPorts {
     fn now(&self) -> UnixMillis {
-        durable_object::whole_millis(self.poller.now())
+        UnixMillis(js::whole(self.poller.now()))
     }
 
     async fn sleep(&self, millis: u64) {
-        let _ = self.wait(js::sleep(self::millis(millis)), millis).await;
+        let _ = self.wait(js::sleep(number(millis)), millis).await;
     }
 }
 
@@ -178,7 +153,7 @@ impl Random for WorkerPorts {
     fn random(&self) -> [u8; 48] {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
-                let mut bytes = vec![0; RANDOM_BYTES];
+                let mut bytes = vec![0; limits::RANDOM_BYTES];
                 // Ids of a request serve tracing, not security: a predictable id is better than a
                 // failed request.
                 if getrandom::getrandom(&mut bytes).is_err() {
@@ -194,36 +169,30 @@ impl Random for WorkerPorts {
 
 impl KeyStore for WorkerPorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
-        let store = store(&self.event.env)?;
-        match self.wait(js::read_store(&store, name, KV_CACHE_S, millis(KV_MS)), KV_MS).await {
-            Ok(text) => text.as_string(),
-            Err(_) => {
-                log_error("key sets cannot be read from KV");
-                None
-            }
-        }
+        let store = self.event.env.binding(KEYS_BINDING)?;
+        let read = js::read_store(&store, name, limits::KV_CACHE_S, number(limits::KV_MS));
+        let read = self.wait(read, limits::KV_MS).await;
+        read.inspect_err(|_| log_error("key sets cannot be read from KV")).ok()?.as_string()
     }
 
     async fn write_keys(&self, name: &str, text: &str) -> bool {
-        let Some(store) = store(&self.event.env) else { return false };
-        let written = js::write_store(&store, name, text, millis(KV_KEEP_S), millis(KV_MS));
-        let written = self.wait(written, KV_MS).await.is_ok();
-        if !written {
-            log_error("a key set cannot be written to KV");
-        }
-        written
+        let Some(store) = self.event.env.binding(KEYS_BINDING) else { return false };
+        let written = js::write_store(&store, name, text, number(limits::KV_KEEP_S), number(limits::KV_MS));
+        let written = self.wait(written, limits::KV_MS).await;
+        written.inspect_err(|_| log_error("a key set cannot be written to KV")).is_ok()
     }
 }
 
 impl KeyFetcher for WorkerPorts {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
-        let max = u32::try_from(keys::limits::JWKS_BYTES).unwrap_or(u32::MAX);
-        let fetched = js::fetch_document(url, millis(keys::limits::FETCH_MS), max);
-        let answer = self.wait(fetched, keys::limits::FETCH_MS).await;
-        let value = answer.map_err(|_| Fault::Unreachable)?;
-        let parts = value.dyn_into::<Array>().map_err(fault)?;
-        let bytes = parts.get(0).dyn_into::<Uint8Array>().map_err(|_| Fault::Unreachable)?;
-        Ok(Document { body: bytes.to_vec(), cache_control: parts.get(1).as_string() })
+        let (timeout_ms, max_bytes) = (keys::limits::FETCH_MS, keys::limits::JWKS_BYTES);
+        let fetched = js::fetch_document(url, number(timeout_ms), number(max_bytes));
+        let (status, parts) = self.parts(fetched, timeout_ms).await?;
+        if status != 200 {
+            return Err(Fault::of_status(status));
+        }
+        let bytes = parts.get(1).dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?;
+        Ok(Document { body: bytes.to_vec(), cache_control: parts.get(2).as_string() })
     }
 }
 
@@ -238,10 +207,16 @@ impl SignatureVerifier for WorkerPorts {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
             return Ok(token::check_signature(key.public(), algorithm, signing_input, signature));
         }
+        // The runtime throws at an Ed25519 signature of another length. A bad signature must not look like
+        // a fault of the runtime.
+        if algorithm == Algorithm::EdDsa && signature.len() != limits::ED25519_SIGNATURE_BYTES {
+            return Ok(SignatureOutcome::Invalid);
+        }
         // Copied out of wasm memory, because a view is invalid after the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
-        let verified = js::verify(algorithm.name(), key.thumbprint(), key.canonical_jwk(), &signature, &input);
-        match self.wait(verified, OWN_MS).await {
+        let (thumbprint, jwk) = (key.thumbprint(), key.canonical_jwk());
+        let verified = js::verify(algorithm.name(), thumbprint, jwk, &signature, &input, limits::IMPORTED_KEYS);
+        match self.wait(verified, limits::RUNTIME_MS).await {
             Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
             Ok(_) => Ok(SignatureOutcome::Invalid),
             Err(_) => {
@@ -254,50 +229,61 @@ impl SignatureVerifier for WorkerPorts {
 
 impl RateLimitCounter for WorkerPorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
-        let Some(limiter) = self.event.env.binding(binding) else {
-            log_error(&format!("the rate limit {binding} is not bound; see wrangler.toml"));
-            return true;
-        };
-        match self.wait(js::limit(&limiter, key), OWN_MS).await {
+        let Some(limiter) = self.event.env.binding(binding) else { return true };
+        match self.wait(js::limit(&limiter, key), limits::RUNTIME_MS).await {
             Ok(value) => value != JsValue::FALSE,
             Err(_) => {
-                log_error(&format!("the rate limit {binding} failed"));
+                log_error(&format!("the rate limit {binding} failed; it is not applied"));
                 true
             }
         }
     }
 
     fn has_limit(&self, binding: &str) -> bool {
-        self.event.env.binding(binding).is_some()
+        self.event.env.has_binding(binding)
     }
 }
 
 impl SpanCollector for WorkerPorts {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
-        let sent = js::send_spans(url, headers, body, millis(limits::SPANS_SEND_MS));
+        let Ok(headers) = exporter_headers(headers) else {
+            return log_error("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value");
+        };
+        let sent = js::post(url, &headers, body, number(limits::SPANS_SEND_MS));
         let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
-        match sent.ok().and_then(|name| name.as_string()).as_deref() {
-            Some("") if dropped == 0 => {}
-            Some("") => log_error(&format!("{dropped} spans were dropped, because too many waited for the collector")),
-            name if Fault::from_name(name) == Fault::BadSetting => {
-                log_error("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value");
-            }
-            _ => log_error("the collector did not accept the spans; they are dropped"),
+        if !sent.is_ok_and(|status| status.as_f64().is_some_and(|status| (200.0..300.0).contains(&status))) {
+            log_error("the collector did not accept the spans; they are dropped");
+        } else if dropped > 0 {
+            log_error(&format!("{dropped} spans were dropped, because too many waited for the collector"));
         }
     }
 }
 
+/// Parses an exporter's headers: comma-separated name=value pairs with percent-encoded values
+/// (OpenTelemetry, after W3C Baggage).
+fn exporter_headers(text: &str) -> Result<web_sys::Headers, JsValue> {
+    let headers = web_sys::Headers::new()?;
+    for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+        // Without "=" the item is no pair; the secret must not be cut.
+        let (name, value) = pair.split_once('=').ok_or(JsValue::UNDEFINED)?;
+        headers.append(name.trim(), &String::from(js_sys::decode_uri_component(value.trim())?))?;
+    }
+    headers.set("content-type", "application/json")?;
+    Ok(headers)
+}
+
 impl MetricsStore for WorkerPorts {
     async fn add_metrics(&self, text: &str) -> bool {
-        self.tell(SUMS_BINDING, SUMS_NAME, metrics_object::ADD_PATH, text, SUMS_MS).await
+        let request = (metrics_object::ADD_PATH, Some(text));
+        matches!(self.ask_object(SUMS, request, limits::SUMS_MS, 0).await, Ok((204, _)))
     }
 
     async fn read_metrics(&self) -> Result<String, Fault> {
-        let namespace = self.namespace(SUMS_BINDING).ok_or(Fault::NotBound)?;
-        let asked = js::ask_object(&namespace, SUMS_NAME, metrics_object::READ_PATH, millis(SUMS_MS), SUMS_BYTES);
-        let answer = self.wait(asked, SUMS_MS).await.map_err(|_| Fault::Unreachable)?;
-        let parts = answer.dyn_into::<Array>().map_err(|_| Fault::Unreachable)?;
-        parts.get(0).as_string().ok_or(Fault::Unreachable)
+        let request = (metrics_object::READ_PATH, None);
+        match self.ask_object(SUMS, request, limits::SUMS_MS, limits::SUMS_BYTES).await? {
+            (200, sums) => Ok(sums),
+            _ => Err(Fault::BadStatus),
+        }
     }
 }
 
@@ -312,33 +298,44 @@ impl RevocationLog for WorkerPorts {
                 (format!("{}{}", revocation_object::MARKS_PATH, marks.join(",")), 0)
             }
         };
-        let namespace = self.namespace(LOG_BINDING).ok_or(Fault::NotBound)?;
+        let (namespace, name) = (self.event.env.binding(LOG.0).ok_or(Fault::NotBound)?, LOG.1);
         let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
-        let max = u32::try_from(revocation::limits::PAGE_BYTES).unwrap_or(u32::MAX);
-        let keep_s = millis(keep_ms / 1000);
-        let answer = js::read_log(request, context, &namespace, &path, may_be_cached, keep_s, millis(ask_ms), max);
-        let parts =
-            self.wait(answer, ask_ms).await.map_err(|_| Fault::Unreachable)?.dyn_into::<Array>().map_err(fault)?;
-        let text = parts.get(0).as_string().ok_or(Fault::Unreachable)?;
-        Ok(LogText { text, cached: parts.get(1) == JsValue::TRUE })
+        let begun = self.now();
+        if may_be_cached && keep_ms > 0 {
+            let cached = js::read_cached_page(request, &namespace, name, &path, number(ask_ms));
+            if let Some(text) = self.wait(cached, ask_ms).await.ok().and_then(|text| text.as_string()) {
+                return Ok(LogText { text, cached: true });
+            }
+        }
+        let left_ms = ask_ms.saturating_sub(self.now().since(begun));
+        match self.ask_object(LOG, (&path, None), left_ms, revocation::limits::PAGE_BYTES).await? {
+            (200, text) => {
+                if keep_ms > 0 {
+                    js::cache_page(request, context, &namespace, name, &path, &text, number(keep_ms / 1000));
+                }
+                Ok(LogText { text, cached: false })
+            }
+            _ => Err(Fault::BadStatus),
+        }
     }
 
     async fn append_log(&self, page: &str) -> bool {
-        let appended =
-            self.tell(LOG_BINDING, LOG_NAME, revocation_object::APPEND_PATH, page, revocation::limits::ASK_MS).await;
-        if !appended {
+        let request = (revocation_object::APPEND_PATH, Some(page));
+        let answer = self.ask_object(LOG, request, revocation::limits::ASK_MS, 0).await;
+        let is_appended = matches!(answer, Ok((204, _)));
+        if !is_appended {
             log_error("the revocation log took no entry");
         }
-        appended
+        is_appended
     }
 }
 
 impl RequestBody for WorkerPorts {
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
-        let (request, _) = self.event.asked.as_ref().ok_or(Fault::ClientGone)?;
-        let read = js::read_body(request, u32::try_from(max_bytes).unwrap_or(u32::MAX), millis(limits::PUSH_BODY_MS));
+        let request = self.request().ok_or(Fault::ClientGone)?;
+        let read = js::read_body(request, number(max_bytes), number(limits::PUSH_BODY_MS));
         let body = self.wait(read, limits::PUSH_BODY_MS).await.map_err(|_| Fault::ClientGone)?;
-        Ok(body.dyn_into::<Uint8Array>().map_err(fault)?.to_vec())
+        Ok(body.dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?.to_vec())
     }
 }
 
@@ -346,23 +343,35 @@ impl UpstreamClient for WorkerPorts {
     type Reply = web_sys::Response;
 
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<web_sys::Response>, Fault> {
-        let (client, _) = self.event.asked.as_ref().ok_or(Fault::Unreachable)?;
-        let sent = js::forward(
-            client,
-            &wire::write_request(request),
-            millis(request.timeout_ms),
-            millis(request.body_timeout_ms),
-            u32::try_from(request.max_body_bytes).map_or(f64::from(u32::MAX), f64::from),
-            request.is_timed,
-        );
+        let client = self.request().ok_or(Fault::Unreachable)?;
+        let plan = request.body.as_ref().map(wire::write_plan);
+        let body_ms = request.body.as_ref().map_or(0, |body| body.time_ms);
+        let packed = wire::write_request(request);
+        let sent = js::forward(client, &packed, number(request.timeout_ms), request.is_timed, plan.as_deref());
         // An early answer is read completely before it is passed on.
-        let may_take_ms = request.timeout_ms.saturating_add(request.body_timeout_ms).saturating_add(OWN_MS);
+        let may_take_ms = request.timeout_ms.saturating_add(body_ms).saturating_add(limits::RUNTIME_MS);
         let answer = self.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
         // The value comes from proxy.js. Each check of its type would be a call into the runtime.
         let parts = answer.unchecked_into::<Array>();
-        let facts = AnswerFacts::from_wire(parts.get(1).as_string().unwrap_or_default())
-            .map_err(|text| Fault::of_forward(parts.get(0).as_string().as_deref(), &text))?;
-        Ok(Forwarded { reply: parts.get(0).unchecked_into(), facts })
+        let (reply, text) = (parts.get(0), parts.get(1).as_string().unwrap_or_default());
+        if reply.is_undefined() {
+            return Err(Fault::of_forward(&text));
+        }
+        let reply = reply.unchecked_into::<web_sys::Response>();
+        match AnswerFacts::parse(&text) {
+            // Without a WebSocket, the runtime cannot pass a 101 on.
+            Ok(facts) if facts.status != 101 || reply.websocket().is_some() => {
+                Ok(Forwarded { reply, url: request.url.clone(), facts })
+            }
+            Ok(_) | Err(_) => {
+                js::discard(&reply);
+                Err(Fault::BadStatus)
+            }
+        }
+    }
+
+    fn header(&self, reply: &web_sys::Response, name: &str) -> Option<String> {
+        reply.headers().get(name).ok().flatten()
     }
 
     fn discard(&self, reply: web_sys::Response) {
@@ -372,11 +381,6 @@ impl UpstreamClient for WorkerPorts {
 
 impl UrlParser for WorkerPorts {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {
-        js::resolve(reference, base)
+        web_sys::Url::new_with_base(reference, base).ok().map(|url| url.href())
     }
-}
-
-/// Parses the fault that a function of `bindings.js` returned.
-fn fault(name: impl Into<JsValue>) -> Fault {
-    Fault::from_name(name.into().as_string().as_deref())
 }

@@ -4,9 +4,9 @@
 use super::{
     exchange::Exchange,
     gateway::Gateway,
-    ports::UrlParser,
-    references::References,
-    wire::{AnswerFacts, HeaderChanges},
+    ports::{Forwarded, UpstreamClient, UrlParser},
+    references::{REFERENCE_HEADERS, References},
+    wire::HeaderChanges,
 };
 use portcullis_policy::config::{is_cors_header, is_private};
 
@@ -16,8 +16,6 @@ const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
 /// How the host passes an upstream's answer on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerPlan {
-    /// The answer's status.
-    pub status: u16,
     /// Changes to its headers; `X-Request-Id` comes last.
     pub changes: HeaderChanges,
     /// Milliseconds without a byte after which its body is cut off.
@@ -26,11 +24,11 @@ pub struct AnswerPlan {
 
 impl Gateway {
     /// Plans how the answer of the exchange's upstream is passed on.
-    pub(super) fn plan_answer(
+    pub(super) fn plan_answer<P: UpstreamClient + UrlParser>(
         &self,
         exchange: &Exchange<'_>,
-        facts: &AnswerFacts,
-        parser: &impl UrlParser,
+        Forwarded { reply, url, facts }: &Forwarded<P::Reply>,
+        ports: &P,
     ) -> AnswerPlan {
         let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
         let rules = route.map(|route| &route.response_headers);
@@ -38,11 +36,12 @@ impl Gateway {
         let is_removed = |name: &str| is_private(name) || is_cors_header(name) || is_covered(name);
         // Headers that would lead the client to the upstream.
         let mut replaced: Vec<(&str, String)> = Vec::new();
-        for (name, value) in facts.references().filter(|(name, _)| !is_removed(name)) {
+        for name in facts.header_names().filter(|name| REFERENCE_HEADERS.contains(name) && !is_removed(name)) {
             let (Some(route), Some(upstream)) = (route, upstream) else { break };
-            let references = References::new(facts.url(), exchange.head, route, upstream);
-            let resolve = |reference: &str, base: &str| parser.resolve(reference, base);
-            replaced.extend(references.rewrite_header((name, value), resolve).map(|public| (name, public)));
+            let Some(value) = ports.header(reply, name) else { continue };
+            let references = References::new(url, exchange.head, route, upstream);
+            let resolve = |reference: &str, base: &str| ports.resolve(reference, base);
+            replaced.extend(references.rewrite_header((name, &value), resolve).map(|public| (name, public)));
         }
         let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
             is_removed(name) || *name == "x-request-id" || replaced.iter().any(|(replaced, _)| replaced == name)
@@ -58,12 +57,12 @@ impl Gateway {
         }
         let is_guarded = route.is_some_and(|route| route.nosniff)
             && !is_covered(CONTENT_TYPE_OPTIONS)
-            && !facts.header_names().any(|name| name == CONTENT_TYPE_OPTIONS);
+            && !facts.has_header(CONTENT_TYPE_OPTIONS);
         if is_guarded {
             changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
         }
         changes.append("x-request-id", &exchange.ids.request_id);
         let idle_timeout_ms = upstream.and_then(|upstream| upstream.idle_timeout_ms);
-        AnswerPlan { status: facts.status, changes, idle_timeout_ms }
+        AnswerPlan { changes, idle_timeout_ms }
     }
 }

@@ -226,7 +226,7 @@ impl Denial {
                 Fault::BodySlow => Self::BodyTooSlow,
                 Fault::TooLarge => Self::BodyTooLarge,
                 Fault::ClientGone => Self::ClientGone,
-                Fault::Unreachable | Fault::BrokeOff | Fault::Redirected | Fault::BadSetting | Fault::NotBound => {
+                Fault::Unreachable | Fault::BrokeOff | Fault::Redirected | Fault::NotBound => {
                     if of_authentication {
                         Self::AuthenticationUnavailable
                     } else {

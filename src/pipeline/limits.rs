@@ -1,4 +1,4 @@
-//! Every bound of the pipeline, with its unit and its reason.
+//! Every bound of the Worker, with its unit and its reason.
 
 use portcullis_resilience::Backoff;
 
@@ -108,3 +108,99 @@ pub const UPSTREAM_RETRY_S: u64 = 5;
 
 /// Bytes of a logged method.
 pub const LOG_METHOD_BYTES: usize = 16;
+
+/// Bytes of one read from a request's body.
+pub const BODY_PART_BYTES: u64 = 64 * 1024;
+
+/// Bytes of a body above which it waits for an early answer of the upstream before it is sent. An
+/// upstream that refuses by the head and closes resets the connection while the body is sent, and the
+/// runtime then loses the answer. Services refuse lengths from 1 MiB on; shorter bodies do not wait.
+pub const HELD_BODY_BYTES: u64 = 1024 * 1024;
+
+/// Milliseconds of that wait.
+pub const HOLD_MS: u64 = 100;
+
+/// Bytes of a body without a length that are read during the wait. A body that ends within them does
+/// not wait.
+pub const READ_AHEAD_BYTES: u64 = BODY_PART_BYTES;
+
+/// Parts that are read during the wait at most: each is an object, however small.
+pub const READ_AHEAD_PARTS: u32 = 64;
+
+/// Milliseconds without a byte from the client after which an upstream that closes the connection may
+/// have given up on the client. An upstream that closes sooner has failed.
+pub const CLIENT_SILENT_MS: u64 = 1_000;
+
+/// The lowest status with which an upstream that answers early wants no more of the body (RFC 9112,
+/// section 9.5).
+pub const REFUSAL_STATUS: u16 = 400;
+
+/// Bytes of an early answer that is read completely before it is passed on, because it is lost with
+/// the upstream's connection.
+pub const EARLY_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// Milliseconds for that.
+pub const EARLY_ANSWER_MS: u64 = 1_000;
+
+/// Bytes of a refused body that are read and discarded. A connection that is closed with an unread
+/// body is reset, and the client never sees the answer.
+pub const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Milliseconds for that.
+pub const DRAIN_MS: u64 = 2_000;
+
+/// Bodies that are discarded at once, so that a flood of them cannot hold an isolate's events.
+pub const DRAINS: u32 = 256;
+
+/// Bytes of a body that the runtime reads by itself.
+pub const UNDRAINED_BYTES: u64 = 64 * 1024;
+
+/// Bytes of an Ed25519 signature (RFC 8032, section 5.1.6).
+pub const ED25519_SIGNATURE_BYTES: usize = 64;
+
+/// Imported keys that an isolate caches: issuers have a few each.
+pub const IMPORTED_KEYS: u32 = 256;
+
+/// Milliseconds for signatures and counters of the runtime, and for an early answer.
+pub const RUNTIME_MS: u64 = 10_000;
+
+/// Bytes of one call for random bytes: enough for 64 requests.
+pub const RANDOM_BYTES: usize = 48 * 64;
+
+/// Milliseconds for KV, which normally answers within a second.
+pub const KV_MS: u64 = 5_000;
+
+/// Seconds for which a location may cache a KV answer: KV's minimum.
+pub const KV_CACHE_S: u32 = 60;
+
+/// Seconds after which KV deletes a set that is not written again: twice its longest use.
+pub const KV_KEEP_S: u64 = 2 * portcullis_token::keys::limits::HARD_MS / 1000;
+
+/// Bytes of a pushed policy.
+pub const POLICY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Seconds between two reads of the pushed policy by one isolate, unless a variable says otherwise.
+pub const POLICY_REREAD_S: u64 = 30;
+
+/// Milliseconds for the sums of the metrics, for which only the operator's scraper waits.
+pub const SUMS_MS: u64 = 5_000;
+
+/// Bytes of the sums.
+pub const SUMS_BYTES: usize = 16 * 1024 * 1024;
+
+/// Series of the sums: about a thousand routes with ten methods and statuses each. More are left out.
+pub const SERIES: u64 = 50_000;
+
+/// Bytes of the name of a series.
+pub const SERIES_NAME_BYTES: usize = 1_024;
+
+/// Milliseconds after which a series without additions is deleted, most likely of a removed route.
+pub const SERIES_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Requests and background tasks that may wait in one isolate: about 10 KB each, of an isolate's
+/// 128 MB.
+pub const WAITING: usize = 4_096;
+
+/// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended
+/// its event. Timers of a busy isolate can be this late.
+pub const WAITING_LOST_MS: u64 = 5_000;

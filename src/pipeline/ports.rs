@@ -129,6 +129,9 @@ pub trait UpstreamClient {
     /// [`Fault`].
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, Fault>;
 
+    /// Returns a header of an answer; several lines are joined by commas.
+    fn header(&self, reply: &Self::Reply, name: &str) -> Option<String>;
+
     /// Discards an answer that is not passed on.
     fn discard(&self, reply: Self::Reply);
 }
@@ -155,23 +158,6 @@ pub trait Ports:
     + RequestBody
     + UpstreamClient
     + UrlParser
-{
-}
-
-impl<T> Ports for T where
-    T: Clock
-        + Random
-        + Background
-        + KeyStore
-        + KeyFetcher
-        + SignatureVerifier
-        + RevocationLog
-        + RateLimitCounter
-        + MetricsStore
-        + SpanCollector
-        + RequestBody
-        + UpstreamClient
-        + UrlParser
 {
 }
 
@@ -213,6 +199,8 @@ pub struct BackendFault;
 pub struct Forwarded<R> {
     /// The host's handle of the answer, its body not yet read.
     pub reply: R,
+    /// URL that answered.
+    pub url: String,
     /// What the pipeline knows of it.
     pub facts: AnswerFacts,
 }

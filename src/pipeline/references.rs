@@ -9,6 +9,9 @@ use std::borrow::Cow;
 use super::{head::Head, upstream::Upstream};
 use portcullis_policy::config::Route;
 
+/// Response headers with references, in lower case.
+pub(super) const REFERENCE_HEADERS: [&str; 4] = ["location", "content-location", "refresh", "link"];
+
 /// What the references of one answer are resolved against.
 pub(super) struct References<'a> {
     /// URL that answered.

@@ -21,8 +21,8 @@ use super::{
     ports::{Clock, Forwarded, Ports, Random},
     rate_limiter::address_key,
     revocation_checker::Source,
-    upstream::{ForwardError, Upstream},
-    wire::Forward,
+    upstream::{ForwardError, Upstream, is_safe},
+    wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{
     config::{Access, Route, is_own_path},
@@ -188,9 +188,9 @@ impl Gateway {
             method: &head.method,
             headers: headers::compose(head, &exchange.ids, identity, route, cookie, upstream.timeout_ms),
             timeout_ms: upstream.timeout_ms,
-            body_timeout_ms: upstream.body_timeout_ms,
-            max_body_bytes: route.max_body_bytes,
             is_timed: upstream.idle_timeout_ms.is_some(),
+            body: (!is_safe(&head.method))
+                .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, upstream.body_timeout_ms)),
         };
         let begun = ports.now();
         let answer = upstream.forward(request, &statement, ports).await;
@@ -228,9 +228,9 @@ impl Gateway {
         let path = route.map(|route| route.path.as_str());
         let denial = decided.as_ref().err().cloned();
         let (status, outcome) = match decided {
-            Ok(Decided::Forwarded(Forwarded { reply, facts })) => {
-                let plan = self.plan_answer(exchange, &facts, ports);
-                (facts.status, Outcome::Forwarded { reply, plan })
+            Ok(Decided::Forwarded(forwarded)) => {
+                let plan = self.plan_answer(exchange, &forwarded, ports);
+                (forwarded.facts.status, Outcome::Forwarded { reply: forwarded.reply, plan })
             }
             Ok(Decided::Answered(answer)) => self.answer(exchange, answer),
             Err(denial) => self.answer(exchange, deny(exchange, &denial, path.unwrap_or("gateway"))),

@@ -18,9 +18,11 @@ use super::{
 use portcullis_policy::config::{self, OnDown, UpstreamTarget};
 use portcullis_token::UnixMillis;
 
-/// Methods that may be tried again: they change nothing (RFC 9110, section 9.2.1) and have no
-/// body, which could be sent only once.
-const SAFE: [&str; 2] = ["GET", "HEAD"];
+/// Returns whether a request with this method may be tried again: it changes nothing (RFC 9110,
+/// section 9.2.1) and has no body, which could be sent only once.
+pub(super) fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
 
 /// The ports of an upstream.
 pub(super) trait UpstreamPorts: Clock + Random + UpstreamClient {}
@@ -135,7 +137,7 @@ impl Upstream {
     ) -> Result<Forwarded<P::Reply>, ForwardError> {
         let keys = self.assertion.as_ref().map_err(|_| ForwardError::Unsigned)?;
         let begun = ports.now();
-        let has_body = !SAFE.contains(&request.method);
+        let has_body = request.body.is_some();
         let longest_ms = if has_body {
             self.timeout_ms.saturating_add(self.body_timeout_ms)
         } else {
@@ -157,7 +159,7 @@ impl Upstream {
     ) -> Result<Forwarded<P::Reply>, ForwardError> {
         let path = std::mem::take(&mut request.url);
         let begun = ports.now();
-        let is_safe = SAFE.contains(&request.method);
+        let is_safe = is_safe(request.method);
         let mut settings = self.breaker;
         if !is_safe {
             // The client decides how long it takes to send its body, and must not keep the
@@ -180,7 +182,7 @@ impl Upstream {
             let then = ports.now();
             target.breaker.borrow_mut().record(decision, observation, self.breaker, then.0);
             let answer = match answer {
-                Ok(forwarded) if is_rejection(&forwarded) => {
+                Ok(forwarded) if is_rejection(&forwarded, ports) => {
                     ports.discard(forwarded.reply);
                     Err(ForwardError::RejectedAssertion)
                 }
@@ -192,9 +194,8 @@ impl Upstream {
             }
             tried.push(index);
             // An upstream that says when to come back is not asked before.
-            let asks_for_pause = answer.as_ref().is_ok_and(|forwarded| forwarded.facts.asks_for_pause);
             let may_retry = observation == Observation::Failure
-                && !asks_for_pause
+                && !answer.as_ref().is_ok_and(asks_for_pause)
                 && is_safe
                 // Bounds how long a client waits for all tries together.
                 && then.since(begun).saturating_add(self.timeout_ms) < limits::RETRY_TOTAL_MS
@@ -281,18 +282,14 @@ fn observe<R>(answer: &Result<Forwarded<R>, Fault>) -> Observation {
         // An upstream that says when to come back works and sheds load. One that fails before the
         // client has sent its body may fail because of that client. Neither lets a stranger open
         // the circuit.
-        Ok(Forwarded { facts, .. }) if matches!(facts.status, 502..=504) => {
-            if facts.body_ended && !facts.asks_for_pause { Observation::Failure } else { Observation::Unknown }
+        Ok(forwarded) if matches!(forwarded.facts.status, 502..=504) => {
+            let is_failure = forwarded.facts.body_ended && !asks_for_pause(forwarded);
+            if is_failure { Observation::Failure } else { Observation::Unknown }
         }
         Ok(_) => Observation::Success,
-        Err(
-            Fault::Unreachable
-            | Fault::TimedOut
-            | Fault::BadStatus
-            | Fault::Redirected
-            | Fault::BadSetting
-            | Fault::NotBound,
-        ) => Observation::Failure,
+        Err(Fault::Unreachable | Fault::TimedOut | Fault::BadStatus | Fault::Redirected | Fault::NotBound) => {
+            Observation::Failure
+        }
         // Faults of the client, or perhaps of the client.
         Err(Fault::BodySlow | Fault::TooLarge | Fault::ClientGone | Fault::BrokeOff | Fault::Stalled) => {
             Observation::Unknown
@@ -300,10 +297,15 @@ fn observe<R>(answer: &Result<Forwarded<R>, Fault>) -> Observation {
     }
 }
 
+fn asks_for_pause<R>(forwarded: &Forwarded<R>) -> bool {
+    forwarded.facts.has_header("retry-after")
+}
+
 /// Returns whether an upstream says that the request did not come from the gateway. It did, so
 /// the fault is a clock or a secret, and a client that saw a 401 would log its user out.
-fn is_rejection<R>(Forwarded { facts, .. }: &Forwarded<R>) -> bool {
-    facts.status == 401 && facts.challenge().is_some_and(|text| challenge::names_scheme(text, challenge::ASSERTION))
+fn is_rejection<P: UpstreamClient>(Forwarded { reply, facts, .. }: &Forwarded<P::Reply>, ports: &P) -> bool {
+    let names_assertion = |text: String| challenge::names_scheme(&text, challenge::ASSERTION);
+    facts.status == 401 && ports.header(reply, "www-authenticate").is_some_and(names_assertion)
 }
 
 /// Parses targets of a setting: URLs with commas between, of equal weight.

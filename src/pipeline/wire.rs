@@ -1,19 +1,24 @@
 //! The boundary to JavaScript: the text forms of what crosses it, each parsed and written in one
 //! place. A crossing costs more than a string, so each carries one text of lines; no field can
-//! hold a line break, because HTTP forbids one in all of them.
+//! hold a line break, because HTTP forbids one in all of them. Only requests with bodies have plans
+//! in JSON.
 //!
-//! | what | direction | lines |
+//! | what | direction | form |
 //! |---|---|---|
 //! | request head | in | method, URL, then names and values of headers in turn |
-//! | request for an upstream | out | URL, method, then names and values in turn |
-//! | facts of an upstream's answer | in | see [`AnswerFacts`] |
-//! | changes to its headers | out | names to remove, an empty line, then names and values to append |
+//! | [`Forward`] | out | URL, method, then names and values in turn; its [`BodyPlan`] as JSON |
+//! | [`AnswerFacts`] | in | whether the client had sent its body by then, status, names of all headers |
+//! | failure of a [`Forward`] | in | event, what the body waited for, the client's silence in milliseconds |
+//! | [`HeaderChanges`] | out | names to remove, an empty line, then names and values to append |
 //! | head of an own answer | out | names and values in turn |
-//! | [`Fault`] | in | its name |
+//! | [`DrainPlan`] of an own answer | out | JSON |
+//! | error of a rejected promise | in | its name |
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
-use super::head::Head;
+use serde::{Deserialize, Serialize};
+
+use super::{head::Head, limits};
 
 /// What went wrong in JavaScript. The runtime's own texts stay there: they may hold a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,39 +41,36 @@ pub enum Fault {
     BrokeOff,
     /// The upstream did not read what the client sent.
     Stalled,
-    /// A setting is malformed.
-    BadSetting,
     /// The Worker lacks the binding.
     NotBound,
 }
 
 impl Fault {
-    /// All faults with their names.
-    const NAMES: [(Self, &'static str); 11] = [
-        (Self::Unreachable, "unreachable"),
-        (Self::TimedOut, "timed_out"),
-        (Self::Redirected, "redirected"),
-        (Self::BadStatus, "bad_status"),
-        (Self::TooLarge, "too_large"),
-        (Self::BodySlow, "body_slow"),
-        (Self::ClientGone, "client_gone"),
-        (Self::BrokeOff, "broke_off"),
-        (Self::Stalled, "stalled"),
-        (Self::BadSetting, "bad_setting"),
-        (Self::NotBound, "not_bound"),
-    ];
-
-    /// Parses the name of a fault. A name that is not known, or none, is [`Fault::Unreachable`].
-    pub fn from_name(name: Option<&str>) -> Self {
-        let known = Self::NAMES.iter().find(|(_, known)| Some(*known) == name);
-        known.map_or(Self::Unreachable, |(fault, _)| *fault)
+    /// Returns the fault of a promise that was rejected with an error of this name.
+    pub fn of_rejection(name: Option<&str>) -> Self {
+        if name == Some("TimeoutError") { Self::TimedOut } else { Self::Unreachable }
     }
 
-    /// Parses the fault of a request to an upstream. An upstream that closes the connection while
+    /// Judges why a request to an upstream has no answer. An upstream that closes the connection while
     /// the client owes its body may have given up on the client.
-    pub fn of_forward(name: Option<&str>, facts: &str) -> Self {
-        let fault = Self::from_name(name);
-        if fault == Self::Unreachable && !facts.starts_with(YES) { Self::BrokeOff } else { fault }
+    pub fn of_forward(failure: &str) -> Self {
+        let mut lines = failure.split('\n');
+        let mut line = || lines.next().unwrap_or_default();
+        let (event, awaited, silent_ms) = (line(), line(), line());
+        match (event, awaited) {
+            ("read_failed", _) => Self::ClientGone,
+            ("over_limit", _) => Self::TooLarge,
+            ("late", "client") => Self::BodySlow,
+            ("late", "upstream") => Self::Stalled,
+            ("late", _) => Self::TimedOut,
+            (_, "client") if silent_ms.parse().is_ok_and(|ms: u64| ms >= limits::CLIENT_SILENT_MS) => Self::BrokeOff,
+            _ => Self::Unreachable,
+        }
+    }
+
+    /// Returns the fault of an answer whose status is not the expected one.
+    pub fn of_status(status: u64) -> Self {
+        if matches!(status, 300..=399) { Self::Redirected } else { Self::BadStatus }
     }
 }
 
@@ -98,12 +100,91 @@ pub struct Forward<'a> {
     pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Milliseconds from the request's end to the answer's headers.
     pub timeout_ms: u64,
-    /// Milliseconds for the client to send its body.
-    pub body_timeout_ms: u64,
-    /// Bytes of the body, at most.
-    pub max_body_bytes: u64,
     /// Whether the answer's body will be read on its way.
     pub is_timed: bool,
+    /// How the client's body is passed on, if it sends one; `None` for a method without a body.
+    pub body: Option<BodyPlan>,
+}
+
+/// Writes a plan.
+pub fn write_plan(plan: &impl Serialize) -> String {
+    serde_json::to_string(plan).unwrap_or_default()
+}
+
+/// How the client's body is passed on to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyPlan {
+    /// `Content-Length`.
+    pub length: Option<u64>,
+    /// Bytes at most.
+    pub max_bytes: u64,
+    /// Milliseconds for the client to send it.
+    pub time_ms: u64,
+    /// Milliseconds to wait for an early answer before the first byte is sent.
+    pub hold_ms: u64,
+    /// Bytes and parts that are read meanwhile.
+    pub read_ahead_bytes: u64,
+    /// See [`limits::READ_AHEAD_PARTS`].
+    pub read_ahead_parts: u32,
+    /// See [`limits::REFUSAL_STATUS`].
+    pub refusal_status: u16,
+    /// See [`limits::EARLY_ANSWER_BYTES`].
+    pub early_answer_bytes: u64,
+    /// See [`limits::EARLY_ANSWER_MS`].
+    pub early_answer_ms: u64,
+    /// How the rest of the body is discarded when the upstream does not want it.
+    pub drain: DrainPlan,
+}
+
+impl BodyPlan {
+    /// Plans a body of `length` bytes, if that is known, for which the client has `time_ms`.
+    pub(super) fn new(length: Option<u64>, max_bytes: u64, time_ms: u64) -> Self {
+        let is_short = length.is_some_and(|bytes| bytes <= limits::HELD_BODY_BYTES);
+        Self {
+            length,
+            max_bytes,
+            time_ms,
+            hold_ms: if is_short { 0 } else { limits::HOLD_MS },
+            read_ahead_bytes: if length.is_some() { 0 } else { limits::READ_AHEAD_BYTES },
+            read_ahead_parts: limits::READ_AHEAD_PARTS,
+            refusal_status: limits::REFUSAL_STATUS,
+            early_answer_bytes: limits::EARLY_ANSWER_BYTES,
+            early_answer_ms: limits::EARLY_ANSWER_MS,
+            drain: DrainPlan::new(length),
+        }
+    }
+}
+
+/// How the rest of a refused body is discarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainPlan {
+    /// Bytes of one read.
+    pub part_bytes: u64,
+    /// See [`limits::DRAIN_BYTES`].
+    pub max_bytes: u64,
+    /// See [`limits::DRAIN_MS`].
+    pub time_ms: u64,
+    /// See [`limits::DRAINS`].
+    pub at_once: u32,
+}
+
+impl DrainPlan {
+    fn new(length: Option<u64>) -> Self {
+        Self {
+            part_bytes: length.unwrap_or(limits::BODY_PART_BYTES).clamp(1, limits::BODY_PART_BYTES),
+            max_bytes: limits::DRAIN_BYTES,
+            time_ms: limits::DRAIN_MS,
+            at_once: limits::DRAINS,
+        }
+    }
+
+    /// Plans the rest of the body of a request that gets an answer of the gateway's own, if the runtime
+    /// does not read it by itself.
+    pub fn for_answer(head: &Head) -> Option<Self> {
+        let length = head.body_bytes();
+        let is_short = length.is_some_and(|bytes| bytes <= limits::UNDRAINED_BYTES);
+        (head.announces_body() && !is_short).then(|| Self::new(length))
+    }
 }
 
 /// Writes a request for an upstream.
@@ -119,95 +200,38 @@ pub fn write_headers(headers: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-/// What the pipeline knows of an upstream's answer. The lines are: whether the client had sent
-/// its body, the status, whether there is `Retry-After`, `WWW-Authenticate` of a 401, the URL that
-/// answered, the number of headers with references, their names and values in turn, and the names
-/// of all headers. Names are in lower case; a flag is `1` or empty.
+/// What the pipeline knows of an upstream's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerFacts {
-    /// The status: 101, or 200 to 599.
-    pub status: u16,
-    /// Whether the answer has `Retry-After`.
-    pub asks_for_pause: bool,
     /// Whether the client had sent its whole body by then.
     pub body_ended: bool,
-    text: String,
-    challenge: Range<usize>,
-    url: Range<usize>,
-    references: Range<usize>,
-    names: Range<usize>,
+    /// The status: 101, or 200 to 599.
+    pub status: u16,
+    /// Names of all headers in lower case, in lines.
+    names: String,
 }
 
 impl AnswerFacts {
     /// Parses the facts.
     ///
     /// # Errors
-    /// The text, when it has no status, as with a fault.
-    pub fn from_wire(text: String) -> Result<Self, String> {
-        let Some((status, asks_for_pause, body_ended, [challenge, url, references, names])) = parse_facts(&text) else {
-            return Err(text);
-        };
-        Ok(Self { status, asks_for_pause, body_ended, text, challenge, url, references, names })
-    }
-
-    /// Returns `WWW-Authenticate` of a 401.
-    pub fn challenge(&self) -> Option<&str> {
-        self.text.get(self.challenge.clone()).filter(|challenge| !challenge.is_empty())
-    }
-
-    /// Returns the URL that answered, if there are references.
-    pub fn url(&self) -> &str {
-        self.text.get(self.url.clone()).unwrap_or_default()
-    }
-
-    /// Returns names and values of the headers with references.
-    pub fn references(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut lines = self.text.get(self.references.clone()).unwrap_or_default().split('\n');
-        std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
+    /// [`Fault::BadStatus`] when the status cannot be passed on.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let mut lines = text.splitn(3, '\n');
+        let body_ended = lines.next() == Some(YES);
+        let status = lines.next().and_then(|line| line.parse().ok());
+        let status = status.filter(|status| matches!(status, 101 | 200..=599)).ok_or(Fault::BadStatus)?;
+        Ok(Self { body_ended, status, names: lines.next().unwrap_or_default().to_owned() })
     }
 
     /// Returns the names of all headers.
     pub fn header_names(&self) -> impl Iterator<Item = &str> {
-        let names = self.text.get(self.names.clone()).unwrap_or_default();
-        names.split('\n').filter(|name| !name.is_empty())
-    }
-}
-
-/// Returns status, flags, and the places of challenge, URL, references and names.
-fn parse_facts(text: &str) -> Option<(u16, bool, bool, [Range<usize>; 4])> {
-    let mut lines = Lines { text, at: 0 };
-    let body_ended = lines.next_text()? == YES;
-    let status = lines.next_text()?.parse().ok()?;
-    let asks_for_pause = lines.next_text()? == YES;
-    let (challenge, url) = (lines.next_line()?, lines.next_line()?);
-    let count: usize = lines.next_text()?.parse().ok()?;
-    let from = lines.at.min(text.len());
-    for _ in 0..count.checked_mul(2)? {
-        lines.next_line()?;
-    }
-    let to = lines.at.min(text.len());
-    Some((status, asks_for_pause, body_ended, [challenge, url, from..to, to..text.len()]))
-}
-
-/// The lines of a text, with their places.
-struct Lines<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Lines<'a> {
-    /// Returns the place of the next line.
-    fn next_line(&mut self) -> Option<Range<usize>> {
-        let rest = self.text.get(self.at..)?;
-        let end = self.at.checked_add(rest.find('\n').unwrap_or(rest.len()))?;
-        let line = self.at..end;
-        self.at = end.checked_add(1)?;
-        Some(line)
+        self.names.split('\n').filter(|name| !name.is_empty())
     }
 
-    fn next_text(&mut self) -> Option<&'a str> {
-        let line = self.next_line()?;
-        self.text.get(line)
+    /// Returns whether the answer has a header, by its lower-case name.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.header_names().any(|known| known == name)
     }
 }
 
@@ -246,20 +270,71 @@ impl HeaderChanges {
 mod tests {
     use super::*;
 
+    const BODY_JS: &str = include_str!("../host/body.js");
+    const PROXY_JS: &str = include_str!("../host/proxy.js");
+
     #[test]
-    fn each_fault_has_one_name_and_is_read_back() {
-        for (fault, name) in Fault::NAMES {
-            assert_eq!(Fault::from_name(Some(name)), fault, "{name}");
-            assert_eq!(Fault::NAMES.iter().filter(|(_, known)| *known == name).count(), 1, "{name}");
-        }
-        assert_eq!(Fault::from_name(Some("another")), Fault::Unreachable);
-        assert_eq!(Fault::from_name(None), Fault::Unreachable);
-        for (name, facts, expected) in [
-            ("unreachable", "1", Fault::Unreachable),
-            ("unreachable", "", Fault::BrokeOff),
-            ("timed_out", "", Fault::TimedOut),
+    fn a_failure_is_judged_by_what_the_body_waited_for() {
+        for (failure, expected) in [
+            ("read_failed\nnothing\n0", Fault::ClientGone),
+            ("over_limit\nnothing\n0", Fault::TooLarge),
+            ("late\nclient\n1500", Fault::BodySlow),
+            ("late\nupstream\n0", Fault::Stalled),
+            ("late\nnothing\n0", Fault::TimedOut),
+            ("late", Fault::TimedOut),
+            ("failed\nclient\n999", Fault::Unreachable),
+            ("failed\nclient\n1000", Fault::BrokeOff),
+            ("failed\nupstream\n0", Fault::Unreachable),
+            ("failed\nnothing\n0", Fault::Unreachable),
+            ("failed", Fault::Unreachable),
+            ("", Fault::Unreachable),
         ] {
-            assert_eq!(Fault::of_forward(Some(name), facts), expected, "{name} {facts:?}");
+            assert_eq!(Fault::of_forward(failure), expected, "{failure:?}");
+            let event = failure.split('\n').next().unwrap();
+            assert!([BODY_JS, PROXY_JS].iter().any(|code| code.contains(event)), "{event}");
+        }
+        for (name, expected) in [(Some("TimeoutError"), Fault::TimedOut), (None, Fault::Unreachable)] {
+            assert_eq!(Fault::of_rejection(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written_and_javascript_knows_each_member() {
+        for (length, hold_ms, read_ahead_bytes, part_bytes) in [
+            (Some(0), 0, 0, 1),
+            (Some(100), 0, 0, 100),
+            (Some(1024 * 1024), 0, 0, 65_536),
+            (Some(1024 * 1024 + 1), 100, 0, 65_536),
+            (None, 100, 65_536, 65_536),
+        ] {
+            let plan = BodyPlan::new(length, 7, 8);
+            assert_eq!((plan.length, plan.max_bytes, plan.time_ms), (length, 7, 8));
+            assert_eq!((plan.hold_ms, plan.read_ahead_bytes), (hold_ms, read_ahead_bytes), "{length:?}");
+            assert_eq!(plan.drain.part_bytes, part_bytes, "{length:?}");
+            assert_eq!(serde_json::from_str::<BodyPlan>(&write_plan(&plan)).unwrap(), plan);
+            let written: serde_json::Value = serde_json::from_str(&write_plan(&plan)).unwrap();
+            for member in written.as_object().unwrap().keys().chain(written["drain"].as_object().unwrap().keys()) {
+                assert!(BODY_JS.contains(&format!("}} {member}\n")), "body.js has no @property {member}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_the_runtime_reads_by_itself_is_not_drained() {
+        for (headers, expected) in [
+            (vec![], false),
+            (vec![("content-length", "0")], false),
+            (vec![("content-length", "65536")], false),
+            (vec![("content-length", "65537")], true),
+            (vec![("transfer-encoding", "chunked")], true),
+        ] {
+            let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let head = Head::new("POST".into(), "https://edge.example/", owned);
+            let plan = DrainPlan::for_answer(&head);
+            assert_eq!(plan.is_some(), expected, "{headers:?}");
+            if let Some(plan) = plan {
+                assert_eq!(serde_json::from_str::<DrainPlan>(&write_plan(&plan)).unwrap(), plan);
+            }
         }
     }
 
@@ -276,27 +351,19 @@ mod tests {
 
     #[test]
     fn facts_are_read_as_they_were_written() {
-        for (challenge, references, names) in [
-            ("", vec![], vec![]),
-            ("", vec![], vec!["content-type"]),
-            ("Bearer realm=\"x\"", vec![], vec!["www-authenticate", "date"]),
-            ("", vec![("location", "/x"), ("link", "")], vec!["location", "link", "etag"]),
-        ] {
-            for (flag, is_set) in [("1", true), ("", false)] {
-                let url = if references.is_empty() { "" } else { "https://up.example/a" };
-                let pairs: Vec<&str> = references.iter().flat_map(|(name, value)| [*name, *value]).collect();
-                let count = references.len().to_string();
-                let mut lines = vec![flag, "401", flag, challenge, url, &count];
-                lines.extend(pairs.iter().chain(&names));
-                let facts = AnswerFacts::from_wire(lines.join("\n")).unwrap();
-                assert_eq!((facts.status, facts.asks_for_pause, facts.body_ended), (401, is_set, is_set));
-                assert_eq!((facts.challenge().unwrap_or_default(), facts.url()), (challenge, url));
-                assert_eq!(facts.references().collect::<Vec<_>>(), references);
-                assert_eq!(facts.header_names().collect::<Vec<_>>(), names);
+        for (flag, body_ended) in [("1", true), ("", false)] {
+            for names in [vec![], vec!["content-type"], vec!["location", "retry-after"]] {
+                for status in [101, 200, 599] {
+                    let facts = AnswerFacts::parse(&[&[flag, &status.to_string()], &names[..]].concat().join("\n"));
+                    let facts = facts.unwrap();
+                    assert_eq!((facts.body_ended, facts.status), (body_ended, status));
+                    assert_eq!(facts.header_names().collect::<Vec<_>>(), names);
+                    assert_eq!(facts.has_header("retry-after"), names.contains(&"retry-after"));
+                }
             }
         }
-        for text in ["", "1", "1\n", "1\n200", "1\nx\n\n\n\n0", "1\n200\n\n\n\n1\nlocation", "1\n200\n\n\n\n-1"] {
-            assert_eq!(AnswerFacts::from_wire(text.to_owned()), Err(text.to_owned()));
+        for text in ["", "1", "1\n", "1\nx", "1\n99\ndate", "1\n100", "\n199", "1\n600", "1\n-1"] {
+            assert_eq!(AnswerFacts::parse(text), Err(Fault::BadStatus), "{text:?}");
         }
     }
 
@@ -321,9 +388,8 @@ mod tests {
             method: "GET",
             headers: vec![("accept".into(), "*/*".into()), ("x-empty".into(), "".into())],
             timeout_ms: 1,
-            body_timeout_ms: 1,
-            max_body_bytes: 1,
             is_timed: false,
+            body: None,
         };
         assert_eq!(write_request(&request), "https://up.example/x\nGET\naccept\n*/*\nx-empty\n");
         assert_eq!(write_headers(&[("vary", "Origin".into()), ("x-empty", String::new())]), "vary\nOrigin\nx-empty\n");

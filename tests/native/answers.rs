@@ -25,6 +25,10 @@ response_headers = { set = { "x-frame-options" = "DENY" }, remove = ["x-powered-
 nosniff = true
 "#;
 
+/// Headers of an upstream's answer that are the gateway's own, or that the rules name.
+const PRIVATE: [&str; 5] =
+    ["x-powered-by", "x_frame_options", "x-user-id", "access-control-allow-origin", "x-request-id"];
+
 fn plan(handled: &Handled<()>) -> &AnswerPlan {
     match &handled.outcome {
         Outcome::Forwarded { plan, .. } => plan,
@@ -40,18 +44,18 @@ fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
     let frame = ("x-frame-options", "DENY");
     let guard = ("x-content-type-options", "nosniff");
     for (name, answer, origin, removed, added) in [
-        ("nothing to remove", "\n0\ndate", None, vec![], vec![("vary", "Origin"), frame, guard]),
+        ("nothing to remove", vec![("date", "")], None, vec![], vec![("vary", "Origin"), frame, guard]),
         (
             "what is the gateway's own, and what the rules name",
-            "\n0\nx-powered-by\nx_frame_options\nx-user-id\naccess-control-allow-origin\nx-request-id\ndate",
+            [&PRIVATE[..], &["date"]].concat().iter().map(|name| (*name, "")).collect(),
             None,
-            vec!["x-powered-by", "x_frame_options", "x-user-id", "access-control-allow-origin", "x-request-id"],
+            PRIVATE.to_vec(),
             vec![("vary", "Origin"), frame, guard],
         ),
-        ("nosniff of its own", "\n0\nx-content-type-options", None, vec![], vec![("vary", "Origin"), frame]),
+        ("nosniff of its own", vec![("x-content-type-options", "")], None, vec![], vec![("vary", "Origin"), frame]),
         (
             "a page of a listed origin",
-            "\n0\ndate",
+            vec![("date", "")],
             Some("https://app.example"),
             vec![],
             vec![
@@ -65,19 +69,19 @@ fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
         ),
         (
             "references to the upstream",
-            "https://up.example/x\n2\nlocation\nhttps://up.example/y\nlink\n<https://id.example/z>\nlocation\nlink",
+            vec![("location", "https://up.example/y"), ("link", "<https://id.example/z>")],
             None,
             vec!["location"],
             vec![("vary", "Origin"), frame, ("location", "https://edge.example/app/y"), guard],
         ),
     ] {
-        *world.answer_headers.borrow_mut() = answer.to_owned();
+        *world.answer_headers.borrow_mut() = answer;
         let headers: Vec<_> = origin.iter().map(|origin| ("origin", *origin)).collect();
         let handled = world.send(&gateway, "GET", "/app", &headers);
         let plan = plan(&handled);
         let mut added = added;
         added.push(("x-request-id", &handled.record.request_id));
         assert_eq!(plan.changes.parse(), (removed, added), "{name}");
-        assert_eq!((plan.status, plan.idle_timeout_ms), (200, Some(7000)));
+        assert_eq!((handled.record.status, plan.idle_timeout_ms), (200, Some(7000)));
     }
 }

@@ -12,7 +12,7 @@ use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
     ports::{
         BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
         UrlParser,
     },
     wire::{AnswerFacts, Fault, Forward},
@@ -142,7 +142,7 @@ impl Log {
 pub(crate) struct Sent {
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) max_body_bytes: u64,
+    pub(crate) max_body_bytes: Option<u64>,
 }
 
 pub(crate) struct World {
@@ -160,12 +160,8 @@ pub(crate) struct World {
     pub(crate) is_stuck: Cell<bool>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
-    /// Whether upstreams say when to come back.
-    pub(crate) asks_for_pause: Cell<bool>,
-    /// What upstreams say in `WWW-Authenticate`.
-    pub(crate) challenge: Cell<Option<&'static str>>,
-    /// URL, references and header names of upstreams' answers, in the form of [`AnswerFacts`].
-    pub(crate) answer_headers: RefCell<String>,
+    /// Headers of upstreams' answers.
+    pub(crate) answer_headers: RefCell<Vec<(&'static str, &'static str)>>,
     chance: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
@@ -200,9 +196,7 @@ impl World {
             is_silent: Cell::new(false),
             is_stuck: Cell::new(false),
             down: RefCell::default(),
-            asks_for_pause: Cell::new(false),
-            challenge: Cell::new(None),
-            answer_headers: RefCell::new("\n0".to_owned()),
+            answer_headers: RefCell::default(),
             chance: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
@@ -402,7 +396,7 @@ impl UpstreamClient for World {
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
         self.forwarded.borrow_mut().push(Sent {
             url: forward.url.clone(),
-            max_body_bytes: forward.max_body_bytes,
+            max_body_bytes: forward.body.as_ref().map(|body| body.max_bytes),
             headers: forward.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         });
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
@@ -411,17 +405,21 @@ impl UpstreamClient for World {
         if self.is_silent.get() {
             return std::future::pending().await;
         }
-        let flag = |is_set| if is_set { "1" } else { "" };
-        let challenge = self.challenge.get().unwrap_or_default();
-        self.upstream.get().map(|status| {
-            let lines = [flag(true), &status.to_string(), flag(self.asks_for_pause.get()), challenge].join("\n");
-            let facts = AnswerFacts::from_wire(format!("{lines}\n{}", self.answer_headers.borrow())).unwrap();
-            Forwarded { reply: (), facts }
-        })
+        let status = self.upstream.get()?;
+        let names: Vec<_> = self.answer_headers.borrow().iter().map(|(name, _)| *name).collect();
+        let facts = AnswerFacts::parse(&format!("1\n{status}\n{}", names.join("\n")))?;
+        Ok(Forwarded { reply: (), url: forward.url.clone(), facts })
+    }
+
+    fn header(&self, (): &(), name: &str) -> Option<String> {
+        let headers = self.answer_headers.borrow();
+        headers.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     }
 
     fn discard(&self, (): ()) {}
 }
+
+impl Ports for World {}
 
 impl UrlParser for World {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {

@@ -149,7 +149,8 @@ fn a_probe_whose_client_is_slow_to_send_its_body_keeps_the_others_out_for_a_seco
 fn an_upstream_that_refuses_the_assertion_is_502_and_no_outage() {
     let (gate, world) = (gate(), world());
     world.upstream.set(Ok(401));
-    world.challenge.set(Some("Gateway-Assertion realm=\"https://edge.example\", error=\"gateway_required\""));
+    let challenge = "Gateway-Assertion realm=\"https://edge.example\", error=\"gateway_required\"";
+    *world.answer_headers.borrow_mut() = vec![("www-authenticate", challenge)];
     for method in ["GET", "POST"] {
         for _ in 0..20 {
             let handled = world.send(&gate, method, "/single", &[]);
@@ -163,7 +164,7 @@ fn an_upstream_that_refuses_the_assertion_is_502_and_no_outage() {
     let single = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "single").unwrap();
     assert_eq!(single["last_error"], "upstream_rejected_assertion");
     assert_eq!((&single["status"], &single["breakers"]), (&"degraded".into(), &serde_json::json!(["closed"])));
-    world.challenge.set(Some("Bearer realm=\"shop\""));
+    *world.answer_headers.borrow_mut() = vec![("www-authenticate", "Bearer realm=\"shop\"")];
     assert_eq!(verdict(&world.send(&gate, "GET", "/single", &[])), (401, "ok"), "a service's own 401");
 }
 
@@ -183,7 +184,7 @@ fn answers_are_answers_whatever_their_status() {
 fn who_says_when_to_come_back_is_alive_and_not_asked_before() {
     let (gate, world) = (gate(), world());
     world.upstream.set(Ok(503));
-    world.asks_for_pause.set(true);
+    *world.answer_headers.borrow_mut() = vec![("retry-after", "7")];
     for count in 1..=50 {
         assert_eq!(world.send(&gate, "GET", "/single", &[]).record.status, 503);
         assert_eq!(world.forwarded.borrow().len(), count, "no retry, and no breaker");
@@ -218,7 +219,7 @@ fn a_body_that_says_it_is_too_long_is_refused_before_anybody_is_asked() {
         assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[("content-length", length)])), expected, "{length}");
     }
     assert_eq!(world.forwarded.borrow().len(), 1);
-    assert_eq!(world.forwarded.borrow()[0].max_body_bytes, 100);
+    assert_eq!(world.forwarded.borrow()[0].max_body_bytes, Some(100));
 }
 
 #[test]
