@@ -1,7 +1,10 @@
 //! Loads the policy: the one deployed with the Worker, or one pushed into KV, which isolates use
 //! without a deploy. An invalid policy never replaces a valid one.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+};
 
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -25,19 +28,19 @@ const SWITCH: &str = "LIVE_POLICY";
 const REREAD_VARIABLE: &str = "POLICY_REREAD_S";
 
 thread_local! {
-    static HELD: RefCell<Held> =
-        const { RefCell::new(Held { gate: None, ready: None, looked_at: None, is_live: None, reread_ms: None }) };
+    static HELD: RefCell<Held> = RefCell::default();
+    /// Milliseconds between two reads; `None` without pushed policies. Variables do not change within an
+    /// isolate.
+    static REREAD_MS: OnceCell<Option<u64>> = const { OnceCell::new() };
 }
 
+#[derive(Default)]
 struct Held {
     gate: Option<Result<Rc<Gateway>, Misconfiguration>>,
     /// The gateway of the built-in policy, while a new isolate reads KV.
     ready: Option<Result<Rc<Gateway>, Misconfiguration>>,
     /// When the last read of KV began.
     looked_at: Option<UnixMillis>,
-    /// The variables, which do not change within an isolate.
-    is_live: Option<bool>,
-    reread_ms: Option<u64>,
 }
 
 /// Returns the gateway for an event. A new isolate reads KV first, so that its first requests do not
@@ -47,13 +50,11 @@ pub(super) async fn gate(
     context: Option<&js::Context>,
     now: UnixMillis,
 ) -> Result<Rc<Gateway>, Misconfiguration> {
-    let is_live = HELD.with_borrow_mut(|held| *held.is_live.get_or_insert_with(|| is_live(env)));
-    if !is_live {
+    let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
         return HELD
             .with_borrow_mut(|held| held.gate.get_or_insert_with(|| build(env, &js::built_in_policy())).clone());
-    }
+    };
     let (known, is_due) = HELD.with_borrow_mut(|held| {
-        let reread_ms = *held.reread_ms.get_or_insert_with(|| reread_ms(env));
         let is_due = held.looked_at.is_none_or(|at| now.since(at) >= reread_ms);
         if is_due {
             held.looked_at = Some(now);
@@ -61,17 +62,15 @@ pub(super) async fn gate(
         (held.gate.clone(), is_due)
     });
     match (known, context) {
+        (Some(known), _) if !is_due => known,
         (Some(known), Some(context)) => {
-            if is_due {
-                let env = env.clone();
-                context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
-                    look(&env).await;
-                    Ok(JsValue::UNDEFINED)
-                }));
-            }
+            let env = env.clone();
+            context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
+                look(&env).await;
+                Ok(JsValue::UNDEFINED)
+            }));
             known
         }
-        (Some(known), None) if !is_due => known,
         (Some(_) | None, _) => {
             look(env).await;
             let gate = HELD.with_borrow(|held| held.gate.clone());
@@ -84,13 +83,10 @@ pub(super) async fn gate(
     }
 }
 
-fn is_live(env: &js::Env) -> bool {
-    env.text(SWITCH).is_some_and(|value| value == "true")
-}
-
-fn reread_ms(env: &js::Env) -> u64 {
+fn reread_ms(env: &js::Env) -> Option<u64> {
+    env.text(SWITCH).filter(|value| value == "true")?;
     let set = env.text(REREAD_VARIABLE).and_then(|value| value.parse::<u64>().ok());
-    set.unwrap_or(limits::POLICY_REREAD_S).saturating_mul(1000)
+    Some(set.unwrap_or(limits::POLICY_REREAD_S).saturating_mul(1000))
 }
 
 fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {

@@ -47,8 +47,7 @@ pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result
         let taken = append(&state, &text).await;
         return reply(if taken.is_ok() { 204 } else { 503 }, None);
     }
-    let page = Log::open(&state).and_then(|log| log.read(path));
-    match page.map(|page| page.and_then(|page| page.to_json())) {
+    match Log::open(&state).and_then(|log| log.read(path)).map(|page| page.and_then(|page| page.to_json())) {
         Ok(Some(text)) => reply(200, Some(&text)),
         Ok(None) => reply(404, None),
         Err(error) => {
@@ -100,14 +99,6 @@ impl Log {
         Ok(Self { sql, now: now() })
     }
 
-    fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<Vec<SqlStorageValue>>> {
-        rows(&self.sql, query, bindings)
-    }
-
-    fn scalar(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
-        scalar(&self.sql, query, bindings)
-    }
-
     /// Adds entries. An entry that adds nothing keeps its number, so a repeated push causes no work in
     /// the isolates.
     fn append(&self, entries: &[RevocationEntry]) -> worker::Result<()> {
@@ -116,20 +107,15 @@ impl Log {
             return Err("the log is full".into());
         }
         for entry in entries {
-            let mark = || SqlStorageValue::String(entry.key.to_text());
-            let covered = self.scalar(
-                "SELECT count(*) FROM entries WHERE mark = ? AND issued_until >= ? AND keep_until >= ?",
-                vec![mark(), whole(entry.issued_until)?, whole(entry.keep_until)?],
-            )?;
-            if covered > 0 {
-                continue;
-            }
+            let mark = SqlStorageValue::String(entry.key.to_text());
             // A new number, so that isolates read it. It never revokes less than before.
             self.sql.exec(
-                "INSERT OR REPLACE INTO entries (mark, issued_until, keep_until, noted_at) VALUES (?1, \
+                "INSERT OR REPLACE INTO entries (mark, issued_until, keep_until, noted_at) SELECT ?1, \
                    max(?2, coalesce((SELECT issued_until FROM entries WHERE mark = ?1), 0)), \
-                   max(?3, coalesce((SELECT keep_until FROM entries WHERE mark = ?1), 0)), ?4)",
-                vec![mark(), whole(entry.issued_until)?, whole(entry.keep_until)?, whole(self.now.0)?],
+                   max(?3, coalesce((SELECT keep_until FROM entries WHERE mark = ?1), 0)), ?4 \
+                 WHERE NOT EXISTS \
+                   (SELECT 1 FROM entries WHERE mark = ?1 AND issued_until >= ?2 AND keep_until >= ?3)",
+                vec![mark, whole(entry.issued_until)?, whole(entry.keep_until)?, whole(self.now.0)?],
             )?;
         }
         Ok(())
@@ -140,17 +126,17 @@ impl Log {
         let fits = |held: u64| held.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
         // An upper bound of the count, from the first and the last number.
         let span = "SELECT (SELECT max(number) FROM entries) - (SELECT min(number) FROM entries) + 1";
-        if fits(self.scalar(span, vec![])?) {
+        if fits(scalar(&self.sql, span, vec![])?) {
             return Ok(true);
         }
         self.sweep()?;
-        Ok(fits(self.scalar("SELECT count(*) FROM entries", vec![])?))
+        Ok(fits(scalar(&self.sql, "SELECT count(*) FROM entries", vec![])?))
     }
 
     /// Deletes expired entries. Returns whether the log is empty.
     fn sweep(&self) -> worker::Result<bool> {
         self.sql.exec("DELETE FROM entries WHERE keep_until <= ?", vec![whole(self.now.secs())?])?;
-        Ok(self.scalar("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
+        Ok(scalar(&self.sql, "SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
     }
 
     fn read(&self, path: &str) -> worker::Result<Option<LogPage>> {
@@ -167,7 +153,8 @@ impl Log {
     fn read_newest(&self) -> worker::Result<LogPage> {
         let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
         let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
-        let rows = self.rows(
+        let rows = rows(
+            &self.sql,
             // By the time index, because each row that is read is billed.
             "SELECT mark, issued_until, keep_until, number FROM entries INDEXED BY by_time \
              WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2",
@@ -175,7 +162,7 @@ impl Log {
         )?;
         let from = if rows.len() < limits::PAGE_ENTRIES {
             let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? ORDER BY noted_at DESC, number DESC LIMIT 1";
-            let before = self.scalar(before, vec![since])?;
+            let before = scalar(&self.sql, before, vec![since])?;
             before.saturating_add(1)
         } else {
             rows.last().and_then(|row| number(row.get(3))).unwrap_or(u64::MAX)
@@ -185,7 +172,8 @@ impl Log {
 
     fn read_whole(&self) -> worker::Result<LogPage> {
         let limit = u64::try_from(limits::COPY_ENTRIES).unwrap_or(u64::MAX).saturating_add(1);
-        let rows = self.rows(
+        let rows = rows(
+            &self.sql,
             "SELECT mark, issued_until, keep_until FROM entries WHERE keep_until > ?1 LIMIT ?2",
             vec![whole(self.now.secs())?, whole(limit)?],
         )?;
@@ -197,7 +185,8 @@ impl Log {
         let marks: Vec<RevocationKey> = marks.split(',').take(4).filter_map(RevocationKey::from_text).collect();
         let mut found = Vec::new();
         for mark in marks {
-            found.extend(self.rows(
+            found.extend(rows(
+                &self.sql,
                 "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?",
                 vec![SqlStorageValue::String(mark.to_text())],
             )?);
@@ -206,7 +195,7 @@ impl Log {
     }
 
     fn page(&self, rows: &[Vec<SqlStorageValue>], from: u64, overflows: bool) -> worker::Result<LogPage> {
-        let newest = self.scalar("SELECT max(number) FROM entries", vec![])?;
+        let newest = scalar(&self.sql, "SELECT max(number) FROM entries", vec![])?;
         let entry = |row: &Vec<SqlStorageValue>| {
             let Some(SqlStorageValue::String(mark)) = row.first() else { return None };
             Some(RevocationEntry {

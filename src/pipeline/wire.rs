@@ -187,17 +187,19 @@ impl DrainPlan {
     }
 }
 
-/// Writes a request for an upstream.
+/// Writes URL, method and headers of a request for an upstream.
 pub fn write_request(request: &Forward<'_>) -> String {
-    let headers = request.headers.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
-    let lines: Vec<&str> = [request.url.as_str(), request.method].into_iter().chain(headers).collect();
-    lines.join("\n")
+    let headers = request.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+    write_pairs([(request.url.as_str(), request.method)].into_iter().chain(headers))
 }
 
 /// Writes the headers of an answer of the gateway's own.
 pub fn write_headers(headers: &[(&str, String)]) -> String {
-    let lines: Vec<&str> = headers.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    lines.join("\n")
+    write_pairs(headers.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+fn write_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    pairs.flat_map(|(name, value)| [name, value]).collect::<Vec<_>>().join("\n")
 }
 
 /// What the pipeline knows of an upstream's answer.
