@@ -2,7 +2,7 @@
 // code, before any work begins.
 
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -136,4 +136,14 @@ test("without cargo an existing build is used, and one that is older than its so
     assert.match(out, notice);
     assert.match(err, /users ended \(exit code 7\)/);
   }
+});
+
+test("counts without valgrind says how to install it, and installs nothing", async (t) => {
+  const PATH = pathWith(t, {});
+  const called = join(PATH, "called");
+  writeProgram(join(PATH, "apt-get"), `: > ${called}`);
+  const { code, err } = await runScript("counts", [], { env: { PATH } }).ended;
+  assert.equal(code, 2);
+  assertOneSentence(err, /valgrind is not installed \(Debian: apt install valgrind\)\./);
+  assert.ok(!existsSync(called));
 });
