@@ -12,10 +12,7 @@ use std::{
 };
 
 use portcullis::pipeline::{Gateway, Head};
-use portcullis_policy::{
-    config::{self, Policy},
-    route::{Table, Target},
-};
+use portcullis_policy::{Policy, Table, Target};
 use portcullis_token::{
     self as token, Algorithm, ClaimNames, SignatureOutcome, TokenPolicy, UnixMillis, UnverifiedToken,
 };
@@ -109,7 +106,7 @@ fn token_admit() -> Box<dyn Case> {
 
 /// The shipped policy with so many routes in place of its own.
 fn policy_of(routes: usize) -> Policy {
-    let mut policy = config::check(SHIPPED).unwrap();
+    let mut policy = portcullis_policy::check(SHIPPED).unwrap();
     let model = policy.routes[0].clone();
     policy.routes = (0..routes)
         .map(|index| {
@@ -159,7 +156,7 @@ fn target_parse() -> Box<dyn Case> {
 fn handle(path: &str, bearer: Option<&str>, expected: (u16, Option<&'static str>)) -> Box<dyn Case> {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
-    let policy = config::check(SHIPPED).unwrap();
+    let policy = portcullis_policy::check(SHIPPED).unwrap();
     let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), world::setting).unwrap();
     let mut headers = vec![
         ("accept".to_owned(), "application/json".to_owned()),

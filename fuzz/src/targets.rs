@@ -2,7 +2,7 @@
 //! `tests/native/corpus.rs` with the kept ones.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_policy::route::Target;
+use portcullis_policy::Target;
 use portcullis_token::{
     Algorithm, ClaimNames, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, explain,
     keys::{KeyQuery, KeySet},

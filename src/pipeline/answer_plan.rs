@@ -8,7 +8,7 @@ use super::{
     references::{REFERENCE_HEADERS, References},
     wire::HeaderChanges,
 };
-use portcullis_policy::config::{is_cors_header, is_private};
+use portcullis_policy::{is_cors_header, is_private};
 
 /// Keeps browsers from taking an answer for something other than its content type says.
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";

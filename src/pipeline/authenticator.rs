@@ -9,7 +9,7 @@ use super::{
     settings::Misconfiguration,
     token_cache::{self, TokenCache, TokenDigest},
 };
-use portcullis_policy::config::{self, Policy};
+use portcullis_policy::Policy;
 use portcullis_token::{
     self as token, ClaimNames, ClaimPath, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
     UnverifiedToken, VerifiedToken,
@@ -102,7 +102,7 @@ impl Authenticator {
     /// # Errors
     /// [`Misconfiguration`] when an issuer has an unknown algorithm or none.
     pub(super) fn new(policy: &Policy, keys: KeyCache) -> Result<Self, Misconfiguration> {
-        let kept = config::claims_in_rules(policy);
+        let kept = portcullis_policy::claims_in_rules(policy);
         let issuers = policy.issuers.iter().map(|issuer| Issuer::new(issuer, &kept)).collect::<Result<_, _>>()?;
         Ok(Self { issuers, keys, tokens: RefCell::default() })
     }
@@ -209,7 +209,7 @@ impl Authenticator {
 }
 
 impl Issuer {
-    fn new(issuer: &config::Issuer, kept: &[ClaimPath]) -> Result<Self, Misconfiguration> {
+    fn new(issuer: &portcullis_policy::Issuer, kept: &[ClaimPath]) -> Result<Self, Misconfiguration> {
         let token = issuer.token_policy(kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
         let pusher = issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from));
         Ok(Self { name: issuer.name.clone(), token, is_revocable: issuer.revocable, pusher })

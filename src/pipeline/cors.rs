@@ -3,10 +3,7 @@
 //! pages of all other origins.
 
 use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
-use portcullis_policy::{
-    config::Cors,
-    route::{Target, allows},
-};
+use portcullis_policy::{Cors, Target, allows};
 
 /// CORS headers to add to an answer.
 pub(super) type CorsHeaders = Vec<(&'static str, String)>;

@@ -6,7 +6,7 @@
 //! credentials.
 
 use super::{denial::Denial, head::Head};
-use portcullis_policy::{config::Cors, route::allows};
+use portcullis_policy::{Cors, allows};
 
 /// Returns the token of a request, unparsed. `cookie` is the cookie that may hold a browser's
 /// token, `cors` the CORS policy of the route.

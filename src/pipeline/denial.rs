@@ -8,7 +8,7 @@ use super::{
     authenticator::AuthError, limits, rate_limiter::LimitExceeded, revocation_checker::RevocationError,
     upstream::ForwardError, wire::Fault,
 };
-use portcullis_policy::config::OnDown;
+use portcullis_policy::OnDown;
 use portcullis_token::TokenError;
 
 /// A refusal; [`Denial::wording`] says what each one means.

@@ -12,7 +12,7 @@ use super::{
     exchange::Exchange, gateway::Gateway, head::Head, headers::client_address, metrics, ports::Ports, status::HINT,
     wire::Fault,
 };
-use portcullis_policy::{config::PUSH_PATH, route::Target};
+use portcullis_policy::{PUSH_PATH, Target};
 use portcullis_token::{
     TokenError,
     revocation::{limits, parse_push},

@@ -19,7 +19,7 @@ use super::{
     ports::{Background, Clock, RateLimitCounter},
     rate_limiter::{LimitExceeded, binding},
 };
-use portcullis_policy::config::{Limit, LimitBy, Policy};
+use portcullis_policy::{Limit, LimitBy, Policy};
 use portcullis_token::UnixMillis;
 
 /// The policy's limits on refused tokens.

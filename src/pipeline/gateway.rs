@@ -18,10 +18,7 @@ use super::{
     spans::SpanExporter,
     upstream::Upstream,
 };
-use portcullis_policy::{
-    config::{Cors, Policy, Route},
-    route::Table,
-};
+use portcullis_policy::{Cors, Policy, Route, Table};
 
 /// Everything that one isolate knows: the policy, and the services with their state. One thread
 /// uses it; no borrow of a cell outlives a synchronous step.

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::{head::Head, limits, trace::Ids};
-use portcullis_policy::config::{Route, is_private, is_replaced};
+use portcullis_policy::{Route, is_private, is_replaced};
 use portcullis_token::Identity;
 
 /// Names and values, in order.

@@ -15,7 +15,7 @@ use super::{
     settings::{Misconfiguration, Settings, is_plain_http},
     wire::Fault,
 };
-use portcullis_policy::config::{self, JwksSource, check_url};
+use portcullis_policy::{JwksSource, check_url};
 use portcullis_token::{
     Algorithm, UnixMillis,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet, KeyStanding},
@@ -120,7 +120,7 @@ impl KeyCache {
     /// [`Misconfiguration`]: an issuer's algorithm or upstream does not exist, or its keys are at
     /// a plain HTTP URL outside development.
     pub(super) fn new(
-        issuers: &[config::Issuer],
+        issuers: &[portcullis_policy::Issuer],
         target_of: impl Fn(&str) -> Option<String>,
         settings: &Settings<'_>,
         waiters: Rc<Waiters>,
@@ -272,7 +272,7 @@ impl KeyCache {
 
 impl IssuerKeySet {
     fn new(
-        issuer: &config::Issuer,
+        issuer: &portcullis_policy::Issuer,
         target_of: impl Fn(&str) -> Option<String>,
         settings: &Settings<'_>,
     ) -> Result<Self, Misconfiguration> {
@@ -390,7 +390,7 @@ fn code(fault: Fault) -> &'static str {
 ///
 /// # Errors
 /// [`Misconfiguration`] when one does not exist or there is none.
-fn algorithms(issuer: &config::Issuer) -> Result<Vec<Algorithm>, Misconfiguration> {
+fn algorithms(issuer: &portcullis_policy::Issuer) -> Result<Vec<Algorithm>, Misconfiguration> {
     let known = issuer.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<Vec<_>>>();
     known.filter(|algorithms| !algorithms.is_empty()).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))
 }

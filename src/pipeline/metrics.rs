@@ -17,15 +17,11 @@ use super::{
     log::LogRecord,
     ports::{Background, Clock, MetricsStore},
 };
-use portcullis_policy::config::Policy;
+use portcullis_policy::{METHODS, Policy};
 use portcullis_token::UnixMillis;
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
-
-/// Methods that are a label of their own; others are `OTHER`, or a client could make up
-/// as many as it likes.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 const REQUESTS: &str = "gateway_requests_total";
 const DENIALS: &str = "gateway_denials_total";
@@ -200,6 +196,7 @@ impl Counts {
     }
 
     fn note(&mut self, route: Option<usize>, upstream: Option<usize>, record: &LogRecord) {
+        // Others could be as many as a client likes to make up.
         let method = METHODS.iter().find(|known| **known == record.method).copied().unwrap_or("OTHER");
         self.add(Counter::Request { route, method, status: record.status });
         self.timers.entry(Timer::Request(route)).or_default().note(record.duration_ms);

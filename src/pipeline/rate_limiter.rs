@@ -9,7 +9,7 @@ use std::rc::Rc;
 use portcullis_resilience::network;
 
 use super::{head::Head, headers::client_address, metrics::Metrics, ports::RateLimitCounter};
-use portcullis_policy::config::{Access, Limit, LimitBy, Policy, Route};
+use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
 use portcullis_token::Identity;
 
 /// The policy's rate limits.

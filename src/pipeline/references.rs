@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::{head::Head, upstream::Upstream};
-use portcullis_policy::config::Route;
+use portcullis_policy::Route;
 
 /// Response headers with references, in lower case.
 pub(super) const REFERENCE_HEADERS: [&str; 4] = ["location", "content-location", "refresh", "link"];

@@ -9,7 +9,7 @@ use super::{
     ports::{Background, Clock, LogPart, LogText, RevocationLog},
     wire::Fault,
 };
-use portcullis_policy::config::{Policy, RevocationCheck};
+use portcullis_policy::{Policy, RevocationCheck};
 use portcullis_token::{
     UnixMillis,
     revocation::{Applied, LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},

@@ -16,7 +16,6 @@ use super::{
     settings::{Misconfiguration, Settings},
     trace::Ids,
 };
-use portcullis_policy::config;
 use portcullis_token::UnixMillis;
 
 /// The settings that all OpenTelemetry exporters have: the collector's URL, headers for it, the
@@ -77,7 +76,7 @@ impl SpanExporter {
     /// [`Misconfiguration`].
     pub(super) fn new(settings: &Settings<'_>) -> Result<Option<Self>, Misconfiguration> {
         let Some(endpoint) = settings.non_empty(ENDPOINT) else { return Ok(None) };
-        config::check_url(&endpoint).map_err(|fault| Misconfiguration(format!("{ENDPOINT} {fault}")))?;
+        portcullis_policy::check_url(&endpoint).map_err(|fault| Misconfiguration(format!("{ENDPOINT} {fault}")))?;
         settings.check_https(&endpoint, || format!("{ENDPOINT} is a plain http:// URL"), "its https:// URL")?;
         if endpoint.contains(['?', '#']) {
             return Err(Misconfiguration(format!(

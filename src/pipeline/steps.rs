@@ -24,10 +24,7 @@ use super::{
     upstream::{ForwardError, Upstream, is_safe},
     wire::{BodyPlan, Forward},
 };
-use portcullis_policy::{
-    config::{Access, Route, is_own_path},
-    route::{BadTarget, Match, Miss, Principal, Target, permits},
-};
+use portcullis_policy::{Access, BadTarget, Match, Miss, Principal, Route, Target, is_own_path, permits};
 use portcullis_token::{self as token, revocation::RevocationEntry};
 
 /// The result of a request.

@@ -15,7 +15,7 @@ use super::{
     settings::{Misconfiguration, Settings},
     wire::{Fault, Forward},
 };
-use portcullis_policy::config::{self, OnDown, UpstreamTarget};
+use portcullis_policy::{OnDown, UpstreamTarget};
 use portcullis_token::UnixMillis;
 
 /// Returns whether a request with this method may be tried again: it changes nothing (RFC 9110,
@@ -86,7 +86,10 @@ impl Upstream {
     /// # Errors
     /// [`Misconfiguration`]: a URL in the settings is not one, or a target is at a plain HTTP URL
     /// outside development.
-    pub(super) fn new(upstream: &config::Upstream, settings: &Settings<'_>) -> Result<Self, Misconfiguration> {
+    pub(super) fn new(
+        upstream: &portcullis_policy::Upstream,
+        settings: &Settings<'_>,
+    ) -> Result<Self, Misconfiguration> {
         let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
         let variable = format!("UPSTREAM_{suffix}_URL");
         let targets = match settings.value(&variable) {
@@ -313,7 +316,7 @@ fn parse_targets(urls: &str) -> Result<Vec<UpstreamTarget>, &'static str> {
     urls.split(',')
         .map(str::trim)
         .map(|url| {
-            config::check_base_url(url)?;
+            portcullis_policy::check_base_url(url)?;
             Ok(UpstreamTarget { url: url.trim_end_matches('/').to_owned(), weight: 1 })
         })
         .collect()

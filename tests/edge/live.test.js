@@ -96,7 +96,7 @@ describe("a pushed policy", () => {
       [withRoute({ replace_prefix: { from: "/pushed", to: "/a/../admin" } }), /whole fixed segments/],
       [changed({ routes: [route, route] }), /routes\[1\]\.path: .*is already defined/],
       [changed({ revocation: { max_age_s: 9e9 } }), /revocation\.max_age_s = 9000000000 is out of range/],
-      [withUpstream({ targets: [{ url: "http://evil.example" }] }), /sends tokens over plain HTTP/],
+      [withUpstream({ url: undefined, targets: [{ url: "http://evil.example" }] }), /sends tokens over plain HTTP/],
       [changed({ upstreams: { "a b": upstream } }), /upstream name "a b" must be/],
       [withCors({ origins: ["*"], credentials: true }), /credentials cannot go to/],
       [withCors({ origins: ["https://*"] }), /is no origin/],

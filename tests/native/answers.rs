@@ -38,7 +38,7 @@ fn plan(handled: &Handled<()>) -> &AnswerPlan {
 
 #[test]
 fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     let frame = ("x-frame-options", "DENY");

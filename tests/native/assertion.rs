@@ -60,7 +60,7 @@ methods = ["GET"]
 upstream = "app"
 access = "public"
 "#;
-    let policy = serde_json::to_string(&portcullis_policy::config::check(policy).unwrap()).unwrap();
+    let policy = serde_json::to_string(&portcullis_policy::check(policy).unwrap()).unwrap();
     let (gate, world) = (Gateway::new(&policy, setting).unwrap(), World::new(&Vectors::load()));
     world.upstream.set(Err(Fault::Unreachable));
     let id = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";

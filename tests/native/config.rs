@@ -1,6 +1,6 @@
 //! Mistakes in a policy: each is found, with its line and its mend.
 
-use portcullis_policy::config::{Access, ClaimRule, check};
+use portcullis_policy::{Access, ClaimRule, check};
 use serde_json::Value;
 
 const SOUND: &str = r#"[issuers.id]
@@ -674,7 +674,7 @@ fn a_policy_means_the_same_when_it_is_read_back() {
     for text in [SOUND, &short, include_str!("../../gateway.toml"), &crate::reference::examples()] {
         let policy = check(text).unwrap();
         let json = serde_json::to_string(&policy).unwrap();
-        assert_eq!(portcullis_policy::config::Policy::read(&json), Ok(policy), "{json}");
+        assert_eq!(portcullis_policy::Policy::read(&json), Ok(policy), "{json}");
     }
 }
 

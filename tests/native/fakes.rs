@@ -62,7 +62,7 @@ pub(crate) fn setting(name: &str) -> Option<String> {
 
 /// The gateway's shipped policy with its secrets set.
 pub(crate) fn shipped_gate() -> Gateway {
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

@@ -62,7 +62,7 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
     let open = format!(
         "{shipped}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
     );
-    let policy = portcullis_policy::config::check(&open).unwrap();
+    let policy = portcullis_policy::check(&open).unwrap();
     let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     for (method, target, expected) in [
         ("GET", "/anything/else", (200, "ok")),
@@ -202,7 +202,7 @@ fn a_signature_backend_that_fails_is_503() {
 fn without_its_secret_an_upstream_gets_nothing() {
     let vectors = Vectors::load();
     let world = World::new(&vectors);
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     for (secret, works) in [
         (None, false),
@@ -232,7 +232,7 @@ fn without_its_secret_an_upstream_gets_nothing() {
 fn details_of_readiness_and_status_are_for_operators_alone() {
     const TOKEN: &str = "a-token-for-operators";
     let vectors = Vectors::load();
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let gate = |is_development: bool, token: Option<&'static str>| {
         Gateway::new(&json, move |name| match name {
@@ -322,7 +322,7 @@ fn a_host_that_no_url_can_have_is_refused() {
 #[test]
 fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
     let vectors = Vectors::load();
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     for (url, expected) in [
         ("http://127.0.0.1:9999", Some("http://127.0.0.1:9999/api/v1/auth/login?x=1")),
@@ -368,7 +368,7 @@ fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
         ("an issuer on loopback", &loopback, None, &https, Some("issuer")),
         ("the same, developing", &loopback, Some("true"), &https, None),
     ] {
-        let policy = portcullis_policy::config::check(policy).unwrap();
+        let policy = portcullis_policy::check(policy).unwrap();
         let built = Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
             "DEVELOPMENT" => development.map(str::to_owned),
             name => urls.iter().find(|(known, _)| *known == name).map(|(_, url)| (*url).to_owned()),

@@ -269,7 +269,7 @@ methods = ["GET"]
 upstream = "app"
 access = "user"
 "#;
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     let gate = portcullis::pipeline::Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     let (first, second) = (Signer::new(1), Signer::new(2));
@@ -421,7 +421,7 @@ fn a_providers_document_leads_to_its_keys_and_to_nothing_else() {
     const DOCUMENT: &str = "https://id.example/realms/shop/.well-known/openid-configuration";
     const KEYS: &str = "https://keys.example/jwks";
     let vectors = Vectors::load();
-    let policy = portcullis_policy::config::check(PROVIDER).unwrap();
+    let policy = portcullis_policy::check(PROVIDER).unwrap();
     let document = |issuer: &str, url: &str| json!({ "issuer": issuer, "jwks_uri": url }).to_string();
     let own = "https://id.example/realms/shop";
     for (name, places, ready, error) in [

@@ -34,7 +34,7 @@ access = "user"
 "#;
 
 fn gate_of(policy: &str) -> Gateway {
-    let policy = portcullis_policy::config::check(policy).unwrap();
+    let policy = portcullis_policy::check(policy).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

@@ -71,7 +71,7 @@ const LIMITED: (u16, &str) = (429, "rate_limited");
 const OK: (u16, &str) = (200, "ok");
 
 fn setup() -> (Gateway, World) {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
@@ -146,7 +146,7 @@ fn a_guess_at_the_gateways_own_endpoints_counts_like_any_other() {
     let (_, world) = setup();
     let jwks_url = "jwks_url = \"https://id.example/jwks\"";
     let policy = POLICY.replace(jwks_url, &format!("{jwks_url}\nrevocations_from = \"auth-service\""));
-    let policy = serde_json::to_string(&portcullis_policy::config::check(&policy).unwrap()).unwrap();
+    let policy = serde_json::to_string(&portcullis_policy::check(&policy).unwrap()).unwrap();
     let token = |name: &str| (name == "METRICS_TOKEN").then(|| "a-token-for-operators".to_owned());
     let gate = Gateway::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
     for (number, (method, path)) in

@@ -18,6 +18,7 @@ mod assertion;
 mod claims;
 mod config;
 mod corpus;
+mod decisions;
 mod fakes;
 mod flow;
 mod keys;

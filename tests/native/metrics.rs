@@ -9,7 +9,7 @@ const TOKEN: &str = "a-token-for-the-scraper";
 const ME: &str = "/api/v1/auth/me";
 
 fn gate(token: Option<&'static str>) -> Result<Gateway, String> {
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| if name == "METRICS_TOKEN" { token.map(str::to_owned) } else { setting(name) };
     Gateway::new(&json, known).map_err(|fault| fault.0)

@@ -51,7 +51,7 @@ fn policy() -> String {
 }
 
 fn gate() -> Gateway {
-    let policy = portcullis_policy::config::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let policy = portcullis_policy::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT"))
         .unwrap()
 }
@@ -128,8 +128,8 @@ methods = ["GET"]
 upstream = "app"
 access = "user"
 "#;
-    let from_page = portcullis_policy::config::check(&policy()).unwrap();
-    let written = portcullis_policy::config::check(long).unwrap();
+    let from_page = portcullis_policy::check(&policy()).unwrap();
+    let written = portcullis_policy::check(long).unwrap();
     assert_eq!(from_page.issuers.iter().find(|issuer| issuer.name == "cognito"), written.issuers.first());
 }
 
@@ -142,8 +142,7 @@ fn the_snippets_of_the_readme_are_sound() {
         .map(|rest| rest.split("```").next().unwrap())
         .filter(|snippet| snippet.starts_with("[issuers."))
         .collect();
-    let policy =
-        portcullis_policy::config::check(&format!("{snippets}\n[upstreams.auth]\nurl = \"https://auth.example\"\n"))
-            .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let policy = portcullis_policy::check(&format!("{snippets}\n[upstreams.auth]\nurl = \"https://auth.example\"\n"))
+        .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     assert_eq!((policy.issuers.len(), policy.routes.len()), (1, 1));
 }

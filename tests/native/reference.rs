@@ -1,6 +1,6 @@
 //! `docs/policy.md`: the reference page of all options of a policy, generated from the schema.
 
-use portcullis_policy::config::schema;
+use portcullis_policy::schema;
 use serde_json::Value;
 
 /// A section of the page: the type, its heading, and an example. The examples together are a

@@ -2,7 +2,6 @@
 //! strict routes, and while the log is out of reach.
 
 use portcullis::pipeline::{BackgroundTask, Gateway, wire::Fault};
-use portcullis_policy::config;
 use portcullis_token::revocation::limits;
 use serde_json::{Value, json};
 
@@ -76,7 +75,7 @@ const UNKNOWN: (u16, &str) = (503, "revocation_unavailable");
 const OK: (u16, &str) = (200, "ok");
 
 fn gate() -> Gateway {
-    let policy = config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 

@@ -2,7 +2,7 @@
 //! the upstream: through the whole gate.
 
 use portcullis::pipeline::Gateway;
-use portcullis_policy::config::{Maintenance, TokenCookie, Variants};
+use portcullis_policy::{Maintenance, TokenCookie, Variants};
 use serde_json::{Value, json};
 
 use crate::{
@@ -71,7 +71,7 @@ replace_prefix = { from = "/old", to = "/v2/new" }
 "#;
 
 fn setup() -> (Gateway, World) {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     let world = World::new(&Vectors::load());
     *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
@@ -164,8 +164,8 @@ fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
 
 #[test]
 fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
-    let fault = |change: &dyn Fn(&mut portcullis_policy::config::Policy)| {
+    let policy = portcullis_policy::check(POLICY).unwrap();
+    let fault = |change: &dyn Fn(&mut portcullis_policy::Policy)| {
         let mut changed = policy.clone();
         change(&mut changed);
         Gateway::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)

@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path};
 
-use portcullis_policy::config::{check, schema};
+use portcullis_policy::{check, schema};
 use serde_json::Value;
 
 use crate::reference::reference;

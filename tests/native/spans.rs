@@ -10,7 +10,7 @@ const ME: &str = "/api/v1/auth/me";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn gate(settings: &[(&str, &str)]) -> Result<Gateway, String> {
-    let policy = portcullis_policy::config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| {
         settings

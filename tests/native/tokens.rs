@@ -3,7 +3,6 @@
 
 use proptest::prelude::*;
 
-use portcullis_policy::config;
 use portcullis_token::{TokenError, UnixMillis, explain, keys::KeySet};
 
 use crate::fakes::{Vectors, World, shipped_gate, verdict};
@@ -27,7 +26,7 @@ fn every_vector_is_judged_as_its_table_says() {
 #[test]
 fn an_explanation_refuses_every_vector_for_the_reason_of_the_gateway() {
     let vectors = Vectors::load();
-    let policy = config::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let policies: Vec<_> = policy.issuers.iter().map(|issuer| issuer.token_policy(&[]).unwrap()).collect();
     let keys = KeySet::parse(vectors.jwks.to_string().as_bytes(), &policies[0].algorithms).unwrap();
     for case in &vectors.cases {

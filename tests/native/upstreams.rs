@@ -48,7 +48,7 @@ max_body_bytes = 100
 "#;
 
 fn gate() -> Gateway {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
@@ -284,7 +284,7 @@ fn targets_share_by_weight_and_one_that_is_down_costs_no_request() {
 
 #[test]
 fn a_variable_gives_several_targets() {
-    let policy = portcullis_policy::config::check(POLICY).unwrap();
+    let policy = portcullis_policy::check(POLICY).unwrap();
     let given = |urls: &'static str| {
         let json = serde_json::to_string(&policy).unwrap();
         Gateway::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })

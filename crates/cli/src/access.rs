@@ -1,6 +1,6 @@
 //! Access rules in words.
 
-use portcullis_policy::config::Access;
+use portcullis_policy::Access;
 use serde_json::Value;
 
 /// Describes a rule, such as `the user {id}, or role admin`.

@@ -1,6 +1,6 @@
 //! `gateway.tests.toml`: requests, and what the policy is expected to decide about each.
 
-use portcullis_policy::config::{Policy, claims_in_rules};
+use portcullis_policy::{Policy, claims_in_rules, position_of};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -10,7 +10,7 @@ use crate::{
     decision::{Caller, Decision},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
@@ -18,7 +18,7 @@ struct File {
 }
 
 /// One request. Without a field about the caller, it has no token.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     /// Method and path: `GET /api/v1/users/7`.
@@ -54,18 +54,12 @@ fn check(policy: &Policy, row: &Row, file: &TextFile) -> Option<String> {
     {
         return Some(format!("{at}: there is no issuer {unknown:?}"));
     }
-    let decision = Decision::of(policy, method, path, row.caller(policy).as_ref());
-    if decision.status == row.expect {
-        return None;
-    }
-    let code = decision.code.map_or_else(|| "permitted".to_owned(), str::to_owned);
-    let rule = decision.context.first().map_or(decision.verdict.as_str(), String::as_str);
-    Some(format!(
-        "{at}: {request}: expected {}, but the policy decides {} ({code}): {}",
-        row.expect,
-        decision.status,
-        rule.trim_start_matches(": ")
-    ))
+    let decision = Decision::of(policy, method, path, Ok(row.caller(policy).as_ref()));
+    let (status, code) = decision.refusal.unwrap_or((200, "permitted"));
+    let expected = row.expect;
+    let rule = decision.context.first().map_or(decision.verdict.trim_start_matches(": "), String::as_str);
+    (status != expected)
+        .then(|| format!("{at}: {request}: expected {expected}, but the policy decides {status} ({code}): {rule}"))
 }
 
 impl Row {
@@ -89,18 +83,14 @@ impl Row {
     }
 }
 
-/// `file:line:column` of a byte offset, counted from 1, the column in characters.
+/// `file:line:column` of a byte offset.
 fn place(file: &TextFile, offset: usize) -> String {
-    let before = file.text.get(..offset).unwrap_or_default();
-    let line = before.matches('\n').count().saturating_add(1);
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
+    let (line, column) = position_of(&file.text, offset);
     format!("{}:{line}:{column}", file.name)
 }
 
 #[cfg(test)]
 mod tests {
-    use portcullis_policy::config;
-
     use super::*;
 
     const POLICY: &str = r#"
@@ -134,7 +124,7 @@ access = { any = [{ owner = "id" }, { claim = ["org", "tenant"], equals = "shop"
 
     #[test]
     fn a_row_passes_if_the_policy_decides_as_expected() {
-        let policy = config::check(POLICY).unwrap();
+        let policy = portcullis_policy::check(POLICY).unwrap();
         for (row, expected) in [
             (r#"request = "GET /open", expect = 200"#, Ok(1)),
             (r#"request = "GET /health", expect = 200"#, Ok(1)),

@@ -1,8 +1,8 @@
 //! The policy commands behind `npm run check`, `policy:push`, `explain` and the reload of
 //! `npm start`. Compiled to wasm, so that they run under Node without a Rust toolchain.
 //!
-//! Performs no I/O: the scripts read the files and print the [`Output`]. One exported function,
-//! [`run`], takes a [`Request`] as JSON and returns an [`Output`] as JSON.
+//! Performs no I/O: the scripts read the files and print the output. One exported function,
+//! [`run`], takes a command as JSON and returns its output as JSON.
 
 mod access;
 mod decision;
@@ -11,104 +11,78 @@ mod explain;
 mod overlap;
 mod table;
 
-use portcullis_policy::config::{self, Policy};
+use portcullis_policy::Policy;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use decision::{Caller, Decision};
 
 /// A command and what it works on.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+enum Request {
     /// Validates a policy and returns the JSON that the Worker reads.
-    Compile {
-        /// The policy.
-        policy: PolicyFile,
-    },
+    Compile { policy: PolicyFile },
     /// Validates a policy and prints the effective route table.
-    Table {
-        /// The policy.
-        policy: PolicyFile,
-    },
+    Table { policy: PolicyFile },
     /// Prints who may call a path and, if a caller is described, whether this caller may.
     Decide {
-        /// The policy.
         policy: PolicyFile,
-        /// Method, in upper case.
+        /// In upper case.
         method: String,
         /// Path and query, as a client sends them.
         path: String,
-        /// The caller; without any field set, a request without a token.
+        /// Without any field set, a request without a token.
         #[serde(default)]
         caller: Caller,
     },
     /// Returns where the keys of a token's issuer are, as JSON.
-    KeySource {
-        /// The policy.
-        policy: PolicyFile,
-        /// The compact token.
-        token: String,
-    },
+    KeySource { policy: PolicyFile, token: String },
     /// Returns the URL of the key set in a discovery document of a token's issuer.
-    DiscoveredUrl {
-        /// The policy.
-        policy: PolicyFile,
-        /// The compact token.
-        token: String,
-        /// The document.
-        document: String,
-    },
+    DiscoveredUrl { policy: PolicyFile, token: String, document: String },
     /// Prints every check of a token and the decision about a request with it.
-    Explain {
-        /// The policy.
-        policy: PolicyFile,
-        /// The token, and what it is checked with.
-        subject: explain::Subject,
-    },
+    Explain { policy: PolicyFile, subject: explain::Subject },
 }
 
 /// A policy file's content.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyFile {
-    /// Name, for messages.
-    pub name: String,
-    /// TOML text.
-    pub text: String,
+struct PolicyFile {
+    /// For messages.
+    name: String,
+    /// TOML.
+    text: String,
     /// The file of expected decisions next to it. `compile` and `table` run these tests.
     #[serde(default)]
-    pub tests: Option<TextFile>,
+    tests: Option<TextFile>,
 }
 
 /// A file's name, for messages, and its text.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TextFile {
-    /// Name.
-    pub name: String,
-    /// Text.
-    pub text: String,
+struct TextFile {
+    name: String,
+    text: String,
 }
 
 /// The result of a command.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Output {
+#[derive(Default, Serialize)]
+struct Output {
     /// Text for standard output.
-    pub out: String,
+    out: String,
     /// Lines for standard error.
-    pub errors: Vec<String>,
+    errors: Vec<String>,
     /// Exit code: 0, [`EXIT_REFUSED`] or [`EXIT_USAGE`].
-    pub code: u8,
+    code: u8,
 }
 
 /// Exit code: the policy is invalid, or the decision is a refusal.
-pub const EXIT_REFUSED: u8 = 1;
+const EXIT_REFUSED: u8 = 1;
 
 /// Exit code: the command cannot be used like this.
-pub const EXIT_USAGE: u8 = 2;
+const EXIT_USAGE: u8 = 2;
 
-/// Runs a [`Request`] given as JSON and returns an [`Output`] as JSON.
+/// Runs a command given as JSON and returns its output as JSON: `out`, `errors` and `code`.
 #[wasm_bindgen]
 pub fn run(request: &str) -> String {
     let output = match serde_json::from_str(request) {
@@ -118,14 +92,13 @@ pub fn run(request: &str) -> String {
     serde_json::to_string(&output).unwrap_or_default()
 }
 
-/// Runs a command.
-pub fn execute(request: &Request) -> Output {
+fn execute(request: &Request) -> Output {
     let (file, command): (_, &dyn Fn(&Policy) -> Output) = match request {
         Request::Compile { policy } => (policy, &|checked| compile(policy, checked)),
         Request::Table { policy } => (policy, &|checked| show_table(policy, checked)),
         Request::Decide { policy, method, path, caller } => {
             let caller = caller.is_described().then_some(caller);
-            (policy, &move |checked| Decision::of(checked, method, path, caller).into_output())
+            (policy, &move |checked| Decision::of(checked, method, path, Ok(caller)).into_output())
         }
         Request::KeySource { policy, token } => (policy, &|checked| explain::key_source(checked, token)),
         Request::DiscoveredUrl { policy, token, document } => {
@@ -133,9 +106,12 @@ pub fn execute(request: &Request) -> Output {
         }
         Request::Explain { policy, subject } => (policy, &|checked| explain::run(checked, subject)),
     };
-    match file.read() {
+    match portcullis_policy::check(&file.text) {
         Ok(policy) => command(&policy),
-        Err(mistakes) => Output::failure(EXIT_REFUSED, mistakes),
+        Err(mistakes) => {
+            let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", file.name));
+            Output::failure(EXIT_REFUSED, lines.collect())
+        }
     }
 }
 
@@ -160,11 +136,6 @@ fn show_table(file: &PolicyFile, policy: &Policy) -> Output {
 }
 
 impl PolicyFile {
-    fn read(&self) -> Result<Policy, Vec<String>> {
-        config::check(&self.text)
-            .map_err(|mistakes| mistakes.iter().map(|mistake| format!("{}:{mistake}", self.name)).collect())
-    }
-
     fn run_tests(&self, policy: &Policy) -> Result<Option<String>, Vec<String>> {
         let Some(file) = &self.tests else { return Ok(None) };
         let count = expectations::run(policy, file)?;
@@ -180,17 +151,37 @@ impl Output {
     fn failure(code: u8, errors: Vec<String>) -> Self {
         Self { errors, code, ..Self::default() }
     }
+
+    /// Returns an answer that is printed whether or not it is a refusal.
+    fn decided(lines: &[String], is_refused: bool) -> Self {
+        Self { out: lines.join("\n"), code: if is_refused { EXIT_REFUSED } else { 0 }, ..Self::default() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn answer(request: &Value) -> Value {
+        serde_json::from_str(&run(&request.to_string())).unwrap()
+    }
 
     #[test]
     fn a_malformed_request_is_a_usage_error() {
-        for request in ["", "{}", r#"{"command":"fly"}"#, r#"{"command":"table"}"#] {
-            let output: serde_json::Value = serde_json::from_str(&run(request)).unwrap();
-            assert_eq!(output["code"], EXIT_USAGE, "{request}");
+        for request in [json!(null), json!({}), json!({ "command": "fly" }), json!({ "command": "table" })] {
+            assert_eq!(answer(&request)["code"], EXIT_USAGE, "{request}");
         }
+    }
+
+    #[test]
+    fn a_compiled_policy_is_the_one_that_was_checked() {
+        let text = include_str!("../../../gateway.toml");
+        let output = answer(&json!({ "command": "compile", "policy": { "name": "gateway.toml", "text": text } }));
+        assert_eq!(
+            Policy::read(output["out"].as_str().unwrap()),
+            portcullis_policy::check(text).map_err(|_| String::new())
+        );
     }
 }

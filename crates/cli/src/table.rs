@@ -1,6 +1,6 @@
 //! The effective route table of a policy as text.
 
-use portcullis_policy::config::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
+use portcullis_policy::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
 
 use crate::{access, overlap};
 
@@ -57,17 +57,13 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
 }
 
 fn align(rows: &[[String; 5]]) -> Vec<String> {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+    let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+    let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or_default());
+    let line = |row: &[String; 5]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
     };
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-            cells.join("  ").trim_end().to_owned()
-        })
-        .collect()
+    rows.iter().map(line).collect()
 }
 
 fn overlaps(policy: &Policy) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable};
 
 use crate::{
     Policy,
@@ -71,24 +71,21 @@ fn parse(text: &str, slips: &mut Vec<Mistake>) -> Result<(String, Policy), Vec<M
 /// other value itself.
 fn span_of(document: &DeTable<'_>, path: &Path) -> Range<usize> {
     let mut span = 0..0;
-    let mut table = Some(document);
-    let mut list = None;
+    let (mut table, mut list) = (Some(document), None);
     for step in &path.0 {
-        let value = match step {
+        let (name, value) = match step {
             Step::Key(key) => {
                 let Some((name, value)) = table.and_then(|table| table.get_key_value(key.as_str())) else { break };
-                let is_table = matches!(value.get_ref(), DeValue::Table(_));
-                span = if is_table { name.span() } else { value.span() };
-                value
+                (Some(name), value)
             }
             Step::Index(index) => {
-                let Some(value) = list.and_then(|list: &toml::de::DeArray<'_>| list.get(*index)) else { break };
-                span = value.span();
-                value
+                let Some(value) = list.and_then(|list: &DeArray<'_>| list.get(*index)) else { break };
+                (None, value)
             }
         };
         table = value.get_ref().as_table();
         list = value.get_ref().as_array();
+        span = name.filter(|_| table.is_some()).map_or(value.span(), |name| name.span());
     }
     span
 }

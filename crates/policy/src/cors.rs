@@ -27,47 +27,35 @@ fn is_label(label: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn origins_are_listed_exactly_or_by_their_domain() {
-        let cors = |origins: &[&str]| Cors {
-            name: "c".into(),
-            origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
-            credentials: false,
-            headers: vec![],
-            expose: vec![],
-            max_age_s: 1,
-        };
+        let cors = |origins: &[&str]| -> Cors { serde_json::from_value(json!({ "origins": origins })).unwrap() };
         let one = cors(&["https://good.example", "http://localhost:3000"]);
         let many = cors(&["https://*.good.example"]);
         let any = cors(&["*"]);
-        for (policy, origin, expected) in [
-            (&one, "https://good.example", true),
-            (&one, "http://localhost:3000", true),
-            (&one, "http://localhost:3001", false),
-            (&one, "http://good.example", false),
-            (&one, "https://good.example:443", false),
-            (&one, "https://good.example.evil", false),
-            (&one, "https://good.example/", false),
-            (&one, "https://GOOD.example", false),
-            (&one, "https://a.good.example", false),
-            (&one, "null", false),
-            (&one, "", false),
-            (&many, "https://a.good.example", true),
-            (&many, "https://a.b.good.example", true),
-            (&many, "https://good.example", false),
-            (&many, "https://.good.example", false),
-            (&many, "https://evilgood.example", false),
-            (&many, "https://evil.example/.good.example", false),
-            (&many, "https://evil.example#.good.example", false),
-            (&many, "https://user@a.good.example", false),
-            (&many, "http://a.good.example", false),
-            (&many, "https://a.good.example:8443", false),
-            (&any, "https://whoever.example", true),
-            (&any, "null", false),
+        for (policy, listed, others) in [
+            (
+                &one,
+                "https://good.example http://localhost:3000",
+                "http://localhost:3001 http://good.example https://good.example:443 https://good.example.evil \
+                 https://good.example/ https://GOOD.example https://a.good.example null",
+            ),
+            (
+                &many,
+                "https://a.good.example https://a.b.good.example",
+                "https://good.example https://.good.example https://evilgood.example \
+                 https://evil.example/.good.example https://evil.example#.good.example https://user@a.good.example \
+                 http://a.good.example https://a.good.example:8443",
+            ),
+            (&any, "https://whoever.example", "null"),
         ] {
-            assert_eq!(allows(policy, origin), expected, "{origin} by {:?}", policy.origins);
+            listed.split(' ').for_each(|origin| assert!(allows(policy, origin), "{origin} by {:?}", policy.origins));
+            others.split(' ').for_each(|origin| assert!(!allows(policy, origin), "{origin} by {:?}", policy.origins));
         }
+        assert!(!allows(&one, ""));
     }
 }

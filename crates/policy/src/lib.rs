@@ -45,17 +45,7 @@ pub use model::{
 pub use own_paths::{OWN_PATHS, PUSH_PATH, is_own_path};
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use reserved::{is_cors_header, is_private, is_replaced};
-pub use table::{Match, Miss, Table, TableError};
+pub use table::{Match, Miss, Table, TableError, matches};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;
 pub use url::{check_base_url, check_url};
-
-/// The document, by its former path.
-pub mod config {
-    pub use crate::*;
-}
-
-/// Routes, by their former path.
-pub mod route {
-    pub use crate::*;
-}

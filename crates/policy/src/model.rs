@@ -12,6 +12,8 @@ use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "schema")]
+use crate::limits;
 use crate::{
     access::Access,
     named::{self, Named},
@@ -405,6 +407,7 @@ pub enum EncodedPath {
 
 /// What happens to other spellings of a route's path that another route takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(
     rename_all = "snake_case",
     deny_unknown_fields,
@@ -417,6 +420,7 @@ pub enum Variants {
     #[serde(untagged)]
     Allow {
         /// The reason.
+        #[cfg_attr(feature = "schema", schemars(length(min = 1, max = limits::REASON_BYTES)))]
         allow: String,
     },
 }

@@ -6,21 +6,13 @@ use portcullis_token::{ClaimPath, ClaimRule};
 
 use crate::Issuer;
 
-/// Where a provider publishes its keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keys {
-    /// At the place that its discovery document names.
-    Discovery,
-    /// At this path below its `iss`.
-    Below(&'static str),
-}
-
 /// One provider. An empty path is the default's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
     pub(crate) algorithms: &'static [&'static str],
-    pub(crate) keys: Keys,
+    /// Path of its keys below its `iss`, if not at the place that its discovery document names.
+    pub(crate) jwks_path: Option<&'static str>,
     pub(crate) audience_claim: &'static [&'static str],
     pub(crate) user_id: &'static [&'static str],
     pub(crate) roles: &'static [&'static str],
@@ -33,7 +25,7 @@ pub(crate) struct Provider {
 const PLAIN: Provider = Provider {
     name: "",
     algorithms: &["RS256"],
-    keys: Keys::Discovery,
+    jwks_path: None,
     audience_claim: &[],
     user_id: &[],
     roles: &[],
@@ -66,7 +58,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         name: "supabase",
         algorithms: &["ES256", "RS256"],
-        keys: Keys::Below("/.well-known/jwks.json"),
+        jwks_path: Some("/.well-known/jwks.json"),
         roles: &["role"],
         session: &["session_id"],
         ..PLAIN
@@ -95,12 +87,12 @@ pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
         one_of: None,
     }));
     let names_no_place = issuer.jwks_url.is_none() && issuer.jwks_upstream.is_none() && issuer.jwks_path.is_none();
-    match provider.keys {
-        Keys::Discovery if names_no_place && issuer.discovery.is_none() => issuer.discovery = Some(true),
-        Keys::Below(path) if names_no_place && issuer.discovery != Some(true) => {
+    match provider.jwks_path {
+        None if names_no_place && issuer.discovery.is_none() => issuer.discovery = Some(true),
+        Some(path) if names_no_place && issuer.discovery != Some(true) => {
             issuer.jwks_url = Some(format!("{}{path}", issuer.base_url().trim_end_matches('/')));
         }
-        Keys::Discovery | Keys::Below(_) => {}
+        Some(_) | None => {}
     }
     issuer
 }

@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, js
 use serde_json::{Value, json};
 
 use crate::{
-    Access, METHODS, Policy, Variants,
+    Access, METHODS, Policy,
     limits::{self, Bounds},
     model::COOKIE_PREFIX,
     providers,
@@ -209,27 +209,6 @@ impl JsonSchema for Rule {
                 claim_rule(),
                 table("any", &rules),
                 table("all", &rules)
-            ]
-        })
-    }
-}
-
-impl JsonSchema for Variants {
-    fn schema_name() -> Cow<'static, str> {
-        "Variants".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let reason = json!({ "type": "string", "minLength": 1, "maxLength": limits::REASON_BYTES });
-        json_schema!({
-            "oneOf": [
-                { "const": "refuse" },
-                {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": { "allow": reason },
-                    "required": ["allow"]
-                }
             ]
         })
     }

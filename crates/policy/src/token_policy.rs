@@ -7,15 +7,13 @@ use crate::{Access, Claims, Issuer, Policy};
 /// Returns the claims that routes' access rules compare.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
     fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
-        match access {
-            Access::Claim(require) if !kept.contains(&require.claim) => kept.push(require.claim.clone()),
-            Access::Any(rules) | Access::All(rules) => rules.iter().for_each(|rule| collect(rule, kept)),
-            Access::Claim(_)
-            | Access::Public
-            | Access::User
-            | Access::Roles(_)
-            | Access::Scopes(_)
-            | Access::Owner(_) => {}
+        if let Access::Claim(rule) = access
+            && !kept.contains(&rule.claim)
+        {
+            kept.push(rule.claim.clone());
+        }
+        if let Access::Any(rules) | Access::All(rules) = access {
+            rules.iter().for_each(|rule| collect(rule, kept));
         }
     }
     let mut kept = Vec::new();

@@ -51,10 +51,17 @@ struct Validator<'a> {
 }
 
 impl<'a> Validator<'a> {
-    fn report(&mut self, at: &Place<'_>, message: impl fmt::Display) {
-        let message =
-            self.subject.map_or_else(|| message.to_string(), |(kind, name)| format!("{kind} {name:?}: {message}"));
+    fn push(&mut self, at: &Place<'_>, message: String) {
         self.violations.push(Violation { path: at.path(), message, first: None });
+    }
+
+    /// Reports a message about the subject.
+    fn report(&mut self, at: &Place<'_>, message: impl fmt::Display) {
+        let message = match self.subject {
+            Some((kind, name)) => format!("{kind} {name:?}: {message}"),
+            None => message.to_string(),
+        };
+        self.push(at, message);
     }
 
     /// Reports the message unless `is_valid`.
@@ -65,16 +72,19 @@ impl<'a> Validator<'a> {
     }
 
     fn bounds(&mut self, at: &Place<'_>, value: impl Into<u64>, Bounds { min, max }: Bounds) {
-        let (value, key) = (value.into(), at.last_key());
-        self.require((min..=max).contains(&value), at, || {
-            format!("{key} = {value} is out of range; write {min} to {max}")
-        });
+        let value = value.into();
+        if !(min..=max).contains(&value) {
+            self.push(at, format!("{} = {value} is out of range; write {min} to {max}", at.path()));
+        }
     }
 
     /// Begins the checks of a named entry.
     fn name(&mut self, at: &Place<'_>, kind: &'static str, name: &'a str) {
+        if !is_name(name) {
+            let most = limits::NAME_BYTES;
+            self.push(at, format!("{kind} name {name:?} must be 1 to {most} of a-z, 0-9 and -"));
+        }
         self.subject = Some((kind, name));
-        self.require(is_name(name), at, || format!("a name must be 1 to {} of a-z, 0-9 and -", limits::NAME_BYTES));
     }
 
     /// Reports a name that refers to no entry of a table.
@@ -96,16 +106,12 @@ impl<'a> Validator<'a> {
         self.require(policy.version == limits::VERSION, &root.key("version"), || {
             format!("version {} is not known to this gateway, which reads version {}", policy.version, limits::VERSION)
         });
-        self.require(
-            !policy.upstreams.is_empty(),
-            &root,
-            || "no upstream is defined; add [upstreams.NAME] with its url",
-        );
-        self.require(
-            !policy.routes.is_empty(),
-            &root,
-            || "no route is defined, so every request would be 404; add [[routes]]",
-        );
+        if policy.upstreams.is_empty() {
+            self.report(&root, "no upstream is defined; add [upstreams.NAME] with its url");
+        }
+        if policy.routes.is_empty() {
+            self.report(&root, "no route is defined, so every request would be 404; add [[routes]]");
+        }
         let tables = [policy.issuers.len(), policy.upstreams.len(), policy.limits.len(), policy.cors.len()];
         let fits = policy.routes.len() <= limits::ROUTES && tables.into_iter().all(|count| count <= limits::TABLES);
         self.require(fits, &root, || {
@@ -120,8 +126,8 @@ impl<'a> Validator<'a> {
         if let Some(cookie) = &policy.token_cookie {
             self.require(is_cookie_name(&cookie.name), &root.key("token_cookie").key("name"), || {
                 format!(
-                    "the name {:?} of the token cookie must begin with {COOKIE_PREFIX}, so that no other host can set it, and \
-                     continue with letters, digits, - and _, up to {} in all",
+                    "the name {:?} of the token cookie must begin with {COOKIE_PREFIX}, so that no other host can set \
+                     it, and continue with letters, digits, - and _, up to {} in all",
                     cookie.name,
                     limits::NAME_BYTES
                 )
@@ -134,18 +140,14 @@ impl<'a> Validator<'a> {
         let at = table.key(&cors.name);
         let origins = at.key("origins");
         self.name(&at, "cors", &cors.name);
-        self.require(
-            !cors.origins.is_empty(),
-            &origins,
-            || "origins is empty; name at least one, or remove the policy",
-        );
+        if cors.origins.is_empty() {
+            self.report(&origins, "origins is empty; name at least one, or remove the policy");
+        }
         for origin in &cors.origins {
             let is_any = origin == "*";
-            self.require(
-                !is_any || !cors.credentials,
-                &origins,
-                || "credentials cannot go to \"*\", which is every origin; name the origins",
-            );
+            if is_any && cors.credentials {
+                self.report(&origins, "credentials cannot go to \"*\", which is every origin; name the origins");
+            }
             self.require(is_any || is_origin(origin), &origins, || {
                 format!(
                     "{origin:?} is no origin; write https://app.example.com (in lower case, no path), \

@@ -88,11 +88,11 @@ impl<'a> Validator<'a> {
     fn pattern<'p>(&mut self, at: &Place<'_>, pattern: &'p str) -> Vec<&'p str> {
         let mut params = Vec::new();
         let Some(rest) = pattern.strip_prefix('/') else {
-            self.report(at, "the path must begin with /");
+            self.report(at, "it must begin with /");
             return params;
         };
         self.require(!is_own_path(pattern), at, || {
-            format!("the path is one of the gateway's own ({}); choose another", OWN_PATHS.join(", "))
+            format!("it is one of the gateway's own paths ({}); choose another", OWN_PATHS.join(", "))
         });
         let segments: Vec<&str> = rest.split('/').collect();
         let last = segments.len().saturating_sub(1);
@@ -136,11 +136,9 @@ impl<'a> Validator<'a> {
                 format!("method {method:?} is not known; choose from {known} in upper case{hint}")
             });
         }
-        self.require(
-            !route.websocket || methods.iter().any(|method| method == "GET"),
-            at,
-            || "a WebSocket begins with GET; add it to methods, or leave websocket out",
-        );
+        if route.websocket && !methods.iter().any(|method| method == "GET") {
+            self.report(at, "a WebSocket begins with GET; add it to methods, or leave websocket out");
+        }
     }
 
     fn references(&mut self, at: &Place<'_>, route: &Route) {
@@ -204,11 +202,9 @@ impl<'a> Validator<'a> {
     fn issuers_of(&mut self, at: &Place<'_>, route: &Route) {
         let issuers = &self.policy.issuers;
         let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
-        self.require(
-            !names.is_empty() || route.access == Access::Public,
-            &at.key("access"),
-            || "it wants a token but no issuer is defined; add [issuers.NAME]",
-        );
+        if names.is_empty() && route.access != Access::Public {
+            self.report(&at.key("access"), "it wants a token but no issuer is defined; add [issuers.NAME]");
+        }
         // A tenant decides about roles and ids for itself, as an issuer does.
         let several = issuers.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
         let is_open = route.issuers.is_none() && several && route.access.names_rights();
@@ -222,11 +218,9 @@ impl<'a> Validator<'a> {
         });
         let Some(issuers) = &route.issuers else { return };
         let at = at.key("issuers");
-        self.require(
-            !issuers.is_empty(),
-            &at,
-            || "issuers is empty, so no caller is permitted; name at least one, or leave it out for all",
-        );
+        if issuers.is_empty() {
+            self.report(&at, "issuers is empty, so no caller is permitted; name at least one, or leave it out for all");
+        }
         for name in issuers {
             self.reference(&at, "issuer", name, names.iter().copied());
         }
@@ -242,11 +236,12 @@ impl<'a> Validator<'a> {
                     "token_cookie = true, but no cookie is named; add [token_cookie] with name = \"{COOKIE_PREFIX}token\""
                 )
             });
-            self.require(
-                !is_public,
-                at,
-                || "token_cookie = true, but a public route looks at no token; leave it out or change access",
-            );
+            if is_public {
+                self.report(
+                    at,
+                    "token_cookie = true, but a public route looks at no token; leave it out or change access",
+                );
+            }
         }
         let (option, at) = match (route.revocation, route.ends_session) {
             (RevocationCheck::Strict, _) => ("revocation = \"strict\"", at.key("revocation")),
@@ -266,11 +261,9 @@ impl<'a> Validator<'a> {
 
     fn rewrite(&mut self, at: &Place<'_>, route: &Route) {
         let at = at.key(if route.replace_prefix.is_some() { "replace_prefix" } else { "strip_prefix" });
-        self.require(
-            route.strip_prefix.is_none() || route.replace_prefix.is_none(),
-            &at,
-            || "strip_prefix and replace_prefix are both there; keep one of them",
-        );
+        if route.strip_prefix.is_some() && route.replace_prefix.is_some() {
+            self.report(&at, "strip_prefix and replace_prefix are both there; keep one of them");
+        }
         let Some((from, to)) = route.rewrite() else { return };
         // Whole segments without parameters: the removed part is the same for every path.
         let begins = route.path.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
