@@ -402,6 +402,17 @@ fn a_mistake_is_reported_once_with_its_column() {
 }
 
 #[test]
+fn a_name_like_no_known_one_gets_no_suggestion() {
+    for (text, words) in [
+        (SOUND.replace("upstream = \"shop\"", "upstream = \"warehouse\""), "no upstream is named \"warehouse\""),
+        (SOUND.replace("methods =", "surprise ="), "unknown field `surprise`, expected one of `path`, `methods`"),
+    ] {
+        let said = check(&text).unwrap_err()[0].to_string();
+        assert!(said.contains(words) && !said.contains("did you mean"), "{said}");
+    }
+}
+
+#[test]
 fn a_misspelt_name_hides_no_other_mistake() {
     for (text, expected) in [
         (

@@ -42,7 +42,7 @@ pub use model::{
     Breaker, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown,
     Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
-pub use own_paths::{OWN_PATHS, PUSH_PATH, is_own_path};
+pub use own_paths::{PUSH_PATH, is_own_path};
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use table::{Match, Miss, Table, TableError, matches};

@@ -170,7 +170,7 @@ impl Issuer {
     }
 
     /// Returns the URL that its keys and its discovery document are below. Tenants share it.
-    pub fn base_url(&self) -> String {
+    pub(crate) fn base_url(&self) -> String {
         self.issuer.replacen(TENANT_PLACEHOLDER, "common", 1)
     }
 }
@@ -230,8 +230,9 @@ pub struct Upstream {
     #[serde(default = "number::<1_000, u32>")]
     pub max_concurrent: u32,
     /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or
-    /// 502, 503 or 504 without `Retry-After`). Then one probe is sent after 1 s, and the pause doubles with each probe that
-    /// fails. The first success closes it. Example: `breaker = { failures = 5, open_s = 60 }`
+    /// 502, 503 or 504 without `Retry-After`). Then one probe is sent after 1 s, and the pause doubles
+    /// with each probe that fails. The first success closes it.
+    /// Example: `breaker = { failures = 5, open_s = 60 }`
     #[serde(default)]
     pub breaker: Breaker,
     /// Milliseconds that the body of an answer may pause; then it is cut off. Costs CPU time, because the

@@ -2,7 +2,7 @@
 
 /// Paths of the gateway itself, with everything below them. No route may have one, and no
 /// catch-all reaches them: a client cannot take an upstream's endpoint for an operator's.
-pub const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
 
 /// Path for pushes of revocations.
 pub const PUSH_PATH: &str = "/_gateway/revocations";

@@ -269,8 +269,8 @@ impl<'a> Validator<'a> {
         let begins = route.path.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_replacement = to.is_empty() || is_fixed_path(to);
         self.require(is_fixed_path(from) && begins && is_replacement, &at, || {
-            "a prefix is one or more whole fixed segments with which the path begins, such as \"/shop\", and is replaced \
-             by such segments"
+            "a prefix is one or more whole fixed segments with which the path begins, such as \"/shop\", and is \
+             replaced by such segments"
         });
     }
 

@@ -59,9 +59,17 @@ struct Search<'a> {
     router: matchit::Router<Vec<&'a Route>>,
     /// URLs by the upstream's name.
     urls: HashMap<&'a str, Vec<&'a str>>,
-    /// Prefixes that routes replace, as to and from, by the URL of their upstream.
-    prefixes: HashMap<&'a str, BTreeSet<(&'a str, &'a str)>>,
+    /// By the URL of their upstream.
+    rewrites: HashMap<&'a str, Vec<Rewrites<'a>>>,
     has_encoded_paths: bool,
+}
+
+/// Prefixes that routes with the same rule replace. Grouped, because thousands of routes may have a
+/// prefix of their own, but few rules.
+struct Rewrites<'a> {
+    rule: &'a Route,
+    /// To and from.
+    prefixes: BTreeSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Search<'a> {
@@ -72,12 +80,16 @@ impl<'a> Search<'a> {
             urls.entry(&upstream.name).or_default().extend(places.map(|url| url.trim_end_matches('/')));
         }
         let mut by_path: BTreeMap<&str, Vec<&Route>> = BTreeMap::new();
-        let mut prefixes: HashMap<&str, BTreeSet<(&str, &str)>> = HashMap::new();
+        let mut rewrites: HashMap<&str, Vec<Rewrites<'_>>> = HashMap::new();
         for route in &policy.routes {
             by_path.entry(&route.path).or_default().push(route);
             let (from, to) = route.rewrite().unwrap_or_default();
             for &url in urls.get(route.upstream.as_str()).into_iter().flatten() {
-                prefixes.entry(url).or_default().insert((to, from));
+                let rules = rewrites.entry(url).or_default();
+                match rules.iter_mut().find(|known| have_same_rule(known.rule, route)) {
+                    Some(known) => _ = known.prefixes.insert((to, from)),
+                    None => rules.push(Rewrites { rule: route, prefixes: [(to, from)].into() }),
+                }
             }
         }
         let mut router = matchit::Router::new();
@@ -86,7 +98,7 @@ impl<'a> Search<'a> {
             let _ = router.insert(path, routes);
         }
         let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
-        Self { policy, router, urls, prefixes, has_encoded_paths }
+        Self { policy, router, urls, rewrites, has_encoded_paths }
     }
 
     fn urls_of(&self, route: &Route) -> &[&'a str] {
@@ -129,11 +141,15 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Returns the paths that routes to the same service rewrite to the upstream's path for `sample`.
+    /// Returns the paths that less strict routes to the same service rewrite to the upstream's path for
+    /// `sample`.
     fn rewritten_to(&self, strict: &Route, sample: &str) -> Vec<Candidate> {
         let target = rewritten(strict, sample);
-        let prefixes = self.urls_of(strict).iter().filter_map(|url| self.prefixes.get(url)).flatten();
-        let paths = prefixes.filter_map(|(to, from)| {
+        let rewrites = self.urls_of(strict).iter().filter_map(|url| self.rewrites.get(url)).flatten();
+        let looser = rewrites.filter(|Rewrites { rule, .. }| {
+            shares_method(rule, strict) && !self.is_as_strict(rule, strict, &|_, _| false)
+        });
+        let paths = looser.flat_map(|looser| &looser.prefixes).filter_map(|(to, from)| {
             let rest = target.strip_prefix(to)?;
             // A route that takes nothing but the prefix.
             let rest = if rest == "/" && !from.is_empty() { "" } else { rest };
@@ -267,6 +283,15 @@ fn shares_method(one: &Route, other: &Route) -> bool {
         if method == "HEAD" { "GET" } else { method }
     }
     one.methods.iter().any(|method| other.methods.iter().any(|known| read(method) == read(known)))
+}
+
+/// Returns whether two routes permit the same requests, apart from their paths.
+fn have_same_rule(one: &Route, other: &Route) -> bool {
+    one.access == other.access
+        && one.methods == other.methods
+        && one.issuers == other.issuers
+        && one.limits == other.limits
+        && one.revocation == other.revocation
 }
 
 /// Returns a route's path as the upstream gets it.
