@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     error::ClientError,
+    profile::ProfileFields,
     request::{ApiAnswer, ApiRequest, Method},
-    secret::Secret,
+    secret::{Secret, body_with_secret},
 };
 
 /// A user as the API shows it.
@@ -26,12 +27,9 @@ pub struct User {
     /// address.
     #[serde(default)]
     pub email_verified: bool,
-    /// First name, may be empty.
-    #[serde(default)]
-    pub first_name: String,
-    /// Last name, may be empty.
-    #[serde(default)]
-    pub last_name: String,
+    /// Names and the like.
+    #[serde(flatten)]
+    pub profile: ProfileFields,
     /// Names of the user's roles.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -44,36 +42,33 @@ pub struct User {
 }
 
 /// A registration. It holds the idempotency key by which the service recognises a repeated call:
-/// after a time-out send the same value again, not a new one.
-#[derive(Debug, Clone)]
+/// after a time-out send the same value again, not a new one. Its serialized form does not contain the
+/// password.
+#[derive(Debug, Clone, Serialize)]
 pub struct Registration {
     /// E-mail address.
     pub email: String,
     /// 8 to 128 characters.
+    #[serde(skip)]
     pub password: Secret,
-    /// First name, may be empty.
-    pub first_name: String,
-    /// Last name, may be empty.
-    pub last_name: String,
+    /// Names and the like.
+    #[serde(flatten)]
+    pub profile: ProfileFields,
+    #[serde(skip)]
     idempotency_key: Uuid,
 }
 
 impl Registration {
-    /// Returns a registration with empty names and a new idempotency key.
+    /// Returns a registration with an empty profile and a new idempotency key.
     pub fn new(email: &str, password: Secret) -> Self {
-        Self {
-            email: email.to_owned(),
-            password,
-            first_name: String::new(),
-            last_name: String::new(),
-            idempotency_key: Uuid::new_v4(),
-        }
+        let profile = ProfileFields::default();
+        Self { email: email.to_owned(), password, profile, idempotency_key: Uuid::new_v4() }
     }
 
-    /// Sets the names.
+    /// Sets the profile.
     #[must_use]
-    pub fn with_names(mut self, first_name: &str, last_name: &str) -> Self {
-        (self.first_name, self.last_name) = (first_name.to_owned(), last_name.to_owned());
+    pub fn with_profile(mut self, profile: ProfileFields) -> Self {
+        self.profile = profile;
         self
     }
 
@@ -192,12 +187,7 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
 
     /// Creates an account. 409 `email_taken` if there is one.
     async fn register(&self, registration: &Registration) -> Result<User, ClientError> {
-        let body = json!({
-            "email": registration.email,
-            "password": registration.password.expose(),
-            "first_name": registration.first_name,
-            "last_name": registration.last_name,
-        });
+        let body = body_with_secret(registration, "password", Some(&registration.password));
         let request = ApiRequest::new(Method::POST, "/api/v1/auth/register")
             .with_json(&body)
             .with_idempotency_key(registration.idempotency_key);

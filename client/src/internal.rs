@@ -5,15 +5,18 @@
 //! retried only if it was not sent: otherwise the second try could conflict with the first. No error
 //! contains a secret or a token.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::Duration;
 use uuid::Uuid;
 
 use crate::{
+    admin::{NewUser, UserPatch},
     error::{ClientError, Refusal},
     http::BreakerPolicy,
+    profile::ProfileFields,
     request::{ApiAnswer, ApiRequest, Method, Repeat},
-    secret::Secret,
+    secret::{Secret, body_with_secret},
     service::{CallPolicy, ServiceClient, ServiceConfig},
 };
 
@@ -131,12 +134,10 @@ pub struct UserRecord {
     /// Normalised e-mail address.
     #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
     pub email: String,
-    /// First name, may be empty.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
-    pub first_name: String,
-    /// Last name, may be empty.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
-    pub last_name: String,
+    /// Names and the like.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(inline))]
+    pub profile: ProfileFields,
     /// Names of the roles, sorted.
     #[cfg_attr(feature = "openapi", schema(schema_with = schema::lines))]
     pub roles: Vec<String>,
@@ -156,60 +157,6 @@ impl UserRecord {
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| held == role)
     }
-}
-
-/// Fields of an account to change; `None` keeps a field. The change is merged while the account is
-/// locked, so that concurrent changes do not overwrite each other.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountChange {
-    /// E-mail address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<String>,
-    /// First name, may be empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_name: Option<String>,
-    /// Last name, may be empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_name: Option<String>,
-    /// The current password, to change one's own e-mail address.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "expose_some")]
-    pub current_password: Option<Secret>,
-}
-
-/// The confirmation with which users delete their own account.
-#[derive(Serialize)]
-struct Confirmation<'a> {
-    #[serde(serialize_with = "expose")]
-    current_password: &'a Secret,
-}
-
-/// An account to create.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewAccount {
-    /// E-mail address.
-    pub email: String,
-    /// Password.
-    #[serde(serialize_with = "expose")]
-    pub password: Secret,
-    /// First name, may be empty.
-    pub first_name: String,
-    /// Last name, may be empty.
-    pub last_name: String,
-    /// Role names.
-    pub roles: Vec<String>,
-}
-
-/// Serializes an optional password into the body of a call.
-fn expose_some<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(secret) => expose(secret, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// Serializes a password into the body of a call.
-fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
 }
 
 /// The time that a call needs.
@@ -268,16 +215,14 @@ impl InternalClient {
     /// # Errors
     /// [`CallError`]; `Refused(409)` if the e-mail address is taken, `Refused(403)` if the user lacks
     /// the right, `Refused(422)` if a role does not exist.
-    pub async fn make_account(
-        &self,
-        on_behalf_of: Option<ActingUser>,
-        new: &NewAccount,
-    ) -> Result<UserRecord, CallError> {
-        let request = with_user(ApiRequest::new(Method::POST, ACCOUNTS).with_json(new), on_behalf_of);
+    pub async fn make_account(&self, on_behalf_of: Option<ActingUser>, new: &NewUser) -> Result<UserRecord, CallError> {
+        let body = body_with_secret(new, "password", Some(&new.password));
+        let request = with_user(ApiRequest::new(Method::POST, ACCOUNTS).with_json(&body), on_behalf_of);
         parse(&self.call(request, TimeLimit::Hashing).await?)
     }
 
-    /// Changes an account and returns its profile. `if_match` restricts the change to versions (RFC
+    /// Changes an account and returns its profile. The change is merged while the account is locked, so
+    /// that concurrent changes do not overwrite each other. `if_match` restricts it to versions (RFC
     /// 9110, section 13.1.1).
     ///
     /// # Errors
@@ -288,10 +233,11 @@ impl InternalClient {
         &self,
         id: Uuid,
         on_behalf_of: Option<ActingUser>,
-        change: &AccountChange,
+        change: &UserPatch,
         if_match: Option<&str>,
     ) -> Result<UserRecord, CallError> {
-        let request = with_user(request(Method::PATCH, ACCOUNT, id).with_json(change), on_behalf_of);
+        let body = body_with_secret(change, "current_password", change.current_password.as_ref());
+        let request = with_user(request(Method::PATCH, ACCOUNT, id).with_json(&body), on_behalf_of);
         // A wrong password counts, so a call with a password is not repeated.
         let limit = if change.current_password.is_some() { TimeLimit::Hashing } else { TimeLimit::Short };
         let is_repeatable = if_match.is_none() && limit == TimeLimit::Short;
@@ -314,8 +260,8 @@ impl InternalClient {
         if_match: Option<&str>,
     ) -> Result<bool, CallError> {
         let mut request = with_user(request(Method::DELETE, ACCOUNT, id), on_behalf_of).with_condition(if_match);
-        if let Some(current_password) = current_password {
-            request = request.with_json(&Confirmation { current_password });
+        if current_password.is_some() {
+            request = request.with_json(&body_with_secret(&json!({}), "current_password", current_password));
         }
         let limit = if current_password.is_some() { TimeLimit::Hashing } else { TimeLimit::Short };
         // A repeated deletion finds no account, and the caller continues with the profile.
@@ -398,16 +344,16 @@ fn was_there(outcome: Result<ApiAnswer, CallError>) -> Result<bool, CallError> {
     }
 }
 
-/// Schemas of the fields of [`UserRecord`], as the user service checks them.
+/// Schemas of the fields of [`UserRecord`] and [`ProfileFields`], as the user service checks them.
 #[cfg(feature = "openapi")]
-mod schema {
+pub(crate) mod schema {
     use utoipa::openapi::{
         Type,
         schema::{Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat},
     };
 
     /// One line of text.
-    pub(super) fn line() -> Object {
+    pub(crate) fn line() -> Object {
         let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$";
         ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build()
     }

@@ -13,6 +13,7 @@ pub mod jwks;
 #[cfg(feature = "mock")]
 pub mod mock;
 pub mod precondition;
+pub mod profile;
 pub mod request;
 pub mod secret;
 pub mod service;
@@ -24,6 +25,7 @@ pub use admin::AdminClient;
 pub use error::{ClientError, ErrorKind};
 pub use http::HttpAuthClient;
 pub use internal::InternalClient;
+pub use profile::{ProfileChange, ProfileFields};
 pub use request::ApiRequest;
 pub use secret::Secret;
 pub use service::ServiceClient;

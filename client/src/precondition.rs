@@ -3,14 +3,18 @@
 //! ([`ErrorKind::Stale`]) and changes nothing.
 //!
 //! ```no_run
-//! use portcullis_client::{AdminClient, ClientError, admin::UserPatch, error::ErrorKind, precondition::Versioned};
+//! use portcullis_client::{
+//!     AdminClient, ClientError, ProfileChange, admin::UserPatch, error::ErrorKind, precondition::Versioned,
+//! };
 //!
 //! /// Appends to a user's last name without overwriting concurrent changes.
 //! async fn append(admin: &dyn AdminClient, id: uuid::Uuid, suffix: &str) -> Result<(), ClientError> {
 //!     const TRIES: usize = 3;
 //!     for _ in 0..TRIES {
 //!         let Versioned { value, version } = admin.read_user(id).await?;
-//!         let patch = UserPatch { last_name: Some(format!("{}{suffix}", value.last_name)), ..UserPatch::default() };
+//!         let last_name = Some(format!("{}{suffix}", value.profile.last_name));
+//!         let profile = ProfileChange { last_name, ..ProfileChange::default() };
+//!         let patch = UserPatch { profile, ..UserPatch::default() };
 //!         match admin.update_user(id, &patch, Some(&version)).await {
 //!             Err(error) if error.kind() == ErrorKind::Stale => {}
 //!             result => return result.map(|_| ()),

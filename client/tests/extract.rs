@@ -86,12 +86,12 @@ fn shop() -> Router {
 #[tokio::test]
 async fn only_what_the_gateway_vouches_for_gets_in() {
     let app = shop().layer(from_fn_with_state(gate(), require_assertion));
-    let (user, nobody) = (assertion("/who", Some("u1")), assertion("/who", None));
+    let (user, no_user) = (assertion("/who", Some("u1")), assertion("/who", None));
     let name = "x-gateway-assertion";
     let cases: &[Case<'_>] = &[
         ("a user", "/who", &[(name, &user)], 200, "u1"),
-        ("nobody, where a user is needed", "/who", &[(name, &nobody)], 401, "credentials_missing"),
-        ("nobody, where none is needed", "/any", &[(name, &assertion("/any", None))], 200, "nobody"),
+        ("no user, where one is required", "/who", &[(name, &no_user)], 401, "credentials_missing"),
+        ("no user, where none is required", "/any", &[(name, &assertion("/any", None))], 200, "nobody"),
         ("a user, where none is needed", "/any", &[(name, &assertion("/any", Some("u1")))], 200, "u1"),
         ("the request's id", "/id?x=1", &[(name, &assertion("/id?x=1", None))], 200, "r1"),
         ("nothing", "/any", &[], 401, "gateway_required"),
@@ -187,7 +187,7 @@ async fn the_recording_layer_leaves_the_refusal_to_the_extractors() {
 }
 
 #[tokio::test]
-async fn a_route_that_nothing_checks_lets_nobody_in() {
+async fn a_route_without_the_gateway_layer_admits_no_request() {
     let (status, _, body) = ask(&shop(), "/any", &[("x-gateway-assertion", &assertion("/any", None))]).await;
     assert_eq!((status, code(&body).as_str()), (500, "internal"));
 }
@@ -281,7 +281,7 @@ fn each_refusal_has_a_code_and_words_for_a_log() {
 }
 
 #[test]
-fn what_the_gateway_says_of_a_request_is_told_apart() {
+fn a_request_has_a_verified_an_invalid_or_no_assertion() {
     let check = |headers: &[(&'static str, &str)]| {
         let mut request = Request::get("/who").body(Body::empty()).unwrap();
         for (name, value) in headers {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use portcullis_client::{
-    AuthClient, ClientError, Secret,
+    AuthClient, ClientError, ProfileFields, Secret,
     account::{Registration, User},
     error::{ErrorKind, FieldError, Refusal},
     mock::MockAuthClient,
@@ -24,30 +24,31 @@ const PASSWORD: &str = "correct horse battery staple";
 /// The message of a program to a user who registers.
 #[derive(Debug, PartialEq, Eq)]
 enum SignUp {
-    Welcome(User),
+    Registered(User),
     AddressTaken,
-    Mend(Vec<FieldError>),
-    ComeBackIn(Duration),
+    Invalid(Vec<FieldError>),
+    RetryAfter(Duration),
 }
 
 /// The function under test, which depends on the trait only.
 async fn sign_up<A: AuthClient>(auth: &A, registration: &Registration) -> Result<SignUp, ClientError> {
     let error = match auth.register(registration).await {
-        Ok(user) => return Ok(SignUp::Welcome(user)),
+        Ok(user) => return Ok(SignUp::Registered(user)),
         Err(error) => error,
     };
     if error.code() == "email_taken" {
         return Ok(SignUp::AddressTaken);
     }
     if error.kind() == ErrorKind::Invalid {
-        return Ok(SignUp::Mend(error.fields().to_vec()));
+        return Ok(SignUp::Invalid(error.fields().to_vec()));
     }
     // The service or the client's circuit breaker says when to try again.
-    error.retry_after().map(SignUp::ComeBackIn).ok_or(error)
+    error.retry_after().map(SignUp::RetryAfter).ok_or(error)
 }
 
 fn ada() -> Registration {
-    Registration::new("ada@example.com", Secret::new(PASSWORD.to_owned())).with_names("Ada", "Lovelace")
+    let profile = ProfileFields { first_name: "Ada".to_owned(), ..ProfileFields::default() };
+    Registration::new("ada@example.com", Secret::new(PASSWORD.to_owned())).with_profile(profile)
 }
 
 fn document() -> Value {
@@ -66,23 +67,21 @@ fn service() -> MockAuthClient {
 #[tokio::test]
 async fn a_new_address_gets_an_account() {
     let auth = service();
-    let SignUp::Welcome(user) = sign_up(&auth, &ada()).await.unwrap() else { panic!("nobody has the address") };
-    assert_eq!((user.email.as_str(), user.first_name.as_str()), ("ada@example.com", "Ada"));
+    let SignUp::Registered(user) = sign_up(&auth, &ada()).await.unwrap() else { panic!("the address is free") };
+    assert_eq!((user.email.as_str(), user.profile.first_name.as_str()), ("ada@example.com", "Ada"));
     assert_eq!(user.roles, ["user"]);
     assert_eq!(auth.calls(), [(Method::POST, REGISTER)]);
 }
 
 #[tokio::test]
-async fn the_service_is_sent_what_was_typed_and_a_key_that_stays_the_same_on_a_second_try() {
+async fn a_repeated_registration_has_the_same_body_and_key() {
     let registration = ada();
     let key = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = key.clone();
     let auth = MockAuthClient::default().on(Method::POST, REGISTER, move |request| {
         let body: Value = serde_json::from_slice(request.body()).unwrap();
-        assert_eq!(
-            body,
-            json!({ "email": "ada@example.com", "password": PASSWORD, "first_name": "Ada", "last_name": "Lovelace" })
-        );
+        let sent = ["email", "password", "first_name"].map(|field| body[field].as_str().unwrap());
+        assert_eq!(sent, ["ada@example.com", PASSWORD, "Ada"]);
         seen.lock().unwrap().push(request.idempotency_key().unwrap());
         Err(ClientError::Timeout)
     });
@@ -97,39 +96,39 @@ async fn the_service_is_sent_what_was_typed_and_a_key_that_stays_the_same_on_a_s
 }
 
 #[tokio::test]
-async fn a_taken_address_is_told_as_such() {
+async fn a_taken_address_is_an_outcome_of_its_own() {
     let auth = MockAuthClient::default().refuse(Method::POST, REGISTER, 409, "email_taken");
     assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::AddressTaken));
 }
 
 #[tokio::test]
-async fn a_service_that_is_not_there_says_when_to_come_back() {
+async fn an_unavailable_service_says_when_to_retry() {
     let mut refusal = Refusal::new(503, "unavailable");
     refusal.retry_after = Some(Duration::from_secs(7));
     let auth = MockAuthClient::default().fail(Method::POST, REGISTER, refusal.into());
-    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::ComeBackIn(Duration::from_secs(7))));
+    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::RetryAfter(Duration::from_secs(7))));
 
     let breaker = ClientError::BreakerOpen { retry_after: Duration::from_secs(60) };
     let auth = MockAuthClient::default().fail(Method::POST, REGISTER, breaker);
-    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::ComeBackIn(Duration::from_secs(60))));
+    assert_eq!(sign_up(&auth, &ada()).await, Ok(SignUp::RetryAfter(Duration::from_secs(60))));
 
     let auth = MockAuthClient::default().fail(Method::POST, REGISTER, ClientError::Unreachable);
-    assert_eq!(sign_up(&auth, &ada()).await, Err(ClientError::Unreachable), "nobody knows when");
+    assert_eq!(sign_up(&auth, &ada()).await, Err(ClientError::Unreachable), "without a time");
 }
 
 #[tokio::test]
-async fn fields_that_are_wrong_are_named_each_with_what_it_must_be() {
+async fn invalid_fields_are_named_with_their_rules() {
     let field = |field: &str, message: &str| FieldError { field: field.to_owned(), message: message.to_owned() };
     let fields = vec![field("email", "must be an e-mail address"), field("password", "must have 8 to 128 characters")];
     let mut refusal = Refusal::new(422, "fields_invalid");
     refusal.fields.clone_from(&fields);
     let auth = MockAuthClient::default().fail(Method::POST, REGISTER, refusal.into());
     let registration = Registration::new("ada", Secret::new("short".to_owned()));
-    assert_eq!(sign_up(&auth, &registration).await, Ok(SignUp::Mend(fields)));
+    assert_eq!(sign_up(&auth, &registration).await, Ok(SignUp::Invalid(fields)));
 }
 
 #[tokio::test]
-async fn what_nobody_planned_for_stays_an_error() {
+async fn other_refusals_stay_errors() {
     for auth in [
         MockAuthClient::default(),
         MockAuthClient::default().answer(Method::POST, REGISTER, 201, &json!({ "user": {} })),
@@ -140,12 +139,12 @@ async fn what_nobody_planned_for_stays_an_error() {
 }
 
 #[tokio::test]
-async fn no_password_is_in_anything_that_is_printed() {
+async fn nothing_printed_contains_the_password() {
     let (auth, registration) = (service(), ada());
-    let told = sign_up(&auth, &registration).await;
+    let outcome = sign_up(&auth, &registration).await;
     let failing = MockAuthClient::default().refuse(Method::POST, REGISTER, 409, "other");
     let error = sign_up(&failing, &registration).await.unwrap_err();
-    let printed = format!("{auth:?} {failing:?} {registration:?} {told:?} {error:?} {error}");
+    let printed = format!("{auth:?} {failing:?} {registration:?} {outcome:?} {error:?} {error}");
     assert!(printed.contains(REGISTER), "the mock prints what was asked: {printed}");
     for word in PASSWORD.split(' ') {
         assert!(!printed.contains(word), "{word}: {printed}");

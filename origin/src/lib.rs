@@ -5,7 +5,7 @@
 //! - [`http`]: extractors, errors and middlewares of both services
 //! - [`store`]: the databases, with the statements of each domain in one file
 //! - [`signing`]: signing keys and signed tokens
-//! - [`fields`]: validation and normalisation of user input
+//! - [`fields`]: validation and normalisation of user input; `profile`: the fields of a profile
 //! - [`boot`], [`settings`], [`server`], [`tls`]: the start of a process and its listeners
 //! - [`limits`], [`clock`], [`ids`], [`peers`], [`secret_file`], [`secret_hash`]: what the others use
 //!
@@ -21,6 +21,7 @@ pub mod ids;
 pub mod limits;
 mod operations;
 pub mod peers;
+mod profile;
 pub mod secret_file;
 pub mod secret_hash;
 pub mod server;

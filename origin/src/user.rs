@@ -1,10 +1,11 @@
 //! A user as clients see it: the same in the answers of both services.
 
+use portcullis_client::profile::ProfileFields;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{auth::EMAIL_VERIFIED, clock::rfc3339, store::UserRecord};
+use crate::{auth::EMAIL_VERIFIED, clock::rfc3339, profile, store::UserRecord};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -16,12 +17,9 @@ pub(crate) struct User {
     /// Whether the user has proved to receive mail at this address: always false so far.
     #[schema(example = false)]
     email_verified: bool,
-    /// May be empty.
-    #[schema(example = "Ada")]
-    first_name: String,
-    /// May be empty.
-    #[schema(example = "Lovelace")]
-    last_name: String,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Answered)]
+    profile: ProfileFields,
     #[schema(example = json!(["user"]))]
     roles: Vec<String>,
     #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
@@ -36,8 +34,7 @@ impl From<UserRecord> for User {
             id: record.id,
             email: record.email,
             email_verified: EMAIL_VERIFIED,
-            first_name: record.first_name,
-            last_name: record.last_name,
+            profile: record.profile,
             roles: record.roles,
             created_at: rfc3339(record.created_at),
             updated_at: rfc3339(record.updated_at),

@@ -327,8 +327,8 @@ async fn unrelated_databases_are_not_reconciled() {
         assert!(failure["error"].as_str().unwrap().contains("AUTH_DATABASE_URL"), "{result:?}");
     }
     let pool = app.databases.open(Service::Auth).await;
-    let marks: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stale_profiles").fetch_one(&pool).await.unwrap();
-    assert_eq!(marks, 0, "nothing is marked for deletion");
+    let pending: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stale_profiles").fetch_one(&pool).await.unwrap();
+    assert_eq!(pending, 0, "no deletion is pending");
     pool.close().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis_client::{
     AdminClient as _, ApiRequest, AuthClient as _, AuthenticatedClient, ClientError, Credentials, ErrorKind, FileStore,
-    HttpAuthClient, Registration, Secret, SessionStore as _,
+    HttpAuthClient, ProfileFields, Registration, Secret, SessionStore as _,
     admin::{Bearer, UserDraft, UserPatch},
     jwks::{JwksVerifier, TokenError, TokenRule},
     request::Method,
@@ -61,9 +61,10 @@ async fn log_in(client: &HttpAuthClient, path: &std::path::Path) -> Result<Authe
 async fn the_library_registers_and_uses_an_account_directly_and_through_the_gateway() {
     for way in WAYS {
         let (_app, client) = start(way).await;
-        let registration = Registration::new(EMAIL, password()).with_names("Ada", "Lovelace");
+        let profile = ProfileFields { first_name: "Ada".to_owned(), ..ProfileFields::default() };
+        let registration = Registration::new(EMAIL, password()).with_profile(profile);
         let user = client.register(&registration).await.unwrap();
-        assert_eq!((user.email.as_str(), user.first_name.as_str()), (EMAIL, "Ada"), "{way:?}");
+        assert_eq!((user.email.as_str(), user.profile.first_name.as_str()), (EMAIL, "Ada"), "{way:?}");
         assert_eq!(client.register(&registration).await.unwrap(), user, "{way:?}: the same key, the same account");
         let again = client.register(&Registration::new(EMAIL, password())).await.unwrap_err();
         assert_eq!((again.kind(), again.code()), (ErrorKind::Conflict, "email_taken"), "{way:?}");

@@ -15,6 +15,7 @@ use portcullis_client::{
     error::ErrorKind,
     http::RetryPolicy,
     precondition::Revalidated,
+    profile::{ProfileChange, ProfileFields},
 };
 use serde_json::{Value, json};
 
@@ -24,6 +25,10 @@ use crate::support::{App, PASSWORD, Person, Reply, Service, start_gateway};
 const CLIENTS: usize = 64;
 
 const OPERATIONS: usize = 2_000;
+
+fn ada() -> ProfileFields {
+    ProfileFields { first_name: "Ada".to_owned(), ..ProfileFields::default() }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_concurrent_users_register_and_log_in_without_an_error() {
@@ -39,7 +44,7 @@ async fn fifty_concurrent_users_register_and_log_in_without_an_error() {
         tokio::spawn(async move {
             let email = format!("person-{number}@example.com");
             let password = Secret::new(PASSWORD.to_owned());
-            let registration = Registration::new(&email, password.clone()).with_names("Ada", "Lovelace");
+            let registration = Registration::new(&email, password.clone()).with_profile(ada());
             let user = client.register(&registration).await.unwrap();
             let credentials = Credentials::new(&email, password);
             let tokens = client.login(&credentials).await.unwrap();
@@ -79,9 +84,10 @@ async fn the_client_library_pages_through_lists_and_makes_conditional_changes() 
     let id = found.entries[0].id;
     let read = admin.read_user(id).await.unwrap();
     assert_eq!(admin.revalidate_user(id, &read.version).await, Ok(Revalidated::NotModified));
-    let patch = UserPatch { last_name: Some("Lovelace".to_owned()), ..UserPatch::default() };
+    let profile = ProfileChange { last_name: Some("Lovelace".to_owned()), ..ProfileChange::default() };
+    let patch = UserPatch { profile, ..UserPatch::default() };
     let patched = admin.update_user(id, &patch, Some(&read.version)).await.unwrap();
-    let draft = UserDraft { email: read.value.email.clone(), first_name: "Ada".to_owned(), ..UserDraft::default() };
+    let draft = UserDraft { email: read.value.email.clone(), profile: ada(), ..UserDraft::default() };
     for error in [
         admin.update_user(id, &patch, Some(&read.version)).await.unwrap_err(),
         admin.replace_user(id, &draft, Some(&read.version)).await.unwrap_err(),

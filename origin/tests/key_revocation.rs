@@ -71,31 +71,31 @@ async fn after_a_revocation_the_next_key_signs() {
         let master = MasterKey::new(&[1; 32]).unwrap();
         Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await.unwrap()
     };
-    let ring = open(now).await;
-    let first = ring.signer(now).unwrap().kid().to_owned();
+    let keyring = open(now).await;
+    let first = keyring.signer(now).unwrap().kid().to_owned();
     // A waiting key: the active one continues to sign and is not retired.
-    let waiting = ring.rotate(now).await.unwrap().kid;
-    let done = ring.revoke(&waiting, now).await.unwrap();
+    let waiting = keyring.rotate(now).await.unwrap().kid;
+    let done = keyring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (first.as_str(), false));
     now += 2 * lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
-    ring.read(now).await.unwrap();
-    assert_eq!(ring.signer(now).unwrap().kid(), first);
+    keyring.read(now).await.unwrap();
+    assert_eq!(keyring.signer(now).unwrap().kid(), first);
     // The active key while another waits: the waiting one signs at once.
-    let waiting = ring.rotate(now).await.unwrap().kid;
-    let done = ring.revoke(&first, now).await.unwrap();
+    let waiting = keyring.rotate(now).await.unwrap().kid;
+    let done = keyring.revoke(&first, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (waiting.as_str(), true));
-    assert_eq!(ring.signer(now).unwrap().kid(), waiting);
+    assert_eq!(keyring.signer(now).unwrap().kid(), waiting);
     // A retired key that is still published.
-    let next = ring.rotate(now).await.unwrap().kid;
+    let next = keyring.rotate(now).await.unwrap().kid;
     now += lead_ms;
-    ring.read(now).await.unwrap();
-    let done = ring.revoke(&waiting, now).await.unwrap();
+    keyring.read(now).await.unwrap();
+    let done = keyring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (next.as_str(), false));
     // The only key.
-    let done = ring.revoke(&next, now).await.unwrap();
+    let done = keyring.revoke(&next, now).await.unwrap();
     assert!(done.signed && done.signer != next);
     assert_eq!(open(now).await.signer(now).unwrap().kid(), done.signer);
-    assert!(matches!(ring.revoke("x", now).await, Err(KeyringFault::Unknown)));
+    assert!(matches!(keyring.revoke("x", now).await, Err(KeyringFault::Unknown)));
     database.close().await;
 }
 

@@ -66,8 +66,8 @@ async fn two_processes_that_replace_the_master_key_at_once_agree() {
     let (first, second) = tokio::join!(one.maintain(now), two.maintain(now));
     first.and(second).unwrap();
     let alone = open(new()).await.unwrap();
-    for ring in [&one, &two, &late] {
-        assert_eq!(ring.jwks(), alone.jwks());
+    for keyring in [&one, &two, &late] {
+        assert_eq!(keyring.jwks(), alone.jwks());
     }
     late.maintain(now).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::{
     error::ClientError,
     precondition::{EntityTag, Revalidated, Versioned},
     request::{ApiAnswer, ApiRequest, Method, Repeat, UNEXPECTED_JSON},
-    secret::Secret,
+    secret::{Secret, body_with_secret},
 };
 
 /// Calls with an administrator's or a user's token. The trait can be used as `dyn AdminClient`.
@@ -199,15 +199,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Creates a user. 409 `email_taken`.
     async fn create_user(&self, user: &NewUser) -> Result<User, ClientError> {
-        let mut body = json!({
-            "email": user.email,
-            "password": user.password.expose(),
-            "first_name": user.first_name,
-            "last_name": user.last_name,
-        });
-        if let Some(members) = body.as_object_mut().filter(|_| !user.roles.is_empty()) {
-            members.insert("roles".to_owned(), json!(user.roles));
-        }
+        let body = body_with_secret(user, "password", Some(&user.password));
         member(&self.send(request(Method::POST, "/api/v1/users", &[]).with_json(&body)).await?, "data")
     }
 
@@ -219,7 +211,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         if_match: Option<&EntityTag>,
     ) -> Result<Versioned<User>, ClientError> {
         let request = request(Method::PUT, "/api/v1/users/{id}", &[user_id]);
-        let request = with_password(request, json!(draft), draft.current_password.as_ref());
+        let request = with_password(request, draft, draft.current_password.as_ref());
         versioned(&self.send(with_version(request, if_match)).await?)
     }
 
@@ -231,7 +223,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         if_match: Option<&EntityTag>,
     ) -> Result<Versioned<User>, ClientError> {
         let request = request(Method::PATCH, "/api/v1/users/{id}", &[user_id]);
-        let request = with_password(request, json!(patch), patch.current_password.as_ref());
+        let request = with_password(request, patch, patch.current_password.as_ref());
         versioned(&self.send(with_version(request, if_match)).await?)
     }
 
@@ -250,7 +242,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
         if_match: Option<&EntityTag>,
     ) -> Result<(), ClientError> {
         let request = request(Method::DELETE, "/api/v1/users/{id}", &[user_id]);
-        let request = with_password(request, json!({}), Some(current_password));
+        let request = with_password(request, &json!({}), Some(current_password));
         self.send(with_version(request, if_match)).await.map(|_| ())
     }
 
@@ -269,14 +261,11 @@ fn request(method: Method, route: &'static str, ids: &[Uuid]) -> ApiRequest {
     ids.iter().fold(ApiRequest::new(method, route), |request, id| request.with_segment(&id.to_string()))
 }
 
-/// Adds the current password to a change of an account, if there is one. Such a call is not
-/// repeated: a wrong password would count twice.
-fn with_password(request: ApiRequest, mut body: Value, current_password: Option<&Secret>) -> ApiRequest {
-    let Some(current_password) = current_password else { return request.with_json(&body) };
-    if let Some(members) = body.as_object_mut() {
-        members.insert("current_password".to_owned(), json!(current_password.expose()));
-    }
-    request.with_json(&body).with_repeat(Repeat::IfUnsent)
+/// Sets the body of a change of an account. A change with the current password is not repeated: a
+/// wrong password would count twice.
+fn with_password(request: ApiRequest, fields: &impl Serialize, current_password: Option<&Secret>) -> ApiRequest {
+    let request = request.with_json(&body_with_secret(fields, "current_password", current_password));
+    if current_password.is_some() { request.with_repeat(Repeat::IfUnsent) } else { request }
 }
 
 /// Restricts a change to one version, if one is named.

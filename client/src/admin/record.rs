@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::secret::Secret;
+use crate::{
+    profile::{ProfileChange, ProfileFields},
+    secret::Secret,
+};
 
 /// A role: a set of permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,18 +60,19 @@ pub struct PermissionDraft {
     pub action: String,
 }
 
-/// A user to create.
-#[derive(Debug, Clone)]
+/// A user to create. Its serialized form does not contain the password.
+#[derive(Debug, Clone, Serialize)]
 pub struct NewUser {
     /// E-mail address.
     pub email: String,
     /// 8 to 128 characters.
+    #[serde(skip)]
     pub password: Secret,
-    /// First name, may be empty.
-    pub first_name: String,
-    /// Last name, may be empty.
-    pub last_name: String,
+    /// Names and the like.
+    #[serde(flatten)]
+    pub profile: ProfileFields,
     /// Names of roles; empty for the service's default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
 }
 
@@ -78,12 +82,9 @@ pub struct UserPatch {
     /// E-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// First name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_name: Option<String>,
-    /// Last name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_name: Option<String>,
+    /// Names and the like.
+    #[serde(flatten)]
+    pub profile: ProfileChange,
     /// The current password, to change one's own e-mail address more than five minutes after the
     /// login.
     #[serde(skip)]
@@ -95,10 +96,9 @@ pub struct UserPatch {
 pub struct UserDraft {
     /// E-mail address.
     pub email: String,
-    /// First name, may be empty.
-    pub first_name: String,
-    /// Last name, may be empty.
-    pub last_name: String,
+    /// Names and the like.
+    #[serde(flatten)]
+    pub profile: ProfileFields,
     /// The current password, to change one's own e-mail address more than five minutes after the
     /// login.
     #[serde(skip)]

@@ -212,8 +212,7 @@ mod tests {
         let user = User {
             id: uuid::Uuid::nil(),
             email: "ada@example.com".into(),
-            first_name: String::new(),
-            last_name: String::new(),
+            profile: crate::ProfileFields::default(),
             roles: vec![],
             created_at: OffsetDateTime::UNIX_EPOCH,
             updated_at: OffsetDateTime::UNIX_EPOCH,

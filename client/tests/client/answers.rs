@@ -125,7 +125,7 @@ async fn a_success_that_is_not_of_the_contract_is_malformed() {
 }
 
 #[tokio::test]
-async fn no_answer_is_told_apart_by_what_was_sent() {
+async fn a_missing_answer_is_classified_by_what_was_sent() {
     let error = once(&closed_url().await).exchange(get()).await.unwrap_err();
     assert_eq!(error, ClientError::Unreachable);
 

@@ -134,7 +134,7 @@ async fn fifty_tasks_that_ask_for_one_token_at_one_moment_are_one_call() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() {
+async fn a_failure_reaches_all_waiting_calls_and_no_later_one() {
     let fake = Fake::start(|asked, before| if before == 0 { refuse(500, "oops") } else { validate(asked) }).await;
     let client = fake.client();
     for outcome in outcomes(begin(&client, "one", 50)).await {
@@ -160,7 +160,7 @@ async fn when_the_task_that_asks_goes_away_the_others_are_answered_all_the_same(
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_carries_on_with_holds_up_nobody() {
+async fn an_abandoned_call_delays_no_other() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
     let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
     let client = quick(&fake.url).clock(clock).whole_timeout(Duration::from_secs(1)).build().unwrap();

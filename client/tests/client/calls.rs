@@ -6,6 +6,7 @@ use portcullis_client::{
         AdminClient, AuditQuery, Bearer, NewUser, Page, PermissionDraft, RoleDraft, UserDraft, UserPatch, UserQuery,
     },
     error::ClientError,
+    profile::{ProfileChange, ProfileFields},
     secret::Secret,
 };
 use serde_json::{Value, json};
@@ -19,6 +20,16 @@ const PERMISSION_ID: &str = "00000000-0000-7000-8000-000000000101";
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
+}
+
+fn ada() -> ProfileFields {
+    ProfileFields { first_name: "Ada".into(), ..ProfileFields::default() }
+}
+
+/// Adds the fields of a profile to a body.
+fn with_profile(mut body: Value, profile: ProfileFields) -> Value {
+    body.as_object_mut().unwrap().extend(json!(profile).as_object().unwrap().clone());
+    body
 }
 
 fn role() -> Value {
@@ -90,14 +101,14 @@ async fn the_calls_of_a_program_for_itself_and_its_users() {
     let client = fake.client();
     let (token, id): (_, Uuid) = (secret("access"), USER_ID.parse().unwrap());
     let bearer = Some("Bearer access".to_owned());
-    let registration = Registration::new("ada@example.com", secret("password")).with_names("Ada", "");
+    let registration = Registration::new("ada@example.com", secret("password")).with_profile(ada());
     let change = PasswordChange { current_password: secret("old"), new_password: secret("new") };
     for (found, line, authorization, body) in [
         (
             sent!(fake, client.register(&registration)),
             "POST /api/v1/auth/register",
             &None,
-            json!({ "email": "ada@example.com", "password": "password", "first_name": "Ada", "last_name": "" }),
+            with_profile(json!({ "email": "ada@example.com", "password": "password" }), ada()),
         ),
         (
             sent!(fake, client.login(&Credentials::new("ada@example.com", secret("password")))),
@@ -153,12 +164,14 @@ async fn the_calls_of_administrators() {
     let new_user = NewUser {
         email: "ada@example.com".into(),
         password: secret("password"),
-        first_name: String::new(),
-        last_name: String::new(),
+        profile: ProfileFields::default(),
         roles: vec!["admin".into()],
     };
-    let patch = UserPatch { first_name: Some("Ada".into()), ..UserPatch::default() };
-    let user_draft = UserDraft { email: "ada@example.com".into(), first_name: "Ada".into(), ..UserDraft::default() };
+    let patch = UserPatch {
+        profile: ProfileChange { first_name: Some("Ada".into()), ..ProfileChange::default() },
+        ..UserPatch::default()
+    };
+    let user_draft = UserDraft { email: "ada@example.com".into(), profile: ada(), ..UserDraft::default() };
     let confirmed_patch = UserPatch {
         email: Some("eve@example.com".into()),
         current_password: Some(secret("old")),
@@ -251,7 +264,7 @@ async fn the_calls_of_administrators() {
         (
             sent!(fake, admin.replace_user(user, &user_draft, None)),
             format!("PUT /api/v1/users/{user}"),
-            json!({ "email": "ada@example.com", "first_name": "Ada", "last_name": "" }),
+            with_profile(json!({ "email": "ada@example.com" }), ada()),
         ),
         (
             sent!(fake, admin.audit(&every_filter)),
@@ -263,8 +276,10 @@ async fn the_calls_of_administrators() {
         (
             sent!(fake, admin.create_user(&new_user)),
             "POST /api/v1/users".to_owned(),
-            json!({ "email": "ada@example.com", "password": "password", "first_name": "", "last_name": "",
-                "roles": ["admin"] }),
+            with_profile(
+                json!({ "email": "ada@example.com", "password": "password", "roles": ["admin"] }),
+                ProfileFields::default(),
+            ),
         ),
         (
             sent!(fake, admin.update_user(user, &patch, None)),
@@ -279,7 +294,7 @@ async fn the_calls_of_administrators() {
         (
             sent!(fake, admin.replace_user(user, &confirmed_draft, None)),
             format!("PUT /api/v1/users/{user}"),
-            json!({ "email": "ada@example.com", "first_name": "Ada", "last_name": "", "current_password": "old" }),
+            with_profile(json!({ "email": "ada@example.com", "current_password": "old" }), ada()),
         ),
         (
             sent!(fake, admin.delete_own_account(user, &secret("old"), None)),
@@ -305,7 +320,10 @@ async fn answers_are_typed() {
     let admin = Bearer::new(&client, secret("access"));
     let token = secret("access");
     let set = client.login(&Credentials::new("ada@example.com", secret("password"))).await.unwrap();
-    assert_eq!((set.access_token.expose(), set.expires_in, set.user.first_name.as_str()), ("access", 900, "Ada"));
+    assert_eq!(
+        (set.access_token.expose(), set.expires_in, set.user.profile.first_name.as_str()),
+        ("access", 900, "Ada")
+    );
     let validation = client.validate(&token).await.unwrap();
     assert_eq!(validation.expires_at, datetime!(2027-01-15 08:00 UTC));
     let sessions = client.sessions(&token).await.unwrap();

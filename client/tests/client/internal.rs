@@ -1,7 +1,9 @@
 //! Internal calls between the services: requests, retries and errors.
 
 use portcullis_client::{
-    internal::{AccountChange, ActingUser, CallError, InternalClient, NewAccount, UserRecord},
+    admin::{NewUser, UserPatch},
+    internal::{ActingUser, CallError, InternalClient, UserRecord},
+    profile::{ProfileChange, ProfileFields},
     secret::Secret,
     service::ServiceConfig,
     trace::TraceContext,
@@ -41,23 +43,23 @@ fn a_profile() -> UserRecord {
     serde_json::from_value(profile()).unwrap()
 }
 
-fn new_account() -> NewAccount {
-    NewAccount {
+fn new_user() -> NewUser {
+    NewUser {
         email: "ada@example.com".to_owned(),
         password: Secret::new("password".to_owned()),
-        first_name: String::new(),
-        last_name: String::new(),
+        profile: ProfileFields::default(),
         roles: vec!["user".to_owned()],
     }
 }
 
 #[tokio::test]
-async fn a_call_shows_a_token_that_is_fetched_once_and_says_who_calls_and_for_whom() {
+async fn a_call_has_a_cached_token_its_caller_and_its_user() {
     let fake = serve_with_tokens(300, |_, _| answer(200, &profile())).await;
     let client = client(&fake);
     let acting = ActingUser { user: id(), session: Some(Uuid::nil()) };
-    assert_eq!(client.make_account(Some(acting), &new_account()).await.unwrap(), a_profile());
-    let change = AccountChange { first_name: Some("Ada".to_owned()), ..AccountChange::default() };
+    assert_eq!(client.make_account(Some(acting), &new_user()).await.unwrap(), a_profile());
+    let profile = ProfileChange { first_name: Some("Ada".to_owned()), ..ProfileChange::default() };
+    let change = UserPatch { profile, ..UserPatch::default() };
     let acting_alone = ActingUser { session: None, ..acting };
     client.change_account(id(), Some(acting_alone), &change, Some("\"2\"")).await.unwrap();
     assert_eq!(client.delete_account(id(), None, None, None).await, Ok(true));
@@ -108,7 +110,7 @@ async fn a_token_that_is_about_to_expire_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_fetched_anew_once() {
+async fn a_refused_token_is_replaced_once() {
     let fake = serve_with_tokens(300, |asked, _| match asked.header("authorization") {
         Some("Bearer token-1") => refuse(401, "token_invalid"),
         _ => reply(204, &[], ""),
@@ -123,15 +125,15 @@ async fn a_token_that_is_refused_is_fetched_anew_once() {
 }
 
 #[tokio::test]
-async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
-    let change = AccountChange::default();
+async fn only_idempotent_calls_are_retried() {
+    let change = UserPatch::default();
     for (kind, times) in [("put", 2), ("delete", 2), ("change", 2), ("change of a version", 1), ("make", 1)] {
         let call = async |client: InternalClient| match kind {
             "put" => client.put_profile(&a_profile()).await,
             "delete" => client.delete_account(id(), None, None, None).await.map(drop),
             "change" => client.change_account(id(), None, &change, None).await.map(drop),
             "change of a version" => client.change_account(id(), None, &change, Some("\"1\"")).await.map(drop),
-            _ => client.make_account(None, &new_account()).await.map(drop),
+            _ => client.make_account(None, &new_user()).await.map(drop),
         };
         for status in [502, 503, 504] {
             let fake = serve_with_tokens(300, move |_, _| refuse(status, "x")).await;
@@ -150,11 +152,11 @@ async fn what_may_be_done_twice_is_tried_again_and_what_may_not_is_not() {
 async fn the_second_try_may_succeed() {
     let fake =
         serve_with_tokens(300, |_, before| if before == 0 { refuse(503, "x") } else { answer(200, &profile()) }).await;
-    assert_eq!(client(&fake).change_account(id(), None, &AccountChange::default(), None).await, Ok(a_profile()));
+    assert_eq!(client(&fake).change_account(id(), None, &UserPatch::default(), None).await, Ok(a_profile()));
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_by_its_status_and_what_is_not_there_by_false() {
+async fn a_refusal_has_its_status_and_a_missing_user_is_false() {
     for (status, expected) in
         [(404, Ok(false)), (409, Err(CallError::Refused(409))), (412, Err(CallError::Refused(412)))]
     {
@@ -168,7 +170,7 @@ async fn a_refusal_is_told_by_its_status_and_what_is_not_there_by_false() {
 async fn an_answer_that_is_too_long_or_not_of_the_contract_is_malformed() {
     for body in ["".to_owned(), "{}".to_owned(), "[".to_owned(), " ".repeat(65 * 1024)] {
         let fake = serve_with_tokens(300, move |_, _| reply(200, &[], body.clone())).await;
-        assert_eq!(client(&fake).make_account(None, &new_account()).await, Err(CallError::Malformed));
+        assert_eq!(client(&fake).make_account(None, &new_user()).await, Err(CallError::Malformed));
     }
 }
 
@@ -197,8 +199,8 @@ async fn each_exchange_of_a_traced_call_is_a_span_of_its_own_in_that_trace() {
         serve_with_tokens(300, |_, before| if before == 0 { refuse(503, "x") } else { reply(204, &[], "") }).await;
     let client = client(&fake);
     for flags in ["01", "00"] {
-        let told = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-{flags}"));
-        assert!(TraceContext::scope(told, client.delete_profile(id())).await.unwrap());
+        let context = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-{flags}"));
+        assert!(TraceContext::scope(context, client.delete_profile(id())).await.unwrap());
         let seen = fake.asked().last().unwrap().header("traceparent").unwrap().to_owned();
         assert!(seen.starts_with(&format!("00-{TRACE}-")) && seen.ends_with(&format!("-{flags}")), "{seen}");
     }
@@ -217,9 +219,9 @@ async fn calls_of_the_gateway_carry_the_trace_too() {
     let fake = Fake::start(|_, _| answer(200, &json!({}))).await;
     let client = fake.client();
     let request = portcullis_client::request::ApiRequest::new(portcullis_client::request::Method::GET, "/x");
-    let told = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-01"));
+    let context = TraceContext::parse(&format!("00-{TRACE}-{SPAN}-01"));
     let call = portcullis_client::AuthClient::exchange(&client, request);
-    TraceContext::scope(told, call).await.unwrap();
+    TraceContext::scope(context, call).await.unwrap();
     let span = TraceContext::parse(fake.asked()[0].header("traceparent").unwrap()).unwrap();
     assert_eq!((span.trace_id().as_str(), span.is_sampled()), (TRACE, true));
     assert_ne!(span.span_id(), SPAN);
@@ -232,7 +234,7 @@ fn no_line_to_another_service_and_no_error_prints_a_secret() {
     let printed = format!(
         "{line:?} {:?} {:?} {} {errors:?}",
         config("http://127.0.0.1:1", "http://127.0.0.1:1"),
-        new_account(),
+        new_user(),
         errors.map(|error| error.to_string()).join("; ")
     );
     assert!(printed.contains("refused with 409"), "{printed}");

@@ -275,7 +275,11 @@ async fn an_issuer_that_is_out_costs_no_token_until_its_keys_are_too_old() {
     assert_eq!(verify(&verifier, &new.token()).await, Err(TokenError::KeysUnavailable), "it may be a new key's");
     assert!(fake.count() > 2, "the issuer is asked again and again");
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(verify(&verifier, &key.token()).await, Err(TokenError::KeysUnavailable), "keys that nobody confirms");
+    assert_eq!(
+        verify(&verifier, &key.token()).await,
+        Err(TokenError::KeysUnavailable),
+        "keys that the issuer does not confirm"
+    );
 
     // The issuer answers again, without the key.
     *keys.lock().unwrap() = Some(vec![new.jwk()]);

@@ -53,7 +53,7 @@ async fn emails(pages: &mut Pages<'_, UserQuery>) -> Result<Vec<String>, ClientE
 }
 
 #[tokio::test]
-async fn a_walk_sees_everybody_once_and_ends() {
+async fn a_walk_returns_each_user_once_and_ends() {
     let auth = MockAuthClient::default().on(Method::GET, USERS, by_cursor);
     let admin = Bearer::new(&auth, token());
     let query = UserQuery { email: Some("user".to_owned()), offset: Some(7), ..UserQuery::default() };

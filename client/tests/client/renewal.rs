@@ -150,7 +150,7 @@ async fn a_refused_refresh_ends_the_session_here_and_in_the_store() {
     assert_eq!(store.load().await.unwrap(), None);
     let before = service.fake.count();
     assert_eq!(session.me().await.unwrap_err(), ClientError::LoggedOut);
-    assert_eq!(service.fake.count(), before, "nobody is asked any more");
+    assert_eq!(service.fake.count(), before, "no service is called any more");
 }
 
 /// The answer to a refresh, and whether it ends the session.

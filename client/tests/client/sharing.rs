@@ -181,7 +181,7 @@ impl SessionStore for Contended {
 }
 
 #[tokio::test]
-async fn of_two_logins_through_one_store_at_one_moment_one_is_told_so() {
+async fn of_two_concurrent_logins_through_one_store_one_fails() {
     let service = Service::start(900).await;
     let auth = Arc::new(service.fake.client());
     let error = AuthenticatedClient::login(auth, Contended::after(0), &credentials()).await.unwrap_err();
@@ -202,8 +202,8 @@ async fn whoever_wrote_while_we_refreshed_has_the_last_word() {
             *store.theirs.lock().unwrap() = Some(theirs);
         }
         service.expire();
-        let told = session.me().await.map(|user| user.first_name);
-        assert_eq!(told, if is_logout { Err(ClientError::LoggedOut) } else { Ok("Ada".to_owned()) });
+        let name = session.me().await.map(|user| user.profile.first_name);
+        assert_eq!(name, if is_logout { Err(ClientError::LoggedOut) } else { Ok("Ada".to_owned()) });
         assert_eq!(session.me().await.is_ok(), !is_logout);
     }
 }

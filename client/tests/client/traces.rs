@@ -7,6 +7,7 @@ use portcullis_client::{
     account::{AuthClient as _, Credentials, PasswordChange, Registration},
     admin::NewUser,
     http::{HttpAuthClient, RetryPolicy},
+    profile::ProfileFields,
     secret::Secret,
     session::{AuthenticatedClient, FileStore, SessionStore as _},
 };
@@ -114,13 +115,8 @@ async fn nothing_prints_a_secret() {
     let store = Arc::new(FileStore::new(folder.path().join("session")));
     let auth = Arc::new(service.fake.client());
     let session = AuthenticatedClient::login(auth, store.clone(), &credentials).await.unwrap();
-    let new_user = NewUser {
-        email: String::new(),
-        password: hidden(),
-        first_name: String::new(),
-        last_name: String::new(),
-        roles: vec![],
-    };
+    let new_user =
+        NewUser { email: String::new(), password: hidden(), profile: ProfileFields::default(), roles: vec![] };
     let printed = [
         format!("{:?}", hidden()),
         format!("{credentials:?}"),

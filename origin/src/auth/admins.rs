@@ -1,7 +1,10 @@
 //! Administrators that no administrator makes: by the command line, and the first one from the
 //! environment.
 
-use portcullis_client::secret::Secret;
+use portcullis_client::{
+    profile::{ProfileChange, ProfileFields},
+    secret::Secret,
+};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -95,8 +98,7 @@ impl Databases<'_> {
             id: fresh()?,
             email,
             password_hash: &password_hash,
-            first_name: "",
-            last_name: "",
+            profile: &ProfileFields::default(),
             roles: &admin_roles(),
             attempt,
             registered_by: None,
@@ -182,7 +184,7 @@ async fn try_once(auth: &Auth, first: &FirstAdmin) -> Result<(), ApiError> {
         );
         return Ok(());
     }
-    let registration = Registration::check(Some(&first.email), Some(&first.password), None, None)?;
+    let registration = Registration::check(Some(&first.email), Some(&first.password), &ProfileChange::default())?;
     let roles = admin_roles();
     let made = tokio::time::timeout(limits::REQUEST_TIME, registration.make(auth, &roles, None, Priority::Known)).await;
     let account = made

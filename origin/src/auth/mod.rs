@@ -114,7 +114,7 @@ pub struct Auth {
     pub outbox: Outbox,
     /// Pushes them.
     pub revocation_push: Arc<RevocationPush>,
-    /// Marks of profiles that may differ from their accounts.
+    /// Pending synchronisations of profiles that may differ from their accounts.
     pub profile_sync: ProfileSync,
     /// Copies accounts to those profiles.
     pub profile_delivery: Arc<ProfileDelivery>,

@@ -1,12 +1,17 @@
 //! Making an account with its profile. The two services have a database each, so this is a saga:
 //! whatever fails on the way leaves no half of a user.
 
-use portcullis_client::{internal::CallError, secret::Secret};
+use portcullis_client::{
+    internal::CallError,
+    profile::{ProfileChange, ProfileFields},
+    secret::Secret,
+};
 
 use super::{Auth, hash_queue::Priority, password_check::PasswordCheck, tokens};
 use crate::{
     fields::Check,
     http::ApiError,
+    profile,
     store::{
         UserRecord,
         accounts::{AccountError, NewAccount},
@@ -29,8 +34,7 @@ impl From<AccountError> for ApiError {
 pub(super) struct Registration {
     email: String,
     password: Secret,
-    first_name: String,
-    last_name: String,
+    profile: ProfileFields,
 }
 
 impl Registration {
@@ -41,15 +45,13 @@ impl Registration {
     pub(super) fn check(
         email: Option<&str>,
         password: Option<&Secret>,
-        first_name: Option<&str>,
-        last_name: Option<&str>,
+        profile: &ProfileChange,
     ) -> Result<Self, ApiError> {
         let mut check = Check::default();
         let registration = Self {
             email: check.email(email),
             password: check.password(password),
-            first_name: check.name("first_name", first_name),
-            last_name: check.name("last_name", last_name),
+            profile: profile::apply(check.profile(profile), &ProfileFields::default()),
         };
         check.done()?;
         Ok(registration)
@@ -80,8 +82,7 @@ impl Registration {
             id: tokens::fresh_id(auth)?,
             email: &self.email,
             password_hash: &password_hash,
-            first_name: &self.first_name,
-            last_name: &self.last_name,
+            profile: &self.profile,
             roles,
             attempt,
             registered_by: key,
@@ -113,9 +114,7 @@ impl Registration {
         let (id, hash) = made.ok_or(ApiError::email_taken())?;
         let account = auth.accounts.find(id).await?.ok_or(ApiError::email_taken())?;
         let check = PasswordCheck { email: &self.email, account: Some((id, &hash)), address: None, has_session: false };
-        if (&account.first_name, &account.last_name) == (&self.first_name, &self.last_name)
-            && check.is_right(auth, &self.password).await?
-        {
+        if account.profile == self.profile && check.is_right(auth, &self.password).await? {
             Ok(account)
         } else {
             Err(ApiError::key_reused())

@@ -21,7 +21,7 @@ use utoipa::{
         content::ContentBuilder,
         info::{InfoBuilder, LicenseBuilder},
         path::{Parameter, ParameterBuilder, ParameterIn, PathItem},
-        schema::{KnownFormat, ObjectBuilder, SchemaFormat},
+        schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         server::{ServerBuilder, ServerVariableBuilder},
         tag::TagBuilder,
@@ -204,7 +204,7 @@ const SERVICE_CREDENTIALS: &str = "serviceCredentials";
 /// Security scheme of METRICS_TOKEN.
 const METRICS_TOKEN: &str = "metricsToken";
 
-/// The callers of a ring: routes that share their middleware, their credentials and the refusals
+/// The callers of a group of routes that share their middleware, their credentials and the refusals
 /// that follow from both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
@@ -221,7 +221,7 @@ pub enum Callers {
 }
 
 impl Callers {
-    /// The statuses that every route of the ring may answer.
+    /// The statuses that every route of the group may answer.
     const fn statuses(self) -> &'static [u16] {
         match self {
             Self::Anyone => &[400, 429, 500, 502, 503, 504],
@@ -241,8 +241,11 @@ impl Callers {
     }
 }
 
-/// Describes what the routes of a ring share.
-pub fn ring<S: Clone + Send + Sync + 'static>(callers: Callers, mut routes: OpenApiRouter<S>) -> OpenApiRouter<S> {
+/// Describes what the routes of a group share.
+pub fn route_group<S: Clone + Send + Sync + 'static>(
+    callers: Callers,
+    mut routes: OpenApiRouter<S>,
+) -> OpenApiRouter<S> {
     for item in routes.get_openapi_mut().paths.paths.values_mut() {
         let PathItem { get, put, post, patch, delete, .. } = item;
         for operation in [get, put, post, patch, delete].into_iter().flatten() {
@@ -282,6 +285,7 @@ pub fn document(mut api: OpenApi, about: &About) -> OpenApi {
     api.tags = Some(tags.collect());
     let used = used_schemes(&api);
     let components = api.components.get_or_insert_default();
+    components.schemas.values_mut().for_each(merge_parts);
     components.schemas.insert("Problem".to_owned(), Problem::schema());
     components.schemas.insert("FieldError".to_owned(), FieldError::schema());
     for Shared(status, name, description, example) in REFUSALS {
@@ -308,6 +312,20 @@ pub fn document(mut api: OpenApi, about: &About) -> OpenApi {
         components.security_schemes.insert(name.to_owned(), scheme.into());
     }
     api
+}
+
+/// Merges the parts of a type with flattened fields into one object.
+fn merge_parts(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::AllOf(all)) = schema else { return };
+    let mut merged = Object::new();
+    merged.description.clone_from(&all.description);
+    for part in &mut all.items {
+        merge_parts(part);
+        let RefOr::T(Schema::Object(part)) = part else { return };
+        merged.properties.append(&mut part.properties.clone());
+        merged.required.extend_from_slice(&part.required);
+    }
+    *schema = Schema::Object(merged).into();
 }
 
 /// Names of the security schemes that operations use, in one text.

@@ -1,5 +1,6 @@
 //! Accounts: registration, login by password, changes and deletion.
 
+use portcullis_client::profile::{ProfileChange, ProfileFields};
 use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
@@ -9,9 +10,9 @@ use super::{
     error::is_unique_violation,
     outbox::{self, Revoked},
     profile_sync, revocation,
-    rows::{self, ACCOUNT_COLUMNS, UserRecord, account, id},
+    rows::{self, UserRecord, account, account_columns, id},
 };
-use crate::{clock::Clock, limits};
+use crate::{clock::Clock, limits, profile};
 
 /// The account of a registration.
 #[derive(Debug, Clone)]
@@ -22,10 +23,8 @@ pub struct NewAccount<'a> {
     pub email: &'a str,
     /// PHC string.
     pub password_hash: &'a str,
-    /// First name.
-    pub first_name: &'a str,
-    /// Last name.
-    pub last_name: &'a str,
+    /// Profile fields.
+    pub profile: &'a ProfileFields,
     /// Names of the roles.
     pub roles: &'a [String],
     /// Id of this attempt to register.
@@ -53,8 +52,7 @@ impl PendingAccount {
         UserRecord {
             id: self.id,
             email: new.email.to_owned(),
-            first_name: new.first_name.to_owned(),
-            last_name: new.last_name.to_owned(),
+            profile: new.profile.clone(),
             roles,
             created_at: new.now,
             updated_at: new.now,
@@ -64,14 +62,12 @@ impl PendingAccount {
 }
 
 /// New values of an account's fields, normalised; `None` leaves a field as it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AccountUpdate<'a> {
+#[derive(Debug, Default)]
+pub struct AccountUpdate {
     /// E-mail address.
-    pub email: Option<&'a str>,
-    /// First name.
-    pub first_name: Option<&'a str>,
-    /// Last name.
-    pub last_name: Option<&'a str>,
+    pub email: Option<String>,
+    /// Profile fields.
+    pub profile: ProfileChange,
 }
 
 /// The result of an update.
@@ -172,7 +168,8 @@ impl Accounts {
     /// Finds an active account and the PHC string of its password by e-mail address.
     pub async fn find_login(&self, email: &str) -> Result<Option<(UserRecord, String)>, sqlx::Error> {
         let text = format!(
-            "SELECT {ACCOUNT_COLUMNS}, a.password_hash FROM accounts a WHERE a.email = $1 AND a.state = 'active'"
+            "SELECT {}, a.password_hash FROM accounts a WHERE a.email = $1 AND a.state = 'active'",
+            account_columns()
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(email).fetch_optional(self.0.pool()).await?;
         row.map(|row| Ok((account(&row)?, row.try_get("password_hash")?))).transpose()
@@ -240,7 +237,7 @@ impl Accounts {
         Ok(true)
     }
 
-    /// Updates address and names of an active account whose version `accepts`. An update that changes
+    /// Updates address and profile of an active account whose version `accepts`. An update that changes
     /// nothing leaves the version as it is.
     ///
     /// # Errors
@@ -248,7 +245,7 @@ impl Accounts {
     pub async fn update(
         &self,
         account_id: Uuid,
-        update: &AccountUpdate<'_>,
+        update: AccountUpdate,
         accepts: impl Fn(i64) -> bool + Send,
         clock: &Clock,
     ) -> Result<UpdateOutcome, AccountError> {
@@ -260,31 +257,28 @@ impl Accounts {
         if !accepts(old.version) {
             return Ok(UpdateOutcome::VersionMismatch);
         }
-        let value = |given: Option<&str>, old: &str| given.unwrap_or(old).to_owned();
         let new = UserRecord {
-            email: value(update.email, &old.email),
-            first_name: value(update.first_name, &old.first_name),
-            last_name: value(update.last_name, &old.last_name),
+            email: update.email.unwrap_or_else(|| old.email.clone()),
+            profile: profile::apply(update.profile, &old.profile),
             updated_at: now,
             version: old.version.saturating_add(1),
             ..old.clone()
         };
-        if (&new.email, &new.first_name, &new.last_name) == (&old.email, &old.first_name, &old.last_name) {
+        if (&new.email, &new.profile) == (&old.email, &old.profile) {
             return Ok(UpdateOutcome::Updated(old));
         }
         delete_pending_by_email(&mut transaction, &new.email, now).await?;
-        sqlx::query(
-            "UPDATE accounts SET email = $2, first_name = $3, last_name = $4, updated_at = $5, version = $6 \
-             WHERE id = $1",
-        )
-        .bind(account_id.to_string())
-        .bind(&new.email)
-        .bind(&new.first_name)
-        .bind(&new.last_name)
-        .bind(new.updated_at)
-        .bind(new.version)
-        .execute(&mut *transaction)
-        .await?;
+        let text = format!(
+            "UPDATE accounts SET email = $2, updated_at = $3, version = $4, ({}) = ({}) WHERE id = $1",
+            profile::columns(""),
+            profile::placeholders(5)
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(account_id.to_string())
+            .bind(&new.email)
+            .bind(new.updated_at)
+            .bind(new.version);
+        profile::bind(query, &new.profile).execute(&mut *transaction).await?;
         schedule_after_grace(&mut transaction, account_id, now).await?;
         transaction.commit().await?;
         Ok(UpdateOutcome::Updated(new))
@@ -329,26 +323,27 @@ async fn upsert_pending(
     transaction: &mut AnyConnection,
     new: &NewAccount<'_>,
 ) -> Result<Option<PendingAccount>, AccountError> {
-    let row = sqlx::query(
-        "INSERT INTO accounts (id, email, password_hash, first_name, last_name, state, attempt, created_at, updated_at, registered_by) \
-         VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $7, $8) \
+    let text = format!(
+        "INSERT INTO accounts (id, email, password_hash, state, attempt, created_at, updated_at, registered_by, {}) \
+         VALUES ($1, $2, $3, 'pending', $4, $5, $5, $6, {}) \
          ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, \
-           first_name = excluded.first_name, last_name = excluded.last_name, \
            attempt = excluded.attempt, created_at = excluded.created_at, updated_at = excluded.updated_at, \
-           version = accounts.version + 1, registered_by = excluded.registered_by \
+           version = accounts.version + 1, registered_by = excluded.registered_by, ({}) = ({}) \
          WHERE accounts.state = 'pending' \
          RETURNING id, version",
-    )
-    .bind(new.id.to_string())
-    .bind(new.email)
-    .bind(new.password_hash)
-    .bind(new.first_name)
-    .bind(new.last_name)
-    .bind(new.attempt.to_string())
-    .bind(new.now)
-    .bind(new.registered_by.map(|key| key.to_vec()))
-    .fetch_optional(transaction)
-    .await?;
+        profile::columns(""),
+        profile::placeholders(7),
+        profile::columns(""),
+        profile::columns("excluded.")
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(new.id.to_string())
+        .bind(new.email)
+        .bind(new.password_hash)
+        .bind(new.attempt.to_string())
+        .bind(new.now)
+        .bind(new.registered_by.map(|key| key.to_vec()));
+    let row = profile::bind(query, new.profile).fetch_optional(transaction).await?;
     row.map(|row| Ok(PendingAccount { id: id(&row, "id")?, version: row.try_get("version")? })).transpose()
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Database,
-    rows::{ACCOUNT_COLUMNS, UserRecord, account, id},
+    rows::{UserRecord, account, account_columns, id},
 };
 
 /// A profile that may differ from its account.
@@ -122,7 +122,7 @@ impl ProfileSync {
 
     /// Returns the state of an account, which its profile must be made equal to.
     pub async fn account_state(&self, account_id: Uuid) -> Result<AccountState, sqlx::Error> {
-        let text = format!("SELECT {ACCOUNT_COLUMNS}, a.state FROM accounts a WHERE a.id = $1");
+        let text = format!("SELECT {}, a.state FROM accounts a WHERE a.id = $1", account_columns());
         let row =
             sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(self.0.pool()).await?;
         let Some(row) = row else { return Ok(AccountState::Deleted) };

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::{
     Database,
     database::Lock,
-    rows::{self, UserRecord, profile},
+    rows::{self, UserRecord},
 };
-use crate::limits;
+use crate::{limits, profile};
 
 /// The result of a write of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,31 +42,33 @@ impl Profiles {
         if deleted.is_some() {
             return Ok(PutOutcome::Deleted);
         }
-        let done = sqlx::query(
-            "INSERT INTO profiles (id, email, first_name, last_name, roles, created_at, updated_at, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (id) DO UPDATE SET email = excluded.email, first_name = excluded.first_name, \
-               last_name = excluded.last_name, roles = excluded.roles, created_at = excluded.created_at, \
-               updated_at = excluded.updated_at, version = excluded.version \
+        let text = format!(
+            "INSERT INTO profiles (id, email, roles, created_at, updated_at, version, {}) \
+             VALUES ($1, $2, $3, $4, $5, $6, {}) \
+             ON CONFLICT (id) DO UPDATE SET email = excluded.email, roles = excluded.roles, \
+               created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version, \
+               ({}) = ({}) \
              WHERE excluded.version >= profiles.version",
-        )
-        .bind(new.id.to_string())
-        .bind(&new.email)
-        .bind(&new.first_name)
-        .bind(&new.last_name)
-        .bind(roles)
-        .bind(new.created_at)
-        .bind(new.updated_at)
-        .bind(new.version)
-        .execute(&mut *transaction)
-        .await?;
+            profile::columns(""),
+            profile::placeholders(7),
+            profile::columns(""),
+            profile::columns("excluded.")
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(new.id.to_string())
+            .bind(&new.email)
+            .bind(roles)
+            .bind(new.created_at)
+            .bind(new.updated_at)
+            .bind(new.version);
+        let done = profile::bind(query, &new.profile).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(if done.rows_affected() == 1 { PutOutcome::Stored } else { PutOutcome::Outdated })
     }
 
     /// Finds a profile by id.
     pub async fn find(&self, profile_id: Uuid) -> Result<Option<UserRecord>, sqlx::Error> {
-        rows::find(self.0.pool(), "profiles", profile_id, profile).await
+        rows::find(self.0.pool(), "profiles", profile_id, rows::profile).await
     }
 
     /// Returns the profiles after a position in the order of creation and id, and the number of
@@ -114,7 +116,7 @@ impl Profiles {
     ) -> Result<(Vec<UserRecord>, i64), sqlx::Error> {
         let rows: Vec<AnyRow> = page.fetch_all(self.0.pool()).await?;
         let total = total.fetch_one(self.0.pool()).await?.try_get("total")?;
-        Ok((rows.iter().map(profile).collect::<Result<_, _>>()?, total))
+        Ok((rows.iter().map(rows::profile).collect::<Result<_, _>>()?, total))
     }
 
     /// Deletes a profile and records the deletion for [`limits::DELETED_PROFILE_MS`]. Returns false if

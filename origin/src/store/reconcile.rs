@@ -13,7 +13,7 @@ use super::{
     Database, ProfileSync, Profiles,
     database::Lock,
     profile_sync::{self, AccountState},
-    rows::{ACCOUNT_COLUMNS, UserRecord, account, id},
+    rows::{UserRecord, account, account_columns, id},
 };
 
 /// Rows of one statement: a few hundred KB.
@@ -100,7 +100,8 @@ async fn are_related(accounts: &ProfileSync, users: &Database) -> Result<bool, s
 
 async fn active_accounts(auth: &Database, after: &str) -> Result<Vec<UserRecord>, sqlx::Error> {
     let text = format!(
-        "SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.state = 'active' AND a.id > $1 ORDER BY a.id LIMIT $2"
+        "SELECT {} FROM accounts a WHERE a.state = 'active' AND a.id > $1 ORDER BY a.id LIMIT $2",
+        account_columns()
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(after).bind(ROWS).fetch_all(auth.pool()).await?;
     rows.iter().map(account).collect()
@@ -131,7 +132,7 @@ async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<()
 /// counted. Returns whether the profile differs.
 async fn schedule_if_different(auth: &Database, users: &Database, id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
     let mut transaction = auth.begin(&[Lock::Account(id)]).await?;
-    let text = format!("SELECT {ACCOUNT_COLUMNS}, a.state FROM accounts a WHERE a.id = $1");
+    let text = format!("SELECT {}, a.state FROM accounts a WHERE a.id = $1", account_columns());
     let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
     let profile = Profiles(users.clone()).find(id).await?;
     let differs = match row {

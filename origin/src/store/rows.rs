@@ -5,13 +5,13 @@ use sqlx::{Any, AnyConnection, Executor, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::Database;
+use crate::profile;
 
 fn user_record(row: &AnyRow, roles: Vec<String>) -> Result<UserRecord, sqlx::Error> {
     Ok(UserRecord {
         id: id(row, "id")?,
         email: row.try_get("email")?,
-        first_name: row.try_get("first_name")?,
-        last_name: row.try_get("last_name")?,
+        profile: profile::read(row)?,
         roles,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
@@ -19,12 +19,17 @@ fn user_record(row: &AnyRow, roles: Vec<String>) -> Result<UserRecord, sqlx::Err
     })
 }
 
-/// Columns of an account `a`, for [`account`].
-pub(super) const ACCOUNT_COLUMNS: &str = "a.id, a.email, a.first_name, a.last_name, a.created_at, a.updated_at, \
-    a.version, (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h JOIN roles r ON r.id = h.role_id \
-      WHERE h.account_id = a.id) AS roles";
+/// Returns the columns of an account `a`, for [`account`].
+pub(super) fn account_columns() -> String {
+    format!(
+        "a.id, a.email, {}, a.created_at, a.updated_at, a.version, \
+           (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h JOIN roles r ON r.id = h.role_id \
+             WHERE h.account_id = a.id) AS roles",
+        profile::columns("a.")
+    )
+}
 
-/// Maps a row with [`ACCOUNT_COLUMNS`].
+/// Maps a row with [`account_columns`].
 pub(super) fn account(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
     let roles: Option<String> = row.try_get("roles")?;
     let roles = roles.unwrap_or_default().split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect();
@@ -36,7 +41,7 @@ pub(super) async fn find_account<'e>(
     executor: impl Executor<'e, Database = Any>,
     account_id: Uuid,
 ) -> Result<Option<UserRecord>, sqlx::Error> {
-    let text = format!("SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.id = $1 AND a.state = 'active'");
+    let text = format!("SELECT {} FROM accounts a WHERE a.id = $1 AND a.state = 'active'", account_columns());
     let row = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id.to_string()).fetch_optional(executor).await?;
     row.map(|row| account(&row)).transpose()
 }

@@ -1,6 +1,7 @@
 //! The two services, and requests as the gateway sends them.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::atomic::{AtomicI64, Ordering},
 };
@@ -290,24 +291,27 @@ impl App {
         loop {
             let accounts = rows(
                 &auth,
-                "SELECT id, email, first_name, last_name, created_at, updated_at, version, \
-                   (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h \
-                     JOIN roles r ON r.id = h.role_id WHERE h.account_id = accounts.id) AS roles \
+                "SELECT accounts.*, (SELECT string_agg(r.name, ',' ORDER BY r.name) FROM account_roles h \
+                   JOIN roles r ON r.id = h.role_id WHERE h.account_id = accounts.id) AS roles \
                  FROM accounts WHERE state = 'active' ORDER BY id",
             )
             .await;
             let profiles = rows(&users, "SELECT * FROM profiles ORDER BY id").await;
-            let marks = rows(
+            let pending = rows(
                 &auth,
-                "SELECT '' AS email, '' AS first_name, '' AS last_name, '' AS roles, account_id AS id, \
-                   due_at AS created_at, changes AS updated_at, changes AS version FROM stale_profiles \
+                "SELECT account_id FROM stale_profiles \
                  WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE id = account_id AND state = 'pending')",
             )
             .await;
-            if accounts == profiles && marks.is_empty() {
+            // An account has every column of its profile, and more.
+            let of_account = accounts
+                .iter()
+                .zip(&profiles)
+                .all(|(account, profile)| profile.iter().all(|(column, value)| account.get(column) == Some(value)));
+            if accounts.len() == profiles.len() && of_account && pending.is_empty() {
                 break;
             }
-            assert!(std::time::Instant::now() < deadline, "never agreed:\n{accounts:#?}\n{profiles:#?}\n{marks:#?}");
+            assert!(std::time::Instant::now() < deadline, "never agreed:\n{accounts:#?}\n{profiles:#?}\n{pending:#?}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         auth.close().await;
@@ -443,29 +447,24 @@ impl App {
     }
 }
 
-/// Returns rows of accounts or profiles in a common form.
-async fn rows(pool: &sqlx::AnyPool, query: &'static str) -> Vec<String> {
-    use sqlx::Row as _;
+/// Returns the texts and numbers of rows by their columns; roles are sorted names.
+async fn rows(pool: &sqlx::AnyPool, query: &'static str) -> Vec<BTreeMap<String, String>> {
+    use sqlx::{Column as _, Row as _};
     let rows = sqlx::query(query).fetch_all(pool).await.unwrap();
-    rows.iter()
-        .map(|row| {
-            let text = |column: &str| row.get::<String, _>(column);
-            let number = |column: &str| row.get::<i64, _>(column);
-            let names = text("roles");
-            let mut roles: Vec<&str> = names.split(|c: char| !c.is_alphanumeric()).filter(|n| !n.is_empty()).collect();
-            roles.sort_unstable();
-            format!(
-                "{} {:?} {:?} {:?} {roles:?} {} {} v{}",
-                text("id"),
-                text("email"),
-                text("first_name"),
-                text("last_name"),
-                number("created_at"),
-                number("updated_at"),
-                number("version")
-            )
-        })
-        .collect()
+    let value = |row: &sqlx::any::AnyRow, column: &str| {
+        let number = row.try_get::<i64, _>(column).map(|number| number.to_string());
+        let value = row.try_get::<String, _>(column).or(number).unwrap_or_default();
+        if column != "roles" {
+            return value;
+        }
+        let mut roles: Vec<&str> = value.split(|c: char| !c.is_alphanumeric()).filter(|n| !n.is_empty()).collect();
+        roles.sort_unstable();
+        roles.join(",")
+    };
+    let described = |row: &sqlx::any::AnyRow| {
+        row.columns().iter().map(|column| (column.name().to_owned(), value(row, column.name()))).collect()
+    };
+    rows.iter().map(described).collect()
 }
 
 /// Decodes the claims of a token without verification.

@@ -1,7 +1,7 @@
 //! Accounts: registration, the caller's own account and its password.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use portcullis_client::secret::Secret;
+use portcullis_client::{profile::ProfileChange, secret::Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,9 +17,10 @@ use crate::{
     },
     fields::{
         Check, normal_password,
-        schemas::{Email, Name, NewPassword, Password},
+        schemas::{Email, NewPassword, Password},
     },
     http::{self, ApiError, IdempotencyKey, Json, openapi::refuses},
+    profile,
     store::passwords::{self as stored, PasswordChangeOutcome},
     user::User,
 };
@@ -32,10 +33,9 @@ pub(super) struct Registration {
     email: Option<String>,
     #[schema(required = true, nullable = false, value_type = NewPassword)]
     password: Option<Secret>,
-    #[schema(value_type = Option<Name>)]
-    first_name: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    last_name: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Optional)]
+    profile: ProfileChange,
 }
 
 /// A completed registration.
@@ -65,12 +65,7 @@ pub(super) async fn register(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Answer<Registered>), ApiError> {
-    let registration = registration::Registration::check(
-        body.email.as_deref(),
-        body.password.as_ref(),
-        body.first_name.as_deref(),
-        body.last_name.as_deref(),
-    )?;
+    let registration = registration::Registration::check(body.email.as_deref(), body.password.as_ref(), &body.profile)?;
     let account = registration.make(&auth, &[ROLE_USER.to_owned()], key, Priority::Unknown).await?;
     audit.set_user(account.id);
     audit.set_entity(account.id);

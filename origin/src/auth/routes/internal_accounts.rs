@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use portcullis_client::secret::Secret;
+use portcullis_client::{profile::ProfileChange, secret::Secret};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -14,13 +14,13 @@ use crate::{
     },
     fields::{
         Check,
-        schemas::{Email, Name, NewPassword, Password, RoleName},
+        schemas::{Email, NewPassword, Password, RoleName},
     },
     http::{
         ApiError, Id, IfMatch, Json, OptionalJson,
         openapi::{CalledBy, refuses},
     },
-    limits,
+    limits, profile,
     store::{
         UserRecord,
         accounts::{AccountUpdate, DeleteOutcome, UpdateOutcome},
@@ -34,10 +34,9 @@ pub(super) struct NewAccount {
     email: String,
     #[schema(value_type = NewPassword)]
     password: Secret,
-    #[schema(value_type = Name)]
-    first_name: String,
-    #[schema(value_type = Name)]
-    last_name: String,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Required)]
+    profile: ProfileChange,
     /// Names of existing roles.
     #[schema(value_type = Vec<RoleName>, min_items = 1, max_items = 32, example = json!(["user"]))]
     roles: Vec<String>,
@@ -81,8 +80,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Answer<UserRecord>), ApiError> {
     caller.may_change(&auth, None).await?;
     let roles = body.roles()?;
-    let registration =
-        Registration::check(Some(&body.email), Some(&body.password), Some(&body.first_name), Some(&body.last_name))?;
+    let registration = Registration::check(Some(&body.email), Some(&body.password), &body.profile)?;
     let account = registration.make(&auth, &roles, None, Priority::Known).await?;
     audit.set_entity(account.id);
     Ok((StatusCode::CREATED, Answer(account)))
@@ -93,10 +91,9 @@ pub(super) async fn create(
 pub(super) struct AccountChange {
     #[schema(value_type = Option<Email>)]
     email: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    first_name: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    last_name: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Optional)]
+    profile: ProfileChange,
     /// For a change of the user's own e-mail address; not needed within five minutes of the
     /// session's login.
     #[schema(value_type = Option<Password>)]
@@ -126,8 +123,7 @@ pub(super) async fn change(
     let owner = caller.may_change(&auth, Some(id)).await?;
     let mut check = Check::default();
     let email = body.email.as_deref().map(|text| check.email(Some(text)));
-    let first_name = body.first_name.as_deref().map(|text| check.name("first_name", Some(text)));
-    let last_name = body.last_name.as_deref().map(|text| check.name("last_name", Some(text)));
+    let profile = check.profile(&body.profile);
     check.done()?;
     if let (Some(owner), Some(email)) = (owner, &email) {
         let account = auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
@@ -136,9 +132,8 @@ pub(super) async fn change(
             owner.count_email_change(&auth).await?;
         }
     }
-    let update =
-        AccountUpdate { email: email.as_deref(), first_name: first_name.as_deref(), last_name: last_name.as_deref() };
-    match auth.accounts.update(id, &update, |version| condition.allows(version), &auth.clock).await? {
+    let update = AccountUpdate { email, profile };
+    match auth.accounts.update(id, update, |version| condition.allows(version), &auth.clock).await? {
         UpdateOutcome::Updated(account) => Ok(Answer(account)),
         UpdateOutcome::NotFound => Err(ApiError::not_found()),
         UpdateOutcome::VersionMismatch => Err(ApiError::version_mismatch()),

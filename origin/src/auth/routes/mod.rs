@@ -1,4 +1,4 @@
-//! The HTTP routes, one module per resource, in rings: a ring's routes share their callers,
+//! The HTTP routes, one module per resource, in groups: a group's routes share their callers,
 //! middleware, credentials and refusals.
 
 mod accounts;
@@ -21,7 +21,7 @@ use super::{Auth, SERVICE, audit_log, direct, services};
 use crate::{
     http::{
         ApiError, ServiceRule, measure, observe,
-        openapi::{self, About, Callers, ring},
+        openapi::{self, About, Callers, route_group},
         read_to_end, require_assertion, require_service,
     },
     operations, users,
@@ -88,13 +88,13 @@ async fn method_not_allowed() -> ApiError {
 
 /// Returns the OpenAPI document.
 pub fn description() -> OpenApi {
-    let rings = for_anyone()
+    let groups = for_anyone()
         .merge(for_direct_users())
         .merge(for_users())
         .merge(for_admins())
         .merge(for_services())
         .merge(open());
-    openapi::document(rings.into_openapi(), &ABOUT)
+    openapi::document(groups.into_openapi(), &ABOUT)
 }
 
 /// For anyone, through the gateway, and in direct mode from a loopback address.
@@ -103,7 +103,7 @@ fn for_anyone() -> OpenApiRouter<Auth> {
         .routes(routes!(accounts::register))
         .routes(routes!(sessions::login))
         .routes(routes!(sessions::refresh));
-    ring(Callers::Anyone, routes)
+    route_group(Callers::Anyone, routes)
 }
 
 /// For users, through the gateway, and in direct mode from a loopback address.
@@ -112,7 +112,7 @@ fn for_direct_users() -> OpenApiRouter<Auth> {
         .routes(routes!(sessions::logout))
         .routes(routes!(accounts::me))
         .routes(routes!(tokens::validate, tokens::validate_by_post));
-    ring(Callers::Users, routes)
+    route_group(Callers::Users, routes)
 }
 
 /// For users, through the gateway.
@@ -123,7 +123,7 @@ fn for_users() -> OpenApiRouter<Auth> {
         .routes(routes!(accounts::change_password))
         .routes(routes!(rights::check))
         .routes(routes!(rights::permissions));
-    ring(Callers::Users, routes)
+    route_group(Callers::Users, routes)
 }
 
 /// For administrators, through the gateway.
@@ -139,7 +139,7 @@ fn for_admins() -> OpenApiRouter<Auth> {
         .routes(routes!(permissions::read, permissions::replace, permissions::delete))
         .routes(routes!(rights::roles, rights::grant, rights::replace))
         .routes(routes!(rights::revoke));
-    ring(Callers::Admins, routes)
+    route_group(Callers::Admins, routes)
 }
 
 /// For the user service.
@@ -148,7 +148,7 @@ fn for_services() -> OpenApiRouter<Auth> {
         .routes(routes!(internal_accounts::create))
         .routes(routes!(internal_accounts::delete, internal_accounts::change))
         .routes(routes!(internal_accounts::end_sessions));
-    ring(Callers::Services, routes)
+    route_group(Callers::Services, routes)
 }
 
 /// For anyone who reaches the service's port.
@@ -158,5 +158,5 @@ fn open() -> OpenApiRouter<Auth> {
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::public_key))
         .merge(operations::routes());
-    ring(Callers::Network, routes)
+    route_group(Callers::Network, routes)
 }

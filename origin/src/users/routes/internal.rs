@@ -1,6 +1,7 @@
 //! Profiles as services read them and the auth service writes them.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
+use portcullis_client::profile::ProfileChange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,6 +14,7 @@ use crate::{
         ApiError, Id, Json,
         openapi::{CalledBy, refuses},
     },
+    profile,
     store::{UserRecord, profiles::PutOutcome},
     user::User,
     users::Users,
@@ -69,8 +71,7 @@ async fn put_newer(users: &Users, profile: &UserRecord) -> Result<(StatusCode, A
     check.instant("created_at", profile.created_at);
     check.instant("updated_at", profile.updated_at);
     check.line("email", &profile.email);
-    check.line("first_name", &profile.first_name);
-    check.line("last_name", &profile.last_name);
+    check.profile_lines(&profile.profile);
     profile.roles.iter().for_each(|role| check.line("roles", role));
     check.done()?;
     let status = match users.profiles.put(profile).await? {
@@ -104,10 +105,9 @@ pub(super) struct Renewal {
     updated_at: i64,
     #[schema(value_type = Option<Line>)]
     email: Option<String>,
-    #[schema(value_type = Option<Line>)]
-    first_name: Option<String>,
-    #[schema(value_type = Option<Line>)]
-    last_name: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::OptionalLines)]
+    profile: ProfileChange,
     #[schema(value_type = Option<Vec<Line>>)]
     roles: Option<Vec<String>>,
 }
@@ -135,8 +135,7 @@ pub(super) async fn patch(
     let profile = UserRecord {
         id,
         email: body.email.unwrap_or(stored.email),
-        first_name: body.first_name.unwrap_or(stored.first_name),
-        last_name: body.last_name.unwrap_or(stored.last_name),
+        profile: profile::apply(body.profile, &stored.profile),
         roles: body.roles.unwrap_or(stored.roles),
         created_at: stored.created_at,
         updated_at: body.updated_at,

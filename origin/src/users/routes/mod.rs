@@ -1,4 +1,4 @@
-//! The HTTP routes, one module per resource, in rings: a ring's routes share their callers,
+//! The HTTP routes, one module per resource, in groups: a group's routes share their callers,
 //! middleware, credentials and refusals.
 
 mod internal;
@@ -16,7 +16,7 @@ use crate::{
     auth,
     http::{
         ApiError, ServiceRule, measure, observe,
-        openapi::{self, About, Callers, ring},
+        openapi::{self, About, Callers, route_group},
         read_to_end, require_assertion, require_service,
     },
     operations,
@@ -67,33 +67,36 @@ async fn method_not_allowed() -> ApiError {
 
 /// Returns the OpenAPI document.
 pub fn description() -> OpenApi {
-    let rings = for_users().merge(for_admins()).merge(for_readers()).merge(for_writers()).merge(open());
-    openapi::document(rings.into_openapi(), &ABOUT)
+    let groups = for_users().merge(for_admins()).merge(for_readers()).merge(for_writers()).merge(open());
+    openapi::document(groups.into_openapi(), &ABOUT)
 }
 
 /// For users, through the gateway.
 fn for_users() -> OpenApiRouter<Users> {
-    ring(Callers::Users, OpenApiRouter::new().routes(routes!(users::read, users::replace, users::patch, users::delete)))
+    route_group(
+        Callers::Users,
+        OpenApiRouter::new().routes(routes!(users::read, users::replace, users::patch, users::delete)),
+    )
 }
 
 /// For administrators, through the gateway.
 fn for_admins() -> OpenApiRouter<Users> {
-    ring(Callers::Admins, OpenApiRouter::new().routes(routes!(listing::list, users::create)))
+    route_group(Callers::Admins, OpenApiRouter::new().routes(routes!(listing::list, users::create)))
 }
 
 /// For services that read profiles.
 fn for_readers() -> OpenApiRouter<Users> {
     let routes = OpenApiRouter::new().routes(routes!(listing::list_internal)).routes(routes!(internal::read));
-    ring(Callers::Services, routes)
+    route_group(Callers::Services, routes)
 }
 
 /// For the auth service.
 fn for_writers() -> OpenApiRouter<Users> {
     let routes = OpenApiRouter::new().routes(routes!(internal::put)).routes(routes!(internal::patch, internal::delete));
-    ring(Callers::Services, routes)
+    route_group(Callers::Services, routes)
 }
 
 /// For anyone who reaches the service's port.
 fn open() -> OpenApiRouter<Users> {
-    ring(Callers::Network, operations::routes())
+    route_group(Callers::Network, operations::routes())
 }

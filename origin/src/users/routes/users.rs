@@ -8,7 +8,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use portcullis_client::{
-    internal::{AccountChange, ActingUser, CallError, Denial, NewAccount},
+    admin::{self, UserPatch},
+    internal::{ActingUser, CallError, Denial},
+    profile::{ProfileChange, ProfileFields},
     secret::Secret,
 };
 use serde::{Deserialize, Deserializer, Serialize};
@@ -19,10 +21,10 @@ use crate::{
     auth::{ROLE_ADMIN, ROLE_USER},
     fields::{
         Check,
-        schemas::{Email, Name, NewPassword, Password, RoleName},
+        schemas::{Email, NewPassword, Password, RoleName},
     },
     http::{self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, OptionalJson, etag_header, openapi::refuses},
-    limits,
+    limits, profile,
     store::UserRecord,
     user::User,
     users::Users,
@@ -86,10 +88,9 @@ pub(super) struct NewUser {
     email: Option<String>,
     #[schema(required = true, nullable = false, value_type = NewPassword)]
     password: Option<Secret>,
-    #[schema(value_type = Option<Name>)]
-    first_name: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    last_name: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Optional)]
+    profile: ProfileChange,
     /// Names of existing roles; `user` alone when none are sent.
     #[schema(value_type = Option<Vec<RoleName>>, min_items = 1, max_items = 32, example = json!(["user"]))]
     roles: Option<Vec<String>>,
@@ -119,11 +120,10 @@ pub(super) async fn create(
         return Err(ApiError::forbidden());
     }
     let mut check = Check::default();
-    let new = NewAccount {
+    let new = admin::NewUser {
         email: check.email(body.email.as_deref()),
         password: check.password(body.password.as_ref()),
-        first_name: check.name("first_name", body.first_name.as_deref()),
-        last_name: check.name("last_name", body.last_name.as_deref()),
+        profile: profile::apply(check.profile(&body.profile), &ProfileFields::default()),
         roles: body.roles.unwrap_or_else(|| vec![ROLE_USER.to_owned()]),
     };
     if new.roles.is_empty() || new.roles.len() > limits::ROLES_GIVEN {
@@ -145,10 +145,9 @@ pub(super) async fn create(
 pub(super) struct Replacement {
     #[schema(required = true, nullable = false, value_type = Email)]
     email: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    first_name: Option<String>,
-    #[schema(value_type = Option<Name>)]
-    last_name: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline, value_type = profile::Optional)]
+    profile: ProfileChange,
     /// For a change of one's own e-mail address; not needed within five minutes of the login.
     #[schema(value_type = Option<Password>)]
     current_password: Option<Secret>,
@@ -176,40 +175,18 @@ pub(super) async fn replace(
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
-    let change = AccountChange {
+    let change = UserPatch {
         email: Some(check.email(body.email.as_deref())),
-        first_name: Some(check.name("first_name", body.first_name.as_deref())),
-        last_name: Some(check.name("last_name", body.last_name.as_deref())),
+        profile: check.profile(&profile::replace(body.profile)),
         current_password: body.current_password,
     };
     check.done()?;
     write(&users, id, acting(&user), &change, &condition).await
 }
 
-/// A member of a merge patch (RFC 7396): absent, null, or a value.
-#[derive(Debug, Default)]
-enum Member {
-    #[default]
-    Absent,
-    Null,
-    Text(String),
-}
-
-impl<'de> Deserialize<'de> for Member {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Text))
-    }
-}
-
-impl Member {
-    /// The new value: empty for null, `None` for an absent member.
-    fn value(&self) -> Option<&str> {
-        match self {
-            Self::Absent => None,
-            Self::Null => Some(""),
-            Self::Text(text) => Some(text),
-        }
-    }
+/// Deserializes a member of a merge patch: null is invalid for an address, as is an empty text.
+fn empty_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
 /// The changes of a user (RFC 7396): a field that is not sent stays, a name that is null becomes
@@ -217,15 +194,12 @@ impl Member {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = UserPatch)]
 pub(super) struct Patch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "empty_if_null")]
     #[schema(value_type = Option<Email>, nullable = false)]
-    email: Member,
-    #[serde(default)]
-    #[schema(value_type = Option<Name>)]
-    first_name: Member,
-    #[serde(default)]
-    #[schema(value_type = Option<Name>)]
-    last_name: Member,
+    email: Option<String>,
+    #[serde(flatten, deserialize_with = "profile::merge_patch")]
+    #[schema(inline, value_type = profile::Optional)]
+    profile: ProfileChange,
     /// For a change of one's own e-mail address; not needed within five minutes of the login.
     #[schema(value_type = Option<Password>)]
     current_password: Option<Secret>,
@@ -255,10 +229,9 @@ pub(super) async fn patch(
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
-    let change = AccountChange {
-        email: body.email.value().map(|text| check.email(Some(text))),
-        first_name: body.first_name.value().map(|text| check.name("first_name", Some(text))),
-        last_name: body.last_name.value().map(|text| check.name("last_name", Some(text))),
+    let change = UserPatch {
+        email: body.email.as_deref().map(|text| check.email(Some(text))),
+        profile: check.profile(&body.profile),
         current_password: body.current_password,
     };
     check.done()?;
@@ -272,7 +245,7 @@ async fn write(
     users: &Users,
     id: Uuid,
     acting: ActingUser,
-    change: &AccountChange,
+    change: &UserPatch,
     condition: &IfMatch,
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
     let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;

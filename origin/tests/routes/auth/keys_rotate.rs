@@ -105,18 +105,18 @@ async fn only_an_administrator_with_a_live_session_rotates_keys() {
 async fn two_processes_that_rotate_at_once_rotate_once() {
     let databases = Databases::make().await;
     let now = 1_800_000_000_000;
-    let mut rings = Vec::new();
+    let mut keyrings = Vec::new();
     for _ in 0..2 {
         let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
         let master = MasterKey::new(&[1; 32]).unwrap();
-        rings.push(Keyring::open(SigningKeys(database), master, 60_000, now).await.unwrap());
+        keyrings.push(Keyring::open(SigningKeys(database), master, 60_000, now).await.unwrap());
     }
-    let [one, two] = rings.try_into().unwrap();
+    let [one, two] = keyrings.try_into().unwrap();
     let (first, second) = tokio::join!(one.rotate(now), two.rotate(now));
     assert_eq!(first.unwrap(), second.unwrap());
-    for ring in [&one, &two] {
-        ring.maintain(now).await.unwrap();
-        assert_eq!(ring.jwks().keys.len(), 2);
+    for keyring in [&one, &two] {
+        keyring.maintain(now).await.unwrap();
+        assert_eq!(keyring.jwks().keys.len(), 2);
     }
     assert_eq!(one.signer(now).unwrap().kid(), two.signer(now).unwrap().kid());
     assert_eq!(one.signer(now + 60_000).unwrap().kid(), two.signer(now + 60_000).unwrap().kid());
