@@ -7,7 +7,7 @@ use portcullis_policy::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Output, access};
+use crate::{access, output::Output};
 
 /// Who calls, as a verified token would say it.
 #[derive(Default, Deserialize)]

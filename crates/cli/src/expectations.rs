@@ -5,10 +5,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use crate::{
-    TextFile,
-    decision::{Caller, Decision},
-};
+use crate::decision::{Caller, Decision};
+
+/// A file's name, for messages, and its text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextFile {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

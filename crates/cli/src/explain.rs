@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    EXIT_REFUSED, Output,
     decision::{Caller, Decision, Refusal},
+    output::{EXIT_REFUSED, Output},
 };
 
 /// A token, and what it is checked with.

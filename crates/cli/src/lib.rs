@@ -8,14 +8,17 @@ mod access;
 mod decision;
 mod expectations;
 mod explain;
+mod output;
 mod overlap;
 mod table;
 
 use portcullis_policy::Policy;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use decision::{Caller, Decision};
+use expectations::TextFile;
+use output::{EXIT_REFUSED, EXIT_USAGE, Output};
 
 /// A command and what it works on.
 #[derive(Deserialize)]
@@ -56,31 +59,6 @@ struct PolicyFile {
     #[serde(default)]
     tests: Option<TextFile>,
 }
-
-/// A file's name, for messages, and its text.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TextFile {
-    name: String,
-    text: String,
-}
-
-/// The result of a command.
-#[derive(Default, Serialize)]
-struct Output {
-    /// Text for standard output.
-    out: String,
-    /// Lines for standard error.
-    errors: Vec<String>,
-    /// Exit code: 0, [`EXIT_REFUSED`] or [`EXIT_USAGE`].
-    code: u8,
-}
-
-/// Exit code: the policy is invalid, or the decision is a refusal.
-const EXIT_REFUSED: u8 = 1;
-
-/// Exit code: the command cannot be used like this.
-const EXIT_USAGE: u8 = 2;
 
 /// Runs a command given as JSON and returns its output as JSON: `out`, `errors` and `code`.
 #[wasm_bindgen]
@@ -140,21 +118,6 @@ impl PolicyFile {
         let Some(file) = &self.tests else { return Ok(None) };
         let count = expectations::run(policy, file)?;
         Ok(Some(format!("{}: {count} decisions are as expected.", file.name)))
-    }
-}
-
-impl Output {
-    fn success(out: String) -> Self {
-        Self { out, ..Self::default() }
-    }
-
-    fn failure(code: u8, errors: Vec<String>) -> Self {
-        Self { errors, code, ..Self::default() }
-    }
-
-    /// Returns an answer that is printed whether or not it is a refusal.
-    fn decided(lines: &[String], is_refused: bool) -> Self {
-        Self { out: lines.join("\n"), code: if is_refused { EXIT_REFUSED } else { 0 }, ..Self::default() }
     }
 }
 

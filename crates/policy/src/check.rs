@@ -5,8 +5,8 @@ use std::ops::Range;
 use toml::de::{DeArray, DeTable};
 
 use crate::{
-    Policy,
     error::{Mistake, Path, Step},
+    model::Policy,
     suggest::{explain, slip},
     validate::validate,
 };

@@ -1,6 +1,6 @@
 //! Origins whose pages may read answers (Fetch standard, CORS protocol).
 
-use crate::Cors;
+use crate::model::Cors;
 
 /// Returns whether a policy lists an origin, exactly or by a wildcard for its first labels. The opaque
 /// origin `null` is never listed.

@@ -6,7 +6,11 @@ use std::{
     collections::{BTreeMap, HashSet},
 };
 
-use crate::{Route, Variants, limits, target::decode};
+use crate::{
+    limits,
+    model::{Route, Variants},
+    target::decode,
+};
 
 /// Finds the patterns that a lenient service may match with a path.
 #[derive(Debug)]

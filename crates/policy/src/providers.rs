@@ -4,7 +4,7 @@
 
 use portcullis_token::{ClaimPath, ClaimRule};
 
-use crate::Issuer;
+use crate::model::Issuer;
 
 /// One provider. An empty path is the default's.
 #[derive(Debug, Clone, Copy)]

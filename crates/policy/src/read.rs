@@ -1,7 +1,11 @@
 //! The form of a policy that the pipeline uses: everything written out that a provider or a short
 //! form stands for. It is a policy document itself, with the same meaning.
 
-use crate::{HeaderRules, Policy, UpstreamTarget, providers, validate::validate};
+use crate::{
+    model::{HeaderRules, Policy, UpstreamTarget},
+    providers,
+    validate::validate,
+};
 
 impl Policy {
     /// Reads a JSON document, validates it and returns it resolved.

@@ -14,9 +14,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, js
 use serde_json::{Value, json};
 
 use crate::{
-    Access, METHODS, Policy,
+    access::Access,
     limits::{self, Bounds},
-    model::COOKIE_PREFIX,
+    model::{COOKIE_PREFIX, METHODS, Policy},
     providers,
 };
 

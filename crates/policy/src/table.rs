@@ -4,7 +4,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::{EncodedPath, Params, Policy, Target, lenient::Lenient, target::decode};
+use crate::{
+    access::Params,
+    lenient::Lenient,
+    model::{EncodedPath, Policy},
+    target::{Target, decode},
+};
 
 /// Finds routes.
 #[derive(Debug)]

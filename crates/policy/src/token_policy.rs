@@ -2,7 +2,10 @@
 
 use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
-use crate::{Access, Claims, Issuer, Policy};
+use crate::{
+    access::Access,
+    model::{Claims, Issuer, Policy},
+};
 
 /// Returns the claims that routes' access rules compare.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {

@@ -8,7 +8,13 @@ use super::{
     Validator, hint,
     values::{claim_rule_fault, is_claim_path, is_template, is_tenant},
 };
-use crate::{Issuer, JwksSource, error::Place, limits, providers, url::check_url};
+use crate::{
+    error::Place,
+    limits,
+    model::{Issuer, JwksSource},
+    providers,
+    url::check_url,
+};
 
 impl<'a> Validator<'a> {
     pub(super) fn issuers(&mut self) {

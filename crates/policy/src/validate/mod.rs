@@ -10,10 +10,9 @@ mod variants;
 use std::fmt;
 
 use crate::{
-    Cors, Policy,
     error::{Place, Violation},
     limits::{self, Bounds},
-    model::COOKIE_PREFIX,
+    model::{COOKIE_PREFIX, Cors, Policy},
 };
 use values::{is_cookie_name, is_header_name, is_name, is_origin};
 

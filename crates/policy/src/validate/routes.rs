@@ -8,11 +8,11 @@ use super::{
     variants::find_bypasses,
 };
 use crate::{
-    Access, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants,
+    access::Access,
     error::{Place, Violation},
     lenient::Lenient,
     limits,
-    model::COOKIE_PREFIX,
+    model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
     own_paths::{OWN_PATHS, is_own_path},
 };
 

@@ -1,7 +1,7 @@
 //! Upstreams: where they are, and how long the gateway waits for them.
 
 use super::Validator;
-use crate::{Upstream, error::Place, limits, url::check_base_url};
+use crate::{error::Place, limits, model::Upstream, url::check_base_url};
 
 impl<'a> Validator<'a> {
     pub(super) fn upstream(&mut self, upstream: &'a Upstream) {

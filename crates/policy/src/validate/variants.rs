@@ -12,7 +12,11 @@ use std::{
     fmt,
 };
 
-use crate::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants, lenient::fold_path};
+use crate::{
+    access::Access,
+    lenient::fold_path,
+    model::{EncodedPath, Policy, RevocationCheck, Route, Variants},
+};
 
 /// A route whose rule does not apply to other paths that lead to the same path of the service.
 pub(super) struct Bypass<'a> {
