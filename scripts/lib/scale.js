@@ -3,33 +3,24 @@
 
 /** @typedef {Record<string, number>} Figures */
 
-/** @type {Record<string, string>} */
-const SOURCES = {
-  keys: "crates/token/src/keys/limits.rs",
-  revocation: "crates/token/src/revocation/limits.rs",
-  gate: "src/pipeline/limits.rs",
-  live: "src/host/policy_loader.rs",
-  world: "src/host/ports.rs",
-  origin: "origin/src/limits.rs",
-};
+const KEYS = "crates/token/src/keys/limits.rs";
+const REVOCATION = "crates/token/src/revocation/limits.rs";
+const PIPELINE = "src/pipeline/limits.rs";
 
 /**
- * The limits that the model uses, in seconds: [source, constant, divisor].
- * @type {Record<string, [source: string, constant: string, divisor: number]>}
+ * The limits that the model uses: the file and name of the constant.
+ * @type {Record<string, [file: string, constant: string]>}
  */
 const USED = {
-  revocationPage: ["revocation", "PAGE_KEEP_MS", 1000],
-  revocationWhole: ["revocation", "WHOLE_KEEP_MS", 1000],
-  revocationReread: ["revocation", "REREAD_MS", 1000],
-  revocationCovers: ["revocation", "PAGE_COVERS_MS", 1000],
-  keysFreshLeast: ["keys", "FRESH_MIN_MS", 1000],
-  keysFreshMost: ["keys", "FRESH_MAX_MS", 1000],
-  keysRewrite: ["keys", "REWRITE_MS", 1000],
-  keysHard: ["keys", "HARD_MS", 1000],
-  keysCoolDown: ["keys", "COOL_DOWN_MS", 1000],
-  keySetAge: ["origin", "JWKS_MAX_AGE_S", 1],
-  policyReread: ["live", "REREAD_S", 1],
-  flush: ["gate", "FLUSH_MS", 1000],
+  revocationPage: [REVOCATION, "PAGE_KEEP_MS"],
+  revocationWhole: [REVOCATION, "WHOLE_KEEP_MS"],
+  revocationCovers: [REVOCATION, "PAGE_COVERS_MS"],
+  keysFreshLeast: [KEYS, "FRESH_MIN_MS"],
+  keysFreshMost: [KEYS, "FRESH_MAX_MS"],
+  keysRewrite: [KEYS, "REWRITE_MS"],
+  keySetAge: ["origin/src/limits.rs", "JWKS_MAX_AGE_S"],
+  policyReread: [PIPELINE, "POLICY_REREAD_S"],
+  flush: [PIPELINE, "FLUSH_MS"],
 };
 
 /**
@@ -48,15 +39,16 @@ export function constant(text, name) {
 }
 
 /**
+ * Returns the limits in seconds.
  * @param {(path: string) => string} read reads a file of the project
  * @param {number} cronMinutes
  * @returns {Figures}
  */
 export function readBounds(read, cronMinutes) {
   const bounds = Object.fromEntries(
-    Object.entries(USED).map(([name, [source, spelled, divisor]]) => [
+    Object.entries(USED).map(([name, [file, spelled]]) => [
       name,
-      constant(read(SOURCES[source]), spelled) / divisor,
+      constant(read(file), spelled) / (spelled.endsWith("_MS") ? 1000 : 1),
     ]),
   );
   return { ...bounds, cron: cronMinutes * 60 };

@@ -33,7 +33,7 @@ pub const NAME: &str = "x";
 
 test("a model computed by hand has the same figures", () => {
   const bounds = {
-    ...{ revocationPage: 2, revocationWhole: 30, revocationReread: 1, revocationCovers: 60 },
+    ...{ revocationPage: 2, revocationWhole: 30, revocationCovers: 60 },
     ...{ keysFreshLeast: 60, keysFreshMost: 3600, keysRewrite: 3600, keySetAge: 300, cron: 300 },
     ...{ policyReread: 30, flush: 10 },
   };
