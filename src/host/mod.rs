@@ -73,7 +73,7 @@ async fn handle(
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
     let Handled { outcome, mut record } = gate.handle(&head, &ports).await;
-    write_log(&mut record, gate.log_successes());
+    write_log(&mut record, gate.log_successes);
     let answer = match outcome {
         Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
         Outcome::Answered(answer) => to_response(&answer, &head, ports.request()),
@@ -92,7 +92,7 @@ fn write_log(record: &mut LogRecord, successes: u8) {
     }
     record.timestamp = timestamp();
     log_line(&record.to_json());
-    if let Some(event) = record.audit().and_then(|event| serde_json::to_string(&event).ok()) {
+    if let Some(event) = record.audit_event() {
         log_line(&event);
     }
 }

@@ -113,13 +113,13 @@ async fn look(env: &js::Env) {
     let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
     let text = pushed.unwrap_or_else(js::built_in_policy);
-    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version() == Gateway::version_of(&text)) {
-        gate.set_newer_fault(None);
+    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version == Gateway::version_of(&text)) {
+        gate.newer_fault.take();
         return;
     }
     let fault = match ready.unwrap_or_else(|| build(env, &text)) {
         Ok(gate) => {
-            gate.set_origin(origin);
+            gate.origin.set(origin);
             return put_in_use(Ok(gate));
         }
         Err(Misconfiguration(fault)) => fault,
@@ -127,7 +127,7 @@ async fn look(env: &js::Env) {
     log_error(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
     // The predecessor takes precedence over the built-in policy.
     let fallback = match in_use {
-        Some(gate) if gate.origin() != PolicyOrigin::BuiltIn => Ok(gate),
+        Some(gate) if gate.origin.get() != PolicyOrigin::BuiltIn => Ok(gate),
         built_in => match older(env).await {
             Ok(Some(gate)) => Ok(gate),
             Ok(None) => built_in.map_or_else(|| build(env, &js::built_in_policy()), Ok),
@@ -136,7 +136,7 @@ async fn look(env: &js::Env) {
         },
     };
     if let Ok(gate) = &fallback {
-        gate.set_newer_fault(Some(fault));
+        gate.newer_fault.replace(Some(fault));
     }
     put_in_use(fallback);
 }
@@ -152,7 +152,7 @@ fn put_in_use(gate: Result<Rc<Gateway>, Misconfiguration>) {
 async fn older(env: &js::Env) -> Result<Option<Rc<Gateway>>, ()> {
     let gate = hear(ask(env, PREVIOUS).ok_or(())?).await?.and_then(|text| build(env, &text).ok());
     if let Some(gate) = &gate {
-        gate.set_origin(PolicyOrigin::PushedBefore);
+        gate.origin.set(PolicyOrigin::PushedBefore);
     }
     Ok(gate)
 }

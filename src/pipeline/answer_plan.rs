@@ -30,7 +30,7 @@ impl Gateway {
         Forwarded { reply, url, facts }: &Forwarded<P::Reply>,
         ports: &P,
     ) -> AnswerPlan {
-        let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
+        let (route, upstream) = (exchange.route, exchange.upstream);
         let rules = route.map(|route| &route.response_headers);
         let is_covered = |name: &str| rules.is_some_and(|rules| rules.covers(name));
         let is_removed = |name: &str| is_private(name) || is_cors_header(name) || is_covered(name);
@@ -62,7 +62,7 @@ impl Gateway {
             changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
         }
         changes.append("x-request-id", &exchange.ids.request_id);
-        let idle_timeout_ms = upstream.and_then(|upstream| upstream.idle_timeout_ms);
+        let idle_timeout_ms = upstream.and_then(|upstream| upstream.config.idle_timeout_ms);
         AnswerPlan { changes, idle_timeout_ms }
     }
 }

@@ -2,11 +2,10 @@
 //! caller.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jwt_compact::{
-    Algorithm as _, AlgorithmSignature as _,
-    alg::{Hs256, Hs256Key},
-};
+use hmac::{Hmac, Mac as _};
 use serde::Serialize;
+use serde_json::json;
+use sha2::Sha256;
 
 use super::limits;
 use portcullis_token::{Identity, UnixMillis};
@@ -14,9 +13,11 @@ use portcullis_token::{Identity, UnixMillis};
 /// The secrets shared with one upstream. The first one signs. A second one is live at the origin
 /// alone, during a rotation.
 #[derive(Clone)]
-pub struct AssertionKeys {
+pub(super) struct AssertionKeys {
+    /// Encoded header, and the dot behind it.
     header: String,
-    active: Hs256Key,
+    /// The state behind the key: each signature continues a copy of it.
+    mac: Hmac<Sha256>,
 }
 
 impl std::fmt::Debug for AssertionKeys {
@@ -24,10 +25,6 @@ impl std::fmt::Debug for AssertionKeys {
         formatter.write_str("AssertionKeys(..)")
     }
 }
-
-/// The secret's text is not `kid:base64url-of-32-bytes[,…]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadAssertionKeys;
 
 /// The facts that are signed for one request.
 #[derive(Debug, Clone, Copy)]
@@ -42,13 +39,6 @@ pub(super) struct Statement<'a> {
     pub(super) target: &'a str,
     /// The caller; `None` on a public route.
     pub(super) identity: Option<&'a Identity>,
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    alg: &'static str,
-    kid: &'a str,
-    typ: &'static str,
 }
 
 #[derive(Serialize)]
@@ -71,33 +61,18 @@ struct Claims<'a> {
     sid: Option<&'a str>,
 }
 
+/// Bytes of an encoded assertion with usual claims.
+const USUAL_BYTES: usize = 768;
+
 impl AssertionKeys {
     /// Parses a secret: one or two `kid:secret` items with a comma between, each secret the
-    /// base64url of 32 bytes.
-    ///
-    /// # Errors
-    /// [`BadAssertionKeys`], which holds nothing of the text.
-    pub fn parse(text: &str) -> Result<Self, BadAssertionKeys> {
-        let items: Vec<&str> = text.trim().split(',').map(str::trim).collect();
-        if items.len() > limits::ASSERTION_SECRETS {
-            return Err(BadAssertionKeys);
-        }
-        let mut parsed = Vec::new();
-        for item in items {
-            let (kid, secret) = item.split_once(':').ok_or(BadAssertionKeys)?;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if kid.is_empty() || kid.len() > 64 || !kid.chars().all(plain) {
-                return Err(BadAssertionKeys);
-            }
-            let secret = URL_SAFE_NO_PAD.decode(secret).map_err(|_| BadAssertionKeys)?;
-            if secret.len() != limits::ASSERTION_SECRET_BYTES {
-                return Err(BadAssertionKeys);
-            }
-            parsed.push((kid, secret));
-        }
-        let (kid, secret) = parsed.first().ok_or(BadAssertionKeys)?;
-        let header = encode(&Header { alg: "HS256", kid, typ: "gateway+jwt" }).ok_or(BadAssertionKeys)?;
-        Ok(Self { header, active: Hs256Key::new(secret) })
+    /// base64url of 32 bytes. Returns `None` for any other text.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let keys = text.trim().split(',').map(|item| parse_key(item.trim())).collect::<Option<Vec<_>>>()?;
+        let (kid, secret) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
+        let header = json!({ "alg": "HS256", "kid": kid, "typ": "gateway+jwt" });
+        let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()));
+        Some(Self { header, mac: Hmac::new_from_slice(secret).ok()? })
     }
 
     /// Signs a statement. Its `jti` is made of `now` and `random` and unique, whereas a client may
@@ -107,7 +82,7 @@ impl AssertionKeys {
         let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();
         let mut buffer = uuid::Uuid::encode_buffer();
         let identity = statement.identity;
-        let claims = encode(&Claims {
+        let claims = Claims {
             iss: "portcullis",
             aud: statement.audience,
             iat: issued,
@@ -120,15 +95,25 @@ impl AssertionKeys {
             email: identity.and_then(|identity| identity.email.as_deref()),
             roles: identity.map(|identity| identity.roles.as_slice()),
             sid: identity.and_then(|identity| identity.session_id.as_deref()),
-        })?;
-        let mut token = format!("{}.{claims}", self.header);
-        let signature = Hs256.sign(&self.active, token.as_bytes());
+        };
+        let mut json = Vec::with_capacity(USUAL_BYTES);
+        serde_json::to_writer(&mut json, &claims).ok()?;
+        let mut token = String::with_capacity(USUAL_BYTES);
+        token.push_str(&self.header);
+        URL_SAFE_NO_PAD.encode_string(json, &mut token);
+        let signature = self.mac.clone().chain_update(&token).finalize().into_bytes();
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature.as_bytes(), &mut token);
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Some(token)
     }
 }
 
-fn encode(value: &impl Serialize) -> Option<String> {
-    serde_json::to_vec(value).ok().map(|json| URL_SAFE_NO_PAD.encode(json))
+/// Parses `kid:secret`.
+fn parse_key(item: &str) -> Option<(&str, Vec<u8>)> {
+    let (kid, secret) = item.split_once(':')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let secret = URL_SAFE_NO_PAD.decode(secret).ok()?;
+    let is_valid =
+        (1..=64).contains(&kid.len()) && kid.bytes().all(is_plain) && secret.len() == limits::ASSERTION_SECRET_BYTES;
+    is_valid.then_some((kid, secret))
 }

@@ -4,14 +4,18 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    key_cache::{KeyCache, KeyError, KeyPorts, KeySource},
+    denial::Denial,
+    key_cache::{KeyCache, KeyPorts},
+    metrics::Metrics,
+    permits::Permits,
     ports::SignatureVerifier,
-    settings::Misconfiguration,
+    settings::{Misconfiguration, Settings},
     token_cache::{self, TokenCache, TokenDigest},
+    upstream::Upstream,
 };
 use portcullis_policy::Policy;
 use portcullis_token::{
-    self as token, ClaimNames, ClaimPath, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
+    self as token, ClaimNames, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
     UnverifiedToken, VerifiedToken,
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
@@ -34,19 +38,19 @@ impl<T: KeyPorts + SignatureVerifier> AuthPorts for T {}
 #[derive(Debug)]
 pub(super) struct Authenticator {
     /// By issuer index.
-    pub(super) issuers: Vec<Issuer>,
-    pub(super) keys: KeyCache,
+    pub(super) issuers: Vec<Rc<Issuer>>,
     pub(super) tokens: RefCell<TokenCache<AuthenticatedToken>>,
 }
 
-/// An issuer, and what its tokens must be.
+/// An issuer, its keys, and what its tokens must be.
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) name: String,
+    pub(super) keys: KeyCache,
     /// Policy of access tokens.
     pub(super) token: TokenPolicy,
     /// Whether its tokens can be revoked.
-    pub(super) is_revocable: bool,
+    is_revocable: bool,
     /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
     pub(super) pusher: Option<TokenPolicy>,
 }
@@ -64,8 +68,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct AuthenticatedToken {
     pub(super) verified: VerifiedToken,
-    /// Issuer index.
-    pub(super) issuer: usize,
+    pub(super) issuer: Rc<Issuer>,
     /// The key that verified it.
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
@@ -78,33 +81,29 @@ impl AuthenticatedToken {
     }
 }
 
-/// Why a token was not verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AuthError {
-    /// The token is refused.
-    Token(TokenError),
-    /// The issuer's keys cannot be had.
-    KeysUnavailable {
-        /// Milliseconds until the issuer may be asked again.
-        retry_ms: u64,
-    },
-    /// The signature backend failed.
-    BackendUnavailable,
-}
-
-impl From<TokenError> for AuthError {
-    fn from(error: TokenError) -> Self {
-        Self::Token(error)
-    }
-}
-
 impl Authenticator {
     /// # Errors
-    /// [`Misconfiguration`] when an issuer has an unknown algorithm or none.
-    pub(super) fn new(policy: &Policy, keys: KeyCache) -> Result<Self, Misconfiguration> {
+    /// [`Misconfiguration`] when an issuer has an unknown algorithm or none, or no place for its keys.
+    pub(super) fn new(
+        policy: &Policy,
+        upstreams: &[Upstream],
+        settings: &Settings<'_>,
+        (waiters, metrics): (&Rc<Permits>, &Rc<Metrics>),
+    ) -> Result<Self, Misconfiguration> {
         let kept = portcullis_policy::claims_in_rules(policy);
-        let issuers = policy.issuers.iter().map(|issuer| Issuer::new(issuer, &kept)).collect::<Result<_, _>>()?;
-        Ok(Self { issuers, keys, tokens: RefCell::default() })
+        let build = |(index, issuer): (usize, &portcullis_policy::Issuer)| {
+            let token = issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
+            let shared = (Rc::clone(waiters), Rc::clone(metrics));
+            Ok(Rc::new(Issuer {
+                name: issuer.name.clone(),
+                keys: KeyCache::new((index, issuer), token.algorithms.clone(), upstreams, settings, shared)?,
+                is_revocable: issuer.revocable,
+                pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
+                token,
+            }))
+        };
+        let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
+        Ok(Self { issuers, tokens: RefCell::default() })
     }
 
     /// Verifies a token for access, or finds it among those that were verified before. Sets
@@ -112,24 +111,34 @@ impl Authenticator {
     pub(super) async fn authenticate(
         &self,
         text: &str,
-        source: &mut Option<KeySource>,
+        source: &mut Option<&'static str>,
         ports: &impl AuthPorts,
-    ) -> Result<Rc<AuthenticatedToken>, AuthError> {
+    ) -> Result<Rc<AuthenticatedToken>, Denial> {
         // Before the hash: hashing a megabyte is work, too.
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(TokenError::TooLarge.into());
         }
         let digest = token_cache::digest(text);
         if let Some(token) = self.recall(&digest, ports) {
-            *source = Some(KeySource::TokenCache);
+            *source = Some("token");
             return Ok(token);
         }
         let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
-        let leeway_s = self.issuers.get(token.issuer).map_or(0, |issuer| issuer.token.leeway_s);
-        let expires_at = token.identity().expires_at.plus(leeway_s.saturating_mul(1000));
+        let leeway_ms = token.issuer.token.leeway_s.saturating_mul(1000);
+        let expires_at = token.identity().expires_at.plus(leeway_ms);
         let bytes = token_cache::size(token.identity());
         self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, expires_at, ports.now());
         Ok(token)
+    }
+
+    /// Returns a token that was verified before, if the key that verified it is still its
+    /// issuer's.
+    fn recall(&self, digest: &TokenDigest, ports: &impl AuthPorts) -> Option<Rc<AuthenticatedToken>> {
+        let now = ports.now();
+        let mut tokens = self.tokens.borrow_mut();
+        let found = tokens.find(digest, now).filter(|token| token.issuer.keys.still_vouches(&token.key, now, ports));
+        tokens.count(found.is_some());
+        found
     }
 
     /// Verifies a token by its issuer's policy for a purpose. Sets `source` also when the token
@@ -138,89 +147,51 @@ impl Authenticator {
         &self,
         text: &str,
         purpose: Purpose,
-        source: &mut Option<KeySource>,
+        source: &mut Option<&'static str>,
         ports: &impl AuthPorts,
-    ) -> Result<AuthenticatedToken, AuthError> {
+    ) -> Result<AuthenticatedToken, Denial> {
         let unverified = token::parse(text)?;
-        let (index, policy, origin) = self.issuer_of(&unverified, purpose)?;
-        let key = self.find_key(&unverified, (index, policy, origin), source, ports).await?;
-        let verified = unverified.admit(SignatureOutcome::Valid, policy, ports.now())?;
-        let is_revocable = self.issuers.get(index).is_some_and(|issuer| issuer.is_revocable);
-        let marks =
-            (is_revocable || purpose == Purpose::Push).then(|| RevocationKeys::of(verified.identity(), key.kid()));
-        Ok(AuthenticatedToken { verified, issuer: index, key, marks })
-    }
-
-    fn issuer_of<'t>(
-        &self,
-        unverified: &'t UnverifiedToken<'_>,
-        purpose: Purpose,
-    ) -> Result<(usize, &TokenPolicy, IssuerMatch<'t>), TokenError> {
         let named = unverified.unverified_issuer()?;
-        self.issuers
-            .iter()
-            .enumerate()
-            .find_map(|(index, issuer)| Some((index, issuer, issuer.token.match_issuer(named)?)))
-            .and_then(|(index, issuer, origin)| Some((index, issuer.policy_for(purpose)?, origin)))
-            .ok_or(TokenError::UnknownIssuer)
-    }
-
-    /// Finds the key that verifies the signature: one key in nearly all cases, several where the
-    /// issuer leaves no other way to tell.
-    async fn find_key(
-        &self,
-        unverified: &UnverifiedToken<'_>,
-        (issuer, policy, origin): (usize, &TokenPolicy, IssuerMatch<'_>),
-        source: &mut Option<KeySource>,
-        ports: &impl AuthPorts,
-    ) -> Result<Rc<Key>, AuthError> {
-        let algorithm = unverified.select_algorithm(policy)?;
-        let kid = unverified.unverified_kid();
-        let mut tried: Vec<Rc<Key>> = Vec::new();
-        while tried.len() < keys::limits::CANDIDATES {
-            let wanted = KeyQuery { kid, algorithm, issuer: origin, tried: &tried };
-            let (key, place) = self.keys.key_for(issuer, &wanted, ports).await.map_err(|error| match error {
-                KeyError::Unknown if tried.is_empty() => AuthError::Token(TokenError::UnknownKey),
-                KeyError::Unknown => AuthError::Token(TokenError::BadSignature),
-                KeyError::Unavailable { retry_ms } => AuthError::KeysUnavailable { retry_ms },
-            })?;
-            *source = Some(place);
-            let outcome = ports
-                .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
-                .await
-                .map_err(|_| AuthError::BackendUnavailable)?;
-            match outcome {
-                SignatureOutcome::Valid => return Ok(key),
-                SignatureOutcome::Invalid => tried.push(key),
-            }
-        }
-        Err(TokenError::BadSignature.into())
-    }
-
-    /// Returns a token that was verified before, if the key that verified it is still its
-    /// issuer's.
-    fn recall(&self, digest: &TokenDigest, ports: &impl AuthPorts) -> Option<Rc<AuthenticatedToken>> {
-        let now = ports.now();
-        let found = self.tokens.borrow().find(digest, now);
-        let found = found.filter(|token| self.keys.still_vouches(token.issuer, &token.key, now, ports));
-        self.tokens.borrow_mut().count(found.is_some());
-        found
+        let mut issuers = self.issuers.iter();
+        let found = issuers.find_map(|issuer| Some((issuer, issuer.token.match_issuer(named)?)));
+        let (issuer, origin) = found.ok_or(TokenError::UnknownIssuer)?;
+        let policy = match purpose {
+            Purpose::Access => &issuer.token,
+            Purpose::Push => issuer.pusher.as_ref().ok_or(TokenError::UnknownIssuer)?,
+        };
+        let key = find_key(&unverified, (&issuer.keys, policy, origin), source, ports).await?;
+        let verified = unverified.admit(SignatureOutcome::Valid, policy, ports.now())?;
+        let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
+        let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid()));
+        Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks })
     }
 }
 
-impl Issuer {
-    fn new(issuer: &portcullis_policy::Issuer, kept: &[ClaimPath]) -> Result<Self, Misconfiguration> {
-        let token = issuer.token_policy(kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
-        let pusher = issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from));
-        Ok(Self { name: issuer.name.clone(), token, is_revocable: issuer.revocable, pusher })
-    }
-
-    fn policy_for(&self, purpose: Purpose) -> Option<&TokenPolicy> {
-        match purpose {
-            Purpose::Access => Some(&self.token),
-            Purpose::Push => self.pusher.as_ref(),
+/// Finds the key that verifies the signature: one key in nearly all cases, several where the issuer
+/// leaves no other way to tell.
+async fn find_key(
+    unverified: &UnverifiedToken<'_>,
+    (issuer_keys, policy, issuer): (&KeyCache, &TokenPolicy, IssuerMatch<'_>),
+    source: &mut Option<&'static str>,
+    ports: &impl AuthPorts,
+) -> Result<Rc<Key>, Denial> {
+    let algorithm = unverified.select_algorithm(policy)?;
+    let kid = unverified.unverified_kid();
+    let mut tried: Vec<Rc<Key>> = Vec::new();
+    while tried.len() < keys::limits::CANDIDATES {
+        let query = KeyQuery { kid, algorithm, issuer, tried: &tried };
+        let (key, place) = issuer_keys.key_for(&query, ports).await?;
+        *source = Some(place);
+        let outcome = ports
+            .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
+            .await
+            .map_err(|_| Denial::BackendUnavailable)?;
+        match outcome {
+            SignatureOutcome::Valid => return Ok(key),
+            SignatureOutcome::Invalid => tried.push(key),
         }
     }
+    Err(TokenError::BadSignature.into())
 }
 
 /// Returns the policy of a service token for this gateway, of the one service that may revoke.

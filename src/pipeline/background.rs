@@ -17,10 +17,17 @@ pub enum BackgroundTask {
     SendSpansLater,
     /// Send the spans now: a batch is full.
     SendSpans,
-    /// Fetch an issuer's key set if that is due. By issuer index.
-    RefreshKeys(usize),
-    /// Fetch an issuer's key set although it is fresh: the issuer revoked a key. By issuer index.
-    RenewKeys(usize),
-    /// Write an issuer's key set to the store. By issuer index.
-    StoreKeys(usize),
+    /// A task of the key set of the issuer with this index.
+    Keys(usize, KeyTask),
+}
+
+/// Work on an issuer's key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyTask {
+    /// Fetch it if that is due.
+    Refresh,
+    /// Fetch it although it is fresh: the schedule is due, or the issuer revoked a key.
+    Renew,
+    /// Write it to the store.
+    Store,
 }

@@ -3,7 +3,7 @@
 //! pages of all other origins.
 
 use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
-use portcullis_policy::{Cors, Target, allows};
+use portcullis_policy::{Cors, Route, Target, allows};
 
 /// CORS headers to add to an answer.
 pub(super) type CorsHeaders = Vec<(&'static str, String)>;
@@ -36,9 +36,8 @@ impl Gateway {
     }
 
     /// Returns the CORS headers of a route's answer.
-    pub(super) fn cors_headers(&self, head: &Head, route: Option<usize>) -> CorsHeaders {
-        let cors = self.route(route).and_then(|route| self.cors_of(route));
-        let Some(cors) = cors else { return CorsHeaders::default() };
+    pub(super) fn cors_headers(&self, head: &Head, route: Option<&Route>) -> CorsHeaders {
+        let Some(cors) = route.and_then(|route| self.cors_of(route)) else { return CorsHeaders::default() };
         let mut added = match head.header("origin").filter(|origin| allows(cors, origin)) {
             Some(origin) => common(cors, origin),
             // A cache must not give this answer to a page of a listed origin.
@@ -51,7 +50,7 @@ impl Gateway {
     }
 }
 
-fn common(cors: &Cors, origin: &str) -> Vec<(&'static str, String)> {
+fn common(cors: &Cors, origin: &str) -> CorsHeaders {
     // The star excludes credentials, which the policy's validation enforces.
     let is_any = cors.origins.iter().any(|pattern| pattern == "*");
     let mut headers = vec![

@@ -2,21 +2,24 @@
 //! revocations. They come before any route and show no URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
-use std::net::IpAddr;
-
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    answer::Answer, authenticator::Purpose, background::BackgroundTask, credentials, denial::Denial,
-    exchange::Exchange, gateway::Gateway, head::Head, headers::client_address, metrics, ports::Ports, status::HINT,
+    answer::Answer,
+    authenticator::Purpose,
+    background::{BackgroundTask, KeyTask},
+    credentials,
+    denial::Denial,
+    exchange::Exchange,
+    gateway::Gateway,
+    metrics,
+    ports::Ports,
+    status::HINT,
     wire::Fault,
 };
 use portcullis_policy::{PUSH_PATH, Target};
-use portcullis_token::{
-    TokenError,
-    revocation::{limits, parse_push},
-};
+use portcullis_token::revocation::{limits, parse_push};
 
 /// Liveness: always 200 while the Worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
@@ -34,18 +37,16 @@ impl Gateway {
         if !target.is_plain() {
             return Err(Denial::TargetAmbiguous);
         }
-        let head = exchange.head;
-        if head.has_undeliverable_body() {
+        if exchange.head.has_undeliverable_body() {
             return Err(Denial::BodyUnexpected);
         }
         let answer = self.dispatch(target.path(), exchange, ports).await;
         // A guess counts on these paths like on any other.
-        answer.map_err(|denial| self.count_guess(denial, head, ports))
+        answer.map_err(|denial| self.count_guess(denial, exchange.address(), ports))
     }
 
     async fn dispatch<P: Ports>(&self, path: &str, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
-        let head = exchange.head;
-        let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
+        let is_read = matches!(exchange.head.method.as_str(), "GET" | "HEAD");
         match path {
             PUSH_PATH if self.authenticator.issuers.iter().any(|issuer| issuer.pusher.is_some()) => {
                 self.answer_push(exchange, ports).await
@@ -56,22 +57,24 @@ impl Gateway {
             }
             "/health" => Ok(health(&exchange.ids.request_id)),
             "/ready" => {
-                let is_operator = self.is_operator(head)?;
+                let is_operator = self.is_operator(exchange)?;
                 Ok(self.answer_ready(is_operator, &exchange.ids.request_id, ports).await)
             }
-            "/status" => Ok(self.answer_status(self.is_operator(head)?, &exchange.ids.request_id, ports.now())),
+            "/status" => Ok(self.answer_status(self.is_operator(exchange)?, &exchange.ids.request_id, ports.now())),
             _ => Err(Denial::RouteUnknown),
         }
     }
 
     /// Returns whether the caller may see names and details: it has `METRICS_TOKEN`, or it is the
     /// user of a developer's machine.
-    fn is_operator(&self, head: &Head) -> Result<bool, Denial> {
+    fn is_operator(&self, exchange: &Exchange<'_>) -> Result<bool, Denial> {
         match &self.metrics_token {
-            Some(expected) if head.header("authorization").is_some() => check_operator(head, expected).map(|()| true),
+            Some(expected) if exchange.head.header("authorization").is_some() => {
+                check_operator(exchange, expected).map(|()| true)
+            }
             Some(_) | None => {
-                let address = client_address(head).and_then(|text| text.parse::<IpAddr>().ok());
-                Ok(self.is_development && address.is_some_and(|address| address.to_canonical().is_loopback()))
+                let is_loopback = exchange.address().is_some_and(|address| address.to_canonical().is_loopback());
+                Ok(self.is_development && is_loopback)
             }
         }
     }
@@ -81,11 +84,10 @@ impl Gateway {
     async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Answer {
         let mut missing: Vec<String> =
             self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
-        missing.extend(
-            self.limiter.unbound(ports).map(|binding| format!("rate limit {binding} is not bound; see wrangler.toml")),
-        );
-        for (index, issuer) in self.authenticator.issuers.iter().enumerate() {
-            if !self.authenticator.keys.has_keys(index, ports).await {
+        let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
+        missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
+        for issuer in &self.authenticator.issuers {
+            if !issuer.keys.has_keys(ports).await {
                 missing.push(format!("the keys of issuer {} cannot be fetched", issuer.name));
             }
         }
@@ -104,21 +106,22 @@ impl Gateway {
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.
     async fn answer_metrics<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
         let Some(expected) = &self.metrics_token else { return Err(Denial::RouteUnknown) };
-        check_operator(exchange.head, expected)?;
+        check_operator(exchange, expected)?;
         self.metrics.flush(ports).await;
         let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
         let now = ports.now();
         let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
         for upstream in &self.upstreams {
             let worst = upstream.breakers().map(|state| state.gauge()).fold(0.0, f64::max);
-            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.name), worst);
+            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst);
         }
-        for (index, issuer) in self.authenticator.issuers.iter().enumerate() {
-            if let Some(age_ms) = self.authenticator.keys.status(index, now).and_then(|status| status.age_ms) {
-                series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), seconds(age_ms));
+        for issuer in &self.authenticator.issuers {
+            if let Some(record) = &issuer.keys.known().record {
+                let age = seconds(now.since(record.fetched_at));
+                series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age);
             }
         }
-        if let Some(age_ms) = self.revocations.age_ms(now) {
+        if let Some(age_ms) = self.revocations.known().age_ms(now) {
             series.insert("gateway_revocation_age_seconds".to_owned(), seconds(age_ms));
         }
         let page = metrics::page(&series);
@@ -133,7 +136,6 @@ impl Gateway {
         }
         let text = credentials::bearer(head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
-        let issuer = self.authenticator.issuers.get(token.issuer).ok_or(Denial::Token(TokenError::UnknownIssuer))?;
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
         self.revocations.check_log(token.marks.as_ref(), ports).await?;
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
@@ -142,12 +144,12 @@ impl Gateway {
             }
             Denial::PushMalformed { detail: "the body cannot be read".to_owned() }
         })?;
-        let push =
-            parse_push(&body, &issuer.token, ports.now()).map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
+        let push = parse_push(&body, &token.issuer.token, ports.now())
+            .map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
         self.revocations.revoke_all(&push.entries, ports).await?;
         if push.revokes_key {
             // The key that replaces it is not in the cached set.
-            ports.defer(BackgroundTask::RenewKeys(token.issuer));
+            ports.defer(BackgroundTask::Keys(token.issuer.keys.index, KeyTask::Renew));
         }
         let document = json!({ "received": push.received, "noted": push.entries.len() });
         Ok(Answer::json(200, &exchange.ids.request_id, &document))
@@ -155,8 +157,8 @@ impl Gateway {
 }
 
 /// Refuses a caller without the operators' token.
-fn check_operator(head: &Head, expected: &str) -> Result<(), Denial> {
-    let shown = credentials::bearer(head)?;
+fn check_operator(exchange: &Exchange<'_>, expected: &str) -> Result<(), Denial> {
+    let shown = credentials::bearer(exchange.head)?;
     // Digests, so that the time of the comparison reveals nothing about the token.
     if Sha256::digest(shown) == Sha256::digest(expected) { Ok(()) } else { Err(Denial::MetricsTokenWrong) }
 }

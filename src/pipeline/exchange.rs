@@ -1,19 +1,14 @@
 //! The context of one request on its way through the pipeline.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use portcullis_redact::redact;
 
 use super::{
-    authenticator::AuthenticatedToken,
-    denial::Denial,
-    head::Head,
-    headers::client_address,
-    key_cache::KeySource,
-    limits,
-    log::{LogRecord, level},
-    trace::Ids,
+    authenticator::AuthenticatedToken, denial::Denial, head::Head, limits, log::LogRecord, trace::Ids,
+    upstream::Upstream,
 };
+use portcullis_policy::Route;
 use portcullis_token::{Identity, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
@@ -24,18 +19,22 @@ pub(super) struct Exchange<'a> {
     pub(super) ids: Ids,
     /// When the request arrived.
     pub(super) begun: UnixMillis,
+    /// The client's address from the platform, as sent and parsed. A client-supplied
+    /// `X-Forwarded-For` is untrusted and is removed.
+    pub(super) client: Option<(&'a str, IpAddr)>,
     /// Canonical path, redacted; empty until the target is parsed.
     pub(super) path: String,
-    /// Index of the route in the policy.
-    pub(super) route: Option<usize>,
-    /// Index of the upstream in the policy.
-    pub(super) upstream: Option<usize>,
+    pub(super) route: Option<&'a Route>,
+    pub(super) upstream: Option<&'a Upstream>,
     /// The caller's token, once it is verified and not revoked.
     pub(super) token: Option<Rc<AuthenticatedToken>>,
-    /// Where the key that checked the token came from.
-    pub(super) key_source: Option<KeySource>,
+    /// `token` when the token was cached; otherwise where the key that checked it came from:
+    /// `memory`, `kv` or `issuer`.
+    pub(super) key_source: Option<&'static str>,
     /// When the upstream was first called, and when it had answered or failed.
     pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,
+    /// Status of the upstream's answer.
+    pub(super) upstream_status: u16,
 }
 
 impl<'a> Exchange<'a> {
@@ -44,12 +43,14 @@ impl<'a> Exchange<'a> {
             head,
             ids: Ids::new(head, begun, random),
             begun,
+            client: head.header("cf-connecting-ip").and_then(|text| Some((text, text.parse().ok()?))),
             path: String::new(),
             route: None,
             upstream: None,
             token: None,
             key_source: None,
             upstream_times: None,
+            upstream_status: 0,
         }
     }
 
@@ -58,35 +59,38 @@ impl<'a> Exchange<'a> {
         self.token.as_ref().map(|token| token.identity())
     }
 
+    /// Returns the client's address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.client.map(|(_, address)| address)
+    }
+
     /// Writes the log record of an exchange that was answered with `status`.
-    pub(super) fn record(
-        &self,
-        status: u16,
-        denial: Option<&Denial>,
-        (route, upstream): (Option<&str>, Option<&str>),
-        now: UnixMillis,
-    ) -> LogRecord {
-        let head = self.head;
+    pub(super) fn record(&self, status: u16, denial: Option<&Denial>, now: UnixMillis) -> LogRecord {
+        let method = &self.head.method;
         LogRecord {
             timestamp: String::new(),
-            level: level(status),
+            level: match status {
+                500.. => "error",
+                400..=499 => "warn",
+                _ => "info",
+            },
             service: "gateway",
             request_id: self.ids.request_id.clone(),
             trace_id: self.ids.trace_id.clone(),
             span_id: self.ids.span_id.clone(),
             user_id: self.identity().map(|identity| identity.user_id.clone()),
-            method: head.method.chars().take(limits::LOG_METHOD_BYTES).collect(),
-            route: route.map(str::to_owned),
+            method: method.get(..method.floor_char_boundary(limits::LOG_METHOD_BYTES)).unwrap_or_default().to_owned(),
+            route: self.route.map(|route| route.path.clone()),
             path: self.path.clone(),
             status,
             duration_ms: now.since(self.begun),
-            upstream: upstream.map(str::to_owned),
+            upstream: self.upstream.map(|upstream| upstream.config.name.clone()),
             upstream_ms: self.upstream_times.map(|(from, to)| to.since(from)),
-            cache: self.key_source.map(KeySource::name),
+            cache: self.key_source,
             code: denial.map(Denial::code),
             detail: denial.and_then(Denial::detail_for_log).map(str::to_owned),
-            user_agent: head.header("user-agent").map(redact),
-            ip: client_address(head).map(str::to_owned),
+            user_agent: self.head.header("user-agent").map(redact),
+            ip: self.client.map(|(text, _)| text.to_owned()),
         }
     }
 }

@@ -14,46 +14,46 @@ use std::{
 
 use super::{
     background::BackgroundTask,
+    denial::Denial,
     limits,
     metrics::Metrics,
     ports::{Background, Clock, RateLimitCounter},
-    rate_limiter::{LimitExceeded, binding},
+    rate_limiter::BoundLimit,
 };
-use portcullis_policy::{Limit, LimitBy, Policy};
+use portcullis_policy::{LimitBy, Policy};
 use portcullis_token::UnixMillis;
 
 /// The policy's limits on refused tokens.
 #[derive(Debug)]
 pub(super) struct FailedAuthLimiter {
-    limits: Vec<Limit>,
+    limits: Vec<BoundLimit>,
     failures: RefCell<Failures>,
-    metrics: Rc<Metrics>,
 }
 
 impl FailedAuthLimiter {
-    pub(super) fn new(policy: &Policy, metrics: Rc<Metrics>) -> Self {
-        let limits = policy.limits.iter().filter(|limit| limit.by == LimitBy::FailedIp).cloned().collect();
-        Self { limits, failures: RefCell::default(), metrics }
+    pub(super) fn new(policy: &Policy, metrics: &Rc<Metrics>) -> Self {
+        let limits = policy.limits.iter().filter(|limit| limit.by == LimitBy::FailedIp);
+        Self { limits: limits.map(|limit| BoundLimit::new(limit, metrics)).collect(), failures: RefCell::default() }
     }
 
     /// Schedules the count of a refused token of an address. Good tokens of the address are
     /// never refused here: a thousand people may share it.
     ///
     /// # Errors
-    /// [`LimitExceeded`] when the address is beyond a limit already.
-    pub(super) fn record(&self, address: &str, ports: &(impl Clock + Background)) -> Result<(), LimitExceeded> {
+    /// [`Denial::RateLimited`] when the address is beyond a limit already.
+    pub(super) fn record(&self, address: &str, ports: &(impl Clock + Background)) -> Result<(), Denial> {
         let now = ports.now();
-        let mut exceeded = None;
-        for (index, limit) in self.limits.iter().enumerate() {
-            let mut failures = self.failures.borrow_mut();
-            if failures.is_over(index, address, now) {
-                self.metrics.count_limited(&limit.name);
-                exceeded = Some(LimitExceeded { retry_s: limit.retry_after_s });
-            } else if failures.note(index, address, now) {
+        let mut outcome = Ok(());
+        let mut failures = self.failures.borrow_mut();
+        for (index, bound) in self.limits.iter().enumerate() {
+            let who = (index, address.to_owned());
+            if failures.is_over(&who, now) {
+                outcome = Err(bound.exceeded());
+            } else if failures.note(who, now) {
                 ports.defer(BackgroundTask::CountFailedAuth);
             }
         }
-        exceeded.map_or(Ok(()), Err)
+        outcome
     }
 
     /// Has the runtime count the refused tokens.
@@ -62,8 +62,8 @@ impl FailedAuthLimiter {
             // A statement of its own: the borrow must not last over the wait.
             let next = self.failures.borrow_mut().next();
             let Some((index, key)) = next else { return };
-            let Some(limit) = self.limits.get(index) else { continue };
-            let is_within = ports.limit(&binding(&limit.name), &key).await;
+            let Some(bound) = self.limits.get(index) else { continue };
+            let is_within = ports.limit(&bound.binding, &key).await;
             self.failures.borrow_mut().counted((index, key), is_within, ports.now());
         }
     }
@@ -101,14 +101,12 @@ struct Failures {
 }
 
 impl Failures {
-    fn is_over(&self, limit: usize, address: &str, now: UnixMillis) -> bool {
-        let state = self.known.get(&(limit, address.to_owned()));
-        state.is_some_and(|state| matches!(state, CountState::Over(_)) && !state.is_past(now))
+    fn is_over(&self, who: &Who, now: UnixMillis) -> bool {
+        self.known.get(who).is_some_and(|state| matches!(state, CountState::Over(_)) && !state.is_past(now))
     }
 
     /// Notes a refused token. Returns whether a task has to count it.
-    fn note(&mut self, limit: usize, address: &str, now: UnixMillis) -> bool {
-        let who = (limit, address.to_owned());
+    fn note(&mut self, who: Who, now: UnixMillis) -> bool {
         if self.known.get(&who).is_some_and(|state| !state.is_past(now)) {
             return false;
         }
@@ -157,26 +155,30 @@ mod tests {
         UnixMillis(millis)
     }
 
+    fn who(limit: usize, address: impl ToString) -> Who {
+        (limit, address.to_string())
+    }
+
     #[test]
     fn one_count_is_under_way_for_an_address_and_its_result_is_kept_for_a_while() {
         let mut failures = Failures::default();
-        assert!(failures.note(0, "a", at(0)));
-        assert!(!failures.note(0, "a", at(1)), "it is being counted");
-        assert!(failures.note(0, "b", at(1)) && failures.note(1, "a", at(1)), "others are others");
+        assert!(failures.note(who(0, "a"), at(0)));
+        assert!(!failures.note(who(0, "a"), at(1)), "it is being counted");
+        assert!(failures.note(who(0, "b"), at(1)) && failures.note(who(1, "a"), at(1)), "others are others");
         let first = failures.next().unwrap();
         failures.counted(first, true, at(2));
-        assert!(!failures.is_over(0, "a", at(2)) && failures.note(0, "a", at(3)), "within the limit");
+        assert!(!failures.is_over(&who(0, "a"), at(2)) && failures.note(who(0, "a"), at(3)), "within the limit");
         let mut last = None;
         while let Some(who) = failures.next() {
             last = Some(who.clone());
             failures.counted(who, false, at(4));
         }
         assert_eq!(last, Some((0, "a".to_owned())));
-        assert!(failures.is_over(0, "a", at(4)) && !failures.note(0, "a", at(5)), "over it");
+        assert!(failures.is_over(&who(0, "a"), at(4)) && !failures.note(who(0, "a"), at(5)), "over it");
         let end = 4 + limits::OVER_MS;
-        assert!(failures.is_over(0, "a", at(end - 1)) && !failures.is_over(0, "a", at(end)));
-        assert!(failures.note(0, "a", at(end)), "counted again");
-        assert!(failures.note(0, "a", at(end + limits::COUNT_LOST_MS)), "a count that was lost is over");
+        assert!(failures.is_over(&who(0, "a"), at(end - 1)) && !failures.is_over(&who(0, "a"), at(end)));
+        assert!(failures.note(who(0, "a"), at(end)), "counted again");
+        assert!(failures.note(who(0, "a"), at(end + limits::COUNT_LOST_MS)), "a count that was lost is over");
     }
 
     /// Counts all that wait with one result, and returns how many there were.
@@ -189,13 +191,13 @@ mod tests {
     fn a_flood_from_more_addresses_than_are_kept_leaves_none_uncounted() {
         let mut failures = Failures::default();
         for number in 0..limits::COUNTED_ADDRESSES * 4 {
-            assert!(failures.note(0, &number.to_string(), at(0)), "{number}");
+            assert!(failures.note(who(0, number), at(0)), "{number}");
             assert_eq!(count(&mut failures, false, at(0)), 1);
         }
         assert_eq!((failures.known.len(), failures.over.len()), (limits::COUNTED_ADDRESSES, limits::COUNTED_ADDRESSES));
-        let newest = (limits::COUNTED_ADDRESSES * 4 - 1).to_string();
-        assert!(failures.is_over(0, &newest, at(1)) && !failures.is_over(0, "0", at(1)));
-        assert!(failures.note(0, "0", at(1)), "an address that was removed is counted again");
+        let newest = limits::COUNTED_ADDRESSES * 4 - 1;
+        assert!(failures.is_over(&who(0, newest), at(1)) && !failures.is_over(&who(0, "0"), at(1)));
+        assert!(failures.note(who(0, "0"), at(1)), "an address that was removed is counted again");
         count(&mut failures, false, at(limits::OVER_MS));
         assert_eq!(failures.known.len(), 1, "expired entries are removed");
     }
@@ -203,11 +205,11 @@ mod tests {
     #[test]
     fn waiting_addresses_are_bounded_and_a_lost_count_is_resumed() {
         let mut failures = Failures::default();
-        let taken = (0..limits::COUNTED_ADDRESSES * 2).filter(|number| failures.note(0, &number.to_string(), at(0)));
+        let taken = (0..limits::COUNTED_ADDRESSES * 2).filter(|number| failures.note(who(0, number), at(0)));
         assert_eq!(taken.count(), limits::COUNTED_ADDRESSES);
         assert_eq!(failures.known.len(), limits::COUNTED_ADDRESSES);
-        assert!(!failures.note(0, "later", at(limits::COUNT_LOST_MS - 1)), "another task counts");
-        assert!(failures.note(0, "later", at(limits::COUNT_LOST_MS)), "the other task was lost");
+        assert!(!failures.note(who(0, "later"), at(limits::COUNT_LOST_MS - 1)), "another task counts");
+        assert!(failures.note(who(0, "later"), at(limits::COUNT_LOST_MS)), "the other task was lost");
         assert_eq!(count(&mut failures, true, at(limits::COUNT_LOST_MS)), limits::COUNTED_ADDRESSES);
         assert!(failures.known.is_empty());
     }
@@ -217,7 +219,7 @@ mod tests {
         let mut failures = Failures::default();
         for number in 0..limits::COUNTED_ADDRESSES * 10 {
             let now = at(u64::try_from(number).unwrap() * 10);
-            assert!(failures.note(0, &number.to_string(), now));
+            assert!(failures.note(who(0, number), now));
             let _cut_off = failures.next();
         }
         assert!(failures.known.len() <= limits::COUNTED_ADDRESSES * 3);

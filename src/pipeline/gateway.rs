@@ -1,16 +1,21 @@
 //! A gateway that is ready for requests: the policy, and the services that its pipeline uses.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     authenticator::Authenticator,
-    background::BackgroundTask,
+    background::{BackgroundTask, KeyTask},
     failed_auth_limiter::FailedAuthLimiter,
-    key_cache::KeyCache,
+    limits,
     metrics::Metrics,
+    permits::Permits,
     ports::Ports,
     rate_limiter::RateLimiter,
     revocation_checker::RevocationChecker,
@@ -24,8 +29,14 @@ use portcullis_policy::{Cors, Policy, Route, Table};
 /// uses it; no borrow of a cell outlives a synchronous step.
 #[derive(Debug)]
 pub struct Gateway {
-    version: String,
-    source: RefCell<PolicySource>,
+    /// The policy's version: the beginning of its digest.
+    pub version: String,
+    /// Where the policy came from.
+    pub origin: Cell<PolicyOrigin>,
+    /// What is wrong with a newer policy, which is therefore not used.
+    pub newer_fault: RefCell<Option<String>>,
+    /// Percentage of successes that are logged.
+    pub log_successes: u8,
     pub(super) policy: Policy,
     pub(super) table: Table,
     pub(super) authenticator: Authenticator,
@@ -36,7 +47,6 @@ pub struct Gateway {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) metrics: Rc<Metrics>,
     pub(super) spans: Option<SpanExporter>,
-    log_successes: u8,
     /// Token of operators; `None` without operators.
     pub(super) metrics_token: Option<String>,
     /// Whether this is a developer's machine, whose own user is an operator without a token.
@@ -44,32 +54,17 @@ pub struct Gateway {
 }
 
 /// Where a policy came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum PolicyOrigin {
     /// The build.
+    #[serde(rename = "built-in")]
     BuiltIn,
     /// The newest pushed policy.
+    #[serde(rename = "pushed")]
     Pushed,
     /// The pushed policy before the newest, which cannot be used.
+    #[serde(rename = "pushed before")]
     PushedBefore,
-}
-
-impl PolicyOrigin {
-    /// Returns the name for `/status`.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::BuiltIn => "built-in",
-            Self::Pushed => "pushed",
-            Self::PushedBefore => "pushed before",
-        }
-    }
-}
-
-/// Where the policy in use came from, and what is wrong with a newer one.
-#[derive(Debug, Clone)]
-pub(super) struct PolicySource {
-    pub(super) origin: PolicyOrigin,
-    pub(super) newer_fault: Option<String>,
 }
 
 impl Gateway {
@@ -95,22 +90,21 @@ impl Gateway {
             .iter()
             .map(|upstream| Upstream::new(upstream, &settings))
             .collect::<Result<Vec<_>, _>>()?;
-        let target_of =
-            |name: &str| upstreams.iter().find(|upstream| upstream.name == name)?.urls().next().map(str::to_owned);
-        let (waiters, metrics) = (Rc::default(), Rc::new(Metrics::new(&policy, settings.metrics_token.is_some())));
-        let keys = KeyCache::new(&policy.issuers, target_of, &settings, Rc::clone(&waiters), Rc::clone(&metrics))?;
+        let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
+        let waiters = Rc::new(Permits::new(limits::WAITERS));
         Ok(Self {
             version: Self::version_of(policy_json),
-            source: RefCell::new(PolicySource { origin: PolicyOrigin::BuiltIn, newer_fault: None }),
+            origin: Cell::new(PolicyOrigin::BuiltIn),
+            newer_fault: RefCell::default(),
+            log_successes: settings.log_successes,
             table,
-            authenticator: Authenticator::new(&policy, keys)?,
+            authenticator: Authenticator::new(&policy, &upstreams, &settings, (&waiters, &metrics))?,
             revocations: RevocationChecker::new(&policy, waiters),
-            limiter: RateLimiter::new(&policy, Rc::clone(&metrics)),
-            failed_auth: FailedAuthLimiter::new(&policy, Rc::clone(&metrics)),
+            limiter: RateLimiter::new(&policy, &metrics),
+            failed_auth: FailedAuthLimiter::new(&policy, &metrics),
             upstreams,
             metrics,
             spans: SpanExporter::new(&settings)?,
-            log_successes: settings.log_successes,
             is_development: settings.is_development,
             metrics_token: settings.metrics_token,
             policy,
@@ -119,11 +113,12 @@ impl Gateway {
 
     /// Carries out a task behind an answer.
     pub async fn run<P: Ports>(&self, task: BackgroundTask, ports: &P) {
-        let keys = &self.authenticator.keys;
         match task {
-            BackgroundTask::RefreshKeys(issuer) => keys.refresh(issuer, ports).await,
-            BackgroundTask::RenewKeys(issuer) => keys.renew(issuer, ports).await,
-            BackgroundTask::StoreKeys(issuer) => keys.store(issuer, ports).await,
+            BackgroundTask::Keys(issuer, task) => {
+                if let Some(issuer) = self.authenticator.issuers.get(issuer) {
+                    issuer.keys.run(task, ports).await;
+                }
+            }
             BackgroundTask::ReadRevocationLog => self.revocations.read_log_if_due(ports).await,
             BackgroundTask::AppendRevocation(entry) => self.revocations.append_again(entry, ports).await,
             BackgroundTask::CountFailedAuth => self.failed_auth.count(ports).await,
@@ -141,52 +136,19 @@ impl Gateway {
         }
     }
 
-    /// The scheduled event: renews every issuer's keys and flushes the metrics.
+    /// The scheduled event: renews every issuer's keys, so that requests rarely wait for them, and
+    /// flushes the metrics.
     pub async fn run_scheduled<P: Ports>(&self, ports: &P) {
-        self.authenticator.keys.renew_all(ports).await;
+        for issuer in &self.authenticator.issuers {
+            issuer.keys.read_store(ports).await;
+            issuer.keys.run(KeyTask::Renew, ports).await;
+        }
         self.metrics.flush(ports).await;
-    }
-
-    /// Records where the policy came from, for `/status`.
-    pub fn set_origin(&self, origin: PolicyOrigin) {
-        self.source.borrow_mut().origin = origin;
-    }
-
-    /// Returns where the policy came from.
-    pub fn origin(&self) -> PolicyOrigin {
-        self.source.borrow().origin
-    }
-
-    /// Records what is wrong with a newer policy, which is therefore not used.
-    pub fn set_newer_fault(&self, fault: Option<String>) {
-        self.source.borrow_mut().newer_fault = fault;
-    }
-
-    pub(super) fn source(&self) -> PolicySource {
-        self.source.borrow().clone()
-    }
-
-    /// Returns the percentage of successes that are logged.
-    pub const fn log_successes(&self) -> u8 {
-        self.log_successes
-    }
-
-    /// Returns the policy's version: the beginning of its digest.
-    pub fn version(&self) -> &str {
-        &self.version
     }
 
     /// Returns the version of a policy's text.
     pub fn version_of(policy_json: &str) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect()
-    }
-
-    pub(super) fn route(&self, index: Option<usize>) -> Option<&Route> {
-        index.and_then(|index| self.policy.routes.get(index))
-    }
-
-    pub(super) fn upstream(&self, index: Option<usize>) -> Option<&Upstream> {
-        index.and_then(|index| self.upstreams.get(index))
     }
 
     /// Returns the CORS policy of a route.

@@ -39,11 +39,10 @@ pub mod wire;
 
 pub use answer::Answer;
 pub use answer_plan::AnswerPlan;
-pub use assertion::{AssertionKeys, BadAssertionKeys};
-pub use background::BackgroundTask;
+pub use background::{BackgroundTask, KeyTask};
 pub use denial::Denial;
 pub use gateway::{Gateway, PolicyOrigin};
 pub use head::Head;
-pub use log::{AuditEvent, LogRecord};
+pub use log::LogRecord;
 pub use settings::Misconfiguration;
 pub use steps::{Handled, Outcome, handle_refused};

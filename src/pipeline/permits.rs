@@ -49,6 +49,16 @@ impl Permits {
         self.held.borrow_mut().remove(&id);
     }
 
+    /// Waits for `millis` milliseconds with a permit. Returns false at once when there is none.
+    pub(super) async fn pause(&self, millis: u64, clock: &impl Clock) -> bool {
+        let now = clock.now();
+        let until = now.plus(millis.saturating_add(limits::WAITER_LOST_MS));
+        let Some(permit) = self.acquire(false, until, now) else { return false };
+        clock.sleep(millis).await;
+        self.release(permit);
+        true
+    }
+
     /// Returns how many permits are taken.
     pub(super) fn taken(&self) -> usize {
         self.held.borrow().len()
@@ -62,28 +72,6 @@ impl Permits {
         let all = count(held.len());
         all >= self.max
             || (has_body && all >= half && count(held.values().filter(|(_, has_body)| *has_body).count()) >= half)
-    }
-}
-
-/// Requests of one isolate that wait for what another request of it fetches.
-#[derive(Debug)]
-pub(super) struct Waiters(Permits);
-
-impl Default for Waiters {
-    fn default() -> Self {
-        Self(Permits::new(limits::WAITERS))
-    }
-}
-
-impl Waiters {
-    /// Waits for `millis` milliseconds. Returns false at once when too many requests wait.
-    pub(super) async fn pause(&self, millis: u64, clock: &impl Clock) -> bool {
-        let now = clock.now();
-        let until = now.plus(millis.saturating_add(limits::WAITER_LOST_MS));
-        let Some(permit) = self.0.acquire(false, until, now) else { return false };
-        clock.sleep(millis).await;
-        self.0.release(permit);
-        true
     }
 }
 

@@ -4,96 +4,99 @@
 //! quota. A counter that fails refuses no request: it protects against load, not against a
 //! missing permission.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use portcullis_resilience::network;
 
-use super::{head::Head, headers::client_address, metrics::Metrics, ports::RateLimitCounter};
+use super::{denial::Denial, metrics::Metrics, ports::RateLimitCounter};
 use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
 use portcullis_token::Identity;
 
 /// The policy's rate limits.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
-    limits: Vec<Limit>,
+    pub(super) limits: Vec<BoundLimit>,
+}
+
+/// A rate limit with its counter.
+#[derive(Debug)]
+pub(super) struct BoundLimit {
+    pub(super) limit: Limit,
+    /// The runtime's binding of the counter.
+    pub(super) binding: String,
     metrics: Rc<Metrics>,
 }
 
-/// A request is beyond a rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LimitExceeded {
-    /// Seconds for `Retry-After`.
-    pub(super) retry_s: u64,
-}
+impl BoundLimit {
+    pub(super) fn new(limit: &Limit, metrics: &Rc<Metrics>) -> Self {
+        let binding = format!("LIMIT_{}", limit.name.to_ascii_uppercase().replace('-', "_"));
+        Self { limit: limit.clone(), binding, metrics: Rc::clone(metrics) }
+    }
 
-/// Returns the binding of a limit.
-pub(super) fn binding(name: &str) -> String {
-    format!("LIMIT_{}", name.to_ascii_uppercase().replace('-', "_"))
+    async fn count(&self, key: &str, counter: &impl RateLimitCounter) -> Result<(), Denial> {
+        if counter.limit(&self.binding, key).await { Ok(()) } else { Err(self.exceeded()) }
+    }
+
+    /// Counts a request that is beyond the limit, and returns its denial.
+    pub(super) fn exceeded(&self) -> Denial {
+        self.metrics.count_limited(&self.limit.name);
+        Denial::RateLimited { retry_s: self.limit.retry_after_s }
+    }
 }
 
 /// Returns the key of a client's network, or an empty one without an address.
-pub(super) fn address_key(head: &Head) -> String {
-    let address = client_address(head).and_then(|text| text.parse().ok());
+pub(super) fn address_key(address: Option<IpAddr>) -> String {
     address.map(|address| network(address).to_string()).unwrap_or_default()
 }
 
 impl RateLimiter {
-    pub(super) fn new(policy: &Policy, metrics: Rc<Metrics>) -> Self {
-        Self { limits: policy.limits.clone(), metrics }
+    pub(super) fn new(policy: &Policy, metrics: &Rc<Metrics>) -> Self {
+        Self { limits: policy.limits.iter().map(|limit| BoundLimit::new(limit, metrics)).collect() }
     }
 
     /// Counts a request to a route before anything is known of its caller.
+    ///
+    /// # Errors
+    /// [`Denial::RateLimited`].
     pub(super) async fn count_arrival(
         &self,
         route: &Route,
-        head: &Head,
+        address: Option<IpAddr>,
         counter: &impl RateLimitCounter,
-    ) -> Result<(), LimitExceeded> {
-        for limit in self.limits_of(route) {
-            let key = match limit.by {
-                LimitBy::Ip => address_key(head),
-                LimitBy::Route if route.access == Access::Public => route.path.clone(),
-                LimitBy::Route | LimitBy::User | LimitBy::FailedIp => continue,
-            };
-            self.count(limit, &key, counter).await?;
+    ) -> Result<(), Denial> {
+        for bound in self.limits_of(route) {
+            match bound.limit.by {
+                LimitBy::Ip => bound.count(&address_key(address), counter).await?,
+                LimitBy::Route if route.access == Access::Public => bound.count(&route.path, counter).await?,
+                LimitBy::Route | LimitBy::User | LimitBy::FailedIp => {}
+            }
         }
         Ok(())
     }
 
     /// Counts a request of a user who may enter. Other requests are not counted: a flood of
     /// strangers must not use up what users have.
+    ///
+    /// # Errors
+    /// [`Denial::RateLimited`].
     pub(super) async fn count_entry(
         &self,
         route: &Route,
         identity: &Identity,
         counter: &impl RateLimitCounter,
-    ) -> Result<(), LimitExceeded> {
-        for limit in self.limits_of(route) {
-            let key = match limit.by {
+    ) -> Result<(), Denial> {
+        for bound in self.limits_of(route) {
+            match bound.limit.by {
                 // Users of two issuers may have the same id.
-                LimitBy::User => format!("{}\n{}", identity.issuer, identity.user_id),
-                LimitBy::Route => route.path.clone(),
-                LimitBy::Ip | LimitBy::FailedIp => continue,
-            };
-            self.count(limit, &key, counter).await?;
+                LimitBy::User => bound.count(&format!("{}\n{}", identity.issuer, identity.user_id), counter).await?,
+                LimitBy::Route => bound.count(&route.path, counter).await?,
+                LimitBy::Ip | LimitBy::FailedIp => {}
+            }
         }
         Ok(())
     }
 
-    /// Returns the bindings of limits that are not bound.
-    pub(super) fn unbound(&self, counter: &impl RateLimitCounter) -> impl Iterator<Item = String> {
-        self.limits.iter().map(|limit| binding(&limit.name)).filter(|binding| !counter.has_limit(binding))
-    }
-
-    fn limits_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Limit> {
-        self.limits.iter().filter(|limit| route.limits.contains(&limit.name))
-    }
-
-    async fn count(&self, limit: &Limit, key: &str, counter: &impl RateLimitCounter) -> Result<(), LimitExceeded> {
-        if counter.limit(&binding(&limit.name), key).await {
-            return Ok(());
-        }
-        self.metrics.count_limited(&limit.name);
-        Err(LimitExceeded { retry_s: limit.retry_after_s })
+    fn limits_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a BoundLimit> {
+        self.limits.iter().filter(|bound| route.limits.contains(&bound.limit.name))
     }
 }

@@ -178,84 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_the_upstream_in_any_spelling_becomes_one_of_the_gateway() {
-        for (reference, expected) in [
-            ("http://10.0.0.7:8080/login?next=1", "/login?next=1"),
-            ("http://10.0.0.7:8080", "/"),
-            ("http://10.0.0.7:8080?a", "/?a"),
-            ("http://10.0.0.7:8080//evil.example/x", "//evil.example/x"),
-            ("http://10.0.0.7:8080/\\evil.example", "//evil.example"),
-            ("HTTP://10.0.0.7:8080/x", "/x"),
-            ("https://10.0.0.7:8080/x", "/x"),
-            ("//10.0.0.7:8080/x", "/x"),
-            ("\\\\10.0.0.7:8080\\x", "/x"),
-            ("/\t/10.0.0.7:8080/x", "/x"),
-            ("/\\/10.0.0.7:8080/x", "/x"),
-            (" ht\ntp://10.0.0.7:8080/x", "/x"),
-            ("http://a:b@10.0.0.7:8080/x", "/x"),
-            ("http://0xa.7:8080/x", "/x"),
-            ("http:login", "/api/login"),
-            ("https://two.example/x", "/x"),
-            ("https://two.example:443/x", "/x"),
-            ("https://two.example./x", "/x"),
-            ("http://TWO.example/x", "/x"),
-            ("http://[0::1]:9000/x", "/x"),
+    fn an_authority_has_one_spelling() {
+        for (url, expected) in [
+            ("https://two.example/x", Some(("two.example:", "/x"))),
+            ("https://Ada:secret@Two.example.:443?a", Some(("two.example:", "?a"))),
+            ("http://two.example:80", Some(("two.example:", ""))),
+            ("http://two.example:443/", Some(("two.example:443", "/"))),
+            ("http://[::1]:9000/x", Some(("[::1]:9000", "/x"))),
+            ("http://[::1]/x", Some(("[::1]:", "/x"))),
+            ("mailto:ada@example.com", None),
         ] {
-            let published = base(None).publish(reference, resolve);
-            assert_eq!(published, Some(format!("https://edge.example{expected}")), "{reference:?}");
-        }
-    }
-
-    #[test]
-    fn other_references_stay_unchanged() {
-        for reference in [
-            "http://10.0.0.7:80801/",
-            "http://10.0.0.7:8081/",
-            "http://10.0.0.7/",
-            "http://10.0.0.7:8080.evil.example/",
-            "http://10.0.0.7:8080@evil.example/",
-            "https://two.example:8443/",
-            "https://id.example/authorize",
-            "//other.example/x",
-            "/relative",
-            "relative?a:b",
-            "?page=2",
-            "#top",
-            "",
-            "mailto:ada@example.com",
-            "http://",
-            "http://[",
-        ] {
-            assert_eq!(base(None).publish(reference, resolve), None, "{reference:?}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_is_restored_once() {
-        let (strip, longer, shorter) = (("/shop", ""), ("/api", "/api/v1"), ("/api/v1", "/api"));
-        for (rewrite, reference, expected) in [
-            (strip, "/items?x=/shop", Some("/shop/items?x=/shop")),
-            (strip, "/", Some("/shop")),
-            (strip, "/?a", Some("/shop/?a")),
-            (strip, "/shop", None),
-            (strip, "/shop/items", None),
-            (strip, "/shopping", Some("/shop/shopping")),
-            (strip, "http://10.0.0.7:8080/shop/items", Some("/shop/items")),
-            (strip, "http://10.0.0.7:8080//evil.example", Some("/shop//evil.example")),
-            (strip, "//evil.example", None),
-            (longer, "/api/v1/x", Some("/api/x")),
-            (longer, "/api/x", None),
-            (longer, "/api/v10", None),
-            (shorter, "/api/v1/x", None),
-            (shorter, "/api/x", Some("/api/v1/x")),
-            (shorter, "/other", None),
-        ] {
-            let published = base(Some(rewrite)).publish(reference, resolve);
-            assert_eq!(
-                published,
-                expected.map(|path| format!("https://edge.example{path}")),
-                "{rewrite:?} {reference}"
-            );
+            assert_eq!(split(url), expected.map(|(place, rest)| (place.to_owned(), rest)), "{url}");
         }
     }
 
@@ -278,32 +211,5 @@ mod tests {
             }
         }
         assert!(count > 1000, "{count} were rewritten");
-    }
-
-    #[test]
-    fn references_inside_other_values_are_found() {
-        let publish = |reference: &str| base(None).publish(reference, resolve);
-        let up = "http://10.0.0.7:8080";
-        for (value, expected) in [
-            (format!("5; url={up}/x"), Some("5; url=https://edge.example/x")),
-            (format!("5;URL = \"{up}/x\""), Some("5; url=https://edge.example/x")),
-            (format!("5, {up}/x"), Some("5; url=https://edge.example/x")),
-            ("5".to_owned(), None),
-            ("5; url=/x".to_owned(), None),
-            ("5; url".to_owned(), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(publish_refresh(&value, publish).as_deref(), expected, "{value}");
-        }
-        for (value, expected) in [
-            (format!("<{up}/a>; rel=next"), Some("<https://edge.example/a>; rel=next")),
-            (format!("<{up}/a>, <{up}/b>"), Some("<https://edge.example/a>, <https://edge.example/b>")),
-            (format!("</a>; title=\"<{up}/b>\""), None),
-            ("<a".to_owned(), None),
-            ("\"<".to_owned(), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(publish_links(&value, publish).as_deref(), expected, "{value}");
-        }
     }
 }

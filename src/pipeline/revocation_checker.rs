@@ -1,11 +1,15 @@
 //! Whether a verified token was revoked: carries out the plans of [`portcullis_token::revocation`] with the
 //! ports, and appends to the log. No borrow of a cell outlives a synchronous step.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Ref, RefCell},
+    rc::Rc,
+};
 
 use super::{
     background::BackgroundTask,
-    permits::Waiters,
+    denial::Denial,
+    permits::Permits,
     ports::{Background, Clock, LogPart, LogText, RevocationLog},
     wire::Fault,
 };
@@ -26,48 +30,14 @@ pub(super) struct RevocationChecker {
     /// Milliseconds: an older copy admits no token.
     max_age_ms: u64,
     /// Whether any issuer's tokens can be revoked.
-    is_needed: bool,
-    waiters: Rc<Waiters>,
+    pub(super) is_needed: bool,
+    waiters: Rc<Permits>,
 }
 
-/// What decides whether a token was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The local copy.
-    Copy,
-    /// The log itself; the token is still to be checked with
-    /// [`RevocationChecker::check_log`].
-    Log,
-}
-
-/// Why a token is not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RevocationError {
-    /// It was revoked.
-    Revoked,
-    /// Whether it was revoked is unknown.
-    Unknown {
-        /// Milliseconds until the log may be asked again.
-        retry_ms: u64,
-    },
-}
-
-const UNKNOWN: RevocationError = RevocationError::Unknown { retry_ms: limits::BACK_OFF_MS };
-
-/// What this isolate knows of revoked tokens, for operators.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RevocationStatus {
-    pub(super) entries: usize,
-    pub(super) age_ms: Option<u64>,
-    /// Whether the copy is young enough to admit tokens.
-    pub(super) is_usable: bool,
-    /// Whether the log is too large for a copy.
-    pub(super) overflows: bool,
-    pub(super) last_error: Option<&'static str>,
-}
+const UNKNOWN: Denial = Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS };
 
 impl RevocationChecker {
-    pub(super) fn new(policy: &Policy, waiters: Rc<Waiters>) -> Self {
+    pub(super) fn new(policy: &Policy, waiters: Rc<Permits>) -> Self {
         Self {
             cache: RefCell::default(),
             max_age_ms: policy.revocation.max_age_ms(),
@@ -83,22 +53,22 @@ impl RevocationChecker {
         marks: Option<&RevocationKeys>,
         check: RevocationCheck,
         ports: &impl RevocationPorts,
-    ) -> Result<Source, RevocationError> {
-        let Some(marks) = marks else { return Ok(Source::Copy) };
+    ) -> Result<bool, Denial> {
+        let Some(marks) = marks else { return Ok(false) };
         // A revoked token stays revoked, so the copy's age does not matter here.
         self.check_copy(marks)?;
-        let source = match check {
-            RevocationCheck::Strict => Source::Log,
-            RevocationCheck::Copy => self.freshen(ports).await?,
-        };
+        if check == RevocationCheck::Strict {
+            return Ok(true);
+        }
+        let asks_log = self.freshen(ports).await?;
         // Again: the copy may have been updated meanwhile.
         self.check_copy(marks)?;
-        Ok(source)
+        Ok(asks_log)
     }
 
     /// Refuses a token that the copy knows to be revoked, whatever the copy's age.
-    pub(super) fn check_copy(&self, marks: &RevocationKeys) -> Result<(), RevocationError> {
-        if self.cache.borrow().revokes(marks) { Err(RevocationError::Revoked) } else { Ok(()) }
+    fn check_copy(&self, marks: &RevocationKeys) -> Result<(), Denial> {
+        if self.cache.borrow().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
     }
 
     /// Refuses a token that the log knows to be revoked.
@@ -106,7 +76,7 @@ impl RevocationChecker {
         &self,
         marks: Option<&RevocationKeys>,
         log: &impl RevocationLog,
-    ) -> Result<(), RevocationError> {
+    ) -> Result<(), Denial> {
         let Some(marks) = marks else { return Ok(()) };
         let asked: Vec<_> = marks.iter().collect();
         let answer = log.read_log(LogPart::Entries(&asked), false).await;
@@ -120,8 +90,9 @@ impl RevocationChecker {
         !self.is_needed || self.freshen(ports).await.is_ok()
     }
 
-    /// Makes sure that the copy is young enough to decide, or that the log can.
-    async fn freshen(&self, ports: &impl RevocationPorts) -> Result<Source, RevocationError> {
+    /// Makes sure that the copy is young enough to decide, or that the log can. Returns whether the
+    /// log has to be asked.
+    async fn freshen(&self, ports: &impl RevocationPorts) -> Result<bool, Denial> {
         let begun = ports.now();
         loop {
             let now = ports.now();
@@ -130,10 +101,10 @@ impl RevocationChecker {
             }
             let plan = self.cache.borrow().plan(self.max_age_ms, now);
             match plan {
-                RevocationPlan::Use => return Ok(Source::Copy),
+                RevocationPlan::Use => return Ok(false),
                 RevocationPlan::UseAndRead => {
                     ports.defer(BackgroundTask::ReadRevocationLog);
-                    return Ok(Source::Copy);
+                    return Ok(false);
                 }
                 RevocationPlan::Read => self.read_log(ports).await,
                 RevocationPlan::Wait => {
@@ -141,8 +112,8 @@ impl RevocationChecker {
                         return Err(UNKNOWN);
                     }
                 }
-                RevocationPlan::AskLog => return Ok(Source::Log),
-                RevocationPlan::Unavailable { retry_ms } => return Err(RevocationError::Unknown { retry_ms }),
+                RevocationPlan::AskLog => return Ok(true),
+                RevocationPlan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
             }
         }
     }
@@ -218,12 +189,12 @@ impl RevocationChecker {
     /// Revokes all entries or none.
     ///
     /// # Errors
-    /// [`RevocationError::Unknown`] when the log took none.
+    /// [`Denial::RevocationUnknown`] when the log took none.
     pub(super) async fn revoke_all(
         &self,
         entries: &[RevocationEntry],
         ports: &impl RevocationPorts,
-    ) -> Result<(), RevocationError> {
+    ) -> Result<(), Denial> {
         if !entries.is_empty() && !append(entries, ports).await {
             return Err(UNKNOWN);
         }
@@ -231,21 +202,14 @@ impl RevocationChecker {
         Ok(())
     }
 
-    /// Returns the age of the copy.
-    pub(super) fn age_ms(&self, now: UnixMillis) -> Option<u64> {
-        self.cache.borrow().age_ms(now)
+    /// Returns what this isolate knows of revoked tokens.
+    pub(super) fn known(&self) -> Ref<'_, RevocationCache> {
+        self.cache.borrow()
     }
 
-    /// Returns what this isolate knows; `None` when no token can be revoked.
-    pub(super) fn status(&self, now: UnixMillis) -> Option<RevocationStatus> {
-        let cache = self.cache.borrow();
-        self.is_needed.then(|| RevocationStatus {
-            entries: cache.count(),
-            age_ms: cache.age_ms(now),
-            is_usable: cache.age_ms(now).is_some_and(|age| age <= self.max_age_ms),
-            overflows: cache.overflows(),
-            last_error: cache.last_error(),
-        })
+    /// Returns whether the copy is young enough to admit tokens.
+    pub(super) fn is_usable(&self, now: UnixMillis) -> bool {
+        self.known().age_ms(now).is_some_and(|age| age <= self.max_age_ms)
     }
 }
 

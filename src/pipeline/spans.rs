@@ -5,6 +5,7 @@
 
 use std::{cell::RefCell, fmt};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -47,7 +48,7 @@ impl fmt::Debug for SpanExporter {
 /// The spans of one isolate that were not sent yet.
 #[derive(Debug, Default)]
 struct Spans {
-    waiting: Vec<Value>,
+    waiting: Vec<Span>,
     /// Batches that are being sent: the time by which each has ended, and its size.
     in_flight: Vec<(UnixMillis, usize)>,
     /// Spans that were discarded since the last batch.
@@ -57,7 +58,7 @@ struct Spans {
 }
 
 impl Spans {
-    fn push(&mut self, span: Value, now: UnixMillis) {
+    fn push(&mut self, span: Span, now: UnixMillis) {
         // A task that sent a batch may have been cut off.
         self.in_flight.retain(|(until, _)| now < *until);
         let held = self.in_flight.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
@@ -85,7 +86,7 @@ impl SpanExporter {
         }
         let ratio = match settings.non_empty(RATIO) {
             None => 1.0,
-            Some(text) => parse_ratio(&text).filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+            Some(text) => text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
                 Misconfiguration(format!("{RATIO} is not a number from 0 to 1; it is the share of traces to sample"))
             })?,
         };
@@ -109,14 +110,14 @@ impl SpanExporter {
     /// Adds the spans of a request that was answered, if its trace is sampled, and schedules a
     /// batch.
     pub(super) fn record(&self, exchange: &Exchange<'_>, record: &LogRecord, ports: &(impl Clock + Background)) {
-        if !exchange.ids.is_sampled() {
+        if !exchange.ids.is_sampled {
             return;
         }
         let now = ports.now();
         let mut spans = self.spans.borrow_mut();
-        spans.push(server_span(record, &exchange.ids, exchange.begun, now), now);
+        spans.push(Span::of_server(record, &exchange.ids, (exchange.begun, now)), now);
         if let (Some(upstream), Some(times)) = (&record.upstream, exchange.upstream_times) {
-            spans.push(client_span(record, &exchange.ids, upstream, times), now);
+            spans.push(Span::of_client(record, &exchange.ids, upstream, times), now);
         }
         let is_scheduled = spans.scheduled_since.is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
         if spans.waiting.len() >= limits::SPANS_BATCH {
@@ -145,7 +146,7 @@ impl SpanExporter {
             spans.in_flight.push(batch);
             (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped), batch)
         };
-        let body = request(&self.service, waiting).to_string();
+        let body = request(&self.service, &waiting).to_string();
         ports.send_spans(&self.url, &self.headers, &body, dropped).await;
         let mut spans = self.spans.borrow_mut();
         if let Some(index) = spans.in_flight.iter().position(|sent| *sent == batch) {
@@ -160,21 +161,8 @@ fn is_in_ratio(id: &str, ratio: f64) -> bool {
     number.is_some_and(|number| f64::from(number) < ratio * (f64::from(u32::MAX) + 1.0))
 }
 
-/// Parses a decimal number: besides JSON's forms also `.5`, `1.`, `+0.1` and `01`.
-fn parse_ratio(text: &str) -> Option<f64> {
-    let begins = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
-    let text = text.strip_prefix('+').unwrap_or(text);
-    if !begins(text.strip_prefix('.').unwrap_or(text)) {
-        return None;
-    }
-    let digits = text.trim_start_matches('0');
-    let before = if begins(digits) { "" } else { "0" };
-    let behind = if digits.ends_with('.') { "0" } else { "" };
-    serde_json::from_slice([before, digits, behind].concat().as_bytes()).ok()
-}
-
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.
-fn request(service: &str, spans: Vec<Value>) -> Value {
+fn request(service: &str, spans: &[Span]) -> Value {
     let scope = json!({ "name": "portcullis", "version": env!("CARGO_PKG_VERSION") });
     json!({ "resourceSpans": [{
         "resource": { "attributes": [text("service.name", service)] },
@@ -182,78 +170,80 @@ fn request(service: &str, spans: Vec<Value>) -> Value {
     }] })
 }
 
-fn server_span(record: &LogRecord, ids: &Ids, begun: UnixMillis, ended: UnixMillis) -> Value {
-    let mut attributes = vec![
-        text("http.request.method", &record.method),
-        text("url.path", &record.path),
-        number("http.response.status_code", u64::from(record.status)),
-        text("portcullis.request_id", &ids.request_id),
-    ];
-    let optional = [
-        ("http.route", record.route.as_deref()),
-        ("user_agent.original", record.user_agent.as_deref()),
-        ("client.address", record.ip.as_deref()),
-        ("error.type", record.code),
-        ("portcullis.key_source", record.cache),
-    ];
-    attributes.extend(optional.into_iter().filter_map(|(key, value)| value.map(|value| text(key, value))));
-    let name = match &record.route {
-        Some(route) => format!("{} {route}", record.method),
-        None => record.method.clone(),
-    };
-    span(&ids.span_id, ids.parent_id.as_deref(), ids, &name, SERVER, (begun, ended), attributes, record.status >= 500)
-}
-
-fn client_span(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis, UnixMillis)) -> Value {
-    let attributes = vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)];
-    let failed = record.status >= 500;
-    let name = format!("{} {upstream}", record.method);
-    span(&ids.client_span_id, Some(&ids.span_id), ids, &name, CLIENT, times, attributes, failed)
-}
-
-/// `SpanKind`.
-const SERVER: u64 = 2;
-const CLIENT: u64 = 3;
-
-#[allow(clippy::too_many_arguments, reason = "the members of one message")]
-fn span(
-    id: &str,
-    parent: Option<&str>,
-    ids: &Ids,
-    name: &str,
-    kind: u64,
-    (from, to): (UnixMillis, UnixMillis),
+/// A span in protobuf's JSON, where 64-bit numbers are texts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Span {
+    trace_id: String,
+    span_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_span_id: Option<String>,
+    name: String,
+    /// `SpanKind`.
+    kind: u8,
+    start_time_unix_nano: String,
+    end_time_unix_nano: String,
     attributes: Vec<Value>,
-    failed: bool,
-) -> Value {
-    // 64-bit numbers are texts in protobuf's JSON.
-    let nanos = |at: UnixMillis| at.0.saturating_mul(1_000_000).to_string();
-    let mut span = json!({
-        "traceId": ids.trace_id,
-        "spanId": id,
-        "name": name,
-        "kind": kind,
-        "startTimeUnixNano": nanos(from),
-        "endTimeUnixNano": nanos(to),
-        "attributes": attributes,
-    });
-    if let Some(members) = span.as_object_mut() {
-        if let Some(parent) = parent {
-            members.insert("parentSpanId".to_owned(), parent.into());
-        }
-        if failed {
-            members.insert("status".to_owned(), json!({ "code": 2 }));
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Value>,
+}
+
+impl Span {
+    fn of_server(record: &LogRecord, ids: &Ids, (from, to): (UnixMillis, UnixMillis)) -> Self {
+        let status = record.status.to_string();
+        let attributes = [
+            ("http.request.method", Some(record.method.as_str())),
+            ("url.path", Some(&record.path)),
+            ("portcullis.request_id", Some(&ids.request_id)),
+            ("http.route", record.route.as_deref()),
+            ("user_agent.original", record.user_agent.as_deref()),
+            ("client.address", record.ip.as_deref()),
+            ("error.type", record.code),
+            ("portcullis.key_source", record.cache),
+        ];
+        let attributes = attributes.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
+        let status = json!({ "key": "http.response.status_code", "value": { "intValue": status } });
+        let name = record.route.as_ref().map(|route| format!("{} {route}", record.method));
+        Self {
+            trace_id: ids.trace_id.clone(),
+            span_id: ids.span_id.clone(),
+            parent_span_id: ids.parent_id.clone(),
+            name: name.unwrap_or_else(|| record.method.clone()),
+            kind: 2,
+            start_time_unix_nano: nanos(from),
+            end_time_unix_nano: nanos(to),
+            attributes: attributes.chain([status]).collect(),
+            status: failure(record),
         }
     }
-    span
+
+    /// The call to the upstream.
+    fn of_client(record: &LogRecord, ids: &Ids, upstream: &str, (from, to): (UnixMillis, UnixMillis)) -> Self {
+        Self {
+            trace_id: ids.trace_id.clone(),
+            span_id: ids.client_span_id(),
+            parent_span_id: Some(ids.span_id.clone()),
+            name: format!("{} {upstream}", record.method),
+            kind: 3,
+            start_time_unix_nano: nanos(from),
+            end_time_unix_nano: nanos(to),
+            attributes: vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)],
+            status: failure(record),
+        }
+    }
+}
+
+/// Returns the status of a failed span.
+fn failure(record: &LogRecord) -> Option<Value> {
+    (record.status >= 500).then(|| json!({ "code": 2 }))
+}
+
+fn nanos(at: UnixMillis) -> String {
+    at.0.saturating_mul(1_000_000).to_string()
 }
 
 fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
-}
-
-fn number(key: &str, value: u64) -> Value {
-    json!({ "key": key, "value": { "intValue": value.to_string() } })
 }
 
 #[cfg(test)]
@@ -274,21 +264,5 @@ mod tests {
             assert_eq!(is_in_ratio(&id(end), ratio), expected, "{ratio} of {end}");
         }
         assert!(!is_in_ratio("short", 1.0));
-    }
-
-    #[test]
-    fn a_ratio_is_any_decimal_number() {
-        for (text, expected) in [
-            ("0.25", Some(0.25)),
-            (".5", Some(0.5)),
-            ("1.", Some(1.0)),
-            ("+0.1", Some(0.1)),
-            ("01", Some(1.0)),
-            ("-1", None),
-            ("NaN", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_ratio(text), expected, "{text}");
-        }
     }
 }

@@ -2,30 +2,22 @@
 //! asking any of them.
 
 use portcullis_resilience::BreakerState;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{answer::Answer, authenticator::Issuer, denial::Denial, gateway::Gateway, upstream::Upstream};
+use super::{answer::Answer, authenticator::Issuer, gateway::Gateway, upstream::Upstream};
 use portcullis_token::UnixMillis;
 
 /// Where callers who are not operators find no details.
 pub(super) const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";
 
 /// The state of the gateway or of a part of it, worst last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Condition {
     Healthy,
     Degraded,
     Unhealthy,
-}
-
-impl Condition {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unhealthy => "unhealthy",
-        }
-    }
 }
 
 /// A part's condition and its document.
@@ -34,80 +26,77 @@ type Part = (Condition, Value);
 impl Gateway {
     pub(super) fn answer_status(&self, is_operator: bool, request_id: &str, now: UnixMillis) -> Answer {
         let upstreams: Vec<Part> = self.upstreams.iter().map(|upstream| upstream_part(upstream, now)).collect();
-        let issuers = self.authenticator.issuers.iter().enumerate();
-        let issuers: Vec<Part> = issuers.filter_map(|(index, issuer)| self.issuer_part(index, issuer, now)).collect();
+        let issuers: Vec<Part> = self.authenticator.issuers.iter().map(|issuer| issuer_part(issuer, now)).collect();
         let revocation = self.revocation_part(now);
-        let source = self.source();
-        let policy = if source.newer_fault.is_some() { Condition::Degraded } else { Condition::Healthy };
+        let fault = self.newer_fault.borrow();
+        let policy = if fault.is_some() { Condition::Degraded } else { Condition::Healthy };
         let parts = upstreams.iter().chain(&issuers).chain(&revocation).map(|(condition, _)| *condition);
         let worst = parts.fold(policy, Condition::max);
         let document = if is_operator {
             let documents = |parts: Vec<Part>| parts.into_iter().map(|(_, document)| document).collect::<Vec<_>>();
-            let cache = self.authenticator.tokens.borrow().status();
             json!({
-                "status": worst.name(),
-                "policy_version": self.version(),
-                "policy_origin": source.origin.name(),
-                "policy_fault": source.newer_fault,
+                "status": worst,
+                "policy_version": self.version,
+                "policy_origin": self.origin.get(),
+                "policy_fault": *fault,
                 "scope": "what the isolate that answered has seen",
                 "upstreams": documents(upstreams),
                 "issuers": documents(issuers),
                 "revocation": revocation.map(|(_, document)| document),
-                "token_cache": {
-                    "tokens": cache.tokens,
-                    "bytes": cache.bytes,
-                    "hits": cache.hits,
-                    "misses": cache.misses,
-                },
+                "token_cache": self.authenticator.tokens.borrow().status(),
             })
         } else {
-            json!({ "status": worst.name(), "hint": HINT })
+            json!({ "status": worst, "hint": HINT })
         };
         Answer::state(if worst == Condition::Unhealthy { 503 } else { 200 }, request_id, &document)
     }
 
-    fn issuer_part(&self, index: usize, issuer: &Issuer, now: UnixMillis) -> Option<Part> {
-        let keys = self.authenticator.keys.status(index, now)?;
-        // An isolate that has not met a token yet has no keys, which is no fault.
-        let condition = match (keys.is_usable, keys.last_error) {
-            (_, None) => Condition::Healthy,
-            (true, Some(_)) => Condition::Degraded,
-            (false, Some(_)) => Condition::Unhealthy,
-        };
-        let document = json!({
-            "name": issuer.name,
-            "status": condition.name(),
-            "keys": keys.keys,
-            "keys_passed_over": keys.passed_over,
-            "keys_age_s": keys.age_ms.map(|age| age / 1000),
-            "last_refresh_s_ago": keys.last_attempt_ms_ago.map(|ago| ago / 1000),
-            "last_error": keys.last_error,
-        });
-        Some((condition, document))
-    }
-
     /// `None` when no token can be revoked.
     fn revocation_part(&self, now: UnixMillis) -> Option<Part> {
-        let status = self.revocations.status(now)?;
-        let condition = match (status.last_error, status.overflows, status.is_usable) {
+        if !self.revocations.is_needed {
+            return None;
+        }
+        let known = self.revocations.known();
+        let condition = match (known.last_error(), known.overflows(), self.revocations.is_usable(now)) {
             (None, false, _) => Condition::Healthy,
             (None, true, _) | (Some(_), _, true) | (Some(_), true, _) => Condition::Degraded,
             (Some(_), false, false) => Condition::Unhealthy,
         };
         let document = json!({
-            "status": condition.name(),
-            "entries": status.entries,
-            "age_ms": status.age_ms,
-            "too_large_for_a_copy": status.overflows,
-            "last_error": status.last_error,
+            "status": condition,
+            "entries": known.count(),
+            "age_ms": known.age_ms(now),
+            "too_large_for_a_copy": known.overflows(),
+            "last_error": known.last_error(),
         });
         Some((condition, document))
     }
 }
 
+fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
+    let known = issuer.keys.known();
+    // An isolate that has not met a token yet has no keys, which is no fault.
+    let condition = match (known.is_usable(now), known.last_error) {
+        (_, None) => Condition::Healthy,
+        (true, Some(_)) => Condition::Degraded,
+        (false, Some(_)) => Condition::Unhealthy,
+    };
+    let record = known.record.as_ref();
+    let document = json!({
+        "name": issuer.name,
+        "status": condition,
+        "keys": record.map_or(0, |record| record.set.keys().len()),
+        "keys_passed_over": record.map_or(0, |record| record.set.passed_over()),
+        "keys_age_s": record.map(|record| now.since(record.fetched_at) / 1000),
+        "last_refresh_s_ago": known.last_attempt_at().map(|at| now.since(at) / 1000),
+        "last_error": known.last_error,
+    });
+    (condition, document)
+}
+
 fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
-    let last = upstream.last_answer();
-    let error = last.and_then(|last| last.error).map(|error| Denial::of_upstream(error, upstream.on_down, None).code());
+    let last = upstream.last.get();
+    let error = last.and_then(|last| last.error);
     let breakers: Vec<&str> = upstream.breakers().map(BreakerState::name).collect();
     let has_secret = upstream.assertion_fault().is_none();
     let condition = if !has_secret {
@@ -118,12 +107,12 @@ fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
         Condition::Healthy
     };
     let document = json!({
-        "name": upstream.name,
-        "status": condition.name(),
+        "name": upstream.config.name,
+        "status": condition,
         "assertion_secret": has_secret,
         "breakers": breakers,
-        "maintenance": upstream.maintenance_s.is_some(),
-        "waiting": upstream.waiting(),
+        "maintenance": upstream.config.maintenance.is_some(),
+        "waiting": upstream.permits.taken(),
         "last_check_s_ago": last.map(|last| now.since(last.at) / 1000),
         "last_response_ms": last.map(|last| last.took_ms),
         "last_error": error,

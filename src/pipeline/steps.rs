@@ -1,7 +1,7 @@
 //! The pipeline: the steps that each request passes, in their order. Read [`Gateway::decide`]
 //! first; each step is one of the functions below it.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use portcullis_redact::redact;
 
@@ -20,8 +20,7 @@ use super::{
     log::LogRecord,
     ports::{Clock, Forwarded, Ports, Random},
     rate_limiter::address_key,
-    revocation_checker::Source,
-    upstream::{ForwardError, Upstream, is_safe},
+    upstream::{Upstream, is_safe},
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{Access, BadTarget, Match, Miss, Principal, Route, Target, is_own_path, permits};
@@ -50,12 +49,6 @@ pub enum Outcome<R> {
     Answered(Answer),
 }
 
-/// What the steps decided.
-enum Decided<R> {
-    Forwarded(Forwarded<R>),
-    Answered(Answer),
-}
-
 impl Gateway {
     /// Handles one request from its head to the answer's head. Background tasks are deferred
     /// through the ports.
@@ -69,97 +62,90 @@ impl Gateway {
     }
 
     /// The steps in their order. Each either goes on, answers, or denies.
-    async fn decide<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Decided<P::Reply>, Denial> {
+    async fn decide<'a, P: Ports>(
+        &'a self,
+        exchange: &mut Exchange<'a>,
+        ports: &P,
+    ) -> Result<Outcome<P::Reply>, Denial> {
         check_head(exchange.head)?;
         let target = parse_target(exchange)?;
         if is_own_path(target.path()) {
-            return self.answer_endpoint(exchange, &target, ports).await.map(Decided::Answered);
+            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
         }
         if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
-            return answer.map(Decided::Answered);
+            return answer.map(Outcome::Answered);
         }
-        let found = self.find_route(exchange, &target)?;
-        let (Some(route), Some(upstream)) = (self.route(Some(found.route)), self.upstream(Some(found.upstream))) else {
-            return Err(Denial::RouteUnknown);
-        };
+        let (found, route, upstream) = self.find_route(exchange, &target)?;
         check_body(exchange.head, route)?;
-        self.limiter.count_arrival(route, exchange.head, ports).await?;
+        self.limiter.count_arrival(route, exchange.address(), ports).await?;
         if route.access != Access::Public {
-            let (token, source) = self.authenticate(exchange, route, ports).await?;
+            let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
-            self.authorize(&token, route, &found)?;
+            authorize(&token, route, &found)?;
             // After the permission, so that a caller without it cannot load the log.
-            if source == Source::Log {
+            if asks_log {
                 self.revocations.check_log(token.marks.as_ref(), ports).await?;
             }
             self.limiter.count_entry(route, token.identity(), ports).await?;
         }
         check_maintenance(upstream)?;
         let target = rewrite(target, route)?;
-        exchange.upstream = Some(found.upstream);
+        exchange.upstream = Some(upstream);
         let forwarded = self.forward(exchange, &target, (route, upstream), ports).await?;
+        exchange.upstream_status = forwarded.facts.status;
         if route.ends_session && matches!(forwarded.facts.status, 200..=299) {
             self.end_session(exchange, ports).await;
         }
-        Ok(Decided::Forwarded(forwarded))
+        let plan = self.plan_answer(exchange, &forwarded, ports);
+        Ok(Outcome::Forwarded { reply: forwarded.reply, plan })
     }
 
-    fn find_route(&self, exchange: &mut Exchange<'_>, target: &Target) -> Result<Match, Denial> {
+    fn find_route<'a>(
+        &'a self,
+        exchange: &mut Exchange<'a>,
+        target: &Target,
+    ) -> Result<(Match, &'a Route, &'a Upstream), Denial> {
         let found = self.table.find(&exchange.head.method, target).map_err(|miss| match miss {
             Miss::Path => Denial::RouteUnknown,
             Miss::Ambiguous => Denial::TargetAmbiguous,
             Miss::Method { allow, route } => {
-                exchange.route = Some(route);
+                exchange.route = self.policy.routes.get(route);
                 Denial::MethodNotAllowed { allow }
             }
         })?;
-        exchange.route = Some(found.route);
-        Ok(found)
+        exchange.route = self.policy.routes.get(found.route);
+        let route = exchange.route.ok_or(Denial::RouteUnknown)?;
+        let upstream = self.upstreams.get(found.upstream).ok_or(Denial::RouteUnknown)?;
+        Ok((found, route, upstream))
     }
 
-    /// Finds the request's token, verifies it, and checks that it was not revoked. A guess counts
-    /// against the client's address.
+    /// Finds the request's token, verifies it, and checks that it was not revoked. Returns it, and
+    /// whether the revocation log has to be asked as well. A guess counts against the client's
+    /// address.
     async fn authenticate<P: Ports>(
         &self,
         exchange: &mut Exchange<'_>,
         route: &Route,
         ports: &P,
-    ) -> Result<(Rc<AuthenticatedToken>, Source), Denial> {
-        let head = exchange.head;
+    ) -> Result<(Rc<AuthenticatedToken>, bool), Denial> {
+        let (head, address) = (exchange.head, exchange.address());
         let admitted = async {
             let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
             let text = credentials::of(head, cookie, self.cors_of(route))?;
             let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
-            let source = self.revocations.check(token.marks.as_ref(), route.revocation, ports).await?;
-            Ok((token, source))
+            let asks_log = self.revocations.check(token.marks.as_ref(), route.revocation, ports).await?;
+            Ok((token, asks_log))
         };
-        admitted.await.map_err(|denial| self.count_guess(denial, head, ports))
+        admitted.await.map_err(|denial| self.count_guess(denial, address, ports))
     }
 
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,
     /// or that of the rate limit when the address is beyond it.
-    pub(super) fn count_guess<P: Ports>(&self, denial: Denial, head: &Head, ports: &P) -> Denial {
+    pub(super) fn count_guess<P: Ports>(&self, denial: Denial, address: Option<IpAddr>, ports: &P) -> Denial {
         if !denial.is_guess() {
             return denial;
         }
-        self.failed_auth.record(&address_key(head), ports).map_or_else(Denial::from, |()| denial)
-    }
-
-    /// Checks the caller's permission. This is the one place that denies for lack of it.
-    fn authorize(&self, token: &AuthenticatedToken, route: &Route, found: &Match) -> Result<(), Denial> {
-        let issuer = self.authenticator.issuers.get(token.issuer).map(|issuer| &issuer.name);
-        // Users of two issuers may have the same id.
-        let takes_issuer =
-            route.issuers.as_ref().is_none_or(|issuers| issuer.is_some_and(|issuer| issuers.contains(issuer)));
-        let identity = token.identity();
-        let principal = Principal {
-            user_id: &identity.user_id,
-            roles: &identity.roles,
-            scopes: &identity.scopes,
-            claims: &identity.claims,
-        };
-        let is_permitted = takes_issuer && permits(&route.access, principal, &found.params);
-        if is_permitted { Ok(()) } else { Err(Denial::PermissionMissing) }
+        self.failed_auth.record(&address_key(address), ports).err().unwrap_or(denial)
     }
 
     /// Signs the assertion and forwards the request.
@@ -173,36 +159,36 @@ impl Gateway {
         let (head, identity) = (exchange.head, exchange.identity());
         // The assertion covers exactly what is forwarded.
         let statement = Statement {
-            audience: &upstream.name,
+            audience: &upstream.config.name,
             request_id: &exchange.ids.request_id,
             method: &head.method,
             target: target.as_str(),
             identity,
         };
         let cookie = self.policy.token_cookie_name();
+        let config = &upstream.config;
         let request = Forward {
             url: target.as_str().to_owned(),
             method: &head.method,
-            headers: headers::compose(head, &exchange.ids, identity, route, cookie, upstream.timeout_ms),
-            timeout_ms: upstream.timeout_ms,
-            is_timed: upstream.idle_timeout_ms.is_some(),
+            headers: headers::compose(exchange, identity, route, cookie, config.timeout_ms),
+            timeout_ms: config.timeout_ms,
+            is_timed: config.idle_timeout_ms.is_some(),
             body: (!is_safe(&head.method))
-                .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, upstream.body_timeout_ms)),
+                .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
         };
         let begun = ports.now();
         let answer = upstream.forward(request, &statement, ports).await;
-        if !matches!(answer, Err(ForwardError::Unsigned | ForwardError::Busy)) {
+        if !matches!(answer, Err(Denial::Misconfigured { .. } | Denial::UpstreamBusy)) {
             exchange.upstream_times = Some((begun, ports.now()));
         }
-        answer.map_err(|error| Denial::of_upstream(error, upstream.on_down, upstream.assertion_fault()))
+        answer
     }
 
     /// Revokes the session, or the token without one, of a caller who has logged out.
     async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
-        let Some(issuer) = self.authenticator.issuers.get(token.issuer) else { return };
         let Some(mark) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
-        let (policy, identity) = (&issuer.token, token.identity());
+        let (policy, identity) = (&token.issuer.token, token.identity());
         // The session's youngest token may have been issued this moment.
         let last = match identity.session_id {
             Some(_) => ports.now().secs().saturating_add(policy.leeway_s).saturating_add(policy.max_lifetime_s),
@@ -218,34 +204,42 @@ impl Gateway {
     fn finish<P: Ports>(
         &self,
         exchange: &Exchange<'_>,
-        decided: Result<Decided<P::Reply>, Denial>,
+        decided: Result<Outcome<P::Reply>, Denial>,
         ports: &P,
     ) -> Handled<P::Reply> {
-        let (route, upstream) = (self.route(exchange.route), self.upstream(exchange.upstream));
-        let path = route.map(|route| route.path.as_str());
-        let denial = decided.as_ref().err().cloned();
-        let (status, outcome) = match decided {
-            Ok(Decided::Forwarded(forwarded)) => {
-                let plan = self.plan_answer(exchange, &forwarded, ports);
-                (forwarded.facts.status, Outcome::Forwarded { reply: forwarded.reply, plan })
-            }
-            Ok(Decided::Answered(answer)) => self.answer(exchange, answer),
-            Err(denial) => self.answer(exchange, deny(exchange, &denial, path.unwrap_or("gateway"))),
+        let (mut outcome, denial) = match decided {
+            Ok(outcome) => (outcome, None),
+            Err(denial) => (Outcome::Answered(deny(exchange, &denial)), Some(denial)),
         };
-        let names = (path, upstream.map(|upstream| upstream.name.as_str()));
-        let record = exchange.record(status, denial.as_ref(), names, ports.now());
-        self.metrics.count_request(exchange.route, exchange.upstream, &record, ports);
+        let status = match &mut outcome {
+            Outcome::Forwarded { .. } => exchange.upstream_status,
+            Outcome::Answered(answer) => {
+                answer.headers.extend(self.cors_headers(exchange.head, exchange.route));
+                answer.status
+            }
+        };
+        let record = exchange.record(status, denial.as_ref(), ports.now());
+        self.metrics.count_request(&record, ports);
         if let Some(spans) = &self.spans {
             spans.record(exchange, &record, ports);
         }
         Handled { outcome, record }
     }
+}
 
-    /// Adds the route's CORS headers to an answer of the gateway's own.
-    fn answer<R>(&self, exchange: &Exchange<'_>, mut answer: Answer) -> (u16, Outcome<R>) {
-        answer.headers.extend(self.cors_headers(exchange.head, exchange.route));
-        (answer.status, Outcome::Answered(answer))
-    }
+/// Checks the caller's permission. This is the one place that denies for lack of it.
+fn authorize(token: &AuthenticatedToken, route: &Route, found: &Match) -> Result<(), Denial> {
+    // Users of two issuers may have the same id.
+    let takes_issuer = route.issuers.as_ref().is_none_or(|issuers| issuers.contains(&token.issuer.name));
+    let identity = token.identity();
+    let principal = Principal {
+        user_id: &identity.user_id,
+        roles: &identity.roles,
+        scopes: &identity.scopes,
+        claims: &identity.claims,
+    };
+    let is_permitted = takes_issuer && permits(&route.access, principal, &found.params);
+    if is_permitted { Ok(()) } else { Err(Denial::PermissionMissing) }
 }
 
 /// Answers a request without a gateway: its settings are wrong, or too many requests wait in the
@@ -259,7 +253,7 @@ pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &(impl Clock + Rand
         Answer::problem(&denial, "gateway", &exchange.ids.request_id)
     };
     let denial = (!is_health).then_some(&denial);
-    let record = exchange.record(answer.status, denial, (None, None), exchange.begun);
+    let record = exchange.record(answer.status, denial, exchange.begun);
     Handled { outcome: Outcome::Answered(answer), record }
 }
 
@@ -290,7 +284,8 @@ fn check_body(head: &Head, route: &Route) -> Result<(), Denial> {
 }
 
 fn check_maintenance(upstream: &Upstream) -> Result<(), Denial> {
-    upstream.maintenance_s.map_or(Ok(()), |retry_s| Err(Denial::Maintenance { retry_s }))
+    let Some(maintenance) = &upstream.config.maintenance else { return Ok(()) };
+    Err(Denial::Maintenance { retry_s: maintenance.retry_after_s })
 }
 
 /// Replaces the prefix of the path as the route says.
@@ -301,11 +296,11 @@ fn rewrite(target: Target, route: &Route) -> Result<Target, Denial> {
     }
 }
 
-fn deny(exchange: &Exchange<'_>, denial: &Denial, operation: &str) -> Answer {
+fn deny(exchange: &Exchange<'_>, denial: &Denial) -> Answer {
     let request_id = &exchange.ids.request_id;
     if exchange.head.asks_for_page() {
         Answer::page(denial, request_id)
     } else {
-        Answer::problem(denial, operation, request_id)
+        Answer::problem(denial, exchange.route.map_or("gateway", |route| &route.path), request_id)
     }
 }

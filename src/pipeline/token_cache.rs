@@ -9,6 +9,7 @@ use std::{
     rc::Rc,
 };
 
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::limits;
@@ -38,15 +39,6 @@ impl<T> Default for TokenCache<T> {
     fn default() -> Self {
         Self { entries: HashMap::new(), order: VecDeque::new(), bytes: 0, hits: 0, misses: 0 }
     }
-}
-
-/// Sizes and counts of a cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheStatus {
-    pub(super) tokens: usize,
-    pub(super) bytes: usize,
-    pub(super) hits: u64,
-    pub(super) misses: u64,
 }
 
 /// Returns the digest of a token.
@@ -92,9 +84,9 @@ impl<T> TokenCache<T> {
         }
     }
 
-    /// Returns the cache's sizes and counts.
-    pub(super) fn status(&self) -> CacheStatus {
-        CacheStatus { tokens: self.entries.len(), bytes: self.bytes, hits: self.hits, misses: self.misses }
+    /// Returns the cache's sizes and counts for `/status`.
+    pub(super) fn status(&self) -> Value {
+        json!({ "tokens": self.entries.len(), "bytes": self.bytes, "hits": self.hits, "misses": self.misses })
     }
 }
 
@@ -134,9 +126,8 @@ mod tests {
             for number in 0..limits::TOKEN_CACHE_ENTRIES + 100 {
                 cache.insert(digest_of(number), Rc::new(()), bytes, NOW.plus(60_000), NOW);
             }
-            let status = cache.status();
-            assert_eq!((status.tokens, cache.order.len()), (most, most));
-            assert!(status.bytes <= limits::TOKEN_CACHE_BYTES);
+            assert_eq!((cache.entries.len(), cache.order.len()), (most, most));
+            assert!(cache.bytes <= limits::TOKEN_CACHE_BYTES);
             assert!(cache.find(&digest_of(0), NOW).is_none());
             assert!(cache.find(&digest_of(limits::TOKEN_CACHE_ENTRIES + 99), NOW).is_some());
         }
@@ -148,7 +139,7 @@ mod tests {
         for _ in 0..1000 {
             cache.insert(digest_of(1), Rc::new(()), 100, NOW.plus(60_000), NOW);
         }
-        assert_eq!((cache.status().tokens, cache.order.len(), cache.status().bytes), (1, 1, 100));
+        assert_eq!((cache.entries.len(), cache.order.len(), cache.bytes), (1, 1, 100));
     }
 
     #[test]

@@ -12,11 +12,11 @@ pub(super) struct Ids {
     pub(super) span_id: String,
     /// Id of the client's span, if its trace is continued.
     pub(super) parent_id: Option<String>,
-    /// Id of the span of the call to the upstream, if spans are exported.
-    pub(super) client_span_id: String,
-    flags: String,
+    /// Id of the span of the call to the upstream.
+    client_span: [u8; 8],
+    flags: u8,
     /// Whether this gateway's spans are exported.
-    is_sampled: bool,
+    pub(super) is_sampled: bool,
     /// `tracestate` of a continued trace; it belongs to no other.
     pub(super) tracestate: Option<String>,
 }
@@ -24,105 +24,89 @@ pub(super) struct Ids {
 /// Bytes of a `tracestate` that is passed on (W3C, section 3.3.1.5, asks for at least 512).
 const TRACESTATE_BYTES: usize = 512;
 
+/// Flag of a trace whose spans are exported (section 3.2.2.5.1).
+const SAMPLED: u8 = 1;
+
 impl Ids {
     pub(super) fn new(head: &Head, now: UnixMillis, random: [u8; 48]) -> Self {
-        let (for_id, rest) = random.split_first_chunk::<10>().map_or(([0; 10], &[][..]), |(a, b)| (*a, b));
-        let (for_trace, rest) = rest.split_at_checked(16).unwrap_or((rest, &[]));
-        let (for_span, for_client) = rest.split_at_checked(8).unwrap_or((rest, &[]));
+        let mut random = random.as_slice();
+        let for_id = take(&mut random);
         let request_id = head
             .header("x-request-id")
             // A client's own id is kept only in the hyphenated form, because logs and headers hold it.
             .filter(|text| text.len() == 36)
             .and_then(|text| uuid::Uuid::try_parse(text).ok())
-            .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid())
-            .hyphenated()
-            .to_string();
-        let span_id = hex(for_span);
-        let client_span_id = hex(for_client.get(..8).unwrap_or_default());
-        match head.header("traceparent").and_then(parse_traceparent) {
-            Some(Parent { trace_id, parent_id, flags }) => Self {
-                request_id,
-                trace_id,
-                span_id,
-                parent_id: Some(parent_id),
-                client_span_id,
-                is_sampled: false,
-                flags,
-                tracestate: head
-                    .header("tracestate")
-                    .filter(|state| {
-                        state.len() <= TRACESTATE_BYTES && state.chars().all(|c| c.is_ascii_graphic() || c == ' ')
-                    })
-                    .map(str::to_owned),
-            },
-            None => Self {
-                request_id,
-                trace_id: hex(for_trace),
-                span_id,
-                parent_id: None,
-                client_span_id,
-                is_sampled: false,
-                flags: "01".to_owned(),
-                tracestate: None,
-            },
+            .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid());
+        let (trace, span, client_span) = (take::<16>(&mut random), take::<8>(&mut random), take(&mut random));
+        let parent = head.header("traceparent").and_then(Parent::parse);
+        let is_valid = |state: &&str| {
+            state.len() <= TRACESTATE_BYTES && state.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        };
+        Self {
+            request_id: request_id.hyphenated().to_string(),
+            trace_id: parent.as_ref().map_or_else(|| hex(&trace), |parent| parent.trace_id.to_owned()),
+            span_id: hex(&span),
+            parent_id: parent.as_ref().map(|parent| parent.parent_id.to_owned()),
+            client_span,
+            flags: parent.as_ref().map_or(SAMPLED, |parent| parent.flags),
+            is_sampled: false,
+            tracestate: parent.and_then(|_| head.header("tracestate").filter(is_valid)).map(str::to_owned),
         }
     }
 
     /// Decides whether the request's spans are exported, and sets the flag for the upstream. A client
     /// may ask not to be sampled, and cannot raise the share that is.
     pub(super) fn sample(&mut self, is_in_ratio: bool) {
-        let wants = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
-        self.is_sampled = wants && is_in_ratio;
-        self.flags = if self.is_sampled { "01" } else { "00" }.to_owned();
+        self.is_sampled = self.flags & SAMPLED != 0 && is_in_ratio;
+        self.flags = u8::from(self.is_sampled);
     }
 
-    pub(super) const fn is_sampled(&self) -> bool {
-        self.is_sampled
+    /// Returns the id of the span of the call to the upstream.
+    pub(super) fn client_span_id(&self) -> String {
+        hex(&self.client_span)
     }
 
     /// Returns `traceparent` for the upstream, whose spans are children of the call's span if that is
     /// exported.
     pub(super) fn traceparent(&self) -> String {
-        let parent = if self.is_sampled { &self.client_span_id } else { &self.span_id };
-        format!("00-{}-{parent}-{}", self.trace_id, self.flags)
+        let parent = if self.is_sampled { &self.client_span_id() } else { &self.span_id };
+        format!("00-{}-{parent}-{:02x}", self.trace_id, self.flags)
     }
 }
 
 /// A parsed `traceparent`.
-struct Parent {
-    trace_id: String,
-    parent_id: String,
-    flags: String,
+struct Parent<'a> {
+    trace_id: &'a str,
+    parent_id: &'a str,
+    flags: u8,
 }
 
-fn parse_traceparent(text: &str) -> Option<Parent> {
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace_id, parent_id, flags, more @ ..] = parts.as_slice() else {
-        return None;
-    };
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    // A later version begins with the four fields of this one (section 4.3).
-    let good = is_hex(version, 2)
-        && *version != "ff"
-        && (*version != "00" || more.is_empty())
-        && is_hex(trace_id, 32)
-        && !is_zero(trace_id)
-        && is_hex(parent_id, 16)
-        && !is_zero(parent_id)
-        && is_hex(flags, 2);
-    good.then(|| Parent {
-        trace_id: (*trace_id).to_owned(),
-        parent_id: (*parent_id).to_owned(),
-        flags: (*flags).to_owned(),
-    })
+impl<'a> Parent<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_hex = |part: &str, length: usize| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let is_id = |part: &str, length: usize| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
+        // A later version begins with the four fields of this one (section 4.3).
+        let is_version = is_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+        let is_valid = is_version && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2);
+        let flags = u8::from_str_radix(flags, 16).ok()?;
+        is_valid.then_some(Self { trace_id, parent_id, flags })
+    }
+}
+
+/// Takes the first bytes; zeros if there are too few.
+fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
+    bytes.split_off(..N).and_then(|taken| taken.try_into().ok()).unwrap_or([0; N])
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+    let digit = |nibble: u8| char::from(nibble.wrapping_add(if nibble < 10 { b'0' } else { b'a' - 10 }));
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+    text
 }
 
 #[cfg(test)]
@@ -161,13 +145,13 @@ mod tests {
         ] {
             let mut ids = ids(&[("traceparent", &sent(flags))]);
             ids.sample(is_in_ratio);
-            assert_eq!(ids.is_sampled(), is_sampled, "{flags}");
+            assert_eq!(ids.is_sampled, is_sampled, "{flags}");
             assert!(ids.traceparent().ends_with(passed_on), "{flags}");
             assert_eq!(ids.parent_id.as_deref(), Some("00f067aa0ba902b7"));
         }
         let mut begun = ids(&[]);
         begun.sample(true);
-        assert!(begun.is_sampled() && begun.parent_id.is_none());
+        assert!(begun.is_sampled && begun.parent_id.is_none());
     }
 
     #[test]

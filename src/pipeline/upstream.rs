@@ -9,7 +9,9 @@ use portcullis_resilience::{
 
 use super::{
     assertion::{AssertionKeys, Statement},
-    challenge, limits,
+    challenge,
+    denial::Denial,
+    limits,
     permits::Permits,
     ports::{Clock, Forwarded, Random, UpstreamClient},
     settings::{Misconfiguration, Settings},
@@ -31,21 +33,17 @@ impl<T: Clock + Random + UpstreamClient> UpstreamPorts for T {}
 /// One upstream as this isolate knows it.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) name: String,
+    pub(super) config: portcullis_policy::Upstream,
     targets: Vec<Target>,
-    pub(super) timeout_ms: u64,
-    pub(super) body_timeout_ms: u64,
-    pub(super) idle_timeout_ms: Option<u64>,
-    pub(super) maintenance_s: Option<u64>,
-    pub(super) on_down: OnDown,
-    retries: u32,
     breaker: BreakerSettings,
     /// The keys, or what is wrong with the secret. Without keys nothing is forwarded, because an
     /// origin accepts no request without an assertion.
     assertion: Result<AssertionKeys, String>,
-    last: Cell<Option<LastAnswer>>,
+    /// The last answer, or its absence, that said something about the upstream.
+    pub(super) last: Cell<Option<LastAnswer>>,
     retry_budget: RefCell<RetryBudget>,
-    permits: Permits,
+    /// Permits of the requests that wait for the upstream.
+    pub(super) permits: Permits,
 }
 
 /// One place where an upstream is.
@@ -56,78 +54,52 @@ struct Target {
     breaker: RefCell<Breaker>,
 }
 
-/// The last answer, or its absence, that said something about an upstream.
+/// What an upstream's last answer says about it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastAnswer {
     pub(super) at: UnixMillis,
     pub(super) took_ms: u64,
-    pub(super) error: Option<ForwardError>,
-}
-
-/// Why a request has no answer of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ForwardError {
-    /// The assertion cannot be signed; see [`Upstream::assertion_fault`].
-    Unsigned,
-    /// Too many requests wait for this upstream.
-    Busy,
-    /// The circuit breakers of all targets are open.
-    Open {
-        /// Milliseconds until a request may try.
-        retry_ms: u64,
-    },
-    /// The upstream rejected the gateway's assertion.
-    RejectedAssertion,
-    /// The call failed.
-    Fault(Fault),
+    /// Code of the denial, if the call failed.
+    pub(super) error: Option<&'static str>,
 }
 
 impl Upstream {
     /// # Errors
     /// [`Misconfiguration`]: a URL in the settings is not one, or a target is at a plain HTTP URL
     /// outside development.
-    pub(super) fn new(
-        upstream: &portcullis_policy::Upstream,
-        settings: &Settings<'_>,
-    ) -> Result<Self, Misconfiguration> {
-        let suffix = upstream.name.to_ascii_uppercase().replace('-', "_");
+    pub(super) fn new(config: &portcullis_policy::Upstream, settings: &Settings<'_>) -> Result<Self, Misconfiguration> {
+        let suffix = config.name.to_ascii_uppercase().replace('-', "_");
         let variable = format!("UPSTREAM_{suffix}_URL");
         let targets = match settings.value(&variable) {
             Some(urls) => parse_targets(&urls).map_err(|fault| Misconfiguration(format!("{variable} {fault}")))?,
-            None => upstream.targets.clone(),
+            None => config.targets.clone(),
         };
         for target in &targets {
             // /status shows the text to strangers: it does not say which URL.
-            let what = || format!("upstream {:?} is at a plain http:// URL", upstream.name);
+            let what = || format!("upstream {:?} is at a plain http:// URL", config.name);
             settings.check_https(&target.url, what, &format!("its https:// URL into {variable}"))?;
         }
         let secret = format!("ASSERTION_KEYS_{suffix}");
         let assertion = match settings.value(&secret) {
             None => Err(format!("secret {secret} is not set")),
-            Some(text) => AssertionKeys::parse(&text).map_err(|_| {
+            Some(text) => AssertionKeys::parse(&text).ok_or_else(|| {
                 format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")
             }),
         };
         let target =
             |target: UpstreamTarget| Target { url: target.url, weight: target.weight, breaker: RefCell::default() };
         Ok(Self {
-            name: upstream.name.clone(),
+            config: config.clone(),
             targets: targets.into_iter().map(target).collect(),
-            timeout_ms: upstream.timeout_ms,
-            body_timeout_ms: upstream.body_timeout_ms,
-            idle_timeout_ms: upstream.idle_timeout_ms,
-            maintenance_s: upstream.maintenance.as_ref().map(|maintenance| maintenance.retry_after_s),
-            on_down: upstream.on_down,
-            retries: upstream.retries,
             breaker: BreakerSettings {
-                failures: upstream.breaker.failures,
-                longest_open_ms: u64::from(upstream.breaker.open_s).saturating_mul(1000),
-                probe_timeout_ms: upstream.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
+                failures: config.breaker.failures,
+                longest_open_ms: u64::from(config.breaker.open_s).saturating_mul(1000),
+                probe_timeout_ms: config.timeout_ms.saturating_add(limits::PROBE_LOST_MS),
             },
             assertion,
             last: Cell::new(None),
             retry_budget: RefCell::new(RetryBudget::new(limits::FIRST_RETRIES)),
-            permits: Permits::new(upstream.max_concurrent),
+            permits: Permits::new(config.max_concurrent),
         })
     }
 
@@ -137,17 +109,18 @@ impl Upstream {
         mut request: Forward<'_>,
         statement: &Statement<'_>,
         ports: &P,
-    ) -> Result<Forwarded<P::Reply>, ForwardError> {
-        let keys = self.assertion.as_ref().map_err(|_| ForwardError::Unsigned)?;
+    ) -> Result<Forwarded<P::Reply>, Denial> {
+        let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let begun = ports.now();
         let has_body = request.body.is_some();
+        let timeout_ms = self.config.timeout_ms;
         let longest_ms = if has_body {
-            self.timeout_ms.saturating_add(self.body_timeout_ms)
+            timeout_ms.saturating_add(self.config.body_timeout_ms)
         } else {
-            let tries = u64::from(self.retries).saturating_add(1);
-            self.timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
+            let tries = u64::from(self.config.retries).saturating_add(1);
+            timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
         };
-        let permit = self.permits.acquire(has_body, begun.plus(longest_ms), begun).ok_or(ForwardError::Busy)?;
+        let permit = self.permits.acquire(has_body, begun.plus(longest_ms), begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
         let outcome = self.try_targets(&mut request, (keys, statement), ports).await;
         self.permits.release(permit);
@@ -159,7 +132,7 @@ impl Upstream {
         request: &mut Forward<'_>,
         (keys, statement): (&AssertionKeys, &Statement<'_>),
         ports: &P,
-    ) -> Result<Forwarded<P::Reply>, ForwardError> {
+    ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut request.url);
         let begun = ports.now();
         let is_safe = is_safe(request.method);
@@ -173,12 +146,12 @@ impl Upstream {
         loop {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
-            let (index, decision) =
-                self.choose(&tried, chance, settings, now).map_err(|retry_ms| ForwardError::Open { retry_ms })?;
-            let target = self.targets.get(index).ok_or(ForwardError::Unsigned)?;
-            request.url = format!("{}{path}", target.url);
+            let (index, target, decision) =
+                self.choose(&tried, chance, settings, now).map_err(|retry_ms| self.breaker_open(retry_ms))?;
+            request.url = [&target.url, path.as_str()].concat();
             let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
-            request.headers.push(("x-gateway-assertion".into(), assertion.ok_or(ForwardError::Unsigned)?.into()));
+            let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
+            request.headers.push(("x-gateway-assertion".into(), assertion.ok_or_else(unsigned)?.into()));
             let answer = ports.forward(request).await;
             request.headers.pop();
             let observation = observe(&answer);
@@ -187,12 +160,12 @@ impl Upstream {
             let answer = match answer {
                 Ok(forwarded) if is_rejection(&forwarded, ports) => {
                     ports.discard(forwarded.reply);
-                    Err(ForwardError::RejectedAssertion)
+                    Err(Denial::UpstreamRejectedAssertion)
                 }
-                answer => answer.map_err(ForwardError::Fault),
+                answer => answer.map_err(|fault| self.call_failed(fault)),
             };
             if observation != Observation::Unknown {
-                let error = answer.as_ref().err().copied();
+                let error = answer.as_ref().err().map(Denial::code);
                 self.last.set(Some(LastAnswer { at: then, took_ms: then.since(now), error }));
             }
             tried.push(index);
@@ -201,8 +174,8 @@ impl Upstream {
                 && !answer.as_ref().is_ok_and(asks_for_pause)
                 && is_safe
                 // Bounds how long a client waits for all tries together.
-                && then.since(begun).saturating_add(self.timeout_ms) < limits::RETRY_TOTAL_MS
-                && u32::try_from(tried.len()).is_ok_and(|count| count <= self.retries)
+                && then.since(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
+                && u32::try_from(tried.len()).is_ok_and(|count| count <= self.config.retries)
                 && self.retry_budget.borrow_mut().withdraw();
             if !may_retry {
                 return answer;
@@ -223,34 +196,54 @@ impl Upstream {
         chance: u32,
         settings: BreakerSettings,
         now: UnixMillis,
-    ) -> Result<(usize, BreakerDecision), u64> {
-        let open = |index: &usize| {
-            self.targets.get(*index).is_some_and(|target| target.breaker.borrow().would_admit(settings, now.0))
-        };
-        let mut candidates: Vec<usize> =
-            (0..self.targets.len()).filter(|index| !tried.contains(index)).filter(open).collect();
-        if candidates.is_empty() {
-            candidates = (0..self.targets.len()).filter(open).collect();
-        }
-        let weight = |index: usize| self.targets.get(index).map_or(0, |target| target.weight);
-        let total = candidates.iter().fold(0_u32, |sum, index| sum.saturating_add(weight(*index)));
+    ) -> Result<(usize, &Target, BreakerDecision), u64> {
+        let targets = || self.targets.iter().enumerate();
+        let admitting = || targets().filter(|(_, target)| target.breaker.borrow().would_admit(settings, now.0));
+        let is_new = |index: &usize| !tried.contains(index);
+        let has_new = admitting().any(|(index, _)| is_new(&index));
+        let candidates = || admitting().filter(|(index, _)| !has_new || is_new(index));
+        let total = candidates().fold(0_u32, |sum, (_, target)| sum.saturating_add(target.weight));
         let mut left = chance.checked_rem(total).unwrap_or_default();
-        for index in candidates {
-            match left.checked_sub(weight(index)) {
+        for (index, target) in candidates() {
+            match left.checked_sub(target.weight) {
                 Some(rest) => left = rest,
-                None => return self.admit(index, settings, now).map(|decision| (index, decision)),
+                None => return Ok((index, target, target.breaker.borrow_mut().admit(settings, now.0))),
             }
         }
         // No target admits a request: returns when the first will.
-        let waits = (0..self.targets.len()).filter_map(|index| self.admit(index, settings, now).err());
-        Err(waits.min().unwrap_or(self.breaker.longest_open_ms))
+        let waits = targets().filter_map(|(_, target)| match target.breaker.borrow_mut().admit(settings, now.0) {
+            BreakerDecision::Refuse { retry_ms } => Some(retry_ms),
+            BreakerDecision::Pass | BreakerDecision::Probe { .. } => None,
+        });
+        Err(waits.min().unwrap_or(settings.longest_open_ms))
     }
 
-    fn admit(&self, index: usize, settings: BreakerSettings, now: UnixMillis) -> Result<BreakerDecision, u64> {
-        let target = self.targets.get(index).ok_or(settings.longest_open_ms)?;
-        match target.breaker.borrow_mut().admit(settings, now.0) {
-            BreakerDecision::Refuse { retry_ms } => Err(retry_ms),
-            decision @ (BreakerDecision::Pass | BreakerDecision::Probe { .. }) => Ok(decision),
+    fn logs_users_in(&self) -> bool {
+        self.config.on_down == OnDown::AuthenticationUnavailable
+    }
+
+    fn breaker_open(&self, retry_ms: u64) -> Denial {
+        if self.logs_users_in() {
+            Denial::AuthenticationBreakerOpen { retry_ms }
+        } else {
+            Denial::BreakerOpen { retry_ms }
+        }
+    }
+
+    fn call_failed(&self, fault: Fault) -> Denial {
+        match fault {
+            Fault::TimedOut | Fault::Stalled => Denial::UpstreamTimedOut,
+            Fault::BadStatus => Denial::UpstreamBadAnswer,
+            Fault::BodySlow => Denial::BodyTooSlow,
+            Fault::TooLarge => Denial::BodyTooLarge,
+            Fault::ClientGone => Denial::ClientGone,
+            Fault::Unreachable | Fault::BrokeOff | Fault::Redirected | Fault::NotBound => {
+                if self.logs_users_in() {
+                    Denial::AuthenticationUnavailable
+                } else {
+                    Denial::UpstreamUnreachable
+                }
+            }
         }
     }
 
@@ -267,15 +260,6 @@ impl Upstream {
     /// Returns what is wrong with the assertion's secret.
     pub(super) fn assertion_fault(&self) -> Option<&str> {
         self.assertion.as_ref().err().map(String::as_str)
-    }
-
-    pub(super) fn last_answer(&self) -> Option<LastAnswer> {
-        self.last.get()
-    }
-
-    /// Returns how many requests wait for this upstream.
-    pub(super) fn waiting(&self) -> usize {
-        self.permits.taken()
     }
 }
 

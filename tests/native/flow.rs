@@ -384,6 +384,24 @@ fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
 }
 
 #[test]
+fn the_client_address_is_the_platforms() {
+    let (_, gate, world) = setup();
+    for (headers, expected) in [
+        (&[("cf-connecting-ip", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")][..], Some("192.0.2.1")),
+        (&[("cf-connecting-ip", "2001:db8::1")], Some("2001:db8::1")),
+        (&[("x-forwarded-for", "10.0.0.1")], None),
+        (&[("cf-connecting-ip", "evil\r\nX: y")], None),
+    ] {
+        world.forwarded.borrow_mut().clear();
+        let handled = world.send(&gate, "POST", "/api/v1/auth/login", headers);
+        assert_eq!(handled.record.ip.as_deref(), expected);
+        let sent = world.forwarded.borrow();
+        let forwarded = sent[0].headers.iter().find(|(name, _)| name == "x-forwarded-for");
+        assert_eq!(forwarded.map(|(_, value)| value.as_str()), expected);
+    }
+}
+
+#[test]
 fn authorization_is_forwarded_only_where_the_route_says_so() {
     let (vectors, gate, world) = setup();
     let good = vectors.token("a good token");

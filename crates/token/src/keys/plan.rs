@@ -43,12 +43,12 @@ pub enum KeyFetch {
 }
 
 /// What to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyPlan<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlan {
     /// Check the signature with this key.
-    Use(&'a Rc<Key>),
+    Use(Rc<Key>),
     /// Check with this key; the set is stale, so fetch it once the client has its response.
-    UseAndRefresh(&'a Rc<Key>),
+    UseAndRefresh(Rc<Key>),
     /// Read the store, then plan again.
     ReadCache,
     /// Fetch from the issuer, then plan again.
@@ -77,10 +77,10 @@ pub enum KeyStanding {
 }
 
 /// Decides how to get the key for a token.
-pub fn plan<'a>(keys: &'a IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan<'a> {
+pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan {
     let record = keys.usable(now);
     if let Some(record) = record {
-        if let Some(key) = record.set.select(query) {
+        if let Some(key) = record.set.select(query).cloned() {
             return if keys.is_refresh_due(now) { KeyPlan::UseAndRefresh(key) } else { KeyPlan::Use(key) };
         }
         // All keys of the token's `kid` were tried. Without a `kid`, the key may be a new one.
