@@ -121,9 +121,6 @@ pub struct ActingUser {
     pub session: Option<Uuid>,
 }
 
-/// Former name of [`ServiceConfig`].
-pub type Settings = ServiceConfig;
-
 /// A user as both services store one: an account of the auth service, and its copy, the profile of
 /// the user service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,10 +7,7 @@ use std::{
 };
 
 use axum::Router;
-use portcullis_client::{
-    assertion::AssertionKeys,
-    internal::{self, InternalClient},
-};
+use portcullis_client::{assertion::AssertionKeys, internal::InternalClient, service::ServiceConfig};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -317,7 +314,7 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
     let keyring = Keyring::open(SigningKeys(database.clone()), master, lead_ms, clock.now())
         .await
         .map_err(|fault| other(fault.to_string()))?;
-    let users = InternalClient::new(internal::Settings {
+    let users = InternalClient::new(ServiceConfig {
         caller: auth::SERVICE.to_owned(),
         secret: own_secret.clone(),
         auth_url: auth_url.to_owned(),
@@ -357,7 +354,7 @@ async fn users_state(settings: &Settings, auth_url: &str, clock: Clock) -> Resul
     let secret = settings.secrets.user_service()?;
     let readers = settings.internal_readers()?;
     let database = open(&settings.users_database(), Schema::Users, "USERS_DATABASE_URL").await?;
-    let auth = InternalClient::new(internal::Settings {
+    let auth = InternalClient::new(ServiceConfig {
         caller: users::SERVICE.to_owned(),
         secret,
         auth_url: auth_url.to_owned(),

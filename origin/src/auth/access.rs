@@ -16,7 +16,7 @@ pub(super) const REVOKED: ApiError = ApiError::token_revoked();
 ///
 /// # Errors
 /// 401; 503.
-pub(super) async fn live_account(auth: &Auth, user: &http::User) -> Result<UserRecord, ApiError> {
+pub(super) async fn live_account(auth: &Auth, user: &http::AuthenticatedUser) -> Result<UserRecord, ApiError> {
     let session = user.session_id.ok_or(ApiError::invalid_token())?;
     if !auth.sessions.is_live(session, user.id, auth.clock.now()).await? {
         return Err(REVOKED);
@@ -28,7 +28,7 @@ pub(super) async fn live_account(auth: &Auth, user: &http::User) -> Result<UserR
 ///
 /// # Errors
 /// 401; 403; 503.
-pub(super) async fn self_or_admin(auth: &Auth, user: &http::User, id: Uuid) -> Result<(), ApiError> {
+pub(super) async fn self_or_admin(auth: &Auth, user: &http::AuthenticatedUser, id: Uuid) -> Result<(), ApiError> {
     let account = live_account(auth, user).await?;
     if account.id == id || account.has_role(ROLE_ADMIN) { Ok(()) } else { Err(ApiError::forbidden()) }
 }
@@ -42,7 +42,7 @@ impl FromRequestParts<Auth> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, auth: &Auth) -> Result<Self, ApiError> {
-        let user = http::User::from_request_parts(parts, auth).await?;
+        let user = http::AuthenticatedUser::from_request_parts(parts, auth).await?;
         let account = live_account(auth, &user).await?;
         if account.has_role(ROLE_ADMIN) { Ok(Self(account)) } else { Err(ApiError::forbidden()) }
     }

@@ -93,7 +93,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AuditContext {
 /// asserts. Headers of callers that it does not vouch for never get here.
 pub(super) async fn identify_client(
     context: AuditContext,
-    user: Result<http::User, ApiError>,
+    user: Result<http::AuthenticatedUser, ApiError>,
     client: http::Client,
     request: Request,
     next: Next,

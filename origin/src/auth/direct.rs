@@ -43,7 +43,7 @@ pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next:
 ///
 /// # Errors
 /// 401 with the gateway's codes; 503.
-async fn verify(auth: &Auth, token: &str) -> Result<http::User, ApiError> {
+async fn verify(auth: &Auth, token: &str) -> Result<http::AuthenticatedUser, ApiError> {
     let now = auth.clock.now();
     let claims: AccessClaims =
         signing::verify(&auth.keyring.public(), ACCESS_TYPE, token, now).map_err(|fault| match fault {
@@ -60,5 +60,5 @@ async fn verify(auth: &Auth, token: &str) -> Result<http::User, ApiError> {
     if !auth.sessions.is_live_for(claims.sid, claims.sub, claims.iat, now).await? {
         return Err(REVOKED);
     }
-    Ok(http::User { id: claims.sub, roles: claims.roles, session_id: Some(claims.sid) })
+    Ok(http::AuthenticatedUser { id: claims.sub, roles: claims.roles, session_id: Some(claims.sid) })
 }

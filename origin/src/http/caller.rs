@@ -16,7 +16,7 @@ use super::ApiError;
 
 /// The authenticated user of a request. Extracting one from a request without a user is 401.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct AuthenticatedUser {
     /// User id.
     pub id: Uuid,
     /// Roles that the token carries.
@@ -25,14 +25,14 @@ pub struct User {
     pub session_id: Option<Uuid>,
 }
 
-impl User {
+impl AuthenticatedUser {
     /// Returns whether the user has a role.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| held == role)
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for User {
+impl<S: Send + Sync> FromRequestParts<S> for AuthenticatedUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
@@ -83,7 +83,7 @@ impl Client {
 #[derive(Debug, Clone)]
 pub(super) struct DirectCaller {
     /// The user of the verified access token; `None` on public routes.
-    pub(super) user: Option<User>,
+    pub(super) user: Option<AuthenticatedUser>,
     /// The client.
     pub(super) client: Client,
 }

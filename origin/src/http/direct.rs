@@ -17,7 +17,7 @@ use portcullis_client::extract::Verdict;
 
 use super::{
     ApiError,
-    caller::{Client, DirectCaller, User},
+    caller::{AuthenticatedUser, Client, DirectCaller},
     gateway::GatewayAuth,
     read::credentials,
     request_log::RequestFields,
@@ -57,7 +57,12 @@ pub fn admit(auth: &GatewayAuth, request: &Request) -> Result<Admission, ApiErro
 }
 
 /// Runs a request that direct mode admitted, for the user of the verified token.
-pub async fn run_direct(mut request: Request, next: Next, address: IpAddr, user: Option<User>) -> Response {
+pub async fn run_direct(
+    mut request: Request,
+    next: Next,
+    address: IpAddr,
+    user: Option<AuthenticatedUser>,
+) -> Response {
     let fields = RequestFields::direct(&request, address, user.as_ref().map(|user| user.id.to_string()));
     let client = Client::direct(request.headers(), address);
     request.extensions_mut().insert(DirectCaller { user, client });

@@ -16,7 +16,7 @@ mod request_log;
 mod service;
 mod starting;
 
-pub use caller::{Client, User};
+pub use caller::{AuthenticatedUser, Client};
 pub use direct::{Admission, Peer, admit, bearer, run_direct};
 pub use drain::read_to_end;
 pub use error::{ApiError, FieldError, ReportedError};

@@ -86,7 +86,7 @@ pub(super) struct Me {
     tag = "Accounts",
     responses((status = 200, description = "The account as it is now.", body = Me))
 )]
-pub(super) async fn me(State(auth): State<Auth>, user: http::User) -> Result<Answer<Me>, ApiError> {
+pub(super) async fn me(State(auth): State<Auth>, user: http::AuthenticatedUser) -> Result<Answer<Me>, ApiError> {
     Ok(Answer(Me { user: live_account(&auth, &user).await?.into() }))
 }
 
@@ -118,7 +118,7 @@ const ATTEMPTS: usize = 2;
 )]
 pub(super) async fn change_password(
     State(auth): State<Auth>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     client: http::Client,
     Json(body): Json<PasswordChange>,
 ) -> Result<Answer<Done>, ApiError> {

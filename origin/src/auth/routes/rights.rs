@@ -14,7 +14,7 @@ use crate::{
         audit_log::AuditContext,
     },
     fields::{Check, only_id, schemas::PermissionName},
-    http::{ApiError, Id, Ids, Json, User, openapi::refuses},
+    http::{ApiError, AuthenticatedUser, Id, Ids, Json, openapi::refuses},
     store::{access::AccessError, account_roles::RoleChange, roles as stored},
 };
 
@@ -201,7 +201,7 @@ pub(super) struct HeldPermissions {
 )]
 pub(super) async fn permissions(
     State(auth): State<Auth>,
-    user: User,
+    user: AuthenticatedUser,
     Id(id): Id,
 ) -> Result<Answer<HeldPermissions>, ApiError> {
     self_or_admin(&auth, &user, id).await?;
@@ -243,7 +243,7 @@ pub(super) struct Verdict {
 )]
 pub(super) async fn check(
     State(auth): State<Auth>,
-    user: User,
+    user: AuthenticatedUser,
     Json(body): Json<Question>,
 ) -> Result<Answer<Verdict>, ApiError> {
     let mut check = Check::default();

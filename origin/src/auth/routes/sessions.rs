@@ -255,7 +255,7 @@ pub(super) struct Logout {
 )]
 pub(super) async fn logout(
     State(auth): State<Auth>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     OptionalJson(body): OptionalJson<Logout>,
 ) -> Result<Answer<Done>, ApiError> {
     // Logging out twice succeeds; but an ended session cannot end another one.
@@ -314,7 +314,10 @@ pub(super) struct Sessions {
     tag = "Sessions",
     responses((status = 200, description = "The live sessions.", body = Sessions))
 )]
-pub(super) async fn list(State(auth): State<Auth>, user: http::User) -> Result<Answer<Sessions>, ApiError> {
+pub(super) async fn list(
+    State(auth): State<Auth>,
+    user: http::AuthenticatedUser,
+) -> Result<Answer<Sessions>, ApiError> {
     let account = live_account(&auth, &user).await?;
     let sessions = auth.sessions.list(account.id, auth.clock.now()).await?;
     let sessions = sessions.into_iter().map(|session| Session::new(session, user.session_id)).collect();
@@ -332,7 +335,11 @@ pub(super) async fn list(State(auth): State<Auth>, user: http::User) -> Result<A
     params(("id" = Uuid, Path, description = "The session.")),
     responses((status = 204, description = "The session is ended."), refuses::Missing)
 )]
-pub(super) async fn end(State(auth): State<Auth>, user: http::User, Id(id): Id) -> Result<StatusCode, ApiError> {
+pub(super) async fn end(
+    State(auth): State<Auth>,
+    user: http::AuthenticatedUser,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
     let account = live_account(&auth, &user).await?;
     if !auth.sessions.revoke(id, account.id, &auth.clock).await? {
         return Err(ApiError::not_found());

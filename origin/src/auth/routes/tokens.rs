@@ -48,7 +48,7 @@ pub(super) struct Valid {
 )]
 pub(super) async fn validate(
     State(auth): State<Auth>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     headers: HeaderMap,
 ) -> Result<Answer<Valid>, ApiError> {
     let account = live_account(&auth, &user).await?;
@@ -73,7 +73,7 @@ pub(super) async fn validate(
 )]
 pub(super) async fn validate_by_post(
     state: State<Auth>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     headers: HeaderMap,
 ) -> Result<Answer<Valid>, ApiError> {
     validate(state, user, headers).await

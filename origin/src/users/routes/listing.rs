@@ -88,7 +88,7 @@ const SEARCH_INVALID: ApiError =
 )]
 pub(super) async fn list(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     page: AskedPage,
 ) -> Result<Answer<List>, ApiError> {
     if !user.has_role(ROLE_ADMIN) {

@@ -44,12 +44,12 @@ fn answer(profile: UserRecord) -> (ETag, Answer<OneUser>) {
 
 /// Requires the user's own id or an administrator. The gateway has checked this; the second check
 /// keeps a mistake in a policy from exposing every profile.
-fn self_or_admin(user: &http::User, Id(id): Id) -> Result<Uuid, ApiError> {
+fn self_or_admin(user: &http::AuthenticatedUser, Id(id): Id) -> Result<Uuid, ApiError> {
     if user.id == id || user.has_role(ROLE_ADMIN) { Ok(id) } else { Err(ApiError::forbidden()) }
 }
 
 /// The user, for the auth service, which checks whether they are still an administrator.
-fn acting(user: &http::User) -> ActingUser {
+fn acting(user: &http::AuthenticatedUser) -> ActingUser {
     ActingUser { user: user.id, session: user.session_id }
 }
 
@@ -68,7 +68,7 @@ fn acting(user: &http::User) -> ActingUser {
 )]
 pub(super) async fn read(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     id: Id,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
@@ -113,7 +113,7 @@ pub(super) struct NewUser {
 )]
 pub(super) async fn create(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     Json(body): Json<NewUser>,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], ETag, Answer<OneUser>), ApiError> {
     if !user.has_role(ROLE_ADMIN) {
@@ -168,7 +168,7 @@ pub(super) struct Replacement {
 )]
 pub(super) async fn replace(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     id: Id,
     condition: IfMatch,
     Json(body): Json<Replacement>,
@@ -222,7 +222,7 @@ pub(super) struct Patch {
 )]
 pub(super) async fn patch(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     id: Id,
     condition: IfMatch,
     MergePatch(body): MergePatch<Patch>,
@@ -301,7 +301,7 @@ pub(super) struct Confirmation {
 )]
 pub(super) async fn delete(
     State(users): State<Users>,
-    user: http::User,
+    user: http::AuthenticatedUser,
     id: Id,
     condition: IfMatch,
     OptionalJson(body): OptionalJson<Confirmation>,
