@@ -151,21 +151,6 @@ pub struct PasswordChange {
 }
 
 #[derive(Deserialize)]
-struct UserAnswer {
-    user: User,
-}
-
-#[derive(Deserialize)]
-struct DataAnswer {
-    data: User,
-}
-
-#[derive(Deserialize)]
-struct SessionsAnswer {
-    sessions: Vec<Session>,
-}
-
-#[derive(Deserialize)]
 struct ValidationAnswer {
     valid: bool,
     user: User,
@@ -191,7 +176,7 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
         let request = ApiRequest::new(Method::POST, "/api/v1/auth/register")
             .with_json(&body)
             .with_idempotency_key(registration.idempotency_key);
-        Ok(self.exchange(request).await?.json::<UserAnswer>()?.user)
+        self.exchange(request).await?.member("user")
     }
 
     /// Starts a session. 401 `invalid_credentials` for an unknown address and for a wrong password.
@@ -233,14 +218,14 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
     /// Returns the token's user as the service knows it now.
     async fn me(&self, access_token: &Secret) -> Result<User, ClientError> {
         let request = ApiRequest::new(Method::GET, "/api/v1/auth/me").with_token(access_token);
-        Ok(self.exchange(request).await?.json::<UserAnswer>()?.user)
+        self.exchange(request).await?.member("user")
     }
 
     /// Returns a user's profile: the token's own, or any for an administrator.
     async fn user(&self, access_token: &Secret, id: Uuid) -> Result<User, ClientError> {
         let request =
             ApiRequest::new(Method::GET, "/api/v1/users/{id}").with_segment(&id.to_string()).with_token(access_token);
-        Ok(self.exchange(request).await?.json::<DataAnswer>()?.data)
+        self.exchange(request).await?.member("data")
     }
 
     /// Changes the password, which ends the user's other sessions. 401 `invalid_credentials` if the
@@ -257,7 +242,7 @@ pub trait AuthClient: fmt::Debug + Send + Sync {
     /// Lists the user's sessions.
     async fn sessions(&self, access_token: &Secret) -> Result<Vec<Session>, ClientError> {
         let request = ApiRequest::new(Method::GET, "/api/v1/auth/sessions").with_token(access_token);
-        Ok(self.exchange(request).await?.json::<SessionsAnswer>()?.sessions)
+        self.exchange(request).await?.member("sessions")
     }
 
     /// Ends one of the user's sessions.

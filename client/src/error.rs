@@ -95,17 +95,7 @@ impl ClientError {
 
     /// Returns the status of the answer, if there was an answer.
     pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Refused(refusal) => Some(refusal.status),
-            Self::Malformed { status, .. } => Some(*status),
-            Self::Invalid(_)
-            | Self::Unreachable
-            | Self::Timeout
-            | Self::Lost
-            | Self::BreakerOpen { .. }
-            | Self::LoggedOut
-            | Self::Store(_) => None,
-        }
+        if let Self::Malformed { status, .. } = self { Some(*status) } else { Some(self.refusal()?.status) }
     }
 
     /// Returns a stable code: the service's, or this crate's own.

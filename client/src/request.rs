@@ -7,6 +7,7 @@ use bytes::Bytes;
 pub use reqwest::Method;
 use reqwest::header::{self, HeaderName, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{error::ClientError, precondition::EntityTag, secret::Secret};
@@ -43,7 +44,7 @@ const RESERVED: [HeaderName; 17] = [
 ];
 
 /// Why an answer is malformed whose body has other members than the contract's.
-pub(crate) const UNEXPECTED_JSON: &str = "not the JSON that was expected";
+const UNEXPECTED_JSON: &str = "not the JSON that was expected";
 
 /// When a failed call may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -372,8 +373,22 @@ impl ApiAnswer {
     /// [`ClientError::Malformed`]
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         // serde's error may quote the body, which may contain a token.
-        serde_json::from_slice(&self.body)
-            .map_err(|_| ClientError::Malformed { status: self.status, reason: UNEXPECTED_JSON })
+        serde_json::from_slice(&self.body).map_err(|_| self.unexpected())
+    }
+
+    /// Parses one member of the body.
+    ///
+    /// # Errors
+    /// [`ClientError::Malformed`]
+    pub(crate) fn member<T: DeserializeOwned>(&self, name: &str) -> Result<T, ClientError> {
+        let mut document: Value = self.json()?;
+        let value = document.get_mut(name).map(Value::take);
+        value.and_then(|value| serde_json::from_value(value).ok()).ok_or_else(|| self.unexpected())
+    }
+
+    /// Returns the error of a body of another form.
+    pub(crate) fn unexpected(&self) -> ClientError {
+        ClientError::Malformed { status: self.status, reason: UNEXPECTED_JSON }
     }
 }
 

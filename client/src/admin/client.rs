@@ -3,8 +3,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     account::{AuthClient, User},
     error::ClientError,
     precondition::{EntityTag, Revalidated, Versioned},
-    request::{ApiAnswer, ApiRequest, Method, Repeat, UNEXPECTED_JSON},
+    request::{ApiAnswer, ApiRequest, Method, Repeat},
     secret::{Secret, body_with_secret},
 };
 
@@ -59,23 +59,23 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Lists roles.
     async fn roles(&self, page: Page) -> Result<Listed<Role>, ClientError> {
-        listed(&self.send(page.request("/api/v1/auth/roles")).await?, "roles")
+        self.send(page.request("/api/v1/auth/roles")).await?.json()
     }
 
     /// Returns a role.
     async fn role(&self, role_id: Uuid) -> Result<Role, ClientError> {
-        member(&self.send(request(Method::GET, "/api/v1/auth/roles/{role_id}", &[role_id])).await?, "role")
+        self.send(request(Method::GET, "/api/v1/auth/roles/{role_id}", &[role_id])).await?.member("role")
     }
 
     /// Creates a role. 409 `name_taken`.
     async fn create_role(&self, draft: &RoleDraft) -> Result<Role, ClientError> {
-        member(&self.send(request(Method::POST, "/api/v1/auth/roles", &[]).with_json(draft)).await?, "role")
+        self.send(request(Method::POST, "/api/v1/auth/roles", &[]).with_json(draft)).await?.member("role")
     }
 
     /// Replaces a role. 409 `name_taken`, `built_in`.
     async fn update_role(&self, role_id: Uuid, draft: &RoleDraft) -> Result<Role, ClientError> {
         let request = request(Method::PUT, "/api/v1/auth/roles/{role_id}", &[role_id]).with_json(draft);
-        member(&self.send(request).await?, "role")
+        self.send(request).await?.member("role")
     }
 
     /// Deletes a role. 409 `in_use`, `built_in`.
@@ -86,7 +86,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
     /// Lists the permissions of a role.
     async fn role_permissions(&self, role_id: Uuid, page: Page) -> Result<Listed<Permission>, ClientError> {
         let request = page.request("/api/v1/auth/roles/{role_id}/permissions").with_segment(&role_id.to_string());
-        listed(&self.send(request).await?, "permissions")
+        self.send(request).await?.json()
     }
 
     /// Grants a permission to a role.
@@ -106,25 +106,25 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Lists permissions.
     async fn permissions(&self, page: Page) -> Result<Listed<Permission>, ClientError> {
-        listed(&self.send(page.request("/api/v1/auth/permissions")).await?, "permissions")
+        self.send(page.request("/api/v1/auth/permissions")).await?.json()
     }
 
     /// Returns a permission.
     async fn permission(&self, permission_id: Uuid) -> Result<Permission, ClientError> {
         let request = request(Method::GET, "/api/v1/auth/permissions/{permission_id}", &[permission_id]);
-        member(&self.send(request).await?, "permission")
+        self.send(request).await?.member("permission")
     }
 
     /// Creates a permission. 409 `name_taken`.
     async fn create_permission(&self, draft: &PermissionDraft) -> Result<Permission, ClientError> {
-        member(&self.send(request(Method::POST, "/api/v1/auth/permissions", &[]).with_json(draft)).await?, "permission")
+        self.send(request(Method::POST, "/api/v1/auth/permissions", &[]).with_json(draft)).await?.member("permission")
     }
 
     /// Replaces a permission. 409 `name_taken`, `built_in`.
     async fn update_permission(&self, permission_id: Uuid, draft: &PermissionDraft) -> Result<Permission, ClientError> {
         let request =
             request(Method::PUT, "/api/v1/auth/permissions/{permission_id}", &[permission_id]).with_json(draft);
-        member(&self.send(request).await?, "permission")
+        self.send(request).await?.member("permission")
     }
 
     /// Deletes a permission. 409 `in_use`, `built_in`.
@@ -135,7 +135,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Lists the roles of a user.
     async fn user_roles(&self, user_id: Uuid) -> Result<Vec<Role>, ClientError> {
-        member(&self.send(request(Method::GET, "/api/v1/auth/users/{id}/roles", &[user_id])).await?, "roles")
+        self.send(request(Method::GET, "/api/v1/auth/users/{id}/roles", &[user_id])).await?.member("roles")
     }
 
     /// Assigns a role to a user, effective from the next refresh.
@@ -151,7 +151,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
     async fn set_roles(&self, user_id: Uuid, role_ids: &[Uuid]) -> Result<Vec<Role>, ClientError> {
         let request = request(Method::PUT, "/api/v1/auth/users/{id}/roles", &[user_id])
             .with_json(&json!({ "role_ids": role_ids }));
-        member(&self.send(request).await?, "roles")
+        self.send(request).await?.member("roles")
     }
 
     /// Takes a role from a user, whose open tokens are revoked. 409 `last_admin`.
@@ -162,10 +162,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
 
     /// Lists the names of a user's permissions (own account).
     async fn user_permissions(&self, user_id: Uuid) -> Result<Vec<String>, ClientError> {
-        member(
-            &self.send(request(Method::GET, "/api/v1/auth/users/{id}/permissions", &[user_id])).await?,
-            "permissions",
-        )
+        self.send(request(Method::GET, "/api/v1/auth/users/{id}/permissions", &[user_id])).await?.member("permissions")
     }
 
     /// Returns whether a user has a permission now (own account). The answer is never cached.
@@ -174,12 +171,12 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
             .with_json(&json!({ "user_id": user_id, "permission": permission }))
             // Changes nothing although it is a POST.
             .with_repeat(Repeat::Always);
-        member(&self.send(request).await?, "allowed")
+        self.send(request).await?.member("allowed")
     }
 
     /// Lists a part of the users; [`Pages`](super::Pages) reads all of them.
     async fn users(&self, query: &UserQuery) -> Result<Listed<User>, ClientError> {
-        listed(&self.send(query.request()).await?, "data")
+        self.send(query.request()).await?.json()
     }
 
     /// Returns a user with its version (own account).
@@ -200,7 +197,7 @@ pub trait AdminClient: fmt::Debug + Send + Sync {
     /// Creates a user. 409 `email_taken`.
     async fn create_user(&self, user: &NewUser) -> Result<User, ClientError> {
         let body = body_with_secret(user, "password", Some(&user.password));
-        member(&self.send(request(Method::POST, "/api/v1/users", &[]).with_json(&body)).await?, "data")
+        self.send(request(Method::POST, "/api/v1/users", &[]).with_json(&body)).await?.member("data")
     }
 
     /// Replaces a user (own account). 409 `email_taken`.
@@ -282,29 +279,7 @@ fn versioned(answer: &ApiAnswer) -> Result<Versioned<User>, ClientError> {
     let version = answer.version().cloned();
     let reason = "it has no entity tag";
     let version = version.ok_or(ClientError::Malformed { status: answer.status(), reason })?;
-    Ok(Versioned { value: member(answer, "data")?, version })
-}
-
-fn unexpected(answer: &ApiAnswer) -> ClientError {
-    ClientError::Malformed { status: answer.status(), reason: UNEXPECTED_JSON }
-}
-
-/// Reads one member of an answer.
-fn member<T: DeserializeOwned>(answer: &ApiAnswer, name: &str) -> Result<T, ClientError> {
-    take(&mut answer.json()?, name, answer)?.ok_or_else(|| unexpected(answer))
-}
-
-fn take<T: DeserializeOwned>(document: &mut Value, name: &str, answer: &ApiAnswer) -> Result<Option<T>, ClientError> {
-    let Some(value) = document.get_mut(name).map(Value::take) else { return Ok(None) };
-    serde_json::from_value(value).map(Some).map_err(|_| unexpected(answer))
-}
-
-fn listed<T: DeserializeOwned>(answer: &ApiAnswer, name: &str) -> Result<Listed<T>, ClientError> {
-    let mut document: Value = answer.json()?;
-    // An unreadable member is an error, not the end of the list: it may name a next part.
-    let pagination = take(&mut document, "pagination", answer)?.unwrap_or_default();
-    let entries = take(&mut document, name, answer)?.ok_or_else(|| unexpected(answer))?;
-    Ok(Listed { entries, pagination })
+    Ok(Versioned { value: answer.member("data")?, version })
 }
 
 /// Calls with a single access token, such as that of a request to one's own service.

@@ -27,11 +27,13 @@ impl Page {
 }
 
 /// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Listed<T> {
     /// The entries.
+    #[serde(alias = "data", alias = "permissions", alias = "roles")]
     pub entries: Vec<T>,
     /// Position of the part.
+    #[serde(default)]
     pub pagination: Pagination,
 }
 

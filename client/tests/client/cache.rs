@@ -14,20 +14,15 @@ use portcullis_client::{
     account::{AuthClient as _, Validation},
     error::ClientError,
     http::{CachePolicy, HttpAuthClient},
-    secret::Secret,
 };
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Duration;
 
-use crate::fake::{Asked, Fake, Reply, answer, quick, refuse, user};
+use crate::fake::{Asked, Fake, Reply, answer, quick, refuse, secret, user};
 
 /// 2027-01-15T08:00:00Z
 const START: i64 = 1_800_000_000;
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
 
 fn validate(asked: &Asked) -> Reply {
     match (asked.header("authorization"), asked.target.as_str()) {

@@ -7,20 +7,15 @@ use portcullis_client::{
     },
     error::ClientError,
     profile::{ProfileChange, ProfileFields},
-    secret::Secret,
 };
 use serde_json::{Value, json};
 use time::macros::datetime;
 use uuid::Uuid;
 
-use crate::fake::{Asked, Fake, Reply, USER_ID, answer, tokens, user};
+use crate::fake::{Asked, Fake, Reply, USER_ID, answer, secret, tokens, user};
 
 const ROLE_ID: &str = "00000000-0000-7000-8000-000000000001";
 const PERMISSION_ID: &str = "00000000-0000-7000-8000-000000000101";
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
 
 fn ada() -> ProfileFields {
     ProfileFields { first_name: "Ada".into(), ..ProfileFields::default() }

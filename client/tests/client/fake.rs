@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderMap, Method, Response},
     routing::any,
 };
-use portcullis_client::http::{Builder, HttpAuthClient, RetryPolicy};
+use portcullis_client::{
+    http::{Builder, HttpAuthClient, RetryPolicy},
+    secret::Secret,
+};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Duration};
 
@@ -163,6 +166,10 @@ pub(crate) fn answer(status: u16, body: &Value) -> Reply {
 pub(crate) fn refuse(status: u16, code: &str) -> Reply {
     let body = json!({ "status": status, "code": code, "detail": "No", "request_id": "r1" });
     reply(status, &[("content-type", "application/problem+json")], body.to_string())
+}
+
+pub(crate) fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
 }
 
 pub(crate) const USER_ID: &str = "0190b2a4-0000-7000-8000-000000000001";

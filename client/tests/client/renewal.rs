@@ -9,20 +9,15 @@ use portcullis_client::{
     account::{Credentials, PasswordChange, User},
     error::ClientError,
     request::{ApiRequest, Method},
-    secret::Secret,
     session::{AuthenticatedClient, MemoryStore, SessionStore as _},
 };
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    fake::{Reply, refuse, reply},
+    fake::{Reply, refuse, reply, secret},
     service::{Next, Service},
 };
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
 
 async fn log_in(service: &Service) -> (AuthenticatedClient, MemoryStore) {
     let store = MemoryStore::default();

@@ -6,16 +6,11 @@ use portcullis_client::{
     error::ClientError,
     http::{HttpAuthClient, RetryPolicy},
     precondition::EntityTag,
-    secret::Secret,
 };
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
-use crate::fake::{Fake, Reply, USER_ID, answer, closed_url, quick, refuse, reply, start_hanging_up, user};
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
+use crate::fake::{Fake, Reply, USER_ID, answer, closed_url, quick, refuse, reply, secret, start_hanging_up, user};
 
 /// Makes one call of a kind and ignores its result.
 async fn call(client: &HttpAuthClient, kind: &str) {

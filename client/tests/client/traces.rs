@@ -8,20 +8,15 @@ use portcullis_client::{
     admin::NewUser,
     http::{HttpAuthClient, RetryPolicy},
     profile::ProfileFields,
-    secret::Secret,
     session::{AuthenticatedClient, FileStore, SessionStore as _},
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    fake::{Fake, answer, quick, refuse, user},
+    fake::{Fake, answer, quick, refuse, secret, user},
     service::Service,
 };
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
 
 /// Records each count and each duration as `name{label=value}`.
 #[derive(Clone, Default)]

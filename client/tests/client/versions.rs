@@ -6,18 +6,13 @@ use portcullis_client::{
     error::{ClientError, ErrorKind},
     precondition::{EntityTag, Revalidated},
     request::{ApiRequest, Method},
-    secret::Secret,
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fake::{Asked, Fake, Reply, USER_ID, reply, user};
+use crate::fake::{Asked, Fake, Reply, USER_ID, reply, secret, user};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
-
-fn secret(text: &str) -> Secret {
-    Secret::new(text.to_owned())
-}
 
 fn id() -> Uuid {
     USER_ID.parse().unwrap()
