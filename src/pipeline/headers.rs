@@ -179,65 +179,12 @@ fn push_encoded(value: &mut String, byte: u8, as_it_is: bool) {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_token::UnixMillis;
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn connection_cannot_remove_headers_of_the_gateway() {
-        let sent =
-            [("connection", "X-Gateway-Assertion, x-request-id, X-Custom"), ("x-custom", "1"), ("accept", "*/*")];
-        let sent = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let head = Head::new("GET".into(), "https://edge.example/x", sent);
-        let exchange = Exchange::new(&head, UnixMillis(0), [1; 48]);
-        let route = json!({ "path": "/x", "methods": [], "upstream": "up", "access": "public" });
-        let route: Route = serde_json::from_value(route).unwrap();
-        let headers = compose(&exchange, None, &route, None, 5000);
-        let has = |name: &str| headers.iter().any(|(known, _)| known == name);
-        assert!(has("x-forwarded-proto") && has("x-request-id") && has("accept"));
-        assert!(!has("x-custom") && !has("connection"));
-    }
 
     #[test]
     fn text_that_no_header_can_hold_is_escaped() {
         assert_eq!(encode("zoë%0d@example.com"), "zo%C3%AB%250d@example.com");
         assert!(matches!(encode("ada@example.com"), Cow::Borrowed("ada@example.com")));
-    }
-
-    #[test]
-    fn the_tokens_cookie_is_for_the_gateway_alone() {
-        for (sent, expected) in [
-            ("a=1; __Host-token=x.y.z; b=2", Some("a=1; b=2")),
-            ("__Host-token=x.y.z", None),
-            ("a=1;__Host-token=x.y.z;", Some("a=1; ")),
-            ("__Host-token =x; a=1", None),
-            ("a=1, __Host-token=x.y.z", None),
-            ("a=__Host-token", Some("a=__Host-token")),
-            ("__Host-token2=1; a=1", Some("__Host-token2=1; a=1")),
-            ("__Host-token; a=1", None),
-            ("a=1; b=2", Some("a=1; b=2")),
-            ("__host-token=x", Some("__host-token=x")),
-        ] {
-            assert_eq!(cookies_without(sent, "__Host-token").as_deref(), expected, "{sent}");
-        }
-    }
-
-    #[test]
-    fn cookies_of_several_lines_are_joined_by_semicolons() {
-        for (sent, expected) in [
-            ("a=1, b=2", "a=1; b=2"),
-            ("a=1; b=2, c=3, d=4", "a=1; b=2; c=3; d=4"),
-            ("a=1, b=", "a=1; b="),
-            ("a={\"x\":1, \"y\":2}", "a={\"x\":1, \"y\":2}"),
-            ("a=Mon, 28 Nov 2026", "a=Mon, 28 Nov 2026"),
-            ("a=1,b=2", "a=1,b=2"),
-            // Another host of the domain can write the value of `a`.
-            ("a=1, __Host-session=x", "a=1, __Host-session=x"),
-            ("a=1, __Secure-session=x; b=2", "a=1, __Secure-session=x; b=2"),
-        ] {
-            assert_eq!(join_cookie_lines(sent.into()), expected, "{sent}");
-        }
     }
 
     #[test]

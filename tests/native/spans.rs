@@ -139,6 +139,23 @@ fn what_is_not_sampled_leaves_nothing_and_goes_on_as_not_sampled() {
 }
 
 #[test]
+fn a_client_can_lower_the_sampled_share_and_not_raise_it() {
+    let vectors = Vectors::load();
+    for (flags, ratio, passed_on) in
+        [("01", "1", "01"), ("03", "1", "01"), ("00", "1", "00"), ("02", "1", "00"), ("01", "0", "00")]
+    {
+        let world = World::new(&vectors);
+        let gate = gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap();
+        let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-{flags}");
+        world.send(&gate, "POST", "/api/v1/auth/login", &[("traceparent", &traceparent)]);
+        let forwarded = world.forwarded.borrow();
+        let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
+        assert!(passed.1.ends_with(passed_on), "{flags} {ratio}: {}", passed.1);
+        assert_eq!(world.spans.borrow().is_empty(), passed_on == "00", "{flags} {ratio}");
+    }
+}
+
+#[test]
 fn a_thousand_spans_wait_at_most_and_a_batch_goes_at_once() {
     let vectors = Vectors::load();
     let world = World::new(&vectors);

@@ -169,6 +169,32 @@ fn an_upstream_that_refuses_the_assertion_is_502_and_no_outage() {
 }
 
 #[test]
+fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
+    let (gate, world) = (gate(), world());
+    world.upstream.set(Ok(401));
+    for (challenges, is_rejection) in [
+        ("gateway-assertion", true),
+        ("GATEWAY-ASSERTION realm=x", true),
+        ("Bearer realm=\"x\", Gateway-Assertion realm=\"y\"", true),
+        ("Bearer,Gateway-Assertion", true),
+        ("Bearer realm=\"a, b\",\tGateway-Assertion", true),
+        ("Bearer realm=\"x\\\", y\", Gateway-Assertion", true),
+        ("Bearer realm=\"x\"", false),
+        ("Bearer realm=\"x, Gateway-Assertion realm=y\"", false),
+        ("Bearer realm=\"x\\\", Gateway-Assertion realm=y\"", false),
+        ("Bearer Gateway-Assertion", false),
+        ("Gateway-Assertions", false),
+        ("X-Gateway-Assertion", false),
+        ("gateway-assertion=x", false),
+        ("", false),
+    ] {
+        *world.answer_headers.borrow_mut() = vec![("www-authenticate", challenges)];
+        let expected = if is_rejection { (502, "upstream_rejected_assertion") } else { (401, "ok") };
+        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), expected, "{challenges}");
+    }
+}
+
+#[test]
 fn answers_are_answers_whatever_their_status() {
     let (gate, world) = (gate(), world());
     for status in [401, 403, 404, 409, 429, 500, 501, 505] {
