@@ -23,6 +23,11 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
     value REAL NOT NULL,
     added_at INTEGER NOT NULL) WITHOUT ROWID";
 
+/// Adds to a series, or begins one while there is room. The rows are counted for a new series only.
+const ADD: &str = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3
+    WHERE EXISTS (SELECT 1 FROM series WHERE name = ?1) OR (SELECT count(*) FROM series) < ?4
+    ON CONFLICT (name) DO UPDATE SET value = value + excluded.value, added_at = excluded.added_at";
+
 /// Handles a request to the object.
 #[wasm_bindgen(js_name = metricSums)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
@@ -51,21 +56,11 @@ fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
     let added: BTreeMap<String, f64> =
         serde_json::from_slice(text.as_bytes()).map_err(|_| "the numbers cannot be read")?;
     sql.exec(TABLE, None)?;
-    let at = now().0;
-    for (name, value) in
-        added.iter().filter(|(name, value)| name.len() <= limits::SERIES_NAME_BYTES && value.is_finite())
-    {
-        let bound = || -> worker::Result<Vec<SqlStorageValue>> {
-            Ok(vec![SqlStorageValue::String(name.clone()), SqlStorageValue::Float(*value), whole(at)?])
-        };
-        let update = "UPDATE series SET value = value + ?2, added_at = ?3 WHERE name = ?1 RETURNING 1";
-        if rows(sql, update, bound()?)?.is_empty() {
-            let mut values = bound()?;
-            values.push(whole(limits::SERIES)?);
-            // Counted for a new series only.
-            let insert = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3 \
-                WHERE (SELECT count(*) FROM series) < ?4";
-            sql.exec(insert, values)?;
+    let (at, most) = (whole(now().0)?, whole(limits::SERIES)?);
+    for (name, value) in added {
+        if name.len() <= limits::SERIES_NAME_BYTES && value.is_finite() {
+            let values = vec![SqlStorageValue::String(name), SqlStorageValue::Float(value), at.clone(), most.clone()];
+            sql.exec(ADD, values)?;
         }
     }
     Ok(())
