@@ -27,7 +27,7 @@ pub struct User {
     /// address.
     #[serde(default)]
     pub email_verified: bool,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     pub profile: ProfileFields,
     /// Names of the user's roles.
@@ -51,7 +51,7 @@ pub struct Registration {
     /// 8 to 128 characters.
     #[serde(skip)]
     pub password: Secret,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     pub profile: ProfileFields,
     #[serde(skip)]

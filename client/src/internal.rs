@@ -131,7 +131,7 @@ pub struct UserRecord {
     /// Normalised e-mail address.
     #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
     pub email: String,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(inline))]
     pub profile: ProfileFields,

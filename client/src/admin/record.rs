@@ -68,7 +68,7 @@ pub struct NewUser {
     /// 8 to 128 characters.
     #[serde(skip)]
     pub password: Secret,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     pub profile: ProfileFields,
     /// Names of roles; empty for the service's default.
@@ -82,7 +82,7 @@ pub struct UserPatch {
     /// E-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     pub profile: ProfileChange,
     /// The current password, to change one's own e-mail address more than five minutes after the
@@ -96,7 +96,7 @@ pub struct UserPatch {
 pub struct UserDraft {
     /// E-mail address.
     pub email: String,
-    /// Names and the like.
+    /// Profile fields.
     #[serde(flatten)]
     pub profile: ProfileFields,
     /// The current password, to change one's own e-mail address more than five minutes after the

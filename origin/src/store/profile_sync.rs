@@ -1,11 +1,11 @@
-//! Pending synchronisations: profiles of the user service that may differ from their accounts,
-//! deleted accounts included.
+//! Pending synchronisations (table `stale_profiles`): profiles of the user service that may differ
+//! from their accounts, deleted accounts included.
 //!
-//! An entry is written in the transaction that changes the account, so a crash leaves neither one
+//! A row is written in the transaction that changes the account, so a crash leaves neither one
 //! without the other. It is removed once the user service has the account's current version. The
-//! entry's number of changes alone does not prove that: another process may have synchronised the
-//! profile, and a further change written a new entry with the same number. So the statement that
-//! removes an entry compares the account's version as well.
+//! row's number of changes alone does not prove that: another process may have synchronised the
+//! profile, and a further change written a new row with the same number. So the statement that
+//! removes a row compares the account's version as well.
 
 use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use super::{
 pub struct PendingSync {
     /// Account id.
     pub account: Uuid,
-    /// Number of changes of the account since the entry was written.
+    /// Number of changes of the account since the row was written.
     pub changes: i64,
 }
 
@@ -42,8 +42,8 @@ pub enum AccountState {
 #[derive(Debug, Clone)]
 pub struct ProfileSync(pub(crate) Database);
 
-/// Adds an entry in the caller's transaction, which has raised the account's version or deleted the
-/// account. The entry is due at `due_at` (milliseconds since 1970), which leaves a caller that writes
+/// Adds a row in the caller's transaction, which has raised the account's version or deleted the
+/// account. The row is due at `due_at` (milliseconds since 1970), which leaves a caller that writes
 /// the profile itself the time to do so.
 pub(super) async fn schedule(
     transaction: &mut AnyConnection,
@@ -61,7 +61,7 @@ pub(super) async fn schedule(
     Ok(())
 }
 
-/// Removes an account's entry in the caller's transaction if the account is active at `version`, which
+/// Removes an account's row in the caller's transaction if the account is active at `version`, which
 /// the user service has.
 pub(super) async fn complete(
     transaction: &mut AnyConnection,
@@ -80,7 +80,7 @@ pub(super) async fn complete(
 }
 
 impl ProfileSync {
-    /// Returns up to `count` entries that are due, the longest due first.
+    /// Returns up to `count` rows that are due, the longest due first.
     pub async fn due(&self, count: i64, now: i64) -> Result<Vec<PendingSync>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT account_id, changes FROM stale_profiles WHERE due_at <= $1 ORDER BY due_at, account_id LIMIT $2",
@@ -94,8 +94,8 @@ impl ProfileSync {
             .collect()
     }
 
-    /// Claims a due entry: no other process takes it before `until`. Returns false if another process
-    /// has claimed it or the entry has changed.
+    /// Claims a due row: no other process takes it before `until`. Returns false if another process
+    /// has claimed it or the row has changed.
     pub async fn claim(&self, pending: PendingSync, now: i64, until: i64) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "UPDATE stale_profiles SET due_at = $4 WHERE account_id = $1 AND changes = $2 AND due_at <= $3",
@@ -109,7 +109,7 @@ impl ProfileSync {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Postpones an entry unless it has changed.
+    /// Postpones a row unless it has changed.
     pub async fn postpone(&self, pending: PendingSync, due_at: i64) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE stale_profiles SET due_at = $3 WHERE account_id = $1 AND changes = $2")
             .bind(pending.account.to_string())
@@ -145,7 +145,7 @@ impl ProfileSync {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Removes an entry after the user service stored this version.
+    /// Removes a row after the user service stored this version.
     pub async fn complete(&self, pending: PendingSync, version: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
             "DELETE FROM stale_profiles WHERE account_id = $1 AND changes = $2 AND EXISTS \
@@ -159,7 +159,7 @@ impl ProfileSync {
         Ok(())
     }
 
-    /// Removes an entry after the user service deleted the profile of a deleted account. Ids are not
+    /// Removes a row after the user service deleted the profile of a deleted account. Ids are not
     /// used again, so the account stays deleted.
     pub async fn complete_deleted(&self, pending: PendingSync) -> Result<(), sqlx::Error> {
         sqlx::query(

@@ -1,7 +1,7 @@
 //! Reconciliation of both databases after they were restored from backups of different times.
 //!
 //! In operation, each change that concerns both services schedules a synchronisation in its own
-//! transaction (`profile_sync`). A restored database may lack such entries, or have entries whose
+//! transaction (`profile_sync`). A restored database may lack such rows, or have rows whose
 //! effect the other database lacks. So [`reconcile`] compares every account with its profile and
 //! schedules a synchronisation for each difference; the auth service then makes the profiles equal to
 //! the accounts. It is safe to run while the services run, and to run again.
