@@ -275,7 +275,7 @@ describe("headers on the way to a service", () => {
     }
   });
 
-  test("a GET or HEAD with a body is 400 on every route, and no service is asked; other methods' bodies arrive", async () => {
+  test("a GET or HEAD with a body is 400 on every route and reaches no service; other methods' bodies arrive", async () => {
     const claims = issuer.claims();
     const path = `/api/v1/users/${claims.sub}`;
     const token = await issuer.sign(claims);

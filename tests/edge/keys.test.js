@@ -27,7 +27,7 @@ async function readProfile({ edge, issuer }) {
   return edge.get(`/api/v1/users/${claims.sub}`, { token: await issuer.sign(claims) });
 }
 
-test("the issuer is asked once for many tokens", async (t) => {
+test("many tokens cause one fetch of the issuer's keys", async (t) => {
   const world = await begin(t);
   for (let count = 0; count < 5; count += 1) assert.equal((await readProfile(world)).status, 200);
   assert.equal(world.fetches(), 1);

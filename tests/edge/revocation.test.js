@@ -247,7 +247,7 @@ describe("a revocation log that fails", () => {
     });
   }
 
-  test("an isolate that never saw the log refuses every token that could be revoked", async () => {
+  test("an isolate that never read the log refuses every token that could be revoked", async () => {
     await edge.restart();
     await edge.log("fail");
     const token = await issuer.accessToken();

@@ -162,7 +162,7 @@ describe("rules of routes and upstreams", () => {
     }
   });
 
-  test("a service under maintenance is not asked, and the client gets Retry-After", async () => {
+  test("a service under maintenance gets no request, and the client gets Retry-After", async () => {
     auth.forget();
     for (const method of ["GET", "POST"]) {
       const answer = await edge.send({ method, path: "/away" });

@@ -60,6 +60,10 @@ describe("spellings of a path", () => {
       ["/app/%2561dmin", 400, 400],
       ["/app/admin%23", 400, 400],
       ["/app/admin%3F", 400, 400],
+      ["/app/..%3F", 400, 400],
+      ["/app/..%23x", 400, 400],
+      // Has no dot segment, but splits when it is decoded.
+      ["/app/%3F..%2Fy", 400, 400],
       ["/APP/admin", 404, 404],
       ["/app/jobs:purge", 403, 200],
       ["/app/jobs%3Apurge", 403, 200],
@@ -170,6 +174,8 @@ describe("spellings of a path", () => {
       "a;v=1.pdf",
       "%5Bslug%5D.js",
       "https:%2F%2Fa.example%2Fx",
+      // To a service that decodes first, what follows the ? is the query.
+      "%3F..%2Fy",
       "a%252Fb.pdf",
     ]) {
       const { status, path } = await ask(`/files/${name}`, token);
@@ -195,6 +201,11 @@ describe("spellings of a path", () => {
       "/files/%25252e%25252e/y",
       "/files/..;x%2Fy",
       "/files/..%3Bx/y",
+      "/files/x/..%3F",
+      "/files/..%3Fx/y",
+      "/files/x/..%23",
+      "/files/x%2F..%23y",
+      "/files/..%253F",
       "/files/..%5Cy",
       "/files/x%00.pdf",
       "/files/x%2500.pdf",

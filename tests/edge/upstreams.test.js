@@ -63,7 +63,7 @@ describe("a service that fails", () => {
     users.forget();
   });
 
-  test("is not asked for a while after five failures, and again after one good probe", async (t) => {
+  test("gets no request for a while after five failures, and requests again after one good probe", async (t) => {
     users.answer("GET /open", { status: 503 });
     for (let count = 0; count < 5; count += 1) assert.equal((await open()).status, 503);
     assert.deepEqual(await breakersOf("users"), ["open"]);
@@ -98,7 +98,7 @@ describe("a service that fails", () => {
     users.answer("GET /open", { json: {} });
   });
 
-  test("one that stops reading and answering is 504, then not asked, then asked again", async () => {
+  test("one that stops reading and answering is 504, then gets no request, then gets requests again", async () => {
     users.answer("GET /open", () => {});
     const answers = await Promise.all(Array.from({ length: 5 }, () => open()));
     assert.deepEqual(answers.map(codeOf), Array(5).fill("upstream_timeout"));

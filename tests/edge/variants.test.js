@@ -105,7 +105,7 @@ describe("spellings of paths", () => {
     return Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
   }
 
-  test("each is refused, or arrives as decided and is nobody else's path", async (t) => {
+  test("each is refused, or arrives as decided and is not the path of another user", async (t) => {
     const paths = variants();
     const count = { passed: 0, refused: 0 };
     for (const path of paths) {

@@ -1,8 +1,8 @@
 //! How upstreams' answers are passed on: which headers are removed, replaced and added.
 
-use portcullis::pipeline::{AnswerPlan, Gateway, Handled, Outcome};
+use portcullis::pipeline::{AnswerPlan, Handled, Outcome};
 
-use crate::fakes::{Vectors, World, setting};
+use crate::fakes::{FakePorts, Vectors, gateway_of};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -37,10 +37,9 @@ fn plan(handled: &Handled<()>) -> &AnswerPlan {
 }
 
 #[test]
-fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
-    let world = World::new(&Vectors::load());
+fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
+    let gateway = gateway_of(POLICY);
+    let ports = FakePorts::new(&Vectors::load());
     let frame = ("x-frame-options", "DENY");
     let guard = ("x-content-type-options", "nosniff");
     for (name, answer, origin, removed, added) in [
@@ -75,9 +74,9 @@ fn headers_of_an_answer_are_removed_replaced_and_added_by_the_plan() {
             vec![("vary", "Origin"), frame, ("location", "https://edge.example/app/y"), guard],
         ),
     ] {
-        *world.answer_headers.borrow_mut() = answer;
+        *ports.answer_headers.borrow_mut() = answer;
         let headers: Vec<_> = origin.iter().map(|origin| ("origin", *origin)).collect();
-        let handled = world.send(&gateway, "GET", "/app", &headers);
+        let handled = ports.send(&gateway, "GET", "/app", &headers);
         let plan = plan(&handled);
         let mut added = added;
         added.push(("x-request-id", &handled.record.request_id));

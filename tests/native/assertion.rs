@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use portcullis::pipeline::{Gateway, wire::Fault};
 
-use crate::fakes::{SECRET, Vectors, World, setting, shipped_gate};
+use crate::fakes::{FakePorts, SECRET, Vectors, setting, shipped_gateway};
 
 fn open(assertion: &str) -> (Value, Value) {
     let parts: Vec<&str> = assertion.split('.').collect();
@@ -22,12 +22,12 @@ fn open(assertion: &str) -> (Value, Value) {
 }
 
 #[test]
-fn an_assertion_names_the_one_request_it_is_for() {
+fn an_assertion_names_its_request() {
     let vectors = Vectors::load();
-    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
     let good = vectors.token("a good token");
-    world.send_token(&gate, "GET", "/api/v1/users/%30190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f?q='a'", good);
-    let sent = world.forwarded.borrow();
+    ports.send_token(&gateway, "GET", "/api/v1/users/%30190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f?q='a'", good);
+    let sent = ports.forwarded.borrow();
     let header = |name: &str| &sent[0].headers.iter().find(|(known, _)| known == name).unwrap().1;
     let (jose, mut claims) = open(header("x-gateway-assertion"));
     let id = claims.as_object_mut().unwrap().remove("jti").unwrap();
@@ -47,7 +47,7 @@ fn an_assertion_names_the_one_request_it_is_for() {
 }
 
 #[test]
-fn each_try_has_an_assertion_of_its_own() {
+fn each_attempt_has_its_own_assertion() {
     let policy = r#"
 [upstreams.app]
 url = "https://app.example"
@@ -61,13 +61,13 @@ upstream = "app"
 access = "public"
 "#;
     let policy = serde_json::to_string(&portcullis_policy::check(policy).unwrap()).unwrap();
-    let (gate, world) = (Gateway::new(&policy, setting).unwrap(), World::new(&Vectors::load()));
-    world.upstream.set(Err(Fault::Unreachable));
+    let (gateway, ports) = (Gateway::new(&policy, setting).unwrap(), FakePorts::new(&Vectors::load()));
+    ports.upstream.set(Err(Fault::Unreachable));
     let id = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
-    world.send(&gate, "GET", "/app", &[("x-request-id", id)]);
-    world.send(&gate, "GET", "/app", &[("x-request-id", id)]);
+    ports.send(&gateway, "GET", "/app", &[("x-request-id", id)]);
+    ports.send(&gateway, "GET", "/app", &[("x-request-id", id)]);
     let mut ids = Vec::new();
-    for sent in world.forwarded.borrow().iter() {
+    for sent in ports.forwarded.borrow().iter() {
         let assertions: Vec<_> = sent.headers.iter().filter(|(name, _)| name == "x-gateway-assertion").collect();
         assert_eq!(assertions.len(), 1);
         let (_, claims) = open(&assertions[0].1);
@@ -81,11 +81,11 @@ access = "public"
 }
 
 #[test]
-fn on_a_public_route_an_assertion_speaks_for_nobody_even_with_a_token() {
+fn an_assertion_of_a_public_route_has_no_user_even_with_a_token() {
     let vectors = Vectors::load();
-    let (gate, world) = (shipped_gate(), World::new(&vectors));
-    world.send_token(&gate, "POST", "/api/v1/auth/login", vectors.token("a good token"));
-    let sent = world.forwarded.borrow();
+    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    ports.send_token(&gateway, "POST", "/api/v1/auth/login", vectors.token("a good token"));
+    let sent = ports.forwarded.borrow();
     let assertion = &sent[0].headers.iter().find(|(name, _)| name == "x-gateway-assertion").unwrap().1;
     let (_, claims) = open(assertion);
     for claim in ["sub", "email", "roles", "sid"] {

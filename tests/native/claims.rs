@@ -1,5 +1,5 @@
-//! Claims against an issuer's policy: where identity is found, and what else a token
-//! must say. Signatures are beside the point here, so the check's outcome is given.
+//! Claims against an issuer's policy: where the identity is, and what else is required. The signature
+//! counts as valid.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_token::{
@@ -26,7 +26,7 @@ pub(crate) fn policy() -> TokenPolicy {
     }
 }
 
-fn judge(policy: &TokenPolicy, more: Value) -> Result<Identity, TokenError> {
+fn verify(policy: &TokenPolicy, more: Value) -> Result<Identity, TokenError> {
     let mut claims = json!({ "iss": policy.issuer, "aud": "api", "iat": NOW, "exp": NOW + 60, "sub": "u1" });
     for (name, value) in more.as_object().unwrap() {
         claims[name] = value.clone();
@@ -42,9 +42,9 @@ fn path(names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn identity_is_found_where_each_provider_puts_it() {
+fn the_mapping_finds_the_identity_of_each_provider() {
     let usual = ClaimNames::default;
-    // provider's habit, mapping, claims, (user id, e-mail, roles, scopes)
+    // provider, mapping, claims, (user id, e-mail, roles, scopes)
     let cases = [
         (
             "our own auth service",
@@ -82,7 +82,7 @@ fn identity_is_found_where_each_provider_puts_it() {
             ("u1", None, vec![], vec!["read"]),
         ),
         (
-            "a path that leads nowhere is no role",
+            "a path without a value has no role",
             ClaimNames { roles: path(&["a", "b"]), ..usual() },
             json!({ "a": "text", "roles": ["admin"] }),
             ("u1", None, vec![], vec![]),
@@ -90,7 +90,7 @@ fn identity_is_found_where_each_provider_puts_it() {
     ];
     for (name, claims, more, (user_id, email, roles, scopes)) in cases {
         let identity =
-            judge(&TokenPolicy { claims, ..policy() }, more).unwrap_or_else(|error| panic!("{name}: {error}"));
+            verify(&TokenPolicy { claims, ..policy() }, more).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(identity.user_id, user_id, "{name}");
         assert_eq!(identity.email.as_deref(), email, "{name}");
         assert_eq!(identity.roles, roles, "{name}");
@@ -99,7 +99,7 @@ fn identity_is_found_where_each_provider_puts_it() {
 }
 
 #[test]
-fn a_mapped_claim_is_judged_as_strictly_as_a_usual_one() {
+fn a_mapped_claim_is_checked_like_the_default_one() {
     let mapped = |claims: ClaimNames| TokenPolicy { claims, ..policy() };
     let user = mapped(ClaimNames { user_id: path(&["user", "id"]), ..ClaimNames::default() });
     let roles = mapped(ClaimNames { roles: path(&["r"]), ..ClaimNames::default() });
@@ -119,12 +119,12 @@ fn a_mapped_claim_is_judged_as_strictly_as_a_usual_one() {
         (&roles, json!({ "scope": ["read", 7] })),
         (&roles, json!({ "scope": "a ".repeat(513) })),
     ] {
-        assert_eq!(judge(policy, more.clone()).err(), Some(TokenError::BadIdentity), "{more}");
+        assert_eq!(verify(policy, more.clone()).err(), Some(TokenError::BadIdentity), "{more}");
     }
 }
 
 #[test]
-fn requirements_are_met_exactly_or_the_token_is_refused() {
+fn a_token_is_refused_unless_it_meets_each_requirement_exactly() {
     let rule = |claim: &[&str], equals, one_of| ClaimRule { claim: path(claim), equals, one_of };
     let present = || rule(&["azp"], None, None);
     let equals = |value| rule(&["azp"], Some(value), None);
@@ -152,12 +152,12 @@ fn requirements_are_met_exactly_or_the_token_is_refused() {
     ] {
         let policy = TokenPolicy { require: vec![requirement.clone()], ..policy() };
         let expected = (!met).then_some(TokenError::RequirementUnmet);
-        assert_eq!(judge(&policy, more.clone()).err(), expected, "{requirement:?} {more}");
+        assert_eq!(verify(&policy, more.clone()).err(), expected, "{requirement:?} {more}");
     }
     let both = vec![rule(&["a"], None, None), rule(&["b"], None, None)];
     let policy = TokenPolicy { require: both, ..policy() };
-    assert_eq!(judge(&policy, json!({ "a": 1 })).err(), Some(TokenError::RequirementUnmet));
-    assert!(judge(&policy, json!({ "a": 1, "b": 1 })).is_ok());
+    assert_eq!(verify(&policy, json!({ "a": 1 })).err(), Some(TokenError::RequirementUnmet));
+    assert!(verify(&policy, json!({ "a": 1, "b": 1 })).is_ok());
 }
 
 #[test]
@@ -183,18 +183,18 @@ fn a_claim_rule_is_read_back_as_it_is_written() {
 }
 
 #[test]
-fn optional_claims_that_say_nothing_are_absent() {
+fn an_empty_optional_claim_counts_as_absent() {
     for nothing in [json!(null), json!(""), json!([])] {
         let texts = if nothing.is_array() { json!(null) } else { nothing.clone() };
         let more = json!({ "email": texts, "sid": texts, "jti": texts, "roles": nothing, "scope": nothing });
-        let identity = judge(&policy(), more).unwrap();
+        let identity = verify(&policy(), more).unwrap();
         assert_eq!((identity.email, identity.session_id, identity.token_id), (None, None, None), "{nothing}");
         assert!(identity.roles.is_empty() && identity.scopes.is_empty(), "{nothing}");
     }
 }
 
 #[test]
-fn one_text_is_one_role_and_scopes_are_found_under_both_names() {
+fn a_string_is_one_role_and_scopes_are_read_from_scope_or_scp() {
     let mapped =
         TokenPolicy { claims: ClaimNames { scopes: path(&["permissions"]), ..ClaimNames::default() }, ..policy() };
     for (policy, more, roles, scopes) in [
@@ -211,7 +211,7 @@ fn one_text_is_one_role_and_scopes_are_found_under_both_names() {
         (mapped.clone(), json!({ "scope": "read", "scp": "write" }), vec![], vec![]),
         (mapped, json!({ "permissions": ["read"], "scp": "write" }), vec![], vec!["read"]),
     ] {
-        let identity = judge(&policy, more.clone()).unwrap();
+        let identity = verify(&policy, more.clone()).unwrap();
         assert_eq!(
             (identity.roles, identity.scopes),
             (roles.into_iter().map(str::to_owned).collect(), scopes.into_iter().map(str::to_owned).collect()),
@@ -221,7 +221,7 @@ fn one_text_is_one_role_and_scopes_are_found_under_both_names() {
 }
 
 #[test]
-fn a_fraction_of_a_second_counts() {
+fn dates_are_compared_with_their_fractions() {
     use TokenError::{BadDates, Expired, LifetimeTooLong, NotYetValid};
     let ago = |seconds: f64| f64::from(u32::try_from(NOW).unwrap()) - seconds;
     for (more, expected) in [
@@ -241,14 +241,14 @@ fn a_fraction_of_a_second_counts() {
         (json!({ "nbf": -8_334_601_228_800.5 }), Some(BadDates)),
         (json!({ "exp": "1800000900.5" }), Some(BadDates)),
     ] {
-        assert_eq!(judge(&policy(), more.clone()).err(), expected, "{more}");
+        assert_eq!(verify(&policy(), more.clone()).err(), expected, "{more}");
     }
-    let identity = judge(&policy(), json!({ "iat": ago(0.25), "exp": ago(-0.25) })).unwrap();
+    let identity = verify(&policy(), json!({ "iat": ago(0.25), "exp": ago(-0.25) })).unwrap();
     assert_eq!((identity.issued_at.0, identity.expires_at.0), (NOW * 1000 - 250, NOW * 1000 + 250));
 }
 
 #[test]
-fn the_audience_is_where_the_policy_says_and_nowhere_else() {
+fn the_audience_is_read_from_the_claim_that_the_policy_names() {
     let client = TokenPolicy { audience_claim: path(&["client_id"]), ..policy() };
     for (policy, more, expected) in [
         (&client, json!({ "aud": null, "client_id": "api" }), None),
@@ -257,12 +257,12 @@ fn the_audience_is_where_the_policy_says_and_nowhere_else() {
         (&client, json!({}), Some(TokenError::WrongAudience)),
         (&policy(), json!({ "aud": "other", "client_id": "api" }), Some(TokenError::WrongAudience)),
     ] {
-        assert_eq!(judge(policy, more.clone()).err(), expected, "{more}");
+        assert_eq!(verify(policy, more.clone()).err(), expected, "{more}");
     }
 }
 
 #[test]
-fn a_template_takes_the_tenants_that_are_listed_and_no_other() {
+fn a_template_accepts_the_listed_tenants_only() {
     let policy = TokenPolicy {
         issuer: "https://login.example/{tenantid}/v2.0".into(),
         tenants: vec!["t1".into(), "t2".into()],
@@ -283,8 +283,8 @@ fn a_template_takes_the_tenants_that_are_listed_and_no_other() {
         (json!({ "iss": "t1" }), Some(TokenError::UnknownIssuer)),
         (json!({ "iss": null }), Some(TokenError::UnknownIssuer)),
     ] {
-        assert_eq!(judge(&policy, more.clone()).err(), expected, "{more}");
+        assert_eq!(verify(&policy, more.clone()).err(), expected, "{more}");
     }
-    let identity = judge(&policy, json!({ "iss": of("t1") })).unwrap();
-    assert_eq!(identity.issuer, of("t1"), "two tenants' users of one id are two people");
+    let identity = verify(&policy, json!({ "iss": of("t1") })).unwrap();
+    assert_eq!(identity.issuer, of("t1"), "users of two tenants differ, whatever their id");
 }

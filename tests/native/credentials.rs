@@ -2,7 +2,7 @@
 
 use portcullis::pipeline::Gateway;
 
-use crate::fakes::{Vectors, World, setting, verdict};
+use crate::fakes::{FakePorts, Vectors, setting, verdict};
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -35,10 +35,10 @@ upstream = "app"
 access = "public"
 "#;
 
-fn setup() -> (Gateway, World) {
+fn setup() -> (Gateway, FakePorts) {
     let policy = portcullis_policy::check(POLICY).unwrap();
     let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
-    (gateway, World::new(&Vectors::load()))
+    (gateway, FakePorts::new(&Vectors::load()))
 }
 
 /// A credential was found: what follows is about the token.
@@ -49,15 +49,15 @@ const CROSS_SITE: (u16, &str) = (403, "cross_site");
 
 /// What a service gets under a header's name.
 fn forwarded(headers: &[(&str, &str)], name: &str) -> Option<String> {
-    let (gateway, world) = setup();
-    assert_eq!(verdict(&world.send(&gateway, "GET", "/open", headers)), (200, "ok"));
-    let sent = world.forwarded.borrow();
+    let (gateway, ports) = setup();
+    assert_eq!(verdict(&ports.send(&gateway, "GET", "/open", headers)), (200, "ok"));
+    let sent = ports.forwarded.borrow();
     sent[0].headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }
 
 #[test]
 fn only_a_single_bearer_token_is_accepted() {
-    let (gateway, world) = setup();
+    let (gateway, ports) = setup();
     for (value, expected) in [
         ("Bearer a.b", FOUND),
         ("bearer a.b", FOUND),
@@ -70,14 +70,14 @@ fn only_a_single_bearer_token_is_accepted() {
         ("Bearer\ta.b", MALFORMED),
         ("Bearer a.b\u{e9}", MALFORMED),
     ] {
-        assert_eq!(verdict(&world.send(&gateway, "GET", "/me", &[("authorization", value)])), expected, "{value:?}");
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/me", &[("authorization", value)])), expected, "{value:?}");
     }
 }
 
 /// The rows that `edge/cookies.test.js` does not have.
 #[test]
 fn a_cookies_token_needs_a_request_of_an_allowed_page() {
-    let (gateway, world) = setup();
+    let (gateway, ports) = setup();
     let (own, cross, none) = ("https://edge.example", ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "none"));
     let cookie = "a=1; __Host-token=x.y";
     for (method, cookie, headers, expected) in [
@@ -103,7 +103,7 @@ fn a_cookies_token_needs_a_request_of_an_allowed_page() {
         ("GET", "a=1; \u{c}__Host-token=b", &[], MISSING),
         ("GET", "a=1;\t __Host-token=x.y", &[], FOUND),
     ] {
-        let handled = world.send(&gateway, method, "/me", &[&[("cookie", cookie)], headers].concat());
+        let handled = ports.send(&gateway, method, "/me", &[&[("cookie", cookie)], headers].concat());
         assert_eq!(verdict(&handled), expected, "{method} {cookie} {headers:?}");
     }
 }

@@ -3,7 +3,7 @@
 use portcullis_policy::limits::PATH_BYTES;
 use serde_json::{Value, json};
 
-use crate::fakes::{Vectors, World, shipped_gate, verdict};
+use crate::fakes::{FakePorts, Vectors, shipped_gateway, verdict};
 
 /// Returns the status and code that the tool reports about a test that expects another status.
 fn decide(request: &str, caller: &str) -> (u16, String) {
@@ -21,7 +21,7 @@ fn decide(request: &str, caller: &str) -> (u16, String) {
 #[test]
 fn the_tool_decides_as_the_gateway_answers() {
     let vectors = Vectors::load();
-    let (gate, world) = (shipped_gate(), World::new(&vectors));
+    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
     let long = format!("GET /{}", "a".repeat(PATH_BYTES));
     for (request, expected) in [
         ("GET /health", 200),
@@ -39,14 +39,14 @@ fn the_tool_decides_as_the_gateway_answers() {
         ("GET /api/v1/auth/me", 401),
     ] {
         let (method, path) = request.split_once(' ').unwrap();
-        let (status, code) = verdict(&world.send(&gate, method, path, &[]));
+        let (status, code) = verdict(&ports.send(&gateway, method, path, &[]));
         assert_eq!((status, decide(request, "")), (expected, (status, code.to_owned())), "{request}");
     }
     for (request, caller, expected) in
         [("GET /api/v1/auth/me", "roles = []", 200), ("GET /api/v1/users/another", "roles = []", 403)]
     {
         let (method, path) = request.split_once(' ').unwrap();
-        let (status, code) = verdict(&world.send_token(&gate, method, path, vectors.token("a good token")));
+        let (status, code) = verdict(&ports.send_token(&gateway, method, path, vectors.token("a good token")));
         assert_eq!((status, decide(request, caller)), (expected, (status, code.to_owned())), "{request}");
     }
 }

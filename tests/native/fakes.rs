@@ -1,6 +1,5 @@
-//! A scripted world behind the gate's ports: a clock that only sleeping moves,
-//! an issuer and upstreams that answer as told, a store in memory. Signatures
-//! are checked for real, by the pure-Rust backend.
+//! Fake ports: a clock that only `sleep` and `advance` move, a scripted issuer and scripted upstreams, a
+//! store in memory. The pure-Rust backend checks signatures.
 
 use std::{
     cell::{Cell, RefCell},
@@ -60,43 +59,48 @@ pub(crate) fn setting(name: &str) -> Option<String> {
     }
 }
 
-/// The gateway's shipped policy with its secrets set.
-pub(crate) fn shipped_gate() -> Gateway {
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
+/// Builds a gateway with a policy of TOML text.
+pub(crate) fn gateway_of(policy: &str) -> Gateway {
+    let policy = portcullis_policy::check(policy).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
 }
 
-/// How the scripted issuer answers.
+/// Builds a gateway with the shipped policy.
+pub(crate) fn shipped_gateway() -> Gateway {
+    gateway_of(include_str!("../../gateway.toml"))
+}
+
+/// How the issuer answers.
 #[derive(Clone)]
 pub(crate) enum Issuer {
     Serves(String),
     /// With this `Cache-Control`.
     ServesFor(String, &'static str),
-    /// One document a URL.
+    /// One document for each URL.
     ServesAt(Vec<(&'static str, String)>),
     Fails(Fault),
     /// After so many milliseconds.
     Slow(String, u64),
 }
 
-/// The revocation log, and what a location keeps of it.
+/// The revocation log, and the cache of a location.
 #[derive(Default)]
 pub(crate) struct Log {
-    /// With the time at which each was noted; numbers count from 1.
+    /// With the time at which each was appended; numbers count from 1.
     pub(crate) entries: Vec<(UnixMillis, RevocationEntry)>,
-    /// What every question gets instead of an answer.
+    /// The result of every read and append, if set.
     pub(crate) fault: Option<Fault>,
-    /// Whether a kept page never grows old.
-    pub(crate) keeps_for_ever: bool,
+    /// Whether the cache of a location never expires.
+    pub(crate) cache_never_expires: bool,
     /// Whether it is larger than a copy may be.
     pub(crate) overflows: bool,
-    kept: HashMap<bool, (UnixMillis, String)>,
-    /// Questions that reached the log itself.
-    pub(crate) asked: usize,
+    cached: HashMap<bool, (UnixMillis, String)>,
+    /// Reads that reached the log itself.
+    pub(crate) reads: usize,
 }
 
 impl Log {
-    pub(crate) fn note(&mut self, entry: RevocationEntry, now: UnixMillis) {
+    pub(crate) fn append(&mut self, entry: RevocationEntry, now: UnixMillis) {
         self.entries.push((now, entry));
     }
 
@@ -107,7 +111,7 @@ impl Log {
         let wanted = |(at, entry): &&(UnixMillis, RevocationEntry)| match part {
             LogPart::Whole => true,
             LogPart::Newest => covers(*at),
-            LogPart::Entries(marks) => marks.contains(&entry.key),
+            LogPart::Entries(keys) => keys.contains(&entry.key),
         };
         let from = if part == LogPart::Newest { u64::try_from(older).unwrap() + 1 } else { 0 };
         let entries: Vec<_> = self.entries.iter().filter(wanted).map(|(_, entry)| *entry).collect();
@@ -121,23 +125,23 @@ impl Log {
             LogPart::Whole => (false, limits::WHOLE_KEEP_MS),
             LogPart::Entries(_) => (false, 0),
         };
-        let kept = self.kept.get(&is_newest).filter(|(at, _)| self.keeps_for_ever || now.since(*at) < keep_ms);
-        if let Some((_, text)) = kept.filter(|_| may_be_cached) {
+        let cached = self.cached.get(&is_newest).filter(|(at, _)| self.cache_never_expires || now.since(*at) < keep_ms);
+        if let Some((_, text)) = cached.filter(|_| may_be_cached) {
             return Ok(LogText { text: text.clone(), cached: true });
         }
-        self.asked += 1;
+        self.reads += 1;
         if let Some(code) = self.fault {
             return Err(code);
         }
         let text = self.page(part, now).to_json().unwrap();
         if keep_ms > 0 {
-            self.kept.insert(is_newest, (now, text.clone()));
+            self.cached.insert(is_newest, (now, text.clone()));
         }
         Ok(LogText { text, cached: false })
     }
 }
 
-/// What an upstream was sent.
+/// A request that an upstream received.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) url: String,
@@ -145,7 +149,7 @@ pub(crate) struct Sent {
     pub(crate) max_body_bytes: Option<u64>,
 }
 
-pub(crate) struct World {
+pub(crate) struct FakePorts {
     pub(crate) now: Cell<UnixMillis>,
     pub(crate) issuer: RefCell<Issuer>,
     pub(crate) store: RefCell<HashMap<String, String>>,
@@ -155,26 +159,26 @@ pub(crate) struct World {
     pub(crate) forwarded: RefCell<Vec<Sent>>,
     pub(crate) upstream: Cell<Result<u16, Fault>>,
     /// Whether requests that are sent to upstreams get no answer.
-    pub(crate) is_silent: Cell<bool>,
-    /// Whether the issuer never answers and no time passes.
-    pub(crate) is_stuck: Cell<bool>,
+    pub(crate) upstream_never_answers: Cell<bool>,
+    /// Whether no fetch and no sleep ever ends.
+    pub(crate) issuer_never_answers: Cell<bool>,
     /// Hosts that cannot be reached.
     pub(crate) down: RefCell<Vec<&'static str>>,
     /// Headers of upstreams' answers.
     pub(crate) answer_headers: RefCell<Vec<(&'static str, &'static str)>>,
-    chance: Cell<u64>,
+    random_state: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
     pub(crate) log: RefCell<Log>,
     /// Requests by limit and key.
     pub(crate) counted: RefCell<HashMap<String, usize>>,
-    /// How many each limit allows for.
+    /// Requests that each limit allows.
     pub(crate) limit: Cell<usize>,
-    /// What all isolates have counted.
-    pub(crate) sums: RefCell<HashMap<String, f64>>,
-    pub(crate) sums_fail: Cell<bool>,
-    /// What collectors got: where to, with which headers, how many were dropped; and what.
+    /// The counts of all isolates.
+    pub(crate) metrics: RefCell<HashMap<String, f64>>,
+    pub(crate) metrics_fail: Cell<bool>,
+    /// Messages that a collector received, each with its URL, headers and number of dropped spans.
     pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
@@ -182,7 +186,7 @@ pub(crate) struct World {
     pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
 }
 
-impl World {
+impl FakePorts {
     pub(crate) fn new(vectors: &Vectors) -> Self {
         Self {
             now: Cell::new(UnixMillis::from_secs(vectors.now)),
@@ -193,88 +197,88 @@ impl World {
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
-            is_silent: Cell::new(false),
-            is_stuck: Cell::new(false),
+            upstream_never_answers: Cell::new(false),
+            issuer_never_answers: Cell::new(false),
             down: RefCell::default(),
             answer_headers: RefCell::default(),
-            chance: Cell::new(9),
+            random_state: Cell::new(9),
             backend_fails: Cell::new(false),
             checks: Cell::new(0),
             log: RefCell::default(),
             counted: RefCell::default(),
             limit: Cell::new(usize::MAX),
-            sums: RefCell::default(),
-            sums_fail: Cell::new(false),
+            metrics: RefCell::default(),
+            metrics_fail: Cell::new(false),
             spans: RefCell::default(),
             body: RefCell::default(),
             tasks: RefCell::default(),
         }
     }
 
-    pub(crate) fn pass(&self, millis: u64) {
+    pub(crate) fn advance(&self, millis: u64) {
         self.now.set(self.now.get().plus(millis));
     }
 
-    /// Sends one request through the gate and carries out its background tasks.
-    pub(crate) fn send(&self, gate: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
+    /// Sends one request through the gateway and runs its background tasks.
+    pub(crate) fn send(&self, gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new(method.to_owned(), &format!("https://edge.example{target}"), headers);
-        let handled = block_on(gate.handle(&head, self));
-        self.run_tasks(gate);
+        let handled = block_on(gateway.handle(&head, self));
+        self.run_tasks(gateway);
         handled
     }
 
-    /// Carries out the tasks that were deferred until after an answer.
-    pub(crate) fn run_tasks(&self, gate: &Gateway) {
+    /// Runs the deferred tasks.
+    pub(crate) fn run_tasks(&self, gateway: &Gateway) {
         for task in self.tasks.take() {
-            block_on(gate.run(task, self));
+            block_on(gateway.run(task, self));
         }
     }
 
-    /// An own endpoint's answer to an operator, who is at the developer's machine itself.
-    pub(crate) fn ask_as_operator(&self, gate: &Gateway, path: &str) -> Handled<()> {
-        self.send(gate, "GET", path, &[("cf-connecting-ip", "127.0.0.1")])
+    /// Requests one of the gateway's own endpoints as an operator on a developer's machine.
+    pub(crate) fn send_as_operator(&self, gateway: &Gateway, path: &str) -> Handled<()> {
+        self.send(gateway, "GET", path, &[("cf-connecting-ip", "127.0.0.1")])
     }
 
-    /// As `send`, with a bearer token.
-    pub(crate) fn send_token(&self, gate: &Gateway, method: &str, target: &str, token: &str) -> Handled<()> {
-        self.send(gate, method, target, &[("authorization", &format!("Bearer {token}"))])
+    /// Sends one request with a bearer token.
+    pub(crate) fn send_token(&self, gateway: &Gateway, method: &str, target: &str, token: &str) -> Handled<()> {
+        self.send(gateway, method, target, &[("authorization", &format!("Bearer {token}"))])
     }
 }
 
-impl Background for World {
+impl Background for FakePorts {
     fn defer(&self, task: BackgroundTask) {
         self.tasks.borrow_mut().push(task);
     }
 }
 
-impl Clock for World {
+impl Clock for FakePorts {
     fn now(&self) -> UnixMillis {
         self.now.get()
     }
 
     async fn sleep(&self, millis: u64) {
-        if self.is_stuck.get() {
+        if self.issuer_never_answers.get() {
             return std::future::pending().await;
         }
-        self.pass(millis);
+        self.advance(millis);
     }
 }
 
-impl Random for World {
+impl Random for FakePorts {
     fn random(&self) -> [u8; 48] {
-        // Knuth's generator: no two alike, and the same in every run.
-        let mut state = self.chance.get();
+        // Knuth's linear congruential generator: the same numbers in every run.
+        let mut state = self.random_state.get();
         let bytes = std::array::from_fn(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             u8::try_from(state >> 56).unwrap()
         });
-        self.chance.set(state);
+        self.random_state.set(state);
         bytes
     }
 }
 
-impl KeyStore for World {
+impl KeyStore for FakePorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
         self.store.borrow().get(name).cloned()
     }
@@ -289,10 +293,10 @@ impl KeyStore for World {
     }
 }
 
-impl KeyFetcher for World {
+impl KeyFetcher for FakePorts {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         self.fetches.set(self.fetches.get() + 1);
-        if self.is_stuck.get() {
+        if self.issuer_never_answers.get() {
             return std::future::pending().await;
         }
         let (body, cache_control) = match &*self.issuer.borrow() {
@@ -304,7 +308,7 @@ impl KeyFetcher for World {
             },
             Issuer::Fails(fault) => return Err(*fault),
             Issuer::Slow(body, millis) => {
-                self.pass(*millis);
+                self.advance(*millis);
                 (body.clone(), None)
             }
         };
@@ -312,7 +316,7 @@ impl KeyFetcher for World {
     }
 }
 
-impl SignatureVerifier for World {
+impl SignatureVerifier for FakePorts {
     async fn check_signature(
         &self,
         key: &Key,
@@ -328,7 +332,7 @@ impl SignatureVerifier for World {
     }
 }
 
-impl RateLimitCounter for World {
+impl RateLimitCounter for FakePorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let mut counted = self.counted.borrow_mut();
         let count: &mut usize = counted.entry(format!("{binding} {key}")).or_default();
@@ -341,33 +345,33 @@ impl RateLimitCounter for World {
     }
 }
 
-impl SpanCollector for World {
+impl SpanCollector for FakePorts {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64) {
         self.spans.borrow_mut().push((format!("{url} {headers} {dropped}"), serde_json::from_str(body).unwrap()));
     }
 }
 
-impl MetricsStore for World {
+impl MetricsStore for FakePorts {
     async fn add_metrics(&self, text: &str) -> bool {
-        let arrives = !self.sums_fail.get();
+        let arrives = !self.metrics_fail.get();
         if arrives {
             let added: HashMap<String, f64> = serde_json::from_str(text).unwrap();
             for (series, value) in added {
-                *self.sums.borrow_mut().entry(series).or_default() += value;
+                *self.metrics.borrow_mut().entry(series).or_default() += value;
             }
         }
         arrives
     }
 
     async fn read_metrics(&self) -> Result<String, Fault> {
-        if self.sums_fail.get() {
+        if self.metrics_fail.get() {
             return Err(Fault::Unreachable);
         }
-        Ok(serde_json::to_string(&*self.sums.borrow()).unwrap())
+        Ok(serde_json::to_string(&*self.metrics.borrow()).unwrap())
     }
 }
 
-impl RevocationLog for World {
+impl RevocationLog for FakePorts {
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
         self.log.borrow_mut().read(part, may_be_cached, self.now.get())
     }
@@ -376,21 +380,21 @@ impl RevocationLog for World {
         let mut log = self.log.borrow_mut();
         if log.fault.is_none() {
             for entry in LogPage::from_json(page).unwrap().entries {
-                log.note(entry, self.now.get());
+                log.append(entry, self.now.get());
             }
         }
         log.fault.is_none()
     }
 }
 
-impl RequestBody for World {
+impl RequestBody for FakePorts {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, Fault> {
         let body = self.body.borrow();
         if body.len() > max { Err(Fault::TooLarge) } else { Ok(body.clone()) }
     }
 }
 
-impl UpstreamClient for World {
+impl UpstreamClient for FakePorts {
     type Reply = ();
 
     async fn forward(&self, forward: &Forward<'_>) -> Result<Forwarded<()>, Fault> {
@@ -402,7 +406,7 @@ impl UpstreamClient for World {
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
             return Err(Fault::Unreachable);
         }
-        if self.is_silent.get() {
+        if self.upstream_never_answers.get() {
             return std::future::pending().await;
         }
         let status = self.upstream.get()?;
@@ -419,15 +423,15 @@ impl UpstreamClient for World {
     fn discard(&self, (): ()) {}
 }
 
-impl Ports for World {}
+impl Ports for FakePorts {}
 
-impl UrlParser for World {
+impl UrlParser for FakePorts {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {
         url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
     }
 }
 
-/// Status and code of what the client got; `ok` for an upstream's answer.
+/// Returns status and code of the answer; `ok` for that of an upstream.
 pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
     (handled.record.status, handled.record.code.unwrap_or("ok"))
 }

@@ -1,11 +1,11 @@
-//! Rate limits: what is counted together, when, and what a client is told.
+//! Rate limits: which requests share a counter, when they are counted, and the answer beyond the limit.
 
 use futures_executor::block_on;
 use portcullis::pipeline::{BackgroundTask, Gateway, Head};
 use serde_json::json;
 
 use crate::{
-    fakes::{Issuer, Vectors, World, answer, header, setting, verdict},
+    fakes::{FakePorts, Issuer, Vectors, answer, gateway_of, header, setting, verdict},
     signer::{Signer, jwks},
 };
 
@@ -70,25 +70,24 @@ access = "user"
 const LIMITED: (u16, &str) = (429, "rate_limited");
 const OK: (u16, &str) = (200, "ok");
 
-fn setup() -> (Gateway, World) {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
-    let world = World::new(&Vectors::load());
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
-    world.limit.set(3);
-    (gate, world)
+fn setup() -> (Gateway, FakePorts) {
+    let gateway = gateway_of(POLICY);
+    let ports = FakePorts::new(&Vectors::load());
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    ports.limit.set(3);
+    (gateway, ports)
 }
 
-fn bearer(world: &World, user: &str) -> String {
-    let now = world.now.get().secs();
+fn bearer(ports: &FakePorts, user: &str) -> String {
+    let now = ports.now.get().secs();
     let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": user, "iat": now, "exp": now + 900 });
     format!("Bearer {}", Signer::new(7).sign("at+jwt", &claims))
 }
 
 #[test]
-fn each_limit_counts_its_own() {
-    let (gate, world) = setup();
-    let (ada, eve) = (bearer(&world, "ada"), bearer(&world, "eve"));
+fn each_limit_has_its_own_counter() {
+    let (gateway, ports) = setup();
+    let (ada, eve) = (bearer(&ports, "ada"), bearer(&ports, "eve"));
     // path, address, authorization, how many of five pass
     for (path, address, token, passes) in [
         ("/address", "192.0.2.1", None, 3),
@@ -112,63 +111,63 @@ fn each_limit_counts_its_own() {
             .into_iter()
             .chain(token.map(|token| ("authorization", token.as_str())))
             .collect();
-        let said: Vec<_> = (0..5).map(|_| verdict(&world.send(&gate, "GET", path, &headers))).collect();
+        let actual: Vec<_> = (0..5).map(|_| verdict(&ports.send(&gateway, "GET", path, &headers))).collect();
         let over = if path == "/member" && token.is_none() { (401, "credentials_missing") } else { LIMITED };
         let expected: Vec<_> = (0..5).map(|count| if count < passes { OK } else { over }).collect();
-        assert_eq!(said, expected, "{path} {address}");
+        assert_eq!(actual, expected, "{path} {address}");
     }
-    let limited = world.send(&gate, "GET", "/address", &[("cf-connecting-ip", "192.0.2.1")]);
+    let limited = ports.send(&gateway, "GET", "/address", &[("cf-connecting-ip", "192.0.2.1")]);
     assert_eq!(header(answer(&limited), "retry-after"), Some("10"));
 }
 
 #[test]
-fn guesses_are_limited_and_good_tokens_of_the_same_address_are_not() {
-    let (gate, world) = setup();
-    let ada = bearer(&world, "ada");
+fn invalid_tokens_are_limited_and_valid_ones_of_the_same_address_are_not() {
+    let (gateway, ports) = setup();
+    let ada = bearer(&ports, "ada");
     let from = |token: &str| {
-        verdict(&world.send(&gate, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1"), ("authorization", token)]))
+        verdict(&ports.send(&gateway, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1"), ("authorization", token)]))
     };
-    let said: Vec<_> = (0..5).map(|count| from(&format!("Bearer a.b.{count}")).0).collect();
-    // The one beyond the limit is answered before it is counted.
-    assert_eq!(said, [401, 401, 401, 401, 429]);
+    let actual: Vec<_> = (0..5).map(|count| from(&format!("Bearer a.b.{count}")).0).collect();
+    // The first one beyond the limit is answered before it is counted.
+    assert_eq!(actual, [401, 401, 401, 401, 429]);
     assert_eq!(from(&ada), OK);
-    world.pass(931 * 1000);
-    assert_eq!(from(&ada), (401, "token_expired"), "its owner must learn that it is over");
+    ports.advance(931 * 1000);
+    assert_eq!(from(&ada), (401, "token_expired"), "the owner learns that it has expired");
     assert_eq!(
-        verdict(&world.send(&gate, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1")])).0,
+        verdict(&ports.send(&gateway, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1")])).0,
         401,
-        "no token is no guess"
+        "a request without a token is not counted"
     );
 }
 
 #[test]
-fn a_guess_at_the_gateways_own_endpoints_counts_like_any_other() {
-    let (_, world) = setup();
+fn an_invalid_token_at_the_gateways_own_endpoints_is_counted() {
+    let (_, ports) = setup();
     let jwks_url = "jwks_url = \"https://id.example/jwks\"";
     let policy = POLICY.replace(jwks_url, &format!("{jwks_url}\nrevocations_from = \"auth-service\""));
     let policy = serde_json::to_string(&portcullis_policy::check(&policy).unwrap()).unwrap();
     let token = |name: &str| (name == "METRICS_TOKEN").then(|| "a-token-for-operators".to_owned());
-    let gate = Gateway::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
+    let gateway = Gateway::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
     for (number, (method, path)) in
         [("POST", "/_gateway/revocations"), ("GET", "/metrics"), ("GET", "/status"), ("GET", "/ready")]
             .iter()
             .enumerate()
     {
         let address = format!("192.0.2.{}", number + 10);
-        let said: Vec<_> = (0..5)
+        let actual: Vec<_> = (0..5)
             .map(|count| {
                 let token = format!("Bearer a.b.{count}");
                 let sent = [("cf-connecting-ip", address.as_str()), ("authorization", token.as_str())];
                 let headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
                 let head = Head::new((*method).to_owned(), &format!("https://edge.example{path}"), headers);
-                let handled = block_on(gate.handle(&head, &world));
+                let handled = block_on(gateway.handle(&head, &ports));
                 // Not the flush of the metrics, which waits ten seconds.
-                if world.tasks.take().contains(&BackgroundTask::CountFailedAuth) {
-                    block_on(gate.run(BackgroundTask::CountFailedAuth, &world));
+                if ports.tasks.take().contains(&BackgroundTask::CountFailedAuth) {
+                    block_on(gateway.run(BackgroundTask::CountFailedAuth, &ports));
                 }
                 verdict(&handled).0
             })
             .collect();
-        assert_eq!(said, [401, 401, 401, 401, 429], "{method} {path}");
+        assert_eq!(actual, [401, 401, 401, 401, 429], "{method} {path}");
     }
 }

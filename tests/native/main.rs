@@ -1,5 +1,4 @@
-//! Native tests over the public face of the rooms: the whole gate with fakes
-//! behind its ports, the policy's checks, and the arrows between the rooms.
+//! Native tests of the public functions of the crates, and of the whole gateway with fake ports.
 
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
@@ -17,20 +16,22 @@ mod answers;
 mod assertion;
 mod claims;
 mod config;
+mod config_mistakes;
+mod config_variants;
 mod corpus;
 mod credentials;
 mod decisions;
 mod fakes;
-mod flow;
+mod key_cache;
 mod keys;
 mod keysets;
 mod limits;
 mod metrics;
 mod parsers;
+mod pipeline;
 mod providers;
 mod records;
 mod reference;
-mod remembered;
 mod revocation_cache;
 mod revocation_push;
 mod revocations;
@@ -39,6 +40,7 @@ mod rules;
 mod schema;
 mod signer;
 mod spans;
+mod token_cache;
 mod tokens;
 mod upstreams;
 mod wycheproof;

@@ -1,22 +1,22 @@
-//! `/metrics`: who may read it, and that every request is counted once, over isolates and
+//! `/metrics`: the token that it requires, and that each request is counted once, across isolates and
 //! failures.
 
 use portcullis::pipeline::{Gateway, Head};
 
-use crate::fakes::{Vectors, World, answer, header, setting, verdict};
+use crate::fakes::{FakePorts, Vectors, answer, header, setting, verdict};
 
 const TOKEN: &str = "a-token-for-the-scraper";
 const ME: &str = "/api/v1/auth/me";
 
-fn gate(token: Option<&'static str>) -> Result<Gateway, String> {
+fn gateway(token: Option<&'static str>) -> Result<Gateway, String> {
     let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| if name == "METRICS_TOKEN" { token.map(str::to_owned) } else { setting(name) };
     Gateway::new(&json, known).map_err(|fault| fault.0)
 }
 
-fn page(gate: &Gateway, world: &World) -> String {
-    let handled = world.send_token(gate, "GET", "/metrics", TOKEN);
+fn page(gateway: &Gateway, ports: &FakePorts) -> String {
+    let handled = ports.send_token(gateway, "GET", "/metrics", TOKEN);
     assert_eq!(verdict(&handled), (200, "ok"));
     answer(&handled).body.clone()
 }
@@ -28,8 +28,8 @@ fn value(page: &str, series: &str) -> f64 {
 }
 
 #[test]
-fn the_page_is_for_whoever_has_the_token_and_nobody_where_none_is_set() {
-    let world = World::new(&Vectors::load());
+fn the_metrics_page_requires_the_metrics_token() {
+    let ports = FakePorts::new(&Vectors::load());
     for (set, shown, expected) in [
         (None, Some(TOKEN), (404, "route_unknown")),
         (None, None, (404, "route_unknown")),
@@ -37,31 +37,31 @@ fn the_page_is_for_whoever_has_the_token_and_nobody_where_none_is_set() {
         (Some(TOKEN), Some("another"), (401, "metrics_token_wrong")),
         (Some(TOKEN), Some(TOKEN), (200, "ok")),
     ] {
-        let gate = gate(set).unwrap();
-        let said = match shown {
-            Some(token) => verdict(&world.send_token(&gate, "GET", "/metrics", token)),
-            None => verdict(&world.send(&gate, "GET", "/metrics", &[])),
+        let gateway = gateway(set).unwrap();
+        let actual = match shown {
+            Some(token) => verdict(&ports.send_token(&gateway, "GET", "/metrics", token)),
+            None => verdict(&ports.send(&gateway, "GET", "/metrics", &[])),
         };
-        assert_eq!(said, expected, "{set:?} {shown:?}");
+        assert_eq!(actual, expected, "{set:?} {shown:?}");
     }
-    assert!(gate(Some("short")).unwrap_err().starts_with("METRICS_TOKEN is shorter than 16"));
+    assert!(gateway(Some("short")).unwrap_err().starts_with("METRICS_TOKEN is shorter than 16"));
 }
 
 #[test]
-fn requests_of_all_isolates_are_counted_once_and_in_the_end() {
+fn each_request_of_each_isolate_is_counted_once() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    let isolates = [gate(Some(TOKEN)).unwrap(), gate(Some(TOKEN)).unwrap()];
+    let ports = FakePorts::new(&vectors);
+    let isolates = [gateway(Some(TOKEN)).unwrap(), gateway(Some(TOKEN)).unwrap()];
     let good = vectors.token("a good token");
-    for gate in &isolates {
+    for gateway in &isolates {
         for _ in 0..7 {
-            assert_eq!(verdict(&world.send_token(gate, "GET", ME, good)), (200, "ok"));
+            assert_eq!(verdict(&ports.send_token(gateway, "GET", ME, good)), (200, "ok"));
         }
-        world.send(gate, "GET", ME, &[]);
-        world.send(gate, "GET", "/nowhere", &[]);
-        world.send(gate, "PURGE", ME, &[]);
+        ports.send(gateway, "GET", ME, &[]);
+        ports.send(gateway, "GET", "/nowhere", &[]);
+        ports.send(gateway, "PURGE", ME, &[]);
     }
-    let page = page(&isolates[0], &world);
+    let page = page(&isolates[0], &ports);
     for (series, expected) in [
         (r#"gateway_requests_total{route="/api/v1/auth/me",method="GET",status="200"}"#, 14.0),
         (r#"gateway_requests_total{route="/api/v1/auth/me",method="GET",status="401"}"#, 2.0),
@@ -78,32 +78,32 @@ fn requests_of_all_isolates_are_counted_once_and_in_the_end() {
     }
     assert!(value(&page, r#"gateway_keys_age_seconds{issuer="auth-service"}"#) >= 0.0);
     assert!(value(&page, "gateway_revocation_age_seconds") >= 0.0);
-    let handled = world.send_token(&isolates[0], "GET", "/metrics", TOKEN);
+    let handled = ports.send_token(&isolates[0], "GET", "/metrics", TOKEN);
     assert_eq!(header(answer(&handled), "content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
 }
 
 #[test]
-fn what_cannot_be_handed_on_is_kept_and_the_page_says_so() {
+fn counts_that_cannot_be_stored_are_kept_and_the_page_is_503() {
     let vectors = Vectors::load();
-    let (gate, world) = (gate(Some(TOKEN)).unwrap(), World::new(&vectors));
-    world.sums_fail.set(true);
+    let (gateway, ports) = (gateway(Some(TOKEN)).unwrap(), FakePorts::new(&vectors));
+    ports.metrics_fail.set(true);
     for _ in 0..5 {
-        world.send(&gate, "GET", "/nowhere", &[]);
+        ports.send(&gateway, "GET", "/nowhere", &[]);
     }
-    let handled = world.send_token(&gate, "GET", "/metrics", TOKEN);
+    let handled = ports.send_token(&gateway, "GET", "/metrics", TOKEN);
     assert_eq!(verdict(&handled), (503, "metrics_unavailable"));
-    world.sums_fail.set(false);
-    let page = page(&gate, &world);
+    ports.metrics_fail.set(false);
+    let page = page(&gateway, &ports);
     assert!((value(&page, r#"gateway_denials_total{code="route_unknown"}"#) - 5.0).abs() < f64::EPSILON);
 }
 
 #[test]
-fn where_nobody_may_read_them_nothing_is_handed_on() {
-    let (gate, world) = (gate(None).unwrap(), World::new(&Vectors::load()));
+fn no_count_is_stored_without_a_metrics_token() {
+    let (gateway, ports) = (gateway(None).unwrap(), FakePorts::new(&Vectors::load()));
     for _ in 0..5 {
         let head = Head::new("GET".to_owned(), "https://edge.example/nowhere", vec![]);
-        futures_executor::block_on(gate.handle(&head, &world));
-        assert!(world.tasks.borrow().is_empty());
+        futures_executor::block_on(gateway.handle(&head, &ports));
+        assert!(ports.tasks.borrow().is_empty());
     }
-    assert!(world.sums.borrow().is_empty());
+    assert!(ports.metrics.borrow().is_empty());
 }

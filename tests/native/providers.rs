@@ -1,12 +1,12 @@
-//! `docs/providers.md`: each snippet, as it is written there, takes the tokens of its provider
-//! by the documents that the provider serves, and refuses its others.
+//! `docs/providers.md`: each snippet accepts the access tokens of its provider, with the documents that the
+//! provider serves, and refuses its other tokens.
 
 use std::collections::HashMap;
 
 use portcullis::pipeline::Gateway;
 use serde::Deserialize;
 
-use crate::fakes::{Issuer, Vectors, World, setting, verdict};
+use crate::fakes::{FakePorts, Issuer, Vectors, setting, verdict};
 
 const PAGE: &str = include_str!("../../docs/providers.md");
 
@@ -36,7 +36,7 @@ fn providers() -> Vec<Provider> {
     serde_json::from_str::<Providers>(include_str!("../vectors/providers.json")).unwrap().providers
 }
 
-/// The page's snippets, and for each a route that takes its tokens alone.
+/// The page's snippets, and for each a route for its tokens only.
 fn policy() -> String {
     let snippets: String = PAGE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let names = snippets.lines().filter_map(|line| line.strip_prefix("[issuers.")?.strip_suffix(']'));
@@ -50,25 +50,25 @@ fn policy() -> String {
     format!("{snippets}\n[upstreams.app]\nurl = \"https://app.example\"\n{routes}")
 }
 
-fn gate() -> Gateway {
+fn gateway() -> Gateway {
     let policy = portcullis_policy::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT"))
         .unwrap()
 }
 
-fn world(providers: &[Provider]) -> World {
-    let world = World::new(&Vectors::load());
+fn ports(providers: &[Provider]) -> FakePorts {
+    let ports = FakePorts::new(&Vectors::load());
     let documents = providers.iter().flat_map(|provider| &provider.documents);
     // Firebase and Google share a host, and no URL.
     let places = documents.map(|(url, body)| (&*url.clone().leak(), body.clone())).collect();
-    *world.issuer.borrow_mut() = Issuer::ServesAt(places);
-    world
+    *ports.issuer.borrow_mut() = Issuer::ServesAt(places);
+    ports
 }
 
 #[test]
-fn each_snippet_takes_its_providers_tokens_and_refuses_its_others() {
+fn each_snippet_accepts_the_access_tokens_of_its_provider_only() {
     let providers = providers();
-    let (gate, world) = (gate(), world(&providers));
+    let (gateway, ports) = (gateway(), ports(&providers));
     for provider in &providers {
         assert!(
             PAGE.contains(&format!("a token of {} is accepted with its", provider.name)),
@@ -76,12 +76,12 @@ fn each_snippet_takes_its_providers_tokens_and_refuses_its_others() {
             provider.name
         );
         for case in &provider.cases {
-            world.forwarded.borrow_mut().clear();
-            let handled = world.send_token(&gate, "GET", &format!("/{}", provider.name), &case.token);
+            ports.forwarded.borrow_mut().clear();
+            let handled = ports.send_token(&gateway, "GET", &format!("/{}", provider.name), &case.token);
             let what = format!("{}: {}", provider.name, case.name);
             let status = if case.expected == "ok" { 200 } else { 401 };
             assert_eq!(verdict(&handled), (status, case.expected.as_str()), "{what}");
-            let sent = world.forwarded.borrow();
+            let sent = ports.forwarded.borrow();
             assert_eq!(sent.len(), usize::from(status == 200), "{what}");
             let Some(sent) = sent.first() else { continue };
             let header =
@@ -97,19 +97,19 @@ fn each_snippet_takes_its_providers_tokens_and_refuses_its_others() {
 #[test]
 fn no_token_of_one_provider_opens_the_route_of_another() {
     let providers = providers();
-    let (gate, world) = (gate(), world(&providers));
+    let (gateway, ports) = (gateway(), ports(&providers));
     for provider in &providers {
         let good = provider.cases.iter().find(|case| case.expected == "ok").unwrap();
         for other in providers.iter().filter(|other| other.name != provider.name) {
-            let handled = world.send_token(&gate, "GET", &format!("/{}", other.name), &good.token);
+            let handled = ports.send_token(&gateway, "GET", &format!("/{}", other.name), &good.token);
             assert_eq!(handled.record.status, 403, "{} at {}", provider.name, other.name);
         }
     }
-    assert!(world.forwarded.borrow().is_empty());
+    assert!(ports.forwarded.borrow().is_empty());
 }
 
 #[test]
-fn a_snippet_without_its_provider_says_the_same_in_more_words() {
+fn a_provider_preset_equals_its_options_written_out() {
     let long = r#"
 [issuers.cognito]
 issuer = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_A1b2C3d4E"
@@ -134,7 +134,7 @@ access = "user"
 }
 
 #[test]
-fn the_snippets_of_the_readme_are_sound() {
+fn the_snippets_of_the_readme_are_valid() {
     let readme = include_str!("../../README.md");
     let snippets: String = readme
         .split("```toml\n")

@@ -3,11 +3,11 @@
 use portcullis::pipeline::LogRecord;
 use serde_json::Value;
 
-use crate::fakes::{Vectors, World, shipped_gate};
+use crate::fakes::{FakePorts, Vectors, shipped_gateway};
 
 #[test]
 fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
-    let (gate, world) = (shipped_gate(), World::new(&Vectors::load()));
+    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&Vectors::load()));
     for (sent, kept) in [
         ("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f", Some("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f")),
         ("0190B5A2-8C4E-7D3A-9F10-1C2B3A4D5E6F", Some("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f")),
@@ -16,7 +16,7 @@ fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
         ("eyJhbGciOiJSUzI1NiJ9.e30.c2ln", None),
         ("", None),
     ] {
-        let id = world.send(&gate, "GET", "/health", &[("x-request-id", sent)]).record.request_id;
+        let id = ports.send(&gateway, "GET", "/health", &[("x-request-id", sent)]).record.request_id;
         let is_own = id.len() == 36 && id.as_bytes()[14] == b'7' && !id.starts_with("0190b5a2");
         assert!(kept.map_or(is_own, |kept| id == kept), "{sent}: {id}");
     }
@@ -38,10 +38,10 @@ fn a_valid_trace_is_continued_and_an_invalid_one_replaced() {
         ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
         ("00-4bf92f3577b34da6a3ce929d0e0e473x-00f067aa0ba902b7-01", None),
     ] {
-        let (gate, world) = (shipped_gate(), World::new(&Vectors::load()));
+        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&Vectors::load()));
         let headers = [("traceparent", sent), ("tracestate", "a=1")];
-        let record = world.send(&gate, "POST", "/api/v1/auth/login", &headers).record;
-        let forwarded = world.forwarded.borrow();
+        let record = ports.send(&gateway, "POST", "/api/v1/auth/login", &headers).record;
+        let forwarded = ports.forwarded.borrow();
         let header = |name: &str| forwarded[0].headers.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let expected = format!("00-{}-{}-{}", record.trace_id, record.span_id, flags.unwrap_or("01"));
         assert_eq!(header("traceparent"), Some(&expected), "{sent}");
@@ -81,8 +81,8 @@ fn a_refusal_is_an_audit_event_and_a_failure_is_not() {
         assert_eq!(event.is_some(), expected, "{status} {code:?}");
         if let Some(event) = event {
             let event: Value = serde_json::from_str(&event).unwrap();
-            let said = ["operation", "entity_id", "detail"].map(|member| event[member].as_str());
-            assert_eq!(said, [Some("GET /x/{id}"), Some("/x/7"), code]);
+            let actual = ["operation", "entity_id", "detail"].map(|member| event[member].as_str());
+            assert_eq!(actual, [Some("GET /x/{id}"), Some("/x/7"), code]);
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Revoked tokens through the whole gate: by logout and by push, on other isolates, on
-//! strict routes, and while the log is out of reach.
+//! Revoked tokens in the whole gateway: by logout and by push, in other isolates, on strict routes, and
+//! while the log is unreachable.
 
 use portcullis::pipeline::{BackgroundTask, Gateway, wire::Fault};
 use portcullis_token::revocation::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{Issuer, Vectors, World, answer, header, setting, verdict},
+    fakes::{FakePorts, Issuer, Vectors, answer, gateway_of, header, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -74,105 +74,104 @@ const REVOKED: (u16, &str) = (401, "token_revoked");
 const UNKNOWN: (u16, &str) = (503, "revocation_unavailable");
 const OK: (u16, &str) = (200, "ok");
 
-fn gate() -> Gateway {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+fn gateway() -> Gateway {
+    gateway_of(POLICY)
 }
 
 fn signer() -> Signer {
     Signer::new(7)
 }
 
-fn world() -> World {
-    let world = World::new(&Vectors::load());
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer()]));
-    world
+fn ports() -> FakePorts {
+    let ports = FakePorts::new(&Vectors::load());
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer()]));
+    ports
 }
 
-fn access(world: &World, changes: &Value) -> String {
-    let now = world.now.get().secs();
+fn access(ports: &FakePorts, changes: &Value) -> String {
+    let now = ports.now.get().secs();
     let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t1", "sid": "s1" });
     signer().sign("at+jwt", &with(claims, changes))
 }
 
 /// A service token with which `issuer`'s own tokens may be revoked.
-fn service(world: &World, changes: &Value) -> String {
-    let now = world.now.get().secs();
+fn service(ports: &FakePorts, changes: &Value) -> String {
+    let now = ports.now.get().secs();
     let claims = json!({ "iss": "https://id.example", "aud": "portcullis", "sub": "accounts", "iat": now, "exp": now + 300, "token_type": "service" });
     signer().sign("service+jwt", &with(claims, changes))
 }
 
-fn push(gate: &Gateway, world: &World, body: &Value) -> (u16, &'static str) {
-    *world.body.borrow_mut() = body.to_string().into_bytes();
-    verdict(&world.send_token(gate, "POST", PUSH, &service(world, &json!({}))))
+fn push(gateway: &Gateway, ports: &FakePorts, body: &Value) -> (u16, &'static str) {
+    *ports.body.borrow_mut() = body.to_string().into_bytes();
+    verdict(&ports.send_token(gateway, "POST", PUSH, &service(ports, &json!({}))))
 }
 
-fn status(gate: &Gateway, world: &World) -> Value {
-    let handled = world.ask_as_operator(gate, "/status");
+fn status(gateway: &Gateway, ports: &FakePorts) -> Value {
+    let handled = ports.send_as_operator(gateway, "/status");
     serde_json::from_str(&answer(&handled).body).unwrap()
 }
 
 #[test]
-fn a_logout_ends_the_session_here_at_once_and_elsewhere_within_the_window() {
-    let (here, elsewhere, world) = (gate(), gate(), world());
-    let token = access(&world, &json!({}));
-    let sibling = access(&world, &json!({ "jti": "t2" }));
-    let bystander = access(&world, &json!({ "jti": "t3", "sid": "s2" }));
-    for gate in [&here, &elsewhere] {
-        assert_eq!(verdict(&world.send_token(gate, "GET", "/me", &token)), OK);
+fn a_logout_ends_the_session_at_once_in_its_isolate_and_on_strict_routes() {
+    let (here, elsewhere, ports) = (gateway(), gateway(), ports());
+    let token = access(&ports, &json!({}));
+    let sibling = access(&ports, &json!({ "jti": "t2" }));
+    let other = access(&ports, &json!({ "jti": "t3", "sid": "s2" }));
+    for gateway in [&here, &elsewhere] {
+        assert_eq!(verdict(&ports.send_token(gateway, "GET", "/me", &token)), OK);
     }
-    assert_eq!(verdict(&world.send_token(&here, "POST", "/logout", &token)), OK);
-    for (token, expected) in [(&token, REVOKED), (&sibling, REVOKED), (&bystander, OK)] {
-        assert_eq!(verdict(&world.send_token(&here, "GET", "/me", token)), expected);
-        assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/strict", token)), expected, "a strict route");
+    assert_eq!(verdict(&ports.send_token(&here, "POST", "/logout", &token)), OK);
+    for (token, expected) in [(&token, REVOKED), (&sibling, REVOKED), (&other, OK)] {
+        assert_eq!(verdict(&ports.send_token(&here, "GET", "/me", token)), expected);
+        assert_eq!(verdict(&ports.send_token(&elsewhere, "GET", "/strict", token)), expected, "a strict route");
     }
-    let answer = world.send_token(&here, "GET", "/me", &token);
+    let answer = ports.send_token(&here, "GET", "/me", &token);
     let challenge = header(crate::fakes::answer(&answer), "www-authenticate").unwrap().to_owned();
     assert!(challenge.contains("Token has been revoked"), "{challenge}");
 }
 
 #[test]
-fn no_isolate_lets_a_revoked_token_in_past_the_window_whatever_it_was_asked_when() {
-    // Requests at these distances keep another isolate's copy in different states.
+fn each_isolate_refuses_a_revoked_token_within_the_window() {
+    // Requests at these intervals keep the copy of another isolate in different states.
     for step in [50, 333, 999, 1001, 1999, 2500, 3999, 4001, 60_000] {
-        let (here, elsewhere, world) = (gate(), gate(), world());
-        let token = access(&world, &json!({}));
+        let (here, elsewhere, ports) = (gateway(), gateway(), ports());
+        let token = access(&ports, &json!({}));
         for _ in 0..(10_000 / step).max(1) {
-            assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/me", &token)), OK);
-            world.pass(step);
+            assert_eq!(verdict(&ports.send_token(&elsewhere, "GET", "/me", &token)), OK);
+            ports.advance(step);
         }
-        assert_eq!(verdict(&world.send_token(&here, "POST", "/logout", &token)), OK);
-        let ended_at = world.now.get();
+        assert_eq!(verdict(&ports.send_token(&here, "POST", "/logout", &token)), OK);
+        let ended_at = ports.now.get();
         loop {
-            let said = verdict(&world.send_token(&elsewhere, "GET", "/me", &token));
-            if said == REVOKED {
+            let actual = verdict(&ports.send_token(&elsewhere, "GET", "/me", &token));
+            if actual == REVOKED {
                 break;
             }
-            assert_eq!(said, OK);
+            assert_eq!(actual, OK);
             assert!(
-                world.now.get().since(ended_at) <= limits::STALE_MS,
-                "let in {} ms later",
-                world.now.get().since(ended_at)
+                ports.now.get().since(ended_at) <= limits::STALE_MS,
+                "admitted {} ms later",
+                ports.now.get().since(ended_at)
             );
-            world.pass(step);
+            ports.advance(step);
         }
     }
 }
 
 #[test]
-fn a_place_that_keeps_pages_for_ever_does_not_widen_the_window() {
-    let (here, elsewhere, world) = (gate(), gate(), world());
-    world.log.borrow_mut().keeps_for_ever = true;
-    let token = access(&world, &json!({}));
-    assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/me", &token)), OK);
-    assert_eq!(verdict(&world.send_token(&here, "POST", "/logout", &token)), OK);
-    world.pass(limits::STALE_MS + 1);
-    assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/me", &token)), REVOKED);
+fn a_cache_that_never_expires_does_not_widen_the_window() {
+    let (here, elsewhere, ports) = (gateway(), gateway(), ports());
+    ports.log.borrow_mut().cache_never_expires = true;
+    let token = access(&ports, &json!({}));
+    assert_eq!(verdict(&ports.send_token(&elsewhere, "GET", "/me", &token)), OK);
+    assert_eq!(verdict(&ports.send_token(&here, "POST", "/logout", &token)), OK);
+    ports.advance(limits::STALE_MS + 1);
+    assert_eq!(verdict(&ports.send_token(&elsewhere, "GET", "/me", &token)), REVOKED);
 }
 
 #[test]
-fn a_push_revokes_by_token_by_session_and_by_user_up_to_an_instant() {
-    let now = world().now.get().secs();
+fn a_push_revokes_a_token_a_session_or_a_user_up_to_a_time() {
+    let now = ports().now.get().secs();
     for (revocation, refused) in [
         (json!({ "token": "t1" }), &["first"][..]),
         (json!({ "session": "s1" }), &["first", "second"]),
@@ -182,7 +181,7 @@ fn a_push_revokes_by_token_by_session_and_by_user_up_to_an_instant() {
         (json!({ "session": "S1" }), &[]),
         (json!({ "token": "t1", "expires_at": now - 3600 }), &[]),
     ] {
-        let (here, elsewhere, world) = (gate(), gate(), world());
+        let (here, elsewhere, ports) = (gateway(), gateway(), ports());
         let tokens = [
             ("first", json!({})),
             ("second", json!({ "jti": "t2" })),
@@ -191,119 +190,123 @@ fn a_push_revokes_by_token_by_session_and_by_user_up_to_an_instant() {
             ("of the same ids, by another issuer", json!({ "iss": "https://other.example" })),
             ("of the same ids, by an issuer that revokes nothing", json!({ "iss": "https://plain.example" })),
         ]
-        .map(|(name, changes)| (name, access(&world, &changes)));
-        assert_eq!(push(&here, &world, &json!({ "revocations": [revocation] })), OK);
-        for gate in [&here, &elsewhere] {
+        .map(|(name, changes)| (name, access(&ports, &changes)));
+        assert_eq!(push(&here, &ports, &json!({ "revocations": [revocation] })), OK);
+        for gateway in [&here, &elsewhere] {
             for (name, token) in &tokens {
                 let expected = if refused.contains(name) { REVOKED } else { OK };
                 assert_eq!(
-                    verdict(&world.send_token(gate, "GET", "/me", token)),
+                    verdict(&ports.send_token(gateway, "GET", "/me", token)),
                     expected,
                     "{name} after {revocation}"
                 );
             }
         }
-        world.pass(1000);
-        let later = access(&world, &json!({ "jti": "t9", "sid": "s9" }));
-        assert_eq!(verdict(&world.send_token(&here, "GET", "/me", &later)), OK, "who logs in again is let in");
+        ports.advance(1000);
+        let later = access(&ports, &json!({ "jti": "t9", "sid": "s9" }));
+        assert_eq!(verdict(&ports.send_token(&here, "GET", "/me", &later)), OK, "a later login is admitted");
     }
 }
 
 #[test]
-fn a_revoked_key_is_believed_nowhere_and_revokes_nothing_itself() {
-    let (here, elsewhere, world) = (gate(), gate(), world());
+fn a_revoked_key_verifies_no_token_and_no_push() {
+    let (here, elsewhere, ports) = (gateway(), gateway(), ports());
     let next = Signer::new(8);
-    let token = access(&world, &json!({}));
-    for gate in [&here, &elsewhere] {
-        assert_eq!(verdict(&world.send_token(gate, "GET", "/me", &token)), OK);
+    let token = access(&ports, &json!({}));
+    for gateway in [&here, &elsewhere] {
+        assert_eq!(verdict(&ports.send_token(gateway, "GET", "/me", &token)), OK);
     }
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
     // A key's seed is its `kid`.
-    assert_eq!(push(&here, &world, &json!({ "revocations": [{ "key": "7" }] })), OK);
-    let said = push(&elsewhere, &world, &json!({ "revocations": [{ "key": "8" }] }));
-    assert_eq!(said, REVOKED, "a gateway that has not read the log");
-    // Here the set was asked for again, too, and lacks the key.
-    assert_eq!(verdict(&world.send_token(&here, "GET", "/me", &token)).0, 401);
-    assert_eq!(verdict(&world.send_token(&elsewhere, "GET", "/strict", &token)), REVOKED, "at once");
-    world.pass(limits::STALE_MS + 1);
-    for gate in [&here, &elsewhere] {
-        let forged = access(&world, &json!({ "jti": "t7", "sid": "s7", "sub": "root" }));
-        let verdict = verdict(&world.send_token(gate, "GET", "/me", &forged));
+    assert_eq!(push(&here, &ports, &json!({ "revocations": [{ "key": "7" }] })), OK);
+    let actual = push(&elsewhere, &ports, &json!({ "revocations": [{ "key": "8" }] }));
+    assert_eq!(actual, REVOKED, "an isolate that has not read the log");
+    // This isolate has also fetched the set, which lacks the key.
+    assert_eq!(verdict(&ports.send_token(&here, "GET", "/me", &token)).0, 401);
+    assert_eq!(verdict(&ports.send_token(&elsewhere, "GET", "/strict", &token)), REVOKED, "at once");
+    ports.advance(limits::STALE_MS + 1);
+    for gateway in [&here, &elsewhere] {
+        let forged = access(&ports, &json!({ "jti": "t7", "sid": "s7", "sub": "root" }));
+        let verdict = verdict(&ports.send_token(gateway, "GET", "/me", &forged));
         assert!(matches!(verdict, (401, "token_revoked" | "token_key_unknown")), "{verdict:?}");
     }
-    let said = push(&elsewhere, &world, &json!({ "revocations": [{ "user": "ada", "issued_until": 1 }] }));
-    assert_eq!(said.0, 401, "{said:?}");
+    let actual = push(&elsewhere, &ports, &json!({ "revocations": [{ "user": "ada", "issued_until": 1 }] }));
+    assert_eq!(actual.0, 401, "{actual:?}");
 }
 
 #[test]
-fn after_a_revoked_key_the_set_is_asked_for_at_once() {
-    let (gate, world) = (gate(), world());
+fn a_revoked_key_causes_a_fetch_of_the_key_set() {
+    let (gateway, ports) = (gateway(), ports());
     let next = Signer::new(8);
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &access(&world, &json!({})))), OK);
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
-    assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "key": "7" }] })), OK);
-    let now = world.now.get().secs();
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &access(&ports, &json!({})))), OK);
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    assert_eq!(push(&gateway, &ports, &json!({ "revocations": [{ "key": "7" }] })), OK);
+    let now = ports.now.get().secs();
     let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t8", "sid": "s8" });
     let token = next.sign("at+jwt", &claims);
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK, "within the pause between two fetches");
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK, "within the pause between two fetches");
 }
 
 #[test]
 fn only_the_named_service_of_an_issuer_may_push() {
-    let (gate, world) = (gate(), world());
+    let (gateway, ports) = (gateway(), ports());
     let body = json!({ "revocations": [{ "session": "s1" }] });
-    let now = world.now.get().secs();
+    let now = ports.now.get().secs();
     for (name, token, expected) in [
-        ("an access token", access(&world, &json!({})), (401, "token_type_header_invalid")),
+        ("an access token", access(&ports, &json!({})), (401, "token_type_header_invalid")),
         (
             "an access token that claims more",
-            access(&world, &json!({ "aud": "portcullis", "sub": "accounts", "token_type": "service" })),
+            access(&ports, &json!({ "aud": "portcullis", "sub": "accounts", "token_type": "service" })),
             (401, "token_type_header_invalid"),
         ),
-        ("for another service", service(&world, &json!({ "aud": "users" })), (401, "token_audience_invalid")),
-        ("for clients", service(&world, &json!({ "aud": "api" })), (401, "token_audience_invalid")),
-        ("another service's", service(&world, &json!({ "sub": "users" })), (401, "token_requirement_unmet")),
-        ("not a service's", service(&world, &json!({ "token_type": "access" })), (401, "token_type_invalid")),
-        ("expired", service(&world, &json!({ "iat": now - 900, "exp": now - 31 })), (401, "token_expired")),
+        ("for another service", service(&ports, &json!({ "aud": "users" })), (401, "token_audience_invalid")),
+        ("for clients", service(&ports, &json!({ "aud": "api" })), (401, "token_audience_invalid")),
+        ("another service's", service(&ports, &json!({ "sub": "users" })), (401, "token_requirement_unmet")),
+        ("not a service's", service(&ports, &json!({ "token_type": "access" })), (401, "token_type_invalid")),
+        ("expired", service(&ports, &json!({ "iat": now - 900, "exp": now - 31 })), (401, "token_expired")),
         (
             "of an issuer that revokes nothing",
-            service(&world, &json!({ "iss": "https://plain.example" })),
+            service(&ports, &json!({ "iss": "https://plain.example" })),
             (401, "token_issuer_unknown"),
         ),
         (
-            "of nobody's issuer",
-            service(&world, &json!({ "iss": "https://evil.example" })),
+            "of an unknown issuer",
+            service(&ports, &json!({ "iss": "https://evil.example" })),
             (401, "token_issuer_unknown"),
         ),
-        ("right, for another issuer's tokens", service(&world, &json!({ "iss": "https://other.example" })), OK),
+        ("right, for another issuer's tokens", service(&ports, &json!({ "iss": "https://other.example" })), OK),
     ] {
-        *world.body.borrow_mut() = body.to_string().into_bytes();
-        assert_eq!(verdict(&world.send_token(&gate, "POST", PUSH, &token)), expected, "{name}");
+        *ports.body.borrow_mut() = body.to_string().into_bytes();
+        assert_eq!(verdict(&ports.send_token(&gateway, "POST", PUSH, &token)), expected, "{name}");
     }
-    assert_eq!(verdict(&world.send(&gate, "POST", PUSH, &[])), (401, "credentials_missing"));
+    assert_eq!(verdict(&ports.send(&gateway, "POST", PUSH, &[])), (401, "credentials_missing"));
     assert_eq!(
-        verdict(&world.send_token(&gate, "GET", PUSH, &service(&world, &json!({})))),
+        verdict(&ports.send_token(&gateway, "GET", PUSH, &service(&ports, &json!({})))),
         (405, "method_not_allowed")
     );
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &access(&world, &json!({})))), OK, "nothing was revoked");
     assert_eq!(
-        verdict(&world.send_token(&gate, "GET", "/me", &service(&world, &json!({})))),
+        verdict(&ports.send_token(&gateway, "GET", "/me", &access(&ports, &json!({})))),
+        OK,
+        "nothing was revoked"
+    );
+    assert_eq!(
+        verdict(&ports.send_token(&gateway, "GET", "/me", &service(&ports, &json!({})))),
         (401, "token_audience_invalid")
     );
 }
 
 #[test]
-fn a_push_that_cannot_be_taken_says_why_and_notes_nothing() {
-    let (gate, world) = (gate(), world());
-    let token = service(&world, &json!({}));
+fn a_refused_push_has_a_reason_and_appends_nothing() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = service(&ports, &json!({}));
     let long = vec![b' '; limits::PUSH_BYTES + 1];
     for (body, expected) in [
         (&b"{}"[..], (400, "push_malformed")),
         (br#"{"revocations":[{"session":"s1"},{"session":""}]}"#, (400, "push_malformed")),
         (&long, (413, "push_too_large")),
     ] {
-        *world.body.borrow_mut() = body.to_vec();
-        let handled = world.send_token(&gate, "POST", PUSH, &token);
+        *ports.body.borrow_mut() = body.to_vec();
+        let handled = ports.send_token(&gateway, "POST", PUSH, &token);
         assert_eq!(verdict(&handled), expected);
         if expected.0 == 400 {
             let document: Value = serde_json::from_str(&answer(&handled).body).unwrap();
@@ -311,148 +314,160 @@ fn a_push_that_cannot_be_taken_says_why_and_notes_nothing() {
             assert!(detail.starts_with("the body") || detail.starts_with("revocations[1]"), "{detail}");
         }
     }
-    assert!(world.log.borrow().entries.is_empty());
-    world.log.borrow_mut().fault = Some(Fault::Unreachable);
-    assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "session": "s1" }] })), UNKNOWN);
-    world.log.borrow_mut().fault = None;
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &access(&world, &json!({})))), OK, "it was not taken");
+    assert!(ports.log.borrow().entries.is_empty());
+    ports.log.borrow_mut().fault = Some(Fault::Unreachable);
+    assert_eq!(push(&gateway, &ports, &json!({ "revocations": [{ "session": "s1" }] })), UNKNOWN);
+    ports.log.borrow_mut().fault = None;
+    assert_eq!(
+        verdict(&ports.send_token(&gateway, "GET", "/me", &access(&ports, &json!({})))),
+        OK,
+        "nothing was appended"
+    );
 }
 
 #[test]
-fn a_log_out_of_reach_costs_nobody_anything_up_to_the_limit_and_then_denies() {
-    let (gate, world) = (gate(), world());
-    let token = access(&world, &json!({}));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    world.log.borrow_mut().fault = Some(Fault::Unreachable);
-    let began = world.now.get();
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/strict", &token)), UNKNOWN, "strict is strict");
+fn an_unreachable_log_delays_no_request_until_the_copy_is_too_old() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = access(&ports, &json!({}));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
+    ports.log.borrow_mut().fault = Some(Fault::Unreachable);
+    let began = ports.now.get();
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/strict", &token)), UNKNOWN, "a strict route needs the log");
     for second in 1..=60 {
-        world.pass(1000);
-        let handled = world.send_token(&gate, "GET", "/me", &token);
+        ports.advance(1000);
+        let handled = ports.send_token(&gateway, "GET", "/me", &token);
         assert_eq!(verdict(&handled), OK, "{second} s");
-        assert_eq!(handled.record.duration_ms, 0, "nobody waits");
+        assert_eq!(handled.record.duration_ms, 0, "no request waits");
     }
-    assert_eq!(status(&gate, &world)["revocation"]["status"], "degraded");
-    world.pass(1);
-    let handled = world.send_token(&gate, "GET", "/me", &token);
+    assert_eq!(status(&gateway, &ports)["revocation"]["status"], "degraded");
+    ports.advance(1);
+    let handled = ports.send_token(&gateway, "GET", "/me", &token);
     assert_eq!(verdict(&handled), UNKNOWN);
     assert_eq!(header(answer(&handled), "retry-after"), Some("1"));
-    assert_eq!(status(&gate, &world)["revocation"]["status"], "unhealthy");
-    assert_eq!(verdict(&world.ask_as_operator(&gate, "/ready")).0, 503);
-    let plain = access(&world, &json!({ "iss": "https://plain.example" }));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &plain)), OK, "a token that cannot be revoked");
-    assert_eq!(verdict(&world.send(&gate, "GET", "/open", &[])), OK);
-    assert!(world.log.borrow().asked <= 64, "asked {} times in a minute", world.log.borrow().asked);
-    world.log.borrow_mut().fault = None;
-    world.pass(limits::BACK_OFF_MS);
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    assert!(world.now.get().since(began) < 63_000);
-    assert_eq!(status(&gate, &world)["revocation"]["status"], "healthy");
+    assert_eq!(status(&gateway, &ports)["revocation"]["status"], "unhealthy");
+    assert_eq!(verdict(&ports.send_as_operator(&gateway, "/ready")).0, 503);
+    let plain = access(&ports, &json!({ "iss": "https://plain.example" }));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &plain)), OK, "a token that cannot be revoked");
+    assert_eq!(verdict(&ports.send(&gateway, "GET", "/open", &[])), OK);
+    assert!(ports.log.borrow().reads <= 64, "{} reads in a minute", ports.log.borrow().reads);
+    ports.log.borrow_mut().fault = None;
+    ports.advance(limits::BACK_OFF_MS);
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
+    assert!(ports.now.get().since(began) < 63_000);
+    assert_eq!(status(&gateway, &ports)["revocation"]["status"], "healthy");
 }
 
 #[test]
-fn an_isolate_that_never_saw_the_log_lets_nobody_in() {
-    let (gate, world) = (gate(), world());
-    world.log.borrow_mut().fault = Some(Fault::TimedOut);
-    let token = access(&world, &json!({}));
+fn an_isolate_that_never_read_the_log_admits_no_revocable_token() {
+    let (gateway, ports) = (gateway(), ports());
+    ports.log.borrow_mut().fault = Some(Fault::TimedOut);
+    let token = access(&ports, &json!({}));
     for _ in 0..3 {
-        assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), UNKNOWN);
+        assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), UNKNOWN);
     }
-    assert_eq!(world.log.borrow().asked, 1, "and asks once a second");
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", "not.a.token")).0, 401, "a bad token is a bad token");
+    assert_eq!(ports.log.borrow().reads, 1, "one read in a second");
+    assert_eq!(
+        verdict(&ports.send_token(&gateway, "GET", "/me", "not.a.token")).0,
+        401,
+        "an invalid token is still 401"
+    );
 }
 
 #[test]
-fn a_logout_that_the_log_did_not_take_is_told_again() {
-    let (gate, world) = (gate(), world());
-    let token = access(&world, &json!({}));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    world.log.borrow_mut().fault = Some(Fault::Unreachable);
+fn a_logout_that_the_log_did_not_take_is_appended_again() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = access(&ports, &json!({}));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
+    ports.log.borrow_mut().fault = Some(Fault::Unreachable);
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
     let head = portcullis::pipeline::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
-    let handled = futures_executor::block_on(gate.handle(&head, &world));
-    let tasks = world.tasks.take();
-    assert_eq!(verdict(&handled), OK, "the upstream has ended it: that is what the client asked for");
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED, "and here it is ended, too");
-    world.log.borrow_mut().fault = None;
+    let handled = futures_executor::block_on(gateway.handle(&head, &ports));
+    let tasks = ports.tasks.take();
+    assert_eq!(verdict(&handled), OK, "the upstream has ended the session");
+    assert_eq!(
+        verdict(&ports.send_token(&gateway, "GET", "/me", &token)),
+        REVOKED,
+        "this isolate refuses the token at once"
+    );
+    ports.log.borrow_mut().fault = None;
     for task in tasks.into_iter().filter(|task| matches!(task, BackgroundTask::AppendRevocation(_))) {
-        futures_executor::block_on(gate.run(task, &world));
+        futures_executor::block_on(gateway.run(task, &ports));
     }
-    assert_eq!(world.log.borrow().entries.len(), 1);
+    assert_eq!(ports.log.borrow().entries.len(), 1);
 }
 
 #[test]
-fn a_logout_that_the_upstream_refused_ends_nothing() {
-    let (gate, world) = (gate(), world());
-    let token = access(&world, &json!({}));
+fn a_logout_that_the_upstream_refuses_revokes_nothing() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = access(&ports, &json!({}));
     for status in [400, 401, 500, 302] {
-        world.upstream.set(Ok(status));
-        world.send_token(&gate, "POST", "/logout", &token);
+        ports.upstream.set(Ok(status));
+        ports.send_token(&gateway, "POST", "/logout", &token);
     }
-    world.upstream.set(Ok(200));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
+    ports.upstream.set(Ok(200));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
 }
 
 #[test]
-fn who_has_no_right_to_a_strict_route_costs_the_log_nothing() {
-    let (gate, world) = (gate(), world());
-    let token = access(&world, &json!({}));
+fn a_caller_without_access_to_a_strict_route_causes_no_read_of_the_log() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = access(&ports, &json!({}));
     for _ in 0..100 {
-        assert_eq!(verdict(&world.send_token(&gate, "GET", "/admin", &token)), (403, "rights_missing"));
+        assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/admin", &token)), (403, "rights_missing"));
     }
-    assert_eq!(world.log.borrow().asked, 0);
-    let admin = access(&world, &json!({ "roles": ["admin"] }));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/admin", &admin)), OK);
-    assert_eq!(world.log.borrow().asked, 1);
+    assert_eq!(ports.log.borrow().reads, 0);
+    let admin = access(&ports, &json!({ "roles": ["admin"] }));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/admin", &admin)), OK);
+    assert_eq!(ports.log.borrow().reads, 1);
 }
 
 #[test]
-fn a_log_too_large_for_a_copy_is_asked_about_each_token_and_is_no_outage() {
-    let (gate, world) = (gate(), world());
-    world.log.borrow_mut().overflows = true;
-    let (token, other) = (access(&world, &json!({})), access(&world, &json!({ "sid": "s2" })));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), OK);
-    assert_eq!(world.log.borrow().asked, 3, "the newest page, the whole log, and this token");
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &other)), OK);
-    assert_eq!(world.log.borrow().asked, 4);
-    assert_eq!(push(&gate, &world, &json!({ "revocations": [{ "session": "s1" }] })), OK);
-    assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &token)), REVOKED);
-    assert_eq!(verdict(&world.ask_as_operator(&gate, "/ready")).0, 200);
-    let status = status(&gate, &world);
+fn a_log_too_large_for_a_copy_is_read_for_each_token() {
+    let (gateway, ports) = (gateway(), ports());
+    ports.log.borrow_mut().overflows = true;
+    let (token, other) = (access(&ports, &json!({})), access(&ports, &json!({ "sid": "s2" })));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
+    assert_eq!(ports.log.borrow().reads, 3, "the newest page, the whole log, and this token");
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &other)), OK);
+    assert_eq!(ports.log.borrow().reads, 4);
+    assert_eq!(push(&gateway, &ports, &json!({ "revocations": [{ "session": "s1" }] })), OK);
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), REVOKED);
+    assert_eq!(verdict(&ports.send_as_operator(&gateway, "/ready")).0, 200);
+    let status = status(&gateway, &ports);
     assert_eq!(
         (&status["revocation"]["status"], &status["revocation"]["last_error"]),
         (&json!("degraded"), &Value::Null)
     );
-    world.log.borrow_mut().overflows = false;
-    world.pass(limits::SWEEP_MS);
-    let later = access(&world, &json!({ "sid": "s3" }));
+    ports.log.borrow_mut().overflows = false;
+    ports.advance(limits::SWEEP_MS);
+    let later = access(&ports, &json!({ "sid": "s3" }));
     for _ in 0..5 {
-        assert_eq!(verdict(&world.send_token(&gate, "GET", "/me", &later)), OK);
+        assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &later)), OK);
     }
-    assert_eq!(world.log.borrow().asked, 7, "about the push's token, and a copy is tried again in a while");
+    assert_eq!(ports.log.borrow().reads, 7, "one for the token of the push, then the copy is read again");
 }
 
 #[test]
-fn an_hour_of_requests_asks_the_log_once_in_two_seconds_from_one_location() {
-    let (world, isolates) = (world(), [gate(), gate(), gate()]);
+fn one_location_reads_the_log_once_in_two_seconds() {
+    let (ports, isolates) = (ports(), [gateway(), gateway(), gateway()]);
     let (mut token, mut ended) = (String::new(), "s".to_owned());
     for second in 0..3600 {
         if second % 60 == 0 {
             let session = format!("s{second}");
-            token = access(&world, &json!({ "sid": session }));
-            assert_eq!(push(&isolates[0], &world, &json!({ "revocations": [{ "session": ended }] })), OK);
+            token = access(&ports, &json!({ "sid": session }));
+            assert_eq!(push(&isolates[0], &ports, &json!({ "revocations": [{ "session": ended }] })), OK);
             ended = session;
         }
-        for gate in &isolates {
+        for gateway in &isolates {
             for _ in 0..3 {
-                assert_eq!(verdict(&world.send_token(gate, "GET", "/me", &token)), OK);
+                assert_eq!(verdict(&ports.send_token(gateway, "GET", "/me", &token)), OK);
             }
         }
-        world.pass(1000);
+        ports.advance(1000);
     }
-    let asked = world.log.borrow().asked;
+    let reads = ports.log.borrow().reads;
     // The newest page every two seconds, the whole log when the isolates begin, and each push's token.
-    assert!((1760..=1870).contains(&asked), "asked {asked} times");
-    let held = status(&isolates[1], &world)["revocation"]["entries"].as_u64().unwrap();
+    assert!((1760..=1870).contains(&reads), "{reads} reads");
+    let held = status(&isolates[1], &ports)["revocation"]["entries"].as_u64().unwrap();
     assert!((58..=60).contains(&held), "holds {held} entries");
 }

@@ -17,7 +17,7 @@ fn parts(example: &Value) -> (KeySet, Algorithm, String, Vec<u8>) {
 }
 
 #[test]
-fn the_signatures_of_the_examples_are_valid_and_bits_of_them_cannot_change() {
+fn each_example_verifies_until_a_bit_of_its_signature_changes() {
     for example in examples()["signatures"].as_array().unwrap() {
         let name = &example["name"];
         let (set, algorithm, input, signature) = parts(example);
@@ -57,12 +57,12 @@ fn examples_with_a_shared_secret_or_without_a_signature_are_refused() {
     for example in examples()["refused"].as_array().unwrap() {
         let token = example["token"].as_str().unwrap();
         let outcome = parse(token).and_then(|unverified| unverified.select_algorithm(&policy));
-        assert!(outcome.is_err(), "{} was taken as {outcome:?}", example["name"]);
+        assert!(outcome.is_err(), "{} was accepted as {outcome:?}", example["name"]);
     }
 }
 
 #[test]
-fn of_the_example_key_set_the_key_for_signatures_is_used_and_the_one_for_encryption_is_not() {
+fn the_key_for_encryption_of_the_example_set_is_skipped() {
     let examples = examples();
     let rs256 = Algorithm::from_name("RS256").unwrap();
     let es256 = Algorithm::from_name("ES256").unwrap();

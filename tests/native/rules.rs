@@ -1,12 +1,11 @@
-//! Routes that ask for scopes, claims and issuers, and that are written otherwise for
-//! the upstream: through the whole gate.
+//! Routes that require scopes, claims and issuers, and routes that rewrite the path, in the whole gateway.
 
 use portcullis::pipeline::Gateway;
 use portcullis_policy::{Maintenance, TokenCookie, Variants};
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{Issuer, Vectors, World, setting, verdict},
+    fakes::{FakePorts, Issuer, Vectors, gateway_of, setting, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -70,23 +69,22 @@ access = "public"
 replace_prefix = { from = "/old", to = "/v2/new" }
 "#;
 
-fn setup() -> (Gateway, World) {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
-    let world = World::new(&Vectors::load());
-    *world.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
-    (gate, world)
+fn setup() -> (Gateway, FakePorts) {
+    let gateway = gateway_of(POLICY);
+    let ports = FakePorts::new(&Vectors::load());
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    (gateway, ports)
 }
 
-fn token(world: &World, changes: &Value) -> String {
-    let now = world.now.get().secs();
+fn token(ports: &FakePorts, changes: &Value) -> String {
+    let now = ports.now.get().secs();
     let claims = json!({ "iss": "https://own.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
     Signer::new(7).sign("at+jwt", &with(claims, changes))
 }
 
 #[test]
-fn each_route_lets_in_whom_it_names() {
-    let (gate, world) = setup();
+fn each_route_admits_the_callers_of_its_rule() {
+    let (gateway, ports) = setup();
     let (ok, no) = ((200, "ok"), (403, "rights_missing"));
     for (path, claims, expected) in [
         ("/read", json!({}), no),
@@ -125,17 +123,17 @@ fn each_route_lets_in_whom_it_names() {
         ("/files/eve%2F..%2Fada/y", json!({ "sub": "eve/../ada" }), (400, "path_ambiguous")),
         ("/files/ada/%252e%252e", json!({}), (400, "path_ambiguous")),
     ] {
-        // Twice: a remembered token is judged by the same rules.
-        let token = token(&world, &claims);
+        // Twice: a cached token is checked by the same rules.
+        let token = token(&ports, &claims);
         for _ in 0..2 {
-            assert_eq!(verdict(&world.send_token(&gate, "GET", path, &token)), expected, "{path} {claims}");
+            assert_eq!(verdict(&ports.send_token(&gateway, "GET", path, &token)), expected, "{path} {claims}");
         }
     }
 }
 
 #[test]
-fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
-    let (gate, world) = setup();
+fn the_upstream_gets_the_path_that_the_policy_rewrites() {
+    let (gateway, ports) = setup();
     for (sent, arrives) in [
         ("/shop/items/7?x=/shop/", "https://app.example/items/7?x=/shop/"),
         ("/shop/items/a/b", "https://app.example/items/a/b"),
@@ -144,9 +142,9 @@ fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
         ("/old/jobs%3apurge", "https://app.example/v2/new/jobs:purge"),
         ("/old/a%25%7c%20", "https://app.example/v2/new/a%25%7C%20"),
     ] {
-        world.forwarded.borrow_mut().clear();
-        assert_eq!(verdict(&world.send(&gate, "GET", sent, &[])), (200, "ok"), "{sent}");
-        let forwarded = world.forwarded.borrow();
+        ports.forwarded.borrow_mut().clear();
+        assert_eq!(verdict(&ports.send(&gateway, "GET", sent, &[])), (200, "ok"), "{sent}");
+        let forwarded = ports.forwarded.borrow();
         assert_eq!(forwarded[0].url, arrives);
         let assertion = forwarded[0].headers.iter().find(|(name, _)| name == "x-gateway-assertion").unwrap();
         let claims = assertion.1.split('.').nth(1).unwrap();
@@ -157,13 +155,13 @@ fn what_the_upstream_sees_is_what_the_policy_makes_of_the_path() {
         assert_eq!(
             format!("https://app.example{}", claims["htu"].as_str().unwrap()),
             arrives,
-            "the assertion says the same"
+            "the assertion has the same path"
         );
     }
 }
 
 #[test]
-fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
+fn a_pushed_policy_is_validated_like_the_file() {
     let policy = portcullis_policy::check(POLICY).unwrap();
     let fault = |change: &dyn Fn(&mut portcullis_policy::Policy)| {
         let mut changed = policy.clone();
@@ -174,7 +172,7 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
     let set = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
     for (what, text) in [
         ("identity", fault(&|policy| policy.routes[0].request_headers.set = set("x-user-id", "1"))),
-        ("identity, loudly", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),
+        ("identity, in capitals", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),
         ("identity, with _", fault(&|policy| policy.routes[0].request_headers.set = set("x_user_id", "1"))),
         ("identity of another proxy", fault(&|policy| policy.routes[0].request_headers.set = set("remote-user", "1"))),
         ("a family's name alone", fault(&|policy| policy.routes[0].request_headers.remove = vec!["x-user".into()])),
@@ -186,7 +184,7 @@ fn a_pushed_policy_cannot_smuggle_what_the_file_may_not_say() {
         ("a cookie of others", fault(&|policy| policy.token_cookie = Some(TokenCookie { name: "token".into() }))),
         ("a cookie of no name", fault(&|policy| policy.routes[0].token_cookie = true)),
         ("no time at all", fault(&|policy| policy.upstreams[0].idle_timeout_ms = Some(0))),
-        ("rights of whichever issuer", fault(&|policy| policy.routes[0].issuers = None)),
+        ("rights of any issuer", fault(&|policy| policy.routes[0].issuers = None)),
         (
             "a rule that a variant passes",
             fault(&|policy| {

@@ -1,5 +1,5 @@
-//! `gateway.schema.json` and `docs/policy.md` are what the types of the policy say, and their
-//! bounds and defaults are the checker's. `npm run docs` writes both anew.
+//! `gateway.schema.json` and `docs/policy.md` match the types of the policy, and their bounds and defaults
+//! those of the validation. `npm run docs` writes both.
 
 use std::{env, fs, path::Path};
 
@@ -21,13 +21,13 @@ fn the_committed_schema_and_reference_are_up_to_date() {
 }
 
 #[test]
-fn the_ranges_and_defaults_of_the_schema_are_the_checkers() {
-    const SOUND: &str = "[issuers.id]\nissuer = \"a\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://a.example/\"\nISSUER\n\
+fn the_schema_has_the_ranges_and_defaults_of_the_validation() {
+    const VALID: &str = "[issuers.id]\nissuer = \"a\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://a.example/\"\nISSUER\n\
                          [upstreams.shop]\nurl = \"https://b.example\"\nUPSTREAM\n\
                          [limits.l]\nby = \"ip\"\nLIMIT\n[cors.c]\norigins = [\"*\"]\nCORS\nREVOCATION\n\
                          [[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"shop\"\naccess = \"user\"\nROUTE\n";
     let with = |place: &str, text: &str| {
-        let mut file = SOUND.replace(place, text);
+        let mut file = VALID.replace(place, text);
         for other in ["ISSUER", "UPSTREAM", "LIMIT", "CORS", "REVOCATION", "ROUTE"] {
             file = file.replace(&format!("\n{other}\n"), "\n\n");
         }
@@ -62,7 +62,7 @@ fn the_ranges_and_defaults_of_the_schema_are_the_checkers() {
                 Value::String(text) => format!("\"{text}\""),
                 other => other.to_string(),
             };
-            // An issuer says where its keys are just once.
+            // An issuer has one source of keys.
             if key == "discovery" {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! An issuer's Ed25519 keys, for tokens that a test makes at any time of its own.
+//! Ed25519 keys of an issuer, for tokens of any time.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -38,7 +38,7 @@ pub(crate) fn jwks(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()
 }
 
-/// `base` with members of `changes` in place of its own; `null` takes one away.
+/// Returns `base` with the members of `changes`; `null` removes one.
 pub(crate) fn with(mut base: Value, changes: &Value) -> Value {
     let members = base.as_object_mut().unwrap();
     for (name, value) in changes.as_object().unwrap() {

@@ -1,15 +1,14 @@
-//! Spans for a collector: which requests leave some, how they hang together, and that they
-//! are bounded.
+//! Spans for a collector: which requests have them, how they are related, and their bounds.
 
 use portcullis::pipeline::Gateway;
 use serde_json::Value;
 
-use crate::fakes::{Vectors, World, setting, verdict};
+use crate::fakes::{FakePorts, Vectors, setting, verdict};
 
 const ME: &str = "/api/v1/auth/me";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn gate(settings: &[(&str, &str)]) -> Result<Gateway, String> {
+fn gateway(settings: &[(&str, &str)]) -> Result<Gateway, String> {
     let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| {
@@ -35,43 +34,29 @@ fn attribute(span: &Value, key: &str) -> Option<String> {
 }
 
 #[test]
-fn no_client_chooses_a_trace_that_is_always_exported() {
+fn a_client_cannot_choose_a_trace_that_is_always_sampled() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    let gate = gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0.0001")]).unwrap();
+    let ports = FakePorts::new(&vectors);
+    let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0.0001")]).unwrap();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     for number in 1..50 {
         let traceparent = format!("00-4bf92f3577b34da6{number:08x}00000000-00f067aa0ba902b7-01");
-        world.send(&gate, "GET", ME, &[("authorization", &bearer), ("traceparent", &traceparent)]);
+        ports.send(&gateway, "GET", ME, &[("authorization", &bearer), ("traceparent", &traceparent)]);
     }
-    assert!(world.spans.borrow().len() < 5, "{} of 49", world.spans.borrow().len());
+    assert!(ports.spans.borrow().len() < 5, "{} of 49", ports.spans.borrow().len());
 }
 
 #[test]
-fn a_ratio_is_a_number_in_any_form_and_an_endpoint_with_a_query_is_a_mistake() {
-    assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "")]).is_ok());
-    for ratio in ["0", "1", "0.25", ".5", "1.", "+0.1", "01", "00.5", "0.", "1e-3", "0e5"] {
-        assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).is_ok(), "{ratio}");
-    }
-    for none in [".", "+", "-0.5", "e5", "1,0", "0x1", "1.1", "inf", "0.5.5"] {
-        assert!(gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", none)]).is_err(), "{none}");
-    }
-    for endpoint in ["https://collector.example/?key=1", "https://collector.example/#x"] {
-        let fault = gate(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).unwrap_err();
-        assert!(fault.contains("query"), "{fault}");
-    }
-}
-
-#[test]
-fn a_request_leaves_two_spans_in_its_clients_trace_and_the_upstream_hangs_below() {
+fn a_request_has_a_server_and_a_client_span_in_the_trace_of_its_client() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    let gate = gate(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"), ("OTEL_SERVICE_NAME", "shop-edge")]).unwrap();
+    let ports = FakePorts::new(&vectors);
+    let gateway =
+        gateway(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"), ("OTEL_SERVICE_NAME", "shop-edge")]).unwrap();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let sent = [("authorization", bearer.as_str()), ("traceparent", &traceparent)];
-    assert_eq!(verdict(&world.send(&gate, "GET", &format!("{ME}?secret=1"), &sent)), (200, "ok"));
-    let sent = world.spans.borrow();
+    assert_eq!(verdict(&ports.send(&gateway, "GET", &format!("{ME}?secret=1"), &sent)), (200, "ok"));
+    let sent = ports.spans.borrow();
     assert_eq!(sent.len(), 1);
     let (place, message) = &sent[0];
     assert_eq!(place, "https://collector.example/v1/traces a=b 0");
@@ -92,35 +77,35 @@ fn a_request_leaves_two_spans_in_its_clients_trace_and_the_upstream_hangs_below(
     assert_eq!(attribute(server, "http.response.status_code").as_deref(), Some("200"));
     assert_eq!(attribute(server, "http.route").as_deref(), Some(ME));
     assert!(!message.to_string().contains("secret"), "no query");
-    let forwarded = world.forwarded.borrow();
+    let forwarded = ports.forwarded.borrow();
     let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
     assert_eq!(passed.1, format!("00-{TRACE}-{}-01", client["spanId"].as_str().unwrap()));
 }
 
 #[test]
-fn a_refusal_is_one_span_with_its_code_and_no_word_of_the_token() {
+fn a_refusal_is_one_span_with_its_code_and_without_the_token() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    let gate = gate(&[ENDPOINT]).unwrap();
+    let ports = FakePorts::new(&vectors);
+    let gateway = gateway(&[ENDPOINT]).unwrap();
     let token = vectors.token("a good token");
     let broken = format!("{}AAAA", &token[..token.len() - 4]);
-    assert_eq!(world.send_token(&gate, "GET", ME, &broken).record.status, 401);
-    let sent = world.spans.borrow();
+    assert_eq!(ports.send_token(&gateway, "GET", ME, &broken).record.status, 401);
+    let sent = ports.spans.borrow();
     let spans = spans_of(&sent[0].1);
     assert_eq!(spans.len(), 1);
     assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("token_signature_invalid"));
-    assert_eq!(spans[0].get("status"), None, "a client's fault is none of ours");
+    assert_eq!(spans[0].get("status"), None, "a fault of the client is no error of the gateway");
     assert!(!sent[0].1.to_string().contains(&token[..20]));
     drop(sent);
-    world.upstream.set(Err(portcullis::pipeline::wire::Fault::TimedOut));
-    assert_eq!(world.send_token(&gate, "GET", ME, token).record.status, 504);
-    let sent = world.spans.borrow();
+    ports.upstream.set(Err(portcullis::pipeline::wire::Fault::TimedOut));
+    assert_eq!(ports.send_token(&gateway, "GET", ME, token).record.status, 504);
+    let sent = ports.spans.borrow();
     let spans = spans_of(&sent[1].1);
     assert!(spans.len() == 2 && spans.iter().all(|span| span["status"]["code"] == 2), "{spans:?}");
 }
 
 #[test]
-fn what_is_not_sampled_leaves_nothing_and_goes_on_as_not_sampled() {
+fn an_unsampled_request_exports_no_span_and_is_forwarded_as_unsampled() {
     let vectors = Vectors::load();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-00");
     for (settings, headers, expected) in [
@@ -128,11 +113,11 @@ fn what_is_not_sampled_leaves_nothing_and_goes_on_as_not_sampled() {
         (vec![ENDPOINT], vec![("traceparent", traceparent.as_str())], Some("00")),
         (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0")], vec![], Some("00")),
     ] {
-        let world = World::new(&vectors);
-        let gate = gate(&settings).unwrap();
-        world.send(&gate, "POST", "/api/v1/auth/login", &headers);
-        assert!(world.spans.borrow().is_empty());
-        let forwarded = world.forwarded.borrow();
+        let ports = FakePorts::new(&vectors);
+        let gateway = gateway(&settings).unwrap();
+        ports.send(&gateway, "POST", "/api/v1/auth/login", &headers);
+        assert!(ports.spans.borrow().is_empty());
+        let forwarded = ports.forwarded.borrow();
         let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
         assert!(passed.1.ends_with(expected.unwrap_or("01")), "{}", passed.1);
     }
@@ -144,59 +129,63 @@ fn a_client_can_lower_the_sampled_share_and_not_raise_it() {
     for (flags, ratio, passed_on) in
         [("01", "1", "01"), ("03", "1", "01"), ("00", "1", "00"), ("02", "1", "00"), ("01", "0", "00")]
     {
-        let world = World::new(&vectors);
-        let gate = gate(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap();
+        let ports = FakePorts::new(&vectors);
+        let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap();
         let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-{flags}");
-        world.send(&gate, "POST", "/api/v1/auth/login", &[("traceparent", &traceparent)]);
-        let forwarded = world.forwarded.borrow();
+        ports.send(&gateway, "POST", "/api/v1/auth/login", &[("traceparent", &traceparent)]);
+        let forwarded = ports.forwarded.borrow();
         let passed = forwarded[0].headers.iter().find(|(name, _)| name == "traceparent").unwrap();
         assert!(passed.1.ends_with(passed_on), "{flags} {ratio}: {}", passed.1);
-        assert_eq!(world.spans.borrow().is_empty(), passed_on == "00", "{flags} {ratio}");
+        assert_eq!(ports.spans.borrow().is_empty(), passed_on == "00", "{flags} {ratio}");
     }
 }
 
 #[test]
-fn a_thousand_spans_wait_at_most_and_a_batch_goes_at_once() {
+fn the_queue_of_spans_is_bounded_and_a_full_batch_is_sent() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    let gate = gate(&[ENDPOINT]).unwrap();
+    let ports = FakePorts::new(&vectors);
+    let gateway = gateway(&[ENDPOINT]).unwrap();
     let head = portcullis::pipeline::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
     let mut tasks = Vec::new();
     for _ in 0..2_000 {
-        futures_executor::block_on(gate.handle(&head, &world));
-        tasks.push(world.tasks.take());
+        futures_executor::block_on(gateway.handle(&head, &ports));
+        tasks.push(ports.tasks.take());
     }
     // One is on its way from the first; from the 256th on each request may send them.
     assert!(tasks[1..255].iter().all(Vec::is_empty));
     assert!(!tasks[255].is_empty());
     for task in tasks.iter().flatten() {
-        futures_executor::block_on(gate.run(*task, &world));
+        futures_executor::block_on(gateway.run(*task, &ports));
     }
-    let sent = world.spans.borrow();
+    let sent = ports.spans.borrow();
     assert_eq!(sent.len(), 1);
     assert!(sent[0].0.ends_with(" 976"), "{} dropped", sent[0].0);
     assert_eq!(spans_of(&sent[0].1).len(), 1_024);
 }
 
 #[test]
-fn settings_that_cannot_be_meant_are_told() {
-    for (settings, words) in [
-        (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")], "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        (
-            vec![
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
-                ("DEVELOPMENT", "false"),
-                ("UPSTREAM_AUTH_URL", "https://auth.example"),
-                ("UPSTREAM_USERS_URL", "https://users.example"),
-            ],
-            "OTEL_EXPORTER_OTLP_ENDPOINT is a plain http://",
-        ),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "2")], "not a number from 0 to 1"),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "NaN")], "not a number from 0 to 1"),
-        (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "always")], "not a number from 0 to 1"),
-    ] {
-        let fault = gate(&settings).unwrap_err();
-        assert!(fault.contains(words), "{settings:?}: {fault}");
+fn settings_of_traces_are_validated() {
+    assert!(gateway(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).is_ok(), "an empty variable counts as unset");
+    for ratio in ["", "0", "1", "0.25", ".5", "1.", "+0.1", "01", "00.5", "0.", "1e-3", "0e5"] {
+        assert!(gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).is_ok(), "{ratio}");
     }
-    assert!(gate(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).is_ok(), "empty is as if it were not set");
+    for ratio in [".", "+", "-0.5", "e5", "1,0", "0x1", "1.1", "inf", "0.5.5", "2", "NaN", "always"] {
+        let fault = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap_err();
+        assert!(fault.contains("not a number from 0 to 1"), "{ratio}: {fault}");
+    }
+    let deployed = [
+        ("DEVELOPMENT", "false"),
+        ("UPSTREAM_AUTH_URL", "https://auth.example"),
+        ("UPSTREAM_USERS_URL", "https://users.example"),
+    ];
+    for (endpoint, words) in [
+        ("collector:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_ENDPOINT is a plain http://"),
+        ("https://collector.example/?key=1", "query"),
+        ("https://collector.example/#x", "query"),
+    ] {
+        let settings = [&deployed[..], &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]].concat();
+        let fault = gateway(&settings).unwrap_err();
+        assert!(fault.contains(words), "{endpoint}: {fault}");
+    }
 }

@@ -1,5 +1,4 @@
-//! Upstreams that fail: the breaker, retries and their budget, several targets, too many
-//! who wait, bodies that are too long.
+//! Upstreams that fail: the breaker, retries and their budget, several targets, bodies that are too long.
 
 use std::{
     collections::HashMap,
@@ -10,7 +9,7 @@ use std::{
 use portcullis::pipeline::{Gateway, Head, wire::Fault};
 use serde_json::Value;
 
-use crate::fakes::{Vectors, World, answer, header, setting, verdict};
+use crate::fakes::{FakePorts, Vectors, answer, gateway_of, header, setting, verdict};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -47,131 +46,137 @@ access = "public"
 max_body_bytes = 100
 "#;
 
-fn gate() -> Gateway {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+fn gateway() -> Gateway {
+    gateway_of(POLICY)
 }
 
-fn world() -> World {
-    World::new(&Vectors::load())
+fn ports() -> FakePorts {
+    FakePorts::new(&Vectors::load())
 }
 
 /// How many requests each host has had.
-fn hosts(world: &World) -> HashMap<String, usize> {
+fn hosts(ports: &FakePorts) -> HashMap<String, usize> {
     let mut count = HashMap::new();
-    for forward in world.forwarded.borrow().iter() {
+    for forward in ports.forwarded.borrow().iter() {
         *count.entry(forward.url.split('/').nth(2).unwrap().to_owned()).or_default() += 1;
     }
     count
 }
 
 #[test]
-fn five_outages_close_the_way_for_a_second_and_one_probe_opens_it() {
+fn five_failures_open_the_circuit_for_a_second_and_one_probe_closes_it() {
     for fault in [Err(Fault::Unreachable), Err(Fault::TimedOut), Err(Fault::BadStatus), Ok(502), Ok(503), Ok(504)] {
-        let (gate, world) = (gate(), world());
-        world.upstream.set(fault);
+        let (gateway, ports) = (gateway(), ports());
+        ports.upstream.set(fault);
         for _ in 0..5 {
-            assert_ne!(world.send(&gate, "POST", "/plain", &[]).record.code, Some("upstream_resting"));
+            assert_ne!(ports.send(&gateway, "POST", "/plain", &[]).record.code, Some("upstream_resting"));
         }
-        assert_eq!(world.forwarded.borrow().len(), 5);
+        assert_eq!(ports.forwarded.borrow().len(), 5);
         for _ in 0..100 {
-            let handled = world.send(&gate, "POST", "/plain", &[]);
+            let handled = ports.send(&gateway, "POST", "/plain", &[]);
             assert_eq!(verdict(&handled), (503, "upstream_resting"), "{fault:?}");
             assert_eq!(header(answer(&handled), "retry-after"), Some("1"));
             assert_eq!(handled.record.duration_ms, 0);
         }
-        assert_eq!(world.forwarded.borrow().len(), 5, "nobody asks it");
-        world.upstream.set(Ok(200));
-        assert_eq!(verdict(&world.send(&gate, "POST", "/single", &[])), (200, "ok"), "others are untouched");
-        world.pass(1_000);
-        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
-        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
+        assert_eq!(ports.forwarded.borrow().len(), 5, "no request is sent");
+        ports.upstream.set(Ok(200));
+        assert_eq!(
+            verdict(&ports.send(&gateway, "POST", "/single", &[])),
+            (200, "ok"),
+            "other upstreams are not affected"
+        );
+        ports.advance(1_000);
+        assert_eq!(verdict(&ports.send(&gateway, "POST", "/plain", &[])), (200, "ok"));
+        assert_eq!(verdict(&ports.send(&gateway, "POST", "/plain", &[])), (200, "ok"));
     }
 }
 
 #[test]
-fn a_restart_of_two_seconds_costs_three_and_a_long_outage_one_request_a_minute() {
+fn an_upstream_is_used_again_soon_after_a_restart_and_probed_once_a_minute_in_a_long_outage() {
     for (outage_ms, found_after_ms) in [(500, 1_000), (2_000, 3_000), (6_500, 7_000), (14_000, 15_000)] {
-        let (gate, world) = (gate(), world());
-        world.upstream.set(Err(Fault::Unreachable));
+        let (gateway, ports) = (gateway(), ports());
+        ports.upstream.set(Err(Fault::Unreachable));
         let mut passed = 0;
         let back = loop {
             if passed >= outage_ms {
-                world.upstream.set(Ok(200));
+                ports.upstream.set(Ok(200));
             }
-            if world.send(&gate, "POST", "/plain", &[]).record.status == 200 {
+            if ports.send(&gateway, "POST", "/plain", &[]).record.status == 200 {
                 break passed;
             }
-            world.pass(10);
+            ports.advance(10);
             passed += 10;
             // The first five fail at one instant.
             if passed == 10 {
                 for _ in 0..4 {
-                    world.send(&gate, "POST", "/plain", &[]);
+                    ports.send(&gateway, "POST", "/plain", &[]);
                 }
             }
         };
-        assert!((found_after_ms..=found_after_ms + 20).contains(&back), "{outage_ms} ms away: found after {back} ms");
+        assert!(
+            (found_after_ms..=found_after_ms + 20).contains(&back),
+            "{outage_ms} ms of outage: used again after {back} ms"
+        );
     }
-    let (gate, world) = (gate(), world());
-    world.upstream.set(Err(Fault::Unreachable));
+    let (gateway, ports) = (gateway(), ports());
+    ports.upstream.set(Err(Fault::Unreachable));
     for _ in 0..3_600 {
-        world.send(&gate, "POST", "/plain", &[]);
-        world.pass(1_000);
+        ports.send(&gateway, "POST", "/plain", &[]);
+        ports.advance(1_000);
     }
-    let asked = world.forwarded.borrow().len();
-    assert!((60..=72).contains(&asked), "{asked} in an hour");
+    let sent = ports.forwarded.borrow().len();
+    assert!((60..=72).contains(&sent), "{sent} in an hour");
 }
 
 #[test]
-fn a_probe_whose_client_is_slow_to_send_its_body_keeps_the_others_out_for_a_second() {
+fn a_probe_with_a_body_blocks_other_requests_for_one_second() {
     for (method, kept_out_ms) in [("POST", 1_000), ("GET", 16_000)] {
-        let (gate, world) = (gate(), world());
-        world.upstream.set(Err(Fault::Unreachable));
+        let (gateway, ports) = (gateway(), ports());
+        ports.upstream.set(Err(Fault::Unreachable));
         for _ in 0..5 {
-            world.send(&gate, "POST", "/plain", &[]);
+            ports.send(&gateway, "POST", "/plain", &[]);
         }
-        world.upstream.set(Ok(200));
-        world.pass(1_000);
-        world.is_silent.set(true);
+        ports.upstream.set(Ok(200));
+        ports.advance(1_000);
+        ports.upstream_never_answers.set(true);
         let head = Head::new(method.to_owned(), "https://edge.example/plain", vec![]);
-        let mut slow = Box::pin(gate.handle(&head, &world));
+        let mut slow = Box::pin(gateway.handle(&head, &ports));
         assert!(slow.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        world.is_silent.set(false);
-        world.pass(kept_out_ms - 1);
-        assert_eq!(verdict(&world.send(&gate, "GET", "/plain", &[])), (503, "upstream_resting"), "{method}");
-        world.pass(1);
-        assert_eq!(verdict(&world.send(&gate, "GET", "/plain", &[])), (200, "ok"), "{method}");
+        ports.upstream_never_answers.set(false);
+        ports.advance(kept_out_ms - 1);
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/plain", &[])), (503, "upstream_resting"), "{method}");
+        ports.advance(1);
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/plain", &[])), (200, "ok"), "{method}");
     }
 }
 
 #[test]
-fn an_upstream_that_refuses_the_assertion_is_502_and_no_outage() {
-    let (gate, world) = (gate(), world());
-    world.upstream.set(Ok(401));
+fn an_upstream_that_rejects_the_assertion_is_502_and_its_circuit_stays_closed() {
+    let (gateway, ports) = (gateway(), ports());
+    ports.upstream.set(Ok(401));
     let challenge = "Gateway-Assertion realm=\"https://edge.example\", error=\"gateway_required\"";
-    *world.answer_headers.borrow_mut() = vec![("www-authenticate", challenge)];
+    *ports.answer_headers.borrow_mut() = vec![("www-authenticate", challenge)];
     for method in ["GET", "POST"] {
         for _ in 0..20 {
-            let handled = world.send(&gate, method, "/single", &[]);
+            let handled = ports.send(&gateway, method, "/single", &[]);
             assert_eq!(verdict(&handled), (502, "upstream_rejected_assertion"));
             assert_eq!(header(answer(&handled), "www-authenticate"), None);
             assert!(header(answer(&handled), "retry-after").is_some());
         }
     }
-    assert_eq!(world.forwarded.borrow().len(), 40, "neither tried again nor left alone");
-    let status: Value = serde_json::from_str(&answer(&world.ask_as_operator(&gate, "/status")).body).unwrap();
+    assert_eq!(ports.forwarded.borrow().len(), 40, "neither retried nor stopped by the breaker");
+    let status: Value = serde_json::from_str(&answer(&ports.send_as_operator(&gateway, "/status")).body).unwrap();
     let single = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "single").unwrap();
     assert_eq!(single["last_error"], "upstream_rejected_assertion");
     assert_eq!((&single["status"], &single["breakers"]), (&"degraded".into(), &serde_json::json!(["closed"])));
-    *world.answer_headers.borrow_mut() = vec![("www-authenticate", "Bearer realm=\"shop\"")];
-    assert_eq!(verdict(&world.send(&gate, "GET", "/single", &[])), (401, "ok"), "a service's own 401");
+    *ports.answer_headers.borrow_mut() = vec![("www-authenticate", "Bearer realm=\"shop\"")];
+    assert_eq!(verdict(&ports.send(&gateway, "GET", "/single", &[])), (401, "ok"), "a 401 of the service itself");
 }
 
 #[test]
 fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
-    let (gate, world) = (gate(), world());
-    world.upstream.set(Ok(401));
+    let (gateway, ports) = (gateway(), ports());
+    ports.upstream.set(Ok(401));
     for (challenges, is_rejection) in [
         ("gateway-assertion", true),
         ("GATEWAY-ASSERTION realm=x", true),
@@ -188,38 +193,38 @@ fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
         ("gateway-assertion=x", false),
         ("", false),
     ] {
-        *world.answer_headers.borrow_mut() = vec![("www-authenticate", challenges)];
+        *ports.answer_headers.borrow_mut() = vec![("www-authenticate", challenges)];
         let expected = if is_rejection { (502, "upstream_rejected_assertion") } else { (401, "ok") };
-        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), expected, "{challenges}");
+        assert_eq!(verdict(&ports.send(&gateway, "POST", "/plain", &[])), expected, "{challenges}");
     }
 }
 
 #[test]
-fn answers_are_answers_whatever_their_status() {
-    let (gate, world) = (gate(), world());
+fn an_answer_without_a_gateway_status_is_no_failure() {
+    let (gateway, ports) = (gateway(), ports());
     for status in [401, 403, 404, 409, 429, 500, 501, 505] {
-        world.upstream.set(Ok(status));
+        ports.upstream.set(Ok(status));
         for _ in 0..20 {
-            assert_eq!(world.send(&gate, "POST", "/plain", &[]).record.status, status);
+            assert_eq!(ports.send(&gateway, "POST", "/plain", &[]).record.status, status);
         }
     }
-    assert_eq!(world.forwarded.borrow().len(), 160);
+    assert_eq!(ports.forwarded.borrow().len(), 160);
 }
 
 #[test]
-fn who_says_when_to_come_back_is_alive_and_not_asked_before() {
-    let (gate, world) = (gate(), world());
-    world.upstream.set(Ok(503));
-    *world.answer_headers.borrow_mut() = vec![("retry-after", "7")];
+fn a_503_with_retry_after_is_no_failure_and_is_not_retried() {
+    let (gateway, ports) = (gateway(), ports());
+    ports.upstream.set(Ok(503));
+    *ports.answer_headers.borrow_mut() = vec![("retry-after", "7")];
     for count in 1..=50 {
-        assert_eq!(world.send(&gate, "GET", "/single", &[]).record.status, 503);
-        assert_eq!(world.forwarded.borrow().len(), count, "no retry, and no breaker");
+        assert_eq!(ports.send(&gateway, "GET", "/single", &[]).record.status, 503);
+        assert_eq!(ports.forwarded.borrow().len(), count, "no retry, and no breaker");
     }
 }
 
 #[test]
-fn what_the_client_does_is_no_outage() {
-    let (gate, world) = (gate(), world());
+fn a_fault_of_the_client_is_no_failure_of_the_upstream() {
+    let (gateway, ports) = (gateway(), ports());
     for (fault, expected) in [
         (Fault::BodySlow, (408, "body_too_slow")),
         (Fault::TooLarge, (413, "body_too_large")),
@@ -227,99 +232,103 @@ fn what_the_client_does_is_no_outage() {
         (Fault::BrokeOff, (502, "upstream_unreachable")),
         (Fault::Stalled, (504, "upstream_timeout")),
     ] {
-        world.upstream.set(Err(fault));
+        ports.upstream.set(Err(fault));
         for _ in 0..20 {
-            assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), expected);
+            assert_eq!(verdict(&ports.send(&gateway, "POST", "/plain", &[])), expected);
         }
     }
-    world.upstream.set(Ok(200));
-    assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[])), (200, "ok"));
+    ports.upstream.set(Ok(200));
+    assert_eq!(verdict(&ports.send(&gateway, "POST", "/plain", &[])), (200, "ok"));
 }
 
 #[test]
-fn a_body_that_says_it_is_too_long_is_refused_before_anybody_is_asked() {
-    let (gate, world) = (gate(), world());
+fn a_content_length_above_the_limit_is_refused_before_the_upstream_is_called() {
+    let (gateway, ports) = (gateway(), ports());
     for (length, expected) in
         [("100", (200, "ok")), ("101", (413, "body_too_large")), ("99999999999", (413, "body_too_large"))]
     {
-        assert_eq!(verdict(&world.send(&gate, "POST", "/plain", &[("content-length", length)])), expected, "{length}");
+        assert_eq!(
+            verdict(&ports.send(&gateway, "POST", "/plain", &[("content-length", length)])),
+            expected,
+            "{length}"
+        );
     }
-    assert_eq!(world.forwarded.borrow().len(), 1);
-    assert_eq!(world.forwarded.borrow()[0].max_body_bytes, Some(100));
+    assert_eq!(ports.forwarded.borrow().len(), 1);
+    assert_eq!(ports.forwarded.borrow()[0].max_body_bytes, Some(100));
 }
 
 #[test]
-fn only_what_changes_nothing_is_tried_again() {
+fn only_safe_methods_are_retried() {
     for (method, path, tries) in
         [("GET", "/single", 3), ("HEAD", "/single", 3), ("POST", "/single", 1), ("GET", "/plain", 1)]
     {
-        let (gate, world) = (gate(), world());
-        world.upstream.set(Err(Fault::Unreachable));
-        let handled = world.send(&gate, method, path, &[]);
+        let (gateway, ports) = (gateway(), ports());
+        ports.upstream.set(Err(Fault::Unreachable));
+        let handled = ports.send(&gateway, method, path, &[]);
         assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
-        assert_eq!(world.forwarded.borrow().len(), tries, "{method} {path}");
+        assert_eq!(ports.forwarded.borrow().len(), tries, "{method} {path}");
         assert!(handled.record.duration_ms <= 1000, "pauses are short");
     }
 }
 
 #[test]
 fn retries_stop_when_their_budget_is_spent() {
-    let (gate, world) = (gate(), world());
+    let (gateway, ports) = (gateway(), ports());
     // Answers that are outages now and then, so that no breaker opens.
     for round in 0..1000 {
-        world.upstream.set(if round % 2 == 1 { Ok(200) } else { Ok(502) });
-        world.send(&gate, "GET", "/single", &[]);
+        ports.upstream.set(if round % 2 == 1 { Ok(200) } else { Ok(502) });
+        ports.send(&gateway, "GET", "/single", &[]);
     }
-    let forwarded = world.forwarded.borrow().len();
+    let forwarded = ports.forwarded.borrow().len();
     assert!((1000..=1110).contains(&forwarded), "{forwarded} for 1000 requests");
 }
 
 #[test]
-fn targets_share_by_weight_and_one_that_is_down_costs_no_request() {
-    let (gate, world) = (gate(), world());
+fn targets_share_requests_by_weight_and_an_unreachable_one_fails_none() {
+    let (gateway, ports) = (gateway(), ports());
     for _ in 0..4000 {
-        assert_eq!(verdict(&world.send(&gate, "POST", "/app", &[])), (200, "ok"));
+        assert_eq!(verdict(&ports.send(&gateway, "POST", "/app", &[])), (200, "ok"));
     }
-    let share = hosts(&world);
+    let share = hosts(&ports);
     assert!((2800..=3200).contains(&share["one.example"]), "{share:?}");
-    world.forwarded.borrow_mut().clear();
+    ports.forwarded.borrow_mut().clear();
 
-    world.down.borrow_mut().push("one.example");
+    ports.down.borrow_mut().push("one.example");
     for _ in 0..200 {
-        assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (200, "ok"), "the other one answers");
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/app", &[])), (200, "ok"), "the other target answers");
     }
-    let share = hosts(&world);
+    let share = hosts(&ports);
     assert_eq!(share["one.example"], 5, "until its breaker opens: {share:?}");
     assert_eq!(share["two.example"], 200);
-    let status: Value = serde_json::from_str(&answer(&world.ask_as_operator(&gate, "/status")).body).unwrap();
+    let status: Value = serde_json::from_str(&answer(&ports.send_as_operator(&gateway, "/status")).body).unwrap();
     let app = status["upstreams"].as_array().unwrap().iter().find(|upstream| upstream["name"] == "app").unwrap();
     assert_eq!(app["breakers"], serde_json::json!(["open", "closed"]));
     assert_eq!(app["status"], "degraded");
 
-    world.down.borrow_mut().push("two.example");
+    ports.down.borrow_mut().push("two.example");
     for _ in 0..10 {
-        world.send(&gate, "POST", "/app", &[]);
+        ports.send(&gateway, "POST", "/app", &[]);
     }
-    assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (503, "upstream_resting"));
-    world.down.borrow_mut().clear();
-    world.pass(60_000);
+    assert_eq!(verdict(&ports.send(&gateway, "GET", "/app", &[])), (503, "upstream_resting"));
+    ports.down.borrow_mut().clear();
+    ports.advance(60_000);
     for _ in 0..50 {
-        assert_eq!(verdict(&world.send(&gate, "GET", "/app", &[])), (200, "ok"));
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/app", &[])), (200, "ok"));
     }
 }
 
 #[test]
-fn a_variable_gives_several_targets() {
+fn a_variable_sets_several_targets() {
     let policy = portcullis_policy::check(POLICY).unwrap();
     let given = |urls: &'static str| {
         let json = serde_json::to_string(&policy).unwrap();
         Gateway::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
     };
-    let (gate, world) = (given("https://a.example, https://b.example/").unwrap(), world());
+    let (gateway, ports) = (given("https://a.example, https://b.example/").unwrap(), ports());
     for _ in 0..100 {
-        world.send(&gate, "POST", "/plain", &[]);
+        ports.send(&gateway, "POST", "/plain", &[]);
     }
-    let share = hosts(&world);
+    let share = hosts(&ports);
     assert!(share["a.example"] > 25 && share["b.example"] > 25, "{share:?}");
     assert!(given("https://a.example,").is_err());
 }

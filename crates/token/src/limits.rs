@@ -48,6 +48,3 @@ pub const AUDIENCES: usize = 256;
 /// Largest NumericDate, in seconds: the end of the year 9999. A larger one is a mistake of units or
 /// an attempt to overflow.
 pub const DATE_SECS: u64 = 253_402_300_799;
-
-/// [`DATE_SECS`] as a floating-point number; exact, since it is below 2^53.
-pub const DATE_SECS_F64: f64 = 253_402_300_799.0;

@@ -1,22 +1,22 @@
-//! The order of things: routes, rights, faults and what upstreams receive.
+//! The pipeline: routes, access, faults, settings and what upstreams receive.
 
 use portcullis::pipeline::{Gateway, wire::Fault};
 use serde_json::Value;
 
-use crate::fakes::{Issuer, SECRET, Vectors, World, answer, header, setting, shipped_gate, verdict};
+use crate::fakes::{FakePorts, Issuer, SECRET, Vectors, answer, header, setting, shipped_gateway, verdict};
 
 const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 const OTHER: &str = "0190b5a2-8c4e-7d3a-9f10-000000000009";
 
-fn setup() -> (Vectors, Gateway, World) {
+fn setup() -> (Vectors, Gateway, FakePorts) {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
-    (vectors, shipped_gate(), world)
+    let ports = FakePorts::new(&vectors);
+    (vectors, shipped_gateway(), ports)
 }
 
 #[test]
 fn each_request_gets_the_status_of_its_rule() {
-    let (vectors, gate, world) = setup();
+    let (vectors, gateway, ports) = setup();
     let good = vectors.token("a good token").to_owned();
     let own = format!("/api/v1/users/{USER}");
     let foreign = format!("/api/v1/users/{OTHER}");
@@ -50,20 +50,20 @@ fn each_request_gets_the_status_of_its_rule() {
     ] {
         let bearer = format!("Bearer {good}");
         let headers: &[(&str, &str)] = if with_token { &[("authorization", &bearer)] } else { &[] };
-        assert_eq!(verdict(&world.send(&gate, method, target, headers)), expected, "{method} {target}");
+        assert_eq!(verdict(&ports.send(&gateway, method, target, headers)), expected, "{method} {target}");
     }
 }
 
 #[test]
-fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
+fn a_route_never_takes_over_the_gateways_own_paths() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
+    let ports = FakePorts::new(&vectors);
     let shipped = include_str!("../../gateway.toml");
     let open = format!(
         "{shipped}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
     );
     let policy = portcullis_policy::check(&open).unwrap();
-    let gate = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
     for (method, target, expected) in [
         ("GET", "/anything/else", (200, "ok")),
         ("GET", "/healthy", (200, "ok")),
@@ -77,15 +77,15 @@ fn what_is_the_gateways_own_is_no_routes_whatever_a_policy_says() {
         ("GET", "/_gateway/a%2Fb", (400, "path_ambiguous")),
         ("POST", "/ready", (405, "method_not_allowed")),
     ] {
-        assert_eq!(verdict(&world.send(&gate, method, target, &[])), expected, "{method} {target}");
+        assert_eq!(verdict(&ports.send(&gateway, method, target, &[])), expected, "{method} {target}");
     }
-    assert_eq!(world.forwarded.borrow().len(), 2);
+    assert_eq!(ports.forwarded.borrow().len(), 2);
 }
 
 #[test]
-fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
+fn a_misconfigured_gateway_is_alive_and_refuses_all_other_requests() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
+    let ports = FakePorts::new(&vectors);
     for (target, status, code) in [
         ("/health", 200, None),
         ("/", 503, Some("gateway_misconfigured")),
@@ -94,7 +94,7 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
         let fault = "METRICS_TOKEN is too short".to_owned();
         let denial = portcullis::pipeline::Denial::Misconfigured { fault };
-        let handled = portcullis::pipeline::handle_refused(&head, denial, &world);
+        let handled = portcullis::pipeline::handle_refused(&head, denial, &ports);
         assert_eq!((handled.record.status, handled.record.code), (status, code), "{target}");
         let answer = answer(&handled);
         assert_eq!(header(answer, "x-request-id"), Some(handled.record.request_id.as_str()));
@@ -102,15 +102,15 @@ fn a_deployment_with_a_bad_setting_is_alive_and_closed() {
         assert_eq!(
             handled.record.detail.as_deref(),
             code.map(|_| "METRICS_TOKEN is too short"),
-            "the log says what is wrong"
+            "the log has the reason"
         );
-        assert!(!answer.body.contains("METRICS_TOKEN"), "and the client is not told");
+        assert!(!answer.body.contains("METRICS_TOKEN"), "the answer does not have it");
     }
 }
 
 #[test]
-fn a_log_line_has_the_contracts_fields_and_no_others() {
-    let (vectors, gate, world) = setup();
+fn a_log_record_has_the_fields_of_the_contract_only() {
+    let (vectors, gateway, ports) = setup();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
     let fields = |line: &portcullis::pipeline::LogRecord| -> Vec<String> {
@@ -122,24 +122,24 @@ fn a_log_line_has_the_contracts_fields_and_no_others() {
     let mut expected: Vec<&str> = common.to_vec();
     expected.extend(["cache", "timestamp", "trace_id", "upstream", "upstream_ms", "user_agent", "user_id"]);
     expected.sort_unstable();
-    let handled = world.send(&gate, "GET", "/api/v1/auth/me", &sent);
+    let handled = ports.send(&gateway, "GET", "/api/v1/auth/me", &sent);
     assert_eq!(fields(&handled.record), expected);
     assert_eq!(handled.record.cache, Some("issuer"));
-    let other = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("aud as a string"));
+    let other = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("aud as a string"));
     assert_eq!(other.record.cache, Some("memory"));
-    assert_eq!(world.send(&gate, "GET", "/api/v1/auth/me", &sent).record.cache, Some("token"));
-    let denied = world.send(&gate, "GET", "/api/v1/users", &sent);
+    assert_eq!(ports.send(&gateway, "GET", "/api/v1/auth/me", &sent).record.cache, Some("token"));
+    let denied = ports.send(&gateway, "GET", "/api/v1/users", &sent);
     assert_eq!((denied.record.code, denied.record.level), (Some("rights_missing"), "warn"));
-    let wrong = world.send(&gate, "GET", "/api/v1/auth/login", &[]);
+    let wrong = ports.send(&gateway, "GET", "/api/v1/auth/login", &[]);
     assert_eq!(wrong.record.route.as_deref(), Some("/api/v1/auth/login"), "a 405 names its route");
 }
 
 #[test]
-fn denials_carry_the_headers_that_their_status_asks_for() {
-    let (vectors, gate, world) = setup();
-    let missing = world.send(&gate, "GET", "/api/v1/auth/me", &[]);
+fn a_denial_has_the_headers_of_its_status() {
+    let (vectors, gateway, ports) = setup();
+    let missing = ports.send(&gateway, "GET", "/api/v1/auth/me", &[]);
     assert_eq!(header(answer(&missing), "www-authenticate"), Some(r#"Bearer realm="portcullis""#));
-    let expired = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("expired long ago"));
+    let expired = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("expired long ago"));
     assert!(header(answer(&expired), "www-authenticate").unwrap().contains(r#"error="invalid_token""#));
     let body: Value = serde_json::from_str(&answer(&expired).body).unwrap();
     assert_eq!(body["type"], "authentication_error");
@@ -148,15 +148,15 @@ fn denials_carry_the_headers_that_their_status_asks_for() {
     assert_eq!(body["operation"], "/api/v1/auth/me");
     assert_eq!(body["request_id"], expired.record.request_id.as_str());
     assert_eq!(header(answer(&expired), "content-type"), Some("application/problem+json"));
-    let forbidden = world.send_token(&gate, "GET", "/api/v1/users", vectors.token("a good token"));
+    let forbidden = ports.send_token(&gateway, "GET", "/api/v1/users", vectors.token("a good token"));
     assert!(header(answer(&forbidden), "www-authenticate").unwrap().contains("insufficient_scope"));
-    let method = world.send(&gate, "DELETE", "/api/v1/auth/login", &[]);
+    let method = ports.send(&gateway, "DELETE", "/api/v1/auth/login", &[]);
     assert_eq!(header(answer(&method), "allow"), Some("POST"));
 }
 
 #[test]
-fn an_upstreams_fault_is_never_the_clients() {
-    let (vectors, gate, world) = setup();
+fn a_fault_of_an_upstream_is_a_5xx() {
+    let (vectors, gateway, ports) = setup();
     let good = vectors.token("a good token");
     let own = format!("/api/v1/users/{USER}");
     for (fault, target, method, expected) in [
@@ -165,43 +165,43 @@ fn an_upstreams_fault_is_never_the_clients() {
         (Fault::BadStatus, own.as_str(), "GET", (502, "upstream_bad_answer")),
         (Fault::Unreachable, "/api/v1/auth/login", "POST", (503, "authentication_unavailable")),
     ] {
-        world.upstream.set(Err(fault));
-        let handled = world.send_token(&gate, method, target, good);
+        ports.upstream.set(Err(fault));
+        let handled = ports.send_token(&gateway, method, target, good);
         assert_eq!(verdict(&handled), expected);
         assert!(header(answer(&handled), "retry-after").is_some(), "{expected:?}");
     }
-    world.upstream.set(Ok(200));
-    assert_eq!(verdict(&world.send_token(&gate, "GET", &own, good)), (200, "ok"));
+    ports.upstream.set(Ok(200));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", &own, good)), (200, "ok"));
 }
 
 #[test]
-fn keys_that_cannot_be_had_are_503_and_never_401() {
-    let (vectors, gate, world) = setup();
-    *world.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
-    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+fn unavailable_keys_are_503_and_not_401() {
+    let (vectors, gateway, ports) = setup();
+    *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
+    let handled = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (503, "keys_unavailable"));
     assert!(header(answer(&handled), "retry-after").is_some());
-    let ready = world.send(&gate, "GET", "/ready", &[]);
+    let ready = ports.send(&gateway, "GET", "/ready", &[]);
     assert_eq!(ready.record.status, 503);
-    assert_eq!(world.send(&gate, "GET", "/status", &[]).record.status, 503);
-    *world.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
-    world.pass(1000);
-    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+    assert_eq!(ports.send(&gateway, "GET", "/status", &[]).record.status, 503);
+    *ports.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
+    ports.advance(1000);
+    let handled = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (200, "ok"));
 }
 
 #[test]
 fn a_signature_backend_that_fails_is_503() {
-    let (vectors, gate, world) = setup();
-    world.backend_fails.set(true);
-    let handled = world.send_token(&gate, "GET", "/api/v1/auth/me", vectors.token("a good token"));
+    let (vectors, gateway, ports) = setup();
+    ports.backend_fails.set(true);
+    let handled = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (503, "signature_backend_unavailable"));
 }
 
 #[test]
-fn without_its_secret_an_upstream_gets_nothing() {
+fn an_upstream_without_its_secret_gets_no_request() {
     let vectors = Vectors::load();
-    let world = World::new(&vectors);
+    let ports = FakePorts::new(&vectors);
     let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
     for (secret, works) in [
@@ -212,34 +212,34 @@ fn without_its_secret_an_upstream_gets_nothing() {
         (Some(SECRET), true),
         (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
     ] {
-        let gate = Gateway::new(&json, |name| match name {
+        let gateway = Gateway::new(&json, |name| match name {
             name if name.starts_with("ASSERTION_") => secret.map(str::to_owned),
             name => setting(name),
         })
         .unwrap();
-        let handled = world.send(&gate, "POST", "/api/v1/auth/login", &[]);
+        let handled = ports.send(&gateway, "POST", "/api/v1/auth/login", &[]);
         let expected = if works { (200, "ok") } else { (503, "gateway_misconfigured") };
         assert_eq!(verdict(&handled), expected, "{secret:?}");
         let detail = handled.record.detail.as_deref();
         assert_eq!(detail.is_some_and(|detail| detail.starts_with("secret ASSERTION_KEYS_AUTH is not ")), !works);
         assert!(secret.is_none_or(|secret| secret.is_empty() || !handled.record.to_json().contains(secret)));
-        let ready = world.send(&gate, "GET", "/ready", &[]);
+        let ready = ports.send(&gateway, "GET", "/ready", &[]);
         assert_eq!(ready.record.status == 200, works);
     }
 }
 
 #[test]
-fn details_of_readiness_and_status_are_for_operators_alone() {
+fn only_operators_see_details_of_readiness_and_status() {
     const TOKEN: &str = "a-token-for-operators";
     let vectors = Vectors::load();
     let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
-    let gate = |is_development: bool, token: Option<&'static str>| {
+    let gateway = |is_development: bool, token: Option<&'static str>| {
         Gateway::new(&json, move |name| match name {
             "DEVELOPMENT" => Some(is_development.to_string()),
             "METRICS_TOKEN" => token.map(str::to_owned),
             "UPSTREAM_AUTH_URL" | "UPSTREAM_USERS_URL" => Some("https://up.example".to_owned()),
-            // Not ready, so that there is something to be told.
+            // Not ready, so that there are details to show.
             _ => None,
         })
         .unwrap()
@@ -265,17 +265,18 @@ fn details_of_readiness_and_status_are_for_operators_alone() {
         (true, None, vec![], Some(false)),
         (true, None, vec![("x-forwarded-for", "127.0.0.1")], Some(false)),
     ] {
-        let (gate, world) = (gate(is_development, token), World::new(&vectors));
+        let (gateway, ports) = (gateway(is_development, token), FakePorts::new(&vectors));
         for (path, detail) in [("/status", "upstreams"), ("/ready", "missing")] {
-            let handled = world.send(&gate, "GET", path, &headers);
-            let told: Value = serde_json::from_str(&answer(&handled).body).unwrap();
-            let case = format!("{path} {is_development} {token:?} {headers:?}: {told}");
+            let handled = ports.send(&gateway, "GET", path, &headers);
+            let document: Value = serde_json::from_str(&answer(&handled).body).unwrap();
+            let case = format!("{path} {is_development} {token:?} {headers:?}: {document}");
             match expected {
                 None => assert_eq!(handled.record.status, 401, "{case}"),
                 Some(sees_all) => {
-                    assert_eq!(told.get(detail).is_some(), sees_all, "{case}");
-                    let names_any =
-                        ["ASSERTION_KEYS", "users", "auth-service"].iter().any(|name| told.to_string().contains(name));
+                    assert_eq!(document.get(detail).is_some(), sees_all, "{case}");
+                    let names_any = ["ASSERTION_KEYS", "users", "auth-service"]
+                        .iter()
+                        .any(|name| document.to_string().contains(name));
                     assert_eq!(names_any, sees_all, "{case}");
                     assert_eq!(handled.record.status, 503, "{case}");
                 }
@@ -285,8 +286,8 @@ fn details_of_readiness_and_status_are_for_operators_alone() {
 }
 
 #[test]
-fn a_host_that_no_url_can_have_is_refused() {
-    let (_, gate, world) = setup();
+fn an_invalid_host_is_refused() {
+    let (_, gateway, ports) = setup();
     for (host, is_one) in [
         ("edge.example", true),
         ("edge.example:8443", true),
@@ -309,18 +310,18 @@ fn a_host_that_no_url_can_have_is_refused() {
         ("\u{e9}.example", false),
     ] {
         let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://{host}/health"), vec![]);
-        let handled = futures_executor::block_on(gate.handle(&head, &world));
+        let handled = futures_executor::block_on(gateway.handle(&head, &ports));
         let expected = if is_one { (200, "ok") } else { (400, "host_invalid") };
         assert_eq!(verdict(&handled), expected, "{host:?}");
         if !host.is_empty() {
-            let sent = world.send(&gate, "GET", "/health", &[("host", host)]);
+            let sent = ports.send(&gateway, "GET", "/health", &[("host", host)]);
             assert_eq!(verdict(&sent), expected, "{host:?} as the header alone");
         }
     }
 }
 
 #[test]
-fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
+fn a_variable_sets_the_url_of_an_upstream_and_is_validated() {
     let vectors = Vectors::load();
     let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
     let json = serde_json::to_string(&policy).unwrap();
@@ -333,15 +334,15 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
         ("https://user:pass@auth.example.com", None),
         ("", None),
     ] {
-        let gate = Gateway::new(&json, |name| match name {
+        let gateway = Gateway::new(&json, |name| match name {
             "UPSTREAM_AUTH_URL" => Some(url.to_owned()),
             name => setting(name),
         });
-        match (gate, expected) {
-            (Ok(gate), Some(expected)) => {
-                let world = World::new(&vectors);
-                world.send(&gate, "POST", "/api/v1/auth/login?x=1", &[]);
-                assert_eq!(world.forwarded.borrow()[0].url, expected);
+        match (gateway, expected) {
+            (Ok(gateway), Some(expected)) => {
+                let ports = FakePorts::new(&vectors);
+                ports.send(&gateway, "POST", "/api/v1/auth/login?x=1", &[]);
+                assert_eq!(ports.forwarded.borrow()[0].url, expected);
             }
             (Err(fault), None) => assert!(fault.0.starts_with("UPSTREAM_AUTH_URL "), "{fault:?}"),
             (built, expected) => panic!("{url}: {:?} but expected {expected:?}", built.map(|_| ())),
@@ -350,7 +351,7 @@ fn an_upstreams_url_can_be_set_at_run_time_and_is_checked() {
 }
 
 #[test]
-fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
+fn plain_http_requires_development_mode() {
     let shipped = include_str!("../../gateway.toml");
     let elsewhere = |url: &str| {
         let issuer = format!("jwks_url = \"{url}\"");
@@ -385,55 +386,55 @@ fn plain_http_is_for_a_machine_that_says_it_is_a_developers() {
 
 #[test]
 fn the_client_address_is_the_platforms() {
-    let (_, gate, world) = setup();
+    let (_, gateway, ports) = setup();
     for (headers, expected) in [
         (&[("cf-connecting-ip", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")][..], Some("192.0.2.1")),
         (&[("cf-connecting-ip", "2001:db8::1")], Some("2001:db8::1")),
         (&[("x-forwarded-for", "10.0.0.1")], None),
         (&[("cf-connecting-ip", "evil\r\nX: y")], None),
     ] {
-        world.forwarded.borrow_mut().clear();
-        let handled = world.send(&gate, "POST", "/api/v1/auth/login", headers);
+        ports.forwarded.borrow_mut().clear();
+        let handled = ports.send(&gateway, "POST", "/api/v1/auth/login", headers);
         assert_eq!(handled.record.ip.as_deref(), expected);
-        let sent = world.forwarded.borrow();
+        let sent = ports.forwarded.borrow();
         let forwarded = sent[0].headers.iter().find(|(name, _)| name == "x-forwarded-for");
         assert_eq!(forwarded.map(|(_, value)| value.as_str()), expected);
     }
 }
 
 #[test]
-fn authorization_is_forwarded_only_where_the_route_says_so() {
-    let (vectors, gate, world) = setup();
+fn only_a_route_that_forwards_authorization_passes_it_on() {
+    let (vectors, gateway, ports) = setup();
     let good = vectors.token("a good token");
     for (target, forwarded) in
         [("/api/v1/auth/validate-token".to_owned(), true), (format!("/api/v1/users/{USER}"), false)]
     {
-        world.forwarded.borrow_mut().clear();
-        world.send_token(&gate, "GET", &target, good);
-        let sent = world.forwarded.borrow();
+        ports.forwarded.borrow_mut().clear();
+        ports.send_token(&gateway, "GET", &target, good);
+        let sent = ports.forwarded.borrow();
         assert_eq!(sent[0].headers.iter().any(|(name, _)| name == "authorization"), forwarded, "{target}");
     }
 }
 
 #[test]
-fn requests_that_cost_too_much_memory_are_refused() {
-    let (_, gate, world) = setup();
+fn oversized_headers_and_targets_are_refused() {
+    let (_, gateway, ports) = setup();
     let many: Vec<(String, String)> = (0..101).map(|index| (format!("x-{index}"), String::new())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(world.send(&gate, "GET", "/health", &many).record.status, 431);
+    assert_eq!(ports.send(&gateway, "GET", "/health", &many).record.status, 431);
     let long = "a".repeat(33 * 1024);
-    assert_eq!(world.send(&gate, "GET", "/health", &[("x-long", &long)]).record.status, 431);
+    assert_eq!(ports.send(&gateway, "GET", "/health", &[("x-long", &long)]).record.status, 431);
     let path = format!("/{}", "a".repeat(16 * 1024));
-    assert_eq!(world.send(&gate, "GET", &path, &[]).record.status, 414);
+    assert_eq!(ports.send(&gateway, "GET", &path, &[]).record.status, 414);
 }
 
 #[test]
-fn a_token_in_the_query_is_no_credential_and_is_not_logged() {
-    let (vectors, gate, world) = setup();
+fn a_token_in_the_query_is_neither_used_nor_logged() {
+    let (vectors, gateway, ports) = setup();
     let good = vectors.token("a good token");
-    let handled = world.send(&gate, "GET", &format!("/api/v1/auth/me?access_token={good}"), &[]);
+    let handled = ports.send(&gateway, "GET", &format!("/api/v1/auth/me?access_token={good}"), &[]);
     assert_eq!(verdict(&handled), (401, "credentials_missing"));
-    let in_path = world.send(&gate, "GET", &format!("/api/v1/users/{good}"), &[("user-agent", good)]);
+    let in_path = ports.send(&gateway, "GET", &format!("/api/v1/users/{good}"), &[("user-agent", good)]);
     for line in [handled.record.to_json(), in_path.record.to_json()] {
         assert!(!line.contains("eyJ"), "{line}");
     }

@@ -1,0 +1,233 @@
+//! Rules that a variant of their path bypasses.
+
+use portcullis_policy::check;
+
+use crate::config::VALID;
+
+/// Routes of a policy: path, methods, rest of the route.
+fn with_routes(routes: &[(&str, &str, &str)]) -> String {
+    let (before, _) = VALID.split_once("[[routes]]").unwrap();
+    let before = before.replace("jwks_url", "revocable = true\njwks_url");
+    let mut text = before.replace(
+        "[upstreams.shop]",
+        "[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.shop]",
+    );
+    for (path, methods, rest) in routes {
+        let upstream = if rest.contains("upstream") { "" } else { "upstream = \"shop\"" };
+        text += &format!("\n[[routes]]\npath = \"{path}\"\nmethods = {methods}\n{upstream}\n{rest}\n");
+    }
+    text
+}
+
+#[test]
+fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
+    const GET: &str = "[\"GET\"]";
+    const USER: &str = "access = \"user\"";
+    const ADMIN: &str = "access = { roles = [\"admin\"] }";
+    let user = ("/app/{*rest}", GET, USER);
+    for (name, routes, expected) in [
+        (
+            "case and slash",
+            vec![user, ("/app/admin", GET, ADMIN)],
+            Some("/app/Admin, /app/admin/ match the looser route \"/app/{*rest}\""),
+        ),
+        (
+            "its own children",
+            vec![user, ("/app/admin", GET, ADMIN), ("/app/admin/{*rest}", GET, ADMIN)],
+            Some("/app/admin/ match"),
+        ),
+        (
+            "a user's rule under a public one",
+            vec![("/{*rest}", GET, "access = \"public\""), ("/me", GET, USER)],
+            Some("/Me, /me/ match"),
+        ),
+        ("HEAD", vec![("/app/{*rest}", GET, USER), ("/app/admin", "[\"HEAD\"]", ADMIN)], Some("/app/Admin")),
+        (
+            "one parameter",
+            vec![("/users/{id}", GET, USER), ("/users/all", GET, ADMIN)],
+            Some("/users/All matches the looser route \"/users/{id}\""),
+        ),
+        (
+            "a limit",
+            vec![
+                ("/{*rest}", GET, "access = \"public\""),
+                ("/login", GET, "access = \"public\"\nlimits = [\"login\"]"),
+            ],
+            Some("/Login, /login/"),
+        ),
+        (
+            "the path of the rest itself",
+            vec![("/{*rest}", GET, USER), ("/admin/{*rest}", GET, ADMIN)],
+            Some("/Admin/~0, /admin/ match"),
+        ),
+        (
+            "a stripped prefix",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/app\""),
+                ("/app/admin", GET, "access = { roles = [\"admin\"] }\nstrip_prefix = \"/app\""),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "an escaped slash",
+            vec![("/files/{name}", GET, "access = \"user\"\nencoded_path = \"forward\""), ("/files/a/b", GET, ADMIN)],
+            Some("/files/a%2Fb matches the looser"),
+        ),
+        (
+            "a URL's parameter",
+            vec![
+                ("/files/{name}", "[\"GET\", \"PUT\"]", "access = \"user\"\nencoded_path = \"forward\""),
+                ("/files/all", "[\"PUT\"]", ADMIN),
+            ],
+            Some("/files/all;x"),
+        ),
+        (
+            "any of fewer rules",
+            vec![
+                ("/u/{id}", GET, "access = { any = [{ roles = [\"admin\"] }, { owner = \"id\" }] }"),
+                ("/u/all", GET, ADMIN),
+            ],
+            Some("/u/All"),
+        ),
+        (
+            "another name of the same service",
+            vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"twin\"")],
+            Some("/app/Admin"),
+        ),
+        (
+            "a question to the revocation log",
+            vec![user, ("/app/pay", GET, "access = \"user\"\nrevocation = \"strict\"")],
+            Some("/app/Pay"),
+        ),
+        (
+            "another parameter's owner",
+            vec![
+                ("/u/{id}/{post}", GET, "access = { owner = \"id\" }"),
+                ("/u/all/{id}", GET, "access = { owner = \"id\" }"),
+            ],
+            Some("/u/All/~0"),
+        ),
+        (
+            "the same owner",
+            vec![
+                ("/u/{id}/{post}", GET, "access = { owner = \"id\" }"),
+                ("/u/{user}/all", GET, "access = { owner = \"user\" }"),
+            ],
+            None,
+        ),
+        ("a stricter rule", vec![("/app/{*rest}", GET, ADMIN), ("/app/open", GET, USER)], None),
+        ("the same rule", vec![user, ("/app/me", GET, USER)], None),
+        (
+            "more roles",
+            vec![("/app/{*rest}", GET, ADMIN), ("/app/ops", GET, "access = { roles = [\"ops\", \"admin\"] }")],
+            None,
+        ),
+        ("an owner is a user", vec![("/u/{id}", GET, "access = { owner = \"id\" }"), ("/u/me", GET, USER)], None),
+        ("another method", vec![user, ("/app/admin", "[\"PUT\"]", ADMIN)], None),
+        (
+            "another service",
+            vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"other\"")],
+            None,
+        ),
+        (
+            "another path at the service",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nreplace_prefix = { from = \"/app\", to = \"/v2\" }"),
+                ("/app/admin", GET, ADMIN),
+            ],
+            None,
+        ),
+        (
+            "a looser route that is rewritten to the strict one's path",
+            vec![("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""), ("/admin", GET, ADMIN)],
+            Some("/shop/admin reaches the same path of the service through the looser route \"/shop/{*rest}\""),
+        ),
+        (
+            "a looser route below its own prefix",
+            vec![("/app/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/app\""), ("/app/admin", GET, ADMIN)],
+            Some("/app/app/admin reaches the same path"),
+        ),
+        (
+            "a strict route that is rewritten to a looser one's path",
+            vec![
+                ("/{*rest}", GET, USER),
+                (
+                    "/v1/{*rest}",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nreplace_prefix = { from = \"/v1\", to = \"/v2\" }",
+                ),
+            ],
+            Some("/v2/~0 reaches the same path of the service through the looser route \"/{*rest}\""),
+        ),
+        (
+            "another prefix to the same path",
+            vec![
+                ("/old/{*rest}", GET, "access = \"user\"\nreplace_prefix = { from = \"/old\", to = \"/v2\" }"),
+                (
+                    "/new/admin",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nreplace_prefix = { from = \"/new\", to = \"/v2\" }\nupstream = \"twin\"",
+                ),
+            ],
+            Some("/old/admin reaches the same path"),
+        ),
+        (
+            "the prefix alone",
+            vec![("/shop", GET, "access = \"public\"\nstrip_prefix = \"/shop\""), ("/", GET, ADMIN)],
+            Some("/shop reaches the same path"),
+        ),
+        (
+            "a rewritten route that variants do not refuse",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\""),
+            ],
+            Some("/shop/admin reaches the same path"),
+        ),
+        (
+            "a rewritten route that is allowed",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, "access = { roles = [\"admin\"] }\nvariants = { allow = \"every user is one\" }"),
+            ],
+            None,
+        ),
+        (
+            "a rewritten route that is as strict",
+            vec![
+                ("/shop/{*rest}", GET, "access = { roles = [\"admin\"] }\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, USER),
+            ],
+            None,
+        ),
+        ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),
+        ("refused", vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\"")], None),
+        (
+            "allowed",
+            vec![
+                user,
+                (
+                    "/app/admin",
+                    GET,
+                    "access = { roles = [\"admin\"] }\nvariants = { allow = \"its paths are case-sensitive\" }",
+                ),
+            ],
+            None,
+        ),
+    ] {
+        let actual = check(&with_routes(&routes)).err().map(|mistakes| mistakes[0].message.clone());
+        match expected {
+            None => assert_eq!(actual, None, "{name}"),
+            Some(words) => assert!(actual.as_ref().is_some_and(|actual| actual.contains(words)), "{name}: {actual:?}"),
+        }
+    }
+}
+
+#[test]
+fn paths_that_differ_in_case_conflict_where_variants_are_refused() {
+    const GET: &str = "[\"GET\"]";
+    let user = "access = \"user\"";
+    let routes = [("/a/{x}", GET, user), ("/A/{*rest}", GET, "access = \"user\"\nvariants = \"refuse\"")];
+    let actual = check(&with_routes(&routes)).unwrap_err();
+    assert!(actual[0].message.contains("differ in case"), "{actual:?}");
+}
