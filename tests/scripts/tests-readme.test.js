@@ -8,49 +8,64 @@ import { test } from "node:test";
 import { ROOT } from "../../scripts/lib/paths.js";
 
 const TESTS = join(ROOT, "tests");
-const SERVICES = join(ROOT, "origin", "tests");
-// The table of tokens: the names of its rows, and the source with its sections.
-const TOKENS = ["vectors/tokens.json", "vectors/cases.js"];
+// The tokens that this file makes, with their names.
+const CASES = "tests/vectors/cases.js";
 
-// A file and its tests after a colon: `file`: *one test*, *another*.
-const NAMED = /(?:`([\w./-]+\.(?:rs|js))`|(\b[Tt]able)): ((?:\*[^*]+\*(?:, | and )?)+)/g;
+const readme = readFileSync(join(TESTS, "README.md"), "utf8");
 
-const readme = readFileSync(join(TESTS, "README.md"), "utf8").replaceAll("\\_", "_");
-
-// Folders of the files in the tables: names without a folder are tests of the services, those of the last
-// table are sources of the services.
-const FOLDERS = [TESTS, SERVICES, ROOT, join(ROOT, "origin", "src")];
-
-function find(file) {
-  return FOLDERS.map((folder) => join(folder, file)).find(existsSync);
+// The rows of the table of faults: a file's line is followed by a line for each test.
+function readFaults() {
+  const rows = [];
+  let file;
+  for (const line of readme.match(/^```text\n([\s\S]*?)\n```$/m)[1].split("\n")) {
+    const row = /^ {2}(\S+) (.+)$/.exec(line);
+    if (row === null) file = line;
+    else rows.push({ file, faults: row[1].split(","), name: row[2] });
+  }
+  return rows;
 }
 
-// Names are written with blanks or, for Rust functions, with underscores.
-const plain = (text) => text.replace(/[\s_]+/g, " ").replaceAll("\\", "");
+// Rust's tests are named by their functions, others by a title in which "…" stands for any text.
+function hasTest(file, name) {
+  const source = readFileSync(join(ROOT, file), "utf8");
+  if (name === "all") return true;
+  if (file.endsWith(".rs")) return source.includes(`fn ${name}(`);
+  if (file === CASES) {
+    const { cases } = JSON.parse(readFileSync(join(TESTS, "vectors", "tokens.json"), "utf8"));
+    return cases.some((one) => one.name === name);
+  }
+  const parts = name.split("…").map((part) => part.trim());
+  return source.split("\n").some((line) => parts.every((part) => line.replaceAll("\\", "").includes(part)));
+}
 
-test("each file that tests/README.md names is there", () => {
-  const files = [...readme.matchAll(/`((?:\.\.\/|\w+\/)[\w./-]+\.(?:rs|js|md|toml|json))`/g)].map(([, file]) => file);
-  assert.ok(files.length > 100);
+test("each file that tests/README.md names exists", () => {
+  const files = [...readme.matchAll(/`((?:\.\.\/|\w+\/)[\w./-]+\.(?:rs|js|json))`/g)].map(([, file]) =>
+    join(TESTS, file),
+  );
+  assert.ok(files.length > 30);
+  files.push(...readFaults().map(({ file }) => join(ROOT, file)));
   assert.deepEqual(
-    files.filter((file) => find(file) === undefined),
+    files.filter((file) => !existsSync(file)),
     [],
   );
 });
 
-test("each test that tests/README.md names is in the file that it names", () => {
-  const missing = [];
-  let count = 0;
-  for (const [, named, , tests] of readme.matchAll(NAMED)) {
-    const files = named === undefined ? TOKENS : [named];
-    const source = plain(files.map((file) => readFileSync(find(file), "utf8")).join("\n"));
-    for (const [, name] of tests.matchAll(/\*([^*]+)\*/g)) {
-      count += 1;
-      const parts = plain(name)
-        .split("…")
-        .map((part) => part.trim());
-      if (!parts.every((part) => source.includes(part))) missing.push(`${files[0]}: ${name}`);
+test("each test of the table of faults exists in its file", () => {
+  const rows = readFaults();
+  assert.ok(rows.length > 250);
+  assert.deepEqual(
+    rows.filter(({ file, name }) => !hasTest(file, name)).map(({ file, name }) => `${file}: ${name}`),
+    [],
+  );
+});
+
+test("the table has each of the faults 1 to 37", () => {
+  const numbers = new Set();
+  for (const { faults, name } of readFaults())
+    for (const fault of faults) {
+      assert.match(fault, /^\d+s?[aop]?$/, name);
+      numbers.add(Number.parseInt(fault, 10));
     }
-  }
-  assert.ok(count > 200);
+  const missing = Array.from({ length: 37 }, (_, index) => index + 1).filter((number) => !numbers.has(number));
   assert.deepEqual(missing, []);
 });
