@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use portcullis_resilience::Backoff;
+
 /// Bytes of a request body. The largest legitimate one is a profile, below 2 KB.
 pub const BODY_BYTES: usize = 64 * 1024;
 
@@ -250,11 +252,12 @@ pub const PUSH_ITEMS: i64 = 500;
 /// Time between two checks for revocations that another process wrote.
 pub const OUTBOX_LOOK: Duration = Duration::from_secs(1);
 
-/// Pause after the first failed push; doubles with each further one.
-pub const PUSH_BACK_OFF: Duration = Duration::from_millis(200);
+/// Pauses after failed pushes. The longest one is how soon the gateway gets revocations after its return.
+pub const PUSH_BACK_OFF: Backoff = Backoff { first_ms: 200, longest_ms: 5_000 };
 
-/// The longest such pause: how soon the gateway gets revocations after its return.
-pub const PUSH_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Revocations that the gateway rejected and that are set apart. More of them mean that it rejects every
+/// push.
+pub const REJECTED_PUSHES: usize = 500;
 
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
@@ -295,11 +298,9 @@ pub const PROFILE_SYNC_LEASE_MS: i64 = 30 * 1000;
 /// that needs a correction.
 pub const PROFILE_SYNC_REFUSED_MS: i64 = 60 * 1000;
 
-/// Pause after the first call that did not reach the user service; doubles with each further one.
-pub const PROFILE_SYNC_BACK_OFF: Duration = Duration::from_millis(200);
-
-/// The longest such pause: how soon profiles are synchronised after the user service returns.
-pub const PROFILE_SYNC_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Pauses after calls that did not reach the user service. The longest one is how soon profiles are
+/// synchronised after it returns.
+pub const PROFILE_SYNC_BACK_OFF: Backoff = Backoff { first_ms: 200, longest_ms: 5_000 };
 
 /// Milliseconds for which the user service remembers the deletion of a profile, so that a delayed write
 /// does not restore it. No process delays a write by a day.

@@ -17,7 +17,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::support::{AUTH_ONLY, App, BOTH, PASSWORD, Person, Reply, Service, USERS_ONLY};
+use crate::support::{
+    AUTH_ONLY, App, BOTH, Databases, Deployment, PASSWORD, Person, Reply, Service, USERS_ONLY, until_ready,
+};
 
 /// The first half of a change: the user service's request to the auth service, after which the user
 /// service dies.
@@ -52,13 +54,6 @@ async fn until_count(app: &App, service: Service, table: &str, expected: i64) {
         assert!(std::time::Instant::now() < deadline, "{table} never had {expected} rows");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Runs a statement directly on the database.
-async fn run(app: &App, service: Service, text: &'static str) {
-    let pool = app.databases.open(service).await;
-    sqlx::query(text).execute(&pool).await.unwrap();
-    pool.close().await;
 }
 
 #[tokio::test]
@@ -102,6 +97,37 @@ async fn a_deletion_whose_caller_died_deletes_the_profile() {
 }
 
 #[tokio::test]
+async fn an_outage_of_the_user_service_is_logged_once_whatever_the_database_does() {
+    let databases = Databases::make().await;
+    let place = Deployment::of(&databases);
+    let app = App::connect(databases, place.auth, place.users);
+    let (mut auth, mut users) = (place.start("auth"), place.start("users"));
+    until_ready(&app, &place, &mut auth).await;
+    until_ready(&app, &place, &mut users).await;
+    let ada = app.person("ada@example.com").await;
+    let fail_database = async || {
+        app.databases.run(Service::Auth, "ALTER TABLE stale_profiles RENAME TO away").await;
+        place.until_logged("the database failed", place.logged("the database failed") + 1).await;
+        app.databases.run(Service::Auth, "UPDATE away SET due_at = 0").await;
+        app.databases.run(Service::Auth, "ALTER TABLE away RENAME TO stale_profiles").await;
+    };
+
+    fail_database().await;
+    users.child.kill().await.unwrap();
+    let change = Some(json!({ "first_name": "A." }));
+    assert_eq!(first_half(&app, Method::PATCH, &ada.id, change).await.status, 200);
+    fail_database().await;
+    place.until_logged("changes of profiles wait", 1).await;
+    fail_database().await;
+    users = place.start("users");
+    until_ready(&app, &place, &mut users).await;
+    place.until_logged("the user service can be reached again", 1).await;
+    assert_eq!((place.logged("changes of profiles wait"), place.logged("can be reached again")), (1, 1));
+    until_count(&app, Service::Auth, "stale_profiles", 0).await;
+    assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "A.");
+}
+
+#[tokio::test]
 async fn changes_during_an_outage_of_the_user_service_reach_it_afterwards() {
     let mut app = App::start().await;
     let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
@@ -122,8 +148,8 @@ async fn changes_during_an_outage_of_the_user_service_reach_it_afterwards() {
 async fn profiles_without_a_version_are_synchronised_once() {
     let app = App::start().await;
     let ada = app.person("ada@example.com").await;
-    run(&app, Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
-    run(&app, Service::Auth, include_str!("../migrations/auth/0010_agree.sql")).await;
+    app.databases.run(Service::Users, "UPDATE profiles SET version = 0, roles = '[]'").await;
+    app.databases.run(Service::Auth, include_str!("../migrations/auth/0010_agree.sql")).await;
     app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.headers["etag"], "\"1\"");
 }
@@ -165,13 +191,13 @@ async fn without_the_auth_service_a_change_is_503_and_has_no_effect() {
 async fn a_failed_write_of_a_profile_is_repeated_and_the_answer_has_the_current_state() {
     let app = App::start().await;
     let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
-    run(&app, Service::Users, "ALTER TABLE profiles RENAME TO away").await;
+    app.databases.run(Service::Users, "ALTER TABLE profiles RENAME TO away").await;
     let path = |person: &Person| format!("/api/v1/users/{}", person.id);
     let change = Some(json!({ "first_name": "A." }));
     let reply = app.send(Service::Users, Method::PATCH, &path(&ada), Some(&ada), change).await;
     assert_eq!((reply.status, &reply.json()["data"]["first_name"]), (200, &json!("A.")), "{}", reply.text);
     assert_eq!(app.send(Service::Users, Method::DELETE, &path(&grace), Some(&grace), None).await.status, 204);
-    run(&app, Service::Users, "ALTER TABLE away RENAME TO profiles").await;
+    app.databases.run(Service::Users, "ALTER TABLE away RENAME TO profiles").await;
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "Ada");
     app.until_synchronised().await;
     assert_eq!(profile(&app, &ada).await.json()["data"]["first_name"], "A.");
@@ -202,7 +228,7 @@ async fn an_interrupted_registration_is_undone_after_fifteen_minutes() {
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3, "a registration has time");
 
     // An entry that is processed too early is postponed.
-    run(&app, Service::Auth, "UPDATE stale_profiles SET due_at = 0").await;
+    app.databases.run(Service::Auth, "UPDATE stale_profiles SET due_at = 0").await;
     until_count(&app, Service::Auth, "stale_profiles WHERE due_at = 0", 0).await;
     until_count(&app, Service::Auth, "stale_profiles", 2).await;
     assert_eq!(count(&app, Service::Auth, "accounts").await, 3);
@@ -368,7 +394,7 @@ async fn a_change_during_a_delivery_is_delivered_as_well() {
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     slow.until_told(&(ada.id.clone(), 2)).await;
     // Meanwhile another process delivers the same change, and a further change adds a new entry.
-    run(&app, Service::Auth, "DELETE FROM stale_profiles").await;
+    app.databases.run(Service::Auth, "DELETE FROM stale_profiles").await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "third" }))).await;
     slow.turns.add_permits(100);
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS + limits::PROFILE_SYNC_LEASE_MS);

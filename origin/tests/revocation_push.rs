@@ -1,12 +1,16 @@
 //! Revocations that are pushed to the gateway, and tokens that are issued around them.
 
+use std::time::{Duration, Instant};
+
 use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_origin::limits;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{App, BOTH, Person, PushReceiver, Service, USERS_SECRET, claims, logout};
+use crate::support::{
+    App, BOTH, Databases, Deployment, Person, PushReceiver, Service, USERS_SECRET, claims, logout, until_ready,
+};
 
 /// A call of the user service to an internal route of the auth service.
 async fn internal(app: &App, method: Method, path: &str) -> u16 {
@@ -141,6 +145,63 @@ async fn a_rejected_revocation_does_not_block_others() {
     }
     *gateway.poison.lock().unwrap() = None;
     assert_eq!(gateway.until_received(3).await[2]["session"], people[0].session.as_str());
+}
+
+#[tokio::test]
+async fn a_rejected_revocation_does_not_delay_later_ones() {
+    let gateway = PushReceiver::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let rejected = app.person("a@example.com").await;
+    *gateway.poison.lock().unwrap() = Some(rejected.session.clone());
+    logout(&app, &rejected).await;
+    // The first pauses of a worker that fails are shorter than the limit below.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    app.person("b@example.com").await;
+    for round in 1..=4 {
+        let person = app.log_in("b@example.com").await;
+        let begun = Instant::now();
+        logout(&app, &person).await;
+        assert_eq!(gateway.until_received(round).await[round - 1]["session"], person.session.as_str());
+        assert!(begun.elapsed() < Duration::from_secs(2), "{round}: {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let metrics = app.send_raw(app.http.get(app.url(Service::Auth, "/metrics"))).await;
+    assert!(metrics.text.contains("origin_outbox_waiting 1\n"), "{}", metrics.text);
+    *gateway.poison.lock().unwrap() = None;
+    gateway.until_received(5).await;
+}
+
+#[tokio::test]
+async fn outages_and_rejections_are_logged_once_whatever_the_database_does() {
+    let gateway = PushReceiver::start().await;
+    let databases = Databases::make().await;
+    let mut place = Deployment::of(&databases);
+    place.settings.push(("EDGE_URL", gateway.url.clone()));
+    let app = App::connect(databases, place.auth, place.users);
+    let (mut auth, mut users) = (place.start("auth"), place.start("users"));
+    until_ready(&app, &place, &mut auth).await;
+    until_ready(&app, &place, &mut users).await;
+    let people = [app.person("a@example.com").await, app.person("b@example.com").await];
+
+    gateway.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    logout(&app, &people[0]).await;
+    place.until_logged("revocations wait", 1).await;
+    app.databases.run(Service::Auth, "ALTER TABLE outbox RENAME TO away").await;
+    place.until_logged("the database failed", 2).await;
+    app.databases.run(Service::Auth, "ALTER TABLE away RENAME TO outbox").await;
+    let before = *gateway.asked.lock().unwrap();
+    gateway.until(|| *gateway.asked.lock().unwrap() > before + 1).await;
+    gateway.refuse(None);
+    gateway.until_received(1).await;
+    place.until_logged("the gateway accepts revocations again", 1).await;
+    assert_eq!((place.logged("revocations wait"), place.logged("accepts revocations again")), (1, 1));
+
+    *gateway.poison.lock().unwrap() = Some(people[1].session.clone());
+    logout(&app, &people[1]).await;
+    place.until_logged("the gateway rejects a revocation", 1).await;
+    let before = *gateway.asked.lock().unwrap();
+    gateway.until(|| *gateway.asked.lock().unwrap() > before + 1).await;
+    assert_eq!((place.logged("rejects a revocation"), place.logged("revocations wait")), (1, 1));
 }
 
 #[tokio::test]

@@ -26,13 +26,14 @@
 //!   account, if it is the attempt that was looked at (a new attempt replaces it under the lock of
 //!   the same row), then the profile.
 
+use std::mem;
+
 use portcullis_client::internal::CallError;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::{
     Auth,
-    worker::{Job, Schedule, Worker},
+    worker::{Failed, Job, Schedule, Worker},
 };
 use crate::{
     limits,
@@ -48,11 +49,7 @@ pub struct ProfileDelivery(Worker);
 
 impl Default for ProfileDelivery {
     fn default() -> Self {
-        Self(Worker::new(Schedule {
-            interval: limits::PROFILE_SYNC_LOOK,
-            back_off: limits::PROFILE_SYNC_BACK_OFF,
-            back_off_max: limits::PROFILE_SYNC_BACK_OFF_MAX,
-        }))
+        Self(Worker::new(Schedule { interval: limits::PROFILE_SYNC_LOOK, back_off: limits::PROFILE_SYNC_BACK_OFF }))
     }
 }
 
@@ -65,10 +62,16 @@ impl ProfileDelivery {
 
 /// Delivers until `stopped` turns true; the marks that are left wait for the next start.
 pub async fn deliver_profiles(auth: Auth, stopped: watch::Receiver<bool>) {
-    auth.profile_delivery.0.run(&DeliveryJob(&auth), stopped).await;
+    let job = DeliveryJob { auth: &auth, is_failing: false };
+    auth.profile_delivery.0.run(job, stopped).await;
 }
 
-struct DeliveryJob<'a>(&'a Auth);
+struct DeliveryJob<'a> {
+    auth: &'a Auth,
+    /// Whether the last call did not reach the user service. An outage is logged when it begins and
+    /// when it ends.
+    is_failing: bool,
+}
 
 /// Why a delivery ended early.
 #[derive(Debug)]
@@ -86,17 +89,22 @@ impl From<sqlx::Error> for Fault {
 }
 
 impl Job for DeliveryJob<'_> {
-    type Done = ();
-    type Fault = Fault;
+    async fn run(&mut self) -> Result<(), Failed> {
+        self.deliver_due().await.map_err(|fault| {
+            if let Fault::Store(error) = fault {
+                self.auth.metrics.database_error(&error);
+            }
+            Failed
+        })
+    }
+}
 
+impl DeliveryJob<'_> {
     /// Delivers all that is due.
-    async fn run(&self) -> Result<(), Fault> {
-        let auth = self.0;
+    async fn deliver_due(&mut self) -> Result<(), Fault> {
+        let auth = self.auth;
         loop {
             let due = with_timeout(auth.profile_sync.due(limits::PROFILE_SYNC_ROWS, auth.clock.now())).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
             let mut claimed = 0_usize;
             for mark in due {
                 let now = auth.clock.now();
@@ -104,46 +112,21 @@ impl Job for DeliveryJob<'_> {
                     .await?
                 {
                     claimed = claimed.saturating_add(1);
-                    deliver(auth, mark).await?;
+                    self.deliver(mark).await?;
                 }
             }
             if claimed == 0 {
-                // Other processes have claimed all of them.
+                // Nothing is due, or other processes have claimed all of it.
                 return Ok(());
             }
         }
     }
 
-    fn log_failure(&self, fault: Fault, is_first: bool) {
-        match fault {
-            Fault::Store(error) => self.0.metrics.database_error(&error),
-            Fault::Unreachable if is_first => {
-                tracing::error!("changes of profiles wait: the user service cannot be reached");
-            }
-            Fault::Unreachable => {}
-        }
-    }
-
-    fn log_recovery(&self, (): ()) {
-        tracing::info!("the user service can be reached again");
-    }
-}
-
-/// Delivers one change.
-async fn deliver(auth: &Auth, mark: PendingSync) -> Result<(), Fault> {
-    let outcome = match with_timeout(auth.profile_sync.account_state(mark.account)).await? {
-        AccountState::Active(account) => {
-            let version = account.version;
-            match auth.users.put_profile(&account).await {
-                Ok(()) => return Ok(with_timeout(auth.profile_sync.complete(mark, version)).await?),
-                Err(error) => error,
-            }
-        }
-        AccountState::Deleted => match remove(auth, mark).await? {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        },
-        AccountState::Pending { started_at } => {
+    /// Delivers one change.
+    async fn deliver(&mut self, mark: PendingSync) -> Result<(), Fault> {
+        let auth = self.auth;
+        let state = with_timeout(auth.profile_sync.account_state(mark.account)).await?;
+        if let AccountState::Pending { started_at } = state {
             let over_at = started_at.saturating_add(limits::PENDING_MS);
             if auth.clock.now() < over_at
                 || !with_timeout(auth.profile_sync.delete_pending(mark.account, started_at)).await?
@@ -152,34 +135,40 @@ async fn deliver(auth: &Auth, mark: PendingSync) -> Result<(), Fault> {
                 return Ok(with_timeout(auth.profile_sync.postpone(mark, over_at.max(auth.clock.now()))).await?);
             }
             tracing::info!(account = %mark.account, "a registration did not finish; it is undone");
-            match remove(auth, mark).await? {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+        }
+        let outcome = match &state {
+            AccountState::Active(account) => auth.users.put_profile(account).await,
+            AccountState::Deleted | AccountState::Pending { .. } => {
+                auth.users.delete_profile(mark.account).await.map(drop)
+            }
+        };
+        self.log_outage(outcome == Err(CallError::Unavailable));
+        let now = auth.clock.now();
+        match (outcome, state) {
+            (Ok(()), AccountState::Active(account)) => {
+                Ok(with_timeout(auth.profile_sync.complete(mark, account.version)).await?)
+            }
+            (Ok(()), AccountState::Deleted | AccountState::Pending { .. }) => {
+                Ok(with_timeout(auth.profile_sync.complete_deleted(mark)).await?)
+            }
+            (Err(CallError::Unavailable), _) => {
+                with_timeout(auth.profile_sync.postpone(mark, now)).await?;
+                Err(Fault::Unreachable)
+            }
+            (Err(error @ (CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed)), _) => {
+                tracing::error!(account = %mark.account, %error, "the user service refuses a change of a profile");
+                let due_at = now.saturating_add(limits::PROFILE_SYNC_REFUSED_MS);
+                Ok(with_timeout(auth.profile_sync.postpone(mark, due_at)).await?)
             }
         }
-    };
-    let now = auth.clock.now();
-    match outcome {
-        CallError::Unavailable => {
-            with_timeout(auth.profile_sync.postpone(mark, now)).await?;
-            Err(Fault::Unreachable)
-        }
-        CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed => {
-            log_refusal(mark.account, outcome);
-            Ok(with_timeout(auth.profile_sync.postpone(mark, now.saturating_add(limits::PROFILE_SYNC_REFUSED_MS)))
-                .await?)
+    }
+
+    /// Logs the begin and the end of an outage of the user service.
+    fn log_outage(&mut self, is_failing: bool) {
+        match (mem::replace(&mut self.is_failing, is_failing), is_failing) {
+            (false, true) => tracing::error!("changes of profiles wait: the user service cannot be reached"),
+            (true, false) => tracing::info!("the user service can be reached again"),
+            (true, true) | (false, false) => {}
         }
     }
-}
-
-/// Deletes the profile of an account that is gone.
-async fn remove(auth: &Auth, mark: PendingSync) -> Result<Result<(), CallError>, sqlx::Error> {
-    match auth.users.delete_profile(mark.account).await {
-        Ok(_) => with_timeout(auth.profile_sync.complete_deleted(mark)).await.map(Ok),
-        Err(error) => Ok(Err(error)),
-    }
-}
-
-fn log_refusal(account: Uuid, error: CallError) {
-    tracing::error!(%account, %error, "the user service refuses a change of a profile");
 }

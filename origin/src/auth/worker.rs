@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use portcullis_resilience::{Backoff, equal_jitter};
 use tokio::sync::{Notify, watch};
 
 /// When a job runs again.
@@ -11,27 +11,18 @@ use tokio::sync::{Notify, watch};
 pub(super) struct Schedule {
     /// Time between two runs that nothing asked for.
     pub(super) interval: Duration,
-    /// Pause after the first failure; it doubles with each further one.
-    pub(super) back_off: Duration,
-    /// The longest such pause.
-    pub(super) back_off_max: Duration,
+    /// Pauses after failures in a row.
+    pub(super) back_off: Backoff,
 }
 
+/// The work that is left waits for the back-off. The job has logged why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failed;
+
 /// One kind of background work.
-pub(super) trait Job: Sync {
-    /// What a successful run reports.
-    type Done: Send;
-    /// Why a run failed.
-    type Fault: Send;
-
+pub(super) trait Job: Send {
     /// Does all the work that is due. It may be cancelled at any await point.
-    fn run(&self) -> impl Future<Output = Result<Self::Done, Self::Fault>> + Send;
-
-    /// Logs a failed run. `is_first` is false for the failures that follow in a row.
-    fn log_failure(&self, fault: Self::Fault, is_first: bool);
-
-    /// Logs the first success after failures.
-    fn log_recovery(&self, done: Self::Done);
+    fn run(&mut self) -> impl Future<Output = Result<(), Failed>> + Send;
 }
 
 /// Runs a job until the process stops.
@@ -53,43 +44,27 @@ impl Worker {
     }
 
     /// Runs the job again and again until `stopped` turns true.
-    pub(super) async fn run(&self, job: &impl Job, mut stopped: watch::Receiver<bool>) {
-        let mut failing: Option<ExponentialBackoff> = None;
+    pub(super) async fn run(&self, mut job: impl Job, mut stopped: watch::Receiver<bool>) {
+        let mut failures = 0_u32;
         loop {
             let outcome = tokio::select! {
                 outcome = job.run() => outcome,
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             };
-            let pause = match outcome {
-                Ok(done) => {
-                    if failing.take().is_some() {
-                        job.log_recovery(done);
-                    }
-                    self.schedule.interval
-                }
-                Err(fault) => {
-                    job.log_failure(fault, failing.is_none());
-                    let pauses = failing.get_or_insert_with(|| self.schedule.pauses());
-                    pauses.next().unwrap_or(self.schedule.back_off_max)
+            failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
+            let pause = match failures {
+                0 => self.schedule.interval,
+                _ => {
+                    let delay_ms = self.schedule.back_off.delay_ms(failures);
+                    Duration::from_millis(equal_jitter(delay_ms, fastrand::u32(..)))
                 }
             };
             tokio::select! {
-                () = self.wake_ups.notified(), if failing.is_none() => {}
+                () = self.wake_ups.notified(), if failures == 0 => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
         }
-    }
-}
-
-impl Schedule {
-    fn pauses(self) -> ExponentialBackoff {
-        ExponentialBuilder::new()
-            .with_min_delay(self.back_off)
-            .with_max_delay(self.back_off_max)
-            .without_max_times()
-            .with_jitter()
-            .build()
     }
 }
 
@@ -104,57 +79,41 @@ mod tests {
 
     use super::*;
 
-    const SCHEDULE: Schedule = Schedule {
-        interval: Duration::from_secs(60),
-        back_off: Duration::from_secs(1),
-        back_off_max: Duration::from_secs(4),
-    };
+    const SCHEDULE: Schedule =
+        Schedule { interval: Duration::from_secs(60), back_off: Backoff { first_ms: 1_000, longest_ms: 4_000 } };
 
-    /// Notes the time of each run and what is logged.
+    /// Notes the time of each run.
     struct Recorder {
         begun: Instant,
         is_failing: AtomicBool,
-        runs: Mutex<Vec<u64>>,
-        log: Mutex<Vec<&'static str>>,
+        runs: Mutex<Vec<Duration>>,
     }
 
-    impl Job for Recorder {
-        type Done = ();
-        type Fault = ();
-
-        async fn run(&self) -> Result<(), ()> {
-            self.runs.lock().unwrap().push(self.begun.elapsed().as_secs());
-            if self.is_failing.load(Ordering::Relaxed) { Err(()) } else { Ok(()) }
-        }
-
-        fn log_failure(&self, (): (), is_first: bool) {
-            self.log.lock().unwrap().push(if is_first { "failed" } else { "failed again" });
-        }
-
-        fn log_recovery(&self, (): ()) {
-            self.log.lock().unwrap().push("recovered");
+    impl Job for Arc<Recorder> {
+        async fn run(&mut self) -> Result<(), Failed> {
+            self.runs.lock().unwrap().push(self.begun.elapsed());
+            if self.is_failing.load(Ordering::Relaxed) { Err(Failed) } else { Ok(()) }
         }
     }
 
-    /// Runs a job for a while; `during` may wake the worker and change what the job does.
-    async fn watch(is_failing: bool, during: impl AsyncFnOnce(&Worker, &Recorder)) -> (Vec<u64>, Vec<&'static str>) {
+    /// Runs a job for a while; `during` may wake the worker and change what the job does. Returns the
+    /// times of the runs.
+    async fn watch(is_failing: bool, during: impl AsyncFnOnce(&Worker, &Recorder)) -> Vec<Duration> {
         let worker = Arc::new(Worker::new(SCHEDULE));
         let job = Arc::new(Recorder {
             begun: Instant::now(),
             is_failing: AtomicBool::new(is_failing),
             runs: Mutex::default(),
-            log: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn({
             let (worker, job) = (Arc::clone(&worker), Arc::clone(&job));
-            async move { worker.run(&*job, stopped).await }
+            async move { worker.run(job, stopped).await }
         });
         during(&worker, &job).await;
         stop.send(true).unwrap();
         task.await.unwrap();
-        let (runs, log) = (job.runs.lock().unwrap().clone(), job.log.lock().unwrap().clone());
-        (runs, log)
+        job.runs.lock().unwrap().clone()
     }
 
     async fn sleep(seconds: u64) {
@@ -163,31 +122,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_job_runs_at_its_interval_and_at_once_when_it_is_woken() {
-        let (runs, log) = watch(false, async |worker, _| {
+        let runs = watch(false, async |worker, _| {
             sleep(70).await;
             worker.wake();
             sleep(10).await;
         })
         .await;
-        assert_eq!(runs, [0, 60, 70]);
-        assert!(log.is_empty(), "{log:?}");
+        assert_eq!(runs.iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 60, 70]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failing_job_backs_off_whether_it_is_woken_or_not_and_logs_its_recovery() {
-        let (runs, log) = watch(true, async |worker, job| {
-            for _ in 0..30 {
+    async fn a_failing_job_backs_off_up_to_the_longest_pause_whether_it_is_woken_or_not() {
+        let mut failures = 0;
+        let runs = watch(true, async |worker, job| {
+            for _ in 0..300 {
                 worker.wake();
                 sleep(1).await;
             }
+            failures = job.runs.lock().unwrap().len();
             job.is_failing.store(false, Ordering::Relaxed);
-            sleep(20).await;
+            sleep(4).await;
+            worker.wake();
+            sleep(1).await;
         })
         .await;
-        let failures = log.iter().filter(|entry| entry.starts_with("failed")).count();
-        assert!((5..=12).contains(&failures), "{runs:?}");
-        assert_eq!(log.first(), Some(&"failed"));
-        assert!(log.get(1..failures).unwrap().iter().all(|entry| *entry == "failed again"), "{log:?}");
-        assert_eq!(log.get(failures..), Some(&["recovered"][..]), "{log:?}");
+        let pauses: Vec<_> = runs.iter().zip(runs.iter().skip(1)).map(|(one, next)| *next - *one).collect();
+        for (index, pause) in pauses.iter().enumerate().take(failures) {
+            let whole = Duration::from_secs([1, 2].get(index).copied().unwrap_or(4));
+            assert!(*pause >= whole / 2 && *pause <= whole + Duration::from_millis(1), "{index}: {pauses:?}");
+        }
+        // The first run that succeeds, the wake-up of before, and the one after it.
+        assert!(runs.len() - failures >= 2, "{runs:?} after {failures}");
     }
 }

@@ -2,7 +2,7 @@
 //! effective, so a crash leaves neither one without the other.
 
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::Database;
@@ -26,6 +26,8 @@ pub struct OutboxItem {
     pub id: i64,
     /// Item of a push, as JSON.
     pub revocation: String,
+    /// When the last of the tokens expires, in milliseconds since 1970.
+    pub expires_at: i64,
 }
 
 impl OutboxItem {
@@ -65,16 +67,22 @@ pub(super) async fn enqueue(
 }
 
 impl Outbox {
-    /// Returns the oldest `count` items that have not expired.
-    pub async fn next(&self, count: i64, now: i64) -> Result<Vec<OutboxItem>, sqlx::Error> {
-        let rows = sqlx::query("SELECT id, revocation FROM outbox WHERE expires_at > $1 ORDER BY id LIMIT $2")
+    /// Returns the oldest `count` items after a row id that have not expired.
+    pub async fn next(&self, after: i64, count: i64, now: i64) -> Result<Vec<OutboxItem>, sqlx::Error> {
+        let rows = sqlx::query("SELECT * FROM outbox WHERE id > $1 AND expires_at > $2 ORDER BY id LIMIT $3")
+            .bind(after)
             .bind(now)
             .bind(count)
             .fetch_all(self.0.pool())
             .await?;
-        rows.iter()
-            .map(|row| Ok(OutboxItem { id: row.try_get("id")?, revocation: row.try_get("revocation")? }))
-            .collect()
+        let item = |row: &AnyRow| {
+            Ok(OutboxItem {
+                id: row.try_get("id")?,
+                revocation: row.try_get("revocation")?,
+                expires_at: row.try_get("expires_at")?,
+            })
+        };
+        rows.iter().map(item).collect()
     }
 
     /// Deletes up to `rows` items that expired before a time. Returns their number.

@@ -70,6 +70,13 @@ impl Databases {
         sqlx::AnyPool::connect(&self.url(service)).await.unwrap()
     }
 
+    /// Runs a statement.
+    pub(crate) async fn run(&self, service: Service, text: &'static str) {
+        let pool = self.open(service).await;
+        sqlx::query(text).execute(&pool).await.unwrap();
+        pool.close().await;
+    }
+
     /// Returns everything that is stored, as text.
     pub(crate) async fn dump(&self) -> String {
         let mut text = String::new();

@@ -71,7 +71,6 @@ impl Deployment {
         let (auth, users) = (self.auth.port().to_string(), self.users.port().to_string());
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-origin"))
             .args(["serve", name])
-            .envs(self.settings.iter().map(|(name, url)| (*name, url.as_str())))
             .env("DATA_DIR", &self.folder)
             .env("AUTH_PORT", auth)
             .env("USERS_PORT", users)
@@ -81,6 +80,7 @@ impl Deployment {
             .env("ASSERTION_KEYS_USERS", &secret)
             .env("SERVICE_SECRET_AUTH_SERVICE", AUTH_SECRET)
             .env("SERVICE_SECRET_USER_SERVICE", USERS_SECRET)
+            .envs(self.settings.iter().map(|(name, value)| (*name, value.as_str())))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -100,6 +100,22 @@ impl Deployment {
             }
         });
         Process { name, child }
+    }
+
+    /// Returns how many log lines contain a text.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits for further log lines with a text.
+    pub(crate) async fn until_logged(&self, text: &str, count: usize) {
+        for _ in 0..1200 {
+            if self.logged(text) >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the log does not contain {text:?}:\n{}", self.lines.lock().unwrap().join("\n"));
     }
 }
 
