@@ -27,7 +27,7 @@ impl Default for BreakerPolicy {
 /// The circuit of one service.
 #[derive(Debug)]
 pub(super) struct SharedBreaker {
-    settings: BreakerSettings,
+    policy: BreakerPolicy,
     /// Zero of the breaker's clock: the first call.
     started: OnceLock<Instant>,
     breaker: Mutex<Breaker>,
@@ -38,31 +38,28 @@ pub(super) struct SharedBreaker {
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     shared: &'a SharedBreaker,
+    settings: BreakerSettings,
     /// `None` after the report.
     decision: Option<BreakerDecision>,
 }
 
 impl SharedBreaker {
     pub(super) fn new(policy: BreakerPolicy) -> Self {
-        let settings = BreakerSettings {
-            failures: policy.outages,
-            longest_open_ms: millis(policy.rest),
-            // A permit always reports or is dropped, so no probe is lost.
-            probe_timeout_ms: u64::MAX,
-        };
-        Self { settings, started: OnceLock::new(), breaker: Mutex::new(Breaker::new()) }
+        Self { policy, started: OnceLock::new(), breaker: Mutex::new(Breaker::new()) }
     }
 
-    /// Returns a permit for one exchange, or how long to wait for one.
-    pub(super) fn admit(&self, now: Instant) -> Result<Permit<'_>, Duration> {
-        let mut breaker = self.breaker();
-        let is_probing = breaker.state() == BreakerState::HalfOpen;
-        match breaker.admit(self.settings, self.since_start(now)) {
-            // The probe ends within one call.
-            BreakerDecision::Refuse { .. } if is_probing => Err(Duration::ZERO),
+    /// Returns a permit for one exchange that takes at most `time`, or how long to wait for one.
+    pub(super) fn admit(&self, now: Instant, time: Duration) -> Result<Permit<'_>, Duration> {
+        let settings = BreakerSettings {
+            failures: self.policy.outages,
+            longest_open_ms: millis(self.policy.rest),
+            // A call that is kept but not polled neither reports nor drops its permit.
+            probe_timeout_ms: millis(time),
+        };
+        match self.breaker().admit(settings, self.since_start(now)) {
             BreakerDecision::Refuse { retry_ms } => Err(Duration::from_millis(retry_ms)),
             decision @ (BreakerDecision::Pass | BreakerDecision::Probe { .. }) => {
-                Ok(Permit { shared: self, decision: Some(decision) })
+                Ok(Permit { shared: self, settings, decision: Some(decision) })
             }
         }
     }
@@ -74,11 +71,19 @@ impl SharedBreaker {
     fn since_start(&self, now: Instant) -> u64 {
         millis(now.saturating_duration_since(*self.started.get_or_init(|| now)))
     }
+}
 
-    fn record(&self, decision: BreakerDecision, observation: Observation, now: Instant) {
-        let mut breaker = self.breaker();
+impl Permit<'_> {
+    /// Reports what the exchange says about the service.
+    pub(super) fn report(mut self, observation: Observation, now: Instant) {
+        self.record(observation, now);
+    }
+
+    fn record(&mut self, observation: Observation, now: Instant) {
+        let Some(decision) = self.decision.take() else { return };
+        let mut breaker = self.shared.breaker();
         let before = breaker.state();
-        breaker.record(decision, observation, self.settings, self.since_start(now));
+        breaker.record(decision, observation, self.settings, self.shared.since_start(now));
         let after = breaker.state();
         drop(breaker);
         match (before, after, observation) {
@@ -93,20 +98,9 @@ impl SharedBreaker {
     }
 }
 
-impl Permit<'_> {
-    /// Reports what the exchange says about the service.
-    pub(super) fn report(mut self, observation: Observation, now: Instant) {
-        if let Some(decision) = self.decision.take() {
-            self.shared.record(decision, observation, now);
-        }
-    }
-}
-
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some(decision) = self.decision.take() {
-            self.shared.record(decision, Observation::Unknown, Instant::now());
-        }
+        self.record(Observation::Unknown, Instant::now());
     }
 }
 
@@ -120,12 +114,13 @@ mod tests {
     use Observation::{Failure, Success, Unknown};
     use portcullis_resilience::FIRST_OPEN_MS;
 
+    const CALL: Duration = Duration::from_secs(10);
     const REST: Duration = Duration::from_secs(60);
     const FIRST_REST: Duration = Duration::from_millis(FIRST_OPEN_MS);
 
     fn run(breaker: &SharedBreaker, observations: &[Observation], now: Instant) {
         for observation in observations {
-            breaker.admit(now).unwrap().report(*observation, now);
+            breaker.admit(now, CALL).unwrap().report(*observation, now);
         }
     }
 
@@ -141,7 +136,7 @@ mod tests {
         ] {
             let breaker = SharedBreaker::new(BreakerPolicy::default());
             run(&breaker, observations, now);
-            assert_eq!(breaker.admit(now).is_err(), open, "{name}");
+            assert_eq!(breaker.admit(now, CALL).is_err(), open, "{name}");
         }
         let never = SharedBreaker::new(BreakerPolicy { outages: 0, rest: REST });
         run(&never, &[Failure; 100], now);
@@ -153,18 +148,18 @@ mod tests {
         let breaker = SharedBreaker::new(BreakerPolicy::default());
         run(&breaker, &[Failure; 5], opened);
         let early = opened + Duration::from_millis(900);
-        assert_eq!(breaker.admit(early).unwrap_err(), Duration::from_millis(100));
+        assert_eq!(breaker.admit(early, CALL).unwrap_err(), Duration::from_millis(100));
 
         let later = opened + FIRST_REST;
-        let probe = breaker.admit(later).unwrap();
-        assert!(breaker.admit(later).is_err(), "there is one probe at a time");
+        let probe = breaker.admit(later, CALL).unwrap();
+        assert!(breaker.admit(later, CALL).is_err(), "there is one probe at a time");
         probe.report(Failure, later);
-        assert!(breaker.admit(later + Duration::from_millis(1900)).is_err(), "a failed probe is a longer rest");
+        assert!(breaker.admit(later + Duration::from_millis(1900), CALL).is_err(), "a failed probe is a longer rest");
 
         let later = later + FIRST_REST * 2;
-        breaker.admit(later).unwrap().report(Success, later);
+        breaker.admit(later, CALL).unwrap().report(Success, later);
         run(&breaker, &[Failure; 4], later);
-        assert!(breaker.admit(later).is_ok(), "the count starts again");
+        assert!(breaker.admit(later, CALL).is_ok(), "the count starts again");
     }
 
     #[test]
@@ -176,12 +171,12 @@ mod tests {
                 run(&breaker, &[Failure; 5], now);
                 for rest_s in rests_s {
                     let rest = Duration::from_secs(*rest_s);
-                    assert_eq!(breaker.admit(now).unwrap_err(), rest, "{longest_s}, {round}");
+                    assert_eq!(breaker.admit(now, CALL).unwrap_err(), rest, "{longest_s}, {round}");
                     now += rest;
-                    breaker.admit(now).unwrap().report(Failure, now);
+                    breaker.admit(now, CALL).unwrap().report(Failure, now);
                 }
                 now += REST;
-                breaker.admit(now).unwrap().report(Success, now);
+                breaker.admit(now, CALL).unwrap().report(Success, now);
             }
         }
     }
@@ -194,7 +189,7 @@ mod tests {
         let mut now = start;
         // Five calls a second, until one is answered.
         let answered = loop {
-            if let Ok(permit) = breaker.admit(now) {
+            if let Ok(permit) = breaker.admit(now, CALL) {
                 permit.report(if now < back { Failure } else { Success }, now);
                 if now >= back {
                     break now;
@@ -210,8 +205,22 @@ mod tests {
         let breaker = SharedBreaker::new(BreakerPolicy { outages: 1, rest: Duration::ZERO });
         let now = Instant::now();
         run(&breaker, &[Failure], now);
-        drop(breaker.admit(now).unwrap());
-        assert!(breaker.admit(Instant::now()).is_ok());
+        drop(breaker.admit(now, CALL).unwrap());
+        assert!(breaker.admit(Instant::now(), CALL).is_ok());
+    }
+
+    #[test]
+    fn a_probe_that_is_kept_and_not_polled_counts_as_lost_after_the_time_of_its_exchange() {
+        let breaker = SharedBreaker::new(BreakerPolicy { outages: 1, rest: Duration::ZERO });
+        let now = Instant::now();
+        run(&breaker, &[Failure], now);
+        let kept = breaker.admit(now, CALL).unwrap();
+        let early = now + Duration::from_secs(7);
+        assert_eq!(breaker.admit(early, CALL).unwrap_err(), Duration::from_secs(3));
+        breaker.admit(now + CALL, CALL).unwrap().report(Success, now + CALL);
+        assert!(breaker.admit(now + CALL, CALL).is_ok());
+        drop(kept);
+        assert!(breaker.admit(now + CALL, CALL).is_ok(), "a late end opens nothing");
     }
 
     #[test]
@@ -221,8 +230,8 @@ mod tests {
         run(&breaker, &[Failure], now);
         let later = now + REST;
         run(&breaker, &[Unknown, Unknown], later);
-        breaker.admit(later).unwrap().report(Success, later);
-        let (one, two) = (breaker.admit(later), breaker.admit(later));
+        breaker.admit(later, CALL).unwrap().report(Success, later);
+        let (one, two) = (breaker.admit(later, CALL), breaker.admit(later, CALL));
         assert!(one.is_ok() && two.is_ok(), "closed, and not one at a time");
     }
 
@@ -230,9 +239,9 @@ mod tests {
     fn exchanges_from_before_it_opened_say_nothing() {
         let breaker = SharedBreaker::new(BreakerPolicy::default());
         let now = Instant::now();
-        let early = breaker.admit(now).unwrap();
+        let early = breaker.admit(now, CALL).unwrap();
         run(&breaker, &[Failure; 5], now);
         early.report(Success, now);
-        assert!(breaker.admit(now).is_err());
+        assert!(breaker.admit(now, CALL).is_err());
     }
 }

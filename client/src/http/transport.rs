@@ -141,14 +141,14 @@ impl Transport {
         left: Option<Duration>,
     ) -> Result<ApiAnswer, ClientError> {
         let begun = Instant::now();
-        let permit = match self.breaker.admit(begun) {
+        let time = left.map_or(call, |left| left.min(call));
+        let permit = match self.breaker.admit(begun, time) {
             Ok(permit) => permit,
             Err(retry_after) => {
                 exchange::count(request, "breaker_open");
                 return Err(ClientError::BreakerOpen { retry_after });
             }
         };
-        let time = left.map_or(call, |left| left.min(call));
         let result = exchange::send(&self.http, request, url, time, self.now.as_ref()).await;
         // A time-out after less than a call's time says nothing about the service.
         let is_cut_short = time < call && matches!(result, Err(ClientError::Timeout));
