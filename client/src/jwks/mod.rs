@@ -3,9 +3,10 @@
 //!
 //! Keys are fetched when a token needs them. Keys older than [`KeyPolicy::refresh_after`] are refreshed
 //! before a token is verified, so a key that the issuer revoked is accepted for that long at most.
-//! While refreshes fail, keys are used for [`KeyPolicy::max_age`] after their last confirmation. Tokens
-//! with an unknown `kid` cause one fetch per [`KeyPolicy::cool_down`]. Unavailable keys are 503, never
-//! 401. Clocks may differ by [`LEEWAY_S`].
+//! While refreshes fail, keys are used for [`KeyPolicy::max_age`] after their last confirmation. Both ages
+//! are by the clock that shows more: the monotonic one cannot be set, and the wall clock does not stop
+//! while the machine sleeps. Tokens with an unknown `kid` cause one fetch per [`KeyPolicy::cool_down`].
+//! Unavailable keys are 503, never 401. Clocks may differ by [`LEEWAY_S`].
 
 mod keys;
 mod rule;
@@ -134,8 +135,8 @@ struct Inner {
 #[derive(Clone, Default)]
 struct HeldKeys {
     set: Arc<KeySet>,
-    /// When the issuer last confirmed them.
-    confirmed_at: Option<Instant>,
+    /// When the issuer last confirmed them, by the monotonic clock and in seconds since 1970.
+    confirmed_at: Option<(Instant, u64)>,
     /// Time of the last fetch, and whether it succeeded.
     fetched: Option<(Instant, bool)>,
 }
@@ -210,14 +211,14 @@ impl JwksVerifier {
     pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<C, TokenError> {
         let inner = &self.inner;
         let held = inner.refreshed().await;
-        let is_usable = held.is_younger(inner.policy.max_age);
+        let is_usable = held.is_younger(inner.policy.max_age, (inner.now)());
         if is_usable {
             match inner.check(&held, token) {
                 Err(Fault::UnknownKey) => {}
                 result => return result.map_err(token_error),
             }
         }
-        let held = inner.newer_than(&held, is_usable).await?;
+        let held = inner.newer_than(held, is_usable).await?;
         inner.check(&held, token).map_err(token_error)
     }
 }
@@ -231,14 +232,15 @@ const fn token_error(fault: Fault) -> TokenError {
 }
 
 impl HeldKeys {
-    fn is_younger(&self, age: Duration) -> bool {
-        self.confirmed_at.is_some_and(|at| at.elapsed() < age)
+    fn is_younger(&self, age: Duration, now: u64) -> bool {
+        self.confirmed_at
+            .is_some_and(|(at, seconds)| at.elapsed().max(Duration::from_secs(now.saturating_sub(seconds))) < age)
     }
 
     /// Whether the keys are usable, older than `refresh_after`, and no fetch failed recently.
-    fn is_due(&self, policy: &KeyPolicy) -> bool {
-        self.is_younger(policy.max_age)
-            && !self.is_younger(policy.refresh_after)
+    fn is_due(&self, policy: &KeyPolicy, now: u64) -> bool {
+        self.is_younger(policy.max_age, now)
+            && !self.is_younger(policy.refresh_after, now)
             && self.fetched.is_none_or(|(at, is_good)| is_good || at.elapsed() >= policy.back_off)
     }
 }
@@ -255,7 +257,7 @@ impl Inner {
     /// Returns the keys, refreshed if they are due, or the previous ones if the refresh fails.
     async fn refreshed(self: &Arc<Self>) -> HeldKeys {
         let seen = self.held().clone();
-        if !seen.is_due(&self.policy) {
+        if !seen.is_due(&self.policy, (self.now)()) {
             return seen;
         }
         let inner = Arc::clone(self);
@@ -274,22 +276,30 @@ impl Inner {
     }
 
     /// Returns keys that were fetched after `seen`, which lacks a token's key or is too old.
-    async fn newer_than(&self, seen: &HeldKeys, is_usable: bool) -> Result<HeldKeys, TokenError> {
-        // The wait is bounded, whatever the fetching task does.
-        let turn = tokio::time::timeout(WAIT, self.fetching.lock()).await;
-        let _turn = turn.map_err(|_| TokenError::KeysUnavailable)?;
-        let held = self.held().clone();
-        if held.confirmed_at != seen.confirmed_at {
-            return Ok(held);
+    async fn newer_than(self: &Arc<Self>, seen: HeldKeys, is_usable: bool) -> Result<HeldKeys, TokenError> {
+        let inner = Arc::clone(self);
+        // A separate task: a caller that is cancelled or not polled again holds up no other.
+        let newer = tokio::spawn(async move {
+            let _turn = inner.fetching.lock().await;
+            let held = inner.held().clone();
+            if held.confirmed_at != seen.confirmed_at {
+                return Ok(held);
+            }
+            match held.fetched {
+                // An unknown `kid`: the issuer has just published a set without it.
+                Some((at, true)) if is_usable && at.elapsed() < inner.policy.cool_down => {
+                    return Err(TokenError::Invalid);
+                }
+                // The key may be a second old, which is unknown while the issuer does not answer.
+                Some((at, false)) if at.elapsed() < inner.policy.back_off => return Err(TokenError::KeysUnavailable),
+                Some(_) | None => {}
+            }
+            if inner.fetch().await { Ok(inner.held().clone()) } else { Err(TokenError::KeysUnavailable) }
+        });
+        match tokio::time::timeout(WAIT, newer).await {
+            Ok(Ok(newer)) => newer,
+            Ok(Err(_)) | Err(_) => Err(TokenError::KeysUnavailable),
         }
-        match held.fetched {
-            // An unknown `kid`: the issuer has just published a set without it.
-            Some((at, true)) if is_usable && at.elapsed() < self.policy.cool_down => return Err(TokenError::Invalid),
-            // The key may be a second old, which is unknown while the issuer does not answer.
-            Some((at, false)) if at.elapsed() < self.policy.back_off => return Err(TokenError::KeysUnavailable),
-            Some(_) | None => {}
-        }
-        if self.fetch().await { Ok(self.held().clone()) } else { Err(TokenError::KeysUnavailable) }
     }
 
     /// Fetches the key set. Returns whether that succeeded.
@@ -300,7 +310,7 @@ impl Inner {
         let mut held = self.held();
         held.fetched = Some((now, keys.is_some()));
         if let Some(keys) = keys {
-            (held.set, held.confirmed_at) = (Arc::new(keys), Some(now));
+            (held.set, held.confirmed_at) = (Arc::new(keys), Some((now, (self.now)())));
             return true;
         }
         tracing::warn!("the issuer's keys cannot be fetched; the previous ones stay in use until they are too old");

@@ -355,6 +355,36 @@ async fn fifty_tokens_at_once_cost_one_fetch() {
 }
 
 #[tokio::test]
+async fn a_verification_that_is_kept_and_not_polled_holds_up_no_other() {
+    let key = Key::ed("new");
+    let (fake, _) = issuer(vec![key.jwk()]).await;
+    let verifier = verifier(&fake);
+    let token = key.token();
+    let mut kept = Box::pin(verify(&verifier, &token));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut kept).await.is_err());
+    assert_eq!(verify(&verifier, &token).await.as_deref(), Ok("billing"));
+    assert_eq!((kept.await.as_deref(), fake.count()), (Ok("billing"), 1));
+}
+
+#[tokio::test]
+async fn keys_age_by_the_wall_clock_too() {
+    let key = Key::ed("k1");
+    let (fake, keys) = issuer(vec![key.jwk()]).await;
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let verifier = verifier(&fake).with_clock(move || clock.load(Ordering::Relaxed));
+    let claims = with(&claims(), "exp", json!(NOW + 1_000_000));
+    let token = key.sign(&key.header(), &claims);
+    assert!(verify(&verifier, &token).await.is_ok());
+    *keys.lock().unwrap() = None;
+    now.fetch_add(24 * 60 * 60 - 1, Ordering::Relaxed);
+    assert!(verify(&verifier, &token).await.is_ok());
+    assert_eq!(fake.count(), 2, "a refresh was tried");
+    now.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(verify(&verifier, &token).await, Err(TokenError::KeysUnavailable));
+}
+
+#[tokio::test]
 async fn an_issuer_that_never_answers_holds_no_token_for_ever_and_other_paths_are_asked() {
     let key = Key::ed("d1");
     let fake = Fake::start(|_, _| Reply::Never).await;
