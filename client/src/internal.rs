@@ -17,15 +17,18 @@ use crate::{
     profile::ProfileFields,
     request::{ApiAnswer, ApiRequest, Method, Repeat},
     secret::{Secret, body_with_secret},
-    service::{CallPolicy, ServiceClient, ServiceConfig},
+    service::{CallPolicy, EXCHANGE, SLACK, ServiceClient, ServiceConfig},
 };
 
 pub use crate::service::WHOLE_TIME;
 
-/// Time for a call that hashes a password: the wait for its turn (at most 8 s) and, for a new account,
-/// the call back to the user service ([`WHOLE_TIME`]). It is less than the time of a request to the
-/// calling service.
+/// Time for an exchange in which the service hashes a password: the wait for its turn (at most 8 s) and,
+/// for a new account, the call back to the user service ([`WHOLE_TIME`]).
 pub const HASHING_TIME: Duration = Duration::from_millis(11_000);
+
+/// Time for a whole such call, the fetch of a token included. It is less than the time of a request to
+/// the calling service, and longer than the exchanges together, like [`WHOLE_TIME`].
+pub const HASHING_WHOLE_TIME: Duration = HASHING_TIME.saturating_add(EXCHANGE).saturating_add(SLACK);
 
 /// The longest open period of the breaker between the two services: a registration needs both, and
 /// must work as soon as the other one is back. Four probes per second are no load.
@@ -161,7 +164,7 @@ impl UserRecord {
 enum TimeLimit {
     /// One exchange and, if that is safe, a retry ([`WHOLE_TIME`]).
     Short,
-    /// One exchange with the hash of a password ([`HASHING_TIME`]).
+    /// One exchange with the hash of a password ([`HASHING_WHOLE_TIME`]).
     Hashing,
 }
 
@@ -270,7 +273,7 @@ impl InternalClient {
     async fn call(&self, request: ApiRequest, limit: TimeLimit) -> Result<ApiAnswer, CallError> {
         let (request, whole) = match limit {
             TimeLimit::Short => (request, WHOLE_TIME),
-            TimeLimit::Hashing => (request.with_timeout(HASHING_TIME), HASHING_TIME),
+            TimeLimit::Hashing => (request.with_timeout(HASHING_TIME), HASHING_WHOLE_TIME),
         };
         let answer = tokio::time::timeout(whole, self.service.send(request)).await;
         answer.unwrap_or(Err(ClientError::Timeout)).map_err(|error| CallError::from(&error))

@@ -35,7 +35,7 @@ pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 /// Time for a whole request, body included. Together with the audit event after it ([`AUDIT_WAIT`]) it
 /// is below the 15 seconds of the gateway's `timeout_ms`: a timeout there counts as an outage and opens
 /// the circuit, a 503 from here does not.
-pub const REQUEST_TIME: Duration = Duration::from_secs(12);
+pub const REQUEST_TIME: Duration = Duration::from_secs(13);
 
 /// Concurrent connections. Further ones wait in the kernel's queue.
 pub const CONNECTIONS: usize = 1024;

@@ -38,6 +38,7 @@ use time::OffsetDateTime;
 use tokio::time::Duration;
 
 pub use config::{CallPolicy, ServiceConfig, WHOLE_TIME};
+pub(crate) use config::{EXCHANGE, SLACK};
 
 use crate::{
     error::ClientError,
@@ -98,19 +99,20 @@ impl ServiceClient {
     /// # Errors
     /// [`ClientError::Invalid`], which names the invalid setting.
     pub fn with_policy(config: ServiceConfig, policy: CallPolicy) -> Result<Self, ClientError> {
-        let transport = |url: &str| {
+        let transport = |url: &str, whole| {
             let transport = TransportConfig {
                 user_agent: format!("{} portcullis-client/{}", config.caller, env!("CARGO_PKG_VERSION")),
                 connect: CONNECT,
                 call: policy.exchange,
-                whole: policy.whole,
+                whole,
                 retry: policy.retry,
                 breaker: policy.breaker,
                 now: Arc::new(OffsetDateTime::now_utc),
             };
             Transport::new(parse_base_url(url, Plaintext::Anywhere)?, transport)
         };
-        let (target, auth) = (transport(&config.target_url)?, transport(&config.auth_url)?);
+        let target = transport(&config.target_url, policy.whole)?;
+        let auth = transport(&config.auth_url, policy.exchange)?;
         let tokens = Arc::new(ServiceTokens::new(auth, &config)?);
         Ok(Self { inner: Arc::new(Inner { caller: config.caller, target, tokens }) })
     }

@@ -41,6 +41,7 @@ impl Asked {
 /// The answer of the fake server.
 pub(crate) enum Reply {
     Now(Response<Body>),
+    Late(Duration, Response<Body>),
     Never,
 }
 
@@ -70,6 +71,10 @@ impl Fake {
                 };
                 match reply {
                     Reply::Now(response) => response,
+                    Reply::Late(wait, response) => {
+                        tokio::time::sleep(wait).await;
+                        response
+                    }
                     Reply::Never => std::future::pending().await,
                 }
             }

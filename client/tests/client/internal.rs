@@ -9,9 +9,12 @@ use portcullis_client::{
     trace::TraceContext,
 };
 use serde_json::{Value, json};
+use tokio::time::Duration;
 use uuid::Uuid;
 
-use crate::fake::{Fake, Reply, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up};
+use crate::fake::{
+    Fake, Reply, TOKEN_ROUTE, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up,
+};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
@@ -191,6 +194,30 @@ async fn without_a_token_nothing_is_called() {
     let alone = InternalClient::new(config(&closed_url().await, &fake.url)).unwrap();
     assert_eq!(alone.put_profile(&a_profile()).await, Err(CallError::Unavailable));
     assert_eq!(fake.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_opens_the_circuit_although_tokens_are_slow() {
+    for is_short in [true, false] {
+        let token = || answer(200, &json!({ "access_token": "token", "expires_in": 0 }));
+        // The circuit is open for less time than a slow token takes.
+        let fake = Fake::start(move |asked, before| match (asked.target.as_str(), token()) {
+            (TOKEN_ROUTE, Reply::Now(token)) if before < 10 => Reply::Late(Duration::from_millis(1100), token),
+            (TOKEN_ROUTE, token) => token,
+            _ => Reply::Never,
+        })
+        .await;
+        let client = client(&fake);
+        for _ in 0..7 {
+            let error = if is_short {
+                client.change_account(id(), None, &UserPatch::default(), Some("\"1\"")).await.unwrap_err()
+            } else {
+                client.make_account(None, &new_user()).await.unwrap_err()
+            };
+            assert_eq!(error, CallError::Unavailable);
+        }
+        assert_eq!(fake.call_count(), 5, "short: {is_short}");
+    }
 }
 
 #[tokio::test]
