@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, Permissions, TryLockError},
+    io::ErrorKind,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -40,7 +41,7 @@ pub(super) async fn lock_directory(file: &Path) -> Result<Option<File>, sqlx::Er
             }
             Err(TryLockError::WouldBlock) => return Err(timed_out()),
             // The file system has no locks; continue without one.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(sqlx::Error::Io(error)),
         }
     }
@@ -75,7 +76,7 @@ pub(super) async fn connect(url: &str) -> Result<AnyConnection, sqlx::Error> {
             Err(_) => return Err(timed_out()),
             // The server may be starting.
             Ok(Err(sqlx::Error::Io(error)))
-                if error.kind() == std::io::ErrorKind::ConnectionRefused && rest > limits::REACH_PAUSE =>
+                if error.kind() == ErrorKind::ConnectionRefused && rest > limits::REACH_PAUSE =>
             {
                 tokio::time::sleep(limits::REACH_PAUSE).await;
             }
@@ -86,19 +87,27 @@ pub(super) async fn connect(url: &str) -> Result<AnyConnection, sqlx::Error> {
 
 /// Describes for operators why a database cannot be opened. Of the URL, only host and port appear.
 pub fn describe_open_error(url: &str, error: &sqlx::Error) -> String {
+    let sqlx::Error::Io(cause) = error else { return error.to_string() };
+    let is_sqlite = url.starts_with("sqlite:");
     let address = reqwest::Url::parse(url).ok().and_then(|url| {
         let host = url.host_str().filter(|host| !host.is_empty())?;
         Some(format!(" at {host}:{}", url.port().unwrap_or(5432)))
     });
-    let address = address.filter(|_| !url.starts_with("sqlite:")).unwrap_or_default();
-    let sqlx::Error::Io(cause) = error else { return error.to_string() };
-    if cause.kind() == std::io::ErrorKind::ConnectionRefused {
-        format!("PostgreSQL{address} refuses the connection: nothing listens there; start it, or correct host and port")
-    } else if cause.kind() == std::io::ErrorKind::TimedOut {
-        format!("PostgreSQL{address} does not answer; is it running, and may this machine reach it?")
-    } else {
-        error.to_string()
+    let address = address.unwrap_or_default();
+    let is = |kind| cause.kind() == kind;
+    if is_sqlite && is(ErrorKind::TimedOut) {
+        return "another process holds the lock of the directory of the SQLite file; is it starting, or does it hang?"
+            .to_owned();
     }
+    if !is_sqlite && is(ErrorKind::ConnectionRefused) {
+        return format!(
+            "PostgreSQL{address} refuses the connection: nothing listens there; start it, or correct host and port"
+        );
+    }
+    if is(ErrorKind::TimedOut) {
+        return format!("PostgreSQL{address} does not answer; is it running, and may this machine reach it?");
+    }
+    error.to_string()
 }
 
 /// Checks that the peer of a connection answers. A pending rollback is done first.
@@ -112,4 +121,22 @@ pub(super) async fn ping(connection: &mut AnyConnection) -> Result<(), sqlx::Err
 pub(super) async fn is_reusable(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     ping(connection).await?;
     Ok(!connection.is_in_transaction())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_does_not_open_in_time_is_described_by_its_engine() {
+        for (url, expected) in [
+            ("sqlite:/srv/auth.db", "another process holds the lock of the directory of the SQLite file"),
+            ("sqlite://data/auth.db", "another process holds the lock of the directory of the SQLite file"),
+            ("postgres://user:hunter2@db.example.com/auth", "PostgreSQL at db.example.com:5432 does not answer"),
+            ("postgresql:///auth", "PostgreSQL does not answer"),
+        ] {
+            let text = describe_open_error(url, &timed_out());
+            assert!(text.starts_with(expected) && !text.contains("hunter2"), "{url}: {text}");
+        }
+    }
 }
