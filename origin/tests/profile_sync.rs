@@ -297,6 +297,33 @@ async fn put(app: &App, token: &str, id: &str, version: i64, name: &str) -> Repl
 }
 
 #[tokio::test]
+async fn changes_of_fields_are_applied_in_the_order_of_their_versions_and_none_is_lost() {
+    let app = App::start().await;
+    let token = app.service_token(Service::Users).await;
+    let id = "01890000-0000-7000-8000-000000000001";
+    assert_eq!(put(&app, &token, id, 1, "one").await.status, 201);
+    let url = app.url(Service::Users, &format!("/api/v1/internal/users/{id}"));
+    let patch = async |version: i64, field: &str| {
+        let part = json!({ "version": version, "updated_at": 2, field: field });
+        app.send_raw(app.internal(Service::Users, Method::PATCH, &url, &token).json(&part)).await
+    };
+    let early = patch(3, "last_name").await;
+    assert_eq!((early.status, early.code().as_str()), (409, "profile_outdated"));
+    // Concurrent changes, each of which is sent until its turn has come.
+    let send = async |version: i64, field: &'static str| while patch(version, field).await.status == 409 {};
+    tokio::join!(send(4, "email"), send(3, "last_name"), send(2, "first_name"));
+    let stored = app.send_raw(app.internal(Service::Users, Method::GET, &url, &token)).await.json()["data"].clone();
+    for (field, expected) in [
+        ("first_name", json!("first_name")),
+        ("last_name", json!("last_name")),
+        ("email", json!("email")),
+        ("version", json!(4)),
+    ] {
+        assert_eq!(stored[field], expected, "{stored}");
+    }
+}
+
+#[tokio::test]
 async fn an_older_write_neither_replaces_a_newer_one_nor_restores_a_deleted_profile() {
     let app = App::start().await;
     let token = app.service_token(Service::Users).await;

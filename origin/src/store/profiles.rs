@@ -1,7 +1,7 @@
 //! Profiles of the user service.
 
 use sqlx::{
-    Row as _,
+    AnyConnection, Row as _,
     any::{AnyArguments, AnyRow},
     query::Query,
 };
@@ -25,15 +25,53 @@ pub enum PutOutcome {
     Deleted,
 }
 
+/// The result of a change of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// The profile as it is now.
+    Stored(UserRecord),
+    /// The stored profile has this version or a newer one.
+    Outdated(UserRecord),
+    /// The stored profile lacks an earlier change, whose fields this change does not have.
+    Gap,
+    /// There is no such profile.
+    NotFound,
+}
+
 /// Statements on profiles.
 #[derive(Debug, Clone)]
 pub struct Profiles(pub(crate) Database);
+
+/// Inserts or replaces a profile unless the stored one is newer. Returns whether it did.
+async fn store(transaction: &mut AnyConnection, new: &UserRecord) -> Result<bool, sqlx::Error> {
+    let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let text = format!(
+        "INSERT INTO profiles (id, email, roles, created_at, updated_at, version, {}) \
+         VALUES ($1, $2, $3, $4, $5, $6, {}) \
+         ON CONFLICT (id) DO UPDATE SET email = excluded.email, roles = excluded.roles, \
+           created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version, \
+           ({}) = ({}) \
+         WHERE excluded.version >= profiles.version",
+        profile::columns(""),
+        profile::placeholders(7),
+        profile::columns(""),
+        profile::columns("excluded.")
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(new.id.to_string())
+        .bind(&new.email)
+        .bind(roles)
+        .bind(new.created_at)
+        .bind(new.updated_at)
+        .bind(new.version);
+    let done = profile::bind(query, &new.profile).execute(transaction).await?;
+    Ok(done.rows_affected() == 1)
+}
 
 impl Profiles {
     /// Inserts or replaces a profile unless the stored one is newer or was deleted: a write may arrive
     /// long after a later one.
     pub async fn put(&self, new: &UserRecord) -> Result<PutOutcome, sqlx::Error> {
-        let roles = serde_json::to_string(&new.roles).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
         let mut transaction = self.0.begin(&[Lock::Account(new.id)]).await?;
         let deleted = sqlx::query("SELECT 1 FROM deleted_profiles WHERE id = $1")
             .bind(new.id.to_string())
@@ -42,28 +80,32 @@ impl Profiles {
         if deleted.is_some() {
             return Ok(PutOutcome::Deleted);
         }
-        let text = format!(
-            "INSERT INTO profiles (id, email, roles, created_at, updated_at, version, {}) \
-             VALUES ($1, $2, $3, $4, $5, $6, {}) \
-             ON CONFLICT (id) DO UPDATE SET email = excluded.email, roles = excluded.roles, \
-               created_at = excluded.created_at, updated_at = excluded.updated_at, version = excluded.version, \
-               ({}) = ({}) \
-             WHERE excluded.version >= profiles.version",
-            profile::columns(""),
-            profile::placeholders(7),
-            profile::columns(""),
-            profile::columns("excluded.")
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(new.id.to_string())
-            .bind(&new.email)
-            .bind(roles)
-            .bind(new.created_at)
-            .bind(new.updated_at)
-            .bind(new.version);
-        let done = profile::bind(query, &new.profile).execute(&mut *transaction).await?;
+        let is_stored = store(&mut transaction, new).await?;
         transaction.commit().await?;
-        Ok(if done.rows_affected() == 1 { PutOutcome::Stored } else { PutOutcome::Outdated })
+        Ok(if is_stored { PutOutcome::Stored } else { PutOutcome::Outdated })
+    }
+
+    /// Changes fields of a profile, which `change` brings from the version before `version` to `version`.
+    pub async fn change(
+        &self,
+        profile_id: Uuid,
+        version: i64,
+        change: impl FnOnce(UserRecord) -> UserRecord + Send,
+    ) -> Result<ChangeOutcome, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Account(profile_id)]).await?;
+        let Some(stored) = rows::find(&mut *transaction, "profiles", profile_id, rows::profile).await? else {
+            return Ok(ChangeOutcome::NotFound);
+        };
+        if stored.version >= version {
+            return Ok(ChangeOutcome::Outdated(stored));
+        }
+        if stored.version.saturating_add(1) < version {
+            return Ok(ChangeOutcome::Gap);
+        }
+        let new = UserRecord { version, ..change(stored) };
+        store(&mut transaction, &new).await?;
+        transaction.commit().await?;
+        Ok(ChangeOutcome::Stored(new))
     }
 
     /// Finds a profile by id.

@@ -1,7 +1,7 @@
 //! Profiles as services read them and the auth service writes them.
 
 use axum::{Json as Answer, extract::State, http::StatusCode};
-use portcullis_client::profile::ProfileChange;
+use portcullis_client::profile::{ProfileChange, ProfileFields};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,7 +15,10 @@ use crate::{
         openapi::{CalledBy, refuses},
     },
     profile,
-    store::{UserRecord, profiles::PutOutcome},
+    store::{
+        UserRecord,
+        profiles::{ChangeOutcome, PutOutcome},
+    },
     user::User,
     users::Users,
 };
@@ -62,24 +65,20 @@ pub(super) async fn put(
     State(users): State<Users>,
     Json(body): Json<UserRecord>,
 ) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
-    put_newer(&users, &body).await
-}
-
-async fn put_newer(users: &Users, profile: &UserRecord) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
     // The auth service has checked the texts; but PostgreSQL refuses text with a NUL.
     let mut check = Check::default();
-    check.instant("created_at", profile.created_at);
-    check.instant("updated_at", profile.updated_at);
-    check.line("email", &profile.email);
-    check.profile_lines(&profile.profile);
-    profile.roles.iter().for_each(|role| check.line("roles", role));
+    check.instant("created_at", body.created_at);
+    check.instant("updated_at", body.updated_at);
+    check.line("email", &body.email);
+    check.profile_lines(&body.profile);
+    body.roles.iter().for_each(|role| check.line("roles", role));
     check.done()?;
-    let status = match users.profiles.put(profile).await? {
+    let status = match users.profiles.put(&body).await? {
         PutOutcome::Stored => StatusCode::CREATED,
         PutOutcome::Outdated => StatusCode::OK,
         PutOutcome::Deleted => return Err(ApiError::profile_deleted()),
     };
-    let stored = users.profiles.find(profile.id).await?.ok_or(ApiError::profile_deleted())?;
+    let stored = users.profiles.find(body.id).await?.ok_or(ApiError::profile_deleted())?;
     Ok((status, Answer(stored.into())))
 }
 
@@ -97,7 +96,7 @@ pub(super) async fn read(State(users): State<Users>, Id(id): Id) -> Result<Answe
     Ok(Answer(profile.into()))
 }
 
-/// Fields of an account at a version; a field that is not sent stays.
+/// The change of an account to a version; a field that is not sent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Renewal {
     version: i64,
@@ -113,6 +112,9 @@ pub(super) struct Renewal {
 }
 
 /// Changes fields of a profile.
+///
+/// The change of an earlier version must be stored already: otherwise it is 409, and the whole profile
+/// must be sent.
 #[utoipa::path(
     patch,
     path = "/api/v1/internal/users/{id}",
@@ -131,17 +133,26 @@ pub(super) async fn patch(
     Id(id): Id,
     Json(body): Json<Renewal>,
 ) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
-    let stored = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
-    let profile = UserRecord {
-        id,
+    let mut check = Check::default();
+    check.instant("updated_at", body.updated_at);
+    body.email.iter().for_each(|email| check.line("email", email));
+    check.profile_lines(&profile::apply(body.profile.clone(), &ProfileFields::default()));
+    body.roles.iter().flatten().for_each(|role| check.line("roles", role));
+    check.done()?;
+    let (version, updated_at) = (body.version, body.updated_at);
+    let change = |stored: UserRecord| UserRecord {
         email: body.email.unwrap_or(stored.email),
         profile: profile::apply(body.profile, &stored.profile),
         roles: body.roles.unwrap_or(stored.roles),
-        created_at: stored.created_at,
-        updated_at: body.updated_at,
-        version: body.version,
+        updated_at,
+        ..stored
     };
-    put_newer(&users, &profile).await
+    match users.profiles.change(id, version, change).await? {
+        ChangeOutcome::Stored(profile) => Ok((StatusCode::CREATED, Answer(profile.into()))),
+        ChangeOutcome::Outdated(profile) => Ok((StatusCode::OK, Answer(profile.into()))),
+        ChangeOutcome::Gap => Err(ApiError::conflict("profile_outdated", "The profile lacks an earlier change")),
+        ChangeOutcome::NotFound => Err(ApiError::not_found()),
+    }
 }
 
 /// Deletes a profile.
