@@ -23,7 +23,7 @@ use crate::{
         Schema, Services, Sessions, SigningKeys, describe_open_error,
     },
     tls::{Configs, Renewal},
-    users::{self, FetchedKeys, Users},
+    users::{self, Users},
 };
 
 /// Why a service does not start. The text says what to do.
@@ -362,14 +362,14 @@ async fn users_state(settings: &Settings, auth_url: &str, clock: Clock) -> Resul
         target_url: auth_url.to_owned(),
     })
     .map_err(|error| other(error.to_string()))?;
-    let fetched = FetchedKeys::new(auth_url, clock.clone()).map_err(|_| other("no HTTP client can be made"))?;
+    let keys = users::service_verifier(auth_url, clock.clone()).map_err(|error| other(error.to_string()))?;
     Ok(Users {
         profiles: Profiles(database.clone()),
         database,
         auth: Arc::new(auth),
         readers,
         metrics: metrics(settings, "users")?,
-        keys: Arc::new(fetched),
+        keys: Arc::new(keys),
         gateway,
         clock,
     })

@@ -211,19 +211,15 @@ pub const LEEWAY_MS: i64 = 30 * 1000;
 /// the gateway has the same limit.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
-/// Bytes of a key set that the user service fetches from the auth service.
-pub const JWKS_BYTES: usize = 64 * 1024;
-
-/// Milliseconds for which the user service uses the key set without a fetch: how long it trusts a key
-/// after every process of the auth service knows the revocation.
-pub const JWKS_FRESH_MS: i64 = 5 * 1000;
+/// Time for which the user service uses the key set without a fetch: how long it trusts a key after
+/// every process of the auth service knows the revocation.
+pub const JWKS_FRESH: Duration = Duration::from_secs(5);
 
 /// Milliseconds for which a key set is used while the auth service is not reachable, here and at the
 /// gateway. After that, revocations may be unknown.
 pub const JWKS_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Time between two fetches of the key set for unknown `kid`s, and after a failed fetch while a set is
-/// available.
+/// Time between two fetches of the key set for unknown `kid`s.
 pub const JWKS_COOL_DOWN: Duration = Duration::from_secs(5);
 
 /// Time from a failed fetch to the next one: spares a service that is down, and notices its return

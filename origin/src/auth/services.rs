@@ -11,7 +11,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use portcullis_client::secret::Secret;
+use portcullis_client::{extract::BadServiceToken, jwks::TokenError, secret::Secret};
 
 use super::{Auth, Keyring, tokens};
 use crate::{
@@ -200,9 +200,11 @@ pub(super) struct OwnKeys {
 }
 
 impl ServiceVerifier for OwnKeys {
-    async fn verify(&self, text: &str) -> Result<ServiceClaims, ApiError> {
+    type Error = BadServiceToken;
+
+    async fn verify(&self, text: &str) -> Result<ServiceClaims, BadServiceToken> {
         signing::verify(&self.keyring.public(), tokens::SERVICE_TYPE, text, self.clock.now())
-            .map_err(|_| ApiError::unauthorized("service_token_invalid", "Invalid service token"))
+            .map_err(|_| BadServiceToken(TokenError::Invalid))
     }
 }
 

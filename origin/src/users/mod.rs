@@ -11,9 +11,9 @@ mod routes;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use portcullis_client::internal::InternalClient;
+use portcullis_client::{internal::InternalClient, jwks::JwksVerifier};
 
-pub use keys::FetchedKeys;
+pub use keys::service_verifier;
 pub use routes::{app, description};
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Users {
     /// Services that may read profiles, besides the auth service.
     pub readers: Arc<[String]>,
     /// Verifies service tokens.
-    pub keys: Arc<FetchedKeys>,
+    pub keys: Arc<JwksVerifier>,
     /// Metrics.
     pub metrics: Metrics,
     /// Gateway in front of this service.

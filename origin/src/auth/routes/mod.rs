@@ -17,7 +17,7 @@ use axum::{Router, middleware, routing::any};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Auth, SERVICE, audit_log, direct, services};
+use super::{Auth, ISSUER, SERVICE, audit_log, direct, services};
 use crate::{
     http::{
         ApiError, ServiceRule, measure, observe,
@@ -61,6 +61,7 @@ pub fn app(auth: Auth) -> Router {
         .layer(middleware::from_fn(require_assertion));
     let rule = ServiceRule {
         verifier: Arc::new(services::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
+        issuer: ISSUER,
         audience: SERVICE,
         callers: [users::SERVICE.to_owned()].into(),
     };

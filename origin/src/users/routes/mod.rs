@@ -20,6 +20,7 @@ use crate::{
         read_to_end, require_assertion, require_service,
     },
     operations,
+    signing::ISSUER,
 };
 
 const ABOUT: About = About {
@@ -41,7 +42,7 @@ pub fn app(users: Users) -> Router {
         .layer(middleware::from_fn(require_assertion));
     // Only the auth service writes.
     let layer = |callers| {
-        let rule = ServiceRule { verifier: Arc::clone(&users.keys), audience: SERVICE, callers };
+        let rule = ServiceRule { verifier: Arc::clone(&users.keys), issuer: ISSUER, audience: SERVICE, callers };
         middleware::from_fn_with_state(rule, require_service)
     };
     let writers: Arc<[String]> = [auth::SERVICE.to_owned()].into();
