@@ -123,7 +123,8 @@ impl Accounts {
     /// [`AccountError::EmailTaken`] if an active account has the address;
     /// [`AccountError::UnknownRole`].
     pub async fn create_pending(&self, new: &NewAccount<'_>) -> Result<PendingAccount, AccountError> {
-        let mut transaction = self.0.begin(&[]).await?;
+        // A role that is granted cannot be renamed or deleted meanwhile.
+        let mut transaction = self.0.begin(&[Lock::Access]).await?;
         let pending = upsert_pending(&mut transaction, new).await?.ok_or(AccountError::EmailTaken)?;
         // The attempt that is taken over may have had other roles, such as an administrator's.
         sqlx::query("DELETE FROM account_roles WHERE account_id = $1")
@@ -204,7 +205,8 @@ impl Accounts {
         password_hash: Option<&str>,
         clock: &Clock,
     ) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.0.begin(&[Lock::Administrators, Lock::Account(account_id)]).await?;
+        let locks = [Lock::Access, Lock::Administrators, Lock::Account(account_id)];
+        let mut transaction = self.0.begin(&locks).await?;
         let now = clock.now();
         let done = sqlx::query(
             "INSERT INTO account_roles (account_id, role_id) \

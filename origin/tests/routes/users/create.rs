@@ -1,12 +1,14 @@
 //! `POST /api/v1/users`.
 
+use std::time::Duration;
+
 use portcullis_origin::limits;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     routes::users::list::USERS,
-    support::{App, BOTH, PASSWORD, Person, Reply, Service, USERS_ONLY},
+    support::{App, BOTH, PASSWORD, Person, ROLES, Reply, Service, USERS_ONLY},
 };
 
 async fn make(app: &App, who: &Person, body: Value) -> Reply {
@@ -38,6 +40,29 @@ async fn an_administrator_creates_users_with_roles() {
         assert_eq!(app.get(Service::Users, &format!("{USERS}/{id}"), &person).await.json()["data"], data);
     }
     app.until_synchronised().await;
+}
+
+#[tokio::test]
+async fn a_user_gets_no_role_that_is_being_deleted() {
+    let app = App::start().await;
+    let admin = app.admin("root@example.com").await;
+    let role = Some(json!({ "name": "bookkeeper" }));
+    assert_eq!(app.send(Service::Auth, Method::POST, ROLES, Some(&admin), role).await.status, 201);
+    // The deletion of a role by another process, up to its commit.
+    let pool = app.databases.open(Service::Auth).await;
+    let mut deletion = pool.begin().await.unwrap();
+    if !app.databases.is_sqlite() {
+        sqlx::query("SELECT pg_advisory_xact_lock(3)").execute(&mut *deletion).await.unwrap();
+    }
+    sqlx::query("DELETE FROM roles WHERE name = 'bookkeeper'").execute(&mut *deletion).await.unwrap();
+    let body = json!({ "email": "new@example.com", "password": PASSWORD, "roles": ["bookkeeper"] });
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        deletion.commit().await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(make(&app, &admin, body), commit);
+    assert_eq!((reply.status, reply.code().as_str()), (422, "fields_invalid"), "{}", reply.text);
+    pool.close().await;
 }
 
 #[tokio::test]
