@@ -6,9 +6,13 @@ use portcullis_origin::boot::{self, RunningServices};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{AUTH_ONLY, App, PASSWORD, PushReceiver, Reply, Service, claims, settings};
+use crate::support::{AUTH_ONLY, App, PASSWORD, Person, PushReceiver, Reply, Service, claims, settings, until};
 
+/// Milliseconds by which another host's clock is ahead: less than the gateway's leeway.
 const AHEAD_MS: i64 = 20_000;
+
+/// The same, beyond the leeway. The gateway rejects the host's tokens for 20 seconds.
+const FAR_AHEAD_MS: i64 = 50_000;
 
 /// Another process of the auth service, on a host whose clock is ahead.
 struct Other {
@@ -17,10 +21,10 @@ struct Other {
 }
 
 impl Other {
-    async fn start(app: &App, edge_url: &str) -> Self {
-        let settings = settings(&app.databases, 0, 9, [1; 32], edge_url);
+    async fn start(app: &App, ahead_ms: i64) -> Self {
+        let settings = settings(&app.databases, 0, 9, [1; 32], "http://127.0.0.1:9");
         let which = AUTH_ONLY;
-        let running = boot::start(&settings, which, app.clock.apart(AHEAD_MS)).await.unwrap();
+        let running = boot::start(&settings, which, app.clock.apart(ahead_ms)).await.unwrap();
         Self { addr: running.auth.unwrap(), running }
     }
 
@@ -37,12 +41,18 @@ impl Other {
 
 #[tokio::test]
 async fn a_revocation_includes_tokens_of_a_process_whose_clock_is_ahead() {
+    for ahead_ms in [AHEAD_MS, FAR_AHEAD_MS] {
+        revoke_at_one_host_what_another_issued(ahead_ms).await;
+    }
+}
+
+async fn revoke_at_one_host_what_another_issued(ahead_ms: i64) {
     let gateway = PushReceiver::start().await;
     let app = App::start_behind(&gateway.url).await;
-    let other = Other::start(&app, "http://127.0.0.1:9").await;
+    let other = Other::start(&app, ahead_ms).await;
     let admin = app.admin("root@example.com").await;
-    let token = app.service_token(Service::Auth).await;
-    for what in ["end all sessions", "delete the account", "take a role away"] {
+    let token_of_users = app.service_token(Service::Auth).await;
+    for what in ["end all sessions", "delete the account", "take a role away", "log out"] {
         let email = format!("{}@example.com", what.replace(' ', "."));
         let ada = app.person(&email).await;
         let role = "00000000-0000-7000-8000-000000000001";
@@ -52,30 +62,40 @@ async fn a_revocation_includes_tokens_of_a_process_whose_clock_is_ahead() {
         let login = json!({ "email": email, "password": PASSWORD });
         let login = other.post(&app, "/api/v1/auth/login", login).await;
         assert_eq!(login.status, 200, "{}", login.text);
-        let issued = claims(login.json()["access_token"].as_str().unwrap())["iat"].as_i64().unwrap();
+        let token = claims(login.json()["access_token"].as_str().unwrap());
+        let issued = token["iat"].as_i64().unwrap();
         assert!(issued > app.clock.now() / 1000 + 15, "the other's clock is ahead");
         let account = format!("/api/v1/internal/accounts/{}", ada.id);
         let (method, path) = match what {
             "end all sessions" => (Method::POST, format!("{account}/revoke")),
             "delete the account" => (Method::DELETE, account),
+            "log out" => (Method::POST, "/api/v1/auth/logout".to_owned()),
             _ => (Method::DELETE, format!("{roles}/{role}")),
         };
-        let reply = if what == "take a role away" {
-            app.send(Service::Auth, method, &path, Some(&admin), None).await
-        } else {
-            app.send_raw(app.internal(Service::Auth, method, &app.url(Service::Auth, &path), &token)).await
-        };
-        assert_eq!(reply.status, 204, "{what}: {}", reply.text);
-        let is_it = |item: &&Value| item["user"] == ada.id.as_str();
-        let mut until = None;
-        for _ in 0..500 {
-            until = gateway.received().iter().filter(is_it).filter_map(|item| item["issued_until"].as_i64()).max();
-            if until.is_some() {
-                break;
+        let reply = match what {
+            "take a role away" => app.send(Service::Auth, method, &path, Some(&admin), None).await,
+            "log out" => app.send(Service::Auth, method, &path, Some(&Person::from_login(&login)), None).await,
+            _ => {
+                app.send_raw(app.internal(Service::Auth, method, &app.url(Service::Auth, &path), &token_of_users)).await
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        assert!([200, 204].contains(&reply.status), "{what}: {}", reply.text);
+        let is_covered = |item: &Value| {
+            if what == "log out" || ahead_ms == FAR_AHEAD_MS {
+                item["session"] == token["sid"] && item["expires_at"].as_i64() >= token["exp"].as_i64()
+            } else {
+                item["user"] == ada.id.as_str() && item["issued_until"].as_i64() >= Some(issued)
+            }
+        };
+        until(what, || gateway.received().iter().any(is_covered)).await;
+        if ahead_ms == FAR_AHEAD_MS && what == "take a role away" {
+            let refresh = json!({ "refresh_token": login.json()["refresh_token"] });
+            assert_eq!(app.post("/api/v1/auth/refresh", refresh).await.status, 401, "the session ended");
         }
-        assert!(until.is_some_and(|until| until >= issued), "{what}: {until:?}, and a token of {issued} lives");
+        if what != "delete the account" {
+            let again = claims(&app.log_in(&email).await.access)["iat"].as_i64().unwrap();
+            assert!(again <= app.clock.now() / 1000 + 30, "{what}: the gateway accepts new tokens");
+        }
     }
     other.running.stop().await;
 }
@@ -100,7 +120,7 @@ async fn sessions_can_be_revoked_after_a_clock_jumped_far_ahead() {
 #[tokio::test]
 async fn the_reuse_of_a_refresh_token_does_not_depend_on_the_hosts_clocks() {
     let app = App::start().await;
-    let other = Other::start(&app, "http://127.0.0.1:9").await;
+    let other = Other::start(&app, AHEAD_MS).await;
     let refresh = |token: &str| json!({ "refresh_token": token });
     // Spent at one process, and presented at the other one a moment and a while later.
     for (spent_ahead, wait_ms, revoked) in

@@ -8,7 +8,6 @@ use super::{
     Database, account_roles,
     database::Lock,
     error::is_unique_violation,
-    outbox::{self, Revoked},
     profile_sync, revocation,
     rows::{self, UserRecord, account, account_columns, id},
 };
@@ -301,18 +300,19 @@ impl Accounts {
         if account_roles::is_last_holder(&mut transaction, account_id, required).await? {
             return Ok(DeleteOutcome::LastAdministrator);
         }
-        let row = sqlx::query("DELETE FROM accounts WHERE id = $1 RETURNING revoked_until, issued_until, version")
+        let version: Option<i64> = sqlx::query_scalar("SELECT version FROM accounts WHERE id = $1")
             .bind(account_id.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
-        let Some(row) = row else { return Ok(DeleteOutcome::NotFound) };
-        let (revoked_until, version): (i64, i64) = (row.try_get("revoked_until")?, row.try_get("version")?);
+        let Some(version) = version else { return Ok(DeleteOutcome::NotFound) };
         if !accepts(version) {
-            // The transaction ends without a commit, which undoes the deletion.
             return Ok(DeleteOutcome::VersionMismatch);
         }
-        let until = revocation::revoke_until(now, revoked_until, row.try_get("issued_until")?);
-        outbox::enqueue(&mut transaction, Revoked::Account(account_id, until), now).await?;
+        revocation::enqueue_account(&mut transaction, account_id, now).await?;
+        sqlx::query("DELETE FROM accounts WHERE id = $1")
+            .bind(account_id.to_string())
+            .execute(&mut *transaction)
+            .await?;
         schedule_after_grace(&mut transaction, account_id, now).await?;
         transaction.commit().await?;
         Ok(DeleteOutcome::Deleted)

@@ -48,9 +48,15 @@ pub(super) async fn enqueue(
     now: i64,
 ) -> Result<(), sqlx::Error> {
     // The `iat` of a token may be this many seconds ahead.
-    let last = now.saturating_add(limits::ACCESS_TOKEN_MS).saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
-    // The thief of a key can sign tokens as long as any verifier trusts the key.
-    let last = if matches!(revoked, Revoked::Key(_)) { last.saturating_add(limits::JWKS_KEPT_MS) } else { last };
+    let ahead = now.saturating_add(limits::REVOKED_AHEAD_S.saturating_mul(1000));
+    let issued_until = match revoked {
+        // A process whose clock is further ahead may have issued a token of the session.
+        Revoked::Session(id) => issued_until(transaction, id).await?.saturating_mul(1000).max(ahead),
+        Revoked::Account(..) => ahead,
+        // The thief of a key can sign tokens as long as any verifier trusts the key.
+        Revoked::Key(_) => ahead.saturating_add(limits::JWKS_KEPT_MS),
+    };
+    let last = issued_until.saturating_add(limits::ACCESS_TOKEN_MS);
     // Seconds, rounded up.
     let expires_at = last.saturating_add(999) / 1000;
     let item = match revoked {
@@ -64,6 +70,14 @@ pub(super) async fn enqueue(
         .execute(transaction)
         .await?;
     Ok(())
+}
+
+/// Returns the latest `iat` (seconds) of a token of a session's account.
+async fn issued_until(transaction: &mut AnyConnection, session: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT a.issued_until FROM sessions s JOIN accounts a ON a.id = s.account_id WHERE s.id = $1")
+        .bind(session.to_string())
+        .fetch_one(transaction)
+        .await
 }
 
 impl Outbox {

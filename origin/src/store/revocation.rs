@@ -25,13 +25,18 @@ pub(super) fn is_far_ahead(issued_at: i64, now: i64) -> bool {
 }
 
 /// Returns the second up to which an account's tokens are to be revoked, so that tokens of a process
-/// whose clock is ahead are included. An `issued_until` more than [`limits::CLOCKS_APART_S`] ahead is
-/// ignored: the gateway rejects such tokens, and logins would fail until the clock reached it.
-pub(super) fn revoke_until(now: i64, revoked_until: i64, issued_until: i64) -> i64 {
-    let now = now / 1000;
-    let issued_until = if issued_until > now.saturating_add(limits::CLOCKS_APART_S) { now } else { issued_until };
-    let until = now.max(issued_until);
+/// whose clock is ahead are included. An `issued_until` that [is too far ahead](is_uncovered) is
+/// ignored: logins would fail until the clock reached it.
+fn revoke_until(now: i64, revoked_until: i64, issued_until: i64) -> i64 {
+    let until = (now / 1000).max(if is_uncovered(issued_until, now) { 0 } else { issued_until });
     if revoked_until >= until { revoked_until.saturating_add(1) } else { until }
+}
+
+/// Returns whether a token was issued by a process whose clock is more than [`limits::CLOCKS_APART_S`]
+/// ahead. The gateway rejects it until its own clock is that far, and would then accept it although
+/// the account's tokens are revoked.
+fn is_uncovered(issued_until: i64, now: i64) -> bool {
+    issued_until > (now / 1000).saturating_add(limits::CLOCKS_APART_S)
 }
 
 /// Records the `iat` of a token that is issued.
@@ -48,29 +53,57 @@ pub(super) async fn record_issued(
     Ok(())
 }
 
-/// Revokes all access tokens of an account that were issued up to now; its sessions continue. Returns
-/// false if this happened so often within seconds that new tokens would have to be issued in the
-/// future: the caller must not commit then.
+/// Enqueues the revocation of all access tokens of an account, and returns the second up to which
+/// they are revoked; `None` if there is no account. If the second does not cover a token, the account's
+/// sessions end, which covers their tokens whatever their `iat`.
+pub(super) async fn enqueue_account(
+    transaction: &mut AnyConnection,
+    account: Uuid,
+    now: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let row = sqlx::query("SELECT revoked_until, issued_until FROM accounts WHERE id = $1")
+        .bind(account.to_string())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let issued_until = row.try_get("issued_until")?;
+    let until = revoke_until(now, row.try_get("revoked_until")?, issued_until);
+    outbox::enqueue(transaction, Revoked::Account(account, until), now).await?;
+    if is_uncovered(issued_until, now) {
+        let sessions: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM sessions WHERE account_id = $1 AND revoked_at IS NULL")
+                .bind(account.to_string())
+                .fetch_all(&mut *transaction)
+                .await?;
+        revoke_sessions(transaction, &sessions, now).await?;
+        // The tokens of later sessions are covered again.
+        sqlx::query("UPDATE accounts SET issued_until = $2 WHERE id = $1")
+            .bind(account.to_string())
+            .bind(until)
+            .execute(transaction)
+            .await?;
+    }
+    Ok(Some(until))
+}
+
+/// Revokes all access tokens of an account that were issued up to now; its sessions continue, unless
+/// one of the tokens is of a process whose clock is far ahead. Returns false if this happened so often
+/// within seconds that new tokens would have to be issued in the future: the caller must not commit
+/// then.
 pub(super) async fn revoke_tokens(
     transaction: &mut AnyConnection,
     account: Uuid,
     now: i64,
 ) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query("SELECT revoked_until, issued_until FROM accounts WHERE id = $1")
-        .bind(account.to_string())
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let Some(row) = row else { return Ok(true) };
-    let until = revoke_until(now, row.try_get("revoked_until")?, row.try_get("issued_until")?);
+    let Some(until) = enqueue_account(transaction, account, now).await? else { return Ok(true) };
     if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
         return Ok(false);
     }
     sqlx::query("UPDATE accounts SET revoked_until = $2 WHERE id = $1")
         .bind(account.to_string())
         .bind(until)
-        .execute(&mut *transaction)
+        .execute(transaction)
         .await?;
-    outbox::enqueue(transaction, Revoked::Account(account, until), now).await?;
     Ok(true)
 }
 
@@ -80,12 +113,13 @@ pub(super) async fn revoke_account(
     account: Uuid,
     now: i64,
 ) -> Result<bool, sqlx::Error> {
+    let is_done = revoke_tokens(transaction, account, now).await?;
     sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
         .bind(account.to_string())
         .bind(now)
-        .execute(&mut *transaction)
+        .execute(transaction)
         .await?;
-    revoke_tokens(transaction, account, now).await
+    Ok(is_done)
 }
 
 /// Revokes a session.

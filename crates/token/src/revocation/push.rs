@@ -84,7 +84,8 @@ pub fn parse_push(body: &[u8], policy: &TokenPolicy, now: UnixMillis) -> Result<
 
 impl Revocation {
     /// Converts to an entry of the log, or `None` if every such token has expired: the policy accepts
-    /// no token issued later than the leeway from `now`, or with a longer lifetime. Times are seconds.
+    /// no token with a longer lifetime, and one of a clock that is ahead up to
+    /// [`limits::ISSUED_AHEAD_S`] later. Times are seconds.
     fn to_entry(&self, policy: &TokenPolicy, now: u64) -> Result<Option<RevocationEntry>, &'static str> {
         let (kind, id) = match (&self.token, &self.session, &self.user, &self.key) {
             (Some(id), None, None, None) => (RevocationKind::Token, id),
@@ -96,10 +97,10 @@ impl Revocation {
         if id.is_empty() || id.len() > CLAIM_BYTES {
             return Err("the id is empty or too long");
         }
-        let youngest = now.saturating_add(policy.leeway_s);
+        let youngest = now.saturating_add(policy.leeway_s).saturating_add(limits::ISSUED_AHEAD_S);
         let (issued_until, latest_issue) = match (kind, self.issued_until) {
             // A later time would revoke tokens that are not issued yet.
-            (RevocationKind::User, Some(until)) if until > youngest.saturating_add(limits::ISSUED_AHEAD_S) => {
+            (RevocationKind::User, Some(until)) if until > youngest => {
                 return Err("issued_until lies in the future");
             }
             (RevocationKind::User, Some(until)) => (until, until),
