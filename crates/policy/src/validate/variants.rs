@@ -83,10 +83,15 @@ impl<'a> Search<'a> {
             let places = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
             urls.entry(&upstream.name).or_default().extend(places.map(|url| url.trim_end_matches('/')));
         }
+        // Most policies rewrite nothing; then no two paths lead to the same one.
+        let has_rewrites = policy.routes.iter().any(|route| route.rewrite().is_some());
         let mut by_path: BTreeMap<&str, Vec<&Route>> = BTreeMap::new();
         let mut rewrites: HashMap<&str, Vec<Rewrites<'_>>> = HashMap::new();
         for route in &policy.routes {
             by_path.entry(&route.path).or_default().push(route);
+            if !has_rewrites {
+                continue;
+            }
             let (from, to) = route.rewrite().unwrap_or_default();
             for &url in urls.get(route.upstream.as_str()).into_iter().flatten() {
                 let rules = rewrites.entry(url).or_default();
