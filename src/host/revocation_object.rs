@@ -44,8 +44,14 @@ pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result
     let path = path_of(&url);
     if request.method() == "POST" && path == APPEND_PATH {
         let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
-        let taken = append(&state, &text).await;
-        return reply(if taken.is_ok() { 204 } else { 503 }, None);
+        return match append(&state, &text).await {
+            Ok(()) => reply(204, None),
+            Err(error) => {
+                // The database's error is about our statements and holds no entry.
+                log_error(&format!("the revocation log cannot be written: {error}"));
+                reply(503, None)
+            }
+        };
     }
     match Log::open(&state).and_then(|log| log.read(path)).map(|page| page.and_then(|page| page.to_json())) {
         Ok(Some(text)) => reply(200, Some(&text)),
@@ -108,11 +114,13 @@ impl Log {
         }
         for entry in entries {
             let mark = SqlStorageValue::String(entry.key.to_text());
-            // A new number, so that isolates read it. It never revokes less than before.
+            // A new number, so that isolates read it. It never revokes less than before. Times follow the
+            // numbers also when the clock is set back: a page would otherwise leave out the newest entry.
             self.sql.exec(
                 "INSERT OR REPLACE INTO entries (mark, issued_until, keep_until, noted_at) SELECT ?1, \
                    max(?2, coalesce((SELECT issued_until FROM entries WHERE mark = ?1), 0)), \
-                   max(?3, coalesce((SELECT keep_until FROM entries WHERE mark = ?1), 0)), ?4 \
+                   max(?3, coalesce((SELECT keep_until FROM entries WHERE mark = ?1), 0)), \
+                   max(?4, coalesce((SELECT max(noted_at) FROM entries), 0)) \
                  WHERE NOT EXISTS \
                    (SELECT 1 FROM entries WHERE mark = ?1 AND issued_until >= ?2 AND keep_until >= ?3)",
                 vec![mark, whole(entry.issued_until)?, whole(entry.keep_until)?, whole(self.now.0)?],
