@@ -300,15 +300,14 @@ impl RevocationLog for WorkerPorts {
         };
         let (namespace, name) = (self.event.env.binding(LOG.0).ok_or(Fault::NotBound)?, LOG.1);
         let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
-        let begun = self.now();
         if may_be_cached && keep_ms > 0 {
-            let cached = js::read_cached_page(request, &namespace, name, &path, number(ask_ms));
-            if let Some(text) = self.wait(cached, ask_ms).await.ok().and_then(|text| text.as_string()) {
+            let cache_ms = revocation::limits::CACHE_MS;
+            let cached = js::read_cached_page(request, &namespace, name, &path, number(cache_ms));
+            if let Some(text) = self.wait(cached, cache_ms).await.ok().and_then(|text| text.as_string()) {
                 return Ok(LogText { text, cached: true });
             }
         }
-        let left_ms = ask_ms.saturating_sub(self.now().since(begun));
-        match self.ask_object(LOG, (&path, None), left_ms, revocation::limits::PAGE_BYTES).await? {
+        match self.ask_object(LOG, (&path, None), ask_ms, revocation::limits::PAGE_BYTES).await? {
             (200, text) => {
                 if keep_ms > 0 {
                     js::cache_page(request, context, &namespace, name, &path, &text, number(keep_ms / 1000));
@@ -334,7 +333,10 @@ impl RequestBody for WorkerPorts {
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
         let request = self.request().ok_or(Fault::ClientGone)?;
         let read = js::read_body(request, number(max_bytes), number(limits::PUSH_BODY_MS));
-        let body = self.wait(read, limits::PUSH_BODY_MS).await.map_err(|_| Fault::ClientGone)?;
+        let body = self
+            .wait(read, limits::PUSH_BODY_MS)
+            .await
+            .map_err(|error| if rejection(&error) == Fault::TimedOut { Fault::BodySlow } else { Fault::ClientGone })?;
         Ok(body.dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?.to_vec())
     }
 }

@@ -138,11 +138,12 @@ impl Gateway {
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
         self.revocations.check_log(token.marks.as_ref(), ports).await?;
+        // Not 400 `push_malformed`: an issuer does not repeat a push that is malformed.
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
             if fault == Fault::TooLarge {
                 return Denial::PushTooLarge;
             }
-            Denial::PushMalformed { detail: "the body cannot be read".to_owned() }
+            if fault == Fault::BodySlow { Denial::BodyTooSlow } else { Denial::ClientGone }
         })?;
         let push = parse_push(&body, &token.issuer.token, ports.now())
             .map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
