@@ -132,20 +132,20 @@ pub struct UserRecord {
     /// User id.
     pub id: Uuid,
     /// Normalised e-mail address.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::line))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::line))]
     pub email: String,
     /// Profile fields.
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(inline))]
     pub profile: ProfileFields,
     /// Names of the roles, sorted.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::lines))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::lines))]
     pub roles: Vec<String>,
     /// Milliseconds since 1970.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::instant))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::instant))]
     pub created_at: i64,
     /// Milliseconds since 1970, by the clock of the auth service.
-    #[cfg_attr(feature = "openapi", schema(schema_with = schema::instant))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::instant))]
     pub updated_at: i64,
     /// Increases with each change of the account. A copy with a smaller version never replaces one with
     /// a greater version.
@@ -341,34 +341,5 @@ fn was_there(outcome: Result<ApiAnswer, CallError>) -> Result<bool, CallError> {
         Ok(_) => Ok(true),
         Err(CallError::Refused(404)) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// Schemas of the fields of [`UserRecord`] and [`ProfileFields`], as the user service checks them.
-#[cfg(feature = "openapi")]
-pub(crate) mod schema {
-    use utoipa::openapi::{
-        Type,
-        schema::{Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat},
-    };
-
-    /// One line of text.
-    pub(crate) fn line() -> Object {
-        let pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-        ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build()
-    }
-
-    pub(super) fn lines() -> Array {
-        ArrayBuilder::new().items(line()).build()
-    }
-
-    /// Milliseconds since 1970, up to the year 9999.
-    pub(super) fn instant() -> Object {
-        ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-            .minimum(Some(0))
-            .maximum(Some(253_402_300_799_999_i64))
-            .build()
     }
 }

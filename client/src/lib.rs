@@ -15,6 +15,8 @@ pub mod mock;
 pub mod precondition;
 pub mod profile;
 pub mod request;
+#[cfg(feature = "openapi")]
+mod schema;
 pub mod secret;
 pub mod service;
 pub mod session;
