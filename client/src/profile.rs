@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct ProfileFields {
     /// First name, may be empty.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::line, required = true))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::line, required = false))]
     pub first_name: String,
     /// Last name, may be empty.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::line, required = true))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::line, required = false))]
     pub last_name: String,
 }
 

@@ -1,7 +1,7 @@
 // One run of tests: the directory of its logs, and the secrets it used, so that a final scan can find them
 // in the logs. `npm test` names the directory in TEST_RUN_DIR; a suite that runs alone uses a temporary one.
 
-import { appendFileSync, createWriteStream, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -19,6 +19,11 @@ export function remember(secret) {
     appendFileSync(join(RUN, "secrets"), `${secret}\n`, { mode: 0o600 });
   }
   return secret;
+}
+
+// Returns the recorded secrets.
+export function recorded() {
+  return readFileSync(join(RUN, "secrets"), "utf8").split("\n");
 }
 
 let count = 0;

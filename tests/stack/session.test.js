@@ -10,13 +10,13 @@ import { before, describe, test } from "node:test";
 import { calculateJwkThumbprint, createLocalJWKSet, importSPKI, jwtVerify } from "jose";
 
 import { ORIGIN } from "../../scripts/lib/paths.js";
-import { findSecrets, listFiles, readSecrets } from "../../scripts/lib/secret-scan.js";
+import { findSecrets, listFiles } from "../../scripts/lib/secret-scan.js";
 import { secretFiles } from "../../scripts/lib/secrets.js";
 import { makeAssertion } from "../harness/assertion.js";
 import { send } from "../harness/http.js";
 import { flipBit } from "../harness/issuer.js";
 import { noPython, python } from "../harness/python.js";
-import { RUN, remember } from "../harness/run.js";
+import { recorded, remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 import { startStack } from "../harness/stack.js";
 import { until } from "../harness/wait.js";
@@ -308,7 +308,7 @@ describe("a session through the edge", () => {
       headers: { "content-type": "application/json" },
       body: `{"password":"${account.password}"`,
     });
-    const findings = findSecrets(listFiles(stack.logs), readSecrets(`${RUN}/secrets`));
+    const findings = findSecrets(listFiles(stack.logs), recorded());
     assert.deepEqual(findings, []);
     assert.ok(
       readFileSync(`${stack.logs}/edge.log`, "utf8").includes('"route":"/api/v1/auth/me"'),
@@ -320,6 +320,6 @@ describe("a session through the edge", () => {
     const own = Object.values(secretFiles(stack.data));
     const files = listFiles(stack.data).filter((file) => !own.includes(file));
     assert.ok(files.some((file) => file.endsWith("auth.db")));
-    assert.deepEqual(findSecrets(files, readSecrets(`${RUN}/secrets`)), []);
+    assert.deepEqual(findSecrets(files, recorded()), []);
   });
 });
