@@ -207,8 +207,8 @@ pub const SESSION_MAX_DAYS_RANGE: std::ops::RangeInclusive<i64> = 1..=3650;
 /// Clock difference in milliseconds that is accepted for service tokens.
 pub const LEEWAY_MS: i64 = 30 * 1000;
 
-/// Bytes of an access or service token. One with [`HELD_ROLES`] roles of the greatest length fits, and
-/// the gateway has the same limit.
+/// Bytes of an access or service token. One with [`HELD_ROLES`] roles of the greatest length fits. The
+/// gateway takes longer ones, of other issuers.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
 /// Time for which the user service uses the key set without a fetch: how long it trusts a key after
