@@ -67,7 +67,7 @@ test("the README's service and policy work together, and without the gateway it 
   assert.equal(await ask({ aud: "users" }), 401);
 });
 
-test("the README's further issuers open their own routes and none of the shipped ones", async (t) => {
+test("the further issuers of the documentation open their own routes and none of the shipped ones", async (t) => {
   const scope = testScope(t);
   const section = readFileSync(join(ROOT, "docs", "getting-started.md"), "utf8").split(
     "## In front of your own service",
@@ -140,10 +140,10 @@ test("the README's further issuers open their own routes and none of the shipped
     ["GET", "/api/v1/users", await mine("root", ["admin"]), 200],
     ["GET", "/api/v1/users/7", await mine("7", ["user"]), 200],
     ...shipped,
-    ["GET", "/api/v1/reports/7", await company("7", ["user"]), 200],
-    ["GET", "/api/v1/reports/8", await company("7", ["admin"]), 200],
-    ["GET", "/api/v1/reports/8", await company("7", ["user"]), 403],
-    ["GET", "/api/v1/reports/7", await partner("7", ["admin"]), 403],
+    ["GET", "/api/v1/reports/7", await partner("7", ["user"]), 200],
+    ["GET", "/api/v1/reports/8", await partner("7", ["admin"]), 200],
+    ["GET", "/api/v1/reports/8", await partner("7", ["user"]), 403],
+    ["GET", "/api/v1/reports/7", await company("7", ["admin"]), 403],
     ["GET", "/api/v1/reports/7", await mine("7", ["admin"]), 403],
   ]) {
     const answer = await edge.send({ method, path, headers: { authorization: `Bearer ${token}` } });
