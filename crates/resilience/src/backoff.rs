@@ -30,26 +30,3 @@ pub fn full_jitter(delay_ms: u64, random: u32) -> u64 {
 pub fn equal_jitter(delay_ms: u64, random: u32) -> u64 {
     delay_ms.saturating_sub(full_jitter(delay_ms / 2, random))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BACKOFF: Backoff = Backoff { first_ms: 100, longest_ms: 2_000 };
-
-    #[test]
-    fn each_failure_doubles_the_delay_up_to_the_longest() {
-        for (failures, expected) in [(0, 100), (1, 100), (2, 200), (3, 400), (6, 2_000), (u32::MAX, 2_000)] {
-            assert_eq!(BACKOFF.delay_ms(failures), expected, "{failures}");
-        }
-    }
-
-    #[test]
-    fn jitter_spreads_over_the_whole_delay_or_its_second_half() {
-        for (delay, random, full, equal) in
-            [(1_000, 0, 0, 1_000), (1_000, u32::MAX, 1_000, 500), (1_000, u32::MAX / 2, 499, 751), (0, u32::MAX, 0, 0)]
-        {
-            assert_eq!((full_jitter(delay, random), equal_jitter(delay, random)), (full, equal), "{delay} {random}");
-        }
-    }
-}

@@ -36,34 +36,3 @@ impl RetryBudget {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_cost_a_tenth_of_the_requests_at_most() {
-        let mut budget = RetryBudget::new(5);
-        let retries = (0..10_000).filter(|_| {
-            budget.deposit();
-            budget.withdraw()
-        });
-        let count = retries.count();
-        assert!((1000..=1006).contains(&count), "{count}");
-    }
-
-    #[test]
-    fn retries_are_a_tenth_of_the_calls_and_ten_in_hand() {
-        let mut budget = RetryBudget::new(10);
-        let mut spent_after = |deposits: u32, calls: u32| {
-            for _ in 0..deposits {
-                budget.deposit();
-            }
-            (0..calls).filter(|_| budget.withdraw()).count()
-        };
-        assert_eq!(spent_after(0, 100), 10);
-        assert_eq!(spent_after(100, 100), 10);
-        assert_eq!(spent_after(9, 1), 0);
-        assert_eq!(spent_after(10_000, 100), 10, "no more than ten are saved");
-    }
-}
