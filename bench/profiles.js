@@ -1,5 +1,5 @@
 // The profiles: number and kind of tokens, and number of connections. Repeated tokens fit into the gateway's
-// token cache (8,192 entries); distinct ones do not.
+// token cache (8 MiB); distinct ones do not.
 
 const REPEATED = 100;
 const DISTINCT = 30_000;

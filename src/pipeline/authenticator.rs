@@ -1,16 +1,23 @@
 //! Authentication: from a token's text to a verified identity, by the policy of the issuer that
 //! the token names.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
     key_cache::{KeyCache, KeyPorts},
+    limited_cache::LimitedCache,
+    limits,
     metrics::Metrics,
     permits::Permits,
     ports::SignatureVerifier,
     settings::{Misconfiguration, Settings},
-    token_cache::{self, TokenCache, TokenDigest},
     upstream::Upstream,
 };
 use portcullis_policy::Policy;
@@ -34,12 +41,21 @@ const SERVICE_TYPE: &str = "service+jwt";
 pub(super) trait AuthPorts: KeyPorts + SignatureVerifier {}
 impl<T: KeyPorts + SignatureVerifier> AuthPorts for T {}
 
-/// Verifies tokens, and remembers those that it has verified.
+/// SHA-256 of a token. A memory dump must not reveal tokens.
+type TokenDigest = [u8; 32];
+
+/// Verifies tokens, and caches those that it has verified for a short while: one signature check
+/// serves many requests.
+///
+/// A cached token is no decision: access, revocation, and whether its key is still its issuer's
+/// are checked again for each request.
 #[derive(Debug)]
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
-    pub(super) tokens: RefCell<TokenCache<AuthenticatedToken>>,
+    tokens: RefCell<LimitedCache<TokenDigest, Rc<AuthenticatedToken>>>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 /// An issuer, its keys, and what its tokens must be.
@@ -103,11 +119,12 @@ impl Authenticator {
             }))
         };
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
-        Ok(Self { issuers, tokens: RefCell::default() })
+        let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));
+        Ok(Self { issuers, tokens, hits: Cell::new(0), misses: Cell::new(0) })
     }
 
-    /// Verifies a token for access, or finds it among those that were verified before. Sets
-    /// `source` also when the token is refused.
+    /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is
+    /// refused.
     pub(super) async fn authenticate(
         &self,
         text: &str,
@@ -118,27 +135,32 @@ impl Authenticator {
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(TokenError::TooLarge.into());
         }
-        let digest = token_cache::digest(text);
-        if let Some(token) = self.recall(&digest, ports) {
+        let digest = Sha256::digest(text).into();
+        let now = ports.now();
+        let cached = self.tokens.borrow().find(&digest, now).map(Rc::clone);
+        if let Some(token) = cached.filter(|token| token.issuer.keys.still_vouches(&token.key, now, ports)) {
+            self.hits.set(self.hits.get().saturating_add(1));
             *source = Some("token");
             return Ok(token);
         }
+        self.misses.set(self.misses.get().saturating_add(1));
         let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
-        let leeway_ms = token.issuer.token.leeway_s.saturating_mul(1000);
-        let expires_at = token.identity().expires_at.plus(leeway_ms);
-        let bytes = token_cache::size(token.identity());
-        self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, expires_at, ports.now());
+        let identity = token.identity();
+        let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
+        let until = expires_at.min(ports.now().plus(limits::TOKEN_CACHE_MS));
+        // All texts of the identity are parts of the token.
+        let names = identity.roles.len().saturating_add(identity.scopes.len());
+        let bytes = limits::TOKEN_CACHE_ENTRY_BYTES
+            .saturating_add(text.len())
+            .saturating_add(names.saturating_mul(limits::TOKEN_CACHE_NAME_BYTES));
+        self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, until);
         Ok(token)
     }
 
-    /// Returns a token that was verified before, if the key that verified it is still its
-    /// issuer's.
-    fn recall(&self, digest: &TokenDigest, ports: &impl AuthPorts) -> Option<Rc<AuthenticatedToken>> {
-        let now = ports.now();
-        let mut tokens = self.tokens.borrow_mut();
-        let found = tokens.find(digest, now).filter(|token| token.issuer.keys.still_vouches(&token.key, now, ports));
-        tokens.count(found.is_some());
-        found
+    /// Returns the sizes and counts of the token cache for `/status`.
+    pub(super) fn cache_status(&self) -> Value {
+        let (tokens, bytes) = self.tokens.borrow().usage();
+        json!({ "tokens": tokens, "bytes": bytes, "hits": self.hits.get(), "misses": self.misses.get() })
     }
 
     /// Verifies a token by its issuer's policy for a purpose. Sets `source` also when the token

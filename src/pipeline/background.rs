@@ -3,14 +3,19 @@
 use portcullis_token::revocation::RevocationEntry;
 
 /// Work for after the answer; [`super::Gateway::run`] carries it out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackgroundTask {
     /// Read the revocation log; the local copy is past its freshness.
     ReadRevocationLog,
     /// Append an entry to the revocation log again, which did not take it.
     AppendRevocation(RevocationEntry),
-    /// Have the runtime count refused tokens.
-    CountFailedAuth,
+    /// Have the runtime count a refused token.
+    CountFailedAuth {
+        /// Index of the limit in the policy.
+        limit: usize,
+        /// The client's address.
+        address: String,
+    },
     /// Send the metrics to the store in a few seconds.
     FlushMetrics,
     /// Send the spans in a few seconds.

@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use super::{
     authenticator::Authenticator,
     background::{BackgroundTask, KeyTask},
-    failed_auth_limiter::FailedAuthLimiter,
     limits,
     metrics::Metrics,
     permits::Permits,
@@ -42,7 +41,6 @@ pub struct Gateway {
     pub(super) authenticator: Authenticator,
     pub(super) revocations: RevocationChecker,
     pub(super) limiter: RateLimiter,
-    pub(super) failed_auth: FailedAuthLimiter,
     /// By upstream index.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) metrics: Rc<Metrics>,
@@ -101,7 +99,6 @@ impl Gateway {
             authenticator: Authenticator::new(&policy, &upstreams, &settings, (&waiters, &metrics))?,
             revocations: RevocationChecker::new(&policy, waiters),
             limiter: RateLimiter::new(&policy, &metrics),
-            failed_auth: FailedAuthLimiter::new(&policy, &metrics),
             upstreams,
             metrics,
             spans: SpanExporter::new(&settings)?,
@@ -121,7 +118,9 @@ impl Gateway {
             }
             BackgroundTask::ReadRevocationLog => self.revocations.read_log_if_due(ports).await,
             BackgroundTask::AppendRevocation(entry) => self.revocations.append_again(entry, ports).await,
-            BackgroundTask::CountFailedAuth => self.failed_auth.count(ports).await,
+            BackgroundTask::CountFailedAuth { limit, address } => {
+                self.limiter.count_failed_auth(limit, address, ports).await;
+            }
             BackgroundTask::FlushMetrics => self.metrics.flush_later(ports).await,
             BackgroundTask::SendSpansLater => {
                 if let Some(spans) = &self.spans {

@@ -23,18 +23,15 @@ pub const ASSERTION_SECRET_BYTES: usize = 32;
 /// successor.
 pub const ASSERTION_SECRETS: usize = 2;
 
-/// Tokens in an isolate's token cache. At the edge an isolate serves few users at a time; with the
-/// bytes below the cache takes a few megabytes of its 128.
-pub const TOKEN_CACHE_ENTRIES: usize = 8192;
-
-/// Bytes of the token cache.
-pub const TOKEN_CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of an isolate's token cache, of its 128 MB: more than ten thousand small tokens. At the edge
+/// an isolate serves few users at a time.
+pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes that a cached token takes besides its texts: digest twice, revocation keys, pointers, times.
-pub const TOKEN_CACHE_ENTRY_BYTES: usize = 320;
+pub const TOKEN_CACHE_ENTRY_BYTES: usize = 480;
 
-/// Bytes that a text takes besides its own.
-pub const TOKEN_CACHE_TEXT_BYTES: usize = 32;
+/// Bytes that a role or a scope of a cached token takes besides its text.
+pub const TOKEN_CACHE_NAME_BYTES: usize = 32;
 
 /// Milliseconds for which a verified token is cached at most, however long it is valid.
 pub const TOKEN_CACHE_MS: u64 = 5 * 60 * 1000;
@@ -77,14 +74,14 @@ pub const SPANS_BATCH: usize = 256;
 /// Milliseconds for a collector to accept a batch.
 pub const SPANS_SEND_MS: u64 = 5_000;
 
-/// Client addresses that wait in one isolate for their refused tokens to be counted, and addresses
-/// beyond a limit apart from those: a few hundred KB.
-pub const COUNTED_ADDRESSES: usize = 1_024;
+/// Client addresses of refused tokens in one isolate: those that are being counted, and those beyond
+/// a limit. A few hundred KB.
+pub const FAILED_AUTH_ADDRESSES: usize = 2_048;
 
 /// Milliseconds for which an isolate refuses an address beyond a limit before it counts again.
 pub const OVER_MS: u64 = 10_000;
 
-/// Milliseconds after which a count counts as lost.
+/// Milliseconds after which a count without a result is lost, and the next refused token is counted.
 pub const COUNT_LOST_MS: u64 = 5_000;
 
 /// Seconds in `Retry-After` when too many requests wait.

@@ -43,7 +43,7 @@ impl Gateway {
                 "upstreams": documents(upstreams),
                 "issuers": documents(issuers),
                 "revocation": revocation.map(|(_, document)| document),
-                "token_cache": self.authenticator.tokens.borrow().status(),
+                "token_cache": self.authenticator.cache_status(),
             })
         } else {
             json!({ "status": worst, "hint": HINT })

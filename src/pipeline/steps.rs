@@ -19,7 +19,6 @@ use super::{
     headers,
     log::LogRecord,
     ports::{Clock, Forwarded, Ports, Random},
-    rate_limiter::address_key,
     upstream::{Upstream, is_safe},
     wire::{BodyPlan, Forward},
 };
@@ -145,7 +144,7 @@ impl Gateway {
         if !denial.is_guess() {
             return denial;
         }
-        self.failed_auth.record(&address_key(address), ports).err().unwrap_or(denial)
+        self.limiter.record_failed_auth(address, ports).err().unwrap_or(denial)
     }
 
     /// Signs the assertion and forwards the request.

@@ -1,7 +1,7 @@
 //! Rate limits: which requests share a counter, when they are counted, and the answer beyond the limit.
 
 use futures_executor::block_on;
-use portcullis::pipeline::{BackgroundTask, Gateway, Head};
+use portcullis::pipeline::{BackgroundTask, Gateway, Head, limits};
 use serde_json::json;
 
 use crate::{
@@ -140,6 +140,67 @@ fn invalid_tokens_are_limited_and_valid_ones_of_the_same_address_are_not() {
     );
 }
 
+/// Sends an invalid token, and returns the answer's status and how many counts it scheduled.
+fn guess(gateway: &Gateway, ports: &FakePorts, address: &str) -> (u16, usize) {
+    let before = ports.tasks.borrow().len();
+    let headers = [("cf-connecting-ip", address), ("authorization", "Bearer a.b.c")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let head = Head::new("GET".to_owned(), "https://edge.example/free", headers);
+    let status = block_on(gateway.handle(&head, ports)).record.status;
+    (status, ports.tasks.borrow().len() - before)
+}
+
+/// Runs the scheduled counts, and no flush of the metrics, which waits ten seconds.
+fn count_failed_auth(gateway: &Gateway, ports: &FakePorts) {
+    for task in ports.tasks.take() {
+        if matches!(task, BackgroundTask::CountFailedAuth { .. }) {
+            block_on(gateway.run(task, ports));
+        }
+    }
+}
+
+#[test]
+fn one_count_is_under_way_for_an_address_and_its_result_is_kept_for_a_while() {
+    let (gateway, ports) = setup();
+    let send = |address| guess(&gateway, &ports, address);
+    assert_eq!(send("192.0.2.1"), (401, 1));
+    assert_eq!(send("192.0.2.1"), (401, 0), "it is being counted");
+    assert_eq!(send("192.0.2.2"), (401, 1), "another address has another count");
+    ports.advance(limits::COUNT_LOST_MS - 1);
+    assert_eq!(send("192.0.2.1"), (401, 0));
+    ports.advance(1);
+    assert_eq!(send("192.0.2.1"), (401, 1), "the runtime may have ended the first count");
+    count_failed_auth(&gateway, &ports);
+    assert_eq!(send("192.0.2.1"), (401, 1), "within the limit, each is counted");
+    ports.limit.set(0);
+    count_failed_auth(&gateway, &ports);
+    assert_eq!(send("192.0.2.1"), (429, 0));
+    ports.advance(limits::OVER_MS - 1);
+    assert_eq!(send("192.0.2.1"), (429, 0));
+    ports.advance(1);
+    assert_eq!(send("192.0.2.1"), (401, 1), "counted again");
+}
+
+#[test]
+fn a_flood_of_guesses_from_more_addresses_than_are_kept_leaves_none_uncounted() {
+    for are_counts_lost in [false, true] {
+        let (gateway, ports) = setup();
+        ports.limit.set(0);
+        let send = |number: usize| guess(&gateway, &ports, &format!("10.0.{}.{}", number / 256, number % 256));
+        for number in 0..limits::FAILED_AUTH_ADDRESSES + 10 {
+            assert_eq!(send(number), (401, 1), "{number}");
+            if are_counts_lost {
+                ports.tasks.take();
+            } else {
+                count_failed_auth(&gateway, &ports);
+            }
+        }
+        let known = if are_counts_lost { (401, 0) } else { (429, 0) };
+        assert_eq!([send(limits::FAILED_AUTH_ADDRESSES + 9), send(10)], [known, known]);
+        assert_eq!(send(9), (401, 1), "the oldest was removed");
+    }
+}
+
 #[test]
 fn an_invalid_token_at_the_gateways_own_endpoints_is_counted() {
     let (_, ports) = setup();
@@ -161,10 +222,7 @@ fn an_invalid_token_at_the_gateways_own_endpoints_is_counted() {
                 let headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
                 let head = Head::new((*method).to_owned(), &format!("https://edge.example{path}"), headers);
                 let handled = block_on(gateway.handle(&head, &ports));
-                // Not the flush of the metrics, which waits ten seconds.
-                if ports.tasks.take().contains(&BackgroundTask::CountFailedAuth) {
-                    block_on(gateway.run(BackgroundTask::CountFailedAuth, &ports));
-                }
+                count_failed_auth(&gateway, &ports);
                 verdict(&handled).0
             })
             .collect();

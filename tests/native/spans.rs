@@ -155,7 +155,7 @@ fn the_queue_of_spans_is_bounded_and_a_full_batch_is_sent() {
     assert!(tasks[1..255].iter().all(Vec::is_empty));
     assert!(!tasks[255].is_empty());
     for task in tasks.iter().flatten() {
-        futures_executor::block_on(gateway.run(*task, &ports));
+        futures_executor::block_on(gateway.run(task.clone(), &ports));
     }
     let sent = ports.spans.borrow();
     assert_eq!(sent.len(), 1);

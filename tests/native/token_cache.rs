@@ -1,13 +1,16 @@
 //! Cached tokens: one signature check serves many requests, and each request is still checked for access,
 //! expiry and the key.
 
-use portcullis::pipeline::wire::Fault;
+use portcullis::pipeline::{
+    limits::{TOKEN_CACHE_BYTES, TOKEN_CACHE_ENTRY_BYTES, TOKEN_CACHE_MS, TOKEN_CACHE_NAME_BYTES},
+    wire::Fault,
+};
 use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, shipped_gateway, verdict},
-    signer::with,
+    fakes::{FakePorts, Issuer, Vectors, gateway_of, shipped_gateway, verdict},
+    signer::{Signer, jwks, with},
 };
 
 const ME: &str = "/api/v1/auth/me";
@@ -81,4 +84,85 @@ fn keys_past_their_hard_limit_verify_no_cached_token() {
     *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     ports.advance(limits::HARD_MS);
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (503, "keys_unavailable"));
+}
+
+const POLICY: &str = r#"
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["EdDSA"]
+jwks_url = "https://id.example/jwks"
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/me"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+"#;
+
+/// Returns ports, and a signer of tokens of the policy's issuer that adds claims.
+fn setup() -> (FakePorts, impl Fn(Value) -> String) {
+    let (ports, signer) = (FakePorts::new(&Vectors::load()), Signer::new(7));
+    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer]));
+    let now = ports.now.get().secs();
+    let base = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    (ports, move |claims| signer.sign("at+jwt", &with(base.clone(), &claims)))
+}
+
+#[test]
+fn a_cached_token_expires_with_its_claims_and_after_five_minutes_at_most() {
+    let (ports, sign) = setup();
+    let begin = ports.now.get();
+    // Seconds until `exp`, milliseconds for which the token is cached, and the verdict after that.
+    for (expires_in, cached_ms, expected) in
+        [(900, TOKEN_CACHE_MS, (200, "ok")), (100, 130_000, (401, "token_expired"))]
+    {
+        let gateway = gateway_of(POLICY);
+        ports.now.set(begin);
+        ports.checks.set(0);
+        let token = sign(json!({ "exp": begin.secs() + expires_in }));
+        let send = || verdict(&ports.send_token(&gateway, "GET", "/me", &token));
+        assert_eq!(send(), (200, "ok"));
+        ports.now.set(begin.plus(cached_ms - 1));
+        assert_eq!((send(), ports.checks.get()), ((200, "ok"), 1), "{expires_in}");
+        ports.now.set(begin.plus(cached_ms));
+        assert_eq!((send(), ports.checks.get()), (expected, 2), "{expires_in}");
+    }
+}
+
+#[test]
+fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
+    let (ports, sign) = setup();
+    let gateway = gateway_of(POLICY);
+    let send = |number: usize| {
+        let token = sign(json!({ "sub": format!("user-{number:04}"), "pad": "x".repeat(5_000) }));
+        assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
+        TOKEN_CACHE_ENTRY_BYTES + token.len()
+    };
+    let bytes = send(0);
+    let most = TOKEN_CACHE_BYTES / bytes;
+    for number in 1..most + 10 {
+        send(number);
+    }
+    let cache = cache_of(&gateway, &ports);
+    assert_eq!((&cache["tokens"], &cache["bytes"]), (&json!(most), &json!(most * bytes)));
+    let checks = ports.checks.get();
+    send(most + 9);
+    send(10);
+    assert_eq!(ports.checks.get(), checks);
+    send(9);
+    assert_eq!(ports.checks.get(), checks + 1, "it was removed");
+}
+
+#[test]
+fn the_size_of_a_cached_token_counts_its_roles() {
+    let (ports, sign) = setup();
+    let gateway = gateway_of(POLICY);
+    let token = sign(json!({ "roles": vec!["r"; 500], "scope": "a b c" }));
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
+    let expected = TOKEN_CACHE_ENTRY_BYTES + token.len() + 503 * TOKEN_CACHE_NAME_BYTES;
+    assert_eq!(cache_of(&gateway, &ports)["bytes"], expected);
 }

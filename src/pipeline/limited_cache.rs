@@ -1,0 +1,55 @@
+//! A map of bounded size whose entries expire; the oldest entry goes first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
+
+use portcullis_token::UnixMillis;
+
+/// A cache with a bound on the sum of its entries' sizes.
+#[derive(Debug)]
+pub(super) struct LimitedCache<K, V> {
+    max_size: usize,
+    size: usize,
+    entries: HashMap<K, Entry<V>>,
+    /// The keys, in the order in which they were first inserted.
+    order: VecDeque<K>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    expires_at: UnixMillis,
+    size: usize,
+}
+
+impl<K: Clone + Eq + Hash, V> LimitedCache<K, V> {
+    pub(super) fn new(max_size: usize) -> Self {
+        Self { max_size, size: 0, entries: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Returns a value, unless it has expired at `now`.
+    pub(super) fn find(&self, key: &K, now: UnixMillis) -> Option<&V> {
+        self.entries.get(key).filter(|entry| now < entry.expires_at).map(|entry| &entry.value)
+    }
+
+    /// Inserts or replaces a value, and removes the oldest entries beyond the bound.
+    pub(super) fn insert(&mut self, key: K, value: V, size: usize, expires_at: UnixMillis) {
+        match self.entries.insert(key.clone(), Entry { value, expires_at, size }) {
+            Some(before) => self.size = self.size.saturating_sub(before.size),
+            None => self.order.push_back(key),
+        }
+        self.size = self.size.saturating_add(size);
+        while self.size > self.max_size {
+            let Some(oldest) = self.order.pop_front() else { return };
+            let removed = self.entries.remove(&oldest).map_or(0, |entry| entry.size);
+            self.size = self.size.saturating_sub(removed);
+        }
+    }
+
+    /// Returns the number of entries, expired ones included, and the sum of their sizes.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        (self.entries.len(), self.size)
+    }
+}
