@@ -7,9 +7,8 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-        UrlParser,
+        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
+        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -83,7 +82,7 @@ impl Random for World {
     }
 }
 
-impl KeyStore for World {
+impl KeySource for World {
     async fn read_keys(&self, _: &str) -> Option<String> {
         None
     }
@@ -91,9 +90,7 @@ impl KeyStore for World {
     async fn write_keys(&self, _: &str, _: &str) -> bool {
         true
     }
-}
 
-impl KeyFetcher for World {
     async fn fetch_document(&self, _: &str) -> Result<Document, Fault> {
         Ok(Document { body: self.jwks.clone().into_bytes(), cache_control: None })
     }
@@ -106,7 +103,7 @@ impl SignatureVerifier for World {
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
-    ) -> Result<SignatureOutcome, BackendFault> {
+    ) -> Result<SignatureOutcome, Fault> {
         Ok(token::check_signature(key.public(), algorithm, signing_input, signature))
     }
 }
@@ -165,12 +162,10 @@ impl UpstreamClient for World {
     }
 
     fn discard(&self, (): ()) {}
-}
 
-impl Ports for World {}
-
-impl UrlParser for World {
     fn resolve(&self, _: &str, _: &str) -> Option<String> {
         None
     }
 }
+
+impl Ports for World {}

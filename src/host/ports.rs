@@ -18,9 +18,8 @@ use super::{
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-        UrlParser,
+        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
+        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, Fault, Forward},
 };
@@ -167,7 +166,7 @@ impl Random for WorkerPorts {
     }
 }
 
-impl KeyStore for WorkerPorts {
+impl KeySource for WorkerPorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
         let store = self.event.env.binding(KEYS_BINDING)?;
         let read = js::read_store(&store, name, limits::KV_CACHE_S, number(limits::KV_MS));
@@ -181,9 +180,7 @@ impl KeyStore for WorkerPorts {
         let written = self.wait(written, limits::KV_MS).await;
         written.inspect_err(|_| log_error("a key set cannot be written to KV")).is_ok()
     }
-}
 
-impl KeyFetcher for WorkerPorts {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         let (timeout_ms, max_bytes) = (keys::limits::FETCH_MS, keys::limits::JWKS_BYTES);
         let fetched = js::fetch_document(url, number(timeout_ms), number(max_bytes));
@@ -203,7 +200,7 @@ impl SignatureVerifier for WorkerPorts {
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
-    ) -> Result<SignatureOutcome, BackendFault> {
+    ) -> Result<SignatureOutcome, Fault> {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
             return Ok(token::check_signature(key.public(), algorithm, signing_input, signature));
         }
@@ -219,9 +216,9 @@ impl SignatureVerifier for WorkerPorts {
         match self.wait(verified, limits::RUNTIME_MS).await {
             Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
             Ok(_) => Ok(SignatureOutcome::Invalid),
-            Err(_) => {
+            Err(error) => {
                 log_error("WebCrypto failed to check a signature");
-                Err(BackendFault)
+                Err(rejection(&error))
             }
         }
     }
@@ -379,9 +376,7 @@ impl UpstreamClient for WorkerPorts {
     fn discard(&self, reply: web_sys::Response) {
         js::discard(&reply);
     }
-}
 
-impl UrlParser for WorkerPorts {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {
         web_sys::Url::new_with_base(reference, base).ok().map(|url| url.href())
     }

@@ -4,7 +4,7 @@
 use super::{
     exchange::Exchange,
     gateway::Gateway,
-    ports::{Forwarded, UpstreamClient, UrlParser},
+    ports::{Forwarded, UpstreamClient},
     references::{REFERENCE_HEADERS, References},
     wire::HeaderChanges,
 };
@@ -24,7 +24,7 @@ pub struct AnswerPlan {
 
 impl Gateway {
     /// Plans how the answer of the exchange's upstream is passed on.
-    pub(super) fn plan_answer<P: UpstreamClient + UrlParser>(
+    pub(super) fn plan_answer<P: UpstreamClient>(
         &self,
         exchange: &Exchange<'_>,
         Forwarded { reply, url, facts }: &Forwarded<P::Reply>,

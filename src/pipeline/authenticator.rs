@@ -11,19 +11,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
-    key_cache::{KeyCache, KeyPorts},
+    key_cache::KeyCache,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::SignatureVerifier,
+    ports::{KeySource, SignatureVerifier},
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
 };
 use portcullis_policy::Policy;
 use portcullis_token::{
-    self as token, ClaimNames, ClaimRule, Identity, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy,
-    UnverifiedToken, VerifiedToken,
+    self as token, ClaimNames, ClaimRule, Identity, SignatureOutcome, TokenError, TokenPolicy, VerifiedToken,
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
 };
@@ -36,10 +35,6 @@ const AUDIENCE_CLAIM: &str = "aud";
 
 /// `typ` of service tokens.
 const SERVICE_TYPE: &str = "service+jwt";
-
-/// The ports of the authenticator.
-pub(super) trait AuthPorts: KeyPorts + SignatureVerifier {}
-impl<T: KeyPorts + SignatureVerifier> AuthPorts for T {}
 
 /// SHA-256 of a token. A memory dump must not reveal tokens.
 type TokenDigest = [u8; 32];
@@ -104,15 +99,16 @@ impl Authenticator {
         policy: &Policy,
         upstreams: &[Upstream],
         settings: &Settings<'_>,
-        (waiters, metrics): (&Rc<Permits>, &Rc<Metrics>),
+        waiters: &Rc<Permits>,
+        metrics: &Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let kept = portcullis_policy::claims_in_rules(policy);
         let build = |(index, issuer): (usize, &portcullis_policy::Issuer)| {
             let token = issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
-            let shared = (Rc::clone(waiters), Rc::clone(metrics));
+            let (waiters, metrics) = (Rc::clone(waiters), Rc::clone(metrics));
             Ok(Rc::new(Issuer {
                 name: issuer.name.clone(),
-                keys: KeyCache::new((index, issuer), token.algorithms.clone(), upstreams, settings, shared)?,
+                keys: KeyCache::new((index, issuer), token.algorithms.clone(), upstreams, settings, waiters, metrics)?,
                 is_revocable: issuer.revocable,
                 pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
                 token,
@@ -129,7 +125,7 @@ impl Authenticator {
         &self,
         text: &str,
         source: &mut Option<&'static str>,
-        ports: &impl AuthPorts,
+        ports: &(impl KeySource + SignatureVerifier),
     ) -> Result<Rc<AuthenticatedToken>, Denial> {
         // Before the hash: hashing a megabyte is work, too.
         if text.len() > token::limits::TOKEN_BYTES {
@@ -170,7 +166,7 @@ impl Authenticator {
         text: &str,
         purpose: Purpose,
         source: &mut Option<&'static str>,
-        ports: &impl AuthPorts,
+        ports: &(impl KeySource + SignatureVerifier),
     ) -> Result<AuthenticatedToken, Denial> {
         let unverified = token::parse(text)?;
         let named = unverified.unverified_issuer()?;
@@ -181,39 +177,27 @@ impl Authenticator {
             Purpose::Access => &issuer.token,
             Purpose::Push => issuer.pusher.as_ref().ok_or(TokenError::UnknownIssuer)?,
         };
-        let key = find_key(&unverified, (&issuer.keys, policy, origin), source, ports).await?;
-        let verified = unverified.admit(SignatureOutcome::Valid, policy, ports.now())?;
-        let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
-        let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid()));
-        Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks })
-    }
-}
-
-/// Finds the key that verifies the signature: one key in nearly all cases, several where the issuer
-/// leaves no other way to tell.
-async fn find_key(
-    unverified: &UnverifiedToken<'_>,
-    (issuer_keys, policy, issuer): (&KeyCache, &TokenPolicy, IssuerMatch<'_>),
-    source: &mut Option<&'static str>,
-    ports: &impl AuthPorts,
-) -> Result<Rc<Key>, Denial> {
-    let algorithm = unverified.select_algorithm(policy)?;
-    let kid = unverified.unverified_kid();
-    let mut tried: Vec<Rc<Key>> = Vec::new();
-    while tried.len() < keys::limits::CANDIDATES {
-        let query = KeyQuery { kid, algorithm, issuer, tried: &tried };
-        let (key, place) = issuer_keys.key_for(&query, ports).await?;
-        *source = Some(place);
-        let outcome = ports
-            .check_signature(&key, algorithm, unverified.signing_input(), unverified.signature())
-            .await
-            .map_err(|_| Denial::BackendUnavailable)?;
-        match outcome {
-            SignatureOutcome::Valid => return Ok(key),
-            SignatureOutcome::Invalid => tried.push(key),
+        let algorithm = unverified.select_algorithm(policy)?;
+        let (input, signature) = (unverified.signing_input(), unverified.signature());
+        // One key in nearly all cases, several where the issuer leaves no other way to tell.
+        let mut tried = Vec::new();
+        while tried.len() < keys::limits::CANDIDATES {
+            let query = KeyQuery { kid: unverified.unverified_kid(), algorithm, issuer: origin, tried: &tried };
+            let (key, place) = issuer.keys.key_for(&query, ports).await?;
+            *source = Some(place);
+            let checked = ports.check_signature(&key, algorithm, input, signature).await;
+            let outcome = checked.map_err(|_| Denial::BackendUnavailable)?;
+            if outcome == SignatureOutcome::Invalid {
+                tried.push(key);
+                continue;
+            }
+            let verified = unverified.admit(outcome, policy, ports.now())?;
+            let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
+            let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid()));
+            return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks });
         }
+        Err(TokenError::BadSignature.into())
     }
-    Err(TokenError::BadSignature.into())
 }
 
 /// Returns the policy of a service token for this gateway, of the one service that may revoke.

@@ -96,7 +96,7 @@ impl Gateway {
             newer_fault: RefCell::default(),
             log_successes: settings.log_successes,
             table,
-            authenticator: Authenticator::new(&policy, &upstreams, &settings, (&waiters, &metrics))?,
+            authenticator: Authenticator::new(&policy, &upstreams, &settings, &waiters, &metrics)?,
             revocations: RevocationChecker::new(&policy, waiters),
             limiter: RateLimiter::new(&policy, &metrics),
             upstreams,

@@ -15,7 +15,7 @@ use super::{
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{Background, Clock, KeyFetcher, KeyStore, Random},
+    ports::{Background, KeySource},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
@@ -25,10 +25,6 @@ use portcullis_token::{
     Algorithm, TokenError, UnixMillis,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet, KeyStanding},
 };
-
-/// The ports of the key cache.
-pub(super) trait KeyPorts: Clock + Random + Background + KeyStore + KeyFetcher {}
-impl<T: Clock + Random + Background + KeyStore + KeyFetcher> KeyPorts for T {}
 
 /// The key set of one issuer.
 #[derive(Debug)]
@@ -68,7 +64,8 @@ impl KeyCache {
         algorithms: Vec<Algorithm>,
         upstreams: &[Upstream],
         settings: &Settings<'_>,
-        (waiters, metrics): (Rc<Permits>, Rc<Metrics>),
+        waiters: Rc<Permits>,
+        metrics: Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
         let (url, has_discovery) = match issuer.jwks().ok_or_else(unusable)? {
@@ -103,14 +100,15 @@ impl KeyCache {
     pub(super) async fn key_for(
         &self,
         query: &KeyQuery<'_>,
-        ports: &impl KeyPorts,
+        ports: &impl KeySource,
     ) -> Result<(Rc<Key>, &'static str), Denial> {
         let begun = ports.now();
         let mut source = "memory";
-        let mut pause = limits::KEY_WAIT_STEP_MS;
+        let mut pauses = 0;
         loop {
             let now = ports.now();
-            if now.since(begun) > limits::KEY_WAIT_MS {
+            let is_late = now.since(begun) > limits::KEY_WAIT_MS;
+            if is_late {
                 return Err(UNAVAILABLE);
             }
             // A statement of its own: the borrow must not last over a wait.
@@ -123,6 +121,10 @@ impl KeyCache {
                     }
                     return Ok((key, source));
                 }
+                KeyPlan::Unknown if query.tried.is_empty() => return Err(TokenError::UnknownKey.into()),
+                KeyPlan::Unknown => return Err(TokenError::BadSignature.into()),
+                KeyPlan::Unavailable { retry_ms } => return Err(Denial::KeysUnavailable { retry_ms }),
+                KeyPlan::ReadCache | KeyPlan::Fetch | KeyPlan::Wait if is_late => return Err(UNAVAILABLE),
                 KeyPlan::ReadCache => {
                     self.read_store(ports).await;
                     source = "kv";
@@ -132,14 +134,11 @@ impl KeyCache {
                     source = "issuer";
                 }
                 KeyPlan::Wait => {
-                    if !self.waiters.pause(pause, ports).await {
+                    pauses = u32::saturating_add(pauses, 1);
+                    if !self.waiters.pause(limits::KEY_PAUSE.delay_ms(pauses), ports).await {
                         return Err(UNAVAILABLE);
                     }
-                    pause = pause.saturating_mul(2).min(limits::KEY_WAIT_STEP_MAX_MS);
                 }
-                KeyPlan::Unknown if query.tried.is_empty() => return Err(TokenError::UnknownKey.into()),
-                KeyPlan::Unknown => return Err(TokenError::BadSignature.into()),
-                KeyPlan::Unavailable { retry_ms } => return Err(Denial::KeysUnavailable { retry_ms }),
             }
         }
     }
@@ -155,34 +154,33 @@ impl KeyCache {
     }
 
     /// Returns whether there is a usable set, fetching one if that is allowed.
-    pub(super) async fn has_keys(&self, ports: &impl KeyPorts) -> bool {
-        let is_usable = || self.keys.borrow().is_usable(ports.now());
-        if is_usable() {
-            return true;
+    pub(super) async fn has_keys(&self, ports: &impl KeySource) -> bool {
+        let begun = ports.now();
+        let is_usable = || self.known().is_usable(ports.now());
+        if !is_usable() {
+            self.read_store(ports).await;
         }
-        self.read_store(ports).await;
         if !is_usable() && self.known().is_refresh_due(ports.now()) {
             self.fetch_and_store_later(ports).await;
         }
         // Another request of this isolate may be fetching right now.
-        let begun = ports.now();
         while !is_usable() && self.known().is_asking(ports.now()) {
             let is_late = ports.now().since(begun) > limits::KEY_WAIT_MS;
-            if is_late || !self.waiters.pause(limits::KEY_WAIT_STEP_MAX_MS, ports).await {
-                break;
+            if is_late || !self.waiters.pause(limits::KEY_PAUSE.longest_ms, ports).await {
+                return false;
             }
         }
         is_usable()
     }
 
     /// Carries out a task behind an answer.
-    pub(super) async fn run(&self, task: KeyTask, ports: &impl KeyPorts) {
-        let is_to_store = match task {
-            KeyTask::Refresh => self.known().is_refresh_due(ports.now()) && self.fetch(ports).await,
-            KeyTask::Renew => self.known().is_scheduled_refresh_due(ports.now()) && self.fetch(ports).await,
-            KeyTask::Store => true,
+    pub(super) async fn run(&self, task: KeyTask, ports: &impl KeySource) {
+        let is_due = match task {
+            KeyTask::Refresh => self.known().is_refresh_due(ports.now()),
+            KeyTask::Renew => self.known().is_scheduled_refresh_due(ports.now()),
+            KeyTask::Store => return self.write_store(ports).await,
         };
-        if is_to_store {
+        if is_due && self.fetch(ports).await {
             self.write_store(ports).await;
         }
     }
@@ -193,7 +191,7 @@ impl KeyCache {
     }
 
     /// Reads the set that another isolate may have stored.
-    pub(super) async fn read_store(&self, ports: &impl KeyPorts) {
+    pub(super) async fn read_store(&self, ports: &impl KeySource) {
         let text = ports.read_keys(&self.store_name).await;
         let now = ports.now();
         let found = text.and_then(|text| FetchedKeySet::from_json(&text, &self.algorithms, now));
@@ -201,7 +199,7 @@ impl KeyCache {
         self.keys.borrow_mut().adopt(found, now);
     }
 
-    async fn write_store(&self, ports: &impl KeyPorts) {
+    async fn write_store(&self, ports: &impl KeySource) {
         let record = self.known().record.clone();
         let Some(record) = record else { return };
         if let Some(text) = record.to_json() {
@@ -213,14 +211,14 @@ impl KeyCache {
         }
     }
 
-    async fn fetch_and_store_later(&self, ports: &impl KeyPorts) {
+    async fn fetch_and_store_later(&self, ports: &impl KeySource) {
         if self.fetch(ports).await {
             ports.defer(BackgroundTask::Keys(self.index, KeyTask::Store));
         }
     }
 
     /// Fetches the set and counts the result. Returns whether to store the set.
-    async fn fetch(&self, ports: &impl KeyPorts) -> bool {
+    async fn fetch(&self, ports: &impl KeySource) -> bool {
         self.keys.borrow_mut().begin(ports.now());
         let answer = self.fetch_set(ports).await;
         let now = ports.now();
@@ -243,15 +241,15 @@ impl KeyCache {
     }
 
     /// Fetches the set and returns it with the milliseconds for which it is fresh.
-    async fn fetch_set(&self, fetcher: &impl KeyFetcher) -> Result<(KeySet, u64), &'static str> {
-        let mut document = fetcher.fetch_document(&self.url).await.map_err(code)?;
+    async fn fetch_set(&self, source: &impl KeySource) -> Result<(KeySet, u64), &'static str> {
+        let mut document = source.fetch_document(&self.url).await.map_err(code)?;
         if self.has_discovery {
             let url = keys::parse_discovery(&document.body, &self.issuer).map_err(keys::KeySetError::code)?;
             // An attacker on the network could replace keys that come over plain HTTP.
             if check_url(&url).is_err() || (is_plain_http(&url) && !self.is_development) {
                 return Err("discovery_url_refused");
             }
-            document = fetcher.fetch_document(&url).await.map_err(code)?;
+            document = source.fetch_document(&url).await.map_err(code)?;
         }
         let set = KeySet::parse(&document.body, &self.algorithms).map_err(keys::KeySetError::code)?;
         Ok((set, keys::fresh_ms(document.cache_control.as_deref())))

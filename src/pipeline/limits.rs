@@ -23,6 +23,9 @@ pub const ASSERTION_SECRET_BYTES: usize = 32;
 /// successor.
 pub const ASSERTION_SECRETS: usize = 2;
 
+/// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
+pub const METRICS_TOKEN_CHARS: usize = 16;
+
 /// Bytes of an isolate's token cache, of its 128 MB: more than ten thousand small tokens. At the edge
 /// an isolate serves few users at a time.
 pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -36,15 +39,12 @@ pub const TOKEN_CACHE_NAME_BYTES: usize = 32;
 /// Milliseconds for which a verified token is cached at most, however long it is valid.
 pub const TOKEN_CACHE_MS: u64 = 5 * 60 * 1000;
 
-/// Milliseconds until a request first checks whether another request of this isolate has fetched
-/// the keys. Each further pause is twice as long.
-pub const KEY_WAIT_STEP_MS: u64 = 20;
+/// The pauses between checks whether another request of this isolate has fetched the keys. A thousand
+/// requests that wait for a slow issuer must not keep the isolate busy.
+pub const KEY_PAUSE: Backoff = Backoff { first_ms: 20, longest_ms: 320 };
 
-/// The longest of these pauses. A thousand requests that wait for a slow issuer must not keep the
-/// isolate busy.
-pub const KEY_WAIT_STEP_MAX_MS: u64 = 320;
-
-/// Milliseconds that one request waits for a key at most.
+/// Milliseconds after which a request takes no further step for a key: a read of KV, and a fetch that
+/// another request may have lost.
 pub const KEY_WAIT_MS: u64 = 5_000;
 
 /// Requests of one isolate that wait while another one asks an issuer or reads the revocation log.

@@ -1,5 +1,6 @@
 //! The ports of the pipeline: what its services need from outside. The host implements them with
-//! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more.
+//! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more; the
+//! port of a service that waits or schedules work includes the general ones that it needs.
 
 #![allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 
@@ -30,18 +31,16 @@ pub trait Background {
     fn defer(&self, task: BackgroundTask);
 }
 
-/// The store of key sets that all isolates share.
-pub trait KeyStore {
-    /// Reads a key set; `None` when there is none or the store fails.
+/// Issuers' key sets.
+pub trait KeySource: Clock + Random + Background {
+    /// Reads a key set from the store that all isolates share; `None` when there is none or the
+    /// store fails.
     async fn read_keys(&self, name: &str) -> Option<String>;
 
-    /// Writes a key set and returns whether it is stored. The host logs a failure.
+    /// Writes a key set to that store and returns whether it is stored. The host logs a failure.
     async fn write_keys(&self, name: &str, text: &str) -> bool;
-}
 
-/// Issuers' documents: key sets and discovery.
-pub trait KeyFetcher {
-    /// Fetches a document without following redirects: at most
+    /// Fetches a key set or a discovery document without following redirects: at most
     /// [`portcullis_token::keys::limits::JWKS_BYTES`] within [`portcullis_token::keys::limits::FETCH_MS`].
     ///
     /// # Errors
@@ -54,18 +53,18 @@ pub trait SignatureVerifier {
     /// Checks a signature.
     ///
     /// # Errors
-    /// [`BackendFault`] when the check could not be made.
+    /// [`Fault`] when the check could not be made: a fault of the gateway, never of the token.
     async fn check_signature(
         &self,
         key: &Key,
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
-    ) -> Result<SignatureOutcome, BackendFault>;
+    ) -> Result<SignatureOutcome, Fault>;
 }
 
 /// The revocation log of all isolates.
-pub trait RevocationLog {
+pub trait RevocationLog: Clock + Background {
     /// Reads a part of the log: at most [`portcullis_token::revocation::limits::PAGE_BYTES`] within
     /// [`portcullis_token::revocation::limits::ASK_MS`], or
     /// [`portcullis_token::revocation::limits::ASK_WHOLE_MS`] for the whole log. `may_be_cached` allows a
@@ -81,7 +80,7 @@ pub trait RevocationLog {
 }
 
 /// The runtime's rate limit counters.
-pub trait RateLimitCounter {
+pub trait RateLimitCounter: Clock + Background {
     /// Counts one event under a key of a binding and returns whether it is within the limit.
     /// Returns true when the counter fails, which the host logs.
     async fn limit(&self, binding: &str, key: &str) -> bool;
@@ -119,7 +118,7 @@ pub trait RequestBody {
 }
 
 /// The connection to upstreams.
-pub trait UpstreamClient {
+pub trait UpstreamClient: Clock + Random {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
     type Reply;
 
@@ -134,22 +133,16 @@ pub trait UpstreamClient {
 
     /// Discards an answer that is not passed on.
     fn discard(&self, reply: Self::Reply);
-}
 
-/// The runtime's URL parser. Browsers accept more spellings than RFC 3986 has (backslashes, tabs,
-/// `http:/host`), and so does this parser.
-pub trait UrlParser {
-    /// Resolves a reference against a base to an absolute URL.
+    /// Resolves an answer's reference against a base to an absolute URL, with the runtime's parser.
+    /// Browsers accept more spellings than RFC 3986 has (backslashes, tabs, `http:/host`), and so
+    /// does this parser.
     fn resolve(&self, reference: &str, base: &str) -> Option<String>;
 }
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    Clock
-    + Random
-    + Background
-    + KeyStore
-    + KeyFetcher
+    KeySource
     + SignatureVerifier
     + RevocationLog
     + RateLimitCounter
@@ -157,7 +150,6 @@ pub trait Ports:
     + SpanCollector
     + RequestBody
     + UpstreamClient
-    + UrlParser
 {
 }
 
@@ -189,10 +181,6 @@ pub struct LogText {
     /// Whether the page came from this location's cache.
     pub cached: bool,
 }
-
-/// The signature backend failed: a fault of the gateway, never of the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackendFault;
 
 /// An upstream's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

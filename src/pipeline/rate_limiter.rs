@@ -10,12 +10,8 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc};
 use portcullis_resilience::network;
 
 use super::{
-    background::BackgroundTask,
-    denial::Denial,
-    limited_cache::LimitedCache,
-    limits,
-    metrics::Metrics,
-    ports::{Background, Clock, RateLimitCounter},
+    background::BackgroundTask, denial::Denial, limited_cache::LimitedCache, limits, metrics::Metrics,
+    ports::RateLimitCounter,
 };
 use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
 use portcullis_token::Identity;
@@ -65,14 +61,12 @@ impl RateLimiter {
         address: Option<IpAddr>,
         counter: &impl RateLimitCounter,
     ) -> Result<(), Denial> {
-        for bound in self.limits_of(route) {
-            match bound.limit.by {
-                LimitBy::Ip => self.count(bound, &address_key(address), counter).await?,
-                LimitBy::Route if route.access == Access::Public => self.count(bound, &route.path, counter).await?,
-                LimitBy::Route | LimitBy::User | LimitBy::FailedIp => {}
-            }
-        }
-        Ok(())
+        let key_of = |by| match by {
+            LimitBy::Ip => Some(address_key(address)),
+            LimitBy::Route => (route.access == Access::Public).then(|| route.path.clone()),
+            LimitBy::User | LimitBy::FailedIp => None,
+        };
+        self.count(route, key_of, counter).await
     }
 
     /// Counts a request of a user who may enter. Other requests are not counted: a flood of
@@ -86,14 +80,25 @@ impl RateLimiter {
         identity: &Identity,
         counter: &impl RateLimitCounter,
     ) -> Result<(), Denial> {
-        for bound in self.limits_of(route) {
-            match bound.limit.by {
-                LimitBy::User => {
-                    // Users of two issuers may have the same id.
-                    self.count(bound, &format!("{}\n{}", identity.issuer, identity.user_id), counter).await?;
-                }
-                LimitBy::Route => self.count(bound, &route.path, counter).await?,
-                LimitBy::Ip | LimitBy::FailedIp => {}
+        let key_of = |by| match by {
+            // Users of two issuers may have the same id.
+            LimitBy::User => Some(format!("{}\n{}", identity.issuer, identity.user_id)),
+            LimitBy::Route => Some(route.path.clone()),
+            LimitBy::Ip | LimitBy::FailedIp => None,
+        };
+        self.count(route, key_of, counter).await
+    }
+
+    async fn count(
+        &self,
+        route: &Route,
+        key_of: impl Fn(LimitBy) -> Option<String>,
+        counter: &impl RateLimitCounter,
+    ) -> Result<(), Denial> {
+        for bound in self.limits.iter().filter(|bound| route.limits.contains(&bound.limit.name)) {
+            let Some(key) = key_of(bound.limit.by) else { continue };
+            if !counter.limit(&bound.binding, &key).await {
+                return Err(self.exceeded(bound));
             }
         }
         Ok(())
@@ -109,7 +114,7 @@ impl RateLimiter {
     pub(super) fn record_failed_auth(
         &self,
         address: Option<IpAddr>,
-        ports: &(impl Clock + Background),
+        ports: &impl RateLimitCounter,
     ) -> Result<(), Denial> {
         let now = ports.now();
         let mut outcome = Ok(());
@@ -130,12 +135,7 @@ impl RateLimiter {
     }
 
     /// Has the runtime count a refused token.
-    pub(super) async fn count_failed_auth(
-        &self,
-        limit: usize,
-        address: String,
-        ports: &(impl Clock + RateLimitCounter),
-    ) {
+    pub(super) async fn count_failed_auth(&self, limit: usize, address: String, ports: &impl RateLimitCounter) {
         let Some(bound) = self.limits.get(limit) else { return };
         let is_over = !ports.limit(&bound.binding, &address).await;
         let now = ports.now();
@@ -144,16 +144,8 @@ impl RateLimiter {
         self.failed_auth.borrow_mut().insert((limit, address), is_over, 1, until);
     }
 
-    async fn count(&self, bound: &BoundLimit, key: &str, counter: &impl RateLimitCounter) -> Result<(), Denial> {
-        if counter.limit(&bound.binding, key).await { Ok(()) } else { Err(self.exceeded(bound)) }
-    }
-
     fn exceeded(&self, BoundLimit { limit, .. }: &BoundLimit) -> Denial {
         self.metrics.count_limited(&limit.name);
         Denial::RateLimited { retry_s: limit.retry_after_s }
-    }
-
-    fn limits_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a BoundLimit> {
-        self.limits.iter().filter(|bound| route.limits.contains(&bound.limit.name))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     background::BackgroundTask,
     denial::Denial,
     permits::Permits,
-    ports::{Background, Clock, LogPart, LogText, RevocationLog},
+    ports::{Clock, LogPart, LogText, RevocationLog},
     wire::Fault,
 };
 use portcullis_policy::{Policy, RevocationCheck};
@@ -18,10 +18,6 @@ use portcullis_token::{
     UnixMillis,
     revocation::{Applied, LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
 };
-
-/// The ports of the revocation checker.
-pub(super) trait RevocationPorts: Clock + Background + RevocationLog {}
-impl<T: Clock + Background + RevocationLog> RevocationPorts for T {}
 
 /// The local copy of the revocation log, and how it is kept fresh.
 #[derive(Debug)]
@@ -52,7 +48,7 @@ impl RevocationChecker {
         &self,
         marks: Option<&RevocationKeys>,
         check: RevocationCheck,
-        ports: &impl RevocationPorts,
+        ports: &impl RevocationLog,
     ) -> Result<bool, Denial> {
         let Some(marks) = marks else { return Ok(false) };
         // A revoked token stays revoked, so the copy's age does not matter here.
@@ -86,19 +82,17 @@ impl RevocationChecker {
     }
 
     /// Returns whether revoked tokens can be recognised.
-    pub(super) async fn is_ready(&self, ports: &impl RevocationPorts) -> bool {
+    pub(super) async fn is_ready(&self, ports: &impl RevocationLog) -> bool {
         !self.is_needed || self.freshen(ports).await.is_ok()
     }
 
     /// Makes sure that the copy is young enough to decide, or that the log can. Returns whether the
     /// log has to be asked.
-    async fn freshen(&self, ports: &impl RevocationPorts) -> Result<bool, Denial> {
+    async fn freshen(&self, ports: &impl RevocationLog) -> Result<bool, Denial> {
         let begun = ports.now();
         loop {
             let now = ports.now();
-            if now.since(begun) > limits::WAIT_MS {
-                return Err(UNKNOWN);
-            }
+            let is_late = now.since(begun) > limits::WAIT_MS;
             let plan = self.cache.borrow().plan(self.max_age_ms, now);
             match plan {
                 RevocationPlan::Use => return Ok(false),
@@ -106,27 +100,28 @@ impl RevocationChecker {
                     ports.defer(BackgroundTask::ReadRevocationLog);
                     return Ok(false);
                 }
+                RevocationPlan::AskLog => return Ok(true),
+                RevocationPlan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
+                RevocationPlan::Read | RevocationPlan::Wait if is_late => return Err(UNKNOWN),
                 RevocationPlan::Read => self.read_log(ports).await,
                 RevocationPlan::Wait => {
                     if !self.waiters.pause(limits::WAIT_STEP_MS, ports).await {
                         return Err(UNKNOWN);
                     }
                 }
-                RevocationPlan::AskLog => return Ok(true),
-                RevocationPlan::Unavailable { retry_ms } => return Err(Denial::RevocationUnknown { retry_ms }),
             }
         }
     }
 
     /// Updates the copy, unless another request has since.
-    pub(super) async fn read_log_if_due(&self, ports: &impl RevocationPorts) {
+    pub(super) async fn read_log_if_due(&self, ports: &impl RevocationLog) {
         let is_due = self.cache.borrow().is_read_due(ports.now());
         if is_due {
             self.read_log(ports).await;
         }
     }
 
-    async fn read_log(&self, ports: &impl RevocationPorts) {
+    async fn read_log(&self, ports: &impl RevocationLog) {
         // Two questions: a cached page, and the log itself when that page is too old.
         self.cache.borrow_mut().begin(limits::ASK_MS.saturating_mul(2), ports.now());
         let outcome = self.read_pages(ports).await;
@@ -137,7 +132,7 @@ impl RevocationChecker {
         }
     }
 
-    async fn read_pages(&self, ports: &impl RevocationPorts) -> Result<(), &'static str> {
+    async fn read_pages(&self, ports: &impl RevocationLog) -> Result<(), &'static str> {
         let mut newest = read_page(LogPart::Newest, true, ports).await?;
         // A cache may keep pages for longer than it was told.
         if newest.1.is_none() && ports.now().since(newest.0.as_of) > limits::PAGE_KEEP_MS {
@@ -169,7 +164,7 @@ impl RevocationChecker {
 
     /// Revokes an entry: in this isolate at once, and in the log before the caller answers. When
     /// the log does not take it, a task appends it again.
-    pub(super) async fn revoke(&self, entry: RevocationEntry, ports: &impl RevocationPorts) {
+    pub(super) async fn revoke(&self, entry: RevocationEntry, ports: &impl RevocationLog) {
         self.note([entry]);
         if !append(&[entry], ports).await {
             ports.defer(BackgroundTask::AppendRevocation(entry));
@@ -177,7 +172,7 @@ impl RevocationChecker {
     }
 
     /// Appends an entry that the log did not take before.
-    pub(super) async fn append_again(&self, entry: RevocationEntry, ports: &impl RevocationPorts) {
+    pub(super) async fn append_again(&self, entry: RevocationEntry, ports: &impl RevocationLog) {
         for tried in 1..limits::NOTE_TRIES {
             ports.sleep(limits::BACK_OFF_MS.saturating_mul(u64::from(tried))).await;
             if append(&[entry], ports).await {
@@ -193,7 +188,7 @@ impl RevocationChecker {
     pub(super) async fn revoke_all(
         &self,
         entries: &[RevocationEntry],
-        ports: &impl RevocationPorts,
+        ports: &impl RevocationLog,
     ) -> Result<(), Denial> {
         if !entries.is_empty() && !append(entries, ports).await {
             return Err(UNKNOWN);
@@ -217,7 +212,7 @@ impl RevocationChecker {
 async fn read_page(
     part: LogPart<'_>,
     may_be_cached: bool,
-    ports: &impl RevocationPorts,
+    ports: &impl RevocationLog,
 ) -> Result<(LogPage, Option<UnixMillis>), &'static str> {
     let asked_at = ports.now();
     let LogText { text, cached } = ports.read_log(part, may_be_cached).await.map_err(code)?;
@@ -226,7 +221,7 @@ async fn read_page(
 }
 
 /// Appends entries to the log, in the form of a page.
-async fn append(entries: &[RevocationEntry], ports: &impl RevocationPorts) -> bool {
+async fn append(entries: &[RevocationEntry], ports: &impl RevocationLog) -> bool {
     let page = LogPage { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
     match page.to_json() {
         Some(text) => ports.append_log(&text).await,

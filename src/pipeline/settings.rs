@@ -1,16 +1,6 @@
 //! A deployment's own settings: variables and secrets, looked up by name.
 
-/// Setting that marks a developer's machine with the value `true`.
-const DEVELOPMENT: &str = "DEVELOPMENT";
-
-/// Setting for the percentage of successful requests that are logged.
-const LOG_SUCCESSES: &str = "LOG_SUCCESSES";
-
-/// Secret that opens `/metrics` and the details of `/status` and `/ready`.
-const METRICS_TOKEN: &str = "METRICS_TOKEN";
-
-/// Characters of [`METRICS_TOKEN`], at least.
-const METRICS_TOKEN_CHARS: usize = 16;
+use super::limits;
 
 /// The policy or a setting cannot be used. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +19,7 @@ pub(super) struct Settings<'a> {
     pub(super) is_development: bool,
     /// Percentage of successful requests that are logged.
     pub(super) log_successes: u8,
-    /// Token of operators; `None` without operators.
+    /// Secret that opens `/metrics` and the details of `/status` and `/ready`.
     pub(super) metrics_token: Option<String>,
 }
 
@@ -39,21 +29,20 @@ impl<'a> Settings<'a> {
     /// # Errors
     /// [`Misconfiguration`] when a value has not the form that it must have.
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
-        let log_successes = match lookup(LOG_SUCCESSES) {
-            None => 100,
-            Some(text) => text.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
-                Misconfiguration(format!(
-                    "{LOG_SUCCESSES} is not a whole number from 0 to 100; it is the percentage of successes that are logged"
-                ))
-            })?,
-        };
-        let metrics_token = lookup(METRICS_TOKEN);
-        if metrics_token.as_ref().is_some_and(|token| token.len() < METRICS_TOKEN_CHARS) {
+        let percentage = lookup("LOG_SUCCESSES").unwrap_or_else(|| "100".to_owned());
+        let log_successes = percentage.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+            let text =
+                "LOG_SUCCESSES is not a whole number from 0 to 100; it is the percentage of successes that are logged";
+            Misconfiguration(text.to_owned())
+        })?;
+        let metrics_token = lookup("METRICS_TOKEN");
+        if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
+            let least = limits::METRICS_TOKEN_CHARS;
             return Err(Misconfiguration(format!(
-                "{METRICS_TOKEN} is shorter than {METRICS_TOKEN_CHARS} characters; generate a longer one"
+                "METRICS_TOKEN is shorter than {least} characters; generate a longer one"
             )));
         }
-        let is_development = lookup(DEVELOPMENT).is_some_and(|value| value == "true");
+        let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
         Ok(Self { lookup, is_development, log_successes, metrics_token })
     }
 
@@ -77,7 +66,7 @@ impl<'a> Settings<'a> {
             return Ok(());
         }
         Err(Misconfiguration(format!(
-            "{}, which only a development machine has; write {fix}, or set {DEVELOPMENT} to true on your own machine",
+            "{}, which only a development machine has; write {fix}, or set DEVELOPMENT to true on your own machine",
             what()
         )))
     }

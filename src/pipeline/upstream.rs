@@ -13,9 +13,9 @@ use super::{
     denial::Denial,
     limits,
     permits::Permits,
-    ports::{Clock, Forwarded, Random, UpstreamClient},
+    ports::{Forwarded, Random, UpstreamClient},
     settings::{Misconfiguration, Settings},
-    wire::{Fault, Forward},
+    wire::{AnswerFacts, Fault, Forward},
 };
 use portcullis_policy::{OnDown, UpstreamTarget};
 use portcullis_token::UnixMillis;
@@ -25,10 +25,6 @@ use portcullis_token::UnixMillis;
 pub(super) fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
-
-/// The ports of an upstream.
-pub(super) trait UpstreamPorts: Clock + Random + UpstreamClient {}
-impl<T: Clock + Random + UpstreamClient> UpstreamPorts for T {}
 
 /// One upstream as this isolate knows it.
 #[derive(Debug)]
@@ -44,6 +40,9 @@ pub(super) struct Upstream {
     retry_budget: RefCell<RetryBudget>,
     /// Permits of the requests that wait for the upstream.
     pub(super) permits: Permits,
+    /// Further permits that requests with a body need: half as many, so that clients that send
+    /// slowly leave room for requests without one.
+    body_permits: Permits,
 }
 
 /// One place where an upstream is.
@@ -100,11 +99,12 @@ impl Upstream {
             last: Cell::new(None),
             retry_budget: RefCell::new(RetryBudget::new(limits::FIRST_RETRIES)),
             permits: Permits::new(config.max_concurrent),
+            body_permits: Permits::new((config.max_concurrent / 2).max(1)),
         })
     }
 
     /// Sends a request, whose `url` is still the target's path and query alone.
-    pub(super) async fn forward<P: UpstreamPorts>(
+    pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
         statement: &Statement<'_>,
@@ -120,14 +120,17 @@ impl Upstream {
             let tries = u64::from(self.config.retries).saturating_add(1);
             timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
         };
-        let permit = self.permits.acquire(has_body, begun.plus(longest_ms), begun).ok_or(Denial::UpstreamBusy)?;
+        let until = begun.plus(longest_ms);
+        let _body_permit = match has_body {
+            true => Some(self.body_permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?),
+            false => None,
+        };
+        let _permit = self.permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
-        let outcome = self.try_targets(&mut request, (keys, statement), ports).await;
-        self.permits.release(permit);
-        outcome
+        self.try_targets(&mut request, (keys, statement), ports).await
     }
 
-    async fn try_targets<P: UpstreamPorts>(
+    async fn try_targets<P: UpstreamClient>(
         &self,
         request: &mut Forward<'_>,
         (keys, statement): (&AssertionKeys, &Statement<'_>),
@@ -146,36 +149,39 @@ impl Upstream {
         loop {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
-            let (index, target, decision) =
-                self.choose(&tried, chance, settings, now).map_err(|retry_ms| self.breaker_open(retry_ms))?;
+            let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {
+                self.denial(Denial::AuthenticationBreakerOpen { retry_ms }, Denial::BreakerOpen { retry_ms })
+            })?;
             request.url = [&target.url, path.as_str()].concat();
             let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
             let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
             request.headers.push(("x-gateway-assertion".into(), assertion.ok_or_else(unsigned)?.into()));
             let answer = ports.forward(request).await;
             request.headers.pop();
-            let observation = observe(&answer);
             let then = ports.now();
-            target.breaker.borrow_mut().record(decision, observation, self.breaker, then.0);
-            let answer = match answer {
+            let (observation, answer) = match answer {
                 Ok(forwarded) if is_rejection(&forwarded, ports) => {
                     ports.discard(forwarded.reply);
-                    Err(Denial::UpstreamRejectedAssertion)
+                    (Observation::Success, Err(Denial::UpstreamRejectedAssertion))
                 }
-                answer => answer.map_err(|fault| self.call_failed(fault)),
+                Ok(forwarded) => (observe(&forwarded.facts), Ok(forwarded)),
+                Err(fault) => {
+                    let (observation, denial) = self.judge(fault);
+                    (observation, Err(denial))
+                }
             };
+            target.breaker.borrow_mut().record(decision, observation, self.breaker, then.0);
             if observation != Observation::Unknown {
                 let error = answer.as_ref().err().map(Denial::code);
                 self.last.set(Some(LastAnswer { at: then, took_ms: then.since(now), error }));
             }
             tried.push(index);
-            // An upstream that says when to come back is not asked before.
+            let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let may_retry = observation == Observation::Failure
-                && !answer.as_ref().is_ok_and(asks_for_pause)
                 && is_safe
                 // Bounds how long a client waits for all tries together.
                 && then.since(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
-                && u32::try_from(tried.len()).is_ok_and(|count| count <= self.config.retries)
+                && failures <= self.config.retries
                 && self.retry_budget.borrow_mut().withdraw();
             if !may_retry {
                 return answer;
@@ -183,7 +189,6 @@ impl Upstream {
             if let Ok(forwarded) = answer {
                 ports.discard(forwarded.reply);
             }
-            let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             ports.sleep(full_jitter(limits::RETRY_BACKOFF.delay_ms(failures), random(ports))).await;
         }
     }
@@ -218,32 +223,24 @@ impl Upstream {
         Err(waits.min().unwrap_or(settings.longest_open_ms))
     }
 
-    fn logs_users_in(&self) -> bool {
-        self.config.on_down == OnDown::AuthenticationUnavailable
+    /// Returns the first denial for an upstream that logs users in, and the second for others.
+    fn denial(&self, authentication: Denial, other: Denial) -> Denial {
+        if self.config.on_down == OnDown::AuthenticationUnavailable { authentication } else { other }
     }
 
-    fn breaker_open(&self, retry_ms: u64) -> Denial {
-        if self.logs_users_in() {
-            Denial::AuthenticationBreakerOpen { retry_ms }
-        } else {
-            Denial::BreakerOpen { retry_ms }
-        }
-    }
-
-    fn call_failed(&self, fault: Fault) -> Denial {
+    /// Returns what a missing answer says about the target, and the denial for the client. A fault of
+    /// the client, or perhaps of the client, says nothing.
+    fn judge(&self, fault: Fault) -> (Observation, Denial) {
+        let unreachable = || self.denial(Denial::AuthenticationUnavailable, Denial::UpstreamUnreachable);
         match fault {
-            Fault::TimedOut | Fault::Stalled => Denial::UpstreamTimedOut,
-            Fault::BadStatus => Denial::UpstreamBadAnswer,
-            Fault::BodySlow => Denial::BodyTooSlow,
-            Fault::TooLarge => Denial::BodyTooLarge,
-            Fault::ClientGone => Denial::ClientGone,
-            Fault::Unreachable | Fault::BrokeOff | Fault::Redirected | Fault::NotBound => {
-                if self.logs_users_in() {
-                    Denial::AuthenticationUnavailable
-                } else {
-                    Denial::UpstreamUnreachable
-                }
-            }
+            Fault::Unreachable | Fault::Redirected | Fault::NotBound => (Observation::Failure, unreachable()),
+            Fault::BrokeOff => (Observation::Unknown, unreachable()),
+            Fault::TimedOut => (Observation::Failure, Denial::UpstreamTimedOut),
+            Fault::Stalled => (Observation::Unknown, Denial::UpstreamTimedOut),
+            Fault::BadStatus => (Observation::Failure, Denial::UpstreamBadAnswer),
+            Fault::BodySlow => (Observation::Unknown, Denial::BodyTooSlow),
+            Fault::TooLarge => (Observation::Unknown, Denial::BodyTooLarge),
+            Fault::ClientGone => (Observation::Unknown, Denial::ClientGone),
         }
     }
 
@@ -263,29 +260,15 @@ impl Upstream {
     }
 }
 
-/// Returns what an answer or its absence says about a target.
-fn observe<R>(answer: &Result<Forwarded<R>, Fault>) -> Observation {
-    match answer {
-        // An upstream that says when to come back works and sheds load. One that fails before the
-        // client has sent its body may fail because of that client. Neither lets a stranger open
-        // the circuit.
-        Ok(forwarded) if matches!(forwarded.facts.status, 502..=504) => {
-            let is_failure = forwarded.facts.body_ended && !asks_for_pause(forwarded);
-            if is_failure { Observation::Failure } else { Observation::Unknown }
-        }
-        Ok(_) => Observation::Success,
-        Err(Fault::Unreachable | Fault::TimedOut | Fault::BadStatus | Fault::Redirected | Fault::NotBound) => {
-            Observation::Failure
-        }
-        // Faults of the client, or perhaps of the client.
-        Err(Fault::BodySlow | Fault::TooLarge | Fault::ClientGone | Fault::BrokeOff | Fault::Stalled) => {
-            Observation::Unknown
-        }
+/// Returns what an answer says about a target. An upstream that says when to come back works and
+/// sheds load. One that fails before the client has sent its body may fail because of that client.
+/// Neither lets a stranger open the circuit, and neither is retried.
+fn observe(facts: &AnswerFacts) -> Observation {
+    match facts.status {
+        502..=504 if facts.body_ended && !facts.has_header("retry-after") => Observation::Failure,
+        502..=504 => Observation::Unknown,
+        _ => Observation::Success,
     }
-}
-
-fn asks_for_pause<R>(forwarded: &Forwarded<R>) -> bool {
-    forwarded.facts.has_header("retry-after")
 }
 
 /// Returns whether an upstream says that the request did not come from the gateway. It did, so

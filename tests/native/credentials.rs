@@ -74,6 +74,17 @@ fn only_a_single_bearer_token_is_accepted() {
     }
 }
 
+#[test]
+fn a_token_holds_the_characters_of_rfc_6750_and_no_other() {
+    let (gateway, ports) = setup();
+    for character in (0..=u8::MAX).map(char::from) {
+        let fits = character.is_ascii_alphanumeric() || "-._~+/=".contains(character);
+        let value = format!("Bearer a{character}b");
+        let expected = if fits { FOUND } else { MALFORMED };
+        assert_eq!(verdict(&ports.send(&gateway, "GET", "/me", &[("authorization", &value)])), expected, "{value:?}");
+    }
+}
+
 /// The rows that `edge/cookies.test.js` does not have.
 #[test]
 fn a_cookies_token_needs_a_request_of_an_allowed_page() {

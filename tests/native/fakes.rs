@@ -10,9 +10,8 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
     ports::{
-        BackendFault, Background, Clock, Document, Forwarded, KeyFetcher, KeyStore, LogPart, LogText, MetricsStore,
-        Ports, Random, RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
-        UrlParser,
+        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
+        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -155,6 +154,8 @@ pub(crate) struct FakePorts {
     pub(crate) store: RefCell<HashMap<String, String>>,
     pub(crate) store_writes: Cell<usize>,
     pub(crate) store_fails: Cell<bool>,
+    /// Milliseconds of a read.
+    pub(crate) store_takes_ms: Cell<u64>,
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Sent>>,
     pub(crate) upstream: Cell<Result<u16, Fault>>,
@@ -194,6 +195,7 @@ impl FakePorts {
             store: RefCell::default(),
             store_writes: Cell::new(0),
             store_fails: Cell::new(false),
+            store_takes_ms: Cell::new(0),
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
@@ -278,8 +280,9 @@ impl Random for FakePorts {
     }
 }
 
-impl KeyStore for FakePorts {
+impl KeySource for FakePorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
+        self.advance(self.store_takes_ms.get());
         self.store.borrow().get(name).cloned()
     }
 
@@ -291,9 +294,7 @@ impl KeyStore for FakePorts {
         self.store.borrow_mut().insert(name.to_owned(), text.to_owned());
         true
     }
-}
 
-impl KeyFetcher for FakePorts {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault> {
         self.fetches.set(self.fetches.get() + 1);
         if self.issuer_never_answers.get() {
@@ -323,10 +324,10 @@ impl SignatureVerifier for FakePorts {
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
-    ) -> Result<SignatureOutcome, BackendFault> {
+    ) -> Result<SignatureOutcome, Fault> {
         self.checks.set(self.checks.get() + 1);
         if self.backend_fails.get() {
-            return Err(BackendFault);
+            return Err(Fault::Unreachable);
         }
         Ok(token::check_signature(key.public(), algorithm, signing_input, signature))
     }
@@ -421,15 +422,13 @@ impl UpstreamClient for FakePorts {
     }
 
     fn discard(&self, (): ()) {}
-}
 
-impl Ports for FakePorts {}
-
-impl UrlParser for FakePorts {
     fn resolve(&self, reference: &str, base: &str) -> Option<String> {
         url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
     }
 }
+
+impl Ports for FakePorts {}
 
 /// Returns status and code of the answer; `ok` for that of an upstream.
 pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future as _,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use portcullis::pipeline::{Gateway, Head, wire::Fault};
@@ -26,6 +26,12 @@ retries = 2
 [upstreams.plain]
 url = "https://plain.example"
 
+[upstreams.narrow]
+url = "https://narrow.example"
+max_concurrent = 4
+timeout_ms = 1000
+body_timeout_ms = 1000
+
 [[routes]]
 path = "/app"
 methods = ["GET", "POST"]
@@ -44,6 +50,12 @@ methods = ["GET", "POST"]
 upstream = "plain"
 access = "public"
 max_body_bytes = 100
+
+[[routes]]
+path = "/narrow"
+methods = ["GET", "POST"]
+upstream = "narrow"
+access = "public"
 "#;
 
 fn gateway() -> Gateway {
@@ -148,6 +160,33 @@ fn a_probe_with_a_body_blocks_other_requests_for_one_second() {
         ports.advance(1);
         assert_eq!(verdict(&ports.send(&gateway, "GET", "/plain", &[])), (200, "ok"), "{method}");
     }
+}
+
+#[test]
+fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire() {
+    let (gateway, ports) = (gateway(), ports());
+    ports.upstream_never_answers.set(true);
+    let heads = ["GET", "POST"].map(|method| Head::new(method.to_owned(), "https://edge.example/narrow", vec![]));
+    let begin = |head| {
+        let mut request = Box::pin(gateway.handle(head, &ports));
+        match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(request),
+            Poll::Ready(handled) => Err(verdict(&handled)),
+        }
+    };
+    let [get, post] = &heads;
+    let is_busy = |head| begin(head).is_err_and(|verdict| verdict == (503, "upstream_busy"));
+    let mut waiting = vec![begin(post).unwrap(), begin(post).unwrap()];
+    assert!(is_busy(post), "half are for requests without a body");
+    waiting.extend([begin(get).unwrap(), begin(get).unwrap()]);
+    assert!(is_busy(get));
+    drop(waiting.remove(0));
+    assert!(begin(post).is_ok(), "one that ends makes room");
+    waiting.push(begin(get).unwrap());
+    assert!(is_busy(get) && is_busy(post));
+    // Both bodies and answers may take a second; the runtime may never resume a request.
+    ports.advance(2_000);
+    assert!(begin(post).is_ok() && begin(get).is_ok());
 }
 
 #[test]
