@@ -45,7 +45,7 @@ pub const KEY_PAUSE: Backoff = Backoff { first_ms: 20, longest_ms: 320 };
 
 /// Milliseconds after which a request takes no further step for a key: a read of KV, and a fetch that
 /// another request may have lost.
-pub const KEY_WAIT_MS: u64 = 5_000;
+pub const KEY_WAIT_MS: u64 = KV_MS + portcullis_token::keys::limits::LOST_MS;
 
 /// Requests of one isolate that wait while another one asks an issuer or reads the revocation log.
 /// Each checks three times a second or more often.

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use portcullis::pipeline::{Gateway, Head, wire::Fault};
+use portcullis::pipeline::{Gateway, Head, limits::KV_MS, wire::Fault};
 use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
@@ -212,6 +212,17 @@ fn a_new_isolate_uses_the_stored_keys_while_the_issuer_is_down() {
     let cold = shipped_gateway();
     assert_eq!(verdict(&ports.send_token(&cold, "GET", ME, vectors.token("a good token"))), (200, "ok"));
     assert_eq!(ports.fetches.get(), 1);
+}
+
+#[test]
+fn a_store_that_takes_its_whole_time_and_a_slow_issuer_still_give_a_key() {
+    let vectors = Vectors::load();
+    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    ports.store_takes_ms.set(KV_MS);
+    *ports.issuer.borrow_mut() = Issuer::Slow(vectors.jwks.to_string(), limits::FETCH_MS);
+    let handled = ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
+    assert_eq!(verdict(&handled), (200, "ok"));
+    assert_eq!(handled.record.duration_ms, KV_MS + limits::FETCH_MS);
 }
 
 #[test]
