@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{head::Head, limits};
 
@@ -112,7 +112,7 @@ pub fn write_plan(plan: &impl Serialize) -> String {
 }
 
 /// How the client's body is passed on to an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BodyPlan {
     /// `Content-Length`.
     pub length: Option<u64>,
@@ -138,7 +138,7 @@ pub struct BodyPlan {
 
 impl BodyPlan {
     /// Plans a body of `length` bytes, if that is known, for which the client has `time_ms`.
-    pub(super) fn new(length: Option<u64>, max_bytes: u64, time_ms: u64) -> Self {
+    pub fn new(length: Option<u64>, max_bytes: u64, time_ms: u64) -> Self {
         let is_short = length.is_some_and(|bytes| bytes <= limits::HELD_BODY_BYTES);
         Self {
             length,
@@ -156,7 +156,7 @@ impl BodyPlan {
 }
 
 /// How the rest of a refused body is discarded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainPlan {
     /// Bytes of one read.
     pub part_bytes: u64,
@@ -258,142 +258,5 @@ impl HeaderChanges {
     /// Returns the changes as they cross.
     pub fn as_wire(&self) -> &str {
         &self.0
-    }
-
-    /// Parses the changes: names to remove, and headers to append.
-    pub fn parse(&self) -> (Vec<&str>, Vec<(&str, &str)>) {
-        let mut lines = self.0.split('\n');
-        let removed = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-        (removed, std::iter::from_fn(|| Some((lines.next()?, lines.next()?))).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BODY_JS: &str = include_str!("../host/body.js");
-    const PROXY_JS: &str = include_str!("../host/proxy.js");
-
-    #[test]
-    fn a_failure_is_judged_by_what_the_body_waited_for() {
-        for (failure, expected) in [
-            ("read_failed\nnothing\n0", Fault::ClientGone),
-            ("over_limit\nnothing\n0", Fault::TooLarge),
-            ("late\nclient\n1500", Fault::BodySlow),
-            ("late\nupstream\n0", Fault::Stalled),
-            ("late\nnothing\n0", Fault::TimedOut),
-            ("late", Fault::TimedOut),
-            ("failed\nclient\n999", Fault::Unreachable),
-            ("failed\nclient\n1000", Fault::BrokeOff),
-            ("failed\nupstream\n0", Fault::Unreachable),
-            ("failed\nnothing\n0", Fault::Unreachable),
-            ("failed", Fault::Unreachable),
-            ("", Fault::Unreachable),
-        ] {
-            assert_eq!(Fault::of_forward(failure), expected, "{failure:?}");
-            let event = failure.split('\n').next().unwrap();
-            assert!([BODY_JS, PROXY_JS].iter().any(|code| code.contains(event)), "{event}");
-        }
-        for (name, expected) in [(Some("TimeoutError"), Fault::TimedOut), (None, Fault::Unreachable)] {
-            assert_eq!(Fault::of_rejection(name), expected);
-        }
-    }
-
-    #[test]
-    fn a_plan_is_read_as_it_was_written_and_javascript_knows_each_member() {
-        for (length, hold_ms, read_ahead_bytes, part_bytes) in [
-            (Some(0), 0, 0, 1),
-            (Some(100), 0, 0, 100),
-            (Some(1024 * 1024), 0, 0, 65_536),
-            (Some(1024 * 1024 + 1), 100, 0, 65_536),
-            (None, 100, 65_536, 65_536),
-        ] {
-            let plan = BodyPlan::new(length, 7, 8);
-            assert_eq!((plan.length, plan.max_bytes, plan.time_ms), (length, 7, 8));
-            assert_eq!((plan.hold_ms, plan.read_ahead_bytes), (hold_ms, read_ahead_bytes), "{length:?}");
-            assert_eq!(plan.drain.part_bytes, part_bytes, "{length:?}");
-            assert_eq!(serde_json::from_str::<BodyPlan>(&write_plan(&plan)).unwrap(), plan);
-            let written: serde_json::Value = serde_json::from_str(&write_plan(&plan)).unwrap();
-            for member in written.as_object().unwrap().keys().chain(written["drain"].as_object().unwrap().keys()) {
-                assert!(BODY_JS.contains(&format!("}} {member}\n")), "body.js has no @property {member}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_body_that_the_runtime_reads_by_itself_is_not_drained() {
-        for (headers, expected) in [
-            (vec![], false),
-            (vec![("content-length", "0")], false),
-            (vec![("content-length", "65536")], false),
-            (vec![("content-length", "65537")], true),
-            (vec![("transfer-encoding", "chunked")], true),
-        ] {
-            let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            let head = Head::new("POST".into(), "https://edge.example/", owned);
-            let plan = DrainPlan::for_answer(&head);
-            assert_eq!(plan.is_some(), expected, "{headers:?}");
-            if let Some(plan) = plan {
-                assert_eq!(serde_json::from_str::<DrainPlan>(&write_plan(&plan)).unwrap(), plan);
-            }
-        }
-    }
-
-    #[test]
-    fn a_head_is_read_as_it_was_written() {
-        for headers in [vec![], vec![("accept", "*/*"), ("x-empty", ""), ("cookie", "a=1; b=2")]] {
-            let owned: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            let mut text = "PATCH\nhttps://edge.example:8443/a?b".to_owned();
-            headers.iter().for_each(|(name, value)| text.push_str(&format!("\n{name}\n{value}")));
-            assert_eq!(parse_head(&text), Head::new("PATCH".into(), "https://edge.example:8443/a?b", owned));
-        }
-        assert_eq!(parse_head(""), Head::new(String::new(), "", vec![]));
-    }
-
-    #[test]
-    fn facts_are_read_as_they_were_written() {
-        for (flag, body_ended) in [("1", true), ("", false)] {
-            for names in [vec![], vec!["content-type"], vec!["location", "retry-after"]] {
-                for status in [101, 200, 599] {
-                    let facts = AnswerFacts::parse(&[&[flag, &status.to_string()], &names[..]].concat().join("\n"));
-                    let facts = facts.unwrap();
-                    assert_eq!((facts.body_ended, facts.status), (body_ended, status));
-                    assert_eq!(facts.header_names().collect::<Vec<_>>(), names);
-                    assert_eq!(facts.has_header("retry-after"), names.contains(&"retry-after"));
-                }
-            }
-        }
-        for text in ["", "1", "1\n", "1\nx", "1\n99\ndate", "1\n100", "\n199", "1\n600", "1\n-1"] {
-            assert_eq!(AnswerFacts::parse(text), Err(Fault::BadStatus), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn changes_are_read_as_they_were_written() {
-        for (removed, appended) in [
-            (vec![], vec![]),
-            (vec!["server"], vec![]),
-            (vec![], vec![("vary", "Origin"), ("x-empty", ""), ("x-request-id", "7")]),
-            (vec!["server", "via"], vec![("x-empty", ""), ("x-request-id", "7")]),
-        ] {
-            let mut changes = HeaderChanges::removing(removed.iter().copied());
-            appended.iter().for_each(|(name, value)| changes.append(name, value));
-            assert_eq!(changes.parse(), (removed, appended));
-        }
-    }
-
-    #[test]
-    fn each_outgoing_field_is_one_line() {
-        let request = Forward {
-            url: "https://up.example/x".into(),
-            method: "GET",
-            headers: vec![("accept".into(), "*/*".into()), ("x-empty".into(), "".into())],
-            timeout_ms: 1,
-            is_timed: false,
-            body: None,
-        };
-        assert_eq!(write_request(&request), "https://up.example/x\nGET\naccept\n*/*\nx-empty\n");
-        assert_eq!(write_headers(&[("vary", "Origin".into()), ("x-empty", String::new())]), "vary\nOrigin\nx-empty\n");
     }
 }

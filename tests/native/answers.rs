@@ -2,7 +2,7 @@
 
 use portcullis::pipeline::{AnswerPlan, Handled, Outcome};
 
-use crate::fakes::{FakePorts, Vectors, gateway_of};
+use crate::fakes::{FakePorts, Vectors, gateway_of, parse_changes};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -80,7 +80,7 @@ fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
         let plan = plan(&handled);
         let mut added = added;
         added.push(("x-request-id", &handled.record.request_id));
-        assert_eq!(plan.changes.parse(), (removed, added), "{name}");
+        assert_eq!(parse_changes(&plan.changes), (removed, added), "{name}");
         assert_eq!((handled.record.status, plan.idle_timeout_ms), (200, Some(7000)));
     }
 }

@@ -13,7 +13,7 @@ use portcullis::pipeline::{
         Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
         RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
-    wire::{AnswerFacts, Fault, Forward},
+    wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome, UnixMillis,
@@ -445,4 +445,11 @@ pub(crate) fn answer(handled: &Handled<()>) -> &Answer {
 
 pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+}
+
+/// Parses changes as `passOn` of proxy.js does: names to remove, and headers to append.
+pub(crate) fn parse_changes(changes: &HeaderChanges) -> (Vec<&str>, Vec<(&str, &str)>) {
+    let mut lines = changes.as_wire().split('\n');
+    let removed = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    (removed, std::iter::from_fn(|| Some((lines.next()?, lines.next()?))).collect())
 }
