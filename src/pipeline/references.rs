@@ -91,38 +91,46 @@ impl<'a> References<'a> {
     }
 }
 
-/// Rewrites `<delay>; url=<reference>` (HTML standard, section 4.2.5.3, which the header shares).
+/// Rewrites `<delay>; url=<reference>`, as browsers read it (HTML standard, section 4.2.5.3, which the
+/// header shares): a blank separates as well as a semicolon or a comma.
 fn publish_refresh(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let at = value.find([';', ','])?;
+    let value = value.trim_start();
+    let at = value.find(|sign: char| !sign.is_ascii_digit() && sign != '.')?;
     let (delay, rest) = value.split_at_checked(at)?;
     let text = rest.trim_start_matches([';', ',', ' ', '\t']);
+    if text.len() == rest.len() {
+        return None;
+    }
     let named = text.get(..3).filter(|name| name.eq_ignore_ascii_case("url"));
     let named = named.and_then(|_| text.get(3..)?.trim_start().strip_prefix('='));
-    let reference = named.unwrap_or(text).trim_matches([' ', '\t', '"', '\'']);
-    publish(reference).map(|public| format!("{delay}; url={public}"))
+    let reference = named.unwrap_or(text).trim_start();
+    let quoted = ['"', '\''].into_iter().find_map(|quote| reference.strip_prefix(quote)?.split(quote).next());
+    publish(quoted.unwrap_or(reference)).map(|public| format!("{delay}; url={public}"))
 }
 
 /// Rewrites `<reference>; …, <reference>; …` (RFC 8288, section 3), except within quotes.
 fn publish_links(value: &str, publish: impl Fn(&str) -> Option<String>) -> Option<String> {
     let (mut published, mut is_changed, mut is_quoted) = (String::with_capacity(value.len()), false, false);
     let mut rest = value;
-    while let Some(at) = rest.find(['<', '"']) {
+    while let Some(at) = rest.find(['<', '"', '\\']) {
         let (before, found) = rest.split_at_checked(at)?;
         published.push_str(before);
-        match found.strip_prefix('<').filter(|_| !is_quoted).and_then(|inner| inner.split_once('>')) {
-            Some((reference, behind)) => {
-                let public = publish(reference);
-                is_changed |= public.is_some();
-                published.extend(["<", public.as_deref().unwrap_or(reference), ">"]);
-                rest = behind;
-            }
-            None => {
-                is_quoted ^= found.starts_with('"');
-                let (sign, behind) = found.split_at_checked(1)?;
-                published.push_str(sign);
-                rest = behind;
-            }
+        if let Some((reference, behind)) =
+            found.strip_prefix('<').filter(|_| !is_quoted).and_then(|inner| inner.split_once('>'))
+        {
+            let public = publish(reference);
+            is_changed |= public.is_some();
+            published.extend(["<", public.as_deref().unwrap_or(reference), ">"]);
+            rest = behind;
+            continue;
         }
+        // A backslash in quotes keeps the next character from ending them (RFC 9110, section 5.6.4).
+        let taken = if is_quoted && found.starts_with('\\') { 2 } else { 1 };
+        is_quoted ^= found.starts_with('"');
+        let end = found.char_indices().nth(taken).map_or(found.len(), |(end, _)| end);
+        let (signs, behind) = found.split_at_checked(end)?;
+        published.push_str(signs);
+        rest = behind;
     }
     published.push_str(rest);
     is_changed.then_some(published)
@@ -156,60 +164,4 @@ fn is_plain(reference: &str) -> bool {
     !reference.starts_with("//")
         && !first.contains(':')
         && !reference.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(reference: &str, base: &str) -> Option<String> {
-        url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
-    }
-
-    fn base(rewrite: Option<(&'static str, &'static str)>) -> References<'static> {
-        let asked = "http://10.0.0.7:8080/api/x?y";
-        let targets = [asked, "https://Two.example:443", "http://[::1]:9000"];
-        References {
-            asked,
-            upstream: targets.into_iter().map(|url| split(url).unwrap().0).collect(),
-            own_origin: "https://edge.example".to_owned(),
-            rewrite,
-        }
-    }
-
-    #[test]
-    fn an_authority_has_one_spelling() {
-        for (url, expected) in [
-            ("https://two.example/x", Some(("two.example:", "/x"))),
-            ("https://Ada:secret@Two.example.:443?a", Some(("two.example:", "?a"))),
-            ("http://two.example:80", Some(("two.example:", ""))),
-            ("http://two.example:443/", Some(("two.example:443", "/"))),
-            ("http://[::1]:9000/x", Some(("[::1]:9000", "/x"))),
-            ("http://[::1]/x", Some(("[::1]:", "/x"))),
-            ("mailto:ada@example.com", None),
-        ] {
-            assert_eq!(split(url), expected.map(|(place, rest)| (place.to_owned(), rest)), "{url}");
-        }
-    }
-
-    #[test]
-    fn no_reference_becomes_one_to_another_host() {
-        let parts = ["http:", "//", "/", "\\", "\t", "10.0.0.7:8080", "evil.example", "@", "?", "x", ".", ":"];
-        let mut state = 7_u64;
-        let mut count = 0;
-        for _ in 0..20_000 {
-            let mut reference = String::new();
-            for _ in 0..(state % 7 + 1) {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                reference.push_str(parts[usize::try_from(state >> 33).unwrap() % parts.len()]);
-            }
-            for rewrite in [None, Some(("/shop", "")), Some(("/old", "/x"))] {
-                let Some(public) = base(rewrite).publish(&reference, resolve) else { continue };
-                let led = url::Url::parse("https://edge.example/api/x").unwrap().join(&public).unwrap();
-                assert_eq!(led.host_str(), Some("edge.example"), "{reference:?} became {public:?}");
-                count += 1;
-            }
-        }
-        assert!(count > 1000, "{count} were rewritten");
-    }
 }

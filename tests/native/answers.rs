@@ -1,6 +1,6 @@
 //! How upstreams' answers are passed on: which headers are removed, replaced and added.
 
-use portcullis::pipeline::{AnswerPlan, Handled, Outcome};
+use portcullis::pipeline::{AnswerPlan, Gateway, Handled, Outcome};
 
 use crate::fakes::{FakePorts, Vectors, gateway_of, parse_changes};
 
@@ -83,4 +83,129 @@ fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
         assert_eq!(parse_changes(&plan.changes), (removed, added), "{name}");
         assert_eq!((handled.record.status, plan.idle_timeout_ms), (200, Some(7000)));
     }
+}
+
+const REFERENCES: &str = r#"
+[upstreams.app]
+targets = [{ url = "https://Two.example:443" }, { url = "http://[::1]:9000" }]
+
+[[routes]]
+path = "/api/x"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+
+[[routes]]
+path = "/shop/api/x"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+strip_prefix = "/shop"
+
+[[routes]]
+path = "/old/api"
+methods = ["GET"]
+upstream = "app"
+access = "public"
+replace_prefix = { from = "/old", to = "/x" }
+"#;
+
+/// Returns what a client receives instead of headers of an answer; `None` if a header is unchanged.
+fn published(
+    (gateway, ports): &(Gateway, FakePorts),
+    path: &str,
+    sent: &[(&'static str, String)],
+) -> Vec<Option<String>> {
+    let leaked = |(name, value): &(&'static str, String)| (*name, &*value.clone().leak());
+    *ports.answer_headers.borrow_mut() = sent.iter().map(leaked).collect();
+    let handled = ports.send(gateway, "GET", path, &[]);
+    let (removed, appended) = parse_changes(&plan(&handled).changes);
+    let value = |name: &str| appended.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let values: Vec<_> = sent.iter().map(|(name, _)| value(name)).collect();
+    for ((name, _), value) in sent.iter().zip(&values) {
+        assert_eq!(removed.contains(name), value.is_some(), "{name} arrives once");
+    }
+    values
+}
+
+#[test]
+fn each_spelling_of_the_upstreams_authority_is_replaced() {
+    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    for (location, expected) in [
+        ("https://two.example/x", Some("https://edge.example/x")),
+        ("https://Ada:secret@Two.example.:443?a", Some("https://edge.example/?a")),
+        ("http://two.example:80", Some("https://edge.example/")),
+        ("http://two.example:443/", None),
+        ("//two.example/x", Some("https://edge.example/x")),
+        ("http://[::1]:9000/x", Some("https://edge.example/x")),
+        ("http://[::1]/x", None),
+        ("/x", None),
+        ("mailto:ada@example.com", None),
+    ] {
+        let actual = published(&world, "/api/x", &[("location", location.to_owned())]);
+        assert_eq!(actual, [expected.map(str::to_owned)], "{location}");
+    }
+}
+
+#[test]
+fn references_in_refresh_and_link_are_found_as_browsers_find_them() {
+    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    for (name, value, expected) in [
+        ("refresh", "0;URL='https://two.example/x'", Some("0; url=https://edge.example/x")),
+        ("refresh", "0; url=\"https://two.example/x\" y", Some("0; url=https://edge.example/x")),
+        ("refresh", " 1.5 url = https://two.example/x;y", Some("1.5; url=https://edge.example/x;y")),
+        ("refresh", "1 https://two.example/x", Some("1; url=https://edge.example/x")),
+        ("refresh", "1,https://two.example/x", Some("1; url=https://edge.example/x")),
+        ("refresh", "1x;https://two.example/x", None),
+        ("refresh", "1", None),
+        ("refresh", "", None),
+        ("link", "<https://two.example/x>", Some("<https://edge.example/x>")),
+        ("link", r#"</x>; title="<https://two.example/x>""#, None),
+        (
+            "link",
+            r#"</x>; title="a \" b", <https://two.example/y>"#,
+            Some(r#"</x>; title="a \" b", <https://edge.example/y>"#),
+        ),
+        (
+            "link",
+            r#"</x>; title="a \\", <https://two.example/y>"#,
+            Some(r#"</x>; title="a \\", <https://edge.example/y>"#),
+        ),
+        ("link", r#"</x>; title="a \"#, None),
+        ("link", r#"</x>; title="\é", <https://two.example/y>"#, Some(r#"</x>; title="\é", <https://edge.example/y>"#)),
+        ("link", "<https://two.example/x", None),
+    ] {
+        let actual = published(&world, "/api/x", &[(name, value.to_owned())]);
+        assert_eq!(actual, [expected.map(str::to_owned)], "{name}: {value}");
+    }
+}
+
+#[test]
+fn no_reference_becomes_one_to_another_host() {
+    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    let parts = ["http:", "//", "/", "\\", "\t", "[::1]:9000", "evil.example", "@", "?", "x", ".", ":"];
+    let mut state = 7_u64;
+    let mut count = 0;
+    for _ in 0..1_500 {
+        let mut reference = String::new();
+        for _ in 0..(state % 7 + 1) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            reference.push_str(parts[usize::try_from(state >> 33).unwrap() % parts.len()]);
+        }
+        for path in ["/api/x", "/shop/api/x", "/old/api"] {
+            let sent = [
+                ("location", reference.clone()),
+                ("content-location", reference.clone()),
+                ("refresh", format!("0; url={reference}")),
+                ("link", format!("<{reference}>")),
+            ];
+            for public in published(&world, path, &sent).into_iter().flatten() {
+                let bare = public.strip_prefix("0; url=").unwrap_or(&public).trim_matches(['<', '>']);
+                let led = url::Url::parse("https://edge.example/api/x").unwrap().join(bare).unwrap();
+                assert_eq!(led.host_str(), Some("edge.example"), "{reference:?} became {public:?}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 1_000, "{count} were rewritten");
 }
