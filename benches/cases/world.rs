@@ -8,7 +8,7 @@ use portcullis::pipeline::{
     BackgroundTask,
     ports::{
         Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -143,7 +143,7 @@ impl RevocationLog for World {
     }
 }
 
-impl RequestBody for World {
+impl Ports for World {
     async fn read_body(&self, _: usize) -> Result<Vec<u8>, Fault> {
         Ok(vec![])
     }
@@ -167,5 +167,3 @@ impl UpstreamClient for World {
         None
     }
 }
-
-impl Ports for World {}

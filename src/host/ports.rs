@@ -19,7 +19,7 @@ use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
         Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, Fault, Forward},
 };
@@ -129,8 +129,6 @@ pub(super) fn prefers_rust(env: &js::Env) -> bool {
 pub(super) fn number(value: impl TryInto<u32>) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
 }
-
-impl Ports for WorkerPorts {}
 
 impl Background for WorkerPorts {
     fn defer(&self, task: BackgroundTask) {
@@ -326,7 +324,7 @@ impl RevocationLog for WorkerPorts {
     }
 }
 
-impl RequestBody for WorkerPorts {
+impl Ports for WorkerPorts {
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
         let request = self.request().ok_or(Fault::ClientGone)?;
         let read = js::read_body(request, number(max_bytes), number(limits::PUSH_BODY_MS));

@@ -27,18 +27,6 @@ use portcullis_token::{
     revocation::RevocationKeys,
 };
 
-/// `aud` of tokens for the gateway itself.
-const AUDIENCE: &str = "portcullis";
-
-/// Claim of the audience (RFC 7519, section 4.1.3), unless the policy names another.
-const AUDIENCE_CLAIM: &str = "aud";
-
-/// `typ` of service tokens.
-const SERVICE_TYPE: &str = "service+jwt";
-
-/// SHA-256 of a token. A memory dump must not reveal tokens.
-type TokenDigest = [u8; 32];
-
 /// Verifies tokens, and caches those that it has verified for a short while: one signature check
 /// serves many requests.
 ///
@@ -48,7 +36,8 @@ type TokenDigest = [u8; 32];
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
-    tokens: RefCell<LimitedCache<TokenDigest, Rc<AuthenticatedToken>>>,
+    /// By the token's SHA-256, because a memory dump must not reveal tokens.
+    tokens: RefCell<LimitedCache<[u8; 32], Rc<AuthenticatedToken>>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -119,8 +108,7 @@ impl Authenticator {
         Ok(Self { issuers, tokens, hits: Cell::new(0), misses: Cell::new(0) })
     }
 
-    /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is
-    /// refused.
+    /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is refused.
     pub(super) async fn authenticate(
         &self,
         text: &str,
@@ -159,8 +147,7 @@ impl Authenticator {
         json!({ "tokens": tokens, "bytes": bytes, "hits": self.hits.get(), "misses": self.misses.get() })
     }
 
-    /// Verifies a token by its issuer's policy for a purpose. Sets `source` also when the token
-    /// is refused.
+    /// Verifies a token by its issuer's policy for a purpose. Sets `source` also when the token is refused.
     pub(super) async fn verify(
         &self,
         text: &str,
@@ -204,9 +191,9 @@ impl Authenticator {
 /// An access token has another type and audience, so neither passes as the other.
 fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
     TokenPolicy {
-        audience: vec![AUDIENCE.to_owned()],
-        audience_claim: vec![AUDIENCE_CLAIM.to_owned()],
-        types: vec![SERVICE_TYPE.to_owned()],
+        audience: vec!["portcullis".to_owned()],
+        audience_claim: vec!["aud".to_owned()],
+        types: vec!["service+jwt".to_owned()],
         token_type: Some("service".to_owned()),
         claims: ClaimNames::default(),
         require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), one_of: None }],

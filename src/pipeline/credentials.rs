@@ -1,9 +1,8 @@
 //! Where a token may be: the `Authorization` header (RFC 6750, section 2.1) or, if policy and route
 //! allow it, one cookie. A token in a query or a form would end in logs and histories.
 //!
-//! Browsers send cookies with requests of any page, so a token from a cookie counts only if the
-//! request comes from a page of the gateway's own origin, or of an origin that the route lists with
-//! credentials.
+//! Browsers send cookies with requests of any page, so a token from a cookie counts only if the request
+//! comes from a page of the gateway's own origin, or of an origin that the route lists with credentials.
 
 use super::{denial::Denial, head::Head};
 use portcullis_policy::{Cors, allows};

@@ -8,13 +8,12 @@ use sha2::{Digest as _, Sha256};
 use super::{
     answer::Answer,
     authenticator::Purpose,
-    background::{BackgroundTask, KeyTask},
     credentials,
     denial::Denial,
     exchange::Exchange,
     gateway::Gateway,
     metrics,
-    ports::Ports,
+    ports::{BackgroundTask, KeyTask, Ports},
     status::HINT,
     wire::Fault,
 };

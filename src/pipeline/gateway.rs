@@ -11,11 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     authenticator::Authenticator,
-    background::{BackgroundTask, KeyTask},
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::Ports,
+    ports::{BackgroundTask, KeyTask, Ports},
     rate_limiter::RateLimiter,
     revocation_checker::RevocationChecker,
     settings::{Misconfiguration, Settings},
@@ -77,17 +76,11 @@ impl Gateway {
     /// [`Misconfiguration`].
     pub fn new(policy_json: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let policy = Policy::read(policy_json).map_err(Misconfiguration)?;
-        let table = Table::build(&policy).map_err(|_| {
-            Misconfiguration(
-                "two routes of the policy collide, or name no upstream; build the worker or push it again".to_owned(),
-            )
-        })?;
+        let unusable = "two routes of the policy collide, or name no upstream; build the worker or push it again";
+        let table = Table::build(&policy).map_err(|_| Misconfiguration(unusable.to_owned()))?;
         let settings = Settings::new(&lookup)?;
-        let upstreams = policy
-            .upstreams
-            .iter()
-            .map(|upstream| Upstream::new(upstream, &settings))
-            .collect::<Result<Vec<_>, _>>()?;
+        let upstreams = policy.upstreams.iter().map(|upstream| Upstream::new(upstream, &settings));
+        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
         let waiters = Rc::new(Permits::new(limits::WAITERS));
         Ok(Self {

@@ -10,12 +10,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    background::{BackgroundTask, KeyTask},
     denial::Denial,
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{Background, KeySource},
+    ports::{Background, BackgroundTask, KeySource, KeyTask},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
@@ -191,6 +190,7 @@ impl KeyCache {
     pub(super) async fn read_store(&self, ports: &impl KeySource) {
         let text = ports.read_keys(&self.store_name).await;
         let now = ports.now();
+        // Checked like an answer of the issuer: the store may hold garbage.
         let found = text.and_then(|text| FetchedKeySet::from_json(&text, &self.algorithms, now));
         self.stored.borrow_mut().clone_from(&found);
         self.keys.borrow_mut().adopt(found, now);
@@ -198,13 +198,11 @@ impl KeyCache {
 
     async fn write_store(&self, ports: &impl KeySource) {
         let record = self.known().record.clone();
-        let Some(record) = record else { return };
-        if let Some(text) = record.to_json() {
-            // Recorded before the write: two requests must not both write.
-            let before = self.stored.replace(Some(record));
-            if !ports.write_keys(&self.store_name, &text).await {
-                *self.stored.borrow_mut() = before;
-            }
+        let Some(text) = record.as_ref().and_then(FetchedKeySet::to_json) else { return };
+        // Recorded before the write: two requests must not both write.
+        let before = self.stored.replace(record);
+        if !ports.write_keys(&self.store_name, &text).await {
+            self.stored.replace(before);
         }
     }
 

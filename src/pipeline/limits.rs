@@ -8,9 +8,8 @@ pub const HEADERS: usize = 100;
 /// Bytes of all header names and values of a request together.
 pub const HEADER_BYTES: usize = 32 * 1024;
 
-/// Bytes of `X-User-Roles`; a longer header is left out. With the assertion, which has the roles as
-/// well, more would exceed the 16 KB of headers that Node services accept, or nginx's 8 KB for one
-/// line.
+/// Bytes of `X-User-Roles`; a longer header is left out. The assertion has the roles as well, Node services
+/// accept 16 KB of headers, and nginx 8 KB for one line.
 pub const ROLES_HEADER_BYTES: usize = 4 * 1024;
 
 /// Seconds for which an assertion is valid: one hop, and a little clock skew.
@@ -19,15 +18,13 @@ pub const ASSERTION_S: u64 = 30;
 /// Bytes of an assertion secret: the output size of its hash (RFC 7518, section 3.2, minimum).
 pub const ASSERTION_SECRET_BYTES: usize = 32;
 
-/// Secrets that may be live at once: the one in use and, during a rotation, its predecessor or
-/// successor.
+/// Secrets that may be live at once: the one in use and, during a rotation, the one before or after it.
 pub const ASSERTION_SECRETS: usize = 2;
 
 /// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 
-/// Bytes of an isolate's token cache, of its 128 MB: more than ten thousand small tokens. At the edge
-/// an isolate serves few users at a time.
+/// Bytes of an isolate's token cache, of its 128 MB: several thousand tokens.
 pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes that a cached token takes besides its texts: digest twice, revocation keys, pointers, times.
@@ -48,7 +45,6 @@ pub const KEY_PAUSE: Backoff = Backoff { first_ms: 20, longest_ms: 320 };
 pub const KEY_WAIT_MS: u64 = KV_MS + portcullis_token::keys::limits::LOST_MS;
 
 /// Requests of one isolate that wait while another one asks an issuer or reads the revocation log.
-/// Each checks three times a second or more often.
 pub const WAITERS: u32 = 1_024;
 
 /// Milliseconds after the end of its pause at which a waiting request counts as lost.
@@ -60,12 +56,10 @@ pub const PUSH_BODY_MS: u64 = 10_000;
 /// Milliseconds between the first count and the flush.
 pub const FLUSH_MS: u64 = 10_000;
 
-/// Milliseconds after which a scheduled flush counts as lost: the platform ends background work
-/// after half a minute.
+/// Milliseconds after which a scheduled flush is lost: the platform ends background work by then.
 pub const FLUSH_LOST_MS: u64 = 30_000;
 
-/// Spans that wait or are being sent, at most: about half a megabyte. A slow collector must not
-/// cost the isolate more.
+/// Spans that wait or are being sent, at most: half a megabyte, however slow the collector is.
 pub const SPANS: usize = 1_024;
 
 /// Spans at which a batch is sent at once.
@@ -74,8 +68,7 @@ pub const SPANS_BATCH: usize = 256;
 /// Milliseconds for a collector to accept a batch.
 pub const SPANS_SEND_MS: u64 = 5_000;
 
-/// Client addresses of refused tokens in one isolate: those that are being counted, and those beyond
-/// a limit. A few hundred KB.
+/// Client addresses whose refused tokens are being counted or are beyond a limit: a few hundred KB.
 pub const FAILED_AUTH_ADDRESSES: usize = 2_048;
 
 /// Milliseconds for which an isolate refuses an address beyond a limit before it counts again.
@@ -96,8 +89,7 @@ pub const RETRY_BACKOFF: Backoff = Backoff { first_ms: 50, longest_ms: 500 };
 /// Retries that an upstream's budget holds when an isolate starts.
 pub const FIRST_RETRIES: u32 = 5;
 
-/// Milliseconds beyond the upstream's time-out after which a probe counts as lost and the next one
-/// is sent.
+/// Milliseconds beyond the upstream's time-out after which a probe is lost and the next one is sent.
 pub const PROBE_LOST_MS: u64 = 1_000;
 
 /// Seconds in `Retry-After` of a 502 or 504: about the time of an origin's restart.
@@ -117,8 +109,7 @@ pub const HELD_BODY_BYTES: u64 = 1024 * 1024;
 /// Milliseconds of that wait.
 pub const HOLD_MS: u64 = 100;
 
-/// Bytes of a body without a length that are read during the wait. A body that ends within them does
-/// not wait.
+/// Bytes of a body without a length that are read during the wait. A body that ends in them does not wait.
 pub const READ_AHEAD_BYTES: u64 = BODY_PART_BYTES;
 
 /// Parts that are read during the wait at most: each is an object, however small.
@@ -194,8 +185,7 @@ pub const SERIES_NAME_BYTES: usize = 1_024;
 /// Milliseconds after which a series without additions is deleted, most likely of a removed route.
 pub const SERIES_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Requests and background tasks that may wait in one isolate: about 10 KB each, of an isolate's
-/// 128 MB.
+/// Requests and background tasks that may wait in one isolate: about 10 KB each, of its 128 MB.
 pub const WAITING: usize = 4_096;
 
 /// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended

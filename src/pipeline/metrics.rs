@@ -12,10 +12,9 @@ use std::{
 };
 
 use super::{
-    background::BackgroundTask,
     limits,
     log::LogRecord,
-    ports::{Background, Clock, MetricsStore},
+    ports::{Background, BackgroundTask, Clock, MetricsStore},
 };
 use portcullis_policy::METHODS;
 use portcullis_token::UnixMillis;

@@ -4,11 +4,12 @@
 
 #![allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 
-use super::{
-    background::BackgroundTask,
-    wire::{AnswerFacts, Fault, Forward},
+use super::wire::{AnswerFacts, Fault, Forward};
+use portcullis_token::{
+    Algorithm, SignatureOutcome, UnixMillis,
+    keys::Key,
+    revocation::{RevocationEntry, RevocationKey},
 };
-use portcullis_token::{Algorithm, SignatureOutcome, UnixMillis, keys::Key, revocation::RevocationKey};
 
 /// Time.
 pub trait Clock {
@@ -74,8 +75,7 @@ pub trait RevocationLog: Clock + Background {
     /// [`Fault`].
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault>;
 
-    /// Appends a page's entries and returns whether they are stored durably. The host logs a
-    /// failure.
+    /// Appends a page's entries and returns whether they are stored durably. The host logs a failure.
     async fn append_log(&self, page: &str) -> bool;
 }
 
@@ -108,15 +108,6 @@ pub trait SpanCollector {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
 }
 
-/// The body of the request.
-pub trait RequestBody {
-    /// Reads the whole body.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;
-}
-
 /// The connection to upstreams.
 pub trait UpstreamClient: Clock + Random {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
@@ -142,15 +133,13 @@ pub trait UpstreamClient: Clock + Random {
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    KeySource
-    + SignatureVerifier
-    + RevocationLog
-    + RateLimitCounter
-    + MetricsStore
-    + SpanCollector
-    + RequestBody
-    + UpstreamClient
+    KeySource + SignatureVerifier + RevocationLog + RateLimitCounter + MetricsStore + SpanCollector + UpstreamClient
 {
+    /// Reads the whole body of the request.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;
 }
 
 /// An issuer's document.
@@ -191,4 +180,39 @@ pub struct Forwarded<R> {
     pub url: String,
     /// What the pipeline knows of it.
     pub facts: AnswerFacts,
+}
+
+/// Work for after the answer; [`super::Gateway::run`] carries it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackgroundTask {
+    /// Read the revocation log; the local copy is past its freshness.
+    ReadRevocationLog,
+    /// Append an entry to the revocation log again, which did not take it.
+    AppendRevocation(RevocationEntry),
+    /// Have the runtime count a refused token.
+    CountFailedAuth {
+        /// Index of the limit in the policy.
+        limit: usize,
+        /// The client's address.
+        address: String,
+    },
+    /// Send the metrics to the store in a few seconds.
+    FlushMetrics,
+    /// Send the spans in a few seconds.
+    SendSpansLater,
+    /// Send the spans now: a batch is full.
+    SendSpans,
+    /// A task of the key set of the issuer with this index.
+    Keys(usize, KeyTask),
+}
+
+/// Work on an issuer's key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyTask {
+    /// Fetch it if that is due.
+    Refresh,
+    /// Fetch it although it is fresh: the schedule is due, or the issuer revoked a key.
+    Renew,
+    /// Write it to the store.
+    Store,
 }

@@ -1,17 +1,19 @@
 //! Rate limits, which the runtime counts: by client address, by user, by route, and by the address
 //! that sends refused tokens.
 //!
-//! Counts belong to one location and are not exact; they stop floods and guessing, and are no
-//! quota. A counter that fails refuses no request: it protects against load, not against a
-//! missing permission.
+//! Counts belong to one location and are not exact; they stop floods and guessing, and are no quota. A
+//! counter that fails refuses no request: it protects against load, not against a missing permission.
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc};
 
 use portcullis_resilience::network;
 
 use super::{
-    background::BackgroundTask, denial::Denial, limited_cache::LimitedCache, limits, metrics::Metrics,
-    ports::RateLimitCounter,
+    denial::Denial,
+    limited_cache::LimitedCache,
+    limits,
+    metrics::Metrics,
+    ports::{BackgroundTask, RateLimitCounter},
 };
 use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
 use portcullis_token::Identity;

@@ -7,10 +7,9 @@ use std::{
 };
 
 use super::{
-    background::BackgroundTask,
     denial::Denial,
     permits::Permits,
-    ports::{Clock, LogPart, LogText, RevocationLog},
+    ports::{BackgroundTask, Clock, LogPart, LogText, RevocationLog},
     wire::Fault,
 };
 use portcullis_policy::{Policy, RevocationCheck};
@@ -115,7 +114,7 @@ impl RevocationChecker {
 
     /// Updates the copy, unless another request has since.
     pub(super) async fn read_log_if_due(&self, ports: &impl RevocationLog) {
-        let is_due = self.cache.borrow().is_read_due(ports.now());
+        let is_due = self.known().is_read_due(ports.now());
         if is_due {
             self.read_log(ports).await;
         }
@@ -223,10 +222,8 @@ async fn read_page(
 /// Appends entries to the log, in the form of a page.
 async fn append(entries: &[RevocationEntry], ports: &impl RevocationLog) -> bool {
     let page = LogPage { as_of: ports.now(), newest: 0, from: 0, overflows: false, entries: entries.to_vec() };
-    match page.to_json() {
-        Some(text) => ports.append_log(&text).await,
-        None => false,
-    }
+    let Some(text) = page.to_json() else { return false };
+    ports.append_log(&text).await
 }
 
 /// Returns the code of a fault for operators.

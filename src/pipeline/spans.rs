@@ -9,11 +9,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    background::BackgroundTask,
     exchange::Exchange,
     limits,
     log::LogRecord,
-    ports::{Background, Clock, SpanCollector},
+    ports::{Background, BackgroundTask, Clock, SpanCollector},
     settings::{Misconfiguration, Settings},
     trace::Ids,
 };

@@ -53,9 +53,6 @@ impl Gateway {
 
     /// `None` when no token can be revoked.
     fn revocation_part(&self, now: UnixMillis) -> Option<Part> {
-        if !self.revocations.is_needed {
-            return None;
-        }
         let known = self.revocations.known();
         let condition = match (known.last_error(), known.overflows(), self.revocations.is_usable(now)) {
             (None, false, _) => Condition::Healthy,
@@ -69,7 +66,7 @@ impl Gateway {
             "too_large_for_a_copy": known.overflows(),
             "last_error": known.last_error(),
         });
-        Some((condition, document))
+        self.revocations.is_needed.then_some((condition, document))
     }
 }
 
@@ -99,12 +96,10 @@ fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
     let error = last.and_then(|last| last.error);
     let breakers: Vec<&str> = upstream.breakers().map(BreakerState::name).collect();
     let has_secret = upstream.assertion_fault().is_none();
-    let condition = if !has_secret {
-        Condition::Unhealthy
-    } else if error.is_some() || breakers.iter().any(|name| *name != "closed") {
-        Condition::Degraded
-    } else {
-        Condition::Healthy
+    let condition = match error {
+        _ if !has_secret => Condition::Unhealthy,
+        None if breakers.iter().all(|name| *name == "closed") => Condition::Healthy,
+        _ => Condition::Degraded,
     };
     let document = json!({
         "name": upstream.config.name,

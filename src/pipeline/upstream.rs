@@ -112,18 +112,14 @@ impl Upstream {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let begun = ports.now();
-        let has_body = request.body.is_some();
         let timeout_ms = self.config.timeout_ms;
-        let longest_ms = if has_body {
-            timeout_ms.saturating_add(self.config.body_timeout_ms)
+        let (until, _body_permit) = if request.body.is_some() {
+            let until = begun.plus(timeout_ms.saturating_add(self.config.body_timeout_ms));
+            (until, Some(self.body_permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?))
         } else {
             let tries = u64::from(self.config.retries).saturating_add(1);
-            timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms).saturating_mul(tries)
-        };
-        let until = begun.plus(longest_ms);
-        let _body_permit = match has_body {
-            true => Some(self.body_permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?),
-            false => None,
+            let try_ms = timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms);
+            (begun.plus(try_ms.saturating_mul(tries)), None)
         };
         let _permit = self.permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
@@ -138,11 +134,10 @@ impl Upstream {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut request.url);
         let begun = ports.now();
-        let is_safe = is_safe(request.method);
+        let has_body = request.body.is_some();
         let mut settings = self.breaker;
-        if !is_safe {
-            // The client decides how long it takes to send its body, and must not keep the
-            // others out.
+        if has_body {
+            // The client decides how long it takes to send its body, and must not keep the others out.
             settings.probe_timeout_ms = settings.probe_timeout_ms.min(FIRST_OPEN_MS);
         }
         let mut tried = Vec::new();
@@ -178,7 +173,7 @@ impl Upstream {
             tried.push(index);
             let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let may_retry = observation == Observation::Failure
-                && is_safe
+                && !has_body
                 // Bounds how long a client waits for all tries together.
                 && then.since(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
                 && failures <= self.config.retries

@@ -11,7 +11,7 @@ use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
     ports::{
         Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RequestBody, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -388,7 +388,7 @@ impl RevocationLog for FakePorts {
     }
 }
 
-impl RequestBody for FakePorts {
+impl Ports for FakePorts {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, Fault> {
         let body = self.body.borrow();
         if body.len() > max { Err(Fault::TooLarge) } else { Ok(body.clone()) }
@@ -427,8 +427,6 @@ impl UpstreamClient for FakePorts {
         url::Url::parse(base).unwrap().join(reference).ok().map(String::from)
     }
 }
-
-impl Ports for FakePorts {}
 
 /// Returns status and code of the answer; `ok` for that of an upstream.
 pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
