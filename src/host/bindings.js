@@ -26,14 +26,13 @@ export function readHead(request) {
  * Resumes a request when its promise settles; see poll_promise.rs.
  * @template T
  * @param {Promise<T>} promise
- * @param {number} index
- * @param {number} turn
- * @param {(index: number, turn: number, isFulfilled: boolean, value: unknown) => unknown} resume
+ * @param {number} id
+ * @param {(id: number, isFulfilled: boolean, value: unknown) => unknown} resume
  */
-export function then(promise, index, turn, resume) {
+export function then(promise, id, resume) {
   return promise.then(
-    (value) => resume(index, turn, true, value),
-    (error) => resume(index, turn, false, error),
+    (value) => resume(id, true, value),
+    (error) => resume(id, false, error),
   );
 }
 

@@ -86,8 +86,8 @@ export class ClientBody {
    * @param {string} event
    */
   failure(event) {
-    const awaited = this.#end === undefined ? this.#waitsFor : "nothing";
-    return `${event}\n${awaited}\n${Date.now() - this.#heardAt}`;
+    const waitsFor = this.#end === undefined ? this.#waitsFor : "nothing";
+    return `${event}\n${waitsFor}\n${Date.now() - this.#heardAt}`;
   }
 
   /**

@@ -1,46 +1,54 @@
 //! Requests, answers and table values of this Worker's Durable Objects.
 
-use wasm_bindgen::prelude::*;
-use worker::{SqlStorage, SqlStorageValue};
+use std::collections::BTreeMap;
 
-use super::js;
+use wasm_bindgen::{JsCast as _, prelude::*};
+use wasm_bindgen_futures::JsFuture;
+use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
+
+use super::{console::log_error, js};
 use portcullis_token::UnixMillis;
 
 pub(super) fn now() -> UnixMillis {
     UnixMillis(js::whole(js_sys::Date::now()))
 }
 
-/// Returns the path of an absolute URL with the rest that follows it.
-pub(super) fn path_of(url: &str) -> &str {
-    url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..))).unwrap_or_default()
+pub(super) fn state_of(object: JsValue) -> State {
+    State::from(object.unchecked_into::<DurableObjectState>())
 }
 
-pub(super) fn reply(status: u16, body: Option<&str>) -> Result<web_sys::Response, JsValue> {
+/// Answers a request to an object: `handle` gets the path and the body of a POST, and returns the
+/// answer's body, empty for a 204, or `None` for a 404. `what` names the object in the log.
+pub(super) async fn serve(
+    request: web_sys::Request,
+    what: &str,
+    handle: impl AsyncFnOnce(&str, Option<&str>) -> worker::Result<Option<String>>,
+) -> Result<web_sys::Response, JsValue> {
+    let body = if request.method() == "POST" { JsFuture::from(request.text()?).await?.as_string() } else { None };
+    let url = request.url();
+    let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    let (status, text) = match handle(path.unwrap_or_default(), body.as_deref()).await {
+        Ok(Some(text)) if text.is_empty() => (204, None),
+        Ok(Some(text)) => (200, Some(text)),
+        Ok(None) => (404, None),
+        Err(error) => {
+            // The database's error is about our statements and holds no value of a table.
+            log_error(&format!("{what} failed: {error}"));
+            (503, None)
+        }
+    };
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
-    web_sys::Response::new_with_opt_str_and_init(body, &init)
+    web_sys::Response::new_with_opt_str_and_init(text.as_deref(), &init)
 }
 
-pub(super) fn whole(value: u64) -> worker::Result<SqlStorageValue> {
-    Ok(SqlStorageValue::Integer(i64::try_from(value).map_err(|_| "a number is out of range")?))
+/// Returns an integer for a statement.
+pub(super) fn integer(value: impl TryInto<i64>) -> worker::Result<SqlStorageValue> {
+    Ok(SqlStorageValue::Integer(value.try_into().map_err(|_| "a number is out of range")?))
 }
 
-pub(super) fn number(value: Option<&SqlStorageValue>) -> Option<u64> {
-    match value {
-        Some(SqlStorageValue::Integer(value)) => u64::try_from(*value).ok(),
-        _ => None,
-    }
-}
-
-pub(super) fn rows(
-    sql: &SqlStorage,
-    query: &str,
-    bindings: Vec<SqlStorageValue>,
-) -> worker::Result<Vec<Vec<SqlStorageValue>>> {
-    sql.exec(query, bindings)?.raw().collect()
-}
-
-/// Returns the first column of the first row, or 0 without a row.
+/// Returns the only column of the first row, or 0 without a row or for NULL.
 pub(super) fn scalar(sql: &SqlStorage, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
-    Ok(rows(sql, query, bindings)?.first().and_then(|row| number(row.first())).unwrap_or_default())
+    let rows: Vec<BTreeMap<String, Option<u64>>> = sql.exec(query, bindings)?.to_array()?;
+    Ok(rows.first().and_then(|row| *row.values().next()?).unwrap_or_default())
 }

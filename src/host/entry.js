@@ -50,6 +50,6 @@ export class Metrics {
 
   /** @param {Request} request */
   fetch(request) {
-    return gateway.metricSums(request, this.state);
+    return gateway.metrics(request, this.state);
   }
 }

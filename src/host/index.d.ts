@@ -4,4 +4,4 @@ export function fetch(request: Request, env: unknown, context: ExecutionContext)
 export function scheduled(env: unknown): Promise<void>;
 export function revocationLog(request: Request, state: DurableObjectState): Promise<Response>;
 export function sweepRevocationLog(state: DurableObjectState): Promise<void>;
-export function metricSums(request: Request, state: DurableObjectState): Promise<Response>;
+export function metrics(request: Request, state: DurableObjectState): Promise<Response>;

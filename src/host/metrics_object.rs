@@ -1,21 +1,17 @@
-//! The sums of all isolates' metrics: one Durable Object with a row for each series. Only this Worker
+//! The metrics of all isolates, summed: one Durable Object with a row for each series. Only this Worker
 //! can reach it, by its binding.
 
 use std::collections::BTreeMap;
 
-use wasm_bindgen::{JsCast as _, prelude::*};
-use wasm_bindgen_futures::JsFuture;
-use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
+use wasm_bindgen::prelude::*;
+use worker::{SqlStorage, SqlStorageValue};
 
-use super::{
-    console::log_error,
-    durable_object::{now, path_of, reply, rows, whole},
-};
+use super::durable_object::{integer, now, serve, state_of};
 use crate::pipeline::limits;
 
 /// Adds a JSON object of numbers by series.
 pub(super) const ADD_PATH: &str = "/add";
-/// Reads the sums.
+/// Reads the sums, in the same form.
 pub(super) const READ_PATH: &str = "/read";
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS series (
@@ -29,38 +25,26 @@ const ADD: &str = "INSERT INTO series (name, value, added_at) SELECT ?1, ?2, ?3
     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value, added_at = excluded.added_at";
 
 /// Handles a request to the object.
-#[wasm_bindgen(js_name = metricSums)]
+#[wasm_bindgen(js_name = metrics)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
-pub async fn metric_sums(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
-    let state = State::from(state.unchecked_into::<DurableObjectState>());
-    let url = request.url();
-    let done = match path_of(&url) {
-        ADD_PATH => {
-            let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
-            add(&state.storage().sql(), &text).map(|()| None)
-        }
-        READ_PATH => read(&state.storage().sql()).map(Some),
-        _ => return reply(404, None),
+pub async fn metrics(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
+    let sql = state_of(state).storage().sql();
+    let handle = async |path: &str, body: Option<&str>| match (path, body) {
+        (ADD_PATH, Some(text)) => add(&sql, text).map(|()| Some(String::new())),
+        (READ_PATH, None) => read(&sql).map(Some),
+        _ => Ok(None),
     };
-    match done {
-        Ok(None) => reply(204, None),
-        Ok(Some(text)) => reply(200, Some(&text)),
-        Err(error) => {
-            log_error(&format!("the sums of the metrics failed: {error}"));
-            reply(503, None)
-        }
-    }
+    serve(request, "the object of the metrics", handle).await
 }
 
 fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
     let added: BTreeMap<String, f64> =
         serde_json::from_slice(text.as_bytes()).map_err(|_| "the numbers cannot be read")?;
     sql.exec(TABLE, None)?;
-    let (at, most) = (whole(now().0)?, whole(limits::SERIES)?);
+    let (at, most) = (integer(now().0)?, integer(limits::SERIES)?);
     for (name, value) in added {
         if name.len() <= limits::SERIES_NAME_BYTES && value.is_finite() {
-            let values = vec![SqlStorageValue::String(name), SqlStorageValue::Float(value), at.clone(), most.clone()];
-            sql.exec(ADD, values)?;
+            sql.exec(ADD, vec![name.into(), value.into(), at.clone(), most.clone()])?;
         }
     }
     Ok(())
@@ -68,10 +52,10 @@ fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
 
 fn read(sql: &SqlStorage) -> worker::Result<String> {
     sql.exec(TABLE, None)?;
-    sql.exec("DELETE FROM series WHERE added_at < ?", vec![whole(now().0.saturating_sub(limits::SERIES_KEEP_MS))?])?;
-    let sums = rows(sql, "SELECT json_group_object(name, value) FROM series", vec![])?;
-    match sums.into_iter().next().and_then(|row| row.into_iter().next()) {
-        Some(SqlStorageValue::String(text)) => Ok(text),
+    let oldest = now().0.saturating_sub(limits::SERIES_KEEP_MS);
+    sql.exec("DELETE FROM series WHERE added_at < ?", vec![integer(oldest)?])?;
+    match sql.exec("SELECT json_group_object(name, value) FROM series", None)?.raw().next().transpose()?.as_deref() {
+        Some([SqlStorageValue::String(text)]) => Ok(text.clone()),
         _ => Err("the sums cannot be read".into()),
     }
 }

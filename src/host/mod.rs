@@ -23,7 +23,7 @@ use crate::pipeline::{
     wire::{self, DrainPlan},
 };
 use console::log_line;
-use poll_promise::{Progress, PromisePoller};
+use poll_promise::PromisePoller;
 use portcullis_token::UnixMillis;
 use ports::WorkerPorts;
 
@@ -36,13 +36,7 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
     if poll_promise::is_full(poller.now()) {
         return refuse(&request, env, Denial::GatewayBusy);
     }
-    let progress = poll_promise::run(handle(request, env, context.clone(), Rc::clone(&poller)), poller);
-    if let Progress::Waits(promise) = &progress {
-        // The runtime may never resume a request after its client disconnects, and what the request
-        // holds (a permit, a fetch that others wait for) would be lost.
-        context.wait_until(promise);
-    }
-    progress.into()
+    poll_promise::run(handle(request, env, context.clone(), Rc::clone(&poller)), poller, &context)
 }
 
 /// Refuses a request without a gateway.
@@ -64,23 +58,23 @@ async fn handle(
     context: js::Context,
     poller: Rc<PromisePoller>,
 ) -> Result<JsValue, JsValue> {
-    let gate = match policy_loader::gate(&env, Some(&context), UnixMillis(js::whole(poller.now()))).await {
-        Ok(gate) => gate,
+    let gateway = match policy_loader::gateway(&env, Some(&context), UnixMillis(js::whole(poller.now()))).await {
+        Ok(gateway) => gateway,
         Err(Misconfiguration(text)) => {
             return refuse(&request, env, Denial::Misconfigured { fault: text });
         }
     };
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
-    let Handled { outcome, mut record } = gate.handle(&head, &ports).await;
-    write_log(&mut record, gate.log_successes);
+    let Handled { outcome, mut record } = gateway.handle(&head, &ports).await;
+    write_log(&mut record, gateway.log_successes);
     let answer = match outcome {
         Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
         Outcome::Answered(answer) => to_response(&answer, &head, ports.request()),
     }
     .map(JsValue::from);
     for task in ports.take_tasks() {
-        run_behind(&context, &gate, &ports, task);
+        run_behind(&context, &gateway, &ports, task);
     }
     answer
 }
@@ -106,9 +100,9 @@ fn timestamp() -> String {
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    match policy_loader::gate(&env, None, durable_object::now()).await {
-        Ok(gate) => {
-            gate.run_scheduled(&WorkerPorts::without_request(env)).await;
+    match policy_loader::gateway(&env, None, durable_object::now()).await {
+        Ok(gateway) => {
+            gateway.run_scheduled(&WorkerPorts::without_request(env)).await;
             Ok(())
         }
         Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
@@ -129,17 +123,15 @@ fn chain_panic_hook() {
 }
 
 /// Runs a background task by itself, because one that lets seconds pass must not delay another.
-/// The event stays alive for it only if it has to wait.
-fn run_behind(context: &js::Context, gate: &Rc<Gateway>, ports: &WorkerPorts, task: BackgroundTask) {
+fn run_behind(context: &js::Context, gateway: &Rc<Gateway>, ports: &WorkerPorts, task: BackgroundTask) {
     let poller = Rc::new(PromisePoller::default());
-    let (gate, ports) = (Rc::clone(gate), ports.behind_answer(Rc::clone(&poller)));
+    let (gateway, ports) = (Rc::clone(gateway), ports.behind_answer(Rc::clone(&poller)));
     let work = async move {
-        gate.run(task, &ports).await;
+        gateway.run(task, &ports).await;
         Ok(JsValue::UNDEFINED)
     };
-    if let Progress::Waits(promise) = poll_promise::run(work, poller) {
-        context.wait_until(&promise);
-    }
+    // Its result is nothing, and the event is kept alive for it.
+    let _ = poll_promise::run(work, poller, context);
 }
 
 fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan, request_id: &str) -> Result<web_sys::Response, JsValue> {

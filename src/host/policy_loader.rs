@@ -28,59 +28,57 @@ const SWITCH: &str = "LIVE_POLICY";
 const REREAD_VARIABLE: &str = "POLICY_REREAD_S";
 
 thread_local! {
-    static HELD: RefCell<Held> = RefCell::default();
+    static STATE: RefCell<State> = RefCell::default();
     /// Milliseconds between two reads; `None` without pushed policies. Variables do not change within an
     /// isolate.
     static REREAD_MS: OnceCell<Option<u64>> = const { OnceCell::new() };
 }
 
+type Built = Result<Rc<Gateway>, Misconfiguration>;
+
 #[derive(Default)]
-struct Held {
-    gate: Option<Result<Rc<Gateway>, Misconfiguration>>,
+struct State {
+    /// The gateway in use.
+    in_use: Option<Built>,
     /// The gateway of the built-in policy, while a new isolate reads KV.
-    ready: Option<Result<Rc<Gateway>, Misconfiguration>>,
+    built_in: Option<Built>,
     /// When the last read of KV began.
-    looked_at: Option<UnixMillis>,
+    read_at: Option<UnixMillis>,
 }
 
 /// Returns the gateway for an event. A new isolate reads KV first, so that its first requests do not
 /// use a replaced policy. Later reads happen after an answer.
-pub(super) async fn gate(
-    env: &js::Env,
-    context: Option<&js::Context>,
-    now: UnixMillis,
-) -> Result<Rc<Gateway>, Misconfiguration> {
+pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, now: UnixMillis) -> Built {
     let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
-        return HELD
-            .with_borrow_mut(|held| held.gate.get_or_insert_with(|| build(env, &js::built_in_policy())).clone());
+        return STATE.with_borrow_mut(|state| state.in_use.get_or_insert_with(|| build_built_in(env)).clone());
     };
-    let (known, is_due) = HELD.with_borrow_mut(|held| {
-        let is_due = held.looked_at.is_none_or(|at| now.since(at) >= reread_ms);
+    let (in_use, is_due) = STATE.with_borrow_mut(|state| {
+        let is_due = state.read_at.is_none_or(|at| now.since(at) >= reread_ms);
         if is_due {
-            held.looked_at = Some(now);
+            state.read_at = Some(now);
         }
-        (held.gate.clone(), is_due)
+        (state.in_use.clone(), is_due)
     });
-    match (known, context) {
-        (Some(known), _) if !is_due => known,
-        (Some(known), Some(context)) => {
+    match (in_use, context) {
+        (Some(in_use), _) if !is_due => return in_use,
+        (Some(in_use), Some(context)) => {
             let env = env.clone();
             context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
-                look(&env).await;
+                reload(&env).await;
                 Ok(JsValue::UNDEFINED)
             }));
-            known
+            return in_use;
         }
-        (Some(_) | None, _) => {
-            look(env).await;
-            let gate = HELD.with_borrow(|held| held.gate.clone());
-            gate.unwrap_or_else(|| {
-                // The next request reads again.
-                HELD.with_borrow_mut(|held| held.looked_at = None);
-                Err(Misconfiguration("the policy cannot be read from KV; requests are refused until it can".to_owned()))
-            })
-        }
+        (Some(_) | None, _) => reload(env).await,
     }
+    STATE.with_borrow_mut(|state| {
+        if state.in_use.is_none() {
+            // The next request reads again.
+            state.read_at = None;
+        }
+        let unread = "the policy cannot be read from KV; requests are refused until it can";
+        state.in_use.clone().unwrap_or_else(|| Err(Misconfiguration(unread.to_owned())))
+    })
 }
 
 fn reread_ms(env: &js::Env) -> Option<u64> {
@@ -89,7 +87,7 @@ fn reread_ms(env: &js::Env) -> Option<u64> {
     Some(set.unwrap_or(limits::POLICY_REREAD_S).saturating_mul(1000))
 }
 
-fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {
+fn build(env: &js::Env, policy: &str) -> Built {
     if prefers_rust(env) && !cfg!(feature = "rust-signatures") {
         return Err(Misconfiguration(
             "SIGNATURE_BACKEND is rust, and this worker was built without it; build it with RUST_SIGNATURES=true"
@@ -99,71 +97,74 @@ fn build(env: &js::Env, policy: &str) -> Result<Rc<Gateway>, Misconfiguration> {
     Gateway::new(policy, |name| env.text(name)).map(Rc::new)
 }
 
+fn build_built_in(env: &js::Env) -> Built {
+    build(env, &js::built_in_policy())
+}
+
 /// Reads the pushed policy and uses it if it is valid. When KV fails, the policy in use stays.
-async fn look(env: &js::Env) {
-    let Some(asked) = ask(env, CURRENT) else { return };
-    // A new isolate prepares the built-in policy, the most likely result, while it reads KV.
-    HELD.with_borrow_mut(|held| {
-        if held.gate.is_none() {
-            held.ready.get_or_insert_with(|| build(env, &js::built_in_policy()));
-        }
+async fn reload(env: &js::Env) {
+    // A new isolate builds the built-in policy, the most likely result, while it reads KV.
+    let prepare = || {
+        STATE.with_borrow_mut(|state| {
+            if state.in_use.is_none() {
+                state.built_in.get_or_insert_with(|| build_built_in(env));
+            }
+        });
+    };
+    let Ok(pushed) = read_policy(env, CURRENT, prepare).await else { return };
+    let (in_use, built_in) = STATE.with_borrow_mut(|state| {
+        let built_in = if pushed.is_none() { state.built_in.take() } else { None };
+        (state.in_use.clone().and_then(Result::ok), built_in)
     });
-    let Ok(pushed) = hear(asked).await else { return };
-    let ready = pushed.is_none().then(|| HELD.with_borrow_mut(|held| held.ready.take())).flatten();
-    let in_use = HELD.with_borrow(|held| held.gate.clone()).and_then(Result::ok);
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
     let text = pushed.unwrap_or_else(js::built_in_policy);
-    if let Some(gate) = in_use.as_ref().filter(|gate| gate.version == Gateway::version_of(&text)) {
-        gate.newer_fault.take();
+    let version = Gateway::version_of(&text);
+    if let Some(gateway) = in_use.as_ref().filter(|gateway| gateway.version == version) {
+        gateway.newer_fault.take();
         return;
     }
-    let fault = match ready.unwrap_or_else(|| build(env, &text)) {
-        Ok(gate) => {
-            gate.origin.set(origin);
-            return put_in_use(Ok(gate));
+    let fault = match built_in.unwrap_or_else(|| build(env, &text)) {
+        Ok(gateway) => {
+            gateway.origin.set(origin);
+            return put_in_use(Ok(gateway));
         }
         Err(Misconfiguration(fault)) => fault,
     };
-    log_error(&format!("policy {} ({origin:?}) is not used: {fault}", Gateway::version_of(&text)));
+    log_error(&format!("policy {version} ({origin:?}) is not used: {fault}"));
     // The predecessor takes precedence over the built-in policy.
     let fallback = match in_use {
-        Some(gate) if gate.origin.get() != PolicyOrigin::BuiltIn => Ok(gate),
-        built_in => match older(env).await {
-            Ok(Some(gate)) => Ok(gate),
-            Ok(None) => built_in.map_or_else(|| build(env, &js::built_in_policy()), Ok),
+        Some(gateway) if gateway.origin.get() != PolicyOrigin::BuiltIn => Ok(gateway),
+        built_in => match read_policy(env, PREVIOUS, || {}).await {
+            Ok(previous) => match previous.and_then(|text| build(env, &text).ok()) {
+                Some(gateway) => {
+                    gateway.origin.set(PolicyOrigin::PushedBefore);
+                    Ok(gateway)
+                }
+                None => built_in.map_or_else(|| build_built_in(env), Ok),
+            },
             // Whether a policy was pushed is not known.
             Err(()) => return,
         },
     };
-    if let Ok(gate) = &fallback {
-        gate.newer_fault.replace(Some(fault));
+    if let Ok(gateway) = &fallback {
+        gateway.newer_fault.replace(Some(fault));
     }
     put_in_use(fallback);
 }
 
-fn put_in_use(gate: Result<Rc<Gateway>, Misconfiguration>) {
-    HELD.with_borrow_mut(|held| {
-        held.gate = Some(gate);
-        held.ready = None;
+fn put_in_use(gateway: Built) {
+    STATE.with_borrow_mut(|state| {
+        state.in_use = Some(gateway);
+        state.built_in = None;
     });
 }
 
-/// Returns the predecessor of the newest pushed policy, if it is valid.
-async fn older(env: &js::Env) -> Result<Option<Rc<Gateway>>, ()> {
-    let gate = hear(ask(env, PREVIOUS).ok_or(())?).await?.and_then(|text| build(env, &text).ok());
-    if let Some(gate) = &gate {
-        gate.origin.set(PolicyOrigin::PushedBefore);
-    }
-    Ok(gate)
-}
-
-fn ask(env: &js::Env, key: &str) -> Option<JsFuture> {
-    let store = env.binding(KEYS_BINDING)?;
-    Some(js::read_store(&store, key, limits::KV_CACHE_S, number(limits::KV_MS)).into())
-}
-
-async fn hear(asked: JsFuture) -> Result<Option<String>, ()> {
-    let text = asked.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
+/// Reads a policy from KV and calls `meanwhile` before the answer. An error is logged.
+async fn read_policy(env: &js::Env, key: &str, meanwhile: impl FnOnce()) -> Result<Option<String>, ()> {
+    let store = env.binding(KEYS_BINDING).ok_or(())?;
+    let read = JsFuture::from(js::read_store(&store, key, limits::KV_CACHE_S, number(limits::KV_MS)));
+    meanwhile();
+    let text = read.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
     // A policy that is too long is invalid, not absent.
     Ok(text.map(|text| if text.len() > limits::POLICY_BYTES { String::new() } else { text }))
 }

@@ -7,7 +7,9 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -20,19 +22,21 @@ use wasm_bindgen_futures::JsFuture;
 use super::js;
 use crate::pipeline::limits;
 
-type Work = Pin<Box<dyn Future<Output = Result<JsValue, JsValue>>>>;
+/// The result of a request or a background task, or of the promise that it waits for.
+pub(super) type Settled = Result<JsValue, JsValue>;
 
 /// What a request's future and the code that polls it share.
 #[derive(Default)]
 pub(super) struct PromisePoller {
     /// Whether an executor polls.
     left_to_executor: Cell<bool>,
-    /// The promise that the future waits for.
+    /// The promise that the future waits for. Shared, because a copy of the runtime's handle is a call
+    /// into the runtime.
     promise: RefCell<Option<Rc<Promise>>>,
-    /// Milliseconds after which the runtime has ended this wait.
-    may_take_ms: Cell<f64>,
+    /// Milliseconds since 1970 after which the runtime has ended this wait.
+    lost_at: Cell<f64>,
     /// The promise's outcome.
-    outcome: RefCell<Option<Result<JsValue, JsValue>>>,
+    outcome: RefCell<Option<Settled>>,
     /// The time. It does not advance between two waits, as in the runtime.
     now: Cell<Option<f64>>,
 }
@@ -40,14 +44,24 @@ pub(super) struct PromisePoller {
 impl PromisePoller {
     /// Creates one for a future that the executor polls from the beginning.
     pub(super) fn of_executor() -> Rc<Self> {
-        let poller = Self::default();
-        poller.left_to_executor.set(true);
-        Rc::new(poller)
+        Rc::new(Self { left_to_executor: Cell::new(true), ..Self::default() })
     }
 
-    /// Waits for a promise that settles within `may_take_ms` milliseconds.
-    pub(super) fn wait(self: &Rc<Self>, promise: Promise, may_take_ms: u64) -> Wait {
-        Wait::New(Rc::clone(self), Rc::new(promise), may_take_ms)
+    /// Waits for a promise that settles within `may_take_ms` milliseconds. One promise at a time is
+    /// registered; a second one is left to the executor.
+    pub(super) async fn wait(&self, promise: Promise, may_take_ms: u64) -> Settled {
+        let promise = Rc::new(promise);
+        if !self.left_to_executor.get() && self.promise.borrow().is_none() {
+            let lost_ms = may_take_ms.saturating_add(limits::WAITING_LOST_MS);
+            self.lost_at.set(self.now() + f64::from(u32::try_from(lost_ms).unwrap_or(u32::MAX)));
+            self.promise.replace(Some(Rc::clone(&promise)));
+            let mut is_resumed = false;
+            poll_fn(|_| if mem::replace(&mut is_resumed, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+        }
+        JsFuture::from(Promise::clone(&promise)).await
     }
 
     /// Milliseconds since 1970.
@@ -61,170 +75,90 @@ impl PromisePoller {
     }
 }
 
-/// A wait for a promise. One at a time is registered with the [`PromisePoller`]; a second one is left
-/// to the executor.
-pub(super) enum Wait {
-    // Shared, because a copy of the runtime's handle is a call into the runtime.
-    New(Rc<PromisePoller>, Rc<Promise>, u64),
-    Registered(Rc<PromisePoller>, Rc<Promise>),
-    Executed(JsFuture),
-}
-
-impl Future for Wait {
-    type Output = Result<JsValue, JsValue>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            match this {
-                Self::New(poller, promise, may_take_ms) => {
-                    if poller.left_to_executor.get() || poller.promise.borrow().is_some() {
-                        *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
-                        continue;
-                    }
-                    let promise = Rc::clone(promise);
-                    let lost_ms = may_take_ms.saturating_add(limits::WAITING_LOST_MS);
-                    poller.may_take_ms.set(f64::from(u32::try_from(lost_ms).unwrap_or(u32::MAX)));
-                    *poller.promise.borrow_mut() = Some(Rc::clone(&promise));
-                    *this = Self::Registered(Rc::clone(poller), promise);
-                    return Poll::Pending;
-                }
-                Self::Registered(poller, promise) => {
-                    if let Some(outcome) = poller.outcome.take() {
-                        return Poll::Ready(outcome);
-                    }
-                    *this = Self::Executed(JsFuture::from(Promise::clone(promise)));
-                }
-                Self::Executed(future) => return Pin::new(future).poll(context),
-            }
-        }
-    }
-}
-
+/// A request or a background task.
 struct Run {
-    work: Work,
+    work: Pin<Box<dyn Future<Output = Settled>>>,
     poller: Rc<PromisePoller>,
-    /// Milliseconds since 1970 after which it is dropped.
-    lost_at: f64,
 }
 
-/// Requests that wait. A slot is identified by its index and a generation, so that a late `resume`
-/// never finds another request.
+/// Those that wait, by an id that each wait has for itself, so that a late `resume` never finds another.
 #[derive(Default)]
 struct Waiting {
-    places: Vec<(u32, Option<Run>)>,
-    free: Vec<usize>,
-    looked_at: usize,
+    runs: BTreeMap<u32, Run>,
+    last_id: u32,
+    /// The last id that was checked for a lost run.
+    checked_id: u32,
 }
 
 thread_local! {
     static WAITING: RefCell<Waiting> = RefCell::default();
-    static RESUME: Function = Closure::<dyn FnMut(u32, u32, bool, JsValue) -> Result<JsValue, JsValue>>::new(resume)
+    static RESUME: Function = Closure::<dyn FnMut(u32, bool, JsValue) -> Settled>::new(resume)
         .into_js_value()
         .unchecked_into();
 }
 
 impl Waiting {
-    fn enter(&mut self, run: Run, now: f64) -> (usize, u32) {
-        self.drop_one_that_is_lost(now);
-        let index = self.free.pop().unwrap_or(self.places.len());
-        match self.places.get_mut(index) {
-            Some((turn, place)) => {
-                *place = Some(run);
-                (index, *turn)
-            }
-            None => {
-                self.places.push((0, Some(run)));
-                (index, 0)
-            }
-        }
+    fn insert(&mut self, run: Run) -> u32 {
+        self.drop_one_that_is_lost(run.poller.now());
+        self.last_id = self.last_id.wrapping_add(1);
+        self.runs.insert(self.last_id, run);
+        self.last_id
     }
 
-    fn leave(&mut self, index: usize, turn: u32) -> Option<Run> {
-        let (current, place) = self.places.get_mut(index).filter(|(current, _)| *current == turn)?;
-        let run = place.take()?;
-        *current = current.wrapping_add(1);
-        self.free.push(index);
-        Some(run)
-    }
-
-    /// Checks one slot per call, so that all are checked in turn at little cost.
+    /// Checks one run per call, so that all are checked in turn at little cost.
     fn drop_one_that_is_lost(&mut self, now: f64) {
-        self.looked_at = if self.looked_at < self.places.len() { self.looked_at.wrapping_add(1) } else { 0 };
-        self.drop_if_lost(self.looked_at, now);
-    }
-
-    fn drop_if_lost(&mut self, index: usize, now: f64) {
-        let lost = self.places.get(index).and_then(|(turn, place)| (now > place.as_ref()?.lost_at).then_some(*turn));
-        if let Some(turn) = lost {
-            drop(self.leave(index, turn));
+        let next = self.runs.range(self.checked_id.saturating_add(1)..).next();
+        let Some((&id, run)) = next.or_else(|| self.runs.first_key_value()) else { return };
+        self.checked_id = id;
+        if now > run.poller.lost_at.get() {
+            self.runs.remove(&id);
         }
-    }
-
-    /// Returns whether the bound is reached, after dropping lost requests.
-    fn is_full(&mut self, now: f64) -> bool {
-        let has_room = |waiting: &Self| waiting.places.len().saturating_sub(waiting.free.len()) < limits::WAITING;
-        if has_room(self) {
-            return false;
-        }
-        for index in 0..self.places.len() {
-            self.drop_if_lost(index, now);
-        }
-        !has_room(self)
     }
 }
 
-/// Returns whether [`limits::WAITING`] requests wait.
+/// Returns whether [`limits::WAITING`] requests wait, after dropping lost ones.
 pub(super) fn is_full(now: f64) -> bool {
-    WAITING.with_borrow_mut(|waiting| waiting.is_full(now))
-}
-
-/// The state of a request or a background task after a poll.
-pub(super) enum Progress {
-    Done(Result<JsValue, JsValue>),
-    /// It waits; the promise settles with its result.
-    Waits(Promise),
-}
-
-impl From<Progress> for Result<JsValue, JsValue> {
-    fn from(progress: Progress) -> Self {
-        match progress {
-            Progress::Done(outcome) => outcome,
-            Progress::Waits(promise) => Ok(promise.into()),
+    WAITING.with_borrow_mut(|Waiting { runs, .. }| {
+        if runs.len() >= limits::WAITING {
+            runs.retain(|_, run| now <= run.poller.lost_at.get());
         }
-    }
+        runs.len() >= limits::WAITING
+    })
 }
 
-/// Starts a request or a background task.
+/// Starts a request or a background task. Returns its result, or a promise of it, until which the event
+/// is kept alive: the runtime may never resume a request after its client disconnects, and what the
+/// request holds (a permit, a fetch that others wait for) would be lost.
 pub(super) fn run(
-    work: impl Future<Output = Result<JsValue, JsValue>> + 'static,
+    work: impl Future<Output = Settled> + 'static,
     poller: Rc<PromisePoller>,
-) -> Progress {
-    go_on(Run { work: Box::pin(work), poller, lost_at: 0.0 })
+    context: &js::Context,
+) -> Settled {
+    advance(Run { work: Box::pin(work), poller }).unwrap_or_else(|promise| {
+        context.wait_until(&promise);
+        Ok(promise.into())
+    })
 }
 
-fn go_on(mut run: Run) -> Progress {
-    if let Poll::Ready(answer) = run.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        return Progress::Done(answer);
+/// Polls once. Returns the result, or as an error the promise of it.
+fn advance(mut run: Run) -> Result<Settled, Promise> {
+    if let Poll::Ready(outcome) = run.work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return Ok(outcome);
     }
     let Some(promise) = run.poller.promise.take() else {
         // It waits for something other than a registered promise.
         run.poller.left_to_executor.set(true);
-        return Progress::Waits(wasm_bindgen_futures::future_to_promise(run.work));
+        return Err(wasm_bindgen_futures::future_to_promise(run.work));
     };
-    let now = run.poller.now();
-    run.lost_at = now + run.poller.may_take_ms.get();
-    let (index, turn) = WAITING.with_borrow_mut(|waiting| waiting.enter(run, now));
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    Progress::Waits(RESUME.with(|resume| js::then(&promise, index, turn, resume)))
+    let id = WAITING.with_borrow_mut(|waiting| waiting.insert(run));
+    Err(RESUME.with(|resume| js::then(&promise, id, resume)))
 }
 
-fn resume(index: u32, turn: u32, is_fine: bool, value: JsValue) -> Result<JsValue, JsValue> {
-    let index = usize::try_from(index).unwrap_or(usize::MAX);
-    let run = WAITING.with_borrow_mut(|waiting| waiting.leave(index, turn)).ok_or(JsValue::UNDEFINED)?;
+fn resume(id: u32, is_fulfilled: bool, value: JsValue) -> Settled {
+    let run = WAITING.with_borrow_mut(|waiting| waiting.runs.remove(&id)).ok_or(JsValue::UNDEFINED)?;
     run.poller.now.set(None);
-    *run.poller.outcome.borrow_mut() = Some(if is_fine { Ok(value) } else { Err(value) });
-    go_on(run).into()
+    run.poller.outcome.replace(Some(if is_fulfilled { Ok(value) } else { Err(value) }));
+    advance(run).unwrap_or_else(|promise| Ok(promise.into()))
 }
 
 #[cfg(test)]
@@ -236,8 +170,9 @@ mod tests {
     /// Begins a request that waits for a promise that is never settled.
     fn begin(may_take_ms: u64) {
         let poller = Rc::new(PromisePoller::default());
-        let wait = poller.wait(Promise::new(&mut |_, _| {}), may_take_ms);
-        assert!(matches!(run(wait, poller), Progress::Waits(_)));
+        let waiting = Rc::clone(&poller);
+        let work = async move { waiting.wait(Promise::new(&mut |_, _| {}), may_take_ms).await };
+        assert!(advance(Run { work: Box::pin(work), poller }).is_err());
     }
 
     #[wasm_bindgen_test]
@@ -253,6 +188,6 @@ mod tests {
         assert!(!is_full(now + 65_001.0));
         begin(0);
         // A promise that is settled too late resumes nothing.
-        assert!(resume(1, 0, true, JsValue::UNDEFINED).is_err());
+        assert!(resume(1, true, JsValue::UNDEFINED).is_err());
     }
 }

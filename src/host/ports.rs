@@ -12,7 +12,7 @@ use worker::worker_sys::ext::ResponseExt as _;
 use super::{
     console::log_error,
     js, metrics_object,
-    poll_promise::{PromisePoller, Wait},
+    poll_promise::{PromisePoller, Settled},
     revocation_object,
 };
 use crate::pipeline::{
@@ -33,10 +33,10 @@ use portcullis_token::{
 pub(super) const KEYS_BINDING: &str = "KEYS";
 
 /// Durable Object namespace of the revocation log, and the object's name.
-const LOG: (&str, &str) = ("REVOCATIONS", "log");
+const REVOCATION_LOG: (&str, &str) = ("REVOCATIONS", "log");
 
-/// Durable Object namespace of the metrics' sums, and the object's name.
-const SUMS: (&str, &str) = ("METRICS", "sums");
+/// Durable Object namespace of the metrics, and the object's name.
+const METRICS: (&str, &str) = ("METRICS", "sums");
 
 /// Variable that selects signature checks in pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
@@ -87,8 +87,8 @@ impl WorkerPorts {
     }
 
     /// Waits for a promise that settles within `may_take_ms` milliseconds.
-    fn wait(&self, promise: Promise, may_take_ms: u64) -> Wait {
-        self.poller.wait(promise, may_take_ms)
+    async fn wait(&self, promise: Promise, may_take_ms: u64) -> Settled {
+        self.poller.wait(promise, may_take_ms).await
     }
 
     /// Waits for the parts of an answer, the first of which is its status.
@@ -98,19 +98,20 @@ impl WorkerPorts {
         Ok((js::whole(parts.get(0).as_f64().unwrap_or_default()), parts))
     }
 
-    /// Sends a request to a Durable Object: a POST with a body, or a GET. Returns status and body of its
-    /// answer.
+    /// Sends a request to a Durable Object: a POST with a body, or a GET. Returns the body of its answer.
     async fn ask_object(
         &self,
         (namespace, name): (&str, &str),
         (path, body): (&str, Option<&str>),
         timeout_ms: u64,
         max_bytes: usize,
-    ) -> Result<(u64, String), Fault> {
+    ) -> Result<String, Fault> {
         let namespace = self.event.env.binding(namespace).ok_or(Fault::NotBound)?;
         let asked = js::ask_object(&namespace, name, path, body, number(timeout_ms), number(max_bytes));
-        let (status, parts) = self.parts(asked, timeout_ms).await?;
-        Ok((status, parts.get(1).as_string().ok_or(Fault::TooLarge)?))
+        match self.parts(asked, timeout_ms).await? {
+            (200 | 204, parts) => parts.get(1).as_string().ok_or(Fault::TooLarge),
+            _ => Err(Fault::BadStatus),
+        }
     }
 }
 
@@ -211,27 +212,22 @@ impl SignatureVerifier for WorkerPorts {
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
         let (thumbprint, jwk) = (key.thumbprint(), key.canonical_jwk());
         let verified = js::verify(algorithm.name(), thumbprint, jwk, &signature, &input, limits::IMPORTED_KEYS);
-        match self.wait(verified, limits::RUNTIME_MS).await {
-            Ok(value) if value == JsValue::TRUE => Ok(SignatureOutcome::Valid),
-            Ok(_) => Ok(SignatureOutcome::Invalid),
-            Err(error) => {
-                log_error("WebCrypto failed to check a signature");
-                Err(rejection(&error))
-            }
-        }
+        let verified = self.wait(verified, limits::RUNTIME_MS).await;
+        let is_valid = verified.map_err(|error| {
+            log_error("WebCrypto failed to check a signature");
+            rejection(&error)
+        })?;
+        Ok(if is_valid == JsValue::TRUE { SignatureOutcome::Valid } else { SignatureOutcome::Invalid })
     }
 }
 
 impl RateLimitCounter for WorkerPorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else { return true };
-        match self.wait(js::limit(&limiter, key), limits::RUNTIME_MS).await {
-            Ok(value) => value != JsValue::FALSE,
-            Err(_) => {
-                log_error(&format!("the rate limit {binding} failed; it is not applied"));
-                true
-            }
-        }
+        let counted = self.wait(js::limit(&limiter, key), limits::RUNTIME_MS).await;
+        let counted =
+            counted.inspect_err(|_| log_error(&format!("the rate limit {binding} failed; it is not applied")));
+        !counted.is_ok_and(|is_within| is_within == JsValue::FALSE)
     }
 
     fn has_limit(&self, binding: &str) -> bool {
@@ -270,57 +266,46 @@ fn exporter_headers(text: &str) -> Result<web_sys::Headers, JsValue> {
 impl MetricsStore for WorkerPorts {
     async fn add_metrics(&self, text: &str) -> bool {
         let request = (metrics_object::ADD_PATH, Some(text));
-        matches!(self.ask_object(SUMS, request, limits::SUMS_MS, 0).await, Ok((204, _)))
+        self.ask_object(METRICS, request, limits::SUMS_MS, 0).await.is_ok()
     }
 
     async fn read_metrics(&self) -> Result<String, Fault> {
         let request = (metrics_object::READ_PATH, None);
-        match self.ask_object(SUMS, request, limits::SUMS_MS, limits::SUMS_BYTES).await? {
-            (200, sums) => Ok(sums),
-            _ => Err(Fault::BadStatus),
-        }
+        self.ask_object(METRICS, request, limits::SUMS_MS, limits::SUMS_BYTES).await
     }
 }
 
 impl RevocationLog for WorkerPorts {
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
-        let ask_ms = if part == LogPart::Whole { revocation::limits::ASK_WHOLE_MS } else { revocation::limits::ASK_MS };
-        let (path, keep_ms) = match part {
-            LogPart::Newest => (revocation_object::NEWEST_PATH.to_owned(), revocation::limits::PAGE_KEEP_MS),
-            LogPart::Whole => (revocation_object::WHOLE_PATH.to_owned(), revocation::limits::WHOLE_KEEP_MS),
-            LogPart::Entries(marks) => {
-                let marks: Vec<String> = marks.iter().map(|mark| mark.to_text()).collect();
-                (format!("{}{}", revocation_object::MARKS_PATH, marks.join(",")), 0)
+        use revocation::limits::{ASK_MS, ASK_WHOLE_MS, CACHE_MS, PAGE_BYTES, PAGE_KEEP_MS, WHOLE_KEEP_MS};
+        let (path, ask_ms, keep_ms) = match part {
+            LogPart::Newest => (revocation_object::NEWEST_PATH.to_owned(), ASK_MS, Some(PAGE_KEEP_MS)),
+            LogPart::Whole => (revocation_object::WHOLE_PATH.to_owned(), ASK_WHOLE_MS, Some(WHOLE_KEEP_MS)),
+            LogPart::Entries(keys) => {
+                let keys: Vec<_> = keys.iter().map(|key| key.to_text()).collect();
+                (format!("{}{}", revocation_object::ENTRIES_PATH, keys.join(",")), ASK_MS, None)
             }
         };
-        let (namespace, name) = (self.event.env.binding(LOG.0).ok_or(Fault::NotBound)?, LOG.1);
+        let (namespace, name) = REVOCATION_LOG;
+        let namespace = self.event.env.binding(namespace).ok_or(Fault::NotBound)?;
         let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
-        if may_be_cached && keep_ms > 0 {
-            let cache_ms = revocation::limits::CACHE_MS;
-            let cached = js::read_cached_page(request, &namespace, name, &path, number(cache_ms));
-            if let Some(text) = self.wait(cached, cache_ms).await.ok().and_then(|text| text.as_string()) {
+        if may_be_cached && keep_ms.is_some() {
+            let cached = js::read_cached_page(request, &namespace, name, &path, number(CACHE_MS));
+            if let Some(text) = self.wait(cached, CACHE_MS).await.ok().and_then(|text| text.as_string()) {
                 return Ok(LogText { text, cached: true });
             }
         }
-        match self.ask_object(LOG, (&path, None), ask_ms, revocation::limits::PAGE_BYTES).await? {
-            (200, text) => {
-                if keep_ms > 0 {
-                    js::cache_page(request, context, &namespace, name, &path, &text, number(keep_ms / 1000));
-                }
-                Ok(LogText { text, cached: false })
-            }
-            _ => Err(Fault::BadStatus),
+        let text = self.ask_object(REVOCATION_LOG, (&path, None), ask_ms, PAGE_BYTES).await?;
+        if let Some(keep_ms) = keep_ms {
+            js::cache_page(request, context, &namespace, name, &path, &text, number(keep_ms / 1000));
         }
+        Ok(LogText { text, cached: false })
     }
 
     async fn append_log(&self, page: &str) -> bool {
         let request = (revocation_object::APPEND_PATH, Some(page));
-        let answer = self.ask_object(LOG, request, revocation::limits::ASK_MS, 0).await;
-        let is_appended = matches!(answer, Ok((204, _)));
-        if !is_appended {
-            log_error("the revocation log took no entry");
-        }
-        is_appended
+        let appended = self.ask_object(REVOCATION_LOG, request, revocation::limits::ASK_MS, 0).await;
+        appended.inspect_err(|_| log_error("the revocation log took no entry")).is_ok()
     }
 }
 

@@ -4,14 +4,11 @@
 //! Everything between two awaits of an object is one transaction, and the answer waits until the
 //! writes are durable, so no acknowledged entry is lost.
 
-use wasm_bindgen::{JsCast as _, prelude::*};
-use wasm_bindgen_futures::JsFuture;
-use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
+use serde::Deserialize;
+use wasm_bindgen::prelude::*;
+use worker::{SqlStorage, SqlStorageValue, durable::State};
 
-use super::{
-    console::log_error,
-    durable_object::{now, number, path_of, reply, rows, scalar, whole},
-};
+use super::durable_object::{integer, now, scalar, serve, state_of};
 use portcullis_token::{
     UnixMillis,
     revocation::{LogPage, RevocationEntry, RevocationKey, limits},
@@ -21,8 +18,9 @@ use portcullis_token::{
 pub(super) const NEWEST_PATH: &str = "/newest";
 /// Reads the whole log.
 pub(super) const WHOLE_PATH: &str = "/whole";
-/// Reads the entries of the keys that follow, separated by commas.
-pub(super) const MARKS_PATH: &str = "/marks/";
+/// Reads the entries of the keys that follow, separated by commas. The path and the column `mark` keep
+/// their names: a Worker of the previous version may send it during a deployment, and tables exist.
+pub(super) const ENTRIES_PATH: &str = "/marks/";
 /// Appends the entries of a page.
 pub(super) const APPEND_PATH: &str = "/append";
 
@@ -35,45 +33,44 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
 const BY_EXPIRY: &str = "CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until)";
 const BY_TIME: &str = "CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
 
+/// A row of a query for entries; `number` where the query selects it.
+#[derive(Deserialize)]
+struct Row {
+    mark: RevocationKey,
+    issued_until: u64,
+    keep_until: u64,
+    #[serde(default)]
+    number: u64,
+}
+
 /// Handles a request to the object.
 #[wasm_bindgen(js_name = revocationLog)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result<web_sys::Response, JsValue> {
-    let state = State::from(state.unchecked_into::<DurableObjectState>());
-    let url = request.url();
-    let path = path_of(&url);
-    if request.method() == "POST" && path == APPEND_PATH {
-        let text = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
-        return match append(&state, &text).await {
-            Ok(()) => reply(204, None),
-            Err(error) => {
-                // The database's error is about our statements and holds no entry.
-                log_error(&format!("the revocation log cannot be written: {error}"));
-                reply(503, None)
-            }
+    let state = state_of(state);
+    let handle = async |path: &str, body: Option<&str>| {
+        let page = match (path, body, path.strip_prefix(ENTRIES_PATH)) {
+            (APPEND_PATH, Some(text), _) => return append(&state, text).await.map(|()| Some(String::new())),
+            (NEWEST_PATH, None, _) => Log::open(&state)?.read_newest()?,
+            (WHOLE_PATH, None, _) => Log::open(&state)?.read_whole()?,
+            (_, None, Some(keys)) => Log::open(&state)?.read_entries(keys)?,
+            _ => return Ok(None),
         };
-    }
-    match Log::open(&state).and_then(|log| log.read(path)).map(|page| page.and_then(|page| page.to_json())) {
-        Ok(Some(text)) => reply(200, Some(&text)),
-        Ok(None) => reply(404, None),
-        Err(error) => {
-            // The database's error is about our statements and holds no entry.
-            log_error(&format!("the revocation log cannot be read: {error}"));
-            reply(503, None)
-        }
-    }
+        Ok(page.to_json())
+    };
+    serve(request, "the revocation log", handle).await
 }
 
 /// Handles the object's alarm: deletes expired entries.
 #[wasm_bindgen(js_name = sweepRevocationLog)]
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
-    let state = State::from(state.unchecked_into::<DurableObjectState>());
-    let is_empty = Log::open(&state).and_then(|log| log.sweep()).map_err(|error| JsValue::from(error.to_string()))?;
-    if !is_empty {
-        set_alarm(&state).await.map_err(|error| JsValue::from(error.to_string()))?;
-    }
-    Ok(())
+    let state = state_of(state);
+    let sweep = async || {
+        let is_empty = Log::open(&state)?.sweep()?;
+        if is_empty { Ok(()) } else { set_alarm(&state).await }
+    };
+    sweep().await.map_err(|error: worker::Error| error.to_string().into())
 }
 
 async fn append(state: &State, text: &str) -> worker::Result<()> {
@@ -109,11 +106,9 @@ impl Log {
     /// the isolates.
     fn append(&self, entries: &[RevocationEntry]) -> worker::Result<()> {
         if !self.has_room(entries.len())? {
-            log_error("the revocation log is full");
             return Err("the log is full".into());
         }
         for entry in entries {
-            let mark = SqlStorageValue::String(entry.key.to_text());
             // A new number, so that isolates read it. It never revokes less than before. Times follow the
             // numbers also when the clock is set back: a page would otherwise leave out the newest entry.
             self.sql.exec(
@@ -123,7 +118,12 @@ impl Log {
                    max(?4, coalesce((SELECT max(noted_at) FROM entries), 0)) \
                  WHERE NOT EXISTS \
                    (SELECT 1 FROM entries WHERE mark = ?1 AND issued_until >= ?2 AND keep_until >= ?3)",
-                vec![mark, whole(entry.issued_until)?, whole(entry.keep_until)?, whole(self.now.0)?],
+                vec![
+                    entry.key.to_text().into(),
+                    integer(entry.issued_until)?,
+                    integer(entry.keep_until)?,
+                    integer(self.now.0)?,
+                ],
             )?;
         }
         Ok(())
@@ -131,7 +131,7 @@ impl Log {
 
     fn has_room(&self, wanted: usize) -> worker::Result<bool> {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
-        let fits = |held: u64| held.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
+        let fits = |count: u64| count.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
         // An upper bound of the count, from the first and the last number.
         let span = "SELECT (SELECT max(number) FROM entries) - (SELECT min(number) FROM entries) + 1";
         if fits(scalar(&self.sql, span, vec![])?) {
@@ -143,76 +143,54 @@ impl Log {
 
     /// Deletes expired entries. Returns whether the log is empty.
     fn sweep(&self) -> worker::Result<bool> {
-        self.sql.exec("DELETE FROM entries WHERE keep_until <= ?", vec![whole(self.now.secs())?])?;
-        Ok(scalar(&self.sql, "SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 1)", vec![])? == 0)
-    }
-
-    fn read(&self, path: &str) -> worker::Result<Option<LogPage>> {
-        if let Some(marks) = path.strip_prefix(MARKS_PATH) {
-            return self.read_marks(marks).map(Some);
-        }
-        match path {
-            NEWEST_PATH => self.read_newest().map(Some),
-            WHOLE_PATH => self.read_whole().map(Some),
-            _ => Ok(None),
-        }
+        self.sql.exec("DELETE FROM entries WHERE keep_until <= ?", vec![integer(self.now.secs())?])?;
+        Ok(scalar(&self.sql, "SELECT EXISTS (SELECT 1 FROM entries)", vec![])? == 0)
     }
 
     fn read_newest(&self) -> worker::Result<LogPage> {
-        let since = whole(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
-        let limit = u64::try_from(limits::PAGE_ENTRIES).unwrap_or(u64::MAX);
-        let rows = rows(
-            &self.sql,
+        let since = integer(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
+        let rows = self.rows(
             // By the time index, because each row that is read is billed.
             "SELECT mark, issued_until, keep_until, number FROM entries INDEXED BY by_time \
              WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2",
-            vec![since.clone(), whole(limit)?],
+            vec![since.clone(), integer(limits::PAGE_ENTRIES)?],
         )?;
-        let from = if rows.len() < limits::PAGE_ENTRIES {
-            let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? ORDER BY noted_at DESC, number DESC LIMIT 1";
-            let before = scalar(&self.sql, before, vec![since])?;
-            before.saturating_add(1)
-        } else {
-            rows.last().and_then(|row| number(row.get(3))).unwrap_or(u64::MAX)
+        let from = match rows.last().filter(|_| rows.len() >= limits::PAGE_ENTRIES) {
+            Some(oldest) => oldest.number,
+            None => {
+                let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? \
+                     ORDER BY noted_at DESC, number DESC LIMIT 1";
+                scalar(&self.sql, before, vec![since])?.saturating_add(1)
+            }
         };
-        self.page(&rows, from, false)
+        self.page(rows, from)
     }
 
     fn read_whole(&self) -> worker::Result<LogPage> {
-        let limit = u64::try_from(limits::COPY_ENTRIES).unwrap_or(u64::MAX).saturating_add(1);
-        let rows = rows(
-            &self.sql,
+        let rows = self.rows(
             "SELECT mark, issued_until, keep_until FROM entries WHERE keep_until > ?1 LIMIT ?2",
-            vec![whole(self.now.secs())?, whole(limit)?],
+            vec![integer(self.now.secs())?, integer(limits::COPY_ENTRIES.saturating_add(1))?],
         )?;
-        if rows.len() > limits::COPY_ENTRIES { self.page(&[], 0, true) } else { self.page(&rows, 0, false) }
+        let overflows = rows.len() > limits::COPY_ENTRIES;
+        Ok(LogPage { overflows, ..self.page(if overflows { Vec::new() } else { rows }, 0)? })
     }
 
-    fn read_marks(&self, marks: &str) -> worker::Result<LogPage> {
-        // A token has four keys at most.
-        let marks: Vec<RevocationKey> = marks.split(',').take(4).filter_map(RevocationKey::from_text).collect();
-        let mut found = Vec::new();
-        for mark in marks {
-            found.extend(rows(
-                &self.sql,
-                "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?",
-                vec![SqlStorageValue::String(mark.to_text())],
-            )?);
+    fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
+        let mut rows = Vec::new();
+        for key in keys.split(',').take(limits::TOKEN_KEYS).filter_map(RevocationKey::from_text) {
+            let query = "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?";
+            rows.extend(self.rows(query, vec![key.to_text().into()])?);
         }
-        self.page(&found, 0, false)
+        self.page(rows, 0)
     }
 
-    fn page(&self, rows: &[Vec<SqlStorageValue>], from: u64, overflows: bool) -> worker::Result<LogPage> {
+    fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<Row>> {
+        self.sql.exec(query, bindings)?.to_array()
+    }
+
+    fn page(&self, rows: Vec<Row>, from: u64) -> worker::Result<LogPage> {
         let newest = scalar(&self.sql, "SELECT max(number) FROM entries", vec![])?;
-        let entry = |row: &Vec<SqlStorageValue>| {
-            let Some(SqlStorageValue::String(mark)) = row.first() else { return None };
-            Some(RevocationEntry {
-                key: RevocationKey::from_text(mark)?,
-                issued_until: number(row.get(1))?,
-                keep_until: number(row.get(2))?,
-            })
-        };
-        let entries = rows.iter().map(entry).collect::<Option<Vec<_>>>().ok_or("an entry cannot be read")?;
-        Ok(LogPage { as_of: self.now, newest, from, overflows, entries })
+        let entry = |Row { mark: key, issued_until, keep_until, .. }| RevocationEntry { key, issued_until, keep_until };
+        Ok(LogPage { as_of: self.now, newest, from, overflows: false, entries: rows.into_iter().map(entry).collect() })
     }
 }
