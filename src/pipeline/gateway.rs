@@ -52,12 +52,11 @@ pub struct Gateway {
 
 /// Where a policy came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PolicyOrigin {
     /// The build.
-    #[serde(rename = "built-in")]
     BuiltIn,
     /// The newest pushed policy.
-    #[serde(rename = "pushed")]
     Pushed,
     /// The pushed policy before the newest, which cannot be used.
     #[serde(rename = "pushed before")]
@@ -71,9 +70,6 @@ impl Gateway {
     /// on loopback, `METRICS_TOKEN` opens `/metrics`, `LOG_SUCCESSES` is the percentage of
     /// successes that are logged, and `OTEL_EXPORTER_OTLP_ENDPOINT` (with `_HEADERS`,
     /// `OTEL_SERVICE_NAME` and `OTEL_TRACES_SAMPLER_ARG`) is where spans go.
-    ///
-    /// # Errors
-    /// [`Misconfiguration`].
     pub fn new(policy_json: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let policy = Policy::read(policy_json).map_err(Misconfiguration)?;
         let unusable = "two routes of the policy collide, or name no upstream; build the worker or push it again";

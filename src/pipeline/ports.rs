@@ -41,20 +41,14 @@ pub trait KeySource: Clock + Random + Background {
     /// Writes a key set to that store and returns whether it is stored. The host logs a failure.
     async fn write_keys(&self, name: &str, text: &str) -> bool;
 
-    /// Fetches a key set or a discovery document without following redirects: at most
-    /// [`portcullis_token::keys::limits::JWKS_BYTES`] within [`portcullis_token::keys::limits::FETCH_MS`].
-    ///
-    /// # Errors
-    /// [`Fault`].
+    /// Fetches a key set or a discovery document within the bounds of
+    /// [`portcullis_token::keys::limits`], without following redirects.
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault>;
 }
 
 /// Signature checks.
 pub trait SignatureVerifier {
-    /// Checks a signature.
-    ///
-    /// # Errors
-    /// [`Fault`] when the check could not be made: a fault of the gateway, never of the token.
+    /// Checks a signature. A [`Fault`] is one of the gateway, never of the token.
     async fn check_signature(
         &self,
         key: &Key,
@@ -66,13 +60,8 @@ pub trait SignatureVerifier {
 
 /// The revocation log of all isolates.
 pub trait RevocationLog: Clock + Background {
-    /// Reads a part of the log: at most [`portcullis_token::revocation::limits::PAGE_BYTES`] within
-    /// [`portcullis_token::revocation::limits::ASK_MS`], or
-    /// [`portcullis_token::revocation::limits::ASK_WHOLE_MS`] for the whole log. `may_be_cached` allows a
-    /// page that this location has cached.
-    ///
-    /// # Errors
-    /// [`Fault`].
+    /// Reads a part of the log within the bounds of [`portcullis_token::revocation::limits`].
+    /// `may_be_cached` allows a page that this location has cached.
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault>;
 
     /// Appends a page's entries and returns whether they are stored durably. The host logs a failure.
@@ -95,9 +84,6 @@ pub trait MetricsStore {
     async fn add_metrics(&self, text: &str) -> bool;
 
     /// Reads the sums, in the same form.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn read_metrics(&self) -> Result<String, Fault>;
 }
 
@@ -114,9 +100,6 @@ pub trait UpstreamClient: Clock + Random {
     type Reply;
 
     /// Sends the request, its body streamed, to an upstream.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, Fault>;
 
     /// Returns a header of an answer; several lines are joined by commas.
@@ -136,9 +119,6 @@ pub trait Ports:
     KeySource + SignatureVerifier + RevocationLog + RateLimitCounter + MetricsStore + SpanCollector + UpstreamClient
 {
     /// Reads the whole body of the request.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;
 }
 

@@ -53,10 +53,7 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a request to a route before anything is known of its caller.
-    ///
-    /// # Errors
-    /// [`Denial::RateLimited`].
+    /// Counts a request to a route before anything is known of its caller. Refuses it beyond a limit.
     pub(super) async fn count_arrival(
         &self,
         route: &Route,
@@ -71,11 +68,8 @@ impl RateLimiter {
         self.count(route, key_of, counter).await
     }
 
-    /// Counts a request of a user who may enter. Other requests are not counted: a flood of
-    /// strangers must not use up what users have.
-    ///
-    /// # Errors
-    /// [`Denial::RateLimited`].
+    /// Counts a request of a user who may enter, and refuses it beyond a limit. Other requests are not
+    /// counted: a flood of strangers must not use up what users have.
     pub(super) async fn count_entry(
         &self,
         route: &Route,

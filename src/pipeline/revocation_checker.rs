@@ -63,7 +63,7 @@ impl RevocationChecker {
 
     /// Refuses a token that the copy knows to be revoked, whatever the copy's age.
     fn check_copy(&self, marks: &RevocationKeys) -> Result<(), Denial> {
-        if self.cache.borrow().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
+        if self.known().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
     }
 
     /// Refuses a token that the log knows to be revoked.
@@ -180,10 +180,7 @@ impl RevocationChecker {
         }
     }
 
-    /// Revokes all entries or none.
-    ///
-    /// # Errors
-    /// [`Denial::RevocationUnknown`] when the log took none.
+    /// Revokes all entries or, when the log does not take them, none.
     pub(super) async fn revoke_all(
         &self,
         entries: &[RevocationEntry],

@@ -24,10 +24,7 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Reads the settings that concern the whole gateway.
-    ///
-    /// # Errors
-    /// [`Misconfiguration`] when a value has not the form that it must have.
+    /// Reads the settings that concern the whole gateway, and checks their form.
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let percentage = lookup("LOG_SUCCESSES").unwrap_or_else(|| "100".to_owned());
         let log_successes = percentage.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
@@ -56,11 +53,8 @@ impl<'a> Settings<'a> {
         self.value(name).filter(|value| !value.is_empty())
     }
 
-    /// Refuses a plain HTTP URL outside development.
-    ///
-    /// # Errors
-    /// [`Misconfiguration`], which tells `what` is at such a URL and which `fix` to write. The
-    /// text holds no URL.
+    /// Refuses a plain HTTP URL outside development. The error says `what` is at such a URL and which
+    /// `fix` to write, and holds no URL.
     pub(super) fn check_https(&self, url: &str, what: impl Fn() -> String, fix: &str) -> Result<(), Misconfiguration> {
         if self.is_development || !is_plain_http(url) {
             return Ok(());
