@@ -69,5 +69,5 @@ await runScript(async (args, processes) => {
   const progress = createProgress({ out: process.stderr });
   const run = await openPolicyTool({ progress, processes });
   progress.close();
-  return printOutput(run(isTable ? { command: "table", policy } : { command: "decide", policy, method, path, caller }));
+  return printOutput(run({ command: isTable ? "table" : { decide: { method, path, caller } }, policy }));
 });

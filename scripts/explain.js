@@ -81,6 +81,6 @@ await runScript(async (args, processes) => {
   const keys = given ?? (await fetchKeys(run, { policy, token }));
   const request = positionals.length === 0 ? undefined : positionals;
   return printOutput(
-    run({ command: "explain", policy, subject: { token, now_ms: values.at ?? Date.now(), ...keys, request } }),
+    run({ command: { explain: { token, now_ms: values.at ?? Date.now(), ...keys, request } }, policy }),
   );
 });

@@ -13,14 +13,14 @@ const FETCH_MS = 3000;
  * @returns {Promise<Keys>}
  */
 export async function fetchKeys(run, { policy, token, env = process.env }) {
-  const { out, errors } = run({ command: "key_source", policy, token });
+  const { out, errors } = run({ command: { key_source: { token } }, policy });
   // Whatever is wrong with the policy, `explain` says.
   const source = errors.length === 0 ? JSON.parse(out) : null;
   if (source === null) return {};
   try {
     if (source.discovery === undefined) return { keys: await fetchText(source.url ?? upstreamUrl(source, env)) };
     const document = await fetchText(source.discovery);
-    const found = run({ command: "discovered_url", policy, token, document });
+    const found = run({ command: { discovered_url: { token, document } }, policy });
     if (found.errors.length > 0) return { keys_fault: `${source.discovery}: ${found.errors[0]}` };
     return { keys: await fetchText(found.out) };
   } catch (error) {

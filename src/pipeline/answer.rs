@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{denial::Denial, limits};
+use portcullis_policy::Refusal;
 
 /// Status, headers and body of an answer of the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl Answer {
         let mut answer = Self::build(denial.status(), content_type, request_id, body);
         answer.headers.extend(denial.challenge().map(|challenge| ("www-authenticate", challenge)));
         answer.headers.extend(denial.retry_after_s().map(|seconds| ("retry-after", seconds.to_string())));
-        if let Denial::MethodNotAllowed { allow } = denial {
+        if let Denial::Policy(Refusal::MethodNotAllowed { allow }) = denial {
             answer.headers.push(("allow", allow.clone()));
         }
         answer
@@ -168,10 +169,10 @@ mod tests {
     #[test]
     fn a_page_names_the_next_step() {
         for (denial, expected) in [
-            (Denial::CredentialsMissing, "Log in"),
-            (Denial::PermissionMissing, "ask the operator"),
-            (Denial::RouteUnknown, "Check the address"),
-            (Denial::MethodNotAllowed { allow: String::new() }, "Check the address"),
+            (Refusal::CredentialsMissing.into(), "Log in"),
+            (Refusal::PermissionMissing.into(), "ask the operator"),
+            (Refusal::RouteUnknown.into(), "Check the address"),
+            (Refusal::MethodNotAllowed { allow: String::new() }.into(), "Check the address"),
             (Denial::RateLimited { retry_s: 60 }, "Wait 60 seconds, then <a href=\"\">try again</a>"),
             (Denial::BreakerOpen { retry_ms: 1 }, "Wait a second, then"),
             (Denial::UpstreamUnreachable, "Wait 5 seconds"),
@@ -186,7 +187,8 @@ mod tests {
     fn each_code_has_its_entry_in_the_documents() {
         let documents = include_str!("../../docs/errors.md");
         let entries: BTreeSet<&str> = documents.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        let of_policies = Refusal::ALL.iter().map(|refusal| refusal.wording().1);
         let of_tokens = portcullis_token::TokenError::ALL.iter().map(|error| error.code());
-        assert_eq!(entries, Denial::CODES.iter().copied().chain(of_tokens).collect());
+        assert_eq!(entries, Denial::CODES.iter().copied().chain(of_policies).chain(of_tokens).collect());
     }
 }

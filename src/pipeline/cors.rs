@@ -3,7 +3,7 @@
 //! pages of all other origins.
 
 use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
-use portcullis_policy::{Cors, Route, Target, allows};
+use portcullis_policy::{Cors, Destination, Route, Target, allows};
 
 /// CORS headers to add to an answer.
 pub(super) type CorsHeaders = Vec<(&'static str, String)>;
@@ -21,7 +21,7 @@ impl Gateway {
         if head.method != "OPTIONS" {
             return None;
         }
-        let found = self.table.find(method, target).ok()?;
+        let Ok(Destination::Route(found)) = Destination::find(&self.table, method, target) else { return None };
         let route = self.policy.routes.get(found.route)?;
         let cors = self.cors_of(route)?;
         if !allows(cors, origin) {

@@ -5,7 +5,7 @@
 //! comes from a page of the gateway's own origin, or of an origin that the route lists with credentials.
 
 use super::{denial::Denial, head::Head};
-use portcullis_policy::{Cors, allows};
+use portcullis_policy::{Cors, Refusal, allows};
 
 /// Returns the token of a request, unparsed. `cookie` is the cookie that may hold a browser's
 /// token, `cors` the CORS policy of the route.
@@ -21,7 +21,7 @@ pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) 
     }
     match head.cookie(name) {
         // A logout leaves an empty cookie.
-        Some("") => Err(Denial::CredentialsMissing),
+        Some("") => Err(Refusal::CredentialsMissing.into()),
         token => token.filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed),
     }
 }
@@ -69,7 +69,7 @@ fn is_token(text: &str) -> bool {
 pub(super) fn bearer(head: &Head) -> Result<&str, Denial> {
     // Two header lines arrive as one value with a comma, which no token has. Parsers disagree on
     // which of two tokens counts.
-    let value = head.header("authorization").ok_or(Denial::CredentialsMissing)?;
+    let value = head.header("authorization").ok_or(Refusal::CredentialsMissing)?;
     let (scheme, rest) = value.split_once(' ').ok_or(Denial::CredentialsMalformed)?;
     let token = rest.trim_start_matches(' ');
     if !scheme.eq_ignore_ascii_case("bearer") || !is_token(token) {

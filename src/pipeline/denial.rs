@@ -1,10 +1,12 @@
 //! Every way in which the gateway refuses a request, and the one place where a refusal becomes a
 //! status, a code and a text.
 //!
-//! Codes are fine-grained ([`TokenError`] has one for each check); texts are few, so that an
+//! Refusals that the policy alone decides are in [`Refusal`]. Codes are fine-grained ([`TokenError`]
+//! has one for each check); texts are few, so that an
 //! attacker learns from a 401 only that it is one.
 
 use super::limits;
+use portcullis_policy::Refusal;
 use portcullis_token::TokenError;
 
 /// Defines the denials: name, fields, status, stable code, and the text for the client.
@@ -14,18 +16,21 @@ macro_rules! denials {
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[allow(missing_docs, reason = "each variant's text is its documentation")]
         pub enum Denial {
+            Policy(Refusal),
             Token(TokenError),
             $($(#[$doc])* $name $({ $($field: $type),+ })?,)+
         }
 
         impl Denial {
-            /// Codes of all denials; those of [`Denial::Token`] are in [`TokenError::ALL`].
+            /// Codes of the denials in the table below; those of [`Denial::Policy`] and [`Denial::Token`] are in
+            /// [`Refusal::ALL`] and [`TokenError::ALL`].
             #[cfg(test)]
             pub(super) const CODES: &[&str] = &[$($code),+];
 
             /// Returns status, code and text.
             const fn wording(&self) -> (u16, &'static str, &'static str) {
                 match self {
+                    Self::Policy(refusal) => refusal.wording(),
                     Self::Token(error @ TokenError::Expired) => (401, error.code(), "Token has expired"),
                     Self::Token(error) => (401, error.code(), "Invalid token"),
                     $(Self::$name $({ $($field: _),+ })? => ($status, $code, $detail),)+
@@ -36,24 +41,17 @@ macro_rules! denials {
 }
 
 denials! {
-    TargetAmbiguous = 400 "path_ambiguous" "The path is ambiguous; send it in canonical form",
-    TargetTooLong = 414 "path_too_long" "The path or the query is too long",
     HeadersTooLarge = 431 "headers_too_large" "The request has too many or too long headers",
     HostInvalid = 400 "host_invalid" "The Host header is not a host name",
-    RouteUnknown = 404 "route_unknown" "No such path",
-    /// `allow` is the value of `Allow`.
-    MethodNotAllowed { allow: String } = 405 "method_not_allowed" "The path does not support this method",
     BodyUnexpected = 400 "body_unexpected" "A GET or HEAD request must not have a body",
     BodyTooLarge = 413 "body_too_large" "The request's body is longer than this path accepts",
     BodyTooSlow = 408 "body_too_slow" "The request's body did not arrive in time",
     /// The answer is for the log alone.
     ClientGone = 400 "client_gone" "The client closed the connection",
     RateLimited { retry_s: u64 } = 429 "rate_limited" "Too many requests; try again later",
-    CredentialsMissing = 401 "credentials_missing" "Authorization header required",
     CredentialsMalformed = 401 "credentials_malformed" "Invalid authorization format",
     CrossSite = 403 "cross_site" "Pages of other sites may not use the session of this browser",
     OriginUnlisted = 403 "origin_unlisted" "Pages of this origin may not send this request",
-    PermissionMissing = 403 "rights_missing" "Insufficient permissions",
     TokenRevoked = 401 "token_revoked" "Token has been revoked",
     RevocationUnknown { retry_ms: u64 } = 503 "revocation_unavailable"
         "The gateway cannot check at the moment whether the token was revoked",
@@ -166,14 +164,20 @@ impl Denial {
     /// Returns `WWW-Authenticate` (RFC 6750, section 3), on 401 and on a missing permission.
     pub(super) fn challenge(&self) -> Option<String> {
         const REALM: &str = r#"Bearer realm="portcullis""#;
-        if matches!(self, Self::CredentialsMissing) {
+        if *self == Self::Policy(Refusal::CredentialsMissing) {
             return Some(REALM.to_owned());
         }
-        if matches!(self, Self::PermissionMissing) {
+        if *self == Self::Policy(Refusal::PermissionMissing) {
             return Some(format!(r#"{REALM}, error="insufficient_scope""#));
         }
         let error = if matches!(self, Self::CredentialsMalformed) { "invalid_request" } else { "invalid_token" };
         (self.status() == 401).then(|| format!(r#"{REALM}, error="{error}", error_description="{}""#, self.detail()))
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self::Policy(refusal)
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     status::HINT,
     wire::Fault,
 };
-use portcullis_policy::{PUSH_PATH, Target};
+use portcullis_policy::{Endpoint, Refusal, Target};
 use portcullis_token::revocation::{limits, parse_push};
 
 /// Liveness: always 200 while the Worker runs.
@@ -33,9 +33,6 @@ impl Gateway {
         target: &Target,
         ports: &P,
     ) -> Result<Answer, Denial> {
-        if !target.is_plain() {
-            return Err(Denial::TargetAmbiguous);
-        }
         if exchange.head.has_undeliverable_body() {
             return Err(Denial::BodyUnexpected);
         }
@@ -45,22 +42,13 @@ impl Gateway {
     }
 
     async fn dispatch<P: Ports>(&self, path: &str, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
-        let is_read = matches!(exchange.head.method.as_str(), "GET" | "HEAD");
-        match path {
-            PUSH_PATH if self.authenticator.issuers.iter().any(|issuer| issuer.pusher.is_some()) => {
-                self.answer_push(exchange, ports).await
-            }
-            "/metrics" if is_read => self.answer_metrics(exchange, ports).await,
-            "/health" | "/ready" | "/status" if !is_read => {
-                Err(Denial::MethodNotAllowed { allow: "GET, HEAD".to_owned() })
-            }
-            "/health" => Ok(health(&exchange.ids.request_id)),
-            "/ready" => {
-                let is_operator = self.is_operator(exchange)?;
-                Ok(self.answer_ready(is_operator, &exchange.ids.request_id, ports).await)
-            }
-            "/status" => Ok(self.answer_status(self.is_operator(exchange)?, &exchange.ids.request_id, ports.now())),
-            _ => Err(Denial::RouteUnknown),
+        let request_id = &exchange.ids.request_id;
+        match Endpoint::find(&self.policy, &exchange.head.method, path)? {
+            Endpoint::Health => Ok(health(request_id)),
+            Endpoint::Ready => Ok(self.answer_ready(self.is_operator(exchange)?, request_id, ports).await),
+            Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
+            Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
+            Endpoint::Push => self.answer_push(exchange, ports).await,
         }
     }
 
@@ -104,7 +92,7 @@ impl Gateway {
 
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.
     async fn answer_metrics<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
-        let Some(expected) = &self.metrics_token else { return Err(Denial::RouteUnknown) };
+        let Some(expected) = &self.metrics_token else { return Err(Refusal::RouteUnknown.into()) };
         check_operator(exchange, expected)?;
         self.metrics.flush(ports).await;
         let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
@@ -130,9 +118,6 @@ impl Gateway {
     /// A push of an issuer, which revokes tokens of its own.
     async fn answer_push<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
         let head = exchange.head;
-        if head.method != "POST" {
-            return Err(Denial::MethodNotAllowed { allow: "POST".to_owned() });
-        }
         let text = credentials::bearer(head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.

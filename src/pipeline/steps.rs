@@ -22,7 +22,7 @@ use super::{
     upstream::{Upstream, is_safe},
     wire::{BodyPlan, Forward},
 };
-use portcullis_policy::{Access, BadTarget, Match, Miss, Principal, Route, Target, is_own_path, permits};
+use portcullis_policy::{Access, Destination, Match, Miss, Refusal, Route, Target, authorize};
 use portcullis_token::{self as token, revocation::RevocationEntry};
 
 /// The result of a request.
@@ -68,19 +68,20 @@ impl Gateway {
     ) -> Result<Outcome<P::Reply>, Denial> {
         check_head(exchange.head)?;
         let target = parse_target(exchange)?;
-        if is_own_path(target.path()) {
-            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
-        }
         if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
             return answer.map(Outcome::Answered);
         }
-        let (found, route, upstream) = self.find_route(exchange, &target)?;
+        let Destination::Route(found) = self.find_destination(exchange, &target)? else {
+            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
+        };
+        let route = exchange.route.ok_or(Refusal::RouteUnknown)?;
+        let upstream = self.upstreams.get(found.upstream).ok_or(Refusal::RouteUnknown)?;
         check_body(exchange.head, route)?;
         self.limiter.count_arrival(route, exchange.address(), ports).await?;
         if route.access != Access::Public {
             let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
-            authorize(&token, route, &found)?;
+            authorize(route, &found.params, &token.issuer.name, token.identity().into())?;
             // After the permission, so that a caller without it cannot load the log.
             if asks_log {
                 self.revocations.check_log(token.marks.as_ref(), ports).await?;
@@ -99,23 +100,14 @@ impl Gateway {
         Ok(Outcome::Forwarded { reply: forwarded.reply, plan })
     }
 
-    fn find_route<'a>(
-        &'a self,
-        exchange: &mut Exchange<'a>,
-        target: &Target,
-    ) -> Result<(Match, &'a Route, &'a Upstream), Denial> {
-        let found = self.table.find(&exchange.head.method, target).map_err(|miss| match miss {
-            Miss::Path => Denial::RouteUnknown,
-            Miss::Ambiguous => Denial::TargetAmbiguous,
-            Miss::Method { allow, route } => {
-                exchange.route = self.policy.routes.get(route);
-                Denial::MethodNotAllowed { allow }
-            }
-        })?;
-        exchange.route = self.policy.routes.get(found.route);
-        let route = exchange.route.ok_or(Denial::RouteUnknown)?;
-        let upstream = self.upstreams.get(found.upstream).ok_or(Denial::RouteUnknown)?;
-        Ok((found, route, upstream))
+    /// Finds the destination, and keeps the route for the log and the CORS headers, also if it does
+    /// not support the method.
+    fn find_destination<'a>(&'a self, exchange: &mut Exchange<'a>, target: &Target) -> Result<Destination, Refusal> {
+        let found = Destination::find(&self.table, &exchange.head.method, target);
+        if let Ok(Destination::Route(Match { route, .. })) | Err(Miss::Method { route, .. }) = &found {
+            exchange.route = self.policy.routes.get(*route);
+        }
+        Ok(found?)
     }
 
     /// Finds the request's token, verifies it, and checks that it was not revoked. Returns it, and
@@ -226,21 +218,6 @@ impl Gateway {
     }
 }
 
-/// Checks the caller's permission. This is the one place that denies for lack of it.
-fn authorize(token: &AuthenticatedToken, route: &Route, found: &Match) -> Result<(), Denial> {
-    // Users of two issuers may have the same id.
-    let takes_issuer = route.issuers.as_ref().is_none_or(|issuers| issuers.contains(&token.issuer.name));
-    let identity = token.identity();
-    let principal = Principal {
-        user_id: &identity.user_id,
-        roles: &identity.roles,
-        scopes: &identity.scopes,
-        claims: &identity.claims,
-    };
-    let is_permitted = takes_issuer && permits(&route.access, principal, &found.params);
-    if is_permitted { Ok(()) } else { Err(Denial::PermissionMissing) }
-}
-
 /// Answers a request without a gateway: its settings are wrong, or too many requests wait in the
 /// isolate. Only `/health` succeeds.
 pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &(impl Clock + Random)) -> Handled<R> {
@@ -263,11 +240,8 @@ fn check_head(head: &Head) -> Result<(), Denial> {
     if head.has_valid_host() { Ok(()) } else { Err(Denial::HostInvalid) }
 }
 
-fn parse_target(exchange: &mut Exchange<'_>) -> Result<Target, Denial> {
-    let target = Target::parse(&exchange.head.target).map_err(|error| match error {
-        BadTarget::TooLong => Denial::TargetTooLong,
-        BadTarget::Ambiguous => Denial::TargetAmbiguous,
-    })?;
+fn parse_target(exchange: &mut Exchange<'_>) -> Result<Target, Refusal> {
+    let target = Target::parse(&exchange.head.target)?;
     exchange.path = redact(target.path());
     Ok(target)
 }
@@ -288,9 +262,9 @@ fn check_maintenance(upstream: &Upstream) -> Result<(), Denial> {
 }
 
 /// Replaces the prefix of the path as the route says.
-fn rewrite(target: Target, route: &Route) -> Result<Target, Denial> {
+fn rewrite(target: Target, route: &Route) -> Result<Target, Refusal> {
     match route.rewrite() {
-        Some((from, to)) => target.with_prefix(from, to).ok_or(Denial::RouteUnknown),
+        Some((from, to)) => target.with_prefix(from, to).ok_or(Refusal::RouteUnknown),
         None => Ok(target),
     }
 }

@@ -1,16 +1,55 @@
-//! The policy tool decides about requests as the gateway does, with the same status and code.
+//! The policy tool: it decides about requests as the gateway does, and its output.
 
-use portcullis_policy::limits::PATH_BYTES;
+use portcullis_policy::{Policy, limits::PATH_BYTES};
 use serde_json::{Value, json};
 
 use crate::fakes::{FakePorts, Vectors, shipped_gateway, verdict};
 
+const SHIPPED: &str = include_str!("../../gateway.toml");
+
+const POLICY: &str = r#"
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["RS256"]
+discovery = true
+
+[upstreams.shop]
+url = "http://127.0.0.1:1"
+
+[[routes]]
+path = "/open"
+methods = ["GET"]
+upstream = "shop"
+access = "public"
+
+[[routes]]
+path = "/any"
+methods = ["GET"]
+upstream = "shop"
+access = "user"
+
+[[routes]]
+path = "/orders/{id}"
+methods = ["GET"]
+upstream = "shop"
+access = { any = [{ owner = "id" }, { claim = ["org", "tenant"], equals = "shop" }, { scopes = ["orders"] }] }
+"#;
+
+fn run(request: &Value) -> Value {
+    serde_json::from_str(&portcullis_cli::run(&request.to_string())).unwrap()
+}
+
+/// Runs a command with a policy and a file `t` of expected decisions.
+fn run_with_tests(command: &str, policy: &str, tests: &str) -> Value {
+    let tests = json!({ "name": "t", "text": tests });
+    run(&json!({ "command": command, "policy": { "name": "policy", "text": policy, "tests": tests } }))
+}
+
 /// Returns the status and code that the tool reports about a test that expects another status.
 fn decide(request: &str, caller: &str) -> (u16, String) {
-    let tests = json!({ "name": "tests", "text": format!("[[test]]\nrequest = {request:?}\nexpect = 0\n{caller}") });
-    let policy = json!({ "name": "policy", "text": include_str!("../../gateway.toml"), "tests": tests });
-    let output = portcullis_cli::run(&json!({ "command": "compile", "policy": policy }).to_string());
-    let output: Value = serde_json::from_str(&output).unwrap();
+    let tests = format!("[[test]]\nrequest = {request:?}\nexpect = 0\n{caller}");
+    let output = run_with_tests("compile", SHIPPED, &tests);
     let line = output["errors"][0].as_str().unwrap();
     let (_, decision) = line.split_once("the policy decides ").unwrap_or_else(|| panic!("{line}"));
     let (status, rest) = decision.split_once(" (").unwrap();
@@ -49,4 +88,121 @@ fn the_tool_decides_as_the_gateway_answers() {
         let (status, code) = verdict(&ports.send_token(&gateway, method, path, vectors.token("a good token")));
         assert_eq!((status, decide(request, caller)), (expected, (status, code.to_owned())), "{request}");
     }
+}
+
+#[test]
+fn a_row_passes_if_the_policy_decides_as_expected() {
+    for (row, expected) in [
+        (r#"request = "GET /open", expect = 200"#, Ok(())),
+        (r#"request = "GET /health", expect = 200"#, Ok(())),
+        (r#"request = "GET /any", expect = 401"#, Ok(())),
+        (r#"request = "GET /any", expect = 200, roles = []"#, Ok(())),
+        (r#"request = "GET /nothing", expect = 404"#, Ok(())),
+        (r#"request = "POST /open", expect = 405"#, Ok(())),
+        (r#"request = "GET /a/../b", expect = 400"#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 200, user = "7""#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 403, user = "8", roles = ["admin"]"#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 200, scopes = ["orders"]"#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 200, claims = { org = { tenant = "shop" } }"#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 403, claims = { org = { tenant = "bank" } }"#, Ok(())),
+        (r#"request = "GET /orders/7", expect = 403, issuer = "id""#, Ok(())),
+        (
+            r#"request = "GET /orders/7", expect = 403, user = "7""#,
+            Err("t:1:21: GET /orders/7: expected 403, but the policy decides 200 (permitted): GET /orders/7 is \
+                 /orders/{id} at shop; may enter: the user {id}, or claim org/tenant = \"shop\", or scope orders"),
+        ),
+        (
+            r#"request = "GET /nothing", expect = 200"#,
+            Err(
+                "t:1:21: GET /nothing: expected 200, but the policy decides 404 (route_unknown): no route names /nothing",
+            ),
+        ),
+        (r#"request = "/open", expect = 200"#, Err("t:1:21: \"/open\" is not a method and a path")),
+        (r#"request = "GET /any", expect = 200, issuer = "di""#, Err("t:1:21: there is no issuer \"di\"")),
+        (r#"request = "GET /any", expect = 200, role = "x""#, Err("t:1:47: unknown field `role`")),
+        (r#"request = "GET /any""#, Err("t:1:9: missing field `expect`")),
+    ] {
+        let output = run_with_tests("table", POLICY, &format!("test = [{{ {row} }}]"));
+        match expected {
+            Ok(()) => {
+                let out = output["out"].as_str().unwrap();
+                assert!(out.ends_with("\n\nt: 1 decisions are as expected."), "{row}: {output}");
+                assert_eq!((&output["errors"], &output["code"]), (&json!([]), &json!(0)), "{row}");
+            }
+            Err(begins) => {
+                let lines = output["errors"].as_array().unwrap();
+                assert!(lines.len() == 1 && lines[0].as_str().unwrap().starts_with(begins), "{row}: {output}");
+                assert_eq!(output["code"], 1, "{row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_malformed_request_is_a_usage_error() {
+    for request in [json!(null), json!({}), json!({ "command": "fly" }), json!({ "command": "table" })] {
+        assert_eq!(run(&request)["code"], 2, "{request}");
+    }
+}
+
+#[test]
+fn a_compiled_policy_is_the_one_that_was_checked() {
+    let output = run(&json!({ "command": "compile", "policy": { "name": "gateway.toml", "text": SHIPPED } }));
+    let compiled = Policy::read(output["out"].as_str().unwrap());
+    assert_eq!(compiled, portcullis_policy::check(SHIPPED).map_err(|_| String::new()));
+}
+
+/// Returns what `check` says about a policy with these routes.
+fn table_of(paths: &[&str]) -> String {
+    let route =
+        |path| format!("[[routes]]\npath = {path:?}\nmethods = [\"GET\"]\nupstream = \"a\"\naccess = \"public\"\n");
+    let routes: String = paths.iter().map(route).collect();
+    let policy = format!("[upstreams.a]\nurl = \"https://a.example\"\n{routes}");
+    let output = run(&json!({ "command": "table", "policy": { "name": "p", "text": policy } }));
+    assert_eq!(output["errors"], json!([]), "{paths:?}");
+    output["out"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_fixed_segment_wins_where_two_paths_first_differ() {
+    for (one, other, expected) in [
+        ("/users/me", "/users/{id}", true),
+        ("/users/{id}", "/users/me", false),
+        ("/app/admin", "/app/{*rest}", true),
+        ("/app/admin/{*rest}", "/app/{*rest}", true),
+        ("/app/{*rest}", "/app/admin/{*rest}", false),
+        ("/app/{*rest}", "/{*rest}", true),
+        ("/app", "/app/{*rest}", false),
+        ("/", "/{*rest}", false),
+        ("/{a}/x", "/b/{c}", false),
+        ("/b/{c}", "/{a}/x", true),
+        ("/b/{c}", "/{a}/{*rest}", true),
+        ("/b/{*rest}", "/{a}/x", true),
+        ("/b/{*rest}", "/{a}/x/y", true),
+        ("/b/{*rest}", "/{a}/{*rest}", true),
+        ("/b/y", "/{a}/x", false),
+        ("/users/me", "/users/{id}/posts", false),
+        ("/a", "/b", false),
+        ("/{x}/a", "/{x}/{y}", true),
+    ] {
+        let table = table_of(&[one, other]);
+        assert_eq!(table.contains(&format!("\n  {one} wins over {other}")), expected, "{one} {other}\n{table}");
+    }
+}
+
+#[test]
+fn each_path_is_listed_with_all_that_it_wins_over() {
+    let table = table_of(&["/{*rest}", "/a/{id}", "/a/{id}/{*rest}", "/a/me", "/a/me/{*rest}", "/b"]);
+    let (_, overlaps) = table.split_once("\n\nPaths that overlap").unwrap();
+    let lines: Vec<&str> = overlaps.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "  /a/me wins over /a/{id}, /{*rest}",
+            "  /a/me/{*rest} wins over /a/{id}/{*rest}, /{*rest}",
+            "  /a/{id} wins over /{*rest}",
+            "  /a/{id}/{*rest} wins over /{*rest}",
+            "  /b wins over /{*rest}",
+        ]
+    );
 }

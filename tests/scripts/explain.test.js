@@ -27,7 +27,7 @@ describe("explain", () => {
     const run = await openPolicyTool();
     const policy = readPolicyFile(POLICY);
     explain = (token, more = {}) => {
-      const output = run({ command: "explain", policy, subject: { token, now_ms: now * 1000, keys, ...more } });
+      const output = run({ command: { explain: { token, now_ms: now * 1000, keys, ...more } }, policy });
       assert.deepEqual(output.errors, []);
       return output;
     };

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    decision::{Caller, Decision, Refusal},
+    decision::{Decider, StatusCode, TokenCaller},
     output::{EXIT_REFUSED, Output},
 };
 
@@ -67,7 +67,8 @@ fn issuer_of<'a>(policy: &'a Policy, token: &str) -> Option<&'a Issuer> {
 }
 
 /// Lists every check of the token, then the decision about the request.
-pub(crate) fn run(policy: &Policy, subject: &Subject) -> Output {
+pub(crate) fn run(decider: &Decider<'_>, subject: &Subject) -> Output {
+    let policy = decider.policy;
     let kept = claims_in_rules(policy);
     let policies: Vec<TokenPolicy> = policy.issuers.iter().filter_map(|issuer| issuer.token_policy(&kept)).collect();
     let algorithms = issuer_of(policy, &subject.token).and_then(|issuer| Some(issuer.token_policy(&[])?.algorithms));
@@ -88,8 +89,7 @@ pub(crate) fn run(policy: &Policy, subject: &Subject) -> Output {
     let (mut refusal, verdict) = report.verdict();
     lines.extend([String::new(), verdict]);
     if let Some((method, path)) = &subject.request {
-        let caller = report.caller();
-        let decision = Decision::of(policy, method, path, refusal.map_or(Ok(caller.as_ref()), Err));
+        let decision = decider.decide(method, path, refusal.map_or(Ok(report.caller()), Err));
         refusal = decision.refusal;
         lines.push(String::new());
         lines.extend(decision.context);
@@ -212,7 +212,7 @@ impl Report<'_> {
     }
 
     /// Returns by what a gateway refuses the token, if it does, and its verdict in words.
-    fn verdict(&self) -> (Option<Refusal>, String) {
+    fn verdict(&self) -> (Option<StatusCode>, String) {
         if let Some(error) = self.found.error() {
             return (Some((401, error.code())), format!("The token is refused: 401 {}", error.code()));
         }
@@ -224,14 +224,8 @@ impl Report<'_> {
     }
 
     /// Returns the caller, if every check passed.
-    fn caller(&self) -> Option<Caller> {
-        self.found.identity().map(|identity| Caller {
-            user: Some(identity.user_id.clone()),
-            roles: identity.roles.clone(),
-            scopes: identity.scopes.clone(),
-            claims: identity.claims.clone(),
-            issuer: self.issuer().map(|issuer| issuer.name.clone()),
-        })
+    fn caller(&self) -> Option<TokenCaller<'_>> {
+        Some((self.found.identity()?.into(), Some(&self.issuer()?.name)))
     }
 
     fn issuer(&self) -> Option<&Issuer> {

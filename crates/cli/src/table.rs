@@ -1,13 +1,15 @@
 //! The effective route table of a policy as text.
 
+use std::collections::BTreeSet;
+
 use portcullis_policy::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
 
-use crate::{access, overlap};
+use crate::{access, decision::Decider, patterns::Patterns};
 
 const COLUMNS: [&str; 5] = ["METHODS", "PATH", "WHO MAY ENTER", "UPSTREAM", "LIMITS"];
 
 /// Renders the table, the paths that overlap, and notes.
-pub(crate) fn render(policy: &Policy) -> String {
+pub(crate) fn render(Decider { policy, patterns, .. }: &Decider<'_>) -> String {
     let mut routes: Vec<_> = policy.routes.iter().collect();
     routes.sort_by(|one, other| one.path.cmp(&other.path));
     let mut rows = vec![COLUMNS.map(str::to_owned)];
@@ -19,7 +21,7 @@ pub(crate) fn render(policy: &Policy) -> String {
         count(policy.upstreams.len(), "upstream"),
         count(policy.issuers.len(), "issuer")
     ));
-    lines.extend(overlaps(policy));
+    lines.extend(overlaps(policy, patterns));
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
         lines.extend(policy.routes.iter().filter(takes_all).map(|route| {
@@ -66,13 +68,17 @@ fn align(rows: &[[String; 5]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn overlaps(policy: &Policy) -> Vec<String> {
-    let found = overlap::find(policy);
-    if found.is_empty() {
-        return Vec::new();
+fn overlaps(policy: &Policy, patterns: &Patterns<'_>) -> Vec<String> {
+    let paths: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
+    let found = paths.iter().map(|path| (path, patterns.outranked_by(path)));
+    let mut lines: Vec<String> = found
+        .filter(|(_, others)| !others.is_empty())
+        .map(|(winner, others)| format!("  {winner} wins over {}", others.join(", ")))
+        .collect();
+    if lines.is_empty() {
+        return lines;
     }
-    let mut lines = vec!["\nPaths that overlap (the more specific one wins, whatever the method):".to_owned()];
-    lines.extend(found.iter().map(|(winner, others)| format!("  {winner} wins over {}", others.join(", "))));
+    lines.insert(0, "\nPaths that overlap (the more specific one wins, whatever the method):".to_owned());
     lines.extend(policy.routes.iter().filter_map(|route| match route.variants.as_ref()? {
         Variants::Refuse => Some(format!("  {}: its variants in case, trailing slash or escapes are 400", route.path)),
         Variants::Allow { allow } => Some(format!("  {}: its variants are allowed: {allow}", route.path)),

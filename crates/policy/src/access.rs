@@ -1,4 +1,4 @@
-//! Access rules: who may enter a route. This is the only place where a 403 is decided.
+//! Access rules: who may enter a route.
 
 use portcullis_token::{ClaimPath, ClaimRule};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -48,7 +48,7 @@ pub struct Principal<'a> {
 /// Whether `rule` lets `principal` in on a path with `params`.
 ///
 /// In doubt it does not: an owner rule without its parameter and an empty list let no one in.
-pub fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
+pub(crate) fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
     match rule {
         Access::Public | Access::User => true,
         Access::Roles(roles) => roles.iter().any(|role| principal.roles.contains(role)),

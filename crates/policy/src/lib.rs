@@ -4,8 +4,9 @@
 //! Each line uses only modules of the lines above it:
 //!
 //! - `limits`, `error`, `reserved`, `url`: bounds, places of mistakes, names and URLs.
-//! - `access`, `model`: the document. [`permits`] decides each 403.
+//! - `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
+//! - `decision`: each refusal that the policy alone decides.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`, `schema`: a policy as JSON, as a file with lines and columns, and as a JSON Schema.
@@ -14,6 +15,7 @@ mod access;
 #[cfg(feature = "toml")]
 mod check;
 mod cors;
+mod decision;
 mod error;
 mod lenient;
 pub mod limits;
@@ -33,19 +35,19 @@ mod token_policy;
 mod url;
 mod validate;
 
-pub use access::{Access, Params, Principal, permits};
+pub use access::{Access, Params, Principal};
 #[cfg(feature = "toml")]
 pub use check::{check, position_of};
 pub use cors::allows;
+pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
     Breaker, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown,
     Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
-pub use own_paths::{PUSH_PATH, is_own_path};
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use reserved::{is_cors_header, is_private, is_replaced};
-pub use table::{Match, Miss, Table, TableError, matches};
+pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;
 pub use url::{check_base_url, check_url};

@@ -131,12 +131,6 @@ impl Table {
     }
 }
 
-/// Returns whether a pattern matches a path, whatever other patterns there are.
-pub fn matches(pattern: &str, path: &str) -> bool {
-    let mut router = matchit::Router::new();
-    router.insert(pattern, ()).is_ok() && router.at(path).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,160 @@
+//! What the policy alone decides about a request: where it goes, whether its caller may enter, and
+//! status and code of each refusal. The gateway and `npm run check` both decide by this module, in
+//! this order:
+//!
+//! 1. [`Target::parse`]: the canonical path (400, 414).
+//! 2. [`Destination::find`]: one of the gateway's own endpoints, or a route (400, 404, 405).
+//! 3. [`authorize`]: whether the caller may enter the route (403).
+//!
+//! The gateway performs the I/O between these steps: limits, authentication, revocation.
+
+use portcullis_token::Identity;
+
+use crate::{
+    access::{Params, Principal, permits},
+    model::{Policy, Route},
+    own_paths::{PUSH_PATH, is_own_path},
+    table::{Match, Miss, Table},
+    target::{BadTarget, Target},
+};
+
+/// A refusal that the policy alone decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The path has more than one reading, or its route does not forward such paths.
+    TargetAmbiguous,
+    /// The path or the query exceeds its bound.
+    TargetTooLong,
+    /// No route or endpoint has this path.
+    RouteUnknown,
+    /// The path does not support the method.
+    MethodNotAllowed {
+        /// Value for `Allow`.
+        allow: String,
+    },
+    /// The route needs a token, and the request has none.
+    CredentialsMissing,
+    /// The route's rule does not let the caller in.
+    PermissionMissing,
+}
+
+impl Refusal {
+    /// All refusals.
+    pub const ALL: &[Self] = &[
+        Self::TargetAmbiguous,
+        Self::TargetTooLong,
+        Self::RouteUnknown,
+        Self::MethodNotAllowed { allow: String::new() },
+        Self::CredentialsMissing,
+        Self::PermissionMissing,
+    ];
+
+    /// Returns status, stable code, and text for the client.
+    pub const fn wording(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::TargetAmbiguous => (400, "path_ambiguous", "The path is ambiguous; send it in canonical form"),
+            Self::TargetTooLong => (414, "path_too_long", "The path or the query is too long"),
+            Self::RouteUnknown => (404, "route_unknown", "No such path"),
+            Self::MethodNotAllowed { .. } => (405, "method_not_allowed", "The path does not support this method"),
+            Self::CredentialsMissing => (401, "credentials_missing", "Authorization header required"),
+            Self::PermissionMissing => (403, "rights_missing", "Insufficient permissions"),
+        }
+    }
+}
+
+impl From<BadTarget> for Refusal {
+    fn from(bad: BadTarget) -> Self {
+        match bad {
+            BadTarget::TooLong => Self::TargetTooLong,
+            BadTarget::Ambiguous => Self::TargetAmbiguous,
+        }
+    }
+}
+
+impl From<Miss> for Refusal {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Path => Self::RouteUnknown,
+            Miss::Ambiguous => Self::TargetAmbiguous,
+            Miss::Method { allow, .. } => Self::MethodNotAllowed { allow },
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the gateway itself; [`Endpoint::find`] says where.
+    Endpoint,
+    /// To an upstream.
+    Route(Match),
+}
+
+impl Destination {
+    /// Finds the destination of a canonical target. The gateway's own paths come first, so that no
+    /// catch-all reaches them.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub fn find(table: &Table, method: &str, target: &Target) -> Result<Self, Miss> {
+        match (is_own_path(target.path()), target.is_plain()) {
+            (true, true) => Ok(Self::Endpoint),
+            (true, false) => Err(Miss::Ambiguous),
+            (false, _) => table.find(method, target).map(Self::Route),
+        }
+    }
+}
+
+/// One of the gateway's own endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Liveness.
+    Health,
+    /// Readiness.
+    Ready,
+    /// State of upstreams and issuers.
+    Status,
+    /// Metrics, where the deployment has them.
+    Metrics,
+    /// Pushes of revocations.
+    Push,
+}
+
+impl Endpoint {
+    /// Finds the endpoint of a request to one of the gateway's own paths.
+    ///
+    /// # Errors
+    /// [`Refusal::RouteUnknown`] and [`Refusal::MethodNotAllowed`].
+    pub fn find(policy: &Policy, method: &str, path: &str) -> Result<Self, Refusal> {
+        let is_read = matches!(method, "GET" | "HEAD");
+        let takes_pushes = || policy.issuers.iter().any(|issuer| issuer.revocations_from.is_some());
+        let (endpoint, is_allowed, allow) = match path {
+            "/health" => (Self::Health, is_read, "GET, HEAD"),
+            "/ready" => (Self::Ready, is_read, "GET, HEAD"),
+            "/status" => (Self::Status, is_read, "GET, HEAD"),
+            "/metrics" if is_read => (Self::Metrics, true, ""),
+            PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
+            _ => return Err(Refusal::RouteUnknown),
+        };
+        if is_allowed { Ok(endpoint) } else { Err(Refusal::MethodNotAllowed { allow: allow.to_owned() }) }
+    }
+}
+
+impl<'a> From<&'a Identity> for Principal<'a> {
+    fn from(identity: &'a Identity) -> Self {
+        let Identity { user_id, roles, scopes, claims, .. } = identity;
+        Self { user_id, roles, scopes, claims }
+    }
+}
+
+/// Decides whether a principal whose token is from `issuer` may enter a route. This is the one place
+/// that refuses a caller for a missing permission; [`permits`] evaluates the route's rule.
+///
+/// # Errors
+/// [`Refusal::PermissionMissing`].
+pub fn authorize(route: &Route, params: &Params, issuer: &str, principal: Principal<'_>) -> Result<(), Refusal> {
+    // Users of two issuers may have the same id.
+    let takes_issuer = route.issuers.as_ref().is_none_or(|issuers| issuers.iter().any(|name| name == issuer));
+    let is_permitted = takes_issuer && permits(&route.access, principal, params);
+    if is_permitted { Ok(()) } else { Err(Refusal::PermissionMissing) }
+}
