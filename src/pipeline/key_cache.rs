@@ -22,7 +22,7 @@ use super::{
 use portcullis_policy::{JwksSource, check_url};
 use portcullis_token::{
     Algorithm, TokenError, UnixMillis,
-    keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet, KeyStanding},
+    keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet},
 };
 
 /// The key set of one issuer.
@@ -142,17 +142,18 @@ impl KeyCache {
     /// Returns whether a key that verified a token is still the issuer's, and schedules a refresh of
     /// a set that is past its freshness.
     pub(super) fn still_vouches(&self, key: &Rc<Key>, now: UnixMillis, background: &impl Background) -> bool {
-        let standing = self.keys.borrow().standing(key, now);
-        if standing == KeyStanding::Stale {
+        let keys = self.keys.borrow();
+        let is_published = keys.publishes(key, now);
+        if is_published && keys.is_refresh_due(now) {
             background.defer(BackgroundTask::Keys(self.index, KeyTask::Refresh));
         }
-        standing != KeyStanding::Gone
+        is_published
     }
 
     /// Returns whether there is a usable set, fetching one if that is allowed.
     pub(super) async fn has_keys(&self, ports: &impl KeySource) -> bool {
         let begun = ports.now();
-        let is_usable = || self.known().is_usable(ports.now());
+        let is_usable = || self.known().usable(ports.now()).is_some();
         if !is_usable() {
             self.read_store(ports).await;
         }

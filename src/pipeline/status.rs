@@ -73,7 +73,7 @@ impl Gateway {
 fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
     let known = issuer.keys.known();
     // An isolate that has not met a token yet has no keys, which is no fault.
-    let condition = match (known.is_usable(now), known.last_error) {
+    let condition = match (known.usable(now).is_some(), known.last_error) {
         (_, None) => Condition::Healthy,
         (true, Some(_)) => Condition::Degraded,
         (false, Some(_)) => Condition::Unhealthy,
@@ -85,7 +85,7 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         "keys": record.map_or(0, |record| record.set.keys().len()),
         "keys_passed_over": record.map_or(0, |record| record.set.passed_over()),
         "keys_age_s": record.map(|record| now.since(record.fetched_at) / 1000),
-        "last_refresh_s_ago": known.last_attempt_at().map(|at| now.since(at) / 1000),
+        "last_refresh_s_ago": known.attempt.map(|(at, _)| now.since(at) / 1000),
         "last_error": known.last_error,
     });
     (condition, document)

@@ -159,6 +159,38 @@ fn jitter_spreads_the_next_fetches_of_isolates() {
     }
 }
 
+#[test]
+fn keys_fetched_while_the_clock_was_ahead_are_fetched_again() {
+    let now = UnixMillis::from_secs(1_800_000_000);
+    let ahead = now.plus(3 * 24 * 3600 * 1000);
+    let record =
+        |fetched_at| FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at, fresh_ms: limits::FRESH_MS };
+    let key = good_key();
+    let known = wanted(key["kid"].as_str());
+    let mut holding = IssuerKeys::default();
+    holding.adopt(None, ahead);
+    holding.succeed(record(ahead));
+    assert!(matches!(plan(&holding, &known, now), KeyPlan::UseAndRefresh(_)));
+    assert_eq!(plan(&holding, &wanted(Some("new")), now), KeyPlan::ReadCache);
+    holding.adopt(None, now);
+    assert_eq!(plan(&holding, &wanted(Some("new")), now), KeyPlan::Fetch);
+    holding.begin(ahead);
+    assert_eq!(plan(&holding, &wanted(Some("new")), now), KeyPlan::Fetch, "the fetch is lost");
+    assert!(record(now).should_replace(Some(&record(ahead))));
+}
+
+#[test]
+fn an_algorithm_that_is_listed_twice_is_one_choice() {
+    let key = changed(json!({ "alg": null }));
+    let text = json!({ "keys": [key] }).to_string();
+    for (algorithms, expected) in [
+        (&[Algorithm::Rs256, Algorithm::Es256, Algorithm::Rs256][..], Ok(1)),
+        (&[Algorithm::Rs256, Algorithm::Ps256], Err(KeySetError::NoUsableKey)),
+    ] {
+        assert_eq!(KeySet::parse(text.as_bytes(), algorithms).map(|set| set.keys().len()), expected);
+    }
+}
+
 proptest! {
     /// Holds for every state of an issuer's keys.
     #[test]
@@ -177,11 +209,11 @@ proptest! {
         let holding = IssuerKeys {
             record: age.map(|age| FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at: ago(age), fresh_ms }),
             cache_read_at: cache_age.map(ago),
-            attempt: attempt.map(|(running, ok, age)| if running {
-                KeyFetch::Running(ago(age))
-            } else {
-                KeyFetch::Done { at: ago(age), ok, jitter }
-            }),
+            attempt: attempt.map(|(running, ok, age)| (ago(age), match (running, ok) {
+                (true, _) => KeyFetch::Running,
+                (false, true) => KeyFetch::Succeeded,
+                (false, false) => KeyFetch::Failed { jitter },
+            })),
             failures,
             last_error: None,
         };
@@ -192,7 +224,7 @@ proptest! {
             KeyPlan::Use(_) | KeyPlan::UseAndRefresh(_) => prop_assert!(usable),
             KeyPlan::Unknown => {
                 prop_assert!(!usable, "a token of a published key is refused");
-                prop_assert!(matches!(holding.attempt, Some(KeyFetch::Done { ok: true, .. })), "401 without a fetch");
+                prop_assert!(matches!(holding.attempt, Some((_, KeyFetch::Succeeded))), "401 without a fetch");
             }
             KeyPlan::Unavailable { retry_ms } => {
                 prop_assert!(!usable);

@@ -125,6 +125,40 @@ fn a_cached_page_makes_a_copy_older_and_never_younger() {
     }
 }
 
+/// Three days in milliseconds.
+const AHEAD_MS: u64 = 3 * 24 * 3600 * 1000;
+
+#[test]
+fn an_isolates_clock_that_was_ahead_keeps_no_copy_fresh_and_no_entry_away() {
+    let ahead = NOW.plus(AHEAD_MS);
+    for (asked_at, expected) in [(None, RevocationPlan::UseAndRead), (Some(ahead), RevocationPlan::Read)] {
+        let mut copy = fresh_copy();
+        assert_eq!(copy.apply(&page(1000, 6, 6, &[]), asked_at, ahead), Applied::Done);
+        copy.succeed(ahead);
+        assert!(!copy.revokes(&keys("first", 0)), "it counted as expired");
+        assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(2000)), expected, "{asked_at:?}");
+        assert!(copy.is_read_due(NOW.plus(2000)));
+        assert_eq!(copy.apply(&page(2000, 6, 6, &[]), Some(NOW), NOW.plus(2000)), Applied::Gap);
+        assert_eq!(copy.apply(&page(2000, 0, 6, &["first"]), Some(NOW), NOW.plus(2000)), Applied::Done);
+        assert!(copy.revokes(&keys("first", 0)));
+        assert_eq!(copy.apply(&page(3000, 7, 7, &[]), Some(NOW), NOW.plus(3000)), Applied::Done);
+    }
+    let mut failed = fresh_copy();
+    failed.fail("log_unreachable", ahead);
+    assert_eq!(failed.plan(MAX_AGE_MS, NOW.plus(5000)), RevocationPlan::Read);
+    let mut reading = fresh_copy();
+    reading.begin(limits::ASK_WHOLE_MS, ahead);
+    assert_eq!(reading.plan(MAX_AGE_MS, NOW.plus(5000)), RevocationPlan::Read);
+}
+
+#[test]
+fn pages_are_applied_after_the_logs_clock_was_ahead() {
+    let mut copy = fresh_copy();
+    assert_eq!(copy.apply(&page(AHEAD_MS, 6, 6, &[]), None, NOW.plus(1000)), Applied::Done);
+    assert_eq!(copy.apply(&page(2000, 6, 7, &["second"]), None, NOW.plus(2000)), Applied::Done);
+    assert!(copy.revokes(&keys("second", 0)));
+}
+
 #[test]
 fn a_later_entry_of_a_key_does_not_undo_an_earlier_one() {
     let mut copy = fresh_copy();

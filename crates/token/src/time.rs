@@ -35,6 +35,12 @@ impl UnixMillis {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Milliseconds between both. With it, a time that lies far ahead counts like one long past: it is of a clock
+    /// that was set back since, and would otherwise stay recent until the clock reaches it.
+    pub const fn abs_diff(self, other: Self) -> u64 {
+        self.0.abs_diff(other.0)
+    }
+
     /// Adds `millis`, saturating.
     #[must_use]
     pub const fn plus(self, millis: u64) -> Self {

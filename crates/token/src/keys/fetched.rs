@@ -54,14 +54,14 @@ impl FetchedKeySet {
 
     /// Whether the set need not be fetched again yet.
     pub fn is_fresh(&self, now: UnixMillis) -> bool {
-        now.since(self.fetched_at) < self.fresh_ms
+        now.abs_diff(self.fetched_at) < self.fresh_ms
     }
 
     /// Whether `self`, just fetched, should replace `previous` in the store: if the keys changed, or
     /// `previous` is old. KV allows one write per second and key.
     pub fn should_replace(&self, previous: Option<&Self>) -> bool {
         previous.is_none_or(|previous| {
-            !self.set.same_keys(&previous.set) || self.fetched_at.since(previous.fetched_at) >= limits::REWRITE_MS
+            !self.set.same_keys(&previous.set) || self.fetched_at.abs_diff(previous.fetched_at) >= limits::REWRITE_MS
         })
     }
 }

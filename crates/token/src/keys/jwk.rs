@@ -142,7 +142,7 @@ fn select_algorithm(members: &Map<String, Value>, algorithms: &[Algorithm]) -> O
         kty == own_kty && (crv.is_none() || crv == own_crv)
     });
     match members.get("alg") {
-        None | Some(Value::Null) => fitting.next().filter(|_| fitting.next().is_none()),
+        None | Some(Value::Null) => fitting.next().filter(|only| fitting.all(|other| other == *only)),
         Some(name) => {
             let named = Algorithm::from_name(name.as_str()?)?;
             fitting.find(|algorithm| *algorithm == named)

@@ -14,4 +14,4 @@ pub use discovery::{discovery_url, parse_discovery};
 pub use fetched::{FetchedKeySet, fresh_ms};
 pub use jwk::Key;
 pub use jwks::{KeyQuery, KeySet, KeySetError};
-pub use plan::{IssuerKeys, KeyFetch, KeyPlan, KeyStanding, plan};
+pub use plan::{IssuerKeys, KeyFetch, KeyPlan, plan};

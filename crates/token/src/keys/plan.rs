@@ -18,25 +18,23 @@ pub struct IssuerKeys {
     pub record: Option<FetchedKeySet>,
     /// When the store was last read.
     pub cache_read_at: Option<UnixMillis>,
-    /// The last fetch.
-    pub attempt: Option<KeyFetch>,
+    /// When the last fetch began or, once it has ended, when it ended.
+    pub attempt: Option<(UnixMillis, KeyFetch)>,
     /// Failed fetches since the last successful one.
     pub failures: u32,
     /// Code of the last failure, for `/status`.
     pub last_error: Option<&'static str>,
 }
 
-/// One fetch from the issuer.
+/// The state of a fetch from the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFetch {
-    /// In progress, or lost, since this time.
-    Running(UnixMillis),
-    /// Ended.
-    Done {
-        /// When it ended.
-        at: UnixMillis,
-        /// Whether it returned a usable set.
-        ok: bool,
+    /// In progress, or lost.
+    Running,
+    /// It returned a usable set.
+    Succeeded,
+    /// It did not.
+    Failed {
         /// Random: spreads the next fetches of many isolates.
         jitter: u8,
     },
@@ -65,17 +63,6 @@ pub enum KeyPlan {
     },
 }
 
-/// Whether a key that verified a cached token is still published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyStanding {
-    /// It is published.
-    Current,
-    /// It is published; the set is stale, so fetch it once the client has its response.
-    Stale,
-    /// It is not, as far as the isolate knows.
-    Gone,
-}
-
 /// Decides how to get the key for a token.
 pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan {
     let record = keys.usable(now);
@@ -89,9 +76,8 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
         }
     }
     // Another isolate or the scheduled refresh may have stored a newer set.
-    let was_read = keys.cache_read_at.is_some_and(|at| now.since(at) < limits::CACHE_LOOK_MS);
-    let was_fetched =
-        matches!(keys.attempt, Some(KeyFetch::Done { at, ok: true, .. }) if now.since(at) < limits::COOL_DOWN_MS);
+    let was_read = keys.cache_read_at.is_some_and(|at| now.abs_diff(at) < limits::CACHE_LOOK_MS);
+    let was_fetched = matches!(keys.attempt, Some((_, KeyFetch::Succeeded))) && !keys.may_ask(now);
     if !was_read && !was_fetched {
         return KeyPlan::ReadCache;
     }
@@ -99,38 +85,25 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
         return KeyPlan::Fetch;
     }
     match keys.attempt {
-        Some(KeyFetch::Running(_)) => KeyPlan::Wait,
-        Some(KeyFetch::Done { ok: true, .. }) if record.is_some_and(|record| record.set.is_whole()) => KeyPlan::Unknown,
+        Some((_, KeyFetch::Running)) => KeyPlan::Wait,
+        Some((_, KeyFetch::Succeeded)) if record.is_some_and(|record| record.set.is_whole()) => KeyPlan::Unknown,
         // Unknown, and no fetch is allowed now. A 401 would log users out whenever their issuer is
         // down or has more keys than are examined.
-        Some(KeyFetch::Done { .. }) | None => KeyPlan::Unavailable { retry_ms: pause(keys, now) },
+        Some((_, KeyFetch::Succeeded | KeyFetch::Failed { .. })) | None => {
+            KeyPlan::Unavailable { retry_ms: keys.pause_ms(now) }
+        }
     }
-}
-
-/// Milliseconds until the next fetch is allowed.
-fn pause(keys: &IssuerKeys, now: UnixMillis) -> u64 {
-    let Some(KeyFetch::Done { at, ok, jitter }) = keys.attempt else { return 0 };
-    let pause_ms = if ok {
-        limits::COOL_DOWN_MS
-    } else {
-        // Isolates that failed together do not retry together.
-        equal_jitter(limits::BACKOFF.delay_ms(keys.failures), u32::from_be_bytes([jitter; 4]))
-    };
-    pause_ms.saturating_sub(now.since(at))
 }
 
 impl IssuerKeys {
     /// The set, unless it is past the hard limit.
-    fn usable(&self, now: UnixMillis) -> Option<&FetchedKeySet> {
+    pub fn usable(&self, now: UnixMillis) -> Option<&FetchedKeySet> {
         self.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS)
     }
 
-    /// Whether a key that verified a cached token is still published.
-    pub fn standing(&self, key: &Rc<Key>, now: UnixMillis) -> KeyStanding {
-        if !self.usable(now).is_some_and(|record| record.set.keys().contains(key)) {
-            return KeyStanding::Gone;
-        }
-        if self.is_refresh_due(now) { KeyStanding::Stale } else { KeyStanding::Current }
+    /// Whether a key that verified a cached token is still published, as far as the isolate knows.
+    pub fn publishes(&self, key: &Rc<Key>, now: UnixMillis) -> bool {
+        self.usable(now).is_some_and(|record| record.set.keys().contains(key))
     }
 
     /// Whether a background refresh is due: the set is stale, and a fetch is allowed.
@@ -141,12 +114,12 @@ impl IssuerKeys {
 
     /// Records the start of a fetch.
     pub fn begin(&mut self, now: UnixMillis) {
-        self.attempt = Some(KeyFetch::Running(now));
+        self.attempt = Some((now, KeyFetch::Running));
     }
 
     /// Records a fetch that returned a usable set.
     pub fn succeed(&mut self, record: FetchedKeySet) {
-        self.attempt = Some(KeyFetch::Done { at: record.fetched_at, ok: true, jitter: 0 });
+        self.attempt = Some((record.fetched_at, KeyFetch::Succeeded));
         self.failures = 0;
         self.last_error = None;
         self.record = Some(record);
@@ -154,7 +127,7 @@ impl IssuerKeys {
 
     /// Records a failed fetch. The present set stays.
     pub fn fail(&mut self, code: &'static str, now: UnixMillis, jitter: u8) {
-        self.attempt = Some(KeyFetch::Done { at: now, ok: false, jitter });
+        self.attempt = Some((now, KeyFetch::Failed { jitter }));
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(code);
     }
@@ -169,35 +142,33 @@ impl IssuerKeys {
         }
     }
 
+    /// Milliseconds until the next fetch is allowed.
+    fn pause_ms(&self, now: UnixMillis) -> u64 {
+        let Some((at, fetch)) = self.attempt else { return 0 };
+        let pause_ms = match fetch {
+            KeyFetch::Running => limits::LOST_MS,
+            KeyFetch::Succeeded => limits::COOL_DOWN_MS,
+            // Isolates that failed together do not retry together.
+            KeyFetch::Failed { jitter } => {
+                equal_jitter(limits::BACKOFF.delay_ms(self.failures), u32::from_be_bytes([jitter; 4]))
+            }
+        };
+        pause_ms.saturating_sub(now.abs_diff(at))
+    }
+
     /// Whether a fetch is allowed at `now`.
     pub fn may_ask(&self, now: UnixMillis) -> bool {
-        match self.attempt {
-            None => true,
-            Some(KeyFetch::Running(since)) => now.since(since) >= limits::LOST_MS,
-            Some(KeyFetch::Done { .. }) => pause(self, now) == 0,
-        }
+        self.pause_ms(now) == 0
     }
 
     /// Whether the scheduled refresh may fetch at `now`. No token can trigger it, so only the pause
     /// after a failure applies.
     pub fn is_scheduled_refresh_due(&self, now: UnixMillis) -> bool {
-        matches!(self.attempt, Some(KeyFetch::Done { ok: true, .. })) || self.may_ask(now)
+        matches!(self.attempt, Some((_, KeyFetch::Succeeded))) || self.may_ask(now)
     }
 
     /// Whether a request of this isolate is fetching.
     pub fn is_asking(&self, now: UnixMillis) -> bool {
-        matches!(self.attempt, Some(KeyFetch::Running(since)) if now.since(since) < limits::LOST_MS)
-    }
-
-    /// Whether there is a usable set.
-    pub fn is_usable(&self, now: UnixMillis) -> bool {
-        self.usable(now).is_some()
-    }
-
-    /// When the last fetch began or ended.
-    pub fn last_attempt_at(&self) -> Option<UnixMillis> {
-        self.attempt.map(|attempt| match attempt {
-            KeyFetch::Running(at) | KeyFetch::Done { at, .. } => at,
-        })
+        matches!(self.attempt, Some((_, KeyFetch::Running))) && !self.may_ask(now)
     }
 }

@@ -64,37 +64,37 @@ pub enum Applied {
 impl RevocationCache {
     /// Decides what to do with a token. A copy older than `max_age_ms` admits none.
     pub fn plan(&self, max_age_ms: u64, now: UnixMillis) -> RevocationPlan {
-        if self.overflowed_at.is_some_and(|at| now.since(at) < limits::SWEEP_MS) {
+        if self.overflowed_at.is_some_and(|at| now.abs_diff(at) < limits::SWEEP_MS) {
             return RevocationPlan::AskLog;
         }
-        let is_asking = self.is_asking(now);
-        let failed_ago = self.failure.map(|(at, _)| now.since(at));
-        let rests = failed_ago.is_some_and(|ago| ago < limits::BACK_OFF_MS);
-        let may_ask = !is_asking && !rests;
-        let age = self.age_ms(now);
-        if age.is_some_and(|age| age <= limits::STALE_MS) {
-            let is_due = self.read_at.is_none_or(|at| now.since(at) >= limits::REREAD_MS);
-            return if is_due && may_ask { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
-        }
+        let age = self.age_ms(now).unwrap_or(u64::MAX);
+        let failed_ago = self.failure.map_or(u64::MAX, |(at, _)| now.abs_diff(at));
+        let (is_asking, rests) = (self.is_asking(now), failed_ago < limits::BACK_OFF_MS);
+        let is_fresh = age <= limits::STALE_MS;
         // While the log is unreachable, requests do not wait for it: the copy is used up to its
         // limit. After a time without requests, they wait for a fresh one.
-        if failed_ago.is_some_and(|ago| ago < limits::STALE_MS) && age.is_some_and(|age| age <= max_age_ms) {
-            return if may_ask { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
+        if is_fresh || (failed_ago < limits::STALE_MS && age <= max_age_ms) {
+            let reads = !is_asking && !rests && (!is_fresh || self.is_reread_due(now));
+            return if reads { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
         }
-        match (is_asking, failed_ago.filter(|_| rests)) {
+        match (is_asking, rests) {
             (true, _) => RevocationPlan::Wait,
-            (false, Some(ago)) => RevocationPlan::Unavailable { retry_ms: limits::BACK_OFF_MS.saturating_sub(ago) },
-            (false, None) => RevocationPlan::Read,
+            (false, true) => RevocationPlan::Unavailable { retry_ms: limits::BACK_OFF_MS.saturating_sub(failed_ago) },
+            (false, false) => RevocationPlan::Read,
         }
     }
 
     /// Whether a read is still due: several requests may have planned one.
     pub fn is_read_due(&self, now: UnixMillis) -> bool {
-        self.read_at.is_none_or(|at| now.since(at) >= limits::REREAD_MS) && !self.is_asking(now)
+        self.is_reread_due(now) && !self.is_asking(now)
+    }
+
+    fn is_reread_due(&self, now: UnixMillis) -> bool {
+        self.read_at.is_none_or(|at| now.abs_diff(at) >= limits::REREAD_MS)
     }
 
     fn is_asking(&self, now: UnixMillis) -> bool {
-        self.asking_until.is_some_and(|until| now < until)
+        self.asking_until.is_some_and(|until| now < until && now.abs_diff(until) <= limits::ASK_WHOLE_MS)
     }
 
     /// Records the start of a read that takes at most `may_take_ms`. After that it counts as lost:
@@ -125,21 +125,25 @@ impl RevocationCache {
         let is_whole = page.from == 0;
         // A lower number than before means that the log was started again.
         let continues = |(_, newest): (_, u64)| page.newest >= newest && page.from <= newest.saturating_add(1);
-        if !is_whole && !self.page_at.is_some_and(continues) {
+        // If the clock was set back since, entries may have been removed that had not expired.
+        let is_gapless = self.swept_at <= now && self.page_at.is_some_and(continues);
+        if !is_whole && !is_gapless {
             return Applied::Gap;
         }
         if is_whole {
             self.overflowed_at = page.overflows.then_some(now);
+            self.swept_at = self.swept_at.min(now);
         }
         for entry in &page.entries {
             self.insert(*entry);
         }
         // Expired entries do not count towards the size.
-        if now.since(self.swept_at) >= limits::SWEEP_MS || self.entries.len() > limits::COPY_ENTRIES {
+        if now.abs_diff(self.swept_at) >= limits::SWEEP_MS || self.entries.len() > limits::COPY_ENTRIES {
             self.swept_at = now;
             self.entries.retain(|_, (_, keep_until)| *keep_until > now.secs());
         }
-        self.page_at = Some((page.as_of, page.newest));
+        // If the log's clock is ahead for a moment, later pages must not count as older.
+        self.page_at = Some((page.as_of.min(now), page.newest));
         self.true_at = Some(page.as_of.max(asked_at.unwrap_or_default()).min(now));
         if self.entries.len() > limits::COPY_ENTRIES || self.overflowed_at.is_some() {
             // Starts again with the whole log after a while.
@@ -161,7 +165,7 @@ impl RevocationCache {
 
     /// Milliseconds since the copy was complete.
     pub fn age_ms(&self, now: UnixMillis) -> Option<u64> {
-        self.true_at.map(|at| now.since(at))
+        self.true_at.map(|at| now.abs_diff(at))
     }
 
     /// Number of entries.
