@@ -1,28 +1,12 @@
 //! The names of the checks.
 
-macro_rules! checks {
-    ($($(#[$doc:meta])* $check:ident = $name:literal,)*) => {
-        /// A check of a token. Verification stops at the first that fails.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Check {
-            $($(#[$doc])* $check,)*
-        }
+use crate::named_enum::named_enum;
 
-        impl Check {
-            /// All checks, in the order in which they are made.
-            pub const ALL: &[Self] = &[$(Self::$check,)*];
-
-            /// Name for people.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$check => $name,)*
-                }
-            }
-        }
-    };
-}
-
-checks! {
+named_enum! {
+    /// A check of a token, in the order in which they are made. Verification stops at the first that fails.
+    Check,
+    /// Name for people.
+    name,
     /// The text is within its bounds.
     Size = "size",
     /// Three parts (RFC 7515, section 7.1).

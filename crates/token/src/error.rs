@@ -2,30 +2,14 @@
 
 use std::{error::Error, fmt};
 
-macro_rules! token_errors {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
-        /// The reason of a refusal, fine-grained for the log and the metrics. What the client is told
-        /// is decided by the caller.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum TokenError {
-            $($(#[$doc])* $name,)*
-        }
+use crate::named_enum::named_enum;
 
-        impl TokenError {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// Stable snake_case code for problem bodies, logs and metrics.
-            pub const fn code(self) -> &'static str {
-                match self {
-                    $(Self::$name => $code,)*
-                }
-            }
-        }
-    };
-}
-
-token_errors! {
+named_enum! {
+    /// The reason of a refusal, fine-grained for the log and the metrics. What the client is told
+    /// is decided by the caller.
+    TokenError,
+    /// Stable snake_case code for problem bodies, logs and metrics.
+    code,
     /// The token or one of its parts exceeds its bound in [`crate::limits`].
     TooLarge = "token_too_large",
     /// Not three parts of canonical base64url.

@@ -26,6 +26,7 @@ mod header;
 mod json;
 pub mod keys;
 pub mod limits;
+mod named_enum;
 mod policy;
 pub mod revocation;
 mod signature;

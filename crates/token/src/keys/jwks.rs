@@ -8,7 +8,7 @@ use super::{
     jwk::{self, Key},
     limits,
 };
-use crate::{algorithm::Algorithm, json::StrictObject, policy::IssuerMatch};
+use crate::{algorithm::Algorithm, json::StrictObject, named_enum::named_enum, policy::IssuerMatch};
 
 /// The usable keys of one issuer; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,33 +34,22 @@ pub struct KeyQuery<'a> {
     pub tried: &'a [Rc<Key>],
 }
 
-/// Why what an issuer published is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeySetError {
+named_enum! {
+    /// Why what an issuer published is refused.
+    KeySetError,
+    /// Stable code for logs and `/status`.
+    code,
     /// A key set of more than [`limits::JWKS_BYTES`], or with too many entries before a usable one.
-    TooLarge,
+    TooLarge = "jwks_too_large",
     /// A key set that is not a JSON object with an array `keys`.
-    Malformed,
+    Malformed = "jwks_malformed",
     /// A key set without a usable key.
-    NoUsableKey,
+    NoUsableKey = "jwks_no_usable_key",
     /// A discovery document that is not a bounded JSON object with `issuer` and `jwks_uri`.
-    DiscoveryMalformed,
+    DiscoveryMalformed = "discovery_malformed",
     /// The discovery document of another issuer (OpenID Connect Discovery 1.0, section 4.3), whose
     /// keys must not count for this one.
-    WrongIssuer,
-}
-
-impl KeySetError {
-    /// Stable code for logs and `/status`.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::TooLarge => "jwks_too_large",
-            Self::Malformed => "jwks_malformed",
-            Self::NoUsableKey => "jwks_no_usable_key",
-            Self::DiscoveryMalformed => "discovery_malformed",
-            Self::WrongIssuer => "discovery_issuer_mismatch",
-        }
-    }
+    WrongIssuer = "discovery_issuer_mismatch",
 }
 
 impl KeySet {

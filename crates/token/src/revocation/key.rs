@@ -7,30 +7,21 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::claims::Identity;
+use crate::{claims::Identity, named_enum::named_enum};
 
-/// What a revocation applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RevocationKind {
+named_enum! {
+    /// What a revocation applies to.
+    RevocationKind,
+    /// Its name in the input of a key's digest.
+    name,
     /// One token (`jti`).
-    Token,
+    Token = "token",
     /// All tokens of a session (`sid`).
-    Session,
+    Session = "session",
     /// All tokens of a user that were issued up to a time.
-    User,
+    User = "user",
     /// All tokens that a key (`kid`) signed.
-    Key,
-}
-
-impl RevocationKind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Session => "session",
-            Self::User => "user",
-            Self::Key => "key",
-        }
-    }
+    Key = "key",
 }
 
 /// The first 16 bytes of SHA-256 over kind, issuer and id.
