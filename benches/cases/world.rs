@@ -104,7 +104,7 @@ impl SignatureVerifier for World {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault> {
-        Ok(token::check_signature(key.public(), algorithm, signing_input, signature))
+        Ok(token::check_signature(&key.public, algorithm, signing_input, signature))
     }
 }
 

@@ -201,7 +201,7 @@ impl SignatureVerifier for WorkerPorts {
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault> {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
-            return Ok(token::check_signature(key.public(), algorithm, signing_input, signature));
+            return Ok(token::check_signature(&key.public, algorithm, signing_input, signature));
         }
         // The runtime throws at an Ed25519 signature of another length. A bad signature must not look like
         // a fault of the runtime.
@@ -210,7 +210,7 @@ impl SignatureVerifier for WorkerPorts {
         }
         // Copied out of wasm memory, because a view is invalid after the wait.
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
-        let (thumbprint, jwk) = (key.thumbprint(), key.canonical_jwk());
+        let (thumbprint, jwk) = (&key.thumbprint, key.canonical_jwk());
         let verified = js::verify(algorithm.name(), thumbprint, jwk, &signature, &input, limits::IMPORTED_KEYS);
         let verified = self.wait(verified, limits::RUNTIME_MS).await;
         let is_valid = verified.map_err(|error| {

@@ -180,7 +180,7 @@ impl Authenticator {
             }
             let verified = unverified.admit(outcome, policy, ports.now())?;
             let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
-            let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid()));
+            let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
             return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks });
         }
         Err(TokenError::BadSignature.into())

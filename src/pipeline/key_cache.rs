@@ -199,7 +199,7 @@ impl KeyCache {
 
     async fn write_store(&self, ports: &impl KeySource) {
         let record = self.known().record.clone();
-        let Some(text) = record.as_ref().and_then(FetchedKeySet::to_json) else { return };
+        let Some(text) = record.as_ref().map(FetchedKeySet::to_json) else { return };
         // Recorded before the write: two requests must not both write.
         let before = self.stored.replace(record);
         if !ports.write_keys(&self.store_name, &text).await {

@@ -329,7 +329,7 @@ impl SignatureVerifier for FakePorts {
         if self.backend_fails.get() {
             return Err(Fault::Unreachable);
         }
-        Ok(token::check_signature(key.public(), algorithm, signing_input, signature))
+        Ok(token::check_signature(&key.public, algorithm, signing_input, signature))
     }
 }
 

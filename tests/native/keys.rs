@@ -94,6 +94,8 @@ fn an_invalid_key_set_is_an_error() {
         ("an array", "[]".into(), KeySetError::Malformed),
         ("no keys", "{}".into(), KeySetError::Malformed),
         ("keys an object", r#"{"keys":{}}"#.into(), KeySetError::Malformed),
+        ("an array of a set's members", format!("[[{}]]", good_key()), KeySetError::Malformed),
+        ("text behind", format!(r#"{{"keys":[{}]}} x"#, good_key()), KeySetError::Malformed),
         ("keys twice", r#"{"keys":[],"keys":[]}"#.into(), KeySetError::Malformed),
         ("no key", r#"{"keys":[]}"#.into(), KeySetError::NoUsableKey),
         ("no usable key", text(&json!({ "keys": [{ "kty": "XYZ" }] })), KeySetError::NoUsableKey),
@@ -120,14 +122,14 @@ fn the_thumbprint_is_that_of_rfc_7638() {
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
         "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
     });
-    assert_eq!(parse(&[key]).unwrap().keys()[0].thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    assert_eq!(parse(&[key]).unwrap().keys()[0].thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
 }
 
 #[test]
 fn a_stored_key_set_is_read_back_and_garbage_is_ignored() {
     let now = UnixMillis::from_secs(1_800_000_000);
     let record = FetchedKeySet { set: parse(&[good_key()]).unwrap(), fetched_at: now, fresh_ms: limits::FRESH_MS };
-    let text = record.to_json().unwrap();
+    let text = record.to_json();
     assert_eq!(FetchedKeySet::from_json(&text, ALGORITHMS, now), Some(record));
     assert_eq!(FetchedKeySet::from_json(&text, ALGORITHMS, UnixMillis(0)), None, "from the future");
     for garbage in [

@@ -181,7 +181,7 @@ fn other_keys_of_a_set_do_not_affect_a_usable_key() {
     let x5c = json!([certificate, certificate, certificate]);
     let good = ed_jwk(1, json!({})).to_string();
     let next_to = |bad: &str| format!(r#"{{"keys":[{bad},{good}],"more":{{"a":[1]}}}}"#);
-    let deep = format!(r#"{{"kty":"OKP","x":{}{}}}"#, "[".repeat(100), "]".repeat(100));
+    let deep = |depth: usize| format!(r#"{{"kty":"OKP","x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     let too_large = format!(r#"{{"keys":[{good}],"padding":"{}"}}"#, "x".repeat(limits::JWKS_BYTES));
     for (name, jwks, token, expected) in [
         ("the last of 100", set(&numbered(100)), es(100, Some("key 99")), OK),
@@ -205,7 +205,10 @@ fn other_keys_of_a_set_do_not_affect_a_usable_key() {
         ("next to a text", next_to("\"key\""), ed(1, Some("1")), OK),
         ("next to a list", next_to("[[]]"), ed(1, Some("1")), OK),
         ("next to a member twice", next_to(r#"{"kty":"OKP","kty":"EC"}"#), ed(1, Some("1")), OK),
-        ("next to deep nesting", next_to(&deep), ed(1, Some("1")), OK),
+        ("next to a member twice, inside", next_to(r#"{"x5c":[{"a":1,"a":2}]}"#), ed(1, Some("1")), OK),
+        ("next to deep nesting", next_to(&deep(100)), ed(1, Some("1")), OK),
+        ("next to very deep nesting", next_to(&deep(100_000)), ed(1, Some("1")), OK),
+        ("next to invalid JSON", next_to("{]"), ed(1, Some("1")), UNAVAILABLE),
         ("a set that is too large", too_large, ed(1, Some("1")), UNAVAILABLE),
         ("no set at all", "<html>".to_owned(), ed(1, Some("1")), UNAVAILABLE),
         ("an empty set", set(&[]), ed(1, Some("1")), UNAVAILABLE),
@@ -218,11 +221,11 @@ fn other_keys_of_a_set_do_not_affect_a_usable_key() {
 fn a_truncated_key_set_is_marked_in_the_store() {
     let keys: Vec<Value> = (0..=limits::KEYS).map(|number| es_jwk(1, json!({ "kid": number.to_string() }))).collect();
     let parsed = KeySet::parse(set(&keys).as_bytes(), &[Algorithm::Es256]).unwrap();
-    assert_eq!((parsed.keys().len(), parsed.is_whole()), (limits::KEYS, false));
+    assert_eq!((parsed.keys().len(), parsed.is_whole), (limits::KEYS, false));
     let now = UnixMillis::from_secs(1_800_000_000);
     let record = FetchedKeySet { set: parsed, fetched_at: now, fresh_ms: limits::FRESH_MS };
-    let read = FetchedKeySet::from_json(&record.to_json().unwrap(), &[Algorithm::Es256], now).unwrap();
-    assert!(!read.set.is_whole());
+    let read = FetchedKeySet::from_json(&record.to_json(), &[Algorithm::Es256], now).unwrap();
+    assert!(!read.set.is_whole);
 }
 
 #[test]

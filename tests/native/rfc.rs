@@ -21,7 +21,7 @@ fn each_example_verifies_until_a_bit_of_its_signature_changes() {
     for example in examples()["signatures"].as_array().unwrap() {
         let name = &example["name"];
         let (set, algorithm, input, signature) = parts(example);
-        let key = set.keys()[0].public();
+        let key = &set.keys()[0].public;
         assert_eq!(check_signature(key, algorithm, input.as_bytes(), &signature), SignatureOutcome::Valid, "{name}");
         for bit in (0..signature.len() * 8).step_by(7) {
             let mut changed = signature.clone();
@@ -67,7 +67,7 @@ fn the_key_for_encryption_of_the_example_set_is_skipped() {
     let rs256 = Algorithm::from_name("RS256").unwrap();
     let es256 = Algorithm::from_name("ES256").unwrap();
     let set = KeySet::parse(examples["jwks"]["set"].to_string().as_bytes(), &[rs256, es256]).unwrap();
-    let kids: Vec<_> = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
+    let kids: Vec<_> = set.keys().iter().map(|key| key.kid.clone().unwrap_or_default()).collect();
     assert_eq!(kids, ["2011-04-29"]);
-    assert_eq!(set.passed_over(), 1);
+    assert_eq!(set.passed_over, 1);
 }

@@ -1,6 +1,8 @@
 //! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's policy, and the identity
 //! that they prove.
 
+use std::slice;
+
 use serde_json::Value;
 
 use crate::{
@@ -60,12 +62,10 @@ pub(crate) fn verify(
 ) -> Result<VerifiedToken, TokenError> {
     // Matched again although the policy was chosen by it: the signature now proves it.
     let subject = Subject::new(claims, policy, now).ok_or(TokenError::UnknownIssuer)?;
-    for (_, error, is_passed) in CLAIM_CHECKS {
-        if !is_passed(&subject) {
-            return Err(error);
-        }
+    match CLAIM_CHECKS.iter().find(|(_, _, is_passed)| !is_passed(&subject)) {
+        Some((_, error, _)) => Err(*error),
+        None => subject.identity().map(VerifiedToken),
     }
-    subject.identity().map(VerifiedToken)
 }
 
 /// Claims, and what they are checked against.
@@ -122,17 +122,15 @@ impl<'a> Subject<'a> {
 struct Dates {
     issued_at: UnixMillis,
     expires_at: UnixMillis,
-    not_before: Option<UnixMillis>,
+    /// `nbf`, or the beginning of time without one.
+    not_before: UnixMillis,
 }
 
 impl Dates {
     fn read(claims: &StrictObject) -> Option<Self> {
         let expires_at = date(claims.member("exp")?)?;
         let issued_at = date(claims.member("iat")?)?;
-        let not_before = match claims.member("nbf") {
-            Some(value) => Some(date(value)?),
-            None => None,
-        };
+        let not_before = claims.member("nbf").map_or(Some(UnixMillis(0)), date)?;
         (expires_at > issued_at).then_some(Self { issued_at, expires_at, not_before })
     }
 }
@@ -159,19 +157,18 @@ fn is_unexpired(subject: &Subject<'_>) -> bool {
 
 fn has_started(subject: &Subject<'_>) -> bool {
     let latest = subject.now.plus(subject.policy.leeway_ms());
-    subject.dates.is_some_and(|dates| dates.issued_at <= latest && dates.not_before.is_none_or(|start| start <= latest))
+    subject.dates.is_some_and(|dates| dates.issued_at.max(dates.not_before) <= latest)
 }
 
 fn is_for_audience(subject: &Subject<'_>) -> bool {
     let policy = subject.policy;
-    let is_accepted = |value: &Value| value.as_str().is_some_and(|text| policy.audience.iter().any(|own| own == text));
-    match find(subject.claims, &policy.audience_claim) {
-        Some(value @ Value::String(_)) => is_accepted(value),
-        Some(Value::Array(values)) => {
-            values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
-        }
-        _ => false,
-    }
+    let values = match find(subject.claims, &policy.audience_claim) {
+        Some(Value::Array(values)) => values,
+        Some(value) => slice::from_ref(value),
+        None => return false,
+    };
+    let is_accepted = |value: &Value| policy.audience.iter().any(|own| value == own);
+    values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
 }
 
 fn has_token_type(subject: &Subject<'_>) -> bool {
@@ -242,10 +239,10 @@ fn names(
 fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     let bounded = |value: &Value| match value {
         Value::Null => None,
-        // Present, and equal to nothing that a rule can name. A longer text is, too.
-        Value::Array(_) | Value::Object(_) => Some(Value::Array(Vec::new())),
-        Value::String(text) if text.len() > limits::CLAIM_BYTES => Some(Value::Array(Vec::new())),
-        Value::String(_) | Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+        Value::String(text) if text.len() <= limits::CLAIM_BYTES => Some(value.clone()),
+        // Present, and equal to nothing that a rule can name.
+        Value::String(_) | Value::Array(_) | Value::Object(_) => Some(Value::Array(Vec::new())),
     };
     let kept = |path: &ClaimPath| Some((path.clone(), bounded(find(claims, path)?)?));
     paths.iter().filter_map(kept).collect()

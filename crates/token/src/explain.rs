@@ -67,8 +67,8 @@ impl Explanation {
         let mut tried: Vec<Rc<Key>> = Vec::new();
         while tried.len() < limits::CANDIDATES && self.key.is_none() {
             let Some(key) = keys.select(&KeyQuery { tried: &tried, ..*query }) else { break };
-            match check_signature(key.public(), query.algorithm, signing_input, signature) {
-                SignatureOutcome::Valid => self.key = Some(key.thumbprint().to_owned()),
+            match check_signature(&key.public, query.algorithm, signing_input, signature) {
+                SignatureOutcome::Valid => self.key = Some(key.thumbprint.clone()),
                 SignatureOutcome::Invalid => tried.push(Rc::clone(key)),
             }
         }

@@ -1,6 +1,7 @@
 //! A key set with the time of its fetch, as the store holds it.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::{jwks::KeySet, limits};
 use crate::{algorithm::Algorithm, time::UnixMillis};
@@ -16,7 +17,7 @@ pub struct FetchedKeySet {
     pub fresh_ms: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Stored {
     fetched_at: UnixMillis,
     fresh_ms: u64,
@@ -26,14 +27,10 @@ struct Stored {
 
 impl FetchedKeySet {
     /// Returns JSON text for the store.
-    pub fn to_json(&self) -> Option<String> {
-        serde_json::to_string(&Stored {
-            fetched_at: self.fetched_at,
-            fresh_ms: self.fresh_ms,
-            is_whole: self.set.is_whole(),
-            jwks: self.set.to_json(),
-        })
-        .ok()
+    pub fn to_json(&self) -> String {
+        let Self { set, fetched_at, fresh_ms } = self;
+        json!({ "fetched_at": fetched_at, "fresh_ms": fresh_ms, "is_whole": set.is_whole, "jwks": set.to_json() })
+            .to_string()
     }
 
     /// Reads the store's text with the checks of an issuer's response. `None` for malformed text and
@@ -67,7 +64,8 @@ impl FetchedKeySet {
 }
 
 /// Returns the milliseconds for which a key set is fresh, from the `Cache-Control` of its
-/// response (RFC 9111, section 5.2.2). Bounded, so that an issuer can neither cause constant fetches nor keep a removed key for days.
+/// response (RFC 9111, section 5.2.2). Bounded, so that an issuer can neither cause constant fetches nor
+/// keep a removed key for days.
 pub fn fresh_ms(cache_control: Option<&str>) -> u64 {
     let Some(text) = cache_control else { return limits::FRESH_MS };
     let mut max_age = None;

@@ -9,45 +9,85 @@ use super::{
     curve::{self, Curve},
     limits,
 };
-use crate::{algorithm::Algorithm, limits::is_key_id, signature::PublicKey};
+use crate::{
+    algorithm::Algorithm::{self, EdDsa, Es256, Es384, Es512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512},
+    limits::is_key_id,
+    signature::PublicKey,
+};
 
 /// A validated public key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Key {
-    kid: Option<String>,
-    issuer: Option<String>,
-    algorithm: Algorithm,
-    public: PublicKey,
+    /// The key's id (`kid`).
+    pub kid: Option<String>,
+    /// The `iss`, or a template for it, whose tokens the key may check, if a set that tenants share
+    /// says so.
+    pub issuer: Option<String>,
+    /// The one algorithm that the key is used with.
+    pub algorithm: Algorithm,
+    /// The key for the pure-Rust backend.
+    pub public: PublicKey,
+    /// The thumbprint (RFC 7638), which identifies the key whatever its id.
+    pub thumbprint: String,
     /// The JWK with the defining members only, in the canonical form of RFC 7638.
     canonical: String,
-    thumbprint: String,
+}
+
+/// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2,
+/// 6.3.2 and 6.4.1).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// Selects the algorithm of a key that may verify the signatures of an issuer that signs with
+/// `algorithms`. To know more of the key takes arithmetic, so the number of such keys is bounded.
+pub(super) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Option<Algorithm> {
+    let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    let is_private = PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name));
+    let verifies = |operations: &Value| operations.as_array().is_some_and(|names| names.contains(&"verify".into()));
+    if is_private || member("use").is_some_and(|value| value != "sig") || !member("key_ops").is_none_or(verifies) {
+        return None;
+    }
+    let (own_kty, own_crv) = (member("kty")?.as_str()?, member("crv").and_then(Value::as_str));
+    let mut fitting = algorithms.iter().copied().filter(|algorithm| {
+        let (kty, crv) = algorithm.key_type();
+        kty == own_kty && (crv.is_none() || crv == own_crv)
+    });
+    // Its `alg` or, without one (RFC 7517, section 4.4), the only one of the issuer's that fits its
+    // type. Never the token's choice.
+    match member("alg") {
+        None => fitting.next().filter(|only| fitting.all(|other| other == *only)),
+        Some(name) => {
+            let named = Algorithm::from_name(name.as_str()?)?;
+            fitting.find(|algorithm| *algorithm == named)
+        }
+    }
 }
 
 impl Key {
-    /// The key's id (`kid`).
-    pub fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
-    }
-
-    /// The `iss`, or a template for it, whose tokens the key may check, if a set that tenants share
-    /// says so.
-    pub fn issuer(&self) -> Option<&str> {
-        self.issuer.as_deref()
-    }
-
-    /// The one algorithm that the key is used with.
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The thumbprint (RFC 7638), which identifies the key whatever its id.
-    pub fn thumbprint(&self) -> &str {
-        &self.thumbprint
-    }
-
-    /// The key for the pure-Rust backend.
-    pub fn public(&self) -> &PublicKey {
-        &self.public
+    /// Validates a key for an algorithm that [`select_algorithm`] returned.
+    pub(super) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Option<Self> {
+        let kid = match jwk.get("kid") {
+            None | Some(Value::Null) => None,
+            Some(kid) => Some(kid.as_str()?).filter(|kid| !kid.is_empty()),
+        };
+        if kid.is_some_and(|kid| !is_key_id(kid)) {
+            return None;
+        }
+        let issuer = match jwk.get("issuer") {
+            None => None,
+            // A key with an unreadable `issuer` would otherwise count for every tenant.
+            Some(issuer) => Some(issuer.as_str().filter(|issuer| issuer.len() <= limits::URL_BYTES)?),
+        };
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok();
+        let (public, canonical) = match algorithm {
+            Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => rsa_key(&bytes("n")?, &bytes("e")?)?,
+            Es256 => ec_key(&curve::P256, PublicKey::P256, &bytes("x")?, &bytes("y")?)?,
+            Es384 => ec_key(&curve::P384, PublicKey::P384, &bytes("x")?, &bytes("y")?)?,
+            Es512 => ec_key(&curve::P521, PublicKey::P521, &bytes("x")?, &bytes("y")?)?,
+            EdDsa => ed25519_key(&bytes("x")?)?,
+        };
+        let thumbprint = encode(&Sha256::digest(&canonical));
+        let [kid, issuer] = [kid, issuer].map(|text| text.map(str::to_owned));
+        Some(Self { kid, issuer, algorithm, public, thumbprint, canonical })
     }
 
     /// The JWK with the defining members only, for `importKey`.
@@ -61,92 +101,11 @@ impl Key {
         let more = [
             ("alg", Some(self.algorithm.name())),
             ("use", Some("sig")),
-            ("kid", self.kid()),
-            ("issuer", self.issuer()),
+            ("kid", self.kid.as_deref()),
+            ("issuer", self.issuer.as_deref()),
         ];
         members.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
         Value::Object(members)
-    }
-}
-
-/// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2,
-/// 6.3.2 and 6.4.1).
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-
-/// An entry of a set that may be a key for an issuer's signatures. To know more takes arithmetic, so
-/// the number of candidates is bounded.
-pub(super) struct Candidate<'a> {
-    members: &'a Map<String, Value>,
-    kid: Option<String>,
-    issuer: Option<String>,
-    algorithm: Algorithm,
-}
-
-/// Reads the descriptive members of an entry, for an issuer that signs with `algorithms`.
-pub(super) fn candidate<'a>(entry: &'a Value, algorithms: &[Algorithm]) -> Option<Candidate<'a>> {
-    let members = entry.as_object()?;
-    if PRIVATE_MEMBERS.iter().any(|name| members.contains_key(*name)) {
-        return None;
-    }
-    let member = |name: &str| members.get(name).filter(|value| !value.is_null());
-    if member("use").is_some_and(|value| value != "sig") {
-        return None;
-    }
-    let has_verify =
-        |operations: &Value| operations.as_array().is_some_and(|names| names.iter().any(|name| name == "verify"));
-    if member("key_ops").is_some_and(|operations| !has_verify(operations)) {
-        return None;
-    }
-    let kid = match member("kid").map(Value::as_str) {
-        None | Some(Some("")) => None,
-        Some(kid) => Some(kid.filter(|kid| is_key_id(kid))?.to_owned()),
-    };
-    // A key with an unreadable `issuer` would otherwise count for every tenant.
-    let issuer = match members.get("issuer").map(Value::as_str) {
-        None => None,
-        Some(issuer) => Some(issuer.filter(|issuer| issuer.len() <= limits::URL_BYTES)?.to_owned()),
-    };
-    let algorithm = select_algorithm(members, algorithms)?;
-    Some(Candidate { members, kid, issuer, algorithm })
-}
-
-impl Candidate<'_> {
-    /// Validates the key.
-    pub(super) fn into_key(self) -> Option<Key> {
-        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(self.members.get(name)?.as_str()?).ok();
-        let (public, canonical) = match self.algorithm {
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512 => rsa_key(&bytes("n")?, &bytes("e")?)?,
-            Algorithm::Es256 => ec_key(&curve::P256, PublicKey::P256, &bytes("x")?, &bytes("y")?)?,
-            Algorithm::Es384 => ec_key(&curve::P384, PublicKey::P384, &bytes("x")?, &bytes("y")?)?,
-            Algorithm::Es512 => ec_key(&curve::P521, PublicKey::P521, &bytes("x")?, &bytes("y")?)?,
-            Algorithm::EdDsa => ed25519_key(&bytes("x")?)?,
-        };
-        let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(&canonical));
-        let Self { kid, issuer, algorithm, .. } = self;
-        Some(Key { kid, issuer, algorithm, public, canonical, thumbprint })
-    }
-}
-
-/// Selects a key's one algorithm: its `alg` or, without one (RFC 7517, section 4.4), the only one of
-/// the issuer's that fits its type. Never the token's choice.
-fn select_algorithm(members: &Map<String, Value>, algorithms: &[Algorithm]) -> Option<Algorithm> {
-    let text = |name: &str| members.get(name).and_then(Value::as_str);
-    let (own_kty, own_crv) = (text("kty")?, text("crv"));
-    let mut fitting = algorithms.iter().copied().filter(|algorithm| {
-        let (kty, crv) = algorithm.key_type();
-        kty == own_kty && (crv.is_none() || crv == own_crv)
-    });
-    match members.get("alg") {
-        None | Some(Value::Null) => fitting.next().filter(|only| fitting.all(|other| other == *only)),
-        Some(name) => {
-            let named = Algorithm::from_name(name.as_str()?)?;
-            fitting.find(|algorithm| *algorithm == named)
-        }
     }
 }
 

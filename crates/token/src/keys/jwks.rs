@@ -15,10 +15,11 @@ use crate::{algorithm::Algorithm, json::StrictObject, named_enum::named_enum, po
 pub struct KeySet {
     /// Shared with requests in progress, which outlive a refresh.
     keys: Vec<Rc<Key>>,
-    /// Number of unusable entries.
-    passed_over: usize,
-    /// Whether every entry was examined.
-    pub(super) is_whole: bool,
+    /// Number of entries that were skipped, for `/status`.
+    pub passed_over: usize,
+    /// Whether every entry of the body was examined. If not, a key that is missing here may still be
+    /// published.
+    pub is_whole: bool,
 }
 
 /// The key that a token needs.
@@ -71,9 +72,13 @@ impl KeySet {
         let Some(Value::Array(entries)) = object.member("keys") else {
             return Err(KeySetError::Malformed);
         };
-        let mut candidates = entries.iter().filter_map(|entry| jwk::candidate(entry, algorithms));
+        let mut candidates = entries.iter().filter_map(|entry| {
+            let jwk = entry.as_object()?;
+            Some((jwk, jwk::select_algorithm(jwk, algorithms)?))
+        });
         let mut keys: Vec<Rc<Key>> = Vec::new();
-        for key in candidates.by_ref().take(limits::KEYS).filter_map(jwk::Candidate::into_key) {
+        let examined = candidates.by_ref().take(limits::KEYS);
+        for key in examined.filter_map(|(jwk, algorithm)| Key::parse(jwk, algorithm)) {
             if !keys.iter().any(|known| **known == key) {
                 keys.push(Rc::new(key));
             }
@@ -92,10 +97,12 @@ impl KeySet {
     /// (RFC 7515, section 4.1.4), and the signature decides. A token without `kid` may be signed by
     /// any key that fits, those without an id first.
     pub fn select(&self, query: &KeyQuery<'_>) -> Option<&Rc<Key>> {
-        let is_new = |key: &&Rc<Key>| !query.tried.iter().any(|tried| tried.thumbprint() == key.thumbprint());
-        let without_id = || self.fitting(query).filter(|key| key.kid().is_none()).find(is_new);
+        let is_new = |key: &&Rc<Key>| !query.tried.iter().any(|tried| tried.thumbprint == key.thumbprint);
+        let without_id = || self.fitting(query).filter(|key| key.kid.is_none()).find(is_new);
         match query.kid {
-            Some(_) if self.names(query) => self.fitting(query).filter(|key| key.kid() == query.kid).find(is_new),
+            Some(_) if self.names(query) => {
+                self.fitting(query).filter(|key| key.kid.as_deref() == query.kid).find(is_new)
+            }
             Some(_) => without_id(),
             None => without_id().or_else(|| self.fitting(query).find(is_new)),
         }
@@ -103,28 +110,17 @@ impl KeySet {
 
     /// Whether a key that fits has the `kid` of the token.
     pub fn names(&self, query: &KeyQuery<'_>) -> bool {
-        query.kid.is_some() && self.fitting(query).any(|key| key.kid() == query.kid)
+        query.kid.is_some() && self.fitting(query).any(|key| key.kid.as_deref() == query.kid)
     }
 
     fn fitting<'a>(&'a self, query: &KeyQuery<'_>) -> impl Iterator<Item = &'a Rc<Key>> {
         let KeyQuery { algorithm, issuer, .. } = *query;
-        self.keys.iter().filter(move |key| key.algorithm() == algorithm && issuer.accepts_key_of(key.issuer()))
-    }
-
-    /// Whether every entry of the body was examined. If not, a key that is missing here may still be
-    /// published.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole
+        self.keys.iter().filter(move |key| key.algorithm == algorithm && issuer.accepts_key_of(key.issuer.as_deref()))
     }
 
     /// All keys, in the issuer's order.
     pub fn keys(&self) -> &[Rc<Key>] {
         &self.keys
-    }
-
-    /// Number of entries that were skipped, for `/status`.
-    pub fn passed_over(&self) -> usize {
-        self.passed_over
     }
 
     /// Returns the set as JWKS text with the defining members only.

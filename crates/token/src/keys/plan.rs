@@ -86,7 +86,7 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
     }
     match keys.attempt {
         Some((_, KeyFetch::Running)) => KeyPlan::Wait,
-        Some((_, KeyFetch::Succeeded)) if record.is_some_and(|record| record.set.is_whole()) => KeyPlan::Unknown,
+        Some((_, KeyFetch::Succeeded)) if record.is_some_and(|record| record.set.is_whole) => KeyPlan::Unknown,
         // Unknown, and no fetch is allowed now. A 401 would log users out whenever their issuer is
         // down or has more keys than are examined.
         Some((_, KeyFetch::Succeeded | KeyFetch::Failed { .. })) | None => {

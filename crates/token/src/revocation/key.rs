@@ -1,8 +1,6 @@
 //! Keys of revocations: digests of issuer, kind and id, of one size, so that no cache holds ids of
 //! users or sessions.
 
-use std::fmt;
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
@@ -25,14 +23,8 @@ named_enum! {
 }
 
 /// The first 16 bytes of SHA-256 over kind, issuer and id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevocationKey([u8; 16]);
-
-impl fmt::Debug for RevocationKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "RevocationKey({})", self.to_text())
-    }
-}
 
 impl RevocationKey {
     /// Derives the key for an id of an issuer (`iss`).
@@ -43,8 +35,7 @@ impl RevocationKey {
             hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(text.as_bytes());
         }
-        let digest: [u8; 32] = hash.finalize().into();
-        Self(std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default()))
+        Self(hash.finalize().first_chunk().copied().unwrap_or_default())
     }
 
     /// Encodes as base64url, 22 characters.
@@ -76,10 +67,8 @@ impl<'de> Deserialize<'de> for RevocationKey {
 /// The keys under which a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationKeys {
-    token: Option<RevocationKey>,
-    session: Option<RevocationKey>,
-    user: RevocationKey,
-    key: Option<RevocationKey>,
+    /// Of the token, its session, its user and its signing key.
+    keys: [Option<RevocationKey>; 4],
     /// The token's `iat`, in seconds.
     pub(super) issued_at: u64,
 }
@@ -88,23 +77,24 @@ impl RevocationKeys {
     /// Derives the keys of a verified token and of the `kid` of its signing key.
     pub fn of(identity: &Identity, kid: Option<&str>) -> Self {
         let key = |kind, id: &str| RevocationKey::new(kind, &identity.issuer, id);
-        Self {
-            token: identity.token_id.as_deref().map(|id| key(RevocationKind::Token, id)),
-            session: identity.session_id.as_deref().map(|id| key(RevocationKind::Session, id)),
-            user: key(RevocationKind::User, &identity.user_id),
-            key: kid.map(|kid| key(RevocationKind::Key, kid)),
-            issued_at: identity.issued_at.secs(),
-        }
+        let keys = [
+            identity.token_id.as_deref().map(|id| key(RevocationKind::Token, id)),
+            identity.session_id.as_deref().map(|id| key(RevocationKind::Session, id)),
+            Some(key(RevocationKind::User, &identity.user_id)),
+            kid.map(|kid| key(RevocationKind::Key, kid)),
+        ];
+        Self { keys, issued_at: identity.issued_at.secs() }
     }
 
     /// All keys.
     pub fn iter(&self) -> impl Iterator<Item = RevocationKey> {
-        [self.token, self.session, Some(self.user), self.key].into_iter().flatten()
+        self.keys.into_iter().flatten()
     }
 
     /// The key to revoke when the user logs out: the session's or, without a session, the token's. A
     /// token with neither can only be revoked with all tokens of its user.
     pub fn end(&self) -> Option<RevocationKey> {
-        self.session.or(self.token)
+        let [token, session, ..] = self.keys;
+        session.or(token)
     }
 }
