@@ -50,7 +50,7 @@ pub(super) struct KeyCache {
     metrics: Rc<Metrics>,
 }
 
-const UNAVAILABLE: Denial = Denial::KeysUnavailable { retry_ms: keys::limits::BACK_OFF_MS };
+const UNAVAILABLE: Denial = Denial::KeysUnavailable { retry_ms: keys::limits::BACKOFF.first_ms };
 
 impl KeyCache {
     /// Builds the cache of the issuer with this index.

@@ -15,7 +15,7 @@ use super::{
 use portcullis_policy::{Policy, RevocationCheck};
 use portcullis_token::{
     UnixMillis,
-    revocation::{Applied, LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
+    revocation::{LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
 };
 
 /// The local copy of the revocation log, and how it is kept fresh.
@@ -138,7 +138,7 @@ impl RevocationChecker {
             newest = read_page(LogPart::Newest, false, ports).await?;
         }
         for may_be_cached in [true, false] {
-            if self.apply(&newest, ports) != Applied::Gap {
+            if self.apply(&newest, ports) {
                 return Ok(());
             }
             self.cache.borrow_mut().begin(limits::ASK_WHOLE_MS, ports.now());
@@ -149,10 +149,10 @@ impl RevocationChecker {
                 return Ok(());
             }
         }
-        if self.apply(&newest, ports) == Applied::Gap { Err("log_gap") } else { Ok(()) }
+        if self.apply(&newest, ports) { Ok(()) } else { Err("log_gap") }
     }
 
-    fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Clock) -> Applied {
+    fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Clock) -> bool {
         self.cache.borrow_mut().apply(page, *asked_at, clock.now())
     }
 

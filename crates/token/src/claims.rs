@@ -1,7 +1,7 @@
 //! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's policy, and the identity
 //! that they prove.
 
-use std::slice;
+use std::{slice, time::Duration};
 
 use serde_json::Value;
 
@@ -140,7 +140,8 @@ impl Dates {
 fn date(value: &Value) -> Option<UnixMillis> {
     let date = match value.as_u64() {
         Some(seconds) => UnixMillis::from_secs(seconds),
-        None => UnixMillis::from_secs_f64(value.as_f64().filter(|seconds| *seconds >= 0.0)?),
+        // A thousand times as long, so that its whole seconds are milliseconds.
+        None => UnixMillis(Duration::try_from_secs_f64(value.as_f64()? * 1000.0).ok()?.as_secs()),
     };
     (date <= UnixMillis::from_secs(limits::DATE_SECS)).then_some(date)
 }

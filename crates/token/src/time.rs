@@ -13,18 +13,6 @@ impl UnixMillis {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// Converts seconds with a fraction, rounded down to a millisecond; negative numbers and NaN
-    /// become zero.
-    #[expect(
-        clippy::as_conversions,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the conversion saturates, and no other turns a float into an integer"
-    )]
-    pub fn from_secs_f64(seconds: f64) -> Self {
-        Self((seconds * 1000.0) as u64)
-    }
-
     /// Whole seconds, rounded down: the unit of NumericDate (RFC 7519, section 2).
     pub const fn secs(self) -> u64 {
         self.0 / 1000

@@ -24,21 +24,17 @@ pub(super) const P256: Curve = Curve {
 pub(super) const P384: Curve = Curve {
     name: "P-384",
     length: 48,
-    p: b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe\
-         ffffffff0000000000000000ffffffff",
-    b: b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875a\
-         c656398d8a2ed19d2a85c8edd3ec2aef",
+    p: b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff",
+    b: b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef",
 };
 
 pub(super) const P521: Curve = Curve {
     name: "P-521",
     length: 66,
-    p: b"01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
-         ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
-         ffff",
-    b: b"0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef1\
-         09e156193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b50\
-         3f00",
+    p: b"01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
+         ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    b: b"0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef109\
+         e156193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b503f00",
 };
 
 impl Curve {

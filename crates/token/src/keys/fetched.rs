@@ -1,10 +1,9 @@
 //! A key set with the time of its fetch, as the store holds it.
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{jwks::KeySet, limits};
-use crate::{algorithm::Algorithm, time::UnixMillis};
+use crate::{algorithm::Algorithm, json::StrictObject, time::UnixMillis};
 
 /// A key set with the time of its fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +14,6 @@ pub struct FetchedKeySet {
     pub fetched_at: UnixMillis,
     /// Milliseconds for which the set is fresh from then on.
     pub fresh_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    fetched_at: UnixMillis,
-    fresh_ms: u64,
-    is_whole: bool,
-    jwks: String,
 }
 
 impl FetchedKeySet {
@@ -39,14 +30,15 @@ impl FetchedKeySet {
         if text.len() > limits::JWKS_BYTES.saturating_mul(2) {
             return None;
         }
-        let stored: Stored = serde_json::from_slice(text.as_bytes()).ok()?;
-        if stored.fetched_at > now.plus(limits::COOL_DOWN_MS) {
+        let stored = StrictObject::parse(text.as_bytes())?;
+        let number = |name: &str| stored.member(name)?.as_u64();
+        let (fetched_at, fresh_ms) = (UnixMillis(number("fetched_at")?), number("fresh_ms")?);
+        if fetched_at > now.plus(limits::COOL_DOWN_MS) {
             return None;
         }
-        let mut set = KeySet::parse(stored.jwks.as_bytes(), algorithms).ok()?;
-        set.is_whole = stored.is_whole;
-        let fresh_ms = stored.fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS);
-        Some(Self { set, fetched_at: stored.fetched_at, fresh_ms })
+        let mut set = KeySet::parse(stored.string("jwks")?.as_bytes(), algorithms).ok()?;
+        set.is_whole = stored.member("is_whole")?.as_bool()?;
+        Some(Self { set, fetched_at, fresh_ms: fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS) })
     }
 
     /// Whether the set need not be fetched again yet.

@@ -40,12 +40,9 @@ pub const HARD_MS: u64 = 24 * 60 * 60 * 1000;
 /// fetches that random kids can cause.
 pub const COOL_DOWN_MS: u64 = 30 * 1000;
 
-/// Milliseconds before a failed fetch is repeated, doubled for each further failure up to
-/// [`COOL_DOWN_MS`]. Short, because every request is 503 while there are no keys.
-pub const BACK_OFF_MS: u64 = 1000;
-
-/// The pauses between failed fetches.
-pub const BACKOFF: Backoff = Backoff { first_ms: BACK_OFF_MS, longest_ms: COOL_DOWN_MS };
+/// The pauses before a failed fetch is repeated. The first is short, because every request is 503
+/// while there are no keys.
+pub const BACKOFF: Backoff = Backoff { first_ms: 1000, longest_ms: COOL_DOWN_MS };
 
 /// Milliseconds for each fetch of a key set or a discovery document, body included.
 pub const FETCH_MS: u64 = 3000;

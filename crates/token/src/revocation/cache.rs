@@ -50,17 +50,6 @@ pub enum RevocationPlan {
     },
 }
 
-/// The result of applying a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// The copy is now as recent as the page.
-    Done,
-    /// Entries between the copy and the page are missing: read the whole log.
-    Gap,
-    /// The copy is more recent than the page.
-    Older,
-}
-
 impl RevocationCache {
     /// Decides what to do with a token. A copy older than `max_age_ms` admits none.
     pub fn plan(&self, max_age_ms: u64, now: UnixMillis) -> RevocationPlan {
@@ -116,11 +105,12 @@ impl RevocationCache {
         self.failure = Some((now, code));
     }
 
-    /// Applies a page. `asked_at` is set for a page from the log itself rather than a cache: it was
+    /// Applies a page, unless the copy is more recent. Returns false, and leaves the copy as it is, if
+    /// entries between both are missing: read the whole log then. `asked_at` is set for a page from the log itself rather than a cache: it was
     /// complete then, whatever the log's clock says.
-    pub fn apply(&mut self, page: &LogPage, asked_at: Option<UnixMillis>, now: UnixMillis) -> Applied {
+    pub fn apply(&mut self, page: &LogPage, asked_at: Option<UnixMillis>, now: UnixMillis) -> bool {
         if self.page_at.is_some_and(|(page_at, _)| page.as_of < page_at) {
-            return Applied::Older;
+            return true;
         }
         let is_whole = page.from == 0;
         // A lower number than before means that the log was started again.
@@ -128,7 +118,7 @@ impl RevocationCache {
         // If the clock was set back since, entries may have been removed that had not expired.
         let is_gapless = self.swept_at <= now && self.page_at.is_some_and(continues);
         if !is_whole && !is_gapless {
-            return Applied::Gap;
+            return false;
         }
         if is_whole {
             self.overflowed_at = page.overflows.then_some(now);
@@ -149,7 +139,7 @@ impl RevocationCache {
             // Starts again with the whole log after a while.
             *self = Self { overflowed_at: Some(now), swept_at: self.swept_at, ..Self::default() };
         }
-        Applied::Done
+        true
     }
 
     /// Adds an entry that is in the log, or is about to be.

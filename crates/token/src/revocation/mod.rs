@@ -11,7 +11,7 @@ pub mod limits;
 mod page;
 mod push;
 
-pub use cache::{Applied, RevocationCache, RevocationPlan};
+pub use cache::{RevocationCache, RevocationPlan};
 pub use key::{RevocationKey, RevocationKeys, RevocationKind};
 pub use page::{LogPage, RevocationEntry};
 pub use push::{BadPush, Push, parse_push};
