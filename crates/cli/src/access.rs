@@ -1,6 +1,6 @@
 //! Access rules in words.
 
-use portcullis_policy::Access;
+use portcullis_policy::{Access, ClaimRule};
 use serde_json::Value;
 
 /// Describes a rule, such as `the user {id}, or role admin`.
@@ -11,15 +11,17 @@ pub(crate) fn describe(access: &Access) -> String {
         Access::Roles(roles) => format!("role {}", roles.join(" or ")),
         Access::Scopes(scopes) => format!("scope {}", scopes.join(" or ")),
         Access::Owner(name) => format!("the user {{{name}}}"),
-        Access::Claim(rule) => {
-            let name = rule.claim.join("/");
-            let values: Vec<String> =
-                rule.equals.iter().chain(rule.one_of.iter().flatten()).map(Value::to_string).collect();
-            if values.is_empty() { format!("claim {name}") } else { format!("claim {name} = {}", values.join(" or ")) }
-        }
+        Access::Claim(rule) => describe_claim(rule),
         Access::Any(rules) => describe_many(rules, ", or "),
         Access::All(rules) => describe_many(rules, ", and "),
     }
+}
+
+/// Describes a rule on a claim, such as `claim org/tenant = "shop"`.
+pub(crate) fn describe_claim(rule: &ClaimRule) -> String {
+    let name = rule.claim.join("/");
+    let values: Vec<String> = rule.equals.iter().chain(rule.one_of.iter().flatten()).map(Value::to_string).collect();
+    if values.is_empty() { format!("claim {name}") } else { format!("claim {name} = {}", values.join(" or ")) }
 }
 
 fn describe_many(rules: &[Access], separator: &str) -> String {

@@ -6,7 +6,10 @@ use portcullis_policy::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{access, output::Output, patterns::Patterns};
+use crate::{
+    access,
+    overlap::{Overlaps, meets},
+};
 
 /// Who calls, as a verified token would say it. Without any field, a caller without a token.
 #[derive(Default, PartialEq, Deserialize)]
@@ -38,85 +41,49 @@ impl Caller {
 /// Status and code of a refusal, as in the response and the log.
 pub(crate) type StatusCode = (u16, &'static str);
 
-/// A decision about one request.
-pub(crate) struct Decision {
-    /// `None` for a request that is forwarded, or answered by the gateway itself.
-    pub(crate) refusal: Option<StatusCode>,
-    /// The route and what matters about it, one line each.
-    pub(crate) context: Vec<String>,
-    /// The decision in words.
-    pub(crate) verdict: String,
-}
-
-impl Decision {
-    pub(crate) fn into_output(self) -> Output {
-        let verdict = match self.refusal {
-            Some((status, _)) => format!("{status}{}", self.verdict),
-            None => self.verdict,
-        };
-        let mut lines = self.context;
-        lines.extend(Some(verdict).filter(|verdict| !verdict.is_empty()));
-        Output::decided(&lines, self.refusal.is_some())
-    }
-}
+/// The decision about a request in words, and for a refusal its status and code. A request that is
+/// not refused is forwarded, or answered by the gateway itself.
+pub(crate) type Verdict = Result<&'static str, (StatusCode, String)>;
 
 /// Decides about requests by one policy.
 pub(crate) struct Decider<'a> {
     pub(crate) policy: &'a Policy,
-    pub(crate) patterns: Patterns<'a>,
+    pub(crate) overlaps: Overlaps<'a>,
     table: Table,
 }
 
 impl<'a> Decider<'a> {
     pub(crate) fn new(policy: &'a Policy) -> Result<Self, TableError> {
-        Ok(Self { policy, patterns: Patterns::of(policy), table: Table::build(policy)? })
+        Ok(Self { policy, overlaps: Overlaps::of(policy), table: Table::build(policy)? })
     }
 
-    /// Decides about a request of a caller with a token, of one without, or of one whose token is refused.
+    /// Decides about a request of a caller with a token, of one without, or of one whose token is
+    /// refused. Appends to `context` the route and what matters about it, one line each.
     pub(crate) fn decide(
         &self,
         method: &str,
         path: &str,
         caller: Result<Option<TokenCaller<'_>>, StatusCode>,
-    ) -> Decision {
-        let mut context = Vec::new();
-        let (refusal, verdict) = match self.judge(method, path, caller, &mut context) {
-            Ok(verdict) => (None, verdict.to_owned()),
-            Err((refusal, reason)) => (Some(refusal), reason),
-        };
-        Decision { refusal, context, verdict }
-    }
-
-    fn judge(
-        &self,
-        method: &str,
-        path: &str,
-        caller: Result<Option<TokenCaller<'_>>, StatusCode>,
         context: &mut Vec<String>,
-    ) -> Result<&'static str, (StatusCode, String)> {
+    ) -> Verdict {
         let target = Target::parse(path).map_err(|bad| refuse(&bad.into(), path))?;
         let path = target.path();
-        let found = match Destination::find(&self.table, method, &target).map_err(|miss| refuse(&miss.into(), path))? {
-            Destination::Route(found) => found,
-            Destination::Endpoint => {
-                return match Endpoint::find(self.policy, method, path).map_err(|refusal| refuse(&refusal, path))? {
-                    Endpoint::Push => {
-                        let (refusal, _) = refuse(&Refusal::CredentialsMissing, path);
-                        Err((refusal, ": a push needs a service token of its issuer".to_owned()))
-                    }
-                    // Settings such as `METRICS_TOKEN` are not known here.
-                    Endpoint::Health | Endpoint::Ready | Endpoint::Status | Endpoint::Metrics => {
-                        Ok("the gateway's own; see docs/operations.md")
-                    }
-                };
+        let destination = Destination::find(&self.table, method, &target);
+        let Destination::Route(found) = destination.map_err(|miss| refuse(&miss.into(), path))? else {
+            let endpoint = Endpoint::find(self.policy, method, path).map_err(|refusal| refuse(&refusal, path))?;
+            if endpoint == Endpoint::Push {
+                let (refusal, _) = refuse(&Refusal::CredentialsMissing, path);
+                return Err((refusal, ": a push needs a service token of its issuer".to_owned()));
             }
+            // Settings such as `METRICS_TOKEN` are not known here.
+            return Ok("the gateway's own; see docs/operations.md");
         };
         let route = self.policy.routes.get(found.route).ok_or_else(|| refuse(&Refusal::RouteUnknown, path))?;
         let pattern = route.path.as_str();
         let who = access::describe(&route.access);
         context.push(format!("{method} {path} is {pattern} at {}; may enter: {who}", route.upstream));
-        let mut others = self.patterns.matching(path);
-        others.retain(|other| *other != pattern);
+        let outranked = self.overlaps.outranked_by(pattern).into_iter();
+        let others: Vec<&str> = outranked.filter(|other| meets(path, other)).collect();
         if !others.is_empty() {
             context.push(format!("({pattern} wins over {}, which match, too)", others.join(", ")));
         }
@@ -141,11 +108,9 @@ fn refuse(refusal: &Refusal, path: &str) -> (StatusCode, String) {
     let (status, code, _) = refusal.wording();
     let reason = match refusal {
         Refusal::TargetTooLong => ": the path is too long".to_owned(),
-        Refusal::TargetAmbiguous => {
-            ": the path has more than one reading; encoded_path = \"forward\" at the route lets \
-                                     some such paths through, and variants = \"refuse\" at another one may refuse them"
-                .to_owned()
-        }
+        Refusal::TargetAmbiguous => ": the path has more than one reading; a route may take it with encoded_path = \
+                                     \"forward\", unless variants = \"refuse\" at another one refuses it"
+            .to_owned(),
         Refusal::RouteUnknown => format!(": no route names {path}"),
         Refusal::MethodNotAllowed { allow } => format!(": {path} takes {allow}"),
         Refusal::CredentialsMissing => {

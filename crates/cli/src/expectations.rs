@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use crate::decision::{Caller, Decider, Decision};
+use crate::decision::{Caller, Decider};
 
 /// A file's name, for messages, and its text.
 #[derive(Deserialize)]
@@ -39,21 +39,19 @@ struct Row {
     issuer: Option<String>,
 }
 
-/// Runs the tests of a file. Returns the number of tests, or a line for each that fails.
-pub(crate) fn run(decider: &Decider<'_>, file: &TextFile) -> Result<usize, Vec<String>> {
-    let File { test: rows } = toml::from_str(&file.text).map_err(|error| {
-        vec![format!("{}: {}", place(file, error.span().map_or(0, |span| span.start)), error.message())]
-    })?;
+/// Runs the tests of a file. Returns their number in words, or a line for each that fails.
+pub(crate) fn run(decider: &Decider<'_>, file: &TextFile) -> Result<String, Vec<String>> {
+    let place = |offset| {
+        let (line, column) = position_of(&file.text, offset);
+        format!("{}:{line}:{column}", file.name)
+    };
+    let File { test: rows } = toml::from_str(&file.text)
+        .map_err(|error| vec![format!("{}: {}", place(error.span().map_or(0, |span| span.start)), error.message())])?;
     let count = rows.len();
     let kept = claims_in_rules(decider.policy);
-    let failures: Vec<String> = rows
-        .into_iter()
-        .filter_map(|row| {
-            let at = place(file, row.request.span().start);
-            Some(format!("{at}: {}", fault_of(decider, row, &kept)?))
-        })
-        .collect();
-    if failures.is_empty() { Ok(count) } else { Err(failures) }
+    let check = |row: Row| Some(format!("{}: {}", place(row.request.span().start), fault_of(decider, row, &kept)?));
+    let failures: Vec<String> = rows.into_iter().filter_map(check).collect();
+    if failures.is_empty() { Ok(format!("{}: {count} decisions are as expected.", file.name)) } else { Err(failures) }
 }
 
 /// Returns what is wrong, if the policy decides otherwise. `kept` are the claims that rules ask for.
@@ -76,15 +74,12 @@ fn fault_of(decider: &Decider<'_>, row: Row, kept: &[ClaimPath]) -> Option<Strin
         kept.iter().filter_map(|path| Some((path.clone(), value_at(path)?.clone()))).collect()
     });
     let caller = Caller { user, roles, scopes, claims, issuer };
-    let Decision { refusal, context, verdict } = decider.decide(method, path, Ok(caller.with_token()));
-    let (status, code) = refusal.unwrap_or((200, "permitted"));
-    let rule = context.first().map_or(verdict.trim_start_matches(": "), String::as_str);
+    let mut context = Vec::new();
+    let (status, code, reason) = match decider.decide(method, path, Ok(caller.with_token()), &mut context) {
+        Ok(verdict) => (200, "permitted", verdict.to_owned()),
+        Err(((status, code), reason)) => (status, code, reason),
+    };
+    let rule = context.first().map_or(reason.trim_start_matches(": "), String::as_str);
     (status != expect)
         .then(|| format!("{request}: expected {expect}, but the policy decides {status} ({code}): {rule}"))
-}
-
-/// `file:line:column` of a byte offset.
-fn place(file: &TextFile, offset: usize) -> String {
-    let (line, column) = position_of(&file.text, offset);
-    format!("{}:{line}:{column}", file.name)
 }

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    access,
     decision::{Decider, StatusCode, TokenCaller},
-    output::{EXIT_REFUSED, Output},
+    output::Output,
 };
 
 /// A token, and what it is checked with.
@@ -24,40 +25,36 @@ pub(crate) struct Subject {
     /// Milliseconds since 1970.
     now_ms: u64,
     /// The issuer's JWKS.
-    #[serde(default)]
     keys: Option<String>,
     /// Why there is no JWKS.
-    #[serde(default)]
     keys_fault: Option<String>,
     /// Method and path of a request with the token.
-    #[serde(default)]
     request: Option<(String, String)>,
 }
 
-/// Returns where the keys of a token's issuer are, as JSON: `null` if no issuer matches, `{"url"}`,
+/// Returns where the keys of a token's issuer are: `null` if no issuer matches, `{"url"}`,
 /// `{"discovery"}` or, on an upstream, `{"upstream", "base", "path"}`.
-pub(crate) fn key_source(policy: &Policy, token: &str) -> Output {
-    let source = issuer_of(policy, token).and_then(|issuer| {
-        Some(match issuer.jwks()? {
-            JwksSource::Url(url) => json!({ "url": url }),
-            JwksSource::Discovery => json!({ "discovery": discovery_url(&issuer.issuer) }),
-            JwksSource::Upstream { upstream, path } => {
-                let found = policy.upstreams.iter().find(|known| known.name == upstream);
-                let base = found.and_then(|found| found.targets.first()).map(|target| &target.url);
-                json!({ "upstream": upstream, "base": base, "path": path })
-            }
-        })
-    });
-    Output::success(json!(source).to_string())
+pub(crate) fn key_source(policy: &Policy, token: &str) -> Value {
+    let Some(issuer) = issuer_of(policy, token) else { return Value::Null };
+    match issuer.jwks() {
+        Some(JwksSource::Url(url)) => json!({ "url": url }),
+        Some(JwksSource::Discovery) => json!({ "discovery": discovery_url(&issuer.issuer) }),
+        Some(JwksSource::Upstream { upstream, path }) => {
+            let found = policy.upstreams.iter().find(|known| known.name == upstream);
+            let base = found.and_then(|found| found.targets.first()).map(|target| &target.url);
+            json!({ "upstream": upstream, "base": base, "path": path })
+        }
+        None => Value::Null,
+    }
 }
 
 /// Returns the URL of the key set in a discovery document of the token's issuer.
-pub(crate) fn discovered_url(policy: &Policy, token: &str, document: &str) -> Output {
-    match issuer_of(policy, token).map(|issuer| parse_discovery(document.as_bytes(), &issuer.issuer)) {
-        Some(Ok(url)) => Output::success(url),
-        Some(Err(error)) => Output::failure(EXIT_REFUSED, vec![error.code().to_owned()]),
-        None => Output::failure(EXIT_REFUSED, vec!["no issuer matches".to_owned()]),
-    }
+///
+/// # Errors
+/// What is wrong with the document.
+pub(crate) fn discovered_url(policy: &Policy, token: &str, document: &str) -> Result<String, String> {
+    let issuer = issuer_of(policy, token).ok_or("no issuer matches")?;
+    parse_discovery(document.as_bytes(), &issuer.issuer).map_err(|error| error.code().to_owned())
 }
 
 fn issuer_of<'a>(policy: &'a Policy, token: &str) -> Option<&'a Issuer> {
@@ -72,31 +69,26 @@ pub(crate) fn run(decider: &Decider<'_>, subject: &Subject) -> Output {
     let kept = claims_in_rules(policy);
     let policies: Vec<TokenPolicy> = policy.issuers.iter().filter_map(|issuer| issuer.token_policy(&kept)).collect();
     let algorithms = issuer_of(policy, &subject.token).and_then(|issuer| Some(issuer.token_policy(&[])?.algorithms));
-    let keys = subject.keys.as_ref().zip(algorithms).map(|(text, algorithms)| {
-        KeySet::parse(text.as_bytes(), &algorithms).map_err(|error| format!("the key set is refused: {}", error.code()))
-    });
-    let keys_fault = match &keys {
-        Some(Ok(_)) => None,
-        Some(Err(fault)) => Some(fault.as_str()),
-        None => subject.keys_fault.as_deref(),
+    let keys = match (&subject.keys, algorithms) {
+        (Some(text), Some(algorithms)) => KeySet::parse(text.as_bytes(), &algorithms)
+            .map_err(|error| Some(format!("the key set is refused: {}", error.code()))),
+        _ => Err(subject.keys_fault.clone()),
     };
-    let now = UnixMillis(subject.now_ms);
-    let keys = keys.as_ref().and_then(|keys| keys.as_ref().ok());
-    let found = &explain(&subject.token, &policies, keys, now);
+    let keys_fault = keys.as_ref().err().and_then(Option::as_deref);
+    let found = &explain(&subject.token, &policies, keys.as_ref().ok(), UnixMillis(subject.now_ms));
     let token_policy = found.policy.and_then(|index| policies.get(index));
-    let report = Report { policy, found, token_policy, token: &subject.token, keys_fault, now };
+    let report = Report { policy, found, token_policy, subject, keys_fault };
     let mut lines: Vec<String> = Check::ALL.iter().map(|check| report.line(*check)).collect();
     let (mut refusal, verdict) = report.verdict();
     lines.extend([String::new(), verdict]);
     if let Some((method, path)) = &subject.request {
-        let decision = decider.decide(method, path, refusal.map_or(Ok(report.caller()), Err));
-        refusal = decision.refusal;
         lines.push(String::new());
-        lines.extend(decision.context);
-        lines.push(match refusal {
-            Some((status, code)) => format!("Refused: {status} {code}{}", decision.verdict),
-            None => "Permitted.".to_owned(),
+        let decided = decider.decide(method, path, refusal.map_or(Ok(report.caller()), Err), &mut lines);
+        lines.push(match &decided {
+            Ok(_) => "Permitted.".to_owned(),
+            Err(((status, code), reason)) => format!("Refused: {status} {code}{reason}"),
         });
+        refusal = decided.err().map(|(refusal, _)| refusal);
     }
     Output::decided(&lines, refusal.is_some())
 }
@@ -106,9 +98,8 @@ struct Report<'a> {
     found: &'a Explanation,
     /// The policy of the token's issuer.
     token_policy: Option<&'a TokenPolicy>,
-    token: &'a str,
+    subject: &'a Subject,
     keys_fault: Option<&'a str>,
-    now: UnixMillis,
 }
 
 impl Report<'_> {
@@ -126,20 +117,20 @@ impl Report<'_> {
 
     /// Returns what the check compared.
     fn detail(&self, check: Check) -> String {
-        let header = self.found.unverified_header.clone();
-        let [alg, kid, typ] = header.clone().unwrap_or_default().map(|value| quoted(value.as_deref()));
+        let header = self.found.unverified_header.as_ref();
+        let [alg, kid, typ] = [0, 1, 2].map(|at| quoted(header.and_then(|header| header.get(at)?.as_deref())));
         match (check, self.token_policy) {
-            (Check::Size, _) => format!("{} bytes; at most {}", self.token.len(), limits::TOKEN_BYTES),
+            (Check::Size, _) => format!("{} bytes; at most {}", self.subject.token.len(), limits::TOKEN_BYTES),
             (Check::Form, _) => "three parts with dots between".to_owned(),
             (Check::Header, _) if header.is_some() => format!("alg {alg}, kid {kid}, typ {typ}"),
             (Check::Header, _) => "a JSON object with alg, without crit, b64 and zip, in base64url".to_owned(),
             (Check::Payload, _) => "a JSON object without repeated members, in base64url".to_owned(),
             (Check::SignatureForm, _) => format!("1 to {} bytes in base64url", limits::SIGNATURE_BYTES),
             (Check::Issuer, _) => match self.issuer() {
-                Some(issuer) => format!("iss {} is issuer {}", self.claim("iss"), issuer.name),
+                Some(issuer) => format!("iss {} is issuer {}", self.claim(&["iss"]), issuer.name),
                 None => {
                     let known: Vec<&str> = self.policy.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-                    format!("iss {} matches none of: {}", self.claim("iss"), known.join(", "))
+                    format!("iss {} matches none of: {}", self.claim(&["iss"]), known.join(", "))
                 }
             },
             (Check::Algorithm, Some(policy)) => {
@@ -153,33 +144,26 @@ impl Report<'_> {
                 self.found.key.as_ref().map_or_else(|| "by no key that fits".to_owned(), |key| format!("by key {key}"))
             }
             (Check::Dates, _) => {
-                format!("iat {}, nbf {}, exp {}", self.claim("iat"), self.claim("nbf"), self.claim("exp"))
+                format!("iat {}, nbf {}, exp {}", self.claim(&["iat"]), self.claim(&["nbf"]), self.claim(&["exp"]))
             }
             (Check::Lifetime, Some(policy)) => {
                 let lifetime = self.seconds("exp").zip(self.seconds("iat")).map(|(exp, iat)| exp - iat);
                 format!("{} s; at most {} s", lifetime.unwrap_or_default(), policy.max_lifetime_s)
             }
-            (Check::Expiry, Some(policy)) => match self.since("exp") {
-                Some(ago) if ago < 0.0 => format!("expires in {} s", -ago),
-                Some(ago) => format!("expired {ago} s ago; leeway {} s", policy.leeway_s),
-                None => String::new(),
-            },
+            (Check::Expiry, Some(policy)) => {
+                format!("{}; leeway {} s", self.since("exp", ["expired", "expires"]), policy.leeway_s)
+            }
             (Check::Start, Some(policy)) => {
-                let issued = match self.since("iat") {
-                    Some(ago) if ago >= 0.0 => format!("{ago} s ago"),
-                    Some(ago) => format!("in {} s", -ago),
-                    None => quoted(None),
-                };
-                format!("issued {issued}; leeway {} s", policy.leeway_s)
+                format!("{}; leeway {} s", self.since("iat", ["issued", "issued"]), policy.leeway_s)
             }
             (Check::Audience, Some(policy)) => format!(
                 "{} {}; accepted: {}",
                 policy.audience_claim.join("/"),
-                self.claim_at(&policy.audience_claim),
+                self.claim(&policy.audience_claim),
                 policy.audience.join(", ")
             ),
             (Check::TokenType, Some(policy)) => match &policy.token_type {
-                Some(required) => format!("token_type {}; required: {required}", self.claim("token_type")),
+                Some(required) => format!("token_type {}; required: {required}", self.claim(&["token_type"])),
                 None => "none is required".to_owned(),
             },
             (Check::Requirements, Some(policy)) => self.requirements(policy),
@@ -189,14 +173,8 @@ impl Report<'_> {
     }
 
     fn requirements(&self, policy: &TokenPolicy) -> String {
-        let rules = policy.require.iter().map(|rule| {
-            let expected = match (&rule.equals, &rule.one_of) {
-                (Some(value), _) => format!("must be {value}"),
-                (None, Some(values)) => format!("must be one of {}", json!(values)),
-                (None, None) => "must be present".to_owned(),
-            };
-            format!("{} {}, {expected}", rule.claim.join("/"), self.claim_at(&rule.claim))
-        });
+        let rules = policy.require.iter();
+        let rules = rules.map(|rule| format!("{}, found {}", access::describe_claim(rule), self.claim(&rule.claim)));
         let rules: Vec<String> = rules.collect();
         if rules.is_empty() { "none".to_owned() } else { rules.join("; ") }
     }
@@ -205,7 +183,7 @@ impl Report<'_> {
         let Some(identity) = &self.found.unverified_identity else {
             let names = &policy.claims;
             let paths = [&names.user_id, &names.email, &names.roles, &names.scopes, &names.session_id];
-            return paths.map(|path| format!("{} {}", path.join("/"), self.claim_at(path))).join(", ");
+            return paths.map(|path| format!("{} {}", path.join("/"), self.claim(path))).join(", ");
         };
         let email = quoted(identity.email.as_deref());
         format!("user {:?}, e-mail {email}, roles {:?}, scopes {:?}", identity.user_id, identity.roles, identity.scopes)
@@ -232,27 +210,27 @@ impl Report<'_> {
         self.policy.issuers.get(self.found.policy?)
     }
 
-    fn value(&self, path: &[String]) -> Option<&Value> {
+    fn value(&self, path: &[impl AsRef<str>]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
-        let first = self.found.unverified_claims.as_ref()?.member(first)?;
-        rest.iter().try_fold(first, |value, name| value.get(name))
+        let first = self.found.unverified_claims.as_ref()?.member(first.as_ref())?;
+        rest.iter().try_fold(first, |value, name| value.get(name.as_ref()))
     }
 
-    fn claim_at(&self, path: &[String]) -> String {
+    fn claim(&self, path: &[impl AsRef<str>]) -> String {
         self.value(path).map_or_else(|| quoted(None), Value::to_string)
     }
 
-    fn claim(&self, name: &str) -> String {
-        self.claim_at(&[name.to_owned()])
-    }
-
     fn seconds(&self, name: &str) -> Option<f64> {
-        self.value(&[name.to_owned()])?.as_f64()
+        self.value(&[name])?.as_f64()
     }
 
-    /// Returns the seconds since the time in a claim.
-    fn since(&self, name: &str) -> Option<f64> {
-        Some(Value::from(self.now.secs()).as_f64()? - self.seconds(name)?)
+    /// Returns when the time in a claim was or will be, after the word for the past or the future.
+    fn since(&self, name: &str, [past, future]: [&str; 2]) -> String {
+        match Value::from(UnixMillis(self.subject.now_ms).secs()).as_f64().zip(self.seconds(name)) {
+            Some((now, at)) if now >= at => format!("{past} {} s ago", now - at),
+            Some((now, at)) => format!("{future} in {} s", at - now),
+            None => format!("{future} {}", quoted(None)),
+        }
     }
 }
 

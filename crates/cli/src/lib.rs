@@ -9,10 +9,11 @@ mod decision;
 mod expectations;
 mod explain;
 mod output;
-mod patterns;
+mod overlap;
 mod table;
 
 use serde::Deserialize;
+use serde_json::Value;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use decision::{Caller, Decider};
@@ -59,7 +60,6 @@ struct PolicyFile {
     /// TOML.
     text: String,
     /// The file of expected decisions next to it. `compile` and `table` run these tests.
-    #[serde(default)]
     tests: Option<TextFile>,
 }
 
@@ -67,57 +67,49 @@ struct PolicyFile {
 #[wasm_bindgen]
 pub fn run(request: &str) -> String {
     let output = match serde_json::from_str(request) {
-        Ok(request) => execute(&request),
+        Ok(request) => execute(&request).unwrap_or_else(|errors| Output::failure(EXIT_REFUSED, errors)),
         Err(error) => Output::failure(EXIT_USAGE, vec![format!("the request is malformed: {error}")]),
     };
     serde_json::to_string(&output).unwrap_or_default()
 }
 
-fn execute(Request { command, policy: file }: &Request) -> Output {
-    let policy = match portcullis_policy::check(&file.text) {
-        Ok(policy) => policy,
-        Err(mistakes) => {
-            let lines = mistakes.iter().map(|mistake| format!("{}:{mistake}", file.name));
-            return Output::failure(EXIT_REFUSED, lines.collect());
-        }
-    };
-    let Ok(decider) = Decider::new(&policy) else {
-        return Output::failure(EXIT_REFUSED, vec![format!("{}: two routes collide, or name no upstream", file.name)]);
-    };
+fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<String>> {
+    let policy = &portcullis_policy::check(&file.text)
+        .map_err(|mistakes| Vec::from_iter(mistakes.iter().map(|mistake| format!("{}:{mistake}", file.name))))?;
+    let decider = &Decider::new(policy).map_err(|_| vec![format!("{}: two routes collide", file.name)])?;
+    let run_tests = || file.tests.as_ref().map(|tests| expectations::run(decider, tests)).transpose();
     match command {
-        Command::Compile => compile(file, &decider),
-        Command::Table => show_table(file, &decider),
-        Command::Decide { method, path, caller } => decider.decide(method, path, Ok(caller.with_token())).into_output(),
-        Command::KeySource { token } => explain::key_source(&policy, token),
-        Command::DiscoveredUrl { token, document } => explain::discovered_url(&policy, token, document),
-        Command::Explain(subject) => explain::run(&decider, subject),
+        Command::Compile => {
+            run_tests()?;
+            // As written: the Worker has the defaults and writes out short forms itself.
+            let document: Value = toml::from_str(&file.text).map_err(|error| vec![error.to_string()])?;
+            Ok(Output::success(document.to_string()))
+        }
+        Command::Table => {
+            let table = table::render(decider);
+            Ok(match run_tests() {
+                Ok(None) => Output::success(table),
+                Ok(Some(summary)) => Output::success(format!("{table}\n\n{summary}")),
+                Err(failures) => Output { out: table, ..Output::failure(EXIT_REFUSED, failures) },
+            })
+        }
+        Command::Decide { method, path, caller } => Ok(decide(decider, (method, path), caller)),
+        Command::KeySource { token } => Ok(Output::success(explain::key_source(policy, token).to_string())),
+        Command::DiscoveredUrl { token, document } => {
+            explain::discovered_url(policy, token, document).map(Output::success).map_err(|fault| vec![fault])
+        }
+        Command::Explain(subject) => Ok(explain::run(decider, subject)),
     }
 }
 
-fn compile(file: &PolicyFile, decider: &Decider<'_>) -> Output {
-    if let Err(failures) = file.run_tests(decider) {
-        return Output::failure(EXIT_REFUSED, failures);
+fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller) -> Output {
+    let mut lines = Vec::new();
+    let verdict = decider.decide(method, path, Ok(caller.with_token()), &mut lines);
+    let is_refused = verdict.is_err();
+    match verdict {
+        Ok("") => {}
+        Ok(verdict) => lines.push(verdict.to_owned()),
+        Err(((status, _), reason)) => lines.push(format!("{status}{reason}")),
     }
-    // As written: the Worker has the defaults and writes out short forms itself.
-    match toml::from_str::<serde_json::Value>(&file.text) {
-        Ok(document) => Output::success(document.to_string()),
-        Err(error) => Output::failure(EXIT_REFUSED, vec![error.to_string()]),
-    }
-}
-
-fn show_table(file: &PolicyFile, decider: &Decider<'_>) -> Output {
-    let table = table::render(decider);
-    match file.run_tests(decider) {
-        Ok(None) => Output::success(table),
-        Ok(Some(summary)) => Output::success(format!("{table}\n\n{summary}")),
-        Err(failures) => Output { out: table, ..Output::failure(EXIT_REFUSED, failures) },
-    }
-}
-
-impl PolicyFile {
-    fn run_tests(&self, decider: &Decider<'_>) -> Result<Option<String>, Vec<String>> {
-        let Some(file) = &self.tests else { return Ok(None) };
-        let count = expectations::run(decider, file)?;
-        Ok(Some(format!("{}: {count} decisions are as expected.", file.name)))
-    }
+    Output::decided(&lines, is_refused)
 }

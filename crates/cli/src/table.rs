@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use portcullis_policy::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
 
-use crate::{access, decision::Decider, patterns::Patterns};
+use crate::{access, decision::Decider, overlap::Overlaps};
 
 const COLUMNS: [&str; 5] = ["METHODS", "PATH", "WHO MAY ENTER", "UPSTREAM", "LIMITS"];
 
 /// Renders the table, the paths that overlap, and notes.
-pub(crate) fn render(Decider { policy, patterns, .. }: &Decider<'_>) -> String {
+pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
     let mut routes: Vec<_> = policy.routes.iter().collect();
     routes.sort_by(|one, other| one.path.cmp(&other.path));
     let mut rows = vec![COLUMNS.map(str::to_owned)];
@@ -21,7 +21,7 @@ pub(crate) fn render(Decider { policy, patterns, .. }: &Decider<'_>) -> String {
         count(policy.upstreams.len(), "upstream"),
         count(policy.issuers.len(), "issuer")
     ));
-    lines.extend(overlaps(policy, patterns));
+    lines.extend(precedence(policy, overlaps));
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
         lines.extend(policy.routes.iter().filter(takes_all).map(|route| {
@@ -68,17 +68,15 @@ fn align(rows: &[[String; 5]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn overlaps(policy: &Policy, patterns: &Patterns<'_>) -> Vec<String> {
-    let paths: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
-    let found = paths.iter().map(|path| (path, patterns.outranked_by(path)));
-    let mut lines: Vec<String> = found
-        .filter(|(_, others)| !others.is_empty())
-        .map(|(winner, others)| format!("  {winner} wins over {}", others.join(", ")))
-        .collect();
-    if lines.is_empty() {
-        return lines;
+fn precedence(policy: &Policy, overlaps: &Overlaps<'_>) -> Vec<String> {
+    let patterns: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
+    let overlaps = patterns.into_iter().map(|winner| (winner, Vec::from_iter(overlaps.outranked_by(winner))));
+    let overlaps: Vec<_> = overlaps.filter(|(_, others)| !others.is_empty()).collect();
+    if overlaps.is_empty() {
+        return Vec::new();
     }
-    lines.insert(0, "\nPaths that overlap (the more specific one wins, whatever the method):".to_owned());
+    let mut lines = vec!["\nPaths that overlap (the more specific one wins, whatever the method):".to_owned()];
+    lines.extend(overlaps.iter().map(|(winner, others)| format!("  {winner} wins over {}", others.join(", "))));
     lines.extend(policy.routes.iter().filter_map(|route| match route.variants.as_ref()? {
         Variants::Refuse => Some(format!("  {}: its variants in case, trailing slash or escapes are 400", route.path)),
         Variants::Allow { allow } => Some(format!("  {}: its variants are allowed: {allow}", route.path)),
