@@ -35,6 +35,15 @@ pub(super) struct BoundLimit {
     pub(super) binding: String,
 }
 
+/// Whose request is counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Caller<'a> {
+    /// Nothing but the address is known so far.
+    Unknown(Option<IpAddr>),
+    /// The user may enter the route.
+    Permitted(&'a Identity),
+}
+
 /// Returns the key of a client's network, or an empty one without an address.
 fn address_key(address: Option<IpAddr>) -> String {
     address.map(|address| network(address).to_string()).unwrap_or_default()
@@ -53,46 +62,23 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a request to a route before anything is known of its caller. Refuses it beyond a limit.
-    pub(super) async fn count_arrival(
+    /// Counts a request to a route, and refuses it beyond a limit. Users are counted once they may
+    /// enter: a flood of strangers must not use up what users have.
+    pub(super) async fn count(
         &self,
         route: &Route,
-        address: Option<IpAddr>,
-        counter: &impl RateLimitCounter,
-    ) -> Result<(), Denial> {
-        let key_of = |by| match by {
-            LimitBy::Ip => Some(address_key(address)),
-            LimitBy::Route => (route.access == Access::Public).then(|| route.path.clone()),
-            LimitBy::User | LimitBy::FailedIp => None,
-        };
-        self.count(route, key_of, counter).await
-    }
-
-    /// Counts a request of a user who may enter, and refuses it beyond a limit. Other requests are not
-    /// counted: a flood of strangers must not use up what users have.
-    pub(super) async fn count_entry(
-        &self,
-        route: &Route,
-        identity: &Identity,
-        counter: &impl RateLimitCounter,
-    ) -> Result<(), Denial> {
-        let key_of = |by| match by {
-            // Users of two issuers may have the same id.
-            LimitBy::User => Some(format!("{}\n{}", identity.issuer, identity.user_id)),
-            LimitBy::Route => Some(route.path.clone()),
-            LimitBy::Ip | LimitBy::FailedIp => None,
-        };
-        self.count(route, key_of, counter).await
-    }
-
-    async fn count(
-        &self,
-        route: &Route,
-        key_of: impl Fn(LimitBy) -> Option<String>,
+        caller: Caller<'_>,
         counter: &impl RateLimitCounter,
     ) -> Result<(), Denial> {
         for bound in self.limits.iter().filter(|bound| route.limits.contains(&bound.limit.name)) {
-            let Some(key) = key_of(bound.limit.by) else { continue };
+            let key = match (bound.limit.by, caller) {
+                (LimitBy::Ip, Caller::Unknown(address)) => address_key(address),
+                (LimitBy::Route, Caller::Unknown(_)) if route.access == Access::Public => route.path.clone(),
+                (LimitBy::Route, Caller::Permitted(_)) => route.path.clone(),
+                // Users of two issuers may have the same id.
+                (LimitBy::User, Caller::Permitted(user)) => format!("{}\n{}", user.issuer, user.user_id),
+                (LimitBy::Ip | LimitBy::Route | LimitBy::User | LimitBy::FailedIp, _) => continue,
+            };
             if !counter.limit(&bound.binding, &key).await {
                 return Err(self.exceeded(bound));
             }
@@ -104,21 +90,15 @@ impl RateLimiter {
     /// so an address beyond a limit is refused from its next request on. Of one address one count is
     /// under way at a time: a flood is counted as fast as the runtime counts, and a slow client
     /// exactly. Good tokens of the address are never refused here: a thousand people may share it.
-    ///
-    /// # Errors
-    /// [`Denial::RateLimited`] when the address is beyond a limit already.
-    pub(super) fn record_failed_auth(
-        &self,
-        address: Option<IpAddr>,
-        ports: &impl RateLimitCounter,
-    ) -> Result<(), Denial> {
+    /// Returns the denial of an address that is beyond a limit already.
+    pub(super) fn record_failed_auth(&self, address: Option<IpAddr>, ports: &impl RateLimitCounter) -> Option<Denial> {
         let now = ports.now();
-        let mut outcome = Ok(());
+        let mut denial = None;
         let mut known = self.failed_auth.borrow_mut();
         for (limit, bound) in self.limits.iter().enumerate().filter(|(_, bound)| bound.limit.by == LimitBy::FailedIp) {
             let key = (limit, address_key(address));
             match known.find(&key, now) {
-                Some(true) => outcome = Err(self.exceeded(bound)),
+                Some(true) => denial = Some(self.exceeded(bound)),
                 Some(false) => {}
                 None => {
                     // Expires in case that the runtime ends the task before its result.
@@ -127,7 +107,7 @@ impl RateLimiter {
                 }
             }
         }
-        outcome
+        denial
     }
 
     /// Has the runtime count a refused token.

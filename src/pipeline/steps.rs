@@ -19,6 +19,7 @@ use super::{
     headers,
     log::LogRecord,
     ports::{Clock, Forwarded, Ports, Random},
+    rate_limiter::Caller,
     upstream::{Upstream, is_safe},
     wire::{BodyPlan, Forward},
 };
@@ -77,7 +78,7 @@ impl Gateway {
         let route = exchange.route.ok_or(Refusal::RouteUnknown)?;
         let upstream = self.upstreams.get(found.upstream).ok_or(Refusal::RouteUnknown)?;
         check_body(exchange.head, route)?;
-        self.limiter.count_arrival(route, exchange.address(), ports).await?;
+        self.limiter.count(route, Caller::Unknown(exchange.address()), ports).await?;
         if route.access != Access::Public {
             let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
@@ -86,7 +87,7 @@ impl Gateway {
             if asks_log {
                 self.revocations.check_log(token.marks.as_ref(), ports).await?;
             }
-            self.limiter.count_entry(route, token.identity(), ports).await?;
+            self.limiter.count(route, Caller::Permitted(token.identity()), ports).await?;
         }
         check_maintenance(upstream)?;
         let target = rewrite(target, route)?;
@@ -136,7 +137,7 @@ impl Gateway {
         if !denial.is_guess() {
             return denial;
         }
-        self.limiter.record_failed_auth(address, ports).err().unwrap_or(denial)
+        self.limiter.record_failed_auth(address, ports).unwrap_or(denial)
     }
 
     /// Signs the assertion and forwards the request.

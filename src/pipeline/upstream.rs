@@ -48,8 +48,7 @@ pub(super) struct Upstream {
 /// One place where an upstream is.
 #[derive(Debug)]
 struct Target {
-    url: String,
-    weight: u32,
+    config: UpstreamTarget,
     breaker: RefCell<Breaker>,
 }
 
@@ -85,11 +84,9 @@ impl Upstream {
                 format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")
             }),
         };
-        let target =
-            |target: UpstreamTarget| Target { url: target.url, weight: target.weight, breaker: RefCell::default() };
         Ok(Self {
             config: config.clone(),
-            targets: targets.into_iter().map(target).collect(),
+            targets: targets.into_iter().map(|config| Target { config, breaker: RefCell::default() }).collect(),
             breaker: BreakerSettings {
                 failures: config.breaker.failures,
                 longest_open_ms: u64::from(config.breaker.open_s).saturating_mul(1000),
@@ -147,7 +144,7 @@ impl Upstream {
             let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {
                 self.denial(Denial::AuthenticationBreakerOpen { retry_ms }, Denial::BreakerOpen { retry_ms })
             })?;
-            request.url = [&target.url, path.as_str()].concat();
+            request.url = [&target.config.url, path.as_str()].concat();
             let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
             let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
             request.headers.push(("x-gateway-assertion".into(), assertion.ok_or_else(unsigned)?.into()));
@@ -202,10 +199,10 @@ impl Upstream {
         let is_new = |index: &usize| !tried.contains(index);
         let has_new = admitting().any(|(index, _)| is_new(&index));
         let candidates = || admitting().filter(|(index, _)| !has_new || is_new(index));
-        let total = candidates().fold(0_u32, |sum, (_, target)| sum.saturating_add(target.weight));
+        let total = candidates().fold(0_u32, |sum, (_, target)| sum.saturating_add(target.config.weight));
         let mut left = chance.checked_rem(total).unwrap_or_default();
         for (index, target) in candidates() {
-            match left.checked_sub(target.weight) {
+            match left.checked_sub(target.config.weight) {
                 Some(rest) => left = rest,
                 None => return Ok((index, target, target.breaker.borrow_mut().admit(settings, now.0))),
             }
@@ -241,7 +238,7 @@ impl Upstream {
 
     /// Returns the URLs of all targets.
     pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
-        self.targets.iter().map(|target| target.url.as_str())
+        self.targets.iter().map(|target| target.config.url.as_str())
     }
 
     /// Returns the states of all targets' circuit breakers.
