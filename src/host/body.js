@@ -19,9 +19,12 @@ import { inTime, readBounded } from "./bindings.js";
  * @property {number} hold_ms
  * @property {number} read_ahead_bytes
  * @property {number} read_ahead_parts
- * @property {number} refusal_status
- * @property {number} early_answer_bytes
- * @property {number} early_answer_ms
+ * @property {DrainPlan} drain
+ *
+ * How an early answer is read; `EarlyAnswerPlan` in wire.rs.
+ * @typedef {object} EarlyAnswerPlan
+ * @property {number} max_bytes
+ * @property {number} time_ms
  * @property {DrainPlan} drain
  *
  * The result of one read of a body.
@@ -200,6 +203,15 @@ export class ClientBody {
     }
     await isOver;
   }
+}
+
+/**
+ * Continues to pass a request's body on after an early answer, or discards the rest if the upstream refused it.
+ * @param {Request} request
+ * @param {boolean} isRefused
+ */
+export function continueBody(request, isRefused) {
+  bodies.get(request)?.answered(isRefused);
 }
 
 /**

@@ -115,6 +115,9 @@ extern "C" {
 extern "C" {
     #[wasm_bindgen(js_name = readBody)]
     pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
+
+    #[wasm_bindgen(js_name = continueBody)]
+    pub(super) fn continue_body(request: &web_sys::Request, is_refused: bool);
 }
 
 /// The module that the build step writes next to the Worker's own.
@@ -142,6 +145,9 @@ extern "C" {
         plan: Option<&str>,
     ) -> Promise;
 
+    #[wasm_bindgen(js_name = completeAnswer)]
+    pub(super) fn complete_answer(request: &web_sys::Request, response: &web_sys::Response, plan: &str) -> Promise;
+
     pub(super) fn discard(response: &web_sys::Response);
 
     #[wasm_bindgen(catch, js_name = passOn)]
@@ -150,6 +156,7 @@ extern "C" {
         changes: &str,
         idle_ms: Option<u32>,
         idle_line: Option<&str>,
+        body_bytes: Option<u64>,
     ) -> Result<web_sys::Response, JsValue>;
 
     #[wasm_bindgen(catch)]

@@ -137,7 +137,8 @@ fn run_behind(context: &js::Context, gateway: &Rc<Gateway>, ports: &WorkerPorts,
 fn pass_on(reply: &web_sys::Response, plan: &AnswerPlan, request_id: &str) -> Result<web_sys::Response, JsValue> {
     let message = "an answer's body stood still for too long and was cut off";
     let idle_line = plan.idle_timeout_ms.map(|_| console::warning(message, request_id));
-    js::pass_on(reply, plan.changes.as_wire(), plan.idle_timeout_ms.map(ports::number), idle_line.as_deref())
+    let idle_ms = plan.idle_timeout_ms.map(ports::number);
+    js::pass_on(reply, plan.changes.as_wire(), idle_ms, idle_line.as_deref(), plan.body_bytes)
 }
 
 fn to_response(answer: &Answer, head: &Head, request: Option<&web_sys::Request>) -> Result<web_sys::Response, JsValue> {

@@ -21,7 +21,7 @@ use crate::pipeline::{
         Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
         RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
     },
-    wire::{self, AnswerFacts, Fault, Forward},
+    wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome, UnixMillis,
@@ -96,6 +96,24 @@ impl WorkerPorts {
         let parts = self.wait(promise, may_take_ms).await.map_err(|error| rejection(&error))?;
         let parts = parts.unchecked_into::<Array>();
         Ok((js::whole(parts.get(0).as_f64().unwrap_or_default()), parts))
+    }
+
+    /// Receives an answer that an upstream sent before the end of the client's body. One that refuses the
+    /// rest is read first, because it is lost with the upstream's connection.
+    async fn receive_early(
+        &self,
+        client: &web_sys::Request,
+        reply: web_sys::Response,
+        facts: &AnswerFacts,
+        drain: &DrainPlan,
+    ) -> Result<web_sys::Response, Fault> {
+        let is_refused = facts.refuses_body();
+        js::continue_body(client, is_refused);
+        let content_length = if is_refused { self.header(&reply, "content-length") } else { return Ok(reply) };
+        let Some(plan) = EarlyAnswerPlan::new(facts, content_length.as_deref(), drain) else { return Ok(reply) };
+        let completed = js::complete_answer(client, &reply, &wire::write_plan(&plan));
+        let completed = self.wait(completed, plan.time_ms).await.map_err(|_| Fault::Unreachable)?;
+        Ok(completed.unchecked_into())
     }
 
     /// Sends a request to a Durable Object: a POST with a body, or a GET. Returns the body of its answer.
@@ -330,8 +348,7 @@ impl UpstreamClient for WorkerPorts {
         let body_ms = request.body.as_ref().map_or(0, |body| body.time_ms);
         let packed = wire::write_request(request);
         let sent = js::forward(client, &packed, number(request.timeout_ms), request.is_timed, plan.as_deref());
-        // An early answer is read completely before it is passed on.
-        let may_take_ms = request.timeout_ms.saturating_add(body_ms).saturating_add(limits::RUNTIME_MS);
+        let may_take_ms = request.timeout_ms.saturating_add(body_ms);
         let answer = self.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
         // The value comes from proxy.js. Each check of its type would be a call into the runtime.
         let parts = answer.unchecked_into::<Array>();
@@ -340,16 +357,17 @@ impl UpstreamClient for WorkerPorts {
             return Err(Fault::of_forward(&text));
         }
         let reply = reply.unchecked_into::<web_sys::Response>();
-        match AnswerFacts::parse(&text) {
-            // Without a WebSocket, the runtime cannot pass a 101 on.
-            Ok(facts) if facts.status != 101 || reply.websocket().is_some() => {
-                Ok(Forwarded { reply, url: request.url.clone(), facts })
-            }
-            Ok(_) | Err(_) => {
-                js::discard(&reply);
-                Err(Fault::BadStatus)
-            }
-        }
+        // Without a WebSocket, the runtime cannot pass a 101 on.
+        let facts = AnswerFacts::parse(&text).ok().filter(|facts| facts.status != 101 || reply.websocket().is_some());
+        let Some(facts) = facts else {
+            js::discard(&reply);
+            return Err(Fault::BadStatus);
+        };
+        let reply = match &request.body {
+            Some(body) if !facts.body_ended => self.receive_early(client, reply, &facts, &body.drain).await?,
+            Some(_) | None => reply,
+        };
+        Ok(Forwarded { reply, url: request.url.clone(), facts })
     }
 
     fn header(&self, reply: &web_sys::Response, name: &str) -> Option<String> {

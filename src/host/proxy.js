@@ -5,7 +5,7 @@ import { readBounded } from "./bindings.js";
 import { ClientBody, drain } from "./body.js";
 
 /**
- * @import { BodyPlan } from "./body.js"
+ * @import { BodyPlan, EarlyAnswerPlan } from "./body.js"
  *
  * The upstream's answer and its facts, or undefined and a failure.
  * @typedef {[Response | undefined, string]} Forwarded
@@ -87,10 +87,7 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
   try {
     const response = await fetch(url, { ...init, body: readable, signal: controller.signal });
     isAnswered = true;
-    const facts = factsOf(response, body.hasEnded);
-    const isRefused = response.status >= plan.refusal_status && !body.hasEnded;
-    body.answered(isRefused);
-    return [isRefused ? await complete(response, request, plan) : response, facts];
+    return [response, factsOf(response, body.hasEnded)];
   } catch {
     failure ??= body.failure("failed");
     body.answered(true);
@@ -111,19 +108,19 @@ function factsOf(response, hasEnded) {
 }
 
 /**
- * Makes an early answer for a client that is still sending. The body is read completely first,
- * because it is lost with the upstream's connection, and stays open until the client has sent the
- * rest. An answer that is too long or compressed is streamed.
- * @param {Response} response
+ * Makes an early answer for a client that is still sending. The body is read completely first, and
+ * stays open until the client has sent the rest. Without its end within the bounds it is streamed.
  * @param {Request} request
- * @param {BodyPlan} plan
+ * @param {Response} response
+ * @param {string} plan
  */
-async function complete(response, request, { early_answer_bytes, early_answer_ms, drain: plan }) {
+export async function completeAnswer(request, response, plan) {
+  /** @type {EarlyAnswerPlan} */
+  const { max_bytes, time_ms, drain: drainPlan } = JSON.parse(plan);
   const { headers, status, statusText } = response;
-  if (headers.has("content-encoding") || Number(headers.get("content-length")) > early_answer_bytes) return response;
-  const drained = drain(request, plan);
+  const drained = drain(request, drainPlan);
   const [first, whole] = response.body?.tee() ?? [null, null];
-  const reading = Promise.race([readBounded(first, early_answer_bytes), scheduler.wait(early_answer_ms)]);
+  const reading = Promise.race([readBounded(first, max_bytes), scheduler.wait(time_ms)]);
   // The connection may close before the body. Status and headers are still an answer.
   const bytes = await reading.catch(() => new Uint8Array());
   if (!bytes) return new Response(whole, response);
@@ -152,18 +149,19 @@ function holdOpen(bytes, drained) {
 /**
  * Makes the client's answer from the upstream's, with the same body. `changes` has the names of headers
  * to remove, an empty line, and alternating names and values to add. With `idleMs`, a body that is idle for
- * longer is cut off, and `idleLine` is logged.
+ * longer is cut off, and `idleLine` is logged; it has `bodyBytes` if they are given.
  * @param {Response} response
  * @param {string} changes
  * @param {number | undefined} idleMs
  * @param {string | undefined} idleLine
+ * @param {bigint | undefined} bodyBytes
  */
-export function passOn(response, changes, idleMs, idleLine) {
+export function passOn(response, changes, idleMs, idleLine, bodyBytes) {
   const { body } = response;
   const answer =
     idleMs === undefined || body === null
       ? new Response(body, response)
-      : timed(response, cutIdle(body, idleMs, idleLine));
+      : timed(response, cutIdle(body, idleMs, idleLine), bodyBytes);
   const lines = changes.split("\n");
   const added = lines.indexOf("") + 1;
   const { headers } = answer;
@@ -173,19 +171,17 @@ export function passOn(response, changes, idleMs, idleLine) {
 }
 
 /**
- * Makes an answer with this body in place of its own, which has the same length.
+ * Makes an answer with this body in place of its own, in chunks if its length is not given.
  * @param {Response} response
  * @param {ReadableStream<Uint8Array>} body
+ * @param {bigint | undefined} length
  */
-function timed(response, body) {
+function timed(response, body, length) {
   const { status, statusText, headers } = response;
   /** @type {ResponseInit} */
   const init = { status, statusText, headers, encodeBody: "manual" };
-  // Some upstreams send Content-Length twice, or together with chunks (RFC 9112, section 6.3).
-  const length = headers.get("content-length");
-  if (length === null || !/^\d{1,15}$/.test(length) || headers.has("transfer-encoding"))
-    return new Response(body, init);
-  const { readable, writable } = new FixedLengthStream(BigInt(length));
+  if (length === undefined) return new Response(body, init);
+  const { readable, writable } = new FixedLengthStream(length);
   // The reader of the body sees the failure.
   body.pipeTo(writable).catch(() => {});
   return new Response(readable, init);

@@ -4,9 +4,10 @@
 use super::{
     exchange::Exchange,
     gateway::Gateway,
+    limits,
     ports::{Forwarded, UpstreamClient},
     references::{REFERENCE_HEADERS, References},
-    wire::HeaderChanges,
+    wire::{AnswerFacts, HeaderChanges},
 };
 use portcullis_policy::{is_cors_header, is_private};
 
@@ -20,6 +21,8 @@ pub struct AnswerPlan {
     pub changes: HeaderChanges,
     /// Milliseconds without a byte after which its body is cut off.
     pub idle_timeout_ms: Option<u64>,
+    /// Length of a body with an idle time-out, which the host passes on itself; `None` in chunks.
+    pub body_bytes: Option<u64>,
 }
 
 impl Gateway {
@@ -63,6 +66,16 @@ impl Gateway {
         }
         changes.append("x-request-id", &exchange.ids.request_id);
         let idle_timeout_ms = upstream.and_then(|upstream| upstream.config.idle_timeout_ms);
-        AnswerPlan { changes, idle_timeout_ms }
+        let content_length = idle_timeout_ms.and_then(|_| ports.header(reply, "content-length"));
+        let body_bytes = content_length.as_deref().and_then(|text| trusted_length(facts, text));
+        AnswerPlan { changes, idle_timeout_ms, body_bytes }
     }
+}
+
+/// Returns the length of an answer's body, unless the upstream sent several or chunks as well (RFC 9112,
+/// section 6.3).
+fn trusted_length(facts: &AnswerFacts, content_length: &str) -> Option<u64> {
+    let is_number = content_length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = if is_number && !facts.has_header("transfer-encoding") { content_length.parse().ok() } else { None };
+    length.filter(|bytes| *bytes <= limits::STATED_LENGTH_BYTES)
 }

@@ -149,7 +149,11 @@ pub const ED25519_SIGNATURE_BYTES: usize = 64;
 /// Imported keys that an isolate caches: issuers have a few each.
 pub const IMPORTED_KEYS: u32 = 256;
 
-/// Milliseconds for signatures and counters of the runtime, and for an early answer.
+/// Bytes of an answer whose length the runtime can state itself: the integers of JavaScript. A longer one is
+/// passed on in chunks.
+pub const STATED_LENGTH_BYTES: u64 = (1 << 53) - 1;
+
+/// Milliseconds for signatures and counters of the runtime.
 pub const RUNTIME_MS: u64 = 10_000;
 
 /// Bytes of one call for random bytes: enough for 64 requests.

@@ -11,7 +11,7 @@
 //! | failure of a [`Forward`] | in | event, what the body waited for, the client's silence in milliseconds |
 //! | [`HeaderChanges`] | out | names to remove, an empty line, then names and values to append |
 //! | head of an own answer | out | names and values in turn |
-//! | [`DrainPlan`] of an own answer | out | JSON |
+//! | [`EarlyAnswerPlan`], [`DrainPlan`] of an own answer | out | JSON |
 //! | error of a rejected promise | in | its name |
 
 use std::borrow::Cow;
@@ -126,12 +126,6 @@ pub struct BodyPlan {
     pub read_ahead_bytes: u64,
     /// See [`limits::READ_AHEAD_PARTS`].
     pub read_ahead_parts: u32,
-    /// See [`limits::REFUSAL_STATUS`].
-    pub refusal_status: u16,
-    /// See [`limits::EARLY_ANSWER_BYTES`].
-    pub early_answer_bytes: u64,
-    /// See [`limits::EARLY_ANSWER_MS`].
-    pub early_answer_ms: u64,
     /// How the rest of the body is discarded when the upstream does not want it.
     pub drain: DrainPlan,
 }
@@ -147,11 +141,29 @@ impl BodyPlan {
             hold_ms: if is_short { 0 } else { limits::HOLD_MS },
             read_ahead_bytes: if length.is_some() { 0 } else { limits::READ_AHEAD_BYTES },
             read_ahead_parts: limits::READ_AHEAD_PARTS,
-            refusal_status: limits::REFUSAL_STATUS,
-            early_answer_bytes: limits::EARLY_ANSWER_BYTES,
-            early_answer_ms: limits::EARLY_ANSWER_MS,
             drain: DrainPlan::new(length),
         }
+    }
+}
+
+/// How an answer that refuses the rest of the client's body is read before it is passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EarlyAnswerPlan<'a> {
+    /// See [`limits::EARLY_ANSWER_BYTES`]; a longer answer is streamed.
+    pub max_bytes: u64,
+    /// See [`limits::EARLY_ANSWER_MS`]; a slower answer is streamed.
+    pub time_ms: u64,
+    /// How the rest of the body is discarded meanwhile.
+    pub drain: &'a DrainPlan,
+}
+
+impl<'a> EarlyAnswerPlan<'a> {
+    /// Plans an answer with this `Content-Length`; `None` streams it. A compressed answer would be
+    /// decoded.
+    pub fn new(facts: &AnswerFacts, content_length: Option<&str>, drain: &'a DrainPlan) -> Option<Self> {
+        let (max_bytes, time_ms) = (limits::EARLY_ANSWER_BYTES, limits::EARLY_ANSWER_MS);
+        let is_long = content_length.and_then(|text| text.parse().ok()).is_some_and(|bytes: u64| bytes > max_bytes);
+        (!is_long && !facts.has_header("content-encoding")).then_some(Self { max_bytes, time_ms, drain })
     }
 }
 
@@ -224,6 +236,11 @@ impl AnswerFacts {
         let status = lines.next().and_then(|line| line.parse().ok());
         let status = status.filter(|status| matches!(status, 101 | 200..=599)).ok_or(Fault::BadStatus)?;
         Ok(Self { body_ended, status, names: lines.next().unwrap_or_default().to_owned() })
+    }
+
+    /// Returns whether the upstream wants no more of the client's body (RFC 9112, section 9.5).
+    pub fn refuses_body(&self) -> bool {
+        !self.body_ended && self.status >= limits::REFUSAL_STATUS
     }
 
     /// Returns the names of all headers.

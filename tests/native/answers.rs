@@ -85,6 +85,31 @@ fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
     }
 }
 
+#[test]
+fn a_body_with_an_idle_time_keeps_its_length_if_the_upstream_states_one() {
+    let ports = FakePorts::new(&Vectors::load());
+    let length = |policy: &str, headers: &[(&'static str, &'static str)]| {
+        *ports.answer_headers.borrow_mut() = headers.to_vec();
+        plan(&ports.send(&gateway_of(policy), "GET", "/app", &[])).body_bytes
+    };
+    for (stated, expected) in [
+        ("0", Some(0)),
+        ("9007199254740991", Some(9_007_199_254_740_991)),
+        ("9007199254740992", None),
+        ("99999999999999999999", None),
+        ("", None),
+        ("7, 7", None),
+        ("+7", None),
+        ("-7", None),
+        ("7.0", None),
+    ] {
+        assert_eq!(length(POLICY, &[("content-length", stated)]), expected, "{stated:?}");
+    }
+    assert_eq!(length(POLICY, &[("date", "")]), None);
+    assert_eq!(length(POLICY, &[("content-length", "7"), ("transfer-encoding", "chunked")]), None);
+    assert_eq!(length(&POLICY.replace("idle_timeout_ms = 7000", ""), &[("content-length", "7")]), None);
+}
+
 const REFERENCES: &str = r#"
 [upstreams.app]
 targets = [{ url = "https://Two.example:443" }, { url = "http://[::1]:9000" }]

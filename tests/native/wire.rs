@@ -3,8 +3,8 @@
 use portcullis::pipeline::{
     Head,
     wire::{
-        AnswerFacts, BodyPlan, DrainPlan, Fault, Forward, HeaderChanges, parse_head, write_headers, write_plan,
-        write_request,
+        AnswerFacts, BodyPlan, DrainPlan, EarlyAnswerPlan, Fault, Forward, HeaderChanges, parse_head, write_headers,
+        write_plan, write_request,
     },
 };
 use serde_json::{Value, json};
@@ -55,7 +55,6 @@ fn a_plan_has_the_members_that_javascript_knows() {
             json!({
                 "length": length, "max_bytes": 7, "time_ms": 8,
                 "hold_ms": hold_ms, "read_ahead_bytes": read_ahead_bytes, "read_ahead_parts": 64,
-                "refusal_status": 400, "early_answer_bytes": 65_536, "early_answer_ms": 1_000,
                 "drain": {
                     "part_bytes": part_bytes, "max_bytes": 16 * 1024 * 1024, "time_ms": 2_000, "at_once": 256,
                 },
@@ -65,6 +64,31 @@ fn a_plan_has_the_members_that_javascript_knows() {
         for member in written.as_object().unwrap().keys().chain(written["drain"].as_object().unwrap().keys()) {
             assert!(BODY_JS.contains(&format!("}} {member}\n")), "body.js has no @property {member}");
         }
+    }
+}
+
+#[test]
+fn an_early_refusal_is_read_first_unless_it_is_long_or_compressed() {
+    let drain = BodyPlan::new(None, 7, 8).drain;
+    for (text, is_refused) in
+        [("\n399", false), ("\n400", true), ("\n503\ncontent-length", true), ("1\n400", false), ("1\n200", false)]
+    {
+        assert_eq!(AnswerFacts::parse(text).unwrap().refuses_body(), is_refused, "{text:?}");
+    }
+    for (names, content_length, is_read) in [
+        ("date", None, true),
+        ("content-length", Some("65536"), true),
+        ("content-length", Some("65537"), false),
+        ("content-length", Some("7, 7"), true),
+        ("content-encoding", None, false),
+    ] {
+        let facts = AnswerFacts::parse(&format!("\n413\n{names}")).unwrap();
+        let plan = EarlyAnswerPlan::new(&facts, content_length, &drain);
+        assert_eq!(plan.is_some(), is_read, "{names} {content_length:?}");
+        let Some(plan) = plan else { continue };
+        let mut written: Value = serde_json::from_str(&write_plan(&plan)).unwrap();
+        assert_eq!(written["drain"].take()["max_bytes"], 16 * 1024 * 1024);
+        assert_eq!(written, json!({ "max_bytes": 65_536, "time_ms": 1_000, "drain": null }));
     }
 }
 
