@@ -37,11 +37,6 @@ impl Answer {
         Self::build(status, "application/json", request_id, document.to_string())
     }
 
-    /// A text that no cache may store.
-    pub(super) fn text(request_id: &str, content_type: &str, body: String) -> Self {
-        Self::build(200, content_type, request_id, body)
-    }
-
     /// A JSON document with `Retry-After` when `status` is 503.
     pub(super) fn state(status: u16, request_id: &str, document: &Value) -> Self {
         let mut answer = Self::json(status, request_id, document);
@@ -54,9 +49,10 @@ impl Answer {
     /// The problem document of a denial (RFC 9457). `operation` is the route's pattern, never the
     /// path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
+        let (family, title) = denial.family_and_title();
         let document = Problem {
-            family: denial.family(),
-            title: denial.title(),
+            family,
+            title,
             status: denial.status(),
             detail: denial.detail(),
             error: denial.detail(),
@@ -70,8 +66,8 @@ impl Answer {
 
     /// The same as a page for a person: what happened, what to do next, and the id by which an
     /// operator finds the request.
-    pub(super) fn page(denial: &Denial, request_id: &str) -> Self {
-        let (status, title, code) = (denial.status(), denial.title(), denial.code());
+    pub fn page(denial: &Denial, request_id: &str) -> Self {
+        let (status, (_, title), code) = (denial.status(), denial.family_and_title(), denial.code());
         let (detail, next) = (escape(denial.detail()), next_step(status, denial.retry_after_s()));
         let body = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -95,7 +91,8 @@ impl Answer {
         answer
     }
 
-    fn build(status: u16, content_type: &str, request_id: &str, body: String) -> Self {
+    /// An answer that no cache may store.
+    pub(super) fn build(status: u16, content_type: &str, request_id: &str, body: String) -> Self {
         let headers = vec![
             ("content-type", content_type.to_owned()),
             ("cache-control", "no-store".to_owned()),
@@ -136,59 +133,4 @@ fn next_step(status: u16, retry_s: Option<u64>) -> String {
 /// Escapes text for a page, although only the gateway's own text goes there.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use base64::Engine as _;
-    use sha2::{Digest as _, Sha256};
-
-    use super::*;
-
-    #[test]
-    fn a_page_has_the_problems_text_and_runs_no_script() {
-        let denial = Denial::PushMalformed { detail: "<script>alert(1)</script>".to_owned() };
-        let page = Answer::page(&denial, "id-7");
-        assert_eq!(page.status, 400);
-        assert!(page.body.contains("&lt;script&gt;") && page.body.contains("400 push_malformed, request id-7"));
-        assert!(!page.body.contains("<script"));
-        assert!(page.body.contains("prefers-color-scheme:dark"));
-        let header = |name: &str| page.headers.iter().filter(|(known, _)| *known == name).count();
-        assert_eq!((header("content-type"), header("content-security-policy"), header("x-request-id")), (1, 1, 1));
-    }
-
-    #[test]
-    fn the_content_security_policy_allows_the_pages_own_style_alone() {
-        let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE));
-        assert!(PAGE_POLICY.contains(&format!("style-src 'sha256-{digest}'")), "{digest}");
-        assert!(PAGE_POLICY.starts_with("default-src 'none'; style-src"));
-    }
-
-    #[test]
-    fn a_page_names_the_next_step() {
-        for (denial, expected) in [
-            (Refusal::CredentialsMissing.into(), "Log in"),
-            (Refusal::PermissionMissing.into(), "ask the operator"),
-            (Refusal::RouteUnknown.into(), "Check the address"),
-            (Refusal::MethodNotAllowed { allow: String::new() }.into(), "Check the address"),
-            (Denial::RateLimited { retry_s: 60 }, "Wait 60 seconds, then <a href=\"\">try again</a>"),
-            (Denial::BreakerOpen { retry_ms: 1 }, "Wait a second, then"),
-            (Denial::UpstreamUnreachable, "Wait 5 seconds"),
-            (Denial::BodyTooLarge, "Go back"),
-        ] {
-            let page = Answer::page(&denial, "id-7");
-            assert!(page.body.contains(expected), "{denial:?}: {}", page.body);
-        }
-    }
-
-    #[test]
-    fn each_code_has_its_entry_in_the_documents() {
-        let documents = include_str!("../../docs/errors.md");
-        let entries: BTreeSet<&str> = documents.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-        let of_policies = Refusal::ALL.iter().map(|refusal| refusal.wording().1);
-        let of_tokens = portcullis_token::TokenError::ALL.iter().map(|error| error.code());
-        assert_eq!(entries, Denial::CODES.iter().copied().chain(of_policies).chain(of_tokens).collect());
-    }
 }

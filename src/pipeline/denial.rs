@@ -24,8 +24,7 @@ macro_rules! denials {
         impl Denial {
             /// Codes of the denials in the table below; those of [`Denial::Policy`] and [`Denial::Token`] are in
             /// [`Refusal::ALL`] and [`TokenError::ALL`].
-            #[cfg(test)]
-            pub(super) const CODES: &[&str] = &[$($code),+];
+            pub const CODES: &[&str] = &[$($code),+];
 
             /// Returns status, code and text.
             const fn wording(&self) -> (u16, &'static str, &'static str) {
@@ -102,37 +101,23 @@ impl Denial {
         if let Self::Misconfigured { fault } = self { Some(fault) } else { None }
     }
 
-    /// Returns the `type` member of a problem document: the family of errors.
-    pub(super) const fn family(&self) -> &'static str {
+    /// Returns the `type` and `title` members of a problem document: the family of errors, and the
+    /// status in words.
+    pub(super) const fn family_and_title(&self) -> (&'static str, &'static str) {
         match self.status() {
-            401 => "authentication_error",
-            403 => "permission_denied",
-            404 => "not_found",
-            405 => "method_not_allowed",
-            413 => "payload_too_large",
-            429 => "rate_limited",
-            502 | 504 => "upstream_error",
-            503 => "unavailable",
-            _ => "validation_error",
-        }
-    }
-
-    /// Returns the `title` member: the status in words.
-    pub(super) const fn title(&self) -> &'static str {
-        match self.status() {
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            408 => "Request Timeout",
-            413 => "Content Too Large",
-            414 => "URI Too Long",
-            429 => "Too Many Requests",
-            431 => "Request Header Fields Too Large",
-            502 => "Bad Gateway",
-            503 => "Service Unavailable",
-            504 => "Gateway Timeout",
-            _ => "Bad Request",
+            401 => ("authentication_error", "Unauthorized"),
+            403 => ("permission_denied", "Forbidden"),
+            404 => ("not_found", "Not Found"),
+            405 => ("method_not_allowed", "Method Not Allowed"),
+            408 => ("validation_error", "Request Timeout"),
+            413 => ("payload_too_large", "Content Too Large"),
+            414 => ("validation_error", "URI Too Long"),
+            429 => ("rate_limited", "Too Many Requests"),
+            431 => ("validation_error", "Request Header Fields Too Large"),
+            502 => ("upstream_error", "Bad Gateway"),
+            503 => ("unavailable", "Service Unavailable"),
+            504 => ("upstream_error", "Gateway Timeout"),
+            _ => ("validation_error", "Bad Request"),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     status::HINT,
     wire::Fault,
 };
-use portcullis_policy::{Endpoint, Refusal, Target};
+use portcullis_policy::{Endpoint, Refusal};
 use portcullis_token::revocation::{limits, parse_push};
 
 /// Liveness: always 200 while the Worker runs.
@@ -30,13 +30,13 @@ impl Gateway {
     pub(super) async fn answer_endpoint<P: Ports>(
         &self,
         exchange: &mut Exchange<'_>,
-        target: &Target,
+        path: &str,
         ports: &P,
     ) -> Result<Answer, Denial> {
         if exchange.head.has_undeliverable_body() {
             return Err(Denial::BodyUnexpected);
         }
-        let answer = self.dispatch(target.path(), exchange, ports).await;
+        let answer = self.dispatch(path, exchange, ports).await;
         // A guess counts on these paths like on any other.
         answer.map_err(|denial| self.count_guess(denial, exchange.address(), ports))
     }
@@ -112,7 +112,7 @@ impl Gateway {
             series.insert("gateway_revocation_age_seconds".to_owned(), seconds(age_ms));
         }
         let page = metrics::page(&series);
-        Ok(Answer::text(&exchange.ids.request_id, "text/plain; version=0.0.4; charset=utf-8", page))
+        Ok(Answer::build(200, "text/plain; version=0.0.4; charset=utf-8", &exchange.ids.request_id, page))
     }
 
     /// A push of an issuer, which revokes tokens of its own.

@@ -68,12 +68,13 @@ impl Gateway {
         ports: &P,
     ) -> Result<Outcome<P::Reply>, Denial> {
         check_head(exchange.head)?;
-        let target = parse_target(exchange)?;
+        let target = Target::parse(&exchange.head.target).map_err(Refusal::from)?;
+        exchange.path = redact(target.path());
         if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
             return answer.map(Outcome::Answered);
         }
         let Destination::Route(found) = self.find_destination(exchange, &target)? else {
-            return self.answer_endpoint(exchange, &target, ports).await.map(Outcome::Answered);
+            return self.answer_endpoint(exchange, target.path(), ports).await.map(Outcome::Answered);
         };
         let route = exchange.route.ok_or(Refusal::RouteUnknown)?;
         let upstream = self.upstreams.get(found.upstream).ok_or(Refusal::RouteUnknown)?;
@@ -89,7 +90,9 @@ impl Gateway {
             }
             self.limiter.count(route, Caller::Permitted(token.identity()), ports).await?;
         }
-        check_maintenance(upstream)?;
+        if let Some(maintenance) = &upstream.config.maintenance {
+            return Err(Denial::Maintenance { retry_s: maintenance.retry_after_s });
+        }
         let target = rewrite(target, route)?;
         exchange.upstream = Some(upstream);
         let forwarded = self.forward(exchange, &target, (route, upstream), ports).await?;
@@ -241,12 +244,6 @@ fn check_head(head: &Head) -> Result<(), Denial> {
     if head.has_valid_host() { Ok(()) } else { Err(Denial::HostInvalid) }
 }
 
-fn parse_target(exchange: &mut Exchange<'_>) -> Result<Target, Refusal> {
-    let target = Target::parse(&exchange.head.target)?;
-    exchange.path = redact(target.path());
-    Ok(target)
-}
-
 fn check_body(head: &Head, route: &Route) -> Result<(), Denial> {
     if head.has_undeliverable_body() {
         return Err(Denial::BodyUnexpected);
@@ -255,11 +252,6 @@ fn check_body(head: &Head, route: &Route) -> Result<(), Denial> {
         return Err(Denial::BodyTooLarge);
     }
     Ok(())
-}
-
-fn check_maintenance(upstream: &Upstream) -> Result<(), Denial> {
-    let Some(maintenance) = &upstream.config.maintenance else { return Ok(()) };
-    Err(Denial::Maintenance { retry_s: maintenance.retry_after_s })
 }
 
 /// Replaces the prefix of the path as the route says.

@@ -21,6 +21,7 @@ mod config_variants;
 mod corpus;
 mod credentials;
 mod decisions;
+mod denials;
 mod fakes;
 mod headers;
 mod key_cache;
