@@ -300,7 +300,7 @@ impl RevocationLog for WorkerPorts {
             LogPart::Newest => (revocation_object::NEWEST_PATH.to_owned(), ASK_MS, Some(PAGE_KEEP_MS)),
             LogPart::Whole => (revocation_object::WHOLE_PATH.to_owned(), ASK_WHOLE_MS, Some(WHOLE_KEEP_MS)),
             LogPart::Entries(keys) => {
-                let keys: Vec<_> = keys.iter().map(|key| key.to_text()).collect();
+                let keys: Vec<_> = keys.iter().map(|key| String::from(*key)).collect();
                 (format!("{}{}", revocation_object::ENTRIES_PATH, keys.join(",")), ASK_MS, None)
             }
         };

@@ -119,7 +119,7 @@ impl Log {
                  WHERE NOT EXISTS \
                    (SELECT 1 FROM entries WHERE mark = ?1 AND issued_until >= ?2 AND keep_until >= ?3)",
                 vec![
-                    entry.key.to_text().into(),
+                    String::from(entry.key).into(),
                     integer(entry.issued_until)?,
                     integer(entry.keep_until)?,
                     integer(self.now.0)?,
@@ -177,9 +177,11 @@ impl Log {
 
     fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
         let mut rows = Vec::new();
-        for key in keys.split(',').take(limits::TOKEN_KEYS).filter_map(RevocationKey::from_text) {
+        for key in
+            keys.split(',').take(limits::TOKEN_KEYS).filter_map(|key| RevocationKey::try_from(key.to_owned()).ok())
+        {
             let query = "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?";
-            rows.extend(self.rows(query, vec![key.to_text().into()])?);
+            rows.extend(self.rows(query, vec![String::from(key).into()])?);
         }
         self.page(rows, 0)
     }

@@ -214,11 +214,11 @@ fn each_kind_issuer_and_id_has_a_key_of_its_own_that_is_decoded_again() {
     ] {
         let key = RevocationKey::new(kind, issuer, id);
         assert!(!seen.contains(&key), "{kind:?} {issuer:?} {id:?}");
-        assert_eq!(RevocationKey::from_text(&key.to_text()), Some(key));
+        assert_eq!(RevocationKey::try_from(String::from(key)), Ok(key));
         seen.push(key);
     }
     for text in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAAAA"] {
-        assert_eq!(RevocationKey::from_text(text), None, "{text:?}");
+        assert!(RevocationKey::try_from(text.to_owned()).is_err(), "{text:?}");
     }
 }
 
@@ -226,7 +226,7 @@ fn each_kind_issuer_and_id_has_a_key_of_its_own_that_is_decoded_again() {
 fn a_page_is_json_with_an_array_for_each_entry() {
     let page = page(0, 3, 4, &["first"]);
     let text = page.to_json().unwrap();
-    let key = session("first").key.to_text();
+    let key = String::from(session("first").key);
     let expected = format!(
         r#"{{"as_of":1800000000000,"newest":4,"from":3,"overflows":false,"entries":[["{key}",1800001000,1800000900]]}}"#
     );

@@ -3,7 +3,7 @@
 
 use portcullis_policy::{Issuer, JwksSource, Policy, claims_in_rules};
 use portcullis_token::{
-    Check, Explanation, Outcome, TokenPolicy, UnixMillis, explain,
+    Check, Explanation, TokenPolicy, UnixMillis, explain,
     keys::{KeySet, discovery_url, parse_discovery},
     limits, parse,
 };
@@ -105,12 +105,12 @@ struct Report<'a> {
 impl Report<'_> {
     fn line(&self, check: Check) -> String {
         let (mark, detail) = match (self.found.outcome(check), self.keys_fault) {
-            (Outcome::Passed, _) => ("pass", self.detail(check)),
-            (Outcome::Failed(error), _) => ("FAIL", format!("{}  [{}]", self.detail(check), error.code())),
-            (Outcome::Skipped, Some(fault)) if matches!(check, Check::Key | Check::Signature) => {
+            (Some(Ok(())), _) => ("pass", self.detail(check)),
+            (Some(Err(error)), _) => ("FAIL", format!("{}  [{}]", self.detail(check), error.code())),
+            (None, Some(fault)) if matches!(check, Check::Key | Check::Signature) => {
                 ("-", format!("not checked: {fault}"))
             }
-            (Outcome::Skipped, _) => ("-", "not checked".to_owned()),
+            (None, _) => ("-", "not checked".to_owned()),
         };
         format!("  {mark:<4}  {:<15} {detail}", check.name()).trim_end().to_owned()
     }

@@ -1,5 +1,4 @@
-//! Signature algorithms that an issuer can be allowed (RFC 7518, section 3.1;
-//! RFC 8037, section 3.1).
+//! Signature algorithms that an issuer can be allowed (RFC 7518, section 3.1; RFC 8037, section 3.1).
 
 use crate::named_enum::named_enum;
 
@@ -46,9 +45,7 @@ impl Algorithm {
     /// Finds an algorithm by its registered, case-sensitive name. `Ed25519` is the newer name of
     /// `EdDSA` (RFC 9864, section 2.2).
     pub fn from_name(name: &str) -> Option<Self> {
-        if name == "Ed25519" {
-            return Some(Self::EdDsa);
-        }
+        let name = if name == "Ed25519" { Self::EdDsa.name() } else { name };
         Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
     }
 }

@@ -53,8 +53,7 @@ pub fn deserialize_claim_path<'de, D: Deserializer<'de>>(deserializer: D) -> Res
     })
 }
 
-/// An option that is `Some` whenever it is written: `null` must not turn a comparison into a test
-/// for presence.
+/// An option that is `Some` whenever it is written: `null` must not turn a comparison into a test for presence.
 fn deserialize_set<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

@@ -1,5 +1,4 @@
-//! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's policy, and the identity
-//! that they prove.
+//! Claims (RFC 7519, section 4; RFC 9068, section 2.2) against an issuer's policy, and the identity that they prove.
 
 use std::{slice, time::Duration};
 
@@ -162,13 +161,12 @@ fn has_started(subject: &Subject<'_>) -> bool {
 }
 
 fn is_for_audience(subject: &Subject<'_>) -> bool {
-    let policy = subject.policy;
-    let values = match find(subject.claims, &policy.audience_claim) {
+    let values = match find(subject.claims, &subject.policy.audience_claim) {
         Some(Value::Array(values)) => values,
         Some(value) => slice::from_ref(value),
         None => return false,
     };
-    let is_accepted = |value: &Value| policy.audience.iter().any(|own| value == own);
+    let is_accepted = |value: &Value| subject.policy.audience.iter().any(|own| value == own);
     values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
 }
 

@@ -27,8 +27,7 @@ pub struct UnverifiedToken<'a> {
 /// Parses the compact form.
 ///
 /// Accepts base64url in its canonical spelling only: no padding, no `+/`, no stray trailing bits.
-/// Otherwise one token would have several spellings, and a revocation or cache entry for one would
-/// miss the others.
+/// Otherwise one token would have several spellings, and a revocation or cache entry for one would miss the others.
 ///
 /// # Errors
 /// [`TokenError::TooLarge`], [`TokenError::Malformed`], the header's errors,

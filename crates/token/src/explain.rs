@@ -1,5 +1,4 @@
-//! The checks of a token without a stop at the first failure, for a person who wants to know why a
-//! token is refused.
+//! The checks of a token without a stop at the first failure, for a person who wants to know why a token is refused.
 
 use std::rc::Rc;
 
@@ -15,21 +14,10 @@ use crate::{
     time::UnixMillis,
 };
 
-/// The outcome of one check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The check passed.
-    Passed,
-    /// The check failed.
-    Failed(TokenError),
-    /// The check was not made: one that it depends on failed, or there is no key set.
-    Skipped,
-}
-
 /// What each check found. Nothing in it is proved unless all passed.
 #[derive(Debug, Default)]
 pub struct Explanation {
-    outcomes: Vec<(Check, Outcome)>,
+    outcomes: Vec<(Check, Result<(), TokenError>)>,
     /// Index of the policy of the token's issuer.
     pub policy: Option<usize>,
     /// `alg`, `kid` and `typ` of the header.
@@ -43,23 +31,20 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// The outcome of a check.
-    pub fn outcome(&self, check: Check) -> Outcome {
-        self.outcomes.iter().find(|(made, _)| *made == check).map_or(Outcome::Skipped, |(_, outcome)| *outcome)
+    /// The outcome of a check. `None` if it was not made: one that it depends on failed, or there is no key set.
+    pub fn outcome(&self, check: Check) -> Option<Result<(), TokenError>> {
+        self.outcomes.iter().find(|(made, _)| *made == check).map(|(_, outcome)| *outcome)
     }
 
     /// The identity, if every check passed.
     pub fn identity(&self) -> Option<&Identity> {
-        let is_proved = Check::ALL.iter().all(|check| self.outcome(*check) == Outcome::Passed);
+        let is_proved = Check::ALL.iter().all(|check| self.outcome(*check) == Some(Ok(())));
         self.unverified_identity.as_ref().filter(|_| is_proved)
     }
 
     /// The error by which a gateway refuses the token: that of the first check that failed.
     pub fn error(&self) -> Option<TokenError> {
-        Check::ALL.iter().find_map(|check| match self.outcome(*check) {
-            Outcome::Failed(error) => Some(error),
-            Outcome::Passed | Outcome::Skipped => None,
-        })
+        Check::ALL.iter().find_map(|check| self.outcome(*check)?.err())
     }
 
     /// Tries the keys that the token may be signed with, in the order of the Worker.
@@ -81,8 +66,7 @@ impl Explanation {
 
     /// Notes what a check found and returns it.
     fn note<T>(&mut self, check: Check, found: Result<T, TokenError>) -> Option<T> {
-        let outcome = found.as_ref().map_or_else(|error| Outcome::Failed(*error), |_| Outcome::Passed);
-        self.outcomes.push((check, outcome));
+        self.outcomes.push((check, found.as_ref().map(drop).map_err(|error| *error)));
         found.ok()
     }
 }
@@ -117,11 +101,11 @@ pub fn explain(token: &str, policies: &[TokenPolicy], keys: Option<&KeySet>, now
     }
     for (check, error, is_passed) in CLAIM_CHECKS {
         let is_of_dates = matches!(check, Check::Lifetime | Check::Expiry | Check::Start);
-        if !is_of_dates || found.outcome(Check::Dates) == Outcome::Passed {
+        if !is_of_dates || found.outcome(Check::Dates) == Some(Ok(())) {
             found.note(check, if is_passed(&subject) { Ok(()) } else { Err(error) });
         }
     }
-    if found.outcome(Check::Dates) == Outcome::Passed {
+    if found.outcome(Check::Dates) == Some(Ok(())) {
         found.unverified_identity = found.note(Check::Identity, subject.identity());
     }
     found

@@ -1,7 +1,6 @@
 //! The JOSE header (RFC 7515, section 4).
 //!
-//! `jwk`, `jku`, `x5c` and `x5u` are ignored: a key comes from the issuer's key set, so a token
-//! cannot bring its own.
+//! `jwk`, `jku`, `x5c` and `x5u` are ignored: a key comes from the issuer's key set, so a token cannot bring its own.
 
 use crate::{algorithm::Algorithm, error::TokenError, json::StrictObject, limits, policy::TokenPolicy};
 

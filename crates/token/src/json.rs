@@ -1,8 +1,7 @@
 //! JSON objects without repeated members, at any depth, and without deep nesting.
 //!
 //! `serde_json` keeps the last of two equal members, other parsers keep the first: a token with two
-//! `exp` would mean different things to the gateway and to the origin (RFC 7519, section 4; RFC
-//! 8725, section 2.4).
+//! `exp` would mean different things to the gateway and to the origin (RFC 7519, section 4; RFC 8725, section 2.4).
 
 use std::fmt;
 
@@ -22,8 +21,7 @@ impl StrictObject {
     }
 
     /// Parses as [`StrictObject::parse`] does, but replaces an inner object with a repeated member,
-    /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil
-    /// the others.
+    /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil the others.
     pub fn parse_lenient(bytes: &[u8]) -> Option<Self> {
         Self::read(bytes, Strict { depth: JSON_DEPTH, is_lenient: true })
     }

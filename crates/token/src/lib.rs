@@ -38,7 +38,7 @@ pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken};
 pub use compact::{UnverifiedToken, parse};
 pub use error::TokenError;
-pub use explain::{Explanation, Outcome, explain};
+pub use explain::{Explanation, explain};
 pub use json::StrictObject;
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};
 pub use signature::{PublicKey, SignatureOutcome, check_signature};

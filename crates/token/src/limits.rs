@@ -25,8 +25,7 @@ pub(crate) fn is_key_id(kid: &str) -> bool {
 pub const JSON_DEPTH: usize = 16;
 
 /// Bytes of a user id (OpenID Connect allows 255; a Kubernetes service account has up to
-/// 339), an e-mail address (RFC 5321 allows 254), a session or token id. They become
-/// header values and log fields.
+/// 339), an e-mail address (RFC 5321 allows 254), a session or token id. They become header values and log fields.
 pub const CLAIM_BYTES: usize = 512;
 
 /// Roles of a token. Providers put at most 200 groups into one; the bound keeps a token of

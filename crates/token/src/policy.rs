@@ -5,8 +5,7 @@ use crate::{
     claim_rule::{ClaimPath, ClaimRule},
 };
 
-/// Stands for a tenant's id in an issuer's template, as in the discovery document of Microsoft
-/// Entra ID.
+/// Stands for a tenant's id in an issuer's template, as in the discovery document of Microsoft Entra ID.
 pub const TENANT_PLACEHOLDER: &str = "{tenantid}";
 
 /// The rules for one issuer's tokens. A token is checked against the policy of the issuer that its

@@ -13,8 +13,7 @@ pub fn discovery_url(issuer: &str) -> String {
     format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(&issuer))
 }
 
-/// Reads the URL of the key set from the document of `issuer`. The caller decides whether that URL
-/// may be fetched.
+/// Reads the URL of the key set from the document of `issuer`. The caller decides whether that URL may be fetched.
 ///
 /// # Errors
 /// [`KeySetError::DiscoveryMalformed`], [`KeySetError::WrongIssuer`].
@@ -28,8 +27,5 @@ pub fn parse_discovery(body: &[u8], issuer: &str) -> Result<String, KeySetError>
         return Err(KeySetError::WrongIssuer);
     }
     let url = text("jwks_uri")?;
-    if url.len() > limits::URL_BYTES {
-        return Err(KeySetError::DiscoveryMalformed);
-    }
-    Ok(url.to_owned())
+    (url.len() <= limits::URL_BYTES).then(|| url.to_owned()).ok_or(KeySetError::DiscoveryMalformed)
 }

@@ -41,11 +41,6 @@ impl FetchedKeySet {
         Some(Self { set, fetched_at, fresh_ms: fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS) })
     }
 
-    /// Whether the set need not be fetched again yet.
-    pub fn is_fresh(&self, now: UnixMillis) -> bool {
-        now.abs_diff(self.fetched_at) < self.fresh_ms
-    }
-
     /// Whether `self`, just fetched, should replace `previous` in the store: if the keys changed, or
     /// `previous` is old. KV allows one write per second and key.
     pub fn should_replace(&self, previous: Option<&Self>) -> bool {

@@ -20,8 +20,7 @@ use crate::{
 pub struct Key {
     /// The key's id (`kid`).
     pub kid: Option<String>,
-    /// The `iss`, or a template for it, whose tokens the key may check, if a set that tenants share
-    /// says so.
+    /// The `iss`, or a template for it, whose tokens the key may check, if a set that tenants share says so.
     pub issuer: Option<String>,
     /// The one algorithm that the key is used with.
     pub algorithm: Algorithm,
@@ -33,8 +32,7 @@ pub struct Key {
     canonical: String,
 }
 
-/// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2,
-/// 6.3.2 and 6.4.1).
+/// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Selects the algorithm of a key that may verify the signatures of an issuer that signs with
@@ -98,12 +96,8 @@ impl Key {
     /// The JWK for the store.
     pub(super) fn to_jwk(&self) -> Value {
         let mut members: Map<String, Value> = serde_json::from_slice(self.canonical.as_bytes()).unwrap_or_default();
-        let more = [
-            ("alg", Some(self.algorithm.name())),
-            ("use", Some("sig")),
-            ("kid", self.kid.as_deref()),
-            ("issuer", self.issuer.as_deref()),
-        ];
+        let (alg, kid, issuer) = (self.algorithm.name(), self.kid.as_deref(), self.issuer.as_deref());
+        let more = [("alg", Some(alg)), ("kid", kid), ("issuer", issuer)];
         members.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
         Value::Object(members)
     }

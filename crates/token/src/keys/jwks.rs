@@ -17,8 +17,7 @@ pub struct KeySet {
     keys: Vec<Rc<Key>>,
     /// Number of entries that were skipped, for `/status`.
     pub passed_over: usize,
-    /// Whether every entry of the body was examined. If not, a key that is missing here may still be
-    /// published.
+    /// Whether every entry of the body was examined. If not, a key that is missing here may still be published.
     pub is_whole: bool,
 }
 
@@ -59,8 +58,7 @@ impl KeySet {
     /// Skips a key that is not an object of unique members, whose `kty` is unknown, whose `use` or
     /// `key_ops` is for something else, whose `alg` is not one of `algorithms`, whose `kid` or
     /// `issuer` is not a string, that is too weak or too large, or that is private: anyone who has
-    /// read a published private key can sign. Several keys may have the same `kid` (RFC 7517,
-    /// section 4.5), or none.
+    /// read a published private key can sign. Several keys may have the same `kid` (RFC 7517, section 4.5), or none.
     ///
     /// # Errors
     /// [`KeySetError`], also for a set without a usable key, so that it never replaces a good one.
@@ -87,8 +85,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err(if is_whole { KeySetError::NoUsableKey } else { KeySetError::TooLarge });
         }
-        let passed_over = entries.len().saturating_sub(keys.len());
-        Ok(Self { keys, passed_over, is_whole })
+        Ok(Self { passed_over: entries.len().saturating_sub(keys.len()), keys, is_whole })
     }
 
     /// Selects the next key to try for a token.

@@ -3,8 +3,7 @@
 use portcullis_resilience::Backoff;
 
 /// Bytes of a JWKS body. Most public sets have less than 20 KB; a hundred RSA-4096 keys with
-/// certificates have 400 KB. Parsing takes a few times that in memory. A larger set is 503, never
-/// 401.
+/// certificates have 400 KB. Parsing takes a few times that in memory. A larger set is 503, never 401.
 pub const JWKS_BYTES: usize = 512 * 1024;
 
 /// Keys of one set that are validated, which takes up to 0.5 ms each. Providers publish 2 to 10,

@@ -1,8 +1,7 @@
 //! How to get the key for a token, from what one isolate knows of the issuer's keys.
 //!
 //! A published key is used, whatever state its issuer is in, up to the hard limit. Keys that cannot
-//! be fetched are the gateway's fault (503); a key that the issuer does not publish is the token's
-//! (401).
+//! be fetched are the gateway's fault (503); a key that the issuer does not publish is the token's (401).
 
 use std::rc::Rc;
 
@@ -89,9 +88,7 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
         Some((_, KeyFetch::Succeeded)) if record.is_some_and(|record| record.set.is_whole) => KeyPlan::Unknown,
         // Unknown, and no fetch is allowed now. A 401 would log users out whenever their issuer is
         // down or has more keys than are examined.
-        Some((_, KeyFetch::Succeeded | KeyFetch::Failed { .. })) | None => {
-            KeyPlan::Unavailable { retry_ms: keys.pause_ms(now) }
-        }
+        Some(_) | None => KeyPlan::Unavailable { retry_ms: keys.pause_ms(now) },
     }
 }
 
@@ -108,8 +105,8 @@ impl IssuerKeys {
 
     /// Whether a background refresh is due: the set is stale, and a fetch is allowed.
     pub fn is_refresh_due(&self, now: UnixMillis) -> bool {
-        let stale = self.record.as_ref().is_none_or(|record| !record.is_fresh(now));
-        stale && self.may_ask(now)
+        let is_stale = |record: &FetchedKeySet| now.abs_diff(record.fetched_at) >= record.fresh_ms;
+        self.record.as_ref().is_none_or(is_stale) && self.may_ask(now)
     }
 
     /// Records the start of a fetch.

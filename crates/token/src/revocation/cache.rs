@@ -63,7 +63,7 @@ impl RevocationCache {
         // While the log is unreachable, requests do not wait for it: the copy is used up to its
         // limit. After a time without requests, they wait for a fresh one.
         if is_fresh || (failed_ago < limits::STALE_MS && age <= max_age_ms) {
-            let reads = !is_asking && !rests && (!is_fresh || self.is_reread_due(now));
+            let reads = !is_asking && !rests && (!is_fresh || self.is_read_due(now));
             return if reads { RevocationPlan::UseAndRead } else { RevocationPlan::Use };
         }
         match (is_asking, rests) {
@@ -75,11 +75,7 @@ impl RevocationCache {
 
     /// Whether a read is still due: several requests may have planned one.
     pub fn is_read_due(&self, now: UnixMillis) -> bool {
-        self.is_reread_due(now) && !self.is_asking(now)
-    }
-
-    fn is_reread_due(&self, now: UnixMillis) -> bool {
-        self.read_at.is_none_or(|at| now.abs_diff(at) >= limits::REREAD_MS)
+        self.read_at.is_none_or(|at| now.abs_diff(at) >= limits::REREAD_MS) && !self.is_asking(now)
     }
 
     fn is_asking(&self, now: UnixMillis) -> bool {

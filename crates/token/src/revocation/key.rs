@@ -1,8 +1,7 @@
-//! Keys of revocations: digests of issuer, kind and id, of one size, so that no cache holds ids of
-//! users or sessions.
+//! Keys of revocations: digests of issuer, kind and id, of one size, so that no cache holds ids of users or sessions.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{claims::Identity, named_enum::named_enum};
@@ -22,8 +21,9 @@ named_enum! {
     Key = "key",
 }
 
-/// The first 16 bytes of SHA-256 over kind, issuer and id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The first 16 bytes of SHA-256 over kind, issuer and id. As text, base64url of 22 characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RevocationKey([u8; 16]);
 
 impl RevocationKey {
@@ -37,27 +37,20 @@ impl RevocationKey {
         }
         Self(hash.finalize().first_chunk().copied().unwrap_or_default())
     }
+}
 
-    /// Encodes as base64url, 22 characters.
-    pub fn to_text(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
-
-    /// Decodes the form of [`RevocationKey::to_text`].
-    pub fn from_text(text: &str) -> Option<Self> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+impl From<RevocationKey> for String {
+    fn from(key: RevocationKey) -> Self {
+        URL_SAFE_NO_PAD.encode(key.0)
     }
 }
 
-impl Serialize for RevocationKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.to_text())
-    }
-}
+impl TryFrom<String> for RevocationKey {
+    type Error = &'static str;
 
-impl<'de> Deserialize<'de> for RevocationKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_text(&String::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("not a revocation key"))
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("not a revocation key")
     }
 }
 

@@ -1,9 +1,7 @@
-//! Tokens that are revoked before they expire: revocations, pages of the revocation log, and an
-//! isolate's copy of it.
+//! Tokens that are revoked before they expire: revocations, pages of the revocation log, and an isolate's copy of it.
 //!
 //! The log itself is a Durable Object of the host. A copy's age is measured by the log's clock, so a
-//! cache between the log and an isolate can make the copy older but never wrong. A copy past its
-//! limit admits no token.
+//! cache between the log and an isolate can make the copy older but never wrong. A copy past its limit admits no token.
 
 mod cache;
 mod key;

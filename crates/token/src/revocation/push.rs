@@ -100,9 +100,7 @@ impl Revocation {
         let youngest = now.saturating_add(policy.leeway_s).saturating_add(limits::ISSUED_AHEAD_S);
         let (issued_until, latest_issue) = match (kind, self.issued_until) {
             // A later time would revoke tokens that are not issued yet.
-            (RevocationKind::User, Some(until)) if until > youngest => {
-                return Err("issued_until lies in the future");
-            }
+            (RevocationKind::User, Some(until)) if until > youngest => return Err("issued_until lies in the future"),
             (RevocationKind::User, Some(until)) => (until, until),
             (RevocationKind::User, None) => return Err("a user needs issued_until"),
             (_, Some(_)) => return Err("issued_until is for a user alone"),
