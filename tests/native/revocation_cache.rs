@@ -155,6 +155,22 @@ fn pages_are_applied_after_the_logs_clock_was_ahead() {
 }
 
 #[test]
+fn a_page_of_the_log_is_applied_although_the_logs_clock_was_set_back() {
+    let mut copy = RevocationCache::default();
+    assert!(copy.apply(&page(30_000, 0, 5, &["first"]), Some(NOW.plus(30_000)), NOW.plus(30_010)));
+    // The log's clock is 30 seconds slow from now on.
+    for (number, asked_at) in [(5, 31_000), (6, 32_000)] {
+        let newest = page(asked_at - 30_000, 5, number, &["second"][..usize::from(number == 6)]);
+        assert!(copy.apply(&newest, Some(NOW.plus(asked_at)), NOW.plus(asked_at + 20)));
+        assert_eq!(copy.age_ms(NOW.plus(asked_at + 20)), Some(20), "{number}");
+    }
+    assert!(copy.revokes(&keys("second", 0)));
+    // A read that began before and ended after it.
+    assert!(copy.apply(&page(1_900, 5, 5, &[]), Some(NOW.plus(31_900)), NOW.plus(32_030)));
+    assert_eq!(copy.age_ms(NOW.plus(32_030)), Some(30));
+}
+
+#[test]
 fn a_later_entry_of_a_key_does_not_undo_an_earlier_one() {
     let mut copy = fresh_copy();
     for issued_until in [NOW.secs(), NOW.secs() - 50] {

@@ -105,7 +105,9 @@ impl RevocationCache {
     /// entries between both are missing: read the whole log then. `asked_at` is set for a page from the log itself rather than a cache: it was
     /// complete then, whatever the log's clock says.
     pub fn apply(&mut self, page: &LogPage, asked_at: Option<UnixMillis>, now: UnixMillis) -> bool {
-        if self.page_at.is_some_and(|(page_at, _)| page.as_of < page_at) {
+        // A page of the log itself that lacks no entry is recent, also if the log's clock was set back.
+        let is_older = |(at, newest): (_, u64)| page.as_of < at && (asked_at.is_none() || page.newest < newest);
+        if self.page_at.is_some_and(is_older) {
             return true;
         }
         let is_whole = page.from == 0;
