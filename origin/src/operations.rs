@@ -56,8 +56,6 @@ struct Readiness {
 #[utoipa::path(
     get,
     path = "/health",
-    operation_id = "health",
-    tag = "Operations",
     responses((status = 200, description = "The process runs.", body = Health))
 )]
 async fn health() -> Json<Health> {
@@ -68,8 +66,6 @@ async fn health() -> Json<Health> {
 #[utoipa::path(
     get,
     path = "/ready",
-    operation_id = "ready",
-    tag = "Operations",
     responses((status = 200, description = "The service can reach its database.", body = Readiness))
 )]
 async fn ready(State(operations): State<Operations>) -> Result<Json<Readiness>, ApiError> {
@@ -84,8 +80,6 @@ async fn ready(State(operations): State<Operations>) -> Result<Json<Readiness>, 
 #[utoipa::path(
     get,
     path = "/metrics",
-    operation_id = "metrics",
-    tag = "Operations",
     security((), ("metricsToken" = [])),
     responses(
         (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),

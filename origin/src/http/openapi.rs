@@ -20,7 +20,7 @@ use utoipa::{
         self as document, HeaderBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, Type,
         content::ContentBuilder,
         info::{InfoBuilder, LicenseBuilder},
-        path::{Parameter, ParameterBuilder, ParameterIn, PathItem},
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
         schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         server::{ServerBuilder, ServerVariableBuilder},
@@ -241,23 +241,43 @@ impl Callers {
     }
 }
 
-/// Describes what the routes of a group share.
+/// Merges the routes of the resources (tag and routes) that a group of callers may use, and describes
+/// what they share. An operation's id is its handler's name in camel case.
 pub fn route_group<S: Clone + Send + Sync + 'static>(
     callers: Callers,
-    mut routes: OpenApiRouter<S>,
+    resources: impl IntoIterator<Item = (&'static str, OpenApiRouter<S>)>,
 ) -> OpenApiRouter<S> {
-    for item in routes.get_openapi_mut().paths.paths.values_mut() {
-        let PathItem { get, put, post, patch, delete, .. } = item;
-        for operation in [get, put, post, patch, delete].into_iter().flatten() {
-            for (status, response) in shared(callers.statuses()) {
-                operation.responses.responses.entry(status).or_insert(response);
-            }
-            if let Some(scheme) = callers.scheme() {
-                operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
+    let mut group = OpenApiRouter::new();
+    for (tag, mut routes) in resources {
+        for item in routes.get_openapi_mut().paths.paths.values_mut() {
+            let PathItem { get, put, post, patch, delete, .. } = item;
+            for operation in [get, put, post, patch, delete].into_iter().flatten() {
+                describe(operation, callers, tag);
             }
         }
+        group = group.merge(routes);
     }
-    routes
+    group
+}
+
+fn describe(operation: &mut Operation, callers: Callers, tag: &str) {
+    operation.tags = Some(vec![tag.to_owned()]);
+    operation.operation_id = operation.operation_id.as_deref().map(camel_case);
+    for (status, response) in shared(callers.statuses()) {
+        operation.responses.responses.entry(status).or_insert(response);
+    }
+    if let Some(scheme) = callers.scheme() {
+        operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
+    }
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, word| {
+        let (initial, rest) = word.split_at_checked(1).unwrap_or_default();
+        text + &initial.to_ascii_uppercase() + rest
+    })
 }
 
 /// Completes a document: adds title, server, groups, shared responses and security schemes to the

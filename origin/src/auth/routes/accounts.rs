@@ -53,8 +53,6 @@ pub(super) struct Registered {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/register",
-    operation_id = "register",
-    tag = "Accounts",
     params(IdempotencyKey),
     request_body = Registration,
     responses((status = 201, description = "The account.", body = Registered), refuses::Body, refuses::Conflict)
@@ -82,8 +80,6 @@ pub(super) struct Me {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/me",
-    operation_id = "me",
-    tag = "Accounts",
     responses((status = 200, description = "The account as it is now.", body = Me))
 )]
 pub(super) async fn me(State(auth): State<Auth>, user: http::AuthenticatedUser) -> Result<Answer<Me>, ApiError> {
@@ -111,8 +107,6 @@ const ATTEMPTS: usize = 2;
 #[utoipa::path(
     post,
     path = "/api/v1/auth/password",
-    operation_id = "changePassword",
-    tag = "Accounts",
     request_body = PasswordChange,
     responses((status = 200, description = "The password is changed.", body = Done), refuses::Body)
 )]

@@ -92,12 +92,10 @@ pub(super) struct Events {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/audit",
-    operation_id = "listEvents",
-    tag = "Operations",
     params(Filters),
     responses((status = 200, description = "A page of events.", body = Events))
 )]
-pub(super) async fn list(
+pub(super) async fn list_events(
     _: Admin,
     State(auth): State<Auth>,
     filters: Result<Query<Filters>, QueryRejection>,

@@ -63,8 +63,6 @@ impl NewAccount {
 #[utoipa::path(
     post,
     path = "/api/v1/internal/accounts",
-    operation_id = "makeAccount",
-    tag = "Internal",
     params(CalledBy, OnBehalfOf),
     request_body = NewAccount,
     responses(
@@ -72,7 +70,7 @@ impl NewAccount {
         refuses::Body, refuses::Rights, refuses::Conflict
     )
 )]
-pub(super) async fn create(
+pub(super) async fn make_account(
     State(auth): State<Auth>,
     audit: AuditContext,
     caller: OnBehalfOf,
@@ -104,8 +102,6 @@ pub(super) struct AccountChange {
 #[utoipa::path(
     patch,
     path = "/api/v1/internal/accounts/{id}",
-    operation_id = "changeAccount",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The account."), CalledBy, OnBehalfOf, IfMatch),
     request_body = AccountChange,
     responses(
@@ -113,7 +109,7 @@ pub(super) struct AccountChange {
         refuses::Body, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
     )
 )]
-pub(super) async fn change(
+pub(super) async fn change_account(
     State(auth): State<Auth>,
     Id(id): Id,
     caller: OnBehalfOf,
@@ -152,8 +148,6 @@ pub(super) struct Confirmation {
 #[utoipa::path(
     delete,
     path = "/api/v1/internal/accounts/{id}",
-    operation_id = "deleteAccount",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The account."), CalledBy, OnBehalfOf, IfMatch),
     request_body = Option<Confirmation>,
     responses(
@@ -161,7 +155,7 @@ pub(super) struct Confirmation {
         refuses::Body, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
     )
 )]
-pub(super) async fn delete(
+pub(super) async fn delete_account(
     State(auth): State<Auth>,
     Id(id): Id,
     caller: OnBehalfOf,
@@ -187,12 +181,10 @@ pub(super) async fn delete(
 #[utoipa::path(
     post,
     path = "/api/v1/internal/accounts/{id}/revoke",
-    operation_id = "revokeAccount",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The account."), CalledBy),
     responses((status = 204, description = "The sessions are ended."), refuses::Missing)
 )]
-pub(super) async fn end_sessions(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
+pub(super) async fn revoke_account(State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
     auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
     if !auth.sessions.revoke_all(id, &auth.clock).await? {
         return Err(ApiError::unavailable("account_busy", "The account's sessions were ended moments ago"));

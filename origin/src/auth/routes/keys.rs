@@ -26,8 +26,6 @@ fn cache_control() -> String {
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",
-    operation_id = "jwks",
-    tag = "Keys",
     responses((status = 200, description = "The key set.", body = KeySet, content_type = "application/jwk-set+json"))
 )]
 pub(super) async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
@@ -39,8 +37,6 @@ pub(super) async fn jwks(State(auth): State<Auth>) -> impl IntoResponse {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/public-key",
-    operation_id = "publicKey",
-    tag = "Keys",
     responses((status = 200, description = "The public key.", body = String, content_type = "application/x-pem-file"))
 )]
 pub(super) async fn public_key(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
@@ -65,11 +61,9 @@ pub(super) struct Rotation {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/keys/rotate",
-    operation_id = "rotateKeys",
-    tag = "Operations",
     responses((status = 200, description = "The key is published, and signs soon.", body = Rotation))
 )]
-pub(super) async fn rotate(
+pub(super) async fn rotate_keys(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     audit: AuditContext,

@@ -100,64 +100,60 @@ pub fn description() -> OpenApi {
 
 /// For anyone, through the gateway, and in direct mode from a loopback address.
 fn for_anyone() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
-        .routes(routes!(accounts::register))
-        .routes(routes!(sessions::login))
-        .routes(routes!(sessions::refresh));
-    route_group(Callers::Anyone, routes)
+    let sessions = OpenApiRouter::new().routes(routes!(sessions::login)).routes(routes!(sessions::refresh));
+    let accounts = OpenApiRouter::new().routes(routes!(accounts::register));
+    route_group(Callers::Anyone, [("Accounts", accounts), ("Sessions", sessions)])
 }
 
 /// For users, through the gateway, and in direct mode from a loopback address.
 fn for_direct_users() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
+    let accounts = OpenApiRouter::new().routes(routes!(accounts::me));
+    let sessions = OpenApiRouter::new()
         .routes(routes!(sessions::logout))
-        .routes(routes!(accounts::me))
-        .routes(routes!(tokens::validate, tokens::validate_by_post));
-    route_group(Callers::Users, routes)
+        .routes(routes!(tokens::validate_token, tokens::validate_token_by_post));
+    route_group(Callers::Users, [("Accounts", accounts), ("Sessions", sessions)])
 }
 
 /// For users, through the gateway.
 fn for_users() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
-        .routes(routes!(sessions::list))
-        .routes(routes!(sessions::end))
-        .routes(routes!(accounts::change_password))
-        .routes(routes!(rights::check))
-        .routes(routes!(rights::permissions));
-    route_group(Callers::Users, routes)
+    let accounts = OpenApiRouter::new().routes(routes!(accounts::change_password));
+    let sessions = OpenApiRouter::new().routes(routes!(sessions::list_sessions)).routes(routes!(sessions::end_session));
+    let rights =
+        OpenApiRouter::new().routes(routes!(rights::check_permission)).routes(routes!(rights::list_user_permissions));
+    route_group(Callers::Users, [("Accounts", accounts), ("Sessions", sessions), ("Rights", rights)])
 }
 
 /// For administrators, through the gateway.
 fn for_admins() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
-        .routes(routes!(keys::rotate))
-        .routes(routes!(audit::list))
-        .routes(routes!(roles::list, roles::create))
-        .routes(routes!(roles::read, roles::replace, roles::delete))
-        .routes(routes!(roles::list_permissions, roles::grant))
-        .routes(routes!(roles::revoke))
-        .routes(routes!(permissions::list, permissions::create))
-        .routes(routes!(permissions::read, permissions::replace, permissions::delete))
-        .routes(routes!(rights::roles, rights::grant, rights::replace))
-        .routes(routes!(rights::revoke));
-    route_group(Callers::Admins, routes)
+    let operations = OpenApiRouter::new().routes(routes!(keys::rotate_keys)).routes(routes!(audit::list_events));
+    let roles = OpenApiRouter::new()
+        .routes(routes!(roles::list_roles, roles::make_role))
+        .routes(routes!(roles::read_role, roles::replace_role, roles::delete_role))
+        .routes(routes!(roles::list_role_permissions, roles::give_permission))
+        .routes(routes!(roles::take_permission));
+    let permissions = OpenApiRouter::new()
+        .routes(routes!(permissions::list_permissions, permissions::make_permission))
+        .routes(routes!(permissions::read_permission, permissions::replace_permission, permissions::delete_permission));
+    let rights = OpenApiRouter::new()
+        .routes(routes!(rights::list_user_roles, rights::give_role, rights::replace_user_roles))
+        .routes(routes!(rights::take_role));
+    let resources = [("Operations", operations), ("Roles", roles), ("Permissions", permissions), ("Rights", rights)];
+    route_group(Callers::Admins, resources)
 }
 
 /// For the user service.
 fn for_services() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
-        .routes(routes!(internal_accounts::create))
-        .routes(routes!(internal_accounts::delete, internal_accounts::change))
-        .routes(routes!(internal_accounts::end_sessions));
-    route_group(Callers::Services, routes)
+    let internal = OpenApiRouter::new()
+        .routes(routes!(internal_accounts::make_account))
+        .routes(routes!(internal_accounts::delete_account, internal_accounts::change_account))
+        .routes(routes!(internal_accounts::revoke_account));
+    route_group(Callers::Services, [("Internal", internal)])
 }
 
 /// For anyone who reaches the service's port.
 fn open() -> OpenApiRouter<Auth> {
-    let routes = OpenApiRouter::new()
-        .routes(routes!(tokens::issue))
-        .routes(routes!(keys::jwks))
-        .routes(routes!(keys::public_key))
-        .merge(operations::routes());
-    route_group(Callers::Network, routes)
+    let tokens = OpenApiRouter::new().routes(routes!(tokens::service_token));
+    let keys = OpenApiRouter::new().routes(routes!(keys::jwks)).routes(routes!(keys::public_key));
+    let resources = [("Internal", tokens), ("Keys", keys), ("Operations", operations::routes())];
+    route_group(Callers::Network, resources)
 }

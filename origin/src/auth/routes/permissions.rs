@@ -77,12 +77,14 @@ impl From<stored::Permission> for OnePermission {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/permissions",
-    operation_id = "listPermissions",
-    tag = "Permissions",
     params(AskedPage),
     responses((status = 200, description = "Sorted by name.", body = PermissionList))
 )]
-pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<PermissionList>, ApiError> {
+pub(super) async fn list_permissions(
+    _: Admin,
+    State(auth): State<Auth>,
+    page: Page,
+) -> Result<Answer<PermissionList>, ApiError> {
     let (permissions, total) = auth.permissions.list(page.limit, page.offset).await?;
     Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
 }
@@ -91,15 +93,17 @@ pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Resu
 #[utoipa::path(
     get,
     path = "/api/v1/auth/permissions/{permission_id}",
-    operation_id = "readPermission",
-    tag = "Permissions",
     params(("permission_id" = Uuid, Path, description = "The permission.")),
     responses(
         (status = 200, description = "The permission.", body = OnePermission),
         refuses::Missing
     )
 )]
-pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OnePermission>, ApiError> {
+pub(super) async fn read_permission(
+    _: Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+) -> Result<Answer<OnePermission>, ApiError> {
     let permission = auth.permissions.find(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(permission.into()))
 }
@@ -133,15 +137,13 @@ impl PermissionFields {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/permissions",
-    operation_id = "makePermission",
-    tag = "Permissions",
     request_body = PermissionFields,
     responses(
         (status = 201, description = "The permission.", body = OnePermission),
         refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn create(
+pub(super) async fn make_permission(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     audit: AuditContext,
@@ -160,8 +162,6 @@ pub(super) async fn create(
 #[utoipa::path(
     put,
     path = "/api/v1/auth/permissions/{permission_id}",
-    operation_id = "replacePermission",
-    tag = "Permissions",
     params(("permission_id" = Uuid, Path, description = "The permission.")),
     request_body = PermissionFields,
     responses(
@@ -169,7 +169,7 @@ pub(super) async fn create(
         refuses::Missing, refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn replace(
+pub(super) async fn replace_permission(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Id(id): Id,
@@ -184,15 +184,17 @@ pub(super) async fn replace(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/permissions/{permission_id}",
-    operation_id = "deletePermission",
-    tag = "Permissions",
     params(("permission_id" = Uuid, Path, description = "The permission.")),
     responses(
         (status = 204, description = "The permission is deleted."),
         refuses::Missing, refuses::Conflict
     )
 )]
-pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete_permission(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
     auth.permissions.delete(id).await?;
     tracing::info!(user_id = %admin.id, permission_id = %id, "a permission was deleted");
     Ok(StatusCode::NO_CONTENT)

@@ -64,15 +64,17 @@ fn propagate(auth: &Auth, admin: Uuid, account: Uuid, change: &RoleChange) {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/users/{id}/roles",
-    operation_id = "listUserRoles",
-    tag = "Rights",
     params(("id" = Uuid, Path, description = "The account.")),
     responses(
         (status = 200, description = "The roles as they are now.", body = HeldRoles),
         refuses::Missing
     )
 )]
-pub(super) async fn roles(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<HeldRoles>, ApiError> {
+pub(super) async fn list_user_roles(
+    _: Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+) -> Result<Answer<HeldRoles>, ApiError> {
     let held = auth.account_roles.roles(id).await?.ok_or(ApiError::not_found())?;
     Ok(HeldRoles::new(id, held))
 }
@@ -91,8 +93,6 @@ pub(super) struct Grant {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/users/{id}/roles",
-    operation_id = "giveRole",
-    tag = "Rights",
     params(("id" = Uuid, Path, description = "The account.")),
     request_body = Grant,
     responses(
@@ -101,7 +101,7 @@ pub(super) struct Grant {
         refuses::Missing, refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn grant(
+pub(super) async fn give_role(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     audit: AuditContext,
@@ -130,8 +130,6 @@ pub(super) struct Replacement {
 #[utoipa::path(
     put,
     path = "/api/v1/auth/users/{id}/roles",
-    operation_id = "replaceUserRoles",
-    tag = "Rights",
     params(("id" = Uuid, Path, description = "The account.")),
     request_body = Replacement,
     responses(
@@ -139,7 +137,7 @@ pub(super) struct Replacement {
         refuses::Missing, refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn replace(
+pub(super) async fn replace_user_roles(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Id(id): Id,
@@ -161,15 +159,13 @@ pub(super) async fn replace(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/users/{id}/roles/{role_id}",
-    operation_id = "takeRole",
-    tag = "Rights",
     params(("id" = Uuid, Path, description = "The account."), ("role_id" = Uuid, Path, description = "The role.")),
     responses(
         (status = 204, description = "The role is revoked."),
         refuses::Missing, refuses::Conflict
     )
 )]
-pub(super) async fn revoke(
+pub(super) async fn take_role(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Ids(id, role): Ids,
@@ -191,15 +187,13 @@ pub(super) struct HeldPermissions {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/users/{id}/permissions",
-    operation_id = "listUserPermissions",
-    tag = "Rights",
     params(("id" = Uuid, Path, description = "The account.")),
     responses(
         (status = 200, description = "The permissions of all its roles.", body = HeldPermissions),
         refuses::Rights, refuses::Missing
     )
 )]
-pub(super) async fn permissions(
+pub(super) async fn list_user_permissions(
     State(auth): State<Auth>,
     user: AuthenticatedUser,
     Id(id): Id,
@@ -233,15 +227,13 @@ pub(super) struct Verdict {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/permissions/check",
-    operation_id = "checkPermission",
-    tag = "Rights",
     request_body = Question,
     responses(
         (status = 200, description = "The answer as of now.", body = Verdict),
         refuses::Rights, refuses::Missing, refuses::Body
     )
 )]
-pub(super) async fn check(
+pub(super) async fn check_permission(
     State(auth): State<Auth>,
     user: AuthenticatedUser,
     Json(body): Json<Question>,

@@ -70,12 +70,10 @@ impl From<stored::Role> for OneRole {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/roles",
-    operation_id = "listRoles",
-    tag = "Roles",
     params(AskedPage),
     responses((status = 200, description = "Sorted by name.", body = RoleList))
 )]
-pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<RoleList>, ApiError> {
+pub(super) async fn list_roles(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<RoleList>, ApiError> {
     let (roles, total) = auth.roles.list(page.limit, page.offset).await?;
     let roles = roles.into_iter().map(Role::from).collect();
     Ok(Answer(RoleList { roles, pagination: page.pagination(total) }))
@@ -85,15 +83,13 @@ pub(super) async fn list(_: Admin, State(auth): State<Auth>, page: Page) -> Resu
 #[utoipa::path(
     get,
     path = "/api/v1/auth/roles/{role_id}",
-    operation_id = "readRole",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role.")),
     responses(
         (status = 200, description = "The role.", body = OneRole),
         refuses::Missing
     )
 )]
-pub(super) async fn read(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OneRole>, ApiError> {
+pub(super) async fn read_role(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OneRole>, ApiError> {
     let role = auth.roles.find(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(role.into()))
 }
@@ -123,15 +119,13 @@ impl RoleFields {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/roles",
-    operation_id = "makeRole",
-    tag = "Roles",
     request_body = RoleFields,
     responses(
         (status = 201, description = "The role.", body = OneRole),
         refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn create(
+pub(super) async fn make_role(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     audit: AuditContext,
@@ -148,8 +142,6 @@ pub(super) async fn create(
 #[utoipa::path(
     put,
     path = "/api/v1/auth/roles/{role_id}",
-    operation_id = "replaceRole",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role.")),
     request_body = RoleFields,
     responses(
@@ -157,7 +149,7 @@ pub(super) async fn create(
         refuses::Missing, refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn replace(
+pub(super) async fn replace_role(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Id(id): Id,
@@ -173,15 +165,17 @@ pub(super) async fn replace(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/roles/{role_id}",
-    operation_id = "deleteRole",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role.")),
     responses(
         (status = 204, description = "The role is deleted."),
         refuses::Missing, refuses::Conflict
     )
 )]
-pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id): Id) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete_role(
+    Admin(admin): Admin,
+    State(auth): State<Auth>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
     auth.roles.delete(id).await?;
     tracing::info!(user_id = %admin.id, role_id = %id, "a role was deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -191,15 +185,13 @@ pub(super) async fn delete(Admin(admin): Admin, State(auth): State<Auth>, Id(id)
 #[utoipa::path(
     get,
     path = "/api/v1/auth/roles/{role_id}/permissions",
-    operation_id = "listRolePermissions",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role."), AskedPage),
     responses(
         (status = 200, description = "Sorted by name.", body = PermissionList),
         refuses::Missing
     )
 )]
-pub(super) async fn list_permissions(
+pub(super) async fn list_role_permissions(
     _: Admin,
     State(auth): State<Auth>,
     Id(id): Id,
@@ -222,8 +214,6 @@ pub(super) struct Grant {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/roles/{role_id}/permissions",
-    operation_id = "givePermission",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role.")),
     request_body = Grant,
     responses(
@@ -232,7 +222,7 @@ pub(super) struct Grant {
         refuses::Missing, refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn grant(
+pub(super) async fn give_permission(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     audit: AuditContext,
@@ -253,15 +243,13 @@ pub(super) async fn grant(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/roles/{role_id}/permissions/{permission_id}",
-    operation_id = "takePermission",
-    tag = "Roles",
     params(("role_id" = Uuid, Path, description = "The role."), ("permission_id" = Uuid, Path, description = "The permission.")),
     responses(
         (status = 204, description = "The permission is revoked."),
         refuses::Missing, refuses::Conflict
     )
 )]
-pub(super) async fn revoke(
+pub(super) async fn take_permission(
     Admin(admin): Admin,
     State(auth): State<Auth>,
     Ids(id, permission_id): Ids,

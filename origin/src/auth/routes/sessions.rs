@@ -97,8 +97,6 @@ impl Tokens {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/login",
-    operation_id = "login",
-    tag = "Sessions",
     request_body = Login,
     responses((status = 200, description = "A new session.", body = Tokens), refuses::Body, refuses::Credentials)
 )]
@@ -183,8 +181,6 @@ pub(super) struct Refresh {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/refresh",
-    operation_id = "refresh",
-    tag = "Sessions",
     request_body = Refresh,
     responses(
         (status = 200, description = "The session's new tokens.", body = Tokens),
@@ -248,8 +244,6 @@ pub(super) struct Logout {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/logout",
-    operation_id = "logout",
-    tag = "Sessions",
     request_body = Option<Logout>,
     responses((status = 200, description = "The session is ended.", body = Done), refuses::Body)
 )]
@@ -310,11 +304,9 @@ pub(super) struct Sessions {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/sessions",
-    operation_id = "listSessions",
-    tag = "Sessions",
     responses((status = 200, description = "The live sessions.", body = Sessions))
 )]
-pub(super) async fn list(
+pub(super) async fn list_sessions(
     State(auth): State<Auth>,
     user: http::AuthenticatedUser,
 ) -> Result<Answer<Sessions>, ApiError> {
@@ -330,12 +322,10 @@ pub(super) async fn list(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/sessions/{id}",
-    operation_id = "endSession",
-    tag = "Sessions",
     params(("id" = Uuid, Path, description = "The session.")),
     responses((status = 204, description = "The session is ended."), refuses::Missing)
 )]
-pub(super) async fn end(
+pub(super) async fn end_session(
     State(auth): State<Auth>,
     user: http::AuthenticatedUser,
     Id(id): Id,

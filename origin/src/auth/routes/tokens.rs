@@ -42,11 +42,9 @@ pub(super) struct Valid {
 #[utoipa::path(
     get,
     path = "/api/v1/auth/validate-token",
-    operation_id = "validateToken",
-    tag = "Sessions",
     responses((status = 200, description = "The token is valid.", body = Valid))
 )]
-pub(super) async fn validate(
+pub(super) async fn validate_token(
     State(auth): State<Auth>,
     user: http::AuthenticatedUser,
     headers: HeaderMap,
@@ -67,16 +65,14 @@ pub(super) async fn validate(
 #[utoipa::path(
     post,
     path = "/api/v1/auth/validate-token",
-    operation_id = "validateTokenByPost",
-    tag = "Sessions",
     responses((status = 200, description = "The token is valid.", body = Valid))
 )]
-pub(super) async fn validate_by_post(
+pub(super) async fn validate_token_by_post(
     state: State<Auth>,
     user: http::AuthenticatedUser,
     headers: HeaderMap,
 ) -> Result<Answer<Valid>, ApiError> {
-    validate(state, user, headers).await
+    validate_token(state, user, headers).await
 }
 
 /// A request for a service token (RFC 6749, section 4.4.2; RFC 8707, section 2).
@@ -137,8 +133,6 @@ pub(super) struct ServiceToken {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/token",
-    operation_id = "serviceToken",
-    tag = "Internal",
     security(("serviceCredentials" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
@@ -146,7 +140,7 @@ pub(super) struct ServiceToken {
         refuses::Form, refuses::Credentials
     )
 )]
-pub(super) async fn issue(
+pub(super) async fn service_token(
     State(auth): State<Auth>,
     audit: AuditContext,
     headers: HeaderMap,

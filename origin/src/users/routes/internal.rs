@@ -51,8 +51,6 @@ impl From<UserRecord> for OneProfile {
 #[utoipa::path(
     post,
     path = "/api/v1/internal/users",
-    operation_id = "putProfile",
-    tag = "Internal",
     params(CalledBy),
     request_body = UserRecord,
     responses(
@@ -61,7 +59,7 @@ impl From<UserRecord> for OneProfile {
         refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn put(
+pub(super) async fn put_profile(
     State(users): State<Users>,
     Json(body): Json<UserRecord>,
 ) -> Result<(StatusCode, Answer<OneProfile>), ApiError> {
@@ -86,12 +84,10 @@ pub(super) async fn put(
 #[utoipa::path(
     get,
     path = "/api/v1/internal/users/{id}",
-    operation_id = "readProfile",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The user."), CalledBy),
     responses((status = 200, description = "The profile.", body = OneProfile), refuses::Missing)
 )]
-pub(super) async fn read(State(users): State<Users>, Id(id): Id) -> Result<Answer<OneProfile>, ApiError> {
+pub(super) async fn read_profile(State(users): State<Users>, Id(id): Id) -> Result<Answer<OneProfile>, ApiError> {
     let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
     Ok(Answer(profile.into()))
 }
@@ -118,8 +114,6 @@ pub(super) struct Renewal {
 #[utoipa::path(
     patch,
     path = "/api/v1/internal/users/{id}",
-    operation_id = "renewProfile",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The user."), CalledBy),
     request_body = Renewal,
     responses(
@@ -128,7 +122,7 @@ pub(super) struct Renewal {
         refuses::Body, refuses::Missing, refuses::Conflict
     )
 )]
-pub(super) async fn patch(
+pub(super) async fn renew_profile(
     State(users): State<Users>,
     Id(id): Id,
     Json(body): Json<Renewal>,
@@ -159,12 +153,10 @@ pub(super) async fn patch(
 #[utoipa::path(
     delete,
     path = "/api/v1/internal/users/{id}",
-    operation_id = "deleteProfile",
-    tag = "Internal",
     params(("id" = Uuid, Path, description = "The user."), CalledBy),
     responses((status = 204, description = "The profile is deleted."), refuses::Missing)
 )]
-pub(super) async fn delete(State(users): State<Users>, Id(id): Id) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete_profile(State(users): State<Users>, Id(id): Id) -> Result<StatusCode, ApiError> {
     if users.profiles.delete(id, users.clock.now()).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

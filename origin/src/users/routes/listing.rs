@@ -81,12 +81,10 @@ const SEARCH_INVALID: ApiError =
 #[utoipa::path(
     get,
     path = "/api/v1/users",
-    operation_id = "listUsers",
-    tag = "Users",
     params(Page),
     responses((status = 200, description = "A page of users.", body = List))
 )]
-pub(super) async fn list(
+pub(super) async fn list_users(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     page: AskedPage,
@@ -101,12 +99,10 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/internal/users",
-    operation_id = "listProfiles",
-    tag = "Internal",
     params(CalledBy, Page),
     responses((status = 200, description = "A page of users.", body = List), refuses::Unreadable)
 )]
-pub(super) async fn list_internal(State(users): State<Users>, page: AskedPage) -> Result<Answer<List>, ApiError> {
+pub(super) async fn list_profiles(State(users): State<Users>, page: AskedPage) -> Result<Answer<List>, ApiError> {
     answer(&users, page).await
 }
 

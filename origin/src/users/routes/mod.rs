@@ -74,30 +74,36 @@ pub fn description() -> OpenApi {
 
 /// For users, through the gateway.
 fn for_users() -> OpenApiRouter<Users> {
-    route_group(
-        Callers::Users,
-        OpenApiRouter::new().routes(routes!(users::read, users::replace, users::patch, users::delete)),
-    )
+    let users = OpenApiRouter::new().routes(routes!(
+        users::read_user,
+        users::replace_user,
+        users::change_user,
+        users::delete_user
+    ));
+    route_group(Callers::Users, [("Users", users)])
 }
 
 /// For administrators, through the gateway.
 fn for_admins() -> OpenApiRouter<Users> {
-    route_group(Callers::Admins, OpenApiRouter::new().routes(routes!(listing::list, users::create)))
+    let users = OpenApiRouter::new().routes(routes!(listing::list_users, users::make_user));
+    route_group(Callers::Admins, [("Users", users)])
 }
 
 /// For services that read profiles.
 fn for_readers() -> OpenApiRouter<Users> {
-    let routes = OpenApiRouter::new().routes(routes!(listing::list_internal)).routes(routes!(internal::read));
-    route_group(Callers::Services, routes)
+    let profiles = OpenApiRouter::new().routes(routes!(listing::list_profiles)).routes(routes!(internal::read_profile));
+    route_group(Callers::Services, [("Internal", profiles)])
 }
 
 /// For the auth service.
 fn for_writers() -> OpenApiRouter<Users> {
-    let routes = OpenApiRouter::new().routes(routes!(internal::put)).routes(routes!(internal::patch, internal::delete));
-    route_group(Callers::Services, routes)
+    let profiles = OpenApiRouter::new()
+        .routes(routes!(internal::put_profile))
+        .routes(routes!(internal::renew_profile, internal::delete_profile));
+    route_group(Callers::Services, [("Internal", profiles)])
 }
 
 /// For anyone who reaches the service's port.
 fn open() -> OpenApiRouter<Users> {
-    route_group(Callers::Network, operations::routes())
+    route_group(Callers::Network, [("Operations", operations::routes())])
 }

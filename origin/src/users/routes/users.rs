@@ -57,8 +57,6 @@ fn acting(user: &http::AuthenticatedUser) -> ActingUser {
 #[utoipa::path(
     get,
     path = "/api/v1/users/{id}",
-    operation_id = "readUser",
-    tag = "Users",
     params(("id" = Uuid, Path, description = "The user."), IfNoneMatch),
     responses(
         (status = 200, description = "The user.", body = OneUser, headers(("ETag" = String, description = "The version, for `If-Match` and `If-None-Match`."))),
@@ -66,7 +64,7 @@ fn acting(user: &http::AuthenticatedUser) -> ActingUser {
         refuses::Rights, refuses::Missing
     )
 )]
-pub(super) async fn read(
+pub(super) async fn read_user(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     id: Id,
@@ -100,8 +98,6 @@ pub(super) struct NewUser {
 #[utoipa::path(
     post,
     path = "/api/v1/users",
-    operation_id = "makeUser",
-    tag = "Users",
     request_body = NewUser,
     responses(
         (status = 201, description = "The user.", body = OneUser, headers(
@@ -111,7 +107,7 @@ pub(super) struct NewUser {
         refuses::Body, refuses::Conflict
     )
 )]
-pub(super) async fn create(
+pub(super) async fn make_user(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     Json(body): Json<NewUser>,
@@ -157,8 +153,6 @@ pub(super) struct Replacement {
 #[utoipa::path(
     put,
     path = "/api/v1/users/{id}",
-    operation_id = "replaceUser",
-    tag = "Users",
     params(("id" = Uuid, Path, description = "The user."), IfMatch),
     request_body = Replacement,
     responses(
@@ -166,7 +160,7 @@ pub(super) struct Replacement {
         refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
     )
 )]
-pub(super) async fn replace(
+pub(super) async fn replace_user(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     id: Id,
@@ -211,8 +205,6 @@ pub(super) struct Patch {
 #[utoipa::path(
     patch,
     path = "/api/v1/users/{id}",
-    operation_id = "changeUser",
-    tag = "Users",
     params(("id" = Uuid, Path, description = "The user."), IfMatch),
     request_body(content((Patch = "application/merge-patch+json"), (Patch = "application/json"))),
     responses(
@@ -220,7 +212,7 @@ pub(super) struct Patch {
         refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
     )
 )]
-pub(super) async fn patch(
+pub(super) async fn change_user(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     id: Id,
@@ -290,8 +282,6 @@ pub(super) struct Confirmation {
 #[utoipa::path(
     delete,
     path = "/api/v1/users/{id}",
-    operation_id = "deleteUser",
-    tag = "Users",
     params(("id" = Uuid, Path, description = "The user."), IfMatch),
     request_body = Option<Confirmation>,
     responses(
@@ -299,7 +289,7 @@ pub(super) struct Confirmation {
         refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
     )
 )]
-pub(super) async fn delete(
+pub(super) async fn delete_user(
     State(users): State<Users>,
     user: http::AuthenticatedUser,
     id: Id,
