@@ -3,7 +3,7 @@
 use portcullis_policy::{Policy, limits::PATH_BYTES};
 use serde_json::{Value, json};
 
-use crate::fakes::{FakePorts, Vectors, shipped_gateway, verdict};
+use crate::fakes::{FakePorts, Vectors, answer, gateway_of, shipped_gateway, verdict};
 
 const SHIPPED: &str = include_str!("../../gateway.toml");
 
@@ -205,4 +205,38 @@ fn each_path_is_listed_with_all_that_it_wins_over() {
             "  /b wins over /{*rest}",
         ]
     );
+}
+
+#[test]
+fn a_catch_all_answers_no_preflight_for_the_gateways_own_paths() {
+    let gateway = gateway_of(
+        r#"
+[upstreams.shop]
+url = "http://127.0.0.1:1"
+
+[cors.pages]
+origins = ["https://app.example"]
+
+[[routes]]
+path = "/{*rest}"
+methods = ["GET"]
+upstream = "shop"
+access = "public"
+cors = "pages"
+"#,
+    );
+    let ports = FakePorts::new(&Vectors::load());
+    let preflight = [("origin", "https://app.example"), ("access-control-request-method", "GET")];
+    for (path, expected) in [
+        ("/page", (204, "ok")),
+        ("/health", (405, "method_not_allowed")),
+        ("/health%2F", (400, "path_ambiguous")),
+        ("/_gateway/revocations", (404, "route_unknown")),
+    ] {
+        let handled = ports.send(&gateway, "OPTIONS", path, &preflight);
+        assert_eq!(verdict(&handled), expected, "{path}");
+        let headers = &answer(&handled).headers;
+        let is_open = headers.iter().any(|(name, _)| *name == "access-control-allow-origin");
+        assert_eq!(is_open, path == "/page", "{path}");
+    }
 }
