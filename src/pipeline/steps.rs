@@ -137,10 +137,7 @@ impl Gateway {
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,
     /// or that of the rate limit when the address is beyond it.
     pub(super) fn count_guess<P: Ports>(&self, denial: Denial, address: Option<IpAddr>, ports: &P) -> Denial {
-        if !denial.is_guess() {
-            return denial;
-        }
-        self.limiter.record_failed_auth(address, ports).unwrap_or(denial)
+        if denial.is_guess() { self.limiter.record_failed_auth(address, ports).unwrap_or(denial) } else { denial }
     }
 
     /// Signs the assertion and forwards the request.
@@ -182,7 +179,7 @@ impl Gateway {
     /// Revokes the session, or the token without one, of a caller who has logged out.
     async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
-        let Some(mark) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
+        let Some(key) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
         let (policy, identity) = (&token.issuer.token, token.identity());
         // The session's youngest token may have been issued this moment.
         let last = match identity.session_id {
@@ -190,9 +187,8 @@ impl Gateway {
             None => identity.expires_at.secs(),
         };
         let keep_until = last.saturating_add(policy.leeway_s);
-        self.revocations
-            .revoke(RevocationEntry { key: mark, issued_until: token::limits::DATE_SECS, keep_until }, ports)
-            .await;
+        let entry = RevocationEntry { key, issued_until: token::limits::DATE_SECS, keep_until };
+        self.revocations.revoke(entry, ports).await;
     }
 
     /// Makes the answer of a denial, and writes the log record, the metrics and the spans.
