@@ -4,6 +4,8 @@
 //! Everything between two awaits of an object is one transaction, and the answer waits until the
 //! writes are durable, so no acknowledged entry is lost.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, durable::State};
@@ -24,14 +26,14 @@ pub(super) const ENTRIES_PATH: &str = "/marks/";
 /// Appends the entries of a page.
 pub(super) const APPEND_PATH: &str = "/append";
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS entries (
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     mark TEXT NOT NULL UNIQUE,
     issued_until INTEGER NOT NULL,
     keep_until INTEGER NOT NULL,
-    noted_at INTEGER NOT NULL)";
-const BY_EXPIRY: &str = "CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until)";
-const BY_TIME: &str = "CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
+    noted_at INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until);
+    CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
 
 /// A row of a query for entries; `number` where the query selects it.
 #[derive(Deserialize)]
@@ -76,15 +78,14 @@ pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
 async fn append(state: &State, text: &str) -> worker::Result<()> {
     let page = LogPage::from_json(text).ok_or("the entries cannot be read")?;
     Log::open(state)?.append(&page.entries)?;
-    if state.storage().get_alarm().await?.is_none() {
-        set_alarm(state).await?;
-    }
-    Ok(())
+    // An earlier version set alarms decades ahead.
+    let latest = now().plus(limits::SWEEP_MS).0;
+    let alarm = state.storage().get_alarm().await?.and_then(|at| u64::try_from(at).ok());
+    if alarm.is_none_or(|at| at > latest) { set_alarm(state).await } else { Ok(()) }
 }
 
 async fn set_alarm(state: &State) -> worker::Result<()> {
-    let at = now().plus(limits::SWEEP_MS);
-    state.storage().set_alarm(i64::try_from(at.0).unwrap_or(i64::MAX)).await
+    state.storage().set_alarm(Duration::from_millis(limits::SWEEP_MS)).await
 }
 
 /// The object's table.
@@ -96,9 +97,7 @@ struct Log {
 impl Log {
     fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
-        for statement in [TABLE, BY_EXPIRY, BY_TIME] {
-            sql.exec(statement, None)?;
-        }
+        sql.exec(SCHEMA, None)?;
         Ok(Self { sql, now: now() })
     }
 
@@ -130,15 +129,14 @@ impl Log {
     }
 
     fn has_room(&self, wanted: usize) -> worker::Result<bool> {
-        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
-        let fits = |count: u64| count.saturating_add(wanted) <= u64::try_from(limits::LOG_ENTRIES).unwrap_or(u64::MAX);
+        let most = limits::LOG_ENTRIES.saturating_sub(u64::try_from(wanted).unwrap_or(u64::MAX));
         // An upper bound of the count, from the first and the last number.
         let span = "SELECT (SELECT max(number) FROM entries) - (SELECT min(number) FROM entries) + 1";
-        if fits(scalar(&self.sql, span, vec![])?) {
+        if scalar(&self.sql, span, vec![])? <= most {
             return Ok(true);
         }
         self.sweep()?;
-        Ok(fits(scalar(&self.sql, "SELECT count(*) FROM entries", vec![])?))
+        Ok(scalar(&self.sql, "SELECT count(*) FROM entries", vec![])? <= most)
     }
 
     /// Deletes expired entries. Returns whether the log is empty.

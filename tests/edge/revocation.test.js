@@ -366,6 +366,15 @@ describe("the revocation log's object", () => {
     assert.equal(page.from, page.newest - 4999);
     assert.ok((await read("/whole")).entries.length >= 6000);
   });
+
+  test("an entry sets the alarm within ten minutes, also in place of one that is decades ahead", async () => {
+    const alarmIn = async () => (await edge.logObject("/alarm-at")).json - Date.now();
+    await append([[mark("g"), 100, now() + 900]]);
+    assert.ok((await alarmIn()) <= 600_000, `the alarm rings in ${await alarmIn()} ms`);
+    assert.equal((await edge.logObject("/late-alarm")).status, 204);
+    await append([[mark("h"), 100, now() + 900]]);
+    assert.ok((await alarmIn()) <= 600_000, `the alarm rings in ${await alarmIn()} ms`);
+  });
 });
 
 // Runs in this process, because the runtime refuses such a request before the worker.

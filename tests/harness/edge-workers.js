@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { modulesOf } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 
-// The revocation log's object with additions for tests: /alarm runs the alarm, /age makes all entries two
-// minutes older, and each answer has the number of rows read.
+// The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,
+// /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
+// of rows read.
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 export default gateway;
@@ -30,6 +31,7 @@ export class Revocations extends Log {
     };
     super({ storage: observed }, env);
     this.sql = storage.sql;
+    this.alarms = storage;
     this.cursors = cursors;
   }
 
@@ -37,6 +39,11 @@ export class Revocations extends Log {
     const { pathname } = new URL(request.url);
     if (pathname === "/alarm") {
       await this.alarm();
+      return new Response(null, { status: 204 });
+    }
+    if (pathname === "/alarm-at") return Response.json(await this.alarms.getAlarm());
+    if (pathname === "/late-alarm") {
+      await this.alarms.setAlarm(2 * Date.now());
       return new Response(null, { status: 204 });
     }
     if (pathname === "/age") {

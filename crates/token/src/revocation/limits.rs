@@ -46,7 +46,7 @@ pub const WAIT_MS: u64 = 2 * CACHE_MS + ASK_MS + ASK_WHOLE_MS;
 pub const COPY_ENTRIES: usize = 100_000;
 
 /// Entries of the log. Beyond that, pushes are refused and wait at their sender.
-pub const LOG_ENTRIES: usize = 1_000_000;
+pub const LOG_ENTRIES: u64 = 1_000_000;
 
 /// Bytes of a page; [`COPY_ENTRIES`] take about 60 each.
 pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
