@@ -15,7 +15,6 @@ pub(super) fn log_error(message: &str) {
 
 /// Returns a line about the answer of a request.
 pub(super) fn warning(message: &str, request_id: &str) -> String {
-    let line =
-        serde_json::json!({ "level": "warn", "service": "gateway", "message": message, "request_id": request_id });
-    line.to_string()
+    serde_json::json!({ "level": "warn", "service": "gateway", "message": message, "request_id": request_id })
+        .to_string()
 }

@@ -18,8 +18,7 @@ use std::{rc::Rc, sync::Once};
 use wasm_bindgen::prelude::*;
 
 use crate::pipeline::{
-    Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
-    handle_refused,
+    Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, Head, Misconfiguration, Outcome, handle_refused,
     wire::{self, DrainPlan},
 };
 use console::log_line;
@@ -42,14 +41,8 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 /// Refuses a request without a gateway.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
-    let Handled { outcome, mut record, .. } =
-        handle_refused::<web_sys::Response>(&head, denial, &WorkerPorts::without_request(env));
-    record.timestamp = timestamp();
-    log_line(&record.to_json());
-    match outcome {
-        Outcome::Answered(answer) => to_response(&answer, &head, Some(request)).map(JsValue::from),
-        Outcome::Forwarded { reply, .. } => Ok(reply.into()),
-    }
+    let handled = handle_refused(&head, denial, &WorkerPorts::without_request(env));
+    answer(handled, &head, Some(request), 100)
 }
 
 async fn handle(
@@ -60,39 +53,36 @@ async fn handle(
 ) -> Result<JsValue, JsValue> {
     let gateway = match policy_loader::gateway(&env, Some(&context), UnixMillis(js::whole(poller.now()))).await {
         Ok(gateway) => gateway,
-        Err(Misconfiguration(text)) => {
-            return refuse(&request, env, Denial::Misconfigured { fault: text });
-        }
+        Err(Misconfiguration(fault)) => return refuse(&request, env, Denial::Misconfigured { fault }),
     };
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
-    let Handled { outcome, mut record } = gateway.handle(&head, &ports).await;
-    write_log(&mut record, gateway.log_successes);
-    let answer = match outcome {
-        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
-        Outcome::Answered(answer) => to_response(&answer, &head, ports.request()),
-    }
-    .map(JsValue::from);
+    let handled = gateway.handle(&head, &ports).await;
+    let answer = answer(handled, &head, ports.request(), gateway.log_successes);
     for task in ports.take_tasks() {
         run_behind(&context, &gateway, &ports, task);
     }
     answer
 }
 
-/// The request's line, and an audit event where it was refused.
-fn write_log(record: &mut LogRecord, successes: u8) {
-    if !record.is_kept(successes) {
-        return;
+/// Writes the request's line, of successes the given percentage, and an audit event where it was refused.
+/// Returns its answer.
+fn answer(
+    Handled { outcome, mut record }: Handled<web_sys::Response>,
+    head: &Head,
+    request: Option<&web_sys::Request>,
+    log_successes: u8,
+) -> Result<JsValue, JsValue> {
+    if record.is_kept(log_successes) {
+        record.timestamp = js_sys::Date::new_0().to_iso_string().into();
+        log_line(&record.to_json());
+        record.audit_event().iter().for_each(|event| log_line(event));
     }
-    record.timestamp = timestamp();
-    log_line(&record.to_json());
-    if let Some(event) = record.audit_event() {
-        log_line(&event);
+    match outcome {
+        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
+        Outcome::Answered(answer) => to_response(&answer, head, request),
     }
-}
-
-fn timestamp() -> String {
-    js_sys::Date::new_0().to_iso_string().into()
+    .map(JsValue::from)
 }
 
 /// The cron trigger.
@@ -100,13 +90,10 @@ fn timestamp() -> String {
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    match policy_loader::gateway(&env, None, durable_object::now()).await {
-        Ok(gateway) => {
-            gateway.run_scheduled(&WorkerPorts::without_request(env)).await;
-            Ok(())
-        }
-        Err(Misconfiguration(text)) => Err(JsValue::from_str(&text)),
-    }
+    let gateway = policy_loader::gateway(&env, None, durable_object::now()).await;
+    let gateway = gateway.map_err(|Misconfiguration(text)| JsValue::from(text))?;
+    gateway.run_scheduled(&WorkerPorts::without_request(env)).await;
+    Ok(())
 }
 
 /// `worker` installs a hook that restarts the instance after a panic;

@@ -134,17 +134,13 @@ async fn reload(env: &js::Env) {
     // The predecessor takes precedence over the built-in policy.
     let fallback = match in_use {
         Some(gateway) if gateway.origin.get() != PolicyOrigin::BuiltIn => Ok(gateway),
-        built_in => match read_policy(env, PREVIOUS, || {}).await {
-            Ok(previous) => match previous.and_then(|text| build(env, &text).ok()) {
-                Some(gateway) => {
-                    gateway.origin.set(PolicyOrigin::PushedBefore);
-                    Ok(gateway)
-                }
-                None => built_in.map_or_else(|| build_built_in(env), Ok),
-            },
-            // Whether a policy was pushed is not known.
-            Err(()) => return,
-        },
+        built_in => {
+            // On failure it is not known whether a policy was pushed.
+            let Ok(previous) = read_policy(env, PREVIOUS, || {}).await else { return };
+            let previous = previous.and_then(|text| build(env, &text).ok());
+            previous.iter().for_each(|gateway| gateway.origin.set(PolicyOrigin::PushedBefore));
+            previous.or(built_in).map_or_else(|| build_built_in(env), Ok)
+        }
     };
     if let Ok(gateway) = &fallback {
         gateway.newer_fault.replace(Some(fault));
