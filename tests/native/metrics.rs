@@ -3,7 +3,7 @@
 
 use portcullis::pipeline::{Gateway, Head};
 
-use crate::fakes::{FakePorts, Vectors, answer, header, setting, verdict};
+use crate::fakes::{FakePorts, Issuer, Vectors, answer, header, setting, verdict};
 
 const TOKEN: &str = "a-token-for-the-scraper";
 const ME: &str = "/api/v1/auth/me";
@@ -83,6 +83,36 @@ fn each_request_of_each_isolate_is_counted_once() {
 }
 
 #[test]
+fn the_page_is_in_prometheus_form() {
+    let vectors = Vectors::load();
+    let ports = FakePorts::new(&vectors);
+    let good = vectors.token("a good token");
+    for took_ms in [20_000, 30, 0] {
+        *ports.issuer.borrow_mut() = Issuer::Slow(vectors.jwks.to_string(), took_ms);
+        ports.store.borrow_mut().clear();
+        assert_eq!(verdict(&ports.send_token(&gateway(Some(TOKEN)).unwrap(), "GET", ME, good)), (200, "ok"));
+    }
+    ports.metrics.borrow_mut().insert("another_family{x=\"y\"}".to_owned(), 1.0);
+    let page = page(&gateway(Some(TOKEN)).unwrap(), &ports);
+    for expected in [
+        "# TYPE gateway_requests_total counter\n\
+         gateway_requests_total{route=\"/api/v1/auth/me\",method=\"GET\",status=\"200\"} 3\n",
+        "# TYPE gateway_request_duration_seconds histogram\n\
+         gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"0.005\"} 1\n\
+         gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"0.01\"} 1\n\
+         gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"0.025\"} 1\n\
+         gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"0.05\"} 2\n",
+        "gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"10\"} 2\n\
+         gateway_request_duration_seconds_bucket{route=\"/api/v1/auth/me\",le=\"+Inf\"} 3\n\
+         gateway_request_duration_seconds_count{route=\"/api/v1/auth/me\"} 3\n\
+         gateway_request_duration_seconds_sum{route=\"/api/v1/auth/me\"} 20.03\n",
+    ] {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+    assert!(!page.contains("another_family"));
+}
+
+#[test]
 fn counts_that_cannot_be_stored_are_kept_and_the_page_is_503() {
     let vectors = Vectors::load();
     let (gateway, ports) = (gateway(Some(TOKEN)).unwrap(), FakePorts::new(&vectors));
@@ -92,9 +122,11 @@ fn counts_that_cannot_be_stored_are_kept_and_the_page_is_503() {
     }
     let handled = ports.send_token(&gateway, "GET", "/metrics", TOKEN);
     assert_eq!(verdict(&handled), (503, "metrics_unavailable"));
+    ports.send(&gateway, "GET", "/nowhere", &[]);
     ports.metrics_fail.set(false);
+    ports.send(&gateway, "GET", "/nowhere", &[]);
     let page = page(&gateway, &ports);
-    assert!((value(&page, r#"gateway_denials_total{code="route_unknown"}"#) - 5.0).abs() < f64::EPSILON);
+    assert!((value(&page, r#"gateway_denials_total{code="route_unknown"}"#) - 7.0).abs() < f64::EPSILON);
 }
 
 #[test]
