@@ -7,9 +7,10 @@ use super::{
     limits,
     ports::{Forwarded, UpstreamClient},
     references::{REFERENCE_HEADERS, References},
+    upstream::Upstream,
     wire::{AnswerFacts, HeaderChanges},
 };
-use portcullis_policy::{is_cors_header, is_private};
+use portcullis_policy::{Route, is_cors_header, is_private};
 
 /// Keeps browsers from taking an answer for something other than its content type says.
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
@@ -30,17 +31,15 @@ impl Gateway {
     pub(super) fn plan_answer<P: UpstreamClient>(
         &self,
         exchange: &Exchange<'_>,
+        (route, upstream): (&Route, &Upstream),
         Forwarded { reply, url, facts }: &Forwarded<P::Reply>,
         ports: &P,
     ) -> AnswerPlan {
-        let (route, upstream) = (exchange.route, exchange.upstream);
-        let rules = route.map(|route| &route.response_headers);
-        let is_covered = |name: &str| rules.is_some_and(|rules| rules.covers(name));
-        let is_removed = |name: &str| is_private(name) || is_cors_header(name) || is_covered(name);
+        let rules = &route.response_headers;
+        let is_removed = |name: &str| is_private(name) || is_cors_header(name) || rules.covers(name);
         // Headers that would lead the client to the upstream.
         let mut replaced: Vec<(&str, String)> = Vec::new();
         for name in facts.header_names().filter(|name| REFERENCE_HEADERS.contains(name) && !is_removed(name)) {
-            let (Some(route), Some(upstream)) = (route, upstream) else { break };
             let Some(value) = ports.header(reply, name) else { continue };
             let references = References::new(url, exchange.head, route, upstream);
             let resolve = |reference: &str, base: &str| ports.resolve(reference, base);
@@ -49,23 +48,20 @@ impl Gateway {
         let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
             is_removed(name) || *name == "x-request-id" || replaced.iter().any(|(replaced, _)| replaced == name)
         }));
-        for (name, value) in self.cors_headers(exchange.head, exchange.route) {
+        for (name, value) in self.cors_headers(exchange.head, Some(route)) {
             changes.append(name, &value);
         }
-        for (name, value) in rules.into_iter().flat_map(|rules| &rules.set) {
+        for (name, value) in &rules.set {
             changes.append(name, value);
         }
         for (name, value) in &replaced {
             changes.append(name, value);
         }
-        let is_guarded = route.is_some_and(|route| route.nosniff)
-            && !is_covered(CONTENT_TYPE_OPTIONS)
-            && !facts.has_header(CONTENT_TYPE_OPTIONS);
-        if is_guarded {
+        if route.nosniff && !rules.covers(CONTENT_TYPE_OPTIONS) && !facts.has_header(CONTENT_TYPE_OPTIONS) {
             changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
         }
         changes.append("x-request-id", &exchange.ids.request_id);
-        let idle_timeout_ms = upstream.and_then(|upstream| upstream.config.idle_timeout_ms);
+        let idle_timeout_ms = upstream.config.idle_timeout_ms;
         let content_length = idle_timeout_ms.and_then(|_| ports.header(reply, "content-length"));
         let body_bytes = content_length.as_deref().and_then(|text| trusted_length(facts, text));
         AnswerPlan { changes, idle_timeout_ms, body_bytes }
@@ -75,7 +71,6 @@ impl Gateway {
 /// Returns the length of an answer's body, unless the upstream sent several or chunks as well (RFC 9112,
 /// section 6.3).
 fn trusted_length(facts: &AnswerFacts, content_length: &str) -> Option<u64> {
-    let is_number = content_length.bytes().all(|byte| byte.is_ascii_digit());
-    let length = if is_number && !facts.has_header("transfer-encoding") { content_length.parse().ok() } else { None };
-    length.filter(|bytes| *bytes <= limits::STATED_LENGTH_BYTES)
+    let is_single = content_length.bytes().all(|byte| byte.is_ascii_digit()) && !facts.has_header("transfer-encoding");
+    content_length.parse().ok().filter(|bytes| is_single && *bytes <= limits::STATED_LENGTH_BYTES)
 }

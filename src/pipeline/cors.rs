@@ -38,12 +38,12 @@ impl Gateway {
     /// Returns the CORS headers of a route's answer.
     pub(super) fn cors_headers(&self, head: &Head, route: Option<&Route>) -> CorsHeaders {
         let Some(cors) = route.and_then(|route| self.cors_of(route)) else { return CorsHeaders::default() };
-        let mut added = match head.header("origin").filter(|origin| allows(cors, origin)) {
-            Some(origin) => common(cors, origin),
+        let Some(origin) = head.header("origin").filter(|origin| allows(cors, origin)) else {
             // A cache must not give this answer to a page of a listed origin.
-            None => vec![("vary", "Origin".to_owned())],
+            return vec![("vary", "Origin".to_owned())];
         };
-        if added.len() > 1 && !cors.expose.is_empty() {
+        let mut added = common(cors, origin);
+        if !cors.expose.is_empty() {
             added.push(("access-control-expose-headers", cors.expose.join(", ")));
         }
         added

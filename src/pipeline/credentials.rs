@@ -4,7 +4,10 @@
 //! Browsers send cookies with requests of any page, so a token from a cookie counts only if the request
 //! comes from a page of the gateway's own origin, or of an origin that the route lists with credentials.
 
-use super::{denial::Denial, head::Head};
+use super::{
+    denial::Denial,
+    head::{Head, is_blank},
+};
 use portcullis_policy::{Cors, Refusal, allows};
 
 /// Returns the token of a request, unparsed. `cookie` is the cookie that may hold a browser's
@@ -12,7 +15,7 @@ use portcullis_policy::{Cors, Refusal, allows};
 pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
     let Some(name) = cookie.filter(|name| {
         head.header("authorization").is_none()
-            && head.header("cookie").is_some_and(|cookies| Head::holds_cookie(cookies, name))
+            && head.header("cookie").is_some_and(|cookies| Head::has_cookie(cookies, name, is_blank))
     }) else {
         return bearer(head);
     };

@@ -17,9 +17,11 @@ pub struct Head {
     pub headers: Vec<(String, String)>,
 }
 
-/// Optional white space of a header (RFC 9110, section 5.6.3). Browsers take other white space of
-/// Unicode for parts of names.
-const BLANKS: [char; 2] = [' ', '\t'];
+/// Returns whether a character is optional white space of a header (RFC 9110, section 5.6.3). A name
+/// after any other white space is another name: browsers let other hosts set that cookie.
+pub(super) fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t')
+}
 
 impl Head {
     /// Splits an absolute URL. A URL that is not `http(s)://host/...` has an empty target, which
@@ -40,26 +42,17 @@ impl Head {
     /// Parsers disagree on which of two counts.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
         let cookies = self.header("cookie")?.split(';');
-        let mut values = cookies.filter_map(|cookie| Self::cookie_value(cookie.trim_matches(BLANKS), name));
+        let mut values = cookies.filter_map(|cookie| Self::cookie_value(cookie.trim_matches(is_blank), name));
         let value = values.next()?;
         values.next().is_none().then_some(value)
     }
 
-    /// Returns whether `Cookie` has a cookie of this name; several header lines arrive joined by
-    /// commas. A name after any white space but a blank is another name: browsers let other hosts
-    /// set that cookie.
-    pub(super) fn holds_cookie(cookies: &str, name: &str) -> bool {
+    /// Returns whether a parser that skips `is_blank` around names finds a cookie of this name in `Cookie`;
+    /// several header lines arrive joined by commas.
+    pub(super) fn has_cookie(cookies: &str, name: &str, is_blank: fn(char) -> bool) -> bool {
         cookies.split([';', ',']).any(|cookie| {
-            let rest = cookie.trim_start_matches(BLANKS).strip_prefix(name).map(|rest| rest.trim_start_matches(BLANKS));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        })
-    }
-
-    /// Returns whether any parser may find a cookie of this name in `Cookie`.
-    pub(super) fn may_hold_cookie(cookies: &str, name: &str) -> bool {
-        cookies.split([';', ',']).any(|cookie| {
-            let rest = cookie.trim_start().strip_prefix(name);
-            rest.is_some_and(|rest| rest.trim_start().is_empty() || rest.trim_start().starts_with('='))
+            let rest = cookie.trim_start_matches(is_blank).strip_prefix(name);
+            rest.is_some_and(|rest| matches!(rest.trim_start_matches(is_blank).chars().next(), None | Some('=')))
         })
     }
 
@@ -74,9 +67,9 @@ impl Head {
     pub(super) fn is_of_own_page(&self) -> bool {
         match self.header("sec-fetch-site") {
             Some(site) => matches!(site, "same-origin" | "none"),
-            None => self.header("origin").is_some_and(|origin| {
-                origin.strip_prefix(self.scheme.as_str()).and_then(|rest| rest.strip_prefix("://")) == Some(&self.host)
-            }),
+            None => {
+                self.header("origin").and_then(|origin| origin.split_once("://")) == Some((&*self.scheme, &*self.host))
+            }
         }
     }
 
@@ -128,10 +121,8 @@ impl Head {
 
     /// Returns whether the headers would cost the gateway or an upstream too much memory.
     pub(super) fn is_too_large(&self) -> bool {
-        let bytes = self
-            .headers
-            .iter()
-            .fold(0_usize, |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()));
+        let lengths = self.headers.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+        let bytes = lengths.fold(0, usize::saturating_add);
         self.headers.len() > limits::HEADERS || bytes > limits::HEADER_BYTES
     }
 }

@@ -32,12 +32,10 @@ pub(super) fn compose<'a>(
         if is_private(name) || is_replaced(name) || is_named(name) || route.request_headers.covers(name) {
             continue;
         }
-        let value = match token_cookie {
-            Some(cookie) if name == "cookie" => match cookies_without(value, cookie) {
-                Some(rest) => Cow::Owned(rest),
-                None => continue,
-            },
-            Some(_) | None => Cow::Borrowed(value.as_str()),
+        let value = match token_cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(value, cookie)) {
+            Some(None) => continue,
+            Some(Some(rest)) => Cow::Owned(rest),
+            None => Cow::Borrowed(value.as_str()),
         };
         let value = if name == "cookie" { join_cookie_lines(value) } else { value };
         headers.push((Cow::Borrowed(name), value));
@@ -91,7 +89,7 @@ fn cookies_without(cookies: &str, name: &str) -> Option<String> {
     let rest: Vec<&str> =
         cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
     let rest = rest.join("; ");
-    (!rest.is_empty() && !Head::may_hold_cookie(&rest, name)).then_some(rest)
+    (!rest.is_empty() && !Head::has_cookie(&rest, name, char::is_whitespace)).then_some(rest)
 }
 
 /// Bytes of a cookie's name, which is a token (RFC 9110, section 5.6.2), besides letters and digits.

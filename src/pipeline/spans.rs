@@ -103,7 +103,10 @@ impl SpanExporter {
     /// (`TraceIdRatioBased`); the gateway's own span's where the trace is a client's, who could
     /// choose an id that is always sampled.
     pub(super) fn samples(&self, ids: &Ids) -> bool {
-        is_in_ratio(if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id }, self.ratio)
+        let id = if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id };
+        let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
+        let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        number.is_some_and(|number| f64::from(number) < self.ratio * (f64::from(u32::MAX) + 1.0))
     }
 
     /// Adds the spans of a request that was answered, if its trace is sampled, and schedules a
@@ -154,12 +157,6 @@ impl SpanExporter {
     }
 }
 
-fn is_in_ratio(id: &str, ratio: f64) -> bool {
-    let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
-    let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-    number.is_some_and(|number| f64::from(number) < ratio * (f64::from(u32::MAX) + 1.0))
-}
-
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.
 fn request(service: &str, spans: &[Span]) -> Value {
     let scope = json!({ "name": "portcullis", "version": env!("CARGO_PKG_VERSION") });
@@ -188,8 +185,28 @@ struct Span {
 }
 
 impl Span {
-    fn of_server(record: &LogRecord, ids: &Ids, (from, to): (UnixMillis, UnixMillis)) -> Self {
-        let status = record.status.to_string();
+    /// A span with the request's ids; `place` is what its name says besides the method.
+    fn new(
+        kind: u8,
+        (record, ids): (&LogRecord, &Ids),
+        place: Option<&str>,
+        (from, to): (UnixMillis, UnixMillis),
+        attributes: Vec<Value>,
+    ) -> Self {
+        Self {
+            trace_id: ids.trace_id.clone(),
+            span_id: ids.span_id.clone(),
+            parent_span_id: ids.parent_id.clone(),
+            name: place.map_or_else(|| record.method.clone(), |place| format!("{} {place}", record.method)),
+            kind,
+            start_time_unix_nano: nanos(from),
+            end_time_unix_nano: nanos(to),
+            attributes,
+            status: (record.status >= 500).then(|| json!({ "code": 2 })),
+        }
+    }
+
+    fn of_server(record: &LogRecord, ids: &Ids, times: (UnixMillis, UnixMillis)) -> Self {
         let attributes = [
             ("http.request.method", Some(record.method.as_str())),
             ("url.path", Some(&record.path)),
@@ -201,40 +218,16 @@ impl Span {
             ("portcullis.key_source", record.cache),
         ];
         let attributes = attributes.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
-        let status = json!({ "key": "http.response.status_code", "value": { "intValue": status } });
-        let name = record.route.as_ref().map(|route| format!("{} {route}", record.method));
-        Self {
-            trace_id: ids.trace_id.clone(),
-            span_id: ids.span_id.clone(),
-            parent_span_id: ids.parent_id.clone(),
-            name: name.unwrap_or_else(|| record.method.clone()),
-            kind: 2,
-            start_time_unix_nano: nanos(from),
-            end_time_unix_nano: nanos(to),
-            attributes: attributes.chain([status]).collect(),
-            status: failure(record),
-        }
+        let status = json!({ "key": "http.response.status_code", "value": { "intValue": record.status.to_string() } });
+        Self::new(2, (record, ids), record.route.as_deref(), times, attributes.chain([status]).collect())
     }
 
     /// The call to the upstream.
-    fn of_client(record: &LogRecord, ids: &Ids, upstream: &str, (from, to): (UnixMillis, UnixMillis)) -> Self {
-        Self {
-            trace_id: ids.trace_id.clone(),
-            span_id: ids.client_span_id(),
-            parent_span_id: Some(ids.span_id.clone()),
-            name: format!("{} {upstream}", record.method),
-            kind: 3,
-            start_time_unix_nano: nanos(from),
-            end_time_unix_nano: nanos(to),
-            attributes: vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)],
-            status: failure(record),
-        }
+    fn of_client(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis, UnixMillis)) -> Self {
+        let attributes = vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)];
+        let span = Self::new(3, (record, ids), Some(upstream), times, attributes);
+        Self { span_id: ids.client_span_id(), parent_span_id: Some(ids.span_id.clone()), ..span }
     }
-}
-
-/// Returns the status of a failed span.
-fn failure(record: &LogRecord) -> Option<Value> {
-    (record.status >= 500).then(|| json!({ "code": 2 }))
 }
 
 fn nanos(at: UnixMillis) -> String {
@@ -243,25 +236,4 @@ fn nanos(at: UnixMillis) -> String {
 
 fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_of_the_traces_is_sampled_by_their_ids() {
-        let id = |end: &str| format!("{}{end}", "a".repeat(24));
-        for (ratio, end, expected) in [
-            (1.0, "ffffffff", true),
-            (0.0, "00000000", false),
-            (0.5, "7fffffff", true),
-            (0.5, "80000000", false),
-            (0.25, "3fffffff", true),
-            (0.25, "40000000", false),
-        ] {
-            assert_eq!(is_in_ratio(&id(end), ratio), expected, "{ratio} of {end}");
-        }
-        assert!(!is_in_ratio("short", 1.0));
-    }
 }

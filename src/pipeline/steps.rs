@@ -100,7 +100,7 @@ impl Gateway {
         if route.ends_session && matches!(forwarded.facts.status, 200..=299) {
             self.end_session(exchange, ports).await;
         }
-        let plan = self.plan_answer(exchange, &forwarded, ports);
+        let plan = self.plan_answer(exchange, (route, upstream), &forwarded, ports);
         Ok(Outcome::Forwarded { reply: forwarded.reply, plan })
     }
 

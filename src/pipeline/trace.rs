@@ -13,7 +13,7 @@ pub(super) struct Ids {
     /// Id of the client's span, if its trace is continued.
     pub(super) parent_id: Option<String>,
     /// Id of the span of the call to the upstream.
-    client_span: [u8; 8],
+    client_span: u64,
     flags: u8,
     /// Whether this gateway's spans are exported.
     pub(super) is_sampled: bool,
@@ -37,20 +37,26 @@ impl Ids {
             .filter(|text| text.len() == 36)
             .and_then(|text| uuid::Uuid::try_parse(text).ok())
             .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid());
-        let (trace, span, client_span) = (take::<16>(&mut random), take::<8>(&mut random), take(&mut random));
-        let parent = head.header("traceparent").and_then(Parent::parse);
+        let own_trace = u128::from_be_bytes(take(&mut random));
+        let (span, client_span) = (u64::from_be_bytes(take(&mut random)), u64::from_be_bytes(take(&mut random)));
+        let continued = head.header("traceparent").and_then(parse_traceparent);
         let is_valid = |state: &&str| {
             state.len() <= TRACESTATE_BYTES && state.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
         };
+        let tracestate = continued.and_then(|_| head.header("tracestate").filter(is_valid)).map(str::to_owned);
+        let (trace_id, parent_id, flags) = match continued {
+            Some((trace_id, parent_id, flags)) => (trace_id.to_owned(), Some(parent_id.to_owned()), flags),
+            None => (format!("{own_trace:032x}"), None, SAMPLED),
+        };
         Self {
             request_id: request_id.hyphenated().to_string(),
-            trace_id: parent.as_ref().map_or_else(|| hex(&trace), |parent| parent.trace_id.to_owned()),
-            span_id: hex(&span),
-            parent_id: parent.as_ref().map(|parent| parent.parent_id.to_owned()),
+            trace_id,
+            span_id: format!("{span:016x}"),
+            parent_id,
             client_span,
-            flags: parent.as_ref().map_or(SAMPLED, |parent| parent.flags),
+            flags,
             is_sampled: false,
-            tracestate: parent.and_then(|_| head.header("tracestate").filter(is_valid)).map(str::to_owned),
+            tracestate,
         }
     }
 
@@ -63,7 +69,7 @@ impl Ids {
 
     /// Returns the id of the span of the call to the upstream.
     pub(super) fn client_span_id(&self) -> String {
-        hex(&self.client_span)
+        format!("{:016x}", self.client_span)
     }
 
     /// Returns `traceparent` for the upstream, whose spans are children of the call's span if that is
@@ -74,37 +80,22 @@ impl Ids {
     }
 }
 
-/// A parsed `traceparent`.
-struct Parent<'a> {
-    trace_id: &'a str,
-    parent_id: &'a str,
-    flags: u8,
-}
-
-impl<'a> Parent<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let is_hex = |part: &str, length: usize| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let is_id = |part: &str, length: usize| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
-        // A later version begins with the four fields of this one (section 4.3).
-        let is_version = is_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
-        let is_valid = is_version && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2);
-        let flags = u8::from_str_radix(flags, 16).ok()?;
-        is_valid.then_some(Self { trace_id, parent_id, flags })
-    }
+/// Parses a `traceparent`: the ids of the trace and of the client's span, and the flags.
+fn parse_traceparent(text: &str) -> Option<(&str, &str, u8)> {
+    let mut parts = text.split('-');
+    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part: &str, length: usize| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    // A later version begins with the four fields of this one (section 4.3).
+    let is_version = is_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+    let is_valid = is_version && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2);
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    is_valid.then_some((trace_id, parent_id, flags))
 }
 
 /// Takes the first bytes; zeros if there are too few.
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     bytes.split_off(..N).and_then(|taken| taken.try_into().ok()).unwrap_or([0; N])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(nibble.wrapping_add(if nibble < 10 { b'0' } else { b'a' - 10 }));
-    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
-    text
 }

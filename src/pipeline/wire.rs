@@ -74,9 +74,6 @@ impl Fault {
     }
 }
 
-/// A flag that is set; an empty line is one that is not.
-const YES: &str = "1";
-
 /// Parses the head of a request.
 pub fn parse_head(text: &str) -> Head {
     let mut lines = text.split('\n');
@@ -232,7 +229,8 @@ impl AnswerFacts {
     /// [`Fault::BadStatus`] when the status cannot be passed on.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let mut lines = text.splitn(3, '\n');
-        let body_ended = lines.next() == Some(YES);
+        // An empty line is a flag that is not set.
+        let body_ended = lines.next() == Some("1");
         let status = lines.next().and_then(|line| line.parse().ok());
         let status = status.filter(|status| matches!(status, 101 | 200..=599)).ok_or(Fault::BadStatus)?;
         Ok(Self { body_ended, status, names: lines.next().unwrap_or_default().to_owned() })

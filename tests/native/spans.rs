@@ -47,6 +47,20 @@ fn a_client_cannot_choose_a_trace_that_is_always_sampled() {
 }
 
 #[test]
+fn a_share_of_the_traces_is_sampled_by_their_ids() {
+    for ratio in [0.5, 0.25] {
+        let ports = FakePorts::new(&Vectors::load());
+        let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", &ratio.to_string())]).unwrap();
+        for _ in 0..200 {
+            let trace_id = ports.send(&gateway, "GET", "/nowhere", &[]).record.trace_id;
+            let fraction = f64::from(u32::from_str_radix(&trace_id[24..], 16).unwrap()) / 2_f64.powi(32);
+            let sent = ports.spans.take();
+            assert_eq!(sent.len(), usize::from(fraction < ratio), "{ratio} of {trace_id}");
+        }
+    }
+}
+
+#[test]
 fn a_request_has_a_server_and_a_client_span_in_the_trace_of_its_client() {
     let vectors = Vectors::load();
     let ports = FakePorts::new(&vectors);
