@@ -38,8 +38,7 @@ pub enum RevocationPlan {
     UseAndRead,
     /// Read the log, then plan again.
     Read,
-    /// Another request of this isolate is reading; plan again shortly. (A read belongs to the request
-    /// that made it and cannot be shared.)
+    /// Another request of this isolate is reading; plan again shortly. (A request cannot share its read.)
     Wait,
     /// The log is too large for a copy: ask it about this token.
     AskLog,
@@ -82,8 +81,7 @@ impl RevocationCache {
         self.asking_until.is_some_and(|until| now < until && now.abs_diff(until) <= limits::ASK_WHOLE_MS)
     }
 
-    /// Records the start of a read that takes at most `may_take_ms`. After that it counts as lost:
-    /// its request may have been cancelled.
+    /// Records the start of a read. After `may_take_ms` it counts as lost: its request may have been cancelled.
     pub fn begin(&mut self, may_take_ms: u64, now: UnixMillis) {
         self.asking_until = Some(now.plus(may_take_ms));
     }
@@ -101,9 +99,9 @@ impl RevocationCache {
         self.failure = Some((now, code));
     }
 
-    /// Applies a page, unless the copy is more recent. Returns false, and leaves the copy as it is, if
-    /// entries between both are missing: read the whole log then. `asked_at` is set for a page from the log itself rather than a cache: it was
-    /// complete then, whatever the log's clock says.
+    /// Applies a page, unless the copy is more recent. Returns false, and leaves the copy as it is, if entries between
+    /// both are missing: read the whole log then. `asked_at` is set for a page from the log itself rather than a
+    /// cache: it was complete then, whatever the log's clock says.
     pub fn apply(&mut self, page: &LogPage, asked_at: Option<UnixMillis>, now: UnixMillis) -> bool {
         // A page of the log itself that lacks no entry is recent, also if the log's clock was set back.
         let is_older = |(at, newest): (_, u64)| page.as_of < at && (asked_at.is_none() || page.newest < newest);
