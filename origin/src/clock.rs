@@ -8,6 +8,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use serde::Serializer;
+
 /// A clock: the system's, moved by a test or stopped.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
@@ -71,6 +73,11 @@ fn system_now() -> i64 {
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
+/// Serialises milliseconds since 1970 as [`rfc3339`].
+pub fn serialize_rfc3339<S: Serializer>(millis: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*millis))
 }
 
 /// Formats milliseconds since 1970 as RFC 3339 in UTC.

@@ -411,8 +411,8 @@ impl Slow {
     }
 }
 
-#[tokio::test]
-async fn a_change_during_a_delivery_is_delivered_as_well() {
+/// Starts a delivery of the second version of a profile, which lasts until the test allows its answer.
+async fn during_a_delivery() -> (App, Person, Slow) {
     let mut app = App::start().await;
     let ada = app.person("ada@example.com").await;
     app.restart(AUTH_ONLY).await;
@@ -420,6 +420,12 @@ async fn a_change_during_a_delivery_is_delivered_as_well() {
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "second" }))).await;
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
     slow.until_told(&(ada.id.clone(), 2)).await;
+    (app, ada, slow)
+}
+
+#[tokio::test]
+async fn a_change_during_a_delivery_is_delivered_as_well() {
+    let (app, ada, slow) = during_a_delivery().await;
     // Meanwhile another process delivers the same change, and a further change adds a new entry.
     app.databases.run(Service::Auth, "DELETE FROM stale_profiles").await;
     first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "third" }))).await;
@@ -431,13 +437,7 @@ async fn a_change_during_a_delivery_is_delivered_as_well() {
 
 #[tokio::test]
 async fn a_deletion_during_a_delivery_is_delivered_after_it() {
-    let mut app = App::start().await;
-    let ada = app.person("ada@example.com").await;
-    app.restart(AUTH_ONLY).await;
-    let slow = Slow::start(&app).await;
-    first_half(&app, Method::PATCH, &ada.id, Some(json!({ "first_name": "second" }))).await;
-    app.clock.pass(limits::PROFILE_SYNC_GRACE_MS);
-    slow.until_told(&(ada.id.clone(), 2)).await;
+    let (app, ada, slow) = during_a_delivery().await;
     assert_eq!(first_half(&app, Method::DELETE, &ada.id, None).await.status, 204);
     slow.turns.add_permits(100);
     app.clock.pass(limits::PROFILE_SYNC_GRACE_MS + limits::PROFILE_SYNC_LEASE_MS);

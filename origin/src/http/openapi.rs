@@ -120,8 +120,8 @@ refusals! {
     Missing: [404];
     /// An entity that is taken, in use or built in.
     Conflict: [409];
-    /// A condition that does not hold.
-    Changed: [412];
+    /// Refusals of a change with a body and a condition.
+    ConditionalWrite: [400, 403, 404, 409, 412, 413, 415, 422];
 }
 
 fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {

@@ -1,6 +1,7 @@
 //! What the statements on roles, permissions and their assignment have in common.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, any::AnyRow};
+use uuid::Uuid;
 
 use super::error::is_unique_violation;
 
@@ -48,4 +49,24 @@ pub(super) async fn check_room(
     let text = format!("SELECT count(*) FROM {table}");
     let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(transaction).await?;
     if count >= limit { Err(AccessError::TooMany) } else { Ok(()) }
+}
+
+/// Inserts or updates a role or a permission, and returns its row. The parameters of `statement` are the
+/// id, the texts and the time, in this order.
+///
+/// # Errors
+/// [`AccessError::NameTaken`].
+pub(super) async fn write<T>(
+    transaction: &mut AnyConnection,
+    statement: &'static str,
+    id: Uuid,
+    texts: &[&str],
+    now: i64,
+    map: fn(&AnyRow) -> Result<T, sqlx::Error>,
+) -> Result<T, AccessError> {
+    let mut query = sqlx::query(statement).bind(id.to_string());
+    for text in texts {
+        query = query.bind(*text);
+    }
+    Ok(map(&query.bind(now).fetch_one(transaction).await?)?)
 }

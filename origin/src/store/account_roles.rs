@@ -51,11 +51,7 @@ pub(super) async fn is_last_holder(
 }
 
 async fn is_active(connection: &mut AnyConnection, account: Uuid) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query("SELECT 1 FROM accounts WHERE id = $1 AND state = 'active'")
-        .bind(account.to_string())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.is_some())
+    rows::exists(connection, "SELECT 1 FROM accounts WHERE id = $1 AND state = 'active'", account).await
 }
 
 /// Returns at most [`limits::HELD_ROLES`] roles.

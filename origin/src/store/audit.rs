@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Database;
+use crate::clock::serialize_rfc3339;
 
 /// The result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -36,18 +37,21 @@ impl Outcome {
     }
 }
 
-/// An audit event. Contains no token, no password, and nothing of a body except ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event of the audit log.
+// Contains no token, no password, and nothing of a body except ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Event {
-    /// Type, such as `role.create`.
+    /// Type.
+    #[schema(example = "role.create")]
     pub event_type: String,
     /// Result.
     pub result: Outcome,
-    /// The caller; for a login or a registration, the account.
+    /// The user who made the request, or whose account it was about.
     pub user_id: Option<Uuid>,
-    /// Id of the object of the operation.
+    /// The entity that the event is about.
     pub entity_id: Option<String>,
-    /// Method and path template, or the command.
+    /// Method and template of the route, or the command.
+    #[schema(example = "POST /api/v1/auth/roles")]
     pub operation: String,
     /// Request id.
     pub request_id: Option<String>,
@@ -59,9 +63,12 @@ pub struct Event {
     pub ip_address: Option<String>,
     /// `User-Agent` of the client, from the gateway.
     pub user_agent: Option<String>,
-    /// Error code of a refused operation, or the id of a second object.
+    /// Code of the refusal, or the second entity that the event is about.
     pub detail: Option<String>,
-    /// Milliseconds since 1970.
+    /// Time of the event.
+    // Milliseconds since 1970.
+    #[serde(rename = "timestamp", serialize_with = "serialize_rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-02T03:04:05Z")]
     pub at: i64,
 }
 

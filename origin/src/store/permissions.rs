@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub use super::rows::Permission;
 use super::{
     Database,
-    access::{ADMIN, AccessError, check_room},
+    access::{self, ADMIN, AccessError, check_room},
     database::Lock,
     rows::{self, permission},
 };
@@ -23,6 +23,12 @@ pub struct PermissionFields {
     pub resource: String,
     /// What the permission allows.
     pub action: String,
+}
+
+impl PermissionFields {
+    fn texts(&self) -> [&str; 3] {
+        [&self.name, &self.resource, &self.action]
+    }
 }
 
 /// Statements on permissions.
@@ -52,24 +58,17 @@ impl Permissions {
     ) -> Result<Permission, AccessError> {
         let mut transaction = self.0.begin(&[Lock::Access]).await?;
         check_room(&mut transaction, "permissions", limits::PERMISSIONS).await?;
-        let row = sqlx::query(
-            "INSERT INTO permissions (id, name, resource, action, built_in, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, 0, $5, $5) RETURNING *",
-        )
-        .bind(permission_id.to_string())
-        .bind(&fields.name)
-        .bind(&fields.resource)
-        .bind(&fields.action)
-        .bind(clock.now())
-        .fetch_one(&mut *transaction)
-        .await?;
+        let statement = "INSERT INTO permissions (id, name, resource, action, built_in, created_at, updated_at) \
+                         VALUES ($1, $2, $3, $4, 0, $5, $5) RETURNING *";
+        let added =
+            access::write(&mut transaction, statement, permission_id, &fields.texts(), clock.now(), permission).await?;
         sqlx::query("INSERT INTO role_permissions (role_id, permission_id) SELECT id, $1 FROM roles WHERE name = $2")
             .bind(permission_id.to_string())
             .bind(ADMIN)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(permission(&row)?)
+        Ok(added)
     }
 
     /// Replaces the fields of a permission.
@@ -86,22 +85,15 @@ impl Permissions {
         let found = rows::find(&mut *transaction, "permissions", permission_id, permission).await?;
         let current = found.ok_or(AccessError::NotFound)?;
         if current.built_in {
-            let is_same =
-                current.name == fields.name && current.resource == fields.resource && current.action == fields.action;
+            let is_same = [&*current.name, &*current.resource, &*current.action] == fields.texts();
             return if is_same { Ok(current) } else { Err(AccessError::BuiltIn) };
         }
-        let row = sqlx::query(
-            "UPDATE permissions SET name = $2, resource = $3, action = $4, updated_at = $5 WHERE id = $1 RETURNING *",
-        )
-        .bind(permission_id.to_string())
-        .bind(&fields.name)
-        .bind(&fields.resource)
-        .bind(&fields.action)
-        .bind(clock.now())
-        .fetch_one(&mut *transaction)
-        .await?;
+        let statement = "UPDATE permissions SET name = $2, resource = $3, action = $4, updated_at = $5 \
+                         WHERE id = $1 RETURNING *";
+        let changed =
+            access::write(&mut transaction, statement, permission_id, &fields.texts(), clock.now(), permission).await?;
         transaction.commit().await?;
-        Ok(permission(&row)?)
+        Ok(changed)
     }
 
     /// Deletes a permission that no role but [`ADMIN`] holds.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Database,
-    rows::{UserRecord, account, account_columns, id},
+    rows::{self, UserRecord, account, account_columns, id},
 };
 
 /// A profile that may differ from its account.
@@ -50,15 +50,9 @@ pub(super) async fn schedule(
     account_id: Uuid,
     due_at: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO stale_profiles (account_id, changes, due_at) VALUES ($1, 1, $2) \
-         ON CONFLICT (account_id) DO UPDATE SET changes = stale_profiles.changes + 1, due_at = excluded.due_at",
-    )
-    .bind(account_id.to_string())
-    .bind(due_at)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    let statement = "INSERT INTO stale_profiles (account_id, changes, due_at) VALUES ($1, 1, $2) \
+         ON CONFLICT (account_id) DO UPDATE SET changes = stale_profiles.changes + 1, due_at = excluded.due_at";
+    rows::write(transaction, statement, account_id, due_at).await
 }
 
 /// Removes an account's row in the caller's transaction if the account is active at `version`, which
@@ -68,15 +62,9 @@ pub(super) async fn complete(
     account_id: Uuid,
     version: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM stale_profiles WHERE account_id = $1 AND EXISTS \
-         (SELECT 1 FROM accounts WHERE id = $1 AND state = 'active' AND version = $2)",
-    )
-    .bind(account_id.to_string())
-    .bind(version)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    let statement = "DELETE FROM stale_profiles WHERE account_id = $1 AND EXISTS \
+                     (SELECT 1 FROM accounts WHERE id = $1 AND state = 'active' AND version = $2)";
+    rows::write(transaction, statement, account_id, version).await
 }
 
 impl ProfileSync {

@@ -73,11 +73,7 @@ impl Profiles {
     /// long after a later one.
     pub async fn put(&self, new: &UserRecord) -> Result<PutOutcome, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(new.id)]).await?;
-        let deleted = sqlx::query("SELECT 1 FROM deleted_profiles WHERE id = $1")
-            .bind(new.id.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if deleted.is_some() {
+        if rows::exists(&mut transaction, "SELECT 1 FROM deleted_profiles WHERE id = $1", new.id).await? {
             return Ok(PutOutcome::Deleted);
         }
         let is_stored = store(&mut transaction, new).await?;
@@ -165,11 +161,8 @@ impl Profiles {
     /// there is no such profile.
     pub async fn delete(&self, profile_id: Uuid, now: i64) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Account(profile_id)]).await?;
-        sqlx::query("INSERT INTO deleted_profiles (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(profile_id.to_string())
-            .bind(now)
-            .execute(&mut *transaction)
-            .await?;
+        let statement = "INSERT INTO deleted_profiles (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        rows::write(&mut transaction, statement, profile_id, now).await?;
         sqlx::query(
             "DELETE FROM deleted_profiles WHERE id IN (SELECT id FROM deleted_profiles WHERE at < $1 LIMIT $2)",
         )

@@ -13,7 +13,7 @@ use super::{
     Database, ProfileSync, Profiles,
     database::Lock,
     profile_sync::{self, AccountState},
-    rows::{UserRecord, account, account_columns, id},
+    rows::{self, UserRecord, account, account_columns, id},
 };
 
 /// Rows of one statement: a few hundred KB.
@@ -119,12 +119,8 @@ async fn profile_ids(users: &Database, after: &str) -> Result<Vec<Uuid>, sqlx::E
 /// Removes the record of a deletion that the auth service no longer has, so that the user service
 /// stores the profile again. A deletion in progress is later than `now` and stays.
 async fn forget_deletion(users: &Database, profile: Uuid, now: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM deleted_profiles WHERE id = $1 AND at < $2")
-        .bind(profile.to_string())
-        .bind(now)
-        .execute(&mut *users.writer().await?)
-        .await?;
-    Ok(())
+    let statement = "DELETE FROM deleted_profiles WHERE id = $1 AND at < $2";
+    rows::write(&mut *users.writer().await?, statement, profile, now).await
 }
 
 /// Schedules the synchronisation of one profile if it differs, and raises the account's version above

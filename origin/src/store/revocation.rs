@@ -5,7 +5,10 @@
 use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
-use super::outbox::{self, Revoked};
+use super::{
+    outbox::{self, Revoked},
+    rows,
+};
 use crate::limits;
 
 /// Returns the `iat` (seconds) of a token that is issued at `now` (milliseconds). A token of the
@@ -45,12 +48,8 @@ pub(super) async fn record_issued(
     account: Uuid,
     issued_at: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE accounts SET issued_until = $2 WHERE id = $1 AND issued_until < $2")
-        .bind(account.to_string())
-        .bind(issued_at)
-        .execute(transaction)
-        .await?;
-    Ok(())
+    let statement = "UPDATE accounts SET issued_until = $2 WHERE id = $1 AND issued_until < $2";
+    rows::write(transaction, statement, account, issued_at).await
 }
 
 /// Enqueues the revocation of all access tokens of an account, and returns the second up to which
@@ -77,11 +76,7 @@ pub(super) async fn enqueue_account(
                 .await?;
         revoke_sessions(transaction, &sessions, now).await?;
         // The tokens of later sessions are covered again.
-        sqlx::query("UPDATE accounts SET issued_until = $2 WHERE id = $1")
-            .bind(account.to_string())
-            .bind(until)
-            .execute(transaction)
-            .await?;
+        rows::write(transaction, "UPDATE accounts SET issued_until = $2 WHERE id = $1", account, until).await?;
     }
     Ok(Some(until))
 }
@@ -99,11 +94,7 @@ pub(super) async fn revoke_tokens(
     if until.saturating_sub(now / 1000) > limits::REVOKED_AHEAD_S {
         return Ok(false);
     }
-    sqlx::query("UPDATE accounts SET revoked_until = $2 WHERE id = $1")
-        .bind(account.to_string())
-        .bind(until)
-        .execute(transaction)
-        .await?;
+    rows::write(transaction, "UPDATE accounts SET revoked_until = $2 WHERE id = $1", account, until).await?;
     Ok(true)
 }
 
@@ -114,11 +105,8 @@ pub(super) async fn revoke_account(
     now: i64,
 ) -> Result<bool, sqlx::Error> {
     let is_done = revoke_tokens(transaction, account, now).await?;
-    sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL")
-        .bind(account.to_string())
-        .bind(now)
-        .execute(transaction)
-        .await?;
+    let statement = "UPDATE sessions SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL";
+    rows::write(transaction, statement, account, now).await?;
     Ok(is_done)
 }
 
@@ -128,11 +116,7 @@ pub(super) async fn revoke_session(
     session: Uuid,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE sessions SET revoked_at = $2 WHERE id = $1")
-        .bind(session.to_string())
-        .bind(now)
-        .execute(&mut *transaction)
-        .await?;
+    rows::write(transaction, "UPDATE sessions SET revoked_at = $2 WHERE id = $1", session, now).await?;
     outbox::enqueue(transaction, Revoked::Session(session), now).await
 }
 

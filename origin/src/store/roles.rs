@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub use super::rows::Role;
 use super::{
     Database,
-    access::{ADMIN, AccessError, check_room},
+    access::{self, ADMIN, AccessError, check_room},
     database::Lock,
     rows::{self, Permission, permission, role},
 };
@@ -20,11 +20,7 @@ use crate::{clock::Clock, limits};
 pub struct Roles(pub(crate) Database);
 
 async fn is_held(transaction: &mut AnyConnection, role_id: Uuid) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query("SELECT 1 FROM account_roles WHERE role_id = $1 LIMIT 1")
-        .bind(role_id.to_string())
-        .fetch_optional(transaction)
-        .await?;
-    Ok(row.is_some())
+    rows::exists(transaction, "SELECT 1 FROM account_roles WHERE role_id = $1 LIMIT 1", role_id).await
 }
 
 async fn require(transaction: &mut AnyConnection, role_id: Uuid) -> Result<Role, AccessError> {
@@ -49,18 +45,12 @@ impl Roles {
     pub async fn add(&self, role_id: Uuid, name: &str, description: &str, clock: &Clock) -> Result<Role, AccessError> {
         let mut transaction = self.0.begin(&[Lock::Access]).await?;
         check_room(&mut transaction, "roles", limits::ROLES).await?;
-        let row = sqlx::query(
-            "INSERT INTO roles (id, name, description, built_in, created_at, updated_at) \
-             VALUES ($1, $2, $3, 0, $4, $4) RETURNING *",
-        )
-        .bind(role_id.to_string())
-        .bind(name)
-        .bind(description)
-        .bind(clock.now())
-        .fetch_one(&mut *transaction)
-        .await?;
+        let statement = "INSERT INTO roles (id, name, description, built_in, created_at, updated_at) \
+                         VALUES ($1, $2, $3, 0, $4, $4) RETURNING *";
+        let added =
+            access::write(&mut transaction, statement, role_id, &[name, description], clock.now(), role).await?;
         transaction.commit().await?;
-        Ok(role(&row)?)
+        Ok(added)
     }
 
     /// Replaces name and description of a role. The name of a role that an account holds cannot
@@ -86,16 +76,11 @@ impl Roles {
                 return Err(AccessError::InUse);
             }
         }
-        let row =
-            sqlx::query("UPDATE roles SET name = $2, description = $3, updated_at = $4 WHERE id = $1 RETURNING *")
-                .bind(role_id.to_string())
-                .bind(name)
-                .bind(description)
-                .bind(clock.now())
-                .fetch_one(&mut *transaction)
-                .await?;
+        let statement = "UPDATE roles SET name = $2, description = $3, updated_at = $4 WHERE id = $1 RETURNING *";
+        let changed =
+            access::write(&mut transaction, statement, role_id, &[name, description], clock.now(), role).await?;
         transaction.commit().await?;
-        Ok(role(&row)?)
+        Ok(changed)
     }
 
     /// Deletes a role that no account holds.

@@ -1,11 +1,14 @@
-//! Rows that several files of statements read, and their mapping to types.
+//! Rows that several files of statements read, and their mapping to types. Roles and permissions are
+//! answers, too. Their times are milliseconds since 1970, and RFC 3339 in answers.
 
 pub use portcullis_client::internal::UserRecord;
+use serde::Serialize;
 use sqlx::{Any, AnyConnection, Executor, Row as _, any::AnyRow};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Database;
-use crate::profile;
+use crate::{clock::serialize_rfc3339, profile};
 
 fn user_record(row: &AnyRow, roles: Vec<String>) -> Result<UserRecord, sqlx::Error> {
     Ok(UserRecord {
@@ -52,12 +55,28 @@ pub(super) async fn increment_version(
     account_id: Uuid,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1")
-        .bind(account_id.to_string())
-        .bind(now)
-        .execute(transaction)
-        .await?;
+    let statement = "UPDATE accounts SET version = version + 1, updated_at = $2 WHERE id = $1";
+    write(transaction, statement, account_id, now).await
+}
+
+/// Executes a statement with the parameters id and number, such as a time or a version.
+pub(super) async fn write(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    id: Uuid,
+    number: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(statement).bind(id.to_string()).bind(number).execute(connection).await?;
     Ok(())
+}
+
+/// Returns whether a statement with the parameter id finds a row.
+pub(super) async fn exists(
+    connection: &mut AnyConnection,
+    statement: &'static str,
+    id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    Ok(sqlx::query(statement).bind(id.to_string()).fetch_optional(connection).await?.is_some())
 }
 
 /// Maps a row of `profiles`.
@@ -68,19 +87,25 @@ pub(super) fn profile(row: &AnyRow) -> Result<UserRecord, sqlx::Error> {
 }
 
 /// A role.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Role {
     /// Role id.
     pub id: Uuid,
     /// Name, as tokens carry it.
+    #[schema(example = "bookkeeper")]
     pub name: String,
-    /// Description for administrators.
+    /// May be empty.
+    #[schema(example = "Keeps the books")]
     pub description: String,
-    /// Whether the program relies on the role.
+    /// Whether the program relies on it; its name cannot be changed.
     pub built_in: bool,
-    /// Milliseconds since 1970.
+    /// Time of its creation.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-02T03:04:05Z")]
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of its last change.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-02T03:04:05Z")]
     pub updated_at: i64,
 }
 
@@ -98,21 +123,28 @@ pub(super) fn role(row: &AnyRow) -> Result<Role, sqlx::Error> {
 }
 
 /// A permission.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Permission {
     /// Permission id.
     pub id: Uuid,
-    /// Name by which services check the permission.
+    /// Name by which services ask for it.
+    #[schema(example = "read:invoices")]
     pub name: String,
-    /// What the permission applies to.
+    /// Resource that it is about.
+    #[schema(example = "invoices")]
     pub resource: String,
-    /// What the permission allows.
+    /// Action that it allows.
+    #[schema(example = "read")]
     pub action: String,
-    /// Whether the program relies on the permission.
+    /// Whether the program relies on it; it cannot be changed.
     pub built_in: bool,
-    /// Milliseconds since 1970.
+    /// Time of its creation.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-02T03:04:05Z")]
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of its last change.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-02T03:04:05Z")]
     pub updated_at: i64,
 }
 

@@ -4,6 +4,7 @@
 //! a bare header. Addresses and names are changed in the auth service first, which keeps addresses
 //! unique, and then copied here.
 
+mod access;
 mod cursor;
 mod keys;
 mod routes;

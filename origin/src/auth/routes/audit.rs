@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     auth::{Auth, access::Admin},
-    clock::{parse_rfc3339, rfc3339},
+    clock::parse_rfc3339,
     http::ApiError,
     limits,
-    store::audit::{self as stored, Filter, Outcome},
+    store::audit::{Event, Filter, Outcome},
 };
 
 const CURSOR_INVALID: ApiError =
@@ -56,30 +56,6 @@ pub(super) struct Filters {
     cursor: Option<String>,
 }
 
-/// An event of the audit log.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Event {
-    #[schema(example = "role.create")]
-    event_type: String,
-    result: Outcome,
-    /// The user who made the request, or whose account it was about.
-    user_id: Option<Uuid>,
-    /// The entity that the event is about.
-    entity_id: Option<String>,
-    /// Method and template of the route, or the command.
-    #[schema(example = "POST /api/v1/auth/roles")]
-    operation: String,
-    request_id: Option<String>,
-    trace_id: Option<String>,
-    span_id: Option<String>,
-    ip_address: Option<String>,
-    user_agent: Option<String>,
-    /// Code of the refusal, or the second entity that the event is about.
-    detail: Option<String>,
-    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
-    timestamp: String,
-}
-
 /// A page of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Events {
@@ -111,27 +87,8 @@ pub(super) async fn list_events(
         found.pop();
     }
     let next = found.last().filter(|_| has_more).map(|(id, _)| URL_SAFE_NO_PAD.encode(id.to_be_bytes()));
-    let events = found.into_iter().map(|(_, event)| event.into()).collect();
+    let events = found.into_iter().map(|(_, event)| event).collect();
     Ok(Answer(Events { events, next }))
-}
-
-impl From<stored::Event> for Event {
-    fn from(event: stored::Event) -> Self {
-        Self {
-            event_type: event.event_type,
-            result: event.result,
-            user_id: event.user_id,
-            entity_id: event.entity_id,
-            operation: event.operation,
-            request_id: event.request_id,
-            trace_id: event.trace_id,
-            span_id: event.span_id,
-            ip_address: event.ip_address,
-            user_agent: event.user_agent,
-            detail: event.detail,
-            timestamp: rfc3339(event.at),
-        }
-    }
 }
 
 fn limit(text: Option<&str>) -> Result<i64, ApiError> {

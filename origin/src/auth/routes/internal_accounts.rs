@@ -106,7 +106,7 @@ pub(super) struct AccountChange {
     request_body = AccountChange,
     responses(
         (status = 200, description = "The account after the change.", body = UserRecord),
-        refuses::Body, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
+        refuses::ConditionalWrite
     )
 )]
 pub(super) async fn change_account(
@@ -152,7 +152,7 @@ pub(super) struct Confirmation {
     request_body = Option<Confirmation>,
     responses(
         (status = 204, description = "The account is deleted."),
-        refuses::Body, refuses::Rights, refuses::Missing, refuses::Conflict, refuses::Changed
+        refuses::ConditionalWrite
     )
 )]
 pub(super) async fn delete_account(

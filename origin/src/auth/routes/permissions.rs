@@ -3,74 +3,25 @@
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
     auth::{Auth, access::Admin, audit_log::AuditContext, tokens},
-    clock::rfc3339,
     fields::{Check, schemas::PermissionName},
     http::{ApiError, AskedPage, Id, Json, Page, Pagination, openapi::refuses},
-    store::permissions::{self as stored},
+    store::permissions::{self as stored, Permission},
 };
-
-/// A permission.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Permission {
-    id: Uuid,
-    /// Name by which services ask for it.
-    #[schema(example = "read:invoices")]
-    name: String,
-    /// Resource that it is about.
-    #[schema(example = "invoices")]
-    resource: String,
-    /// Action that it allows.
-    #[schema(example = "read")]
-    action: String,
-    /// Whether the program relies on it; it cannot be changed.
-    built_in: bool,
-    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
-    created_at: String,
-    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
-    updated_at: String,
-}
-
-impl From<stored::Permission> for Permission {
-    fn from(permission: stored::Permission) -> Self {
-        Self {
-            id: permission.id,
-            name: permission.name,
-            resource: permission.resource,
-            action: permission.action,
-            built_in: permission.built_in,
-            created_at: rfc3339(permission.created_at),
-            updated_at: rfc3339(permission.updated_at),
-        }
-    }
-}
 
 /// A page of permissions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PermissionList {
-    permissions: Vec<Permission>,
-    pagination: Pagination,
-}
-
-impl PermissionList {
-    pub(super) fn new(permissions: Vec<stored::Permission>, pagination: Pagination) -> Self {
-        Self { permissions: permissions.into_iter().map(Permission::from).collect(), pagination }
-    }
+    pub(super) permissions: Vec<Permission>,
+    pub(super) pagination: Pagination,
 }
 
 /// One permission.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OnePermission {
-    permission: Permission,
-}
-
-impl From<stored::Permission> for OnePermission {
-    fn from(permission: stored::Permission) -> Self {
-        Self { permission: permission.into() }
-    }
+    pub(super) permission: Permission,
 }
 
 /// Lists permissions.
@@ -86,7 +37,7 @@ pub(super) async fn list_permissions(
     page: Page,
 ) -> Result<Answer<PermissionList>, ApiError> {
     let (permissions, total) = auth.permissions.list(page.limit, page.offset).await?;
-    Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
+    Ok(Answer(PermissionList { permissions, pagination: page.pagination(total) }))
 }
 
 /// Reads a permission.
@@ -105,7 +56,7 @@ pub(super) async fn read_permission(
     Id(id): Id,
 ) -> Result<Answer<OnePermission>, ApiError> {
     let permission = auth.permissions.find(id).await?.ok_or(ApiError::not_found())?;
-    Ok(Answer(permission.into()))
+    Ok(Answer(OnePermission { permission }))
 }
 
 /// The fields of a permission.
@@ -153,7 +104,7 @@ pub(super) async fn make_permission(
     let permission = auth.permissions.add(tokens::fresh_id(&auth)?, &fields, &auth.clock).await?;
     audit.set_entity(permission.id);
     tracing::info!(user_id = %admin.id, permission_id = %permission.id, "a permission was made");
-    Ok((StatusCode::CREATED, Answer(permission.into())))
+    Ok((StatusCode::CREATED, Answer(OnePermission { permission })))
 }
 
 /// Replaces a permission.
@@ -177,7 +128,7 @@ pub(super) async fn replace_permission(
 ) -> Result<Answer<OnePermission>, ApiError> {
     let permission = auth.permissions.change(id, &body.check()?, &auth.clock).await?;
     tracing::info!(user_id = %admin.id, permission_id = %id, "a permission was changed");
-    Ok(Answer(permission.into()))
+    Ok(Answer(OnePermission { permission }))
 }
 
 /// Deletes a permission that no role has.

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::roles::Role;
 use crate::{
     auth::{
         Auth,
@@ -15,7 +14,7 @@ use crate::{
     },
     fields::{Check, only_id, schemas::PermissionName},
     http::{ApiError, AuthenticatedUser, Id, Ids, Json, openapi::refuses},
-    store::{access::AccessError, account_roles::RoleChange, roles as stored},
+    store::{access::AccessError, account_roles::RoleChange, roles::Role},
 };
 
 impl From<AccessError> for ApiError {
@@ -40,12 +39,6 @@ impl From<AccessError> for ApiError {
 pub(super) struct HeldRoles {
     user_id: Uuid,
     roles: Vec<Role>,
-}
-
-impl HeldRoles {
-    fn new(user_id: Uuid, held: Vec<stored::Role>) -> Answer<Self> {
-        Answer(Self { user_id, roles: held.into_iter().map(Role::from).collect() })
-    }
 }
 
 /// Wakes the background work that follows a change, and logs the change.
@@ -75,8 +68,8 @@ pub(super) async fn list_user_roles(
     State(auth): State<Auth>,
     Id(id): Id,
 ) -> Result<Answer<HeldRoles>, ApiError> {
-    let held = auth.account_roles.roles(id).await?.ok_or(ApiError::not_found())?;
-    Ok(HeldRoles::new(id, held))
+    let roles = auth.account_roles.roles(id).await?.ok_or(ApiError::not_found())?;
+    Ok(Answer(HeldRoles { user_id: id, roles }))
 }
 
 /// The role that an account is granted.
@@ -113,7 +106,7 @@ pub(super) async fn give_role(
     let change = auth.account_roles.add(id, role, &auth.clock).await?;
     propagate(&auth, admin.id, id, &change);
     let status = if change.added { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, HeldRoles::new(id, change.roles)))
+    Ok((status, Answer(HeldRoles { user_id: id, roles: change.roles })))
 }
 
 /// The roles that an account is to hold, and no others.
@@ -152,7 +145,7 @@ pub(super) async fn replace_user_roles(
     check.done()?;
     let change = auth.account_roles.replace(id, wanted.unwrap_or_default(), &auth.clock).await?;
     propagate(&auth, admin.id, id, &change);
-    Ok(HeldRoles::new(id, change.roles))
+    Ok(Answer(HeldRoles { user_id: id, roles: change.roles }))
 }
 
 /// Revokes a role of an account, and the account's tokens.

@@ -3,49 +3,17 @@
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::permissions::{OnePermission, PermissionList};
 use crate::{
     auth::{Auth, access::Admin, audit_log::AuditContext, tokens},
-    clock::rfc3339,
     fields::{
         Check, only_id,
         schemas::{Description, RoleName},
     },
     http::{ApiError, AskedPage, Id, Ids, Json, Page, Pagination, openapi::refuses},
-    store::roles as stored,
+    store::roles::Role,
 };
-
-/// A role.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Role {
-    id: Uuid,
-    #[schema(example = "bookkeeper")]
-    name: String,
-    /// May be empty.
-    #[schema(example = "Keeps the books")]
-    description: String,
-    /// Whether the program relies on it; its name cannot be changed.
-    built_in: bool,
-    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
-    created_at: String,
-    #[schema(format = DateTime, example = "2026-01-02T03:04:05Z")]
-    updated_at: String,
-}
-
-impl From<stored::Role> for Role {
-    fn from(role: stored::Role) -> Self {
-        Self {
-            id: role.id,
-            name: role.name,
-            description: role.description,
-            built_in: role.built_in,
-            created_at: rfc3339(role.created_at),
-            updated_at: rfc3339(role.updated_at),
-        }
-    }
-}
 
 /// A page of roles.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,12 +28,6 @@ pub(super) struct OneRole {
     role: Role,
 }
 
-impl From<stored::Role> for OneRole {
-    fn from(role: stored::Role) -> Self {
-        Self { role: role.into() }
-    }
-}
-
 /// Lists roles.
 #[utoipa::path(
     get,
@@ -75,7 +37,6 @@ impl From<stored::Role> for OneRole {
 )]
 pub(super) async fn list_roles(_: Admin, State(auth): State<Auth>, page: Page) -> Result<Answer<RoleList>, ApiError> {
     let (roles, total) = auth.roles.list(page.limit, page.offset).await?;
-    let roles = roles.into_iter().map(Role::from).collect();
     Ok(Answer(RoleList { roles, pagination: page.pagination(total) }))
 }
 
@@ -91,7 +52,7 @@ pub(super) async fn list_roles(_: Admin, State(auth): State<Auth>, page: Page) -
 )]
 pub(super) async fn read_role(_: Admin, State(auth): State<Auth>, Id(id): Id) -> Result<Answer<OneRole>, ApiError> {
     let role = auth.roles.find(id).await?.ok_or(ApiError::not_found())?;
-    Ok(Answer(role.into()))
+    Ok(Answer(OneRole { role }))
 }
 
 /// The fields of a role.
@@ -135,7 +96,7 @@ pub(super) async fn make_role(
     let role = auth.roles.add(tokens::fresh_id(&auth)?, &name, &description, &auth.clock).await?;
     audit.set_entity(role.id);
     tracing::info!(user_id = %admin.id, role_id = %role.id, "a role was made");
-    Ok((StatusCode::CREATED, Answer(role.into())))
+    Ok((StatusCode::CREATED, Answer(OneRole { role })))
 }
 
 /// Replaces a role; a description that is not sent becomes empty.
@@ -158,7 +119,7 @@ pub(super) async fn replace_role(
     let (name, description) = body.check()?;
     let role = auth.roles.change(id, &name, &description, &auth.clock).await?;
     tracing::info!(user_id = %admin.id, role_id = %id, "a role was changed");
-    Ok(Answer(role.into()))
+    Ok(Answer(OneRole { role }))
 }
 
 /// Deletes a role that no account holds.
@@ -199,7 +160,7 @@ pub(super) async fn list_role_permissions(
 ) -> Result<Answer<PermissionList>, ApiError> {
     let found = auth.roles.permissions(id, page.limit, page.offset).await?;
     let (permissions, total) = found.ok_or(ApiError::not_found())?;
-    Ok(Answer(PermissionList::new(permissions, page.pagination(total))))
+    Ok(Answer(PermissionList { permissions, pagination: page.pagination(total) }))
 }
 
 /// The permission that a role is granted.
@@ -236,7 +197,7 @@ pub(super) async fn give_permission(
     if is_new {
         tracing::info!(user_id = %admin.id, role_id = %id, %permission_id, "a role was given a permission");
     }
-    Ok((status, Answer(permission.into())))
+    Ok((status, Answer(OnePermission { permission })))
 }
 
 /// Revokes a permission of a role.

@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    auth::ROLE_ADMIN,
     fields::normal_email,
     http::{
-        self, ApiError,
+        ApiError,
         openapi::{CalledBy, refuses},
     },
     limits,
@@ -19,6 +18,7 @@ use crate::{
     user::User,
     users::{
         Users,
+        access::Admin,
         cursor::{self, Position},
     },
 };
@@ -86,12 +86,9 @@ const SEARCH_INVALID: ApiError =
 )]
 pub(super) async fn list_users(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
+    _: Admin,
     page: AskedPage,
 ) -> Result<Answer<List>, ApiError> {
-    if !user.has_role(ROLE_ADMIN) {
-        return Err(ApiError::forbidden());
-    }
     answer(&users, page).await
 }
 

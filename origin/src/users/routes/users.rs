@@ -9,25 +9,27 @@ use axum::{
 };
 use portcullis_client::{
     admin::{self, UserPatch},
-    internal::{ActingUser, CallError, Denial},
+    internal::{CallError, Denial},
     profile::{ProfileChange, ProfileFields},
     secret::Secret,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
-    auth::{ROLE_ADMIN, ROLE_USER},
+    auth::ROLE_USER,
     fields::{
         Check,
         schemas::{Email, NewPassword, Password, RoleName},
     },
-    http::{self, ApiError, Id, IfMatch, IfNoneMatch, Json, MergePatch, OptionalJson, etag_header, openapi::refuses},
+    http::{ApiError, IfMatch, IfNoneMatch, Json, MergePatch, OptionalJson, etag_header, openapi::refuses},
     limits, profile,
     store::UserRecord,
     user::User,
-    users::Users,
+    users::{
+        Users,
+        access::{Admin, Target},
+    },
 };
 
 /// One user.
@@ -40,17 +42,6 @@ type ETag = [(HeaderName, HeaderValue); 1];
 
 fn answer(profile: UserRecord) -> (ETag, Answer<OneUser>) {
     (etag_header(profile.version), Answer(OneUser { data: profile.into() }))
-}
-
-/// Requires the user's own id or an administrator. The gateway has checked this; the second check
-/// keeps a mistake in a policy from exposing every profile.
-fn self_or_admin(user: &http::AuthenticatedUser, Id(id): Id) -> Result<Uuid, ApiError> {
-    if user.id == id || user.has_role(ROLE_ADMIN) { Ok(id) } else { Err(ApiError::forbidden()) }
-}
-
-/// The user, for the auth service, which checks whether they are still an administrator.
-fn acting(user: &http::AuthenticatedUser) -> ActingUser {
-    ActingUser { user: user.id, session: user.session_id }
 }
 
 /// Reads the caller's own user, or for administrators any user.
@@ -66,12 +57,10 @@ fn acting(user: &http::AuthenticatedUser) -> ActingUser {
 )]
 pub(super) async fn read_user(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
-    id: Id,
+    target: Target,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    let id = self_or_admin(&user, id)?;
-    let profile = users.profiles.find(id).await?.ok_or(ApiError::not_found())?;
+    let profile = users.profiles.find(target.id).await?.ok_or(ApiError::not_found())?;
     Ok(if known.has(profile.version) {
         (StatusCode::NOT_MODIFIED, etag_header(profile.version)).into_response()
     } else {
@@ -109,12 +98,9 @@ pub(super) struct NewUser {
 )]
 pub(super) async fn make_user(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
+    Admin(acting): Admin,
     Json(body): Json<NewUser>,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], ETag, Answer<OneUser>), ApiError> {
-    if !user.has_role(ROLE_ADMIN) {
-        return Err(ApiError::forbidden());
-    }
     let mut check = Check::default();
     let new = admin::NewUser {
         email: check.email(body.email.as_deref()),
@@ -126,7 +112,7 @@ pub(super) async fn make_user(
         check.reject("roles", "must be 1 to 32 names of roles");
     }
     check.done()?;
-    let profile = users.auth.make_account(Some(acting(&user)), &new).await.map_err(|error| {
+    let profile = users.auth.make_account(Some(acting), &new).await.map_err(|error| {
         // The fields were checked here, by the same rules; only the auth service knows the roles.
         if error == CallError::Refused(422) { ApiError::unknown_role() } else { refused(error) }
     })?;
@@ -157,17 +143,15 @@ pub(super) struct Replacement {
     request_body = Replacement,
     responses(
         (status = 200, description = "The user after the change.", body = OneUser, headers(("ETag" = String, description = "The version."))),
-        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+        refuses::ConditionalWrite
     )
 )]
 pub(super) async fn replace_user(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
-    id: Id,
+    target: Target,
     condition: IfMatch,
     Json(body): Json<Replacement>,
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
-    let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
     let change = UserPatch {
         email: Some(check.email(body.email.as_deref())),
@@ -175,7 +159,7 @@ pub(super) async fn replace_user(
         current_password: body.current_password,
     };
     check.done()?;
-    write(&users, id, acting(&user), &change, &condition).await
+    write(&users, target, &change, &condition).await
 }
 
 /// Deserializes a member of a merge patch: null is invalid for an address, as is an empty text.
@@ -209,17 +193,15 @@ pub(super) struct Patch {
     request_body(content((Patch = "application/merge-patch+json"), (Patch = "application/json"))),
     responses(
         (status = 200, description = "The user after the change.", body = OneUser, headers(("ETag" = String, description = "The version."))),
-        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+        refuses::ConditionalWrite
     )
 )]
 pub(super) async fn change_user(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
-    id: Id,
+    target: Target,
     condition: IfMatch,
     MergePatch(body): MergePatch<Patch>,
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
-    let id = self_or_admin(&user, id)?;
     let mut check = Check::default();
     let change = UserPatch {
         email: body.email.as_deref().map(|text| check.email(Some(text))),
@@ -227,7 +209,7 @@ pub(super) async fn change_user(
         current_password: body.current_password,
     };
     check.done()?;
-    write(&users, id, acting(&user), &change, &condition).await
+    write(&users, target, &change, &condition).await
 }
 
 /// Changes the account, which keeps addresses unique, and then the profile. Once the account is
@@ -235,12 +217,12 @@ pub(super) async fn change_user(
 /// and the answer is the same.
 async fn write(
     users: &Users,
-    id: Uuid,
-    acting: ActingUser,
+    target: Target,
     change: &UserPatch,
     condition: &IfMatch,
 ) -> Result<(ETag, Answer<OneUser>), ApiError> {
-    let changed = users.auth.change_account(id, Some(acting), change, condition.to_header().as_deref()).await;
+    let changed =
+        users.auth.change_account(target.id, Some(target.acting), change, condition.to_header().as_deref()).await;
     let profile = changed.map_err(refused)?;
     if let Err(error) = users.profiles.put(&profile).await {
         users.metrics.database_error(&error);
@@ -286,22 +268,20 @@ pub(super) struct Confirmation {
     request_body = Option<Confirmation>,
     responses(
         (status = 204, description = "The user is deleted."),
-        refuses::Rights, refuses::Missing, refuses::Body, refuses::Conflict, refuses::Changed
+        refuses::ConditionalWrite
     )
 )]
 pub(super) async fn delete_user(
     State(users): State<Users>,
-    user: http::AuthenticatedUser,
-    id: Id,
+    target: Target,
     condition: IfMatch,
     OptionalJson(body): OptionalJson<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
-    let id = self_or_admin(&user, id)?;
     let (password, condition) = (body.current_password.as_ref(), condition.to_header());
-    let deleted = users.auth.delete_account(id, Some(acting(&user)), password, condition.as_deref()).await;
+    let deleted = users.auth.delete_account(target.id, Some(target.acting), password, condition.as_deref()).await;
     let had_account = deleted
         .map_err(|error| if error == CallError::Refused(409) { ApiError::last_admin() } else { refused(error) })?;
-    match users.profiles.delete(id, users.clock.now()).await {
+    match users.profiles.delete(target.id, users.clock.now()).await {
         Ok(had_profile) if had_account || had_profile => Ok(StatusCode::NO_CONTENT),
         Ok(_) => Err(ApiError::not_found()),
         Err(error) if had_account => {
