@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_drops_what_nobody_asked_for() {
+    fn a_full_cache_evicts_the_least_recently_used_token() {
         let (now, at, life) = (OffsetDateTime::UNIX_EPOCH, Instant::now(), Duration::from_secs(900));
         let cache = ValidationCache::new(CachePolicy { entries: 2, ..CachePolicy::default() }).unwrap();
         keep(&cache, "a", life, now, at);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_a_logout_overtook_is_not_kept_and_nobody_who_came_later_waits_for_it() {
+    async fn an_answer_to_a_call_from_before_a_logout_is_not_cached_and_later_callers_do_not_wait_for_it() {
         for forget in [|cache: &ValidationCache| cache.forget(&named("token")), ValidationCache::clear] {
             let (cache, now, at) = cache();
             let good = Ok(validation(now + Duration::from_secs(900)));
@@ -299,7 +299,11 @@ mod tests {
             forget(&cache);
             let later = asks(&cache, "token", now, at);
             ticket.settle(&good, now);
-            assert_eq!(before.outcome().await, Some(good.clone()), "who asked before it may be told of before it");
+            assert_eq!(
+                before.outcome().await,
+                Some(good.clone()),
+                "a task that waited before the logout receives the answer"
+            );
             let waiting = waits(&cache, "token", now, at);
             later.settle(&good, now);
             assert_eq!(waiting.outcome().await, Some(good), "the earlier one's end is not the later one's");
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_asks_and_all_who_wait_are_told_the_same() {
+    async fn all_waiting_tasks_receive_the_result_of_one_call() {
         let (cache, now, at) = cache();
         let refusal = Err(ClientError::Timeout);
         let good = Ok(validation(now + Duration::from_secs(900)));
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asks_and_goes_away_leaves_the_place_to_another() {
+    async fn a_cancelled_call_is_replaced_by_that_of_another_task() {
         let (cache, now, at) = cache();
         let ticket = asks(&cache, "token", now, at);
         let waiting = waits(&cache, "token", now, at);
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_an_answer_that_would_be_older_than_one_from_memory_may_be() {
+    fn no_task_waits_for_a_call_that_is_older_than_the_cache_allows() {
         let (cache, now, at) = cache();
         let slow = asks(&cache, "token", now, at);
         drop(waits(&cache, "token", now, at + Duration::from_secs(29)));
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_where_nothing_may_be() {
+    fn a_policy_without_entries_or_time_disables_the_cache() {
         assert!(ValidationCache::new(CachePolicy { entries: 0, ..CachePolicy::default() }).is_none());
         assert!(ValidationCache::new(CachePolicy { longest: Duration::ZERO, ..CachePolicy::default() }).is_none());
     }

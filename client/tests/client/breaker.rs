@@ -9,7 +9,7 @@ use portcullis_client::{
 use serde_json::json;
 use tokio::time::Duration;
 
-use crate::fake::{Fake, Reply, answer, closed_url, quick, refuse, reply, user};
+use crate::fake::{Fake, Reply, answer, closed_url, quick, refuse, reply, run_at_once, user};
 
 fn client(url: &str, rest: Duration) -> HttpAuthClient {
     quick(url)
@@ -98,14 +98,9 @@ async fn a_hundred_calls_at_once_are_one_probe() {
     for _ in 0..5 {
         assert!(client.me(&Secret::new("access".into())).await.is_err());
     }
-    let calls: Vec<_> = (0..100)
-        .map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.me(&Secret::new("access".into())).await.unwrap_err() })
-        })
-        .collect();
-    for call in calls {
-        let error = call.await.unwrap();
+    let call = |client: HttpAuthClient| async move { client.me(&Secret::new("access".into())).await };
+    for result in run_at_once((0..100).map(|_| call(client.clone()))).await {
+        let error = result.unwrap_err();
         assert!(matches!(error, ClientError::Timeout | ClientError::BreakerOpen { .. }), "{error:?}");
     }
     assert_eq!(fake.count(), 6);

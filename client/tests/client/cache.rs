@@ -13,13 +13,13 @@ use std::{
 use portcullis_client::{
     account::{AuthClient as _, Validation},
     error::ClientError,
-    http::{CachePolicy, HttpAuthClient},
+    http::{Builder, CachePolicy, HttpAuthClient},
 };
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Duration;
 
-use crate::fake::{Asked, Fake, Reply, answer, quick, refuse, secret, user};
+use crate::fake::{Asked, Fake, Reply, answer, quick, refuse, run_at_once, secret, user};
 
 /// 2027-01-15T08:00:00Z
 const START: i64 = 1_800_000_000;
@@ -32,6 +32,11 @@ fn validate(asked: &Asked) -> Reply {
         }
         _ => answer(200, &json!({ "message": "done", "sessions": [] })),
     }
+}
+
+/// Returns a builder of a client whose clock stands at `START`.
+fn at_start(fake: &Fake) -> Builder {
+    quick(&fake.url).clock(|| OffsetDateTime::from_unix_timestamp(START).unwrap())
 }
 
 #[tokio::test]
@@ -68,8 +73,7 @@ async fn refusals_are_not_remembered() {
 #[tokio::test]
 async fn what_ends_a_session_ends_what_is_remembered_of_it() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
-    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
-    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let client = at_start(&fake).build().unwrap();
     let validations = || fake.asked().iter().filter(|asked| asked.target == "/api/v1/auth/validate-token").count();
     client.validate(&secret("one")).await.unwrap();
     client.validate(&secret("two")).await.unwrap();
@@ -86,9 +90,8 @@ async fn what_ends_a_session_ends_what_is_remembered_of_it() {
 #[tokio::test]
 async fn nothing_is_remembered_without_leave() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
-    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
     let policy = CachePolicy { longest: Duration::ZERO, ..CachePolicy::default() };
-    let client = quick(&fake.url).clock(clock).cache(policy).build().unwrap();
+    let client = at_start(&fake).cache(policy).build().unwrap();
     client.validate(&secret("one")).await.unwrap();
     client.validate(&secret("one")).await.unwrap();
     assert_eq!(fake.count(), 2);
@@ -107,22 +110,13 @@ fn begin(client: &HttpAuthClient, token: &'static str, count: usize) -> Vec<Call
     (0..count).map(call).collect()
 }
 
-async fn outcomes(calls: Vec<Call>) -> Vec<Result<Validation, ClientError>> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for call in calls {
-        tasks.spawn(call);
-    }
-    tasks.join_all().await
-}
-
 #[tokio::test]
 async fn fifty_tasks_that_ask_for_one_token_at_one_moment_are_one_call() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
-    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
-    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let client = at_start(&fake).build().unwrap();
     let mut calls = begin(&client, "one", 50);
     calls.extend(begin(&client, "two", 50));
-    for outcome in outcomes(calls).await {
+    for outcome in run_at_once(calls).await {
         assert_eq!(outcome.unwrap().user.email, "ada@example.com");
     }
     assert_eq!(fake.count(), 2, "one for each token");
@@ -132,7 +126,7 @@ async fn fifty_tasks_that_ask_for_one_token_at_one_moment_are_one_call() {
 async fn a_failure_reaches_all_waiting_calls_and_no_later_one() {
     let fake = Fake::start(|asked, before| if before == 0 { refuse(500, "oops") } else { validate(asked) }).await;
     let client = fake.client();
-    for outcome in outcomes(begin(&client, "one", 50)).await {
+    for outcome in run_at_once(begin(&client, "one", 50)).await {
         assert_eq!(outcome.unwrap_err().code(), "oops");
     }
     assert_eq!(fake.count(), 1);
@@ -143,11 +137,10 @@ async fn a_failure_reaches_all_waiting_calls_and_no_later_one() {
 #[tokio::test]
 async fn when_the_task_that_asks_goes_away_the_others_are_answered_all_the_same() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
-    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
-    let client = quick(&fake.url).clock(clock).build().unwrap();
+    let client = at_start(&fake).build().unwrap();
     let mut calls = begin(&client, "one", 10);
     drop(calls.remove(0));
-    for outcome in outcomes(calls).await {
+    for outcome in run_at_once(calls).await {
         outcome.unwrap();
     }
     let asked = fake.asked().iter().filter(|asked| asked.header("authorization") == Some("Bearer one")).count();
@@ -157,8 +150,7 @@ async fn when_the_task_that_asks_goes_away_the_others_are_answered_all_the_same(
 #[tokio::test]
 async fn an_abandoned_call_delays_no_other() {
     let fake = Fake::start(|asked, _| validate(asked)).await;
-    let clock = || OffsetDateTime::from_unix_timestamp(START).unwrap();
-    let client = quick(&fake.url).clock(clock).whole_timeout(Duration::from_secs(1)).build().unwrap();
+    let client = at_start(&fake).whole_timeout(Duration::from_secs(1)).build().unwrap();
     let first = begin(&client, "one", 1);
     client.validate(&secret("one")).await.unwrap();
     // As in a `select!` whose other branch validates the same token.

@@ -15,9 +15,10 @@ use axum::{
 use portcullis_client::{
     http::{Builder, HttpAuthClient, RetryPolicy},
     secret::Secret,
+    service::ServiceConfig,
 };
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Duration};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet, time::Duration};
 
 /// A received request.
 #[derive(Debug, Clone)]
@@ -130,6 +131,24 @@ pub(crate) async fn serve_with_tokens(
 /// A client builder without pauses between tries.
 pub(crate) fn quick(url: &str) -> Builder {
     HttpAuthClient::builder(url).retry(RetryPolicy { first_pause: Duration::ZERO, ..RetryPolicy::default() })
+}
+
+/// Runs calls at once, each in its own task, and returns their results.
+pub(crate) async fn run_at_once<T: Send + 'static>(
+    calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    calls.into_iter().collect::<JoinSet<T>>().join_all().await
+}
+
+/// The configuration of a service with the secret `hunter2`.
+pub(crate) fn service_config(caller: &str, audience: &str, auth_url: &str, target_url: &str) -> ServiceConfig {
+    ServiceConfig {
+        caller: caller.to_owned(),
+        secret: secret("hunter2"),
+        auth_url: auth_url.to_owned(),
+        audience: audience.to_owned(),
+        target_url: target_url.to_owned(),
+    }
 }
 
 /// Starts a server that reads a request and closes the connection. Returns its URL and the number of

@@ -13,7 +13,8 @@ use tokio::time::Duration;
 use uuid::Uuid;
 
 use crate::fake::{
-    Fake, Reply, TOKEN_ROUTE, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, start_hanging_up,
+    Fake, Reply, TOKEN_ROUTE, USER_ID, answer, closed_url, refuse, reply, serve_with_tokens, service_config,
+    start_hanging_up,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -24,13 +25,7 @@ fn id() -> Uuid {
 }
 
 fn config(auth_url: &str, target_url: &str) -> ServiceConfig {
-    ServiceConfig {
-        caller: "user-service".to_owned(),
-        secret: Secret::new("hunter2".to_owned()),
-        auth_url: auth_url.to_owned(),
-        audience: "auth-service".to_owned(),
-        target_url: target_url.to_owned(),
-    }
+    service_config("user-service", "auth-service", auth_url, target_url)
 }
 
 fn client(fake: &Fake) -> InternalClient {

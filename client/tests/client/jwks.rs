@@ -15,7 +15,7 @@ use portcullis_client::jwks::{Algorithm, JwksVerifier, KeyPolicy, TokenError, To
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use crate::fake::{Fake, Reply, answer, refuse, reply};
+use crate::fake::{Fake, Reply, answer, refuse, reply, run_at_once};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -125,6 +125,11 @@ fn verifier(fake: &Fake) -> JwksVerifier {
 async fn verify(verifier: &JwksVerifier, token: &str) -> Result<String, TokenError> {
     let claims: Value = verifier.verify(token).await?;
     Ok(claims["sub"].as_str().unwrap().to_owned())
+}
+
+async fn verify_at_once(verifier: &JwksVerifier, token: &str, count: usize) -> Vec<Result<String, TokenError>> {
+    let call = |verifier: JwksVerifier, token: String| async move { verify(&verifier, &token).await };
+    run_at_once((0..count).map(|_| call(verifier.clone(), token.to_owned()))).await
 }
 
 /// An issuer whose key set a test changes; `None` during an outage.
@@ -320,15 +325,9 @@ async fn a_refresh_that_hangs_is_awaited_once_by_all_and_then_the_keys_at_hand_a
     for _ in 0..3 {
         assert!(tokio::time::timeout(Duration::from_millis(50), verify(&shared, &key.token())).await.is_err());
     }
-    let token = Arc::new(key.token());
-    let calls: Vec<_> = (0..20)
-        .map(|_| {
-            let (verifier, token) = (shared.clone(), Arc::clone(&token));
-            tokio::spawn(async move { verify(&verifier, &token).await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().as_deref(), Ok("billing"));
+    let token = key.token();
+    for result in verify_at_once(&shared, &token, 20).await {
+        assert_eq!(result.as_deref(), Ok("billing"));
     }
     assert_eq!(fake.count(), 2, "one fetch for all of them");
     // During the back-off the next token does not wait.
@@ -341,15 +340,8 @@ async fn a_refresh_that_hangs_is_awaited_once_by_all_and_then_the_keys_at_hand_a
 async fn fifty_tokens_at_once_cost_one_fetch() {
     let key = Key::ed("d1");
     let (fake, _) = issuer(vec![key.jwk()]).await;
-    let (verifier, token) = (verifier(&fake), Arc::new(key.token()));
-    let calls: Vec<_> = (0..50)
-        .map(|_| {
-            let (verifier, token) = (verifier.clone(), Arc::clone(&token));
-            tokio::spawn(async move { verify(&verifier, &token).await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().as_deref(), Ok("billing"));
+    for result in verify_at_once(&verifier(&fake), &key.token(), 50).await {
+        assert_eq!(result.as_deref(), Ok("billing"));
     }
     assert_eq!(fake.count(), 1);
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    fake::{Reply, refuse, reply, secret},
+    fake::{Reply, refuse, reply, run_at_once, secret},
     service::{Next, Service},
 };
 
@@ -36,17 +36,8 @@ fn ahead(session: AuthenticatedClient) -> (AuthenticatedClient, Arc<AtomicI64>) 
 
 /// Makes a hundred concurrent calls.
 async fn call_a_hundred_times(session: &AuthenticatedClient) -> Vec<Result<User, ClientError>> {
-    let calls: Vec<_> = (0..100)
-        .map(|_| {
-            let session = session.clone();
-            tokio::spawn(async move { session.me().await })
-        })
-        .collect();
-    let mut results = Vec::new();
-    for call in calls {
-        results.push(call.await.unwrap());
-    }
-    results
+    let call = |session: AuthenticatedClient| async move { session.me().await };
+    run_at_once((0..100).map(|_| call(session.clone()))).await
 }
 
 #[tokio::test]

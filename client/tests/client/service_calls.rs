@@ -4,23 +4,18 @@ use portcullis_client::{
     ApiRequest, ServiceClient,
     error::{ClientError, ErrorKind},
     http::{BreakerPolicy, RetryPolicy},
-    request::Method,
-    secret::Secret,
+    request::{ApiAnswer, Method},
     service::{CallPolicy, ServiceConfig},
 };
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use crate::fake::{Fake, Reply, TOKEN_ROUTE, answer, closed_url, refuse, reply, serve_with_tokens};
+use crate::fake::{
+    Fake, Reply, TOKEN_ROUTE, answer, closed_url, refuse, reply, run_at_once, serve_with_tokens, service_config,
+};
 
 fn config(auth_url: &str, target_url: &str) -> ServiceConfig {
-    ServiceConfig {
-        caller: "billing".to_owned(),
-        secret: Secret::new("hunter2".to_owned()),
-        auth_url: auth_url.to_owned(),
-        audience: "user-service".to_owned(),
-        target_url: target_url.to_owned(),
-    }
+    service_config("billing", "user-service", auth_url, target_url)
 }
 
 fn client(fake: &Fake) -> ServiceClient {
@@ -29,6 +24,11 @@ fn client(fake: &Fake) -> ServiceClient {
 
 fn request(method: Method) -> ApiRequest {
     ApiRequest::new(method, "/api/v1/internal/users/{id}").with_segment("7")
+}
+
+async fn call_at_once(client: &ServiceClient, count: usize) -> Vec<Result<ApiAnswer, ClientError>> {
+    let call = |client: ServiceClient| async move { client.send(request(Method::GET)).await };
+    run_at_once((0..count).map(|_| call(client.clone()))).await
 }
 
 #[tokio::test]
@@ -59,14 +59,8 @@ async fn any_route_is_called_with_one_token_and_the_callers_name() {
 async fn fifty_calls_at_once_fetch_one_token() {
     let fake = serve_with_tokens(300, |_, _| reply(204, &[], "")).await;
     let client = client(&fake);
-    let calls: Vec<_> = (0..50)
-        .map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.send(request(Method::GET)).await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().unwrap().status(), 204);
+    for result in call_at_once(&client, 50).await {
+        assert_eq!(result.unwrap().status(), 204);
     }
     assert_eq!((fake.token_count(), fake.call_count()), (1, 50));
 }
@@ -170,14 +164,8 @@ async fn an_auth_service_that_hangs_holds_a_call_for_one_fetch_however_many_wait
     // A cancelled caller does not delay the others.
     let left = tokio::time::timeout(Duration::from_millis(100), client.send(request(Method::GET)));
     assert!(left.await.is_err());
-    let calls: Vec<_> = (0..20)
-        .map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.send(request(Method::GET)).await })
-        })
-        .collect();
-    for call in calls {
-        assert_eq!(call.await.unwrap().unwrap_err(), ClientError::Timeout);
+    for result in call_at_once(&client, 20).await {
+        assert_eq!(result.unwrap_err(), ClientError::Timeout);
     }
     assert!(begun.elapsed() < fetch * 3, "{:?}", begun.elapsed());
     assert_eq!(fake.count(), 1, "those who waited share what became of the fetch");

@@ -11,7 +11,7 @@ use portcullis_client::{
     session::{AuthenticatedClient, FileStore, MemoryStore, SessionStore, SessionTokens, StoreError},
 };
 
-use crate::service::Service;
+use crate::{fake::run_at_once, service::Service};
 
 fn credentials() -> Credentials {
     Credentials::new("ada@example.com", Secret::new("password".into()))
@@ -31,13 +31,10 @@ async fn many_tasks_of_many_processes_refresh_once() {
     let processes = [resume(&service, &path).await, resume(&service, &path).await, resume(&service, &path).await];
     for round in 1..=3 {
         service.expire();
-        let calls: Vec<_> = processes
-            .iter()
-            .flat_map(|session| (0..20).map(|_| session.clone()))
-            .map(|session| tokio::spawn(async move { session.me().await }))
-            .collect();
-        for call in calls {
-            call.await.unwrap().unwrap();
+        let call = |session: AuthenticatedClient| async move { session.me().await };
+        let sessions = processes.iter().flat_map(|session| (0..20).map(|_| session.clone()));
+        for result in run_at_once(sessions.map(call)).await {
+            result.unwrap();
         }
         assert_eq!(service.refreshes(), round);
     }
