@@ -12,6 +12,7 @@
     reason = "a test that panics has failed, which is its purpose"
 )]
 
+mod access;
 mod answers;
 mod assertion;
 mod claims;
@@ -35,6 +36,7 @@ mod providers;
 mod records;
 mod redact;
 mod reference;
+mod reserved;
 mod resilience;
 mod revocation_cache;
 mod revocation_push;
@@ -44,6 +46,8 @@ mod rules;
 mod schema;
 mod signer;
 mod spans;
+mod table;
+mod target;
 mod token_cache;
 mod tokens;
 mod upstreams;
