@@ -25,6 +25,7 @@ mod decisions;
 mod denials;
 mod fakes;
 mod headers;
+mod json_schema;
 mod key_cache;
 mod keys;
 mod keysets;

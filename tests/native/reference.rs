@@ -1,7 +1,8 @@
 //! `docs/policy.md`: the reference page of all options of a policy, generated from the schema.
 
-use portcullis_policy::schema;
 use serde_json::Value;
+
+use crate::json_schema::schema;
 
 /// A section of the page: the type, its heading, and an example. The examples together are a
 /// policy.
@@ -59,7 +60,7 @@ pub(crate) fn examples() -> String {
 
 /// Returns `docs/policy.md`.
 pub(crate) fn reference() -> String {
-    let schema = schema::schema();
+    let schema = schema();
     let mut page = "# Policy reference\n\n\
         Generated from the types of `crates/policy` by `npm run docs`; do not edit.\n\n\
         `gateway.toml` is the policy of the gateway. `npm run check` checks it, and `gateway.schema.json` makes editors\n\

@@ -9,7 +9,7 @@
 //! - `decision`: each refusal that the policy alone decides.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `validate`: what a policy must be, wherever it comes from.
-//! - `read`, `check`, `schema`: a policy as JSON, as a file with lines and columns, and as a JSON Schema.
+//! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
 
 mod access;
 #[cfg(feature = "toml")]
@@ -25,8 +25,6 @@ mod own_paths;
 mod providers;
 mod read;
 mod reserved;
-#[cfg(feature = "schema")]
-pub mod schema;
 #[cfg(feature = "toml")]
 mod suggest;
 mod table;
@@ -42,10 +40,12 @@ pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
-    Breaker, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown,
-    Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
+    Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS,
+    Maintenance, OnDown, Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
+    UpstreamTarget, Variants,
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
+pub use providers::provider_names;
 pub use reserved::{is_cors_header, is_private, is_replaced};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};

@@ -311,6 +311,7 @@ pub struct Route {
     /// them), `{ scopes = ["orders:read"] }` (one of them), `{ claim = "tenant", equals = "shop" }`
     /// (or `one_of`, or neither), `{ owner = "id" }` (the user whose id is the path parameter
     /// `{id}`), `{ any = [ … ] }` or `{ all = [ … ] }`.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub access: Access,
     /// Issuers whose tokens are accepted; all, if absent. With several issuers, a route with a rule
     /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
@@ -537,7 +538,7 @@ pub struct Cors {
 
 /// Prefix of a cookie's name that no other host, such as a subdomain, can set (RFC 6265bis,
 /// section 4.1.3.2).
-pub(crate) const COOKIE_PREFIX: &str = "__Host-";
+pub const COOKIE_PREFIX: &str = "__Host-";
 
 /// The cookie in which browsers may send their token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

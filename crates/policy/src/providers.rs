@@ -97,6 +97,11 @@ pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
     issuer
 }
 
+/// Returns the names of all providers.
+pub fn provider_names() -> Vec<&'static str> {
+    PROVIDERS.iter().map(|provider| provider.name).collect()
+}
+
 /// Returns the provider of a name.
 pub(crate) fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)

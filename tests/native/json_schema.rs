@@ -1,29 +1,22 @@
-//! The JSON Schema of the policy document, generated from `model`. `gateway.schema.json` and
-//! `docs/policy.md` are made of it and committed; `tests/native/schema.rs` holds both.
+//! The JSON Schema of the policy document, generated from its types. `gateway.schema.json` and
+//! `docs/policy.md` are made of it and committed; `schema.rs` holds both.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "runs in a test only; an absent member of a JSON value is null"
-)]
-
-use std::borrow::Cow;
-
+use portcullis_policy::{
+    COOKIE_PREFIX, METHODS, Policy,
+    limits::{self, Bounds},
+    provider_names,
+};
 use portcullis_token::Algorithm;
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::{
-    access::Access,
-    limits::{self, Bounds},
-    model::{COOKIE_PREFIX, METHODS, Policy},
-    providers,
-};
-
 /// Returns the JSON Schema (draft 2020-12).
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Policy>().to_value();
     simplify(&mut schema);
+    for (name, rule) in access_rules() {
+        schema["$defs"][name] = rule;
+    }
     for (table, option, facts) in facts() {
         let table = if table == "Policy" { String::new() } else { format!("/$defs/{table}") };
         let pointer = if option.is_empty() { table } else { format!("{table}/properties/{option}") };
@@ -50,7 +43,6 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
     let text = json!({ "minLength": 1 });
     let path = json!({ "pattern": "^/" });
     let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-    let providers: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
     let cookie = format!("^{COOKIE_PREFIX}[A-Za-z0-9_-]{{1,{}}}$", limits::NAME_BYTES - COOKIE_PREFIX.len());
     vec![
         ("Policy", "", json!({ "title": "Portcullis policy (gateway.toml)", "required": ["routes", "upstreams"] })),
@@ -61,7 +53,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Policy", "cors", named),
         ("Policy", "routes", any.clone()),
         ("Issuer", "", issuer_choices()),
-        ("Issuer", "provider", json!({ "enum": providers })),
+        ("Issuer", "provider", json!({ "enum": provider_names() })),
         ("Issuer", "issuer", text.clone()),
         ("Issuer", "tenants", some(limits::TENANTS)),
         ("Issuer", "audience", any.clone()),
@@ -95,6 +87,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
         ("Route", "path", path),
+        ("Route", "access", json!({ "$ref": "#/$defs/Access" })),
         ("Route", "methods", words(&METHODS)),
         ("Route", "issuers", any),
         ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
@@ -170,51 +163,26 @@ fn issuer_choices() -> Value {
     })
 }
 
-impl JsonSchema for Access {
-    fn schema_name() -> Cow<'static, str> {
-        "Access".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let rule = generator.subschema_for::<Rule>();
-        json_schema!({ "oneOf": [{ "const": "public" }, rule] })
-    }
-}
-
-/// An access rule that may stand inside `any` and `all`.
-struct Rule;
-
-impl JsonSchema for Rule {
-    fn schema_name() -> Cow<'static, str> {
-        "Rule".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let names = json!({ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 } });
-        let rules = json!({ "type": "array", "minItems": 1, "items": generator.subschema_for::<Self>() });
-        let table = |key: &str, value: &Value| {
-            json!({
-                "type": "object",
-                "additionalProperties": false,
-                "properties": { key: value },
-                "required": [key]
-            })
-        };
-        json_schema!({
-            "oneOf": [
-                { "const": "user" },
-                table("roles", &names),
-                table("scopes", &names),
-                table("owner", &json!({ "type": "string", "minLength": 1 })),
-                claim_rule(),
-                table("any", &rules),
-                table("all", &rules)
-            ]
-        })
-    }
+/// Returns the access rules: of a route, and those that may stand inside `any` and `all`.
+fn access_rules() -> [(&'static str, Value); 2] {
+    let names = json!({ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 } });
+    let rules = json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/Rule" } });
+    let table = |key: &str, value: &Value| json!({ "type": "object", "additionalProperties": false, "properties": { key: value }, "required": [key] });
+    let rule = json!({
+        "oneOf": [
+            { "const": "user" },
+            table("roles", &names),
+            table("scopes", &names),
+            table("owner", &json!({ "type": "string", "minLength": 1 })),
+            claim_rule(),
+            table("any", &rules),
+            table("all", &rules)
+        ]
+    });
+    [("Access", json!({ "oneOf": [{ "const": "public" }, { "$ref": "#/$defs/Rule" }] })), ("Rule", rule)]
 }
 
 /// Returns the schema as it is committed.
-pub fn schema_text() -> String {
+pub(crate) fn schema_text() -> String {
     format!("{:#}\n", schema())
 }
