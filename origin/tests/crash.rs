@@ -161,6 +161,19 @@ pub(crate) async fn retry<F: Future<Output = Result<Reply, reqwest::Error>>>(
     None
 }
 
+/// Waits until one more account was acknowledged that no client has tried to delete.
+async fn until_another_is_kept(known_accounts: &Mutex<HashMap<String, KnownAccount>>) {
+    let is_kept = |known: &&KnownAccount| known.id.is_some() && !known.may_be_deleted;
+    let kept = || known_accounts.lock().unwrap().values().filter(is_kept).count();
+    let before = kept();
+    let wait = async {
+        while kept() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("no account was acknowledged for a minute");
+}
+
 /// Returns id, address and first name of all rows.
 async fn people(app: &App, service: Service, query: &'static str) -> Vec<(String, String, String)> {
     let pool = app.databases.open(service).await;
@@ -196,6 +209,7 @@ async fn services_that_are_killed_repeatedly_lose_no_acknowledged_write() {
     let kills = kills();
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(50 + random_below(350))).await;
+        until_another_is_kept(&known_accounts).await;
         let victim = &mut running[usize::try_from(random_below(2)).unwrap()];
         // SIGKILL: the process runs no further instruction.
         victim.child.kill().await.unwrap();
@@ -203,6 +217,7 @@ async fn services_that_are_killed_repeatedly_lose_no_acknowledged_write() {
         assert_eq!(done.load(Ordering::Relaxed), 0, "a client gave up");
         until_ready(&app, &place, victim).await;
     }
+    until_another_is_kept(&known_accounts).await;
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();

@@ -53,10 +53,12 @@ async fn outages_open_it_and_refusals_never_do() {
 async fn slowness_opens_it_though_a_call_has_no_time_for_a_second_try() {
     let fake = Fake::start(|_, _| Reply::Never).await;
     let client = quick(&fake.url).whole_timeout(Duration::from_millis(20)).build().unwrap();
-    for _ in 0..8 {
-        assert!(client.me(&Secret::new("access".into())).await.is_err());
+    for number in 0..8 {
+        let error = client.me(&Secret::new("access".into())).await.unwrap_err();
+        assert_eq!(error.code() == "breaker_open", number >= 5, "{number}: {error:?}");
     }
-    assert_eq!(fake.count(), 5);
+    // On a busy machine a call may end before its request is sent.
+    assert!(fake.count() <= 5);
 }
 
 #[tokio::test]
