@@ -24,6 +24,7 @@ fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
     const GET: &str = "[\"GET\"]";
     const USER: &str = "access = \"user\"";
     const ADMIN: &str = "access = { roles = [\"admin\"] }";
+    const ALLOWED: &str = "access = { roles = [\"admin\"] }\nvariants = { allow = \"its paths are case-sensitive\" }";
     let user = ("/app/{*rest}", GET, USER);
     for (name, routes, expected) in [
         (
@@ -200,20 +201,80 @@ fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
             ],
             None,
         ),
-        ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),
-        ("refused", vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\"")], None),
         (
-            "allowed",
+            "a rest under several parameters",
+            vec![("/app/{x}/{y}/{z}", GET, USER), ("/app/admin/{*rest}", GET, ADMIN)],
+            Some("/app/Admin/~0/~1 matches the looser route \"/app/{x}/{y}/{z}\""),
+        ),
+        (
+            "a parameter at a fixed segment of a rewritten route",
+            vec![("/shop/users/me", GET, "access = \"user\"\nstrip_prefix = \"/shop\""), ("/users/{id}", GET, ADMIN)],
+            Some("/shop/users/me reaches the same path of the service through the looser route \"/shop/users/me\""),
+        ),
+        (
+            "a rest at fixed segments of a rewritten route",
             vec![
-                user,
+                ("/shop/a/{b}/c", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/a/{*rest}", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\""),
+            ],
+            Some("/shop/a/~0/c reaches the same path"),
+        ),
+        (
+            "several segments at once",
+            vec![("/{x}/{y}", GET, USER), ("/a/{y}", GET, ALLOWED), ("/{x}/b", GET, ALLOWED), ("/a/b", GET, ADMIN)],
+            Some("/A/B matches the looser route \"/{x}/{y}\""),
+        ),
+        (
+            "a rewritten route with a stricter one before it",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
                 (
-                    "/app/admin",
+                    "/shop/admin",
                     GET,
-                    "access = { roles = [\"admin\"] }\nvariants = { allow = \"its paths are case-sensitive\" }",
+                    "access = { roles = [\"admin\"] }\nstrip_prefix = \"/shop\"\nvariants = \"refuse\"",
                 ),
+                ("/admin", GET, ADMIN),
             ],
             None,
         ),
+        ("a fixed segment under a parameter", vec![("/users/me", GET, USER), ("/users/{id}", GET, ADMIN)], None),
+        (
+            "a fixed segment with a route of its own",
+            vec![
+                ("/shop/users/me", GET, "access = \"user\"\nstrip_prefix = \"/shop\""),
+                ("/users/me", GET, USER),
+                ("/users/{id}", GET, ADMIN),
+            ],
+            None,
+        ),
+        (
+            "the same owner under several prefixes",
+            vec![
+                ("/a/u/{id}", GET, "access = { owner = \"id\" }\nstrip_prefix = \"/a\""),
+                ("/b/u/{id}", GET, "access = { owner = \"id\" }\nstrip_prefix = \"/b\""),
+                ("/u/{user}", GET, "access = { owner = \"user\" }"),
+            ],
+            None,
+        ),
+        (
+            "another parameter's owner under a prefix",
+            vec![
+                ("/a/{id}/{post}", GET, "access = { owner = \"id\" }\nstrip_prefix = \"/a\""),
+                ("/b/{post}/{id}", GET, "access = { owner = \"id\" }\nstrip_prefix = \"/b\""),
+            ],
+            Some("reaches the same path"),
+        ),
+        (
+            "a route in another case, which its neighbour does not refuse",
+            vec![
+                ("/app/Admin", GET, USER),
+                ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\""),
+            ],
+            Some("/app/Admin matches the looser route"),
+        ),
+        ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),
+        ("refused", vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\"")], None),
+        ("allowed", vec![user, ("/app/admin", GET, ALLOWED)], None),
     ] {
         let actual = check(&with_routes(&routes)).err().map(|mistakes| mistakes[0].message.clone());
         match expected {
@@ -230,4 +291,25 @@ fn paths_that_differ_in_case_conflict_where_variants_are_refused() {
     let routes = [("/a/{x}", GET, user), ("/A/{*rest}", GET, "access = \"user\"\nvariants = \"refuse\"")];
     let actual = check(&with_routes(&routes)).unwrap_err();
     assert!(actual[0].message.contains("differ in case"), "{actual:?}");
+}
+
+/// Routes with one rule each, below prefixes of their own, that lead to the same paths of the service.
+fn below_prefixes(count: usize, rule: impl Fn(usize) -> String) -> String {
+    let route = |number: usize| {
+        (format!("/t{number}/users/{{id}}"), format!("{}\nstrip_prefix = \"/t{number}\"", rule(number)))
+    };
+    let routes: Vec<(String, String)> = (0..count).map(route).collect();
+    let routes: Vec<_> = routes.iter().map(|(path, rest)| (path.as_str(), "[\"GET\"]", rest.as_str())).collect();
+    with_routes(&routes)
+}
+
+#[test]
+fn thousands_of_owners_below_prefixes_of_their_own_bypass_no_rule() {
+    assert_eq!(check(&below_prefixes(2_000, |_| "access = { owner = \"id\" }".to_owned())).err(), None);
+}
+
+#[test]
+fn a_bounded_number_of_bypasses_is_reported() {
+    let mistakes = check(&below_prefixes(300, |number| format!("access = {{ roles = [\"r{number}\"] }}"))).unwrap_err();
+    assert_eq!(mistakes.len(), portcullis_policy::limits::BYPASSES);
 }

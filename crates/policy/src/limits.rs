@@ -91,6 +91,9 @@ pub const ACCESS_DEPTH: usize = 4;
 /// Bytes of the reason for `variants = { allow = … }`: a sentence.
 pub const REASON_BYTES: usize = 300;
 
+/// Reported routes whose rule other paths bypass. Thousands of such routes would have millions of them.
+pub const BYPASSES: usize = 100;
+
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.
 pub const RETRY_AFTER_S: Bounds = bounds(1, 3_600);
 

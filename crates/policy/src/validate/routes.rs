@@ -10,10 +10,10 @@ use super::{
 use crate::{
     access::Access,
     error::{Place, Violation},
-    lenient::Lenient,
     limits,
     model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
     own_paths::{OWN_PATHS, is_own_path},
+    table::Table,
 };
 
 impl<'a> Validator<'a> {
@@ -51,18 +51,23 @@ impl<'a> Validator<'a> {
             }
             self.route(&at, route);
         }
+        self.subject = None;
         // Costs the most, and says nothing of value about routes that are wrong anyway.
-        let bypasses = if self.violations.is_empty() { find_bypasses(self.policy) } else { Vec::new() };
-        for bypass in bypasses {
-            self.subject = routes.get(bypass.route).map(|route| ("route", route.path.as_str()));
-            self.report(&table.index(bypass.route).key("path"), bypass);
+        if !self.violations.is_empty() {
+            return;
+        }
+        let Ok(routes_of_paths) = Table::build(self.policy) else {
+            return self.report(
+                &table,
+                "two paths differ in case alone, or in the kind of a parameter, while a route has variants = \"refuse\"; \
+                 make them differ in a fixed segment",
+            );
+        };
+        for (index, message) in find_bypasses(self.policy, &routes_of_paths) {
+            self.subject = routes.get(index).map(|route| ("route", route.path.as_str()));
+            self.report(&table.index(index).key("path"), message);
         }
         self.subject = None;
-        let collides = Lenient::of(routes).is_err();
-        self.require(!collides || !self.violations.is_empty(), &table, || {
-            "two paths differ in case alone, or in the kind of a parameter, while a route has variants = \"refuse\"; \
-             make them differ in a fixed segment"
-        });
     }
 
     fn route(&mut self, at: &Place<'_>, route: &Route) {

@@ -5,307 +5,326 @@
 //! - Paths that a looser route rewrites to the same path: with `strip_prefix = "/shop"`, every user of
 //!   `/shop/{*rest}` may call `/admin` as `/shop/admin`.
 //!
-//! Owns how these paths are made, and which of them bypass a stricter rule.
+//! Unifies the patterns of two routes, as the upstream gets them. Reports a path only if the table sends
+//! it to the looser route, and the path that it stands for to the strict one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
+    iter,
 };
 
 use crate::{
     access::Access,
     lenient::fold_path,
-    model::{EncodedPath, Policy, RevocationCheck, Route, Variants},
+    limits,
+    model::{EncodedPath, METHODS, Policy, RevocationCheck, Route, Variants},
+    table::{Match, Table},
+    target::Target,
 };
 
-/// A route whose rule does not apply to other paths that lead to the same path of the service.
-pub(super) struct Bypass<'a> {
-    /// Index of the route.
-    pub(super) route: usize,
-    /// The route that matches these paths.
-    looser: &'a Route,
-    paths: Vec<String>,
-    /// Whether the looser route rewrites them, so that they are no variants of the route's path.
-    is_rewritten: bool,
-}
-
-impl fmt::Display for Bypass<'_> {
-    /// Writes the message for the policy's author.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (paths, looser) = (self.paths.join(", "), &self.looser.path);
-        let is_one = self.paths.len() == 1;
-        if self.is_rewritten {
-            let verb = if is_one { "reaches" } else { "reach" };
-            return write!(
-                formatter,
-                "{paths} {verb} the same path of the service through the looser route {looser:?}; give both the same \
-                 rule, or write variants = {{ allow = \"why its callers may do so\" }}"
-            );
-        }
-        let verb = if is_one { "matches" } else { "match" };
-        write!(
-            formatter,
-            "{paths} {verb} the looser route {looser:?}, and a service may take that for the path of this route; write \
-             variants = \"refuse\" (then it is 400), or variants = {{ allow = \"why the service does not\" }}"
-        )
-    }
-}
-
-/// Returns every bypass of a route's rule.
-pub(super) fn find_bypasses(policy: &Policy) -> Vec<Bypass<'_>> {
-    let search = Search::new(policy);
+/// Returns the index of each route whose rule other paths bypass, with the message for the policy's
+/// author, up to [`limits::BYPASSES`].
+pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, String)> {
+    let search = Search::new(policy, table);
     let routes = policy.routes.iter().enumerate();
-    routes.flat_map(|(index, route)| search.bypasses_of(index, route)).collect()
+    let checked = routes.filter(|(_, route)| !matches!(route.variants, Some(Variants::Allow { .. })));
+    checked.flat_map(|(index, route)| search.bypasses_of(index, route)).take(limits::BYPASSES).collect()
 }
 
 struct Search<'a> {
     policy: &'a Policy,
-    router: matchit::Router<Vec<&'a Route>>,
+    table: &'a Table,
     /// URLs by the upstream's name.
-    urls: HashMap<&'a str, Vec<&'a str>>,
-    /// By the URL of their upstream.
-    rewrites: HashMap<&'a str, Vec<Rewrites<'a>>>,
+    urls: HashMap<&'a str, Vec<String>>,
+    families: Vec<Family<'a>>,
+    /// Indices of families by a URL of their upstream and the fixed segments that their pattern begins with.
+    by_beginning: BTreeMap<String, Vec<usize>>,
     has_encoded_paths: bool,
 }
 
-/// Prefixes that routes with the same rule replace. Grouped, because thousands of routes may have a
-/// prefix of their own, but few rules.
-struct Rewrites<'a> {
+/// Routes that differ in the prefix that they replace alone. Thousands of routes may have a prefix of
+/// their own.
+struct Family<'a> {
+    /// Segments of the path as the upstream gets it.
+    pattern: Vec<String>,
     rule: &'a Route,
-    /// To and from.
-    prefixes: BTreeSet<(&'a str, &'a str)>,
+    routes: Vec<(usize, &'a Route)>,
 }
 
 impl<'a> Search<'a> {
-    fn new(policy: &'a Policy) -> Self {
-        let mut urls: HashMap<&str, Vec<&str>> = HashMap::new();
-        for upstream in &policy.upstreams {
+    fn new(policy: &'a Policy, table: &'a Table) -> Self {
+        let urls = policy.upstreams.iter().map(|upstream| {
             let places = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
-            urls.entry(&upstream.name).or_default().extend(places.map(|url| url.trim_end_matches('/')));
-        }
-        // Most policies rewrite nothing; then no two paths lead to the same one.
-        let has_rewrites = policy.routes.iter().any(|route| route.rewrite().is_some());
-        let mut by_path: BTreeMap<&str, Vec<&Route>> = BTreeMap::new();
-        let mut rewrites: HashMap<&str, Vec<Rewrites<'_>>> = HashMap::new();
-        for route in &policy.routes {
-            by_path.entry(&route.path).or_default().push(route);
-            if !has_rewrites {
+            (upstream.name.as_str(), places.map(|url| url.trim_end_matches('/').to_ascii_lowercase()).collect())
+        });
+        let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
+        let (families, by_beginning) = (Vec::new(), BTreeMap::new());
+        let mut search = Self { policy, table, urls: urls.collect(), families, by_beginning, has_encoded_paths };
+        for (index, route) in policy.routes.iter().enumerate() {
+            let pattern = upstream_pattern(route);
+            let keys = search.beginnings(route, &pattern);
+            let known = keys.first().and_then(|key| search.by_beginning.get(key)).into_iter().flatten().find(|at| {
+                search
+                    .families
+                    .get(**at)
+                    .is_some_and(|known| known.pattern == pattern && have_same_rule(known.rule, route))
+            });
+            if let Some(family) = known.copied().and_then(|at| search.families.get_mut(at)) {
+                family.routes.push((index, route));
                 continue;
             }
-            let (from, to) = route.rewrite().unwrap_or_default();
-            for &url in urls.get(route.upstream.as_str()).into_iter().flatten() {
-                let rules = rewrites.entry(url).or_default();
-                match rules.iter_mut().find(|known| have_same_rule(known.rule, route)) {
-                    Some(known) => _ = known.prefixes.insert((to, from)),
-                    None => rules.push(Rewrites { rule: route, prefixes: [(to, from)].into() }),
-                }
+            for key in keys {
+                search.by_beginning.entry(key).or_default().push(search.families.len());
+            }
+            search.families.push(Family { pattern, rule: route, routes: vec![(index, route)] });
+        }
+        search
+    }
+
+    /// Returns the keys of a route's pattern in `by_beginning`.
+    fn beginnings(&self, route: &Route, pattern: &[String]) -> Vec<String> {
+        let fixed = pattern.iter().take_while(|segment| !is_parameter(segment));
+        let fixed: String = fixed.map(|segment| fold_path(&format!("/{segment}"))).collect();
+        let urls = self.urls.get(route.upstream.as_str());
+        urls.into_iter().flatten().map(|url| format!("{url} {fixed}")).collect()
+    }
+
+    fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
+        let mut found = BTreeMap::new();
+        for form in forms(upstream_pattern(strict), self.has_encoded_paths) {
+            for at in self.similar(strict, &form) {
+                found.entry(at).or_insert_with(Vec::new).push(form.clone());
             }
         }
-        let mut router = matchit::Router::new();
-        for (path, routes) in by_path {
-            // Paths that collide are reported elsewhere.
-            let _ = router.insert(path, routes);
-        }
-        let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
-        Self { policy, router, urls, rewrites, has_encoded_paths }
+        found.into_iter().filter_map(move |(at, forms)| {
+            let family = self.families.get(at)?;
+            if self.is_as_strict(family.rule, strict, |_, _| false) {
+                return None;
+            }
+            Some((index, forms.iter().find_map(|form| self.bypass(index, strict, form, family))?))
+        })
     }
 
-    fn urls_of(&self, route: &Route) -> &[&'a str] {
-        self.urls.get(route.upstream.as_str()).map_or(&[], Vec::as_slice)
-    }
-
-    fn bypasses_of(&self, index: usize, strict: &Route) -> Vec<Bypass<'a>> {
-        let mut found: Vec<Bypass<'a>> = Vec::new();
-        let sample = Sample::of(&strict.path);
-        let mut candidates = Vec::new();
-        if strict.variants.is_none() {
-            candidates = sample.variants(self.has_encoded_paths);
-        }
-        if !matches!(strict.variants, Some(Variants::Allow { .. })) {
-            candidates.extend(self.rewritten_to(strict, &sample.path()));
-        }
-        for Candidate { path, of, needs_encoded_path, is_rewritten } in candidates {
-            let Ok(matched) = self.router.at(&path) else { continue };
-            let is_same_owner = |ours: &str, theirs: &str| {
-                matched.params.get(ours).is_some_and(|value| sample.value_of(theirs) == Some(value))
-            };
-            for &looser in matched.value {
-                let is_bypass = looser.path != strict.path
-                    && (!needs_encoded_path || looser.encoded_path == EncodedPath::Forward)
-                    && shares_method(looser, strict)
-                    && self.share_service(looser, strict)
-                    && fold_path(&rewritten(strict, &of)) == fold_path(&rewritten(looser, &path))
-                    && !self.is_as_strict(looser, strict, &is_same_owner);
-                if !is_bypass {
-                    continue;
-                }
-                let is_known =
-                    |one: &&mut Bypass<'_>| std::ptr::eq(one.looser, looser) && one.is_rewritten == is_rewritten;
-                match found.iter_mut().find(is_known) {
-                    Some(known) => known.paths.push(path.clone()),
-                    None => found.push(Bypass { route: index, looser, paths: vec![path.clone()], is_rewritten }),
-                }
+    /// Returns the families at the same service whose patterns begin with the same fixed segments, as far
+    /// as both have them.
+    fn similar(&self, strict: &Route, form: &[String]) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        for beginning in self.beginnings(strict, form) {
+            let shorter = iter::successors(Some(beginning.as_str()), |key| key.rsplit_once('/').map(|(key, _)| key));
+            found.extend(shorter.filter_map(|key| self.by_beginning.get(key)).flatten());
+            if form.iter().any(|segment| is_parameter(segment)) {
+                let begin = format!("{beginning}/");
+                let longer = self.by_beginning.range(begin.clone()..).take_while(|(key, _)| key.starts_with(&begin));
+                found.extend(longer.flat_map(|(_, families)| families));
             }
         }
         found
     }
 
-    /// Returns the paths that less strict routes to the same service rewrite to the upstream's path for
-    /// `sample`.
-    fn rewritten_to(&self, strict: &Route, sample: &str) -> Vec<Candidate> {
-        let target = rewritten(strict, sample);
-        let rewrites = self.urls_of(strict).iter().filter_map(|url| self.rewrites.get(url)).flatten();
-        let looser = rewrites.filter(|Rewrites { rule, .. }| {
-            shares_method(rule, strict) && !self.is_as_strict(rule, strict, &|_, _| false)
-        });
-        let paths = looser.flat_map(|looser| &looser.prefixes).filter_map(|(to, from)| {
-            let rest = target.strip_prefix(to)?;
-            // A route that takes nothing but the prefix.
-            let rest = if rest == "/" && !from.is_empty() { "" } else { rest };
-            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{from}{rest}"))
-        });
-        let paths: BTreeSet<String> = paths.filter(|path| path != sample).collect();
-        let candidate = |path| Candidate { path, of: sample.to_owned(), needs_encoded_path: false, is_rewritten: true };
-        paths.into_iter().map(candidate).collect()
+    /// Returns the message about the first route of a looser family that matches other paths to the
+    /// service's path.
+    fn bypass(&self, index: usize, strict: &Route, form: &[String], family: &Family<'_>) -> Option<String> {
+        let unified = Unified::of(form, &family.pattern)?;
+        let (meant, variants) = (join(&unified.looser), unified.variants(form, family));
+        let whole = client_path(strict, &join(&unified.strict).replace("%2F", "/"))?;
+        let mut methods = METHODS.into_iter().filter(|method| takes(family.rule, method));
+        let (method, ours) = methods.find_map(|method| Some((method, self.find(method, &whole, index)?)))?;
+        // The rule of a route for this one path of the service is an exception that its author wants.
+        let is_exception = unified.is_narrower && unified.strict == unified.looser;
+        let others = family.routes.iter().filter(|(_, looser)| looser.path != strict.path);
+        for &(at, looser) in others.filter(|(_, looser)| !is_exception || looser.rewrite().is_some()) {
+            // Whether the rule of the strict route applies to a path; `None` if another route matches it.
+            let applies = |path: &String| {
+                let theirs = self.find(method, path, at)?;
+                let is_same_owner = |their: &str, our: &str| {
+                    let is_ours = |value: &String| ours.params.contains(&(our.to_owned(), value.clone()));
+                    theirs.params.iter().any(|(name, value)| name == their && is_ours(value))
+                };
+                Some(self.is_as_strict(looser, strict, is_same_owner))
+            };
+            let mut is_matched = false;
+            // A path that needs no variant says it all.
+            for upstream_paths in [std::slice::from_ref(&meant), &variants] {
+                let mut paths: Vec<String> =
+                    upstream_paths.iter().filter_map(|path| client_path(looser, path)).collect();
+                paths.retain(|path| {
+                    let applies = applies(path);
+                    is_matched |= applies.is_some();
+                    applies == Some(false)
+                });
+                if !paths.is_empty() {
+                    return Some(message(&paths, strict, looser));
+                }
+            }
+            // The others of the family have the same rule and the same parameters.
+            if is_matched {
+                return None;
+            }
+        }
+        None
     }
 
-    fn share_service(&self, one: &Route, other: &Route) -> bool {
-        one.upstream == other.upstream || self.urls_of(one).iter().any(|url| self.urls_of(other).contains(url))
+    /// Returns the match of a path if it is the wanted route's.
+    fn find(&self, method: &str, path: &str, wanted: usize) -> Option<Match> {
+        let target = Target::parse(path).ok()?;
+        self.table.find(method, &target).ok().filter(|found| found.route == wanted)
     }
 
     /// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits and
     /// revocation checks.
-    fn is_as_strict(&self, looser: &Route, strict: &Route, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
+    fn is_as_strict(&self, looser: &Route, strict: &Route, is_same_owner: impl Fn(&str, &str) -> bool) -> bool {
         let takes = |route: &Route, name: &String| route.issuers.as_ref().is_none_or(|taken| taken.contains(name));
         let mut names = self.policy.issuers.iter().map(|issuer| &issuer.name);
         (strict.access == Access::Public || names.all(|name| !takes(looser, name) || takes(strict, name)))
-            && looser.access.implies(&strict.access, is_same_owner)
+            && looser.access.implies(&strict.access, &is_same_owner)
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
             && (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
     }
 }
 
-/// A path that may lead to the same path of the service as a strict route.
-struct Candidate {
-    path: String,
-    /// The path of the strict route that it stands for.
-    of: String,
-    /// Whether only routes that forward encoded paths match it.
-    needs_encoded_path: bool,
-    /// Whether a route rewrites it.
-    is_rewritten: bool,
+/// A path that two patterns match, as each route's upstream gets it. A segment that both leave open is
+/// `~0`, `~1` and so on, which no fixed segment of a policy is likely to be.
+#[derive(Default)]
+struct Unified {
+    strict: Vec<String>,
+    looser: Vec<String>,
+    /// Where the strict pattern has a fixed segment, and the looser one takes any.
+    open: Vec<usize>,
+    /// Whether the looser pattern has a fixed segment where the strict one takes any.
+    is_narrower: bool,
 }
 
-/// A path that a pattern matches: its parameters are `~0`, `~1` and so on, which no fixed segment of a
-/// policy is likely to be.
-struct Sample<'a> {
-    pattern: Vec<&'a str>,
-    segments: Vec<String>,
-}
-
-impl<'a> Sample<'a> {
-    fn of(pattern: &'a str) -> Self {
-        let pattern: Vec<&str> = pattern.split('/').skip(1).collect();
-        let mut numbers = 0..;
-        let segments = pattern.iter().map(|segment| match parameter(segment) {
-            Some(_) => format!("~{}", numbers.next().unwrap_or_default()),
-            None => (*segment).to_owned(),
-        });
-        Self { segments: segments.collect(), pattern }
-    }
-
-    fn path(&self) -> String {
-        format!("/{}", self.segments.join("/"))
-    }
-
-    /// Returns the value of a parameter.
-    fn value_of(&self, param: &str) -> Option<&str> {
-        let at = self.pattern.iter().position(|segment| parameter(segment) == Some(param))?;
-        self.segments.get(at).map(String::as_str)
-    }
-
-    /// Returns the path with another text for a segment.
-    fn with(&self, at: usize, text: &str) -> String {
-        let segments = self.segments.iter().enumerate();
-        let segments: Vec<&str> = segments.map(|(index, own)| if index == at { text } else { own.as_str() }).collect();
-        format!("/{}", segments.join("/"))
-    }
-
-    /// Returns variants of each kind.
-    fn variants(&self, has_encoded_paths: bool) -> Vec<Candidate> {
-        let whole = self.path();
-        let fixed =
-            self.pattern.iter().enumerate().filter(|(_, segment)| !segment.is_empty() && !segment.starts_with('{'));
-        let variant = |needs_encoded_path| {
-            let of = whole.clone();
-            move |path| Candidate { path, of: of.clone(), needs_encoded_path, is_rewritten: false }
-        };
-        let other = |segment: &str| match other_case(segment) {
-            same if same == segment => format!("{segment}."),
-            other => other,
-        };
-        let mut found: Vec<Candidate> =
-            fixed.clone().map(|(at, segment)| self.with(at, &other(segment))).map(variant(false)).collect();
-        match self.pattern.split_last() {
-            // The prefix of a catch-all, which matches one character at least.
-            Some((last, before)) if last.starts_with("{*") && !before.is_empty() => {
-                let of = format!("/{}", self.segments.get(..before.len()).unwrap_or_default().join("/"));
-                found.push(Candidate { path: format!("{of}/"), of, needs_encoded_path: false, is_rewritten: false });
-            }
-            Some((last, _)) if !last.starts_with("{*") && !last.is_empty() => {
-                found.push(variant(false)(format!("{whole}/")));
-            }
-            Some(_) | None => {}
+impl Unified {
+    fn of(strict: &[String], looser: &[String]) -> Option<Self> {
+        let mut unified = Self::default();
+        let mut samples = (0..).map(|number| format!("~{number}"));
+        for at in 0..strict.len().max(looser.len()) {
+            let (one, other) = (segment_at(strict, at)?, segment_at(looser, at)?);
+            let (one, other) = match (is_parameter(one), is_parameter(other)) {
+                (true, true) => {
+                    let sample = samples.next()?;
+                    (sample.clone(), sample)
+                }
+                (true, false) => {
+                    unified.is_narrower = true;
+                    (other.clone(), other.clone())
+                }
+                (false, true) => {
+                    unified.open.push(at);
+                    (one.clone(), one.clone())
+                }
+                (false, false) if fold_path(one) == fold_path(other) => (one.clone(), other.clone()),
+                (false, false) => return None,
+            };
+            unified.strict.push(one);
+            unified.looser.push(other);
         }
-        if has_encoded_paths {
-            let in_segment = fixed.flat_map(|(at, segment)| {
-                [self.with(at, &format!("{segment};x")), self.with(at, &format!("%2F{segment}"))]
-            });
-            let slashes = (1..self.segments.len()).filter_map(|at| self.segments.split_at_checked(at));
-            let slashes = slashes.map(|(before, behind)| format!("/{}%2F{}", before.join("/"), behind.join("/")));
-            let all = (self.segments.len() > 2).then(|| format!("/{}", self.segments.join("%2F")));
-            found.extend(in_segment.chain(slashes).chain(all).map(variant(true)));
+        Some(unified)
+    }
+
+    /// Returns spellings that many services read as the path, of each kind.
+    fn variants(&self, strict: &[String], looser: &Family<'_>) -> Vec<String> {
+        let mut spellings: Vec<fn(&str) -> String> = vec![other_case];
+        if looser.rule.encoded_path == EncodedPath::Forward {
+            spellings.push(|segment| format!("{segment};x"));
+            spellings.push(|segment| format!("%2F{segment}"));
         }
+        let all = (self.open.len() > 1).then_some(self.open.as_slice());
+        let mut found = Vec::new();
+        for spell in spellings {
+            for places in self.open.chunks(1).chain(all) {
+                let segments = self.looser.iter().enumerate();
+                let spelt = segments.map(|(at, own)| if places.contains(&at) { spell(own) } else { own.clone() });
+                found.push(join(&spelt.collect::<Vec<_>>()));
+            }
+        }
+        // With a slash at its end; of a rest, which has one character at least, without it.
+        let rest = strict.iter().position(|segment| is_rest(segment)).unwrap_or(self.looser.len());
+        found.push(format!("{}/", join(self.looser.get(..rest).unwrap_or_default())));
         found
     }
 }
 
-/// Returns the name of a parameter's segment.
-fn parameter(segment: &str) -> Option<&str> {
-    let inner = segment.strip_prefix('{')?.strip_suffix('}')?;
-    Some(inner.strip_prefix('*').unwrap_or(inner))
+/// Returns the message for the policy's author.
+fn message(paths: &[String], strict: &Route, looser: &Route) -> String {
+    // Paths that are rewritten differently are no variants of the route's path.
+    let is_rewritten = strict.rewrite() != looser.rewrite();
+    let (one, several, advice) = if is_rewritten {
+        let advice = "; give both the same rule, or write variants = { allow = \"why its callers may do so\" }";
+        ("reaches the same path of the service through", "reach the same path of the service through", advice)
+    } else {
+        let advice = ", and a service may take that for the path of this route; write variants = \"refuse\" (then it \
+                      is 400), or variants = { allow = \"why the service does not\" }";
+        ("matches", "match", advice)
+    };
+    let verb = if paths.len() == 1 { one } else { several };
+    format!("{} {verb} the looser route {:?}{advice}", paths.join(", "), looser.path)
 }
 
-/// Returns the segment with the case of its first letter changed.
+/// Returns a route's pattern as its upstream gets it, in segments.
+fn upstream_pattern(route: &Route) -> Vec<String> {
+    let (from, to) = route.rewrite().unwrap_or_default();
+    let rest = route.path.strip_prefix(from).unwrap_or_default();
+    to.split('/').chain(rest.split('/')).filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns a pattern, and what it is for a service that decodes escaped slashes.
+fn forms(pattern: Vec<String>, has_encoded_paths: bool) -> Vec<Vec<String>> {
+    let joined = |from: usize, to: usize| {
+        let sample = |segment: &String| if is_parameter(segment) { "~".to_owned() } else { segment.clone() };
+        let part = pattern.get(from..to)?.iter().map(sample).collect::<Vec<_>>().join("%2F");
+        Some([pattern.get(..from)?, &[part], pattern.get(to..)?].concat())
+    };
+    let most = if has_encoded_paths { pattern.len() } else { 0 };
+    let pairs = (2..=most).filter_map(|to| joined(to.checked_sub(2)?, to));
+    let all = joined(0, most).filter(|_| most > 2);
+    let joined: Vec<_> = pairs.chain(all).collect();
+    iter::once(pattern).chain(joined).collect()
+}
+
+/// Returns the client's path for a path of the upstream.
+fn client_path(route: &Route, path: &str) -> Option<String> {
+    let (from, to) = route.rewrite().unwrap_or_default();
+    let path = format!("{from}{}", path.strip_prefix(to)?);
+    Some(if path.is_empty() { "/".to_owned() } else { path })
+}
+
+fn join(segments: &[String]) -> String {
+    segments.iter().map(|segment| format!("/{segment}")).collect()
+}
+
+/// Returns a segment of a pattern. A rest stands for each segment from its place on.
+fn segment_at(pattern: &[String], at: usize) -> Option<&String> {
+    pattern.get(at).or_else(|| pattern.last().filter(|last| is_rest(last)))
+}
+
+fn is_parameter(segment: &str) -> bool {
+    segment.starts_with('{')
+}
+
+fn is_rest(segment: &str) -> bool {
+    segment.starts_with("{*")
+}
+
+/// Returns the segment with the case of its first letter changed, or with a dot at its end.
 fn other_case(segment: &str) -> String {
-    let Some(at) = segment.find(|c: char| c.is_ascii_alphabetic()) else { return segment.to_owned() };
-    let (before, rest) = segment.split_at_checked(at).unwrap_or_default();
-    let (letter, rest) = rest.split_at_checked(1).unwrap_or_default();
-    let upper = letter.to_ascii_uppercase();
-    let other = if upper == letter { letter.to_ascii_lowercase() } else { upper };
-    format!("{before}{other}{rest}")
+    let Some(letter) = segment.chars().find(char::is_ascii_alphabetic) else { return format!("{segment}.") };
+    let other = if letter.is_ascii_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
+    segment.replacen(letter, &other.to_string(), 1)
 }
 
-/// Returns whether two routes share a method. `HEAD` is answered wherever `GET` is.
-fn shares_method(one: &Route, other: &Route) -> bool {
-    fn read(method: &str) -> &str {
-        if method == "HEAD" { "GET" } else { method }
-    }
-    one.methods.iter().any(|method| other.methods.iter().any(|known| read(method) == read(known)))
+/// Returns whether a route takes a method. `HEAD` is answered wherever `GET` is.
+fn takes(route: &Route, method: &str) -> bool {
+    route.methods.iter().any(|known| known == method || (known == "GET" && method == "HEAD"))
 }
 
 /// Returns whether two routes permit the same requests, apart from their paths.
 fn have_same_rule(one: &Route, other: &Route) -> bool {
-    one.access == other.access
+    one.upstream == other.upstream
+        && one.access == other.access
         && one.methods == other.methods
         && one.issuers == other.issuers
         && one.limits == other.limits
         && one.revocation == other.revocation
-}
-
-/// Returns a route's path as the upstream gets it.
-fn rewritten(route: &Route, path: &str) -> String {
-    let (from, to) = route.rewrite().unwrap_or_default();
-    let rest = path.strip_prefix(from).unwrap_or_default();
-    if to.is_empty() && rest.is_empty() { "/".to_owned() } else { format!("{to}{rest}") }
+        && one.encoded_path == other.encoded_path
 }
