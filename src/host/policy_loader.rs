@@ -44,6 +44,9 @@ struct State {
     built_in: Option<Built>,
     /// When the last read of KV began.
     read_at: Option<UnixMillis>,
+    /// Number of the last reload that began, and of the one whose result is in use.
+    last_reload: u64,
+    applied_reload: u64,
 }
 
 /// Returns the gateway for an event. A new isolate reads KV first, so that its first requests do not
@@ -103,6 +106,10 @@ fn build_built_in(env: &js::Env) -> Built {
 
 /// Reads the pushed policy and uses it if it is valid. When KV fails, the policy in use stays.
 async fn reload(env: &js::Env) {
+    let number = STATE.with_borrow_mut(|state| {
+        state.last_reload = state.last_reload.saturating_add(1);
+        state.last_reload
+    });
     // A new isolate builds the built-in policy, the most likely result, while it reads KV.
     let prepare = || {
         STATE.with_borrow_mut(|state| {
@@ -120,13 +127,12 @@ async fn reload(env: &js::Env) {
     let text = pushed.unwrap_or_else(js::built_in_policy);
     let version = Gateway::version_of(&text);
     if let Some(gateway) = in_use.as_ref().filter(|gateway| gateway.version == version) {
-        gateway.newer_fault.take();
-        return;
+        return put_in_use(number, Ok(Rc::clone(gateway)), None);
     }
     let fault = match built_in.unwrap_or_else(|| build(env, &text)) {
         Ok(gateway) => {
             gateway.origin.set(origin);
-            return put_in_use(Ok(gateway));
+            return put_in_use(number, Ok(gateway), None);
         }
         Err(Misconfiguration(fault)) => fault,
     };
@@ -142,14 +148,20 @@ async fn reload(env: &js::Env) {
             previous.or(built_in).map_or_else(|| build_built_in(env), Ok)
         }
     };
-    if let Ok(gateway) = &fallback {
-        gateway.newer_fault.replace(Some(fault));
-    }
-    put_in_use(fallback);
+    put_in_use(number, fallback, Some(fault));
 }
 
-fn put_in_use(gateway: Built) {
+/// Uses the result of a reload and notes the fault of a newer policy, unless a reload that began later
+/// has a result: requests of a new isolate reload at the same time, and the slowest read the oldest policy.
+fn put_in_use(reload: u64, gateway: Built, newer_fault: Option<String>) {
     STATE.with_borrow_mut(|state| {
+        if reload < state.applied_reload {
+            return;
+        }
+        state.applied_reload = reload;
+        if let Ok(gateway) = &gateway {
+            gateway.newer_fault.replace(newer_fault);
+        }
         state.in_use = Some(gateway);
         state.built_in = None;
     });
@@ -163,4 +175,20 @@ async fn read_policy(env: &js::Env, key: &str, meanwhile: impl FnOnce()) -> Resu
     let text = read.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
     // A policy that is too long is invalid, not absent.
     Ok(text.map(|text| if text.len() > limits::POLICY_BYTES { String::new() } else { text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn a_slow_reload_does_not_replace_the_result_of_a_later_one() {
+        for (reload, fault) in [(2, "second"), (1, "first")] {
+            put_in_use(reload, Err(Misconfiguration(fault.to_owned())), None);
+        }
+        let in_use = STATE.with_borrow(|state| state.in_use.clone());
+        assert_eq!(in_use.and_then(Result::err), Some(Misconfiguration("second".to_owned())));
+    }
 }

@@ -141,13 +141,15 @@ impl Upstream {
         loop {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
+            // Before a breaker admits a probe, whose result would otherwise stay open.
+            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
+            let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
+            let assertion = assertion.ok_or_else(unsigned)?;
             let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {
                 self.denial(Denial::AuthenticationBreakerOpen { retry_ms }, Denial::BreakerOpen { retry_ms })
             })?;
             request.url = [&target.config.url, path.as_str()].concat();
-            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
-            let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
-            request.headers.push(("x-gateway-assertion".into(), assertion.ok_or_else(unsigned)?.into()));
+            request.headers.push(("x-gateway-assertion".into(), assertion.into()));
             let answer = ports.forward(request).await;
             request.headers.pop();
             let then = ports.now();

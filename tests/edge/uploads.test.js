@@ -27,6 +27,9 @@ const DEATHS = {
   "after a while, with a reset": (socket) => setTimeout(() => socket.resetAndDestroy(), 200),
 };
 
+const COMPLETE_413 = /^HTTP\/1\.1 413 [\s\S]*\r\n\r\ntoo big$/;
+const RESET_413 = /^HTTP\/1\.1 413 [\s\S]*\r\n\r\n(too big)?$/;
+
 const UPLOADS = {
   "a short body": { total: 500, pace: 50 },
   "a body that takes a while": { total: 400, pace: 20, pause: 15 },
@@ -197,7 +200,10 @@ describe("an upload", () => {
       raw.act = act;
       for (const [name, what] of Object.entries(UPLOADS)) {
         const text = await upload(what);
-        assert.match(text, /^HTTP\/1\.1 413 [\s\S]*\r\n\r\ntoo big$/, `${how}, ${name}: ${text}`);
+        // With a reset, the kernel of the gateway's machine may discard what the runtime has not read of the
+        // answer: its head may have been read, and its body not.
+        const answer = how === "and resets at once" ? RESET_413 : COMPLETE_413;
+        assert.match(text, answer, `${how}, ${name}: ${text}`);
       }
     }
     assert.equal(await breaker(), "closed");
