@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
+        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -62,21 +62,17 @@ impl World {
     }
 }
 
-impl Background for World {
+impl Runtime for World {
     fn defer(&self, task: BackgroundTask) {
         self.tasks.borrow_mut().push(task);
     }
-}
 
-impl Clock for World {
     fn now(&self) -> UnixMillis {
         self.now
     }
 
     async fn sleep(&self, _: u64) {}
-}
 
-impl Random for World {
     fn random(&self) -> [u8; 48] {
         [0x5a; 48]
     }

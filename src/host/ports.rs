@@ -18,8 +18,8 @@ use super::{
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
+        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -149,13 +149,11 @@ pub(super) fn number(value: impl TryInto<u32>) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
 }
 
-impl Background for WorkerPorts {
+impl Runtime for WorkerPorts {
     fn defer(&self, task: BackgroundTask) {
         self.event.tasks.borrow_mut().push(task);
     }
-}
 
-impl Clock for WorkerPorts {
     fn now(&self) -> UnixMillis {
         UnixMillis(js::whole(self.poller.now()))
     }
@@ -163,9 +161,7 @@ impl Clock for WorkerPorts {
     async fn sleep(&self, millis: u64) {
         let _ = self.wait(js::sleep(number(millis)), millis).await;
     }
-}
 
-impl Random for WorkerPorts {
     fn random(&self) -> [u8; 48] {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {

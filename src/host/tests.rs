@@ -14,7 +14,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::ports::WorkerPorts;
-use crate::pipeline::ports::{KeySource as _, Random as _, RevocationLog as _, SignatureVerifier as _};
+use crate::pipeline::ports::{KeySource as _, RevocationLog as _, Runtime as _, SignatureVerifier as _};
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome,
     keys::{Key, KeySet},

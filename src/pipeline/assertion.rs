@@ -20,12 +20,6 @@ pub(super) struct AssertionKeys {
     mac: Hmac<Sha256>,
 }
 
-impl std::fmt::Debug for AssertionKeys {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("AssertionKeys(..)")
-    }
-}
-
 /// The facts that are signed for one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statement<'a> {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
-    key_cache::KeyCache,
+    issuer::Issuer,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
@@ -22,7 +22,7 @@ use super::{
 };
 use portcullis_policy::Policy;
 use portcullis_token::{
-    self as token, ClaimNames, ClaimRule, Identity, SignatureOutcome, TokenError, TokenPolicy, VerifiedToken,
+    self as token, Identity, SignatureOutcome, TokenError, VerifiedToken,
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
 };
@@ -32,7 +32,6 @@ use portcullis_token::{
 ///
 /// A cached token is no decision: access, revocation, and whether its key is still its issuer's
 /// are checked again for each request.
-#[derive(Debug)]
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
@@ -40,19 +39,6 @@ pub(super) struct Authenticator {
     tokens: RefCell<LimitedCache<[u8; 32], Rc<AuthenticatedToken>>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
-}
-
-/// An issuer, its keys, and what its tokens must be.
-#[derive(Debug)]
-pub(super) struct Issuer {
-    pub(super) name: String,
-    pub(super) keys: KeyCache,
-    /// Policy of access tokens.
-    pub(super) token: TokenPolicy,
-    /// Whether its tokens can be revoked.
-    is_revocable: bool,
-    /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
-    pub(super) pusher: Option<TokenPolicy>,
 }
 
 /// What a token is shown for. Each purpose has a policy of its own.
@@ -65,7 +51,6 @@ pub(super) enum Purpose {
 }
 
 /// A verified token with what later steps need of it.
-#[derive(Debug)]
 pub(super) struct AuthenticatedToken {
     pub(super) verified: VerifiedToken,
     pub(super) issuer: Rc<Issuer>,
@@ -95,13 +80,7 @@ impl Authenticator {
         let build = |(index, issuer): (usize, &portcullis_policy::Issuer)| {
             let token = issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
             let (waiters, metrics) = (Rc::clone(waiters), Rc::clone(metrics));
-            Ok(Rc::new(Issuer {
-                name: issuer.name.clone(),
-                keys: KeyCache::new((index, issuer), token.algorithms.clone(), upstreams, settings, waiters, metrics)?,
-                is_revocable: issuer.revocable,
-                pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
-                token,
-            }))
+            Issuer::new((index, issuer), token, upstreams, settings, waiters, metrics).map(Rc::new)
         };
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
         let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));
@@ -122,7 +101,7 @@ impl Authenticator {
         let digest = Sha256::digest(text).into();
         let now = ports.now();
         let cached = self.tokens.borrow().find(&digest, now).map(Rc::clone);
-        if let Some(token) = cached.filter(|token| token.issuer.keys.still_vouches(&token.key, now, ports)) {
+        if let Some(token) = cached.filter(|token| token.issuer.still_vouches(&token.key, now, ports)) {
             self.hits.set(self.hits.get().saturating_add(1));
             *source = Some("token");
             return Ok(token);
@@ -170,7 +149,7 @@ impl Authenticator {
         let mut tried = Vec::new();
         while tried.len() < keys::limits::CANDIDATES {
             let query = KeyQuery { kid: unverified.unverified_kid(), algorithm, issuer: origin, tried: &tried };
-            let (key, place) = issuer.keys.key_for(&query, ports).await?;
+            let (key, place) = issuer.key_for(&query, ports).await?;
             *source = Some(place);
             let checked = ports.check_signature(&key, algorithm, input, signature).await;
             let outcome = checked.map_err(|_| Denial::BackendUnavailable)?;
@@ -184,19 +163,5 @@ impl Authenticator {
             return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks });
         }
         Err(TokenError::BadSignature.into())
-    }
-}
-
-/// Returns the policy of a service token for this gateway, of the one service that may revoke.
-/// An access token has another type and audience, so neither passes as the other.
-fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
-    TokenPolicy {
-        audience: vec!["portcullis".to_owned()],
-        audience_claim: vec!["aud".to_owned()],
-        types: vec!["service+jwt".to_owned()],
-        token_type: Some("service".to_owned()),
-        claims: ClaimNames::default(),
-        require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), one_of: None }],
-        ..token.clone()
     }
 }

@@ -74,7 +74,7 @@ impl Gateway {
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
         missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
         for issuer in &self.authenticator.issuers {
-            if !issuer.keys.has_keys(ports).await {
+            if !issuer.has_keys(ports).await {
                 missing.push(format!("the keys of issuer {} cannot be fetched", issuer.name));
             }
         }
@@ -103,7 +103,7 @@ impl Gateway {
             series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst);
         }
         for issuer in &self.authenticator.issuers {
-            if let Some(record) = &issuer.keys.known().record {
+            if let Some(record) = &issuer.known().record {
                 let age = seconds(now.since(record.fetched_at));
                 series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age);
             }
@@ -134,7 +134,7 @@ impl Gateway {
         self.revocations.revoke_all(&push.entries, ports).await?;
         if push.revokes_key {
             // The key that replaces it is not in the cached set.
-            ports.defer(BackgroundTask::Keys(token.issuer.keys.index, KeyTask::Renew));
+            ports.defer(BackgroundTask::Keys(token.issuer.index, KeyTask::Renew));
         }
         let document = json!({ "received": push.received, "noted": push.entries.len() });
         Ok(Answer::json(200, &exchange.ids.request_id, &document))

@@ -13,7 +13,6 @@ use portcullis_token::{Identity, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.
-#[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) head: &'a Head,
     pub(super) ids: Ids,

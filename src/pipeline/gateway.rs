@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     rc::Rc,
 };
 
@@ -11,7 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     authenticator::Authenticator,
+    exchange::Exchange,
     limits,
+    log::LogRecord,
     metrics::Metrics,
     permits::Permits,
     ports::{BackgroundTask, KeyTask, Ports},
@@ -22,10 +25,10 @@ use super::{
     upstream::Upstream,
 };
 use portcullis_policy::{Cors, Policy, Route, Table};
+use portcullis_token::UnixMillis;
 
 /// Everything that one isolate knows: the policy, and the services with their state. One thread
 /// uses it; no borrow of a cell outlives a synchronous step.
-#[derive(Debug)]
 pub struct Gateway {
     /// The policy's version: the beginning of its digest.
     pub version: String,
@@ -44,10 +47,19 @@ pub struct Gateway {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) metrics: Rc<Metrics>,
     pub(super) spans: Option<SpanExporter>,
+    /// When the next flush was scheduled, until it begins.
+    flushing_since: Cell<Option<UnixMillis>>,
     /// Token of operators; `None` without operators.
     pub(super) metrics_token: Option<String>,
     /// Whether this is a developer's machine, whose own user is an operator without a token.
     pub(super) is_development: bool,
+}
+
+/// The version alone: services hold secrets and tokens.
+impl fmt::Debug for Gateway {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Gateway").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// Where a policy came from.
@@ -91,6 +103,7 @@ impl Gateway {
             upstreams,
             metrics,
             spans: SpanExporter::new(&settings)?,
+            flushing_since: Cell::default(),
             is_development: settings.is_development,
             metrics_token: settings.metrics_token,
             policy,
@@ -102,7 +115,7 @@ impl Gateway {
         match task {
             BackgroundTask::Keys(issuer, task) => {
                 if let Some(issuer) = self.authenticator.issuers.get(issuer) {
-                    issuer.keys.run(task, ports).await;
+                    issuer.run(task, ports).await;
                 }
             }
             BackgroundTask::ReadRevocationLog => self.revocations.read_log_if_due(ports).await,
@@ -110,17 +123,34 @@ impl Gateway {
             BackgroundTask::CountFailedAuth { limit, address } => {
                 self.limiter.count_failed_auth(limit, address, ports).await;
             }
-            BackgroundTask::FlushMetrics => self.metrics.flush_later(ports).await,
-            BackgroundTask::SendSpansLater => {
-                if let Some(spans) = &self.spans {
-                    spans.send_later(ports).await;
-                }
+            BackgroundTask::Flush => {
+                ports.sleep(limits::FLUSH_MS).await;
+                self.flushing_since.set(None);
+                self.metrics.flush(ports).await;
+                self.send_spans(ports).await;
             }
-            BackgroundTask::SendSpans => {
-                if let Some(spans) = &self.spans {
-                    spans.send(ports).await;
-                }
-            }
+            BackgroundTask::SendSpans => self.send_spans(ports).await,
+        }
+    }
+
+    async fn send_spans<P: Ports>(&self, ports: &P) {
+        if let Some(spans) = &self.spans {
+            spans.send(ports).await;
+        }
+    }
+
+    /// Counts a request that was answered, adds its spans if its trace is sampled, and schedules a flush.
+    pub(super) fn observe<P: Ports>(&self, exchange: &Exchange<'_>, record: &LogRecord, ports: &P) {
+        let now = ports.now();
+        self.metrics.count_request(record);
+        let spans = self.spans.as_ref().filter(|_| exchange.ids.is_sampled);
+        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
+        if spans.is_some_and(|spans| spans.record(exchange, record, now)) {
+            ports.defer(BackgroundTask::SendSpans);
+        }
+        if !is_scheduled && (self.metrics.is_enabled || spans.is_some()) {
+            self.flushing_since.set(Some(now));
+            ports.defer(BackgroundTask::Flush);
         }
     }
 
@@ -128,8 +158,8 @@ impl Gateway {
     /// flushes the metrics.
     pub async fn run_scheduled<P: Ports>(&self, ports: &P) {
         for issuer in &self.authenticator.issuers {
-            issuer.keys.read_store(ports).await;
-            issuer.keys.run(KeyTask::Renew, ports).await;
+            issuer.read_store(ports).await;
+            issuer.run(KeyTask::Renew, ports).await;
         }
         self.metrics.flush(ports).await;
     }

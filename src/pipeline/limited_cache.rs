@@ -8,7 +8,6 @@ use std::{
 use portcullis_token::UnixMillis;
 
 /// A cache with a bound on the sum of its entries' sizes.
-#[derive(Debug)]
 pub(super) struct LimitedCache<K, V> {
     max_size: usize,
     size: usize,
@@ -17,7 +16,6 @@ pub(super) struct LimitedCache<K, V> {
     order: VecDeque<K>,
 }
 
-#[derive(Debug)]
 struct Entry<V> {
     value: V,
     expires_at: UnixMillis,

@@ -6,18 +6,13 @@
 //! from a request, so their number is bounded.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
 };
 
-use super::{
-    limits,
-    log::LogRecord,
-    ports::{Background, BackgroundTask, Clock, MetricsStore},
-};
+use super::{log::LogRecord, ports::MetricsStore};
 use portcullis_policy::METHODS;
-use portcullis_token::UnixMillis;
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -45,15 +40,13 @@ const FAMILIES: [(&str, &str, &str); 10] = [
 ];
 
 /// The metrics of one isolate.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Metrics {
     /// Whether anyone can read the metrics. Otherwise requests are not counted.
-    is_enabled: bool,
+    pub(super) is_enabled: bool,
     counts: RefCell<Counts>,
     /// Sums that did not arrive at the store, by series.
     unsent: RefCell<BTreeMap<String, f64>>,
-    /// When the next flush was scheduled, until it begins.
-    flushing_since: Cell<Option<UnixMillis>>,
 }
 
 impl Metrics {
@@ -61,17 +54,10 @@ impl Metrics {
         Self { is_enabled, ..Self::default() }
     }
 
-    /// Counts a request that was answered, and schedules a flush.
-    pub(super) fn count_request(&self, record: &LogRecord, ports: &(impl Clock + Background)) {
-        if !self.is_enabled {
-            return;
-        }
-        self.counts.borrow_mut().add_request(record);
-        let now = ports.now();
-        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
-        if !is_scheduled {
-            self.flushing_since.set(Some(now));
-            ports.defer(BackgroundTask::FlushMetrics);
+    /// Counts a request that was answered.
+    pub(super) fn count_request(&self, record: &LogRecord) {
+        if self.is_enabled {
+            self.counts.borrow_mut().add_request(record);
         }
     }
 
@@ -88,13 +74,6 @@ impl Metrics {
         if self.is_enabled {
             self.counts.borrow_mut().add(format!("gateway_rate_limited_total{{limit=\"{limit}\"}}"));
         }
-    }
-
-    /// Waits some seconds and flushes.
-    pub(super) async fn flush_later(&self, ports: &(impl Clock + MetricsStore)) {
-        ports.sleep(limits::FLUSH_MS).await;
-        self.flushing_since.set(None);
-        self.flush(ports).await;
     }
 
     /// Sends the counts to the store. Counts that do not arrive are kept for the next time.
@@ -119,7 +98,7 @@ impl Metrics {
 }
 
 /// Counts that were not sent yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Counts {
     /// By series.
     counters: HashMap<String, u64>,
@@ -127,7 +106,7 @@ struct Counts {
     timers: HashMap<(&'static str, String), Histogram>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 struct Histogram {
     /// Of each bucket alone, and of all above the last.
     counts: [u64; BUCKETS_MS.len() + 1],

@@ -17,7 +17,7 @@ mod exchange;
 mod gateway;
 mod head;
 mod headers;
-mod key_cache;
+mod issuer;
 mod limited_cache;
 pub mod limits;
 mod log;

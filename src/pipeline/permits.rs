@@ -8,11 +8,10 @@ use std::{
     collections::HashMap,
 };
 
-use super::{limits, ports::Clock};
+use super::{limits, ports::Runtime};
 use portcullis_token::UnixMillis;
 
 /// A bounded number of permits.
-#[derive(Debug)]
 pub(super) struct Permits {
     max: u32,
     /// Expiry of each permit, by its number.
@@ -21,7 +20,6 @@ pub(super) struct Permits {
 }
 
 /// A permit, which is released when it is dropped.
-#[derive(Debug)]
 pub(super) struct Permit<'a> {
     permits: &'a Permits,
     number: u64,
@@ -54,7 +52,7 @@ impl Permits {
     }
 
     /// Waits for `millis` milliseconds with a permit. Returns false at once when there is none.
-    pub(super) async fn pause(&self, millis: u64, clock: &impl Clock) -> bool {
+    pub(super) async fn pause(&self, millis: u64, clock: &impl Runtime) -> bool {
         let now = clock.now();
         let permit = self.acquire(now.plus(millis.saturating_add(limits::WAITER_LOST_MS)), now);
         if permit.is_some() {

@@ -1,6 +1,5 @@
 //! The ports of the pipeline: what its services need from outside. The host implements them with
-//! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more; the
-//! port of a service that waits or schedules work includes the general ones that it needs.
+//! the runtime, tests with fakes. Each service asks for the ports that it uses, and no more.
 
 #![allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 
@@ -11,29 +10,23 @@ use portcullis_token::{
     revocation::{RevocationEntry, RevocationKey},
 };
 
-/// Time.
-pub trait Clock {
+/// Time, random bytes, and work after the answer.
+pub trait Runtime {
     /// Returns the current time.
     fn now(&self) -> UnixMillis;
 
     /// Waits for `millis` milliseconds.
     async fn sleep(&self, millis: u64);
-}
 
-/// Random bytes.
-pub trait Random {
     /// Returns fresh random bytes, enough for the ids of one request.
     fn random(&self) -> [u8; 48];
-}
 
-/// Work after the answer.
-pub trait Background {
     /// Schedules a task that [`super::Gateway::run`] carries out once the client has its answer.
     fn defer(&self, task: BackgroundTask);
 }
 
 /// Issuers' key sets.
-pub trait KeySource: Clock + Random + Background {
+pub trait KeySource: Runtime {
     /// Reads a key set from the store that all isolates share; `None` when there is none or the
     /// store fails.
     async fn read_keys(&self, name: &str) -> Option<String>;
@@ -59,7 +52,7 @@ pub trait SignatureVerifier {
 }
 
 /// The revocation log of all isolates.
-pub trait RevocationLog: Clock + Background {
+pub trait RevocationLog: Runtime {
     /// Reads a part of the log within the bounds of [`portcullis_token::revocation::limits`].
     /// `may_be_cached` allows a page that this location has cached.
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault>;
@@ -69,7 +62,7 @@ pub trait RevocationLog: Clock + Background {
 }
 
 /// The runtime's rate limit counters.
-pub trait RateLimitCounter: Clock + Background {
+pub trait RateLimitCounter: Runtime {
     /// Counts one event under a key of a binding and returns whether it is within the limit.
     /// Returns true when the counter fails, which the host logs.
     async fn limit(&self, binding: &str, key: &str) -> bool;
@@ -79,7 +72,7 @@ pub trait RateLimitCounter: Clock + Background {
 }
 
 /// The sums of all isolates' metrics.
-pub trait MetricsStore {
+pub trait MetricsStore: Runtime {
     /// Adds to the sums (a JSON object of numbers by series) and returns whether they arrived.
     async fn add_metrics(&self, text: &str) -> bool;
 
@@ -88,14 +81,14 @@ pub trait MetricsStore {
 }
 
 /// The collector of spans.
-pub trait SpanCollector {
+pub trait SpanCollector: Runtime {
     /// Sends spans with the headers of the exporter's setting. `dropped` counts the spans that
     /// were discarded before. The host logs a failure.
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
 }
 
 /// The connection to upstreams.
-pub trait UpstreamClient: Clock + Random {
+pub trait UpstreamClient: Runtime {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
     type Reply;
 
@@ -176,10 +169,8 @@ pub enum BackgroundTask {
         /// The client's address.
         address: String,
     },
-    /// Send the metrics to the store in a few seconds.
-    FlushMetrics,
-    /// Send the spans in a few seconds.
-    SendSpansLater,
+    /// Send the metrics and the spans in a few seconds.
+    Flush,
     /// Send the spans now: a batch is full.
     SendSpans,
     /// A task of the key set of the issuer with this index.

@@ -19,7 +19,6 @@ use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
 use portcullis_token::Identity;
 
 /// The policy's rate limits.
-#[derive(Debug)]
 pub(super) struct RateLimiter {
     pub(super) limits: Vec<BoundLimit>,
     /// By index of a limit, and address: whether the address is beyond the limit. Otherwise the
@@ -29,7 +28,6 @@ pub(super) struct RateLimiter {
 }
 
 /// A rate limit with the runtime's binding of its counter.
-#[derive(Debug)]
 pub(super) struct BoundLimit {
     limit: Limit,
     pub(super) binding: String,

@@ -9,7 +9,7 @@ use std::{
 use super::{
     denial::Denial,
     permits::Permits,
-    ports::{BackgroundTask, Clock, LogPart, LogText, RevocationLog},
+    ports::{BackgroundTask, LogPart, LogText, RevocationLog, Runtime},
     wire::Fault,
 };
 use portcullis_policy::{Policy, RevocationCheck};
@@ -19,7 +19,6 @@ use portcullis_token::{
 };
 
 /// The local copy of the revocation log, and how it is kept fresh.
-#[derive(Debug)]
 pub(super) struct RevocationChecker {
     cache: RefCell<RevocationCache>,
     /// Milliseconds: an older copy admits no token.
@@ -152,7 +151,7 @@ impl RevocationChecker {
         if self.apply(&newest, ports) { Ok(()) } else { Err("log_gap") }
     }
 
-    fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Clock) -> bool {
+    fn apply(&self, (page, asked_at): &(LogPage, Option<UnixMillis>), clock: &impl Runtime) -> bool {
         self.cache.borrow_mut().apply(page, *asked_at, clock.now())
     }
 

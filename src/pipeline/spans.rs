@@ -3,7 +3,7 @@
 //! behind answers, bounded, and discarded rather than waited for. They hold what the log record
 //! holds, and nothing more.
 
-use std::{cell::RefCell, fmt};
+use std::cell::RefCell;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::{
     exchange::Exchange,
     limits,
     log::LogRecord,
-    ports::{Background, BackgroundTask, Clock, SpanCollector},
+    ports::SpanCollector,
     settings::{Misconfiguration, Settings},
     trace::Ids,
 };
@@ -38,22 +38,14 @@ pub(super) struct SpanExporter {
     spans: RefCell<Spans>,
 }
 
-impl fmt::Debug for SpanExporter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SpanExporter").field("ratio", &self.ratio).finish_non_exhaustive()
-    }
-}
-
 /// The spans of one isolate that were not sent yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Spans {
     waiting: Vec<Span>,
     /// Batches that are being sent: the time by which each has ended, and its size.
     in_flight: Vec<(UnixMillis, usize)>,
     /// Spans that were discarded since the last batch.
     dropped: u64,
-    /// When the next batch was scheduled, until it is sent.
-    scheduled_since: Option<UnixMillis>,
 }
 
 impl Spans {
@@ -109,36 +101,18 @@ impl SpanExporter {
         number.is_some_and(|number| f64::from(number) < self.ratio * (f64::from(u32::MAX) + 1.0))
     }
 
-    /// Adds the spans of a request that was answered, if its trace is sampled, and schedules a
-    /// batch.
-    pub(super) fn record(&self, exchange: &Exchange<'_>, record: &LogRecord, ports: &(impl Clock + Background)) {
-        if !exchange.ids.is_sampled {
-            return;
-        }
-        let now = ports.now();
+    /// Adds the spans of a request that was answered. Returns whether a batch is full.
+    pub(super) fn record(&self, exchange: &Exchange<'_>, record: &LogRecord, now: UnixMillis) -> bool {
         let mut spans = self.spans.borrow_mut();
         spans.push(Span::of_server(record, &exchange.ids, (exchange.begun, now)), now);
         if let (Some(upstream), Some(times)) = (&record.upstream, exchange.upstream_times) {
             spans.push(Span::of_client(record, &exchange.ids, upstream, times), now);
         }
-        let is_scheduled = spans.scheduled_since.is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
-        if spans.waiting.len() >= limits::SPANS_BATCH {
-            ports.defer(BackgroundTask::SendSpans);
-        } else if !is_scheduled {
-            spans.scheduled_since = Some(now);
-            ports.defer(BackgroundTask::SendSpansLater);
-        }
-    }
-
-    /// Waits some seconds and sends the spans.
-    pub(super) async fn send_later(&self, ports: &(impl Clock + SpanCollector)) {
-        ports.sleep(limits::FLUSH_MS).await;
-        self.spans.borrow_mut().scheduled_since = None;
-        self.send(ports).await;
+        spans.waiting.len() >= limits::SPANS_BATCH
     }
 
     /// Sends the spans. Spans that do not arrive are discarded.
-    pub(super) async fn send(&self, ports: &(impl Clock + SpanCollector)) {
+    pub(super) async fn send(&self, ports: &impl SpanCollector) {
         let (waiting, dropped, batch) = {
             let mut spans = self.spans.borrow_mut();
             if spans.waiting.is_empty() {
@@ -167,7 +141,7 @@ fn request(service: &str, spans: &[Span]) -> Value {
 }
 
 /// A span in protobuf's JSON, where 64-bit numbers are texts.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Span {
     trace_id: String,

@@ -5,7 +5,7 @@ use portcullis_resilience::BreakerState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{answer::Answer, authenticator::Issuer, gateway::Gateway, upstream::Upstream};
+use super::{answer::Answer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
 use portcullis_token::UnixMillis;
 
 /// Where callers who are not operators find no details.
@@ -71,7 +71,7 @@ impl Gateway {
 }
 
 fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
-    let known = issuer.keys.known();
+    let known = issuer.known();
     // An isolate that has not met a token yet has no keys, which is no fault.
     let condition = match (known.usable(now).is_some(), known.last_error) {
         (_, None) => Condition::Healthy,

@@ -18,7 +18,7 @@ use super::{
     head::Head,
     headers,
     log::LogRecord,
-    ports::{Clock, Forwarded, Ports, Random},
+    ports::{Forwarded, Ports, Runtime},
     rate_limiter::Caller,
     upstream::{Upstream, is_safe},
     wire::{BodyPlan, Forward},
@@ -210,17 +210,14 @@ impl Gateway {
             }
         };
         let record = exchange.record(status, denial.as_ref(), ports.now());
-        self.metrics.count_request(&record, ports);
-        if let Some(spans) = &self.spans {
-            spans.record(exchange, &record, ports);
-        }
+        self.observe(exchange, &record, ports);
         Handled { outcome, record }
     }
 }
 
 /// Answers a request without a gateway: its settings are wrong, or too many requests wait in the
 /// isolate. Only `/health` succeeds.
-pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &(impl Clock + Random)) -> Handled<R> {
+pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &impl Runtime) -> Handled<R> {
     let exchange = Exchange::new(head, ports.now(), ports.random());
     let is_health = head.target == "/health";
     let answer = if is_health {

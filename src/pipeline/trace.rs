@@ -5,7 +5,7 @@ use super::head::Head;
 use portcullis_token::UnixMillis;
 
 /// The ids of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Ids {
     pub(super) request_id: String,
     pub(super) trace_id: String,

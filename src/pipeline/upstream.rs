@@ -13,7 +13,7 @@ use super::{
     denial::Denial,
     limits,
     permits::Permits,
-    ports::{Forwarded, Random, UpstreamClient},
+    ports::{Forwarded, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -27,7 +27,6 @@ pub(super) fn is_safe(method: &str) -> bool {
 }
 
 /// One upstream as this isolate knows it.
-#[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) config: portcullis_policy::Upstream,
     targets: Vec<Target>,
@@ -46,14 +45,13 @@ pub(super) struct Upstream {
 }
 
 /// One place where an upstream is.
-#[derive(Debug)]
 struct Target {
     config: UpstreamTarget,
     breaker: RefCell<Breaker>,
 }
 
 /// What an upstream's last answer says about it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct LastAnswer {
     pub(super) at: UnixMillis,
     pub(super) took_ms: u64,
@@ -283,7 +281,7 @@ fn parse_targets(urls: &str) -> Result<Vec<UpstreamTarget>, &'static str> {
         .collect()
 }
 
-fn random(ports: &impl Random) -> u32 {
+fn random(ports: &impl Runtime) -> u32 {
     let [a, b, c, d, ..] = ports.random();
     u32::from_be_bytes([a, b, c, d])
 }

@@ -10,8 +10,8 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
     ports::{
-        Background, Clock, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, Random,
-        RateLimitCounter, RevocationLog, SignatureVerifier, SpanCollector, UpstreamClient,
+        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
+        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -248,13 +248,11 @@ impl FakePorts {
     }
 }
 
-impl Background for FakePorts {
+impl Runtime for FakePorts {
     fn defer(&self, task: BackgroundTask) {
         self.tasks.borrow_mut().push(task);
     }
-}
 
-impl Clock for FakePorts {
     fn now(&self) -> UnixMillis {
         self.now.get()
     }
@@ -265,9 +263,7 @@ impl Clock for FakePorts {
         }
         self.advance(millis);
     }
-}
 
-impl Random for FakePorts {
     fn random(&self) -> [u8; 48] {
         // Knuth's linear congruential generator: the same numbers in every run.
         let mut state = self.random_state.get();

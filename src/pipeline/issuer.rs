@@ -1,5 +1,6 @@
-//! The key set of one issuer: carries out the plans of [`portcullis_token::keys`] with the ports, for
-//! one request at a time. No borrow of a cell outlives a synchronous step.
+//! An issuer: what its tokens must be, and its key set. Carries out the plans of
+//! [`portcullis_token::keys`] with the ports, for one request at a time. No borrow of a cell outlives a
+//! synchronous step.
 
 use std::{
     cell::{Ref, RefCell},
@@ -14,27 +15,31 @@ use super::{
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{Background, BackgroundTask, KeySource, KeyTask},
+    ports::{BackgroundTask, KeySource, KeyTask, Runtime},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
 };
 use portcullis_policy::{JwksSource, check_url};
 use portcullis_token::{
-    Algorithm, TokenError, UnixMillis,
+    ClaimNames, ClaimRule, TokenError, TokenPolicy, UnixMillis,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet},
 };
 
-/// The key set of one issuer.
-#[derive(Debug)]
-pub(super) struct KeyCache {
-    /// Index of the issuer in the policy.
+/// An issuer of the policy.
+pub(super) struct Issuer {
+    /// Index in the policy.
     pub(super) index: usize,
-    /// Name of the issuer in the policy.
-    name: String,
+    /// Name in the policy.
+    pub(super) name: String,
+    /// Policy of access tokens.
+    pub(super) token: TokenPolicy,
+    /// Whether its tokens can be revoked.
+    pub(super) is_revocable: bool,
+    /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
+    pub(super) pusher: Option<TokenPolicy>,
     /// `issuer` that a discovery document must have.
     issuer: String,
-    algorithms: Vec<Algorithm>,
     /// URL of the key set or, with `has_discovery`, of the document that names it.
     url: String,
     has_discovery: bool,
@@ -52,15 +57,15 @@ pub(super) struct KeyCache {
 
 const UNAVAILABLE: Denial = Denial::KeysUnavailable { retry_ms: keys::limits::BACKOFF.first_ms };
 
-impl KeyCache {
-    /// Builds the cache of the issuer with this index.
+impl Issuer {
+    /// Builds the issuer with this index, whose `token` is its policy of access tokens.
     ///
     /// # Errors
     /// [`Misconfiguration`]: the issuer's upstream does not exist, or its keys are at a plain HTTP
     /// URL outside development.
     pub(super) fn new(
         (index, issuer): (usize, &portcullis_policy::Issuer),
-        algorithms: Vec<Algorithm>,
+        token: TokenPolicy,
         upstreams: &[Upstream],
         settings: &Settings<'_>,
         waiters: Rc<Permits>,
@@ -83,7 +88,9 @@ impl KeyCache {
             index,
             name: issuer.name.clone(),
             issuer: issuer.issuer.clone(),
-            algorithms,
+            is_revocable: issuer.revocable,
+            pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
+            token,
             store_name: format!("keys/3/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place)),
             url,
             has_discovery,
@@ -141,7 +148,7 @@ impl KeyCache {
 
     /// Returns whether a key that verified a token is still the issuer's, and schedules a refresh of
     /// a set that is past its freshness.
-    pub(super) fn still_vouches(&self, key: &Rc<Key>, now: UnixMillis, background: &impl Background) -> bool {
+    pub(super) fn still_vouches(&self, key: &Rc<Key>, now: UnixMillis, background: &impl Runtime) -> bool {
         let keys = self.keys.borrow();
         let is_published = keys.publishes(key, now);
         if is_published && keys.is_refresh_due(now) {
@@ -192,7 +199,7 @@ impl KeyCache {
         let text = ports.read_keys(&self.store_name).await;
         let now = ports.now();
         // Checked like an answer of the issuer: the store may hold garbage.
-        let found = text.and_then(|text| FetchedKeySet::from_json(&text, &self.algorithms, now));
+        let found = text.and_then(|text| FetchedKeySet::from_json(&text, &self.token.algorithms, now));
         self.stored.borrow_mut().clone_from(&found);
         self.keys.borrow_mut().adopt(found, now);
     }
@@ -247,7 +254,7 @@ impl KeyCache {
             }
             document = source.fetch_document(&url).await.map_err(code)?;
         }
-        let set = KeySet::parse(&document.body, &self.algorithms).map_err(keys::KeySetError::code)?;
+        let set = KeySet::parse(&document.body, &self.token.algorithms).map_err(keys::KeySetError::code)?;
         Ok((set, keys::fresh_ms(document.cache_control.as_deref())))
     }
 }
@@ -261,4 +268,18 @@ fn code(fault: Fault) -> &'static str {
         (Fault::TooLarge, "jwks_too_large"),
     ];
     codes.iter().find(|(known, _)| *known == fault).map_or("jwks_unreachable", |(_, code)| code)
+}
+
+/// Returns the policy of a service token for this gateway, of the one service that may revoke.
+/// An access token has another type and audience, so neither passes as the other.
+fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
+    TokenPolicy {
+        audience: vec!["portcullis".to_owned()],
+        audience_claim: vec!["aud".to_owned()],
+        types: vec!["service+jwt".to_owned()],
+        token_type: Some("service".to_owned()),
+        claims: ClaimNames::default(),
+        require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), one_of: None }],
+        ..token.clone()
+    }
 }
