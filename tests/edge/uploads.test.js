@@ -115,7 +115,8 @@ describe("an upload", () => {
       break;
     }
     if (isChunked && leave === undefined && !isClosed) socket.write("0\r\n\r\n");
-    await until("an answer or the end", () => isClosed || /\r\n\r\n[\s\S]/.test(text));
+    const isAnswer = () => /\r\n\r\n[\s\S]|\r\nContent-Length: 0\r\n[\s\S]*\r\n\r\n/i.test(text);
+    await until("an answer or the end", () => isClosed || isAnswer());
     socket.destroy();
     return text;
   }
