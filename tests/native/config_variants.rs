@@ -309,6 +309,22 @@ fn thousands_of_owners_below_prefixes_of_their_own_bypass_no_rule() {
 }
 
 #[test]
+fn rules_too_wide_to_compare_count_as_looser() {
+    let nested = |kind: &str, role: &str| {
+        let role = |is_last: bool| format!("{{ roles = [\"{}\"] }}", if is_last { "last" } else { role });
+        (1..=4).fold([role(false), role(true)], |[rule, last], _| {
+            let wide = |last: &String| format!("{{ {kind} = [{}{last}] }}", format!("{rule}, ").repeat(7));
+            [wide(&rule), wide(&last)]
+        })
+    };
+    let ([_, looser], [_, strict]) = (nested("all", "a"), nested("any", "b"));
+    let (looser, strict) = (format!("access = {looser}"), format!("access = {strict}"));
+    let routes = [("/app/{*rest}", "[\"GET\"]", looser.as_str()), ("/app/admin", "[\"GET\"]", strict.as_str())];
+    let mistakes = check(&with_routes(&routes)).unwrap_err();
+    assert!(mistakes[0].message.contains("/app/Admin, /app/admin/ match the looser route"), "{mistakes:?}");
+}
+
+#[test]
 fn a_bounded_number_of_bypasses_is_reported() {
     let mistakes = check(&below_prefixes(300, |number| format!("access = {{ roles = [\"r{number}\"] }}"))).unwrap_err();
     assert_eq!(mistakes.len(), portcullis_policy::limits::BYPASSES);

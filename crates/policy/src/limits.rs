@@ -88,6 +88,10 @@ pub const HEADER_VALUE_BYTES: usize = 1_024;
 /// Levels of `any` and `all`. People cannot read deeper rules.
 pub const ACCESS_DEPTH: usize = 4;
 
+/// Comparisons of two rules within two access rules. Each `all` is compared with each `any`, so wide
+/// rules would take minutes.
+pub const ACCESS_COMPARISONS: u32 = 10_000;
+
 /// Bytes of the reason for `variants = { allow = … }`: a sentence.
 pub const REASON_BYTES: usize = 300;
 
