@@ -37,9 +37,8 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
     let range = |Bounds { min, max }| json!({ "type": "integer", "minimum": min, "maximum": max });
     let table_names = json!({ "pattern": format!("^[a-z0-9-]{{1,{}}}$", limits::NAME_BYTES) });
     let named = json!({ "propertyNames": table_names });
-    let words = |words: &[&str]| json!({ "minItems": 1, "items": { "enum": words } });
+    let words = |words: &[&str]| json!({ "minItems": 1, "maxItems": limits::NAMES, "items": { "enum": words } });
     let some = |count: usize| json!({ "minItems": 1, "maxItems": count });
-    let any = json!({ "minItems": 1 });
     let text = json!({ "minLength": 1 });
     let path = json!({ "pattern": "^/" });
     let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
@@ -51,12 +50,12 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Policy", "upstreams", json!({ "minProperties": 1, "propertyNames": table_names })),
         ("Policy", "limits", named.clone()),
         ("Policy", "cors", named),
-        ("Policy", "routes", any.clone()),
+        ("Policy", "routes", some(limits::ROUTES)),
         ("Issuer", "", issuer_choices()),
         ("Issuer", "provider", json!({ "enum": provider_names() })),
         ("Issuer", "issuer", text.clone()),
         ("Issuer", "tenants", some(limits::TENANTS)),
-        ("Issuer", "audience", any.clone()),
+        ("Issuer", "audience", some(limits::NAMES)),
         ("Issuer", "audience_claim", claim_path()),
         ("Issuer", "algorithms", words(&algorithms)),
         ("Issuer", "require", json!({ "items": claim_rule() })),
@@ -82,14 +81,15 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Maintenance", "retry_after_s", range(limits::MAINTENANCE_S)),
         ("Revocation", "max_age_s", range(limits::REVOCATION_AGE_S)),
         ("Limit", "retry_after_s", range(limits::RETRY_AFTER_S)),
-        ("Cors", "origins", any.clone()),
+        ("Cors", "origins", some(limits::NAMES)),
         ("Cors", "max_age_s", range(limits::CORS_AGE_S)),
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
         ("Route", "path", path),
         ("Route", "access", json!({ "$ref": "#/$defs/Access" })),
         ("Route", "methods", words(&METHODS)),
-        ("Route", "issuers", any),
+        ("Route", "issuers", some(limits::TABLES)),
+        ("Route", "limits", json!({ "maxItems": limits::ROUTE_LIMITS })),
         ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
         ("HeaderRules", "set", json!({ "maxProperties": limits::HEADER_RULES })),
         ("HeaderRules", "remove", json!({ "maxItems": limits::HEADER_RULES })),
@@ -165,8 +165,9 @@ fn issuer_choices() -> Value {
 
 /// Returns the access rules: of a route, and those that may stand inside `any` and `all`.
 fn access_rules() -> [(&'static str, Value); 2] {
-    let names = json!({ "type": "array", "minItems": 1, "items": { "type": "string", "minLength": 1 } });
-    let rules = json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/Rule" } });
+    let list = |most: usize, items: Value| json!({ "type": "array", "minItems": 1, "maxItems": most, "items": items });
+    let names = list(limits::NAMES, json!({ "type": "string", "minLength": 1 }));
+    let rules = list(limits::ACCESS_RULES, json!({ "$ref": "#/$defs/Rule" }));
     let table = |key: &str, value: &Value| json!({ "type": "object", "additionalProperties": false, "properties": { key: value }, "required": [key] });
     let rule = json!({
         "oneOf": [

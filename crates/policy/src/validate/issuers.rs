@@ -39,11 +39,13 @@ impl<'a> Validator<'a> {
         if issuer.issuer.is_empty() {
             self.report(&at.key("issuer"), "issuer is empty; write the exact `iss` of its tokens");
         }
-        let has_audience = !issuer.audience.is_empty() && issuer.audience.iter().all(|audience| !audience.is_empty());
-        self.require(has_audience, &at.key("audience"), || {
+        self.list(
+            &at.key("audience"),
+            &issuer.audience,
+            limits::NAMES,
             "audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
-             services would pass"
-        });
+             services would pass",
+        );
         self.bounds(&at.key("leeway_s"), issuer.leeway_s, limits::LEEWAY_S);
         self.bounds(&at.key("max_lifetime_s"), issuer.max_lifetime_s, limits::LIFETIME_S);
         self.require(issuer.revocations_from.as_deref() != Some(""), &at.key("revocations_from"), || {
@@ -107,9 +109,8 @@ impl<'a> Validator<'a> {
             return;
         };
         let at = at.key("algorithms");
-        if algorithms.is_empty() {
-            self.report(&at, "algorithms is empty; write the ones it signs with, such as [\"RS256\"]");
-        }
+        let if_empty = "algorithms is empty; write the ones it signs with, such as [\"RS256\"]";
+        self.list(&at, algorithms, limits::NAMES, if_empty);
         let known: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
         for algorithm in algorithms {
             self.require(known.contains(&algorithm.as_str()), &at, || {

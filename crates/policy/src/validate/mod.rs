@@ -77,6 +77,16 @@ impl<'a> Validator<'a> {
         }
     }
 
+    /// Reports a list that is empty or has an empty name, or that has more than `most` names.
+    fn list(&mut self, at: &Place<'_>, names: &[String], most: usize, if_empty: impl fmt::Display) {
+        self.require(!names.is_empty() && names.iter().all(|name| !name.is_empty()), at, || if_empty);
+        self.at_most(at, names.len(), most);
+    }
+
+    fn at_most(&mut self, at: &Place<'_>, count: usize, most: usize) {
+        self.require(count <= most, at, || format!("{} has a list of {count}; write at most {most}", at.last_key()));
+    }
+
     /// Begins the checks of a named entry.
     fn name(&mut self, at: &Place<'_>, kind: &'static str, name: &'a str) {
         if !is_name(name) {
@@ -139,9 +149,7 @@ impl<'a> Validator<'a> {
         let at = table.key(&cors.name);
         let origins = at.key("origins");
         self.name(&at, "cors", &cors.name);
-        if cors.origins.is_empty() {
-            self.report(&origins, "origins is empty; name at least one, or remove the policy");
-        }
+        self.list(&origins, &cors.origins, limits::NAMES, "origins is empty; name at least one, or remove the policy");
         for origin in &cors.origins {
             let is_any = origin == "*";
             if is_any && cors.credentials {

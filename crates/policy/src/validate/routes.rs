@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Validator, hint,
-    values::{claim_rule_fault, is_fixed_path, is_free_header, is_header_name, is_header_value, is_reason},
+    values::{claim_rule_fault, is_fixed_path, is_free_header, is_header_name, is_header_value, is_reason, is_segment},
     variants::find_bypasses,
 };
 use crate::{
@@ -106,9 +106,7 @@ impl<'a> Validator<'a> {
         for (index, segment) in segments.iter().enumerate() {
             let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
                 let is_root = segment.is_empty() && last == 0;
-                let is_plain = segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@".contains(c));
-                let is_canonical = !segment.is_empty() && !matches!(*segment, "." | "..") && is_plain;
-                self.require(is_root || is_canonical, at, || {
+                self.require(is_root || is_segment(segment, "-._~!$&'()*+,=:@"), at, || {
                     format!(
                         "segment {segment:?} can never match a canonical path; use plain characters, no empty or dot \
                          segments, no trailing /, and {{name}} for a parameter"
@@ -136,7 +134,7 @@ impl<'a> Validator<'a> {
 
     fn methods(&mut self, at: &Place<'_>, route: &Route) {
         let methods = &route.methods;
-        self.require(!methods.is_empty(), &at.key("methods"), || "it names no method; write methods = [\"GET\"]");
+        self.list(&at.key("methods"), methods, limits::NAMES, "it names no method; write methods = [\"GET\"]");
         for method in methods {
             self.require(METHODS.contains(&method.as_str()), &at.key("methods"), || {
                 let (known, hint) = (METHODS.join(", "), hint(method, METHODS));
@@ -156,6 +154,7 @@ impl<'a> Validator<'a> {
             self.reference(&at.key("cors"), "cors", name, policy.cors.iter().map(|cors| cors.name.as_str()));
         }
         let at = at.key("limits");
+        self.at_most(&at, route.limits.len(), limits::ROUTE_LIMITS);
         for name in &route.limits {
             self.reference(&at, "limit", name, policy.limits.iter().map(|limit| limit.name.as_str()));
             match policy.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.by) {
@@ -173,18 +172,17 @@ impl<'a> Validator<'a> {
     }
 
     fn access(&mut self, at: &Place<'_>, params: &[&str], access: &Access, depth: usize) {
-        let names_some = |names: &[String]| !names.is_empty() && names.iter().all(|name| !name.is_empty());
         match access {
             Access::Public => self.require(depth == limits::ACCESS_DEPTH, at, || {
                 "\"public\" cannot stand inside any or all; it would open the whole route"
             }),
             Access::User => {}
-            Access::Roles(roles) => self.require(names_some(roles), at, || {
-                "roles is empty, so no caller is permitted; name at least one role"
-            }),
-            Access::Scopes(scopes) => self.require(names_some(scopes), at, || {
-                "scopes is empty, so no caller is permitted; name at least one scope"
-            }),
+            Access::Roles(names) | Access::Scopes(names) => {
+                let kind = if matches!(access, Access::Roles(_)) { "role" } else { "scope" };
+                let if_empty =
+                    format_args!("{kind}s is empty, so no caller is permitted; name at least one {kind}");
+                self.list(at, names, limits::NAMES, if_empty);
+            }
             Access::Claim(rule) => {
                 if let Some(fault) = claim_rule_fault(rule) {
                     self.report(at, fault);
@@ -201,6 +199,7 @@ impl<'a> Validator<'a> {
                     return self.report(at, "access nests too deeply; write it flatter");
                 };
                 self.require(!rules.is_empty(), at, || "an empty any or all says nothing; name at least one rule");
+                self.at_most(at, rules.len(), limits::ACCESS_RULES);
                 rules.iter().for_each(|rule| self.access(at, params, rule, depth));
             }
         }
@@ -225,9 +224,8 @@ impl<'a> Validator<'a> {
         });
         let Some(issuers) = &route.issuers else { return };
         let at = at.key("issuers");
-        if issuers.is_empty() {
-            self.report(&at, "issuers is empty, so no caller is permitted; name at least one, or leave it out for all");
-        }
+        let if_empty = "issuers is empty, so no caller is permitted; name at least one, or leave it out for all";
+        self.list(&at, issuers, limits::TABLES, if_empty);
         for name in issuers {
             self.reference(&at, "issuer", name, names.iter().copied());
         }

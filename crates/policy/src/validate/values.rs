@@ -63,15 +63,15 @@ pub(super) fn claim_rule_fault(rule: &ClaimRule) -> Option<String> {
     })
 }
 
+/// Whether a segment of letters, digits and `marks` has one reading. Services resolve `.` and `..`, and
+/// some resolve more dots.
+pub(super) fn is_segment(text: &str, marks: &str) -> bool {
+    !text.chars().all(|c| c == '.') && text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
+}
+
 /// One or more whole segments that have one reading.
 pub(super) fn is_fixed_path(text: &str) -> bool {
-    text.strip_prefix('/').is_some_and(|rest| {
-        rest.split('/').all(|segment| {
-            !segment.is_empty()
-                && !segment.chars().all(|c| c == '.')
-                && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
-        })
-    })
+    text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|segment| is_segment(segment, "-._~")))
 }
 
 /// `https://app.example.com`, or with `*.` before the host; not `*`.
