@@ -169,53 +169,42 @@ export function askObject(namespace, name, path, body, timeoutMs, maxBytes) {
 }
 
 /**
- * Opens the cache of a location for pages of the revocation log. Returns it with a page's key, which has the
- * object's id, because another gateway in the same zone has the same cache and another log, and the request's
- * host, because the platform requires a host of the zone. Clients are not answered from a named cache.
+ * Returns the key of a page of the revocation log in the cache of a location. It has the object's id, because
+ * another gateway in the same zone has the same cache and another log, and the request's host, because the
+ * platform requires a host of the zone.
  * @param {Request} request
  * @param {DurableObjectNamespace} namespace
  * @param {string} name
  * @param {string} path
- * @returns {Promise<[Cache, string]>}
  */
-async function openPage(request, namespace, name, path) {
-  const { href } = new URL(`/_gateway/revocations/${namespace.idFromName(name)}${path}`, request.url);
-  return [await caches.open("revocations"), href];
+export function pageKey(request, namespace, name, path) {
+  return new URL(`/_gateway/revocations/${namespace.idFromName(name)}${path}`, request.url).href;
 }
+
+// Clients are not answered from a named cache.
+const openPages = () => caches.open("revocations");
 
 /**
  * Reads a page of the revocation log from the cache. Returns its text, or undefined; a cache that fails has no
  * page.
- * @param {Request} request
- * @param {DurableObjectNamespace} namespace
- * @param {string} name
- * @param {string} path
+ * @param {string} key
  * @param {number} timeoutMs
  */
-export function readCachedPage(request, namespace, name, path, timeoutMs) {
-  const work = async () => {
-    const [cache, key] = await openPage(request, namespace, name, path);
-    return (await cache.match(key))?.text();
-  };
+export function readCachedPage(key, timeoutMs) {
+  const work = async () => (await (await openPages()).match(key))?.text();
   return inTime(timeoutMs, work).catch(() => undefined);
 }
 
 /**
  * Caches a page of the revocation log for `keepS` seconds, after the answer.
- * @param {Request} request
+ * @param {string} key
  * @param {ExecutionContext} context
- * @param {DurableObjectNamespace} namespace
- * @param {string} name
- * @param {string} path
  * @param {string} text
  * @param {number} keepS
  */
-export function cachePage(request, context, namespace, name, path, text, keepS) {
+export function cachePage(key, context, text, keepS) {
   const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
-  const work = async () => {
-    const [cache, key] = await openPage(request, namespace, name, path);
-    await cache.put(key, new Response(text, { headers }));
-  };
+  const work = async () => (await openPages()).put(key, new Response(text, { headers }));
   context.waitUntil(work().catch(() => {}));
 }
 

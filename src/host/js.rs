@@ -79,25 +79,14 @@ extern "C" {
         max_bytes: u32,
     ) -> Promise;
 
+    #[wasm_bindgen(js_name = pageKey)]
+    pub(super) fn page_key(request: &web_sys::Request, namespace: &JsValue, name: &str, path: &str) -> String;
+
     #[wasm_bindgen(js_name = readCachedPage)]
-    pub(super) fn read_cached_page(
-        request: &web_sys::Request,
-        namespace: &JsValue,
-        name: &str,
-        path: &str,
-        timeout_ms: u32,
-    ) -> Promise;
+    pub(super) fn read_cached_page(key: &str, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = cachePage)]
-    pub(super) fn cache_page(
-        request: &web_sys::Request,
-        context: &Context,
-        namespace: &JsValue,
-        name: &str,
-        path: &str,
-        text: &str,
-        keep_s: u32,
-    );
+    pub(super) fn cache_page(key: &str, context: &Context, text: &str, keep_s: u32);
 
     pub(super) fn verify(
         algorithm: &str,

@@ -9,12 +9,7 @@ use js_sys::{Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::worker_sys::ext::ResponseExt as _;
 
-use super::{
-    console::log_error,
-    js, metrics_object,
-    poll_promise::{PromisePoller, Settled},
-    revocation_object,
-};
+use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller, revocation_object};
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
@@ -86,14 +81,9 @@ impl WorkerPorts {
         self.event.tasks.take()
     }
 
-    /// Waits for a promise that settles within `may_take_ms` milliseconds.
-    async fn wait(&self, promise: Promise, may_take_ms: u64) -> Settled {
-        self.poller.wait(promise, may_take_ms).await
-    }
-
     /// Waits for the parts of an answer, the first of which is its status.
     async fn parts(&self, promise: Promise, may_take_ms: u64) -> Result<(u64, Array), Fault> {
-        let parts = self.wait(promise, may_take_ms).await.map_err(|error| rejection(&error))?;
+        let parts = self.poller.wait(promise, may_take_ms).await.map_err(|error| rejection(&error))?;
         let parts = parts.unchecked_into::<Array>();
         Ok((js::whole(parts.get(0).as_f64().unwrap_or_default()), parts))
     }
@@ -112,7 +102,7 @@ impl WorkerPorts {
         let content_length = if is_refused { self.header(&reply, "content-length") } else { return Ok(reply) };
         let Some(plan) = EarlyAnswerPlan::new(facts, content_length.as_deref(), drain) else { return Ok(reply) };
         let completed = js::complete_answer(client, &reply, &wire::write_plan(&plan));
-        let completed = self.wait(completed, plan.time_ms).await.map_err(|_| Fault::Unreachable)?;
+        let completed = self.poller.wait(completed, plan.time_ms).await.map_err(|_| Fault::Unreachable)?;
         Ok(completed.unchecked_into())
     }
 
@@ -159,7 +149,7 @@ impl Runtime for WorkerPorts {
     }
 
     async fn sleep(&self, millis: u64) {
-        let _ = self.wait(js::sleep(number(millis)), millis).await;
+        let _ = self.poller.wait(js::sleep(number(millis)), millis).await;
     }
 
     fn random(&self) -> [u8; 48] {
@@ -183,14 +173,14 @@ impl KeySource for WorkerPorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
         let store = self.event.env.binding(KEYS_BINDING)?;
         let read = js::read_store(&store, name, limits::KV_CACHE_S, number(limits::KV_MS));
-        let read = self.wait(read, limits::KV_MS).await;
+        let read = self.poller.wait(read, limits::KV_MS).await;
         read.inspect_err(|_| log_error("key sets cannot be read from KV")).ok()?.as_string()
     }
 
     async fn write_keys(&self, name: &str, text: &str) -> bool {
         let Some(store) = self.event.env.binding(KEYS_BINDING) else { return false };
         let written = js::write_store(&store, name, text, number(limits::KV_KEEP_S), number(limits::KV_MS));
-        let written = self.wait(written, limits::KV_MS).await;
+        let written = self.poller.wait(written, limits::KV_MS).await;
         written.inspect_err(|_| log_error("a key set cannot be written to KV")).is_ok()
     }
 
@@ -226,7 +216,7 @@ impl SignatureVerifier for WorkerPorts {
         let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
         let (thumbprint, jwk) = (&key.thumbprint, key.canonical_jwk());
         let verified = js::verify(algorithm.name(), thumbprint, jwk, &signature, &input, limits::IMPORTED_KEYS);
-        let verified = self.wait(verified, limits::RUNTIME_MS).await;
+        let verified = self.poller.wait(verified, limits::RUNTIME_MS).await;
         let is_valid = verified.map_err(|error| {
             log_error("WebCrypto failed to check a signature");
             rejection(&error)
@@ -238,7 +228,7 @@ impl SignatureVerifier for WorkerPorts {
 impl RateLimitCounter for WorkerPorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else { return true };
-        let counted = self.wait(js::limit(&limiter, key), limits::RUNTIME_MS).await;
+        let counted = self.poller.wait(js::limit(&limiter, key), limits::RUNTIME_MS).await;
         let counted =
             counted.inspect_err(|_| log_error(&format!("the rate limit {binding} failed; it is not applied")));
         !counted.is_ok_and(|is_within| is_within == JsValue::FALSE)
@@ -255,7 +245,7 @@ impl SpanCollector for WorkerPorts {
             return log_error("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value");
         };
         let sent = js::post(url, &headers, body, number(limits::SPANS_SEND_MS));
-        let sent = self.wait(sent, limits::SPANS_SEND_MS).await;
+        let sent = self.poller.wait(sent, limits::SPANS_SEND_MS).await;
         if !sent.is_ok_and(|status| status.as_f64().is_some_and(|status| (200.0..300.0).contains(&status))) {
             log_error("the collector did not accept the spans; they are dropped");
         } else if dropped > 0 {
@@ -303,15 +293,16 @@ impl RevocationLog for WorkerPorts {
         let (namespace, name) = REVOCATION_LOG;
         let namespace = self.event.env.binding(namespace).ok_or(Fault::NotBound)?;
         let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
-        if may_be_cached && keep_ms.is_some() {
-            let cached = js::read_cached_page(request, &namespace, name, &path, number(CACHE_MS));
-            if let Some(text) = self.wait(cached, CACHE_MS).await.ok().and_then(|text| text.as_string()) {
+        let cached_as = keep_ms.map(|ms| (js::page_key(request, &namespace, name, &path), number(ms / 1000)));
+        if let Some((key, _)) = cached_as.as_ref().filter(|_| may_be_cached) {
+            let cached = js::read_cached_page(key, number(CACHE_MS));
+            if let Some(text) = self.poller.wait(cached, CACHE_MS).await.ok().and_then(|text| text.as_string()) {
                 return Ok(LogText { text, cached: true });
             }
         }
         let text = self.ask_object(REVOCATION_LOG, (&path, None), ask_ms, PAGE_BYTES).await?;
-        if let Some(keep_ms) = keep_ms {
-            js::cache_page(request, context, &namespace, name, &path, &text, number(keep_ms / 1000));
+        if let Some((key, keep_s)) = cached_as {
+            js::cache_page(&key, context, &text, keep_s);
         }
         Ok(LogText { text, cached: false })
     }
@@ -327,10 +318,10 @@ impl Ports for WorkerPorts {
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault> {
         let request = self.request().ok_or(Fault::ClientGone)?;
         let read = js::read_body(request, number(max_bytes), number(limits::PUSH_BODY_MS));
-        let body = self
-            .wait(read, limits::PUSH_BODY_MS)
-            .await
-            .map_err(|error| if rejection(&error) == Fault::TimedOut { Fault::BodySlow } else { Fault::ClientGone })?;
+        let body =
+            self.poller.wait(read, limits::PUSH_BODY_MS).await.map_err(|error| {
+                if rejection(&error) == Fault::TimedOut { Fault::BodySlow } else { Fault::ClientGone }
+            })?;
         Ok(body.dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?.to_vec())
     }
 }
@@ -345,7 +336,7 @@ impl UpstreamClient for WorkerPorts {
         let packed = wire::write_request(request);
         let sent = js::forward(client, &packed, number(request.timeout_ms), request.is_timed, plan.as_deref());
         let may_take_ms = request.timeout_ms.saturating_add(body_ms);
-        let answer = self.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
+        let answer = self.poller.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
         // The value comes from proxy.js. Each check of its type would be a call into the runtime.
         let parts = answer.unchecked_into::<Array>();
         let (reply, text) = (parts.get(0), parts.get(1).as_string().unwrap_or_default());

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::limits;
-use portcullis_token::{Identity, UnixMillis};
+use super::{exchange::Exchange, limits};
+use portcullis_token::UnixMillis;
 
 /// The secrets shared with one upstream. The first one signs. A second one is live at the origin
 /// alone, during a rotation.
@@ -20,23 +20,9 @@ pub(super) struct AssertionKeys {
     mac: Hmac<Sha256>,
 }
 
-/// The facts that are signed for one request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Statement<'a> {
-    /// Name of the upstream.
-    pub(super) audience: &'a str,
-    /// Id of the request.
-    pub(super) request_id: &'a str,
-    /// Method, as forwarded.
-    pub(super) method: &'a str,
-    /// Path and query, exactly as forwarded.
-    pub(super) target: &'a str,
-    /// The caller; `None` on a public route.
-    pub(super) identity: Option<&'a Identity>,
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
+/// The claims about one request. [`AssertionKeys::sign`] adds the times and `jti`.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Claims<'a> {
     iss: &'static str,
     aud: &'a str,
     iat: u64,
@@ -55,6 +41,27 @@ struct Claims<'a> {
     sid: Option<&'a str>,
 }
 
+impl<'a> Claims<'a> {
+    /// Returns the claims for the upstream `aud` about a request whose path and query are forwarded as `htu`.
+    pub(super) fn new(exchange: &'a Exchange<'_>, aud: &'a str, htu: &'a str) -> Self {
+        let identity = exchange.identity();
+        Self {
+            iss: "portcullis",
+            aud,
+            iat: 0,
+            exp: 0,
+            jti: "",
+            request_id: &exchange.ids.request_id,
+            htm: &exchange.head.method,
+            htu,
+            sub: identity.map(|identity| identity.user_id.as_str()),
+            email: identity.and_then(|identity| identity.email.as_deref()),
+            roles: identity.map(|identity| identity.roles.as_slice()),
+            sid: identity.and_then(|identity| identity.session_id.as_deref()),
+        }
+    }
+}
+
 /// Bytes of an encoded assertion with usual claims.
 const USUAL_BYTES: usize = 768;
 
@@ -69,27 +76,14 @@ impl AssertionKeys {
         Some(Self { header, mac: Hmac::new_from_slice(secret).ok()? })
     }
 
-    /// Signs a statement. Its `jti` is made of `now` and `random` and unique, whereas a client may
+    /// Signs claims. Their `jti` is made of `now` and `random` and unique, whereas a client may
     /// repeat a request id. Returns `None` only if the JSON cannot be written.
-    pub(super) fn sign(&self, statement: &Statement<'_>, now: UnixMillis, random: &[u8; 10]) -> Option<String> {
+    pub(super) fn sign(&self, claims: &Claims<'_>, now: UnixMillis, random: &[u8; 10]) -> Option<String> {
         let issued = now.secs();
         let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();
         let mut buffer = uuid::Uuid::encode_buffer();
-        let identity = statement.identity;
-        let claims = Claims {
-            iss: "portcullis",
-            aud: statement.audience,
-            iat: issued,
-            exp: issued.saturating_add(limits::ASSERTION_S),
-            jti: id.hyphenated().encode_lower(&mut buffer),
-            request_id: statement.request_id,
-            htm: statement.method,
-            htu: statement.target,
-            sub: identity.map(|identity| identity.user_id.as_str()),
-            email: identity.and_then(|identity| identity.email.as_deref()),
-            roles: identity.map(|identity| identity.roles.as_slice()),
-            sid: identity.and_then(|identity| identity.session_id.as_deref()),
-        };
+        let jti = id.hyphenated().encode_lower(&mut buffer);
+        let claims = Claims { iat: issued, exp: issued.saturating_add(limits::ASSERTION_S), jti, ..*claims };
         let mut json = Vec::with_capacity(USUAL_BYTES);
         serde_json::to_writer(&mut json, &claims).ok()?;
         let mut token = String::with_capacity(USUAL_BYTES);

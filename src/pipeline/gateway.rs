@@ -77,11 +77,7 @@ pub enum PolicyOrigin {
 
 impl Gateway {
     /// Builds a gateway from the compiled policy's JSON and the deployment's settings, looked up
-    /// by name: `UPSTREAM_<NAME>_URL` replaces an upstream's URL, `ASSERTION_KEYS_<NAME>` is its
-    /// secret (`-` in a name is `_` there), `DEVELOPMENT` with the value `true` allows plain HTTP
-    /// on loopback, `METRICS_TOKEN` opens `/metrics`, `LOG_SUCCESSES` is the percentage of
-    /// successes that are logged, and `OTEL_EXPORTER_OTLP_ENDPOINT` (with `_HEADERS`,
-    /// `OTEL_SERVICE_NAME` and `OTEL_TRACES_SAMPLER_ARG`) is where spans go.
+    /// by name. Each service reads and checks its own settings.
     pub fn new(policy_json: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let policy = Policy::read(policy_json).map_err(Misconfiguration)?;
         let unusable = "two routes of the policy collide, or name no upstream; build the worker or push it again";

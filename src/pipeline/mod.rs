@@ -8,7 +8,6 @@ mod answer;
 mod answer_plan;
 mod assertion;
 mod authenticator;
-mod challenge;
 mod cors;
 mod credentials;
 mod denial;

@@ -63,9 +63,6 @@ impl Spans {
 
 impl SpanExporter {
     /// Builds the exporter of the settings; `None` when no collector is set.
-    ///
-    /// # Errors
-    /// [`Misconfiguration`].
     pub(super) fn new(settings: &Settings<'_>) -> Result<Option<Self>, Misconfiguration> {
         let Some(endpoint) = settings.non_empty(ENDPOINT) else { return Ok(None) };
         portcullis_policy::check_url(&endpoint).map_err(|fault| Misconfiguration(format!("{ENDPOINT} {fault}")))?;

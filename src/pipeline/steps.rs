@@ -8,7 +8,7 @@ use portcullis_redact::redact;
 use super::{
     answer::Answer,
     answer_plan::AnswerPlan,
-    assertion::Statement,
+    assertion::Claims,
     authenticator::AuthenticatedToken,
     credentials,
     denial::Denial,
@@ -150,13 +150,7 @@ impl Gateway {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let (head, identity) = (exchange.head, exchange.identity());
         // The assertion covers exactly what is forwarded.
-        let statement = Statement {
-            audience: &upstream.config.name,
-            request_id: &exchange.ids.request_id,
-            method: &head.method,
-            target: target.as_str(),
-            identity,
-        };
+        let claims = Claims::new(exchange, &upstream.config.name, target.as_str());
         let cookie = self.policy.token_cookie_name();
         let config = &upstream.config;
         let request = Forward {
@@ -169,7 +163,7 @@ impl Gateway {
                 .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
         };
         let begun = ports.now();
-        let answer = upstream.forward(request, &statement, ports).await;
+        let answer = upstream.forward(request, &claims, ports).await;
         if !matches!(answer, Err(Denial::Misconfigured { .. } | Denial::UpstreamBusy)) {
             exchange.upstream_times = Some((begun, ports.now()));
         }

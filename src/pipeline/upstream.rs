@@ -8,8 +8,7 @@ use portcullis_resilience::{
 };
 
 use super::{
-    assertion::{AssertionKeys, Statement},
-    challenge,
+    assertion::{AssertionKeys, Claims},
     denial::Denial,
     limits,
     permits::Permits,
@@ -19,6 +18,9 @@ use super::{
 };
 use portcullis_policy::{OnDown, UpstreamTarget};
 use portcullis_token::UnixMillis;
+
+/// Scheme of a service that rejects the gateway's assertion.
+const ASSERTION_SCHEME: &str = "Gateway-Assertion";
 
 /// Returns whether a request with this method may be tried again: it changes nothing (RFC 9110,
 /// section 9.2.1) and has no body, which could be sent only once.
@@ -102,7 +104,7 @@ impl Upstream {
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
-        statement: &Statement<'_>,
+        claims: &Claims<'_>,
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
@@ -118,13 +120,13 @@ impl Upstream {
         };
         let _permit = self.permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
-        self.try_targets(&mut request, (keys, statement), ports).await
+        self.try_targets(&mut request, (keys, claims), ports).await
     }
 
     async fn try_targets<P: UpstreamClient>(
         &self,
         request: &mut Forward<'_>,
-        (keys, statement): (&AssertionKeys, &Statement<'_>),
+        (keys, claims): (&AssertionKeys, &Claims<'_>),
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut request.url);
@@ -140,7 +142,7 @@ impl Upstream {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
             // Before a breaker admits a probe, whose result would otherwise stay open.
-            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(statement, now, random));
+            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(claims, now, random));
             let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
             let assertion = assertion.ok_or_else(unsigned)?;
             let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {
@@ -266,8 +268,29 @@ fn observe(facts: &AnswerFacts) -> Observation {
 /// Returns whether an upstream says that the request did not come from the gateway. It did, so
 /// the fault is a clock or a secret, and a client that saw a 401 would log its user out.
 fn is_rejection<P: UpstreamClient>(Forwarded { reply, facts, .. }: &Forwarded<P::Reply>, ports: &P) -> bool {
-    let names_assertion = |text: String| challenge::names_scheme(&text, challenge::ASSERTION);
+    let names_assertion = |text: String| names_scheme(&text, ASSERTION_SCHEME);
     facts.status == 401 && ports.header(reply, "www-authenticate").is_some_and(names_assertion)
+}
+
+/// Returns whether one of the challenges of `WWW-Authenticate` has this scheme (RFC 9110, section 11.6.1). A scheme begins a member of the list;
+/// quoted text is no scheme.
+fn names_scheme(challenges: &str, scheme: &str) -> bool {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    let outside = |byte: char| {
+        let was_escaped = std::mem::replace(&mut is_escaped, false);
+        match byte {
+            '"' if !was_escaped => is_quoted = !is_quoted,
+            '\\' if is_quoted && !was_escaped => is_escaped = true,
+            ',' => return !is_quoted,
+            _ => {}
+        }
+        false
+    };
+    challenges.split(outside).any(|member| {
+        let name = member.trim_start().split([' ', '\t']).next().unwrap_or_default();
+        name.eq_ignore_ascii_case(scheme)
+    })
 }
 
 /// Parses targets of a setting: URLs with commas between, of equal weight.

@@ -119,10 +119,9 @@ pub struct BodyPlan {
     pub time_ms: u64,
     /// Milliseconds to wait for an early answer before the first byte is sent.
     pub hold_ms: u64,
-    /// Bytes and parts that are read meanwhile.
+    /// Bytes that are read meanwhile.
     pub read_ahead_bytes: u64,
-    /// See [`limits::READ_AHEAD_PARTS`].
-    pub read_ahead_parts: u32,
+    read_ahead_parts: u32,
     /// How the rest of the body is discarded when the upstream does not want it.
     pub drain: DrainPlan,
 }
@@ -169,12 +168,9 @@ impl<'a> EarlyAnswerPlan<'a> {
 pub struct DrainPlan {
     /// Bytes of one read.
     pub part_bytes: u64,
-    /// See [`limits::DRAIN_BYTES`].
-    pub max_bytes: u64,
-    /// See [`limits::DRAIN_MS`].
-    pub time_ms: u64,
-    /// See [`limits::DRAINS`].
-    pub at_once: u32,
+    max_bytes: u64,
+    time_ms: u64,
+    at_once: u32,
 }
 
 impl DrainPlan {
