@@ -6,7 +6,7 @@ use portcullis_token::{Algorithm, ClaimPath, TENANT_PLACEHOLDER};
 
 use super::{
     Validator, hint,
-    values::{claim_rule_fault, is_claim_path, is_template, is_tenant},
+    values::{claim_path_fault, claim_rule_fault, is_template, is_tenant},
 };
 use crate::{
     error::Place,
@@ -26,12 +26,11 @@ impl<'a> Validator<'a> {
             self.issuer(&at, issuer);
             // Every name is noted, also after one that is taken.
             let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
-            if taken > 0 {
-                self.report(
-                    &at.key("issuer"),
-                    "another issuer has the same `iss`; a token is judged by one policy alone",
-                );
-            }
+            self.require(
+                taken == 0,
+                &at.key("issuer"),
+                || "another issuer has the same `iss`; a token is judged by one policy alone",
+            );
         }
     }
 
@@ -103,10 +102,11 @@ impl<'a> Validator<'a> {
 
     fn algorithms(&mut self, at: &Place<'_>, issuer: &Issuer) {
         let Some(algorithms) = &issuer.algorithms else {
-            if issuer.provider.is_none() {
-                self.report(at, "algorithms is missing; write the ones it signs with, such as [\"RS256\"]");
-            }
-            return;
+            return self.require(
+                issuer.provider.is_some(),
+                at,
+                || "algorithms is missing; write the ones it signs with, such as [\"RS256\"]",
+            );
         };
         let at = at.key("algorithms");
         let if_empty = "algorithms is empty; write the ones it signs with, such as [\"RS256\"]";
@@ -122,13 +122,9 @@ impl<'a> Validator<'a> {
 
     fn claims(&mut self, at: &Place<'_>, issuer: &Issuer) {
         let mut check = |at: &Place<'_>, claim: &Option<ClaimPath>| {
-            self.require(claim.as_deref().is_none_or(is_claim_path), at, || {
-                format!(
-                    "a claim is a name, or a list of 1 to {} names from the outermost in, such as [\"realm_access\", \
-                     \"roles\"]",
-                    limits::CLAIM_DEPTH
-                )
-            });
+            if let Some(fault) = claim.as_deref().and_then(claim_path_fault) {
+                self.report(at, fault);
+            }
         };
         let (below, claims) = (at.key("claims"), &issuer.claims);
         check(&at.key("audience_claim"), &issuer.audience_claim);
@@ -151,18 +147,12 @@ impl<'a> Validator<'a> {
                 "say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path",
             ),
             Some(JwksSource::Discovery) => {
-                if let Err(fault) = check_url(&issuer.base_url()) {
-                    self.report(
-                        &at.key("issuer"),
-                        format_args!("discovery asks the issuer itself, and issuer {fault}"),
-                    );
-                }
+                let name = "discovery asks the issuer itself, and issuer";
+                self.url(&at.key("issuer"), name, check_url(&issuer.base_url()));
             }
             Some(JwksSource::Url(url)) => {
-                if let Err(fault) = check_url(&url) {
-                    let key = if issuer.jwks_url.is_some() { "jwks_url" } else { "issuer" };
-                    self.report(&at.key(key), format_args!("the URL of its keys {fault}"));
-                }
+                let key = if issuer.jwks_url.is_some() { "jwks_url" } else { "issuer" };
+                self.url(&at.key(key), "the URL of its keys", check_url(&url));
             }
             Some(JwksSource::Upstream { upstream, path }) => {
                 let known = self.policy.upstreams.iter().map(|upstream| upstream.name.as_str());

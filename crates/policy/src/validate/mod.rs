@@ -83,6 +83,14 @@ impl<'a> Validator<'a> {
         self.at_most(at, names.len(), most);
     }
 
+    /// Reports what is wrong with a URL. Messages leave URLs out: the Worker logs them, too, and no log
+    /// holds an internal URL.
+    fn url(&mut self, at: &Place<'_>, name: &str, checked: Result<(), impl fmt::Display>) {
+        if let Err(fault) = checked {
+            self.report(at, format_args!("{name} {fault}"));
+        }
+    }
+
     fn at_most(&mut self, at: &Place<'_>, count: usize, most: usize) {
         self.require(count <= most, at, || format!("{} has a list of {count}; write at most {most}", at.last_key()));
     }

@@ -29,24 +29,15 @@ impl<'a> Validator<'a> {
             if patterns.insert(&route.path)
                 && let Err(error) = matcher.insert(route.path.as_str(), ())
             {
-                self.report(
-                    &at.key("path"),
-                    format_args!(
-                        "it conflicts with another route: {error}; make the paths differ in a fixed segment or use one \
-                         name for the parameter"
-                    ),
-                );
+                let advice = "make the paths differ in a fixed segment or use one name for the parameter";
+                self.report(&at.key("path"), format_args!("it conflicts with another route: {error}; {advice}"));
             }
             for method in &route.methods {
                 if let Some(first) = claimed.insert((&route.path, method), index) {
-                    self.violations.push(Violation {
-                        path: at.key("path").path(),
-                        message: format!(
-                            "route {:?} with {method} is already defined; keep one of the two",
-                            route.path
-                        ),
-                        first: Some(table.index(first).key("path").path()),
-                    });
+                    let message =
+                        format!("route {:?} with {method} is already defined; keep one of the two", route.path);
+                    let first = Some(table.index(first).key("path").path());
+                    self.violations.push(Violation { path: at.key("path").path(), message, first });
                 }
             }
             self.route(&at, route);
@@ -57,11 +48,9 @@ impl<'a> Validator<'a> {
             return;
         }
         let Ok(routes_of_paths) = Table::build(self.policy) else {
-            return self.report(
-                &table,
-                "two paths differ in case alone, or in the kind of a parameter, while a route has variants = \"refuse\"; \
-                 make them differ in a fixed segment",
-            );
+            let fault = "two paths differ in case alone, or in the kind of a parameter, while a route has variants = \
+                         \"refuse\"; make them differ in a fixed segment";
+            return self.report(&table, fault);
         };
         for (index, message) in find_bypasses(self.policy, &routes_of_paths) {
             self.subject = routes.get(index).map(|route| ("route", route.path.as_str()));
@@ -157,17 +146,14 @@ impl<'a> Validator<'a> {
         self.at_most(&at, route.limits.len(), limits::ROUTE_LIMITS);
         for name in &route.limits {
             self.reference(&at, "limit", name, policy.limits.iter().map(|limit| limit.name.as_str()));
-            match policy.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.by) {
-                Some(LimitBy::FailedIp) => self.report(
-                    &at,
-                    format_args!("limit {name:?} counts refused tokens on every route; remove it from the list"),
-                ),
-                Some(LimitBy::User) if route.access == Access::Public => self.report(
-                    &at,
-                    format_args!("limit {name:?} is by user, and a public route knows none; choose one by ip"),
-                ),
-                Some(LimitBy::Ip | LimitBy::User | LimitBy::Route) | None => {}
-            }
+            let fault = match policy.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.by) {
+                Some(LimitBy::FailedIp) => "counts refused tokens on every route; remove it from the list",
+                Some(LimitBy::User) if route.access == Access::Public => {
+                    "is by user, and a public route knows none; choose one by ip"
+                }
+                Some(LimitBy::Ip | LimitBy::User | LimitBy::Route) | None => continue,
+            };
+            self.report(&at, format_args!("limit {name:?} {fault}"));
         }
     }
 
@@ -241,12 +227,11 @@ impl<'a> Validator<'a> {
                     "token_cookie = true, but no cookie is named; add [token_cookie] with name = \"{COOKIE_PREFIX}token\""
                 )
             });
-            if is_public {
-                self.report(
-                    at,
-                    "token_cookie = true, but a public route looks at no token; leave it out or change access",
-                );
-            }
+            self.require(
+                !is_public,
+                at,
+                || "token_cookie = true, but a public route looks at no token; leave it out or change access",
+            );
         }
         let (option, at) = match (route.revocation, route.ends_session) {
             (RevocationCheck::Strict, _) => ("revocation = \"strict\"", at.key("revocation")),

@@ -17,12 +17,12 @@ impl<'a> Validator<'a> {
             )
         });
         if let Some(url) = &upstream.url {
-            self.base_url(&at.key("url"), url);
+            self.url(&at.key("url"), "its url", check_base_url(url));
         }
         let targets = at.key("targets");
         for (index, target) in upstream.targets.iter().enumerate() {
             let at = targets.index(index);
-            self.base_url(&at.key("url"), &target.url);
+            self.url(&at.key("url"), "its url", check_base_url(&target.url));
             self.bounds(&at.key("weight"), target.weight, limits::WEIGHT);
         }
         self.bounds(&at.key("timeout_ms"), upstream.timeout_ms, limits::TIMEOUT_MS);
@@ -38,13 +38,6 @@ impl<'a> Validator<'a> {
         if let Some(maintenance) = &upstream.maintenance {
             let at = at.key("maintenance");
             self.bounds(&at.key("retry_after_s"), maintenance.retry_after_s, limits::MAINTENANCE_S);
-        }
-    }
-
-    // Messages leave URLs out: the Worker logs them, too, and no log holds an internal URL.
-    fn base_url(&mut self, at: &Place<'_>, url: &str) {
-        if let Err(fault) = check_base_url(url) {
-            self.report(at, format_args!("its url {fault}"));
         }
     }
 }

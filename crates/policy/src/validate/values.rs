@@ -31,8 +31,15 @@ pub(super) fn is_tenant(text: &str) -> bool {
     !text.is_empty() && text.len() <= limits::TENANT_BYTES && is_plain && !NO_TENANTS.contains(&text)
 }
 
-pub(super) fn is_claim_path(names: &[String]) -> bool {
-    !names.is_empty() && names.len() <= limits::CLAIM_DEPTH && names.iter().all(|name| !name.is_empty())
+/// Returns what is wrong with the path of a claim.
+pub(super) fn claim_path_fault(names: &[String]) -> Option<String> {
+    let is_path = (1..=limits::CLAIM_DEPTH).contains(&names.len()) && names.iter().all(|name| !name.is_empty());
+    (!is_path).then(|| {
+        format!(
+            "a claim is a name, or a list of 1 to {} names from the outermost in, such as [\"realm_access\", \"roles\"]",
+            limits::CLAIM_DEPTH
+        )
+    })
 }
 
 /// Returns what is wrong with a rule for a claim.
@@ -42,11 +49,8 @@ pub(super) fn claim_rule_fault(rule: &ClaimRule) -> Option<String> {
             || value.is_boolean()
             || value.is_i64()
     };
-    if !is_claim_path(&rule.claim) {
-        return Some(format!(
-            "a claim is a name, or a list of 1 to {} names from the outermost in",
-            limits::CLAIM_DEPTH
-        ));
+    if let Some(fault) = claim_path_fault(&rule.claim) {
+        return Some(fault);
     }
     if rule.equals.is_some() && rule.one_of.is_some() {
         return Some(

@@ -63,12 +63,9 @@ impl<'a> Search<'a> {
         for (index, route) in policy.routes.iter().enumerate() {
             let pattern = upstream_pattern(route);
             let keys = search.beginnings(route, &pattern);
-            let known = keys.first().and_then(|key| search.by_beginning.get(key)).into_iter().flatten().find(|at| {
-                search
-                    .families
-                    .get(**at)
-                    .is_some_and(|known| known.pattern == pattern && have_same_rule(known.rule, route))
-            });
+            let is_same = |family: &Family<'_>| family.pattern == pattern && have_same_rule(family.rule, route);
+            let mut near = keys.first().and_then(|key| search.by_beginning.get(key)).into_iter().flatten();
+            let known = near.find(|at| search.families.get(**at).is_some_and(is_same));
             if let Some(family) = known.copied().and_then(|at| search.families.get_mut(at)) {
                 family.routes.push((index, route));
                 continue;
@@ -90,13 +87,9 @@ impl<'a> Search<'a> {
     }
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
-        let mut found = BTreeMap::new();
-        for form in forms(upstream_pattern(strict), self.has_encoded_paths) {
-            for at in self.similar(strict, &form) {
-                found.entry(at).or_insert_with(Vec::new).push(form.clone());
-            }
-        }
-        found.into_iter().filter_map(move |(at, forms)| {
+        let forms = forms(upstream_pattern(strict), self.has_encoded_paths);
+        let families: BTreeSet<usize> = forms.iter().flat_map(|form| self.similar(strict, form)).collect();
+        families.into_iter().filter_map(move |at| {
             let family = self.families.get(at)?;
             if self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
