@@ -58,7 +58,8 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "audience", some(limits::NAMES)),
         ("Issuer", "audience_claim", claim_path()),
         ("Issuer", "algorithms", words(&algorithms)),
-        ("Issuer", "require", json!({ "items": claim_rule() })),
+        ("Issuer", "types", json!({ "maxItems": limits::NAMES })),
+        ("Issuer", "require", json!({ "maxItems": limits::ACCESS_RULES, "items": claim_rule() })),
         ("Issuer", "leeway_s", range(limits::LEEWAY_S)),
         ("Issuer", "max_lifetime_s", range(limits::LIFETIME_S)),
         ("Issuer", "jwks_path", path.clone()),
@@ -82,6 +83,8 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Revocation", "max_age_s", range(limits::REVOCATION_AGE_S)),
         ("Limit", "retry_after_s", range(limits::RETRY_AFTER_S)),
         ("Cors", "origins", some(limits::NAMES)),
+        ("Cors", "headers", json!({ "maxItems": limits::NAMES })),
+        ("Cors", "expose", json!({ "maxItems": limits::NAMES })),
         ("Cors", "max_age_s", range(limits::CORS_AGE_S)),
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
@@ -136,7 +139,7 @@ fn claim_rule() -> Value {
     let properties = json!({
         "claim": claim_path(),
         "equals": value,
-        "one_of": { "type": "array", "minItems": 1, "items": value }
+        "one_of": { "type": "array", "minItems": 1, "maxItems": limits::NAMES, "items": value }
     });
     json!({
         "type": "object",

@@ -79,11 +79,11 @@ pub const MAINTENANCE_S: Bounds = bounds(1, 86_400);
 /// Bytes: what the platform accepts on its largest plan.
 pub const BODY_BYTES: Bounds = bounds(0, 500 * 1024 * 1024);
 
-/// Names in one list of roles, scopes, audiences, algorithms, methods or origins. Requests search these
-/// lists from their beginning.
+/// Names in one list of roles, scopes, audiences, algorithms, types, methods, origins or headers, and
+/// values of a claim. Requests search these lists from their beginning.
 pub const NAMES: usize = 100;
 
-/// Rules of one `any` or `all`. Requests try one after the other.
+/// Rules of one `any` or `all`, and rules for the claims of one issuer. Requests try one after the other.
 pub const ACCESS_RULES: usize = 100;
 
 /// Limits of one route. Each costs a request a question to a counter.

@@ -133,6 +133,8 @@ impl<'a> Validator<'a> {
         check(&below.key("roles"), &claims.roles);
         check(&below.key("scopes"), &claims.scopes);
         check(&below.key("session"), &claims.session);
+        self.at_most(&at.key("types"), issuer.types.len(), limits::NAMES);
+        self.at_most(&at.key("require"), issuer.require.len(), limits::ACCESS_RULES);
         for (index, rule) in issuer.require.iter().enumerate() {
             if let Some(fault) = claim_rule_fault(rule) {
                 self.report(&at.key("require").index(index), format_args!("require: {fault}"));

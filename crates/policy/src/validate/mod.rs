@@ -171,6 +171,7 @@ impl<'a> Validator<'a> {
             });
         }
         for (key, headers) in [("headers", &cors.headers), ("expose", &cors.expose)] {
+            self.at_most(&at.key(key), headers.len(), limits::NAMES);
             for header in headers {
                 self.require(is_header_name(header), &at.key(key), || {
                     format!("{header:?} is not the name of a header")

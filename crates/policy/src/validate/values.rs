@@ -57,12 +57,14 @@ pub(super) fn claim_rule_fault(rule: &ClaimRule) -> Option<String> {
             "a claim has both equals and one_of; keep one of them, or none if it must only be present".to_owned(),
         );
     }
-    let is_comparable = values_of(rule).is_none_or(|values| !values.is_empty() && values.iter().all(is_plain));
+    let is_comparable =
+        values_of(rule).is_none_or(|values| (1..=limits::NAMES).contains(&values.len()) && values.iter().all(is_plain));
     (!is_comparable).then(|| {
         format!(
             "a claim is compared with a string of up to {} bytes, an integer, true or false, or by one_of with at least \
-             one of these",
-            limits::CLAIM_VALUE_BYTES
+             one of these and at most {}",
+            limits::CLAIM_VALUE_BYTES,
+            limits::NAMES
         )
     })
 }

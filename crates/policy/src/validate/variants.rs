@@ -240,18 +240,19 @@ impl Unified {
 
 /// Returns the message for the policy's author.
 fn message(paths: &[String], strict: &Route, looser: &Route) -> String {
+    let end = if paths.len() == 1 { "es" } else { "" };
+    let (paths, route) = (paths.join(", "), &looser.path);
     // Paths that are rewritten differently are no variants of the route's path.
-    let is_rewritten = strict.rewrite() != looser.rewrite();
-    let (one, several, advice) = if is_rewritten {
-        let advice = "; give both the same rule, or write variants = { allow = \"why its callers may do so\" }";
-        ("reaches the same path of the service through", "reach the same path of the service through", advice)
-    } else {
-        let advice = ", and a service may take that for the path of this route; write variants = \"refuse\" (then it \
-                      is 400), or variants = { allow = \"why the service does not\" }";
-        ("matches", "match", advice)
-    };
-    let verb = if paths.len() == 1 { one } else { several };
-    format!("{} {verb} the looser route {:?}{advice}", paths.join(", "), looser.path)
+    if strict.rewrite() != looser.rewrite() {
+        return format!(
+            "{paths} reach{end} the same path of the service through the looser route {route:?}; give both the same \
+             rule, or write variants = {{ allow = \"why its callers may do so\" }}"
+        );
+    }
+    format!(
+        "{paths} match{end} the looser route {route:?}, and a service may take that for the path of this route; write \
+         variants = \"refuse\" (then it is 400), or variants = {{ allow = \"why the service does not\" }}"
+    )
 }
 
 /// Returns a route's pattern as its upstream gets it, in segments.
