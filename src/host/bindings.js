@@ -171,14 +171,15 @@ export function askObject(namespace, name, path, body, timeoutMs, maxBytes) {
 /**
  * Returns the key of a page of the revocation log in the cache of a location. It has the object's id, because
  * another gateway in the same zone has the same cache and another log, and the request's host, because the
- * platform requires a host of the zone.
+ * platform requires a host of the zone. Returns undefined if a request's `Host` makes no URL: nothing is cached.
  * @param {Request} request
  * @param {DurableObjectNamespace} namespace
  * @param {string} name
  * @param {string} path
  */
 export function pageKey(request, namespace, name, path) {
-  return new URL(`/_gateway/revocations/${namespace.idFromName(name)}${path}`, request.url).href;
+  const target = `/_gateway/revocations/${namespace.idFromName(name)}${path}`;
+  return URL.canParse(target, request.url) ? new URL(target, request.url).href : undefined;
 }
 
 // Clients are not answered from a named cache.

@@ -80,7 +80,7 @@ extern "C" {
     ) -> Promise;
 
     #[wasm_bindgen(js_name = pageKey)]
-    pub(super) fn page_key(request: &web_sys::Request, namespace: &JsValue, name: &str, path: &str) -> String;
+    pub(super) fn page_key(request: &web_sys::Request, namespace: &JsValue, name: &str, path: &str) -> Option<String>;
 
     #[wasm_bindgen(js_name = readCachedPage)]
     pub(super) fn read_cached_page(key: &str, timeout_ms: u32) -> Promise;

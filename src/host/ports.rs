@@ -293,7 +293,8 @@ impl RevocationLog for WorkerPorts {
         let (namespace, name) = REVOCATION_LOG;
         let namespace = self.event.env.binding(namespace).ok_or(Fault::NotBound)?;
         let (request, context) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
-        let cached_as = keep_ms.map(|ms| (js::page_key(request, &namespace, name, &path), number(ms / 1000)));
+        let cached_as =
+            keep_ms.and_then(|ms| Some((js::page_key(request, &namespace, name, &path)?, number(ms / 1000))));
         if let Some((key, _)) = cached_as.as_ref().filter(|_| may_be_cached) {
             let cached = js::read_cached_page(key, number(CACHE_MS));
             if let Some(text) = self.poller.wait(cached, CACHE_MS).await.ok().and_then(|text| text.as_string()) {

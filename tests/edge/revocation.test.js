@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
-import { cachePage, readCachedPage } from "../../src/host/bindings.js";
+import { cachePage, pageKey, readCachedPage } from "../../src/host/bindings.js";
 import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";
@@ -389,10 +389,12 @@ test("a page of the log is read for a request whose Host makes no URL", async (t
   t.after(() => (before ? Object.defineProperty(globalThis, "caches", before) : delete globalThis.caches));
   const namespace = { idFromName: (name) => name };
   const readTwice = async (url) => {
+    const key = pageKey({ url }, namespace, "log", "/newest");
+    if (key === undefined) return undefined;
     let written;
-    cachePage({ url }, { waitUntil: (work) => (written = work) }, namespace, "log", "/newest", "{}", 2);
+    cachePage(key, { waitUntil: (work) => (written = work) }, "{}", 2);
     await written;
-    return readCachedPage({ url }, namespace, "log", "/newest", 1_000);
+    return readCachedPage(key, 1_000);
   };
   for (const url of ["http://a b/me", "http://1.2.3.256/me", "http://[::1/me"]) {
     assert.equal(await readTwice(url), undefined, url);
