@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{exchange::Exchange, limits};
-use portcullis_token::UnixMillis;
+use super::limits;
+use portcullis_token::{Identity, UnixMillis};
 
 /// The secrets shared with one upstream. The first one signs. A second one is live at the origin
 /// alone, during a rotation.
@@ -42,17 +42,21 @@ pub(super) struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// Returns the claims for the upstream `aud` about a request whose path and query are forwarded as `htu`.
-    pub(super) fn new(exchange: &'a Exchange<'_>, aud: &'a str, htu: &'a str) -> Self {
-        let identity = exchange.identity();
+    /// Returns the claims for the upstream `aud` about a request by its method, path and query.
+    pub(super) fn new(
+        aud: &'a str,
+        request_id: &'a str,
+        (htm, htu): (&'a str, &'a str),
+        identity: Option<&'a Identity>,
+    ) -> Self {
         Self {
             iss: "portcullis",
             aud,
             iat: 0,
             exp: 0,
             jti: "",
-            request_id: &exchange.ids.request_id,
-            htm: &exchange.head.method,
+            request_id,
+            htm,
             htu,
             sub: identity.map(|identity| identity.user_id.as_str()),
             email: identity.and_then(|identity| identity.email.as_deref()),

@@ -150,7 +150,8 @@ impl Gateway {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let (head, identity) = (exchange.head, exchange.identity());
         // The assertion covers exactly what is forwarded.
-        let claims = Claims::new(exchange, &upstream.config.name, target.as_str());
+        let claims =
+            Claims::new(&upstream.config.name, &exchange.ids.request_id, (&head.method, target.as_str()), identity);
         let cookie = self.policy.token_cookie_name();
         let config = &upstream.config;
         let request = Forward {
