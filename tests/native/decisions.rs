@@ -1,5 +1,6 @@
 //! The policy tool: it decides about requests as the gateway does, and its output.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_policy::{Policy, limits::PATH_BYTES};
 use serde_json::{Value, json};
 
@@ -184,6 +185,8 @@ fn a_fixed_segment_wins_where_two_paths_first_differ() {
         ("/users/me", "/users/{id}/posts", false),
         ("/a", "/b", false),
         ("/{x}/a", "/{x}/{y}", true),
+        ("/users/{id}/settings", "/users/{uid}/{tab}", true),
+        ("/users/{uid}/{tab}", "/users/{id}/settings", false),
     ] {
         let table = table_of(&[one, other]);
         assert_eq!(table.contains(&format!("\n  {one} wins over {other}")), expected, "{one} {other}\n{table}");
@@ -205,6 +208,67 @@ fn each_path_is_listed_with_all_that_it_wins_over() {
             "  /b wins over /{*rest}",
         ]
     );
+}
+
+#[test]
+fn the_table_lists_variants_also_where_no_paths_overlap() {
+    for (variants, expected) in [
+        ("\"refuse\"", "note: /any: variants in case, trailing slash or escapes are 400"),
+        ("{ allow = \"a reason\" }", "note: /any: its variants are allowed: a reason"),
+    ] {
+        let policy = POLICY.replace("access = \"user\"", &format!("access = \"user\"\nvariants = {variants}"));
+        let output = run(&json!({ "command": "table", "policy": { "name": "p", "text": policy } }));
+        let out = output["out"].as_str().unwrap();
+        assert!(out.ends_with(&format!("\n{expected}")) && !out.contains("overlap"), "{output}");
+    }
+}
+
+/// Returns what `explain` says without keys, 100 s after 1970, about a token with changed claims. The token's
+/// issuer has the tenants `t1` and `t2`.
+fn explain(changes: &Value) -> String {
+    let (policy, _) = POLICY.rsplit_once("[[routes]]").unwrap();
+    let policy = policy.replace("https://id.example\"", "https://id.example/{tenantid}\"\ntenants = [\"t1\", \"t2\"]");
+    let mut claims = json!({ "iss": "https://id.example/t1", "sub": "7", "aud": "api", "iat": 90, "exp": 200 });
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    let [header, payload] = [json!({ "alg": "RS256" }), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let subject = json!({ "token": format!("{header}.{payload}.c2ln"), "now_ms": 100_000, "keys_fault": "it is down" });
+    let output = run(&json!({ "command": { "explain": subject }, "policy": { "name": "p", "text": policy } }));
+    assert_eq!((&output["errors"], &output["code"]), (&json!([]), &json!(1)), "{changes}");
+    output["out"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn explain_says_which_claim_fails_and_what_is_accepted() {
+    for (changes, expected) in [
+        (json!({}), "pass  start           iat 10 s ago; leeway 30 s"),
+        (json!({ "nbf": 80 }), "pass  start           iat 10 s ago; leeway 30 s"),
+        (json!({ "nbf": 160 }), "FAIL  start           nbf in 60 s; leeway 30 s  [token_not_yet_valid]"),
+        (json!({}), "pass  requirements    tid (absent); required: that of iss, or none"),
+        (
+            json!({ "tid": "t2" }),
+            "FAIL  requirements    tid \"t2\"; required: that of iss, or none  [token_requirement_unmet]",
+        ),
+        (
+            json!({ "iss": "https://id.example/t3" }),
+            "FAIL  issuer          iss \"https://id.example/t3\" matches none of: https://id.example/t1, \
+             https://id.example/t2  [token_issuer_unknown]",
+        ),
+    ] {
+        let out = explain(&changes);
+        assert!(out.lines().any(|line| line.trim_start() == expected), "{expected}\n{out}");
+    }
+}
+
+#[test]
+fn explain_gives_the_answer_of_the_first_check_that_did_not_pass() {
+    for (changes, expected) in [
+        (json!({}), "The signature could not be checked: it is down."),
+        (json!({ "iat": 1, "exp": 2 }), "The signature could not be checked: it is down."),
+        (json!({ "iss": "other" }), "The token is refused: 401 token_issuer_unknown"),
+    ] {
+        let out = explain(&changes);
+        assert_eq!(out.lines().last(), Some(expected), "{changes}");
+    }
 }
 
 #[test]

@@ -25,12 +25,9 @@ pub(crate) fn describe_claim(rule: &ClaimRule) -> String {
 }
 
 fn describe_many(rules: &[Access], separator: &str) -> String {
-    let described: Vec<String> = rules
-        .iter()
-        .map(|rule| {
-            let words = describe(rule);
-            if matches!(rule, Access::Any(_) | Access::All(_)) { format!("({words})") } else { words }
-        })
-        .collect();
-    described.join(separator)
+    let described = rules.iter().map(|rule| {
+        let words = describe(rule);
+        if matches!(rule, Access::Any(_) | Access::All(_)) { format!("({words})") } else { words }
+    });
+    Vec::from_iter(described).join(separator)
 }

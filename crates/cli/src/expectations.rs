@@ -61,9 +61,8 @@ fn fault_of(decider: &Decider<'_>, row: Row, kept: &[ClaimPath]) -> Option<Strin
     let Some((method, path)) = request.split_once(' ') else {
         return Some(format!("{request:?} is not a method and a path, such as \"GET /api/v1/users/7\""));
     };
-    if let Some(unknown) =
-        issuer.as_ref().filter(|name| decider.policy.issuers.iter().all(|known| known.name != **name))
-    {
+    let is_known = |name: &String| decider.policy.issuers.iter().any(|known| known.name == *name);
+    if let Some(unknown) = issuer.as_ref().filter(|name| !is_known(name)) {
         return Some(format!("there is no issuer {unknown:?}"));
     }
     let claims = claims.map(|payload| {

@@ -129,7 +129,7 @@ impl Report<'_> {
             (Check::Issuer, _) => match self.issuer() {
                 Some(issuer) => format!("iss {} is issuer {}", self.claim(&["iss"]), issuer.name),
                 None => {
-                    let known: Vec<&str> = self.policy.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+                    let known: Vec<String> = self.policy.issuers.iter().flat_map(Issuer::names).collect();
                     format!("iss {} matches none of: {}", self.claim(&["iss"]), known.join(", "))
                 }
             },
@@ -154,7 +154,8 @@ impl Report<'_> {
                 format!("{}; leeway {} s", self.since("exp", ["expired", "expires"]), policy.leeway_s)
             }
             (Check::Start, Some(policy)) => {
-                format!("{}; leeway {} s", self.since("iat", ["issued", "issued"]), policy.leeway_s)
+                let later = if self.seconds("nbf") > self.seconds("iat") { "nbf" } else { "iat" };
+                format!("{}; leeway {} s", self.since(later, [later, later]), policy.leeway_s)
             }
             (Check::Audience, Some(policy)) => format!(
                 "{} {}; accepted: {}",
@@ -173,9 +174,11 @@ impl Report<'_> {
     }
 
     fn requirements(&self, policy: &TokenPolicy) -> String {
+        let has_tenants = !policy.tenants.is_empty();
+        let tid = has_tenants.then(|| format!("tid {}; required: that of iss, or none", self.claim(&["tid"])));
         let rules = policy.require.iter();
         let rules = rules.map(|rule| format!("{}, found {}", access::describe_claim(rule), self.claim(&rule.claim)));
-        let rules: Vec<String> = rules.collect();
+        let rules: Vec<String> = tid.into_iter().chain(rules).collect();
         if rules.is_empty() { "none".to_owned() } else { rules.join("; ") }
     }
 
@@ -191,14 +194,14 @@ impl Report<'_> {
 
     /// Returns by what a gateway refuses the token, if it does, and its verdict in words.
     fn verdict(&self) -> (Option<StatusCode>, String) {
-        if let Some(error) = self.found.error() {
-            return (Some((401, error.code())), format!("The token is refused: 401 {}", error.code()));
+        let fault = self.keys_fault.unwrap_or("no key is available");
+        let mut outcomes = Check::ALL.iter().map(|check| self.found.outcome(*check));
+        match outcomes.find(|outcome| *outcome != Some(Ok(()))).map(Option::transpose) {
+            None => (None, "The token is accepted.".to_owned()),
+            Some(Err(error)) => (Some((401, error.code())), format!("The token is refused: 401 {}", error.code())),
+            // Without a key, the gateway answers before it checks a claim.
+            Some(Ok(_)) => (Some((503, "keys_unavailable")), format!("The signature could not be checked: {fault}.")),
         }
-        if self.found.identity().is_some() {
-            return (None, "The token is accepted.".to_owned());
-        }
-        let fault = self.keys_fault.unwrap_or("there is no key set");
-        (Some((503, "keys_unavailable")), format!("The signature could not be checked: {fault}."))
     }
 
     /// Returns the caller, if every check passed.

@@ -105,11 +105,10 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
 fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller) -> Output {
     let mut lines = Vec::new();
     let verdict = decider.decide(method, path, Ok(caller.with_token()), &mut lines);
-    let is_refused = verdict.is_err();
-    match verdict {
-        Ok("") => {}
-        Ok(verdict) => lines.push(verdict.to_owned()),
-        Err(((status, _), reason)) => lines.push(format!("{status}{reason}")),
-    }
-    Output::decided(&lines, is_refused)
+    lines.extend(match &verdict {
+        Ok("") => None,
+        Ok(words) => Some((*words).to_owned()),
+        Err(((status, _), reason)) => Some(format!("{status}{reason}")),
+    });
+    Output::decided(&lines, verdict.is_err())
 }

@@ -4,31 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_policy::Policy;
 
-/// The patterns of a policy, by what stands before one of their parameters.
-pub(crate) struct Overlaps<'a>(BTreeMap<&'a str, BTreeSet<&'a str>>);
+/// The patterns of a policy, each with its rest from a parameter on, by the shape of what stands before the parameter.
+pub(crate) struct Overlaps<'a>(BTreeMap<Vec<&'a str>, BTreeSet<(&'a str, &'a str)>>);
 
 impl<'a> Overlaps<'a> {
     pub(crate) fn of(policy: &'a Policy) -> Self {
-        let mut by_prefix: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut by_shape: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for pattern in policy.routes.iter().map(|route| route.path.as_str()) {
-            for prefix in pattern.match_indices("/{").filter_map(|(at, _)| pattern.get(..at)) {
-                by_prefix.entry(prefix).or_default().insert(pattern);
+            for (prefix, rest) in pattern.match_indices("/{").filter_map(|(at, _)| pattern.split_at_checked(at)) {
+                by_shape.entry(shape(prefix)).or_default().insert((pattern, rest));
             }
         }
-        Self(by_prefix)
+        Self(by_shape)
     }
 
     /// Returns the patterns over which `winner` takes precedence: some path matches both, and `winner` has
     /// a fixed segment where they first differ.
-    pub(crate) fn outranked_by(&self, winner: &str) -> BTreeSet<&'a str> {
+    pub(crate) fn outranked_by(&self, winner: &'a str) -> BTreeSet<&'a str> {
         let splits = winner.match_indices('/').filter_map(|(at, _)| winner.split_at_checked(at));
         let splits = splits.filter(|(_, rest)| !rest.starts_with("/{"));
-        let outranked = splits.flat_map(|(prefix, rest)| {
-            let candidates = self.0.get(prefix).into_iter().flatten();
-            candidates.filter(move |other| other.get(prefix.len()..).is_some_and(|other| meets(rest, other)))
+        let candidates = splits.flat_map(|(prefix, rest)| {
+            let others = self.0.get(&shape(prefix)).into_iter().flatten();
+            others.filter(move |(_, other)| meets(rest, other))
         });
-        outranked.copied().collect()
+        candidates.map(|(pattern, _)| *pattern).collect()
     }
+}
+
+/// Returns the segments of a prefix without the names of parameters, which do not matter to what it matches.
+fn shape(prefix: &str) -> Vec<&str> {
+    prefix.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment }).collect()
 }
 
 /// Returns whether some path matches both patterns. A path is a pattern without parameters.

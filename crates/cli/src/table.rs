@@ -70,16 +70,16 @@ fn align(rows: &[[String; 5]]) -> Vec<String> {
 
 fn precedence(policy: &Policy, overlaps: &Overlaps<'_>) -> Vec<String> {
     let patterns: BTreeSet<&str> = policy.routes.iter().map(|route| route.path.as_str()).collect();
-    let overlaps = patterns.into_iter().map(|winner| (winner, Vec::from_iter(overlaps.outranked_by(winner))));
-    let overlaps: Vec<_> = overlaps.filter(|(_, others)| !others.is_empty()).collect();
-    if overlaps.is_empty() {
-        return Vec::new();
+    let mut lines = Vec::from_iter(patterns.into_iter().filter_map(|winner| {
+        let others = Vec::from_iter(overlaps.outranked_by(winner));
+        (!others.is_empty()).then(|| format!("  {winner} wins over {}", others.join(", ")))
+    }));
+    if !lines.is_empty() {
+        lines.insert(0, "\nPaths that overlap (the more specific one wins, whatever the method):".to_owned());
     }
-    let mut lines = vec!["\nPaths that overlap (the more specific one wins, whatever the method):".to_owned()];
-    lines.extend(overlaps.iter().map(|(winner, others)| format!("  {winner} wins over {}", others.join(", "))));
     lines.extend(policy.routes.iter().filter_map(|route| match route.variants.as_ref()? {
-        Variants::Refuse => Some(format!("  {}: its variants in case, trailing slash or escapes are 400", route.path)),
-        Variants::Allow { allow } => Some(format!("  {}: its variants are allowed: {allow}", route.path)),
+        Variants::Refuse => Some(format!("note: {}: variants in case, trailing slash or escapes are 400", route.path)),
+        Variants::Allow { allow } => Some(format!("note: {}: its variants are allowed: {allow}", route.path)),
     }));
     lines
 }
@@ -90,8 +90,5 @@ fn count(number: usize, what: &str) -> String {
 
 fn bytes(count: u64) -> String {
     const MIB: u64 = 1024 * 1024;
-    match count.checked_rem(MIB) {
-        Some(0) if count > 0 => format!("{} MiB", count / MIB),
-        _ => format!("{count} B"),
-    }
+    if count > 0 && count.is_multiple_of(MIB) { format!("{} MiB", count / MIB) } else { format!("{count} B") }
 }
