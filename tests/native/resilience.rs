@@ -140,6 +140,16 @@ fn a_probe_with_a_shorter_time_out_makes_room_for_the_next_when_that_is_over() {
 }
 
 #[test]
+fn a_circuit_that_changed_while_the_clock_was_ahead_does_not_stay_open() {
+    let back = NOW - 3 * 24 * 3_600_000;
+    let mut open = opened();
+    assert_eq!(open.admit(SETTINGS, back), probe(back));
+    let mut half_open = opened();
+    assert_eq!(half_open.admit(SETTINGS, NOW + 1_000), probe(NOW + 1_000));
+    assert_eq!(half_open.admit(SETTINGS, back), probe(back));
+}
+
+#[test]
 fn retries_cost_a_tenth_of_the_requests_at_most() {
     let mut budget = RetryBudget::new(5);
     let retries = (0..10_000).filter(|_| {

@@ -111,7 +111,8 @@ impl Breaker {
             State::Open { since_ms, open_ms } => (since_ms, open_ms, open_ms),
             State::HalfOpen { since_ms, open_ms, probe_timeout_ms } => (since_ms, probe_timeout_ms, open_ms),
         };
-        let waited = now_ms.saturating_sub(since_ms);
+        // If the clock was ahead and is set back, the circuit must not stay open until it has caught up.
+        let waited = now_ms.abs_diff(since_ms);
         if waited < wait_ms {
             return BreakerDecision::Refuse { retry_ms: wait_ms.saturating_sub(waited) };
         }
