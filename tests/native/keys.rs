@@ -179,6 +179,14 @@ fn keys_fetched_while_the_clock_was_ahead_are_fetched_again() {
     holding.begin(ahead);
     assert_eq!(plan(&holding, &wanted(Some("new")), now), KeyPlan::Fetch, "the fetch is lost");
     assert!(record(now).should_replace(Some(&record(ahead))));
+    holding.adopt(Some(record(now)), now);
+    assert_eq!(holding.record, Some(record(now)), "the stored set is newer");
+    holding.adopt(Some(record(UnixMillis(now.0 - 1))), now);
+    assert_eq!(holding.record, Some(record(now)), "the stored set is older");
+    holding.succeed(record(ahead));
+    holding.fail("jwks_unreachable", now, 0);
+    assert!(holding.usable(now.plus(limits::HARD_MS - 1)).is_some());
+    assert_eq!(holding.usable(now.plus(limits::HARD_MS)), None, "the hard limit holds");
 }
 
 #[test]

@@ -124,16 +124,24 @@ impl IssuerKeys {
 
     /// Records a failed fetch. The present set stays.
     pub fn fail(&mut self, code: &'static str, now: UnixMillis, jitter: u8) {
+        // A set that was fetched while the clock was ahead must not outlive the hard limit.
+        if let Some(record) = &mut self.record {
+            record.fetched_at = record.fetched_at.min(now);
+        }
         self.attempt = Some((now, KeyFetch::Failed { jitter }));
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(code);
     }
 
-    /// Records a read of the store. A newer set replaces the present one.
+    /// Records a read of the store. A newer set replaces the present one; each does if that was fetched while the
+    /// clock was ahead.
     pub fn adopt(&mut self, found: Option<FetchedKeySet>, now: UnixMillis) {
         self.cache_read_at = Some(now);
         if let Some(found) = found
-            && self.record.as_ref().is_none_or(|own| found.fetched_at > own.fetched_at)
+            && self
+                .record
+                .as_ref()
+                .is_none_or(|own| found.fetched_at > own.fetched_at || own.fetched_at > now.plus(limits::COOL_DOWN_MS))
         {
             self.record = Some(found);
         }
