@@ -20,18 +20,19 @@ fn a_push_becomes_entries_that_are_kept_for_the_longest_life_of_a_token() {
     use RevocationKind::{Key, Session, Token, User};
     // A key set with the key may be used for a day.
     const DAY: u64 = 24 * 3600;
+    // Dates may have fractions, so each entry is kept for a second more.
     for (revocation, kind, id, issued_until, kept_s) in [
-        (r#""token":"t""#.to_owned(), Token, "t", DATE_SECS, Some(3600 + 120)),
-        (r#""key":"k""#.to_owned(), Key, "k", DATE_SECS, Some(DAY + 3600 + 120)),
-        (r#""session":"s""#.to_owned(), Session, "s", DATE_SECS, Some(3600 + 120)),
-        (format!(r#""session":"s","expires_at":{}"#, NOW + 900), Session, "s", DATE_SECS, Some(900 + 30)),
-        (format!(r#""session":"s","expires_at":{}"#, NOW + 1_000_000), Session, "s", DATE_SECS, Some(3600 + 120)),
-        (format!(r#""session":"s","expires_at":{}"#, NOW - 29), Session, "s", DATE_SECS, Some(1)),
-        (format!(r#""session":"s","expires_at":{}"#, NOW - 30), Session, "s", DATE_SECS, None),
-        (format!(r#""user":"u","issued_until":{}"#, NOW + 90), User, "u", NOW + 90, Some(90 + 3600 + 30)),
-        (format!(r#""user":"u","issued_until":{NOW}"#), User, "u", NOW, Some(3600 + 30)),
-        (format!(r#""user":"u","issued_until":{}"#, NOW - 3600), User, "u", NOW - 3600, Some(30)),
-        (format!(r#""user":"u","issued_until":{}"#, NOW - 3630), User, "u", NOW - 3630, None),
+        (r#""token":"t""#.to_owned(), Token, "t", DATE_SECS, Some(3600 + 120 + 1)),
+        (r#""key":"k""#.to_owned(), Key, "k", DATE_SECS, Some(DAY + 3600 + 120 + 1)),
+        (r#""session":"s""#.to_owned(), Session, "s", DATE_SECS, Some(3600 + 120 + 1)),
+        (format!(r#""session":"s","expires_at":{}"#, NOW + 900), Session, "s", DATE_SECS, Some(900 + 30 + 1)),
+        (format!(r#""session":"s","expires_at":{}"#, NOW + 1_000_000), Session, "s", DATE_SECS, Some(3600 + 120 + 1)),
+        (format!(r#""session":"s","expires_at":{}"#, NOW - 30), Session, "s", DATE_SECS, Some(1)),
+        (format!(r#""session":"s","expires_at":{}"#, NOW - 31), Session, "s", DATE_SECS, None),
+        (format!(r#""user":"u","issued_until":{}"#, NOW + 90), User, "u", NOW + 90, Some(90 + 3600 + 30 + 1)),
+        (format!(r#""user":"u","issued_until":{NOW}"#), User, "u", NOW, Some(3600 + 30 + 1)),
+        (format!(r#""user":"u","issued_until":{}"#, NOW - 3600), User, "u", NOW - 3600, Some(30 + 1)),
+        (format!(r#""user":"u","issued_until":{}"#, NOW - 3631), User, "u", NOW - 3631, None),
         (r#""user":"u","issued_until":0"#.to_owned(), User, "u", 0, None),
     ] {
         let push = parse(&format!(r#"{{"revocations":[{{{revocation}}}]}}"#)).unwrap();

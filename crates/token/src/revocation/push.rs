@@ -110,7 +110,8 @@ impl Revocation {
         };
         let bound = latest_issue.saturating_add(policy.max_lifetime_s);
         let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
-        let keep_until = end.saturating_add(policy.leeway_s);
+        // A token's dates may have fractions: it may expire up to a second later.
+        let keep_until = end.saturating_add(policy.leeway_s).saturating_add(1);
         let key = RevocationKey::new(kind, &policy.issuer, id);
         Ok((keep_until > now).then_some(RevocationEntry { key, issued_until, keep_until }))
     }
