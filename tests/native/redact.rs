@@ -15,14 +15,18 @@ fn what_could_be_a_token_is_not_logged() {
     );
     let refresh = "k7Qe0Zr1hVw2xUy3TzA4sB5rC6qD7pE8oF9nG0mH1lI";
     assert_eq!(redact(&format!("/refresh/{refresh}/{refresh}")), "/refresh/[long]/[long]");
+    // 32 bytes in base64 with a `/` inside, which ends a word only in a path.
+    let base64 = "k7Qe0Zr1hVw2xUy3TzA4/B5rC6qD7pE8oF9nG0mH1lI=";
+    assert_eq!(redact(&format!("key {base64}")), "key [long]");
+    assert_eq!(redact(&format!("a ({refresh}) {refresh}, b;{refresh};c")), "a ([long]) [long], b;[long];c");
     assert_eq!(redact("a\nb\0c"), "abc");
-    assert!(redact(&"ab/".repeat(1000)).len() <= TEXT_BYTES);
+    assert!(redact(&"/ab".repeat(1000)).len() <= TEXT_BYTES);
 }
 
 #[test]
 fn a_token_across_the_cut_leaves_no_part_of_it() {
     for before in (TEXT_BYTES - 40)..TEXT_BYTES {
-        let text = format!("{}/{TOKEN}", "a/".repeat(before / 2));
+        let text = format!("{}/{TOKEN}", "/a".repeat(before / 2));
         let redacted = redact(&text);
         assert!(redacted.len() <= TEXT_BYTES && !redacted.contains("eyJ"), "{redacted}");
     }
@@ -30,5 +34,5 @@ fn a_token_across_the_cut_leaves_no_part_of_it() {
 
 #[test]
 fn a_text_is_cut_between_characters() {
-    assert_eq!(redact(&"ä/".repeat(100)).len(), TEXT_BYTES - 1);
+    assert_eq!(redact(&"ä ".repeat(100)).len(), TEXT_BYTES - 1);
 }

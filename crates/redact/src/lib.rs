@@ -11,11 +11,11 @@ pub const TEXT_BYTES: usize = 256;
 /// What replaces a longer word.
 const MARK: &str = "[long]";
 
-/// What ends a word. None of these is in base64url, so no token is cut in two.
-const SEPARATORS: [char; 6] = ['/', ' ', ';', ',', '(', ')'];
+/// What ends a word; in a path also `/`. None of these is in base64, so no token is cut in two.
+const SEPARATORS: [char; 5] = [' ', ';', ',', '(', ')'];
 
 /// Returns the text without control characters, with each word of more than [`WORD_BYTES`]
-/// replaced, and cut to [`TEXT_BYTES`].
+/// replaced, and cut to [`TEXT_BYTES`]. A text that begins with `/` is a path.
 ///
 /// ```
 /// use portcullis_redact::redact;
@@ -24,20 +24,21 @@ const SEPARATORS: [char; 6] = ['/', ' ', ';', ',', '(', ')'];
 /// assert_eq!(redact(&format!("/login/eyJ{}/7", "x".repeat(40))), "/login/[long]/7");
 /// ```
 pub fn redact(text: &str) -> String {
-    if is_clean(text) {
+    let is_path = text.starts_with('/');
+    let is_separator = |character: char| SEPARATORS.contains(&character) || (is_path && character == '/');
+    if is_clean(text, is_separator) {
         return text.to_owned();
     }
     let mut redacted = String::new();
-    for piece in text.split_inclusive(SEPARATORS) {
-        let word = piece.trim_end_matches(SEPARATORS);
-        if word.len() > WORD_BYTES {
+    for piece in text.split_inclusive(is_separator) {
+        let word = piece.trim_end_matches(is_separator);
+        let kept = if word.len() > WORD_BYTES {
             redacted.push_str(MARK);
-            if piece.ends_with('/') {
-                redacted.push('/');
-            }
+            piece.trim_start_matches(|character| !is_separator(character))
         } else {
-            redacted.extend(piece.chars().filter(|character| !character.is_control()));
-        }
+            piece
+        };
+        redacted.extend(kept.chars().filter(|character| !character.is_control()));
         if redacted.len() >= TEXT_BYTES {
             redacted.truncate(redacted.floor_char_boundary(TEXT_BYTES));
             break;
@@ -47,11 +48,11 @@ pub fn redact(text: &str) -> String {
 }
 
 /// Whether a text needs no change, as most texts do.
-fn is_clean(text: &str) -> bool {
+fn is_clean(text: &str, is_separator: impl Fn(char) -> bool) -> bool {
     let mut word: usize = 0;
     text.len() <= TEXT_BYTES
         && text.bytes().all(|byte| {
-            word = if SEPARATORS.contains(&char::from(byte)) { 0 } else { word.saturating_add(1) };
+            word = if is_separator(char::from(byte)) { 0 } else { word.saturating_add(1) };
             (b' '..=b'~').contains(&byte) && word <= WORD_BYTES
         })
 }

@@ -82,7 +82,7 @@ async fn the_user_agent_comes_from_the_gateway_and_is_bounded() {
         ("curl/8.5.0", "curl/8.5.0"),
         ("Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (X11; Linux x86_64)"),
         (token, "[long]"),
-        (&format!("agent ({token}; x)"), "agent ([long] x)"),
+        (&format!("agent ({token}; x)"), "agent ([long]; x)"),
         (words.as_str(), first.as_str()),
         ("<script>'; DROP TABLE sessions;--", "<script>'; DROP TABLE sessions;--"),
     ] {
