@@ -14,8 +14,8 @@ use crate::{
     time::UnixMillis,
 };
 
-/// Whom a verified token identifies. Every string in it is bounded, non-empty and free of control
-/// characters, so none can split a header. Roles may hold commas, spaces and letters of any script:
+/// Whom a verified token identifies. Every string in it is bounded and, except in `claims`, non-empty and free of
+/// control characters, so none can split a header. Roles may hold commas, spaces and letters of any script:
 /// the code that writes them to a header escapes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -27,7 +27,7 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Scopes, in the token's order.
     pub scopes: Vec<String>,
-    /// The claims that the policy's `kept` lists and the token has.
+    /// The claims that the policy's `kept` lists and the token has, for comparison only.
     pub claims: Vec<(ClaimPath, Value)>,
     /// The session (`sid`).
     pub session_id: Option<String>,

@@ -27,7 +27,7 @@ pub struct UnverifiedToken<'a> {
 /// Parses the compact form.
 ///
 /// Accepts base64url in its canonical spelling only: no padding, no `+/`, no stray trailing bits.
-/// Otherwise one token would have several spellings, and a revocation or cache entry for one would miss the others.
+/// Otherwise a client could spell the signature of one token in several ways and fill the token cache with them.
 ///
 /// # Errors
 /// [`TokenError::TooLarge`], [`TokenError::Malformed`], the header's errors,

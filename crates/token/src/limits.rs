@@ -8,7 +8,7 @@ pub const TOKEN_BYTES: usize = 16 * 1024;
 /// certificates, which some providers put there (they are ignored).
 pub const HEADER_BYTES: usize = 8 * 1024;
 
-/// Bytes of a decoded signature: 1,024 for RSA-8192, the largest in use.
+/// Bytes of a decoded signature: twice the 512 of RSA-4096, the largest key that is accepted.
 pub const SIGNATURE_BYTES: usize = 1024;
 
 /// Bytes of `kid`. Thumbprints have 43, providers' ids fewer than 100; a longer one could fill
