@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use portcullis_token::{TokenError, UnixMillis, explain, keys::KeySet};
+use portcullis_token::{Check, TokenError, UnixMillis, explain, keys::KeySet};
 
 use crate::fakes::{FakePorts, Vectors, shipped_gateway, verdict};
 
@@ -34,6 +34,23 @@ fn explain_gives_the_error_of_the_gateway_for_each_token_of_the_table() {
         assert_eq!(actual, case.expected, "{}", case.name);
         assert_eq!(found.identity().is_some(), actual == "ok", "{}", case.name);
     }
+}
+
+#[test]
+fn explain_does_not_blame_a_token_for_a_key_that_was_not_examined() {
+    let vectors = Vectors::load();
+    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
+    let policies = [policy.issuers[0].token_policy(&[]).unwrap()];
+    let mut keys = KeySet::parse(vectors.jwks.to_string().as_bytes(), &policies[0].algorithms).unwrap();
+    keys.is_whole = false;
+    let explained = |code: &str| {
+        let case = vectors.cases.iter().find(|case| case.expected == code).unwrap();
+        explain(&case.token, &policies, Some(&keys), UnixMillis::from_secs(vectors.now))
+    };
+    let unknown = explained("token_key_unknown");
+    assert_eq!((unknown.outcome(Check::Key), unknown.error(), unknown.identity()), (None, None, None));
+    assert_eq!(explained("token_signature_invalid").error(), Some(TokenError::BadSignature));
+    assert!(explained("ok").identity().is_some());
 }
 
 #[test]

@@ -74,7 +74,10 @@ pub(crate) fn run(decider: &Decider<'_>, subject: &Subject) -> Output {
             .map_err(|error| Some(format!("the key set is refused: {}", error.code()))),
         _ => Err(subject.keys_fault.clone()),
     };
-    let keys_fault = keys.as_ref().err().and_then(Option::as_deref);
+    let keys_fault = match &keys {
+        Ok(set) if !set.is_whole => Some("the key set has more keys than are examined"),
+        keys => keys.as_ref().err().and_then(Option::as_deref),
+    };
     let found = &explain(&subject.token, &policies, keys.as_ref().ok(), UnixMillis(subject.now_ms));
     let token_policy = found.policy.and_then(|index| policies.get(index));
     let report = Report { policy, found, token_policy, subject, keys_fault };

@@ -31,7 +31,8 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// The outcome of a check. `None` if it was not made: one that it depends on failed, or there is no key set.
+    /// The outcome of a check. `None` if it was not made: one that it depends on failed, or the key set is absent or
+    /// incomplete.
     pub fn outcome(&self, check: Check) -> Option<Result<(), TokenError>> {
         self.outcomes.iter().find(|(made, _)| *made == check).map(|(_, outcome)| *outcome)
     }
@@ -47,7 +48,8 @@ impl Explanation {
         Check::ALL.iter().find_map(|check| self.outcome(*check)?.err())
     }
 
-    /// Tries the keys that the token may be signed with, in the order of the Worker.
+    /// Tries the keys that the token may be signed with, in the order of the Worker. Notes nothing if the key may be
+    /// one of those that were not examined: that is 503, not 401.
     fn check_signature(&mut self, query: &KeyQuery<'_>, keys: &KeySet, signing_input: &[u8], signature: &[u8]) {
         let mut tried: Vec<Rc<Key>> = Vec::new();
         while tried.len() < limits::CANDIDATES && self.key.is_none() {
@@ -58,6 +60,10 @@ impl Explanation {
             }
         }
         let is_valid = self.key.is_some();
+        let may_be_unexamined = !keys.is_whole && (tried.is_empty() || !keys.names(query));
+        if !is_valid && may_be_unexamined && tried.len() < limits::CANDIDATES {
+            return;
+        }
         let has_key = is_valid || !tried.is_empty();
         if self.note(Check::Key, if has_key { Ok(()) } else { Err(TokenError::UnknownKey) }).is_some() {
             self.note(Check::Signature, if is_valid { Ok(()) } else { Err(TokenError::BadSignature) });
