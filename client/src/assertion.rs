@@ -178,7 +178,8 @@ impl AssertionKeys {
         for item in text.trim().split(',') {
             let (kid, secret) = item.trim().split_once(':').ok_or(BadAssertionKeys)?;
             let secret = URL_SAFE_NO_PAD.decode(secret).map_err(|_| BadAssertionKeys)?;
-            if kid.is_empty() || secret.len() != SECRET_BYTES || keys.len() >= SECRETS {
+            let is_known = keys.iter().any(|(held, _)| held == kid);
+            if kid.is_empty() || is_known || secret.len() != SECRET_BYTES || keys.len() >= SECRETS {
                 return Err(BadAssertionKeys);
             }
             keys.push((kid.to_owned(), secret));
@@ -399,6 +400,7 @@ mod tests {
             (format!("k1:{secret}"), true),
             (format!(" k1:{secret} , k0:{secret}\n"), true),
             (format!("k1:{secret},k0:{secret},k2:{secret}"), false),
+            (format!("k1:{secret},k1:{secret}"), false),
             (secret.clone(), false),
             (format!(":{secret}"), false),
             (format!("k1:{secret}="), false),

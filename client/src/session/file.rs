@@ -21,7 +21,7 @@ use crate::{error::StoreError, secret::Secret};
 /// Version of the file format.
 const VERSION: u32 = 1;
 
-/// Bytes of a file: two tokens of 8 KB fit.
+/// Bytes of a file: an access token of 16 KB, the gateway's limit, and a refresh token fit.
 const FILE_BYTES: u64 = 32 * 1024;
 
 const NANOS_A_MILLI: i128 = 1_000_000;
@@ -153,6 +153,10 @@ fn write(path: &Path, tokens: &SessionTokens) -> Result<(), StoreError> {
         issued_at: millis(tokens.issued_at),
     };
     let text = serde_json::to_vec(&file).map_err(|_| StoreError::Malformed)?;
+    // `load` would refuse a longer file.
+    if !u64::try_from(text.len()).is_ok_and(|bytes| bytes <= FILE_BYTES) {
+        return Err(StoreError::Other("the tokens are longer than a session file may be"));
+    }
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Created with 0600 under an unpredictable name.
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
@@ -314,12 +318,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_read_of_a_file_than_a_session_has() {
+    async fn no_more_is_written_to_a_file_or_read_of_it_than_a_session_has() {
         let folder = tempfile::tempdir().unwrap();
-        let store = FileStore::new(folder.path().join("session"));
+        let path = folder.path().join("session");
+        let store = FileStore::new(&path);
         let mut long = tokens("1", 1000);
-        long.access_token = Secret::new("x".repeat(64 * 1024));
+        long.access_token = Secret::new("x".repeat(16 * 1024));
         assert_eq!(store.replace(None, Some(&long)).await, Ok(true));
+        let mut longer = long.clone();
+        longer.access_token = Secret::new("x".repeat(64 * 1024));
+        assert!(store.replace(Some(&long), Some(&longer)).await.is_err());
+        assert_eq!(store.load().await, Ok(Some(long)), "the session before");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let padding = " ".repeat(32 * 1024);
+        std::fs::write(&path, format!("{padding}{text}")).unwrap();
         assert_eq!(store.load().await, Err(StoreError::Malformed));
     }
 

@@ -160,7 +160,9 @@ impl SharedSession {
         for _ in 0..REFRESHES {
             let asked_at = (self.now)();
             let mut answer = self.auth.refresh(&current.refresh_token).await;
-            if answer.as_ref().is_err_and(is_repeatable) {
+            // A lost answer may have spent the token, whatever the second answer is.
+            let is_repeated = answer.as_ref().is_err_and(is_repeatable);
+            if is_repeated {
                 // Within seconds of its use a refresh token is answered with the same new one.
                 answer = self.auth.refresh(&current.refresh_token).await;
             }
@@ -168,7 +170,7 @@ impl SharedSession {
                 Ok(set) => return self.save(&stored, SessionTokens::from_set(&set, asked_at, Some(&current))).await,
                 Err(error) if error.ends_session() => {}
                 Err(error) => {
-                    self.state().may_be_spent = may_be_spent(&error);
+                    self.state().may_be_spent = is_repeated || may_be_spent(&error);
                     return Err(error);
                 }
             }

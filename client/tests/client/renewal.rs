@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    fake::{Reply, refuse, reply, run_at_once, secret},
+    fake::{Fake, Reply, refuse, reply, run_at_once, secret},
     service::{Next, Service},
 };
 
@@ -116,6 +116,28 @@ async fn a_refresh_token_that_may_be_spent_is_not_shown_while_the_access_token_i
 }
 
 #[tokio::test]
+async fn a_refresh_token_may_be_spent_by_a_refresh_whose_repetition_is_refused() {
+    let refreshes = AtomicI64::new(0);
+    let fake = Fake::start(move |asked, _| match asked.target.as_str() {
+        "/api/v1/auth/login" => crate::fake::answer(200, &crate::fake::tokens("access", "refresh", 900)),
+        "/api/v1/auth/refresh" if refreshes.fetch_add(1, Ordering::Relaxed) == 0 => refuse(502, "upstream_failed"),
+        "/api/v1/auth/refresh" => refuse(429, "rate_limited"),
+        _ => crate::fake::answer(200, &json!({ "user": crate::fake::user() })),
+    })
+    .await;
+    let credentials = Credentials::new("ada@example.com", secret("password"));
+    let store = Arc::new(MemoryStore::default());
+    let session = AuthenticatedClient::login(Arc::new(fake.client()), store, &credentials).await.unwrap();
+    let (session, ahead) = ahead(session);
+    ahead.store(875, Ordering::Relaxed);
+    for _ in 0..5 {
+        session.me().await.unwrap();
+    }
+    let sent = fake.asked().into_iter().filter(|asked| asked.target == "/api/v1/auth/refresh").count();
+    assert_eq!(sent, 2, "the refresh and its repetition");
+}
+
+#[tokio::test]
 async fn a_refresh_that_was_not_received_is_tried_again_ahead_of_the_end() {
     let service = Service::start(900).await;
     let (session, _) = log_in(&service).await;
@@ -188,7 +210,7 @@ async fn only_the_auth_services_word_on_the_token_ends_a_session() {
 async fn an_answer_to_another_call_ends_no_session() {
     for (case, next, _) in ANSWERS {
         let document = Arc::new(std::sync::Mutex::new(Some(*next)));
-        let fake = crate::fake::Fake::start(move |asked, _| match asked.target.as_str() {
+        let fake = Fake::start(move |asked, _| match asked.target.as_str() {
             "/api/v1/auth/login" | "/api/v1/auth/refresh" => {
                 crate::fake::answer(200, &crate::fake::tokens("access", "refresh", 900))
             }
