@@ -146,7 +146,12 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
     let users_ports = if which.users { Some(bind(settings, &USERS_PORTS).await?) } else { None };
     let auth_url = service_url(settings, &AUTH_PORTS, auth_ports.as_ref());
     let users_url = service_url(settings, &USERS_PORTS, users_ports.as_ref());
-    settings.create_data_dir()?;
+    if which.auth {
+        settings.create_data_dir(&settings.auth_database())?;
+    }
+    if which.users {
+        settings.create_data_dir(&settings.users_database())?;
+    }
     if tls.is_none() && !settings.bind.is_loopback() {
         tracing::warn!(
             bind = %settings.bind,

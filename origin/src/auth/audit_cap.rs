@@ -1,5 +1,6 @@
-//! Bounds the audit events of refused requests: a flood of them must neither fill the database nor
-//! keep it from writing the events of changes.
+//! Bounds the audit events of refused requests: per minute and user or network, so that a flood from
+//! one of them does not fill the database, and the concurrent writes of all, so that the events of
+//! changes are written during any flood.
 
 use std::{
     collections::HashMap,

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -44,7 +44,16 @@ struct State {
 /// Allows its holder to hash until it is dropped.
 pub(super) struct Permit {
     queue: Option<HashQueue>,
-    since: Instant,
+}
+
+impl Permit {
+    /// Adds the time of a hash to the average from which the expected wait is computed.
+    pub(super) fn record(&self, used: Duration) {
+        let Some(queue) = &self.queue else { return };
+        let mut state = queue.lock();
+        // The newest hash counts an eighth, so that one stall does not refuse every caller.
+        state.hash_time = state.hash_time.saturating_mul(7).saturating_add(used).checked_div(8).unwrap_or(used);
+    }
 }
 
 impl HashQueue {
@@ -87,7 +96,7 @@ impl HashQueue {
     }
 
     fn permit(&self) -> Permit {
-        Permit { queue: Some(self.clone()), since: Instant::now() }
+        Permit { queue: Some(self.clone()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,10 +104,8 @@ impl HashQueue {
     }
 
     /// Gives a permit that is no longer used to the next caller.
-    fn release(&self, used: Duration) {
+    fn release(&self) {
         let mut state = self.lock();
-        // The newest hash counts an eighth, so that one stall does not refuse every caller.
-        state.hash_time = state.hash_time.saturating_mul(7).saturating_add(used).checked_div(8).unwrap_or(used);
         while let Some(next) = state.next() {
             match next.send(self.permit()) {
                 Ok(()) => return,
@@ -147,7 +154,7 @@ impl State {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.release(self.since.elapsed());
+            queue.release();
         }
     }
 }
@@ -268,6 +275,18 @@ mod tests {
             wait(&mut state.unknown, unknown);
             assert_eq!(state.ahead_of(priority), expected, "{known} known, {unknown} unknown, {priority:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_expected_wait_follows_the_time_of_hashes_and_not_permits_without_a_hash() {
+        let queue = HashQueue::new(1);
+        let expected = queue.lock().hash_time;
+        for _ in 0..100 {
+            drop(queue.acquire(Priority::Unknown).await.unwrap());
+        }
+        assert_eq!(queue.lock().hash_time, expected, "no permit hashed");
+        queue.acquire(Priority::Unknown).await.unwrap().record(expected * 9);
+        assert_eq!(queue.lock().hash_time, expected * 2);
     }
 
     #[tokio::test(start_paused = true)]

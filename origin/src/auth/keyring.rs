@@ -30,6 +30,9 @@ pub struct Keyring {
     /// Milliseconds between a key's publication and its first signature.
     lead_ms: i64,
     held: RwLock<Arc<Held>>,
+    /// Held from the read of the database to the change of `held`: an older read that finishes last
+    /// would restore a revoked key.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 /// The keys as last read from the database. Never empty.
@@ -117,7 +120,7 @@ impl Keyring {
         }
         reseal(&store, &master, &stored, None).await?;
         let held = RwLock::new(Arc::new(Held::from_stored(stored, &master, None)?));
-        Ok(Self { store, master, lead_ms, held })
+        Ok(Self { store, master, lead_ms, held, reloading: tokio::sync::Mutex::default() })
     }
 
     /// Returns the key that signs at `now`.
@@ -146,7 +149,7 @@ impl Keyring {
         let next = make(&self.master, now, now.saturating_add(self.lead_ms)).await?;
         let after = limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS);
         let rotated = with_timeout(self.store.add_next(&next, after)).await?;
-        self.reload(now).await?;
+        self.reload_committed(now).await;
         Ok(rotated)
     }
 
@@ -159,7 +162,7 @@ impl Keyring {
     pub async fn revoke(&self, kid: &str, now: i64) -> Result<Revocation, KeyringFault> {
         let spare = make(&self.master, now, now).await?;
         let revoked = with_timeout(self.store.revoke(kid, &spare, now)).await?.ok_or(KeyringFault::Unknown)?;
-        self.reload(now).await?;
+        self.reload_committed(now).await;
         Ok(revoked)
     }
 
@@ -188,7 +191,16 @@ impl Keyring {
         Ok(())
     }
 
+    /// Reads the keys after a change that is committed: an error of this read must not make the change
+    /// look failed. [`Self::maintain`] reads them again within seconds.
+    async fn reload_committed(&self, now: i64) {
+        if let Err(fault) = self.reload(now).await {
+            tracing::error!(%fault, "the signing keys are changed, but this process cannot read them");
+        }
+    }
+
     async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
+        let _reloading = self.reloading.lock().await;
         let stored = with_timeout(self.store.published(now)).await?;
         let before = self.held();
         // A process that has the older master key alone may have made one since.

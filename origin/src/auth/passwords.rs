@@ -75,13 +75,13 @@ impl Passwords {
     pub async fn acquire(&self, priority: Priority) -> Result<HashPermit, Busy> {
         // argon2 is expensive by design: unbounded, a flood of logins would exhaust the machine.
         let permit = self.queue.acquire(priority).await?;
-        Ok(HashPermit { _permit: permit, dummy_hash: Arc::clone(&self.dummy_hash), metrics: self.metrics.clone() })
+        Ok(HashPermit { permit, dummy_hash: Arc::clone(&self.dummy_hash), metrics: self.metrics.clone() })
     }
 }
 
 /// Allows its holder to hash until it is dropped.
 pub struct HashPermit {
-    _permit: Permit,
+    permit: Permit,
     dummy_hash: Arc<str>,
     metrics: Option<Metrics>,
 }
@@ -127,8 +127,10 @@ impl HashPermit {
         let timed = move || {
             let begun = Instant::now();
             let outcome = work();
+            let used = begun.elapsed();
+            self.permit.record(used);
             if let Some(metrics) = &self.metrics {
-                metrics.password_hash(begun.elapsed());
+                metrics.password_hash(used);
             }
             outcome.map(|done| (done, self))
         };

@@ -232,8 +232,8 @@ async fn open_both(settings: &Settings, absent: Absent) -> Result<(Database, Dat
 
 async fn open(settings: &Settings, schema: Schema, absent: Absent) -> Result<Database, StartError> {
     check_there(settings, schema, absent).await?;
-    settings.create_data_dir()?;
     let (variable, url) = place(settings, schema);
+    settings.create_data_dir(&url)?;
     Database::open(&url, schema).await.map_err(|error| cannot_open(variable, &url, &error))
 }
 

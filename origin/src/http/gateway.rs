@@ -59,7 +59,7 @@ impl GatewayAuth {
     }
 }
 
-/// The outermost middleware: assigns the request id, checks the assertion once, limits the time,
+/// Middleware around the routes: assigns the request id, checks the assertion once, limits the time,
 /// renders errors, and logs one line.
 pub async fn observe(State(auth): State<GatewayAuth>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();

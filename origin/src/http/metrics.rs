@@ -163,7 +163,7 @@ fn resident_memory() -> Option<f64> {
     Some(f64::from(kilobytes) * 1024.0)
 }
 
-/// The outermost middleware: counts and times requests.
+/// Middleware outside `observe`: counts and times requests.
 pub async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method(request.method());

@@ -179,11 +179,15 @@ impl Settings {
         Ok(())
     }
 
-    /// Creates the data directory with mode 0700, because the databases contain password hashes.
+    /// Creates the data directory for a database with this URL, unless it is PostgreSQL. The mode is
+    /// 0700, because the databases contain password hashes.
     ///
     /// # Errors
     /// [`SettingError`].
-    pub fn create_data_dir(&self) -> Result<(), SettingError> {
+    pub fn create_data_dir(&self, url: &str) -> Result<(), SettingError> {
+        if !url.starts_with("sqlite:") {
+            return Ok(());
+        }
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir).map_err(|error| {
             SettingError(format!("the directory {} cannot be created: {error}; set DATA_DIR", self.data_dir.display()))
         })

@@ -5,6 +5,8 @@
 //! successor is stored encrypted, only the spent token decrypts it, and the next refresh after that
 //! time deletes it.
 
+use std::time::Duration;
+
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use uuid::Uuid;
 
@@ -14,7 +16,7 @@ use super::{
     rows::{self, UserRecord, id},
     sessions::{SessionLimits, Sessions, TokenHash, insert_token},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, limits};
 
 /// The result of a refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +85,15 @@ struct Presented {
 impl Presented {
     /// Returns whether the token was spent a short enough time ago to be presented again.
     fn is_repeat(&self, session_limits: SessionLimits) -> bool {
-        self.spent_at.is_some_and(|at| self.presented_at.saturating_sub(at) < session_limits.reuse_ms)
+        let reuse_ms = session_limits.reuse_ms;
+        self.spent_at.is_some_and(|at| {
+            let age_ms = self.presented_at.saturating_sub(at);
+            // Another request may spend the token while this one waits for the lock. A time further
+            // ahead is of a clock that was set back since, and a stolen token must not be a repeat for
+            // as long as the clock is behind.
+            let waited = Duration::from_millis(age_ms.min(0).unsigned_abs());
+            reuse_ms > 0 && age_ms < reuse_ms && waited < limits::REQUEST_TIME
+        })
     }
 }
 
@@ -203,11 +213,14 @@ async fn rotate(
     session_limits: SessionLimits,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE refresh_tokens SET successor = NULL WHERE session_id = $1 AND spent_at <= $2")
-        .bind(token.session.to_string())
-        .bind(token.now.saturating_sub(session_limits.reuse_ms))
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "UPDATE refresh_tokens SET successor = NULL \
+         WHERE session_id = $1 AND spent_at <= $2 AND successor IS NOT NULL",
+    )
+    .bind(token.session.to_string())
+    .bind(token.now.saturating_sub(session_limits.reuse_ms))
+    .execute(&mut *transaction)
+    .await?;
     sqlx::query("UPDATE refresh_tokens SET spent_at = $2, successor = $3 WHERE hash = $1")
         .bind(hash.as_slice())
         .bind(token.now)
