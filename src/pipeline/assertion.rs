@@ -71,10 +71,13 @@ const USUAL_BYTES: usize = 768;
 
 impl AssertionKeys {
     /// Parses a secret: one or two `kid:secret` items with a comma between, each secret the
-    /// base64url of 32 bytes. Returns `None` for any other text.
+    /// base64url of 32 bytes. Returns `None` for any other text and if both items have one `kid`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let keys = text.trim().split(',').map(|item| parse_key(item.trim())).collect::<Option<Vec<_>>>()?;
         let (kid, secret) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
+        if keys.iter().skip(1).any(|(other, _)| other == kid) {
+            return None;
+        }
         let header = json!({ "alg": "HS256", "kid": kid, "typ": "gateway+jwt" });
         let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()));
         Some(Self { header, mac: Hmac::new_from_slice(secret).ok()? })

@@ -211,6 +211,7 @@ fn an_upstream_without_its_secret_gets_no_request() {
         (Some(""), false),
         (Some(SECRET), true),
         (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
+        (Some("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), false),
     ] {
         let gateway = Gateway::new(&json, |name| match name {
             name if name.starts_with("ASSERTION_") => secret.map(str::to_owned),
