@@ -94,7 +94,7 @@ impl Authenticator {
         source: &mut Option<&'static str>,
         ports: &(impl KeySource + SignatureVerifier),
     ) -> Result<Rc<AuthenticatedToken>, Denial> {
-        // Before the hash: hashing a megabyte is work, too.
+        // Before the hash, which costs time for each byte.
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(TokenError::TooLarge.into());
         }

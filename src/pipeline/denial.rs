@@ -1,9 +1,8 @@
 //! Every way in which the gateway refuses a request, and the one place where a refusal becomes a
 //! status, a code and a text.
 //!
-//! Refusals that the policy alone decides are in [`Refusal`]. Codes are fine-grained ([`TokenError`]
-//! has one for each check); texts are few, so that an
-//! attacker learns from a 401 only that it is one.
+//! Refusals that the policy alone decides are in [`Refusal`]. The `code` is for programs and says which
+//! check failed ([`TokenError`] has one for each); the text does not.
 
 use super::limits;
 use portcullis_policy::Refusal;

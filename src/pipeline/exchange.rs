@@ -25,7 +25,7 @@ pub(super) struct Exchange<'a> {
     pub(super) path: String,
     pub(super) route: Option<&'a Route>,
     pub(super) upstream: Option<&'a Upstream>,
-    /// The caller's token, once it is verified and not revoked.
+    /// The caller's token, once it is verified. The revocation log may still refuse it.
     pub(super) token: Option<Rc<AuthenticatedToken>>,
     /// `token` when the token was cached; otherwise where the key that checked it came from:
     /// `memory`, `kv` or `issuer`.

@@ -59,7 +59,7 @@ pub const FLUSH_MS: u64 = 10_000;
 /// Milliseconds after which a scheduled flush is lost: the platform ends background work by then.
 pub const FLUSH_LOST_MS: u64 = 30_000;
 
-/// Spans that wait or are being sent, at most: half a megabyte, however slow the collector is.
+/// Spans that wait or are being sent, at most: some megabytes, however slow the collector is.
 pub const SPANS: usize = 1_024;
 
 /// Spans at which a batch is sent at once.

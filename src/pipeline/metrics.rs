@@ -28,8 +28,8 @@ const FAMILIES: [(&str, &str, &str); 10] = [
         "Time from sending a request to an upstream to its answer's headers.",
     ),
     ("gateway_rate_limited_total", "counter", "Requests that a rate limit refused."),
-    ("gateway_token_cache_total", "counter", "Tokens that were remembered (hit) or had to be checked (miss)."),
-    ("gateway_key_refresh_total", "counter", "Times that an issuer was asked for its keys, by what came of it."),
+    ("gateway_token_cache_total", "counter", "Tokens that were in the token cache (hit) or had to be verified (miss)."),
+    ("gateway_key_refresh_total", "counter", "Times that an issuer was asked for its keys, by result."),
     (
         "gateway_breaker_state",
         "gauge",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{answer::Answer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
 use portcullis_token::UnixMillis;
 
-/// Where callers who are not operators find no details.
+/// Tells callers who are not operators how to get details.
 pub(super) const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";
 
 /// The state of the gateway or of a part of it, worst last.

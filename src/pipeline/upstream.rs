@@ -272,8 +272,8 @@ fn is_rejection<P: UpstreamClient>(Forwarded { reply, facts, .. }: &Forwarded<P:
     facts.status == 401 && ports.header(reply, "www-authenticate").is_some_and(names_assertion)
 }
 
-/// Returns whether one of the challenges of `WWW-Authenticate` has this scheme (RFC 9110, section 11.6.1). A scheme begins a member of the list;
-/// quoted text is no scheme.
+/// Returns whether one of the challenges of `WWW-Authenticate` has this scheme (RFC 9110, section
+/// 11.6.1). A scheme begins a member of the list; quoted text is no scheme.
 fn names_scheme(challenges: &str, scheme: &str) -> bool {
     let mut is_quoted = false;
     let mut is_escaped = false;
