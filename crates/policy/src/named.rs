@@ -14,6 +14,11 @@ pub(crate) trait Named {
     fn set_name(&mut self, name: String);
 }
 
+/// Finds an entry of such a table.
+pub(crate) fn find<'a, T: Named>(entries: &'a [T], name: &str) -> Option<&'a T> {
+    entries.binary_search_by(|entry| entry.name().cmp(name)).ok().and_then(|index| entries.get(index))
+}
+
 pub(crate) fn serialize<T: Named + Serialize, S: Serializer>(entries: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(entries.iter().map(|entry| (entry.name(), entry)))
 }

@@ -157,8 +157,7 @@ impl<'a> Validator<'a> {
                 self.url(&at.key(key), "the URL of its keys", check_url(&url));
             }
             Some(JwksSource::Upstream { upstream, path }) => {
-                let known = self.policy.upstreams.iter().map(|upstream| upstream.name.as_str());
-                self.reference(&at.key("jwks_upstream"), "upstream", &upstream, known);
+                self.reference(&at.key("jwks_upstream"), "upstream", &upstream, &self.policy.upstreams);
                 self.require(path.starts_with('/'), &at.key("jwks_path"), || {
                     format!("jwks_path {path:?} must begin with /")
                 });

@@ -13,6 +13,7 @@ use crate::{
     error::{Place, Violation},
     limits::{self, Bounds},
     model::{COOKIE_PREFIX, Cors, Policy},
+    named::{Named, find},
 };
 use values::{is_cookie_name, is_header_name, is_name, is_origin};
 
@@ -104,10 +105,11 @@ impl<'a> Validator<'a> {
         self.subject = Some((kind, name));
     }
 
-    /// Reports a name that refers to no entry of a table.
-    fn reference<'k>(&mut self, at: &Place<'_>, kind: &str, name: &str, known: impl Iterator<Item = &'k str>) {
-        let known: Vec<&str> = known.collect();
-        self.require(known.contains(&name), at, || {
+    /// Returns the entry of a table, which is in the order of its names, or reports that there is none.
+    fn reference<'t, T: Named>(&mut self, at: &Place<'_>, kind: &str, name: &str, table: &'t [T]) -> Option<&'t T> {
+        let found = find(table, name);
+        self.require(found.is_some(), at, || {
+            let known: Vec<&str> = table.iter().map(Named::name).collect();
             let defined = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
             let plural = if kind == "cors" { "" } else { "s" };
             let hint = hint(name, known);
@@ -115,6 +117,7 @@ impl<'a> Validator<'a> {
                 "no {kind} is named {name:?} (defined: {defined}); add [{kind}{plural}.{name}] or use one of these{hint}"
             )
         });
+        found
     }
 
     fn document(&mut self) {

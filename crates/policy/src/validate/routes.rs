@@ -137,16 +137,14 @@ impl<'a> Validator<'a> {
 
     fn references(&mut self, at: &Place<'_>, route: &Route) {
         let policy = self.policy;
-        let upstreams = policy.upstreams.iter().map(|upstream| upstream.name.as_str());
-        self.reference(&at.key("upstream"), "upstream", &route.upstream, upstreams);
+        self.reference(&at.key("upstream"), "upstream", &route.upstream, &policy.upstreams);
         if let Some(name) = &route.cors {
-            self.reference(&at.key("cors"), "cors", name, policy.cors.iter().map(|cors| cors.name.as_str()));
+            self.reference(&at.key("cors"), "cors", name, &policy.cors);
         }
         let at = at.key("limits");
         self.at_most(&at, route.limits.len(), limits::ROUTE_LIMITS);
         for name in &route.limits {
-            self.reference(&at, "limit", name, policy.limits.iter().map(|limit| limit.name.as_str()));
-            let fault = match policy.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.by) {
+            let fault = match self.reference(&at, "limit", name, &policy.limits).map(|limit| limit.by) {
                 Some(LimitBy::FailedIp) => "counts refused tokens on every route; remove it from the list",
                 Some(LimitBy::User) if route.access == Access::Public => {
                     "is by user, and a public route knows none; choose one by ip"
@@ -192,15 +190,15 @@ impl<'a> Validator<'a> {
     }
 
     fn issuers_of(&mut self, at: &Place<'_>, route: &Route) {
-        let issuers = &self.policy.issuers;
-        let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
-        if names.is_empty() && route.access != Access::Public {
+        let known = &self.policy.issuers;
+        if known.is_empty() && route.access != Access::Public {
             self.report(&at.key("access"), "it wants a token but no issuer is defined; add [issuers.NAME]");
         }
         // A tenant decides about roles and ids for itself, as an issuer does.
-        let several = issuers.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
-        let is_open = route.issuers.is_none() && several && route.access.names_rights();
+        let several = || known.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
+        let is_open = route.issuers.is_none() && route.access.names_rights() && several();
         self.require(!is_open, &at.key("access"), || {
+            let names: Vec<&str> = known.iter().map(|issuer| issuer.name.as_str()).collect();
             format!(
                 "it takes tokens of every issuer and tenant ({}), so each of them decides who has these rights; name \
                  those that may: issuers = [{:?}]",
@@ -213,7 +211,7 @@ impl<'a> Validator<'a> {
         let if_empty = "issuers is empty, so no caller is permitted; name at least one, or leave it out for all";
         self.list(&at, issuers, limits::TABLES, if_empty);
         for name in issuers {
-            self.reference(&at, "issuer", name, names.iter().copied());
+            self.reference(&at, "issuer", name, known);
         }
     }
 
