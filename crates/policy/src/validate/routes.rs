@@ -11,7 +11,8 @@ use crate::{
     access::Access,
     error::{Place, Violation},
     limits,
-    model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
+    model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, RevocationCheck, Route, Variants},
+    named::find,
     own_paths::{OWN_PATHS, is_own_path},
     table::Table,
 };
@@ -236,12 +237,16 @@ impl<'a> Validator<'a> {
             (RevocationCheck::Copy, true) => ("ends_session = true", *at),
             (RevocationCheck::Copy, false) => return,
         };
-        let can_revoke = policy.issuers.iter().any(|issuer| issuer.revocable || issuer.revocations_from.is_some());
+        let is_revocable = |issuer: &Issuer| issuer.revocable || issuer.revocations_from.is_some();
+        let can_revoke = match &route.issuers {
+            None => policy.issuers.iter().any(is_revocable),
+            Some(names) => names.iter().any(|name| find(&policy.issuers, name).is_some_and(is_revocable)),
+        };
         self.require(!is_public && can_revoke, &at, || {
             let fault = if is_public {
                 " needs a token, and a public route has none; leave it out or change access"
             } else {
-                ", but no issuer's tokens can be revoked; write revocations_from or revocable = true at the issuer"
+                ", but no token that it accepts can be revoked; write revocations_from or revocable = true at an issuer"
             };
             format!("{option}{fault}")
         });
