@@ -2,7 +2,7 @@
 
 use portcullis::pipeline::{AnswerPlan, Gateway, Handled, Outcome};
 
-use crate::fakes::{FakePorts, Vectors, gateway_of, parse_changes};
+use crate::fakes::{FakePorts, gateway_of, parse_changes, setup};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -38,8 +38,7 @@ fn plan(handled: &Handled<()>) -> &AnswerPlan {
 
 #[test]
 fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
-    let gateway = gateway_of(POLICY);
-    let ports = FakePorts::new(&Vectors::load());
+    let (gateway, ports) = setup(POLICY);
     let frame = ("x-frame-options", "DENY");
     let guard = ("x-content-type-options", "nosniff");
     for (name, answer, origin, removed, added) in [
@@ -87,7 +86,7 @@ fn the_plan_removes_replaces_and_adds_headers_of_an_answer() {
 
 #[test]
 fn a_body_with_an_idle_time_keeps_its_length_if_the_upstream_states_one() {
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     let length = |policy: &str, headers: &[(&'static str, &'static str)]| {
         *ports.answer_headers.borrow_mut() = headers.to_vec();
         plan(&ports.send(&gateway_of(policy), "GET", "/app", &[])).body_bytes
@@ -155,7 +154,7 @@ fn published(
 
 #[test]
 fn each_spelling_of_the_upstreams_authority_is_replaced() {
-    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    let world = setup(REFERENCES);
     for (location, expected) in [
         ("https://two.example/x", Some("https://edge.example/x")),
         ("https://Ada:secret@Two.example.:443?a", Some("https://edge.example/?a")),
@@ -174,7 +173,7 @@ fn each_spelling_of_the_upstreams_authority_is_replaced() {
 
 #[test]
 fn references_in_refresh_and_link_are_found_as_browsers_find_them() {
-    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    let world = setup(REFERENCES);
     for (name, value, expected) in [
         ("refresh", "0;URL='https://two.example/x'", Some("0; url=https://edge.example/x")),
         ("refresh", "0; url=\"https://two.example/x\" y", Some("0; url=https://edge.example/x")),
@@ -207,7 +206,7 @@ fn references_in_refresh_and_link_are_found_as_browsers_find_them() {
 
 #[test]
 fn no_reference_becomes_one_to_another_host() {
-    let world = (gateway_of(REFERENCES), FakePorts::new(&Vectors::load()));
+    let world = setup(REFERENCES);
     let parts = ["http:", "//", "/", "\\", "\t", "[::1]:9000", "evil.example", "@", "?", "x", ".", ":"];
     let mut state = 7_u64;
     let mut count = 0;

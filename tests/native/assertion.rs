@@ -7,9 +7,9 @@ use jwt_compact::{
 };
 use serde_json::{Value, json};
 
-use portcullis::pipeline::{Gateway, wire::Fault};
+use portcullis::pipeline::wire::Fault;
 
-use crate::fakes::{FakePorts, SECRET, Vectors, setting, shipped_gateway};
+use crate::fakes::{SECRET, setup, shipped_setup};
 
 fn open(assertion: &str) -> (Value, Value) {
     let parts: Vec<&str> = assertion.split('.').collect();
@@ -23,8 +23,7 @@ fn open(assertion: &str) -> (Value, Value) {
 
 #[test]
 fn an_assertion_names_its_request() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     ports.send_token(&gateway, "GET", "/api/v1/users/%30190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f?q='a'", good);
     let sent = ports.forwarded.borrow();
@@ -60,8 +59,7 @@ methods = ["GET"]
 upstream = "app"
 access = "public"
 "#;
-    let policy = serde_json::to_string(&portcullis_policy::check(policy).unwrap()).unwrap();
-    let (gateway, ports) = (Gateway::new(&policy, setting).unwrap(), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = setup(policy);
     ports.upstream.set(Err(Fault::Unreachable));
     let id = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
     ports.send(&gateway, "GET", "/app", &[("x-request-id", id)]);
@@ -82,8 +80,7 @@ access = "public"
 
 #[test]
 fn an_assertion_of_a_public_route_has_no_user_even_with_a_token() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     ports.send_token(&gateway, "POST", "/api/v1/auth/login", vectors.token("a good token"));
     let sent = ports.forwarded.borrow();
     let assertion = &sent[0].headers.iter().find(|(name, _)| name == "x-gateway-assertion").unwrap().1;

@@ -1,8 +1,6 @@
 //! Where a token may be, which cookies a service gets, and which headers `Connection` removes.
 
-use portcullis::pipeline::Gateway;
-
-use crate::fakes::{FakePorts, Vectors, setting, verdict};
+use crate::fakes::{setup, verdict};
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -35,12 +33,6 @@ upstream = "app"
 access = "public"
 "#;
 
-fn setup() -> (Gateway, FakePorts) {
-    let policy = portcullis_policy::check(POLICY).unwrap();
-    let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
-    (gateway, FakePorts::new(&Vectors::load()))
-}
-
 /// A credential was found: what follows is about the token.
 const FOUND: (u16, &str) = (401, "token_malformed");
 const MALFORMED: (u16, &str) = (401, "credentials_malformed");
@@ -49,7 +41,7 @@ const CROSS_SITE: (u16, &str) = (403, "cross_site");
 
 /// What a service gets under a header's name.
 fn forwarded(headers: &[(&str, &str)], name: &str) -> Option<String> {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = setup(POLICY);
     assert_eq!(verdict(&ports.send(&gateway, "GET", "/open", headers)), (200, "ok"));
     let sent = ports.forwarded.borrow();
     sent[0].headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -57,7 +49,7 @@ fn forwarded(headers: &[(&str, &str)], name: &str) -> Option<String> {
 
 #[test]
 fn only_a_single_bearer_token_is_accepted() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = setup(POLICY);
     for (value, expected) in [
         ("Bearer a.b", FOUND),
         ("bearer a.b", FOUND),
@@ -76,7 +68,7 @@ fn only_a_single_bearer_token_is_accepted() {
 
 #[test]
 fn a_token_holds_the_characters_of_rfc_6750_and_no_other() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = setup(POLICY);
     for character in (0..=u8::MAX).map(char::from) {
         let fits = character.is_ascii_alphanumeric() || "-._~+/=".contains(character);
         let value = format!("Bearer a{character}b");
@@ -88,7 +80,7 @@ fn a_token_holds_the_characters_of_rfc_6750_and_no_other() {
 /// The rows that `edge/cookies.test.js` does not have.
 #[test]
 fn a_cookies_token_needs_a_request_of_an_allowed_page() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = setup(POLICY);
     let (own, cross, none) = ("https://edge.example", ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "none"));
     let cookie = "a=1; __Host-token=x.y";
     for (method, cookie, headers, expected) in [

@@ -4,9 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_policy::{Policy, limits::PATH_BYTES};
 use serde_json::{Value, json};
 
-use crate::fakes::{FakePorts, Vectors, answer, gateway_of, shipped_gateway, verdict};
-
-const SHIPPED: &str = include_str!("../../gateway.toml");
+use crate::fakes::{FakePorts, SHIPPED, answer, gateway_of, shipped_setup, verdict};
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -60,8 +58,7 @@ fn decide(request: &str, caller: &str) -> (u16, String) {
 
 #[test]
 fn the_tool_decides_as_the_gateway_answers() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let long = format!("GET /{}", "a".repeat(PATH_BYTES));
     for (request, expected) in [
         ("GET /health", 200),
@@ -289,7 +286,7 @@ access = "public"
 cors = "pages"
 "#,
     );
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     let preflight = [("origin", "https://app.example"), ("access-control-request-method", "GET")];
     for (path, expected) in [
         ("/page", (204, "ok")),

@@ -4,11 +4,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    sync::LazyLock,
 };
 
 use futures_executor::block_on;
 use portcullis::pipeline::{
-    Answer, BackgroundTask, Gateway, Handled, Head, Outcome,
+    Answer, BackgroundTask, Gateway, Handled, Head, Misconfiguration, Outcome,
     ports::{
         Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
         Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
@@ -39,8 +40,11 @@ pub(crate) struct Case {
 }
 
 impl Vectors {
-    pub(crate) fn load() -> Self {
-        serde_json::from_str(include_str!("../vectors/tokens.json")).unwrap()
+    /// Returns the vectors, which all tests share.
+    pub(crate) fn load() -> &'static Self {
+        static VECTORS: LazyLock<Vectors> =
+            LazyLock::new(|| serde_json::from_str(include_str!("../vectors/tokens.json")).unwrap());
+        &VECTORS
     }
 
     pub(crate) fn token(&self, name: &str) -> &str {
@@ -58,15 +62,29 @@ pub(crate) fn setting(name: &str) -> Option<String> {
     }
 }
 
-/// Builds a gateway with a policy of TOML text.
-pub(crate) fn gateway_of(policy: &str) -> Gateway {
+/// The policy of the repository.
+pub(crate) const SHIPPED: &str = include_str!("../../gateway.toml");
+
+/// Builds a gateway with a policy of TOML text and these settings.
+pub(crate) fn configured(policy: &str, settings: impl Fn(&str) -> Option<String>) -> Result<Gateway, Misconfiguration> {
     let policy = portcullis_policy::check(policy).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap()
+    Gateway::new(&serde_json::to_string(&policy).unwrap(), settings)
 }
 
-/// Builds a gateway with the shipped policy.
-pub(crate) fn shipped_gateway() -> Gateway {
-    gateway_of(include_str!("../../gateway.toml"))
+/// Builds a gateway with a policy of TOML text and the settings of a developer's machine.
+pub(crate) fn gateway_of(policy: &str) -> Gateway {
+    configured(policy, setting).unwrap()
+}
+
+/// Returns the gateway of a policy, and its ports.
+pub(crate) fn setup(policy: &str) -> (Gateway, FakePorts) {
+    (gateway_of(policy), FakePorts::new())
+}
+
+/// Returns the vectors, the gateway of the shipped policy, and its ports.
+pub(crate) fn shipped_setup() -> (&'static Vectors, Gateway, FakePorts) {
+    let (gateway, ports) = setup(SHIPPED);
+    (Vectors::load(), gateway, ports)
 }
 
 /// How the issuer answers.
@@ -188,7 +206,9 @@ pub(crate) struct FakePorts {
 }
 
 impl FakePorts {
-    pub(crate) fn new(vectors: &Vectors) -> Self {
+    /// Returns ports at the time of the vectors, with an issuer that serves their keys.
+    pub(crate) fn new() -> Self {
+        let vectors = Vectors::load();
         Self {
             now: Cell::new(UnixMillis::from_secs(vectors.now)),
             issuer: RefCell::new(Issuer::Serves(vectors.jwks.to_string())),

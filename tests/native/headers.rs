@@ -4,7 +4,7 @@ use portcullis::pipeline::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, gateway_of, verdict},
+    fakes::{Issuer, setup, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -27,7 +27,7 @@ access = "user"
 
 /// Returns a header that a service receives with the request of a token with these claims.
 fn forwarded(claims: &Value, name: &str) -> Option<String> {
-    let (gateway, ports) = (gateway_of(POLICY), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = setup(POLICY);
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
     let now = ports.now.get().secs();
     let usual = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });

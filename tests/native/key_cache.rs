@@ -5,12 +5,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use portcullis::pipeline::{Gateway, Head, limits::KV_MS, wire::Fault};
+use portcullis::pipeline::{Head, limits::KV_MS, wire::Fault};
 use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, SECRET, Vectors, answer, gateway_of, shipped_gateway, verdict},
+    fakes::{
+        FakePorts, Issuer, SECRET, SHIPPED, Vectors, answer, configured, gateway_of, setup, shipped_setup, verdict,
+    },
     keys::changed,
     signer::{Signer, jwks},
 };
@@ -24,8 +26,7 @@ const LOST_MS: u64 = 6_000;
 
 #[test]
 fn a_bounded_number_of_requests_waits_for_a_key_and_lost_ones_expire() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     ports.issuer_never_answers.set(true);
     let authorization = format!("Bearer {}", vectors.token("a good token"));
     let headers = vec![("authorization".to_owned(), authorization)];
@@ -52,8 +53,7 @@ fn a_bounded_number_of_requests_waits_for_a_key_and_lost_ones_expire() {
 
 #[test]
 fn a_good_key_set_stays_in_use_while_the_issuer_fails() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token").to_owned();
     let ask = || verdict(&ports.send_token(&gateway, "GET", ME, &good));
     let mut fetches = 0;
@@ -130,8 +130,7 @@ methods = ["GET"]
 upstream = "app"
 access = "user"
 "#;
-    let gateway = gateway_of(POLICY);
-    let ports = FakePorts::new(&Vectors::load());
+    let (gateway, ports) = setup(POLICY);
     let (first, second) = (Signer::new(1), Signer::new(2));
     let (old, both, new) = (jwks(&[&first]), jwks(&[&first, &second]), jwks(&[&second]));
     let begin = ports.now.get();
@@ -174,8 +173,7 @@ access = "user"
 
 #[test]
 fn a_thousand_unknown_kids_cause_one_fetch_per_cool_down() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let (good, unknown) = (vectors.token("a good token"), vectors.token("kid unknown"));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (200, "ok"));
     for round in 0..3 {
@@ -190,8 +188,7 @@ fn a_thousand_unknown_kids_cause_one_fetch_per_cool_down() {
 
 #[test]
 fn an_unknown_kid_while_the_issuer_is_down_is_503() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
     *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     ports.advance(limits::COOL_DOWN_MS);
@@ -205,19 +202,17 @@ fn an_unknown_kid_while_the_issuer_is_down_is_503() {
 
 #[test]
 fn a_new_isolate_uses_the_stored_keys_while_the_issuer_is_down() {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
-    ports.send_token(&shipped_gateway(), "GET", ME, vectors.token("a good token"));
+    let (vectors, gateway, ports) = shipped_setup();
+    ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
     *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
-    let cold = shipped_gateway();
+    let cold = gateway_of(SHIPPED);
     assert_eq!(verdict(&ports.send_token(&cold, "GET", ME, vectors.token("a good token"))), (200, "ok"));
     assert_eq!(ports.fetches.get(), 1);
 }
 
 #[test]
 fn a_store_that_takes_its_whole_time_and_a_slow_issuer_still_give_a_key() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     ports.store_takes_ms.set(KV_MS);
     *ports.issuer.borrow_mut() = Issuer::Slow(vectors.jwks.to_string(), limits::FETCH_MS);
     let handled = ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
@@ -227,8 +222,7 @@ fn a_store_that_takes_its_whole_time_and_a_slow_issuer_still_give_a_key() {
 
 #[test]
 fn a_key_set_is_stored_after_the_next_fetch_if_a_write_fails() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     ports.store_fails.set(true);
     ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
     assert_eq!((ports.store_writes.get(), ports.store.borrow().len()), (1, 0));
@@ -242,7 +236,7 @@ fn a_key_set_is_stored_after_the_next_fetch_if_a_write_fails() {
 fn cache_control_sets_the_time_of_the_next_fetch() {
     let vectors = Vectors::load();
     for (cache_control, seconds) in [("max-age=120", 120), ("no-store", 60), ("max-age=86400", 3600)] {
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+        let (gateway, ports) = setup(SHIPPED);
         *ports.issuer.borrow_mut() = Issuer::ServesFor(vectors.jwks.to_string(), cache_control);
         let ask = || ports.send_token(&gateway, "GET", ME, vectors.token("a good token"));
         ask();
@@ -275,7 +269,6 @@ fn a_discovery_document_leads_to_the_keys_of_its_issuer_only() {
     const DOCUMENT: &str = "https://id.example/realms/shop/.well-known/openid-configuration";
     const KEYS: &str = "https://keys.example/jwks";
     let vectors = Vectors::load();
-    let policy = portcullis_policy::check(PROVIDER).unwrap();
     let document = |issuer: &str, url: &str| json!({ "issuer": issuer, "jwks_uri": url }).to_string();
     let own = "https://id.example/realms/shop";
     for (name, places, ready, error) in [
@@ -309,8 +302,8 @@ fn a_discovery_document_leads_to_the_keys_of_its_issuer_only() {
             json!("jwks_no_usable_key"),
         ),
     ] {
-        let ports = FakePorts::new(&vectors);
-        let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+        let ports = FakePorts::new();
+        let gateway = configured(PROVIDER, |name| match name {
             "METRICS_TOKEN" => Some("a-token-for-operators".to_owned()),
             name => name.starts_with("ASSERTION_").then(|| SECRET.to_owned()),
         })
@@ -326,8 +319,7 @@ fn a_discovery_document_leads_to_the_keys_of_its_issuer_only() {
 
 #[test]
 fn the_scheduled_refresh_writes_an_unchanged_set_once_an_hour() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (gateway, ports) = setup(SHIPPED);
     for _ in 0..288 {
         futures_executor::block_on(gateway.run_scheduled(&ports));
         ports.advance(5 * 60 * 1000);

@@ -11,7 +11,7 @@ use portcullis_token::{
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, gateway_of, verdict},
+    fakes::{FakePorts, Issuer, Vectors, gateway_of, setup, verdict},
     signer::{Signer, with},
 };
 
@@ -77,7 +77,7 @@ fn set(keys: &[Value]) -> String {
 
 /// Returns the verdict of the gateway on a token, and the number of signature checks.
 fn verify(jwks: String, token: &str) -> ((u16, &'static str), usize) {
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks);
     let verdict = verdict(&ports.send_token(&gateway_of(POLICY), "GET", "/me", token));
     (verdict, ports.checks.get())
@@ -230,7 +230,7 @@ fn a_truncated_key_set_is_marked_in_the_store() {
 
 #[test]
 fn a_new_key_without_kid_is_fetched_like_one_with_a_new_kid() {
-    let (gateway, ports) = (gateway_of(POLICY), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = setup(POLICY);
     let nameless = |seed: u8| set(&[ed_jwk(seed, json!({ "kid": null }))]);
     let ask = |token: &str| verdict(&ports.send_token(&gateway, "GET", "/me", token));
     *ports.issuer.borrow_mut() = Issuer::Serves(nameless(1));
@@ -256,7 +256,7 @@ fn a_new_key_without_kid_is_fetched_like_one_with_a_new_kid() {
 
 #[test]
 fn a_cached_token_is_accepted_while_its_key_is_published() {
-    let (gateway, ports) = (gateway_of(POLICY), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = setup(POLICY);
     let token = ed(2, Some("k"));
     let ask = || verdict(&ports.send_token(&gateway, "GET", "/me", &token));
     let publish = |seeds: &[u8]| {

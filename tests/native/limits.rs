@@ -5,7 +5,7 @@ use portcullis::pipeline::{BackgroundTask, Gateway, Head, limits};
 use serde_json::json;
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, answer, gateway_of, header, setting, verdict},
+    fakes::{FakePorts, Issuer, answer, configured, header, setting, setup, verdict},
     signer::{Signer, jwks},
 };
 
@@ -70,9 +70,8 @@ access = "user"
 const LIMITED: (u16, &str) = (429, "rate_limited");
 const OK: (u16, &str) = (200, "ok");
 
-fn setup() -> (Gateway, FakePorts) {
-    let gateway = gateway_of(POLICY);
-    let ports = FakePorts::new(&Vectors::load());
+fn limited() -> (Gateway, FakePorts) {
+    let (gateway, ports) = setup(POLICY);
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
     ports.limit.set(3);
     (gateway, ports)
@@ -86,7 +85,7 @@ fn bearer(ports: &FakePorts, user: &str) -> String {
 
 #[test]
 fn each_limit_has_its_own_counter() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = limited();
     let (ada, eve) = (bearer(&ports, "ada"), bearer(&ports, "eve"));
     // path, address, authorization, how many of five pass
     for (path, address, token, passes) in [
@@ -122,7 +121,7 @@ fn each_limit_has_its_own_counter() {
 
 #[test]
 fn invalid_tokens_are_limited_and_valid_ones_of_the_same_address_are_not() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = limited();
     let ada = bearer(&ports, "ada");
     let from = |token: &str| {
         verdict(&ports.send(&gateway, "GET", "/free", &[("cf-connecting-ip", "192.0.2.1"), ("authorization", token)]))
@@ -161,7 +160,7 @@ fn count_failed_auth(gateway: &Gateway, ports: &FakePorts) {
 
 #[test]
 fn one_count_is_under_way_for_an_address_and_its_result_is_kept_for_a_while() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = limited();
     let send = |address| guess(&gateway, &ports, address);
     assert_eq!(send("192.0.2.1"), (401, 1));
     assert_eq!(send("192.0.2.1"), (401, 0), "it is being counted");
@@ -184,7 +183,7 @@ fn one_count_is_under_way_for_an_address_and_its_result_is_kept_for_a_while() {
 #[test]
 fn a_flood_of_guesses_from_more_addresses_than_are_kept_leaves_none_uncounted() {
     for are_counts_lost in [false, true] {
-        let (gateway, ports) = setup();
+        let (gateway, ports) = limited();
         ports.limit.set(0);
         let send = |number: usize| guess(&gateway, &ports, &format!("10.0.{}.{}", number / 256, number % 256));
         for number in 0..limits::FAILED_AUTH_ADDRESSES + 10 {
@@ -203,12 +202,11 @@ fn a_flood_of_guesses_from_more_addresses_than_are_kept_leaves_none_uncounted() 
 
 #[test]
 fn an_invalid_token_at_the_gateways_own_endpoints_is_counted() {
-    let (_, ports) = setup();
+    let (_, ports) = limited();
     let jwks_url = "jwks_url = \"https://id.example/jwks\"";
     let policy = POLICY.replace(jwks_url, &format!("{jwks_url}\nrevocations_from = \"auth-service\""));
-    let policy = serde_json::to_string(&portcullis_policy::check(&policy).unwrap()).unwrap();
     let token = |name: &str| (name == "METRICS_TOKEN").then(|| "a-token-for-operators".to_owned());
-    let gateway = Gateway::new(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
+    let gateway = configured(&policy, |name| token(name).or_else(|| setting(name))).unwrap();
     for (number, (method, path)) in
         [("POST", "/_gateway/revocations"), ("GET", "/metrics"), ("GET", "/status"), ("GET", "/ready")]
             .iter()

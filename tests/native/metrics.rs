@@ -3,16 +3,14 @@
 
 use portcullis::pipeline::{Gateway, Head};
 
-use crate::fakes::{FakePorts, Issuer, Vectors, answer, header, setting, verdict};
+use crate::fakes::{FakePorts, Issuer, SHIPPED, Vectors, answer, configured, header, setting, verdict};
 
 const TOKEN: &str = "a-token-for-the-scraper";
 const ME: &str = "/api/v1/auth/me";
 
 fn gateway(token: Option<&'static str>) -> Result<Gateway, String> {
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
-    let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| if name == "METRICS_TOKEN" { token.map(str::to_owned) } else { setting(name) };
-    Gateway::new(&json, known).map_err(|fault| fault.0)
+    configured(SHIPPED, known).map_err(|fault| fault.0)
 }
 
 fn page(gateway: &Gateway, ports: &FakePorts) -> String {
@@ -29,7 +27,7 @@ fn value(page: &str, series: &str) -> f64 {
 
 #[test]
 fn the_metrics_page_requires_the_metrics_token() {
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     for (set, shown, expected) in [
         (None, Some(TOKEN), (404, "route_unknown")),
         (None, None, (404, "route_unknown")),
@@ -50,7 +48,7 @@ fn the_metrics_page_requires_the_metrics_token() {
 #[test]
 fn each_request_of_each_isolate_is_counted_once() {
     let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let isolates = [gateway(Some(TOKEN)).unwrap(), gateway(Some(TOKEN)).unwrap()];
     let good = vectors.token("a good token");
     for gateway in &isolates {
@@ -85,7 +83,7 @@ fn each_request_of_each_isolate_is_counted_once() {
 #[test]
 fn the_page_is_in_prometheus_form() {
     let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let good = vectors.token("a good token");
     for took_ms in [20_000, 30, 0] {
         *ports.issuer.borrow_mut() = Issuer::Slow(vectors.jwks.to_string(), took_ms);
@@ -114,8 +112,7 @@ fn the_page_is_in_prometheus_form() {
 
 #[test]
 fn counts_that_cannot_be_stored_are_kept_and_the_page_is_503() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (gateway(Some(TOKEN)).unwrap(), FakePorts::new(&vectors));
+    let (gateway, ports) = (gateway(Some(TOKEN)).unwrap(), FakePorts::new());
     ports.metrics_fail.set(true);
     for _ in 0..5 {
         ports.send(&gateway, "GET", "/nowhere", &[]);
@@ -131,7 +128,7 @@ fn counts_that_cannot_be_stored_are_kept_and_the_page_is_503() {
 
 #[test]
 fn no_count_is_stored_without_a_metrics_token() {
-    let (gateway, ports) = (gateway(None).unwrap(), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = (gateway(None).unwrap(), FakePorts::new());
     for _ in 0..5 {
         let head = Head::new("GET".to_owned(), "https://edge.example/nowhere", vec![]);
         futures_executor::block_on(gateway.handle(&head, &ports));

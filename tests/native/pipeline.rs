@@ -1,22 +1,18 @@
 //! The pipeline: routes, access, faults, settings and what upstreams receive.
 
-use portcullis::pipeline::{Gateway, wire::Fault};
+use portcullis::pipeline::wire::Fault;
 use serde_json::Value;
 
-use crate::fakes::{FakePorts, Issuer, SECRET, Vectors, answer, header, setting, shipped_gateway, verdict};
+use crate::fakes::{
+    FakePorts, Issuer, SECRET, SHIPPED, answer, configured, gateway_of, header, setting, shipped_setup, verdict,
+};
 
 const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
 const OTHER: &str = "0190b5a2-8c4e-7d3a-9f10-000000000009";
 
-fn setup() -> (Vectors, Gateway, FakePorts) {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
-    (vectors, shipped_gateway(), ports)
-}
-
 #[test]
 fn each_request_gets_the_status_of_its_rule() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token").to_owned();
     let own = format!("/api/v1/users/{USER}");
     let foreign = format!("/api/v1/users/{OTHER}");
@@ -56,14 +52,11 @@ fn each_request_gets_the_status_of_its_rule() {
 
 #[test]
 fn a_route_never_takes_over_the_gateways_own_paths() {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
-    let shipped = include_str!("../../gateway.toml");
+    let ports = FakePorts::new();
     let open = format!(
-        "{shipped}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
+        "{SHIPPED}\n[upstreams.web]\nurl = \"https://web.example\"\n\n[[routes]]\npath = \"/{{*rest}}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"web\"\naccess = \"public\"\n"
     );
-    let policy = portcullis_policy::check(&open).unwrap();
-    let gateway = Gateway::new(&serde_json::to_string(&policy).unwrap(), setting).unwrap();
+    let gateway = gateway_of(&open);
     for (method, target, expected) in [
         ("GET", "/anything/else", (200, "ok")),
         ("GET", "/healthy", (200, "ok")),
@@ -84,8 +77,7 @@ fn a_route_never_takes_over_the_gateways_own_paths() {
 
 #[test]
 fn a_misconfigured_gateway_is_alive_and_refuses_all_other_requests() {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     for (target, status, code) in [
         ("/health", 200, None),
         ("/", 503, Some("gateway_misconfigured")),
@@ -110,7 +102,7 @@ fn a_misconfigured_gateway_is_alive_and_refuses_all_other_requests() {
 
 #[test]
 fn a_log_record_has_the_fields_of_the_contract_only() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     let sent = [("authorization", bearer.as_str()), ("user-agent", "curl/8.1"), ("cf-connecting-ip", "192.0.2.7")];
     let fields = |line: &portcullis::pipeline::LogRecord| -> Vec<String> {
@@ -136,7 +128,7 @@ fn a_log_record_has_the_fields_of_the_contract_only() {
 
 #[test]
 fn a_denial_has_the_headers_of_its_status() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let missing = ports.send(&gateway, "GET", "/api/v1/auth/me", &[]);
     assert_eq!(header(answer(&missing), "www-authenticate"), Some(r#"Bearer realm="portcullis""#));
     let expired = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("expired long ago"));
@@ -156,7 +148,7 @@ fn a_denial_has_the_headers_of_its_status() {
 
 #[test]
 fn a_fault_of_an_upstream_is_a_5xx() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     let own = format!("/api/v1/users/{USER}");
     for (fault, target, method, expected) in [
@@ -176,7 +168,7 @@ fn a_fault_of_an_upstream_is_a_5xx() {
 
 #[test]
 fn unavailable_keys_are_503_and_not_401() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
     let handled = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (503, "keys_unavailable"));
@@ -192,7 +184,7 @@ fn unavailable_keys_are_503_and_not_401() {
 
 #[test]
 fn a_signature_backend_that_fails_is_503() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     ports.backend_fails.set(true);
     let handled = ports.send_token(&gateway, "GET", "/api/v1/auth/me", vectors.token("a good token"));
     assert_eq!(verdict(&handled), (503, "signature_backend_unavailable"));
@@ -200,10 +192,7 @@ fn a_signature_backend_that_fails_is_503() {
 
 #[test]
 fn an_upstream_without_its_secret_gets_no_request() {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
-    let json = serde_json::to_string(&policy).unwrap();
+    let ports = FakePorts::new();
     for (secret, works) in [
         (None, false),
         (Some("k1:short"), false),
@@ -213,7 +202,7 @@ fn an_upstream_without_its_secret_gets_no_request() {
         (Some("k2:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), true),
         (Some("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8,k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"), false),
     ] {
-        let gateway = Gateway::new(&json, |name| match name {
+        let gateway = configured(SHIPPED, |name| match name {
             name if name.starts_with("ASSERTION_") => secret.map(str::to_owned),
             name => setting(name),
         })
@@ -232,11 +221,8 @@ fn an_upstream_without_its_secret_gets_no_request() {
 #[test]
 fn only_operators_see_details_of_readiness_and_status() {
     const TOKEN: &str = "a-token-for-operators";
-    let vectors = Vectors::load();
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
-    let json = serde_json::to_string(&policy).unwrap();
     let gateway = |is_development: bool, token: Option<&'static str>| {
-        Gateway::new(&json, move |name| match name {
+        configured(SHIPPED, move |name| match name {
             "DEVELOPMENT" => Some(is_development.to_string()),
             "METRICS_TOKEN" => token.map(str::to_owned),
             "UPSTREAM_AUTH_URL" | "UPSTREAM_USERS_URL" => Some("https://up.example".to_owned()),
@@ -266,7 +252,7 @@ fn only_operators_see_details_of_readiness_and_status() {
         (true, None, vec![], Some(false)),
         (true, None, vec![("x-forwarded-for", "127.0.0.1")], Some(false)),
     ] {
-        let (gateway, ports) = (gateway(is_development, token), FakePorts::new(&vectors));
+        let (gateway, ports) = (gateway(is_development, token), FakePorts::new());
         for (path, detail) in [("/status", "upstreams"), ("/ready", "missing")] {
             let handled = ports.send(&gateway, "GET", path, &headers);
             let document: Value = serde_json::from_str(&answer(&handled).body).unwrap();
@@ -288,7 +274,7 @@ fn only_operators_see_details_of_readiness_and_status() {
 
 #[test]
 fn an_invalid_host_is_refused() {
-    let (_, gateway, ports) = setup();
+    let (_, gateway, ports) = shipped_setup();
     for (host, is_one) in [
         ("edge.example", true),
         ("edge.example:8443", true),
@@ -323,9 +309,6 @@ fn an_invalid_host_is_refused() {
 
 #[test]
 fn a_variable_sets_the_url_of_an_upstream_and_is_validated() {
-    let vectors = Vectors::load();
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
-    let json = serde_json::to_string(&policy).unwrap();
     for (url, expected) in [
         ("http://127.0.0.1:9999", Some("http://127.0.0.1:9999/api/v1/auth/login?x=1")),
         ("https://auth.example.com/", Some("https://auth.example.com/api/v1/auth/login?x=1")),
@@ -335,13 +318,13 @@ fn a_variable_sets_the_url_of_an_upstream_and_is_validated() {
         ("https://user:pass@auth.example.com", None),
         ("", None),
     ] {
-        let gateway = Gateway::new(&json, |name| match name {
+        let gateway = configured(SHIPPED, |name| match name {
             "UPSTREAM_AUTH_URL" => Some(url.to_owned()),
             name => setting(name),
         });
         match (gateway, expected) {
             (Ok(gateway), Some(expected)) => {
-                let ports = FakePorts::new(&vectors);
+                let ports = FakePorts::new();
                 ports.send(&gateway, "POST", "/api/v1/auth/login?x=1", &[]);
                 assert_eq!(ports.forwarded.borrow()[0].url, expected);
             }
@@ -353,25 +336,23 @@ fn a_variable_sets_the_url_of_an_upstream_and_is_validated() {
 
 #[test]
 fn plain_http_requires_development_mode() {
-    let shipped = include_str!("../../gateway.toml");
     let elsewhere = |url: &str| {
         let issuer = format!("jwks_url = \"{url}\"");
-        shipped.replace("jwks_upstream = \"auth\"\njwks_path = \"/.well-known/jwks.json\"", &issuer)
+        SHIPPED.replace("jwks_upstream = \"auth\"\njwks_path = \"/.well-known/jwks.json\"", &issuer)
     };
     let https =
         [("UPSTREAM_AUTH_URL", "https://auth.example.com"), ("UPSTREAM_USERS_URL", "https://users.example.com")];
     let loopback = elsewhere("http://127.0.0.1:7/jwks");
     for (name, policy, development, urls, named) in [
-        ("as shipped, deployed", shipped, None, &[][..], Some("UPSTREAM_AUTH_URL")),
-        ("one URL set", shipped, None, &https[..1], Some("UPSTREAM_USERS_URL")),
-        ("all set", shipped, None, &https, None),
-        ("another value", shipped, Some("1"), &[], Some("UPSTREAM_AUTH_URL")),
-        ("a developer's machine", shipped, Some("true"), &[], None),
+        ("as shipped, deployed", SHIPPED, None, &[][..], Some("UPSTREAM_AUTH_URL")),
+        ("one URL set", SHIPPED, None, &https[..1], Some("UPSTREAM_USERS_URL")),
+        ("all set", SHIPPED, None, &https, None),
+        ("another value", SHIPPED, Some("1"), &[], Some("UPSTREAM_AUTH_URL")),
+        ("a developer's machine", SHIPPED, Some("true"), &[], None),
         ("an issuer on loopback", &loopback, None, &https, Some("issuer")),
         ("the same, developing", &loopback, Some("true"), &https, None),
     ] {
-        let policy = portcullis_policy::check(policy).unwrap();
-        let built = Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| match name {
+        let built = configured(policy, |name| match name {
             "DEVELOPMENT" => development.map(str::to_owned),
             name => urls.iter().find(|(known, _)| *known == name).map(|(_, url)| (*url).to_owned()),
         });
@@ -387,7 +368,7 @@ fn plain_http_requires_development_mode() {
 
 #[test]
 fn the_client_address_is_the_platforms() {
-    let (_, gateway, ports) = setup();
+    let (_, gateway, ports) = shipped_setup();
     for (headers, expected) in [
         (&[("cf-connecting-ip", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")][..], Some("192.0.2.1")),
         (&[("cf-connecting-ip", "2001:db8::1")], Some("2001:db8::1")),
@@ -405,7 +386,7 @@ fn the_client_address_is_the_platforms() {
 
 #[test]
 fn only_a_route_that_forwards_authorization_passes_it_on() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     for (target, forwarded) in
         [("/api/v1/auth/validate-token".to_owned(), true), (format!("/api/v1/users/{USER}"), false)]
@@ -419,7 +400,7 @@ fn only_a_route_that_forwards_authorization_passes_it_on() {
 
 #[test]
 fn oversized_headers_and_targets_are_refused() {
-    let (_, gateway, ports) = setup();
+    let (_, gateway, ports) = shipped_setup();
     let many: Vec<(String, String)> = (0..101).map(|index| (format!("x-{index}"), String::new())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(ports.send(&gateway, "GET", "/health", &many).record.status, 431);
@@ -431,7 +412,7 @@ fn oversized_headers_and_targets_are_refused() {
 
 #[test]
 fn a_token_in_the_query_is_neither_used_nor_logged() {
-    let (vectors, gateway, ports) = setup();
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     let handled = ports.send(&gateway, "GET", &format!("/api/v1/auth/me?access_token={good}"), &[]);
     assert_eq!(verdict(&handled), (401, "credentials_missing"));

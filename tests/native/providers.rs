@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use portcullis::pipeline::Gateway;
 use serde::Deserialize;
 
-use crate::fakes::{FakePorts, Issuer, Vectors, setting, verdict};
+use crate::fakes::{FakePorts, Issuer, configured, setting, verdict};
 
 const PAGE: &str = include_str!("../../docs/providers.md");
 
@@ -51,13 +51,11 @@ fn policy() -> String {
 }
 
 fn gateway() -> Gateway {
-    let policy = portcullis_policy::check(&policy()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    Gateway::new(&serde_json::to_string(&policy).unwrap(), |name| setting(name).filter(|_| name != "DEVELOPMENT"))
-        .unwrap()
+    configured(&policy(), |name| setting(name).filter(|_| name != "DEVELOPMENT")).unwrap()
 }
 
 fn ports(providers: &[Provider]) -> FakePorts {
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     let documents = providers.iter().flat_map(|provider| &provider.documents);
     // Firebase and Google share a host, and no URL.
     let places = documents.map(|(url, body)| (&*url.clone().leak(), body.clone())).collect();

@@ -3,11 +3,11 @@
 use portcullis::pipeline::LogRecord;
 use serde_json::Value;
 
-use crate::fakes::{FakePorts, Vectors, shipped_gateway};
+use crate::fakes::{SHIPPED, setup};
 
 #[test]
 fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&Vectors::load()));
+    let (gateway, ports) = setup(SHIPPED);
     for (sent, kept) in [
         ("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f", Some("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f")),
         ("0190B5A2-8C4E-7D3A-9F10-1C2B3A4D5E6F", Some("0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f")),
@@ -38,7 +38,7 @@ fn a_valid_trace_is_continued_and_an_invalid_one_replaced() {
         ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None),
         ("00-4bf92f3577b34da6a3ce929d0e0e473x-00f067aa0ba902b7-01", None),
     ] {
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&Vectors::load()));
+        let (gateway, ports) = setup(SHIPPED);
         let headers = [("traceparent", sent), ("tracestate", "a=1")];
         let record = ports.send(&gateway, "POST", "/api/v1/auth/login", &headers).record;
         let forwarded = ports.forwarded.borrow();

@@ -6,7 +6,7 @@ use portcullis_token::revocation::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, answer, gateway_of, header, verdict},
+    fakes::{FakePorts, Issuer, answer, gateway_of, header, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -83,7 +83,7 @@ fn signer() -> Signer {
 }
 
 fn ports() -> FakePorts {
-    let ports = FakePorts::new(&Vectors::load());
+    let ports = FakePorts::new();
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer()]));
     ports
 }

@@ -5,7 +5,7 @@ use portcullis_policy::{Maintenance, TokenCookie, Variants};
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, gateway_of, setting, verdict},
+    fakes::{FakePorts, Issuer, setting, setup, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -69,9 +69,8 @@ access = "public"
 replace_prefix = { from = "/old", to = "/v2/new" }
 "#;
 
-fn setup() -> (Gateway, FakePorts) {
-    let gateway = gateway_of(POLICY);
-    let ports = FakePorts::new(&Vectors::load());
+fn signed() -> (Gateway, FakePorts) {
+    let (gateway, ports) = setup(POLICY);
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
     (gateway, ports)
 }
@@ -84,7 +83,7 @@ fn token(ports: &FakePorts, changes: &Value) -> String {
 
 #[test]
 fn each_route_admits_the_callers_of_its_rule() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = signed();
     let (ok, no) = ((200, "ok"), (403, "rights_missing"));
     for (path, claims, expected) in [
         ("/read", json!({}), no),
@@ -133,7 +132,7 @@ fn each_route_admits_the_callers_of_its_rule() {
 
 #[test]
 fn the_upstream_gets_the_path_that_the_policy_rewrites() {
-    let (gateway, ports) = setup();
+    let (gateway, ports) = signed();
     for (sent, arrives) in [
         ("/shop/items/7?x=/shop/", "https://app.example/items/7?x=/shop/"),
         ("/shop/items/a/b", "https://app.example/items/a/b"),

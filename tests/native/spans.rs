@@ -3,14 +3,12 @@
 use portcullis::pipeline::Gateway;
 use serde_json::Value;
 
-use crate::fakes::{FakePorts, Vectors, setting, verdict};
+use crate::fakes::{FakePorts, SHIPPED, Vectors, configured, setting, verdict};
 
 const ME: &str = "/api/v1/auth/me";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn gateway(settings: &[(&str, &str)]) -> Result<Gateway, String> {
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
-    let json = serde_json::to_string(&policy).unwrap();
     let known = |name: &str| {
         settings
             .iter()
@@ -18,7 +16,7 @@ fn gateway(settings: &[(&str, &str)]) -> Result<Gateway, String> {
             .map(|(_, value)| (*value).to_owned())
             .or_else(|| setting(name))
     };
-    Gateway::new(&json, known).map_err(|fault| fault.0)
+    configured(SHIPPED, known).map_err(|fault| fault.0)
 }
 
 const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/");
@@ -36,7 +34,7 @@ fn attribute(span: &Value, key: &str) -> Option<String> {
 #[test]
 fn a_client_cannot_choose_a_trace_that_is_always_sampled() {
     let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0.0001")]).unwrap();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
     for number in 1..50 {
@@ -49,7 +47,7 @@ fn a_client_cannot_choose_a_trace_that_is_always_sampled() {
 #[test]
 fn a_share_of_the_traces_is_sampled_by_their_ids() {
     for ratio in [0.5, 0.25] {
-        let ports = FakePorts::new(&Vectors::load());
+        let ports = FakePorts::new();
         let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", &ratio.to_string())]).unwrap();
         for _ in 0..200 {
             let trace_id = ports.send(&gateway, "GET", "/nowhere", &[]).record.trace_id;
@@ -63,7 +61,7 @@ fn a_share_of_the_traces_is_sampled_by_their_ids() {
 #[test]
 fn a_request_has_a_server_and_a_client_span_in_the_trace_of_its_client() {
     let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let gateway =
         gateway(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"), ("OTEL_SERVICE_NAME", "shop-edge")]).unwrap();
     let bearer = format!("Bearer {}", vectors.token("a good token"));
@@ -99,7 +97,7 @@ fn a_request_has_a_server_and_a_client_span_in_the_trace_of_its_client() {
 #[test]
 fn a_refusal_is_one_span_with_its_code_and_without_the_token() {
     let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let gateway = gateway(&[ENDPOINT]).unwrap();
     let token = vectors.token("a good token");
     let broken = format!("{}AAAA", &token[..token.len() - 4]);
@@ -120,14 +118,13 @@ fn a_refusal_is_one_span_with_its_code_and_without_the_token() {
 
 #[test]
 fn an_unsampled_request_exports_no_span_and_is_forwarded_as_unsampled() {
-    let vectors = Vectors::load();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-00");
     for (settings, headers, expected) in [
         (vec![], vec![], None),
         (vec![ENDPOINT], vec![("traceparent", traceparent.as_str())], Some("00")),
         (vec![ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", "0")], vec![], Some("00")),
     ] {
-        let ports = FakePorts::new(&vectors);
+        let ports = FakePorts::new();
         let gateway = gateway(&settings).unwrap();
         ports.send(&gateway, "POST", "/api/v1/auth/login", &headers);
         assert!(ports.spans.borrow().is_empty());
@@ -139,11 +136,10 @@ fn an_unsampled_request_exports_no_span_and_is_forwarded_as_unsampled() {
 
 #[test]
 fn a_client_can_lower_the_sampled_share_and_not_raise_it() {
-    let vectors = Vectors::load();
     for (flags, ratio, passed_on) in
         [("01", "1", "01"), ("03", "1", "01"), ("00", "1", "00"), ("02", "1", "00"), ("01", "0", "00")]
     {
-        let ports = FakePorts::new(&vectors);
+        let ports = FakePorts::new();
         let gateway = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap();
         let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-{flags}");
         ports.send(&gateway, "POST", "/api/v1/auth/login", &[("traceparent", &traceparent)]);
@@ -156,8 +152,7 @@ fn a_client_can_lower_the_sampled_share_and_not_raise_it() {
 
 #[test]
 fn the_queue_of_spans_is_bounded_and_a_full_batch_is_sent() {
-    let vectors = Vectors::load();
-    let ports = FakePorts::new(&vectors);
+    let ports = FakePorts::new();
     let gateway = gateway(&[ENDPOINT]).unwrap();
     let head = portcullis::pipeline::Head::new("GET".into(), "https://edge.example/nowhere", vec![]);
     let mut tasks = Vec::new();

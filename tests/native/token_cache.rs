@@ -9,7 +9,7 @@ use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, gateway_of, shipped_gateway, verdict},
+    fakes::{FakePorts, Issuer, SHIPPED, Vectors, gateway_of, setup, shipped_setup, verdict},
     signer::{Signer, jwks, with},
 };
 
@@ -22,8 +22,7 @@ fn cache_of(gateway: &portcullis::pipeline::Gateway, ports: &FakePorts) -> Value
 
 #[test]
 fn the_signature_of_a_repeated_token_is_checked_once() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     for _ in 0..10 {
         assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (200, "ok"));
@@ -36,8 +35,7 @@ fn the_signature_of_a_repeated_token_is_checked_once() {
 
 #[test]
 fn access_is_decided_again_on_each_route() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (200, "ok"));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/api/v1/users", good)), (403, "rights_missing"));
@@ -46,8 +44,7 @@ fn access_is_decided_again_on_each_route() {
 
 #[test]
 fn a_refused_token_is_not_cached() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     for case in vectors.cases.iter().filter(|case| case.expected != "ok") {
         ports.send_token(&gateway, "GET", ME, &case.token);
         ports.send_token(&gateway, "GET", ME, &case.token);
@@ -65,7 +62,7 @@ fn a_cached_token_is_refused_once_its_key_is_removed_or_replaced() {
         (json!({ "kid": "another" }), (401, "token_key_unknown")),
         (json!({ "n": other_modulus }), (401, "token_signature_invalid")),
     ] {
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+        let (gateway, ports) = setup(SHIPPED);
         assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (200, "ok"));
         *ports.issuer.borrow_mut() = Issuer::Serves(json!({ "keys": [with(key.clone(), &changes)] }).to_string());
         ports.advance(limits::FRESH_MS);
@@ -77,8 +74,7 @@ fn a_cached_token_is_refused_once_its_key_is_removed_or_replaced() {
 
 #[test]
 fn keys_past_their_hard_limit_verify_no_cached_token() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     let good = vectors.token("a good token");
     ports.send_token(&gateway, "GET", ME, good);
     *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
@@ -104,8 +100,8 @@ access = "user"
 "#;
 
 /// Returns ports, and a signer of tokens of the policy's issuer that adds claims.
-fn setup() -> (FakePorts, impl Fn(Value) -> String) {
-    let (ports, signer) = (FakePorts::new(&Vectors::load()), Signer::new(7));
+fn signed() -> (FakePorts, impl Fn(Value) -> String) {
+    let (ports, signer) = (FakePorts::new(), Signer::new(7));
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer]));
     let now = ports.now.get().secs();
     let base = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
@@ -114,7 +110,7 @@ fn setup() -> (FakePorts, impl Fn(Value) -> String) {
 
 #[test]
 fn a_cached_token_expires_with_its_claims_and_after_five_minutes_at_most() {
-    let (ports, sign) = setup();
+    let (ports, sign) = signed();
     let begin = ports.now.get();
     // Seconds until `exp`, milliseconds for which the token is cached, and the verdict after that.
     for (expires_in, cached_ms, expected) in
@@ -135,7 +131,7 @@ fn a_cached_token_expires_with_its_claims_and_after_five_minutes_at_most() {
 
 #[test]
 fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
-    let (ports, sign) = setup();
+    let (ports, sign) = signed();
     let gateway = gateway_of(POLICY);
     let send = |number: usize| {
         let token = sign(json!({ "sub": format!("user-{number:04}"), "pad": "x".repeat(5_000) }));
@@ -159,7 +155,7 @@ fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
 
 #[test]
 fn the_size_of_a_cached_token_counts_its_roles() {
-    let (ports, sign) = setup();
+    let (ports, sign) = signed();
     let gateway = gateway_of(POLICY);
     let token = sign(json!({ "roles": vec!["r"; 500], "scope": "a b c" }));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));

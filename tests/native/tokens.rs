@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use portcullis_token::{Check, TokenError, UnixMillis, explain, keys::KeySet};
 
-use crate::fakes::{FakePorts, Vectors, shipped_gateway, verdict};
+use crate::fakes::{SHIPPED, Vectors, setup, shipped_setup, verdict};
 
 const ME: &str = "/api/v1/auth/me";
 
@@ -12,7 +12,7 @@ const ME: &str = "/api/v1/auth/me";
 fn each_token_of_the_table_has_its_outcome() {
     let vectors = Vectors::load();
     for case in &vectors.cases {
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+        let (gateway, ports) = setup(SHIPPED);
         let handled = ports.send_token(&gateway, "GET", ME, &case.token);
         let status = if case.expected == "ok" { 200 } else { 401 };
         assert_eq!(verdict(&handled), (status, case.expected.as_str()), "{}", case.name);
@@ -25,7 +25,7 @@ fn each_token_of_the_table_has_its_outcome() {
 #[test]
 fn explain_gives_the_error_of_the_gateway_for_each_token_of_the_table() {
     let vectors = Vectors::load();
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(SHIPPED).unwrap();
     let policies: Vec<_> = policy.issuers.iter().map(|issuer| issuer.token_policy(&[]).unwrap()).collect();
     let keys = KeySet::parse(vectors.jwks.to_string().as_bytes(), &policies[0].algorithms).unwrap();
     for case in &vectors.cases {
@@ -39,7 +39,7 @@ fn explain_gives_the_error_of_the_gateway_for_each_token_of_the_table() {
 #[test]
 fn explain_does_not_blame_a_token_for_a_key_that_was_not_examined() {
     let vectors = Vectors::load();
-    let policy = portcullis_policy::check(include_str!("../../gateway.toml")).unwrap();
+    let policy = portcullis_policy::check(SHIPPED).unwrap();
     let policies = [policy.issuers[0].token_policy(&[]).unwrap()];
     let mut keys = KeySet::parse(vectors.jwks.to_string().as_bytes(), &policies[0].algorithms).unwrap();
     keys.is_whole = false;
@@ -55,8 +55,7 @@ fn explain_does_not_blame_a_token_for_a_key_that_was_not_examined() {
 
 #[test]
 fn the_tokens_of_the_table_cause_one_fetch_in_one_isolate() {
-    let vectors = Vectors::load();
-    let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+    let (vectors, gateway, ports) = shipped_setup();
     for case in &vectors.cases {
         let handled = ports.send_token(&gateway, "GET", ME, &case.token);
         assert_eq!(verdict(&handled).1, case.expected, "{}", case.name);
@@ -72,7 +71,7 @@ fn a_token_expires_to_the_second_cached_or_not() {
         [(0, (200, "ok")), (29, (200, "ok")), (30, (401, "token_expired")), (31, (401, "token_expired"))]
     {
         for is_cached in [false, true] {
-            let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+            let (gateway, ports) = setup(SHIPPED);
             // Shortly before, so that the limit of the cache itself does not end it.
             ports.advance(800 * 1000);
             if is_cached {
@@ -90,8 +89,7 @@ proptest! {
 
     #[test]
     fn a_good_token_with_a_changed_byte_is_refused(position: prop::sample::Index, byte in 0x21_u8..0x7f) {
-        let vectors = Vectors::load();
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+        let (vectors, gateway, ports) = shipped_setup();
         let mut token = vectors.token("a good token").as_bytes().to_vec();
         let position = position.index(token.len());
         prop_assume!(token[position] != byte);
@@ -103,8 +101,7 @@ proptest! {
 
     #[test]
     fn a_random_text_is_refused_without_a_panic(token in ".{0,200}|[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{0,80}") {
-        let vectors = Vectors::load();
-        let (gateway, ports) = (shipped_gateway(), FakePorts::new(&vectors));
+        let (gateway, ports) = setup(SHIPPED);
         prop_assert_eq!(ports.send_token(&gateway, "GET", ME, &token).record.status, 401);
     }
 }

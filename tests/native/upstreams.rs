@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use portcullis::pipeline::{Gateway, Head, wire::Fault};
+use portcullis::pipeline::{Head, wire::Fault};
 use serde_json::Value;
 
-use crate::fakes::{FakePorts, Vectors, answer, gateway_of, header, setting, verdict};
+use crate::fakes::{FakePorts, answer, configured, header, setting, setup, verdict};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -58,14 +58,6 @@ upstream = "narrow"
 access = "public"
 "#;
 
-fn gateway() -> Gateway {
-    gateway_of(POLICY)
-}
-
-fn ports() -> FakePorts {
-    FakePorts::new(&Vectors::load())
-}
-
 /// How many requests each host has had.
 fn hosts(ports: &FakePorts) -> HashMap<String, usize> {
     let mut count = HashMap::new();
@@ -78,7 +70,7 @@ fn hosts(ports: &FakePorts) -> HashMap<String, usize> {
 #[test]
 fn five_failures_open_the_circuit_for_a_second_and_one_probe_closes_it() {
     for fault in [Err(Fault::Unreachable), Err(Fault::TimedOut), Err(Fault::BadStatus), Ok(502), Ok(503), Ok(504)] {
-        let (gateway, ports) = (gateway(), ports());
+        let (gateway, ports) = setup(POLICY);
         ports.upstream.set(fault);
         for _ in 0..5 {
             assert_ne!(ports.send(&gateway, "POST", "/plain", &[]).record.code, Some("upstream_resting"));
@@ -106,7 +98,7 @@ fn five_failures_open_the_circuit_for_a_second_and_one_probe_closes_it() {
 #[test]
 fn an_upstream_is_used_again_soon_after_a_restart_and_probed_once_a_minute_in_a_long_outage() {
     for (outage_ms, found_after_ms) in [(500, 1_000), (2_000, 3_000), (6_500, 7_000), (14_000, 15_000)] {
-        let (gateway, ports) = (gateway(), ports());
+        let (gateway, ports) = setup(POLICY);
         ports.upstream.set(Err(Fault::Unreachable));
         let mut passed = 0;
         let back = loop {
@@ -130,7 +122,7 @@ fn an_upstream_is_used_again_soon_after_a_restart_and_probed_once_a_minute_in_a_
             "{outage_ms} ms of outage: used again after {back} ms"
         );
     }
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     ports.upstream.set(Err(Fault::Unreachable));
     for _ in 0..3_600 {
         ports.send(&gateway, "POST", "/plain", &[]);
@@ -143,7 +135,7 @@ fn an_upstream_is_used_again_soon_after_a_restart_and_probed_once_a_minute_in_a_
 #[test]
 fn a_probe_with_a_body_blocks_other_requests_for_one_second() {
     for (method, kept_out_ms) in [("POST", 1_000), ("GET", 16_000)] {
-        let (gateway, ports) = (gateway(), ports());
+        let (gateway, ports) = setup(POLICY);
         ports.upstream.set(Err(Fault::Unreachable));
         for _ in 0..5 {
             ports.send(&gateway, "POST", "/plain", &[]);
@@ -164,7 +156,7 @@ fn a_probe_with_a_body_blocks_other_requests_for_one_second() {
 
 #[test]
 fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     ports.upstream_never_answers.set(true);
     let heads = ["GET", "POST"].map(|method| Head::new(method.to_owned(), "https://edge.example/narrow", vec![]));
     let begin = |head| {
@@ -191,7 +183,7 @@ fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire(
 
 #[test]
 fn an_upstream_that_rejects_the_assertion_is_502_and_its_circuit_stays_closed() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     ports.upstream.set(Ok(401));
     let challenge = "Gateway-Assertion realm=\"https://edge.example\", error=\"gateway_required\"";
     *ports.answer_headers.borrow_mut() = vec![("www-authenticate", challenge)];
@@ -214,7 +206,7 @@ fn an_upstream_that_rejects_the_assertion_is_502_and_its_circuit_stays_closed() 
 
 #[test]
 fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     ports.upstream.set(Ok(401));
     for (challenges, is_rejection) in [
         ("gateway-assertion", true),
@@ -240,7 +232,7 @@ fn a_scheme_is_found_at_the_beginning_of_a_challenge_alone() {
 
 #[test]
 fn an_answer_without_a_gateway_status_is_no_failure() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     for status in [401, 403, 404, 409, 429, 500, 501, 505] {
         ports.upstream.set(Ok(status));
         for _ in 0..20 {
@@ -252,7 +244,7 @@ fn an_answer_without_a_gateway_status_is_no_failure() {
 
 #[test]
 fn a_503_with_retry_after_is_no_failure_and_is_not_retried() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     ports.upstream.set(Ok(503));
     *ports.answer_headers.borrow_mut() = vec![("retry-after", "7")];
     for count in 1..=50 {
@@ -263,7 +255,7 @@ fn a_503_with_retry_after_is_no_failure_and_is_not_retried() {
 
 #[test]
 fn a_fault_of_the_client_is_no_failure_of_the_upstream() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     for (fault, expected) in [
         (Fault::BodySlow, (408, "body_too_slow")),
         (Fault::TooLarge, (413, "body_too_large")),
@@ -282,7 +274,7 @@ fn a_fault_of_the_client_is_no_failure_of_the_upstream() {
 
 #[test]
 fn a_content_length_above_the_limit_is_refused_before_the_upstream_is_called() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     for (length, expected) in
         [("100", (200, "ok")), ("101", (413, "body_too_large")), ("99999999999", (413, "body_too_large"))]
     {
@@ -301,7 +293,7 @@ fn only_safe_methods_are_retried() {
     for (method, path, tries) in
         [("GET", "/single", 3), ("HEAD", "/single", 3), ("POST", "/single", 1), ("GET", "/plain", 1)]
     {
-        let (gateway, ports) = (gateway(), ports());
+        let (gateway, ports) = setup(POLICY);
         ports.upstream.set(Err(Fault::Unreachable));
         let handled = ports.send(&gateway, method, path, &[]);
         assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
@@ -312,7 +304,7 @@ fn only_safe_methods_are_retried() {
 
 #[test]
 fn retries_stop_when_their_budget_is_spent() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     // Answers that are outages now and then, so that no breaker opens.
     for round in 0..1000 {
         ports.upstream.set(if round % 2 == 1 { Ok(200) } else { Ok(502) });
@@ -324,7 +316,7 @@ fn retries_stop_when_their_budget_is_spent() {
 
 #[test]
 fn targets_share_requests_by_weight_and_an_unreachable_one_fails_none() {
-    let (gateway, ports) = (gateway(), ports());
+    let (gateway, ports) = setup(POLICY);
     for _ in 0..4000 {
         assert_eq!(verdict(&ports.send(&gateway, "POST", "/app", &[])), (200, "ok"));
     }
@@ -358,12 +350,10 @@ fn targets_share_requests_by_weight_and_an_unreachable_one_fails_none() {
 
 #[test]
 fn a_variable_sets_several_targets() {
-    let policy = portcullis_policy::check(POLICY).unwrap();
     let given = |urls: &'static str| {
-        let json = serde_json::to_string(&policy).unwrap();
-        Gateway::new(&json, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
+        configured(POLICY, |name| if name == "UPSTREAM_PLAIN_URL" { Some(urls.to_owned()) } else { setting(name) })
     };
-    let (gateway, ports) = (given("https://a.example, https://b.example/").unwrap(), ports());
+    let (gateway, ports) = (given("https://a.example, https://b.example/").unwrap(), FakePorts::new());
     for _ in 0..100 {
         ports.send(&gateway, "POST", "/plain", &[]);
     }
