@@ -5,7 +5,7 @@ use portcullis_policy::{HeaderRules, check, is_private, is_replaced};
 use crate::config::VALID;
 
 #[test]
-fn names_that_only_the_gateway_may_speak_are_private_in_every_spelling() {
+fn headers_that_only_the_gateway_sets_are_private_in_every_spelling() {
     // Of each family, the name alone and what begins with it and a dash; other spellings of the platform's.
     let private = "\
         x-user-id X-USER-ROLES x_user_id X_User-Id x-gateway-assertion x-internal-call x-service-caller \
@@ -40,7 +40,7 @@ fn every_byte_that_is_not_a_letter_or_digit_counts_as_a_dash() {
 }
 
 #[test]
-fn a_policys_rules_touch_what_is_the_services_alone() {
+fn a_policy_removes_no_header_that_the_gateway_controls() {
     for (name, in_requests, in_answers) in [
         ("x-tenant", false, false),
         ("cache-control", false, false),

@@ -150,7 +150,7 @@ fn a_circuit_that_changed_while_the_clock_was_ahead_does_not_stay_open() {
 }
 
 #[test]
-fn retries_cost_a_tenth_of_the_requests_at_most() {
+fn retries_add_a_tenth_of_the_requests_at_most() {
     let mut budget = RetryBudget::new(5);
     let retries = (0..10_000).filter(|_| {
         budget.deposit();
@@ -161,7 +161,7 @@ fn retries_cost_a_tenth_of_the_requests_at_most() {
 }
 
 #[test]
-fn retries_are_a_tenth_of_the_calls_and_ten_in_hand() {
+fn the_retry_budget_is_a_tenth_of_the_calls_and_ten_are_saved_at_most() {
     let mut budget = RetryBudget::new(10);
     let mut spent_after = |deposits: u32, calls: u32| {
         for _ in 0..deposits {

@@ -124,7 +124,7 @@ fn a_cached_page_makes_a_copy_older_and_never_younger() {
 const AHEAD_MS: u64 = 3 * 24 * 3600 * 1000;
 
 #[test]
-fn an_isolates_clock_that_was_ahead_keeps_no_copy_fresh_and_no_entry_away() {
+fn after_an_isolates_clock_was_ahead_no_copy_stays_fresh_and_no_entry_is_lost() {
     let ahead = NOW.plus(AHEAD_MS);
     for (asked_at, expected) in [(None, RevocationPlan::UseAndRead), (Some(ahead), RevocationPlan::Read)] {
         let mut copy = fresh_copy();
@@ -217,7 +217,7 @@ fn a_log_too_large_for_a_copy_is_asked_about_each_token_until_the_next_attempt()
 }
 
 #[test]
-fn each_kind_issuer_and_id_has_a_key_of_its_own_that_is_decoded_again() {
+fn each_kind_issuer_and_id_has_its_own_key_and_an_encoded_key_is_decoded_unchanged() {
     let mut seen = Vec::new();
     for (kind, issuer, id) in [
         (RevocationKind::Token, "i", "1"),
