@@ -177,6 +177,8 @@ pub(crate) struct FakePorts {
     pub(crate) fetches: Cell<usize>,
     pub(crate) forwarded: RefCell<Vec<Sent>>,
     pub(crate) upstream: Cell<Result<u16, Fault>>,
+    /// Whether upstreams answer before the client has sent its whole body.
+    pub(crate) upstream_answers_early: Cell<bool>,
     /// Whether requests that are sent to upstreams get no answer.
     pub(crate) upstream_never_answers: Cell<bool>,
     /// Whether no fetch and no sleep ever ends.
@@ -219,6 +221,7 @@ impl FakePorts {
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
             upstream: Cell::new(Ok(200)),
+            upstream_answers_early: Cell::new(false),
             upstream_never_answers: Cell::new(false),
             issuer_never_answers: Cell::new(false),
             down: RefCell::default(),
@@ -428,7 +431,8 @@ impl UpstreamClient for FakePorts {
         }
         let status = self.upstream.get()?;
         let names: Vec<_> = self.answer_headers.borrow().iter().map(|(name, _)| *name).collect();
-        let facts = AnswerFacts::parse(&format!("1\n{status}\n{}", names.join("\n")))?;
+        let body_ended = if self.upstream_answers_early.get() { "" } else { "1" };
+        let facts = AnswerFacts::parse(&format!("{body_ended}\n{status}\n{}", names.join("\n")))?;
         Ok(Forwarded { reply: (), url: forward.url.clone(), facts })
     }
 

@@ -74,10 +74,24 @@ fn each_request_of_each_isolate_is_counted_once() {
     ] {
         assert!((value(&page, series) - expected).abs() < f64::EPSILON, "{series}: {}", value(&page, series));
     }
-    assert!(value(&page, r#"gateway_keys_age_seconds{issuer="auth-service"}"#) >= 0.0);
-    assert!(value(&page, "gateway_revocation_age_seconds") >= 0.0);
     let handled = ports.send_token(&isolates[0], "GET", "/metrics", TOKEN);
     assert_eq!(header(answer(&handled), "content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+}
+
+#[test]
+fn ages_are_those_of_the_copies_in_the_isolate_that_answers() {
+    let ports = FakePorts::new();
+    let (gateway, other) = (gateway(Some(TOKEN)).unwrap(), gateway(Some(TOKEN)).unwrap());
+    let fetched_at = ports.now.get();
+    ports.send_token(&gateway, "GET", ME, Vectors::load().token("a good token"));
+    ports.advance(2_000);
+    let expected = f64::from(u32::try_from(ports.now.get().since(fetched_at)).unwrap()) / 1_000.0;
+    let page_of_gateway = page(&gateway, &ports);
+    for series in [r#"gateway_keys_age_seconds{issuer="auth-service"}"#, "gateway_revocation_age_seconds"] {
+        let age = value(&page_of_gateway, series);
+        assert!((age - expected).abs() < f64::EPSILON, "{series}: {age}, expected {expected}");
+    }
+    assert!(!page(&other, &ports).contains("_age_seconds"));
 }
 
 #[test]

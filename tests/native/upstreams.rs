@@ -243,13 +243,18 @@ fn an_answer_without_a_gateway_status_is_no_failure() {
 }
 
 #[test]
-fn a_503_with_retry_after_is_no_failure_and_is_not_retried() {
-    let (gateway, ports) = setup(POLICY);
-    ports.upstream.set(Ok(503));
-    *ports.answer_headers.borrow_mut() = vec![("retry-after", "7")];
-    for count in 1..=50 {
-        assert_eq!(ports.send(&gateway, "GET", "/single", &[]).record.status, 503);
-        assert_eq!(ports.forwarded.borrow().len(), count, "no retry, and no breaker");
+fn an_outage_with_retry_after_or_before_the_end_of_the_body_is_no_failure_and_is_not_retried() {
+    for (answers_early, headers) in [(false, vec![("retry-after", "7")]), (true, vec![])] {
+        for status in [502, 503, 504] {
+            let (gateway, ports) = setup(POLICY);
+            ports.upstream.set(Ok(status));
+            ports.upstream_answers_early.set(answers_early);
+            ports.answer_headers.borrow_mut().clone_from(&headers);
+            for count in 1..=50 {
+                assert_eq!(verdict(&ports.send(&gateway, "GET", "/single", &[])), (status, "ok"));
+                assert_eq!(ports.forwarded.borrow().len(), count, "no retry, and no breaker");
+            }
+        }
     }
 }
 
