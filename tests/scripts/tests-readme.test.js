@@ -13,14 +13,21 @@ const CASES = "tests/vectors/cases.js";
 
 const readme = readFileSync(join(TESTS, "README.md"), "utf8");
 
-// The rows of the table of faults: a file's line is followed by a line for each test.
+// The rows of the table of faults: a file's line is followed by a line for each test. A row without
+// numbers has those of the row above.
 function readFaults() {
   const rows = [];
   let file;
+  let faults;
   for (const line of readme.match(/^```text\n([\s\S]*?)\n```$/m)[1].split("\n")) {
-    const row = /^ {2}(\S+) (.+)$/.exec(line);
-    if (row === null) file = line;
-    else rows.push({ file, faults: row[1].split(","), name: row[2] });
+    const row = /^ {2}(?:(\S+)| +) (.+)$/.exec(line);
+    if (row === null) {
+      file = line;
+      faults = undefined;
+    } else {
+      faults = row[1]?.split(",") ?? faults;
+      rows.push({ file, faults, name: row[2] });
+    }
   }
   return rows;
 }
@@ -59,7 +66,12 @@ test("each test of the table of faults exists in its file", () => {
   );
 });
 
-test("the table has each of the faults 1 to 37", () => {
+test("the table has each of the faults 1 to 37, and each has its subject", () => {
+  const key = readme.match(/^Subjects: ([\s\S]*?)\.$/m)[1].split(/,\s/);
+  assert.deepEqual(
+    key.map((subject) => /^(\d+)\s\w/.exec(subject)?.[1]),
+    Array.from({ length: 37 }, (_, index) => String(index + 1)),
+  );
   const numbers = new Set();
   for (const { faults, name } of readFaults())
     for (const fault of faults) {
