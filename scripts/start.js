@@ -1,4 +1,4 @@
-// `npm start`: builds and starts the whole stack (auth service, user service, edge) from a fresh clone,
+// `npm start`: builds and starts the whole stack (auth service, user service, gateway) from a fresh clone,
 // and ends it in order. Settings come from the environment; `--help` lists them.
 
 import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
@@ -28,15 +28,15 @@ npm start -- auth users       starts only some of: auth, users, edge
 npm start -- --logs           also prints the services' logs
 npm start -- --help           shows this
 
-  EDGE_PORT        port of the edge (8787); 0 takes any free one
+  EDGE_PORT        port of the gateway (8787); 0 takes any free one
   AUTH_PORT        port of the auth service (8083)
   USERS_PORT       port of the user service (8081)
-  DATA_DIR         directory of databases, logs, secrets and the edge's state (.data)
-  GATEWAY_CONFIG   policy of the edge (gateway.toml)
+  DATA_DIR         directory of databases, logs, secrets and the gateway's state (.data)
+  GATEWAY_CONFIG   policy of the gateway (gateway.toml)
   LOG_LEVEL        log level of the services (info)
   AUTH_DIRECT      loopback (default here): programs on this machine may register, log in and
-                   validate tokens at the auth service's own port, without the edge;
-                   off: only through the edge
+                   validate tokens at the auth service's own port, without the gateway;
+                   off: only through the gateway
 
 Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20 or newer with npm; to
 compile (at the first start, and after a change of Rust sources) also Rust (rustup) and a C
@@ -223,23 +223,23 @@ function welcomeText({ options, services, running, logs, elapsed }) {
     );
   }
   if (options.names.includes("edge")) {
-    const edge = services.edge.url;
+    const gateway = services.edge.url;
     lines.push(
       "Try this in another terminal:",
       "",
-      `  edge=${edge}`,
+      `  gateway=${gateway}`,
       "  # register an account and get a token",
-      `  curl -s $edge/api/v1/auth/register -H 'content-type: application/json' \\`,
+      `  curl -s $gateway/api/v1/auth/register -H 'content-type: application/json' \\`,
       `    -d '{"email":"ada@example.com","password":"correct horse battery"}'; echo`,
-      `  token=$(curl -s $edge/api/v1/auth/login -H 'content-type: application/json' \\`,
+      `  token=$(curl -s $gateway/api/v1/auth/login -H 'content-type: application/json' \\`,
       `    -d '{"email":"ada@example.com","password":"correct horse battery"}' \\`,
       `    | node -pe 'JSON.parse(fs.readFileSync(0)).access_token')`,
       "  # with the token, and without one",
-      `  curl -s $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
-      "  curl -si $edge/api/v1/auth/me; echo",
+      `  curl -s $gateway/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
+      "  curl -si $gateway/api/v1/auth/me; echo",
       "  # log out, then use the token again",
-      `  curl -s -X POST $edge/api/v1/auth/logout -H "authorization: Bearer $token"; echo`,
-      `  curl -si $edge/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
+      `  curl -s -X POST $gateway/api/v1/auth/logout -H "authorization: Bearer $token"; echo`,
+      `  curl -si $gateway/api/v1/auth/me -H "authorization: Bearer $token"; echo`,
       "",
     );
   }
