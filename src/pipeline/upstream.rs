@@ -212,7 +212,7 @@ impl Upstream {
         // No target admits a request: returns when the first will.
         let waits = targets().filter_map(|(_, target)| match target.breaker.borrow_mut().admit(settings, now.0) {
             BreakerDecision::Refuse { retry_ms } => Some(retry_ms),
-            BreakerDecision::Pass | BreakerDecision::Probe { .. } => None,
+            BreakerDecision::Pass { .. } | BreakerDecision::Probe { .. } => None,
         });
         Err(waits.min().unwrap_or(settings.longest_open_ms))
     }

@@ -11,6 +11,9 @@ const SETTINGS: BreakerSettings = BreakerSettings { failures: 5, longest_open_ms
 
 const NOW: u64 = 1_800_000_000_000;
 
+/// A request that a circuit admits before it has ever opened.
+const PASS: BreakerDecision = BreakerDecision::Pass { openings: 0 };
+
 fn probe(since_ms: u64) -> BreakerDecision {
     BreakerDecision::Probe { since_ms }
 }
@@ -36,7 +39,7 @@ fn five_failures_in_a_row_open_a_circuit_and_nothing_less() {
         let mut breaker = Breaker::default();
         for observation in observations {
             let decision = breaker.admit(SETTINGS, NOW);
-            assert_eq!(decision, BreakerDecision::Pass);
+            assert_eq!(decision, PASS);
             breaker.record(decision, *observation, SETTINGS, NOW);
         }
         assert_eq!(breaker.state(), expected, "{observations:?}");
@@ -52,7 +55,7 @@ fn one_probe_closes_a_circuit_or_opens_it_again() {
         assert!(breaker.would_admit(SETTINGS, later));
         assert_eq!(breaker.admit(SETTINGS, later), probe(later));
         assert_eq!(breaker.admit(SETTINGS, later), BreakerDecision::Refuse { retry_ms: 6_000 }, "one alone");
-        breaker.record(BreakerDecision::Pass, Success, SETTINGS, later);
+        breaker.record(PASS, Success, SETTINGS, later);
         assert_eq!(breaker.state(), HalfOpen, "what was sent before says nothing");
         breaker.record(probe(later), observation, SETTINGS, later + 10);
         assert_eq!(breaker.state(), expected);
@@ -101,6 +104,24 @@ fn after_a_success_a_circuit_opens_for_a_second_again() {
         breaker.record(decision, Failure, SETTINGS, now);
     }
     assert_eq!(breaker.admit(SETTINGS, now), BreakerDecision::Refuse { retry_ms: 1_000 });
+}
+
+#[test]
+fn a_request_that_was_sent_before_a_circuit_opened_says_nothing_after_it_has_closed() {
+    let mut breaker = opened();
+    let later = NOW + 1_000;
+    let decision = breaker.admit(SETTINGS, later);
+    breaker.record(decision, Success, SETTINGS, later);
+    for _ in 0..4 {
+        let decision = breaker.admit(SETTINGS, later);
+        breaker.record(decision, Failure, SETTINGS, later);
+    }
+    breaker.record(PASS, Failure, SETTINGS, later);
+    assert_eq!(breaker.state(), Closed, "no fifth failure");
+    breaker.record(PASS, Success, SETTINGS, later);
+    let decision = breaker.admit(SETTINGS, later);
+    breaker.record(decision, Failure, SETTINGS, later);
+    assert_eq!(breaker.state(), Open, "no success between the failures");
 }
 
 #[test]

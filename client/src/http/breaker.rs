@@ -58,7 +58,7 @@ impl SharedBreaker {
         };
         match self.breaker().admit(settings, self.since_start(now)) {
             BreakerDecision::Refuse { retry_ms } => Err(Duration::from_millis(retry_ms)),
-            decision @ (BreakerDecision::Pass | BreakerDecision::Probe { .. }) => {
+            decision @ (BreakerDecision::Pass { .. } | BreakerDecision::Probe { .. }) => {
                 Ok(Permit { shared: self, settings, decision: Some(decision) })
             }
         }

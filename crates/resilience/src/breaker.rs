@@ -24,7 +24,10 @@ pub struct BreakerSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerDecision {
     /// Send the request.
-    Pass,
+    Pass {
+        /// How often the circuit had opened before.
+        openings: u32,
+    },
     /// Send the request, as the probe.
     Probe {
         /// When the probe began; distinguishes it from a later one.
@@ -89,7 +92,10 @@ enum State {
 /// The circuit of one target. Settings and `now_ms` are arguments of each call; all calls use one
 /// clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breaker(State);
+pub struct Breaker {
+    state: State,
+    openings: u32,
+}
 
 impl Default for Breaker {
     fn default() -> Self {
@@ -100,14 +106,14 @@ impl Default for Breaker {
 impl Breaker {
     /// Returns a closed circuit.
     pub const fn new() -> Self {
-        Self(State::Closed { failures: 0 })
+        Self { state: State::Closed { failures: 0 }, openings: 0 }
     }
 
     /// Decides whether a request may be sent. [`Breaker::record`] expects the outcome of each
     /// request that may.
     pub fn admit(&mut self, settings: BreakerSettings, now_ms: u64) -> BreakerDecision {
-        let (since_ms, wait_ms, open_ms) = match self.0 {
-            State::Closed { .. } => return BreakerDecision::Pass,
+        let (since_ms, wait_ms, open_ms) = match self.state {
+            State::Closed { .. } => return BreakerDecision::Pass { openings: self.openings },
             State::Open { since_ms, open_ms } => (since_ms, open_ms, open_ms),
             State::HalfOpen { since_ms, open_ms, probe_timeout_ms } => (since_ms, probe_timeout_ms, open_ms),
         };
@@ -116,13 +122,13 @@ impl Breaker {
         if waited < wait_ms {
             return BreakerDecision::Refuse { retry_ms: wait_ms.saturating_sub(waited) };
         }
-        self.0 = State::HalfOpen { since_ms: now_ms, open_ms, probe_timeout_ms: settings.probe_timeout_ms };
+        self.state = State::HalfOpen { since_ms: now_ms, open_ms, probe_timeout_ms: settings.probe_timeout_ms };
         BreakerDecision::Probe { since_ms: now_ms }
     }
 
     /// Returns whether [`Breaker::admit`] would let a request pass, without making it the probe.
     pub fn would_admit(&self, settings: BreakerSettings, now_ms: u64) -> bool {
-        !matches!(Self(self.0).admit(settings, now_ms), BreakerDecision::Refuse { .. })
+        !matches!({ *self }.admit(settings, now_ms), BreakerDecision::Refuse { .. })
     }
 
     /// Records what an admitted request says about the target.
@@ -133,7 +139,7 @@ impl Breaker {
         settings: BreakerSettings,
         now_ms: u64,
     ) {
-        self.0 = match (self.0, decision, observation) {
+        self.state = match (self.state, decision, observation) {
             (state, BreakerDecision::Refuse { .. }, _) => state,
             // The next request may probe at once.
             (
@@ -150,23 +156,30 @@ impl Breaker {
             }
             // The circuit closed, or opened, since this probe was sent.
             (state, BreakerDecision::Probe { .. }, Observation::Failure) => state,
-            (State::Closed { .. }, BreakerDecision::Pass, Observation::Success) => State::Closed { failures: 0 },
-            (State::Closed { failures }, BreakerDecision::Pass, Observation::Failure) => {
+            (State::Closed { .. }, BreakerDecision::Pass { openings }, Observation::Success)
+                if openings == self.openings =>
+            {
+                State::Closed { failures: 0 }
+            }
+            (State::Closed { failures }, BreakerDecision::Pass { openings }, Observation::Failure)
+                if openings == self.openings =>
+            {
                 let failures = failures.saturating_add(1);
                 if settings.failures > 0 && failures >= settings.failures {
+                    self.openings = self.openings.wrapping_add(1);
                     State::Open { since_ms: now_ms, open_ms: FIRST_OPEN_MS.min(settings.longest_open_ms) }
                 } else {
                     State::Closed { failures }
                 }
             }
             // Sent before the circuit opened: says nothing about the present.
-            (state @ (State::Open { .. } | State::HalfOpen { .. }), BreakerDecision::Pass, _) => state,
+            (state, BreakerDecision::Pass { .. }, _) => state,
         };
     }
 
     /// Returns the state of the circuit.
     pub const fn state(&self) -> BreakerState {
-        match self.0 {
+        match self.state {
             State::Closed { .. } => BreakerState::Closed,
             State::Open { .. } => BreakerState::Open,
             State::HalfOpen { .. } => BreakerState::HalfOpen,
