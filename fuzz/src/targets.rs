@@ -4,7 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_policy::Target;
 use portcullis_token::{
-    Algorithm, ClaimNames, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, explain,
+    Algorithm, ClaimNames, SignatureOutcome, TokenError, TokenPolicy, UnixMillis, explain,
     keys::{KeyQuery, KeySet},
     parse,
 };
@@ -75,8 +75,10 @@ pub fn jwks(input: &[u8]) {
     let again = KeySet::parse(set.to_json().as_bytes(), Algorithm::ALL).expect("our own text");
     assert!(set.same_keys(&again), "a set that changes on its way through KV");
     for key in set.keys() {
-        let wanted =
-            KeyQuery { kid: key.kid.as_deref(), algorithm: key.algorithm, issuer: IssuerMatch::default(), tried: &[] };
+        let name = key.issuer.as_deref().unwrap_or_default();
+        let issuer_policy = TokenPolicy { issuer: name.to_owned(), ..policy() };
+        let issuer = issuer_policy.match_issuer(name).expect("its own name");
+        let wanted = KeyQuery { kid: key.kid.as_deref(), algorithm: key.algorithm, issuer, tried: &[] };
         let found = again.select(&wanted).expect("a key that is in the set");
         assert_eq!((&found.kid, found.algorithm), (&key.kid, key.algorithm), "another key than the one that is named");
         assert!(!key.canonical_jwk().contains("\"d\""), "a private member was kept");

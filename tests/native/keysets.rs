@@ -278,6 +278,22 @@ fn a_cached_token_is_accepted_while_its_key_is_published() {
 }
 
 #[test]
+fn a_key_that_names_another_issuer_checks_no_token_of_this_one() {
+    let unknown = (401, "token_key_unknown");
+    for (issuer, expected) in [
+        ("https://id.example", OK),
+        ("https://{tenantid}", OK),
+        ("https://id.example/", unknown),
+        ("https://other.example", unknown),
+        ("https://{tenantid}/v2.0", unknown),
+        ("", unknown),
+    ] {
+        let jwks = set(&[ed_jwk(1, json!({ "kid": "k", "issuer": issuer }))]);
+        assert_eq!(verify(jwks, &ed(1, Some("k"))).0, expected, "{issuer}");
+    }
+}
+
+#[test]
 fn a_key_whose_issuer_is_not_a_string_is_skipped() {
     for (issuer, expected) in [
         (json!("https://id.example/{tenantid}"), Ok(1)),

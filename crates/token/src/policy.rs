@@ -78,11 +78,13 @@ pub struct IssuerMatch<'a> {
 }
 
 impl IssuerMatch<'_> {
-    /// Whether a key may check this issuer's tokens. A key in a set that all tenants share can be
-    /// for one of them alone: its member `issuer` then says which, exactly or as a template.
+    /// Whether a key may check this issuer's tokens. In a set that tenants share, the member `issuer` of a
+    /// key says whose tokens it signs, exactly or as a template. An issuer without `tenants` may use such a
+    /// set, too, so the member counts there as well: Microsoft's v2.0 set for one tenant names that tenant
+    /// or the template, and its v1.0 sets have no such member.
     pub fn accepts_key_of(&self, key_issuer: Option<&str>) -> bool {
-        let (Some(tenant), Some(named)) = (self.tenant, key_issuer) else { return true };
-        named == self.issuer || tenant_in(named, self.issuer) == Some(tenant)
+        let is_ours = |tenant: &str| self.tenant.is_none_or(|own| own == tenant);
+        key_issuer.is_none_or(|named| named == self.issuer || tenant_in(named, self.issuer).is_some_and(is_ours))
     }
 }
 
