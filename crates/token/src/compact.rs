@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A well-formed token whose signature has not been checked. Its claims cannot be read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct UnverifiedToken<'a> {
     signing_input: &'a [u8],
     header: Header,

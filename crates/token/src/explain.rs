@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What each check found. Nothing in it is proved unless all passed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Explanation {
     outcomes: Vec<(Check, Result<(), TokenError>)>,
     /// Index of the policy of the token's issuer.

@@ -5,7 +5,7 @@
 use crate::{algorithm::Algorithm, error::TokenError, json::StrictObject, limits, policy::TokenPolicy};
 
 /// The header members that the gateway reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Header {
     pub(crate) alg: String,
     pub(crate) kid: Option<String>,

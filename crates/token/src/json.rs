@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::limits::JSON_DEPTH;
 
 /// A JSON object in which every name is unique, at every depth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct StrictObject(Map<String, Value>);
 
 impl StrictObject {
