@@ -173,11 +173,13 @@ impl Log {
         Ok(LogPage { overflows, ..self.page(if overflows { Vec::new() } else { rows }, 0)? })
     }
 
+    /// Reads the entries of these keys. A key that cannot be read is an error: without an entry its token
+    /// would count as not revoked.
     fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
         let mut rows = Vec::new();
-        for key in
-            keys.split(',').take(limits::TOKEN_KEYS).filter_map(|key| RevocationKey::try_from(key.to_owned()).ok())
-        {
+        for (index, text) in keys.split(',').enumerate() {
+            let key = RevocationKey::try_from(text.to_owned()).ok().filter(|_| index < limits::TOKEN_KEYS);
+            let key = key.ok_or("the keys cannot be read")?;
             let query = "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?";
             rows.extend(self.rows(query, vec![String::from(key).into()])?);
         }

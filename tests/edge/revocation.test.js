@@ -301,7 +301,14 @@ describe("the revocation log's object", () => {
     );
     assert.deepEqual((await read("/whole")).entries.length, 2);
     assert.ok(Math.abs(page.as_of - Date.now()) < 60_000);
-    assert.deepEqual((await read(`/marks/${mark("b")},${mark("c")},x`)).entries, [[mark("b"), 100, until1]]);
+    assert.deepEqual((await read(`/marks/${mark("b")},${mark("c")}`)).entries, [[mark("b"), 100, until1]]);
+  });
+
+  test("keys that cannot be read, and more than a token has, are an error and not an empty answer", async () => {
+    const one = mark("b");
+    for (const keys of ["", "x", `${one},x`, `x,${one}`, `${one},`, Array(5).fill(one).join(",")]) {
+      assert.equal((await edge.logObject(`/marks/${keys}`)).status, 503, keys);
+    }
   });
 
   test("the alarm deletes what has expired and nothing else", async () => {
