@@ -54,8 +54,14 @@ fn read(sql: &SqlStorage) -> worker::Result<String> {
     sql.exec(TABLE, None)?;
     let oldest = now().0.saturating_sub(limits::SERIES_KEEP_MS);
     sql.exec("DELETE FROM series WHERE added_at < ?", vec![integer(oldest)?])?;
-    match sql.exec("SELECT json_group_object(name, value) FROM series", None)?.raw().next().transpose()?.as_deref() {
-        Some([SqlStorageValue::String(text)]) => Ok(text.clone()),
-        _ => Err("the sums cannot be read".into()),
+    // Joined here, because a value of the database has at most 2 MB.
+    let mut members = String::new();
+    for row in sql.exec("SELECT json_quote(name) || ':' || json_quote(value) FROM series", None)?.raw() {
+        let Some(SqlStorageValue::String(member)) = row?.pop() else { return Err("the sums cannot be read".into()) };
+        // Series that do not fit are left out, as those above their number are.
+        if members.len().saturating_add(member.len()) < limits::SUMS_BYTES.saturating_sub(2) {
+            members.extend([",", &member]);
+        }
     }
+    Ok(format!("{{{}}}", members.trim_start_matches(',')))
 }
