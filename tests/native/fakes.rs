@@ -23,6 +23,8 @@ use portcullis_token::{
 };
 use serde::Deserialize;
 
+use crate::signer::{Signer, jwks};
+
 /// `tests/vectors/tokens.json`.
 #[derive(Deserialize)]
 pub(crate) struct Vectors {
@@ -64,6 +66,24 @@ pub(crate) fn setting(name: &str) -> Option<String> {
 
 /// The policy of the repository.
 pub(crate) const SHIPPED: &str = include_str!("../../gateway.toml");
+
+/// A policy with one issuer and one route, which is open to its users.
+pub(crate) const ME_POLICY: &str = r#"
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["EdDSA", "ES256"]
+jwks_url = "https://id.example/jwks"
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/me"
+methods = ["GET"]
+upstream = "app"
+access = "user"
+"#;
 
 /// Builds a gateway with a policy of TOML text and these settings.
 pub(crate) fn configured(policy: &str, settings: impl Fn(&str) -> Option<String>) -> Result<Gateway, Misconfiguration> {
@@ -238,6 +258,11 @@ impl FakePorts {
             body: RefCell::default(),
             tasks: RefCell::default(),
         }
+    }
+
+    /// Has the issuer serve the keys of these signers.
+    pub(crate) fn publish(&self, signers: &[&Signer]) {
+        *self.issuer.borrow_mut() = Issuer::Serves(jwks(signers));
     }
 
     pub(crate) fn advance(&self, millis: u64) {

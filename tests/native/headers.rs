@@ -4,35 +4,18 @@ use portcullis::pipeline::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{Issuer, setup, verdict},
-    signer::{Signer, jwks, with},
+    fakes::{ME_POLICY, setup, verdict},
+    signer::{Signer, claims_at, with},
 };
-
-const POLICY: &str = r#"
-[issuers.id]
-issuer = "https://id.example"
-audience = ["api"]
-algorithms = ["EdDSA"]
-jwks_url = "https://id.example/jwks"
-
-[upstreams.app]
-url = "https://app.example"
-
-[[routes]]
-path = "/app"
-methods = ["GET"]
-upstream = "app"
-access = "user"
-"#;
 
 /// Returns a header that a service receives with the request of a token with these claims.
 fn forwarded(claims: &Value, name: &str) -> Option<String> {
-    let (gateway, ports) = setup(POLICY);
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    let (gateway, ports) = setup(ME_POLICY);
+    ports.publish(&[&Signer::new(7)]);
     let now = ports.now.get().secs();
-    let usual = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    let usual = claims_at(now);
     let token = Signer::new(7).sign("at+jwt", &with(usual, claims));
-    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/app", &token)), (200, "ok"), "{claims}");
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"), "{claims}");
     let sent = ports.forwarded.borrow();
     sent[0].headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }

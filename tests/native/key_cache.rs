@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::{
     fakes::{
-        FakePorts, Issuer, SECRET, SHIPPED, Vectors, answer, configured, gateway_of, setup, shipped_setup, verdict,
+        FakePorts, Issuer, ME_POLICY, SECRET, SHIPPED, Vectors, answer, configured, gateway_of, setup, shipped_setup,
+        verdict,
     },
     keys::changed,
-    signer::{Signer, jwks},
+    signer::{Signer, claims_at, jwks},
 };
 
 const ME: &str = "/api/v1/auth/me";
@@ -114,23 +115,7 @@ fn a_good_key_set_stays_in_use_while_the_issuer_fails() {
 
 #[test]
 fn each_second_of_an_hour_is_served_while_the_issuer_changes() {
-    const POLICY: &str = r#"
-[issuers.id]
-issuer = "https://id.example"
-audience = ["api"]
-algorithms = ["EdDSA"]
-jwks_url = "https://id.example/jwks"
-
-[upstreams.app]
-url = "https://app.example"
-
-[[routes]]
-path = "/me"
-methods = ["GET"]
-upstream = "app"
-access = "user"
-"#;
-    let (gateway, ports) = setup(POLICY);
+    let (gateway, ports) = setup(ME_POLICY);
     let (first, second) = (Signer::new(1), Signer::new(2));
     let (old, both, new) = (jwks(&[&first]), jwks(&[&first, &second]), jwks(&[&second]));
     let begin = ports.now.get();
@@ -153,8 +138,7 @@ access = "user"
         for second in *from..until {
             ports.now.set(begin.plus(second * 1000));
             let now = ports.now.get().secs();
-            let claims =
-                json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+            let claims = claims_at(now);
             let handled = ports.send_token(&gateway, "GET", "/me", &signer.sign("at+jwt", &claims));
             assert_eq!(verdict(&handled), (200, "ok"), "{state}, second {second}");
             let may_wait = second == 0 || (*state == "signing with it" && second == *from);
@@ -165,7 +149,7 @@ access = "user"
         assert!((*least..=*most).contains(&count), "{state}: {count} fetches");
     }
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    let claims = claims_at(now);
     let removed = ports.send_token(&gateway, "GET", "/me", &first.sign("at+jwt", &claims));
     assert_eq!(verdict(&removed), (401, "token_key_unknown"), "a removed key verifies nothing");
     println!("{fetched} fetches in an hour of 3,600 requests");

@@ -11,30 +11,12 @@ use portcullis_token::{
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, Vectors, gateway_of, setup, verdict},
-    signer::{Signer, with},
+    fakes::{FakePorts, Issuer, ME_POLICY, Vectors, gateway_of, setup, verdict},
+    signer::{Signer, claims_at, with},
 };
 
-const POLICY: &str = r#"
-[issuers.id]
-issuer = "https://id.example"
-audience = ["api"]
-algorithms = ["EdDSA", "ES256"]
-jwks_url = "https://id.example/jwks"
-
-[upstreams.app]
-url = "https://app.example"
-
-[[routes]]
-path = "/me"
-methods = ["GET"]
-upstream = "app"
-access = "user"
-"#;
-
 fn claims() -> Value {
-    let now = Vectors::load().now;
-    json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 })
+    claims_at(Vectors::load().now)
 }
 
 fn header(alg: &str, kid: Option<&str>) -> Value {
@@ -79,7 +61,7 @@ fn set(keys: &[Value]) -> String {
 fn verify(jwks: String, token: &str) -> ((u16, &'static str), usize) {
     let ports = FakePorts::new();
     *ports.issuer.borrow_mut() = Issuer::Serves(jwks);
-    let verdict = verdict(&ports.send_token(&gateway_of(POLICY), "GET", "/me", token));
+    let verdict = verdict(&ports.send_token(&gateway_of(ME_POLICY), "GET", "/me", token));
     (verdict, ports.checks.get())
 }
 
@@ -230,7 +212,7 @@ fn a_truncated_key_set_is_marked_in_the_store() {
 
 #[test]
 fn a_new_key_without_kid_is_fetched_like_one_with_a_new_kid() {
-    let (gateway, ports) = setup(POLICY);
+    let (gateway, ports) = setup(ME_POLICY);
     let nameless = |seed: u8| set(&[ed_jwk(seed, json!({ "kid": null }))]);
     let ask = |token: &str| verdict(&ports.send_token(&gateway, "GET", "/me", token));
     *ports.issuer.borrow_mut() = Issuer::Serves(nameless(1));
@@ -256,7 +238,7 @@ fn a_new_key_without_kid_is_fetched_like_one_with_a_new_kid() {
 
 #[test]
 fn a_cached_token_is_accepted_while_its_key_is_published() {
-    let (gateway, ports) = setup(POLICY);
+    let (gateway, ports) = setup(ME_POLICY);
     let token = ed(2, Some("k"));
     let ask = || verdict(&ports.send_token(&gateway, "GET", "/me", &token));
     let publish = |seeds: &[u8]| {

@@ -5,8 +5,8 @@ use portcullis::pipeline::{BackgroundTask, Gateway, Head, limits};
 use serde_json::json;
 
 use crate::{
-    fakes::{FakePorts, Issuer, answer, configured, header, setting, setup, verdict},
-    signer::{Signer, jwks},
+    fakes::{FakePorts, answer, configured, header, setting, setup, verdict},
+    signer::{Signer, claims_at, with},
 };
 
 const POLICY: &str = r#"
@@ -72,14 +72,14 @@ const OK: (u16, &str) = (200, "ok");
 
 fn limited() -> (Gateway, FakePorts) {
     let (gateway, ports) = setup(POLICY);
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    ports.publish(&[&Signer::new(7)]);
     ports.limit.set(3);
     (gateway, ports)
 }
 
 fn bearer(ports: &FakePorts, user: &str) -> String {
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": user, "iat": now, "exp": now + 900 });
+    let claims = with(claims_at(now), &json!({ "sub": user }));
     format!("Bearer {}", Signer::new(7).sign("at+jwt", &claims))
 }
 

@@ -6,8 +6,8 @@ use portcullis_token::revocation::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, answer, gateway_of, header, verdict},
-    signer::{Signer, jwks, with},
+    fakes::{FakePorts, answer, gateway_of, header, verdict},
+    signer::{Signer, claims_at, with},
 };
 
 const POLICY: &str = r#"
@@ -84,20 +84,21 @@ fn signer() -> Signer {
 
 fn ports() -> FakePorts {
     let ports = FakePorts::new();
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer()]));
+    ports.publish(&[&signer()]);
     ports
 }
 
 fn access(ports: &FakePorts, changes: &Value) -> String {
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t1", "sid": "s1" });
+    let claims = with(claims_at(now), &json!({ "jti": "t1", "sid": "s1" }));
     signer().sign("at+jwt", &with(claims, changes))
 }
 
 /// A service token with which `issuer`'s own tokens may be revoked.
 fn service(ports: &FakePorts, changes: &Value) -> String {
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://id.example", "aud": "portcullis", "sub": "accounts", "iat": now, "exp": now + 300, "token_type": "service" });
+    let claims = json!({ "aud": "portcullis", "sub": "accounts", "exp": now + 300, "token_type": "service" });
+    let claims = with(claims_at(now), &claims);
     signer().sign("service+jwt", &with(claims, changes))
 }
 
@@ -216,7 +217,7 @@ fn a_revoked_key_verifies_no_token_and_no_push() {
     for gateway in [&here, &elsewhere] {
         assert_eq!(verdict(&ports.send_token(gateway, "GET", "/me", &token)), OK);
     }
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    ports.publish(&[&next]);
     // A key's seed is its `kid`.
     assert_eq!(push(&here, &ports, &json!({ "revocations": [{ "key": "7" }] })), OK);
     let actual = push(&elsewhere, &ports, &json!({ "revocations": [{ "key": "8" }] }));
@@ -239,10 +240,10 @@ fn a_revoked_key_causes_a_fetch_of_the_key_set() {
     let (gateway, ports) = (gateway(), ports());
     let next = Signer::new(8);
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &access(&ports, &json!({})))), OK);
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&next]));
+    ports.publish(&[&next]);
     assert_eq!(push(&gateway, &ports, &json!({ "revocations": [{ "key": "7" }] })), OK);
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900, "jti": "t8", "sid": "s8" });
+    let claims = with(claims_at(now), &json!({ "jti": "t8", "sid": "s8" }));
     let token = next.sign("at+jwt", &claims);
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK, "within the pause between two fetches");
 }

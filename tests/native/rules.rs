@@ -5,8 +5,8 @@ use portcullis_policy::{Maintenance, TokenCookie, Variants};
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, setting, setup, verdict},
-    signer::{Signer, jwks, with},
+    fakes::{FakePorts, setting, setup, verdict},
+    signer::{Signer, claims_at, with},
 };
 
 const POLICY: &str = r#"
@@ -71,13 +71,13 @@ replace_prefix = { from = "/old", to = "/v2/new" }
 
 fn signed() -> (Gateway, FakePorts) {
     let (gateway, ports) = setup(POLICY);
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&Signer::new(7)]));
+    ports.publish(&[&Signer::new(7)]);
     (gateway, ports)
 }
 
 fn token(ports: &FakePorts, changes: &Value) -> String {
     let now = ports.now.get().secs();
-    let claims = json!({ "iss": "https://own.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    let claims = with(claims_at(now), &json!({ "iss": "https://own.example" }));
     Signer::new(7).sign("at+jwt", &with(claims, changes))
 }
 

@@ -33,6 +33,11 @@ impl Signer {
     }
 }
 
+/// The claims of a token of `ada` by the issuer `https://id.example`, issued at this second.
+pub(crate) fn claims_at(now: u64) -> Value {
+    json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 })
+}
+
 /// A key set's text.
 pub(crate) fn jwks(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()

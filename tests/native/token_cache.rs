@@ -9,8 +9,8 @@ use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
 use crate::{
-    fakes::{FakePorts, Issuer, SHIPPED, Vectors, gateway_of, setup, shipped_setup, verdict},
-    signer::{Signer, jwks, with},
+    fakes::{FakePorts, Issuer, ME_POLICY, SHIPPED, Vectors, gateway_of, setup, shipped_setup, verdict},
+    signer::{Signer, claims_at, with},
 };
 
 const ME: &str = "/api/v1/auth/me";
@@ -82,29 +82,12 @@ fn keys_past_their_hard_limit_verify_no_cached_token() {
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", ME, good)), (503, "keys_unavailable"));
 }
 
-const POLICY: &str = r#"
-[issuers.id]
-issuer = "https://id.example"
-audience = ["api"]
-algorithms = ["EdDSA"]
-jwks_url = "https://id.example/jwks"
-
-[upstreams.app]
-url = "https://app.example"
-
-[[routes]]
-path = "/me"
-methods = ["GET"]
-upstream = "app"
-access = "user"
-"#;
-
 /// Returns ports, and a signer of tokens of the policy's issuer that adds claims.
 fn signed() -> (FakePorts, impl Fn(Value) -> String) {
     let (ports, signer) = (FakePorts::new(), Signer::new(7));
-    *ports.issuer.borrow_mut() = Issuer::Serves(jwks(&[&signer]));
+    ports.publish(&[&signer]);
     let now = ports.now.get().secs();
-    let base = json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 });
+    let base = claims_at(now);
     (ports, move |claims| signer.sign("at+jwt", &with(base.clone(), &claims)))
 }
 
@@ -116,7 +99,7 @@ fn a_cached_token_expires_with_its_claims_and_after_five_minutes_at_most() {
     for (expires_in, cached_ms, expected) in
         [(900, TOKEN_CACHE_MS, (200, "ok")), (100, 130_000, (401, "token_expired"))]
     {
-        let gateway = gateway_of(POLICY);
+        let gateway = gateway_of(ME_POLICY);
         ports.now.set(begin);
         ports.checks.set(0);
         let token = sign(json!({ "exp": begin.secs() + expires_in }));
@@ -132,7 +115,7 @@ fn a_cached_token_expires_with_its_claims_and_after_five_minutes_at_most() {
 #[test]
 fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
     let (ports, sign) = signed();
-    let gateway = gateway_of(POLICY);
+    let gateway = gateway_of(ME_POLICY);
     let send = |number: usize| {
         let token = sign(json!({ "sub": format!("user-{number:04}"), "pad": "x".repeat(5_000) }));
         assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
@@ -156,7 +139,7 @@ fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
 #[test]
 fn the_size_of_a_cached_token_counts_its_roles() {
     let (ports, sign) = signed();
-    let gateway = gateway_of(POLICY);
+    let gateway = gateway_of(ME_POLICY);
     let token = sign(json!({ "roles": vec!["r"; 500], "scope": "a b c" }));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
     let expected = TOKEN_CACHE_ENTRY_BYTES + token.len() + 503 * TOKEN_CACHE_NAME_BYTES;
