@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     auth::{self, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
-    clock::Clock,
+    clock::{Clock, ClockWatch},
     http::{GatewayAuth, Metrics, starting},
     limits,
     server::{self, Bound},
@@ -381,12 +381,13 @@ async fn users_state(settings: &Settings, auth_url: &str, clock: Clock) -> Resul
 }
 
 async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
+    let mut watch = ClockWatch::start(&auth.clock);
     loop {
         tokio::select! {
             () = tokio::time::sleep(limits::KEYS_RELOAD) => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
-        if let Err(fault) = auth.keyring.maintain(auth.clock.now()).await {
+        if let Err(fault) = auth.keyring.maintain(auth.clock.now(), watch.trusted(&auth.clock)).await {
             tracing::error!(%fault, "the signing keys cannot be reloaded; the loaded ones stay in use");
         }
     }

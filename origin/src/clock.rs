@@ -5,10 +5,12 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serializer;
+
+use crate::limits;
 
 /// A clock: the system's, moved by a test or stopped.
 #[derive(Debug, Clone, Default)]
@@ -58,9 +60,61 @@ impl Clock {
         self.hands.stopped_at.store(system_now(), Ordering::Relaxed);
     }
 
-    /// Moves the clock forward; for tests.
+    /// Lets time pass; for tests.
     pub fn pass(&self, millis: i64) {
         self.hands.ahead.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock, which may be set, and the monotonic clock at the same moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    millis: i64,
+    monotonic: Instant,
+    /// Milliseconds by which a test moved both.
+    passed: i64,
+}
+
+impl Reading {
+    fn take(clock: &Clock) -> Self {
+        let passed = clock.hands.ahead.load(Ordering::Relaxed);
+        Self { millis: clock.now(), monotonic: Instant::now(), passed }
+    }
+
+    fn elapsed_ms(self, later: Self) -> i64 {
+        let elapsed = later.monotonic.saturating_duration_since(self.monotonic).as_millis();
+        i64::try_from(elapsed).unwrap_or(i64::MAX).saturating_add(later.passed.saturating_sub(self.passed))
+    }
+}
+
+/// Watches the clock. What cannot be undone must wait until the clock runs evenly: one that jumps
+/// ahead must not end sessions or delete keys.
+#[derive(Debug)]
+pub struct ClockWatch {
+    /// First reading since the last jump.
+    first: Reading,
+}
+
+impl ClockWatch {
+    /// Starts to watch.
+    pub fn start(clock: &Clock) -> Self {
+        Self { first: Reading::take(clock) }
+    }
+
+    /// Returns the time if the clock has run evenly for [`limits::CLOCK_WATCH`].
+    pub fn trusted(&mut self, clock: &Clock) -> Option<i64> {
+        self.trust(Reading::take(clock))
+    }
+
+    fn trust(&mut self, now: Reading) -> Option<i64> {
+        let elapsed = self.first.elapsed_ms(now);
+        let expected = self.first.millis.saturating_add(elapsed);
+        if now.millis.abs_diff(expected) > limits::CLOCK_SLEW_MS {
+            self.first = now;
+            return None;
+        }
+        let is_long = Duration::from_millis(elapsed.unsigned_abs()) >= limits::CLOCK_WATCH;
+        is_long.then(|| now.millis.min(expected))
     }
 }
 
@@ -87,4 +141,40 @@ pub fn rfc3339(millis: i64) -> String {
         .ok()
         .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_trusted_once_it_advanced_for_a_minute_as_the_monotonic_one_does() {
+        let start = Reading { millis: 1_800_000_000_000, monotonic: Instant::now(), passed: 0 };
+        let minute = i64::try_from(limits::CLOCK_WATCH.as_millis()).unwrap();
+        let slew = i64::try_from(limits::CLOCK_SLEW_MS).unwrap();
+        let day = 24 * 3_600_000;
+        // The time that passed, and what the wall clock gained in it.
+        for (elapsed, gained, is_trusted) in [
+            (minute, 0, true),
+            (minute, slew, true),
+            (minute, -slew, true),
+            (minute - 1, 0, false),
+            (minute, slew + 1, false),
+            (minute, -slew - 1, false),
+            (minute, 365 * day, false),
+            (minute, -8 * day, false),
+        ] {
+            let mut watch = ClockWatch { first: start };
+            let later = Reading {
+                millis: start.millis + elapsed + gained,
+                monotonic: start.monotonic + Duration::from_millis(elapsed.unsigned_abs()),
+                passed: 0,
+            };
+            let expected = is_trusted.then_some(start.millis + elapsed + gained.min(0));
+            assert_eq!(watch.trust(later), expected, "{elapsed} {gained}");
+            // After a jump, trust takes another minute.
+            let next = Reading { millis: later.millis + minute, passed: minute, ..later };
+            assert!(watch.trust(next).is_some(), "{elapsed} {gained}");
+        }
+    }
 }

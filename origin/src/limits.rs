@@ -316,11 +316,11 @@ pub const AUDIT_IDENTITY_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// Time between two deletions of expired rows: sessions, failed logins, audit events.
 pub const SWEEP: Duration = Duration::from_secs(3600);
 
-/// Time for which the clock is observed before a sweep trusts it.
-pub const SWEEP_WATCH: Duration = Duration::from_secs(60);
+/// Time for which the clock is observed before sweeps and the rotation of keys trust it.
+pub const CLOCK_WATCH: Duration = Duration::from_secs(60);
 
-/// Milliseconds that the clock may gain or lose in that time, because time servers slew it.
-pub const SWEEP_SLEW_MS: i64 = 5 * 1000;
+/// Milliseconds that the clock may gain or lose meanwhile, because time servers slew it.
+pub const CLOCK_SLEW_MS: u64 = 5 * 1000;
 
 /// Milliseconds for which expired rows are kept, in case the clock is ahead.
 pub const SWEEP_MARGIN_MS: i64 = 60 * 60 * 1000;

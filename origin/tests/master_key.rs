@@ -63,13 +63,13 @@ async fn two_processes_that_replace_the_master_key_at_once_agree() {
     // A process that has not been restarted yet makes a key.
     late.rotate(now).await.unwrap();
     assert!(open(new()).await.is_err(), "the old master key sealed it");
-    let (first, second) = tokio::join!(one.maintain(now), two.maintain(now));
+    let (first, second) = tokio::join!(one.maintain(now, Some(now)), two.maintain(now, Some(now)));
     first.and(second).unwrap();
     let alone = open(new()).await.unwrap();
     for keyring in [&one, &two, &late] {
         assert_eq!(keyring.jwks(), alone.jwks());
     }
-    late.maintain(now).await.unwrap();
+    late.maintain(now, Some(now)).await.unwrap();
 }
 
 #[test]

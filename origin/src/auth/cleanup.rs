@@ -1,40 +1,18 @@
 //! Deletes old rows: some at a time, so that requests do not wait long for the database, and only
 //! while the clock runs evenly, because a clock that jumps ahead must not end live sessions.
 
-use std::time::Instant;
-
 use tokio::sync::watch;
 
 use super::Auth;
-use crate::{clock::Clock, limits, store::with_timeout};
-
-/// The wall clock, which may be set, and the monotonic clock at the same moment.
-#[derive(Debug, Clone, Copy)]
-struct Reading {
-    millis: i64,
-    monotonic: Instant,
-}
-
-impl Reading {
-    fn take(clock: &Clock) -> Self {
-        Self { millis: clock.now(), monotonic: Instant::now() }
-    }
-
-    /// Returns the time of this reading if both clocks advanced alike until the later one.
-    fn trusted(self, later: Self) -> Option<i64> {
-        let elapsed = i64::try_from(later.monotonic.saturating_duration_since(self.monotonic).as_millis()).ok()?;
-        let gained = later.millis.saturating_sub(self.millis).saturating_sub(elapsed);
-        (gained.abs() <= limits::SWEEP_SLEW_MS).then(|| self.millis.min(later.millis))
-    }
-}
+use crate::{clock::ClockWatch, limits, store::with_timeout};
 
 /// Deletes old rows from time to time until `stopped` turns true.
 pub async fn clean_up(auth: Auth, mut stopped: watch::Receiver<bool>) {
     let rounds = async {
         loop {
-            let before = Reading::take(&auth.clock);
-            tokio::time::sleep(limits::SWEEP_WATCH).await;
-            match before.trusted(Reading::take(&auth.clock)) {
+            let mut watch = ClockWatch::start(&auth.clock);
+            tokio::time::sleep(limits::CLOCK_WATCH).await;
+            match watch.trusted(&auth.clock) {
                 Some(now) => delete_old(&auth, now).await,
                 None => tracing::warn!("the clock jumped; old rows are deleted once it runs evenly"),
             }
@@ -94,36 +72,6 @@ async fn delete_in_batches(auth: &Auth, what: Old, before: i64) {
             Ok(count) if count < full => return,
             Ok(_) => tokio::time::sleep(limits::SWEEP_PAUSE).await,
             Err(error) => return auth.metrics.database_error(&error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_clock_is_trusted_while_it_advances_as_the_monotonic_one_does() {
-        let monotonic = Instant::now();
-        let minute = 60_000;
-        // The wall clock's gain in the minute after the first reading.
-        for (gained, is_trusted) in [
-            (0, true),
-            (limits::SWEEP_SLEW_MS, true),
-            (-limits::SWEEP_SLEW_MS, true),
-            (limits::SWEEP_SLEW_MS + 1, false),
-            (-limits::SWEEP_SLEW_MS - 1, false),
-            (8 * 24 * 3_600_000, false),
-            (-8 * 24 * 3_600_000, false),
-        ] {
-            let first = Reading { millis: 1_800_000_000_000, monotonic };
-            let later = Reading {
-                millis: first.millis + minute + gained,
-                monotonic: monotonic + Duration::from_millis(60_000),
-            };
-            assert_eq!(first.trusted(later), is_trusted.then_some(first.millis), "{gained}");
         }
     }
 }

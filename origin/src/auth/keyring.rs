@@ -108,11 +108,11 @@ impl Keyring {
     /// # Errors
     /// [`KeyringFault`].
     pub async fn open(store: SigningKeys, master: MasterKey, lead_ms: i64, now: i64) -> Result<Self, KeyringFault> {
-        if store.published(now).await?.is_empty() {
+        if store.published(now, now).await?.is_empty() {
             // The very first key may sign at once: no client caches an older set.
             store.add_first(&make(&master, now, now).await?).await?;
         }
-        let stored = store.published(now).await?;
+        let stored = store.published(now, now).await?;
         if let Some(made_at) = stored.iter().map(|key| key.published_at).min()
             && made_at > now.saturating_add(limits::KEYS_AHEAD_MS)
         {
@@ -171,18 +171,23 @@ impl Keyring {
     /// # Errors
     /// [`KeyringFault`]; the keys that were read before stay in use.
     pub async fn read(&self, now: i64) -> Result<(), KeyringFault> {
-        self.reload(now).await
+        self.reload(now, now).await
     }
 
     /// Reads the keys, rotates when the newest is old enough, and deletes those that are no longer
-    /// published. To be called every few seconds.
+    /// published. To be called every few seconds, with the time if it is
+    /// [trusted](crate::clock::ClockWatch). Otherwise all keys stay published: a clock that jumped ahead
+    /// must not end live tokens.
     ///
     /// # Errors
     /// [`KeyringFault`]; the keys that were read before stay in use.
-    pub async fn maintain(&self, now: i64) -> Result<(), KeyringFault> {
-        self.reload(now).await?;
+    pub async fn maintain(&self, now: i64, trusted: Option<i64>) -> Result<(), KeyringFault> {
+        self.reload(now, trusted.unwrap_or_default()).await?;
+        let Some(now) = trusted else { return Ok(()) };
         let newest = self.held().keys.first().map_or(now, |(signs_from, _)| *signs_from);
-        if now.saturating_sub(newest) >= limits::SIGNING_KEY_MS.saturating_sub(self.lead_ms) {
+        // A next key that waits for longer than the lead was made by a clock that was ahead.
+        let is_far_ahead = newest.saturating_sub(now) > self.lead_ms.saturating_add(limits::KEYS_AHEAD_MS);
+        if is_far_ahead || now.saturating_sub(newest) >= limits::SIGNING_KEY_MS.saturating_sub(self.lead_ms) {
             let rotated = self.rotate(now).await?;
             tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
         }
@@ -194,14 +199,14 @@ impl Keyring {
     /// Reads the keys after a change that is committed: an error of this read must not make the change
     /// look failed. [`Self::maintain`] reads them again within seconds.
     async fn reload_committed(&self, now: i64) {
-        if let Err(fault) = self.reload(now).await {
+        if let Err(fault) = self.reload(now, now).await {
             tracing::error!(%fault, "the signing keys are changed, but this process cannot read them");
         }
     }
 
-    async fn reload(&self, now: i64) -> Result<(), KeyringFault> {
+    async fn reload(&self, now: i64, past: i64) -> Result<(), KeyringFault> {
         let _reloading = self.reloading.lock().await;
-        let stored = with_timeout(self.store.published(now)).await?;
+        let stored = with_timeout(self.store.published(now, past)).await?;
         let before = self.held();
         // A process that has the older master key alone may have made one since.
         reseal(&self.store, &self.master, &stored, Some(&before)).await?;

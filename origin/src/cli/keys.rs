@@ -73,7 +73,7 @@ fn with_master_key(settings: Settings) -> Result<Settings, StartError> {
 
 async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
     let now = Clock::default().now();
-    let keys = SigningKeys(open_auth(settings).await?).published(now).await;
+    let keys = SigningKeys(open_auth(settings).await?).published(now, now).await;
     let keys = keys.map_err(|error| StartError::Other(format!("the keys cannot be read: {error}")))?;
     let until = |until: Option<i64>| until.map(rfc3339);
     let rows: Vec<Vec<String>> = keys

@@ -77,14 +77,15 @@ async fn insert(transaction: &mut AnyConnection, new: &StoredKey) -> Result<(), 
 }
 
 impl SigningKeys {
-    /// Returns the keys that are in the key set at `now`, the signing key first. A stored key is
-    /// published even if the clock of the process that made it is ahead.
-    pub async fn published(&self, now: i64) -> Result<Vec<StoredKey>, sqlx::Error> {
+    /// Returns the keys that are in the key set after `past`, the one that signs at `now` first. A stored
+    /// key is published even if the clock of the process that made it is ahead.
+    pub async fn published(&self, now: i64, past: i64) -> Result<Vec<StoredKey>, sqlx::Error> {
         let rows = sqlx::query(
-            "SELECT * FROM signing_keys WHERE published_until IS NULL OR published_until > $1 \
+            "SELECT * FROM signing_keys WHERE published_until IS NULL OR published_until > $2 \
              ORDER BY (signs_from <= $1) DESC, signs_from DESC, kid",
         )
         .bind(now)
+        .bind(past)
         .fetch_all(self.0.pool())
         .await?;
         rows.iter().map(key).collect()
@@ -109,7 +110,7 @@ impl SigningKeys {
 
     /// Adds the next key. The others stay published until `after` milliseconds past its first
     /// signature. If a next key exists already it remains the next one, so two concurrent rotations
-    /// rotate once.
+    /// rotate once; it signs no later than the new one would, whatever clock it was made by.
     pub async fn add_next(&self, new: &StoredKey, after: i64) -> Result<Rotated, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Keys]).await?;
         let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid LIMIT 2")
@@ -118,8 +119,21 @@ impl SigningKeys {
         let mut newest = rows.iter().map(key);
         let first = newest.next().transpose()?.ok_or(sqlx::Error::RowNotFound)?;
         if first.signs_from > new.published_at {
-            let previous = newest.next().transpose()?.map(|row| row.kid).unwrap_or_default();
-            return Ok(Rotated { kid: first.kid, previous_kid: previous, signs_from: first.signs_from });
+            let previous_kid = newest.next().transpose()?.map(|row| row.kid).unwrap_or_default();
+            let signs_from = first.signs_from.min(new.signs_from);
+            if signs_from < first.signs_from {
+                for (text, time) in [
+                    ("UPDATE signing_keys SET signs_from = $2 WHERE kid = $1", signs_from),
+                    (
+                        "UPDATE signing_keys SET published_until = $2 WHERE kid <> $1 AND published_until > $2",
+                        signs_from.saturating_add(after),
+                    ),
+                ] {
+                    sqlx::query(text).bind(&first.kid).bind(time).execute(&mut *transaction).await?;
+                }
+                transaction.commit().await?;
+            }
+            return Ok(Rotated { kid: first.kid, previous_kid, signs_from });
         }
         sqlx::query("UPDATE signing_keys SET published_until = $1 WHERE published_until IS NULL")
             .bind(new.signs_from.saturating_add(after))

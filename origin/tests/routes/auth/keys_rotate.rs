@@ -115,10 +115,34 @@ async fn two_processes_that_rotate_at_once_rotate_once() {
     let (first, second) = tokio::join!(one.rotate(now), two.rotate(now));
     assert_eq!(first.unwrap(), second.unwrap());
     for keyring in [&one, &two] {
-        keyring.maintain(now).await.unwrap();
+        keyring.maintain(now, Some(now)).await.unwrap();
         assert_eq!(keyring.jwks().keys.len(), 2);
     }
     assert_eq!(one.signer(now).unwrap().kid(), two.signer(now).unwrap().kid());
     assert_eq!(one.signer(now + 60_000).unwrap().kid(), two.signer(now + 60_000).unwrap().kid());
     assert_ne!(one.signer(now).unwrap().kid(), one.signer(now + 60_000).unwrap().kid());
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_a_year_ahead_costs_no_key_and_stops_no_rotation() {
+    let databases = Databases::make().await;
+    let (now, lead_ms, year) = (1_800_000_000_000, 60_000, 365 * 24 * 3_600_000);
+    let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
+    let keyring = Keyring::open(SigningKeys(database), MasterKey::new(&[1; 32]).unwrap(), lead_ms, now).await.unwrap();
+    let next = keyring.rotate(now).await.unwrap();
+    let published = keyring.jwks();
+    keyring.maintain(now + year, None).await.unwrap();
+    assert_eq!(keyring.jwks().keys.len(), 2, "while the clock is ahead");
+    keyring.maintain(now, Some(now)).await.unwrap();
+    assert_eq!(keyring.jwks(), published);
+    assert_eq!(keyring.signer(now).unwrap().kid(), next.previous_kid);
+    // A rotation by a clock that was ahead.
+    let now = now + limits::SIGNING_KEY_MS;
+    let ahead = keyring.rotate(now + year).await.unwrap();
+    keyring.maintain(now, Some(now)).await.unwrap();
+    assert_eq!(keyring.signer(now).unwrap().kid(), next.kid);
+    assert_eq!(keyring.signer(now + lead_ms).unwrap().kid(), ahead.kid, "the waiting key signs after the lead");
+    let later = now + lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
+    keyring.maintain(later, Some(later)).await.unwrap();
+    assert_eq!(keyring.jwks().keys.len(), 1, "the keys before it are no longer published");
 }
