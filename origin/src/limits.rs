@@ -338,13 +338,17 @@ pub const MIGRATE_WAIT: Duration = Duration::from_secs(60);
 /// Pause between two checks whether it has.
 pub const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time to write an audit event. [`REQUEST_TIME`] and this together are below the gateway's timeout.
+/// Time to write an audit event, waits included. [`REQUEST_TIME`] and this together are a second below the
+/// gateway's timeout.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
 /// Audit events of rejected or failed requests per minute and user or, without a user, network address.
 /// A person causes a few. Successful operations have no limit, because the audit log must contain each
 /// change.
 pub const AUDIT_REFUSALS: usize = 60;
+
+/// Such events per minute of all users and addresses: below a gigabyte a day.
+pub const AUDIT_REFUSALS_OF_ALL: usize = 1_000;
 
 /// Users and addresses whose rejected requests are counted. Further ones share one count.
 pub const AUDIT_COUNTED: usize = 10_000;

@@ -1,6 +1,6 @@
-//! Bounds the audit events of refused requests: per minute and user or network, so that a flood from
-//! one of them does not fill the database, and the concurrent writes of all, so that the events of
-//! changes are written during any flood.
+//! Bounds the audit events of refused requests: per minute and user or network, and per minute in all,
+//! so that no flood fills the database, and the concurrent writes of all, so that the events of changes
+//! are written during any flood.
 
 use std::{
     collections::HashMap,
@@ -21,6 +21,8 @@ pub struct AuditCap {
 #[derive(Debug, Default)]
 struct Counts {
     minute: i64,
+    /// Admitted refusals.
+    admitted: usize,
     by_key: HashMap<String, usize>,
     /// Refusals of all keys beyond the bound.
     others: usize,
@@ -43,7 +45,9 @@ impl AuditCap {
         let has_entry = counts.by_key.len() < limits::AUDIT_COUNTED || counts.by_key.contains_key(key);
         let count = if has_entry { counts.by_key.entry(key.to_owned()).or_default() } else { &mut counts.others };
         *count = count.saturating_add(1);
-        *count <= limits::AUDIT_REFUSALS
+        let is_admitted = *count <= limits::AUDIT_REFUSALS && counts.admitted < limits::AUDIT_REFUSALS_OF_ALL;
+        counts.admitted = counts.admitted.saturating_add(usize::from(is_admitted));
+        is_admitted
     }
 
     /// Waits until fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] refusals are being written.
@@ -68,11 +72,22 @@ mod tests {
     }
 
     #[test]
+    fn all_users_and_networks_together_have_so_many_refusals_a_minute() {
+        let cap = AuditCap::default();
+        let admitted =
+            |now| (0..10 * limits::AUDIT_REFUSALS_OF_ALL).filter(|key| cap.admits(&key.to_string(), now)).count();
+        assert_eq!(admitted(0), limits::AUDIT_REFUSALS_OF_ALL);
+        assert!(!cap.admits("ada", 59_999));
+        assert_eq!(admitted(60_000), limits::AUDIT_REFUSALS_OF_ALL, "the next minute");
+    }
+
+    #[test]
     fn the_number_of_counts_is_bounded() {
         let cap = AuditCap::default();
         for number in 0..limits::AUDIT_COUNTED {
-            assert!(cap.admits(&number.to_string(), 0));
+            cap.admits(&number.to_string(), 0);
         }
+        cap.counts.lock().unwrap().admitted = 0;
         let others = (0..limits::AUDIT_REFUSALS * 2).filter(|number| cap.admits(&format!("x{number}"), 0)).count();
         assert_eq!(others, limits::AUDIT_REFUSALS, "all others share one count");
         assert!(cap.admits("0", 0), "a key that is counted stays counted");

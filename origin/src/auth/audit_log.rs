@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -216,19 +217,22 @@ fn cap_key(event: &Event) -> String {
 
 /// Writes an event; that of a refusal only when few others are being written.
 async fn write_bounded(log: AuditLog, metrics: Metrics, cap: AuditCap, event: Event) {
-    if event.result == Outcome::Success {
-        return write(log, Some(metrics), event).await;
+    let begun = Instant::now();
+    let mut permit = None;
+    if event.result != Outcome::Success {
+        permit = tokio::time::timeout(limits::AUDIT_WAIT, cap.acquire()).await.ok().flatten();
+        if permit.is_none() {
+            return metrics.audit_omitted("busy");
+        }
     }
-    match tokio::time::timeout(limits::AUDIT_WAIT, cap.acquire()).await {
-        Ok(Some(_permit)) => write(log, Some(metrics), event).await,
-        Ok(None) | Err(_) => metrics.audit_omitted("busy"),
-    }
+    write(log, Some(metrics), event, limits::AUDIT_WAIT.saturating_sub(begun.elapsed())).await;
+    drop(permit);
 }
 
 /// Writes an event. When that fails, the event is logged as `audit_failed` and the answer stays:
 /// the change is made, and an error would say that it is not.
-async fn write(log: AuditLog, metrics: Option<Metrics>, event: Event) {
-    let written = tokio::time::timeout(limits::AUDIT_WAIT, log.add(&event)).await;
+async fn write(log: AuditLog, metrics: Option<Metrics>, event: Event, wait: Duration) {
+    let written = tokio::time::timeout(wait, log.add(&event)).await;
     if let Ok(Err(error)) = &written {
         match &metrics {
             Some(metrics) => metrics.database_error(error),
@@ -277,7 +281,7 @@ pub async fn record_command(
         detail,
         at: clock.now(),
     };
-    write(log.clone(), None, event).await;
+    write(log.clone(), None, event, limits::AUDIT_WAIT).await;
 }
 
 /// Middleware outside `observe`, where the answer is final and has its request id: writes the

@@ -407,6 +407,27 @@ async fn a_failure_to_record_an_event_does_not_affect_the_answer() {
 }
 
 #[tokio::test]
+async fn events_of_refusals_that_cannot_be_written_delay_the_answer_by_a_second_at_most() {
+    let app = App::start().await;
+    let ada = app.person("ada@example.com").await;
+    let pool = app.databases.open(Service::Auth).await;
+    let hold = if app.databases.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN; LOCK TABLE audit" };
+    let mut held = pool.acquire().await.unwrap();
+    sqlx::raw_sql(hold).execute(&mut *held).await.unwrap();
+    let refused = (0..3 * limits::AUDIT_REFUSALS_AT_ONCE).map(|_| {
+        let begun = std::time::Instant::now();
+        let request = app.forwarded(Service::Auth, Method::GET, "/api/v1/auth/roles", Some(&ada), None);
+        tokio::spawn(async move { (request.send().await.unwrap().status().as_u16(), begun.elapsed()) })
+    });
+    for one in refused.collect::<Vec<_>>() {
+        let (status, took) = one.await.unwrap();
+        assert_eq!(status, 403);
+        assert!(took < limits::AUDIT_WAIT + Duration::from_millis(700), "{took:?}");
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut *held).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_unidentified_caller_of_the_token_endpoint_is_not_recorded() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     const FORM: &str = "grant_type=client_credentials&audience=auth-service";
