@@ -16,6 +16,7 @@ use crate::limits;
 pub struct AuditCap {
     counts: Arc<Mutex<Counts>>,
     at_once: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +31,11 @@ struct Counts {
 
 impl Default for AuditCap {
     fn default() -> Self {
-        Self { counts: Arc::default(), at_once: Arc::new(Semaphore::new(limits::AUDIT_REFUSALS_AT_ONCE)) }
+        Self {
+            counts: Arc::default(),
+            at_once: Arc::new(Semaphore::new(limits::AUDIT_REFUSALS_AT_ONCE)),
+            requests: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+        }
     }
 }
 
@@ -48,6 +53,12 @@ impl AuditCap {
         let is_admitted = *count <= limits::AUDIT_REFUSALS && counts.admitted < limits::AUDIT_REFUSALS_OF_ALL;
         counts.admitted = counts.admitted.saturating_add(usize::from(is_admitted));
         is_admitted
+    }
+
+    /// Waits until fewer than [`limits::CONNECTIONS`] recorded requests are in progress. Those of clients
+    /// that disconnected continue, and must not accumulate.
+    pub(super) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.requests).acquire_owned().await.ok()
     }
 
     /// Waits until fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] refusals are being written.

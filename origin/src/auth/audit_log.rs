@@ -11,7 +11,7 @@ use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use portcullis_client::trace::TraceContext;
 use portcullis_resilience::network;
@@ -122,16 +122,13 @@ fn traceparent(headers: &HeaderMap, index: usize, length: usize) -> Option<Strin
     (part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| part.to_owned())
 }
 
-/// An event that is not written yet. When the client disconnects, the request's future is dropped
-/// and this with it: `Drop` writes the event, so that a client cannot keep a change out of the log
-/// by not waiting for the answer.
+/// A request that is answered.
 struct Pending {
     auth: Auth,
     recorded: Recorded,
     operation: String,
     ids: Vec<Uuid>,
     context: AuditContext,
-    is_written: bool,
 }
 
 impl Pending {
@@ -156,14 +153,23 @@ impl Pending {
         }
     }
 
-    /// Writes no event.
-    fn discard(mut self) {
-        self.is_written = true;
+    /// Returns the event of an answered request unless it is omitted.
+    fn admitted(&self, response: &Response) -> Option<Event> {
+        if !self.context.facts().is_identified {
+            // Anyone who reaches the port could fill the log with these.
+            self.auth.metrics.audit_omitted("unidentified");
+            return None;
+        }
+        let event = self.finish(response)?;
+        if event.result != Outcome::Success && !self.auth.audit_cap.admits(&cap_key(&event), event.at) {
+            self.auth.metrics.audit_omitted("capped");
+            return None;
+        }
+        Some(event)
     }
 
     /// Returns the event of an answered request, if it leaves one.
-    fn finish(mut self, response: &Response) -> Option<Event> {
-        self.is_written = true;
+    fn finish(&self, response: &Response) -> Option<Event> {
         let status = response.status();
         let result = outcome(status);
         if self.recorded.event_type == LOGIN {
@@ -186,27 +192,6 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if self.is_written || self.recorded.only_denials {
-            return;
-        }
-        if !self.context.facts().is_identified {
-            self.auth.metrics.audit_omitted("unidentified");
-            return;
-        }
-        let event = self.event(Outcome::Failure, Some("client_gone"), None);
-        if !self.auth.audit_cap.admits(&cap_key(&event), event.at) {
-            self.auth.metrics.audit_omitted("capped");
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let Auth { audit, audit_cap, metrics, .. } = &self.auth;
-            runtime.spawn(write_bounded(audit.clone(), metrics.clone(), audit_cap.clone(), event));
-        }
-    }
-}
-
 /// Key under which refusals are counted together: the user, or the network of the address; one
 /// key for all services.
 fn cap_key(event: &Event) -> String {
@@ -216,7 +201,7 @@ fn cap_key(event: &Event) -> String {
 }
 
 /// Writes an event; that of a refusal only when few others are being written.
-async fn write_bounded(log: AuditLog, metrics: Metrics, cap: AuditCap, event: Event) {
+async fn write_bounded(log: &AuditLog, metrics: &Metrics, cap: &AuditCap, event: Event) {
     let begun = Instant::now();
     let mut permit = None;
     if event.result != Outcome::Success {
@@ -231,10 +216,10 @@ async fn write_bounded(log: AuditLog, metrics: Metrics, cap: AuditCap, event: Ev
 
 /// Writes an event. When that fails, the event is logged as `audit_failed` and the answer stays:
 /// the change is made, and an error would say that it is not.
-async fn write(log: AuditLog, metrics: Option<Metrics>, event: Event, wait: Duration) {
+async fn write(log: &AuditLog, metrics: Option<&Metrics>, event: Event, wait: Duration) {
     let written = tokio::time::timeout(wait, log.add(&event)).await;
     if let Ok(Err(error)) = &written {
-        match &metrics {
+        match metrics {
             Some(metrics) => metrics.database_error(error),
             None => store::log_error(error),
         }
@@ -281,11 +266,12 @@ pub async fn record_command(
         detail,
         at: clock.now(),
     };
-    write(log.clone(), None, event, limits::AUDIT_WAIT).await;
+    write(log, None, event, limits::AUDIT_WAIT).await;
 }
 
 /// Middleware outside `observe`, where the answer is final and has its request id: writes the
-/// event.
+/// event. The request runs in a task: when a client disconnects, its change is neither cancelled halfway
+/// nor missing from the log, and the event has the actual result.
 pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next: Next) -> Response {
     let template = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let found = template.as_deref().and_then(|template| recorded(request.method(), template));
@@ -294,7 +280,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     };
     let context = AuditContext::default();
     request.extensions_mut().insert(context.clone());
-    let (log, metrics, cap) = (auth.audit.clone(), auth.metrics.clone(), auth.audit_cap.clone());
+    let place = auth.audit_cap.enter().await;
     let pending = Pending {
         auth,
         recorded,
@@ -302,23 +288,17 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
         // Segments that are no UUID are left out: someone may have pasted a token.
         ids: request.uri().path().split('/').filter_map(|segment| Uuid::parse_str(segment).ok()).collect(),
         context,
-        is_written: false,
     };
-    let response = next.run(request).await;
-    if !pending.context.facts().is_identified {
-        // Anyone who reaches the port could fill the log with these.
-        pending.discard();
-        metrics.audit_omitted("unidentified");
-        return response;
-    }
-    let Some(event) = pending.finish(&response) else { return response };
-    if event.result != Outcome::Success && !cap.admits(&cap_key(&event), event.at) {
-        metrics.audit_omitted("capped");
-        return response;
-    }
-    // In a task, so that it is written even if the client disconnects.
-    let _ = tokio::spawn(write_bounded(log, metrics, cap, event)).await;
-    response
+    let answered = tokio::spawn(async move {
+        let response = next.run(request).await;
+        if let Some(event) = pending.admitted(&response) {
+            let Auth { audit, audit_cap, metrics, .. } = &pending.auth;
+            write_bounded(audit, metrics, audit_cap, event).await;
+        }
+        drop(place);
+        response
+    });
+    answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 #[cfg(test)]

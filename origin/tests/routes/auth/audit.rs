@@ -473,36 +473,41 @@ async fn an_unidentified_caller_of_the_token_endpoint_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn a_request_whose_client_disconnects_is_recorded() {
+async fn a_request_whose_client_disconnects_is_recorded_with_its_actual_result() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let app = App::start().await;
     let root = admin(&app).await;
     let path = "/api/v1/auth/login";
-    let assertion = app.assertion(Service::Auth, &Method::POST, path, None);
     let body = json!({ "email": "root@example.com", "password": PASSWORD }).to_string();
     let address = app.url(Service::Auth, "").replace("http://", "");
-    let before = ask(&app, &root, "?event_type=auth.login").await["events"].as_array().unwrap().len();
-    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nx-gateway-assertion: {assertion}\r\n\
-         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    // The handler reads the body now.
-    let mut told = [0; 12];
-    stream.read_exact(&mut told).await.unwrap();
-    assert_eq!(&told, b"HTTP/1.1 100");
-    let half = body.split_at(body.len() / 2).0;
-    stream.write_all(half.as_bytes()).await.unwrap();
-    drop(stream);
-    for _ in 0..2000 {
-        let events = ask(&app, &root, "?event_type=auth.login").await["events"].clone();
-        if events.as_array().unwrap().len() > before {
-            assert_eq!(events[0]["result"], "failure", "{events}");
-            return;
+    let list = async |path: &str, name: &str| {
+        app.get(Service::Auth, path, &root).await.json()[name].as_array().unwrap().clone()
+    };
+    let logins = async || list("/api/v1/auth/audit?event_type=auth.login", "events").await;
+    let sessions = async || list("/api/v1/auth/sessions", "sessions").await.len();
+    for (result, sent) in [("failure", body.len() / 2), ("success", body.len())] {
+        let before = (logins().await.len(), sessions().await);
+        let assertion = app.assertion(Service::Auth, &Method::POST, path, None);
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nx-gateway-assertion: {assertion}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The handler reads the body now.
+        let mut told = [0; 12];
+        stream.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100");
+        stream.write_all(body.split_at(sent).0.as_bytes()).await.unwrap();
+        drop(stream);
+        let begun = std::time::Instant::now();
+        while logins().await.len() == before.0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no event");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let after = logins().await;
+        assert_eq!((after.len(), &after[0]["result"]), (before.0 + 1, &json!(result)), "{after:?}");
+        assert_eq!(sessions().await, before.1 + usize::from(result == "success"), "{result}");
     }
-    panic!("no event");
 }
