@@ -30,7 +30,7 @@ pub(super) struct Exchange<'a> {
     /// `token` when the token was cached; otherwise where the key that checked it came from:
     /// `memory`, `kv` or `issuer`.
     pub(super) key_source: Option<&'static str>,
-    /// When the upstream was first called, and when it had answered or failed.
+    /// When the upstream was first called, and when it had answered or failed; `None` without a call.
     pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,
     /// Status of the upstream's answer.
     pub(super) upstream_status: u16,

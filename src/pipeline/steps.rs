@@ -163,11 +163,9 @@ impl Gateway {
             body: (!is_safe(&head.method))
                 .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
         };
-        let begun = ports.now();
-        let answer = upstream.forward(request, &claims, ports).await;
-        if !matches!(answer, Err(Denial::Misconfigured { .. } | Denial::UpstreamBusy)) {
-            exchange.upstream_times = Some((begun, ports.now()));
-        }
+        let mut times = None;
+        let answer = upstream.forward(request, &claims, &mut times, ports).await;
+        exchange.upstream_times = times;
         answer
     }
 

@@ -100,11 +100,13 @@ impl Upstream {
         })
     }
 
-    /// Sends a request, whose `url` is still the target's path and query alone.
+    /// Sends a request, whose `url` is still the target's path and query alone. Sets `times` to the
+    /// begin of the first call and the end of the last.
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
         claims: &Claims<'_>,
+        times: &mut Option<(UnixMillis, UnixMillis)>,
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
@@ -120,13 +122,14 @@ impl Upstream {
         };
         let _permit = self.permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
-        self.try_targets(&mut request, (keys, claims), ports).await
+        self.try_targets(&mut request, (keys, claims), times, ports).await
     }
 
     async fn try_targets<P: UpstreamClient>(
         &self,
         request: &mut Forward<'_>,
         (keys, claims): (&AssertionKeys, &Claims<'_>),
+        times: &mut Option<(UnixMillis, UnixMillis)>,
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut request.url);
@@ -153,6 +156,7 @@ impl Upstream {
             let answer = ports.forward(request).await;
             request.headers.pop();
             let then = ports.now();
+            times.get_or_insert((now, then)).1 = then;
             let (observation, answer) = match answer {
                 Ok(forwarded) if is_rejection(&forwarded, ports) => {
                     ports.discard(forwarded.reply);

@@ -117,6 +117,23 @@ fn a_refusal_is_one_span_with_its_code_and_without_the_token() {
 }
 
 #[test]
+fn a_request_that_the_circuit_breaker_refuses_is_no_call_of_the_upstream() {
+    let ports = FakePorts::new();
+    let gateway = gateway(&[ENDPOINT, ("METRICS_TOKEN", "a-token-for-the-scraper")]).unwrap();
+    ports.upstream.set(Err(portcullis::pipeline::wire::Fault::Unreachable));
+    for _ in 0..16 {
+        let record = ports.send(&gateway, "POST", "/api/v1/auth/login", &[]).record;
+        let is_sent = record.code != Some("upstream_resting");
+        assert_eq!(record.upstream_ms.is_some(), is_sent);
+        assert_eq!(spans_of(&ports.spans.borrow_mut().pop().unwrap().1).len(), 1 + usize::from(is_sent));
+    }
+    let sent = ports.forwarded.borrow().len();
+    assert!((5..16).contains(&sent), "{sent}");
+    let counted = ports.metrics.borrow()[r#"gateway_upstream_duration_seconds_count{upstream="auth"}"#];
+    assert!((counted - f64::from(u32::try_from(sent).unwrap())).abs() < f64::EPSILON, "{counted} of {sent}");
+}
+
+#[test]
 fn an_unsampled_request_exports_no_span_and_is_forwarded_as_unsampled() {
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-00");
     for (settings, headers, expected) in [
