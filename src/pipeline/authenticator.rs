@@ -15,7 +15,6 @@ use super::{
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
-    permits::Permits,
     ports::{KeySource, SignatureVerifier},
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
@@ -73,14 +72,14 @@ impl Authenticator {
         policy: &Policy,
         upstreams: &[Upstream],
         settings: &Settings<'_>,
-        waiters: &Rc<Permits>,
         metrics: &Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let kept = portcullis_policy::claims_in_rules(policy);
+        let shares = u32::try_from(policy.issuers.len()).unwrap_or(u32::MAX);
+        let waiters = limits::WAITERS.checked_div(shares).unwrap_or_default().max(1);
         let build = |(index, issuer): (usize, &portcullis_policy::Issuer)| {
             let token = issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
-            let (waiters, metrics) = (Rc::clone(waiters), Rc::clone(metrics));
-            Issuer::new((index, issuer), token, upstreams, settings, waiters, metrics).map(Rc::new)
+            Issuer::new((index, issuer), token, upstreams, settings, waiters, Rc::clone(metrics)).map(Rc::new)
         };
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
         let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));

@@ -12,6 +12,7 @@ use super::{
     denial::Denial,
     exchange::Exchange,
     gateway::Gateway,
+    limits::READY_LOST_MS,
     metrics,
     ports::{BackgroundTask, KeyTask, Ports},
     status::HINT,
@@ -45,7 +46,7 @@ impl Gateway {
         let request_id = &exchange.ids.request_id;
         match Endpoint::find(&self.policy, &exchange.head.method, path)? {
             Endpoint::Health => Ok(health(request_id)),
-            Endpoint::Ready => Ok(self.answer_ready(self.is_operator(exchange)?, request_id, ports).await),
+            Endpoint::Ready => self.answer_ready(self.is_operator(exchange)?, request_id, ports).await,
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
@@ -68,13 +69,16 @@ impl Gateway {
 
     /// Readiness: every secret is set, every rate limit is bound, and the tokens of every issuer
     /// can be checked.
-    async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Answer {
+    async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Result<Answer, Denial> {
+        let begun = ports.now();
+        let permit = self.ready_checks.acquire(begun.plus(READY_LOST_MS), begun);
+        let _permit = permit.ok_or(Denial::GatewayBusy)?;
         let mut missing: Vec<String> =
             self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
         missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
         for issuer in &self.authenticator.issuers {
-            if !issuer.has_keys(ports).await {
+            if !issuer.has_keys(begun, ports).await {
                 missing.push(format!("the keys of issuer {} cannot be fetched", issuer.name));
             }
         }
@@ -87,7 +91,7 @@ impl Gateway {
             (_, true) => json!({ "ready": is_ready, "missing": missing }),
             (true, false) => json!({ "ready": true }),
         };
-        Answer::state(if is_ready { 200 } else { 503 }, request_id, &document)
+        Ok(Answer::state(if is_ready { 200 } else { 503 }, request_id, &document))
     }
 
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.

@@ -47,6 +47,8 @@ pub struct Gateway {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) metrics: Rc<Metrics>,
     pub(super) spans: Option<SpanExporter>,
+    /// Permits of readiness checks.
+    pub(super) ready_checks: Permits,
     /// When the next flush was scheduled, until it begins.
     flushing_since: Cell<Option<UnixMillis>>,
     /// Token of operators; `None` without operators.
@@ -86,19 +88,19 @@ impl Gateway {
         let upstreams = policy.upstreams.iter().map(|upstream| Upstream::new(upstream, &settings));
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
-        let waiters = Rc::new(Permits::new(limits::WAITERS));
         Ok(Self {
             version: Self::version_of(policy_json),
             origin: Cell::new(PolicyOrigin::BuiltIn),
             newer_fault: RefCell::default(),
             log_successes: settings.log_successes,
             table,
-            authenticator: Authenticator::new(&policy, &upstreams, &settings, &waiters, &metrics)?,
-            revocations: RevocationChecker::new(&policy, waiters),
+            authenticator: Authenticator::new(&policy, &upstreams, &settings, &metrics)?,
+            revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
             upstreams,
             metrics,
             spans: SpanExporter::new(&settings)?,
+            ready_checks: Permits::new(limits::READY_CHECKS),
             flushing_since: Cell::default(),
             is_development: settings.is_development,
             metrics_token: settings.metrics_token,

@@ -51,14 +51,15 @@ pub(super) struct Issuer {
     keys: RefCell<IssuerKeys>,
     /// The set in the store, as far as this isolate knows.
     stored: RefCell<Option<FetchedKeySet>>,
-    waiters: Rc<Permits>,
+    waiters: Permits,
     metrics: Rc<Metrics>,
 }
 
 const UNAVAILABLE: Denial = Denial::KeysUnavailable { retry_ms: keys::limits::BACKOFF.first_ms };
 
 impl Issuer {
-    /// Builds the issuer with this index, whose `token` is its policy of access tokens.
+    /// Builds the issuer with this index, whose `token` is its policy of access tokens and for whose keys
+    /// so many `waiters` may wait.
     ///
     /// # Errors
     /// [`Misconfiguration`]: the issuer's upstream does not exist, or its keys are at a plain HTTP
@@ -68,7 +69,7 @@ impl Issuer {
         token: TokenPolicy,
         upstreams: &[Upstream],
         settings: &Settings<'_>,
-        waiters: Rc<Permits>,
+        waiters: u32,
         metrics: Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
@@ -97,7 +98,7 @@ impl Issuer {
             is_development: settings.is_development,
             keys: RefCell::default(),
             stored: RefCell::default(),
-            waiters,
+            waiters: Permits::new(waiters),
             metrics,
         })
     }
@@ -157,20 +158,21 @@ impl Issuer {
         is_published
     }
 
-    /// Returns whether there is a usable set, fetching one if that is allowed.
-    pub(super) async fn has_keys(&self, ports: &impl KeySource) -> bool {
-        let begun = ports.now();
+    /// Returns whether there is a usable set for a readiness check that has `begun`. Reads or fetches one
+    /// if that is due: anyone may ask.
+    pub(super) async fn has_keys(&self, begun: UnixMillis, ports: &impl KeySource) -> bool {
         let is_usable = || self.known().usable(ports.now()).is_some();
-        if !is_usable() {
+        let may_ask = || !is_usable() && ports.now().since(begun) <= limits::KEY_WAIT_MS;
+        let is_recent = |at: UnixMillis| ports.now().abs_diff(at) < keys::limits::CACHE_LOOK_MS;
+        if may_ask() && !self.known().cache_read_at.is_some_and(is_recent) {
             self.read_store(ports).await;
         }
-        if !is_usable() && self.known().is_refresh_due(ports.now()) {
+        if may_ask() && self.known().is_refresh_due(ports.now()) {
             self.fetch_and_store_later(ports).await;
         }
         // Another request of this isolate may be fetching right now.
-        while !is_usable() && self.known().is_asking(ports.now()) {
-            let is_late = ports.now().since(begun) > limits::KEY_WAIT_MS;
-            if is_late || !self.waiters.pause(limits::KEY_PAUSE.longest_ms, ports).await {
+        while may_ask() && self.known().is_asking(ports.now()) {
+            if !self.waiters.pause(limits::KEY_PAUSE.longest_ms, ports).await {
                 return false;
             }
         }

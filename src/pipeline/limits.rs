@@ -44,8 +44,15 @@ pub const KEY_PAUSE: Backoff = Backoff { first_ms: 20, longest_ms: 320 };
 /// another request may have lost.
 pub const KEY_WAIT_MS: u64 = KV_MS + portcullis_token::keys::limits::LOST_MS;
 
-/// Requests of one isolate that wait while another one asks an issuer or reads the revocation log.
+/// Requests of one isolate that wait while another one reads the revocation log, and as many that wait for
+/// the keys of issuers, which have equal shares: requests for one issuer's keys leave room for the others.
 pub const WAITERS: u32 = 1_024;
+
+/// Readiness checks that ask issuers and the revocation log at once. Probes are few; anyone may send them.
+pub const READY_CHECKS: u32 = 16;
+
+/// Milliseconds after which a readiness check counts as lost: twice what it may wait for keys, and the log.
+pub const READY_LOST_MS: u64 = 2 * KEY_WAIT_MS + portcullis_token::revocation::limits::WAIT_MS;
 
 /// Milliseconds after the end of its pause at which a waiting request counts as lost.
 pub const WAITER_LOST_MS: u64 = 5_000;

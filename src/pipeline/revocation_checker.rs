@@ -1,10 +1,7 @@
 //! Whether a verified token was revoked: carries out the plans of [`portcullis_token::revocation`] with the
 //! ports, and appends to the log. No borrow of a cell outlives a synchronous step.
 
-use std::{
-    cell::{Ref, RefCell},
-    rc::Rc,
-};
+use std::cell::{Ref, RefCell};
 
 use super::{
     denial::Denial,
@@ -25,18 +22,18 @@ pub(super) struct RevocationChecker {
     max_age_ms: u64,
     /// Whether any issuer's tokens can be revoked.
     pub(super) is_needed: bool,
-    waiters: Rc<Permits>,
+    waiters: Permits,
 }
 
 const UNKNOWN: Denial = Denial::RevocationUnknown { retry_ms: limits::BACK_OFF_MS };
 
 impl RevocationChecker {
-    pub(super) fn new(policy: &Policy, waiters: Rc<Permits>) -> Self {
+    pub(super) fn new(policy: &Policy) -> Self {
         Self {
             cache: RefCell::default(),
             max_age_ms: policy.revocation.max_age_ms(),
             is_needed: policy.issuers.iter().any(|issuer| issuer.revocable),
-            waiters,
+            waiters: Permits::new(super::limits::WAITERS),
         }
     }
 

@@ -131,6 +131,8 @@ pub(crate) struct Log {
     pub(crate) cache_never_expires: bool,
     /// Whether it is larger than a copy may be.
     pub(crate) overflows: bool,
+    /// Whether no read ever ends.
+    pub(crate) never_answers: bool,
     cached: HashMap<bool, (UnixMillis, String)>,
     /// Reads that reached the log itself.
     pub(crate) reads: usize,
@@ -190,6 +192,7 @@ pub(crate) struct FakePorts {
     pub(crate) now: Cell<UnixMillis>,
     pub(crate) issuer: RefCell<Issuer>,
     pub(crate) store: RefCell<HashMap<String, String>>,
+    pub(crate) store_reads: Cell<usize>,
     pub(crate) store_writes: Cell<usize>,
     pub(crate) store_fails: Cell<bool>,
     /// Milliseconds of a read.
@@ -235,6 +238,7 @@ impl FakePorts {
             now: Cell::new(UnixMillis::from_secs(vectors.now)),
             issuer: RefCell::new(Issuer::Serves(vectors.jwks.to_string())),
             store: RefCell::default(),
+            store_reads: Cell::new(0),
             store_writes: Cell::new(0),
             store_fails: Cell::new(false),
             store_takes_ms: Cell::new(0),
@@ -326,6 +330,7 @@ impl Runtime for FakePorts {
 
 impl KeySource for FakePorts {
     async fn read_keys(&self, name: &str) -> Option<String> {
+        self.store_reads.set(self.store_reads.get() + 1);
         self.advance(self.store_takes_ms.get());
         self.store.borrow().get(name).cloned()
     }
@@ -418,6 +423,9 @@ impl MetricsStore for FakePorts {
 
 impl RevocationLog for FakePorts {
     async fn read_log(&self, part: LogPart<'_>, may_be_cached: bool) -> Result<LogText, Fault> {
+        if self.log.borrow().never_answers {
+            return std::future::pending().await;
+        }
         self.log.borrow_mut().read(part, may_be_cached, self.now.get())
     }
 

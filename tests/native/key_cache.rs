@@ -5,7 +5,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use portcullis::pipeline::{Head, limits::KV_MS, wire::Fault};
+use portcullis::pipeline::{
+    Head,
+    limits::{KEY_WAIT_MS, KV_MS, READY_CHECKS, READY_LOST_MS},
+    wire::Fault,
+};
 use portcullis_token::keys::limits;
 use serde_json::{Value, json};
 
@@ -49,6 +53,54 @@ fn a_bounded_number_of_requests_waits_for_a_key_and_lost_ones_expire() {
     assert_eq!(verdict(&handled), (503, "keys_unavailable"));
     // The runtime may never resume a request after its client disconnects.
     ports.advance(LOST_MS);
+    assert!(begin().1.is_pending());
+}
+
+#[test]
+fn readiness_checks_without_keys_ask_the_store_and_the_issuer_rarely() {
+    let (vectors, gateway, ports) = shipped_setup();
+    *ports.issuer.borrow_mut() = Issuer::Fails(Fault::Unreachable);
+    for round in 1..=3 {
+        for _ in 0..100 {
+            assert_eq!(ports.send(&gateway, "GET", "/ready", &[]).record.status, 503);
+        }
+        assert_eq!((ports.store_reads.get(), ports.fetches.get()), (round, round));
+        ports.advance(limits::CACHE_LOOK_MS);
+    }
+    *ports.issuer.borrow_mut() = Issuer::Serves(vectors.jwks.to_string());
+    assert_eq!(ports.send(&gateway, "GET", "/ready", &[]).record.status, 200);
+}
+
+#[test]
+fn a_readiness_check_of_many_slow_issuers_is_bounded_in_time() {
+    let issuer = |number: usize| {
+        format!(
+            "[issuers.i{number}]\nissuer = \"https://{number}.example\"\naudience = [\"api\"]\nalgorithms = [\"EdDSA\"]\njwks_url = \"https://{number}.example/jwks\"\n"
+        )
+    };
+    let (gateway, ports) = setup(&(0..10).map(issuer).chain([PROVIDER.to_owned()]).collect::<String>());
+    ports.store_takes_ms.set(KV_MS);
+    *ports.issuer.borrow_mut() = Issuer::Slow("<html>".to_owned(), limits::FETCH_MS);
+    let record = ports.send(&gateway, "GET", "/ready", &[]).record;
+    assert_eq!(record.status, 503);
+    assert!(record.duration_ms <= KEY_WAIT_MS + KV_MS, "{} ms", record.duration_ms);
+}
+
+#[test]
+fn a_bounded_number_of_readiness_checks_waits_and_lost_ones_expire() {
+    let (_, gateway, ports) = shipped_setup();
+    ports.issuer_never_answers.set(true);
+    let head = Head::new("GET".to_owned(), "https://edge.example/ready", vec![]);
+    let begin = || {
+        let mut request = Box::pin(gateway.handle(&head, &ports));
+        let answer = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        (request, answer)
+    };
+    let waiting: Vec<_> = (0..READY_CHECKS).map(|_| begin()).collect();
+    assert!(waiting.iter().all(|(_, answer)| answer.is_pending()));
+    let Poll::Ready(handled) = begin().1 else { panic!("one check too many waits") };
+    assert_eq!(verdict(&handled), (503, "gateway_busy"));
+    ports.advance(READY_LOST_MS);
     assert!(begin().1.is_pending());
 }
 

@@ -1,8 +1,13 @@
 //! Revoked tokens in the whole gateway: by logout and by push, in other isolates, on strict routes, and
 //! while the log is unreachable.
 
-use portcullis::pipeline::{BackgroundTask, Gateway, wire::Fault};
-use portcullis_token::revocation::limits;
+use std::{
+    future::Future as _,
+    task::{Context, Waker},
+};
+
+use portcullis::pipeline::{BackgroundTask, Gateway, Head, wire::Fault};
+use portcullis_token::{keys, revocation::limits};
 use serde_json::{Value, json};
 
 use crate::{
@@ -381,7 +386,7 @@ fn a_logout_that_the_log_did_not_take_is_appended_again() {
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), OK);
     ports.log.borrow_mut().fault = Some(Fault::Unreachable);
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
-    let head = portcullis::pipeline::Head::new("POST".to_owned(), "https://edge.example/logout", headers);
+    let head = Head::new("POST".to_owned(), "https://edge.example/logout", headers);
     let handled = futures_executor::block_on(gateway.handle(&head, &ports));
     let tasks = ports.tasks.take();
     assert_eq!(verdict(&handled), OK, "the upstream has ended the session");
@@ -446,6 +451,33 @@ fn a_log_too_large_for_a_copy_is_read_for_each_token() {
         assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &later)), OK);
     }
     assert_eq!(ports.log.borrow().reads, 7, "one for the token of the push, then the copy is read again");
+}
+
+#[test]
+fn requests_that_wait_for_the_keys_of_one_issuer_leave_room_for_other_waits() {
+    let (gateway, ports) = (gateway(), ports());
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &access(&ports, &json!({})))), OK);
+    ports.advance(keys::limits::COOL_DOWN_MS);
+    ports.issuer_never_answers.set(true);
+    ports.log.borrow_mut().never_answers = true;
+    let head = |token: String| {
+        let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
+        Head::new("GET".to_owned(), "https://edge.example/me", headers)
+    };
+    let claims = json!({ "iss": "https://id.example" });
+    let (unknown, good, of_other) = (
+        head(Signer::new(9).sign("at+jwt", &claims)),
+        head(access(&ports, &json!({}))),
+        head(access(&ports, &json!({ "iss": "https://other.example" }))),
+    );
+    let begin = |head| {
+        let mut request = Box::pin(gateway.handle(head, &ports));
+        let is_waiting = request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        is_waiting.then_some(request)
+    };
+    let _waiting: Vec<_> = std::iter::from_fn(|| begin(&unknown)).collect();
+    // The first of each reads or fetches, the second waits for it.
+    let _others = [&good, &good, &of_other, &of_other].map(|head| begin(head).unwrap());
 }
 
 #[test]
