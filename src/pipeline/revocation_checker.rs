@@ -71,8 +71,9 @@ impl RevocationChecker {
         let Some(marks) = marks else { return Ok(()) };
         let asked: Vec<_> = marks.iter().collect();
         let answer = log.read_log(LogPart::Entries(&asked), false).await;
-        let page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
-        self.note(page.entries.into_iter().filter(|entry| asked.contains(&entry.key)));
+        let mut page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
+        page.entries.retain(|entry| asked.contains(&entry.key));
+        self.note(&page.entries, log);
         self.check_copy(marks)
     }
 
@@ -152,15 +153,14 @@ impl RevocationChecker {
         self.cache.borrow_mut().apply(page, *asked_at, clock.now())
     }
 
-    fn note(&self, entries: impl IntoIterator<Item = RevocationEntry>) {
-        let mut cache = self.cache.borrow_mut();
-        entries.into_iter().for_each(|entry| cache.insert(entry));
+    fn note(&self, entries: &[RevocationEntry], clock: &impl Runtime) {
+        self.cache.borrow_mut().insert(entries, clock.now());
     }
 
     /// Revokes an entry: in this isolate at once, and in the log before the caller answers. When
     /// the log does not take it, a task appends it again.
     pub(super) async fn revoke(&self, entry: RevocationEntry, ports: &impl RevocationLog) {
-        self.note([entry]);
+        self.note(&[entry], ports);
         if !append(&[entry], ports).await {
             ports.defer(BackgroundTask::AppendRevocation(entry));
         }
@@ -185,7 +185,7 @@ impl RevocationChecker {
         if !entries.is_empty() && !append(entries, ports).await {
             return Err(UNKNOWN);
         }
-        self.note(entries.iter().copied());
+        self.note(entries, ports);
         Ok(())
     }
 

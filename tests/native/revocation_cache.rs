@@ -174,7 +174,7 @@ fn a_page_of_the_log_is_applied_although_the_logs_clock_was_set_back() {
 fn a_later_entry_of_a_key_does_not_undo_an_earlier_one() {
     let mut copy = fresh_copy();
     for issued_until in [NOW.secs(), NOW.secs() - 50] {
-        copy.insert(entry(RevocationKind::User, "u", issued_until));
+        copy.insert(&[entry(RevocationKind::User, "u", issued_until)], NOW);
     }
     assert!(copy.revokes(&keys("s", NOW.secs())));
     assert!(!copy.revokes(&keys("s", NOW.secs() + 1)));
@@ -214,6 +214,30 @@ fn a_log_too_large_for_a_copy_is_asked_about_each_token_until_the_next_attempt()
         assert_eq!(copy.plan(MAX_AGE_MS, NOW.plus(limits::SWEEP_MS)), RevocationPlan::Read);
         assert_eq!(copy.count(), 0);
     }
+}
+
+#[test]
+fn inserted_entries_that_do_not_fit_have_the_log_asked_about_each_token() {
+    // An isolate whose routes are all strict reads no page.
+    for mut copy in [fresh_copy(), RevocationCache::default()] {
+        let more = limits::COPY_ENTRIES - copy.count();
+        let many: Vec<_> = (0..more).map(|number| session(&number.to_string())).collect();
+        copy.insert(&many, NOW);
+        copy.insert(&many[..9], NOW);
+        assert!(!copy.overflows() && copy.count() == limits::COPY_ENTRIES, "held ones take no room");
+        copy.insert(&[session("one"), session("other")], NOW);
+        assert_eq!((copy.plan(MAX_AGE_MS, NOW), copy.count()), (RevocationPlan::AskLog, 2));
+        assert!(copy.revokes(&keys("one", 0)) && copy.revokes(&keys("other", 0)));
+    }
+}
+
+#[test]
+fn expired_entries_make_room_for_inserted_ones() {
+    let mut copy = RevocationCache::default();
+    let entry = |number: usize| RevocationEntry { keep_until: NOW.secs() + 1, ..session(&number.to_string()) };
+    copy.insert(&(0..limits::COPY_ENTRIES).map(entry).collect::<Vec<_>>(), NOW);
+    copy.insert(&[session("one")], NOW.plus(2000));
+    assert!(!copy.overflows() && copy.count() == 1, "{}", copy.count());
 }
 
 #[test]

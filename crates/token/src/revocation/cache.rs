@@ -120,28 +120,51 @@ impl RevocationCache {
             self.overflowed_at = page.overflows.then_some(now);
             self.swept_at = self.swept_at.min(now);
         }
-        for entry in &page.entries {
-            self.insert(*entry);
-        }
+        self.add(&page.entries);
         // Expired entries do not count towards the size.
         if now.abs_diff(self.swept_at) >= limits::SWEEP_MS || self.entries.len() > limits::COPY_ENTRIES {
-            self.swept_at = now;
-            self.entries.retain(|_, (_, keep_until)| *keep_until > now.secs());
+            self.sweep(now);
         }
         // If the log's clock is ahead for a moment, later pages must not count as older.
         self.page_at = Some((page.as_of.min(now), page.newest));
         self.true_at = Some(page.as_of.max(asked_at.unwrap_or_default()).min(now));
         if self.entries.len() > limits::COPY_ENTRIES || self.overflowed_at.is_some() {
-            // Starts again with the whole log after a while.
-            *self = Self { overflowed_at: Some(now), swept_at: self.swept_at, ..Self::default() };
+            self.overflow(now);
         }
         true
     }
 
-    /// Adds an entry that is in the log, or is about to be.
-    pub fn insert(&mut self, entry: RevocationEntry) {
-        let held = self.entries.entry(entry.key).or_default();
-        *held = (held.0.max(entry.issued_until), held.1.max(entry.keep_until));
+    /// Adds entries that are in the log, or are about to be. If they do not fit, the copy holds them alone,
+    /// and the log is asked about each token.
+    pub fn insert(&mut self, entries: &[RevocationEntry], now: UnixMillis) {
+        let fits = |cache: &Self| {
+            let added = entries.iter().filter(|entry| !cache.entries.contains_key(&entry.key)).count();
+            cache.entries.len().saturating_add(added) <= limits::COPY_ENTRIES
+        };
+        if !fits(self) {
+            self.sweep(now);
+        }
+        if !fits(self) {
+            self.overflow(now);
+        }
+        self.add(entries);
+    }
+
+    fn add(&mut self, entries: &[RevocationEntry]) {
+        for entry in entries {
+            let held = self.entries.entry(entry.key).or_default();
+            *held = (held.0.max(entry.issued_until), held.1.max(entry.keep_until));
+        }
+    }
+
+    fn sweep(&mut self, now: UnixMillis) {
+        self.swept_at = now;
+        self.entries.retain(|_, (_, keep_until)| *keep_until > now.secs());
+    }
+
+    /// Drops a copy that became too large. It starts again with the whole log after a while.
+    fn overflow(&mut self, now: UnixMillis) {
+        *self = Self { overflowed_at: Some(now), swept_at: self.swept_at, ..Self::default() };
     }
 
     /// Whether a token is revoked according to the copy.
