@@ -1,4 +1,6 @@
-//! URLs to which the gateway may send requests.
+//! URLs to which the gateway may send requests, and the hosts in them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Checks an upstream's URL: scheme and authority only, as [`check_url`].
 ///
@@ -24,21 +26,43 @@ pub fn check_url(url: &str) -> Result<(), &'static str> {
         (None, None) => return Err("must begin with https:// (or http:// on loopback)"),
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-    if authority.is_empty() || !authority.chars().all(allowed) || !url.chars().all(|c| c.is_ascii_graphic()) {
+    if !url.chars().all(|c| c.is_ascii_graphic()) {
         return Err("is not a URL; write https://host or https://host:port");
     }
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            if !port.parse::<u16>().is_ok_and(|port| port != 0) {
-                return Err("has no valid port; write a number from 1 to 65535");
-            }
-            host
-        }
-        _ => authority,
-    };
+    let (host, _) = host_and_port(authority)?;
     if plain && !matches!(host, "127.0.0.1" | "localhost" | "[::1]") {
         return Err("sends tokens over plain HTTP; write https:// (http:// is for 127.0.0.1 and localhost)");
     }
     Ok(())
+}
+
+/// Splits the authority of a URL without credentials.
+///
+/// # Errors
+/// The fault, as the rest of a sentence that begins with the URL.
+pub(crate) fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if !is_host(host) {
+        return Err("has no valid host; write https://host or https://host:port");
+    }
+    let Some(text) = port else { return Ok((host, None)) };
+    let port = text.parse().ok().filter(|port: &u16| *port != 0 && port.to_string() == text);
+    port.map(|port| (host, Some(port))).ok_or("has no valid port; write a number from 1 to 65535")
+}
+
+/// Returns whether a text is a name of labels, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[') {
+        return address.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // URL parsers take a host whose last label is a number for an IPv4 address.
+    let is_number =
+        |label: &str| label.to_ascii_lowercase().starts_with("0x") || label.chars().all(|c| c.is_ascii_digit());
+    let is_name = !name.rsplit('.').next().is_some_and(is_number);
+    name.split('.').all(is_label) && (is_name || text.parse::<Ipv4Addr>().is_ok())
 }
