@@ -39,8 +39,12 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
     let named = json!({ "propertyNames": table_names });
     let words = |words: &[&str]| json!({ "minItems": 1, "maxItems": limits::NAMES, "items": { "enum": words } });
     let some = |count: usize| json!({ "minItems": 1, "maxItems": count });
-    let text = json!({ "minLength": 1 });
-    let path = json!({ "pattern": "^/" });
+    let text = json!({ "minLength": 1, "maxLength": limits::TEXT_BYTES });
+    let short = json!({ "maxLength": limits::TEXT_BYTES });
+    let path = json!({ "pattern": "^/", "maxLength": limits::TEXT_BYTES });
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES });
+    let names = json!({ "minItems": 1, "maxItems": limits::NAMES, "items": name });
+    let headers = json!({ "pattern": format!("^[A-Za-z0-9_-]{{1,{}}}$", limits::HEADER_NAME_BYTES), "type": "string" });
     let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
     let cookie = format!("^{COOKIE_PREFIX}[A-Za-z0-9_-]{{1,{}}}$", limits::NAME_BYTES - COOKIE_PREFIX.len());
     vec![
@@ -55,36 +59,44 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "provider", json!({ "enum": provider_names() })),
         ("Issuer", "issuer", text.clone()),
         ("Issuer", "tenants", some(limits::TENANTS)),
-        ("Issuer", "audience", some(limits::NAMES)),
+        ("Issuer", "audience", names.clone()),
         ("Issuer", "audience_claim", claim_path()),
         ("Issuer", "algorithms", words(&algorithms)),
-        ("Issuer", "types", json!({ "maxItems": limits::NAMES })),
+        (
+            "Issuer",
+            "types",
+            json!({ "maxItems": limits::NAMES, "items": { "type": "string", "maxLength": limits::TEXT_BYTES } }),
+        ),
         ("Issuer", "require", json!({ "maxItems": limits::ACCESS_RULES, "items": claim_rule() })),
         ("Issuer", "leeway_s", range(limits::LEEWAY_S)),
         ("Issuer", "max_lifetime_s", range(limits::LIFETIME_S)),
         ("Issuer", "jwks_path", path.clone()),
+        ("Issuer", "jwks_url", short.clone()),
         ("Issuer", "revocations_from", text),
+        ("Issuer", "token_type", short.clone()),
         ("Claims", "user_id", claim_path()),
         ("Claims", "email", claim_path()),
         ("Claims", "roles", claim_path()),
         ("Claims", "scopes", claim_path()),
         ("Claims", "session", claim_path()),
         ("Upstream", "", json!({ "oneOf": [{ "required": ["url"] }, { "required": ["targets"] }] })),
+        ("Upstream", "url", short.clone()),
         ("Upstream", "targets", some(limits::TARGETS)),
         ("Upstream", "timeout_ms", range(limits::TIMEOUT_MS)),
         ("Upstream", "body_timeout_ms", range(limits::BODY_TIMEOUT_MS)),
         ("Upstream", "idle_timeout_ms", range(limits::IDLE_TIMEOUT_MS)),
         ("Upstream", "retries", range(limits::RETRIES)),
         ("Upstream", "max_concurrent", range(limits::CONCURRENT)),
+        ("UpstreamTarget", "url", short.clone()),
         ("UpstreamTarget", "weight", range(limits::WEIGHT)),
         ("Breaker", "failures", range(limits::BREAKER_FAILURES)),
         ("Breaker", "open_s", range(limits::BREAKER_OPEN_S)),
         ("Maintenance", "retry_after_s", range(limits::MAINTENANCE_S)),
         ("Revocation", "max_age_s", range(limits::REVOCATION_AGE_S)),
         ("Limit", "retry_after_s", range(limits::RETRY_AFTER_S)),
-        ("Cors", "origins", some(limits::NAMES)),
-        ("Cors", "headers", json!({ "maxItems": limits::NAMES })),
-        ("Cors", "expose", json!({ "maxItems": limits::NAMES })),
+        ("Cors", "origins", names),
+        ("Cors", "headers", json!({ "maxItems": limits::NAMES, "items": headers })),
+        ("Cors", "expose", json!({ "maxItems": limits::NAMES, "items": headers })),
         ("Cors", "max_age_s", range(limits::CORS_AGE_S)),
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
@@ -95,7 +107,8 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Route", "limits", json!({ "maxItems": limits::ROUTE_LIMITS })),
         ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
         ("HeaderRules", "set", json!({ "maxProperties": limits::HEADER_RULES })),
-        ("HeaderRules", "remove", json!({ "maxItems": limits::HEADER_RULES })),
+        ("HeaderRules", "remove", json!({ "maxItems": limits::HEADER_RULES, "items": headers })),
+        ("ReplacePrefix", "to", short),
     ]
 }
 
@@ -130,7 +143,7 @@ fn simplify(value: &mut Value) {
 }
 
 fn claim_path() -> Value {
-    let name = json!({ "type": "string", "minLength": 1 });
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES });
     json!({ "oneOf": [name, { "type": "array", "minItems": 1, "maxItems": limits::CLAIM_DEPTH, "items": name }] })
 }
 
@@ -169,7 +182,7 @@ fn issuer_choices() -> Value {
 /// Returns the access rules: of a route, and those that may stand inside `any` and `all`.
 fn access_rules() -> [(&'static str, Value); 2] {
     let list = |most: usize, items: Value| json!({ "type": "array", "minItems": 1, "maxItems": most, "items": items });
-    let names = list(limits::NAMES, json!({ "type": "string", "minLength": 1 }));
+    let names = list(limits::NAMES, json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES }));
     let rules = list(limits::ACCESS_RULES, json!({ "$ref": "#/$defs/Rule" }));
     let table = |key: &str, value: &Value| json!({ "type": "object", "additionalProperties": false, "properties": { key: value }, "required": [key] });
     let rule = json!({

@@ -13,7 +13,7 @@ use portcullis_token::Identity;
 use crate::{
     access::{Params, Principal, permits},
     model::{Policy, Route},
-    own_paths::{PUSH_PATH, is_own_path},
+    reserved::{PUSH_PATH, is_own_path},
     table::{Match, Miss, Table},
     target::{BadTarget, Target},
 };

@@ -1,9 +1,9 @@
 //! The policy of a gateway: its document, its checks, and what it decides about a request's path and
 //! its caller. Performs no I/O.
 //!
-//! Each line uses only modules of the lines above it:
+//! Each line uses only its own modules and those of the lines above it:
 //!
-//! - `limits`, `error`, `reserved`, `url`: bounds, places of mistakes, names and URLs.
+//! - `limits`, `error`, `named`, `reserved`, `suggest`, `url`: bounds, places of mistakes, names and URLs.
 //! - `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `decision`: each refusal that the policy alone decides.
@@ -21,7 +21,6 @@ mod lenient;
 pub mod limits;
 mod model;
 mod named;
-mod own_paths;
 mod providers;
 mod read;
 mod reserved;

@@ -26,6 +26,13 @@ pub const TABLES: usize = 1_000;
 /// Bytes of a name. Names become metric labels and parts of the names of secrets.
 pub const NAME_BYTES: usize = 40;
 
+/// Bytes of a text without a bound of its own: a pattern, a role, a scope, an audience, an origin, a URL,
+/// the name of a claim or of a type. As many as a token's roles may have.
+pub const TEXT_BYTES: usize = portcullis_token::limits::ROLE_BYTES;
+
+/// Bytes of a header's name. The longest registered ones have about 50.
+pub const HEADER_NAME_BYTES: usize = 100;
+
 /// Seconds. With more leeway, `exp` means little.
 pub const LEEWAY_S: Bounds = bounds(0, 300);
 

@@ -1,8 +1,8 @@
-//! Names of headers that no policy can change: those that only the gateway may send to an origin,
-//! hop-by-hop headers (RFC 9110, section 7.6.1), and those that the gateway writes. The pipeline
-//! removes or replaces them.
+//! Paths and names of headers that no policy can have: those of the gateway's own endpoints; headers
+//! that only the gateway may send to an origin, hop-by-hop headers (RFC 9110, section 7.6.1), and those
+//! that the gateway writes. The pipeline removes or replaces them.
 //!
-//! All comparisons treat every byte of a name that is not a letter or digit as a dash, and
+//! All comparisons of headers treat every byte of a name that is not a letter or digit as a dash, and
 //! ignore case: servers that follow CGI (RFC 3875, section 4.1.18) turn `X.User.Id` and
 //! `X_User_Id` into the same variable as `X-User-Id`.
 
@@ -107,4 +107,16 @@ pub(crate) fn is_reserved_in_requests(name: &str) -> bool {
 /// Returns whether no rule may change a response header, by its lower-case name.
 pub(crate) fn is_reserved_in_answers(name: &str) -> bool {
     is_private(name) || is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
+}
+
+/// Paths of the gateway itself, with everything below them. No route may have one, and no
+/// catch-all reaches them: a client cannot take an upstream's endpoint for an operator's.
+pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metrics", "/_gateway"];
+
+/// Path for pushes of revocations.
+pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
+
+/// Whether a path is one of [`OWN_PATHS`] or below one.
+pub(crate) fn is_own_path(path: &str) -> bool {
+    OWN_PATHS.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }

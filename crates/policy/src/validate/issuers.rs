@@ -45,6 +45,14 @@ impl<'a> Validator<'a> {
             "audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
              services would pass",
         );
+        self.text(&at.key("issuer"), &issuer.issuer);
+        for (key, text) in [
+            ("token_type", &issuer.token_type),
+            ("revocations_from", &issuer.revocations_from),
+            ("jwks_path", &issuer.jwks_path),
+        ] {
+            self.text(&at.key(key), text.as_deref().unwrap_or_default());
+        }
         self.bounds(&at.key("leeway_s"), issuer.leeway_s, limits::LEEWAY_S);
         self.bounds(&at.key("max_lifetime_s"), issuer.max_lifetime_s, limits::LIFETIME_S);
         self.require(issuer.revocations_from.as_deref() != Some(""), &at.key("revocations_from"), || {
@@ -133,7 +141,7 @@ impl<'a> Validator<'a> {
         check(&below.key("roles"), &claims.roles);
         check(&below.key("scopes"), &claims.scopes);
         check(&below.key("session"), &claims.session);
-        self.at_most(&at.key("types"), issuer.types.len(), limits::NAMES);
+        self.names(&at.key("types"), &issuer.types, limits::NAMES);
         self.at_most(&at.key("require"), issuer.require.len(), limits::ACCESS_RULES);
         for (index, rule) in issuer.require.iter().enumerate() {
             if let Some(fault) = claim_rule_fault(rule) {
@@ -150,11 +158,11 @@ impl<'a> Validator<'a> {
             ),
             Some(JwksSource::Discovery) => {
                 let name = "discovery asks the issuer itself, and issuer";
-                self.url(&at.key("issuer"), name, check_url(&issuer.base_url()));
+                self.url(&at.key("issuer"), name, &issuer.base_url(), check_url);
             }
             Some(JwksSource::Url(url)) => {
                 let key = if issuer.jwks_url.is_some() { "jwks_url" } else { "issuer" };
-                self.url(&at.key(key), "the URL of its keys", check_url(&url));
+                self.url(&at.key(key), "the URL of its keys", &url, check_url);
             }
             Some(JwksSource::Upstream { upstream, path }) => {
                 self.reference(&at.key("jwks_upstream"), "upstream", &upstream, &self.policy.upstreams);

@@ -15,7 +15,7 @@ use crate::{
     model::{COOKIE_PREFIX, Cors, Policy},
     named::{Named, find},
 };
-use values::{is_cookie_name, is_header_name, is_name, is_origin};
+use values::{header_name_advice, is_cookie_name, is_header_name, is_name, is_origin};
 
 #[cfg(feature = "toml")]
 use crate::suggest::hint;
@@ -78,16 +78,30 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// Reports a list that is empty or has an empty name, or that has more than `most` names.
+    /// Reports a list that is empty or has an empty name, or whose names are not within their bounds.
     fn list(&mut self, at: &Place<'_>, names: &[String], most: usize, if_empty: impl fmt::Display) {
         self.require(!names.is_empty() && names.iter().all(|name| !name.is_empty()), at, || if_empty);
+        self.names(at, names, most);
+    }
+
+    /// Reports more than `most` names, and each that is too long.
+    fn names(&mut self, at: &Place<'_>, names: &[String], most: usize) {
         self.at_most(at, names.len(), most);
+        names.iter().for_each(|name| self.text(at, name));
+    }
+
+    fn text(&mut self, at: &Place<'_>, text: &str) {
+        let (length, most) = (text.len(), limits::TEXT_BYTES);
+        self.require(length <= most, at, || {
+            format!("{} has a text of {length} bytes; write at most {most}", at.last_key())
+        });
     }
 
     /// Reports what is wrong with a URL. Messages leave URLs out: the Worker logs them, too, and no log
     /// holds an internal URL.
-    fn url(&mut self, at: &Place<'_>, name: &str, checked: Result<(), impl fmt::Display>) {
-        if let Err(fault) = checked {
+    fn url(&mut self, at: &Place<'_>, name: &str, url: &str, check: fn(&str) -> Result<(), &'static str>) {
+        self.text(at, url);
+        if let Err(fault) = check(url) {
             self.report(at, format_args!("{name} {fault}"));
         }
     }
@@ -168,8 +182,8 @@ impl<'a> Validator<'a> {
             }
             self.require(is_any || is_origin(origin), &origins, || {
                 format!(
-                    "{origin:?} is no origin; write https://app.example.com (in lower case, no path), \
-                     https://*.example.com, or * for all"
+                    "{origin:?} is no origin; write https://app.example.com (in lower case, no path, no port that the \
+                     scheme implies), https://*.example.com, or * for all"
                 )
             });
         }
@@ -177,7 +191,7 @@ impl<'a> Validator<'a> {
             self.at_most(&at.key(key), headers.len(), limits::NAMES);
             for header in headers {
                 self.require(is_header_name(header), &at.key(key), || {
-                    format!("{header:?} is not the name of a header")
+                    format!("{header:?} is not the name of a header; {}", header_name_advice())
                 });
             }
         }

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Validator, hint,
-    values::{claim_rule_fault, is_fixed_path, is_free_header, is_header_name, is_header_value, is_reason, is_segment},
+    values::{
+        claim_rule_fault, header_name_advice, is_fixed_path, is_free_header, is_header_name, is_header_value,
+        is_reason, is_segment,
+    },
     variants::find_bypasses,
 };
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     limits,
     model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, RevocationCheck, Route, Variants},
     named::find,
-    own_paths::{OWN_PATHS, is_own_path},
+    reserved::{OWN_PATHS, is_own_path},
     table::Table,
 };
 
@@ -83,6 +86,7 @@ impl<'a> Validator<'a> {
 
     /// Checks a pattern and returns the names of its parameters.
     fn pattern<'p>(&mut self, at: &Place<'_>, pattern: &'p str) -> Vec<&'p str> {
+        self.text(at, pattern);
         let mut params = Vec::new();
         let Some(rest) = pattern.strip_prefix('/') else {
             self.report(at, "it must begin with /");
@@ -258,6 +262,7 @@ impl<'a> Validator<'a> {
             self.report(&at, "strip_prefix and replace_prefix are both there; keep one of them");
         }
         let Some((from, to)) = route.rewrite() else { return };
+        self.text(&at, to);
         // Whole segments without parameters: the removed part is the same for every path.
         let begins = route.path.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_replacement = to.is_empty() || is_fixed_path(to);
@@ -298,11 +303,12 @@ impl<'a> Validator<'a> {
     fn free_header(&mut self, at: &Place<'_>, key: &str, name: &str, in_requests: bool) {
         let lower = name.to_ascii_lowercase();
         self.require(is_free_header(&lower, in_requests), at, || {
+            let form = header_name_advice();
             let advice = match lower.as_str() {
                 "authorization" => "a policy holds no secret; forward_authorization passes the client's token on",
                 lower if lower.starts_with("access-control-") => "write a [cors.NAME] and cors = \"NAME\" for it",
                 lower if is_header_name(lower) => "the gateway or the runtime makes it; choose another name",
-                _ => "write a name of letters, digits, - and _",
+                _ => &form,
             };
             format!("{key} cannot touch {name:?}: {advice}")
         });

@@ -17,12 +17,12 @@ impl<'a> Validator<'a> {
             )
         });
         if let Some(url) = &upstream.url {
-            self.url(&at.key("url"), "its url", check_base_url(url));
+            self.url(&at.key("url"), "its url", url, check_base_url);
         }
         let targets = at.key("targets");
         for (index, target) in upstream.targets.iter().enumerate() {
             let at = targets.index(index);
-            self.url(&at.key("url"), "its url", check_base_url(&target.url));
+            self.url(&at.key("url"), "its url", &target.url, check_base_url);
             self.bounds(&at.key("weight"), target.weight, limits::WEIGHT);
         }
         self.bounds(&at.key("timeout_ms"), upstream.timeout_ms, limits::TIMEOUT_MS);

@@ -8,6 +8,7 @@ use crate::{
     limits,
     model::COOKIE_PREFIX,
     reserved::{is_reserved_in_answers, is_reserved_in_requests},
+    url::host_and_port,
 };
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
@@ -33,10 +34,13 @@ pub(super) fn is_tenant(text: &str) -> bool {
 
 /// Returns what is wrong with the path of a claim.
 pub(super) fn claim_path_fault(names: &[String]) -> Option<String> {
-    let is_path = (1..=limits::CLAIM_DEPTH).contains(&names.len()) && names.iter().all(|name| !name.is_empty());
+    let is_name = |name: &String| (1..=limits::TEXT_BYTES).contains(&name.len());
+    let is_path = (1..=limits::CLAIM_DEPTH).contains(&names.len()) && names.iter().all(is_name);
     (!is_path).then(|| {
         format!(
-            "a claim is a name, or a list of 1 to {} names from the outermost in, such as [\"realm_access\", \"roles\"]",
+            "a claim is a name of 1 to {} bytes, or a list of 1 to {} names from the outermost in, such as \
+             [\"realm_access\", \"roles\"]",
+            limits::TEXT_BYTES,
             limits::CLAIM_DEPTH
         )
     })
@@ -80,23 +84,30 @@ pub(super) fn is_fixed_path(text: &str) -> bool {
     text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|segment| is_segment(segment, "-._~")))
 }
 
-/// `https://app.example.com`, or with `*.` before the host; not `*`.
+/// `https://app.example.com`, or with `*.` before the host; not `*`. As browsers write it: in lower case,
+/// without the scheme's own port.
 pub(super) fn is_origin(text: &str) -> bool {
     let bare = text.replacen("://*.", "://", 1);
-    let host = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://"));
-    host.is_some_and(|host| {
-        !host.is_empty() && host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c))
-    })
+    let is_written = |(scheme, authority): (&str, &str)| {
+        let own_port = if scheme == "https" { 443 } else { 80 };
+        ["https", "http"].contains(&scheme) && host_and_port(authority).is_ok_and(|(_, port)| port != Some(own_port))
+    };
+    !text.contains(|c: char| c.is_ascii_uppercase()) && bare.split_once("://").is_some_and(is_written)
 }
 
 pub(super) fn is_header_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    (1..=limits::HEADER_NAME_BYTES).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
+pub(super) fn header_name_advice() -> String {
+    format!("write a name of 1 to {} letters, digits, - and _", limits::HEADER_NAME_BYTES)
 }
 
 /// Whether a rule may set or remove a header, by its lower-case name.
 pub(super) fn is_free_header(name: &str, in_requests: bool) -> bool {
     let is_reserved = if in_requests { is_reserved_in_requests(name) } else { is_reserved_in_answers(name) };
-    is_header_name(name) && name.len() <= limits::NAME_BYTES && !is_reserved
+    is_header_name(name) && !is_reserved
 }
 
 /// Whether a value fits into a header line: no control characters, and no spaces at its ends.
