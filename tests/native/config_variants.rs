@@ -309,6 +309,38 @@ fn thousands_of_owners_below_prefixes_of_their_own_bypass_no_rule() {
 }
 
 #[test]
+fn names_of_parameters_make_no_difference_to_the_search() {
+    let route = |n: usize| {
+        (format!("/t{n}/users/{{id{n}}}"), format!("access = {{ owner = \"id{n}\" }}\nstrip_prefix = \"/t{n}\""))
+    };
+    let routes: Vec<_> = (0..2_000).map(route).collect();
+    let routes: Vec<_> = routes.iter().map(|(path, rest)| (path.as_str(), "[\"GET\"]", rest.as_str())).collect();
+    assert_eq!(check(&with_routes(&routes)).err(), None);
+}
+
+#[test]
+fn thousands_of_routes_that_begin_with_a_parameter_are_compared_with_their_like() {
+    let route = |n: usize| (format!("/{{tenant}}/a{n}/{{*rest}}"), format!("access = {{ roles = [\"r{n}\"] }}"));
+    let mut routes: Vec<_> = (0..5_000).map(route).collect();
+    routes.push(("/{tenant}/a7/{id}".to_owned(), "access = \"user\"".to_owned()));
+    let routes: Vec<_> = routes.iter().map(|(path, rest)| (path.as_str(), "[\"GET\"]", rest.as_str())).collect();
+    assert_eq!(check(&with_routes(&routes)).unwrap_err().len(), 1);
+    assert_eq!(check(&with_routes(&routes[..5_000])).err(), None);
+}
+
+#[test]
+fn more_pairs_of_rules_than_can_be_compared_are_a_mistake() {
+    // Each rule is as strict as each other one.
+    let rule = |n: usize| {
+        let (roles, limits, issuers) = (vec!["r"; n % 10 + 1], vec!["login"; n / 10 % 10 + 1], vec!["id"; n / 100 + 1]);
+        format!("access = {{ roles = {roles:?} }}\nlimits = {limits:?}\nissuers = {issuers:?}")
+    };
+    assert_eq!(check(&below_prefixes(100, rule)).err(), None);
+    let mistakes = check(&below_prefixes(1_001, rule)).unwrap_err();
+    assert!(mistakes.len() == 1 && mistakes[0].message.contains("cannot be compared"), "{mistakes:?}");
+}
+
+#[test]
 fn rules_too_wide_to_compare_count_as_looser() {
     let nested = |kind: &str, role: &str| {
         let role = |is_last: bool| format!("{{ roles = [\"{}\"] }}", if is_last { "last" } else { role });

@@ -115,6 +115,9 @@ pub const REASON_BYTES: usize = 300;
 /// Reported routes whose rule other paths bypass. Thousands of such routes would have millions of them.
 pub const BYPASSES: usize = 100;
 
+/// Pairs of routes that lead to the same path of a service and are compared. Each takes about a microsecond.
+pub const ROUTE_PAIRS: usize = 1_000_000;
+
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.
 pub const RETRY_AFTER_S: Bounds = bounds(1, 3_600);
 

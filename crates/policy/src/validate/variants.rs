@@ -9,6 +9,7 @@
 //! it to the looser route, and the path that it stands for to the strict one.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
     iter,
 };
@@ -28,7 +29,14 @@ pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, Strin
     let search = Search::new(policy, table);
     let routes = policy.routes.iter().enumerate();
     let checked = routes.filter(|(_, route)| !matches!(route.variants, Some(Variants::Allow { .. })));
-    checked.flat_map(|(index, route)| search.bypasses_of(index, route)).take(limits::BYPASSES).collect()
+    let found = checked.flat_map(|(index, route)| search.bypasses_of(index, route));
+    let mut found: Vec<_> = found.take(limits::BYPASSES).collect();
+    if search.pairs.get() == 0 {
+        let advice = "so many routes lead to the same paths of a service that their rules cannot be compared; make the paths \
+                      differ in fixed segments, or write variants = { allow = \"…\" }";
+        found.push((0, advice.to_owned()));
+    }
+    found
 }
 
 struct Search<'a> {
@@ -37,18 +45,56 @@ struct Search<'a> {
     /// URLs by the upstream's name.
     urls: HashMap<&'a str, Vec<String>>,
     families: Vec<Family<'a>>,
-    /// Indices of families by a URL of their upstream and the fixed segments that their pattern begins with.
-    by_beginning: BTreeMap<String, Vec<usize>>,
+    /// The families at each URL.
+    by_url: HashMap<String, Patterns>,
     has_encoded_paths: bool,
+    /// Pairs that may still be compared.
+    pairs: Cell<usize>,
 }
 
-/// Routes that differ in the prefix that they replace alone. Thousands of routes may have a prefix of
-/// their own.
+/// Routes that differ in the prefix that they replace, and in the names of parameters, alone. Thousands of
+/// routes may have a prefix of their own.
 struct Family<'a> {
     /// Segments of the path as the upstream gets it.
     pattern: Vec<String>,
     rule: &'a Route,
     routes: Vec<(usize, &'a Route)>,
+}
+
+/// Indices of families, as a tree by the segments of their patterns.
+#[derive(Default)]
+struct Patterns {
+    families: Vec<usize>,
+    longer: BTreeMap<String, Patterns>,
+}
+
+impl Patterns {
+    fn insert(&mut self, pattern: &[String], family: usize) {
+        match pattern.split_first() {
+            Some((first, rest)) => self.longer.entry(step(first)).or_default().insert(rest, family),
+            None => self.families.push(family),
+        }
+    }
+
+    /// Finds the families whose patterns can be unified with one.
+    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>) {
+        let Some((first, rest)) = pattern.split_first() else { return found.extend(&self.families) };
+        let wanted = step(first);
+        let fixed = [PARAMETER, REST, &wanted].map(|step| self.longer.get_key_value(step));
+        let any = self.longer.iter().filter(|_| is_parameter(first));
+        for (step, longer) in any.chain(fixed.into_iter().flatten().filter(|_| !is_parameter(first))) {
+            if is_rest(first) || is_rest(step) {
+                longer.all(found);
+            } else {
+                longer.find(rest, found);
+            }
+        }
+    }
+
+    fn all(&self, found: &mut BTreeSet<usize>) {
+        found.extend(&self.families);
+        self.longer.values().for_each(|longer| longer.all(found));
+    }
 }
 
 impl<'a> Search<'a> {
@@ -57,61 +103,46 @@ impl<'a> Search<'a> {
             let places = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
             (upstream.name.as_str(), places.map(|url| url.trim_end_matches('/').to_ascii_lowercase()).collect())
         });
-        let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
-        let (families, by_beginning) = (Vec::new(), BTreeMap::new());
-        let mut search = Self { policy, table, urls: urls.collect(), families, by_beginning, has_encoded_paths };
+        let urls: HashMap<&str, Vec<String>> = urls.collect();
+        let (mut families, mut by_url): (Vec<Family<'_>>, HashMap<_, Patterns>) = (Vec::new(), HashMap::new());
+        let mut known: HashMap<String, usize> = HashMap::new();
         for (index, route) in policy.routes.iter().enumerate() {
             let pattern = upstream_pattern(route);
-            let keys = search.beginnings(route, &pattern);
-            let is_same = |family: &Family<'_>| family.pattern == pattern && have_same_rule(family.rule, route);
-            let mut near = keys.first().and_then(|key| search.by_beginning.get(key)).into_iter().flatten();
-            let known = near.find(|at| search.families.get(**at).is_some_and(is_same));
-            if let Some(family) = known.copied().and_then(|at| search.families.get_mut(at)) {
+            let next = families.len();
+            let at = *known.entry(format!("{pattern:?} {}", rule_of(route))).or_insert(next);
+            if let Some(family) = families.get_mut(at) {
                 family.routes.push((index, route));
                 continue;
             }
-            for key in keys {
-                search.by_beginning.entry(key).or_default().push(search.families.len());
+            for url in urls.get(route.upstream.as_str()).into_iter().flatten() {
+                by_url.entry(url.clone()).or_default().insert(&pattern, at);
             }
-            search.families.push(Family { pattern, rule: route, routes: vec![(index, route)] });
+            families.push(Family { pattern, rule: route, routes: vec![(index, route)] });
         }
-        search
-    }
-
-    /// Returns the keys of a route's pattern in `by_beginning`.
-    fn beginnings(&self, route: &Route, pattern: &[String]) -> Vec<String> {
-        let fixed = pattern.iter().take_while(|segment| !is_parameter(segment));
-        let fixed: String = fixed.map(|segment| fold_path(&format!("/{segment}"))).collect();
-        let urls = self.urls.get(route.upstream.as_str());
-        urls.into_iter().flatten().map(|url| format!("{url} {fixed}")).collect()
+        let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
+        Self { policy, table, urls, families, by_url, has_encoded_paths, pairs: Cell::new(limits::ROUTE_PAIRS) }
     }
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
         let forms = forms(upstream_pattern(strict), self.has_encoded_paths);
-        let families: BTreeSet<usize> = forms.iter().flat_map(|form| self.similar(strict, form)).collect();
+        let mut families = BTreeSet::new();
+        let patterns =
+            self.urls.get(strict.upstream.as_str()).into_iter().flatten().filter_map(|url| self.by_url.get(url));
+        for patterns in patterns {
+            forms.iter().for_each(|form| patterns.find(form, &mut families));
+        }
         families.into_iter().filter_map(move |at| {
             let family = self.families.get(at)?;
-            if self.is_as_strict(family.rule, strict, |_, _| false) {
+            if !self.may_compare() || self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
             }
             Some((index, forms.iter().find_map(|form| self.bypass(index, strict, form, family))?))
         })
     }
 
-    /// Returns the families at the same service whose patterns begin with the same fixed segments, as far
-    /// as both have them.
-    fn similar(&self, strict: &Route, form: &[String]) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
-        for beginning in self.beginnings(strict, form) {
-            let shorter = iter::successors(Some(beginning.as_str()), |key| key.rsplit_once('/').map(|(key, _)| key));
-            found.extend(shorter.filter_map(|key| self.by_beginning.get(key)).flatten());
-            if form.iter().any(|segment| is_parameter(segment)) {
-                let begin = format!("{beginning}/");
-                let longer = self.by_beginning.range(begin.clone()..).take_while(|(key, _)| key.starts_with(&begin));
-                found.extend(longer.flat_map(|(_, families)| families));
-            }
-        }
-        found
+    /// Counts a pair, and returns whether it may be compared.
+    fn may_compare(&self) -> bool {
+        self.pairs.replace(self.pairs.get().saturating_sub(1)) > 0
     }
 
     /// Returns the message about the first route of a looser family that matches other paths to the
@@ -125,7 +156,8 @@ impl<'a> Search<'a> {
         // The rule of a route for this one path of the service is an exception that its author wants.
         let is_exception = unified.is_narrower && unified.strict == unified.looser;
         let others = family.routes.iter().filter(|(_, looser)| looser.path != strict.path);
-        for &(at, looser) in others.filter(|(_, looser)| !is_exception || looser.rewrite().is_some()) {
+        let others = others.filter(|(_, looser)| !is_exception || looser.rewrite().is_some());
+        for &(at, looser) in others.take_while(|_| self.may_compare()) {
             // Whether the rule of the strict route applies to a path; `None` if another route matches it.
             let applies = |path: &String| {
                 let theirs = self.find(method, path, at)?;
@@ -166,12 +198,14 @@ impl<'a> Search<'a> {
     /// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits and
     /// revocation checks.
     fn is_as_strict(&self, looser: &Route, strict: &Route, is_same_owner: impl Fn(&str, &str) -> bool) -> bool {
-        let takes = |route: &Route, name: &String| route.issuers.as_ref().is_none_or(|taken| taken.contains(name));
-        let mut names = self.policy.issuers.iter().map(|issuer| &issuer.name);
-        (strict.access == Access::Public || names.all(|name| !takes(looser, name) || takes(strict, name)))
-            && looser.access.implies(&strict.access, &is_same_owner)
+        let accepts_issuers_of = |taken: &Vec<String>| match &looser.issuers {
+            Some(names) => names.iter().all(|name| taken.contains(name)),
+            None => self.policy.issuers.iter().all(|issuer| taken.contains(&issuer.name)),
+        };
+        (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
-            && (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
+            && looser.access.implies(&strict.access, &is_same_owner)
+            && (strict.access == Access::Public || strict.issuers.as_ref().is_none_or(accepts_issuers_of))
     }
 }
 
@@ -255,11 +289,28 @@ fn message(paths: &[String], strict: &Route, looser: &Route) -> String {
     )
 }
 
+/// A segment with a parameter, whatever its name.
+const PARAMETER: &str = "{}";
+
+/// A segment with a rest.
+const REST: &str = "{*}";
+
 /// Returns a route's pattern as its upstream gets it, in segments.
 fn upstream_pattern(route: &Route) -> Vec<String> {
     let (from, to) = route.rewrite().unwrap_or_default();
     let rest = route.path.strip_prefix(from).unwrap_or_default();
-    to.split('/').chain(rest.split('/')).filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+    let segments = to.split('/').chain(rest.split('/')).filter(|segment| !segment.is_empty());
+    let nameless = segments.map(|segment| match (is_rest(segment), is_parameter(segment)) {
+        (true, _) => REST,
+        (false, true) => PARAMETER,
+        (false, false) => segment,
+    });
+    nameless.map(str::to_owned).collect()
+}
+
+/// Returns a segment as a lenient service reads it: what it is compared by.
+fn step(segment: &str) -> String {
+    if is_parameter(segment) { segment.to_owned() } else { fold_path(segment) }
 }
 
 /// Returns a pattern, and what it is for a service that decodes escaped slashes.
@@ -312,13 +363,23 @@ fn takes(route: &Route, method: &str) -> bool {
     route.methods.iter().any(|known| known == method || (known == "GET" && method == "HEAD"))
 }
 
-/// Returns whether two routes permit the same requests, apart from their paths.
-fn have_same_rule(one: &Route, other: &Route) -> bool {
-    one.upstream == other.upstream
-        && one.access == other.access
-        && one.methods == other.methods
-        && one.issuers == other.issuers
-        && one.limits == other.limits
-        && one.revocation == other.revocation
-        && one.encoded_path == other.encoded_path
+/// Returns which requests a route permits, apart from their paths, as a key for comparison.
+fn rule_of(route: &Route) -> String {
+    let Route { upstream, access, methods, issuers, limits, revocation, encoded_path, .. } = route;
+    let access = with_positions(access, &route.path);
+    format!("{:?}", (upstream, access, methods, issuers, limits, revocation, encoded_path))
+}
+
+/// Returns a rule with the position of each owner's parameter, from the end of the path, for its name.
+fn with_positions(access: &Access, path: &str) -> Access {
+    let each = |rules: &[Access]| rules.iter().map(|rule| with_positions(rule, path)).collect();
+    match access {
+        Access::Owner(name) => {
+            let is_named = |segment: &str| segment.trim_matches(['{', '*', '}']) == name && is_parameter(segment);
+            Access::Owner(format!("{:?}", path.rsplit('/').position(is_named)))
+        }
+        Access::Any(rules) => Access::Any(each(rules)),
+        Access::All(rules) => Access::All(each(rules)),
+        Access::Public | Access::User | Access::Roles(_) | Access::Scopes(_) | Access::Claim(_) => access.clone(),
+    }
 }
