@@ -11,7 +11,7 @@ fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
 }
 
 #[test]
-fn rules_let_in_whom_they_name() {
+fn each_rule_admits_exactly_the_callers_that_it_names() {
     let roles = |names: &[&str]| Access::Roles(names.iter().map(|name| (*name).to_owned()).collect());
     let owner = || Access::Owner("id".to_owned());
     let both = || vec![owner(), roles(&["admin"])];
