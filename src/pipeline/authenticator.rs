@@ -110,11 +110,17 @@ impl Authenticator {
         let identity = token.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
         let until = expires_at.min(ports.now().plus(limits::TOKEN_CACHE_MS));
-        // All texts of the identity are parts of the token.
-        let names = identity.roles.len().saturating_add(identity.scopes.len());
-        let bytes = limits::TOKEN_CACHE_ENTRY_BYTES
-            .saturating_add(text.len())
-            .saturating_add(names.saturating_mul(limits::TOKEN_CACHE_NAME_BYTES));
+        // The texts of roles and scopes are parts of the token. A claim of a rule is kept besides, with the
+        // names of its path; its pair of both takes twice what a name does.
+        let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
+        let claims = identity.claims.iter().flat_map(|(path, value)| {
+            let value = value.as_str().map_or(0, str::len);
+            path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
+        });
+        let bytes =
+            names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(text.len()), |sum, text| {
+                sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
+            });
         self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, until);
         Ok(token)
     }

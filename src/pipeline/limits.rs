@@ -30,7 +30,7 @@ pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes that a cached token takes besides its texts: digest twice, revocation keys, pointers, times.
 pub const TOKEN_CACHE_ENTRY_BYTES: usize = 480;
 
-/// Bytes that a role or a scope of a cached token takes besides its text.
+/// Bytes that a role, a scope, or a name or value of a claim of a cached token takes besides its text.
 pub const TOKEN_CACHE_NAME_BYTES: usize = 32;
 
 /// Milliseconds for which a verified token is cached at most, however long it is valid.
