@@ -24,7 +24,10 @@ use super::{
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{Access, Destination, Match, Miss, Refusal, Route, Target, authorize};
-use portcullis_token::{self as token, revocation::RevocationEntry};
+use portcullis_token::{
+    limits::DATE_SECS,
+    revocation::{self, RevocationEntry},
+};
 
 /// The result of a request.
 #[derive(Debug)]
@@ -175,12 +178,10 @@ impl Gateway {
         let Some(key) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
         let (policy, identity) = (&token.issuer.token, token.identity());
         // The session's youngest token may have been issued this moment.
-        let last = match identity.session_id {
-            Some(_) => ports.now().secs().saturating_add(policy.leeway_s).saturating_add(policy.max_lifetime_s),
-            None => identity.expires_at.secs(),
-        };
-        let keep_until = last.saturating_add(policy.leeway_s);
-        let entry = RevocationEntry { key, issued_until: token::limits::DATE_SECS, keep_until };
+        let youngest = revocation::latest_issue(policy, ports.now().secs());
+        let expires_at = identity.session_id.is_none().then_some(identity.expires_at.secs());
+        let keep_until = revocation::keep_until(policy, youngest, expires_at);
+        let entry = RevocationEntry { key, issued_until: DATE_SECS, keep_until };
         self.revocations.revoke(entry, ports).await;
     }
 

@@ -403,6 +403,22 @@ fn a_logout_that_the_log_did_not_take_is_appended_again() {
 }
 
 #[test]
+fn a_logout_is_kept_for_as_long_as_a_push_of_the_same() {
+    let (gateway, ports) = (gateway(), ports());
+    let now = ports.now.get().secs();
+    let expires_at = f64::from(u32::try_from(now).unwrap()) + 900.25;
+    for (changes, revocation) in [
+        (json!({}), json!({ "session": "s1" })),
+        (json!({ "sid": null, "exp": expires_at }), json!({ "token": "t1", "expires_at": now + 900 })),
+    ] {
+        assert_eq!(verdict(&ports.send_token(&gateway, "POST", "/logout", &access(&ports, &changes))), OK);
+        assert_eq!(push(&gateway, &ports, &json!({ "revocations": [revocation] })), OK);
+        let entries = std::mem::take(&mut ports.log.borrow_mut().entries);
+        assert_eq!(entries[0], entries[1], "{revocation}");
+    }
+}
+
+#[test]
 fn a_logout_that_the_upstream_refuses_revokes_nothing() {
     let (gateway, ports) = (gateway(), ports());
     let token = access(&ports, &json!({}));

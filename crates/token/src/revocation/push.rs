@@ -82,10 +82,22 @@ pub fn parse_push(body: &[u8], policy: &TokenPolicy, now: UnixMillis) -> Result<
     Ok(push)
 }
 
+/// Returns the last second of which a token may be that exists at second `now`: its issuer's clock may be ahead.
+pub fn latest_issue(policy: &TokenPolicy, now: u64) -> u64 {
+    now.saturating_add(policy.leeway_s).saturating_add(limits::ISSUED_AHEAD_S)
+}
+
+/// Returns the second after which every token issued up to `latest_issue` has expired: the policy accepts no
+/// token with a longer lifetime. `expires_at` is when the last of them expires, if that is known.
+pub fn keep_until(policy: &TokenPolicy, latest_issue: u64, expires_at: Option<u64>) -> u64 {
+    let bound = latest_issue.saturating_add(policy.max_lifetime_s);
+    let end = expires_at.map_or(bound, |expires_at| expires_at.min(bound));
+    // A token's dates may have fractions: it may expire up to a second later.
+    end.saturating_add(policy.leeway_s).saturating_add(1)
+}
+
 impl Revocation {
-    /// Converts to an entry of the log, or `None` if every such token has expired: the policy accepts
-    /// no token with a longer lifetime, and one of a clock that is ahead up to
-    /// [`limits::ISSUED_AHEAD_S`] later. Times are seconds.
+    /// Converts to an entry of the log, or `None` if every such token has expired. Times are seconds.
     fn to_entry(&self, policy: &TokenPolicy, now: u64) -> Result<Option<RevocationEntry>, &'static str> {
         let (kind, id) = match (&self.token, &self.session, &self.user, &self.key) {
             (Some(id), None, None, None) => (RevocationKind::Token, id),
@@ -97,7 +109,7 @@ impl Revocation {
         if id.is_empty() || id.len() > CLAIM_BYTES {
             return Err("the id is empty or too long");
         }
-        let youngest = now.saturating_add(policy.leeway_s).saturating_add(limits::ISSUED_AHEAD_S);
+        let youngest = latest_issue(policy, now);
         let (issued_until, latest_issue) = match (kind, self.issued_until) {
             // A later time would revoke tokens that are not issued yet.
             (RevocationKind::User, Some(until)) if until > youngest => return Err("issued_until lies in the future"),
@@ -108,10 +120,7 @@ impl Revocation {
             // A key set with the key may be used for that long.
             (RevocationKind::Key, None) => (DATE_SECS, youngest.saturating_add(HARD_MS / 1000)),
         };
-        let bound = latest_issue.saturating_add(policy.max_lifetime_s);
-        let end = self.expires_at.map_or(bound, |expires_at| expires_at.min(bound));
-        // A token's dates may have fractions: it may expire up to a second later.
-        let keep_until = end.saturating_add(policy.leeway_s).saturating_add(1);
+        let keep_until = keep_until(policy, latest_issue, self.expires_at);
         let key = RevocationKey::new(kind, &policy.issuer, id);
         Ok((keep_until > now).then_some(RevocationEntry { key, issued_until, keep_until }))
     }
