@@ -56,7 +56,7 @@ pub(super) struct AuthenticatedToken {
     /// The key that verified it.
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
-    pub(super) marks: Option<RevocationKeys>,
+    pub(super) revocation_keys: Option<RevocationKeys>,
 }
 
 impl AuthenticatedToken {
@@ -164,8 +164,8 @@ impl Authenticator {
             }
             let verified = unverified.admit(outcome, policy, ports.now())?;
             let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
-            let marks = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
-            return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, marks });
+            let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
+            return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, revocation_keys });
         }
         Err(TokenError::BadSignature.into())
     }

@@ -125,7 +125,7 @@ impl Gateway {
         let text = credentials::bearer(head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
-        self.revocations.check_log(token.marks.as_ref(), ports).await?;
+        self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
         // Not 400 `push_malformed`: an issuer does not repeat a push that is malformed.
         let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
             if fault == Fault::TooLarge {

@@ -12,6 +12,9 @@ pub const HEADER_BYTES: usize = 32 * 1024;
 /// accept 16 KB of headers, and nginx 8 KB for one line.
 pub const ROLES_HEADER_BYTES: usize = 4 * 1024;
 
+/// Bytes of a `tracestate` that is passed on (W3C Trace Context, section 3.3.1.5, asks for at least 512).
+pub const TRACESTATE_BYTES: usize = 512;
+
 /// Seconds for which an assertion is valid: one hop, and a little clock skew.
 pub const ASSERTION_S: u64 = 30;
 

@@ -38,43 +38,43 @@ impl RevocationChecker {
     }
 
     /// Refuses a token that the copy knows to be revoked. Returns whether the log has to be
-    /// asked as well. Without marks the token cannot be revoked.
+    /// asked as well. Without keys the token cannot be revoked.
     pub(super) async fn check(
         &self,
-        marks: Option<&RevocationKeys>,
+        keys: Option<&RevocationKeys>,
         check: RevocationCheck,
         ports: &impl RevocationLog,
     ) -> Result<bool, Denial> {
-        let Some(marks) = marks else { return Ok(false) };
+        let Some(keys) = keys else { return Ok(false) };
         // A revoked token stays revoked, so the copy's age does not matter here.
-        self.check_copy(marks)?;
+        self.check_copy(keys)?;
         if check == RevocationCheck::Strict {
             return Ok(true);
         }
         let asks_log = self.freshen(ports).await?;
         // Again: the copy may have been updated meanwhile.
-        self.check_copy(marks)?;
+        self.check_copy(keys)?;
         Ok(asks_log)
     }
 
     /// Refuses a token that the copy knows to be revoked, whatever the copy's age.
-    fn check_copy(&self, marks: &RevocationKeys) -> Result<(), Denial> {
-        if self.known().revokes(marks) { Err(Denial::TokenRevoked) } else { Ok(()) }
+    fn check_copy(&self, keys: &RevocationKeys) -> Result<(), Denial> {
+        if self.known().revokes(keys) { Err(Denial::TokenRevoked) } else { Ok(()) }
     }
 
     /// Refuses a token that the log knows to be revoked.
     pub(super) async fn check_log(
         &self,
-        marks: Option<&RevocationKeys>,
+        keys: Option<&RevocationKeys>,
         log: &impl RevocationLog,
     ) -> Result<(), Denial> {
-        let Some(marks) = marks else { return Ok(()) };
-        let asked: Vec<_> = marks.iter().collect();
+        let Some(keys) = keys else { return Ok(()) };
+        let asked: Vec<_> = keys.iter().collect();
         let answer = log.read_log(LogPart::Entries(&asked), false).await;
         let mut page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
         page.entries.retain(|entry| asked.contains(&entry.key));
         self.note(&page.entries, log);
-        self.check_copy(marks)
+        self.check_copy(keys)
     }
 
     /// Returns whether revoked tokens can be recognised.

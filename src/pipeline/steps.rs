@@ -89,7 +89,7 @@ impl Gateway {
             authorize(route, &found.params, &token.issuer.name, token.identity().into())?;
             // After the permission, so that a caller without it cannot load the log.
             if asks_log {
-                self.revocations.check_log(token.marks.as_ref(), ports).await?;
+                self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
             }
             self.limiter.count(route, Caller::Permitted(token.identity()), ports).await?;
         }
@@ -131,7 +131,7 @@ impl Gateway {
             let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
             let text = credentials::of(head, cookie, self.cors_of(route))?;
             let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
-            let asks_log = self.revocations.check(token.marks.as_ref(), route.revocation, ports).await?;
+            let asks_log = self.revocations.check(token.revocation_keys.as_ref(), route.revocation, ports).await?;
             Ok((token, asks_log))
         };
         admitted.await.map_err(|denial| self.count_guess(denial, address, ports))
@@ -175,7 +175,7 @@ impl Gateway {
     /// Revokes the session, or the token without one, of a caller who has logged out.
     async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
-        let Some(key) = token.marks.as_ref().and_then(|marks| marks.end()) else { return };
+        let Some(key) = token.revocation_keys.as_ref().and_then(|keys| keys.end()) else { return };
         let (policy, identity) = (&token.issuer.token, token.identity());
         // The session's youngest token may have been issued this moment.
         let youngest = revocation::latest_issue(policy, ports.now().secs());

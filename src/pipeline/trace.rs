@@ -1,7 +1,7 @@
 //! The ids of a request: its own (UUIDv7, RFC 9562) and its place in a trace
 //! (W3C Trace Context, level 1).
 
-use super::head::Head;
+use super::{head::Head, limits};
 use portcullis_token::UnixMillis;
 
 /// The ids of one request.
@@ -21,9 +21,6 @@ pub(super) struct Ids {
     pub(super) tracestate: Option<String>,
 }
 
-/// Bytes of a `tracestate` that is passed on (W3C, section 3.3.1.5, asks for at least 512).
-const TRACESTATE_BYTES: usize = 512;
-
 /// Flag of a trace whose spans are exported (section 3.2.2.5.1).
 const SAMPLED: u8 = 1;
 
@@ -41,7 +38,7 @@ impl Ids {
         let (span, client_span) = (u64::from_be_bytes(take(&mut random)), u64::from_be_bytes(take(&mut random)));
         let continued = head.header("traceparent").and_then(parse_traceparent);
         let is_valid = |state: &&str| {
-            state.len() <= TRACESTATE_BYTES && state.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+            state.len() <= limits::TRACESTATE_BYTES && state.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
         };
         let tracestate = continued.and_then(|_| head.header("tracestate").filter(is_valid)).map(str::to_owned);
         let (trace_id, parent_id, flags) = match continued {
