@@ -22,7 +22,7 @@ macro_rules! denials {
 
         impl Denial {
             /// Codes of the denials in the table below; those of [`Denial::Policy`] and [`Denial::Token`] are in
-            /// [`Refusal::ALL`] and [`TokenError::ALL`].
+            /// [`Refusal::CODES`] and [`TokenError::ALL`].
             pub const CODES: &[&str] = &[$($code),+];
 
             /// Returns status, code and text.

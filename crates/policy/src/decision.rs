@@ -18,48 +18,45 @@ use crate::{
     target::{BadTarget, Target},
 };
 
-/// A refusal that the policy alone decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+/// Defines the refusals: name, fields, status, stable code, and the text for the client.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident $({ $(#[$field_doc:meta])* $field:ident: $type:ty })? = $status:literal $code:literal $text:literal,)+) => {
+        /// A refusal that the policy alone decides.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Refusal {
+            $($(#[$doc])* $name $({ $(#[$field_doc])* $field: $type })?,)+
+        }
+
+        impl Refusal {
+            /// The codes of all refusals.
+            pub const CODES: &[&str] = &[$($code),+];
+
+            /// Returns status, stable code, and text for the client.
+            pub const fn wording(&self) -> (u16, &'static str, &'static str) {
+                match self {
+                    $(Self::$name $({ $field: _ })? => ($status, $code, $text),)+
+                }
+            }
+        }
+    };
+}
+
+refusals! {
     /// The path has more than one reading, or its route does not forward such paths.
-    TargetAmbiguous,
+    TargetAmbiguous = 400 "path_ambiguous" "The path is ambiguous; send it in canonical form",
     /// The path or the query exceeds its bound.
-    TargetTooLong,
+    TargetTooLong = 414 "path_too_long" "The path or the query is too long",
     /// No route or endpoint has this path.
-    RouteUnknown,
+    RouteUnknown = 404 "route_unknown" "No such path",
     /// The path does not support the method.
     MethodNotAllowed {
         /// Value for `Allow`.
-        allow: String,
-    },
+        allow: String
+    } = 405 "method_not_allowed" "The path does not support this method",
     /// The route needs a token, and the request has none.
-    CredentialsMissing,
+    CredentialsMissing = 401 "credentials_missing" "Authorization header required",
     /// The route's rule does not let the caller in.
-    PermissionMissing,
-}
-
-impl Refusal {
-    /// All refusals.
-    pub const ALL: &[Self] = &[
-        Self::TargetAmbiguous,
-        Self::TargetTooLong,
-        Self::RouteUnknown,
-        Self::MethodNotAllowed { allow: String::new() },
-        Self::CredentialsMissing,
-        Self::PermissionMissing,
-    ];
-
-    /// Returns status, stable code, and text for the client.
-    pub const fn wording(&self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::TargetAmbiguous => (400, "path_ambiguous", "The path is ambiguous; send it in canonical form"),
-            Self::TargetTooLong => (414, "path_too_long", "The path or the query is too long"),
-            Self::RouteUnknown => (404, "route_unknown", "No such path"),
-            Self::MethodNotAllowed { .. } => (405, "method_not_allowed", "The path does not support this method"),
-            Self::CredentialsMissing => (401, "credentials_missing", "Authorization header required"),
-            Self::PermissionMissing => (403, "rights_missing", "Insufficient permissions"),
-        }
-    }
+    PermissionMissing = 403 "rights_missing" "Insufficient permissions",
 }
 
 impl From<BadTarget> for Refusal {
