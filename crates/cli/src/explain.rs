@@ -11,9 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    access,
+    Output, access,
     decision::{Decider, StatusCode, TokenCaller},
-    output::Output,
 };
 
 /// A token, and what it is checked with.
