@@ -99,14 +99,14 @@ const fn canonical(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-/// Returns whether no rule may change a request header, by its lower-case name.
-pub(crate) fn is_reserved_in_requests(name: &str) -> bool {
-    is_private(name) || is_replaced(name) || is_same_header(name, "cf-connecting-ip")
-}
-
-/// Returns whether no rule may change a response header, by its lower-case name.
-pub(crate) fn is_reserved_in_answers(name: &str) -> bool {
-    is_private(name) || is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
+/// Returns whether no rule may change a header of requests or of answers.
+pub(crate) fn is_reserved(name: &str, in_requests: bool) -> bool {
+    let is_written = if in_requests {
+        is_replaced(name) || is_same_header(name, "cf-connecting-ip")
+    } else {
+        is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
+    };
+    is_private(name) || is_written
 }
 
 /// Paths of the gateway itself, with everything below them. No route may have one, and no

@@ -3,13 +3,7 @@
 use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
 use serde_json::Value;
 
-use crate::{
-    access::values_of,
-    limits,
-    model::COOKIE_PREFIX,
-    reserved::{is_reserved_in_answers, is_reserved_in_requests},
-    url::host_and_port,
-};
+use crate::{access::values_of, limits, model::COOKIE_PREFIX, reserved::is_reserved, url::host_and_port};
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
 const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
@@ -106,8 +100,7 @@ pub(super) fn header_name_advice() -> String {
 
 /// Whether a rule may set or remove a header, by its lower-case name.
 pub(super) fn is_free_header(name: &str, in_requests: bool) -> bool {
-    let is_reserved = if in_requests { is_reserved_in_requests(name) } else { is_reserved_in_answers(name) };
-    is_header_name(name) && !is_reserved
+    is_header_name(name) && !is_reserved(name, in_requests)
 }
 
 /// Whether a value fits into a header line: no control characters, and no spaces at its ends.
