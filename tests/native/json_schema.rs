@@ -34,7 +34,7 @@ pub(crate) fn schema() -> Value {
 
 /// Returns what the types do not say: table, option (empty for the table itself) and facts.
 fn facts() -> Vec<(&'static str, &'static str, Value)> {
-    let range = |Bounds { min, max }| json!({ "type": "integer", "minimum": min, "maximum": max });
+    let range = |bounds: Bounds| json!({ "type": "integer", "minimum": bounds.start(), "maximum": bounds.end() });
     let table_names = json!({ "pattern": format!("^[a-z0-9-]{{1,{}}}$", limits::NAME_BYTES) });
     let named = json!({ "propertyNames": table_names });
     let words = |words: &[&str]| json!({ "minItems": 1, "maxItems": limits::NAMES, "items": { "enum": words } });
@@ -49,7 +49,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
     let cookie = format!("^{COOKIE_PREFIX}[A-Za-z0-9_-]{{1,{}}}$", limits::NAME_BYTES - COOKIE_PREFIX.len());
     vec![
         ("Policy", "", json!({ "title": "Portcullis policy (gateway.toml)", "required": ["routes", "upstreams"] })),
-        ("Policy", "version", range(Bounds { min: 1, max: 1 })),
+        ("Policy", "version", range(1..=1)),
         ("Policy", "issuers", named.clone()),
         ("Policy", "upstreams", json!({ "minProperties": 1, "propertyNames": table_names })),
         ("Policy", "limits", named.clone()),

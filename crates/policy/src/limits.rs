@@ -1,18 +1,10 @@
 //! Every bound of a policy and of a request's path, with its unit and its reason. Validation, the JSON
 //! Schema, the reference page and the messages use these constants.
 
-/// The smallest and the largest number that an option takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Smallest.
-    pub min: u64,
-    /// Largest.
-    pub max: u64,
-}
+use std::ops::RangeInclusive;
 
-const fn bounds(min: u64, max: u64) -> Bounds {
-    Bounds { min, max }
-}
+/// The numbers that an option takes.
+pub type Bounds = RangeInclusive<u64>;
 
 /// The format of policy documents that this version reads.
 pub const VERSION: u32 = 1;
@@ -34,11 +26,11 @@ pub const TEXT_BYTES: usize = portcullis_token::limits::ROLE_BYTES;
 pub const HEADER_NAME_BYTES: usize = 100;
 
 /// Seconds. With more leeway, `exp` means little.
-pub const LEEWAY_S: Bounds = bounds(0, 300);
+pub const LEEWAY_S: Bounds = 0..=300;
 
 /// Seconds, at most a week: the longest that providers of short-lived access tokens offer.
 /// Revocations are kept for as long.
-pub const LIFETIME_S: Bounds = bounds(1, 604_800);
+pub const LIFETIME_S: Bounds = 1..=604_800;
 
 /// Tenants of one issuer.
 pub const TENANTS: usize = 1_000;
@@ -54,37 +46,37 @@ pub const CLAIM_DEPTH: usize = 8;
 pub const CLAIM_VALUE_BYTES: usize = 320;
 
 /// Milliseconds. Clients give up earlier.
-pub const TIMEOUT_MS: Bounds = bounds(1, 120_000);
+pub const TIMEOUT_MS: Bounds = 1..=120_000;
 
 /// Milliseconds, at most an hour. Longer uploads belong into parts.
-pub const BODY_TIMEOUT_MS: Bounds = bounds(1, 3_600_000);
+pub const BODY_TIMEOUT_MS: Bounds = 1..=3_600_000;
 
 /// Milliseconds, at most an hour.
-pub const IDLE_TIMEOUT_MS: Bounds = bounds(1, 3_600_000);
+pub const IDLE_TIMEOUT_MS: Bounds = 1..=3_600_000;
 
 /// More attempts make an outage worse.
-pub const RETRIES: Bounds = bounds(0, 3);
+pub const RETRIES: Bounds = 0..=3;
 
 /// Requests; far above what one isolate can hold.
-pub const CONCURRENT: Bounds = bounds(1, 100_000);
+pub const CONCURRENT: Bounds = 1..=100_000;
 
 /// Targets of one upstream. More belong behind a load balancer.
 pub const TARGETS: usize = 16;
 
 /// Relative share of the requests.
-pub const WEIGHT: Bounds = bounds(1, 1_000);
+pub const WEIGHT: Bounds = 1..=1_000;
 
 /// Outages in a row. A higher threshold would be no circuit breaker.
-pub const BREAKER_FAILURES: Bounds = bounds(1, 1_000);
+pub const BREAKER_FAILURES: Bounds = 1..=1_000;
 
 /// Seconds, at most an hour.
-pub const BREAKER_OPEN_S: Bounds = bounds(1, 3_600);
+pub const BREAKER_OPEN_S: Bounds = 1..=3_600;
 
 /// Seconds, at most a day.
-pub const MAINTENANCE_S: Bounds = bounds(1, 86_400);
+pub const MAINTENANCE_S: Bounds = 1..=86_400;
 
 /// Bytes: what the platform accepts on its largest plan.
-pub const BODY_BYTES: Bounds = bounds(0, 500 * 1024 * 1024);
+pub const BODY_BYTES: Bounds = 0..=500 * 1024 * 1024;
 
 /// Names in one list of roles, scopes, audiences, algorithms, types, methods, origins or headers, and
 /// values of a claim. Requests search these lists from their beginning.
@@ -119,13 +111,13 @@ pub const BYPASSES: usize = 100;
 pub const ROUTE_PAIRS: usize = 1_000_000;
 
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.
-pub const RETRY_AFTER_S: Bounds = bounds(1, 3_600);
+pub const RETRY_AFTER_S: Bounds = 1..=3_600;
 
 /// Seconds. Browsers keep a preflight answer for a day at most.
-pub const CORS_AGE_S: Bounds = bounds(0, 86_400);
+pub const CORS_AGE_S: Bounds = 0..=86_400;
 
 /// Seconds. Isolates renew their copy every few seconds; one late renewal is no outage yet.
-pub const REVOCATION_AGE_S: Bounds = bounds(5, 3_600);
+pub const REVOCATION_AGE_S: Bounds = 5..=3_600;
 
 /// Longest path of a request in bytes. Real ones are below 500; common servers accept 8 KB for the whole
 /// line.

@@ -71,9 +71,10 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn bounds(&mut self, at: &Place<'_>, value: impl Into<u64>, Bounds { min, max }: Bounds) {
+    fn bounds(&mut self, at: &Place<'_>, value: impl Into<u64>, bounds: Bounds) {
         let value = value.into();
-        if !(min..=max).contains(&value) {
+        if !bounds.contains(&value) {
+            let (min, max) = bounds.into_inner();
             self.push(at, format!("{} = {value} is out of range; write {min} to {max}", at.path()));
         }
     }
