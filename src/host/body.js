@@ -79,6 +79,11 @@ export class ClientBody {
     bodies.set(request, this);
   }
 
+  /** Whether the upstream gets no more of it. */
+  get isSent() {
+    return this.#end !== undefined;
+  }
+
   get hasEnded() {
     return this.#end === "ended";
   }
@@ -116,6 +121,11 @@ export class ClientBody {
   answered(isRefused) {
     this.#isUnwanted ||= isRefused;
     this.#tellAnswered();
+  }
+
+  /** Breaks the upstream's stream off: the runtime keeps one that is neither closed nor aborted for good. */
+  breakOff() {
+    this.#writer?.abort().catch(() => {});
   }
 
   /** Reads and discards the rest. Resolves at its end. */
@@ -157,10 +167,11 @@ export class ClientBody {
         if (done) return finish("ended");
       }
       finish("refused");
-    } catch (error) {
-      // A stream that is neither closed nor aborted is kept by the runtime for good.
-      this.#writer?.abort(error).catch(() => {});
+    } catch {
+      this.#isUnwanted = true;
       finish("failed", () => onFailure?.("read_failed"));
+    } finally {
+      if (this.#isUnwanted) this.breakOff();
     }
   }
 
@@ -233,7 +244,10 @@ export function drain(request, plan) {
   const slot = { until: now + plan.time_ms };
   drains.add(slot);
   const discarded = (known ?? new ClientBody(request, plan)).discard();
-  return Promise.race([discarded, scheduler.wait(plan.time_ms)]).finally(() => drains.delete(slot));
+  return Promise.race([discarded, scheduler.wait(plan.time_ms)]).finally(() => {
+    drains.delete(slot);
+    known?.breakOff();
+  });
 }
 
 /**

@@ -54,8 +54,9 @@ export async function forward(request, packed, timeoutMs, isTimed, plan) {
 }
 
 /**
- * Forwards a request with a body. If the body breaks off, the whole request is aborted, so that the
- * upstream never takes it for complete.
+ * Forwards a request with a body. If the body breaks off, the whole request is aborted, also after an early
+ * answer. Until the answer the upstream never takes the body for complete. Later workerd ends a chunked body
+ * as a complete one; a shorter body than its length stays incomplete.
  * @param {Request} request
  * @param {string} url
  * @param {RequestInit} init
@@ -73,9 +74,9 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
   let timer = null;
   /** @param {string} event */
   const giveUp = (event) => {
-    if (isAnswered) return;
     failure ??= body.failure(event);
     controller.abort();
+    body.breakOff();
   };
   /** @param {number} millis */
   const expect = (millis) => {
@@ -87,14 +88,15 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
   try {
     const response = await fetch(url, { ...init, body: readable, signal: controller.signal });
     isAnswered = true;
+    // The client's time goes on while it sends the rest.
+    if (body.isSent) clearTimeout(timer);
     return [response, factsOf(response, body.hasEnded)];
   } catch {
+    isAnswered = true;
+    clearTimeout(timer);
     failure ??= body.failure("failed");
     body.answered(true);
     return [undefined, failure];
-  } finally {
-    isAnswered = true;
-    clearTimeout(timer);
   }
 }
 

@@ -210,6 +210,38 @@ describe("an upload", () => {
     assert.equal(await breaker(), "closed");
   });
 
+  // The service does not end its answer, and the client keeps the connection open.
+  for (const [what, path, status, framing, bytes] of [
+    ["goes over the limit", "/open", "", "Transfer-Encoding: chunked", 2_000],
+    ["is not sent in time", "/upload", "", "Transfer-Encoding: chunked", 500],
+    ["goes over the limit after an early answer", "/open", "200 OK", "Transfer-Encoding: chunked", 2_000],
+    ["is not sent in time after an early answer", "/upload", "200 OK", "Transfer-Encoding: chunked", 500],
+    ["has a length and is not sent in time after an early answer", "/upload", "200 OK", "Content-Length: 999", 500],
+    ["is refused by an early answer", "/upload", "413 Content Too Large", "Transfer-Encoding: chunked", 500],
+  ]) {
+    test(`that ${what} ends at the service`, async () => {
+      let got = "";
+      let isClosed = false;
+      raw.act = (socket) => {
+        socket.on("data", (data) => (got += data.toString("latin1"))).on("close", () => (isClosed = true));
+        if (status) socket.write(`HTTP/1.1 ${status}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n`);
+      };
+      const { hostname, port } = new URL(edge.url);
+      const client = connect({ host: hostname, port: Number(port) });
+      scope.after(() => client.destroy());
+      let text = "";
+      client.on("error", () => {}).on("data", (data) => (text += data.toString("latin1")));
+      const part = (body) => (framing.endsWith("chunked") ? `${body.length.toString(16)}\r\n${body}\r\n` : body);
+      client.write(`POST ${path} HTTP/1.1\r\nHost: edge\r\n${framing}\r\n\r\n${part("x")}`);
+      const hasArrived = () => (status ? text.includes("HTTP/1.1") : got.includes("x"));
+      await until("the part or the answer has arrived", hasArrived);
+      client.write(part("x".repeat(bytes)));
+      await until("the service's connection ends", () => isClosed);
+      assert.ok(text.startsWith(`HTTP/1.1 ${status}`), text);
+      if (status === "") assert.doesNotMatch(got, /0\r\n\r\n$/, "the service takes the body for complete");
+    });
+  }
+
   test("without a length arrives unchanged, in whatever pieces it comes", async () => {
     const numbers = Array.from({ length: 20_000 }, (_, index) => index).join(" ");
     for (const [name, total, piece] of [
