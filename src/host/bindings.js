@@ -229,6 +229,7 @@ const SCHEMES = {
 /**
  * Verifies a signature with the runtime's WebCrypto. `jwk` is the text of a JWK with the defining
  * members only: runtimes differ in how an `alg` in it must be spelled. At most `maxKeys` keys are cached.
+ * Needs no time limit: the runtime computes before it returns the promise.
  * @param {string} algorithm
  * @param {string} thumbprint
  * @param {string} jwk
@@ -252,7 +253,8 @@ export async function verify(algorithm, thumbprint, jwk, signature, input, maxKe
  * Counts a request under this key. Returns whether it is within the limit.
  * @param {RateLimit} limiter
  * @param {string} key
+ * @param {number} timeoutMs
  */
-export async function limit(limiter, key) {
-  return (await limiter.limit({ key })).success;
+export function limit(limiter, key, timeoutMs) {
+  return inTime(timeoutMs, async () => (await limiter.limit({ key })).success);
 }

@@ -97,7 +97,7 @@ extern "C" {
         max_keys: u32,
     ) -> Promise;
 
-    pub(super) fn limit(limiter: &JsValue, key: &str) -> Promise;
+    pub(super) fn limit(limiter: &JsValue, key: &str, timeout_ms: u32) -> Promise;
 }
 
 #[wasm_bindgen(module = "/src/host/body.js")]

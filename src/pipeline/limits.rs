@@ -163,7 +163,8 @@ pub const IMPORTED_KEYS: u32 = 256;
 /// passed on in chunks.
 pub const STATED_LENGTH_BYTES: u64 = (1 << 53) - 1;
 
-/// Milliseconds for signatures and counters of the runtime.
+/// Milliseconds for the runtime's counters, which normally answer at once. A signature, which the runtime
+/// checks before it returns, counts as lost after them.
 pub const RUNTIME_MS: u64 = 10_000;
 
 /// Bytes of one call for random bytes: enough for 64 requests.

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
+import { limit } from "../../src/host/bindings.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { remember } from "../harness/run.js";
@@ -97,4 +98,9 @@ describe("rate limits at the running gateway", () => {
       assert.deepEqual([...statuses].sort(), [401, 429]);
     });
   }
+});
+
+test("a counter of the runtime that never answers fails in time", { timeout: 10_000 }, async () => {
+  await assert.rejects(limit({ limit: () => new Promise(() => {}) }, "key", 20), { name: "TimeoutError" });
+  assert.equal(await limit({ limit: async () => ({ success: false }) }, "key", 10_000), false);
 });
