@@ -156,10 +156,11 @@ impl Runtime for WorkerPorts {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
                 let mut bytes = vec![0; limits::RANDOM_BYTES];
-                // Ids of a request serve tracing, not security: a predictable id is better than a
-                // failed request.
+                // Ids must differ, and no secret depends on them: a predictable id is better than a failed
+                // request.
                 if getrandom::getrandom(&mut bytes).is_err() {
                     log_error("the runtime gave no random bytes");
+                    bytes.fill_with(|| u8::try_from(js::whole(js_sys::Math::random() * 256.0)).unwrap_or_default());
                 }
                 *pool = bytes;
             }
