@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, durable::State};
 
@@ -34,16 +33,6 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
     noted_at INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS by_expiry ON entries (keep_until);
     CREATE INDEX IF NOT EXISTS by_time ON entries (noted_at)";
-
-/// A row of a query for entries; `number` where the query selects it.
-#[derive(Deserialize)]
-struct Row {
-    mark: RevocationKey,
-    issued_until: u64,
-    keep_until: u64,
-    #[serde(default)]
-    number: u64,
-}
 
 /// Handles a request to the object.
 #[wasm_bindgen(js_name = revocationLog)]
@@ -147,52 +136,46 @@ impl Log {
 
     fn read_newest(&self) -> worker::Result<LogPage> {
         let since = integer(self.now.0.saturating_sub(limits::PAGE_COVERS_MS))?;
-        let rows = self.rows(
-            // By the time index, because each row that is read is billed.
-            "SELECT mark, issued_until, keep_until, number FROM entries INDEXED BY by_time \
-             WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2",
-            vec![since.clone(), integer(limits::PAGE_ENTRIES)?],
-        )?;
-        let from = match rows.last().filter(|_| rows.len() >= limits::PAGE_ENTRIES) {
-            Some(oldest) => oldest.number,
-            None => {
-                let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? \
-                     ORDER BY noted_at DESC, number DESC LIMIT 1";
-                scalar(&self.sql, before, vec![since])?.saturating_add(1)
-            }
+        // By the time index, because each row that is read is billed.
+        let newest = "FROM entries INDEXED BY by_time WHERE noted_at >= ?1 ORDER BY number DESC LIMIT ?2";
+        let bindings = vec![since.clone(), integer(limits::PAGE_ENTRIES)?];
+        let entries = self.entries(newest, bindings.clone())?;
+        let from = if entries.len() >= limits::PAGE_ENTRIES {
+            scalar(&self.sql, &format!("SELECT min(number) FROM (SELECT number {newest})"), bindings)?
+        } else {
+            let before = "SELECT number FROM entries INDEXED BY by_time WHERE noted_at < ? \
+                 ORDER BY noted_at DESC, number DESC LIMIT 1";
+            scalar(&self.sql, before, vec![since])?.saturating_add(1)
         };
-        self.page(rows, from)
+        self.page(entries, from)
     }
 
     fn read_whole(&self) -> worker::Result<LogPage> {
-        let rows = self.rows(
-            "SELECT mark, issued_until, keep_until FROM entries WHERE keep_until > ?1 LIMIT ?2",
-            vec![integer(self.now.secs())?, integer(limits::COPY_ENTRIES.saturating_add(1))?],
-        )?;
-        let overflows = rows.len() > limits::COPY_ENTRIES;
-        Ok(LogPage { overflows, ..self.page(if overflows { Vec::new() } else { rows }, 0)? })
+        let bindings = vec![integer(self.now.secs())?, integer(limits::COPY_ENTRIES.saturating_add(1))?];
+        let entries = self.entries("FROM entries WHERE keep_until > ?1 LIMIT ?2", bindings)?;
+        let overflows = entries.len() > limits::COPY_ENTRIES;
+        Ok(LogPage { overflows, ..self.page(if overflows { Vec::new() } else { entries }, 0)? })
     }
 
     /// Reads the entries of these keys. A key that cannot be read is an error: without an entry its token
     /// would count as not revoked.
     fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
-        let mut rows = Vec::new();
+        let mut entries = Vec::new();
         for (index, text) in keys.split(',').enumerate() {
             let key = RevocationKey::try_from(text.to_owned()).ok().filter(|_| index < limits::TOKEN_KEYS);
             let key = key.ok_or("the keys cannot be read")?;
-            let query = "SELECT mark, issued_until, keep_until FROM entries WHERE mark = ?";
-            rows.extend(self.rows(query, vec![String::from(key).into()])?);
+            entries.extend(self.entries("FROM entries WHERE mark = ?", vec![String::from(key).into()])?);
         }
-        self.page(rows, 0)
+        self.page(entries, 0)
     }
 
-    fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<Row>> {
-        self.sql.exec(query, bindings)?.to_array()
+    /// Reads entries; `query` begins with FROM.
+    fn entries(&self, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<Vec<RevocationEntry>> {
+        self.sql.exec(&format!("SELECT mark AS key, issued_until, keep_until {query}"), bindings)?.to_array()
     }
 
-    fn page(&self, rows: Vec<Row>, from: u64) -> worker::Result<LogPage> {
+    fn page(&self, entries: Vec<RevocationEntry>, from: u64) -> worker::Result<LogPage> {
         let newest = scalar(&self.sql, "SELECT max(number) FROM entries", vec![])?;
-        let entry = |Row { mark: key, issued_until, keep_until, .. }| RevocationEntry { key, issued_until, keep_until };
-        Ok(LogPage { as_of: self.now, newest, from, overflows: false, entries: rows.into_iter().map(entry).collect() })
+        Ok(LogPage { as_of: self.now, newest, from, overflows: false, entries })
     }
 }
