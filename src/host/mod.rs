@@ -23,7 +23,6 @@ use crate::pipeline::{
 };
 use console::log_line;
 use poll_promise::PromisePoller;
-use portcullis_token::UnixMillis;
 use ports::WorkerPorts;
 
 /// Handles a request. Returns its answer, or a promise of it.
@@ -51,7 +50,7 @@ async fn handle(
     context: js::Context,
     poller: Rc<PromisePoller>,
 ) -> Result<JsValue, JsValue> {
-    let gateway = match policy_loader::gateway(&env, Some(&context), UnixMillis(js::whole(poller.now()))).await {
+    let gateway = match policy_loader::gateway(&env, Some(&context), &poller).await {
         Ok(gateway) => gateway,
         Err(Misconfiguration(fault)) => return refuse(&request, env, Denial::Misconfigured { fault }),
     };
@@ -90,7 +89,7 @@ fn answer(
 #[allow(unreachable_pub, reason = "the export is reached from entry.js")]
 pub async fn scheduled(env: js::Env) -> Result<(), JsValue> {
     chain_panic_hook();
-    let gateway = policy_loader::gateway(&env, None, durable_object::now()).await;
+    let gateway = policy_loader::gateway(&env, None, &PromisePoller::of_executor()).await;
     let gateway = gateway.map_err(|Misconfiguration(text)| JsValue::from(text))?;
     gateway.run_scheduled(&WorkerPorts::without_request(env)).await;
     Ok(())

@@ -7,11 +7,11 @@ use std::{
 };
 
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::JsFuture;
 
 use super::{
     console::log_error,
     js,
+    poll_promise::{self, PromisePoller},
     ports::{KEYS_BINDING, number, prefers_rust},
 };
 use crate::pipeline::{Gateway, Misconfiguration, PolicyOrigin, limits};
@@ -40,54 +40,60 @@ type Built = Result<Rc<Gateway>, Misconfiguration>;
 struct State {
     /// The gateway in use.
     in_use: Option<Built>,
-    /// The gateway of the built-in policy, while a new isolate reads KV.
-    built_in: Option<Built>,
     /// When the last read of KV began.
     read_at: Option<UnixMillis>,
+    /// Reads of a new isolate that failed.
+    failures: u64,
     /// Number of the last reload that began, and of the one whose result is in use.
     last_reload: u64,
     applied_reload: u64,
 }
 
-/// Returns the gateway for an event. A new isolate reads KV first, so that its first requests do not
-/// use a replaced policy. Later reads happen after an answer.
-pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, now: UnixMillis) -> Built {
+/// Returns the gateway for an event. In a new isolate one request reads KV and the others wait for it, so
+/// that none uses a replaced policy. Later reads happen after an answer.
+pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller: &Rc<PromisePoller>) -> Built {
     let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
         return STATE.with_borrow_mut(|state| state.in_use.get_or_insert_with(|| build_built_in(env)).clone());
     };
-    let (in_use, is_due) = STATE.with_borrow_mut(|state| {
-        let is_due = state.read_at.is_none_or(|at| now.since(at) >= reread_ms);
-        if is_due {
-            state.read_at = Some(now);
+    let now = || UnixMillis(js::whole(poller.now()));
+    let (begun, failures) = (now(), STATE.with_borrow(|state| state.failures));
+    let mut pauses = 0_u32;
+    loop {
+        let (in_use, is_due, has_failed) = STATE.with_borrow_mut(|state| {
+            let has_failed = state.failures != failures || now().since(begun) >= limits::POLICY_WAIT_MS;
+            // The request that reads for a new isolate may be lost.
+            let wait_ms = if state.in_use.is_some() { reread_ms } else { limits::KV_MS };
+            let is_due = !has_failed && state.read_at.is_none_or(|at| now().since(at) >= wait_ms);
+            if is_due {
+                state.read_at = Some(now());
+            }
+            (state.in_use.clone(), is_due, has_failed)
+        });
+        match (in_use, context) {
+            (Some(in_use), Some(context)) if is_due => {
+                reload_behind(env.clone(), context);
+                return in_use;
+            }
+            (Some(in_use), _) if !is_due || pauses > 0 => return in_use,
+            (None, _) if has_failed => {
+                let unread = "the policy cannot be read from KV; requests are refused until it can";
+                return Err(Misconfiguration(unread.to_owned()));
+            }
+            _ if is_due => reload(env, poller).await,
+            _ => {
+                let pause_ms = limits::POLICY_PAUSE.delay_ms(pauses);
+                let _ = poller.wait(js::sleep(number(pause_ms)), pause_ms).await;
+            }
         }
-        (state.in_use.clone(), is_due)
-    });
-    match (in_use, context) {
-        (Some(in_use), _) if !is_due => return in_use,
-        (Some(in_use), Some(context)) => {
-            let env = env.clone();
-            context.wait_until(&wasm_bindgen_futures::future_to_promise(async move {
-                reload(&env).await;
-                Ok(JsValue::UNDEFINED)
-            }));
-            return in_use;
-        }
-        (Some(_) | None, _) => reload(env).await,
+        pauses = pauses.saturating_add(1);
     }
-    STATE.with_borrow_mut(|state| {
-        if state.in_use.is_none() {
-            // The next request reads again.
-            state.read_at = None;
-        }
-        let unread = "the policy cannot be read from KV; requests are refused until it can";
-        state.in_use.clone().unwrap_or_else(|| Err(Misconfiguration(unread.to_owned())))
-    })
 }
 
 fn reread_ms(env: &js::Env) -> Option<u64> {
     env.text(SWITCH).filter(|value| value == "true")?;
     let set = env.text(REREAD_VARIABLE).and_then(|value| value.parse::<u64>().ok());
-    Some(set.unwrap_or(limits::POLICY_REREAD_S).saturating_mul(1000))
+    let (least, most) = limits::POLICY_REREAD_RANGE_S.into_inner();
+    Some(set.unwrap_or(limits::POLICY_REREAD_S).clamp(least, most).saturating_mul(1000))
 }
 
 fn build(env: &js::Env, policy: &str) -> Built {
@@ -104,77 +110,90 @@ fn build_built_in(env: &js::Env) -> Built {
     build(env, &js::built_in_policy())
 }
 
+fn reload_behind(env: js::Env, context: &js::Context) {
+    let poller = Rc::new(PromisePoller::default());
+    let waiting = Rc::clone(&poller);
+    let work = async move {
+        reload(&env, &waiting).await;
+        Ok(JsValue::UNDEFINED)
+    };
+    // Its result is nothing, and the event is kept alive for it.
+    let _ = poll_promise::run(work, poller, context);
+}
+
 /// Reads the pushed policy and uses it if it is valid. When KV fails, the policy in use stays.
-async fn reload(env: &js::Env) {
+async fn reload(env: &js::Env, poller: &PromisePoller) {
     let number = STATE.with_borrow_mut(|state| {
         state.last_reload = state.last_reload.saturating_add(1);
         state.last_reload
     });
-    // A new isolate builds the built-in policy, the most likely result, while it reads KV.
-    let prepare = || {
+    if read_and_use(env, poller, number).await.is_none() {
         STATE.with_borrow_mut(|state| {
             if state.in_use.is_none() {
-                state.built_in.get_or_insert_with(|| build_built_in(env));
+                // The next request reads again.
+                state.read_at = None;
+                state.failures = state.failures.saturating_add(1);
             }
         });
-    };
-    let Ok(pushed) = read_policy(env, CURRENT, prepare).await else { return };
-    let (in_use, built_in) = STATE.with_borrow_mut(|state| {
-        let built_in = if pushed.is_none() { state.built_in.take() } else { None };
-        (state.in_use.clone().and_then(Result::ok), built_in)
-    });
+    }
+}
+
+/// Returns `None` when KV fails.
+async fn read_and_use(env: &js::Env, poller: &PromisePoller, number: u64) -> Option<()> {
+    let pushed = read_policy(env, poller, CURRENT).await?;
+    let in_use = STATE.with_borrow(|state| state.in_use.clone()).and_then(Result::ok);
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
     let text = pushed.unwrap_or_else(js::built_in_policy);
     let version = Gateway::version_of(&text);
-    if let Some(gateway) = in_use.as_ref().filter(|gateway| gateway.version == version) {
-        return put_in_use(number, Ok(Rc::clone(gateway)), None);
-    }
-    let fault = match built_in.unwrap_or_else(|| build(env, &text)) {
+    let known = in_use.clone().filter(|gateway| gateway.version == version);
+    let fault = match known.map_or_else(|| build(env, &text), Ok) {
         Ok(gateway) => {
-            gateway.origin.set(origin);
-            return put_in_use(number, Ok(gateway), None);
+            put_in_use(number, Ok(gateway), origin, None);
+            return Some(());
         }
         Err(Misconfiguration(fault)) => fault,
     };
     log_error(&format!("policy {version} ({origin:?}) is not used: {fault}"));
     // The predecessor takes precedence over the built-in policy.
-    let fallback = match in_use {
-        Some(gateway) if gateway.origin.get() != PolicyOrigin::BuiltIn => Ok(gateway),
+    let (fallback, origin) = match in_use.map(|gateway| (gateway.origin.get(), gateway)) {
+        Some((origin, gateway)) if origin != PolicyOrigin::BuiltIn => (Ok(gateway), origin),
         built_in => {
             // On failure it is not known whether a policy was pushed.
-            let Ok(previous) = read_policy(env, PREVIOUS, || {}).await else { return };
-            let previous = previous.and_then(|text| build(env, &text).ok());
-            previous.iter().for_each(|gateway| gateway.origin.set(PolicyOrigin::PushedBefore));
-            previous.or(built_in).map_or_else(|| build_built_in(env), Ok)
+            let previous = read_policy(env, poller, PREVIOUS).await?;
+            match (previous.and_then(|text| build(env, &text).ok()), built_in) {
+                (Some(gateway), _) => (Ok(gateway), PolicyOrigin::PushedBefore),
+                (None, Some((origin, gateway))) => (Ok(gateway), origin),
+                (None, None) => (build_built_in(env), PolicyOrigin::BuiltIn),
+            }
         }
     };
-    put_in_use(number, fallback, Some(fault));
+    put_in_use(number, fallback, origin, Some(fault));
+    Some(())
 }
 
 /// Uses the result of a reload and notes the fault of a newer policy, unless a reload that began later
-/// has a result: requests of a new isolate reload at the same time, and the slowest read the oldest policy.
-fn put_in_use(reload: u64, gateway: Built, newer_fault: Option<String>) {
+/// has a result: the slowest of several reads the oldest policy.
+fn put_in_use(reload: u64, gateway: Built, origin: PolicyOrigin, newer_fault: Option<String>) {
     STATE.with_borrow_mut(|state| {
         if reload < state.applied_reload {
             return;
         }
         state.applied_reload = reload;
         if let Ok(gateway) = &gateway {
+            gateway.origin.set(origin);
             gateway.newer_fault.replace(newer_fault);
         }
         state.in_use = Some(gateway);
-        state.built_in = None;
     });
 }
 
-/// Reads a policy from KV and calls `meanwhile` before the answer. An error is logged.
-async fn read_policy(env: &js::Env, key: &str, meanwhile: impl FnOnce()) -> Result<Option<String>, ()> {
-    let store = env.binding(KEYS_BINDING).ok_or(())?;
-    let read = JsFuture::from(js::read_store(&store, key, limits::KV_CACHE_S, number(limits::KV_MS)));
-    meanwhile();
-    let text = read.await.map_err(|_| log_error("the policy cannot be read from KV"))?.as_string();
+/// Reads a policy from KV; `None` when KV fails, which is logged.
+async fn read_policy(env: &js::Env, poller: &PromisePoller, key: &str) -> Option<Option<String>> {
+    let read = js::read_store(&env.binding(KEYS_BINDING)?, key, limits::KV_CACHE_S, number(limits::KV_MS));
+    let read = poller.wait(read, limits::KV_MS).await;
+    let text = read.inspect_err(|_| log_error("the policy cannot be read from KV")).ok()?.as_string();
     // A policy that is too long is invalid, not absent.
-    Ok(text.map(|text| if text.len() > limits::POLICY_BYTES { String::new() } else { text }))
+    Some(text.map(|text| if text.len() > limits::POLICY_BYTES { String::new() } else { text }))
 }
 
 #[cfg(test)]
@@ -186,7 +205,7 @@ mod tests {
     #[wasm_bindgen_test]
     fn a_slow_reload_does_not_replace_the_result_of_a_later_one() {
         for (reload, fault) in [(2, "second"), (1, "first")] {
-            put_in_use(reload, Err(Misconfiguration(fault.to_owned())), None);
+            put_in_use(reload, Err(Misconfiguration(fault.to_owned())), PolicyOrigin::Pushed, None);
         }
         let in_use = STATE.with_borrow(|state| state.in_use.clone());
         assert_eq!(in_use.and_then(Result::err), Some(Misconfiguration("second".to_owned())));

@@ -1,5 +1,7 @@
 //! Every bound of the Worker, with its unit and its reason.
 
+use std::ops::RangeInclusive;
+
 use portcullis_resilience::Backoff;
 
 /// Header lines of a request. Browsers send about 20.
@@ -184,6 +186,15 @@ pub const POLICY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Seconds between two reads of the pushed policy by one isolate, unless a variable says otherwise.
 pub const POLICY_REREAD_S: u64 = 30;
+
+/// The seconds that the variable may set: not each request reads, and a push is in use within a day.
+pub const POLICY_REREAD_RANGE_S: RangeInclusive<u64> = 1..=24 * 60 * 60;
+
+/// The pauses between checks whether another request of a new isolate has read the policy.
+pub const POLICY_PAUSE: Backoff = Backoff { first_ms: 10, longest_ms: 320 };
+
+/// Milliseconds for which a request of a new isolate waits for that: the policy and its predecessor.
+pub const POLICY_WAIT_MS: u64 = 2 * KV_MS;
 
 /// Milliseconds for the sums of the metrics, for which only the operator's scraper waits.
 pub const SUMS_MS: u64 = 5_000;

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { ROOT } from "../../scripts/lib/paths.js";
+import { BUILD, ROOT } from "../../scripts/lib/paths.js";
 import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
 import { startEdge } from "../harness/edge.js";
 import { fileScope } from "../harness/scope.js";
@@ -133,10 +133,29 @@ describe("a pushed policy", () => {
     assert.equal(await statusOf("/first"), 200);
   });
 
+  test("is read once for requests that arrive at a new isolate together", async () => {
+    await edge.restart({ vars: { LOG_KV: "true" } });
+    edge.output = "";
+    const statuses = await Promise.all(Array.from({ length: 50 }, () => statusOf("/first")));
+    assert.deepEqual(new Set(statuses), new Set([200]));
+    assert.equal(edge.output.split("KV read of policy/current").length - 1, 1);
+    await edge.restart({ vars: { LOG_KV: undefined } });
+  });
+
   test("that is removed is replaced by the built-in one", async () => {
     await (await edge.kv()).delete("policy/current");
     await until("the built-in one is in use", async () => (await state()).origin === "built-in");
     assert.equal(await statusOf("/first"), 404);
+  });
+
+  test("with the text of the built-in one is a pushed one until it is removed", async () => {
+    const { version } = await state();
+    const { policy } = await import(join(BUILD, "policy.js"));
+    await put("current", policy());
+    await until("it is in use", async () => (await state()).origin === "pushed");
+    assert.equal((await state()).version, version);
+    await (await edge.kv()).delete("policy/current");
+    await until("the built-in one is in use", async () => (await state()).origin === "built-in");
   });
 
   test("is not read where that is switched off", async () => {

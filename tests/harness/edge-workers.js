@@ -8,10 +8,21 @@ import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,
 // /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
-// of rows read.
+// of rows read. With the variable LOG_KV each read of KV is logged.
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
-export default gateway;
+const logged = (store) => ({
+  get: (name, ...rest) => {
+    console.log("KV read of " + name);
+    return store.get(name, ...rest);
+  },
+  put: (...args) => store.put(...args),
+});
+export default {
+  ...gateway,
+  fetch: (request, env, context) =>
+    gateway.fetch(request, env.LOG_KV ? { ...env, KEYS: logged(env.KEYS) } : env, context),
+};
 export { Metrics } from "./entry.js";
 export class Revocations extends Log {
   constructor(state, env) {
