@@ -51,9 +51,8 @@ impl Owner {
     /// 429; 503.
     pub(super) async fn count_email_change(self, auth: &Auth) -> Result<(), ApiError> {
         let key = Bucket::EmailChanges { user: self.user }.key();
-        let now = auth.clock.now();
-        match wait_ms(auth.login_failures.find(key).await?, now) {
-            0 => Ok(auth.login_failures.record_failure(key, now).await?),
+        match auth.login_failures.record_unless_delayed(key, self.user, wait_ms, &auth.clock).await? {
+            0 => Ok(()),
             wait => Err(ApiError::email_change_delayed(retry_after_s(wait))),
         }
     }

@@ -1,7 +1,7 @@
 //! Consecutive failed logins by bucket, and the network addresses from which accounts logged in.
 //! Buckets and addresses are stored as hashes. The caller decides what follows from a count.
 
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
 use super::{Database, database::Lock};
@@ -23,31 +23,61 @@ pub struct FailureCount {
 #[derive(Debug, Clone)]
 pub struct LoginFailures(pub Database);
 
+async fn find<'e>(
+    executor: impl sqlx::Executor<'e, Database = sqlx::Any>,
+    key: Key,
+) -> Result<Option<FailureCount>, sqlx::Error> {
+    let row = sqlx::query("SELECT failures, last_at FROM login_failures WHERE key = $1")
+        .bind(key.as_slice())
+        .fetch_optional(executor)
+        .await?;
+    row.map(|row| Ok(FailureCount { count: row.try_get("failures")?, last_at: row.try_get("last_at")? })).transpose()
+}
+
+async fn record_failure(connection: &mut AnyConnection, key: Key, now: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, 1, $2) \
+         ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, \
+           failures = CASE WHEN login_failures.last_at > $3 THEN login_failures.failures + 1 ELSE 1 END",
+    )
+    .bind(key.as_slice())
+    .bind(now)
+    .bind(now.saturating_sub(limits::FAILURES_KEPT_MS))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 impl LoginFailures {
     /// Returns the failures in a bucket.
     pub async fn find(&self, key: Key) -> Result<Option<FailureCount>, sqlx::Error> {
-        let row = sqlx::query("SELECT failures, last_at FROM login_failures WHERE key = $1")
-            .bind(key.as_slice())
-            .fetch_optional(self.0.pool())
-            .await?;
-        row.map(|row| Ok(FailureCount { count: row.try_get("failures")?, last_at: row.try_get("last_at")? }))
-            .transpose()
+        find(self.0.pool(), key).await
     }
 
     /// Counts a failure. The count starts again if the last failure is older than
     /// [`limits::FAILURES_KEPT_MS`].
     pub async fn record_failure(&self, key: Key, now: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO login_failures (key, failures, last_at) VALUES ($1, 1, $2) \
-             ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, \
-               failures = CASE WHEN login_failures.last_at > $3 THEN login_failures.failures + 1 ELSE 1 END",
-        )
-        .bind(key.as_slice())
-        .bind(now)
-        .bind(now.saturating_sub(limits::FAILURES_KEPT_MS))
-        .execute(&mut *self.0.writer().await?)
-        .await?;
-        Ok(())
+        let mut writer = self.0.writer().await?;
+        record_failure(&mut writer, key, now).await
+    }
+
+    /// Counts a failure in a bucket of an account unless `wait_ms` requires a wait, and returns the
+    /// wait. Concurrent calls are decided one after the other.
+    pub async fn record_unless_delayed(
+        &self,
+        key: Key,
+        account: Uuid,
+        wait_ms: impl Fn(Option<FailureCount>, i64) -> i64,
+        clock: &Clock,
+    ) -> Result<i64, sqlx::Error> {
+        let mut transaction = self.0.begin(&[Lock::Account(account)]).await?;
+        let now = clock.now();
+        let wait = wait_ms(find(&mut *transaction, key).await?, now);
+        if wait == 0 {
+            record_failure(&mut transaction, key, now).await?;
+            transaction.commit().await?;
+        }
+        Ok(wait)
     }
 
     /// Clears a bucket and records the address of the login. An account keeps its latest

@@ -152,6 +152,29 @@ async fn changes_of_the_address_are_rate_limited() {
 }
 
 #[tokio::test]
+async fn concurrent_changes_of_the_address_are_limited_like_sequential_ones() {
+    let app = App::start().await;
+    app.clock.stop();
+    let ada = app.person(ADA).await;
+    app.register("grace@example.com").await;
+    let path = format!("/api/v1/users/{}", ada.id);
+    let changes = (0..20).map(|_| {
+        let body = json!({ "email": "grace@example.com" });
+        let request = app.forwarded(Service::Users, Method::PATCH, &path, Some(&ada), Some(body));
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    });
+    let mut taken = 0;
+    for change in changes.collect::<Vec<_>>() {
+        match change.await.unwrap() {
+            409 => taken += 1,
+            429 => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(taken, limits::FAILURES_FREE);
+}
+
+#[tokio::test]
 async fn addresses_are_not_reported_as_verified() {
     let app = App::start().await;
     let ada = app.person(ADA).await;
