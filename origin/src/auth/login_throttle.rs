@@ -16,12 +16,12 @@ pub(super) enum Bucket<'a> {
         /// Normalised e-mail address, or the text that was sent instead of one.
         email: &'a str,
     },
-    /// Logins from one network from which the owner logged in before.
-    Known {
-        /// Normalised e-mail address.
+    /// Logins from one network.
+    Network {
+        /// As in [`Self::Unknown`].
         email: &'a str,
-        /// The network.
-        address: IpAddr,
+        /// The network, if the gateway asserts an address.
+        address: Option<IpAddr>,
     },
     /// One user's changes of the e-mail address. Each reveals whether an address is taken.
     EmailChanges {
@@ -35,7 +35,10 @@ impl Bucket<'_> {
     pub(super) fn key(&self) -> [u8; 32] {
         match self {
             Self::Unknown { email } => sha256(&[b"strangers", email.as_bytes()]),
-            Self::Known { email, address } => sha256(&[b"known", email.as_bytes(), address.to_string().as_bytes()]),
+            Self::Network { email, address } => {
+                let address = address.map(|address| address.to_string()).unwrap_or_default();
+                sha256(&[b"network", email.as_bytes(), address.as_bytes()])
+            }
             Self::EmailChanges { user } => sha256(&[b"email changes", user.as_bytes()]),
         }
     }
@@ -59,19 +62,22 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     bytes
 }
 
-/// Milliseconds until the next attempt is allowed; 0 for at once.
-pub(super) fn wait_ms(before: Option<FailureCount>, now: i64) -> i64 {
-    let Some(before) = before.filter(|failures| now.saturating_sub(failures.last_at) < limits::FAILURES_KEPT_MS) else {
-        return 0;
-    };
-    let delay = delay(before.count);
+/// Number of failures that still count.
+pub(super) fn count(before: Option<FailureCount>, now: i64) -> i64 {
+    let kept = before.filter(|failures| now.saturating_sub(failures.last_at) < limits::FAILURES_KEPT_MS);
+    kept.map_or(0, |failures| failures.count)
+}
+
+/// Milliseconds until the next attempt is allowed, where `free` failures have no delay; 0 for at once.
+pub(super) fn wait_ms(before: Option<FailureCount>, free: i64, now: i64) -> i64 {
+    let delay = delay(count(before, now), free);
     // The clock of another process may be ahead: the wait never exceeds the rule's.
-    before.last_at.saturating_add(delay).saturating_sub(now).clamp(0, delay)
+    before.map_or(0, |failures| failures.last_at.saturating_add(delay).saturating_sub(now).clamp(0, delay))
 }
 
 /// Milliseconds between the last of so many failures in a row and the next attempt.
-fn delay(failures: i64) -> i64 {
-    let beyond = failures.saturating_sub(limits::FAILURES_FREE);
+fn delay(failures: i64, free: i64) -> i64 {
+    let beyond = failures.saturating_sub(free);
     if beyond < 0 {
         return 0;
     }
@@ -100,7 +106,7 @@ mod tests {
             (i64::MAX, 60),
             (i64::MIN, 0),
         ] {
-            assert_eq!(delay(failures), seconds * 1000, "{failures} failures");
+            assert_eq!(delay(failures, limits::FAILURES_FREE), seconds * 1000, "{failures} failures");
         }
     }
 
@@ -125,19 +131,20 @@ mod tests {
             (Some(FailureCount { count: i64::MAX, last_at: i64::MAX }), 60_000),
             (Some(FailureCount { count: 9, last_at: i64::MIN }), 0),
         ] {
-            assert_eq!(wait_ms(before, now), expected, "{before:?}");
+            assert_eq!(wait_ms(before, limits::FAILURES_FREE, now), expected, "{before:?}");
         }
     }
 
     #[test]
     fn no_two_buckets_share_a_key() {
-        let (one, two) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let (one, two) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
         let keys = [
             Bucket::Unknown { email: "ada@example.com" },
             Bucket::Unknown { email: "ada@example.co" },
-            Bucket::Known { email: "ada@example.com", address: one },
-            Bucket::Known { email: "ada@example.com", address: two },
-            Bucket::Known { email: "ada@example.com1", address: one },
+            Bucket::Network { email: "ada@example.com", address: None },
+            Bucket::Network { email: "ada@example.com", address: one },
+            Bucket::Network { email: "ada@example.com", address: two },
+            Bucket::Network { email: "ada@example.com1", address: one },
             Bucket::Unknown { email: "ada@example.com192.0.2.1" },
         ]
         .map(|bucket| bucket.key());

@@ -1,7 +1,7 @@
 //! The check of a password, wherever one is sent: throttled, verified, and counted when wrong.
 //!
 //! The throttle is asked again once the check has its permit to hash, and a wrong password is
-//! counted before the next check gets one. So of any number of simultaneous guesses no more than
+//! counted before the next check gets one. So of any number of simultaneous guesses from a network no more than
 //! [`limits::FAILURES_FREE`] and those that hold a permit are hashed, while simultaneous logins
 //! with the right password do not delay each other.
 
@@ -14,13 +14,9 @@ use uuid::Uuid;
 use super::{
     Auth,
     hash_queue::Priority,
-    login_throttle::{Bucket, known_address, wait_ms},
+    login_throttle::{Bucket, count, known_address, wait_ms},
 };
-use crate::{
-    http::ApiError,
-    limits,
-    store::login_failures::{FailureCount, Key},
-};
+use crate::{http::ApiError, limits, store::login_failures::Key};
 
 /// The answer to a wrong password and to an unknown account alike.
 pub(super) const INVALID_CREDENTIALS: ApiError = ApiError::invalid_credentials();
@@ -55,40 +51,74 @@ impl PasswordCheck<'_> {
     pub(super) async fn is_right(&self, auth: &Auth, password: &Secret) -> Result<bool, ApiError> {
         let address = self.address.map(network);
         let owner = self.account.map_or(Uuid::nil(), |(id, _)| id);
-        let bucket = match address {
-            Some(address)
-                if auth.login_failures.is_known(owner, known_address(owner, address), auth.clock.now()).await? =>
-            {
-                Bucket::Known { email: self.email, address }
+        let is_known = match address {
+            Some(address) => {
+                auth.login_failures.is_known(owner, known_address(owner, address), auth.clock.now()).await?
             }
-            Some(_) | None => Bucket::Unknown { email: self.email },
+            None => false,
         };
-        let key = bucket.key();
+        let throttle = Throttle {
+            network: Bucket::Network { email: self.email, address }.key(),
+            all: (!is_known).then(|| Bucket::Unknown { email: self.email }.key()),
+        };
         // A throttled attempt must not take a place in the queue.
-        throttle(auth, key).await?;
-        let is_known = self.has_session || matches!(bucket, Bucket::Known { .. });
+        throttle.check(auth).await?;
+        let is_known = self.has_session || is_known;
         let permit = auth.passwords.acquire(if is_known { Priority::Known } else { Priority::Unknown }).await?;
-        let failures = throttle(auth, key).await?;
+        let failures = throttle.check(auth).await?;
         let (right, permit) = permit.verify(password, self.account.map(|(_, hash)| hash)).await?;
         if !right {
-            auth.login_failures.record_failure(key, auth.clock.now()).await?;
+            throttle.record(auth, failures).await?;
             return Ok(false);
         }
         drop(permit);
         let address = address.map(|address| known_address(owner, address));
-        if failures.is_some() || address.is_some() {
-            auth.login_failures.record_success(key, owner, address, &auth.clock).await?;
+        if failures.network > 0 || address.is_some() {
+            auth.login_failures.record_success(throttle.network, owner, address, &auth.clock).await?;
         }
         Ok(true)
     }
 }
 
-/// Returns the failures counted in a bucket, if an attempt is allowed now.
-async fn throttle(auth: &Auth, key: Key) -> Result<Option<FailureCount>, ApiError> {
-    let failures = auth.login_failures.find(key).await?;
-    match wait_ms(failures, auth.clock.now()) {
-        0 => Ok(failures),
-        wait => Err(ApiError::login_delayed(retry_after_s(wait))),
+/// The buckets of an attempt.
+struct Throttle {
+    network: Key,
+    /// That of all unknown networks, for an attempt from one of them.
+    all: Option<Key>,
+}
+
+/// Failures that still count.
+struct Failures {
+    network: i64,
+    all: i64,
+}
+
+impl Throttle {
+    /// Returns the failures if an attempt is allowed now.
+    async fn check(&self, auth: &Auth) -> Result<Failures, ApiError> {
+        let network = auth.login_failures.find(self.network).await?;
+        let all = match self.all {
+            Some(key) => auth.login_failures.find(key).await?,
+            None => None,
+        };
+        let now = auth.clock.now();
+        let wait = wait_ms(network, limits::FAILURES_FREE, now).max(wait_ms(all, limits::FAILURES_FREE_OF_ALL, now));
+        match wait {
+            0 => Ok(Failures { network: count(network, now), all: count(all, now) }),
+            wait => Err(ApiError::login_delayed(retry_after_s(wait))),
+        }
+    }
+
+    /// Counts a wrong password. One that its network's delay follows does not delay the other networks:
+    /// a stranger in one network could keep the owner out.
+    async fn record(&self, auth: &Auth, before: Failures) -> Result<(), ApiError> {
+        let now = auth.clock.now();
+        auth.login_failures.record_failure(self.network, now).await?;
+        let is_delayed = before.network >= limits::FAILURES_FREE && before.all < limits::FAILURES_FREE_OF_ALL;
+        match self.all {
+            Some(all) if !is_delayed => Ok(auth.login_failures.record_failure(all, now).await?),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -51,6 +51,7 @@ impl Owner {
     /// 429; 503.
     pub(super) async fn count_email_change(self, auth: &Auth) -> Result<(), ApiError> {
         let key = Bucket::EmailChanges { user: self.user }.key();
+        let wait_ms = |before, now| wait_ms(before, limits::FAILURES_FREE, now);
         match auth.login_failures.record_unless_delayed(key, self.user, wait_ms, &auth.clock).await? {
             0 => Ok(()),
             wait => Err(ApiError::email_change_delayed(retry_after_s(wait))),

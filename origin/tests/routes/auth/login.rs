@@ -46,6 +46,46 @@ async fn guess_freely(app: &App, email: &str, address: Option<&str>) {
     }
 }
 
+/// Guesses from so many networks that the account's unknown networks are delayed.
+async fn guess_from_many_networks(app: &App, email: &str) {
+    for index in 0..limits::FAILURES_FREE_OF_ALL / limits::FAILURES_FREE {
+        guess_freely(app, email, Some(&format!("198.51.100.{index}"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_in_one_network_does_not_delay_an_owner_in_another() {
+    let app = start().await;
+    app.register(ADA).await;
+    let stranger = Some("2001:db8:1:3:aaaa::1");
+    guess_freely(&app, ADA, stranger).await;
+    for _ in 0..limits::FAILURES_FREE_OF_ALL {
+        assert_eq!(guess(&app, ADA, stranger).await.0, 429);
+        app.clock.pass(limits::FAILURE_DELAY_MAX_MS);
+        assert_eq!(guess(&app, ADA, Some("2001:db8:1:3:bbbb::1")).await.0, 401, "the same network");
+    }
+    assert_eq!(guess(&app, ADA, stranger).await.0, 429);
+    assert_eq!(login(&app, ADA, PASSWORD, None).await.status, 200, "an unknown address is a network of its own");
+    assert_eq!(login(&app, ADA, PASSWORD, Some("2001:db8:1:4:aaaa::1")).await.status, 200);
+}
+
+#[tokio::test]
+async fn guesses_from_ten_networks_are_delayed_together_with_and_without_an_account() {
+    let app = start().await;
+    app.register(ADA).await;
+    for email in [ADA, "nobody@example.com"] {
+        guess_from_many_networks(&app, email).await;
+        for (index, seconds) in (11..).zip([1, 2, 4]) {
+            let network = format!("198.51.100.{index}");
+            assert_eq!(guess(&app, email, Some(&network)).await, (429, Some(seconds)), "{email}");
+            app.clock.pass(i64::try_from(seconds).unwrap() * 1000);
+            assert_eq!(guess(&app, email, Some(&network)).await, (401, None), "{email} after {seconds} s");
+        }
+        app.clock.pass(limits::FAILURES_KEPT_MS);
+        assert_eq!(guess(&app, email, Some("198.51.100.11")).await, (401, None), "{email}");
+    }
+}
+
 #[tokio::test]
 async fn an_invalid_body_does_not_count_as_a_wrong_password() {
     let app = start().await;
@@ -126,7 +166,7 @@ async fn failures_from_elsewhere_do_not_delay_an_owner_at_a_known_address() {
     for address in [home, ipv6] {
         assert_eq!(login(&app, ADA, PASSWORD, Some(address)).await.status, 200);
     }
-    guess_freely(&app, ADA, Some("203.0.113.9")).await;
+    guess_from_many_networks(&app, ADA).await;
     // Other addresses in untrusted headers do not help.
     for stranger in ["203.0.113.10", "192.0.2.1, 203.0.113.9", "2001:db8:1:3:aaaa::1"] {
         assert_eq!(login(&app, ADA, PASSWORD, Some(stranger)).await.status, 429, "{stranger}");
@@ -153,12 +193,12 @@ async fn an_account_knows_up_to_twenty_addresses_for_ninety_days() {
         assert_eq!(login(&app, ADA, PASSWORD, Some(&address(index))).await.status, 200);
         app.clock.pass(1000);
     }
-    guess_freely(&app, ADA, None).await;
+    guess_from_many_networks(&app, ADA).await;
     assert_eq!(login(&app, ADA, PASSWORD, Some("203.0.113.9")).await.status, 429, "Eve's address is not Ada's");
     assert_eq!(login(&app, ADA, PASSWORD, Some(&address(0))).await.status, 429, "the oldest is forgotten");
     assert_eq!(login(&app, ADA, PASSWORD, Some(&address(1))).await.status, 200);
     app.clock.pass(limits::KNOWN_ADDRESS_MS - 1000);
-    guess_freely(&app, ADA, None).await;
+    guess_from_many_networks(&app, ADA).await;
     assert_eq!(login(&app, ADA, PASSWORD, Some(&address(2))).await.status, 429, "not used for so long");
     assert_eq!(login(&app, ADA, PASSWORD, Some(&address(1))).await.status, 200, "used since");
 }
