@@ -123,7 +123,7 @@ pub struct JwksVerifier {
 }
 
 struct Inner {
-    issuer: Transport,
+    issuer: Arc<Transport>,
     path: &'static str,
     rule: TokenRule,
     policy: KeyPolicy,
@@ -167,7 +167,7 @@ impl JwksVerifier {
         let now = || u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         Ok(Self {
             inner: Arc::new(Inner {
-                issuer: Transport::new(parse_base_url(base_url, Plaintext::Anywhere)?, config)?,
+                issuer: Arc::new(Transport::new(parse_base_url(base_url, Plaintext::Anywhere)?, config)?),
                 path: "/.well-known/jwks.json",
                 rule,
                 policy: KeyPolicy::default(),
@@ -196,12 +196,19 @@ impl JwksVerifier {
         self.change(|inner| inner.now = Arc::new(now))
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        // A verifier that has clones stays unchanged, because clones share their policy.
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            change(inner);
-        }
-        self
+    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
+        // A verifier that has clones gets keys of its own: the clones keep their settings.
+        let mut inner = Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
+            issuer: Arc::clone(&shared.issuer),
+            path: shared.path,
+            rule: shared.rule.clone(),
+            policy: shared.policy,
+            now: Arc::clone(&shared.now),
+            keys: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        });
+        change(&mut inner);
+        Self { inner: Arc::new(inner) }
     }
 
     /// Verifies a token and returns its claims.

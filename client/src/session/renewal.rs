@@ -170,7 +170,7 @@ impl SharedSession {
                 Ok(set) => return self.save(&stored, SessionTokens::from_set(&set, asked_at, Some(&current))).await,
                 Err(error) if error.ends_session() => {}
                 Err(error) => {
-                    self.state().may_be_spent = is_repeated || may_be_spent(&error);
+                    self.state().may_be_spent |= is_repeated || may_be_spent(&error);
                     return Err(error);
                 }
             }

@@ -389,7 +389,10 @@ async fn an_issuer_that_never_answers_holds_no_token_for_ever_and_other_paths_ar
         _ => refuse(404, "not_found"),
     })
     .await;
-    assert!(verify(&verifier(&fake).with_path("/keys"), &key.token()).await.is_ok());
+    let (first, at_keys) = (verifier(&fake), verifier(&fake).with_path("/keys"));
+    assert!(verify(&at_keys, &key.token()).await.is_ok());
+    assert!(verify(&first.clone().with_path("/keys"), &key.token()).await.is_ok(), "a clone is changed");
+    assert_eq!(verify(&first, &key.token()).await, Err(TokenError::KeysUnavailable), "alone");
     let clock = Arc::new(AtomicU64::new(NOW + 1000));
     let read = Arc::clone(&clock);
     let late = JwksVerifier::new(&fake.url, TokenRule::service("shop")).unwrap().with_path("/keys");

@@ -138,6 +138,32 @@ async fn a_refresh_token_may_be_spent_by_a_refresh_whose_repetition_is_refused()
 }
 
 #[tokio::test]
+async fn a_refresh_token_that_may_be_spent_stays_so_when_a_later_refresh_is_not_received() {
+    let refreshes = AtomicI64::new(0);
+    let calls = AtomicI64::new(0);
+    let fake = Fake::start(move |asked, _| match asked.target.as_str() {
+        "/api/v1/auth/login" => crate::fake::answer(200, &crate::fake::tokens("access", "refresh", 900)),
+        "/api/v1/auth/refresh" if refreshes.fetch_add(1, Ordering::Relaxed) == 0 => refuse(504, "upstream_timeout"),
+        "/api/v1/auth/refresh" => refuse(429, "rate_limited"),
+        _ if calls.fetch_add(1, Ordering::Relaxed) == 1 => refuse(401, "token_revoked"),
+        _ => crate::fake::answer(200, &json!({ "user": crate::fake::user() })),
+    })
+    .await;
+    let credentials = Credentials::new("ada@example.com", secret("password"));
+    let store = Arc::new(MemoryStore::default());
+    let session = AuthenticatedClient::login(Arc::new(fake.client()), store, &credentials).await.unwrap();
+    let (session, ahead) = ahead(session);
+    ahead.store(875, Ordering::Relaxed);
+    session.me().await.unwrap();
+    session.me().await.unwrap_err();
+    for _ in 0..5 {
+        session.me().await.unwrap();
+    }
+    let sent = fake.asked().into_iter().filter(|asked| asked.target == "/api/v1/auth/refresh").count();
+    assert_eq!(sent, 2, "one that was lost, and one that a refused token required");
+}
+
+#[tokio::test]
 async fn a_refresh_that_was_not_received_is_tried_again_ahead_of_the_end() {
     let service = Service::start(900).await;
     let (session, _) = log_in(&service).await;

@@ -222,11 +222,12 @@ impl Settings {
     /// [`SettingError`], also for http:// to another machine: pushes must not travel unencrypted.
     pub fn edge_url(&self) -> Result<String, SettingError> {
         let text = self.edge_url.trim_end_matches('/');
-        let url =
-            reqwest::Url::parse(text).map_err(|_| SettingError(format!("EDGE_URL {text:?} is not a URL; {EDGE}")))?;
+        let url = reqwest::Url::parse(text).map_err(|_| SettingError(format!("EDGE_URL is not a URL; {EDGE}")))?;
         let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-        if url.path() != "/" || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
-            return Err(SettingError(format!("EDGE_URL {text:?} cannot be used; {EDGE}")));
+        // Without path, query, fragment and credentials. The latter must not end in a log.
+        let is_origin = url.as_str() == format!("{}/", url.origin().ascii_serialization());
+        if !is_origin || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
+            return Err(SettingError(format!("EDGE_URL cannot be used; {EDGE}")));
         }
         Ok(text.to_owned())
     }
