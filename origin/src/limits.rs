@@ -60,6 +60,10 @@ pub const POOL: u32 = 8;
 /// Time to wait for a database connection or lock before the answer is 503.
 pub const STORE_WAIT: Duration = Duration::from_secs(3);
 
+/// Queues in which the writers of a process wait for locks of PostgreSQL: much more than [`POOL`], so
+/// that writers with different locks hardly ever wait for each other.
+pub const LOCK_QUEUES: usize = 64;
+
 /// Pause between two attempts to connect to a database that refuses connections.
 pub const REACH_PAUSE: Duration = Duration::from_millis(200);
 
@@ -67,8 +71,8 @@ pub const REACH_PAUSE: Duration = Duration::from_millis(200);
 /// [`STORE_WAIT`], so that a caller with a dead connection gets another one in time.
 pub const PING_TIME: Duration = Duration::from_secs(1);
 
-/// Time for a statement or transaction of a background task: [`STORE_WAIT`] each for a connection and
-/// a lock. Background tasks retry.
+/// Time for a statement or transaction of a background task: [`STORE_WAIT`] each for a queue and a
+/// lock. Background tasks retry.
 pub const STATEMENT_TIME: Duration = Duration::from_secs(6);
 
 /// Time for the database connections to close when the process stops. SQLite moves its write-ahead log

@@ -260,3 +260,24 @@ async fn two_thousand_concurrent_operations_leave_the_state_that_their_answers_d
         }
     }
 }
+
+#[tokio::test]
+async fn writers_that_wait_for_a_lock_leave_connections_to_others() {
+    let app = App::start().await;
+    let (ada, grace) = (app.person("ada@example.com").await, app.person("grace@example.com").await);
+    let pool = app.databases.open(Service::Auth).await;
+    let mut held = pool.acquire().await.unwrap();
+    // The first writer keeps the account's lock while it waits for this one.
+    let hold = if app.databases.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN; SELECT 1 FROM sessions FOR UPDATE" };
+    sqlx::raw_sql(hold).execute(&mut *held).await.unwrap();
+    let request = || app.forwarded(Service::Auth, Method::POST, "/api/v1/auth/logout", Some(&ada), None);
+    let logouts: Vec<_> = (0..20).map(|_| tokio::spawn(request().send())).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(app.get(Service::Auth, "/api/v1/auth/me", &grace).await.status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    for logout in logouts {
+        assert_eq!(logout.await.unwrap().unwrap().status(), 503);
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut *held).await.unwrap();
+}

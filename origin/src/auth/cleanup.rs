@@ -9,11 +9,12 @@ use crate::{clock::ClockWatch, limits, store::with_timeout};
 /// Deletes old rows from time to time until `stopped` turns true.
 pub async fn clean_up(auth: Auth, mut stopped: watch::Receiver<bool>) {
     let rounds = async {
+        let mut erased = 0;
         loop {
             let mut watch = ClockWatch::start(&auth.clock);
             tokio::time::sleep(limits::CLOCK_WATCH).await;
             match watch.trusted(&auth.clock) {
-                Some(now) => delete_old(&auth, now).await,
+                Some(now) => delete_old(&auth, now, &mut erased).await,
                 None => tracing::warn!("the clock jumped; old rows are deleted once it runs evenly"),
             }
             tokio::time::sleep(limits::SWEEP).await;
@@ -25,8 +26,9 @@ pub async fn clean_up(auth: Auth, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Deletes all rows that are old at `now`.
-async fn delete_old(auth: &Auth, now: i64) {
+/// Deletes all rows that are old at `now`. `erased` is the last event that was examined in a round that
+/// failed: the next one continues there, so that one slow batch does not keep it from later events.
+async fn delete_old(auth: &Auth, now: i64, erased: &mut i64) {
     let over = now.saturating_sub(limits::SWEEP_MARGIN_MS);
     for (what, before) in [
         (Old::Sessions, over),
@@ -37,11 +39,11 @@ async fn delete_old(auth: &Auth, now: i64) {
         delete_in_batches(auth, what, before).await;
     }
     let before = now.saturating_sub(limits::AUDIT_IDENTITY_MS);
-    let mut after = 0;
     loop {
-        match with_timeout(auth.audit.erase(after, before, limits::SWEEP_ROWS)).await {
-            Ok(Some(last)) => after = last,
-            Ok(None) => return,
+        match with_timeout(auth.audit.erase(*erased, before, limits::SWEEP_ROWS)).await {
+            Ok(Some(last)) => *erased = last,
+            // From the first event again: an account may have been deleted since.
+            Ok(None) => return *erased = 0,
             Err(error) => return auth.metrics.database_error(&error),
         }
         tokio::time::sleep(limits::SWEEP_PAUSE).await;

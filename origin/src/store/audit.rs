@@ -182,13 +182,8 @@ impl AuditLog {
 
     /// Deletes up to `rows` events from before a time. Returns their number.
     pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
-        let done =
-            sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)")
-                .bind(before)
-                .bind(rows)
-                .execute(&mut *self.0.writer().await?)
-                .await?;
-        Ok(done.rows_affected())
+        let text = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+        self.0.sweep(text, before, rows).await
     }
 
     /// Erases network address and user agent from events of deleted accounts, among up to `rows`

@@ -143,9 +143,7 @@ impl LoginFailures {
                 limits::KNOWN_ADDRESS_MS,
             ),
         ] {
-            let query = sqlx::query(text).bind(now.saturating_sub(age)).bind(rows);
-            let done = query.execute(&mut *self.0.writer().await?).await?;
-            most = done.rows_affected().max(most);
+            most = self.0.sweep(text, now.saturating_sub(age), rows).await?.max(most);
         }
         Ok(most)
     }

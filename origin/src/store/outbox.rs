@@ -102,8 +102,7 @@ impl Outbox {
     /// Deletes up to `rows` items that expired before a time. Returns their number.
     pub async fn sweep(&self, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
         let text = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE expires_at <= $1 ORDER BY id LIMIT $2)";
-        let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *self.0.writer().await?).await?;
-        Ok(done.rows_affected())
+        self.0.sweep(text, before, rows).await
     }
 
     /// Returns the number of items that have not expired.

@@ -293,8 +293,7 @@ impl Sessions {
             "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= $1 LIMIT $2)",
             "DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at <= $1 LIMIT $2)",
         ] {
-            let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *self.0.writer().await?).await?;
-            most = done.rows_affected().max(most);
+            most = self.0.sweep(text, before, rows).await?.max(most);
         }
         Ok(most)
     }

@@ -35,18 +35,19 @@ use crate::{clock::Clock, limits};
 pub struct Database {
     pool: AnyPool,
     engine: Engine,
-    /// The permit of SQLite's single writer. Writers of this process wait for it in the order of their
-    /// arrival and without a connection. SQLite itself retries after pauses, in no particular order.
-    writer: Option<Arc<Semaphore>>,
+    /// The queues of this process's writers, who wait in the order of their arrival and without a
+    /// connection, so that readers have one. One queue for SQLite, which has a single writer and itself
+    /// retries after pauses, in no particular order; on PostgreSQL, each lock belongs to one queue.
+    queues: Arc<[Arc<Semaphore>]>,
     /// Time and result of the last test write.
     tested: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
-/// A connection that writes, with SQLite's permit to write.
+/// A connection that writes, with its permits to write.
 pub(super) struct Writing<C> {
     // Dropped in this order: an uncommitted transaction is rolled back before the next writer starts.
     connection: C,
-    permit: Option<OwnedSemaphorePermit>,
+    permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl<C: Deref<Target = AnyConnection>> Deref for Writing<C> {
@@ -66,9 +67,9 @@ impl<C: DerefMut<Target = AnyConnection>> DerefMut for Writing<C> {
 impl Writing<Transaction<'static, Any>> {
     /// Commits the transaction.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        let Self { connection, permit } = self;
+        let Self { connection, permits } = self;
         let done = connection.commit().await;
-        drop(permit);
+        drop(permits);
         done
     }
 }
@@ -120,8 +121,9 @@ impl Database {
             .connect(url)
             .await?;
         migrations::migrate(&pool, engine, schema).await?;
-        let writer = (engine == Engine::Sqlite).then(|| Arc::new(Semaphore::new(1)));
-        Ok(Self { pool, engine, writer, tested: Arc::default() })
+        let queues = if engine == Engine::Sqlite { 1 } else { limits::LOCK_QUEUES };
+        let queues = std::iter::repeat_with(|| Arc::new(Semaphore::new(1))).take(queues).collect();
+        Ok(Self { pool, engine, queues, tested: Arc::default() })
     }
 
     /// Returns whether a URL leads to a database with a service's tables. Creates nothing.
@@ -204,16 +206,31 @@ impl Database {
     /// # Errors
     /// [`sqlx::Error::PoolTimedOut`] if other writers take longer than [`limits::STORE_WAIT`].
     pub(super) async fn writer(&self) -> Result<Writing<PoolConnection<Any>>, sqlx::Error> {
-        let permit = self.permit().await?;
-        Ok(Writing { connection: self.pool.acquire().await?, permit })
+        let permits = self.permits(&[]).await?;
+        Ok(Writing { connection: self.pool.acquire().await?, permits })
     }
 
-    async fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, sqlx::Error> {
-        let Some(writer) = &self.writer else { return Ok(None) };
-        match tokio::time::timeout(limits::STORE_WAIT, Arc::clone(writer).acquire_owned()).await {
-            Ok(permit) => permit.map(Some).map_err(|_| sqlx::Error::PoolClosed),
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        }
+    /// Waits in the queues of the locks.
+    async fn permits(&self, locks: &[Lock]) -> Result<Vec<OwnedSemaphorePermit>, sqlx::Error> {
+        let is_needed =
+            |number: &usize| self.engine == Engine::Sqlite || locks.iter().any(|lock| lock.queue() == *number);
+        let wait = async {
+            let mut permits = Vec::new();
+            // In the order of the queues, so that no two writers wait for each other.
+            for (_, queue) in self.queues.iter().enumerate().filter(|(number, _)| is_needed(number)) {
+                permits.push(Arc::clone(queue).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?);
+            }
+            Ok(permits)
+        };
+        tokio::time::timeout(limits::STORE_WAIT, wait).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Runs a statement that deletes up to `$2` rows from before `$1`. Returns their number.
+    pub(super) async fn sweep(&self, text: &'static str, before: i64, rows: i64) -> Result<u64, sqlx::Error> {
+        let mut transaction = self.begin(&[Lock::Sweep]).await?;
+        let done = sqlx::query(text).bind(before).bind(rows).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected())
     }
 
     /// Begins a transaction that writes and holds the locks. A time that is read in it is later than
@@ -222,7 +239,7 @@ impl Database {
     /// # Errors
     /// [`sqlx::Error::PoolTimedOut`] if other writers take longer than [`limits::STORE_WAIT`].
     pub(super) async fn begin(&self, locks: &[Lock]) -> Result<Writing<Transaction<'static, Any>>, sqlx::Error> {
-        let permit = self.permit().await?;
+        let permits = self.permits(locks).await?;
         let connection = match self.engine {
             // Not at the first write: what the transaction has read by then might be outdated.
             Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
@@ -234,7 +251,7 @@ impl Database {
                 transaction
             }
         };
-        Ok(Writing { connection, permit })
+        Ok(Writing { connection, permits })
     }
 }
 
