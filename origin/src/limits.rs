@@ -358,9 +358,6 @@ pub const AUDIT_REFUSALS: usize = 60;
 /// Such events per minute of all users and addresses: below a gigabyte a day.
 pub const AUDIT_REFUSALS_OF_ALL: usize = 1_000;
 
-/// Users and addresses whose rejected requests are counted. Further ones share one count.
-pub const AUDIT_COUNTED: usize = 10_000;
-
 /// Concurrent writes of events of rejected requests. Half of the database connections are left to
 /// successful operations.
 pub const AUDIT_REFUSALS_AT_ONCE: usize = 4;

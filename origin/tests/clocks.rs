@@ -10,6 +10,10 @@ use portcullis_client::{
     http::BreakerPolicy,
     session::{MemoryStore, SessionStore as _},
 };
+use portcullis_origin::{
+    clock::{Clock, ClockWatch},
+    limits,
+};
 use time::{Duration, OffsetDateTime};
 
 use crate::support::{App, PASSWORD, start_gateway};
@@ -26,6 +30,34 @@ async fn client(app: &Arc<App>) -> Arc<HttpAuthClient> {
 /// The same session, whose token is about to expire by the client's clock.
 fn late(session: &AuthenticatedClient) -> AuthenticatedClient {
     session.clone().with_clock(|| OffsetDateTime::now_utc() + Duration::seconds(880))
+}
+
+#[test]
+fn a_clock_is_trusted_once_it_ran_evenly_for_a_minute() {
+    let minute = i64::try_from(limits::CLOCK_WATCH.as_millis()).unwrap();
+    let slew = i64::try_from(limits::CLOCK_SLEW_MS).unwrap();
+    let day = 24 * 3_600_000;
+    // The time that passes, and what the wall clock gains in it. A second is left for a busy machine.
+    for (passed, gained, is_trusted) in [
+        (minute, 0, true),
+        (minute, slew - 1000, true),
+        (minute, 1000 - slew, true),
+        (minute - 1000, 0, false),
+        (minute, slew + 1000, false),
+        (minute, -slew - 1000, false),
+        (minute, 365 * day, false),
+        (minute, -8 * day, false),
+    ] {
+        let clock = Clock::default();
+        let mut watch = ClockWatch::start(&clock);
+        clock.pass(passed);
+        let moved = clock.apart(gained);
+        let trusted = watch.trusted(&moved);
+        assert_eq!(trusted.is_some(), is_trusted, "{passed} {gained}");
+        assert!(trusted.is_none_or(|time| time <= moved.now() && time <= clock.now()), "{passed} {gained}");
+        moved.pass(minute);
+        assert!(watch.trusted(&moved).is_some(), "a minute after a jump: {passed} {gained}");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod dead_connections;
 mod direct_mode;
 mod disk_full;
 mod erasure;
+mod fields;
 mod flood;
 mod key_revocation;
 mod master_key;
