@@ -338,6 +338,19 @@ async fn a_wrong_setting_is_reported_with_name_and_correction_before_anything_is
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_secret_that_cannot_be_printed_is_a_failure() {
+    let databases = Databases::make().await;
+    assert_eq!(run(&databases, &["migrate"], "").await.code, 0);
+    let mut command = program(&databases, &["service", "add", "billing", "--audience", "user-service"]);
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("the result cannot be printed"), "{text}");
+}
+
 #[tokio::test]
 async fn with_json_a_failure_is_one_object() {
     let databases = Databases::make().await;

@@ -77,7 +77,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
     record_event(&auth, event_type, "admin create", done).await;
     match created.map_err(StartError::Other)? {
         Created::New(id) => {
-            output.print(&format!("created administrator {id}"), &json!({ "id": id, "promoted": false }));
+            output.print(&format!("created administrator {id}"), &json!({ "id": id, "promoted": false }))
         }
         Created::Promoted(id) => {
             let rest = if keep_password {
@@ -88,10 +88,9 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
             output.print(
                 &format!("user {id} is an administrator now; {rest}"),
                 &json!({ "id": id, "promoted": true, "password_kept": keep_password }),
-            );
+            )
         }
     }
-    Ok(())
 }
 
 fn read_password(file: &Path) -> Result<Secret, StartError> {

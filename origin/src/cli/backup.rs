@@ -44,8 +44,7 @@ pub(super) async fn backup(service: Service, to: &Path, settings: &Settings, out
         made.push(place);
     }
     let files: Vec<String> = made.iter().map(|file| file.display().to_string()).collect();
-    output.print(&files.join("\n"), &json!({ "files": files }));
-    Ok(())
+    output.print(&files.join("\n"), &json!({ "files": files }))
 }
 
 fn describe(fault: CopyError, variable: &str, place: &Path) -> StartError {
@@ -93,6 +92,5 @@ pub(super) async fn reconcile(settings: &Settings, output: Output) -> Result<(),
             found.accounts, found.stale, found.orphaned
         ),
         &json!({ "accounts": found.accounts, "stale": found.stale, "orphaned": found.orphaned }),
-    );
-    Ok(())
+    )
 }

@@ -94,8 +94,7 @@ async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
             })
         })
         .collect();
-    output.print(&table(&["kid", "signs from", "published until"], &rows), &json!({ "keys": documents }));
-    Ok(())
+    output.print(&table(&["kid", "signs from", "published until"], &rows), &json!({ "keys": documents }))
 }
 
 async fn rotate(settings: &Settings, output: Output) -> Result<(), StartError> {
@@ -110,8 +109,7 @@ async fn rotate(settings: &Settings, output: Output) -> Result<(), StartError> {
     output.print(
         &format!("{} signs from {signs_from}; until then {} does", rotated.kid, rotated.previous_kid),
         &json!({ "kid": rotated.kid, "previous_kid": rotated.previous_kid, "signs_from": signs_from }),
-    );
-    Ok(())
+    )
 }
 
 async fn revoke(kid: &str, settings: &Settings, output: Output) -> Result<(), StartError> {
@@ -132,8 +130,7 @@ async fn revoke(kid: &str, settings: &Settings, output: Output) -> Result<(), St
     output.print(
         &format!("{kid} is revoked; {} {signs}", revoked.signer),
         &json!({ "kid": kid, "revoked": true, "signing_kid": revoked.signer }),
-    );
-    Ok(())
+    )
 }
 
 async fn rotate_in(database: &Database, master: MasterKey, lead_ms: i64) -> Result<Rotated, KeyringFault> {

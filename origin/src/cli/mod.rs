@@ -268,6 +268,5 @@ async fn record_event(database: &Database, event_type: &str, operation: &str, do
 
 async fn migrate(settings: &Settings, output: Output) -> Result<(), StartError> {
     open_both(settings, Absent::Create).await?;
-    output.print("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }));
-    Ok(())
+    output.print("both databases are up to date", &json!({ "up_to_date": ["auth", "users"] }))
 }

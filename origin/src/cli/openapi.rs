@@ -21,6 +21,5 @@ pub(super) fn openapi(service: Service, output: Output) -> Result<(), StartError
     };
     let failed = |_| StartError::Other("the description cannot be written".to_owned());
     let document = serde_json::to_value(&api).map_err(failed)?;
-    output.print(&api.to_pretty_json().map_err(failed)?, &document);
-    Ok(())
+    output.print(&api.to_pretty_json().map_err(failed)?, &document)
 }

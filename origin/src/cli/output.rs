@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use portcullis_origin::boot::StartError;
 use serde_json::{Value, json};
 
 /// The form of the output.
@@ -12,11 +13,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Prints the result of a command.
-    pub(super) fn print(self, text: &str, document: &Value) {
-        // A failure to write to standard output cannot be reported there.
-        let _ =
-            if self.json { writeln!(std::io::stdout(), "{document}") } else { writeln!(std::io::stdout(), "{text}") };
+    /// Prints the result of a command. A result that is lost, such as a new secret, is a failure.
+    pub(super) fn print(self, text: &str, document: &Value) -> Result<(), StartError> {
+        let mut stdout = std::io::stdout();
+        let printed = if self.json { writeln!(stdout, "{document}") } else { writeln!(stdout, "{text}") };
+        printed.map_err(|error| StartError::Other(format!("done, but the result cannot be printed: {error}")))
     }
 
     /// Prints the error of a command.

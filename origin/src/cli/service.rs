@@ -73,8 +73,7 @@ async fn add(name: &str, audiences: &[String], settings: &Settings, output: Outp
     output.print(
         &format!("added {name}; its secret, shown only once:\n{}", secret.expose()),
         &json!({ "name": name, "audiences": audiences, "secret": secret.expose() }),
-    );
-    Ok(())
+    )
 }
 
 async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
@@ -94,8 +93,7 @@ async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {
             })
         })
         .collect();
-    output.print(&table(&["name", "may call", "added"], &rows), &json!({ "services": documents }));
-    Ok(())
+    output.print(&table(&["name", "may call", "added"], &rows), &json!({ "services": documents }))
 }
 
 async fn remove(name: &str, settings: &Settings, output: Output) -> Result<(), StartError> {
@@ -103,8 +101,7 @@ async fn remove(name: &str, settings: &Settings, output: Output) -> Result<(), S
     let removed = remove_service(&Services(database.clone()), name).await;
     record_service_event(&database, "service.remove", "service remove", name, removed.as_ref().err()).await;
     removed.map_err(fault)?;
-    output.print(&format!("removed {name}"), &json!({ "name": name, "removed": true }));
-    Ok(())
+    output.print(&format!("removed {name}"), &json!({ "name": name, "removed": true }))
 }
 
 async fn record_service_event(

@@ -121,7 +121,7 @@ refusals! {
     /// An entity that is taken, in use or built in.
     Conflict: [409];
     /// Refusals of a change with a body and a condition.
-    ConditionalWrite: [400, 403, 404, 409, 412, 413, 415, 422];
+    ConditionalWrite: [400, 403, 404, 409, 412, 413, 415, 422, 429];
 }
 
 fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
