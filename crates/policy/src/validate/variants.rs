@@ -29,12 +29,13 @@ pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, Strin
     let search = Search::new(policy, table);
     let routes = policy.routes.iter().enumerate();
     let checked = routes.filter(|(_, route)| !matches!(route.variants, Some(Variants::Allow { .. })));
+    let checked = checked.take_while(|_| search.pairs.get() > 0);
     let found = checked.flat_map(|(index, route)| search.bypasses_of(index, route));
     let mut found: Vec<_> = found.take(limits::BYPASSES).collect();
     if search.pairs.get() == 0 {
-        let advice = "so many routes lead to the same paths of a service that their rules cannot be compared; make the paths \
-                      differ in fixed segments, or write variants = { allow = \"…\" }";
-        found.push((0, advice.to_owned()));
+        let fault = "so many routes lead to the same paths of a service that their rules cannot be compared; make the \
+                     paths differ in fixed segments, or write variants = { allow = \"why no path bypasses a rule\" }";
+        found.push((0, fault.to_owned()));
     }
     found
 }
