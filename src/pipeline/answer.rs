@@ -1,7 +1,6 @@
 //! Answers of the gateway's own.
 
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{denial::Denial, limits};
 use portcullis_policy::Refusal;
@@ -17,29 +16,10 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A problem document. `error` repeats `detail` for clients that do not know RFC 9457.
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    family: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    error: &'a str,
-    code: &'a str,
-    operation: &'a str,
-    request_id: &'a str,
-}
-
 impl Answer {
-    /// A JSON document that no cache may store.
+    /// A JSON document that no cache may store, with `Retry-After` when `status` is 503.
     pub(super) fn json(status: u16, request_id: &str, document: &Value) -> Self {
-        Self::build(status, "application/json", request_id, document.to_string())
-    }
-
-    /// A JSON document with `Retry-After` when `status` is 503.
-    pub(super) fn state(status: u16, request_id: &str, document: &Value) -> Self {
-        let mut answer = Self::json(status, request_id, document);
+        let mut answer = Self::build(status, "application/json", request_id, document.to_string());
         if status == 503 {
             answer.headers.push(("retry-after", limits::UPSTREAM_RETRY_S.to_string()));
         }
@@ -50,18 +30,18 @@ impl Answer {
     /// path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
         let (family, title) = denial.family_and_title();
-        let document = Problem {
-            family,
-            title,
-            status: denial.status(),
-            detail: denial.detail(),
-            error: denial.detail(),
-            code: denial.code(),
-            operation,
-            request_id,
-        };
-        let body = serde_json::to_string(&document).unwrap_or_default();
-        Self::refusal(denial, "application/problem+json", request_id, body)
+        let document = json!({
+            "type": family,
+            "title": title,
+            "status": denial.status(),
+            "detail": denial.detail(),
+            // For clients that do not know RFC 9457.
+            "error": denial.detail(),
+            "code": denial.code(),
+            "operation": operation,
+            "request_id": request_id,
+        });
+        Self::refusal(denial, "application/problem+json", request_id, document.to_string())
     }
 
     /// The same as a page for a person: what happened, what to do next, and the id by which an

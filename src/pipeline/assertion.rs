@@ -21,7 +21,7 @@ pub(super) struct AssertionKeys {
 }
 
 /// The claims about one request. [`AssertionKeys::sign`] adds the times and `jti`.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Default, Serialize)]
 pub(super) struct Claims<'a> {
     iss: &'static str,
     aud: &'a str,
@@ -52,9 +52,6 @@ impl<'a> Claims<'a> {
         Self {
             iss: "portcullis",
             aud,
-            iat: 0,
-            exp: 0,
-            jti: "",
             request_id,
             htm,
             htu,
@@ -62,6 +59,7 @@ impl<'a> Claims<'a> {
             email: identity.and_then(|identity| identity.email.as_deref()),
             roles: identity.map(|identity| identity.roles.as_slice()),
             sid: identity.and_then(|identity| identity.session_id.as_deref()),
+            ..Self::default()
         }
     }
 }

@@ -56,15 +56,11 @@ impl Gateway {
     /// Returns whether the caller may see names and details: it has `METRICS_TOKEN`, or it is the
     /// user of a developer's machine.
     fn is_operator(&self, exchange: &Exchange<'_>) -> Result<bool, Denial> {
-        match &self.metrics_token {
-            Some(expected) if exchange.head.header("authorization").is_some() => {
-                check_operator(exchange, expected).map(|()| true)
-            }
-            Some(_) | None => {
-                let is_loopback = exchange.address().is_some_and(|address| address.to_canonical().is_loopback());
-                Ok(self.is_development && is_loopback)
-            }
+        if let (Some(expected), Some(_)) = (&self.metrics_token, exchange.head.header("authorization")) {
+            return check_operator(exchange, expected).map(|()| true);
         }
+        let is_loopback = exchange.address().is_some_and(|address| address.to_canonical().is_loopback());
+        Ok(self.is_development && is_loopback)
     }
 
     /// Readiness: every secret is set, every rate limit is bound, and the tokens of every issuer
@@ -91,7 +87,7 @@ impl Gateway {
             (_, true) => json!({ "ready": is_ready, "missing": missing }),
             (true, false) => json!({ "ready": true }),
         };
-        Ok(Answer::state(if is_ready { 200 } else { 503 }, request_id, &document))
+        Ok(Answer::json(if is_ready { 200 } else { 503 }, request_id, &document))
     }
 
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.

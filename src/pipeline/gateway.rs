@@ -121,19 +121,16 @@ impl Gateway {
             BackgroundTask::CountFailedAuth { limit, address } => {
                 self.limiter.count_failed_auth(limit, address, ports).await;
             }
-            BackgroundTask::Flush => {
-                ports.sleep(limits::FLUSH_MS).await;
-                self.flushing_since.set(None);
-                self.metrics.flush(ports).await;
-                self.send_spans(ports).await;
+            BackgroundTask::Flush | BackgroundTask::SendSpans => {
+                if task == BackgroundTask::Flush {
+                    ports.sleep(limits::FLUSH_MS).await;
+                    self.flushing_since.set(None);
+                    self.metrics.flush(ports).await;
+                }
+                if let Some(spans) = &self.spans {
+                    spans.send(ports).await;
+                }
             }
-            BackgroundTask::SendSpans => self.send_spans(ports).await,
-        }
-    }
-
-    async fn send_spans<P: Ports>(&self, ports: &P) {
-        if let Some(spans) = &self.spans {
-            spans.send(ports).await;
         }
     }
 

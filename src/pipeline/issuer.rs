@@ -227,19 +227,20 @@ impl Issuer {
         self.keys.borrow_mut().begin(ports.now());
         let answer = self.fetch_set(ports).await;
         let now = ports.now();
+        let result = answer.as_ref().map_or_else(|code| *code, |_| "ok");
+        let issuer = &self.name;
+        self.metrics.count(format_args!("gateway_key_refresh_total{{issuer=\"{issuer}\",result=\"{result}\"}}"));
         let mut keys = self.keys.borrow_mut();
         match answer {
             Ok((set, fresh_ms)) => {
                 let record = FetchedKeySet { set, fetched_at: now, fresh_ms };
                 let is_news = record.should_replace(self.stored.borrow().as_ref());
                 keys.succeed(record);
-                self.metrics.count_key_refresh(&self.name, "ok");
                 is_news
             }
             Err(code) => {
                 let [jitter, ..] = ports.random();
                 keys.fail(code, now, jitter);
-                self.metrics.count_key_refresh(&self.name, code);
                 false
             }
         }

@@ -8,7 +8,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
+    fmt::{self, Write as _},
 };
 
 use super::{log::LogRecord, ports::MetricsStore};
@@ -22,21 +22,13 @@ const FAMILIES: [(&str, &str, &str); 10] = [
     ("gateway_requests_total", "counter", "Requests, by the pattern of their route."),
     ("gateway_request_duration_seconds", "histogram", "Time from a request's arrival to its answer's headers."),
     ("gateway_denials_total", "counter", "Requests that the gateway refused, by the code of the answer."),
-    (
-        "gateway_upstream_duration_seconds",
-        "histogram",
-        "Time from sending a request to an upstream to its answer's headers.",
-    ),
+    ("gateway_upstream_duration_seconds", "histogram", "Time from a request to an upstream to its answer's headers."),
     ("gateway_rate_limited_total", "counter", "Requests that a rate limit refused."),
     ("gateway_token_cache_total", "counter", "Tokens that were in the token cache (hit) or had to be verified (miss)."),
     ("gateway_key_refresh_total", "counter", "Times that an issuer was asked for its keys, by result."),
-    (
-        "gateway_breaker_state",
-        "gauge",
-        "An upstream's worst breaker in the isolate that answers: 0 closed, 1 half open, 2 open.",
-    ),
-    ("gateway_keys_age_seconds", "gauge", "Age of an issuer's keys in the isolate that answers."),
-    ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in the isolate that answers."),
+    ("gateway_breaker_state", "gauge", "An upstream's worst breaker in this isolate: 0 closed, 1 half open, 2 open."),
+    ("gateway_keys_age_seconds", "gauge", "Age of an issuer's keys in this isolate."),
+    ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in this isolate."),
 ];
 
 /// The metrics of one isolate.
@@ -61,18 +53,10 @@ impl Metrics {
         }
     }
 
-    /// Counts a fetch of an issuer's keys.
-    pub(super) fn count_key_refresh(&self, issuer: &str, result: &str) {
+    /// Counts an event of a series.
+    pub(super) fn count(&self, series: fmt::Arguments<'_>) {
         if self.is_enabled {
-            let series = format!("gateway_key_refresh_total{{issuer=\"{issuer}\",result=\"{result}\"}}");
-            self.counts.borrow_mut().add(series);
-        }
-    }
-
-    /// Counts a request that a rate limit refused.
-    pub(super) fn count_limited(&self, limit: &str) {
-        if self.is_enabled {
-            self.counts.borrow_mut().add(format!("gateway_rate_limited_total{{limit=\"{limit}\"}}"));
+            self.counts.borrow_mut().add(series.to_string());
         }
     }
 

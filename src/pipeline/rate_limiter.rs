@@ -119,7 +119,7 @@ impl RateLimiter {
     }
 
     fn exceeded(&self, BoundLimit { limit, .. }: &BoundLimit) -> Denial {
-        self.metrics.count_limited(&limit.name);
+        self.metrics.count(format_args!("gateway_rate_limited_total{{limit=\"{}\"}}", limit.name));
         Denial::RateLimited { retry_s: limit.retry_after_s }
     }
 }

@@ -35,9 +35,8 @@ impl<'a> Settings<'a> {
         let metrics_token = lookup("METRICS_TOKEN");
         if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
             let least = limits::METRICS_TOKEN_CHARS;
-            return Err(Misconfiguration(format!(
-                "METRICS_TOKEN is shorter than {least} characters; generate a longer one"
-            )));
+            let text = format!("METRICS_TOKEN is shorter than {least} characters; generate a longer one");
+            return Err(Misconfiguration(text));
         }
         let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
         Ok(Self { lookup, is_development, log_successes, metrics_token })

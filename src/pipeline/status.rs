@@ -48,7 +48,7 @@ impl Gateway {
         } else {
             json!({ "status": worst, "hint": HINT })
         };
-        Answer::state(if worst == Condition::Unhealthy { 503 } else { 200 }, request_id, &document)
+        Answer::json(if worst == Condition::Unhealthy { 503 } else { 200 }, request_id, &document)
     }
 
     /// `None` when no token can be revoked.

@@ -11,7 +11,7 @@ use super::{
     assertion::{AssertionKeys, Claims},
     denial::Denial,
     limits,
-    permits::Permits,
+    permits::{Permit, Permits},
     ports::{Forwarded, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, Fault, Forward},
@@ -100,6 +100,19 @@ impl Upstream {
         })
     }
 
+    /// Takes the permits of a request for as long as all its tries may take.
+    fn acquire(&self, has_body: bool, now: UnixMillis) -> Option<(Permit<'_>, Option<Permit<'_>>)> {
+        let timeout_ms = self.config.timeout_ms;
+        if has_body {
+            let until = now.plus(timeout_ms.saturating_add(self.config.body_timeout_ms));
+            let body_permit = self.body_permits.acquire(until, now)?;
+            return Some((self.permits.acquire(until, now)?, Some(body_permit)));
+        }
+        let tries = u64::from(self.config.retries).saturating_add(1);
+        let try_ms = timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms);
+        Some((self.permits.acquire(now.plus(try_ms.saturating_mul(tries)), now)?, None))
+    }
+
     /// Sends a request, whose `url` is still the target's path and query alone. Sets `times` to the
     /// begin of the first call and the end of the last.
     pub(super) async fn forward<P: UpstreamClient>(
@@ -110,31 +123,10 @@ impl Upstream {
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
-        let begun = ports.now();
-        let timeout_ms = self.config.timeout_ms;
-        let (until, _body_permit) = if request.body.is_some() {
-            let until = begun.plus(timeout_ms.saturating_add(self.config.body_timeout_ms));
-            (until, Some(self.body_permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?))
-        } else {
-            let tries = u64::from(self.config.retries).saturating_add(1);
-            let try_ms = timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms);
-            (begun.plus(try_ms.saturating_mul(tries)), None)
-        };
-        let _permit = self.permits.acquire(until, begun).ok_or(Denial::UpstreamBusy)?;
+        let (begun, has_body) = (ports.now(), request.body.is_some());
+        let _permits = self.acquire(has_body, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
-        self.try_targets(&mut request, (keys, claims), times, ports).await
-    }
-
-    async fn try_targets<P: UpstreamClient>(
-        &self,
-        request: &mut Forward<'_>,
-        (keys, claims): (&AssertionKeys, &Claims<'_>),
-        times: &mut Option<(UnixMillis, UnixMillis)>,
-        ports: &P,
-    ) -> Result<Forwarded<P::Reply>, Denial> {
         let path = std::mem::take(&mut request.url);
-        let begun = ports.now();
-        let has_body = request.body.is_some();
         let mut settings = self.breaker;
         if has_body {
             // The client decides how long it takes to send its body, and must not keep the others out.
@@ -153,7 +145,7 @@ impl Upstream {
             })?;
             request.url = [&target.config.url, path.as_str()].concat();
             request.headers.push(("x-gateway-assertion".into(), assertion.into()));
-            let answer = ports.forward(request).await;
+            let answer = ports.forward(&request).await;
             request.headers.pop();
             let then = ports.now();
             times.get_or_insert((now, then)).1 = then;
