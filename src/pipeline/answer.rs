@@ -84,16 +84,10 @@ impl Answer {
 }
 
 /// The page's style. A change of one byte needs another digest in [`PAGE_POLICY`].
-const STYLE: &str = "\
-:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}\n\
-body{max-width:36rem;margin:15vh auto;padding:0 1.5rem;background:#fff;color:#1c1e21}\n\
-h1{font-size:1.75rem;line-height:1.2;margin:0 0 1rem}\n\
-a{color:#0b57d0}\n\
-small{color:#5c6066;overflow-wrap:anywhere}\n\
-@media (prefers-color-scheme:dark){body{background:#17191c;color:#e8eaed}a{color:#8ab4f8}small{color:#9aa0a6}}";
+const STYLE: &str = include_str!("page.css");
 
 /// Nothing is loaded, run, sent or framed, and no style applies but [`STYLE`].
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'sha256-PFlpvBhRT/PrupUv+UwS1oHjt5bh9U6bLGkCwZRZHX8='; \
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'sha256-Qww7Rlvsb1YNbAY3PasrM+Sgkogfqz2VUEFOpJmavvM='; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Returns what a person can do. The empty link is the page itself.

@@ -5,9 +5,6 @@
 use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
 use portcullis_policy::{Cors, Destination, Route, Target, allows};
 
-/// CORS headers to add to an answer.
-pub(super) type CorsHeaders = Vec<(&'static str, String)>;
-
 impl Gateway {
     /// Answers a preflight of a route with a CORS policy; returns `None` for any other request.
     /// Browsers send no token with a preflight.
@@ -36,8 +33,8 @@ impl Gateway {
     }
 
     /// Returns the CORS headers of a route's answer.
-    pub(super) fn cors_headers(&self, head: &Head, route: Option<&Route>) -> CorsHeaders {
-        let Some(cors) = route.and_then(|route| self.cors_of(route)) else { return CorsHeaders::default() };
+    pub(super) fn cors_headers(&self, head: &Head, route: Option<&Route>) -> Vec<(&'static str, String)> {
+        let Some(cors) = route.and_then(|route| self.cors_of(route)) else { return Vec::new() };
         let Some(origin) = head.header("origin").filter(|origin| allows(cors, origin)) else {
             // A cache must not give this answer to a page of a listed origin.
             return vec![("vary", "Origin".to_owned())];
@@ -50,7 +47,7 @@ impl Gateway {
     }
 }
 
-fn common(cors: &Cors, origin: &str) -> CorsHeaders {
+fn common(cors: &Cors, origin: &str) -> Vec<(&'static str, String)> {
     // The star excludes credentials, which the policy's validation enforces.
     let is_any = cors.origins.iter().any(|pattern| pattern == "*");
     let mut headers = vec![

@@ -67,8 +67,7 @@ impl Gateway {
     /// can be checked.
     async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Result<Answer, Denial> {
         let begun = ports.now();
-        let permit = self.ready_checks.acquire(begun.plus(READY_LOST_MS), begun);
-        let _permit = permit.ok_or(Denial::GatewayBusy)?;
+        let _permit = self.ready_checks.acquire(begun.plus(READY_LOST_MS), begun).ok_or(Denial::GatewayBusy)?;
         let mut missing: Vec<String> =
             self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));

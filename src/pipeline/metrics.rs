@@ -48,8 +48,27 @@ impl Metrics {
 
     /// Counts a request that was answered.
     pub(super) fn count_request(&self, record: &LogRecord) {
-        if self.is_enabled {
-            self.counts.borrow_mut().add_request(record);
+        if !self.is_enabled {
+            return;
+        }
+        let mut counts = self.counts.borrow_mut();
+        // Requests that no route took are the gateway's own.
+        let route = record.route.as_deref().unwrap_or("gateway");
+        // Others could be as many as a client likes to make up.
+        let method = METHODS.iter().find(|known| **known == record.method).copied().unwrap_or("OTHER");
+        let status = record.status;
+        // No name in a policy has a quote, a backslash or a line break, which labels would have to escape.
+        counts.add(format!("gateway_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}"));
+        counts.add_time("gateway_request_duration_seconds", format!("route=\"{route}\""), record.duration_ms);
+        if let Some(code) = record.code {
+            counts.add(format!("gateway_denials_total{{code=\"{code}\"}}"));
+        }
+        if let (Some(upstream), Some(took_ms)) = (&record.upstream, record.upstream_ms) {
+            counts.add_time("gateway_upstream_duration_seconds", format!("upstream=\"{upstream}\""), took_ms);
+        }
+        if let Some(cache) = record.cache {
+            let result = if cache == "token" { "hit" } else { "miss" };
+            counts.add(format!("gateway_token_cache_total{{result=\"{result}\"}}"));
         }
     }
 
@@ -112,27 +131,6 @@ impl Counts {
         histogram.sum_ms = histogram.sum_ms.saturating_add(took_ms);
     }
 
-    fn add_request(&mut self, record: &LogRecord) {
-        // Requests that no route took are the gateway's own.
-        let route = record.route.as_deref().unwrap_or("gateway");
-        // Others could be as many as a client likes to make up.
-        let method = METHODS.iter().find(|known| **known == record.method).copied().unwrap_or("OTHER");
-        let status = record.status;
-        // No name in a policy has a quote, a backslash or a line break, which labels would have to escape.
-        self.add(format!("gateway_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}"));
-        self.add_time("gateway_request_duration_seconds", format!("route=\"{route}\""), record.duration_ms);
-        if let Some(code) = record.code {
-            self.add(format!("gateway_denials_total{{code=\"{code}\"}}"));
-        }
-        if let (Some(upstream), Some(took_ms)) = (&record.upstream, record.upstream_ms) {
-            self.add_time("gateway_upstream_duration_seconds", format!("upstream=\"{upstream}\""), took_ms);
-        }
-        if let Some(cache) = record.cache {
-            let result = if cache == "token" { "hit" } else { "miss" };
-            self.add(format!("gateway_token_cache_total{{result=\"{result}\"}}"));
-        }
-    }
-
     /// Adds the counts to sums by series.
     fn add_to(self, sums: &mut BTreeMap<String, f64>) {
         for (series, count) in self.counters {
@@ -165,7 +163,11 @@ fn number(count: u64) -> f64 {
 pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
     let mut text = String::new();
     for (family, kind, meaning) in FAMILIES {
-        let mut members: Vec<_> = series.iter().filter(|(name, _)| is_of(name, family)).collect();
+        let is_member = |series: &str| {
+            let end = series.split('{').next().and_then(|name| name.strip_prefix(family));
+            end.is_some_and(|end| matches!(end, "" | "_bucket" | "_sum" | "_count"))
+        };
+        let mut members: Vec<_> = series.iter().filter(|(name, _)| is_member(name)).collect();
         if members.is_empty() {
             continue;
         }
@@ -177,11 +179,6 @@ pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
         }
     }
     text
-}
-
-fn is_of(series: &str, family: &str) -> bool {
-    let end = series.split('{').next().and_then(|name| name.strip_prefix(family));
-    end.is_some_and(|end| matches!(end, "" | "_bucket" | "_sum" | "_count"))
 }
 
 /// By labels without `le`, then by bound, then by name: each series' buckets together, in the order of

@@ -26,13 +26,10 @@ pub(super) struct References<'a> {
 
 impl<'a> References<'a> {
     pub(super) fn new(asked: &'a str, head: &Head, route: &'a Route, upstream: &Upstream) -> Self {
+        let authorities = upstream.urls().chain([asked]).filter_map(|url| Some(split(url)?.0));
         Self {
             asked,
-            upstream: upstream
-                .urls()
-                .chain([asked])
-                .filter_map(|url| split(url).map(|(authority, _)| authority))
-                .collect(),
+            upstream: authorities.collect(),
             own_origin: format!("{}://{}", head.scheme, head.host),
             rewrite: route.rewrite(),
         }

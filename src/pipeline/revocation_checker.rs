@@ -111,8 +111,7 @@ impl RevocationChecker {
 
     /// Updates the copy, unless another request has since.
     pub(super) async fn read_log_if_due(&self, ports: &impl RevocationLog) {
-        let is_due = self.known().is_read_due(ports.now());
-        if is_due {
+        if self.known().is_read_due(ports.now()) {
             self.read_log(ports).await;
         }
     }

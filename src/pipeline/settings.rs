@@ -28,8 +28,7 @@ impl<'a> Settings<'a> {
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let percentage = lookup("LOG_SUCCESSES").unwrap_or_else(|| "100".to_owned());
         let log_successes = percentage.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
-            let text =
-                "LOG_SUCCESSES is not a whole number from 0 to 100; it is the percentage of successes that are logged";
+            let text = "LOG_SUCCESSES is not a whole number from 0 to 100, the percentage of successes that are logged";
             Misconfiguration(text.to_owned())
         })?;
         let metrics_token = lookup("METRICS_TOKEN");

@@ -213,13 +213,10 @@ impl Gateway {
 /// isolate. Only `/health` succeeds.
 pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &impl Runtime) -> Handled<R> {
     let exchange = Exchange::new(head, ports.now(), ports.random());
-    let is_health = head.target == "/health";
-    let answer = if is_health {
-        endpoints::health(&exchange.ids.request_id)
-    } else {
-        Answer::problem(&denial, "gateway", &exchange.ids.request_id)
-    };
-    let denial = (!is_health).then_some(&denial);
+    let request_id = &exchange.ids.request_id;
+    let denial = Some(&denial).filter(|_| head.target != "/health");
+    let problem = |denial| Answer::problem(denial, "gateway", request_id);
+    let answer = denial.map_or_else(|| endpoints::health(request_id), problem);
     let record = exchange.record(answer.status, denial, exchange.begun);
     Handled { outcome: Outcome::Answered(answer), record }
 }
