@@ -45,7 +45,7 @@ pub(super) struct Permit<'a> {
 
 impl SharedBreaker {
     pub(super) fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, started: OnceLock::new(), breaker: Mutex::new(Breaker::new()) }
+        Self { policy, started: OnceLock::new(), breaker: Mutex::default() }
     }
 
     /// Returns a permit for one exchange that takes at most `time`, or how long to wait for one.

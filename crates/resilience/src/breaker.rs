@@ -98,17 +98,13 @@ pub struct Breaker {
 }
 
 impl Default for Breaker {
+    /// Returns a closed circuit.
     fn default() -> Self {
-        Self::new()
+        Self { state: State::Closed { failures: 0 }, openings: 0 }
     }
 }
 
 impl Breaker {
-    /// Returns a closed circuit.
-    pub const fn new() -> Self {
-        Self { state: State::Closed { failures: 0 }, openings: 0 }
-    }
-
     /// Decides whether a request may be sent. [`Breaker::record`] expects the outcome of each
     /// request that may.
     pub fn admit(&mut self, settings: BreakerSettings, now_ms: u64) -> BreakerDecision {
@@ -139,31 +135,26 @@ impl Breaker {
         settings: BreakerSettings,
         now_ms: u64,
     ) {
+        use BreakerDecision::{Pass, Probe, Refuse};
+        use Observation::{Failure, Success, Unknown};
         self.state = match (self.state, decision, observation) {
-            (state, BreakerDecision::Refuse { .. }, _) => state,
+            (state, Refuse { .. }, _) => state,
+            // Sent before the circuit opened: says nothing about the present.
+            (state, Pass { openings }, _) if openings != self.openings => state,
             // The next request may probe at once.
-            (
-                State::HalfOpen { since_ms, open_ms, .. },
-                BreakerDecision::Probe { since_ms: own },
-                Observation::Unknown,
-            ) if since_ms == own => State::Open { since_ms: now_ms.saturating_sub(open_ms), open_ms },
-            (state, _, Observation::Unknown) => state,
+            (State::HalfOpen { since_ms, open_ms, .. }, Probe { since_ms: own }, Unknown) if since_ms == own => {
+                State::Open { since_ms: now_ms.saturating_sub(open_ms), open_ms }
+            }
+            (state, _, Unknown) => state,
             // However late: the target answered.
-            (_, BreakerDecision::Probe { .. }, Observation::Success) => State::Closed { failures: 0 },
+            (_, Probe { .. }, Success) => State::Closed { failures: 0 },
             // Also for a probe that counted as lost: its successor goes to the same target.
-            (State::HalfOpen { open_ms, .. }, BreakerDecision::Probe { .. }, Observation::Failure) => {
+            (State::HalfOpen { open_ms, .. }, Probe { .. }, Failure) => {
                 State::Open { since_ms: now_ms, open_ms: open_ms.saturating_mul(2).min(settings.longest_open_ms) }
             }
             // The circuit closed, or opened, since this probe was sent.
-            (state, BreakerDecision::Probe { .. }, Observation::Failure) => state,
-            (State::Closed { .. }, BreakerDecision::Pass { openings }, Observation::Success)
-                if openings == self.openings =>
-            {
-                State::Closed { failures: 0 }
-            }
-            (State::Closed { failures }, BreakerDecision::Pass { openings }, Observation::Failure)
-                if openings == self.openings =>
-            {
+            (state, Probe { .. }, Failure) => state,
+            (State::Closed { failures }, Pass { .. }, Failure) => {
                 let failures = failures.saturating_add(1);
                 if settings.failures > 0 && failures >= settings.failures {
                     self.openings = self.openings.wrapping_add(1);
@@ -172,8 +163,8 @@ impl Breaker {
                     State::Closed { failures }
                 }
             }
-            // Sent before the circuit opened: says nothing about the present.
-            (state, BreakerDecision::Pass { .. }, _) => state,
+            (State::Closed { .. }, Pass { .. }, Success) => State::Closed { failures: 0 },
+            (state @ (State::Open { .. } | State::HalfOpen { .. }), Pass { .. }, _) => state,
         };
     }
 
