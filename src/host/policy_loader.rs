@@ -53,7 +53,8 @@ struct State {
 /// that none uses a replaced policy. Later reads happen after an answer.
 pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller: &Rc<PromisePoller>) -> Built {
     let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
-        return STATE.with_borrow_mut(|state| state.in_use.get_or_insert_with(|| build_built_in(env)).clone());
+        return STATE
+            .with_borrow_mut(|state| state.in_use.get_or_insert_with(|| build(env, &js::built_in_policy())).clone());
     };
     let now = || UnixMillis(js::whole(poller.now()));
     let (begun, failures) = (now(), STATE.with_borrow(|state| state.failures));
@@ -79,7 +80,15 @@ pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller
                 let unread = "the policy cannot be read from KV; requests are refused until it can";
                 return Err(Misconfiguration(unread.to_owned()));
             }
-            _ if is_due => reload(env, poller).await,
+            _ if is_due => {
+                if reload(env, poller).await.is_none() {
+                    STATE.with_borrow_mut(|state| {
+                        // The next request of a new isolate reads again.
+                        state.read_at = state.read_at.filter(|_| state.in_use.is_some());
+                        state.failures = state.failures.saturating_add(1);
+                    });
+                }
+            }
             _ => {
                 let pause_ms = limits::POLICY_PAUSE.delay_ms(pauses);
                 let _ = poller.wait(js::sleep(number(pause_ms)), pause_ms).await;
@@ -106,68 +115,50 @@ fn build(env: &js::Env, policy: &str) -> Built {
     Gateway::new(policy, |name| env.text(name)).map(Rc::new)
 }
 
-fn build_built_in(env: &js::Env) -> Built {
-    build(env, &js::built_in_policy())
-}
-
 fn reload_behind(env: js::Env, context: &js::Context) {
     let poller = Rc::new(PromisePoller::default());
     let waiting = Rc::clone(&poller);
     let work = async move {
-        reload(&env, &waiting).await;
+        let _ = reload(&env, &waiting).await;
         Ok(JsValue::UNDEFINED)
     };
     // Its result is nothing, and the event is kept alive for it.
     let _ = poll_promise::run(work, poller, context);
 }
 
-/// Reads the pushed policy and uses it if it is valid. When KV fails, the policy in use stays.
-async fn reload(env: &js::Env, poller: &PromisePoller) {
+/// Reads the pushed policy and uses it if it is valid. Returns `None` when KV fails: the policy in use stays.
+async fn reload(env: &js::Env, poller: &PromisePoller) -> Option<()> {
     let number = STATE.with_borrow_mut(|state| {
         state.last_reload = state.last_reload.saturating_add(1);
         state.last_reload
     });
-    if read_and_use(env, poller, number).await.is_none() {
-        STATE.with_borrow_mut(|state| {
-            if state.in_use.is_none() {
-                // The next request reads again.
-                state.read_at = None;
-                state.failures = state.failures.saturating_add(1);
-            }
-        });
-    }
-}
-
-/// Returns `None` when KV fails.
-async fn read_and_use(env: &js::Env, poller: &PromisePoller, number: u64) -> Option<()> {
     let pushed = read_policy(env, poller, CURRENT).await?;
     let in_use = STATE.with_borrow(|state| state.in_use.clone()).and_then(Result::ok);
     let origin = if pushed.is_some() { PolicyOrigin::Pushed } else { PolicyOrigin::BuiltIn };
     let text = pushed.unwrap_or_else(js::built_in_policy);
     let version = Gateway::version_of(&text);
     let known = in_use.clone().filter(|gateway| gateway.version == version);
-    let fault = match known.map_or_else(|| build(env, &text), Ok) {
-        Ok(gateway) => {
-            put_in_use(number, Ok(gateway), origin, None);
-            return Some(());
+    let (gateway, origin, newer_fault) = match known.map_or_else(|| build(env, &text), Ok) {
+        Ok(gateway) => (Ok(gateway), origin, None),
+        Err(Misconfiguration(fault)) => {
+            log_error(&format!("policy {version} ({origin:?}) is not used: {fault}"));
+            // The predecessor takes precedence over the built-in policy.
+            let (fallback, origin) = match in_use.map(|gateway| (gateway.origin.get(), gateway)) {
+                Some((origin, gateway)) if origin != PolicyOrigin::BuiltIn => (Ok(gateway), origin),
+                built_in => {
+                    // On failure it is not known whether a policy was pushed.
+                    let previous = read_policy(env, poller, PREVIOUS).await?;
+                    match (previous.and_then(|text| build(env, &text).ok()), built_in) {
+                        (Some(gateway), _) => (Ok(gateway), PolicyOrigin::PushedBefore),
+                        (None, Some((origin, gateway))) => (Ok(gateway), origin),
+                        (None, None) => (build(env, &js::built_in_policy()), PolicyOrigin::BuiltIn),
+                    }
+                }
+            };
+            (fallback, origin, Some(fault))
         }
-        Err(Misconfiguration(fault)) => fault,
     };
-    log_error(&format!("policy {version} ({origin:?}) is not used: {fault}"));
-    // The predecessor takes precedence over the built-in policy.
-    let (fallback, origin) = match in_use.map(|gateway| (gateway.origin.get(), gateway)) {
-        Some((origin, gateway)) if origin != PolicyOrigin::BuiltIn => (Ok(gateway), origin),
-        built_in => {
-            // On failure it is not known whether a policy was pushed.
-            let previous = read_policy(env, poller, PREVIOUS).await?;
-            match (previous.and_then(|text| build(env, &text).ok()), built_in) {
-                (Some(gateway), _) => (Ok(gateway), PolicyOrigin::PushedBefore),
-                (None, Some((origin, gateway))) => (Ok(gateway), origin),
-                (None, None) => (build_built_in(env), PolicyOrigin::BuiltIn),
-            }
-        }
-    };
-    put_in_use(number, fallback, origin, Some(fault));
+    put_in_use(number, gateway, origin, newer_fault);
     Some(())
 }
 

@@ -134,11 +134,19 @@ describe("a pushed policy", () => {
   });
 
   test("is read once for requests that arrive at a new isolate together", async () => {
+    const reads = () => edge.output.split("KV read of policy/current").length - 1;
+    const askTogether = async () => new Set(await Promise.all(Array.from({ length: 50 }, () => statusOf("/first"))));
     await edge.restart({ vars: { LOG_KV: "true" } });
     edge.output = "";
-    const statuses = await Promise.all(Array.from({ length: 50 }, () => statusOf("/first")));
-    assert.deepEqual(new Set(statuses), new Set([200]));
-    assert.equal(edge.output.split("KV read of policy/current").length - 1, 1);
+    assert.deepEqual([await askTogether(), reads()], [new Set([200]), 1]);
+    // A failure answers those that wait for it; the next request reads again.
+    await edge.restart({ vars: { LOG_KV: "fail" } });
+    edge.output = "";
+    assert.deepEqual(await askTogether(), new Set([503]));
+    const failed = reads();
+    assert.ok(failed < 50, `${failed} reads`);
+    assert.equal(await statusOf("/first"), 503);
+    await until("it is read again", () => reads() > failed);
     await edge.restart({ vars: { LOG_KV: undefined } });
   });
 

@@ -8,12 +8,16 @@ import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,
 // /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
-// of rows read. With the variable LOG_KV each read of KV is logged.
+// of rows read. With the variable LOG_KV each read of KV is logged, and fails for the value fail.
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
-const logged = (store) => ({
-  get: (name, ...rest) => {
+const logged = (store, mode) => ({
+  get: async (name, ...rest) => {
     console.log("KV read of " + name);
+    if (mode === "fail") {
+      await scheduler.wait(500);
+      throw new Error("fails as the test says");
+    }
     return store.get(name, ...rest);
   },
   put: (...args) => store.put(...args),
@@ -21,7 +25,7 @@ const logged = (store) => ({
 export default {
   ...gateway,
   fetch: (request, env, context) =>
-    gateway.fetch(request, env.LOG_KV ? { ...env, KEYS: logged(env.KEYS) } : env, context),
+    gateway.fetch(request, env.LOG_KV ? { ...env, KEYS: logged(env.KEYS, env.LOG_KV) } : env, context),
 };
 export { Metrics } from "./entry.js";
 export class Revocations extends Log {
