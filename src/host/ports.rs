@@ -156,8 +156,7 @@ impl Runtime for WorkerPorts {
         POOL.with_borrow_mut(|pool| {
             if pool.is_empty() {
                 let mut bytes = vec![0; limits::RANDOM_BYTES];
-                // Ids must differ, and no secret depends on them: a predictable id is better than a failed
-                // request.
+                // No secret depends on ids: predictable ones that differ are better than a failed request.
                 if getrandom::getrandom(&mut bytes).is_err() {
                     log_error("the runtime gave no random bytes");
                     bytes.fill_with(|| u8::try_from(js::whole(js_sys::Math::random() * 256.0)).unwrap_or_default());

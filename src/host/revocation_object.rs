@@ -157,8 +157,7 @@ impl Log {
         Ok(LogPage { overflows, ..self.page(if overflows { Vec::new() } else { entries }, 0)? })
     }
 
-    /// Reads the entries of these keys. A key that cannot be read is an error: without an entry its token
-    /// would count as not revoked.
+    /// Reads the entries of these keys. Without an error, a key that cannot be read would not count as revoked.
     fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
         let mut entries = Vec::new();
         for (index, text) in keys.split(',').enumerate() {
