@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -41,7 +40,7 @@ pub(super) struct SpanExporter {
 /// The spans of one isolate that were not sent yet.
 #[derive(Default)]
 struct Spans {
-    waiting: Vec<Span>,
+    waiting: Vec<Value>,
     /// Batches that are being sent: the time by which each has ended, and its size.
     in_flight: Vec<(UnixMillis, usize)>,
     /// Spans that were discarded since the last batch.
@@ -49,7 +48,7 @@ struct Spans {
 }
 
 impl Spans {
-    fn push(&mut self, span: Span, now: UnixMillis) {
+    fn push(&mut self, span: Value, now: UnixMillis) {
         // A task that sent a batch may have been cut off.
         self.in_flight.retain(|(until, _)| now < *until);
         let held = self.in_flight.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
@@ -101,9 +100,9 @@ impl SpanExporter {
     /// Adds the spans of a request that was answered. Returns whether a batch is full.
     pub(super) fn record(&self, exchange: &Exchange<'_>, record: &LogRecord, now: UnixMillis) -> bool {
         let mut spans = self.spans.borrow_mut();
-        spans.push(Span::of_server(record, &exchange.ids, (exchange.begun, now)), now);
+        spans.push(server_span(record, &exchange.ids, (exchange.begun, now)), now);
         if let (Some(upstream), Some(times)) = (&record.upstream, exchange.upstream_times) {
-            spans.push(Span::of_client(record, &exchange.ids, upstream, times), now);
+            spans.push(client_span(record, &exchange.ids, upstream, times), now);
         }
         spans.waiting.len() >= limits::SPANS_BATCH
     }
@@ -129,7 +128,7 @@ impl SpanExporter {
 }
 
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.
-fn request(service: &str, spans: &[Span]) -> Value {
+fn request(service: &str, spans: &[Value]) -> Value {
     let scope = json!({ "name": "portcullis", "version": env!("CARGO_PKG_VERSION") });
     json!({ "resourceSpans": [{
         "resource": { "attributes": [text("service.name", service)] },
@@ -137,72 +136,55 @@ fn request(service: &str, spans: &[Span]) -> Value {
     }] })
 }
 
-/// A span in protobuf's JSON, where 64-bit numbers are texts.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Span {
-    trace_id: String,
-    span_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_span_id: Option<String>,
-    name: String,
-    /// `SpanKind`.
+/// A span in protobuf's JSON, where 64-bit numbers are texts. `kind` is its `SpanKind`, and `place` what its
+/// name says besides the method.
+fn span(
     kind: u8,
-    start_time_unix_nano: String,
-    end_time_unix_nano: String,
+    record: &LogRecord,
+    (span_id, parent_id): (&str, Option<&str>),
+    place: Option<&str>,
+    (from, to): (UnixMillis, UnixMillis),
     attributes: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Value>,
+) -> Value {
+    let nanos = |at: UnixMillis| at.0.saturating_mul(1_000_000).to_string();
+    let mut span = json!({
+        "traceId": record.trace_id,
+        "spanId": span_id,
+        "parentSpanId": parent_id,
+        "name": place.map_or_else(|| record.method.clone(), |place| format!("{} {place}", record.method)),
+        "kind": kind,
+        "startTimeUnixNano": nanos(from),
+        "endTimeUnixNano": nanos(to),
+        "attributes": attributes,
+        "status": (record.status >= 500).then(|| json!({ "code": 2 })),
+    });
+    if let Value::Object(members) = &mut span {
+        members.retain(|_, value| !value.is_null());
+    }
+    span
 }
 
-impl Span {
-    /// A span with the request's ids; `place` is what its name says besides the method.
-    fn new(
-        kind: u8,
-        (record, ids): (&LogRecord, &Ids),
-        place: Option<&str>,
-        (from, to): (UnixMillis, UnixMillis),
-        attributes: Vec<Value>,
-    ) -> Self {
-        Self {
-            trace_id: ids.trace_id.clone(),
-            span_id: ids.span_id.clone(),
-            parent_span_id: ids.parent_id.clone(),
-            name: place.map_or_else(|| record.method.clone(), |place| format!("{} {place}", record.method)),
-            kind,
-            start_time_unix_nano: nanos(from),
-            end_time_unix_nano: nanos(to),
-            attributes,
-            status: (record.status >= 500).then(|| json!({ "code": 2 })),
-        }
-    }
-
-    fn of_server(record: &LogRecord, ids: &Ids, times: (UnixMillis, UnixMillis)) -> Self {
-        let attributes = [
-            ("http.request.method", Some(record.method.as_str())),
-            ("url.path", Some(&record.path)),
-            ("portcullis.request_id", Some(&ids.request_id)),
-            ("http.route", record.route.as_deref()),
-            ("user_agent.original", record.user_agent.as_deref()),
-            ("client.address", record.ip.as_deref()),
-            ("error.type", record.code),
-            ("portcullis.key_source", record.cache),
-        ];
-        let attributes = attributes.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
-        let status = json!({ "key": "http.response.status_code", "value": { "intValue": record.status.to_string() } });
-        Self::new(2, (record, ids), record.route.as_deref(), times, attributes.chain([status]).collect())
-    }
-
-    /// The call to the upstream.
-    fn of_client(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis, UnixMillis)) -> Self {
-        let attributes = vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)];
-        let span = Self::new(3, (record, ids), Some(upstream), times, attributes);
-        Self { span_id: ids.client_span_id(), parent_span_id: Some(ids.span_id.clone()), ..span }
-    }
+fn server_span(record: &LogRecord, ids: &Ids, times: (UnixMillis, UnixMillis)) -> Value {
+    let attributes = [
+        ("http.request.method", Some(record.method.as_str())),
+        ("url.path", Some(&record.path)),
+        ("portcullis.request_id", Some(&ids.request_id)),
+        ("http.route", record.route.as_deref()),
+        ("user_agent.original", record.user_agent.as_deref()),
+        ("client.address", record.ip.as_deref()),
+        ("error.type", record.code),
+        ("portcullis.key_source", record.cache),
+    ];
+    let attributes = attributes.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
+    let status = json!({ "key": "http.response.status_code", "value": { "intValue": record.status.to_string() } });
+    let place_in_trace = (ids.span_id.as_str(), ids.parent_id.as_deref());
+    span(2, record, place_in_trace, record.route.as_deref(), times, attributes.chain([status]).collect())
 }
 
-fn nanos(at: UnixMillis) -> String {
-    at.0.saturating_mul(1_000_000).to_string()
+/// The call to the upstream.
+fn client_span(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis, UnixMillis)) -> Value {
+    let attributes = vec![text("http.request.method", &record.method), text("portcullis.upstream", upstream)];
+    span(3, record, (&ids.client_span_id(), Some(&ids.span_id)), Some(upstream), times, attributes)
 }
 
 fn text(key: &str, value: &str) -> Value {
