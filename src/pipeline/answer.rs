@@ -1,6 +1,7 @@
 //! Answers of the gateway's own.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{denial::Denial, limits};
 use portcullis_policy::Refusal;
@@ -14,6 +15,20 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// JSON text.
     pub body: String,
+}
+
+/// A problem document. `error` repeats `detail` for clients that do not know RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    family: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    error: &'a str,
+    code: &'a str,
+    operation: &'a str,
+    request_id: &'a str,
 }
 
 impl Answer {
@@ -30,18 +45,10 @@ impl Answer {
     /// path that the client sent.
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
         let (family, title) = denial.family_and_title();
-        let document = json!({
-            "type": family,
-            "title": title,
-            "status": denial.status(),
-            "detail": denial.detail(),
-            // For clients that do not know RFC 9457.
-            "error": denial.detail(),
-            "code": denial.code(),
-            "operation": operation,
-            "request_id": request_id,
-        });
-        Self::refusal(denial, "application/problem+json", request_id, document.to_string())
+        let (status, code, detail) = (denial.status(), denial.code(), denial.detail());
+        let document = Problem { family, title, status, detail, error: detail, code, operation, request_id };
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        Self::refusal(denial, "application/problem+json", request_id, body)
     }
 
     /// The same as a page for a person: what happened, what to do next, and the id by which an

@@ -21,7 +21,7 @@ use super::{
 };
 use portcullis_policy::Policy;
 use portcullis_token::{
-    self as token, Identity, SignatureOutcome, TokenError, VerifiedToken,
+    self as token, SignatureOutcome, TokenError, VerifiedToken,
     keys::{self, Key, KeyQuery},
     revocation::RevocationKeys,
 };
@@ -57,12 +57,6 @@ pub(super) struct AuthenticatedToken {
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
     pub(super) revocation_keys: Option<RevocationKeys>,
-}
-
-impl AuthenticatedToken {
-    pub(super) fn identity(&self) -> &Identity {
-        self.verified.identity()
-    }
 }
 
 impl Authenticator {
@@ -107,7 +101,7 @@ impl Authenticator {
         }
         self.misses.set(self.misses.get().saturating_add(1));
         let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
-        let identity = token.identity();
+        let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
         let until = expires_at.min(ports.now().plus(limits::TOKEN_CACHE_MS));
         // The texts of roles and scopes are parts of the token. A claim of a rule is kept besides, with the

@@ -55,7 +55,7 @@ impl<'a> Exchange<'a> {
 
     /// Returns the caller's identity; `None` on a public route.
     pub(super) fn identity(&self) -> Option<&Identity> {
-        self.token.as_ref().map(|token| token.identity())
+        self.token.as_ref().map(|token| token.verified.identity())
     }
 
     /// Returns the client's address.

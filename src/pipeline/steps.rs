@@ -86,12 +86,12 @@ impl Gateway {
         if route.access != Access::Public {
             let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
-            authorize(route, &found.params, &token.issuer.name, token.identity().into())?;
+            authorize(route, &found.params, &token.issuer.name, token.verified.identity().into())?;
             // After the permission, so that a caller without it cannot load the log.
             if asks_log {
                 self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
             }
-            self.limiter.count(route, Caller::Permitted(token.identity()), ports).await?;
+            self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
         }
         if let Some(maintenance) = &upstream.config.maintenance {
             return Err(Denial::Maintenance { retry_s: maintenance.retry_after_s });
@@ -176,7 +176,7 @@ impl Gateway {
     async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
         let Some(key) = token.revocation_keys.as_ref().and_then(|keys| keys.end()) else { return };
-        let (policy, identity) = (&token.issuer.token, token.identity());
+        let (policy, identity) = (&token.issuer.token, token.verified.identity());
         // The session's youngest token may have been issued this moment.
         let youngest = revocation::latest_issue(policy, ports.now().secs());
         let expires_at = identity.session_id.is_none().then_some(identity.expires_at.secs());
