@@ -10,8 +10,6 @@ mod policy_loader;
 mod poll_promise;
 mod ports;
 mod revocation_object;
-#[cfg(test)]
-mod tests;
 
 use std::{rc::Rc, sync::Once};
 

@@ -5,8 +5,9 @@ import assert from "node:assert/strict";
 import { before, beforeEach, describe, test } from "node:test";
 
 import { startEdge, startGateway } from "../harness/edge.js";
-import { fileScope } from "../harness/scope.js";
+import { fileScope, testScope } from "../harness/scope.js";
 import { reply } from "../harness/upstream.js";
+import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
@@ -207,4 +208,23 @@ describe("a service's faults", () => {
     await world.restart();
     assert.equal((await ask()).status, 200, "nor in KV");
   });
+});
+
+describe("a missing binding", () => {
+  for (const [binding, status, code] of [
+    ["KEYS", 200, undefined],
+    ["METRICS", 200, undefined],
+    ["REVOCATIONS", 503, "revocation_unavailable"],
+  ]) {
+    test(`${binding}: a token is answered with ${status}, and the log names the binding`, async (t) => {
+      const vars = { UNBOUND: binding, LIVE_POLICY: undefined, METRICS_TOKEN: "a token for this test alone" };
+      const { edge, issuer } = await startGateway(testScope(t), { vars });
+      for (let count = 0; count < 2; count += 1) {
+        const answer = await edge.get("/api/v1/auth/me", { token: await issuer.accessToken() });
+        assert.equal(answer.status, status, answer.body);
+        if (code) assert.equal(answer.json().code, code);
+      }
+      await until("the log names it", () => edge.output.includes(`${binding} is not bound; see wrangler.toml`));
+    });
+  }
 });

@@ -167,6 +167,18 @@ describe("a real OpenID provider", () => {
     });
   }
 
+  test("a signature of any other length is refused, and is no fault of the gateway", async () => {
+    for (const resource of Object.values(resources)) {
+      const [header, payload] = (await tokenFor(resource)).split(".");
+      for (const bytes of [1, 63, 65, 255, 257, 1024]) {
+        const signature = Buffer.alloc(bytes, 1).toString("base64url");
+        const answer = await edge.get("/orders", { token: `${header}.${payload}.${signature}` });
+        assert.equal(answer.status, 401, `${resource}, ${bytes} bytes: ${answer.body}`);
+        assert.equal(answer.json().code, "token_signature_invalid", `${resource}, ${bytes} bytes`);
+      }
+    }
+  });
+
   test("its token for another API, and an opaque one, are refused", async () => {
     for (const resource of ["https://other.example", "https://opaque.example"])
       assert.equal((await edge.get("/orders", { token: await tokenFor(resource) })).status, 401, resource);

@@ -8,7 +8,8 @@ import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,
 // /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
-// of rows read. With the variable LOG_KV each read of KV is logged, and fails for the value fail.
+// of rows read. With the variable LOG_KV each read of KV is logged, and fails for the value fail. UNBOUND names a
+// binding that the gateway lacks.
 const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 const logged = (store, mode) => ({
@@ -24,8 +25,12 @@ const logged = (store, mode) => ({
 });
 export default {
   ...gateway,
-  fetch: (request, env, context) =>
-    gateway.fetch(request, env.LOG_KV ? { ...env, KEYS: logged(env.KEYS, env.LOG_KV) } : env, context),
+  fetch(request, env, context) {
+    const seen = env.LOG_KV || env.UNBOUND ? { ...env } : env;
+    if (env.LOG_KV) seen.KEYS = logged(env.KEYS, env.LOG_KV);
+    if (env.UNBOUND) delete seen[env.UNBOUND];
+    return gateway.fetch(request, seen, context);
+  },
 };
 export { Metrics } from "./entry.js";
 export class Revocations extends Log {
