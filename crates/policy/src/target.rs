@@ -51,7 +51,13 @@ impl Target {
         if path.len() > limits::PATH_BYTES || query.is_some_and(|query| query.len() > limits::QUERY_BYTES) {
             return Err(BadTarget::TooLong);
         }
-        let (mut text, is_plain) = canonical_path(path)?;
+        // Some servers drop `//`. A single trailing slash is unambiguous, and makes another path.
+        let segments = path.strip_prefix('/').filter(|_| !path.contains("//")).ok_or(BadTarget::Ambiguous)?;
+        let (mut text, mut is_plain) = (String::with_capacity(raw.len()), true);
+        for segment in segments.split('/') {
+            text.push('/');
+            is_plain &= push_segment(&mut text, segment)?;
+        }
         let path_len = text.len();
         if let Some(query) = query {
             text.push('?');
@@ -68,10 +74,8 @@ impl Target {
     /// `None` if the path does not begin with `from`.
     pub fn with_prefix(&self, from: &str, to: &str) -> Option<Self> {
         let rest = self.text.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))?;
+        let to = if to.is_empty() && !rest.starts_with('/') { "/" } else { to };
         let path_len = self.path_len.checked_sub(from.len())?.checked_add(to.len())?;
-        if path_len == 0 {
-            return Some(Self { text: format!("/{rest}"), path_len: 1, is_plain: self.is_plain });
-        }
         Some(Self { text: format!("{to}{rest}"), path_len, is_plain: self.is_plain })
     }
 
@@ -110,46 +114,23 @@ pub(crate) fn decode(bytes: &[u8], mut escaped: impl FnMut(u8)) -> Vec<u8> {
     decoded
 }
 
-/// Returns the path in canonical spelling, and whether it is plain.
-fn canonical_path(path: &str) -> Result<(String, bool), BadTarget> {
-    let rest = path.strip_prefix('/').ok_or(BadTarget::Ambiguous)?;
-    let mut canonical = String::with_capacity(path.len());
-    let mut is_plain = true;
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        canonical.push('/');
-        let last = segments.peek().is_none();
-        // Some servers drop `//`. A single trailing slash is unambiguous, and makes another path.
-        if segment.is_empty() && !last {
-            return Err(BadTarget::Ambiguous);
-        }
-        is_plain &= push_segment(&mut canonical, segment)?;
-    }
-    Ok((canonical, is_plain))
-}
-
 /// Appends a segment in canonical spelling and returns whether it is plain.
 fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget> {
     let mut is_plain = true;
     let mut bytes = segment.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
-        if byte == b'%' {
-            let value = escape_value(&mut bytes).ok_or(BadTarget::Ambiguous)?;
+        let escaped = (byte == b'%').then(|| escape_value(&mut bytes).ok_or(BadTarget::Ambiguous)).transpose()?;
+        match escaped.unwrap_or(byte) {
             // RFC 3986, section 6.2.2.2: one spelling for what needs no escape.
-            if is_path_char(value) {
-                canonical.push(char::from(value));
-            } else {
-                push_escaped(canonical, value);
-            }
-        } else if is_path_char(byte) {
-            canonical.push(char::from(byte));
-        } else if matches!(byte, b';' | b'[' | b']') {
+            value if is_path_char(value) => canonical.push(char::from(value)),
+            value if escaped.is_some() => push_escaped(canonical, value),
             // `;` begins a parameter for some servers and is part of the name for others. Only the
             // URL parsers of browsers accept raw brackets.
-            is_plain = false;
-            canonical.push(char::from(byte));
-        } else {
-            return Err(BadTarget::Ambiguous);
+            b';' | b'[' | b']' => {
+                is_plain = false;
+                canonical.push(char::from(byte));
+            }
+            _ => return Err(BadTarget::Ambiguous),
         }
     }
     Ok(has_plain_layers(segment)? && is_plain)
