@@ -18,7 +18,8 @@ pub(crate) struct Lenient(matchit::Router<Meant>);
 
 #[derive(Debug, Default)]
 struct Meant {
-    patterns: Vec<String>,
+    /// Indices of the routes.
+    routes: Vec<usize>,
     refuses: bool,
 }
 
@@ -33,13 +34,13 @@ impl Lenient {
             return Ok(None);
         }
         let mut meant: BTreeMap<String, Meant> = BTreeMap::new();
-        for route in routes {
+        for (index, route) in routes.iter().enumerate() {
             let entry = meant.entry(fold_pattern(&route.path)).or_default();
-            entry.patterns.push(route.path.clone());
+            entry.routes.push(index);
             entry.refuses |= refuses(route);
         }
         let whole: HashSet<String> = meant.keys().cloned().collect();
-        for route in routes {
+        for (index, route) in routes.iter().enumerate() {
             // The prefix of the rest, with or without a slash.
             let folded = fold_pattern(&route.path);
             let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) else { continue };
@@ -47,7 +48,7 @@ impl Lenient {
             entry.refuses |= refuses(route);
             // If the prefix is a route, the rule of the rest does not apply to it.
             if !whole.contains(prefix) {
-                entry.patterns.push(route.path.clone());
+                entry.routes.push(index);
             }
         }
         let mut router = matchit::Router::new();
@@ -57,9 +58,9 @@ impl Lenient {
         Ok(Some(Self(router)))
     }
 
-    /// Returns whether a service can read a path that `found` matches as one that refuses variants: by
+    /// Returns whether a service can read a path of the route `found` as one that refuses variants: by
     /// decoding it before it looks for `?` and `#`, or by decoding it more than once.
-    pub(crate) fn refuses(&self, path: &str, found: &str) -> bool {
+    pub(crate) fn refuses(&self, path: &str, found: usize) -> bool {
         let mut reading = Cow::Borrowed(path);
         // The layers that the target's parser looks through, and the path itself.
         for _ in 0..=limits::ESCAPE_LAYERS {
@@ -76,19 +77,16 @@ impl Lenient {
         true
     }
 
-    /// Returns whether a path that `found` matches folds to another pattern that refuses variants: as it
-    /// is, or without its parameters. An escaped slash in a parameter is removed with it, as by a service
-    /// that splits the path first.
-    fn is_variant(&self, path: &str, found: &str) -> bool {
+    /// Returns whether a path of `found` folds to another pattern that refuses variants: as it is, or
+    /// without its parameters. An escaped slash in a parameter is removed with it, as by a service that
+    /// splits the path first.
+    fn is_variant(&self, path: &str, found: usize) -> bool {
         let folds_to_other = |path: &str| {
-            self.0
-                .at(&fold_path(path))
-                .is_ok_and(|meant| meant.value.refuses && !meant.value.patterns.iter().any(|pattern| pattern == found))
+            let meant = self.0.at(&fold_path(path)).map(|meant| meant.value);
+            meant.is_ok_and(|meant| meant.refuses && !meant.routes.contains(&found))
         };
-        let has_parameters = path.contains(';') || path.contains("%3B");
-        folds_to_other(path)
-            || (has_parameters
-                && folds_to_other(&path.split('/').map(without_parameters).collect::<Vec<_>>().join("/")))
+        let bare = || path.split('/').map(without_parameters).collect::<Vec<_>>().join("/");
+        folds_to_other(path) || ((path.contains(';') || path.contains("%3B")) && folds_to_other(&bare()))
     }
 }
 
@@ -122,20 +120,12 @@ fn without_parameters(segment: &str) -> &str {
 
 /// Returns a pattern for folded paths: in lower case, with parameters named by their position.
 fn fold_pattern(pattern: &str) -> String {
-    let mut folded = String::with_capacity(pattern.len());
-    for (index, segment) in pattern.split('/').skip(1).enumerate() {
-        // A folded path has no slash at the end.
-        if index > 0 && segment.is_empty() {
-            continue;
-        }
-        folded.push('/');
-        if segment.starts_with("{*") {
-            folded.push_str("{*rest}");
-        } else if segment.starts_with('{') {
-            folded.push_str(&format!("{{p{index}}}"));
-        } else {
-            folded.push_str(&segment.to_lowercase());
-        }
-    }
-    folded
+    // A folded path has no slash at the end.
+    let segments = pattern.split('/').skip(1).enumerate().filter(|(index, segment)| *index == 0 || !segment.is_empty());
+    let folded = segments.map(|(index, segment)| match (segment.starts_with("{*"), segment.starts_with('{')) {
+        (true, _) => "/{*rest}".to_owned(),
+        (false, true) => format!("/{{p{index}}}"),
+        (false, false) => format!("/{}", segment.to_lowercase()),
+    });
+    folded.collect()
 }

@@ -14,16 +14,10 @@ use crate::{
 /// Finds routes.
 #[derive(Debug)]
 pub struct Table {
-    paths: matchit::Router<Node>,
+    /// The entries of each pattern.
+    paths: matchit::Router<Vec<Entry>>,
     /// Present if some route refuses variants of its path.
     lenient: Option<Lenient>,
-}
-
-/// The routes of one pattern.
-#[derive(Debug)]
-struct Node {
-    pattern: String,
-    entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,11 +67,10 @@ impl Table {
     /// # Errors
     /// Two paths collide, or an upstream is not defined.
     pub fn build(policy: &Policy) -> Result<Self, TableError> {
-        let upstreams: HashMap<&str, usize> =
-            policy.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
         let mut grouped: HashMap<&str, Vec<Entry>> = HashMap::new();
         for (index, route) in policy.routes.iter().enumerate() {
-            let upstream = *upstreams.get(route.upstream.as_str()).ok_or(TableError)?;
+            let upstream = policy.upstreams.binary_search_by(|upstream| upstream.name.cmp(&route.upstream));
+            let upstream = upstream.map_err(|_| TableError)?;
             let is_encoded = route.encoded_path == EncodedPath::Forward;
             let methods = route.methods.iter().cloned();
             let entries = methods.map(|method| Entry { method, route: index, upstream, is_encoded });
@@ -90,7 +83,7 @@ impl Table {
             if let (Some(get), None) = (named("GET"), named("HEAD")) {
                 entries.push(Entry { method: "HEAD".to_owned(), ..get.clone() });
             }
-            paths.insert(path, Node { pattern: path.to_owned(), entries }).map_err(|_| TableError)?;
+            paths.insert(path, entries).map_err(|_| TableError)?;
         }
         let lenient = Lenient::of(&policy.routes).map_err(|_| TableError)?;
         Ok(Self { paths, lenient })
@@ -104,29 +97,24 @@ impl Table {
         let Ok(found) = self.paths.at(target.path()) else {
             return Err(if target.is_plain() { Miss::Path } else { Miss::Ambiguous });
         };
-        let Node { pattern, entries } = found.value;
-        if self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), pattern)) {
-            return Err(Miss::Ambiguous);
-        }
+        let entries = found.value;
+        let route = entries.first().map_or(usize::MAX, |entry| entry.route);
+        let is_variant = self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), route));
         let takes = |entry: &&Entry| target.is_plain() || entry.is_encoded;
-        if !entries.iter().any(|entry| takes(&entry)) {
+        if is_variant || !entries.iter().any(|entry| takes(&entry)) {
             return Err(Miss::Ambiguous);
         }
         // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
         let Some(entry) = entries.iter().find(|entry| entry.method == method) else {
             let allow: BTreeSet<&str> = entries.iter().map(|entry| entry.method.as_str()).collect();
-            let route = entries.first().map_or(usize::MAX, |entry| entry.route);
             return Err(Miss::Method { allow: Vec::from_iter(allow).join(", "), route });
         };
         if !takes(&entry) {
             return Err(Miss::Ambiguous);
         }
-        let mut params = Params::new();
-        for (name, value) in found.params.iter() {
-            // Valid, because the whole path's escapes are.
-            let Ok(text) = String::from_utf8(decode(value.as_bytes(), |_| {})) else { continue };
-            params.push((name.to_owned(), text));
-        }
-        Ok(Match { route: entry.route, upstream: entry.upstream, params })
+        // Valid, because the whole path's escapes are.
+        let text_of = |value: &str| String::from_utf8(decode(value.as_bytes(), |_| {})).ok();
+        let params = found.params.iter().filter_map(|(name, value)| Some((name.to_owned(), text_of(value)?)));
+        Ok(Match { route: entry.route, upstream: entry.upstream, params: params.collect() })
     }
 }
