@@ -6,8 +6,6 @@ use portcullis_token::{ClaimPath, ClaimRule};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use crate::limits;
-
 /// Who may enter a route. A rule is a word, a table with one key, or a [`ClaimRule`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "snake_case")]
@@ -84,14 +82,10 @@ impl Access {
     }
 
     /// Whether every caller that this rule lets in is let in by `other`, too. `is_same_owner` tells
-    /// whether a parameter of this rule's path and one of the other's have the same value. After
-    /// [`limits::ACCESS_COMPARISONS`] the answer is no, which reports the two rules and hides none.
-    pub(crate) fn implies(&self, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
-        self.implies_within(&Cell::new(limits::ACCESS_COMPARISONS), other, is_same_owner)
-    }
-
-    fn implies_within(&self, left: &Cell<u32>, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool) -> bool {
-        let implies = |one: &Self, other: &Self| one.implies_within(left, other, is_same_owner);
+    /// whether a parameter of this rule's path and one of the other's have the same value. After `left`
+    /// comparisons the answer is no, which reports the two rules and hides none.
+    pub(crate) fn implies(&self, other: &Self, is_same_owner: &dyn Fn(&str, &str) -> bool, left: &Cell<u32>) -> bool {
+        let implies = |one: &Self, other: &Self| one.implies(other, is_same_owner, left);
         let Some(rest) = left.get().checked_sub(1) else { return false };
         left.set(rest);
         match (self, other) {

@@ -152,8 +152,11 @@ impl<'a> Search<'a> {
         let unified = Unified::of(form, &family.pattern)?;
         let (meant, variants) = (join(&unified.looser), unified.variants(form, family));
         let whole = client_path(strict, &join(&unified.strict).replace("%2F", "/"))?;
-        let mut methods = METHODS.into_iter().filter(|method| takes(family.rule, method));
-        let (method, ours) = methods.find_map(|method| Some((method, self.find(method, &whole, index)?)))?;
+        // `HEAD` is answered wherever `GET` is.
+        let takes =
+            |method: &&str| family.rule.methods.iter().any(|own| own == *method || (own == "GET" && *method == "HEAD"));
+        let (method, ours) =
+            METHODS.into_iter().filter(takes).find_map(|method| Some((method, self.find(method, &whole, index)?)))?;
         // The rule of a route for this one path of the service is an exception that its author wants.
         let is_exception = unified.is_narrower && unified.strict == unified.looser;
         let others = family.routes.iter().filter(|(_, looser)| looser.path != strict.path);
@@ -205,7 +208,7 @@ impl<'a> Search<'a> {
         };
         (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
-            && looser.access.implies(&strict.access, &is_same_owner)
+            && looser.access.implies(&strict.access, &is_same_owner, &Cell::new(limits::ACCESS_COMPARISONS))
             && (strict.access == Access::Public || strict.issuers.as_ref().is_none_or(accepts_issuers_of))
     }
 }
@@ -357,11 +360,6 @@ fn other_case(segment: &str) -> String {
     let Some(letter) = segment.chars().find(char::is_ascii_alphabetic) else { return format!("{segment}.") };
     let other = if letter.is_ascii_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
     segment.replacen(letter, &other.to_string(), 1)
-}
-
-/// Returns whether a route takes a method. `HEAD` is answered wherever `GET` is.
-fn takes(route: &Route, method: &str) -> bool {
-    route.methods.iter().any(|known| known == method || (known == "GET" && method == "HEAD"))
 }
 
 /// Returns which requests a route permits, apart from their paths, as a key for comparison.
