@@ -17,24 +17,8 @@ use crate::{
 };
 
 impl<'a> Validator<'a> {
-    pub(super) fn issuers(&mut self) {
-        let mut known: HashSet<String> = HashSet::new();
-        let table = Place::Document.key("issuers");
-        for issuer in &self.policy.issuers {
-            let at = table.key(&issuer.name);
-            self.name(&at, "issuer", &issuer.name);
-            self.issuer(&at, issuer);
-            // Every name is noted, also after one that is taken.
-            let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
-            self.require(
-                taken == 0,
-                &at.key("issuer"),
-                || "another issuer has the same `iss`; a token is judged by one policy alone",
-            );
-        }
-    }
-
-    fn issuer(&mut self, at: &Place<'_>, issuer: &Issuer) {
+    /// Checks an issuer. `known` are the `iss` of those before it.
+    pub(super) fn issuer(&mut self, at: &Place<'_>, issuer: &Issuer, known: &mut HashSet<String>) {
         if issuer.issuer.is_empty() {
             self.report(&at.key("issuer"), "issuer is empty; write the exact `iss` of its tokens");
         }
@@ -65,7 +49,7 @@ impl<'a> Validator<'a> {
         match issuer.provider.as_deref().filter(|provider| providers::find(provider).is_none()) {
             None => self.keys(at, issuer),
             Some(unknown) => {
-                let known: Vec<&str> = providers::PROVIDERS.iter().map(|provider| provider.name).collect();
+                let known = providers::provider_names();
                 let (names, hint) = (known.join(", "), hint(unknown, known));
                 self.report(
                     &at.key("provider"),
@@ -76,6 +60,10 @@ impl<'a> Validator<'a> {
                 );
             }
         }
+        // Every name is noted, also after one that is taken.
+        let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
+        let fault = "another issuer has the same `iss`; a token is judged by one policy alone";
+        self.require(taken == 0, &at.key("issuer"), || fault);
     }
 
     fn tenants(&mut self, at: &Place<'_>, issuer: &Issuer) {
@@ -110,11 +98,8 @@ impl<'a> Validator<'a> {
 
     fn algorithms(&mut self, at: &Place<'_>, issuer: &Issuer) {
         let Some(algorithms) = &issuer.algorithms else {
-            return self.require(
-                issuer.provider.is_some(),
-                at,
-                || "algorithms is missing; write the ones it signs with, such as [\"RS256\"]",
-            );
+            let fault = "algorithms is missing; write the ones it signs with, such as [\"RS256\"]";
+            return self.require(issuer.provider.is_some(), at, || fault);
         };
         let at = at.key("algorithms");
         let if_empty = "algorithms is empty; write the ones it signs with, such as [\"RS256\"]";

@@ -3,17 +3,17 @@
 
 mod issuers;
 mod routes;
-mod upstreams;
 mod values;
 mod variants;
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use crate::{
     error::{Place, Violation},
     limits::{self, Bounds},
-    model::{COOKIE_PREFIX, Cors, Policy},
+    model::{COOKIE_PREFIX, Cors, Policy, Upstream},
     named::{Named, find},
+    url::check_base_url,
 };
 use values::{header_name_advice, is_cookie_name, is_header_name, is_name, is_origin};
 
@@ -30,16 +30,15 @@ fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> &'static str {
 pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
     let mut validator = Validator { policy, violations: Vec::new(), subject: None };
     validator.document();
-    policy.upstreams.iter().for_each(|upstream| validator.upstream(upstream));
-    validator.issuers();
+    validator.table("upstreams", "upstream", &policy.upstreams, Validator::upstream);
+    let mut known = HashSet::new();
+    validator
+        .table("issuers", "issuer", &policy.issuers, |validator, at, issuer| validator.issuer(at, issuer, &mut known));
     validator.routes();
-    policy.cors.iter().for_each(|cors| validator.cors(cors));
-    for limit in &policy.limits {
-        let table = Place::Document.key("limits");
-        let at = table.key(&limit.name);
-        validator.name(&at, "limit", &limit.name);
+    validator.table("cors", "cors", &policy.cors, Validator::cors);
+    validator.table("limits", "limit", &policy.limits, |validator, at, limit| {
         validator.bounds(&at.key("retry_after_s"), limit.retry_after_s, limits::RETRY_AFTER_S);
-    }
+    });
     validator.violations
 }
 
@@ -111,13 +110,24 @@ impl<'a> Validator<'a> {
         self.require(count <= most, at, || format!("{} has a list of {count}; write at most {most}", at.last_key()));
     }
 
-    /// Begins the checks of a named entry.
-    fn name(&mut self, at: &Place<'_>, kind: &'static str, name: &'a str) {
-        if !is_name(name) {
-            let most = limits::NAME_BYTES;
-            self.push(at, format!("{kind} name {name:?} must be 1 to {most} of a-z, 0-9 and -"));
+    /// Checks each entry of a table, and its name.
+    fn table<T: Named>(
+        &mut self,
+        key: &str,
+        kind: &'static str,
+        entries: &'a [T],
+        mut check: impl FnMut(&mut Self, &Place<'_>, &T),
+    ) {
+        let table = Place::Document.key(key);
+        for entry in entries {
+            let (name, at) = (entry.name(), table.key(entry.name()));
+            if !is_name(name) {
+                let most = limits::NAME_BYTES;
+                self.push(&at, format!("{kind} name {name:?} must be 1 to {most} of a-z, 0-9 and -"));
+            }
+            self.subject = Some((kind, name));
+            check(self, &at, entry);
         }
-        self.subject = Some((kind, name));
     }
 
     /// Returns the entry of a table, which is in the order of its names, or reports that there is none.
@@ -170,11 +180,42 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn cors(&mut self, cors: &'a Cors) {
-        let table = Place::Document.key("cors");
-        let at = table.key(&cors.name);
+    fn upstream(&mut self, at: &Place<'_>, upstream: &Upstream) {
+        let has_one_place = upstream.url.is_some() == upstream.targets.is_empty();
+        self.require(has_one_place && upstream.targets.len() <= limits::TARGETS, at, || {
+            format!(
+                "say where it is, once: url = \"https://…\", or targets = [{{ url = \"https://…\", weight = 1 }}, …] \
+                 with at most {}",
+                limits::TARGETS
+            )
+        });
+        if let Some(url) = &upstream.url {
+            self.url(&at.key("url"), "its url", url, check_base_url);
+        }
+        for (index, target) in upstream.targets.iter().enumerate() {
+            let targets = at.key("targets");
+            let at = targets.index(index);
+            self.url(&at.key("url"), "its url", &target.url, check_base_url);
+            self.bounds(&at.key("weight"), target.weight, limits::WEIGHT);
+        }
+        self.bounds(&at.key("timeout_ms"), upstream.timeout_ms, limits::TIMEOUT_MS);
+        self.bounds(&at.key("body_timeout_ms"), upstream.body_timeout_ms, limits::BODY_TIMEOUT_MS);
+        self.bounds(&at.key("retries"), upstream.retries, limits::RETRIES);
+        self.bounds(&at.key("max_concurrent"), upstream.max_concurrent, limits::CONCURRENT);
+        let breaker = at.key("breaker");
+        self.bounds(&breaker.key("failures"), upstream.breaker.failures, limits::BREAKER_FAILURES);
+        self.bounds(&breaker.key("open_s"), upstream.breaker.open_s, limits::BREAKER_OPEN_S);
+        if let Some(idle) = upstream.idle_timeout_ms {
+            self.bounds(&at.key("idle_timeout_ms"), idle, limits::IDLE_TIMEOUT_MS);
+        }
+        if let Some(maintenance) = &upstream.maintenance {
+            let at = at.key("maintenance");
+            self.bounds(&at.key("retry_after_s"), maintenance.retry_after_s, limits::MAINTENANCE_S);
+        }
+    }
+
+    fn cors(&mut self, at: &Place<'_>, cors: &Cors) {
         let origins = at.key("origins");
-        self.name(&at, "cors", &cors.name);
         self.list(&origins, &cors.origins, limits::NAMES, "origins is empty; name at least one, or remove the policy");
         for origin in &cors.origins {
             let is_any = origin == "*";

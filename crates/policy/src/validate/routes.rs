@@ -4,10 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Validator, hint,
-    values::{
-        claim_rule_fault, header_name_advice, is_fixed_path, is_free_header, is_header_name, is_header_value,
-        is_reason, is_segment,
-    },
+    values::{claim_rule_fault, header_name_advice, is_fixed_path, is_header_name, is_header_value, is_segment},
     variants::find_bypasses,
 };
 use crate::{
@@ -16,7 +13,7 @@ use crate::{
     limits,
     model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, RevocationCheck, Route, Variants},
     named::find,
-    reserved::{OWN_PATHS, is_own_path},
+    reserved::{OWN_PATHS, is_own_path, is_reserved},
     table::Table,
 };
 
@@ -60,7 +57,6 @@ impl<'a> Validator<'a> {
             self.subject = routes.get(index).map(|route| ("route", route.path.as_str()));
             self.report(&table.index(index).key("path"), message);
         }
-        self.subject = None;
     }
 
     fn route(&mut self, at: &Place<'_>, route: &Route) {
@@ -75,7 +71,8 @@ impl<'a> Validator<'a> {
         self.header_rules(&at.key("request_headers"), &route.request_headers, true);
         self.header_rules(&at.key("response_headers"), &route.response_headers, false);
         if let Some(Variants::Allow { allow }) = &route.variants {
-            self.require(is_reason(allow), &at.key("variants"), || {
+            let is_reason = !allow.trim().is_empty() && allow.len() <= limits::REASON_BYTES;
+            self.require(is_reason, &at.key("variants"), || {
                 format!(
                     "variants: allow wants the reason why no variant reaches the same resource, in 1 to {} bytes",
                     limits::REASON_BYTES
@@ -230,11 +227,8 @@ impl<'a> Validator<'a> {
                     "token_cookie = true, but no cookie is named; add [token_cookie] with name = \"{COOKIE_PREFIX}token\""
                 )
             });
-            self.require(
-                !is_public,
-                at,
-                || "token_cookie = true, but a public route looks at no token; leave it out or change access",
-            );
+            let fault = "token_cookie = true, but a public route looks at no token; leave it out or change access";
+            self.require(!is_public, at, || fault);
         }
         let (option, at) = match (route.revocation, route.ends_session) {
             (RevocationCheck::Strict, _) => ("revocation = \"strict\"", at.key("revocation")),
@@ -302,7 +296,7 @@ impl<'a> Validator<'a> {
 
     fn free_header(&mut self, at: &Place<'_>, key: &str, name: &str, in_requests: bool) {
         let lower = name.to_ascii_lowercase();
-        self.require(is_free_header(&lower, in_requests), at, || {
+        self.require(is_header_name(&lower) && !is_reserved(&lower, in_requests), at, || {
             let form = header_name_advice();
             let advice = match lower.as_str() {
                 "authorization" => "a policy holds no secret; forward_authorization passes the client's token on",

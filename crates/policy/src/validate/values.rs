@@ -3,7 +3,7 @@
 use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
 use serde_json::Value;
 
-use crate::{access::values_of, limits, model::COOKIE_PREFIX, reserved::is_reserved, url::host_and_port};
+use crate::{access::values_of, limits, model::COOKIE_PREFIX, url::host_and_port};
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
 const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
@@ -98,11 +98,6 @@ pub(super) fn header_name_advice() -> String {
     format!("write a name of 1 to {} letters, digits, - and _", limits::HEADER_NAME_BYTES)
 }
 
-/// Whether a rule may set or remove a header, by its lower-case name.
-pub(super) fn is_free_header(name: &str, in_requests: bool) -> bool {
-    is_header_name(name) && !is_reserved(name, in_requests)
-}
-
 /// Whether a value fits into a header line: no control characters, and no spaces at its ends.
 pub(super) fn is_header_value(text: &str) -> bool {
     text.len() <= limits::HEADER_VALUE_BYTES
@@ -112,8 +107,4 @@ pub(super) fn is_header_value(text: &str) -> bool {
 
 pub(super) fn is_cookie_name(text: &str) -> bool {
     text.len() <= limits::NAME_BYTES && text.strip_prefix(COOKIE_PREFIX).is_some_and(is_header_name)
-}
-
-pub(super) fn is_reason(text: &str) -> bool {
-    !text.trim().is_empty() && text.len() <= limits::REASON_BYTES
 }
