@@ -7,7 +7,7 @@ use portcullis_token::{ClaimPath, ClaimRule};
 use crate::model::Issuer;
 
 /// One provider. An empty path is the default's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
     pub(crate) algorithms: &'static [&'static str],
@@ -22,48 +22,39 @@ pub(crate) struct Provider {
     pub(crate) require: &'static [(&'static str, &'static str)],
 }
 
-const PLAIN: Provider = Provider {
-    name: "",
-    algorithms: &["RS256"],
-    jwks_path: None,
-    audience_claim: &[],
-    user_id: &[],
-    roles: &[],
-    scopes: &[],
-    session: &[],
-    require: &[],
-};
-
-/// All providers, by name.
-pub(crate) const PROVIDERS: &[Provider] = &[
-    Provider { name: "auth0", ..PLAIN },
-    // Session tokens have no `aud`; `azp` is the origin of the page that has asked for one.
-    Provider { name: "clerk", audience_claim: &["azp"], roles: &["o", "rol"], ..PLAIN },
-    // Access tokens have no `aud`; ID tokens have no `client_id`.
-    Provider {
-        name: "cognito",
-        audience_claim: &["client_id"],
-        roles: &["cognito:groups"],
-        require: &[("token_use", "access")],
-        ..PLAIN
-    },
-    // `sub` is another one for each application; `oid` is the person.
-    Provider { name: "entra-id", user_id: &["oid"], scopes: &["scp"], ..PLAIN },
-    Provider { name: "firebase", ..PLAIN },
-    Provider { name: "google", ..PLAIN },
-    // Its ID and refresh tokens are signed by the same key, and say so in `typ`.
-    Provider { name: "keycloak", roles: &["realm_access", "roles"], require: &[("typ", "Bearer")], ..PLAIN },
-    Provider { name: "kubernetes", ..PLAIN },
-    Provider { name: "okta", roles: &["groups"], scopes: &["scp"], ..PLAIN },
-    Provider {
-        name: "supabase",
-        algorithms: &["ES256", "RS256"],
-        jwks_path: Some("/.well-known/jwks.json"),
-        roles: &["role"],
-        session: &["session_id"],
-        ..PLAIN
-    },
-];
+/// Returns all providers, by name.
+fn providers() -> [Provider; 10] {
+    let plain = Provider { algorithms: &["RS256"], ..Provider::default() };
+    [
+        Provider { name: "auth0", ..plain },
+        // Session tokens have no `aud`; `azp` is the origin of the page that has asked for one.
+        Provider { name: "clerk", audience_claim: &["azp"], roles: &["o", "rol"], ..plain },
+        // Access tokens have no `aud`; ID tokens have no `client_id`.
+        Provider {
+            name: "cognito",
+            audience_claim: &["client_id"],
+            roles: &["cognito:groups"],
+            require: &[("token_use", "access")],
+            ..plain
+        },
+        // `sub` is another one for each application; `oid` is the person.
+        Provider { name: "entra-id", user_id: &["oid"], scopes: &["scp"], ..plain },
+        Provider { name: "firebase", ..plain },
+        Provider { name: "google", ..plain },
+        // Its ID and refresh tokens are signed by the same key, and say so in `typ`.
+        Provider { name: "keycloak", roles: &["realm_access", "roles"], require: &[("typ", "Bearer")], ..plain },
+        Provider { name: "kubernetes", ..plain },
+        Provider { name: "okta", roles: &["groups"], scopes: &["scp"], ..plain },
+        Provider {
+            name: "supabase",
+            algorithms: &["ES256", "RS256"],
+            jwks_path: Some("/.well-known/jwks.json"),
+            roles: &["role"],
+            session: &["session_id"],
+            ..plain
+        },
+    ]
+}
 
 /// Returns the issuer with everything written out that its provider sets.
 pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
@@ -99,10 +90,10 @@ pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
 
 /// Returns the names of all providers.
 pub fn provider_names() -> Vec<&'static str> {
-    PROVIDERS.iter().map(|provider| provider.name).collect()
+    providers().map(|provider| provider.name).to_vec()
 }
 
 /// Returns the provider of a name.
-pub(crate) fn find(name: &str) -> Option<&'static Provider> {
-    PROVIDERS.iter().find(|provider| provider.name == name)
+pub(crate) fn find(name: &str) -> Option<Provider> {
+    providers().into_iter().find(|provider| provider.name == name)
 }
