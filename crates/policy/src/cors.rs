@@ -9,18 +9,14 @@ pub fn allows(cors: &Cors, origin: &str) -> bool {
 }
 
 fn matches(pattern: &str, origin: &str) -> bool {
-    if pattern == "*" {
-        return origin != "null";
-    }
-    let Some((scheme, suffix)) = pattern.split_once("://*") else { return pattern == origin };
+    let Some((scheme, suffix)) = pattern.split_once("://*") else {
+        return pattern == origin || (pattern == "*" && origin != "null");
+    };
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     // `suffix` begins with a dot: `evilexample.com` does not end with it.
     origin
         .strip_prefix(scheme)
         .and_then(|rest| rest.strip_prefix("://"))
         .and_then(|rest| rest.strip_suffix(suffix))
-        .is_some_and(|labels| !labels.is_empty() && labels.split('.').all(is_label))
-}
-
-fn is_label(label: &str) -> bool {
-    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        .is_some_and(|labels| labels.split('.').all(|label| !label.is_empty() && label.chars().all(is_plain)))
 }

@@ -55,13 +55,9 @@ pub fn is_private(name: &str) -> bool {
     }
     PRIVATE_FAMILIES.iter().any(|family| is_of_family(name.as_bytes(), family))
         || is_among(name, &HOP_BY_HOP)
-        || is_respelt_platform_header(name)
-}
-
-/// Returns whether a name is a `cf-…` header of the platform in another spelling: a service that follows
-/// CGI would confuse a client's `cf_connecting_ip` with `cf-connecting-ip`.
-fn is_respelt_platform_header(name: &str) -> bool {
-    begins_with(name.as_bytes(), "cf-") && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        // A header of the platform in another spelling: a service that follows CGI would confuse a client's
+        // `cf_connecting_ip` with `cf-connecting-ip`.
+        || (begins_with(name.as_bytes(), "cf-") && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
 }
 
 /// Returns whether the gateway replaces a request header by a value of its own.

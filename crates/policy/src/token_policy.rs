@@ -4,7 +4,7 @@ use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
 use crate::{
     access::Access,
-    model::{Claims, Issuer, Policy},
+    model::{Issuer, Policy},
 };
 
 /// Returns the claims that routes' access rules compare.
@@ -30,6 +30,8 @@ impl Issuer {
     pub fn token_policy(&self, kept: &[ClaimPath]) -> Option<TokenPolicy> {
         let algorithms: Vec<Algorithm> =
             self.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
+        let usual = ClaimNames::default();
+        let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
         (!algorithms.is_empty()).then(|| TokenPolicy {
             issuer: self.issuer.clone(),
             tenants: self.tenants.clone(),
@@ -38,23 +40,17 @@ impl Issuer {
             algorithms,
             types: self.types.clone(),
             token_type: self.token_type.clone(),
-            claims: claim_names(&self.claims),
+            claims: ClaimNames {
+                user_id: or(&self.claims.user_id, usual.user_id),
+                email: or(&self.claims.email, usual.email),
+                roles: or(&self.claims.roles, usual.roles),
+                scopes: or(&self.claims.scopes, usual.scopes),
+                session_id: or(&self.claims.session, usual.session_id),
+            },
             require: self.require.clone(),
             kept: kept.to_vec(),
             leeway_s: self.leeway_s,
             max_lifetime_s: self.max_lifetime_s,
         })
-    }
-}
-
-fn claim_names(claims: &Claims) -> ClaimNames {
-    let usual = ClaimNames::default();
-    let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
-    ClaimNames {
-        user_id: or(&claims.user_id, usual.user_id),
-        email: or(&claims.email, usual.email),
-        roles: or(&claims.roles, usual.roles),
-        scopes: or(&claims.scopes, usual.scopes),
-        session_id: or(&claims.session, usual.session_id),
     }
 }
