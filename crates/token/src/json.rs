@@ -3,9 +3,9 @@
 //! `serde_json` keeps the last of two equal members, other parsers keep the first: a token with two
 //! `exp` would mean different things to the gateway and to the origin (RFC 7519, section 4; RFC 8725, section 2.4).
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::limits::JSON_DEPTH;
@@ -17,18 +17,19 @@ pub struct StrictObject(Map<String, Value>);
 impl StrictObject {
     /// Parses UTF-8 JSON text that is one object and nothing else.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, Strict { depth: JSON_DEPTH, is_lenient: false })
+        let is_strict = Cell::new(true);
+        Self::read(bytes, &is_strict).filter(|_| is_strict.get())
     }
 
     /// Parses as [`StrictObject::parse`] does, but replaces an inner object with a repeated member,
     /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil the others.
     pub fn parse_lenient(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, Strict { depth: JSON_DEPTH, is_lenient: true })
+        Self::read(bytes, &Cell::new(true))
     }
 
-    fn read(bytes: &[u8], strict: Strict) -> Option<Self> {
+    fn read(bytes: &[u8], is_strict: &Cell<bool>) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let value = strict.deserialize(&mut deserializer).ok()?;
+        let value = Strict { depth: JSON_DEPTH, is_strict }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
         if let Value::Object(map) = value { Some(Self(map)) } else { None }
     }
@@ -45,24 +46,21 @@ impl StrictObject {
 }
 
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'a> {
     depth: usize,
-    /// Whether an invalid part becomes `null`.
-    is_lenient: bool,
+    /// Cleared if a part is invalid.
+    is_strict: &'a Cell<bool>,
 }
 
-impl Strict {
-    /// The settings of the next level; `None` if that is to be skipped.
-    fn deeper<E: de::Error>(self) -> Result<Option<Self>, E> {
-        match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Some(Self { depth, ..self })),
-            None if self.is_lenient => Ok(None),
-            None => Err(E::custom("nested too deeply")),
-        }
+impl Strict<'_> {
+    /// What an invalid part becomes.
+    fn invalid(self) -> Value {
+        self.is_strict.set(false);
+        Value::Null
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -79,7 +77,7 @@ macro_rules! scalars {
     };
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,31 +91,25 @@ impl<'de> Visitor<'de> for Strict {
     scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let Some(inner) = self.deeper()? else {
-            while access.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return IgnoredAny.visit_seq(access).map(|_| self.invalid());
         };
         let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(inner)? {
+        while let Some(item) = access.next_element_seed(Strict { depth, ..self })? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let Some(inner) = self.deeper()? else {
-            while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return IgnoredAny.visit_map(access).map(|_| self.invalid());
         };
         let mut map = Map::new();
         let mut is_unique = true;
         while let Some(name) = access.next_key::<String>()? {
-            let value = access.next_value_seed(inner)?;
-            is_unique &= map.insert(name, value).is_none();
-            if !is_unique && !self.is_lenient {
-                return Err(de::Error::custom("a name is repeated"));
-            }
+            is_unique &= map.insert(name, access.next_value_seed(Strict { depth, ..self })?).is_none();
         }
-        Ok(if is_unique { Value::Object(map) } else { Value::Null })
+        Ok(if is_unique { Value::Object(map) } else { self.invalid() })
     }
 }
