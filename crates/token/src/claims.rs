@@ -61,8 +61,8 @@ pub(crate) fn verify(
 ) -> Result<VerifiedToken, TokenError> {
     // Matched again although the policy was chosen by it: the signature now proves it.
     let subject = Subject::new(claims, policy, now).ok_or(TokenError::UnknownIssuer)?;
-    match CLAIM_CHECKS.iter().find(|(_, _, is_passed)| !is_passed(&subject)) {
-        Some((_, error, _)) => Err(*error),
+    match subject.checks().into_iter().find(|(.., is_passed)| *is_passed != Some(true)) {
+        Some((_, error, _)) => Err(error),
         None => subject.identity().map(VerifiedToken),
     }
 }
@@ -76,25 +76,50 @@ pub(crate) struct Subject<'a> {
     dates: Option<Dates>,
 }
 
-/// A check, the error of a token that fails it, and whether a token passes it.
-type ClaimCheck = (Check, TokenError, fn(&Subject<'_>) -> bool);
-
-/// What is checked once the signature is verified, in order.
-pub(crate) const CLAIM_CHECKS: [ClaimCheck; 7] = [
-    (Check::Dates, TokenError::BadDates, |subject| subject.dates.is_some()),
-    (Check::Lifetime, TokenError::LifetimeTooLong, is_lifetime_allowed),
-    (Check::Expiry, TokenError::Expired, is_unexpired),
-    (Check::Start, TokenError::NotYetValid, has_started),
-    (Check::Audience, TokenError::WrongAudience, is_for_audience),
-    (Check::TokenType, TokenError::WrongTokenType, has_token_type),
-    (Check::Requirements, TokenError::RequirementUnmet, meets_requirements),
-];
-
 impl<'a> Subject<'a> {
     /// `None` if the claims are not of the policy's issuer.
     pub(crate) fn new(claims: &'a StrictObject, policy: &'a TokenPolicy, now: UnixMillis) -> Option<Self> {
         let issuer = policy.match_issuer(claims.string("iss")?)?;
         Some(Self { claims, policy, now, issuer, dates: Dates::read(claims) })
+    }
+
+    /// What is checked once the signature is verified, in order: the error of a token that fails, and whether this
+    /// one passes. `None` if that takes dates that it does not have.
+    pub(crate) fn checks(&self) -> [(Check, TokenError, Option<bool>); 7] {
+        let Self { claims, policy, now, dates, .. } = *self;
+        let [longest_ms, leeway_ms] = [policy.max_lifetime_s, policy.leeway_s].map(|secs| secs.saturating_mul(1000));
+        let is_lifetime_allowed = |dates: Dates| dates.expires_at.since(dates.issued_at) <= longest_ms;
+        // Refuses "on or after" `exp` (RFC 7519, section 4.1.4), moved by the leeway.
+        let is_unexpired = |dates: Dates| now < dates.expires_at.plus(leeway_ms);
+        let has_started = |dates: Dates| dates.issued_at.max(dates.not_before) <= now.plus(leeway_ms);
+        let token_type = policy.token_type.as_deref();
+        let has_token_type = token_type.is_none() || claims.string("token_type") == token_type;
+        [
+            (Check::Dates, TokenError::BadDates, Some(dates.is_some())),
+            (Check::Lifetime, TokenError::LifetimeTooLong, dates.map(is_lifetime_allowed)),
+            (Check::Expiry, TokenError::Expired, dates.map(is_unexpired)),
+            (Check::Start, TokenError::NotYetValid, dates.map(has_started)),
+            (Check::Audience, TokenError::WrongAudience, Some(self.is_for_audience())),
+            (Check::TokenType, TokenError::WrongTokenType, Some(has_token_type)),
+            (Check::Requirements, TokenError::RequirementUnmet, Some(self.meets_requirements())),
+        ]
+    }
+
+    fn is_for_audience(&self) -> bool {
+        let values = match find(self.claims, &self.policy.audience_claim) {
+            Some(Value::Array(values)) => values,
+            Some(value) => slice::from_ref(value),
+            None => return false,
+        };
+        let is_accepted = |value: &Value| self.policy.audience.iter().any(|own| value == own);
+        values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
+    }
+
+    fn meets_requirements(&self) -> bool {
+        let Self { claims, policy, issuer, .. } = *self;
+        let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
+        issuer.tenant.is_none_or(is_of_tenant)
+            && policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)))
     }
 
     /// Reads the identity ([`Check::Identity`]).
@@ -143,43 +168,6 @@ fn date(value: &Value) -> Option<UnixMillis> {
         None => UnixMillis(Duration::try_from_secs_f64(value.as_f64()? * 1000.0).ok()?.as_secs()),
     };
     (date <= UnixMillis::from_secs(limits::DATE_SECS)).then_some(date)
-}
-
-fn is_lifetime_allowed(subject: &Subject<'_>) -> bool {
-    let longest_ms = subject.policy.max_lifetime_s.saturating_mul(1000);
-    subject.dates.is_some_and(|dates| dates.expires_at.since(dates.issued_at) <= longest_ms)
-}
-
-/// Refuses "on or after" `exp` (RFC 7519, section 4.1.4), moved by the leeway.
-fn is_unexpired(subject: &Subject<'_>) -> bool {
-    subject.dates.is_some_and(|dates| subject.now < dates.expires_at.plus(subject.policy.leeway_ms()))
-}
-
-fn has_started(subject: &Subject<'_>) -> bool {
-    let latest = subject.now.plus(subject.policy.leeway_ms());
-    subject.dates.is_some_and(|dates| dates.issued_at.max(dates.not_before) <= latest)
-}
-
-fn is_for_audience(subject: &Subject<'_>) -> bool {
-    let values = match find(subject.claims, &subject.policy.audience_claim) {
-        Some(Value::Array(values)) => values,
-        Some(value) => slice::from_ref(value),
-        None => return false,
-    };
-    let is_accepted = |value: &Value| subject.policy.audience.iter().any(|own| value == own);
-    values.len() <= limits::AUDIENCES && values.iter().all(Value::is_string) && values.iter().any(is_accepted)
-}
-
-fn has_token_type(subject: &Subject<'_>) -> bool {
-    let expected = subject.policy.token_type.as_deref();
-    expected.is_none() || subject.claims.string("token_type") == expected
-}
-
-fn meets_requirements(subject: &Subject<'_>) -> bool {
-    let Subject { claims, policy, issuer, .. } = *subject;
-    let is_of_tenant = |tenant: &str| claims.member("tid").is_none_or(|value| value.as_str() == Some(tenant));
-    issuer.tenant.is_none_or(is_of_tenant)
-        && policy.require.iter().all(|rule| rule.is_met_by(find(claims, &rule.claim)))
 }
 
 /// Whether a value counts as absent: providers write `null` or `""` (such as `"email":""` of accounts

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     check::Check,
-    claims::{CLAIM_CHECKS, Identity, Subject},
+    claims::{Identity, Subject},
     compact::{Parts, check_size},
     error::TokenError,
     json::StrictObject,
@@ -105,10 +105,9 @@ pub fn explain(token: &str, policies: &[TokenPolicy], keys: Option<&KeySet>, now
             found.check_signature(&query, keys, parts.signing_input.as_bytes(), signature);
         }
     }
-    for (check, error, is_passed) in CLAIM_CHECKS {
-        let is_of_dates = matches!(check, Check::Lifetime | Check::Expiry | Check::Start);
-        if !is_of_dates || found.outcome(Check::Dates) == Some(Ok(())) {
-            found.note(check, if is_passed(&subject) { Ok(()) } else { Err(error) });
+    for (check, error, is_passed) in subject.checks() {
+        if let Some(is_passed) = is_passed {
+            found.note(check, if is_passed { Ok(()) } else { Err(error) });
         }
     }
     if found.outcome(Check::Dates) == Some(Ok(())) {

@@ -97,10 +97,6 @@ impl TokenPolicy {
         let tenant = tenant_in(&self.issuer, issuer)?;
         self.tenants.iter().any(|accepted| accepted == tenant).then_some(IssuerMatch { issuer, tenant: Some(tenant) })
     }
-
-    pub(crate) const fn leeway_ms(&self) -> u64 {
-        self.leeway_s.saturating_mul(1000)
-    }
 }
 
 /// The text at the placeholder, if `issuer` fits the template.
