@@ -26,7 +26,8 @@ const SEPARATORS: [char; 5] = [' ', ';', ',', '(', ')'];
 pub fn redact(text: &str) -> String {
     let is_path = text.starts_with('/');
     let is_separator = |character: char| SEPARATORS.contains(&character) || (is_path && character == '/');
-    if is_clean(text, is_separator) {
+    let is_printable = text.len() <= TEXT_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_printable && text.split(is_separator).all(|word| word.len() <= WORD_BYTES) {
         return text.to_owned();
     }
     let mut redacted = String::new();
@@ -45,14 +46,4 @@ pub fn redact(text: &str) -> String {
         }
     }
     redacted
-}
-
-/// Whether a text needs no change, as most texts do.
-fn is_clean(text: &str, is_separator: impl Fn(char) -> bool) -> bool {
-    let mut word: usize = 0;
-    text.len() <= TEXT_BYTES
-        && text.bytes().all(|byte| {
-            word = if is_separator(char::from(byte)) { 0 } else { word.saturating_add(1) };
-            (b' '..=b'~').contains(&byte) && word <= WORD_BYTES
-        })
 }

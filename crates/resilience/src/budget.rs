@@ -13,26 +13,19 @@ pub struct RetryBudget(u32);
 
 impl RetryBudget {
     /// Returns a budget that holds so many retries, at most ten.
-    pub const fn new(retries: u32) -> Self {
-        let parts = retries.saturating_mul(RETRY_COST);
-        Self(if parts < SAVED_MAX { parts } else { SAVED_MAX })
+    pub fn new(retries: u32) -> Self {
+        Self(retries.saturating_mul(RETRY_COST).min(SAVED_MAX))
     }
 
     /// Adds what a request earns.
-    pub const fn deposit(&mut self) {
-        if self.0 < SAVED_MAX {
-            self.0 = self.0.saturating_add(1);
-        }
+    pub fn deposit(&mut self) {
+        self.0 = self.0.saturating_add(1).min(SAVED_MAX);
     }
 
     /// Takes one retry and returns true, or returns false if there is none.
-    pub const fn withdraw(&mut self) -> bool {
-        match self.0.checked_sub(RETRY_COST) {
-            Some(left) => {
-                self.0 = left;
-                true
-            }
-            None => false,
-        }
+    pub fn withdraw(&mut self) -> bool {
+        let left = self.0.checked_sub(RETRY_COST);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
     }
 }
