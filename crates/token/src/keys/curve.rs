@@ -8,29 +8,24 @@ use rsa::BigUint;
 pub(super) struct Curve {
     /// Name in a JWK (RFC 7518, section 6.2.1.1).
     pub(super) name: &'static str,
-    /// Bytes of a coordinate.
-    pub(super) length: usize,
     p: &'static [u8],
     b: &'static [u8],
 }
 
 pub(super) const P256: Curve = Curve {
     name: "P-256",
-    length: 32,
     p: b"ffffffff00000001000000000000000000000000ffffffffffffffffffffffff",
     b: b"5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b",
 };
 
 pub(super) const P384: Curve = Curve {
     name: "P-384",
-    length: 48,
     p: b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff",
     b: b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef",
 };
 
 pub(super) const P521: Curve = Curve {
     name: "P-521",
-    length: 66,
     p: b"01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
          ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
     b: b"0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef109\
@@ -38,14 +33,15 @@ pub(super) const P521: Curve = Curve {
 };
 
 impl Curve {
-    /// Whether big-endian coordinates are a point of the curve. Each must be below p, or one point
-    /// would have several encodings. Not constant-time: the input is public.
+    /// Whether big-endian coordinates are a point of the curve. Each must have the length of p (RFC 7518, section
+    /// 6.2.1.2) and be below it, or one point would have several encodings. Not constant-time: the input is public.
     #[expect(clippy::arithmetic_side_effects, reason = "big integers do not overflow")]
     pub(super) fn has(&self, x: &[u8], y: &[u8]) -> bool {
         let number = |digits| BigUint::parse_bytes(digits, 16);
         let (Some(p), Some(b)) = (number(self.p), number(self.b)) else { return false };
+        let is_full = [x, y].iter().all(|coordinate| coordinate.len() == self.p.len() / 2);
         let (x, y) = (BigUint::from_bytes_be(x), BigUint::from_bytes_be(y));
-        if x >= p || y >= p {
+        if !is_full || x >= p || y >= p {
             return false;
         }
         let below_p = |sum: BigUint| if sum >= p { sum - &p } else { sum };

@@ -54,18 +54,15 @@ impl FetchedKeySet {
 /// response (RFC 9111, section 5.2.2). Bounded, so that an issuer can neither cause constant fetches nor
 /// keep a removed key for days.
 pub fn fresh_ms(cache_control: Option<&str>) -> u64 {
-    let Some(text) = cache_control else { return limits::FRESH_MS };
-    let mut max_age = None;
-    for directive in text.split(',').map(str::trim) {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
-            return limits::FRESH_MIN_MS;
-        }
-        if name.eq_ignore_ascii_case("max-age") {
-            max_age = max_age.or(value.trim_matches('"').parse::<u64>().ok());
-        }
+    let directives = || {
+        let parts = cache_control.unwrap_or_default().split(',').map(str::trim);
+        parts.map(|part| part.split_once('=').unwrap_or((part, "")))
+    };
+    if directives().any(|(name, _)| ["no-store", "no-cache"].iter().any(|none| name.eq_ignore_ascii_case(none))) {
+        return limits::FRESH_MIN_MS;
     }
-    max_age.map_or(limits::FRESH_MS, |seconds| {
-        seconds.saturating_mul(1000).clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS)
-    })
+    let mut ages = directives().filter(|(name, _)| name.eq_ignore_ascii_case("max-age"));
+    let max_age = ages.find_map(|(_, value)| value.trim_matches('"').parse::<u64>().ok());
+    let fresh_ms = max_age.map_or(limits::FRESH_MS, |seconds| seconds.saturating_mul(1000));
+    fresh_ms.clamp(limits::FRESH_MIN_MS, limits::FRESH_MAX_MS)
 }

@@ -65,11 +65,9 @@ impl Key {
     pub(super) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Option<Self> {
         let kid = match jwk.get("kid") {
             None | Some(Value::Null) => None,
-            Some(kid) => Some(kid.as_str()?).filter(|kid| !kid.is_empty()),
+            Some(Value::String(kid)) if kid.is_empty() => None,
+            Some(kid) => Some(kid.as_str().filter(|kid| is_key_id(kid))?),
         };
-        if kid.is_some_and(|kid| !is_key_id(kid)) {
-            return None;
-        }
         let issuer = match jwk.get("issuer") {
             None => None,
             // A key with an unreadable `issuer` would otherwise count for every tenant.
@@ -120,16 +118,14 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
     Some((PublicKey::Rsa(key), canonical))
 }
 
-/// Reads a point, which must lie on its curve (invalid curve attacks use others) with coordinates of
-/// full length (RFC 7518, section 6.2.1.2).
+/// Reads a point, which must lie on its curve: invalid curve attacks use others.
 fn ec_key(curve: &Curve, public_key: fn(Box<[u8]>) -> PublicKey, x: &[u8], y: &[u8]) -> Option<(PublicKey, String)> {
-    if x.len() != curve.length || y.len() != curve.length || !curve.has(x, y) {
+    if !curve.has(x, y) {
         return None;
     }
     // SEC 1, section 2.3.3: 04, x, y.
     let point = [&[4], x, y].concat().into_boxed_slice();
-    let name = curve.name;
-    let canonical = format!(r#"{{"crv":"{name}","kty":"EC","x":"{}","y":"{}"}}"#, encode(x), encode(y));
+    let canonical = format!(r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#, curve.name, encode(x), encode(y));
     Some((public_key(point), canonical))
 }
 

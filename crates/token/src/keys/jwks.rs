@@ -95,14 +95,9 @@ impl KeySet {
     /// any key that fits, those without an id first.
     pub fn select(&self, query: &KeyQuery<'_>) -> Option<&Rc<Key>> {
         let is_new = |key: &&Rc<Key>| !query.tried.iter().any(|tried| tried.thumbprint == key.thumbprint);
-        let without_id = || self.fitting(query).filter(|key| key.kid.is_none()).find(is_new);
-        match query.kid {
-            Some(_) if self.names(query) => {
-                self.fitting(query).filter(|key| key.kid.as_deref() == query.kid).find(is_new)
-            }
-            Some(_) => without_id(),
-            None => without_id().or_else(|| self.fitting(query).find(is_new)),
-        }
+        let kid = query.kid.filter(|_| self.names(query));
+        let first = self.fitting(query).filter(|key| key.kid.as_deref() == kid).find(is_new);
+        first.or_else(|| self.fitting(query).filter(|_| query.kid.is_none()).find(is_new))
     }
 
     /// Whether a key that fits has the `kid` of the token.

@@ -137,12 +137,9 @@ impl IssuerKeys {
     /// clock was ahead.
     pub fn adopt(&mut self, found: Option<FetchedKeySet>, now: UnixMillis) {
         self.cache_read_at = Some(now);
-        if let Some(found) = found
-            && self
-                .record
-                .as_ref()
-                .is_none_or(|own| found.fetched_at > own.fetched_at || own.fetched_at > now.plus(limits::COOL_DOWN_MS))
-        {
+        let (own_at, latest) = (self.record.as_ref().map(|own| own.fetched_at), now.plus(limits::COOL_DOWN_MS));
+        let replaces = |found: &FetchedKeySet| own_at.is_none_or(|at| found.fetched_at > at || at > latest);
+        if let Some(found) = found.filter(replaces) {
             self.record = Some(found);
         }
     }
