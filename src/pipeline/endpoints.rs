@@ -128,8 +128,8 @@ impl Gateway {
             }
             if fault == Fault::BodySlow { Denial::BodyTooSlow } else { Denial::ClientGone }
         })?;
-        let push = parse_push(&body, &token.issuer.token, ports.now())
-            .map_err(|bad| Denial::PushMalformed { detail: bad.0 })?;
+        let push =
+            parse_push(&body, &token.issuer.token, ports.now()).map_err(|detail| Denial::PushMalformed { detail })?;
         self.revocations.revoke_all(&push.entries, ports).await?;
         if push.revokes_key {
             // The key that replaces it is not in the cached set.

@@ -12,4 +12,4 @@ mod push;
 pub use cache::{RevocationCache, RevocationPlan};
 pub use key::{RevocationKey, RevocationKeys, RevocationKind};
 pub use page::{LogPage, RevocationEntry};
-pub use push::{BadPush, Push, keep_until, latest_issue, parse_push};
+pub use push::{Push, keep_until, latest_issue, parse_push};

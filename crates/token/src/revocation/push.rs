@@ -39,10 +39,6 @@ pub struct Push {
     pub revokes_key: bool,
 }
 
-/// A refused push; the text says where and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadPush(pub String);
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -63,20 +59,19 @@ struct Revocation {
 /// Parses the push of an issuer. `policy` is that of its access tokens.
 ///
 /// # Errors
-/// [`BadPush`] if any part is invalid.
-pub fn parse_push(body: &[u8], policy: &TokenPolicy, now: UnixMillis) -> Result<Push, BadPush> {
+/// Where and why a part is invalid.
+pub fn parse_push(body: &[u8], policy: &TokenPolicy, now: UnixMillis) -> Result<Push, String> {
     // The parser's message quotes its input, so it is not shown.
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
-        BadPush(format!("the body is not a push (line {}, column {})", error.line(), error.column()))
-    })?;
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| format!("the body is not a push (line {}, column {})", error.line(), error.column()))?;
     let received = body.revocations.len();
     if received > limits::PUSH_ENTRIES {
-        return Err(BadPush(format!("more than {} revocations; send them in several pushes", limits::PUSH_ENTRIES)));
+        return Err(format!("more than {} revocations; send them in several pushes", limits::PUSH_ENTRIES));
     }
     let mut push = Push { received, entries: Vec::new(), revokes_key: false };
     for (index, revocation) in body.revocations.iter().enumerate() {
         let entry = revocation.to_entry(policy, now.secs());
-        push.entries.extend(entry.map_err(|reason| BadPush(format!("revocations[{index}]: {reason}")))?);
+        push.entries.extend(entry.map_err(|reason| format!("revocations[{index}]: {reason}"))?);
         push.revokes_key |= revocation.key.is_some();
     }
     Ok(push)
