@@ -1,10 +1,7 @@
 //! Variants of a path that many services treat as the path itself: in another case, with a trailing
 //! slash, with a `;` parameter, decoded once more. A route with `variants = "refuse"` refuses them.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     limits,
@@ -33,23 +30,20 @@ impl Lenient {
         if !routes.iter().any(refuses) {
             return Ok(None);
         }
-        let mut meant: BTreeMap<String, Meant> = BTreeMap::new();
+        let (mut meant, mut prefixes) = (BTreeMap::<String, Meant>::new(), BTreeMap::<String, Meant>::new());
         for (index, route) in routes.iter().enumerate() {
-            let entry = meant.entry(fold_pattern(&route.path)).or_default();
-            entry.routes.push(index);
-            entry.refuses |= refuses(route);
-        }
-        let whole: HashSet<String> = meant.keys().cloned().collect();
-        for (index, route) in routes.iter().enumerate() {
-            // The prefix of the rest, with or without a slash.
             let folded = fold_pattern(&route.path);
-            let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) else { continue };
-            let entry = meant.entry(prefix.to_owned()).or_default();
-            entry.refuses |= refuses(route);
-            // If the prefix is a route, the rule of the rest does not apply to it.
-            if !whole.contains(prefix) {
+            // The prefix of the rest, with or without a slash.
+            let prefix = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()).map(str::to_owned);
+            let prefix = prefix.map(|prefix| prefixes.entry(prefix).or_default());
+            for entry in prefix.into_iter().chain([meant.entry(folded).or_default()]) {
                 entry.routes.push(index);
+                entry.refuses |= refuses(route);
             }
+        }
+        for (prefix, rest) in prefixes {
+            // If the prefix is a route, the rule of the rest does not apply to it.
+            meant.entry(prefix).and_modify(|whole| whole.refuses |= rest.refuses).or_insert(rest);
         }
         let mut router = matchit::Router::new();
         for (pattern, meant) in meant {
