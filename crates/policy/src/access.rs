@@ -129,19 +129,14 @@ impl Serialize for Access {
 impl<'de> Deserialize<'de> for Access {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Value::deserialize(deserializer)?;
-        if let Some(word) = written.as_str() {
-            return match word {
-                "public" => Ok(Self::Public),
-                "user" => Ok(Self::User),
-                other => Err(D::Error::custom(format!("access {other:?} is not known; write {FORMS}"))),
-            };
-        }
-        if written.get("claim").is_some() {
-            return ClaimRule::deserialize(written).map(Self::Claim).map_err(D::Error::custom);
-        }
-        if written.as_object().is_none_or(|table| table.len() != 1) {
-            return Err(D::Error::custom(format!("access takes one key; write {FORMS}")));
-        }
-        Self::deserialize(written).map_err(D::Error::custom)
+        let access = match (written.as_str(), written.as_object()) {
+            (Some("public"), _) => return Ok(Self::Public),
+            (Some("user"), _) => return Ok(Self::User),
+            (Some(other), _) => return Err(D::Error::custom(format!("access {other:?} is not known; write {FORMS}"))),
+            (None, Some(table)) if table.contains_key("claim") => ClaimRule::deserialize(&written).map(Self::Claim),
+            (None, Some(table)) if table.len() == 1 => Self::deserialize(&written),
+            (None, _) => return Err(D::Error::custom(format!("access takes one key; write {FORMS}"))),
+        };
+        access.map_err(D::Error::custom)
     }
 }
