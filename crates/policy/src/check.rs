@@ -74,15 +74,10 @@ fn span_of(document: &DeTable<'_>, path: &Path) -> Range<usize> {
     let (mut table, mut list) = (Some(document), None);
     for step in &path.0 {
         let (name, value) = match step {
-            Step::Key(key) => {
-                let Some((name, value)) = table.and_then(|table| table.get_key_value(key.as_str())) else { break };
-                (Some(name), value)
-            }
-            Step::Index(index) => {
-                let Some(value) = list.and_then(|list: &DeArray<'_>| list.get(*index)) else { break };
-                (None, value)
-            }
+            Step::Key(key) => table.and_then(|table| table.get_key_value(key.as_str())).unzip(),
+            Step::Index(index) => (None, list.and_then(|list: &DeArray<'_>| list.get(*index))),
         };
+        let Some(value) = value else { break };
         table = value.get_ref().as_table();
         list = value.get_ref().as_array();
         span = name.filter(|_| table.is_some()).map_or(value.span(), |name| name.span());

@@ -556,8 +556,8 @@ macro_rules! named {
                 &self.name
             }
 
-            fn set_name(&mut self, name: String) {
-                self.name = name;
+            fn with_name(self, name: String) -> Self {
+                Self { name, ..self }
             }
         })*
     };

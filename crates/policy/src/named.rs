@@ -10,8 +10,8 @@ pub(crate) trait Named {
     /// Returns the name.
     fn name(&self) -> &str;
 
-    /// Sets the name.
-    fn set_name(&mut self, name: String);
+    /// Returns the entry with another name.
+    fn with_name(self, name: String) -> Self;
 }
 
 /// Finds an entry of such a table.
@@ -27,9 +27,5 @@ pub(crate) fn deserialize<'de, T: Named + Deserialize<'de>, D: Deserializer<'de>
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let entries = BTreeMap::<String, T>::deserialize(deserializer)?;
-    let named = entries.into_iter().map(|(name, mut entry)| {
-        entry.set_name(name);
-        entry
-    });
-    Ok(named.collect())
+    Ok(entries.into_iter().map(|(name, entry)| entry.with_name(name)).collect())
 }

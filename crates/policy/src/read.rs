@@ -2,7 +2,7 @@
 //! form stands for. It is a policy document itself, with the same meaning.
 
 use crate::{
-    model::{HeaderRules, Policy, UpstreamTarget},
+    model::{Policy, UpstreamTarget},
     providers,
     validate::validate,
 };
@@ -35,16 +35,11 @@ impl Policy {
             }
         }
         for route in &mut self.routes {
-            route.request_headers.lower();
-            route.response_headers.lower();
+            for rules in [&mut route.request_headers, &mut route.response_headers] {
+                let set = std::mem::take(&mut rules.set);
+                rules.set = set.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+                rules.remove.iter_mut().for_each(|name| name.make_ascii_lowercase());
+            }
         }
-    }
-}
-
-impl HeaderRules {
-    fn lower(&mut self) {
-        let set = std::mem::take(&mut self.set);
-        self.set = set.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        self.remove.iter_mut().for_each(|name| name.make_ascii_lowercase());
     }
 }

@@ -20,17 +20,14 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
 /// # Errors
 /// The fault, as the rest of a sentence that begins with the URL.
 pub fn check_url(url: &str) -> Result<(), &'static str> {
-    let (plain, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-        (Some(rest), _) => (false, rest),
-        (None, Some(rest)) => (true, rest),
-        (None, None) => return Err("must begin with https:// (or http:// on loopback)"),
-    };
+    let parts = url.split_once("://").filter(|(scheme, _)| ["https", "http"].contains(scheme));
+    let (scheme, rest) = parts.ok_or("must begin with https:// (or http:// on loopback)")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if !url.chars().all(|c| c.is_ascii_graphic()) {
         return Err("is not a URL; write https://host or https://host:port");
     }
     let (host, _) = host_and_port(authority)?;
-    if plain && !matches!(host, "127.0.0.1" | "localhost" | "[::1]") {
+    if scheme == "http" && !matches!(host, "127.0.0.1" | "localhost" | "[::1]") {
         return Err("sends tokens over plain HTTP; write https:// (http:// is for 127.0.0.1 and localhost)");
     }
     Ok(())
