@@ -54,18 +54,17 @@ impl Explanation {
         let mut tried: Vec<Rc<Key>> = Vec::new();
         while tried.len() < limits::CANDIDATES && self.key.is_none() {
             let Some(key) = keys.select(&KeyQuery { tried: &tried, ..*query }) else { break };
-            match check_signature(&key.public, query.algorithm, signing_input, signature) {
-                SignatureOutcome::Valid => self.key = Some(key.thumbprint.clone()),
-                SignatureOutcome::Invalid => tried.push(Rc::clone(key)),
+            if check_signature(&key.public, query.algorithm, signing_input, signature) == SignatureOutcome::Valid {
+                self.key = Some(key.thumbprint.clone());
             }
+            tried.push(Rc::clone(key));
         }
         let is_valid = self.key.is_some();
         let may_be_unexamined = !keys.is_whole && (tried.is_empty() || !keys.names(query));
         if !is_valid && may_be_unexamined && tried.len() < limits::CANDIDATES {
             return;
         }
-        let has_key = is_valid || !tried.is_empty();
-        if self.note(Check::Key, if has_key { Ok(()) } else { Err(TokenError::UnknownKey) }).is_some() {
+        if self.note(Check::Key, tried.first().ok_or(TokenError::UnknownKey)).is_some() {
             self.note(Check::Signature, if is_valid { Ok(()) } else { Err(TokenError::BadSignature) });
         }
     }

@@ -50,10 +50,7 @@ impl Header {
             lower.strip_prefix("application/").map_or(lower.clone(), str::to_owned)
         };
         let is_accepted = |typ: &str| policy.types.iter().any(|accepted| short(accepted) == short(typ));
-        if policy.types.is_empty() || self.typ.as_deref().is_some_and(is_accepted) {
-            Ok(())
-        } else {
-            Err(TokenError::WrongType)
-        }
+        let is_passed = policy.types.is_empty() || self.typ.as_deref().is_some_and(is_accepted);
+        is_passed.then_some(()).ok_or(TokenError::WrongType)
     }
 }

@@ -59,14 +59,9 @@ pub struct ClaimNames {
 
 impl Default for ClaimNames {
     fn default() -> Self {
-        let top = |name: &str| vec![name.to_owned()];
-        Self {
-            user_id: top("sub"),
-            email: top("email"),
-            roles: top("roles"),
-            scopes: top("scope"),
-            session_id: top("sid"),
-        }
+        let [user_id, email, roles, scopes, session_id] =
+            ["sub", "email", "roles", "scope", "sid"].map(|name| vec![name.to_owned()]);
+        Self { user_id, email, roles, scopes, session_id }
     }
 }
 
