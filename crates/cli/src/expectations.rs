@@ -65,11 +65,8 @@ fn fault_of(decider: &Decider<'_>, row: Row, kept: &[ClaimPath]) -> Option<Strin
     if let Some(unknown) = issuer.as_ref().filter(|name| !is_known(name)) {
         return Some(format!("there is no issuer {unknown:?}"));
     }
-    let claims = claims.map(|payload| {
-        let value_at = |path: &[String]| {
-            let (first, rest) = path.split_first()?;
-            rest.iter().try_fold(payload.get(first)?, |value, name| value.get(name))
-        };
+    let claims = claims.map(Value::Object).map(|payload| {
+        let value_at = |path: &ClaimPath| path.iter().try_fold(&payload, |value, name| value.get(name));
         kept.iter().filter_map(|path| Some((path.clone(), value_at(path)?.clone()))).collect()
     });
     let caller = Caller { user, roles, scopes, claims, issuer };
