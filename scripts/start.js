@@ -38,7 +38,7 @@ npm start -- --help           shows this
                    validate tokens at the auth service's own port, without the gateway;
                    off: only through the gateway
 
-Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20 or newer with npm; to
+Everything listens on 127.0.0.1 only. Ctrl-C ends it. Requires Node 20.6 or newer with npm; to
 compile (at the first start, and after a change of Rust sources) also Rust (rustup) and a C
 compiler.`;
 

@@ -81,7 +81,7 @@ pub struct Issuer {
     #[serde(skip)]
     pub name: String,
     /// A well-known provider: sets algorithms, claims and the location of the keys. Options that
-    /// are written take precedence; `require` is added to. See docs/providers.md.
+    /// are written take precedence; `require` is extended. See docs/providers.md.
     pub provider: Option<String>,
     /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
     pub issuer: String,
