@@ -89,6 +89,10 @@ pub const OVER_MS: u64 = 10_000;
 /// Milliseconds after which a count without a result is lost, and the next refused token is counted.
 pub const COUNT_LOST_MS: u64 = 5_000;
 
+/// Part of an upstream's permits for bodies that the clients of one network may hold: eight networks that send
+/// slowly are needed to keep others out.
+pub const NETWORK_SHARE: u32 = 8;
+
 /// Seconds in `Retry-After` when too many requests wait.
 pub const BUSY_RETRY_S: u64 = 1;
 

@@ -6,7 +6,10 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::IpAddr,
 };
+
+use portcullis_resilience::network;
 
 use super::{limits, ports::Runtime};
 use portcullis_token::UnixMillis;
@@ -14,8 +17,8 @@ use portcullis_token::UnixMillis;
 /// A bounded number of permits.
 pub(super) struct Permits {
     max: u32,
-    /// Expiry of each permit, by its number.
-    held: RefCell<HashMap<u64, UnixMillis>>,
+    /// Expiry of each permit, and the network of the client that was counted, by the permit's number.
+    held: RefCell<HashMap<u64, (UnixMillis, Option<IpAddr>)>>,
     next: Cell<u64>,
 }
 
@@ -38,16 +41,28 @@ impl Permits {
 
     /// Takes a permit that expires at `until`, if there is one.
     pub(super) fn acquire(&self, until: UnixMillis, now: UnixMillis) -> Option<Permit<'_>> {
+        self.acquire_for(None, until, now)
+    }
+
+    /// Takes a permit, of which the network of one client gets a share at most. The platform names each
+    /// client's address. Without one, or from loopback, it is a developer's own machine without strangers,
+    /// where all clients have the same address: no share.
+    pub(super) fn acquire_for(&self, client: Option<IpAddr>, until: UnixMillis, now: UnixMillis) -> Option<Permit<'_>> {
         let mut held = self.held.borrow_mut();
-        let has_free = |held: &HashMap<_, _>| u32::try_from(held.len()).is_ok_and(|count| count < self.max);
+        let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
+        let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
+        let has_free = |held: &HashMap<_, (_, Option<IpAddr>)>| {
+            let of_client = held.values().filter(|(_, holder)| client.is_some() && *holder == client).count();
+            is_below(held.len(), self.max) && is_below(of_client, (self.max / limits::NETWORK_SHARE).max(1))
+        };
         if !has_free(&held) {
-            held.retain(|_, until| now < *until);
+            held.retain(|_, (until, _)| now < *until);
             if !has_free(&held) {
                 return None;
             }
         }
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        held.insert(number, until);
+        held.insert(number, (until, client));
         Some(Permit { permits: self, number })
     }
 

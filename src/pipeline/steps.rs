@@ -167,7 +167,7 @@ impl Gateway {
                 .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
         };
         let mut times = None;
-        let answer = upstream.forward(request, &claims, &mut times, ports).await;
+        let answer = upstream.forward(request, &claims, exchange.address(), &mut times, ports).await;
         exchange.upstream_times = times;
         answer
     }

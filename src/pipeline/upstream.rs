@@ -1,7 +1,10 @@
 //! Upstreams: which target gets a request, how often it is tried, and what its answers say about
 //! the target. No borrow of a cell outlives a synchronous step.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+};
 
 use portcullis_resilience::{
     Breaker, BreakerDecision, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation, RetryBudget, full_jitter,
@@ -42,7 +45,7 @@ pub(super) struct Upstream {
     /// Permits of the requests that wait for the upstream.
     pub(super) permits: Permits,
     /// Further permits that requests with a body need: half as many, so that clients that send
-    /// slowly leave room for requests without one.
+    /// slowly leave room for requests without one. One network's clients get a share of them.
     body_permits: Permits,
 }
 
@@ -101,11 +104,16 @@ impl Upstream {
     }
 
     /// Takes the permits of a request for as long as all its tries may take.
-    fn acquire(&self, has_body: bool, now: UnixMillis) -> Option<(Permit<'_>, Option<Permit<'_>>)> {
+    fn acquire(
+        &self,
+        has_body: bool,
+        client: Option<IpAddr>,
+        now: UnixMillis,
+    ) -> Option<(Permit<'_>, Option<Permit<'_>>)> {
         let timeout_ms = self.config.timeout_ms;
         if has_body {
             let until = now.plus(timeout_ms.saturating_add(self.config.body_timeout_ms));
-            let body_permit = self.body_permits.acquire(until, now)?;
+            let body_permit = self.body_permits.acquire_for(client, until, now)?;
             return Some((self.permits.acquire(until, now)?, Some(body_permit)));
         }
         let tries = u64::from(self.config.retries).saturating_add(1);
@@ -113,18 +121,19 @@ impl Upstream {
         Some((self.permits.acquire(now.plus(try_ms.saturating_mul(tries)), now)?, None))
     }
 
-    /// Sends a request, whose `url` is still the target's path and query alone. Sets `times` to the
-    /// begin of the first call and the end of the last.
+    /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
+    /// Sets `times` to the begin of the first call and the end of the last.
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
         claims: &Claims<'_>,
+        client: Option<IpAddr>,
         times: &mut Option<(UnixMillis, UnixMillis)>,
         ports: &P,
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let (begun, has_body) = (ports.now(), request.body.is_some());
-        let _permits = self.acquire(has_body, begun).ok_or(Denial::UpstreamBusy)?;
+        let _permits = self.acquire(has_body, client, begun).ok_or(Denial::UpstreamBusy)?;
         self.retry_budget.borrow_mut().deposit();
         let path = std::mem::take(&mut request.url);
         let mut settings = self.breaker;

@@ -117,13 +117,14 @@ describe("clients", () => {
   });
 
   // A request whose body never ends.
-  function dawdle({ close = false } = {}) {
+  function dawdle({ close = false, address = "127.0.0.1" } = {}) {
     const { hostname, port } = new URL(edge.url);
     const socket = connect({ host: hostname, port: Number(port) });
     let text = "";
     socket.setEncoding("latin1").on("data", (part) => (text += part));
     socket.on("error", () => {});
-    socket.write(`POST /open HTTP/1.1\r\nHost: ${hostname}:${port}\r\nContent-Length: 100\r\n\r\nhello`);
+    const lines = [`Host: ${hostname}:${port}`, `CF-Connecting-IP: ${address}`, "Content-Length: 100"];
+    socket.write(`POST /open HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\nhello`);
     if (close) setTimeout(() => socket.destroy(), 50);
     return new Promise((resolve) => {
       const timer = setInterval(() => text.includes("\r\n\r\n") && socket.destroy(), 10);
@@ -284,6 +285,16 @@ describe("clients", () => {
     for (let count = 0; count < 20; count += 1) assert.equal((await open()).status, 200);
     const statuses = (await dawdling).map((text) => text.slice(9, 12));
     assert.deepEqual([...new Set(statuses)].sort(), ["408", "503"]);
+  });
+
+  test("that are slow and of one network leave slots for the bodies of others", async () => {
+    const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
+    await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
+    users.answer("POST /open", readAll);
+    const dawdling = Promise.all(Array.from({ length: 40 }, (_, at) => dawdle({ address: `2001:db8::${at}` })));
+    for (let count = 0; count < 10; count += 1) assert.equal((await open({ method: "POST", json: {} })).status, 200);
+    const statuses = (await dawdling).map((text) => text.slice(9, 12));
+    assert.equal(statuses.filter((status) => status === "408").length, 1);
   });
 
   test("that are too many at once get 503 at once, and their timeouts affect no others", async () => {

@@ -32,6 +32,12 @@ max_concurrent = 4
 timeout_ms = 1000
 body_timeout_ms = 1000
 
+[upstreams.wide]
+url = "https://wide.example"
+max_concurrent = 32
+timeout_ms = 1000
+body_timeout_ms = 1000
+
 [[routes]]
 path = "/app"
 methods = ["GET", "POST"]
@@ -55,6 +61,12 @@ max_body_bytes = 100
 path = "/narrow"
 methods = ["GET", "POST"]
 upstream = "narrow"
+access = "public"
+
+[[routes]]
+path = "/wide"
+methods = ["GET", "POST"]
+upstream = "wide"
 access = "public"
 "#;
 
@@ -179,6 +191,44 @@ fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire(
     // Both bodies and answers may take a second; the runtime may never resume a request.
     ports.advance(2_000);
     assert!(begin(post).is_ok() && begin(get).is_ok());
+}
+
+#[test]
+fn bodies_of_one_network_leave_room_for_those_of_others() {
+    let (gateway, ports) = setup(POLICY);
+    ports.upstream_never_answers.set(true);
+    let head = |method: &str, address: Option<&str>| {
+        let address = address.map(|address| ("cf-connecting-ip".to_owned(), address.to_owned()));
+        Head::new(method.to_owned(), "https://edge.example/wide", address.into_iter().collect())
+    };
+    // Of 16 permits, an eighth.
+    for (first, same, other) in
+        [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2:1", "2001:db8:0:1::1")]
+    {
+        let (one, same, get) = (head("POST", Some(first)), head("POST", Some(same)), head("GET", Some(first)));
+        let (other, own, local) = (head("POST", Some(other)), head("POST", Some("::1")), head("POST", None));
+        let begin = |head| {
+            let mut request = Box::pin(gateway.handle(head, &ports));
+            match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => Some(request),
+                Poll::Ready(handled) => {
+                    assert_eq!(verdict(&handled), (503, "upstream_busy"));
+                    None
+                }
+            }
+        };
+        let mut waiting = vec![begin(&one).unwrap(), begin(&same).unwrap()];
+        assert!(begin(&one).is_none() && begin(&same).is_none(), "{first}");
+        waiting.extend([&get, &get, &other, &other].map(|head| begin(head).unwrap()));
+        assert!(begin(&other).is_none());
+        waiting.extend([&local, &own].repeat(6).into_iter().map(|head| begin(head).unwrap()));
+        assert!(begin(&local).is_none(), "all are taken");
+        waiting.truncate(1);
+        waiting.push(begin(&one).unwrap());
+        assert!(begin(&one).is_none());
+        ports.advance(2_000);
+        assert!(begin(&one).is_some(), "lost ones expire");
+    }
 }
 
 #[test]
