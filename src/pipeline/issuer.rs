@@ -282,7 +282,7 @@ fn pusher_policy(token: &TokenPolicy, from: &str) -> TokenPolicy {
         types: vec!["service+jwt".to_owned()],
         token_type: Some("service".to_owned()),
         claims: ClaimNames::default(),
-        require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), one_of: None }],
+        require: vec![ClaimRule { claim: vec!["sub".to_owned()], equals: Some(from.into()), ..ClaimRule::default() }],
         ..token.clone()
     }
 }

@@ -1,7 +1,9 @@
 //! Who is let in: access rules, and the origins of pages.
 
-use portcullis_policy::{Access, ClaimRule, Cors, Params, Principal, Route, allows, authorize};
+use portcullis_policy::{Access, Cors, Params, Principal, Route, allows, authorize};
 use serde_json::{Value, json};
+
+use crate::signer::claim_rule;
 
 fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
     let route = json!({ "path": "/", "methods": ["GET"], "upstream": "shop", "access": "user" });
@@ -51,9 +53,8 @@ fn each_rule_admits_exactly_the_callers_that_it_names() {
 
 #[test]
 fn scopes_and_claims_let_in_what_the_token_says() {
-    let claim = |equals: Option<Value>, one_of: Option<Vec<Value>>| {
-        Access::Claim(ClaimRule { claim: vec!["tenant".to_owned()], equals, one_of })
-    };
+    let claim =
+        |equals: Option<Value>, one_of: Option<Vec<Value>>| Access::Claim(claim_rule(&["tenant"], equals, one_of));
     let scopes = |names: &[&str]| Access::Scopes(names.iter().map(|name| (*name).to_owned()).collect());
     let value = |text: &str| Value::from(text);
     // rule, scopes of the token, its tenant, let in

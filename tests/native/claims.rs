@@ -7,6 +7,8 @@ use portcullis_token::{
 };
 use serde_json::{Value, json};
 
+use crate::signer::claim_rule;
+
 const NOW: u64 = 1_800_000_000;
 
 pub(crate) fn policy() -> TokenPolicy {
@@ -125,11 +127,10 @@ fn a_mapped_claim_is_checked_like_the_default_one() {
 
 #[test]
 fn a_token_is_refused_unless_it_meets_each_requirement_exactly() {
-    let rule = |claim: &[&str], equals, one_of| ClaimRule { claim: path(claim), equals, one_of };
-    let present = || rule(&["azp"], None, None);
-    let equals = |value| rule(&["azp"], Some(value), None);
-    let one_of = |values| rule(&["azp"], None, Some(values));
-    let nested = rule(&["tenant", "id"], Some(json!(7)), None);
+    let present = || claim_rule(&["azp"], None, None);
+    let equals = |value| claim_rule(&["azp"], Some(value), None);
+    let one_of = |values| claim_rule(&["azp"], None, Some(values));
+    let nested = claim_rule(&["tenant", "id"], Some(json!(7)), None);
     for (requirement, more, met) in [
         (present(), json!({ "azp": "x" }), true),
         (present(), json!({ "azp": false }), true),
@@ -162,7 +163,7 @@ fn a_token_is_refused_unless_it_meets_each_requirement_exactly() {
 
 #[test]
 fn a_claim_rule_is_read_back_as_it_is_written() {
-    let rule = |claim: &[&str], equals, one_of| Some(ClaimRule { claim: path(claim), equals, one_of });
+    let rule = |path: &[&str], equals, one_of| Some(claim_rule(path, equals, one_of));
     for (text, expected) in [
         (r#"{"claim":"a.b"}"#, rule(&["a.b"], None, None)),
         (r#"{"claim":["a","b"],"equals":7}"#, rule(&["a", "b"], Some(json!(7)), None)),

@@ -1,9 +1,9 @@
 //! Valid policies: defaults, access rules, the form as JSON, and the shipped policy.
 
-use portcullis_policy::{Access, ClaimRule, check};
+use portcullis_policy::{Access, check};
 use serde_json::Value;
 
-use crate::fakes::SHIPPED;
+use crate::{fakes::SHIPPED, signer::claim_rule};
 
 pub(crate) const VALID: &str = r#"[issuers.id]
 issuer = "https://id.example.com/"
@@ -34,7 +34,7 @@ fn a_valid_policy_gets_its_defaults() {
 #[test]
 fn access_rules_are_read_as_written() {
     let claim = |names: &[&str], equals: Option<Value>, one_of: Option<Vec<Value>>| {
-        Access::Claim(ClaimRule { claim: names.iter().map(|name| (*name).to_owned()).collect(), equals, one_of })
+        Access::Claim(claim_rule(names, equals, one_of))
     };
     for (text, expected) in [
         (r#""public""#, Access::Public),

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer as _, SigningKey};
+use portcullis_token::ClaimRule;
 use serde_json::{Value, json};
 
 /// A key; its seed is also its `kid`.
@@ -54,4 +55,12 @@ pub(crate) fn with(mut base: Value, changes: &Value) -> Value {
         }
     }
     base
+}
+
+/// Returns a rule on the claim at a path.
+pub(crate) fn claim_rule(path: &[&str], equals: Option<Value>, one_of: Option<Vec<Value>>) -> ClaimRule {
+    let claim = path.iter().map(|name| (*name).to_owned()).collect();
+    let mut rule = ClaimRule { claim, equals, ..ClaimRule::default() };
+    rule.one_of = one_of;
+    rule
 }

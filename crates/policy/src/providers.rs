@@ -75,7 +75,7 @@ pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
     issuer.require.extend(provider.require.iter().map(|(claim, value)| ClaimRule {
         claim: vec![(*claim).to_owned()],
         equals: Some((*value).into()),
-        one_of: None,
+        ..ClaimRule::default()
     }));
     let names_no_place = issuer.jwks_url.is_none() && issuer.jwks_upstream.is_none() && issuer.jwks_path.is_none();
     match provider.jwks_path {
