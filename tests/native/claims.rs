@@ -146,7 +146,7 @@ fn a_token_is_refused_unless_it_meets_each_requirement_exactly() {
         (one_of(vec![json!("a"), json!("b")]), json!({ "azp": "c" }), false),
         (one_of(vec![]), json!({ "azp": "c" }), false),
         (equals(json!(null)), json!({ "azp": null }), false),
-        (rule(&["azp"], Some(json!("a")), Some(vec![json!("b")])), json!({ "azp": "a" }), false),
+        (claim_rule(&["azp"], Some(json!("a")), Some(vec![json!("b")])), json!({ "azp": "a" }), false),
         (nested.clone(), json!({ "tenant": { "id": 7 } }), true),
         (nested.clone(), json!({ "tenant": { "id": 7.0 } }), false),
         (nested, json!({ "tenant.id": 7 }), false),
@@ -155,7 +155,7 @@ fn a_token_is_refused_unless_it_meets_each_requirement_exactly() {
         let expected = (!met).then_some(TokenError::RequirementUnmet);
         assert_eq!(verify(&policy, more.clone()).err(), expected, "{requirement:?} {more}");
     }
-    let both = vec![rule(&["a"], None, None), rule(&["b"], None, None)];
+    let both = vec![claim_rule(&["a"], None, None), claim_rule(&["b"], None, None)];
     let policy = TokenPolicy { require: both, ..policy() };
     assert_eq!(verify(&policy, json!({ "a": 1 })).err(), Some(TokenError::RequirementUnmet));
     assert!(verify(&policy, json!({ "a": 1, "b": 1 })).is_ok());
