@@ -387,8 +387,8 @@ async fn maintain_keys(auth: Auth, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(limits::KEYS_RELOAD) => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
-        if let Err(fault) = auth.keyring.maintain(auth.clock.now(), watch.trusted(&auth.clock)).await {
-            tracing::error!(%fault, "the signing keys cannot be reloaded; the loaded ones stay in use");
+        if let Err(fault) = auth.keyring.maintain(&auth.clock, watch.trusted(&auth.clock)).await {
+            tracing::error!(%fault, "the signing keys are not maintained; the loaded ones stay in use");
         }
     }
 }

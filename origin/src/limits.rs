@@ -184,7 +184,8 @@ pub const KEY_LEAD_MIN_S: i64 = 40;
 pub const KEYS_RELOAD: Duration = Duration::from_secs(5);
 
 /// Milliseconds by which the creation of a signing key may be ahead of the clock. If it is further
-/// ahead, the clock is wrong, and verifiers would reject the tokens.
+/// ahead, the clock is wrong, and verifiers would reject the tokens. Also by which a host's clock may
+/// differ from the database's for the host to rotate and delete keys.
 pub const KEYS_AHEAD_MS: i64 = 60 * 1000;
 
 /// Lifetime of an access token in milliseconds.

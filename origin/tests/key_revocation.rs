@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_origin::{
     auth::{Keyring, KeyringFault},
+    clock::Clock,
     limits,
     signing::MasterKey,
     store::{Database, Schema, SigningKeys},
@@ -66,7 +67,9 @@ async fn after_a_revocation_the_next_key_signs() {
     let app = App::start().await;
     let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
     let lead_ms = 60_000;
-    let mut now = app.clock.now();
+    let clock = Clock::default();
+    clock.stop();
+    let mut now = clock.now();
     let open = async |now| {
         let master = MasterKey::new(&[1; 32]).unwrap();
         Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await.unwrap()
@@ -74,20 +77,22 @@ async fn after_a_revocation_the_next_key_signs() {
     let keyring = open(now).await;
     let first = keyring.signer(now).unwrap().kid().to_owned();
     // A waiting key: the active one continues to sign and is not retired.
-    let waiting = keyring.rotate(now).await.unwrap().kid;
+    let waiting = keyring.rotate(&clock).await.unwrap().kid;
     let done = keyring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (first.as_str(), false));
-    now += 2 * lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
+    clock.pass(2 * lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
+    now = clock.now();
     keyring.read(now).await.unwrap();
     assert_eq!(keyring.signer(now).unwrap().kid(), first);
     // The active key while another waits: the waiting one signs at once.
-    let waiting = keyring.rotate(now).await.unwrap().kid;
+    let waiting = keyring.rotate(&clock).await.unwrap().kid;
     let done = keyring.revoke(&first, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (waiting.as_str(), true));
     assert_eq!(keyring.signer(now).unwrap().kid(), waiting);
     // A retired key that is still published.
-    let next = keyring.rotate(now).await.unwrap().kid;
-    now += lead_ms;
+    let next = keyring.rotate(&clock).await.unwrap().kid;
+    clock.pass(lead_ms);
+    now = clock.now();
     keyring.read(now).await.unwrap();
     let done = keyring.revoke(&waiting, now).await.unwrap();
     assert_eq!((done.signer.as_str(), done.signed), (next.as_str(), false));

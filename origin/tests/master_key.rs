@@ -3,6 +3,7 @@
 use portcullis_origin::{
     auth::Keyring,
     boot::StartError,
+    clock::Clock,
     signing::MasterKey,
     store::{Database, Schema, SigningKeys},
 };
@@ -49,7 +50,9 @@ async fn a_new_master_key_replaces_the_old_one_in_one_start() {
 #[tokio::test]
 async fn two_processes_that_replace_the_master_key_at_once_agree() {
     let databases = Databases::make().await;
-    let now = 1_800_000_000_000;
+    let clock = Clock::default();
+    clock.stop();
+    let now = clock.now();
     let url = databases.url(Service::Auth);
     let open = |master: MasterKey| async {
         let database = Database::open(&url, Schema::Auth).await.unwrap();
@@ -61,15 +64,15 @@ async fn two_processes_that_replace_the_master_key_at_once_agree() {
     let (one, two) = tokio::join!(open(both()), open(both()));
     let (one, two) = (one.unwrap(), two.unwrap());
     // A process that has not been restarted yet makes a key.
-    late.rotate(now).await.unwrap();
+    late.rotate(&clock).await.unwrap();
     assert!(open(new()).await.is_err(), "the old master key sealed it");
-    let (first, second) = tokio::join!(one.maintain(now, Some(now)), two.maintain(now, Some(now)));
+    let (first, second) = tokio::join!(one.maintain(&clock, Some(now)), two.maintain(&clock, Some(now)));
     first.and(second).unwrap();
     let alone = open(new()).await.unwrap();
     for keyring in [&one, &two, &late] {
         assert_eq!(keyring.jwks(), alone.jwks());
     }
-    late.maintain(now, Some(now)).await.unwrap();
+    late.maintain(&clock, Some(now)).await.unwrap();
 }
 
 #[test]

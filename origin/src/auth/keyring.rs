@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::{
-    clock::rfc3339,
+    clock::{Clock, rfc3339},
     limits,
     signing::{Key, MasterKey, PublicKeys},
     store::{
         SigningKeys,
-        keys::{Revocation, Rotated, StoredKey},
+        keys::{Revocation, Rotated, StoredKey, agree},
         with_timeout,
     },
 };
@@ -68,6 +68,8 @@ pub enum KeyringFault {
         /// When the first of them was made, in milliseconds since 1970.
         made_at: i64,
     },
+    /// The clocks of this machine and of the database differ.
+    ClocksApart,
     /// There is no such key.
     Unknown,
 }
@@ -87,6 +89,10 @@ impl std::fmt::Display for KeyringFault {
                  clock, or the gateway refuses the tokens that are signed here",
                 rfc3339(*now),
                 rfc3339(*made_at)
+            ),
+            Self::ClocksApart => formatter.write_str(
+                "the clocks of this machine and of the database differ by more than a minute, so signing keys are \
+                 neither rotated nor deleted here; set the clocks",
             ),
             Self::Unknown => formatter.write_str("there is no such signing key; keys list shows all of them"),
         }
@@ -145,10 +151,12 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringFault`].
-    pub async fn rotate(&self, now: i64) -> Result<Rotated, KeyringFault> {
+    pub async fn rotate(&self, clock: &Clock) -> Result<Rotated, KeyringFault> {
+        let now = clock.now();
         let next = make(&self.master, now, now.saturating_add(self.lead_ms)).await?;
         let after = limits::ACCESS_TOKEN_MS.saturating_add(limits::LEEWAY_MS);
-        let rotated = with_timeout(self.store.add_next(&next, after)).await?;
+        let rotated = with_timeout(self.store.add_next(&next, after, clock)).await?;
+        let rotated = rotated.ok_or(KeyringFault::ClocksApart)?;
         self.reload_committed(now).await;
         Ok(rotated)
     }
@@ -176,19 +184,23 @@ impl Keyring {
 
     /// Reads the keys, rotates when the newest is old enough, and deletes those that are no longer
     /// published. To be called every few seconds, with the time if it is
-    /// [trusted](crate::clock::ClockWatch). Otherwise all keys stay published: a clock that jumped ahead
-    /// must not end live tokens.
+    /// [trusted](crate::clock::ClockWatch). Otherwise, and while the database's clock differs, all keys
+    /// stay published: a wrong clock must not end live tokens.
     ///
     /// # Errors
     /// [`KeyringFault`]; the keys that were read before stay in use.
-    pub async fn maintain(&self, now: i64, trusted: Option<i64>) -> Result<(), KeyringFault> {
-        self.reload(now, trusted.unwrap_or_default()).await?;
-        let Some(now) = trusted else { return Ok(()) };
+    pub async fn maintain(&self, clock: &Clock, trusted: Option<i64>) -> Result<(), KeyringFault> {
+        let shared_now = with_timeout(self.store.shared_now(clock)).await?;
+        let agreed = trusted.filter(|now| agree(*now, shared_now));
+        self.reload(clock.now(), agreed.unwrap_or_default()).await?;
+        let Some(now) = agreed else {
+            return if trusted.is_some() { Err(KeyringFault::ClocksApart) } else { Ok(()) };
+        };
         let newest = self.held().keys.first().map_or(now, |(signs_from, _)| *signs_from);
         // A next key that waits for longer than the lead was made by a clock that was ahead.
         let is_far_ahead = newest.saturating_sub(now) > self.lead_ms.saturating_add(limits::KEYS_AHEAD_MS);
         if is_far_ahead || now.saturating_sub(newest) >= limits::SIGNING_KEY_MS.saturating_sub(self.lead_ms) {
-            let rotated = self.rotate(now).await?;
+            let rotated = self.rotate(clock).await?;
             tracing::info!(kid = rotated.kid, previous_kid = rotated.previous_kid, "a new signing key is published");
         }
         // With a margin, because this clock may be ahead.

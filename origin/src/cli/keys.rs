@@ -134,6 +134,6 @@ async fn revoke(kid: &str, settings: &Settings, output: Output) -> Result<(), St
 }
 
 async fn rotate_in(database: &Database, master: MasterKey, lead_ms: i64) -> Result<Rotated, KeyringFault> {
-    let now = Clock::default().now();
-    Keyring::open(SigningKeys(database.clone()), master, lead_ms, now).await?.rotate(now).await
+    let clock = Clock::default();
+    Keyring::open(SigningKeys(database.clone()), master, lead_ms, clock.now()).await?.rotate(&clock).await
 }

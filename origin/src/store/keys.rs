@@ -8,6 +8,7 @@ use super::{
     database::Lock,
     outbox::{self, Revoked},
 };
+use crate::{clock::Clock, limits};
 
 /// A stored key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,11 @@ fn key(row: &AnyRow) -> Result<StoredKey, sqlx::Error> {
     })
 }
 
+/// Whether a host's clock agrees with the clock that all hosts share.
+pub fn agree(now: i64, shared_now: i64) -> bool {
+    now.abs_diff(shared_now) <= limits::KEYS_AHEAD_MS.unsigned_abs()
+}
+
 async fn insert(transaction: &mut AnyConnection, new: &StoredKey) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
@@ -108,11 +114,27 @@ impl SigningKeys {
         transaction.commit().await
     }
 
+    /// Returns the time of the clock that all hosts share.
+    pub async fn shared_now(&self, clock: &Clock) -> Result<i64, sqlx::Error> {
+        self.0.shared_now(self.0.pool(), clock).await
+    }
+
     /// Adds the next key. The others stay published until `after` milliseconds past its first
     /// signature. If a next key exists already it remains the next one, so two concurrent rotations
-    /// rotate once; it signs no later than the new one would, whatever clock it was made by.
-    pub async fn add_next(&self, new: &StoredKey, after: i64) -> Result<Rotated, sqlx::Error> {
+    /// rotate once; one that a clock far ahead made signs after the lead of the new one. `None` if the
+    /// times are wrong: by a clock that is behind, the others would no longer be published.
+    pub async fn add_next(&self, new: &StoredKey, after: i64, clock: &Clock) -> Result<Option<Rotated>, sqlx::Error> {
         let mut transaction = self.0.begin(&[Lock::Keys]).await?;
+        let shared_now = self.0.shared_now(&mut *transaction, clock).await?;
+        if !agree(new.published_at, shared_now) {
+            return Ok(None);
+        }
+        let late_ms = shared_now.saturating_sub(new.published_at).max(0);
+        let new = &StoredKey {
+            published_at: new.published_at.saturating_add(late_ms),
+            signs_from: new.signs_from.saturating_add(late_ms),
+            ..new.clone()
+        };
         let rows = sqlx::query("SELECT * FROM signing_keys ORDER BY signs_from DESC, kid LIMIT 2")
             .fetch_all(&mut *transaction)
             .await?;
@@ -120,8 +142,9 @@ impl SigningKeys {
         let first = newest.next().transpose()?.ok_or(sqlx::Error::RowNotFound)?;
         if first.signs_from > new.published_at {
             let previous_kid = newest.next().transpose()?.map(|row| row.kid).unwrap_or_default();
-            let signs_from = first.signs_from.min(new.signs_from);
-            if signs_from < first.signs_from {
+            let is_far_ahead = first.signs_from.saturating_sub(new.signs_from) > limits::KEYS_AHEAD_MS;
+            let signs_from = if is_far_ahead { new.signs_from } else { first.signs_from };
+            if is_far_ahead {
                 for (text, time) in [
                     ("UPDATE signing_keys SET signs_from = $2 WHERE kid = $1", signs_from),
                     (
@@ -133,7 +156,7 @@ impl SigningKeys {
                 }
                 transaction.commit().await?;
             }
-            return Ok(Rotated { kid: first.kid, previous_kid, signs_from });
+            return Ok(Some(Rotated { kid: first.kid, previous_kid, signs_from }));
         }
         sqlx::query("UPDATE signing_keys SET published_until = $1 WHERE published_until IS NULL")
             .bind(new.signs_from.saturating_add(after))
@@ -141,7 +164,7 @@ impl SigningKeys {
             .await?;
         insert(&mut transaction, new).await?;
         transaction.commit().await?;
-        Ok(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from })
+        Ok(Some(Rotated { kid: new.kid.clone(), previous_kid: first.kid, signs_from: new.signs_from }))
     }
 
     /// Deletes a key and enqueues the revocation of its tokens for the gateway. If the key signed, the

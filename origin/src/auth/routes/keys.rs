@@ -68,7 +68,7 @@ pub(super) async fn rotate_keys(
     State(auth): State<Auth>,
     audit: AuditContext,
 ) -> Result<Answer<Rotation>, ApiError> {
-    let rotated = auth.keyring.rotate(auth.clock.now()).await.map_err(|fault| {
+    let rotated = auth.keyring.rotate(&auth.clock).await.map_err(|fault| {
         tracing::error!(%fault, "the signing keys cannot be rotated");
         ApiError::unavailable("keys_unavailable", "Authentication service unavailable")
     })?;

@@ -196,6 +196,16 @@ impl Database {
         }
     }
 
+    /// Reads that clock.
+    pub(super) async fn shared_now(
+        &self,
+        executor: impl sqlx::Executor<'_, Database = Any>,
+        clock: &Clock,
+    ) -> Result<i64, sqlx::Error> {
+        let text = format!("SELECT {} AS now", self.clock_column());
+        self.shared_clock(&sqlx::query(sqlx::AssertSqlSafe(text)).fetch_one(executor).await?, "now", clock)
+    }
+
     /// Returns the pool, for single statements that read.
     pub(super) fn pool(&self) -> &AnyPool {
         &self.pool

@@ -1,7 +1,8 @@
 //! `POST /api/v1/auth/keys/rotate`, and the lifetime of signing keys.
 
 use portcullis_origin::{
-    auth::Keyring,
+    auth::{Keyring, KeyringFault},
+    clock::Clock,
     limits,
     signing::MasterKey,
     store::{Database, Schema, SigningKeys},
@@ -104,7 +105,9 @@ async fn only_an_administrator_with_a_live_session_rotates_keys() {
 #[tokio::test]
 async fn two_processes_that_rotate_at_once_rotate_once() {
     let databases = Databases::make().await;
-    let now = 1_800_000_000_000;
+    let clock = Clock::default();
+    clock.stop();
+    let now = clock.now();
     let mut keyrings = Vec::new();
     for _ in 0..2 {
         let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
@@ -112,10 +115,10 @@ async fn two_processes_that_rotate_at_once_rotate_once() {
         keyrings.push(Keyring::open(SigningKeys(database), master, 60_000, now).await.unwrap());
     }
     let [one, two] = keyrings.try_into().unwrap();
-    let (first, second) = tokio::join!(one.rotate(now), two.rotate(now));
+    let (first, second) = tokio::join!(one.rotate(&clock), two.rotate(&clock));
     assert_eq!(first.unwrap(), second.unwrap());
     for keyring in [&one, &two] {
-        keyring.maintain(now, Some(now)).await.unwrap();
+        keyring.maintain(&clock, Some(now)).await.unwrap();
         assert_eq!(keyring.jwks().keys.len(), 2);
     }
     assert_eq!(one.signer(now).unwrap().kid(), two.signer(now).unwrap().kid());
@@ -123,26 +126,67 @@ async fn two_processes_that_rotate_at_once_rotate_once() {
     assert_ne!(one.signer(now).unwrap().kid(), one.signer(now + 60_000).unwrap().kid());
 }
 
+/// Opens the keys with a lead of a minute and a clock that stands still.
+async fn open(databases: &Databases) -> (Keyring, Clock) {
+    let clock = Clock::default();
+    clock.stop();
+    let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
+    let master = MasterKey::new(&[1; 32]).unwrap();
+    (Keyring::open(SigningKeys(database), master, LEAD_MS, clock.now()).await.unwrap(), clock)
+}
+
+const LEAD_MS: i64 = 60_000;
+
 #[tokio::test]
 async fn a_clock_that_jumps_a_year_ahead_costs_no_key_and_stops_no_rotation() {
     let databases = Databases::make().await;
-    let (now, lead_ms, year) = (1_800_000_000_000, 60_000, 365 * 24 * 3_600_000);
-    let database = Database::open(&databases.url(Service::Auth), Schema::Auth).await.unwrap();
-    let keyring = Keyring::open(SigningKeys(database), MasterKey::new(&[1; 32]).unwrap(), lead_ms, now).await.unwrap();
-    let next = keyring.rotate(now).await.unwrap();
+    let (keyring, clock) = open(&databases).await;
+    let year = 365 * 24 * 3_600_000;
+    let next = keyring.rotate(&clock).await.unwrap();
     let published = keyring.jwks();
-    keyring.maintain(now + year, None).await.unwrap();
+    clock.pass(year);
+    keyring.maintain(&clock, None).await.unwrap();
     assert_eq!(keyring.jwks().keys.len(), 2, "while the clock is ahead");
-    keyring.maintain(now, Some(now)).await.unwrap();
+    clock.pass(-year);
+    keyring.maintain(&clock, Some(clock.now())).await.unwrap();
     assert_eq!(keyring.jwks(), published);
-    assert_eq!(keyring.signer(now).unwrap().kid(), next.previous_kid);
+    assert_eq!(keyring.signer(clock.now()).unwrap().kid(), next.previous_kid);
     // A rotation by a clock that was ahead.
-    let now = now + limits::SIGNING_KEY_MS;
-    let ahead = keyring.rotate(now + year).await.unwrap();
-    keyring.maintain(now, Some(now)).await.unwrap();
+    clock.pass(limits::SIGNING_KEY_MS + year);
+    let ahead = keyring.rotate(&clock).await.unwrap();
+    clock.pass(-year);
+    let now = clock.now();
+    keyring.maintain(&clock, Some(now)).await.unwrap();
     assert_eq!(keyring.signer(now).unwrap().kid(), next.kid);
-    assert_eq!(keyring.signer(now + lead_ms).unwrap().kid(), ahead.kid, "the waiting key signs after the lead");
-    let later = now + lead_ms + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
-    keyring.maintain(later, Some(later)).await.unwrap();
+    assert_eq!(keyring.signer(now + LEAD_MS).unwrap().kid(), ahead.kid, "the waiting key signs after the lead");
+    clock.pass(LEAD_MS + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS);
+    keyring.maintain(&clock, Some(clock.now())).await.unwrap();
     assert_eq!(keyring.jwks().keys.len(), 1, "the keys before it are no longer published");
+}
+
+#[tokio::test]
+async fn a_host_whose_clock_is_wrong_neither_rotates_nor_deletes_keys() {
+    let hour = 3_600_000;
+    for (age, wrong_ms) in [(0, -hour), (hour, -hour / 2), (0, 3 * hour), (limits::SIGNING_KEY_MS, -hour)] {
+        let databases = Databases::make().await;
+        let (keyring, clock) = open(&databases).await;
+        let first = keyring.rotate(&clock).await.unwrap();
+        clock.pass(age);
+        let published = keyring.jwks();
+        let other = clock.apart(wrong_ms);
+        let what = format!("{age} {wrong_ms}");
+        for _ in 0..2 {
+            let fault = keyring.maintain(&other, Some(other.now())).await.unwrap_err();
+            assert!(matches!(fault, KeyringFault::ClocksApart), "{what}: {fault}");
+            assert_eq!(keyring.jwks().keys.len(), 2, "{what}: all keys stay published");
+            let fault = keyring.rotate(&other).await.unwrap_err();
+            assert!(matches!(fault, KeyringFault::ClocksApart), "{what}: {fault}");
+        }
+        if age == 0 {
+            clock.pass(LEAD_MS + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS - 1);
+            keyring.maintain(&clock, Some(clock.now())).await.unwrap();
+            assert_eq!(keyring.jwks().keys.len(), published.keys.len(), "{what}: tokens of both are live");
+            assert_eq!(keyring.signer(clock.now()).unwrap().kid(), first.kid, "{what}");
+        }
+    }
 }
