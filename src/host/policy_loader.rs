@@ -61,10 +61,10 @@ pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller
     let mut pauses = 0_u32;
     loop {
         let (in_use, is_due, has_failed) = STATE.with_borrow_mut(|state| {
-            let has_failed = state.failures != failures || now().since(begun) >= limits::POLICY_WAIT_MS;
+            let has_failed = state.failures != failures || now().abs_diff(begun) >= limits::POLICY_WAIT_MS;
             // The request that reads for a new isolate may be lost.
             let wait_ms = if state.in_use.is_some() { reread_ms } else { limits::KV_MS };
-            let is_due = !has_failed && state.read_at.is_none_or(|at| now().since(at) >= wait_ms);
+            let is_due = !has_failed && state.read_at.is_none_or(|at| now().abs_diff(at) >= wait_ms);
             if is_due {
                 state.read_at = Some(now());
             }

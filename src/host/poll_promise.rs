@@ -33,8 +33,8 @@ pub(super) struct PromisePoller {
     /// The promise that the future waits for. Shared, because a copy of the runtime's handle is a call
     /// into the runtime.
     promise: RefCell<Option<Rc<Promise>>>,
-    /// Milliseconds since 1970 after which the runtime has ended this wait.
-    lost_at: Cell<f64>,
+    /// When this wait began, in milliseconds since 1970, and after how many the runtime has ended it.
+    wait: Cell<(f64, f64)>,
     /// The promise's outcome.
     outcome: RefCell<Option<Settled>>,
     /// The time. It does not advance between two waits, as in the runtime.
@@ -53,7 +53,7 @@ impl PromisePoller {
         let promise = Rc::new(promise);
         if !self.left_to_executor.get() && self.promise.borrow().is_none() {
             let lost_ms = may_take_ms.saturating_add(limits::WAITING_LOST_MS);
-            self.lost_at.set(self.now() + f64::from(u32::try_from(lost_ms).unwrap_or(u32::MAX)));
+            self.wait.set((self.now(), f64::from(u32::try_from(lost_ms).unwrap_or(u32::MAX))));
             self.promise.replace(Some(Rc::clone(&promise)));
             let mut is_resumed = false;
             poll_fn(|_| if mem::replace(&mut is_resumed, true) { Poll::Ready(()) } else { Poll::Pending }).await;
@@ -62,6 +62,12 @@ impl PromisePoller {
             }
         }
         JsFuture::from(Promise::clone(&promise)).await
+    }
+
+    /// Also true for a wait that began on a clock that was ahead and is set back.
+    fn is_lost(&self, now: f64) -> bool {
+        let (since, lost_ms) = self.wait.get();
+        (now - since).abs() > lost_ms
     }
 
     /// Milliseconds since 1970.
@@ -110,7 +116,7 @@ impl Waiting {
         let next = self.runs.range(self.checked_id.saturating_add(1)..).next();
         let Some((&id, run)) = next.or_else(|| self.runs.first_key_value()) else { return };
         self.checked_id = id;
-        if now > run.poller.lost_at.get() {
+        if run.poller.is_lost(now) {
             self.runs.remove(&id);
         }
     }
@@ -120,7 +126,7 @@ impl Waiting {
 pub(super) fn is_full(now: f64) -> bool {
     WAITING.with_borrow_mut(|Waiting { runs, .. }| {
         if runs.len() >= limits::WAITING {
-            runs.retain(|_, run| now <= run.poller.lost_at.get());
+            runs.retain(|_, run| !run.poller.is_lost(now));
         }
         runs.len() >= limits::WAITING
     })
@@ -186,6 +192,10 @@ mod tests {
         // The first of them began some time before.
         assert!(is_full(now + 60_000.0));
         assert!(!is_full(now + 65_001.0));
+        for _ in 0..limits::WAITING {
+            begin(60_000);
+        }
+        assert!(!is_full(now - 86_400_000.0), "the clock was a day ahead");
         begin(0);
         // A promise that is settled too late resumes nothing.
         assert!(resume(1, true, JsValue::UNDEFINED).is_err());

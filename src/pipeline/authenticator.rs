@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     denial::Denial,
     issuer::Issuer,
+    lease::Lease,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
@@ -103,7 +104,8 @@ impl Authenticator {
         let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
         let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
-        let until = expires_at.min(ports.now().plus(limits::TOKEN_CACHE_MS));
+        let since = ports.now();
+        let lease = Lease { since, lasts_ms: expires_at.since(since).min(limits::TOKEN_CACHE_MS) };
         // The texts of roles and scopes are parts of the token. A claim of a rule is kept besides, with the
         // names of its path; its pair of both takes twice what a name does.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
@@ -115,7 +117,7 @@ impl Authenticator {
             names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(text.len()), |sum, text| {
                 sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
             });
-        self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, until);
+        self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, lease);
         Ok(token)
     }
 

@@ -139,7 +139,7 @@ impl Gateway {
         let now = ports.now();
         self.metrics.count_request(record);
         let spans = self.spans.as_ref().filter(|_| exchange.ids.is_sampled);
-        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.since(since) < limits::FLUSH_LOST_MS);
+        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.abs_diff(since) < limits::FLUSH_LOST_MS);
         if spans.is_some_and(|spans| spans.record(exchange, record, now)) {
             ports.defer(BackgroundTask::SendSpans);
         }

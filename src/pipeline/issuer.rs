@@ -114,7 +114,7 @@ impl Issuer {
         let mut pauses = 0;
         loop {
             let now = ports.now();
-            let is_late = now.since(begun) > limits::KEY_WAIT_MS;
+            let is_late = now.abs_diff(begun) > limits::KEY_WAIT_MS;
             // A statement of its own: the borrow must not last over a wait.
             let plan = keys::plan(&self.keys.borrow(), query, now);
             match plan {
@@ -162,7 +162,7 @@ impl Issuer {
     /// if that is due: anyone may ask.
     pub(super) async fn has_keys(&self, begun: UnixMillis, ports: &impl KeySource) -> bool {
         let is_usable = || self.known().usable(ports.now()).is_some();
-        let may_ask = || !is_usable() && ports.now().since(begun) <= limits::KEY_WAIT_MS;
+        let may_ask = || !is_usable() && ports.now().abs_diff(begun) <= limits::KEY_WAIT_MS;
         let is_recent = |at: UnixMillis| ports.now().abs_diff(at) < keys::limits::CACHE_LOOK_MS;
         if may_ask() && !self.known().cache_read_at.is_some_and(is_recent) {
             self.read_store(ports).await;

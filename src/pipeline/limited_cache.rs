@@ -5,6 +5,7 @@ use std::{
     hash::Hash,
 };
 
+use super::lease::Lease;
 use portcullis_token::UnixMillis;
 
 /// A cache with a bound on the sum of its entries' sizes.
@@ -18,7 +19,7 @@ pub(super) struct LimitedCache<K, V> {
 
 struct Entry<V> {
     value: V,
-    expires_at: UnixMillis,
+    lease: Lease,
     size: usize,
 }
 
@@ -29,12 +30,12 @@ impl<K: Clone + Eq + Hash, V> LimitedCache<K, V> {
 
     /// Returns a value, unless it has expired at `now`.
     pub(super) fn find(&self, key: &K, now: UnixMillis) -> Option<&V> {
-        self.entries.get(key).filter(|entry| now < entry.expires_at).map(|entry| &entry.value)
+        self.entries.get(key).filter(|entry| !entry.lease.is_over(now)).map(|entry| &entry.value)
     }
 
     /// Inserts or replaces a value, and removes the oldest entries beyond the bound.
-    pub(super) fn insert(&mut self, key: K, value: V, size: usize, expires_at: UnixMillis) {
-        match self.entries.insert(key.clone(), Entry { value, expires_at, size }) {
+    pub(super) fn insert(&mut self, key: K, value: V, size: usize, lease: Lease) {
+        match self.entries.insert(key.clone(), Entry { value, lease, size }) {
             Some(before) => self.size = self.size.saturating_sub(before.size),
             None => self.order.push_back(key),
         }

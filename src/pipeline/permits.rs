@@ -11,14 +11,13 @@ use std::{
 
 use portcullis_resilience::network;
 
-use super::{limits, ports::Runtime};
-use portcullis_token::UnixMillis;
+use super::{lease::Lease, limits, ports::Runtime};
 
 /// A bounded number of permits.
 pub(super) struct Permits {
     max: u32,
-    /// Expiry of each permit, and the network of the client that was counted, by the permit's number.
-    held: RefCell<HashMap<u64, (UnixMillis, Option<IpAddr>)>>,
+    /// Each permit's lease, and the network of the client that was counted, by the permit's number.
+    held: RefCell<HashMap<u64, (Lease, Option<IpAddr>)>>,
     next: Cell<u64>,
 }
 
@@ -39,15 +38,15 @@ impl Permits {
         Self { max, held: RefCell::default(), next: Cell::new(0) }
     }
 
-    /// Takes a permit that expires at `until`, if there is one.
-    pub(super) fn acquire(&self, until: UnixMillis, now: UnixMillis) -> Option<Permit<'_>> {
-        self.acquire_for(None, until, now)
+    /// Takes a permit, if there is one.
+    pub(super) fn acquire(&self, lease: Lease) -> Option<Permit<'_>> {
+        self.acquire_for(None, lease)
     }
 
     /// Takes a permit, of which the network of one client gets a share at most. The platform names each
     /// client's address. Without one, or from loopback, it is a developer's own machine without strangers,
     /// where all clients have the same address: no share.
-    pub(super) fn acquire_for(&self, client: Option<IpAddr>, until: UnixMillis, now: UnixMillis) -> Option<Permit<'_>> {
+    pub(super) fn acquire_for(&self, client: Option<IpAddr>, lease: Lease) -> Option<Permit<'_>> {
         let mut held = self.held.borrow_mut();
         let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
         let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
@@ -56,20 +55,20 @@ impl Permits {
             is_below(held.len(), self.max) && is_below(of_client, (self.max / limits::NETWORK_SHARE).max(1))
         };
         if !has_free(&held) {
-            held.retain(|_, (until, _)| now < *until);
+            held.retain(|_, (other, _)| !other.is_over(lease.since));
             if !has_free(&held) {
                 return None;
             }
         }
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        held.insert(number, (until, client));
+        held.insert(number, (lease, client));
         Some(Permit { permits: self, number })
     }
 
     /// Waits for `millis` milliseconds with a permit. Returns false at once when there is none.
     pub(super) async fn pause(&self, millis: u64, clock: &impl Runtime) -> bool {
-        let now = clock.now();
-        let permit = self.acquire(now.plus(millis.saturating_add(limits::WAITER_LOST_MS)), now);
+        let lasts_ms = millis.saturating_add(limits::WAITER_LOST_MS);
+        let permit = self.acquire(Lease { since: clock.now(), lasts_ms });
         if permit.is_some() {
             clock.sleep(millis).await;
         }

@@ -10,6 +10,7 @@ use portcullis_resilience::network;
 
 use super::{
     denial::Denial,
+    lease::Lease,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
@@ -100,7 +101,7 @@ impl RateLimiter {
                 Some(false) => {}
                 None => {
                     // Expires in case that the runtime ends the task before its result.
-                    known.insert(key.clone(), false, 1, now.plus(limits::COUNT_LOST_MS));
+                    known.insert(key.clone(), false, 1, Lease { since: now, lasts_ms: limits::COUNT_LOST_MS });
                     ports.defer(BackgroundTask::CountFailedAuth { limit, address: key.1 });
                 }
             }
@@ -112,10 +113,9 @@ impl RateLimiter {
     pub(super) async fn count_failed_auth(&self, limit: usize, address: String, ports: &impl RateLimitCounter) {
         let Some(bound) = self.limits.get(limit) else { return };
         let is_over = !ports.limit(&bound.binding, &address).await;
-        let now = ports.now();
-        let until = if is_over { now.plus(limits::OVER_MS) } else { now };
+        let lease = Lease { since: ports.now(), lasts_ms: if is_over { limits::OVER_MS } else { 0 } };
         // A flood of addresses hides none: an address that is removed for another is counted again.
-        self.failed_auth.borrow_mut().insert((limit, address), is_over, 1, until);
+        self.failed_auth.borrow_mut().insert((limit, address), is_over, 1, lease);
     }
 
     fn exceeded(&self, BoundLimit { limit, .. }: &BoundLimit) -> Denial {

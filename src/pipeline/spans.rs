@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     exchange::Exchange,
+    lease::Lease,
     limits,
     log::LogRecord,
     ports::SpanCollector,
@@ -41,8 +42,8 @@ pub(super) struct SpanExporter {
 #[derive(Default)]
 struct Spans {
     waiting: Vec<Value>,
-    /// Batches that are being sent: the time by which each has ended, and its size.
-    in_flight: Vec<(UnixMillis, usize)>,
+    /// Batches that are being sent: the time of each, and its size.
+    in_flight: Vec<(Lease, usize)>,
     /// Spans that were discarded since the last batch.
     dropped: u64,
 }
@@ -50,7 +51,7 @@ struct Spans {
 impl Spans {
     fn push(&mut self, span: Value, now: UnixMillis) {
         // A task that sent a batch may have been cut off.
-        self.in_flight.retain(|(until, _)| now < *until);
+        self.in_flight.retain(|(lease, _)| !lease.is_over(now));
         let held = self.in_flight.iter().fold(self.waiting.len(), |sum, (_, count)| sum.saturating_add(*count));
         if held < limits::SPANS {
             self.waiting.push(span);
@@ -114,7 +115,7 @@ impl SpanExporter {
             if spans.waiting.is_empty() {
                 return;
             }
-            let batch = (ports.now().plus(2 * limits::SPANS_SEND_MS), spans.waiting.len());
+            let batch = (Lease { since: ports.now(), lasts_ms: 2 * limits::SPANS_SEND_MS }, spans.waiting.len());
             spans.in_flight.push(batch);
             (std::mem::take(&mut spans.waiting), std::mem::take(&mut spans.dropped), batch)
         };

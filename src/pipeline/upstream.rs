@@ -13,6 +13,7 @@ use portcullis_resilience::{
 use super::{
     assertion::{AssertionKeys, Claims},
     denial::Denial,
+    lease::Lease,
     limits,
     permits::{Permit, Permits},
     ports::{Forwarded, Runtime, UpstreamClient},
@@ -108,17 +109,17 @@ impl Upstream {
         &self,
         has_body: bool,
         client: Option<IpAddr>,
-        now: UnixMillis,
+        since: UnixMillis,
     ) -> Option<(Permit<'_>, Option<Permit<'_>>)> {
         let timeout_ms = self.config.timeout_ms;
         if has_body {
-            let until = now.plus(timeout_ms.saturating_add(self.config.body_timeout_ms));
-            let body_permit = self.body_permits.acquire_for(client, until, now)?;
-            return Some((self.permits.acquire(until, now)?, Some(body_permit)));
+            let lease = Lease { since, lasts_ms: timeout_ms.saturating_add(self.config.body_timeout_ms) };
+            let body_permit = self.body_permits.acquire_for(client, lease)?;
+            return Some((self.permits.acquire(lease)?, Some(body_permit)));
         }
         let tries = u64::from(self.config.retries).saturating_add(1);
         let try_ms = timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms);
-        Some((self.permits.acquire(now.plus(try_ms.saturating_mul(tries)), now)?, None))
+        Some((self.permits.acquire(Lease { since, lasts_ms: try_ms.saturating_mul(tries) })?, None))
     }
 
     /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
@@ -179,7 +180,7 @@ impl Upstream {
             let may_retry = observation == Observation::Failure
                 && !has_body
                 // Bounds how long a client waits for all tries together.
-                && then.since(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
+                && then.abs_diff(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
                 && failures <= self.config.retries
                 && self.retry_budget.borrow_mut().withdraw();
             if !may_retry {

@@ -2,12 +2,16 @@
 
 use futures_executor::block_on;
 use portcullis::pipeline::{BackgroundTask, Gateway, Head, limits};
+use portcullis_token::UnixMillis;
 use serde_json::json;
 
 use crate::{
     fakes::{FakePorts, answer, configured, header, setting, setup, verdict},
     signer::{Signer, claims_at, with},
 };
+
+/// Milliseconds by which a clock is ahead for a moment.
+const DAYS_MS: u64 = 3 * 24 * 60 * 60 * 1000;
 
 const POLICY: &str = r#"
 [issuers.id]
@@ -178,6 +182,12 @@ fn one_count_is_under_way_for_an_address_and_its_result_is_kept_for_a_while() {
     assert_eq!(send("192.0.2.1"), (429, 0));
     ports.advance(1);
     assert_eq!(send("192.0.2.1"), (401, 1), "counted again");
+    count_failed_auth(&gateway, &ports);
+    assert_eq!(send("192.0.2.1"), (429, 0));
+    ports.now.set(UnixMillis(ports.now.get().0 - DAYS_MS));
+    assert_eq!(send("192.0.2.1"), (401, 1), "the clock was days ahead");
+    ports.now.set(UnixMillis(ports.now.get().0 - DAYS_MS));
+    assert_eq!(send("192.0.2.1"), (401, 1), "and lost the count meanwhile");
 }
 
 #[test]

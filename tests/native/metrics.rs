@@ -1,7 +1,9 @@
 //! `/metrics`: the token that it requires, and that each request is counted once, across isolates and
 //! failures.
 
-use portcullis::pipeline::{Gateway, Head};
+use futures_executor::block_on;
+use portcullis::pipeline::{BackgroundTask, Gateway, Head};
+use portcullis_token::UnixMillis;
 
 use crate::fakes::{FakePorts, Issuer, SHIPPED, Vectors, answer, configured, header, setting, verdict};
 
@@ -95,6 +97,19 @@ fn ages_are_those_of_the_copies_in_the_isolate_that_answers() {
 }
 
 #[test]
+fn a_flush_that_was_lost_while_the_clock_was_days_ahead_is_scheduled_again() {
+    let (gateway, ports) = (gateway(Some(TOKEN)).unwrap(), FakePorts::new());
+    let head = Head::new("GET".to_owned(), "https://edge.example/nowhere", vec![]);
+    let schedules = || {
+        block_on(gateway.handle(&head, &ports));
+        ports.tasks.take().contains(&BackgroundTask::Flush)
+    };
+    assert!(schedules() && !schedules());
+    ports.now.set(UnixMillis(ports.now.get().0 - 3 * 24 * 60 * 60 * 1000));
+    assert!(schedules());
+}
+
+#[test]
 fn the_page_is_in_prometheus_form() {
     let vectors = Vectors::load();
     let ports = FakePorts::new();
@@ -145,7 +160,7 @@ fn no_count_is_stored_without_a_metrics_token() {
     let (gateway, ports) = (gateway(None).unwrap(), FakePorts::new());
     for _ in 0..5 {
         let head = Head::new("GET".to_owned(), "https://edge.example/nowhere", vec![]);
-        futures_executor::block_on(gateway.handle(&head, &ports));
+        block_on(gateway.handle(&head, &ports));
         assert!(ports.tasks.borrow().is_empty());
     }
     assert!(ports.metrics.borrow().is_empty());
