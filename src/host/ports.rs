@@ -228,8 +228,8 @@ impl SignatureVerifier for WorkerPorts {
 impl RateLimitCounter for WorkerPorts {
     async fn limit(&self, binding: &str, key: &str) -> bool {
         let Some(limiter) = self.event.env.binding(binding) else { return true };
-        let counted = js::limit(&limiter, key, number(limits::RUNTIME_MS));
-        let counted = self.poller.wait(counted, limits::RUNTIME_MS).await;
+        let counted = js::limit(&limiter, key, number(limits::COUNTER_MS));
+        let counted = self.poller.wait(counted, limits::COUNTER_MS).await;
         let counted =
             counted.inspect_err(|_| log_error(&format!("the rate limit {binding} failed; it is not applied")));
         !counted.is_ok_and(|is_within| is_within == JsValue::FALSE)

@@ -169,8 +169,13 @@ pub const IMPORTED_KEYS: u32 = 256;
 /// passed on in chunks.
 pub const STATED_LENGTH_BYTES: u64 = (1 << 53) - 1;
 
-/// Milliseconds for the runtime's counters, which normally answer at once. A signature, which the runtime
-/// checks before it returns, counts as lost after them.
+/// Milliseconds for each of the runtime's counters, which normally answer at once: requests wait for them one
+/// after another. Less than [`COUNT_LOST_MS`].
+pub const COUNTER_MS: u64 = 1_000;
+
+const _: () = assert!(COUNTER_MS < COUNT_LOST_MS, "a count that is under way is not counted again");
+
+/// Milliseconds after which a signature counts as lost, which the runtime checks before it returns.
 pub const RUNTIME_MS: u64 = 10_000;
 
 /// Bytes of one call for random bytes: enough for 64 requests.
