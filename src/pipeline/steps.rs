@@ -87,11 +87,12 @@ impl Gateway {
             let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
             authorize(route, &found.params, &token.issuer.name, token.verified.identity().into())?;
-            // After the permission, so that a caller without it cannot load the log.
+            self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
+            // Last, so that a caller without the permission or beyond a limit cannot load the log. A revoked
+            // token is counted once in an isolate: then the copy refuses it.
             if asks_log {
                 self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
             }
-            self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
         }
         if let Some(maintenance) = &upstream.config.maintenance {
             return Err(Denial::Maintenance { retry_s: maintenance.retry_after_s });

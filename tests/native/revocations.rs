@@ -36,6 +36,9 @@ audience = ["api"]
 algorithms = ["EdDSA"]
 jwks_url = "https://plain.example/jwks"
 
+[limits.person]
+by = "user"
+
 [upstreams.app]
 url = "https://app.example"
 
@@ -59,6 +62,7 @@ upstream = "app"
 access = { roles = ["admin"] }
 issuers = ["id", "other", "plain"]
 revocation = "strict"
+limits = ["person"]
 
 [[routes]]
 path = "/logout"
@@ -431,7 +435,7 @@ fn a_logout_that_the_upstream_refuses_revokes_nothing() {
 }
 
 #[test]
-fn a_caller_without_access_to_a_strict_route_causes_no_read_of_the_log() {
+fn a_caller_without_access_to_a_strict_route_or_beyond_its_limit_causes_no_read_of_the_log() {
     let (gateway, ports) = (gateway(), ports());
     let token = access(&ports, &json!({}));
     for _ in 0..100 {
@@ -440,6 +444,9 @@ fn a_caller_without_access_to_a_strict_route_causes_no_read_of_the_log() {
     assert_eq!(ports.log.borrow().reads, 0);
     let admin = access(&ports, &json!({ "roles": ["admin"] }));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/admin", &admin)), OK);
+    assert_eq!(ports.log.borrow().reads, 1);
+    ports.limit.set(0);
+    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/admin", &admin)), (429, "rate_limited"));
     assert_eq!(ports.log.borrow().reads, 1);
 }
 
