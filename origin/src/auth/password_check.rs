@@ -59,7 +59,8 @@ impl PasswordCheck<'_> {
         };
         let throttle = Throttle {
             network: Bucket::Network { email: self.email, address }.key(),
-            all: (!is_known).then(|| Bucket::Unknown { email: self.email }.key()),
+            // Strangers must not delay a session's owner. Its own guesses are counted by network.
+            all: (!is_known && !self.has_session).then(|| Bucket::Unknown { email: self.email }.key()),
         };
         // A throttled attempt must not take a place in the queue.
         throttle.check(auth).await?;

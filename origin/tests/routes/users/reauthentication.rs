@@ -116,6 +116,28 @@ async fn a_refresh_is_not_a_recent_login_and_wrong_passwords_are_delayed() {
 }
 
 #[tokio::test]
+async fn guesses_of_strangers_do_not_delay_the_owner_of_a_session() {
+    let app = App::start().await;
+    app.clock.stop();
+    let ada = app.person(ADA).await;
+    app.clock.pass(limits::RECENT_LOGIN_MS);
+    let guess = async |network: i64| {
+        let body = json!({ "email": ADA, "password": WRONG });
+        let request = app.forwarded(Service::Auth, Method::POST, "/api/v1/auth/login", None, Some(body));
+        app.send_raw(request.header("x-forwarded-for", format!("198.51.100.{network}"))).await.status
+    };
+    for index in 0..limits::FAILURES_FREE_OF_ALL {
+        assert_eq!(guess(index / limits::FAILURES_FREE).await, 401);
+    }
+    assert_eq!(guess(100).await, 429, "strangers are delayed");
+    let body = json!({ "email": "ada@example.org", "current_password": PASSWORD });
+    let reply = ask(&app, Method::PATCH, &ada, &ada.id, Some(body)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let reply = ask(&app, Method::DELETE, &ada, &ada.id, Some(json!({ "current_password": PASSWORD }))).await;
+    assert_eq!(reply.status, 204, "{}", reply.text);
+}
+
+#[tokio::test]
 async fn administrators_change_other_accounts_without_the_password_and_their_own_with_it() {
     let app = App::start().await;
     let root = app.admin("root@example.com").await;
