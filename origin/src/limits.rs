@@ -142,7 +142,8 @@ pub const HASH_PASSES_MAX: u32 = 8;
 /// Lanes of such a hash.
 pub const HASH_LANES_MAX: u32 = 4;
 
-/// Consecutive wrong passwords of one account from one network without a delay: people mistype.
+/// Consecutive wrong passwords of one account from one network without a delay, and consecutive changes of
+/// the e-mail address: people mistype.
 pub const FAILURES_FREE: i64 = 5;
 
 /// Such wrong passwords, from networks that the account does not know, without a delay for all of these
@@ -152,8 +153,9 @@ pub const FAILURES_FREE_OF_ALL: i64 = 10 * FAILURES_FREE;
 /// Milliseconds between the last of these and the next attempt; doubles with each further failure.
 pub const FAILURE_DELAY_MS: i64 = 1000;
 
-/// The longest such delay, in milliseconds. A network has 1440 attempts a day, and an owner at an
-/// unknown address waits at most a minute.
+/// The longest such delay, in milliseconds. A network has 1440 attempts a day. So have all unknown
+/// networks together once [`FAILURES_FREE_OF_ALL`] is reached: an owner at an unknown address competes
+/// with the guesses until they end.
 pub const FAILURE_DELAY_MAX_MS: i64 = 60 * 1000;
 
 /// Milliseconds after the login in which an access token may change the e-mail address or delete the

@@ -1,5 +1,5 @@
 //! The wait that wrong passwords impose on the next login (NIST SP 800-63B, section 5.2.2:
-//! rate limiting). There is no lock-out, because anyone could lock an owner out. Pure.
+//! rate limiting). An owner at a known address is never delayed by guesses from other networks. Pure.
 
 use std::net::IpAddr;
 

@@ -110,8 +110,9 @@ impl Throttle {
         }
     }
 
-    /// Counts a wrong password. One that its network's delay follows does not delay the other networks:
-    /// a stranger in one network could keep the owner out.
+    /// Counts a wrong password. One from a network that is delayed already does not bring the delay of all
+    /// networks nearer: a stranger in one network could keep the owner out. Once that delay applies, each
+    /// one renews it.
     async fn record(&self, auth: &Auth, before: Failures) -> Result<(), ApiError> {
         let now = auth.clock.now();
         auth.login_failures.record_failure(self.network, now).await?;
