@@ -34,6 +34,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,
     /// Status of the upstream's answer.
     pub(super) upstream_status: u16,
+    /// What did not happen behind a success, for the log.
+    pub(super) fault: Option<&'static str>,
 }
 
 impl<'a> Exchange<'a> {
@@ -50,6 +52,7 @@ impl<'a> Exchange<'a> {
             key_source: None,
             upstream_times: None,
             upstream_status: 0,
+            fault: None,
         }
     }
 
@@ -87,7 +90,7 @@ impl<'a> Exchange<'a> {
             upstream_ms: self.upstream_times.map(|(from, to)| to.since(from)),
             cache: self.key_source,
             code: denial.map(Denial::code),
-            detail: denial.and_then(Denial::detail_for_log).map(str::to_owned),
+            detail: denial.and_then(Denial::detail_for_log).or(self.fault).map(str::to_owned),
             user_agent: self.head.header("user-agent").map(redact),
             ip: self.client.map(|(text, _)| text.to_owned()),
         }

@@ -45,7 +45,7 @@ pub struct LogRecord {
     /// Code of the denial, if the request was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// Details of the denial for operators alone: which setting is wrong.
+    /// Details for operators alone: which setting is wrong, or what did not happen behind a success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// `User-Agent`, redacted.
@@ -63,11 +63,11 @@ impl LogRecord {
     }
 
     /// Returns whether the record is written when `successes` percent of the successes are.
-    /// Denials and failures always are. Chance is the gateway's span id, so that no client can
+    /// Denials, failures and details always are. Chance is the gateway's span id, so that no client can
     /// choose to be left out.
     pub fn is_kept(&self, successes: u8) -> bool {
         let chance = self.span_id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        self.level != "info" || chance.is_none_or(|chance| chance % 100 < u32::from(successes))
+        self.level != "info" || self.detail.is_some() || chance.is_none_or(|chance| chance % 100 < u32::from(successes))
     }
 
     /// Returns the audit event of a request that was refused with 401, 403 or 429, as JSON.

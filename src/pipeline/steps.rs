@@ -174,9 +174,12 @@ impl Gateway {
     }
 
     /// Revokes the session, or the token without one, of a caller who has logged out.
-    async fn end_session<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) {
+    async fn end_session<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
-        let Some(key) = token.revocation_keys.as_ref().and_then(|keys| keys.end()) else { return };
+        let Some(key) = token.revocation_keys.as_ref().and_then(|keys| keys.end()) else {
+            exchange.fault = Some("the logout revoked nothing: the token has neither sid nor jti");
+            return;
+        };
         let (policy, identity) = (&token.issuer.token, token.verified.identity());
         // The session's youngest token may have been issued this moment.
         let youngest = revocation::latest_issue(policy, ports.now().secs());

@@ -178,13 +178,19 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
             10,
             "begins with GET",
         ),
-        ("strict without revocable tokens", more("revocation = \"strict\"\n"), 15, "no token that it accepts can be revoked"),
-        ("an end of no session", more("ends_session = true\n"), 10, "no token that it accepts can be revoked"),
+        ("strict without revocable tokens", more("revocation = \"strict\"\n"), 15, "tokens that it accepts cannot be revoked"),
+        ("an end of no session", more("ends_session = true\n"), 10, "tokens that it accepts cannot be revoked"),
         (
             "strict for issuers whose tokens cannot be revoked",
             more("issuers = [\"id\"]\nrevocation = \"strict\"\n\n[issuers.other]\nissuer = \"x\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://other.example.com/jwks\"\nrevocable = true\n"),
             16,
-            "no token that it accepts can be revoked",
+            "tokens that it accepts cannot be revoked",
+        ),
+        (
+            "an end of sessions that only one of the issuers has",
+            more("ends_session = true\n\n[issuers.other]\nissuer = \"x\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://other.example.com/jwks\"\nrevocable = true\n"),
+            10,
+            "tokens that it accepts cannot be revoked",
         ),
         (
             "strict and public",

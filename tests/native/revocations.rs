@@ -69,6 +69,7 @@ path = "/logout"
 methods = ["POST"]
 upstream = "app"
 access = "user"
+issuers = ["id", "other"]
 ends_session = true
 
 [[routes]]
@@ -138,6 +139,17 @@ fn a_logout_ends_the_session_at_once_in_its_isolate_and_on_strict_routes() {
     let answer = ports.send_token(&here, "GET", "/me", &token);
     let challenge = header(crate::fakes::answer(&answer), "www-authenticate").unwrap().to_owned();
     assert!(challenge.contains("Token has been revoked"), "{challenge}");
+}
+
+#[test]
+fn a_logout_with_a_token_that_names_no_session_is_logged() {
+    let (gateway, ports) = (gateway(), ports());
+    let token = access(&ports, &json!({ "jti": null, "sid": null }));
+    let handled = ports.send_token(&gateway, "POST", "/logout", &token);
+    assert_eq!(verdict(&handled), OK);
+    let detail = handled.record.detail.as_deref();
+    assert_eq!(detail, Some("the logout revoked nothing: the token has neither sid nor jti"));
+    assert!(handled.record.is_kept(0));
 }
 
 #[test]

@@ -12,7 +12,6 @@ use crate::{
     error::{Place, Violation},
     limits,
     model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, RevocationCheck, Route, Variants},
-    named::find,
     reserved::{OWN_PATHS, is_own_path, is_reserved},
     table::Table,
 };
@@ -231,20 +230,20 @@ impl<'a> Validator<'a> {
             self.require(!is_public, at, || fault);
         }
         let (option, at) = match (route.revocation, route.ends_session) {
-            (RevocationCheck::Strict, _) => ("revocation = \"strict\"", at.key("revocation")),
-            (RevocationCheck::Copy, true) => ("ends_session = true", *at),
+            (_, true) => ("ends_session = true", *at),
+            (RevocationCheck::Strict, false) => ("revocation = \"strict\"", at.key("revocation")),
             (RevocationCheck::Copy, false) => return,
         };
-        let is_revocable = |issuer: &Issuer| issuer.revocable || issuer.revocations_from.is_some();
-        let can_revoke = match &route.issuers {
-            None => policy.issuers.iter().any(is_revocable),
-            Some(names) => names.iter().any(|name| find(&policy.issuers, name).is_some_and(is_revocable)),
-        };
+        let accepts = |issuer: &&Issuer| route.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name));
+        let mut revocable =
+            policy.issuers.iter().filter(accepts).map(|issuer| issuer.revocable || issuer.revocations_from.is_some());
+        // A logout that revokes nothing would still be answered with 2xx.
+        let can_revoke = if route.ends_session { revocable.all(|can| can) } else { revocable.any(|can| can) };
         self.require(!is_public && can_revoke, &at, || {
             let fault = if is_public {
                 " needs a token, and a public route has none; leave it out or change access"
             } else {
-                ", but no token that it accepts can be revoked; write revocations_from or revocable = true at an issuer"
+                ", but tokens that it accepts cannot be revoked; write revocations_from or revocable = true at their issuers"
             };
             format!("{option}{fault}")
         });
