@@ -271,7 +271,7 @@ pub async fn record_command(
 
 /// Middleware outside `observe`, where the answer is final and has its request id: writes the
 /// event. The request runs in a task: when a client disconnects, its change is neither cancelled halfway
-/// nor missing from the log, and the event has the actual result.
+/// nor missing from the log. Its event is a failure if [`limits::REQUEST_TIME`] ends it after the commit.
 pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next: Next) -> Response {
     let template = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let found = template.as_deref().and_then(|template| recorded(request.method(), template));

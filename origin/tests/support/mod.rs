@@ -21,4 +21,4 @@ pub(crate) use gateway::start_gateway;
 pub(crate) use keys::{ROTATE, jwks, kids};
 pub(crate) use processes::{Deployment, MASTER, port, until_ready};
 pub(crate) use push_receiver::PushReceiver;
-pub(crate) use wait::until;
+pub(crate) use wait::{PATIENCE, until};

@@ -141,7 +141,7 @@ pub(super) async fn login(
                 if begun.ended > 0 {
                     auth.revocation_push.wake();
                 }
-                replace_outdated_hash(&auth, account.id, &hash, &password).await;
+                replace_outdated_hash(&auth, account.id, &hash, &password);
                 return Tokens::new(&auth, begun.account, new.id, begun.issued_at, &refresh_token).await;
             }
             StartOutcome::ClockBehind => return Err(CLOCK_BEHIND),
@@ -151,19 +151,24 @@ pub(super) async fn login(
     Err(INVALID_CREDENTIALS)
 }
 
-/// Hashes a password again if its hash has outdated parameters. A failure does not fail the login;
-/// the next one tries again.
-async fn replace_outdated_hash(auth: &Auth, account: Uuid, outdated: &str, password: &Secret) {
+/// Hashes a password again if its hash has outdated parameters. The login does not wait for it, because
+/// its session is committed: an answer after the request's time would lose the tokens. After a failure the
+/// next login tries again. The queue of hashes bounds these tasks.
+fn replace_outdated_hash(auth: &Auth, account: Uuid, outdated: &str, password: &Secret) {
     if !is_outdated(outdated) {
         return;
     }
-    let Ok(hash) = auth.passwords.hash(password, Priority::Known).await else { return };
-    match auth.accounts.renew_hash(account, outdated, &hash).await {
-        Ok(true) => tracing::info!(user_id = %account, "a password was hashed again with today's parameters"),
-        // Another login replaced it, or the password was changed.
-        Ok(false) => {}
-        Err(error) => store::log_error(&error),
-    }
+    let (passwords, accounts) = (auth.passwords.clone(), auth.accounts.clone());
+    let (outdated, password) = (outdated.to_owned(), password.clone());
+    tokio::spawn(async move {
+        let Ok(hash) = passwords.hash(&password, Priority::Unknown).await else { return };
+        match store::with_timeout(accounts.renew_hash(account, &outdated, &hash)).await {
+            Ok(true) => tracing::info!(user_id = %account, "a password was hashed again with today's parameters"),
+            // Another login replaced it, or the password was changed.
+            Ok(false) => {}
+            Err(error) => store::log_error(&error),
+        }
+    });
 }
 
 /// A refresh.
