@@ -40,7 +40,7 @@ fn is_meant(head: &Head, cors: Option<&Cors>) -> bool {
     }
     // A link on another site may lead to a safe request, and old browsers do not say which site
     // made it. A WebSocket begins with GET and is a conversation.
-    let is_safe = matches!(head.method.as_str(), "GET" | "HEAD") && !head.asks_for_websocket();
+    let is_safe = Head::is_safe(&head.method) && !head.asks_for_websocket();
     is_safe
         && match head.header("sec-fetch-site") {
             Some(site) => site == "same-site" || head.is_navigation(),

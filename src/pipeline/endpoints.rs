@@ -98,19 +98,18 @@ impl Gateway {
         self.metrics.flush(ports).await;
         let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
         let now = ports.now();
-        let seconds = |millis: u64| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0;
         for upstream in &self.upstreams {
             let worst = upstream.breakers().map(|state| state.gauge()).fold(0.0, f64::max);
             series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst);
         }
         for issuer in &self.authenticator.issuers {
             if let Some(record) = &issuer.known().record {
-                let age = seconds(now.since(record.fetched_at));
+                let age = metrics::seconds(now.since(record.fetched_at));
                 series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age);
             }
         }
         if let Some(age_ms) = self.revocations.known().age_ms(now) {
-            series.insert("gateway_revocation_age_seconds".to_owned(), seconds(age_ms));
+            series.insert("gateway_revocation_age_seconds".to_owned(), metrics::seconds(age_ms));
         }
         let page = metrics::page(&series);
         Ok(Answer::build(200, "text/plain; version=0.0.4; charset=utf-8", &exchange.ids.request_id, page))

@@ -80,6 +80,12 @@ impl Head {
             && !matches!(self.header("sec-fetch-dest"), Some("object" | "embed"))
     }
 
+    /// Returns whether a request with this method may be tried again: it changes nothing (RFC 9110,
+    /// section 9.2.1) and has no body, which could be sent only once.
+    pub(super) fn is_safe(method: &str) -> bool {
+        matches!(method, "GET" | "HEAD")
+    }
+
     /// Returns `Content-Length`.
     pub(super) fn body_bytes(&self) -> Option<u64> {
         self.header("content-length").and_then(|text| text.parse().ok())
@@ -91,9 +97,14 @@ impl Head {
             || self.header("content-length").is_some_and(|text| text.parse() != Ok(0_u64))
     }
 
+    /// Returns whether a body may follow that can be forwarded. HTTP/2 announces no body without a length.
+    pub(super) fn may_have_body(&self) -> bool {
+        !Self::is_safe(&self.method) && (self.body_bytes() != Some(0) || self.announces_body())
+    }
+
     /// Returns whether there is a body that the runtime cannot forward with this method.
     pub(super) fn has_undeliverable_body(&self) -> bool {
-        matches!(self.method.as_str(), "GET" | "HEAD") && self.announces_body()
+        Self::is_safe(&self.method) && self.announces_body()
     }
 
     /// Returns whether the client asks for a WebSocket (RFC 6455, section 4.1).

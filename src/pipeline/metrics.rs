@@ -143,7 +143,7 @@ impl Counts {
                 count = count.saturating_add(more);
                 add_sum(sums, format!("{family}_bucket{{{label},le=\"{bound}\"}}"), number(count));
             }
-            add_sum(sums, format!("{family}_sum{{{label}}}"), number(histogram.sum_ms) / 1000.0);
+            add_sum(sums, format!("{family}_sum{{{label}}}"), seconds(histogram.sum_ms));
             add_sum(sums, format!("{family}_count{{{label}}}"), number(count));
         }
     }
@@ -156,6 +156,10 @@ fn add_sum(sums: &mut BTreeMap<String, f64>, series: String, sum: f64) {
 /// Counts and milliseconds as what Prometheus has: far below where a double would round.
 fn number(count: u64) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}
+
+pub(super) fn seconds(millis: u64) -> f64 {
+    number(millis) / 1000.0
 }
 
 /// The page: sums and gauges by series, each family with its kind and meaning. A series

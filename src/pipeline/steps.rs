@@ -20,7 +20,7 @@ use super::{
     log::LogRecord,
     ports::{Forwarded, Ports, Runtime},
     rate_limiter::Caller,
-    upstream::{Upstream, is_safe},
+    upstream::Upstream,
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{Access, Destination, Match, Miss, Refusal, Route, Target, authorize};
@@ -164,7 +164,8 @@ impl Gateway {
             headers: headers::compose(exchange, identity, route, cookie, config.timeout_ms),
             timeout_ms: config.timeout_ms,
             is_timed: config.idle_timeout_ms.is_some(),
-            body: (!is_safe(&head.method))
+            body: head
+                .may_have_body()
                 .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
         };
         let mut times = None;

@@ -13,6 +13,7 @@ use portcullis_resilience::{
 use super::{
     assertion::{AssertionKeys, Claims},
     denial::Denial,
+    head::Head,
     lease::Lease,
     limits,
     permits::{Permit, Permits},
@@ -25,12 +26,6 @@ use portcullis_token::UnixMillis;
 
 /// Scheme of a service that rejects the gateway's assertion.
 const ASSERTION_SCHEME: &str = "Gateway-Assertion";
-
-/// Returns whether a request with this method may be tried again: it changes nothing (RFC 9110,
-/// section 9.2.1) and has no body, which could be sent only once.
-pub(super) fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD")
-}
 
 /// One upstream as this isolate knows it.
 pub(super) struct Upstream {
@@ -178,7 +173,7 @@ impl Upstream {
             tried.push(index);
             let failures = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let may_retry = observation == Observation::Failure
-                && !has_body
+                && Head::is_safe(request.method)
                 // Bounds how long a client waits for all tries together.
                 && then.abs_diff(begun).saturating_add(self.config.timeout_ms) < limits::RETRY_TOTAL_MS
                 && failures <= self.config.retries

@@ -180,10 +180,12 @@ fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire(
         }
     };
     let [get, post] = &heads;
+    let empty = vec![("content-length".to_owned(), "0".to_owned())];
+    let empty = Head::new("POST".to_owned(), "https://edge.example/narrow", empty);
     let is_busy = |head| begin(head).is_err_and(|verdict| verdict == (503, "upstream_busy"));
     let mut waiting = vec![begin(post).unwrap(), begin(post).unwrap()];
     assert!(is_busy(post), "half are for requests without a body");
-    waiting.extend([begin(get).unwrap(), begin(get).unwrap()]);
+    waiting.extend([begin(get).unwrap(), begin(&empty).unwrap()]);
     assert!(is_busy(get));
     drop(waiting.remove(0));
     assert!(begin(post).is_ok(), "one that ends makes room");
@@ -354,7 +356,7 @@ fn only_safe_methods_are_retried() {
     {
         let (gateway, ports) = setup(POLICY);
         ports.upstream.set(Err(Fault::Unreachable));
-        let handled = ports.send(&gateway, method, path, &[]);
+        let handled = ports.send(&gateway, method, path, &[("content-length", "0")]);
         assert_eq!(verdict(&handled), (502, "upstream_unreachable"));
         assert_eq!(ports.forwarded.borrow().len(), tries, "{method} {path}");
         assert!(handled.record.duration_ms <= 1000, "pauses are short");
