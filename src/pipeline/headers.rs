@@ -28,16 +28,17 @@ pub(super) fn compose<'a>(
     let named = head.header("connection").unwrap_or_default();
     let is_named = |name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
     let mut headers = Headers::with_capacity(head.headers.len().saturating_add(ADDED));
-    for (name, value) in &head.headers {
+    for (name, sent) in &head.headers {
         if is_private(name) || is_replaced(name) || is_named(name) || route.request_headers.covers(name) {
             continue;
         }
-        let value = match token_cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(value, cookie)) {
+        let value = match token_cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(sent, cookie)) {
             Some(None) => continue,
             Some(Some(rest)) => Cow::Owned(rest),
-            None => Cow::Borrowed(value.as_str()),
+            None => Cow::Borrowed(sent.as_str()),
         };
         let value = if name == "cookie" { join_cookie_lines(value) } else { value };
+        let Some(value) = (if value == *sent { Some(value) } else { without_replaced(value) }) else { continue };
         headers.push((Cow::Borrowed(name), value));
     }
     let set = route.request_headers.set.iter();
@@ -90,6 +91,16 @@ fn cookies_without(cookies: &str, name: &str) -> Option<String> {
         cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
     let rest = rest.join("; ");
     (!rest.is_empty() && !Head::has_cookie(&rest, name, char::is_whitespace)).then_some(rest)
+}
+
+/// Returns the cookies without those that the runtime could not decode. Only a header that is unchanged is
+/// forwarded with its own bytes; `None` without another cookie.
+fn without_replaced(cookies: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    if !cookies.contains(char::REPLACEMENT_CHARACTER) {
+        return Some(cookies);
+    }
+    let kept: Vec<_> = cookies.split("; ").filter(|cookie| !cookie.contains(char::REPLACEMENT_CHARACTER)).collect();
+    (!kept.is_empty()).then(|| kept.join("; ").into())
 }
 
 /// Bytes of a cookie's name, which is a token (RFC 9110, section 5.6.2), besides letters and digits.

@@ -124,6 +124,11 @@ fn the_tokens_cookie_is_for_the_gateway_alone() {
         ("__Host-token; a=1", None),
         ("a=1; b=2", Some("a=1; b=2")),
         ("__host-token=x", Some("__host-token=x")),
+        // Bytes that are not UTF-8: they arrive unchanged with an unchanged header alone.
+        ("a=1; __Host-token=x; b=\u{fffd}; c=2", Some("a=1; c=2")),
+        ("__Host-token=x; b=\u{fffd}", None),
+        ("a=1, b=\u{fffd}", Some("a=1")),
+        ("a=1; b=\u{fffd}", Some("a=1; b=\u{fffd}")),
     ] {
         assert_eq!(forwarded(&[("cookie", sent)], "cookie").as_deref(), expected, "{sent}");
     }
