@@ -63,7 +63,7 @@ static IN_TOKEN: [bool; 256] = {
     table
 };
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let fits = |byte: u8| IN_TOKEN.get(usize::from(byte)).copied().unwrap_or(false);
     !text.is_empty() && text.bytes().fold(true, |fit, byte| fit & fits(byte))
 }

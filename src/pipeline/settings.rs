@@ -1,6 +1,6 @@
 //! A deployment's own settings: variables and secrets, looked up by name.
 
-use super::limits;
+use super::{credentials, limits};
 
 /// The policy or a setting cannot be used. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,10 @@ impl<'a> Settings<'a> {
             let least = limits::METRICS_TOKEN_CHARS;
             let text = format!("METRICS_TOKEN is shorter than {least} characters; generate a longer one");
             return Err(Misconfiguration(text));
+        }
+        if metrics_token.as_ref().is_some_and(|token| !credentials::is_token(token)) {
+            let text = "METRICS_TOKEN has a character that no bearer token may have; use letters, digits and -._~+/=";
+            return Err(Misconfiguration(text.to_owned()));
         }
         let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
         Ok(Self { lookup, is_development, log_successes, metrics_token })

@@ -217,7 +217,7 @@ describe("a missing binding", () => {
     ["REVOCATIONS", 503, "revocation_unavailable"],
   ]) {
     test(`${binding}: a token is answered with ${status}, and the log names the binding`, async (t) => {
-      const vars = { UNBOUND: binding, LIVE_POLICY: undefined, METRICS_TOKEN: "a token for this test alone" };
+      const vars = { UNBOUND: binding, LIVE_POLICY: undefined, METRICS_TOKEN: "a-token-for-this-test-alone" };
       const { edge, issuer } = await startGateway(testScope(t), { vars });
       for (let count = 0; count < 2; count += 1) {
         const answer = await edge.get("/api/v1/auth/me", { token: await issuer.accessToken() });
