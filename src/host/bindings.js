@@ -202,11 +202,12 @@ export function readCachedPage(key, timeoutMs) {
  * @param {ExecutionContext} context
  * @param {string} text
  * @param {number} keepS
+ * @param {number} timeoutMs
  */
-export function cachePage(key, context, text, keepS) {
+export function cachePage(key, context, text, keepS, timeoutMs) {
   const headers = { "content-type": "application/json", "cache-control": `max-age=${keepS}` };
   const work = async () => (await openPages()).put(key, new Response(text, { headers }));
-  context.waitUntil(work().catch(() => {}));
+  context.waitUntil(inTime(timeoutMs, work).catch(() => {}));
 }
 
 /**

@@ -86,7 +86,7 @@ extern "C" {
     pub(super) fn read_cached_page(key: &str, timeout_ms: u32) -> Promise;
 
     #[wasm_bindgen(js_name = cachePage)]
-    pub(super) fn cache_page(key: &str, context: &Context, text: &str, keep_s: u32);
+    pub(super) fn cache_page(key: &str, context: &Context, text: &str, keep_s: u32, timeout_ms: u32);
 
     pub(super) fn verify(
         algorithm: &str,

@@ -304,7 +304,7 @@ impl RevocationLog for WorkerPorts {
         }
         let text = self.ask_object(REVOCATION_LOG, (&path, None), ask_ms, PAGE_BYTES).await?;
         if let Some((key, keep_s)) = cached_as {
-            js::cache_page(&key, context, &text, keep_s);
+            js::cache_page(&key, context, &text, keep_s, number(ask_ms));
         }
         Ok(LogText { text, cached: false })
     }
