@@ -4,7 +4,7 @@
 //! - `host`: wasm32 only; the runtime behind the ports. Nothing imports it.
 //!
 //! The policy is in `portcullis_policy`, tokens, keys and revocation are in `portcullis_token`.
-//! ARCHITECTURE.md has the reasons.
+//! docs/decisions has the reasons.
 
 pub mod pipeline;
 

@@ -55,8 +55,8 @@ export async function forward(request, packed, timeoutMs, isTimed, plan) {
 
 /**
  * Forwards a request with a body. If the body breaks off, the whole request is aborted, also after an early
- * answer. Until the answer the upstream never takes the body for complete. Later workerd ends a chunked body
- * as a complete one; a shorter body than its length stays incomplete.
+ * answer. Until the answer the upstream never takes the body for complete. After the answer, workerd ends
+ * a chunked body as a complete one; a shorter body than its length stays incomplete.
  * @param {Request} request
  * @param {string} url
  * @param {RequestInit} init

@@ -20,7 +20,7 @@ pub(super) const NEWEST_PATH: &str = "/newest";
 /// Reads the whole log.
 pub(super) const WHOLE_PATH: &str = "/whole";
 /// Reads the entries of the keys that follow, separated by commas. The path and the column `mark` keep
-/// their names: a Worker of the previous version may send it during a deployment, and tables exist.
+/// their names: a Worker of the previous version may send this path during a deployment, and tables exist.
 pub(super) const ENTRIES_PATH: &str = "/marks/";
 /// Appends the entries of a page.
 pub(super) const APPEND_PATH: &str = "/append";

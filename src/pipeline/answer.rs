@@ -13,7 +13,7 @@ pub struct Answer {
     pub status: u16,
     /// All headers.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON text.
+    /// JSON, HTML or Prometheus text.
     pub body: String,
 }
 

@@ -96,7 +96,7 @@ pub const NETWORK_SHARE: u32 = 8;
 /// Seconds in `Retry-After` when too many requests wait.
 pub const BUSY_RETRY_S: u64 = 1;
 
-/// Milliseconds after which no further try begins.
+/// Milliseconds from the first try, within which a further one must be able to end; otherwise it does not begin.
 pub const RETRY_TOTAL_MS: u64 = 30_000;
 
 /// The delay before a retry, of which each retry waits a random part.
@@ -178,7 +178,7 @@ const _: () = assert!(COUNTER_MS < COUNT_LOST_MS, "a count that is under way is 
 /// Milliseconds after which a signature counts as lost, which the runtime checks before it returns.
 pub const RUNTIME_MS: u64 = 10_000;
 
-/// Bytes of one call for random bytes: enough for 64 requests.
+/// Bytes of one call for random bytes: 64 draws, of which a forwarded request takes two or more.
 pub const RANDOM_BYTES: usize = 48 * 64;
 
 /// Milliseconds for KV, which normally answers within a second.
@@ -220,7 +220,8 @@ pub const SERIES_NAME_BYTES: usize = 1_024;
 /// Milliseconds after which a series without additions is deleted, most likely of a removed route.
 pub const SERIES_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Requests and background tasks that may wait in one isolate: about 10 KB each, of its 128 MB.
+/// Waiting requests and background tasks of one isolate, from which on it refuses requests: about 10 KB each, of
+/// its 128 MB.
 pub const WAITING: usize = 4_096;
 
 /// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended

@@ -1,5 +1,5 @@
-//! The log record of a request, and its audit event. They hold no header, no query, no claim but
-//! the verified user id, and no word long enough to be a token.
+//! The log record of a request, and its audit event. They hold no header but `User-Agent` and the client's
+//! address, no query, no claim but the verified user id, and no word long enough to be a token.
 
 use serde::Serialize;
 use serde_json::json;
