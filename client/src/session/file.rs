@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::time::{Duration, Instant};
 
-use super::store::{SessionStore, SessionTokens, StoreGuard, is_expected};
+use super::store::{LOCK_WAIT, SessionStore, SessionTokens, StoreGuard, is_expected};
 use crate::{error::StoreError, secret::Secret};
 
 /// Version of the file format.
@@ -25,9 +25,6 @@ const VERSION: u32 = 1;
 const FILE_BYTES: u64 = 32 * 1024;
 
 const NANOS_A_MILLI: i128 = 1_000_000;
-
-/// The longest wait for the lock: somewhat more than a refresh may take.
-const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts to lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);

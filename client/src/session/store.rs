@@ -16,6 +16,9 @@ const LIFETIME_PARTS: i32 = 5;
 /// The longest lifetime that is accepted: ten years, so that sums stay in range.
 const LONGEST_LIFETIME_S: i64 = 10 * 365 * 24 * 60 * 60;
 
+/// The longest wait for the lock of a store: somewhat more than a refresh may take.
+pub(super) const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The tokens of a session and their times, by this machine's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTokens {
@@ -166,13 +169,24 @@ impl SessionStore for MemoryStore {
     }
 
     async fn lock(&self) -> Result<StoreGuard, StoreError> {
-        Ok(StoreGuard::new(Arc::clone(&self.lock).lock_owned().await))
+        let lock = Arc::clone(&self.lock).lock_owned();
+        let guard = tokio::time::timeout(LOCK_WAIT, lock).await.map_err(|_| StoreError::Busy)?;
+        Ok(StoreGuard::new(guard))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_lock_of_a_store_in_memory_is_bounded() {
+        let store = MemoryStore::default();
+        let held = store.lock().await.unwrap();
+        assert_eq!(store.lock().await.unwrap_err(), StoreError::Busy);
+        drop(held);
+        store.lock().await.unwrap();
+    }
 
     #[test]
     fn tokens_are_renewed_before_they_end_however_short_they_live() {
