@@ -118,12 +118,15 @@ pub(super) async fn change_account(
 ) -> Result<Answer<UserRecord>, ApiError> {
     let owner = caller.may_change(&auth, Some(id)).await?;
     let mut check = Check::default();
-    let email = body.email.as_deref().map(|text| check.email(Some(text)));
+    let mut email = body.email.as_deref().map(|text| check.email(Some(text)));
     let profile = check.profile(&body.profile);
     check.done()?;
-    if let (Some(owner), Some(email)) = (owner, &email) {
+    if let (Some(owner), Some(new)) = (owner, &email) {
         let account = auth.accounts.find(id).await?.ok_or(ApiError::not_found())?;
-        if account.email != *email {
+        if account.email == *new {
+            // Without a proof it must not undo a change that someone makes meanwhile.
+            email = None;
+        } else {
             owner.confirm(&auth, &account, body.current_password.as_ref()).await?;
             owner.count_email_change(&auth).await?;
         }
