@@ -11,7 +11,7 @@ use portcullis_client::{assertion::AssertionKeys, internal::InternalClient, serv
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    auth::{self, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
+    auth::{self, AuditCap, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
     clock::{Clock, ClockWatch},
     http::{GatewayAuth, Metrics, starting},
     limits,
@@ -74,6 +74,7 @@ pub struct RunningServices {
     pub users: Option<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
     databases: Vec<Database>,
+    audit_cap: Option<AuditCap>,
     stop: watch::Sender<bool>,
 }
 
@@ -83,6 +84,9 @@ impl RunningServices {
         let _ = self.stop.send(true);
         for task in self.tasks {
             let _ = task.await;
+        }
+        if let Some(audit_cap) = self.audit_cap {
+            audit_cap.drain().await;
         }
         for database in self.databases {
             database.close().await;
@@ -198,7 +202,9 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
     if let Some(renewal) = renewal {
         tokio::spawn(renewal.run(stopped.clone()));
     }
-    let mut running = RunningServices { auth: None, users: None, tasks: Vec::new(), databases: Vec::new(), stop };
+    let audit_cap = auth_state.as_ref().map(|state| state.audit_cap.clone());
+    let (tasks, databases) = (Vec::new(), Vec::new());
+    let mut running = RunningServices { auth: None, users: None, tasks, databases, audit_cap, stop };
     if let (Some(listening), Some(state)) = (auth_listening, auth_state) {
         running.databases.push(state.database.clone());
         running.auth = Some(listening.ready("auth", auth::app(state.clone()), &mut running.tasks));
@@ -340,7 +346,7 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
         profile_sync: ProfileSync(database.clone()),
         profile_delivery: Arc::new(ProfileDelivery::default()),
         audit: AuditLog(database.clone()),
-        audit_cap: auth::AuditCap::default(),
+        audit_cap: AuditCap::default(),
         services: Services(database.clone()),
         revocation_push: Arc::new(RevocationPush::new(&edge_url).map_err(|_| other("no HTTP client can be made"))?),
         database,

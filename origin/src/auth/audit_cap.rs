@@ -60,6 +60,13 @@ impl AuditCap {
         Arc::clone(&self.requests).acquire_owned().await.ok()
     }
 
+    /// Waits until no recorded request is in progress, for [`limits::DRAIN_TIME`] at most. Those of
+    /// clients that disconnected need the database.
+    pub async fn drain(&self) {
+        let all = u32::try_from(limits::CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(limits::DRAIN_TIME, self.requests.acquire_many(all)).await;
+    }
+
     /// Waits until fewer than [`limits::AUDIT_REFUSALS_AT_ONCE`] refusals are being written.
     pub(super) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.at_once).acquire_owned().await.ok()
@@ -79,6 +86,23 @@ mod tests {
         assert_eq!(admitted("grace", 59_999), most, "another user");
         assert_eq!(admitted("ada", 59_999), 0, "the same minute");
         assert_eq!(admitted("ada", 60_000), most, "the next");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_recorded_requests_but_not_without_end() {
+        let cap = AuditCap::default();
+        for (takes, waits) in
+            [(limits::DRAIN_TIME / 2, limits::DRAIN_TIME / 2), (limits::DRAIN_TIME * 2, limits::DRAIN_TIME)]
+        {
+            let place = cap.enter().await;
+            let begun = tokio::time::Instant::now();
+            tokio::spawn(async move {
+                tokio::time::sleep(takes).await;
+                drop(place);
+            });
+            cap.drain().await;
+            assert_eq!(begun.elapsed().as_secs(), waits.as_secs());
+        }
     }
 
     #[test]
