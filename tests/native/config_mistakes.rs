@@ -473,3 +473,13 @@ fn a_name_like_no_known_one_gets_no_suggestion() {
         assert!(actual.contains(words) && !actual.contains("did you mean"), "{actual}");
     }
 }
+
+#[test]
+fn the_message_about_an_unknown_name_lists_a_bounded_number_of_names() {
+    for (count, shown) in [(20, 20), (21, 21), (1_000, 21)] {
+        let tables: String = (0..count).map(|n| format!("[limits.x{n}]\nby = \"ip\"\n")).collect();
+        let actual = check(&format!("{VALID}limits = [\"unknown\"]\n{tables}")).unwrap_err()[0].to_string();
+        let (listed, _) = actual.split_once("(defined: ").unwrap().1.split_once(')').unwrap();
+        assert_eq!((listed.split(", ").count(), listed.ends_with(", …")), (shown, count > 20), "{count}: {listed}");
+    }
+}

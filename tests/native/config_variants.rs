@@ -4,6 +4,8 @@ use portcullis_policy::check;
 
 use crate::config::VALID;
 
+const ADMIN: &str = "access = { roles = [\"admin\"] }";
+
 /// Routes of a policy: path, methods, rest of the route.
 fn with_routes(routes: &[(&str, &str, &str)]) -> String {
     let (before, _) = VALID.split_once("[[routes]]").unwrap();
@@ -23,7 +25,6 @@ fn with_routes(routes: &[(&str, &str, &str)]) -> String {
 fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
     const GET: &str = "[\"GET\"]";
     const USER: &str = "access = \"user\"";
-    const ADMIN: &str = "access = { roles = [\"admin\"] }";
     const ALLOWED: &str = "access = { roles = [\"admin\"] }\nvariants = { allow = \"its paths are case-sensitive\" }";
     let user = ("/app/{*rest}", GET, USER);
     for (name, routes, expected) in [
@@ -354,6 +355,37 @@ fn rules_too_wide_to_compare_count_as_looser() {
     let routes = [("/app/{*rest}", "[\"GET\"]", looser.as_str()), ("/app/admin", "[\"GET\"]", strict.as_str())];
     let mistakes = check(&with_routes(&routes)).unwrap_err();
     assert!(mistakes[0].message.contains("/app/Admin, /app/admin/ match the looser route"), "{mistakes:?}");
+}
+
+#[test]
+fn two_upstreams_are_one_service_however_its_url_is_written() {
+    let routes =
+        [("/app/{*rest}", "[\"GET\"]", "access = \"user\"\nupstream = \"twin\""), ("/app/admin", "[\"GET\"]", ADMIN)];
+    let policy = with_routes(&routes);
+    for (url, is_same) in [
+        ("https://shop.example.com", true),
+        ("https://Shop.Example.com:443/", true),
+        ("https://shop.example.com.", true),
+        ("https://shop.example.com:8443", false),
+    ] {
+        let twin = format!("[upstreams.twin]\nurl = \"{url}\"");
+        let text = policy.replace("[upstreams.twin]\nurl = \"https://shop.example.com\"", &twin);
+        assert_eq!(check(&text).is_err(), is_same, "{url}");
+    }
+}
+
+#[test]
+fn a_search_of_too_many_steps_is_a_mistake() {
+    let routes = |count: usize| {
+        let one = (0..count).map(|n| (format!("/a{n}/{{x}}/c"), format!("access = {{ roles = [\"a{n}\"] }}")));
+        let other = (0..count).map(|n| (format!("/{{x}}/b{n}/d"), format!("access = {{ roles = [\"b{n}\"] }}")));
+        let routes: Vec<_> = one.chain(other).collect();
+        let routes: Vec<_> = routes.iter().map(|(path, rest)| (path.as_str(), "[\"GET\"]", rest.as_str())).collect();
+        check(&with_routes(&routes)).err()
+    };
+    assert_eq!(routes(100), None);
+    let mistakes = routes(1_500).unwrap();
+    assert!(mistakes.len() == 1 && mistakes[0].message.contains("cannot be compared"), "{mistakes:?}");
 }
 
 #[test]

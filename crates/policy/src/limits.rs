@@ -107,8 +107,12 @@ pub const REASON_BYTES: usize = 300;
 /// Reported routes whose rule other paths bypass. Thousands of such routes would have millions of them.
 pub const BYPASSES: usize = 100;
 
-/// Pairs of routes that lead to the same path of a service and are compared. Each takes about a microsecond.
-pub const ROUTE_PAIRS: usize = 1_000_000;
+/// Defined names in the message about an unknown one.
+pub const NAMES_SHOWN: usize = 20;
+
+/// Steps of the search for routes that lead to the same path of a service: segments of patterns that it visits, and
+/// pairs that it compares. Each takes about a microsecond.
+pub const SEARCH_STEPS: usize = 1_000_000;
 
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.
 pub const RETRY_AFTER_S: Bounds = 1..=3_600;

@@ -226,8 +226,8 @@ pub struct Upstream {
     /// requests.
     #[serde(default)]
     pub retries: u32,
-    /// Maximum concurrent requests to the service per isolate: half of them with a body, of which the clients
-    /// of one network (address, or IPv6 /64) get an eighth. Further requests get 503.
+    /// Maximum concurrent requests to the service per isolate. At most half may have a body, and one network
+    /// (address, or IPv6 /64) may hold an eighth of that half. Further requests get 503.
     #[serde(default = "number::<1_000, u32>")]
     pub max_concurrent: u32,
     /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or

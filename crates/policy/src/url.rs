@@ -50,6 +50,15 @@ pub(crate) fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), &'st
     port.map(|port| (host, Some(port))).ok_or("has no valid port; write a number from 1 to 65535")
 }
 
+/// Returns host and port of a base URL, in one spelling.
+pub(crate) fn place(url: &str) -> String {
+    let (scheme, authority) = url.split_once("://").unwrap_or(("", url));
+    let authority = authority.trim_end_matches('/');
+    let (host, port) = host_and_port(authority).unwrap_or((authority, None));
+    let port = port.unwrap_or(if scheme == "http" { 80 } else { 443 });
+    format!("{}:{port}", host.trim_end_matches('.').to_ascii_lowercase())
+}
+
 /// Returns whether a text is a name of labels, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[') {

@@ -135,7 +135,9 @@ impl<'a> Validator<'a> {
         let found = find(table, name);
         self.require(found.is_some(), at, || {
             let known: Vec<&str> = table.iter().map(Named::name).collect();
-            let defined = if known.is_empty() { "none is".to_owned() } else { known.join(", ") };
+            let more = if known.len() > limits::NAMES_SHOWN { ", …" } else { "" };
+            let some = known.iter().take(limits::NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+            let defined = if known.is_empty() { "none is".to_owned() } else { some + more };
             let plural = if kind == "cors" { "" } else { "s" };
             let hint = hint(name, known);
             format!(

@@ -21,6 +21,7 @@ use crate::{
     model::{EncodedPath, METHODS, Policy, RevocationCheck, Route, Variants},
     table::{Match, Table},
     target::Target,
+    url::place,
 };
 
 /// Returns the index of each route whose rule other paths bypass, with the message for the policy's
@@ -29,10 +30,10 @@ pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, Strin
     let search = Search::new(policy, table);
     let routes = policy.routes.iter().enumerate();
     let checked = routes.filter(|(_, route)| !matches!(route.variants, Some(Variants::Allow { .. })));
-    let checked = checked.take_while(|_| search.pairs.get() > 0);
+    let checked = checked.take_while(|_| search.steps.get() > 0);
     let found = checked.flat_map(|(index, route)| search.bypasses_of(index, route));
     let mut found: Vec<_> = found.take(limits::BYPASSES).collect();
-    if search.pairs.get() == 0 {
+    if search.steps.get() == 0 {
         let fault = "so many routes lead to the same paths of a service that their rules cannot be compared; make the \
                      paths differ in fixed segments, or write variants = { allow = \"why no path bypasses a rule\" }";
         found.push((0, fault.to_owned()));
@@ -43,14 +44,19 @@ pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, Strin
 struct Search<'a> {
     policy: &'a Policy,
     table: &'a Table,
-    /// URLs by the upstream's name.
+    /// Hosts and ports by the upstream's name.
     urls: HashMap<&'a str, Vec<String>>,
     families: Vec<Family<'a>>,
-    /// The families at each URL.
+    /// The families at each of these.
     by_url: HashMap<String, Patterns>,
     has_encoded_paths: bool,
-    /// Pairs that may still be compared.
-    pairs: Cell<usize>,
+    /// Steps that are left.
+    steps: Cell<usize>,
+}
+
+/// Takes a step of a search; false if none is left.
+fn take(steps: &Cell<usize>) -> bool {
+    steps.replace(steps.get().saturating_sub(1)) > 0
 }
 
 /// Routes that differ in the prefix that they replace, and in the names of parameters, alone. Thousands of
@@ -77,24 +83,29 @@ impl Patterns {
         }
     }
 
-    /// Finds the families whose patterns can be unified with one.
-    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>) {
+    /// Finds the families whose patterns can be unified with one. Each pattern that it visits is a step.
+    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>, steps: &Cell<usize>) {
+        if !take(steps) {
+            return;
+        }
         let Some((first, rest)) = pattern.split_first() else { return found.extend(&self.families) };
         let wanted = step(first);
         let fixed = [PARAMETER, REST, &wanted].map(|step| self.longer.get_key_value(step));
         let any = self.longer.iter().filter(|_| is_parameter(first));
         for (step, longer) in any.chain(fixed.into_iter().flatten().filter(|_| !is_parameter(first))) {
             if is_rest(first) || is_rest(step) {
-                longer.all(found);
+                longer.all(found, steps);
             } else {
-                longer.find(rest, found);
+                longer.find(rest, found, steps);
             }
         }
     }
 
-    fn all(&self, found: &mut BTreeSet<usize>) {
-        found.extend(&self.families);
-        self.longer.values().for_each(|longer| longer.all(found));
+    fn all(&self, found: &mut BTreeSet<usize>, steps: &Cell<usize>) {
+        if take(steps) {
+            found.extend(&self.families);
+            self.longer.values().for_each(|longer| longer.all(found, steps));
+        }
     }
 }
 
@@ -102,7 +113,7 @@ impl<'a> Search<'a> {
     fn new(policy: &'a Policy, table: &'a Table) -> Self {
         let urls = policy.upstreams.iter().map(|upstream| {
             let places = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
-            (upstream.name.as_str(), places.map(|url| url.trim_end_matches('/').to_ascii_lowercase()).collect())
+            (upstream.name.as_str(), places.map(|url| place(url)).collect())
         });
         let urls: HashMap<&str, Vec<String>> = urls.collect();
         let (mut families, mut by_url): (Vec<Family<'_>>, HashMap<_, Patterns>) = (Vec::new(), HashMap::new());
@@ -121,7 +132,7 @@ impl<'a> Search<'a> {
             families.push(Family { pattern, rule: route, routes: vec![(index, route)] });
         }
         let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
-        Self { policy, table, urls, families, by_url, has_encoded_paths, pairs: Cell::new(limits::ROUTE_PAIRS) }
+        Self { policy, table, urls, families, by_url, has_encoded_paths, steps: Cell::new(limits::SEARCH_STEPS) }
     }
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
@@ -130,20 +141,15 @@ impl<'a> Search<'a> {
         let patterns =
             self.urls.get(strict.upstream.as_str()).into_iter().flatten().filter_map(|url| self.by_url.get(url));
         for patterns in patterns {
-            forms.iter().for_each(|form| patterns.find(form, &mut families));
+            forms.iter().for_each(|form| patterns.find(form, &mut families, &self.steps));
         }
         families.into_iter().filter_map(move |at| {
             let family = self.families.get(at)?;
-            if !self.may_compare() || self.is_as_strict(family.rule, strict, |_, _| false) {
+            if !take(&self.steps) || self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
             }
             Some((index, forms.iter().find_map(|form| self.bypass(index, strict, form, family))?))
         })
-    }
-
-    /// Counts a pair, and returns whether it may be compared.
-    fn may_compare(&self) -> bool {
-        self.pairs.replace(self.pairs.get().saturating_sub(1)) > 0
     }
 
     /// Returns the message about the first route of a looser family that matches other paths to the
@@ -161,7 +167,7 @@ impl<'a> Search<'a> {
         let is_exception = unified.is_narrower && unified.strict == unified.looser;
         let others = family.routes.iter().filter(|(_, looser)| looser.path != strict.path);
         let others = others.filter(|(_, looser)| !is_exception || looser.rewrite().is_some());
-        for &(at, looser) in others.take_while(|_| self.may_compare()) {
+        for &(at, looser) in others.take_while(|_| take(&self.steps)) {
             // Whether the rule of the strict route applies to a path; `None` if another route matches it.
             let applies = |path: &String| {
                 let theirs = self.find(method, path, at)?;

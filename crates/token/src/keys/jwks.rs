@@ -22,7 +22,7 @@ pub struct KeySet {
 }
 
 /// The key that a token needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct KeyQuery<'a> {
     /// `kid` of its header.
     pub kid: Option<&'a str>,
