@@ -13,7 +13,6 @@ pub(super) fn now() -> UnixMillis {
     UnixMillis(js::whole(js_sys::Date::now()))
 }
 
-/// Returns the state of an object, with which each of its exports begins.
 pub(super) fn state_of(object: JsValue) -> State {
     super::chain_panic_hook();
     State::from(object.unchecked_into::<DurableObjectState>())

@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 use super::{
     denial::Denial,
     issuer::Issuer,
-    lease::Lease,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
+    permits::Lease,
     ports::{KeySource, SignatureVerifier},
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
@@ -104,8 +104,7 @@ impl Authenticator {
         let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
         let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
-        let since = ports.now();
-        let lease = Lease { since, lasts_ms: expires_at.since(since).min(limits::TOKEN_CACHE_MS) };
+        let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(limits::TOKEN_CACHE_MS) };
         // The texts of roles and scopes are parts of the token. A claim of a rule is kept besides, with the
         // names of its path; its pair of both takes twice what a name does.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);

@@ -12,9 +12,9 @@ use super::{
     denial::Denial,
     exchange::Exchange,
     gateway::Gateway,
-    lease::Lease,
     limits::READY_LOST_MS,
     metrics,
+    permits::Lease,
     ports::{BackgroundTask, KeyTask, Ports},
     status::HINT,
     wire::Fault,
@@ -68,8 +68,10 @@ impl Gateway {
     /// can be checked.
     async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Result<Answer, Denial> {
         let begun = ports.now();
-        let _permit =
-            self.ready_checks.acquire(Lease { since: begun, lasts_ms: READY_LOST_MS }).ok_or(Denial::GatewayBusy)?;
+        let _permit = self
+            .ready_checks
+            .acquire(Lease { since: begun, lasts_ms: READY_LOST_MS }, None)
+            .ok_or(Denial::GatewayBusy)?;
         let mut missing: Vec<String> =
             self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));

@@ -124,8 +124,7 @@ impl Head {
         let is_host = |text: &str| {
             let port = text.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
             // Without a name, the origin would be `https://`, and a path behind it could name another host.
-            !text.is_empty()
-                && !text.starts_with(':')
+            !matches!(text.bytes().next(), None | Some(b':'))
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte))
                 && text.matches('[').count() == text.matches(']').count()
                 && port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok())

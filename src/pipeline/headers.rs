@@ -38,7 +38,7 @@ pub(super) fn compose<'a>(
             None => Cow::Borrowed(sent.as_str()),
         };
         let value = if name == "cookie" { join_cookie_lines(value) } else { value };
-        let Some(value) = (if value == *sent { Some(value) } else { without_replaced(value) }) else { continue };
+        let Some(value) = (if value == *sent { Some(value) } else { without_replaced(&value) }) else { continue };
         headers.push((Cow::Borrowed(name), value));
     }
     let set = route.request_headers.set.iter();
@@ -95,10 +95,7 @@ fn cookies_without(cookies: &str, name: &str) -> Option<String> {
 
 /// Returns the cookies without those that the runtime could not decode. Only a header that is unchanged is
 /// forwarded with its own bytes; `None` without another cookie.
-fn without_replaced(cookies: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    if !cookies.contains(char::REPLACEMENT_CHARACTER) {
-        return Some(cookies);
-    }
+fn without_replaced(cookies: &str) -> Option<Cow<'static, str>> {
     let kept: Vec<_> = cookies.split("; ").filter(|cookie| !cookie.contains(char::REPLACEMENT_CHARACTER)).collect();
     (!kept.is_empty()).then(|| kept.join("; ").into())
 }

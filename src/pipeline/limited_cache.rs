@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
 };
 
-use super::lease::Lease;
+use super::permits::Lease;
 use portcullis_token::UnixMillis;
 
 /// A cache with a bound on the sum of its entries' sizes.

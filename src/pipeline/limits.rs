@@ -89,8 +89,7 @@ pub const OVER_MS: u64 = 10_000;
 /// Milliseconds after which a count without a result is lost, and the next refused token is counted.
 pub const COUNT_LOST_MS: u64 = 5_000;
 
-/// Part of an upstream's permits for bodies that the clients of one network may hold: eight networks that send
-/// slowly are needed to keep others out.
+/// The clients of one network may hold one in so many permits for bodies, so that slow ones leave room for others.
 pub const NETWORK_SHARE: u32 = 8;
 
 /// Seconds in `Retry-After` when too many requests wait.
@@ -169,10 +168,8 @@ pub const IMPORTED_KEYS: u32 = 256;
 /// passed on in chunks.
 pub const STATED_LENGTH_BYTES: u64 = (1 << 53) - 1;
 
-/// Milliseconds for each of the runtime's counters, which normally answer at once: requests wait for them one
-/// after another. Less than [`COUNT_LOST_MS`].
+/// Milliseconds for each of the runtime's counters, for which requests wait one after another.
 pub const COUNTER_MS: u64 = 1_000;
-
 const _: () = assert!(COUNTER_MS < COUNT_LOST_MS, "a count that is under way is not counted again");
 
 /// Milliseconds after which a signature counts as lost, which the runtime checks before it returns.
@@ -220,8 +217,7 @@ pub const SERIES_NAME_BYTES: usize = 1_024;
 /// Milliseconds after which a series without additions is deleted, most likely of a removed route.
 pub const SERIES_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Waiting requests and background tasks of one isolate, from which on it refuses requests: about 10 KB each, of
-/// its 128 MB.
+/// Waiting requests and background tasks from which on an isolate refuses requests: 10 KB each, of its 128 MB.
 pub const WAITING: usize = 4_096;
 
 /// Milliseconds after the time-out of a wait after which a request is dropped: the runtime has ended

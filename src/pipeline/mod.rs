@@ -17,7 +17,6 @@ mod gateway;
 mod head;
 mod headers;
 mod issuer;
-mod lease;
 mod limited_cache;
 pub mod limits;
 mod log;

@@ -11,7 +11,22 @@ use std::{
 
 use portcullis_resilience::network;
 
-use super::{lease::Lease, limits, ports::Runtime};
+use super::{limits, ports::Runtime};
+use portcullis_token::UnixMillis;
+
+/// A time from which something lasts. Of a clock that was days ahead for a moment, it ends when the clock is
+/// set back, and not days later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) since: UnixMillis,
+    pub(super) lasts_ms: u64,
+}
+
+impl Lease {
+    pub(super) const fn is_over(self, now: UnixMillis) -> bool {
+        now.abs_diff(self.since) >= self.lasts_ms
+    }
+}
 
 /// A bounded number of permits.
 pub(super) struct Permits {
@@ -38,15 +53,9 @@ impl Permits {
         Self { max, held: RefCell::default(), next: Cell::new(0) }
     }
 
-    /// Takes a permit, if there is one.
-    pub(super) fn acquire(&self, lease: Lease) -> Option<Permit<'_>> {
-        self.acquire_for(None, lease)
-    }
-
-    /// Takes a permit, of which the network of one client gets a share at most. The platform names each
-    /// client's address. Without one, or from loopback, it is a developer's own machine without strangers,
-    /// where all clients have the same address: no share.
-    pub(super) fn acquire_for(&self, client: Option<IpAddr>, lease: Lease) -> Option<Permit<'_>> {
+    /// Takes a permit, of which the network of one client gets a share at most. Without an address or from
+    /// loopback it is a developer's machine, whose clients all have the same address: no share.
+    pub(super) fn acquire(&self, lease: Lease, client: Option<IpAddr>) -> Option<Permit<'_>> {
         let mut held = self.held.borrow_mut();
         let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
         let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
@@ -68,7 +77,7 @@ impl Permits {
     /// Waits for `millis` milliseconds with a permit. Returns false at once when there is none.
     pub(super) async fn pause(&self, millis: u64, clock: &impl Runtime) -> bool {
         let lasts_ms = millis.saturating_add(limits::WAITER_LOST_MS);
-        let permit = self.acquire(Lease { since: clock.now(), lasts_ms });
+        let permit = self.acquire(Lease { since: clock.now(), lasts_ms }, None);
         if permit.is_some() {
             clock.sleep(millis).await;
         }

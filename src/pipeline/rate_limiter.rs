@@ -10,10 +10,10 @@ use portcullis_resilience::network;
 
 use super::{
     denial::Denial,
-    lease::Lease,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
+    permits::Lease,
     ports::{BackgroundTask, RateLimitCounter},
 };
 use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};

@@ -32,14 +32,12 @@ impl<'a> Settings<'a> {
             Misconfiguration(text.to_owned())
         })?;
         let metrics_token = lookup("METRICS_TOKEN");
-        if metrics_token.as_ref().is_some_and(|token| token.len() < limits::METRICS_TOKEN_CHARS) {
-            let least = limits::METRICS_TOKEN_CHARS;
-            let text = format!("METRICS_TOKEN is shorter than {least} characters; generate a longer one");
+        let least = limits::METRICS_TOKEN_CHARS;
+        if metrics_token.as_ref().is_some_and(|token| token.len() < least || !credentials::is_token(token)) {
+            let text = format!(
+                "METRICS_TOKEN is shorter than {least} characters or has others than letters, digits and -._~+/="
+            );
             return Err(Misconfiguration(text));
-        }
-        if metrics_token.as_ref().is_some_and(|token| !credentials::is_token(token)) {
-            let text = "METRICS_TOKEN has a character that no bearer token may have; use letters, digits and -._~+/=";
-            return Err(Misconfiguration(text.to_owned()));
         }
         let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
         Ok(Self { lookup, is_development, log_successes, metrics_token })

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::{
     exchange::Exchange,
-    lease::Lease,
     limits,
     log::LogRecord,
+    permits::Lease,
     ports::SpanCollector,
     settings::{Misconfiguration, Settings},
     trace::Ids,

@@ -88,8 +88,7 @@ impl Gateway {
             exchange.token = Some(Rc::clone(&token));
             authorize(route, &found.params, &token.issuer.name, token.verified.identity().into())?;
             self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
-            // Last, so that a caller without the permission or beyond a limit cannot load the log. A revoked
-            // token is counted once in an isolate: then the copy refuses it.
+            // Last, so that a caller without the permission or beyond a limit cannot load the log.
             if asks_log {
                 self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
             }
@@ -158,15 +157,14 @@ impl Gateway {
             Claims::new(&upstream.config.name, &exchange.ids.request_id, (&head.method, target.as_str()), identity);
         let cookie = self.policy.token_cookie_name();
         let config = &upstream.config;
+        let body = BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms);
         let request = Forward {
             url: target.as_str().to_owned(),
             method: &head.method,
             headers: headers::compose(exchange, identity, route, cookie, config.timeout_ms),
             timeout_ms: config.timeout_ms,
             is_timed: config.idle_timeout_ms.is_some(),
-            body: head
-                .may_have_body()
-                .then(|| BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms)),
+            body: head.may_have_body().then_some(body),
         };
         let mut times = None;
         let answer = upstream.forward(request, &claims, exchange.address(), &mut times, ports).await;
@@ -177,10 +175,9 @@ impl Gateway {
     /// Revokes the session, or the token without one, of a caller who has logged out.
     async fn end_session<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
-        let Some(key) = token.revocation_keys.as_ref().and_then(|keys| keys.end()) else {
-            exchange.fault = Some("the logout revoked nothing: the token has neither sid nor jti");
-            return;
-        };
+        let key = token.revocation_keys.as_ref().and_then(|keys| keys.end());
+        exchange.fault = key.is_none().then_some("the logout revoked nothing: the token has neither sid nor jti");
+        let Some(key) = key else { return };
         let (policy, identity) = (&token.issuer.token, token.verified.identity());
         // The session's youngest token may have been issued this moment.
         let youngest = revocation::latest_issue(policy, ports.now().secs());

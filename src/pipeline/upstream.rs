@@ -14,9 +14,8 @@ use super::{
     assertion::{AssertionKeys, Claims},
     denial::Denial,
     head::Head,
-    lease::Lease,
     limits,
-    permits::{Permit, Permits},
+    permits::{Lease, Permits},
     ports::{Forwarded, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, Fault, Forward},
@@ -100,21 +99,16 @@ impl Upstream {
     }
 
     /// Takes the permits of a request for as long as all its tries may take.
-    fn acquire(
-        &self,
-        has_body: bool,
-        client: Option<IpAddr>,
-        since: UnixMillis,
-    ) -> Option<(Permit<'_>, Option<Permit<'_>>)> {
+    fn acquire(&self, has_body: bool, client: Option<IpAddr>, since: UnixMillis) -> Option<impl Sized> {
         let timeout_ms = self.config.timeout_ms;
         if has_body {
             let lease = Lease { since, lasts_ms: timeout_ms.saturating_add(self.config.body_timeout_ms) };
-            let body_permit = self.body_permits.acquire_for(client, lease)?;
-            return Some((self.permits.acquire(lease)?, Some(body_permit)));
+            let body_permit = self.body_permits.acquire(lease, client)?;
+            return Some((self.permits.acquire(lease, None)?, Some(body_permit)));
         }
         let tries = u64::from(self.config.retries).saturating_add(1);
         let try_ms = timeout_ms.saturating_add(limits::RETRY_BACKOFF.longest_ms);
-        Some((self.permits.acquire(Lease { since, lasts_ms: try_ms.saturating_mul(tries) })?, None))
+        Some((self.permits.acquire(Lease { since, lasts_ms: try_ms.saturating_mul(tries) }, None)?, None))
     }
 
     /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
