@@ -353,6 +353,10 @@ pub const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 /// gateway's timeout.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(1);
 
+/// Time that a recorded request waits for others before the answer is 503: half of the second that
+/// [`AUDIT_WAIT`] leaves.
+pub const AUDIT_ENTER: Duration = Duration::from_millis(500);
+
 /// Audit events of rejected or failed requests per minute and user or, without a user, network address.
 /// A person causes a few. Successful operations have no limit, because the audit log must contain each
 /// change.

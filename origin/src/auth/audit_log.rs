@@ -11,7 +11,7 @@ use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use portcullis_client::trace::TraceContext;
 use portcullis_resilience::network;
@@ -122,7 +122,7 @@ fn traceparent(headers: &HeaderMap, index: usize, length: usize) -> Option<Strin
     (part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| part.to_owned())
 }
 
-/// A request that is answered.
+/// A recorded request.
 struct Pending {
     auth: Auth,
     recorded: Recorded,
@@ -280,11 +280,15 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
     };
     let context = AuditContext::default();
     request.extensions_mut().insert(context.clone());
-    let place = auth.audit_cap.enter().await;
+    let (gateway, operation) = (auth.gateway.clone(), format!("{} {template}", request.method()));
+    let Ok(place) = tokio::time::timeout(limits::AUDIT_ENTER, auth.audit_cap.enter()).await else {
+        let busy = ApiError::unavailable("request_timeout", "The request took too long");
+        return gateway.render(&busy, &template);
+    };
     let pending = Pending {
         auth,
         recorded,
-        operation: format!("{} {template}", request.method()),
+        operation,
         // Segments that are no UUID are left out: someone may have pasted a token.
         ids: request.uri().path().split('/').filter_map(|segment| Uuid::parse_str(segment).ok()).collect(),
         context,
@@ -298,7 +302,7 @@ pub(super) async fn record(State(auth): State<Auth>, mut request: Request, next:
         drop(place);
         response
     });
-    answered.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    answered.await.unwrap_or_else(|_| gateway.render(&ApiError::internal(), &template))
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Requests from the gateway: the check of the assertion, the request id, the log line, and the
 //! rendering of errors.
 
-use std::time::Instant;
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Instant,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -57,6 +63,17 @@ impl GatewayAuth {
         self.direct = direct;
         self
     }
+
+    /// Renders an error of a middleware outside [`observe`].
+    pub fn render(&self, error: &ApiError, operation: &str) -> Response {
+        let request_id = ids::fresh(self.clock.now()).unwrap_or_default().to_string();
+        tracing::error!(service = self.audience, request_id, operation, code = error.code(), "request");
+        let mut response = error.render(operation, &request_id, &self.gateway);
+        let headers = response.headers_mut();
+        headers.extend(HeaderValue::from_str(&request_id).ok().map(|id| (HeaderName::from_static("x-request-id"), id)));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
 }
 
 /// Middleware around the routes: assigns the request id, checks the assertion once, limits the time,
@@ -73,7 +90,12 @@ pub async fn observe(State(auth): State<GatewayAuth>, mut request: Request, next
     let method = request.method().to_string();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let trace = verdict.assertion().and_then(|_| trace_context(request.headers()));
-    let work = TraceContext::scope(trace, next.run(request));
+    let mut work = pin!(TraceContext::scope(trace, next.run(request)));
+    // A panic of a handler is an error like any other, with a log line and an audit event.
+    let work = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(ApiError::internal().into_response()))
+    });
     let mut response = match tokio::time::timeout(limits::REQUEST_TIME, work).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable("request_timeout", "The request took too long").into_response(),
@@ -148,5 +170,34 @@ impl From<GateRefusal> for ApiError {
             GateRefusal::Unchecked | GateRefusal::NotVouched(_) => Self::gateway_required(),
             GateRefusal::NoUser => Self::credentials_missing(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_is_a_problem_document_with_a_request_id() {
+        let keys = AssertionKeys::parse(&format!("k1:{}", "A".repeat(43))).unwrap();
+        let auth = GatewayAuth::new("auth", keys, "http://127.0.0.1:9", Clock::default()).unwrap();
+        let app = Router::new()
+            .route(
+                "/",
+                get(|| async {
+                    if true {
+                        panic!("a fault")
+                    }
+                }),
+            )
+            .layer(middleware::from_fn_with_state(auth, observe));
+        let response = TowerToHyperService::new(app).call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(!response.headers()["x-request-id"].is_empty());
     }
 }
