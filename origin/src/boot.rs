@@ -95,14 +95,14 @@ impl RunningServices {
 }
 
 /// The ports of one service.
-struct Ports {
+struct Listeners {
     public: Bound,
     /// A loopback port for the services of this process, if the public port uses TLS: the name in the
     /// certificate may not lead to this process.
     private: Option<Bound>,
 }
 
-impl Ports {
+impl Listeners {
     /// Returns the URL for the services of this process.
     fn url(&self) -> String {
         format!("http://{}", self.private.as_ref().unwrap_or(&self.public).addr)
@@ -119,7 +119,7 @@ struct Listening {
 
 impl Listening {
     /// Serves the app of a starting service until [`Self::ready`].
-    fn begin(ports: Ports, gateway: GatewayAuth, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
+    fn begin(ports: Listeners, gateway: GatewayAuth, tls: Option<Configs>, stopped: &watch::Receiver<bool>) -> Self {
         let (addr, is_tls) = (ports.public.addr, tls.is_some());
         let (app, apps) = watch::channel(starting(gateway));
         let public = server::serve(ports.public, apps.clone(), tls, stopped.clone());
@@ -171,7 +171,7 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
     }
 
     let (stop, stopped) = watch::channel(false);
-    let listen = |ports: Option<Ports>, gateway: Result<GatewayAuth, SettingError>| {
+    let listen = |ports: Option<Listeners>, gateway: Result<GatewayAuth, SettingError>| {
         ports.map(|ports| Ok::<_, StartError>(Listening::begin(ports, gateway?, tls.clone(), &stopped))).transpose()
     };
     let auth_listening = listen(auth_ports, auth_gateway(settings, &clock))?;
@@ -266,7 +266,7 @@ const USERS_PORTS: PortSettings = PortSettings {
     url: |settings| settings.users_url.as_ref(),
 };
 
-async fn bind(settings: &Settings, port_settings: &PortSettings) -> Result<Ports, StartError> {
+async fn bind(settings: &Settings, port_settings: &PortSettings) -> Result<Listeners, StartError> {
     let (port, service, variable) = ((port_settings.port)(settings), port_settings.service, port_settings.variable);
     let public = server::bind(SocketAddr::new(settings.bind, port)).await.map_err(|error| {
         StartError::Port(format!(
@@ -280,11 +280,11 @@ async fn bind(settings: &Settings, port_settings: &PortSettings) -> Result<Ports
     } else {
         None
     };
-    Ok(Ports { public, private })
+    Ok(Listeners { public, private })
 }
 
 /// Returns the URL of a service for the services of this process.
-fn service_url(settings: &Settings, port_settings: &PortSettings, ports: Option<&Ports>) -> String {
+fn service_url(settings: &Settings, port_settings: &PortSettings, ports: Option<&Listeners>) -> String {
     match ((port_settings.url)(settings), ports) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         (None, Some(ports)) => ports.url(),

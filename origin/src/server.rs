@@ -67,10 +67,10 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
         // The handshake runs in the connection's own task, so a slow client delays no other.
         tokio::spawn(async move {
             match acceptor {
-                None => converse(stream, Peer(peer), app, watcher).await,
+                None => serve_connection(stream, Peer(peer), app, watcher).await,
                 Some(acceptor) => {
-                    if let Some(stream) = shake_hands(acceptor, stream, stop).await {
-                        converse(stream, Peer(peer), app, watcher).await;
+                    if let Some(stream) = handshake(acceptor, stream, stop).await {
+                        serve_connection(stream, Peer(peer), app, watcher).await;
                     }
                 }
             }
@@ -83,7 +83,7 @@ pub async fn serve(bound: Bound, app: watch::Receiver<Router>, tls: Option<Confi
 
 /// Performs the handshake. `None` if it fails, takes too long, or `stop` is true: before the handshake
 /// there is no request to complete.
-async fn shake_hands(
+async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     mut stop: watch::Receiver<bool>,
@@ -95,7 +95,7 @@ async fn shake_hands(
 }
 
 /// Serves the requests of one connection.
-async fn converse<S>(stream: S, peer: Peer, app: watch::Receiver<Router>, watcher: Watcher)
+async fn serve_connection<S>(stream: S, peer: Peer, app: watch::Receiver<Router>, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -126,7 +126,7 @@ mod tests {
         let (sender, app) = watch::channel(app);
         let (client, server) = tokio::io::duplex(1024);
         let serving = tokio::spawn(async move {
-            converse(server, Peer(([127, 0, 0, 1], 9).into()), app, GracefulShutdown::new().watcher()).await;
+            serve_connection(server, Peer(([127, 0, 0, 1], 9).into()), app, GracefulShutdown::new().watcher()).await;
         });
         (client, serving, sender)
     }

@@ -122,9 +122,10 @@ impl<E: std::error::Error> std::error::Error for ServiceRefusal<E> {}
 
 impl<E: IntoResponse> IntoResponse for ServiceRefusal<E> {
     fn into_response(self) -> Response {
+        let is_forbidden = self.is_forbidden();
         match (self.code_and_text(), self) {
             (_, Self::Verifier(error)) => error.into_response(),
-            (Some((code, detail)), Self::NotAuthorized) => problem::forbidden(code, detail),
+            (Some((code, detail)), _) if is_forbidden => problem::forbidden(code, detail),
             (Some((code, detail)), _) => problem::unauthorized(code, detail, problem::BEARER),
             (None, _) => problem::internal(),
         }

@@ -106,13 +106,17 @@ impl DeliveryJob<'_> {
         loop {
             let due = with_timeout(auth.profile_sync.due(limits::PROFILE_SYNC_ROWS, auth.clock.now())).await?;
             let mut claimed = 0_usize;
-            for mark in due {
+            for pending in due {
                 let now = auth.clock.now();
-                if with_timeout(auth.profile_sync.claim(mark, now, now.saturating_add(limits::PROFILE_SYNC_LEASE_MS)))
-                    .await?
+                if with_timeout(auth.profile_sync.claim(
+                    pending,
+                    now,
+                    now.saturating_add(limits::PROFILE_SYNC_LEASE_MS),
+                ))
+                .await?
                 {
                     claimed = claimed.saturating_add(1);
-                    self.deliver(mark).await?;
+                    self.deliver(pending).await?;
                 }
             }
             if claimed == 0 {
@@ -123,42 +127,42 @@ impl DeliveryJob<'_> {
     }
 
     /// Delivers one change.
-    async fn deliver(&mut self, mark: PendingSync) -> Result<(), Fault> {
+    async fn deliver(&mut self, pending: PendingSync) -> Result<(), Fault> {
         let auth = self.auth;
-        let state = with_timeout(auth.profile_sync.account_state(mark.account)).await?;
+        let state = with_timeout(auth.profile_sync.account_state(pending.account)).await?;
         if let AccountState::Pending { started_at } = state {
             let over_at = started_at.saturating_add(limits::PENDING_MS);
             if auth.clock.now() < over_at
-                || !with_timeout(auth.profile_sync.delete_pending(mark.account, started_at)).await?
+                || !with_timeout(auth.profile_sync.delete_pending(pending.account, started_at)).await?
             {
-                // Another attempt has taken it over, or it has just finished, which removed the mark.
-                return Ok(with_timeout(auth.profile_sync.postpone(mark, over_at.max(auth.clock.now()))).await?);
+                // Another attempt has taken it over, or it has just finished, which removed the pending.
+                return Ok(with_timeout(auth.profile_sync.postpone(pending, over_at.max(auth.clock.now()))).await?);
             }
-            tracing::info!(account = %mark.account, "a registration did not finish; it is undone");
+            tracing::info!(account = %pending.account, "a registration did not finish; it is undone");
         }
         let outcome = match &state {
             AccountState::Active(account) => auth.users.put_profile(account).await,
             AccountState::Deleted | AccountState::Pending { .. } => {
-                auth.users.delete_profile(mark.account).await.map(drop)
+                auth.users.delete_profile(pending.account).await.map(drop)
             }
         };
         self.log_outage(outcome == Err(CallError::Unavailable));
         let now = auth.clock.now();
         match (outcome, state) {
             (Ok(()), AccountState::Active(account)) => {
-                Ok(with_timeout(auth.profile_sync.complete(mark, account.version)).await?)
+                Ok(with_timeout(auth.profile_sync.complete(pending, account.version)).await?)
             }
             (Ok(()), AccountState::Deleted | AccountState::Pending { .. }) => {
-                Ok(with_timeout(auth.profile_sync.complete_deleted(mark)).await?)
+                Ok(with_timeout(auth.profile_sync.complete_deleted(pending)).await?)
             }
             (Err(CallError::Unavailable), _) => {
-                with_timeout(auth.profile_sync.postpone(mark, now)).await?;
+                with_timeout(auth.profile_sync.postpone(pending, now)).await?;
                 Err(Fault::Unreachable)
             }
             (Err(error @ (CallError::Refused(_) | CallError::Denied(_) | CallError::Malformed)), _) => {
-                tracing::error!(account = %mark.account, %error, "the user service refuses a change of a profile");
+                tracing::error!(account = %pending.account, %error, "the user service refuses a change of a profile");
                 let due_at = now.saturating_add(limits::PROFILE_SYNC_REFUSED_MS);
-                Ok(with_timeout(auth.profile_sync.postpone(mark, due_at)).await?)
+                Ok(with_timeout(auth.profile_sync.postpone(pending, due_at)).await?)
             }
         }
     }

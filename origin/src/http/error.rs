@@ -11,7 +11,10 @@ use portcullis_client::extract::GatewayUrl;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::store::{error_kind, log_error};
+use crate::{
+    limits,
+    store::{error_kind, log_error},
+};
 
 /// Error code for a request that bypassed the gateway.
 const GATEWAY_REQUIRED: &str = "gateway_required";
@@ -414,3 +417,5 @@ impl From<sqlx::Error> for ApiError {
         refusal
     }
 }
+const _: () =
+    assert!(limits::RECENT_LOGIN_MS == 300 * 1000, "the texts of reauthentication_required name five minutes");
