@@ -60,8 +60,9 @@ impl Permits {
         let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
         let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
         let has_free = |held: &HashMap<_, (_, Option<IpAddr>)>| {
-            let of_client = held.values().filter(|(_, holder)| client.is_some() && *holder == client).count();
-            is_below(held.len(), self.max) && is_below(of_client, (self.max / limits::NETWORK_SHARE).max(1))
+            let of_client = || held.values().filter(|(_, holder)| *holder == client).count();
+            let share = (self.max / limits::NETWORK_SHARE).max(1);
+            is_below(held.len(), self.max) && (client.is_none() || is_below(of_client(), share))
         };
         if !has_free(&held) {
             held.retain(|_, (other, _)| !other.is_over(lease.since));
