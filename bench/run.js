@@ -18,6 +18,7 @@ import { EXIT_USAGE, ScriptError, runMain } from "../scripts/lib/errors.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
 import { chart, render } from "./report.js";
+import { pace } from "./paced.js";
 import { PROFILES } from "./profiles.js";
 import { SERVERS, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
@@ -126,6 +127,10 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
         const other = running.find((one) => one.server.name === name);
         return other && median(samples.map((sample, round) => sample.rate / other.samples[round].rate));
       };
+      const cpuAgainst = (name) => {
+        const other = running.find((one) => one.server.name === name);
+        return other && median(samples.map((sample, round) => other.samples[round].cpuUs / sample.cpuUs));
+      };
       return [
         server.name,
         {
@@ -135,6 +140,7 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
           p99: of("p99"),
           rss: of("rss"),
           startedMs,
+          cpuToJose: cpuAgainst("jose"),
           toPass: against("pass"),
           toJose: against("jose"),
           toHono: against("hono"),
@@ -225,6 +231,29 @@ async function measureContention(servers, { folder, builds, keys, rounds, second
   );
 }
 
+// Measures the latency at a rate far below saturation.
+const PACE = 200;
+
+async function measurePaced(servers, { folder, builds, keys, rounds, seconds, note }) {
+  const running = [];
+  await withOrigin({ folder, builds }, keys.RS256, async (start) => {
+    const files = await writeTokensFor(servers, folder, "paced", { key: keys.RS256, count: 100 });
+    for (const server of servers) running.push({ server, ...(await start(server)), samples: [] });
+    for (let round = 0; round <= rounds; round += 1) {
+      for (const one of running) {
+        note(`round ${round} of ${rounds}: ${one.server.name}`);
+        const seen = await pace(one.url, files[one.server.typ], { rate: PACE, seconds });
+        // The first round is a warm-up.
+        if (round > 0) one.samples.push(seen);
+      }
+    }
+  });
+  const of = (samples, field) => median(samples.map((sample) => sample[field]));
+  return Object.fromEntries(
+    running.map(({ server, samples }) => [server.name, { p50: of(samples, "p50"), p99: of(samples, "p99") }]),
+  );
+}
+
 async function main(args) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
@@ -274,6 +303,11 @@ async function main(args) {
     const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
     result.contention = await progress.run("an honest client with hostile ones", (note) =>
       measureContention(judging, { ...given, note }),
+    );
+    save();
+    const paced = servers.filter(({ name }) => ["pass", "gateway", "jose"].includes(name));
+    result.paced = await progress.run(`latency at ${PACE} requests per second`, (note) =>
+      measurePaced(paced, { ...given, note }),
     );
     save();
     const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));

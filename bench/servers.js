@@ -165,6 +165,8 @@ function startBound(folder, { modules, origin, vars = {} }) {
       ORIGIN: origin,
       DEVELOPMENT: "true",
       METRICS_TOKEN: "a token for the bench alone",
+      // The default of a deployment.
+      LOG_SUCCESSES: "10",
       UPSTREAM_AUTH_URL: origin,
       UPSTREAM_USERS_URL: origin,
       ASSERTION_KEYS_AUTH: makeAssertionKey(),
@@ -301,6 +303,7 @@ function envoyBinary() {
 export const SERVERS = [
   workerOf("pass", "pass-through Worker"),
   workerOf("writer", "Worker that only writes the same"),
+  workerOf("glue", "the gateway's JavaScript without its wasm"),
   workerOf("closed", "Worker that refuses unseen"),
   workerOf("refuser", "the same, writing what the gateway writes"),
   gateway,
