@@ -39,7 +39,7 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
     let handled = handle_refused(&head, denial, &WorkerPorts::without_request(env));
-    answer(handled, &head, Some(request), 100)
+    answer(handled, &head, Some(request))
 }
 
 async fn handle(
@@ -55,22 +55,20 @@ async fn handle(
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
     let handled = gateway.handle(&head, &ports).await;
-    let answer = answer(handled, &head, ports.request(), gateway.log_successes);
+    let answer = answer(handled, &head, ports.request());
     for task in ports.take_tasks() {
         run_behind(&context, &gateway, &ports, task);
     }
     answer
 }
 
-/// Writes the request's line, of successes the given percentage, and an audit event where it was refused.
-/// Returns its answer.
+/// Writes the request's line if it is logged, and an audit event where it was refused. Returns its answer.
 fn answer(
-    Handled { outcome, mut record }: Handled<web_sys::Response>,
+    Handled { outcome, mut record, is_logged }: Handled<web_sys::Response>,
     head: &Head,
     request: Option<&web_sys::Request>,
-    log_successes: u8,
 ) -> Result<JsValue, JsValue> {
-    if record.is_kept(log_successes) {
+    if is_logged {
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
         log_line(&record.to_json());
         record.audit_event().iter().for_each(|event| log_line(event));

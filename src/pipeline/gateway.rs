@@ -36,8 +36,8 @@ pub struct Gateway {
     pub origin: Cell<PolicyOrigin>,
     /// What is wrong with a newer policy, which is therefore not used.
     pub newer_fault: RefCell<Option<String>>,
-    /// Percentage of successes that are logged.
-    pub log_successes: u8,
+    /// Share of successes that is logged: 0 to 1.
+    pub(super) log_share: f64,
     pub(super) policy: Policy,
     pub(super) table: Table,
     pub(super) authenticator: Authenticator,
@@ -92,7 +92,7 @@ impl Gateway {
             version: Self::version_of(policy_json),
             origin: Cell::new(PolicyOrigin::BuiltIn),
             newer_fault: RefCell::default(),
-            log_successes: settings.log_successes,
+            log_share: settings.log_share,
             table,
             authenticator: Authenticator::new(&policy, &upstreams, &settings, &metrics)?,
             revocations: RevocationChecker::new(&policy),

@@ -29,6 +29,10 @@ pub const ASSERTION_SECRETS: usize = 2;
 /// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 
+/// Percentage of successes that are logged by default outside development. The platform charges for each line;
+/// the metrics count every request.
+pub const LOGGED_SUCCESSES: u8 = 10;
+
 /// Bytes of an isolate's token cache, of its 128 MB: several thousand tokens.
 pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 

@@ -62,12 +62,9 @@ impl LogRecord {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns whether the record is written when `successes` percent of the successes are.
-    /// Denials, failures and details always are. Chance is the gateway's span id, so that no client can
-    /// choose to be left out.
-    pub fn is_kept(&self, successes: u8) -> bool {
-        let chance = self.span_id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        self.level != "info" || self.detail.is_some() || chance.is_none_or(|chance| chance % 100 < u32::from(successes))
+    /// Returns whether the record is written in any case: of a denial, of a failure, or with details.
+    pub(super) fn is_always_logged(&self) -> bool {
+        self.level != "info" || self.detail.is_some()
     }
 
     /// Returns the audit event of a request that was refused with 401, 403 or 429, as JSON.

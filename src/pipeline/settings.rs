@@ -17,8 +17,8 @@ pub(super) struct Settings<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     /// Whether plain HTTP on loopback is allowed, and the machine's own user is an operator.
     pub(super) is_development: bool,
-    /// Percentage of successful requests that are logged.
-    pub(super) log_successes: u8,
+    /// Share of successful requests that is logged: 0 to 1.
+    pub(super) log_share: f64,
     /// Secret that opens `/metrics` and the details of `/status` and `/ready`.
     pub(super) metrics_token: Option<String>,
 }
@@ -26,11 +26,15 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     /// Reads the settings that concern the whole gateway, and checks their form.
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
-        let percentage = lookup("LOG_SUCCESSES").unwrap_or_else(|| "100".to_owned());
-        let log_successes = percentage.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+        let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
+        let percentage = lookup("LOG_SUCCESSES").map_or_else(
+            || Some(if is_development { 100 } else { limits::LOGGED_SUCCESSES }),
+            |text| text.parse().ok().filter(|percent| *percent <= 100),
+        );
+        let log_share = f64::from(percentage.ok_or_else(|| {
             let text = "LOG_SUCCESSES is not a whole number from 0 to 100, the percentage of successes that are logged";
             Misconfiguration(text.to_owned())
-        })?;
+        })?) / 100.0;
         let metrics_token = lookup("METRICS_TOKEN");
         let least = limits::METRICS_TOKEN_CHARS;
         if metrics_token.as_ref().is_some_and(|token| token.len() < least || !credentials::is_token(token)) {
@@ -39,8 +43,7 @@ impl<'a> Settings<'a> {
             );
             return Err(Misconfiguration(text));
         }
-        let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
-        Ok(Self { lookup, is_development, log_successes, metrics_token })
+        Ok(Self { lookup, is_development, log_share, metrics_token })
     }
 
     /// Returns a setting's value.

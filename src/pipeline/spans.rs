@@ -34,7 +34,7 @@ pub(super) struct SpanExporter {
     /// The gateway's `service.name`.
     service: String,
     /// Share of the traces that is sampled: 0 to 1.
-    ratio: f64,
+    pub(super) ratio: f64,
     spans: RefCell<Spans>,
 }
 
@@ -85,17 +85,6 @@ impl SpanExporter {
             ratio,
             spans: RefCell::default(),
         }))
-    }
-
-    /// Returns whether a trace is within the sampled share, by an id that no client chose: the
-    /// trace's where it begins here, so that all exporters with the same ratio decide alike
-    /// (`TraceIdRatioBased`); the gateway's own span's where the trace is a client's, who could
-    /// choose an id that is always sampled.
-    pub(super) fn samples(&self, ids: &Ids) -> bool {
-        let id = if ids.parent_id.is_some() { &ids.span_id } else { &ids.trace_id };
-        let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
-        let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        number.is_some_and(|number| f64::from(number) < self.ratio * (f64::from(u32::MAX) + 1.0))
     }
 
     /// Adds the spans of a request that was answered. Returns whether a batch is full.

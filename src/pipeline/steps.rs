@@ -36,6 +36,8 @@ pub struct Handled<R> {
     pub outcome: Outcome<R>,
     /// The log record.
     pub record: LogRecord,
+    /// Whether the record is written: always for a denial or a failure, of successes a share.
+    pub is_logged: bool,
 }
 
 /// An answer for the client.
@@ -58,7 +60,7 @@ impl Gateway {
     pub async fn handle<P: Ports>(&self, head: &Head, ports: &P) -> Handled<P::Reply> {
         let mut exchange = Exchange::new(head, ports.now(), ports.random());
         if let Some(spans) = &self.spans {
-            exchange.ids.sample(spans.samples(&exchange.ids));
+            exchange.ids.sample(spans.ratio);
         }
         let decided = self.decide(&mut exchange, ports).await;
         self.finish(&exchange, decided, ports)
@@ -207,7 +209,8 @@ impl Gateway {
         };
         let record = exchange.record(status, denial.as_ref(), ports.now());
         self.observe(exchange, &record, ports);
-        Handled { outcome, record }
+        let is_logged = record.is_always_logged() || exchange.ids.is_within(self.log_share);
+        Handled { outcome, record, is_logged }
     }
 }
 
@@ -220,7 +223,7 @@ pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &impl Runtime) -> H
     let problem = |denial| Answer::problem(denial, "gateway", request_id);
     let answer = denial.map_or_else(|| endpoints::health(request_id), problem);
     let record = exchange.record(answer.status, denial, exchange.begun);
-    Handled { outcome: Outcome::Answered(answer), record }
+    Handled { outcome: Outcome::Answered(answer), record, is_logged: true }
 }
 
 fn check_head(head: &Head) -> Result<(), Denial> {

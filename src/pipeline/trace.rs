@@ -59,9 +59,20 @@ impl Ids {
 
     /// Decides whether the request's spans are exported, and sets the flag for the upstream. A client
     /// may ask not to be sampled, and cannot raise the share that is.
-    pub(super) fn sample(&mut self, is_in_ratio: bool) {
-        self.is_sampled = self.flags & SAMPLED != 0 && is_in_ratio;
+    pub(super) fn sample(&mut self, ratio: f64) {
+        self.is_sampled = self.flags & SAMPLED != 0 && self.is_within(ratio);
         self.flags = u8::from(self.is_sampled);
+    }
+
+    /// Returns whether the request is within a share (0 to 1), by an id that no client chose: the trace's
+    /// where it begins here, so that all gateways and exporters with the same share decide alike
+    /// (`TraceIdRatioBased`); the gateway's own span's where the trace is a client's, who could choose an
+    /// id that is always, or never, within it.
+    pub(super) fn is_within(&self, share: f64) -> bool {
+        let id = if self.parent_id.is_some() { &self.span_id } else { &self.trace_id };
+        let end = id.len().checked_sub(8).and_then(|at| id.get(at..));
+        let number = end.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        number.is_some_and(|number| f64::from(number) < share * (f64::from(u32::MAX) + 1.0))
     }
 
     /// Returns the id of the span of the call to the upstream.
