@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
@@ -35,8 +34,9 @@ use portcullis_token::{
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
-    /// By the token's SHA-256, because a memory dump must not reveal tokens.
-    tokens: RefCell<LimitedCache<[u8; 32], Rc<AuthenticatedToken>>>,
+    /// By the token's text, which is compared in full. Only verified tokens are keys, so a stranger cannot
+    /// choose texts whose hashes collide.
+    tokens: RefCell<LimitedCache<Rc<str>, Rc<AuthenticatedToken>>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -92,9 +92,8 @@ impl Authenticator {
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(TokenError::TooLarge.into());
         }
-        let digest = Sha256::digest(text).into();
         let now = ports.now();
-        let cached = self.tokens.borrow().find(&digest, now).map(Rc::clone);
+        let cached = self.tokens.borrow().find(text, now).map(Rc::clone);
         if let Some(token) = cached.filter(|token| token.issuer.still_vouches(&token.key, now, ports)) {
             self.hits.set(self.hits.get().saturating_add(1));
             *source = Some("token");
@@ -105,18 +104,18 @@ impl Authenticator {
         let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
         let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(limits::TOKEN_CACHE_MS) };
-        // The texts of roles and scopes are parts of the token. A claim of a rule is kept besides, with the
-        // names of its path; its pair of both takes twice what a name does.
+        // The token is the key, and the texts of roles and scopes are parts of it. A claim of a rule is kept
+        // besides, with the names of its path; its pair of both takes twice what a name does.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
         let claims = identity.claims.iter().flat_map(|(path, value)| {
             let value = value.as_str().map_or(0, str::len);
             path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
         });
-        let bytes =
-            names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(text.len()), |sum, text| {
-                sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
-            });
-        self.tokens.borrow_mut().insert(digest, Rc::clone(&token), bytes, lease);
+        let texts = text.len().saturating_mul(2);
+        let bytes = names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
+            sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
+        });
+        self.tokens.borrow_mut().insert(text.into(), Rc::clone(&token), bytes, lease);
         Ok(token)
     }
 

@@ -1,6 +1,7 @@
 //! A map of bounded size whose entries expire; the oldest entry goes first.
 
 use std::{
+    borrow::Borrow,
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
@@ -29,7 +30,10 @@ impl<K: Clone + Eq + Hash, V> LimitedCache<K, V> {
     }
 
     /// Returns a value, unless it has expired at `now`.
-    pub(super) fn find(&self, key: &K, now: UnixMillis) -> Option<&V> {
+    pub(super) fn find<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: UnixMillis) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.entries.get(key).filter(|entry| !entry.lease.is_over(now)).map(|entry| &entry.value)
     }
 

@@ -1,9 +1,9 @@
 //! The ids of a request and its place in a trace, and which log records and audit events it leaves.
 
-use portcullis::pipeline::LogRecord;
+use portcullis::pipeline::{LogRecord, limits::LOGGED_SUCCESSES};
 use serde_json::Value;
 
-use crate::fakes::{SHIPPED, setup};
+use crate::fakes::{FakePorts, ME_POLICY, SHIPPED, configured, setup};
 
 #[test]
 fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
@@ -52,15 +52,30 @@ fn a_valid_trace_is_continued_and_an_invalid_one_replaced() {
 }
 
 #[test]
-fn successes_are_sampled_and_everything_else_is_kept() {
-    let record =
-        |level, number: u32| LogRecord { level, span_id: format!("{number:08x}00000000"), ..LogRecord::default() };
-    for (successes, expected) in [(0, 0), (1, 100), (25, 2500), (100, 10_000)] {
-        let kept = (0..10_000).filter(|number| record("info", *number).is_kept(successes)).count();
-        assert_eq!(kept, expected, "{successes} percent");
-        for level in ["warn", "error"] {
-            assert!((0..1000).all(|number| record(level, number).is_kept(successes)));
+fn a_share_of_the_successes_is_logged_and_each_denial_and_failure() {
+    for (development, set, expected) in [
+        ("true", None, 1.0),
+        ("false", None, f64::from(LOGGED_SUCCESSES) / 100.0),
+        ("false", Some("0"), 0.0),
+        ("false", Some("25"), 0.25),
+        ("true", Some("50"), 0.5),
+        ("false", Some("100"), 1.0),
+    ] {
+        let settings = |name: &str| match name {
+            "DEVELOPMENT" => Some(development.to_owned()),
+            "LOG_SUCCESSES" => set.map(str::to_owned),
+            _ => None,
+        };
+        let (gateway, ports) = (configured(ME_POLICY, settings).unwrap(), FakePorts::new());
+        let logged = |target: &str, headers: &[(&str, &str)]| {
+            (0..400).filter(|_| ports.send(&gateway, "GET", target, headers).is_logged).count()
+        };
+        let trace = [("traceparent", "00-4bf92f3577b34da6a3ce929d00000000-00f067aa0ba902b7-01")];
+        for (headers, chosen_by) in [(&[][..], "gateway"), (&trace[..], "client")] {
+            let share = f64::from(u32::try_from(logged("/health", headers)).unwrap()) / 400.0;
+            assert!((share - expected).abs() < 0.1, "{share} of {expected}, {set:?}, trace of the {chosen_by}");
         }
+        assert_eq!((logged("/nowhere", &[]), logged("/me", &[])), (400, 400), "denials");
     }
 }
 
