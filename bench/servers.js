@@ -164,7 +164,7 @@ function startBound(folder, { modules, origin, vars = {} }) {
       ...config.vars,
       ORIGIN: origin,
       DEVELOPMENT: "true",
-      METRICS_TOKEN: "a token for the bench alone",
+      METRICS_TOKEN: "a-token-for-the-bench-alone",
       // The default of a deployment.
       LOG_SUCCESSES: "10",
       UPSTREAM_AUTH_URL: origin,
