@@ -123,7 +123,7 @@ export class ClientBody {
     this.#tellAnswered();
   }
 
-  /** Breaks the upstream's stream off: the runtime keeps one that is neither closed nor aborted for good. */
+  /** Breaks the upstream's stream off: the runtime never frees one that is neither closed nor aborted. */
   breakOff() {
     this.#writer?.abort().catch(() => {});
   }

@@ -42,7 +42,7 @@ struct State {
     in_use: Option<Built>,
     /// When the last read of KV began.
     read_at: Option<UnixMillis>,
-    /// Reads of a new isolate that failed.
+    /// Reads that failed and for whose result requests waited.
     failures: u64,
     /// Number of the last reload that began, and of the one whose result is in use.
     last_reload: u64,
@@ -50,7 +50,7 @@ struct State {
 }
 
 /// Returns the gateway for an event. In a new isolate one request reads KV and the others wait for it, so
-/// that none uses a replaced policy. Later reads happen after an answer.
+/// that none uses a replaced policy. Later reads run behind a request, which does not wait.
 pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller: &Rc<PromisePoller>) -> Built {
     let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
         return STATE

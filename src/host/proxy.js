@@ -13,7 +13,7 @@ import { ClientBody, drain } from "./body.js";
 
 /**
  * Forwards the request. The lines of `packed` are URL, method, and alternating names and values of
- * headers; `plan` is the BodyPlan of a method that may have a body.
+ * headers; `plan` is the BodyPlan if a body may follow.
  *
  * The upstream's `timeoutMs` begin with the end of the client's body and end with the answer's headers, so
  * a slow client is never counted as a slow upstream. The answer's body has no time limit. The platform's

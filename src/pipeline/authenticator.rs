@@ -105,7 +105,7 @@ impl Authenticator {
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
         let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(limits::TOKEN_CACHE_MS) };
         // The token is the key, and the texts of roles and scopes are parts of it. A claim of a rule is kept
-        // besides, with the names of its path; its pair of both takes twice what a name does.
+        // with the names of its path; the pair counts as two names.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
         let claims = identity.claims.iter().flat_map(|(path, value)| {
             let value = value.as_str().map_or(0, str::len);

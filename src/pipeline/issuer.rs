@@ -58,8 +58,8 @@ pub(super) struct Issuer {
 const UNAVAILABLE: Denial = Denial::KeysUnavailable { retry_ms: keys::limits::BACKOFF.first_ms };
 
 impl Issuer {
-    /// Builds the issuer with this index, whose `token` is its policy of access tokens and for whose keys
-    /// so many `waiters` may wait.
+    /// Builds the issuer with this index, whose `token` is its policy of access tokens. At most `waiters`
+    /// requests wait for its keys.
     ///
     /// # Errors
     /// [`Misconfiguration`]: the issuer's upstream does not exist, or its keys are at a plain HTTP

@@ -2,8 +2,8 @@
 //!
 //! An isolate counts in memory and sends its counts to one store that adds them up for all
 //! isolates: behind answers, a few seconds after the first count. The page reads those sums.
-//! Gauges are of the isolate that answers. Labels come from the policy and from constants, and the
-//! status from the upstream, never from a request, so their number is bounded.
+//! Gauges are of the isolate that answers. Labels come from the policy and from constants, the status
+//! from the upstream and a known method from the request, so their number is bounded.
 
 use std::{
     cell::RefCell,

@@ -39,7 +39,7 @@ pub(super) struct BoundLimit {
 pub(super) enum Caller<'a> {
     /// Nothing but the address is known so far.
     Unknown(Option<IpAddr>),
-    /// The user may enter the route.
+    /// The access rule permits the user. The revocation log may still refuse the token.
     Permitted(&'a Identity),
 }
 

@@ -112,7 +112,7 @@ impl Upstream {
     }
 
     /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
-    /// Sets `times` to the begin of the first call and the end of the last.
+    /// Sets `times` to the start of the first call and the end of the last.
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,

@@ -99,7 +99,7 @@ pub struct Forward<'a> {
     pub timeout_ms: u64,
     /// Whether the answer's body will be read on its way.
     pub is_timed: bool,
-    /// How the client's body is passed on, if it sends one; `None` for a method without a body.
+    /// How the client's body is passed on; `None` if none can follow.
     pub body: Option<BodyPlan>,
 }
 

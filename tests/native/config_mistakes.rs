@@ -483,3 +483,17 @@ fn the_message_about_an_unknown_name_lists_a_bounded_number_of_names() {
         assert_eq!((listed.split(", ").count(), listed.ends_with(", …")), (shown, count > 20), "{count}: {listed}");
     }
 }
+
+#[test]
+fn the_message_about_rights_of_several_issuers_lists_a_bounded_number_of_names() {
+    let issuer = |n: usize| {
+        format!(
+            "[issuers.x{n}]\nissuer = \"https://x{n}.example\"\naudience = [\"a\"]\nalgorithms = [\"RS256\"]\n\
+             jwks_url = \"https://x{n}.example/keys\"\n"
+        )
+    };
+    let issuers: String = (0..30).map(issuer).collect();
+    let text = VALID.replace("access = \"user\"", "access = { roles = [\"admin\"] }") + &issuers;
+    let actual = check(&text).unwrap_err()[0].to_string();
+    assert!(actual.contains("it takes tokens of every issuer") && actual.contains(", …)"), "{actual}");
+}

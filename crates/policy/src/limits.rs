@@ -110,9 +110,9 @@ pub const BYPASSES: usize = 100;
 /// Defined names in the message about an unknown one.
 pub const NAMES_SHOWN: usize = 20;
 
-/// Steps of the search for routes that lead to the same path of a service: segments of patterns that it visits, and
-/// pairs that it compares. Each takes about a microsecond.
-pub const SEARCH_STEPS: usize = 1_000_000;
+/// Steps of the search for routes that lead to the same path of a service: segments that it visits, pairs and forms
+/// of their paths, and comparisons of their rules. All of them take seconds.
+pub const SEARCH_STEPS: u32 = 1_000_000;
 
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.
 pub const RETRY_AFTER_S: Bounds = 1..=3_600;

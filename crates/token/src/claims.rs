@@ -84,7 +84,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What is checked once the signature is verified, in order: the error of a token that fails, and whether this
-    /// one passes. `None` if that takes dates that it does not have.
+    /// one passes. `None` if the check needs dates and the token's are invalid.
     pub(crate) fn checks(&self) -> [(Check, TokenError, Option<bool>); 7] {
         let Self { claims, policy, now, dates, .. } = *self;
         let [longest_ms, leeway_ms] = [policy.max_lifetime_s, policy.leeway_s].map(|secs| secs.saturating_mul(1000));

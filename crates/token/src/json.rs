@@ -22,8 +22,8 @@ impl StrictObject {
     }
 
     /// Parses as [`StrictObject::parse`] does, but replaces an inner object with a repeated member,
-    /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil the others. Text that the parser
-    /// refuses (a lone surrogate, a number out of range) still spoils the set.
+    /// or a value that nests too deeply, by `null`: for key sets, where one entry must not spoil the others.
+    /// Text that the parser refuses (a lone surrogate, a number out of range) still spoils the set.
     pub fn parse_lenient(bytes: &[u8]) -> Option<Self> {
         Self::read(bytes, &Cell::new(true))
     }

@@ -130,14 +130,12 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// Returns the entry of a table, which is in the order of its names, or reports that there is none.
+    /// Returns the named entry of a table sorted by name, or reports that it is missing.
     fn reference<'t, T: Named>(&mut self, at: &Place<'_>, kind: &str, name: &str, table: &'t [T]) -> Option<&'t T> {
         let found = find(table, name);
         self.require(found.is_some(), at, || {
             let known: Vec<&str> = table.iter().map(Named::name).collect();
-            let more = if known.len() > limits::NAMES_SHOWN { ", …" } else { "" };
-            let some = known.iter().take(limits::NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
-            let defined = if known.is_empty() { "none is".to_owned() } else { some + more };
+            let defined = if known.is_empty() { "none is".to_owned() } else { listed(&known) };
             let plural = if kind == "cors" { "" } else { "s" };
             let hint = hint(name, known);
             format!(
@@ -241,4 +239,10 @@ impl<'a> Validator<'a> {
         }
         self.bounds(&at.key("max_age_s"), cors.max_age_s, limits::CORS_AGE_S);
     }
+}
+
+/// Lists the first names.
+fn listed(names: &[&str]) -> String {
+    let more = if names.len() > limits::NAMES_SHOWN { ", …" } else { "" };
+    names.iter().take(limits::NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ") + more
 }

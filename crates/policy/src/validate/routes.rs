@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Validator, hint,
+    Validator, hint, listed,
     values::{claim_rule_fault, header_name_advice, is_fixed_path, is_header_name, is_header_value, is_segment},
     variants::find_bypasses,
 };
@@ -203,7 +203,7 @@ impl<'a> Validator<'a> {
             format!(
                 "it takes tokens of every issuer and tenant ({}), so each of them decides who has these rights; name \
                  those that may: issuers = [{:?}]",
-                names.join(", "),
+                listed(&names),
                 names.first().unwrap_or(&"")
             )
         });

@@ -51,16 +51,16 @@ struct Search<'a> {
     by_url: HashMap<String, Patterns>,
     has_encoded_paths: bool,
     /// Steps that are left.
-    steps: Cell<usize>,
+    steps: Cell<u32>,
 }
 
 /// Takes a step of a search; false if none is left.
-fn take(steps: &Cell<usize>) -> bool {
+fn take(steps: &Cell<u32>) -> bool {
     steps.replace(steps.get().saturating_sub(1)) > 0
 }
 
-/// Routes that differ in the prefix that they replace, and in the names of parameters, alone. Thousands of
-/// routes may have a prefix of their own.
+/// Routes that differ only in the replaced prefix and in parameter names. Thousands of routes may have a
+/// prefix of their own.
 struct Family<'a> {
     /// Segments of the path as the upstream gets it.
     pattern: Vec<String>,
@@ -84,7 +84,7 @@ impl Patterns {
     }
 
     /// Finds the families whose patterns can be unified with one. Each pattern that it visits is a step.
-    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>, steps: &Cell<usize>) {
+    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>, steps: &Cell<u32>) {
         if !take(steps) {
             return;
         }
@@ -101,7 +101,7 @@ impl Patterns {
         }
     }
 
-    fn all(&self, found: &mut BTreeSet<usize>, steps: &Cell<usize>) {
+    fn all(&self, found: &mut BTreeSet<usize>, steps: &Cell<u32>) {
         if take(steps) {
             found.extend(&self.families);
             self.longer.values().for_each(|longer| longer.all(found, steps));
@@ -148,7 +148,8 @@ impl<'a> Search<'a> {
             if !take(&self.steps) || self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
             }
-            Some((index, forms.iter().find_map(|form| self.bypass(index, strict, form, family))?))
+            let mut forms = forms.iter().take_while(|_| take(&self.steps));
+            Some((index, forms.find_map(|form| self.bypass(index, strict, form, family))?))
         })
     }
 
@@ -212,9 +213,16 @@ impl<'a> Search<'a> {
             Some(names) => names.iter().all(|name| taken.contains(name)),
             None => self.policy.issuers.iter().all(|issuer| taken.contains(&issuer.name)),
         };
+        let comparisons = Cell::new(limits::ACCESS_COMPARISONS);
+        let implies = || {
+            let implies = looser.access.implies(&strict.access, &is_same_owner, &comparisons);
+            let used = limits::ACCESS_COMPARISONS.saturating_sub(comparisons.get());
+            self.steps.set(self.steps.get().saturating_sub(used));
+            implies
+        };
         (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
-            && looser.access.implies(&strict.access, &is_same_owner, &Cell::new(limits::ACCESS_COMPARISONS))
+            && implies()
             && (strict.access == Access::Public || strict.issuers.as_ref().is_none_or(accepts_issuers_of))
     }
 }

@@ -133,7 +133,7 @@ impl IssuerKeys {
         self.last_error = Some(code);
     }
 
-    /// Records a read of the store. A newer set replaces the present one; each does if that was fetched while the
+    /// Records a read of the store. A newer set replaces the present one, and any set one that was fetched while the
     /// clock was ahead.
     pub fn adopt(&mut self, found: Option<FetchedKeySet>, now: UnixMillis) {
         self.cache_read_at = Some(now);

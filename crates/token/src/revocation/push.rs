@@ -77,7 +77,7 @@ pub fn parse_push(body: &[u8], policy: &TokenPolicy, now: UnixMillis) -> Result<
     Ok(push)
 }
 
-/// Returns the last second of which a token may be that exists at second `now`: its issuer's clock may be ahead.
+/// Returns the largest `iat`, in seconds, of a token that exists at `now`. Its issuer's clock may be ahead.
 pub fn latest_issue(policy: &TokenPolicy, now: u64) -> u64 {
     now.saturating_add(policy.leeway_s).saturating_add(limits::ISSUED_AHEAD_S)
 }
@@ -105,7 +105,7 @@ impl Revocation {
             return Err("the id is empty or too long");
         }
         let youngest = latest_issue(policy, now);
-        let (issued_until, latest_issue) = match (kind, self.issued_until) {
+        let (issued_until, last_issue) = match (kind, self.issued_until) {
             // A later time would revoke tokens that are not issued yet.
             (RevocationKind::User, Some(until)) if until > youngest => return Err("issued_until lies in the future"),
             (RevocationKind::User, Some(until)) => (until, until),
@@ -115,8 +115,8 @@ impl Revocation {
             // A key set with the key may be used for that long.
             (RevocationKind::Key, None) => (DATE_SECS, youngest.saturating_add(HARD_MS / 1000)),
         };
-        let keep_until = keep_until(policy, latest_issue, self.expires_at);
+        let kept_until = keep_until(policy, last_issue, self.expires_at);
         let key = RevocationKey::new(kind, &policy.issuer, id);
-        Ok((keep_until > now).then_some(RevocationEntry { key, issued_until, keep_until }))
+        Ok((kept_until > now).then_some(RevocationEntry { key, issued_until, keep_until: kept_until }))
     }
 }
