@@ -63,25 +63,6 @@ async fn a_revoked_key_is_rejected_everywhere_within_seconds() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_pushed_only_after_the_keys_were_read() {
-    let gateway = PushReceiver::start().await;
-    let app = App::start_behind(&gateway.url).await;
-    let pool = app.databases.open(Service::Auth).await;
-    let run = async |text: &'static str| sqlx::query(text).bind(app.clock.now() + 3_600_000).execute(&pool).await;
-    // A key that cannot be decrypted.
-    let unusable = "INSERT INTO signing_keys (kid, algorithm, public_jwk, private_sealed, published_at, signs_from) \
-                    SELECT 'bad', algorithm, public_jwk, private_sealed, $1, $1 FROM signing_keys";
-    run(unusable).await.unwrap();
-    let revoked = "INSERT INTO outbox (revocation, expires_at) VALUES ('{\"key\":\"leaked\"}', $1)";
-    run(revoked).await.unwrap();
-    tokio::time::sleep(3 * limits::OUTBOX_LOOK).await;
-    assert_eq!(gateway.received(), Vec::<Value>::new(), "the gateway would fetch the set from before");
-    run("DELETE FROM signing_keys WHERE kid = 'bad' AND signs_from <= $1").await.unwrap();
-    assert_eq!(gateway.until_received(1).await[0]["key"], "leaked");
-    pool.close().await;
-}
-
-#[tokio::test]
 async fn after_a_revocation_the_next_key_signs() {
     let app = App::start().await;
     let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
