@@ -66,8 +66,7 @@ impl Ids {
 
     /// Returns whether the request is within a share (0 to 1), by an id that no client chose: the trace's
     /// where it begins here, so that its log line and its spans are decided by one number; the gateway's
-    /// own span's where the trace is a client's, who could choose an
-    /// id that is always, or never, within it.
+    /// own span's where the trace is a client's, who could choose an id that is always, or never, within it.
     pub(super) fn is_within(&self, share: f64) -> bool {
         let id = if self.parent_id.is_some() { &self.span_id } else { &self.trace_id };
         let end = id.len().checked_sub(8).and_then(|at| id.get(at..));

@@ -111,7 +111,7 @@ pub const BYPASSES: usize = 100;
 pub const NAMES_SHOWN: usize = 20;
 
 /// Steps of the search for routes that lead to the same path of a service: segments that it visits, pairs and forms
-/// of their paths, and comparisons of their rules. All of them take seconds.
+/// of their paths, and comparisons of their rules.
 pub const SEARCH_STEPS: u32 = 1_000_000;
 
 /// Seconds. The runtime counts in periods of 10 or 60 seconds.

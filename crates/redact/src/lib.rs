@@ -11,8 +11,8 @@ pub const TEXT_BYTES: usize = 256;
 /// What replaces a longer word.
 const MARK: &str = "[long]";
 
-/// What ends a word. None of these is in base64, so no token is cut in two. In a path `/` ends a word, too: base64url
-/// has none.
+/// What ends a word. None of these is in base64, so no token is cut in two. In a path, `/`
+/// also ends a word, because base64url does not contain it.
 const SEPARATORS: [char; 5] = [' ', ';', ',', '(', ')'];
 
 /// Returns the text without control characters, with each word of more than [`WORD_BYTES`]
