@@ -68,14 +68,14 @@ export async function readBounded(body, maxBytes) {
 }
 
 /**
- * Resolves as `work` does, or rejects with a TimeoutError after `timeoutMs` and aborts the signal of `work`.
+ * Resolves as `work` does, or rejects with a TimeoutError after `timeoutMs`, and then aborts `controller`.
  * @template T
  * @param {number} timeoutMs
- * @param {(signal: AbortSignal) => Promise<T>} work
+ * @param {() => Promise<T>} work
+ * @param {AbortController} [controller] for work that takes a signal
  * @returns {Promise<T>}
  */
-export async function inTime(timeoutMs, work) {
-  const controller = new AbortController();
+export async function inTime(timeoutMs, work, controller) {
   /** @type {number | null} */
   let timer = null;
   /** @type {Promise<never>} */
@@ -83,11 +83,11 @@ export async function inTime(timeoutMs, work) {
     timer = setTimeout(() => {
       const error = new DOMException("the time is over", "TimeoutError");
       reject(error);
-      controller.abort(error);
+      controller?.abort(error);
     }, timeoutMs);
   });
   try {
-    return await Promise.race([work(controller.signal), late]);
+    return await Promise.race([work(), late]);
   } finally {
     clearTimeout(timer);
   }
@@ -101,12 +101,15 @@ export async function inTime(timeoutMs, work) {
  * @param {number} maxBytes
  */
 export function fetchDocument(url, timeoutMs, maxBytes) {
-  return inTime(timeoutMs, async (signal) => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const work = async () => {
     const headers = { accept: "application/jwk-set+json, application/json" };
     const response = await fetch(url, { redirect: "manual", signal, cache: "no-store", headers });
     const bytes = await readBounded(response.body, maxBytes);
     return [response.status, bytes, response.headers.get("cache-control")];
-  });
+  };
+  return inTime(timeoutMs, work, controller);
 }
 
 /**
@@ -117,11 +120,14 @@ export function fetchDocument(url, timeoutMs, maxBytes) {
  * @param {number} timeoutMs
  */
 export function post(url, headers, body, timeoutMs) {
-  return inTime(timeoutMs, async (signal) => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const work = async () => {
     const response = await fetch(url, { method: "POST", headers, body, redirect: "manual", signal });
     await response.body?.cancel();
     return response.status;
-  });
+  };
+  return inTime(timeoutMs, work, controller);
 }
 
 /**

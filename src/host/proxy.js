@@ -25,32 +25,39 @@ import { ClientBody, drain } from "./body.js";
  * @param {string | undefined} plan
  * @returns {Promise<Forwarded>}
  */
-export async function forward(request, packed, timeoutMs, isTimed, plan) {
-  const parts = packed.split("\n");
-  const [url, method] = parts;
-  const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
-  /** @type {RequestInit} */
-  const init = { method, headers, redirect: "manual", cache: "no-store" };
-  // A body that is read here must not be decoded.
-  if (isTimed) init.encodeResponseBody = "manual";
-  if (plan !== undefined && request.body !== null) {
-    return forwardBody(request, url, init, timeoutMs, JSON.parse(plan));
-  }
-  // A late request is not aborted, because a signal costs time in every request. It ends with the
-  // event.
-  const asked = fetch(url, init);
-  let response;
-  try {
-    response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
-  } catch {
-    // The error's text may hold the upstream's address, so it is not returned.
-    return [undefined, "failed"];
-  }
-  if (response === undefined) {
-    asked.then(discard, () => {});
-    return [undefined, "late"];
-  }
-  return [response, factsOf(response, true)];
+export function forward(request, packed, timeoutMs, isTimed, plan) {
+  // One promise and callbacks cost less than a race. What throws here rejects the promise.
+  return new Promise((resolve) => {
+    const parts = packed.split("\n");
+    const [url, method] = parts;
+    const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
+    /** @type {RequestInit} */
+    const init = { method, headers, redirect: "manual", cache: "no-store" };
+    // A body that is read here must not be decoded.
+    if (isTimed) init.encodeResponseBody = "manual";
+    if (plan !== undefined && request.body !== null) {
+      resolve(forwardBody(request, url, init, timeoutMs, JSON.parse(plan)));
+      return;
+    }
+    // A late request is not aborted, because a signal costs time in every request. It ends with the
+    // event.
+    const asked = fetch(url, init);
+    const timer = setTimeout(() => {
+      resolve([undefined, "late"]);
+      asked.then(discard, () => {});
+    }, timeoutMs);
+    asked.then(
+      (response) => {
+        clearTimeout(timer);
+        resolve([response, factsOf(response, true)]);
+      },
+      () => {
+        clearTimeout(timer);
+        // The error's text may hold the upstream's address, so it is not returned.
+        resolve([undefined, "failed"]);
+      },
+    );
+  });
 }
 
 /**
@@ -106,7 +113,12 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
  * @param {boolean} hasEnded
  */
 function factsOf(response, hasEnded) {
-  return [hasEnded ? "1" : "", response.status, ...response.headers.keys()].join("\n");
+  let lines = `${hasEnded ? "1" : ""}\n${response.status}`;
+  // A callback costs the runtime less than the names of an iterator.
+  response.headers.forEach((_, name) => {
+    lines += `\n${name}`;
+  });
+  return lines;
 }
 
 /**
