@@ -26,7 +26,7 @@ const plain = { algorithm: "RS256", connections: 32 };
 /** @type {Profile[]} */
 // biome-ignore format: a table, one profile a row
 export const PROFILES = [
-  { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED, servers: [...ALL, "glue"] },
+  { name: "remembered", title: "tokens that repeat", ...plain, count: REPEATED, servers: ALL },
   { name: "distinct", title: "tokens that are all distinct", ...plain, count: DISTINCT, servers: ALL },
   { name: "hostile-signature", title: "tokens with a wrong signature", ...plain, count: DISTINCT, spoil: "signature", servers: [...REFUSERS, "haproxy", "envoy"] },
   { name: "hostile-kid", title: "tokens with unknown key ids", ...plain, count: DISTINCT, spoil: "kid", servers: [...REFUSERS, "envoy"] },

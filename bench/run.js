@@ -15,12 +15,13 @@ import { median } from "../scripts/lib/instruction-counts.js";
 import { ROOT, TARGET } from "../scripts/lib/paths.js";
 import { createProgress } from "../scripts/lib/progress.js";
 import { EXIT_USAGE, ScriptError, runMain } from "../scripts/lib/errors.js";
+import { measureBursts } from "./bursts.js";
 import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
 import { chart, render } from "./report.js";
 import { pace } from "./paced.js";
 import { PROFILES } from "./profiles.js";
-import { SERVERS, startOrigin, usage } from "./servers.js";
+import { SERVERS, STAGES, startOrigin, usage } from "./servers.js";
 import { createKey, writeTokens } from "./tokens.js";
 
 /** @import { Option } from "../scripts/lib/arguments.js" */
@@ -254,6 +255,19 @@ async function measurePaced(servers, { folder, builds, keys, rounds, seconds, no
   );
 }
 
+// Measures the CPU time of what the gateway does in steps, each a Worker.
+const BURSTS_A_ROUND = 60;
+
+async function measureStages({ folder, builds, keys, rounds, note }) {
+  const measured = await withOrigin({ folder, builds }, keys.RS256, async (start) => {
+    const file = await writeTokens(folder, "stages", { key: keys.RS256, count: 100 });
+    const running = [];
+    for (const server of STAGES) running.push({ file, ...(await start(server)) });
+    return measureBursts(running, { bursts: rounds * BURSTS_A_ROUND, note });
+  });
+  return STAGES.map(({ name, title }, index) => ({ name, title, ...measured[index] }));
+}
+
 async function main(args) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
@@ -309,6 +323,8 @@ async function main(args) {
     result.paced = await progress.run(`latency at ${PACE} requests per second`, (note) =>
       measurePaced(paced, { ...given, note }),
     );
+    save();
+    result.stages = await progress.run("CPU time of each step", (note) => measureStages({ ...given, note }));
     save();
     const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));
     result.starts = await progress.run("from a process's start to its first answer", (note) =>

@@ -132,16 +132,22 @@ async function bundle(folder, name) {
   return out;
 }
 
-function workerOf(name, title, more = {}) {
+/**
+ * @param {string} name
+ * @param {string} title
+ * @param {{ file?: string, texts?: Record<string, string>, typ?: string }} [options]
+ */
+function workerOf(name, title, options = {}) {
+  const { file = name, texts, ...more } = options;
   return {
     name,
     title,
     ...more,
     async start({ folder, origin, algorithm }) {
-      const path = await bundle(folder, name);
+      const path = await bundle(folder, file);
       return start(folder, {
-        modules: [{ name: `${name}.js`, path }],
-        texts: { ORIGIN: origin, ALGORITHMS: algorithm },
+        modules: [{ name: `${file}.js`, path }],
+        texts: { ORIGIN: origin, ALGORITHMS: algorithm, ...texts },
       });
     },
   };
@@ -296,6 +302,18 @@ function envoyBinary() {
     .find((file) => existsSync(file));
 }
 
+// Workers that each do one thing more than the one before.
+const stepOf = (step, title) => workerOf(`step-${step}`, title, { file: "steps", texts: { STEP: step } });
+const STEPS = [
+  stepOf("fetch", "`fetch` of the URL, without headers"),
+  stepOf("headers", "and the gateway's nine headers"),
+  stepOf("read", "and the client's headers, read and passed on"),
+  stepOf("cache", "and the platform's cache off"),
+  stepOf("timer", "and a time limit"),
+  stepOf("answer", "and an answer with two more headers"),
+  stepOf("log", "and a log line of each tenth request"),
+];
+
 /**
  * `typ` is the type of the tokens that a server accepts, and `missing` returns why it cannot be compared.
  * @type {{ name: string, title: string, typ?: string, missing?: () => string | undefined, start: Function }[]}
@@ -313,4 +331,11 @@ export const SERVERS = [
   workerOf("hono", "Hono `jwk` Worker", { typ: "JWT" }),
   haproxy,
   envoy,
+];
+
+/** What is compared by CPU time, pass-through first. */
+export const STAGES = [
+  SERVERS[0],
+  ...STEPS,
+  ...["glue", "gateway", "jose"].map((name) => SERVERS.find((server) => server.name === name)),
 ];

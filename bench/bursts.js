@@ -1,0 +1,113 @@
+// CPU time per request, in short bursts that alternate between the servers: a machine that slows down for a moment
+// slows all of them. wrk's rounds of seconds compare throughput, and are less exact by far.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync, readdirSync } from "node:fs";
+import { connect } from "node:net";
+import { availableParallelism } from "node:os";
+
+import { median } from "../scripts/lib/instruction-counts.js";
+
+const CONNECTIONS = 16;
+const WARM = 2000;
+const A_BURST = 50;
+
+/**
+ * Measures servers that run, each { url, file, pids }. Resolves with the CPU microseconds of each, the median of
+ * all bursts, and their ratio to the first server's, the median of the ratios of one turn.
+ * @param {{ url: string, file: string, pids: () => number[] }[]} servers
+ * @param {{ bursts: number, note: (text: string) => void }} options
+ */
+export async function measureBursts(servers, { bursts, note }) {
+  const running = [];
+  try {
+    for (const { url, file, pids } of servers) {
+      const lines = readFileSync(file, "utf8").trim().split("\n");
+      const one = { sockets: [], pids: pids(), samples: [], turn: 0, requests: lines.map(writeRequest) };
+      running.push(one);
+      // Servers on one core and clients on another disturb each other less.
+      if (availableParallelism() > 1) for (const pid of one.pids) pin(pid, 0);
+      for (let i = 0; i < CONNECTIONS; i += 1) one.sockets.push(await open(url));
+    }
+    for (const one of running) await burst(one, WARM);
+    for (let turn = 1; turn <= bursts; turn += 1) {
+      note(`turn ${turn} of ${bursts}`);
+      // Alternately in both directions, so that none always follows the same one.
+      for (const one of turn % 2 === 0 ? running : running.toReversed()) {
+        const before = cpuNs(one.pids);
+        await burst(one, A_BURST);
+        one.samples.push((cpuNs(one.pids) - before) / A_BURST / 1000);
+      }
+    }
+  } finally {
+    for (const socket of running.flatMap(({ sockets }) => sockets)) socket.destroy();
+  }
+  const first = running[0].samples;
+  return running.map(({ samples }) => ({
+    cpuUs: median(samples),
+    ratio: median(samples.map((sample, turn) => sample / first[turn])),
+  }));
+}
+
+function pin(pid, core) {
+  spawnSync("taskset", ["-acp", String(core), String(pid)]);
+}
+
+// Returns the CPU time of processes in nanoseconds, from the first field of schedstat (Linux).
+function cpuNs(pids) {
+  let sum = 0;
+  for (const pid of pids)
+    for (const thread of readdirSync(`/proc/${pid}/task`))
+      sum += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]);
+  return sum;
+}
+
+function writeRequest(line) {
+  const [path, token] = line.split(" ");
+  return `GET ${path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+}
+
+// Sends so many requests over all sockets, one at a time on each.
+function burst(one, count) {
+  let sent = 0;
+  let answered = 0;
+  return new Promise((resolve, reject) => {
+    const next = (socket) => {
+      if (sent === count) return;
+      sent += 1;
+      one.turn = (one.turn + 1) % one.requests.length;
+      socket.write(one.requests[one.turn]);
+    };
+    for (const socket of one.sockets) {
+      socket.answered = (status) => {
+        if (status !== "200") return reject(new Error(`a server answered ${status}`));
+        answered += 1;
+        if (answered === count) resolve(undefined);
+        else next(socket);
+      };
+      socket.failed = reject;
+      next(socket);
+    }
+  });
+}
+
+/** @returns {Promise<any>} */
+async function open(url) {
+  const { port, hostname } = new URL(url);
+  /** @type {any} */
+  const socket = connect(Number(port), hostname).setNoDelay();
+  await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
+  let text = "";
+  socket.on("error", (error) => socket.failed?.(error));
+  socket.on("data", (bytes) => {
+    text += bytes.toString("latin1");
+    const end = text.indexOf("\r\n\r\n") + 4;
+    if (end < 4) return;
+    const length = Number(/\r\ncontent-length: *(\d+)/i.exec(text)?.[1] ?? 0);
+    if (text.length < end + length) return;
+    const [, status] = text.split(" ", 2);
+    text = "";
+    socket.answered(status);
+  });
+  return socket;
+}
