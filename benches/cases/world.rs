@@ -40,10 +40,13 @@ impl Vectors {
     }
 }
 
-/// The settings of a developer's machine: secrets, and plain HTTP on loopback.
+/// The settings of a developer's machine (secrets, and plain HTTP on loopback) that counts its requests and
+/// logs as few successes as a deployment.
 pub(crate) fn setting(name: &str) -> Option<String> {
     match name {
         "DEVELOPMENT" => Some("true".to_owned()),
+        "LOG_SUCCESSES" => Some("10".to_owned()),
+        "METRICS_TOKEN" => Some("a-token-for-the-scraper".to_owned()),
         name => {
             name.starts_with("ASSERTION_KEYS_").then(|| "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned())
         }

@@ -64,17 +64,17 @@ async fn handle(
 
 /// Writes the request's line if it is logged, and an audit event where it was refused. Returns its answer.
 fn answer(
-    Handled { outcome, mut record, is_logged }: Handled<web_sys::Response>,
+    Handled { outcome, request_id, record }: Handled<web_sys::Response>,
     head: &Head,
     request: Option<&web_sys::Request>,
 ) -> Result<JsValue, JsValue> {
-    if is_logged {
+    if let Some(mut record) = record {
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
         log_line(&record.to_json());
         record.audit_event().iter().for_each(|event| log_line(event));
     }
     match outcome {
-        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &record.request_id),
+        Outcome::Forwarded { reply, plan } => pass_on(&reply, &plan, &request_id),
         Outcome::Answered(answer) => to_response(&answer, head, request),
     }
     .map(JsValue::from)

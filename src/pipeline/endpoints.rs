@@ -97,7 +97,7 @@ impl Gateway {
     async fn answer_metrics<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
         let Some(expected) = &self.metrics_token else { return Err(Refusal::RouteUnknown.into()) };
         check_operator(exchange, expected)?;
-        self.metrics.flush(ports).await;
+        self.metrics.flush(&self.policy, ports).await;
         let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
         let now = ports.now();
         for upstream in &self.upstreams {

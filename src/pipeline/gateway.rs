@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     authenticator::Authenticator,
+    denial::Denial,
     exchange::Exchange,
     limits,
     log::LogRecord,
@@ -125,7 +126,7 @@ impl Gateway {
                 if task == BackgroundTask::Flush {
                     ports.sleep(limits::FLUSH_MS).await;
                     self.flushing_since.set(None);
-                    self.metrics.flush(ports).await;
+                    self.metrics.flush(&self.policy, ports).await;
                 }
                 if let Some(spans) = &self.spans {
                     spans.send(ports).await;
@@ -134,19 +135,32 @@ impl Gateway {
         }
     }
 
-    /// Counts a request that was answered, adds its spans if its trace is sampled, and schedules a flush.
-    pub(super) fn observe<P: Ports>(&self, exchange: &Exchange<'_>, record: &LogRecord, ports: &P) {
+    /// Counts a request that was answered, adds its spans if its trace is sampled, and schedules a flush. Returns its
+    /// log record if that is written: always of a denial or a failure, and of what did not happen behind a success; of
+    /// other successes a share.
+    pub(super) fn observe<P: Ports>(
+        &self,
+        exchange: &Exchange<'_>,
+        status: u16,
+        denial: Option<&Denial>,
+        ports: &P,
+    ) -> Option<LogRecord> {
         let now = ports.now();
-        self.metrics.count_request(record);
+        let route = exchange.route.and_then(|route| self.policy.routes.element_offset(route));
+        let upstream = exchange.upstream.and_then(|upstream| self.upstreams.element_offset(upstream));
+        self.metrics.count_request(exchange, (route, upstream), (status, denial.map(Denial::code)), now);
         let spans = self.spans.as_ref().filter(|_| exchange.ids.is_sampled);
-        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.abs_diff(since) < limits::FLUSH_LOST_MS);
-        if spans.is_some_and(|spans| spans.record(exchange, record, now)) {
+        let is_logged = status >= 400 || exchange.fault.is_some() || exchange.ids.is_within(self.log_share);
+        let record = (is_logged || spans.is_some()).then(|| exchange.record(status, denial, now));
+        if spans.zip(record.as_ref()).is_some_and(|(spans, record)| spans.record(exchange, record, now)) {
             ports.defer(BackgroundTask::SendSpans);
         }
+        let is_scheduled = self.flushing_since.get().is_some_and(|since| now.abs_diff(since) < limits::FLUSH_LOST_MS);
         if !is_scheduled && (self.metrics.is_enabled || spans.is_some()) {
             self.flushing_since.set(Some(now));
             ports.defer(BackgroundTask::Flush);
         }
+        record.filter(|_| is_logged)
     }
 
     /// The scheduled event: renews every issuer's keys, so that requests rarely wait for them, and
@@ -156,7 +170,7 @@ impl Gateway {
             issuer.read_store(ports).await;
             issuer.run(KeyTask::Renew, ports).await;
         }
-        self.metrics.flush(ports).await;
+        self.metrics.flush(&self.policy, ports).await;
     }
 
     /// Returns the version of a policy's text.

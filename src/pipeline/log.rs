@@ -2,7 +2,6 @@
 //! address, no query, no claim but the verified user id, and no word long enough to be a token.
 
 use serde::Serialize;
-use serde_json::json;
 
 /// The log record of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -62,28 +61,40 @@ impl LogRecord {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns whether the record is written in any case: of a denial, of a failure, or with details.
-    pub(super) fn is_always_logged(&self) -> bool {
-        self.level != "info" || self.detail.is_some()
-    }
-
     /// Returns the audit event of a request that was refused with 401, 403 or 429, as JSON.
     pub fn audit_event(&self) -> Option<String> {
         let code = self.code.filter(|_| matches!(self.status, 401 | 403 | 429))?;
-        let event = json!({
-            "event_type": "gateway.access",
-            "result": "denied",
-            "user_id": self.user_id,
-            "entity_id": self.path,
-            "operation": format!("{} {}", self.method, self.route.as_deref().unwrap_or("gateway")),
-            "request_id": self.request_id,
-            "trace_id": self.trace_id,
-            "span_id": self.span_id,
-            "ip_address": self.ip,
-            "user_agent": self.user_agent,
-            "detail": code,
-            "timestamp": self.timestamp,
-        });
-        Some(event.to_string())
+        let event = AuditEvent {
+            detail: code,
+            entity_id: &self.path,
+            event_type: "gateway.access",
+            ip_address: self.ip.as_deref(),
+            operation: &format!("{} {}", self.method, self.route.as_deref().unwrap_or("gateway")),
+            request_id: &self.request_id,
+            result: "denied",
+            span_id: &self.span_id,
+            timestamp: &self.timestamp,
+            trace_id: &self.trace_id,
+            user_agent: self.user_agent.as_deref(),
+            user_id: self.user_id.as_deref(),
+        };
+        serde_json::to_string(&event).ok()
     }
+}
+
+/// The audit event of a refused request.
+#[derive(Serialize)]
+struct AuditEvent<'a> {
+    detail: &'static str,
+    entity_id: &'a str,
+    event_type: &'static str,
+    ip_address: Option<&'a str>,
+    operation: &'a str,
+    request_id: &'a str,
+    result: &'static str,
+    span_id: &'a str,
+    timestamp: &'a str,
+    trace_id: &'a str,
+    user_agent: Option<&'a str>,
+    user_id: Option<&'a str>,
 }

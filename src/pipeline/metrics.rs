@@ -7,12 +7,13 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt::{self, Write as _},
 };
 
-use super::{log::LogRecord, ports::MetricsStore};
-use portcullis_policy::METHODS;
+use super::{exchange::Exchange, ports::MetricsStore};
+use portcullis_policy::{METHODS, Policy};
+use portcullis_token::UnixMillis;
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -46,43 +47,44 @@ impl Metrics {
         Self { is_enabled, ..Self::default() }
     }
 
-    /// Counts a request that was answered.
-    pub(super) fn count_request(&self, record: &LogRecord) {
+    /// Counts a request that was answered, of the route and the upstream with these indexes.
+    pub(super) fn count_request(
+        &self,
+        exchange: &Exchange<'_>,
+        (route, upstream): (Option<usize>, Option<usize>),
+        (status, code): (u16, Option<&'static str>),
+        now: UnixMillis,
+    ) {
         if !self.is_enabled {
             return;
         }
         let mut counts = self.counts.borrow_mut();
-        // Requests that no route took are the gateway's own.
-        let route = record.route.as_deref().unwrap_or("gateway");
         // Others could be as many as a client likes to make up.
-        let method = METHODS.iter().find(|known| **known == record.method).copied().unwrap_or("OTHER");
-        let status = record.status;
-        // No name in a policy has a quote, a backslash or a line break, which labels would have to escape.
-        counts.add(format!("gateway_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}"));
-        counts.add_time("gateway_request_duration_seconds", format!("route=\"{route}\""), record.duration_ms);
-        if let Some(code) = record.code {
-            counts.add(format!("gateway_denials_total{{code=\"{code}\"}}"));
+        let method = METHODS.iter().find(|known| **known == exchange.head.method).copied().unwrap_or("OTHER");
+        counts.add(Series::Request { route, method, status });
+        counts.add_time(Timer::Request { route }, now.since(exchange.begun));
+        if let Some(code) = code {
+            counts.add(Series::Denial(code));
         }
-        if let (Some(upstream), Some(took_ms)) = (&record.upstream, record.upstream_ms) {
-            counts.add_time("gateway_upstream_duration_seconds", format!("upstream=\"{upstream}\""), took_ms);
+        if let (Some(upstream), Some((from, to))) = (upstream, exchange.upstream_times) {
+            counts.add_time(Timer::Upstream(upstream), to.since(from));
         }
-        if let Some(cache) = record.cache {
-            let result = if cache == "token" { "hit" } else { "miss" };
-            counts.add(format!("gateway_token_cache_total{{result=\"{result}\"}}"));
+        if let Some(source) = exchange.key_source {
+            counts.add(Series::TokenCache(if source == "token" { "hit" } else { "miss" }));
         }
     }
 
     /// Counts an event of a series.
     pub(super) fn count(&self, series: fmt::Arguments<'_>) {
         if self.is_enabled {
-            self.counts.borrow_mut().add(series.to_string());
+            self.counts.borrow_mut().add(Series::Event(series.to_string()));
         }
     }
 
     /// Sends the counts to the store. Counts that do not arrive are kept for the next time.
-    pub(super) async fn flush(&self, store: &impl MetricsStore) {
+    pub(super) async fn flush(&self, policy: &Policy, store: &impl MetricsStore) {
         let mut sums = self.unsent.take();
-        self.counts.take().add_to(&mut sums);
+        self.counts.take().add_to(&mut sums, policy);
         if sums.is_empty() {
             return;
         }
@@ -103,10 +105,24 @@ impl Metrics {
 /// Counts that were not sent yet.
 #[derive(Default)]
 struct Counts {
-    /// By series.
-    counters: HashMap<String, u64>,
-    /// By family and label.
-    timers: HashMap<(&'static str, String), Histogram>,
+    counters: BTreeMap<Series, u64>,
+    timers: BTreeMap<Timer, Histogram>,
+}
+
+/// A series of a counter. Its text is written when it is sent, because each request is counted.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Series {
+    Request { route: Option<usize>, method: &'static str, status: u16 },
+    Denial(&'static str),
+    TokenCache(&'static str),
+    Event(String),
+}
+
+/// A histogram of times.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Request { route: Option<usize> },
+    Upstream(usize),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -117,13 +133,13 @@ struct Histogram {
 }
 
 impl Counts {
-    fn add(&mut self, series: String) {
+    fn add(&mut self, series: Series) {
         let count = self.counters.entry(series).or_default();
         *count = count.saturating_add(1);
     }
 
-    fn add_time(&mut self, family: &'static str, label: String, took_ms: u64) {
-        let histogram = self.timers.entry((family, label)).or_default();
+    fn add_time(&mut self, timer: Timer, took_ms: u64) {
+        let histogram = self.timers.entry(timer).or_default();
         let index = BUCKETS_MS.iter().position(|bound| took_ms <= *bound).unwrap_or(BUCKETS_MS.len());
         if let Some(count) = histogram.counts.get_mut(index) {
             *count = count.saturating_add(1);
@@ -131,12 +147,33 @@ impl Counts {
         histogram.sum_ms = histogram.sum_ms.saturating_add(took_ms);
     }
 
-    /// Adds the counts to sums by series.
-    fn add_to(self, sums: &mut BTreeMap<String, f64>) {
+    /// Adds the counts to sums by the text of their series. No name in a policy has a quote, a backslash or a line
+    /// break, which labels would have to escape.
+    fn add_to(self, sums: &mut BTreeMap<String, f64>, policy: &Policy) {
+        // Requests that no route took are the gateway's own.
+        let path = |route: Option<usize>| {
+            route.and_then(|route| policy.routes.get(route)).map_or("gateway", |route| route.path.as_str())
+        };
         for (series, count) in self.counters {
+            let series = match series {
+                Series::Request { route, method, status } => {
+                    let route = path(route);
+                    format!("gateway_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
+                }
+                Series::Denial(code) => format!("gateway_denials_total{{code=\"{code}\"}}"),
+                Series::TokenCache(result) => format!("gateway_token_cache_total{{result=\"{result}\"}}"),
+                Series::Event(series) => series,
+            };
             add_sum(sums, series, number(count));
         }
-        for ((family, label), histogram) in self.timers {
+        for (timer, histogram) in self.timers {
+            let (family, label) = match timer {
+                Timer::Request { route } => ("gateway_request_duration_seconds", format!("route=\"{}\"", path(route))),
+                Timer::Upstream(upstream) => {
+                    let name = policy.upstreams.get(upstream).map_or("", |upstream| upstream.name.as_str());
+                    ("gateway_upstream_duration_seconds", format!("upstream=\"{name}\""))
+                }
+            };
             let bounds = BUCKETS_MS.iter().map(|bound| (number(*bound) / 1000.0).to_string());
             let mut count: u64 = 0;
             for (bound, more) in bounds.chain(["+Inf".to_owned()]).zip(histogram.counts) {

@@ -34,10 +34,10 @@ use portcullis_token::{
 pub struct Handled<R> {
     /// The answer for the client.
     pub outcome: Outcome<R>,
-    /// The log record.
-    pub record: LogRecord,
-    /// Whether the record is written: always for a denial or a failure, of successes a share.
-    pub is_logged: bool,
+    /// `X-Request-Id` of the answer.
+    pub request_id: String,
+    /// The log record, if it is written.
+    pub record: Option<LogRecord>,
 }
 
 /// An answer for the client.
@@ -63,7 +63,7 @@ impl Gateway {
             exchange.ids.sample(spans.ratio);
         }
         let decided = self.decide(&mut exchange, ports).await;
-        self.finish(&exchange, decided, ports)
+        self.finish(exchange, decided, ports)
     }
 
     /// The steps in their order. Each either goes on, answers, or denies.
@@ -192,13 +192,13 @@ impl Gateway {
     /// Makes the answer of a denial, and writes the log record, the metrics and the spans.
     fn finish<P: Ports>(
         &self,
-        exchange: &Exchange<'_>,
+        exchange: Exchange<'_>,
         decided: Result<Outcome<P::Reply>, Denial>,
         ports: &P,
     ) -> Handled<P::Reply> {
         let (mut outcome, denial) = match decided {
             Ok(outcome) => (outcome, None),
-            Err(denial) => (Outcome::Answered(deny(exchange, &denial)), Some(denial)),
+            Err(denial) => (Outcome::Answered(deny(&exchange, &denial)), Some(denial)),
         };
         let status = match &mut outcome {
             Outcome::Forwarded { .. } => exchange.upstream_status,
@@ -207,10 +207,8 @@ impl Gateway {
                 answer.status
             }
         };
-        let record = exchange.record(status, denial.as_ref(), ports.now());
-        self.observe(exchange, &record, ports);
-        let is_logged = record.is_always_logged() || exchange.ids.is_within(self.log_share);
-        Handled { outcome, record, is_logged }
+        let record = self.observe(&exchange, status, denial.as_ref(), ports);
+        Handled { outcome, request_id: exchange.ids.request_id, record }
     }
 }
 
@@ -223,7 +221,7 @@ pub fn handle_refused<R>(head: &Head, denial: Denial, ports: &impl Runtime) -> H
     let problem = |denial| Answer::problem(denial, "gateway", request_id);
     let answer = denial.map_or_else(|| endpoints::health(request_id), problem);
     let record = exchange.record(answer.status, denial, exchange.begun);
-    Handled { outcome: Outcome::Answered(answer), record, is_logged: true }
+    Handled { outcome: Outcome::Answered(answer), request_id: exchange.ids.request_id, record: Some(record) }
 }
 
 fn check_head(head: &Head) -> Result<(), Denial> {

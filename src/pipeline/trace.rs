@@ -13,7 +13,7 @@ pub(super) struct Ids {
     /// Id of the client's span, if its trace is continued.
     pub(super) parent_id: Option<String>,
     /// Id of the span of the call to the upstream.
-    client_span: u64,
+    client_span: [u8; 8],
     flags: u8,
     /// Whether this gateway's spans are exported.
     pub(super) is_sampled: bool,
@@ -34,8 +34,8 @@ impl Ids {
             .filter(|text| text.len() == 36)
             .and_then(|text| uuid::Uuid::try_parse(text).ok())
             .unwrap_or_else(|| uuid::Builder::from_unix_timestamp_millis(now.0, &for_id).into_uuid());
-        let own_trace = u128::from_be_bytes(take(&mut random));
-        let (span, client_span) = (u64::from_be_bytes(take(&mut random)), u64::from_be_bytes(take(&mut random)));
+        let own_trace: [u8; 16] = take(&mut random);
+        let (span, client_span): ([u8; 8], _) = (take(&mut random), take(&mut random));
         let continued = head.header("traceparent").and_then(parse_traceparent);
         let is_valid = |state: &&str| {
             state.len() <= limits::TRACESTATE_BYTES && state.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
@@ -43,12 +43,12 @@ impl Ids {
         let tracestate = continued.and_then(|_| head.header("tracestate").filter(is_valid)).map(str::to_owned);
         let (trace_id, parent_id, flags) = match continued {
             Some((trace_id, parent_id, flags)) => (trace_id.to_owned(), Some(parent_id.to_owned()), flags),
-            None => (format!("{own_trace:032x}"), None, SAMPLED),
+            None => (hex(&own_trace), None, SAMPLED),
         };
         Self {
-            request_id: request_id.hyphenated().to_string(),
+            request_id: request_id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned(),
             trace_id,
-            span_id: format!("{span:016x}"),
+            span_id: hex(&span),
             parent_id,
             client_span,
             flags,
@@ -76,14 +76,14 @@ impl Ids {
 
     /// Returns the id of the span of the call to the upstream.
     pub(super) fn client_span_id(&self) -> String {
-        format!("{:016x}", self.client_span)
+        hex(&self.client_span)
     }
 
     /// Returns `traceparent` for the upstream, whose spans are children of the call's span if that is
     /// exported.
     pub(super) fn traceparent(&self) -> String {
         let parent = if self.is_sampled { &self.client_span_id() } else { &self.span_id };
-        format!("00-{}-{parent}-{:02x}", self.trace_id, self.flags)
+        ["00-", &self.trace_id, "-", parent, "-", &hex(&[self.flags])].concat()
     }
 }
 
@@ -100,6 +100,12 @@ fn parse_traceparent(text: &str) -> Option<(&str, &str, u8)> {
     let is_valid = is_version && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2);
     let flags = u8::from_str_radix(flags, 16).ok()?;
     is_valid.then_some((trace_id, parent_id, flags))
+}
+
+/// Writes bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')).collect()
 }
 
 /// Takes the first bytes; zeros if there are too few.

@@ -1,8 +1,8 @@
 //! How upstreams' answers are passed on: which headers are removed, replaced and added.
 
-use portcullis::pipeline::{AnswerPlan, Gateway, Handled, Outcome};
+use portcullis::pipeline::{AnswerPlan, Gateway, Outcome};
 
-use crate::fakes::{FakePorts, gateway_of, parse_changes, setup};
+use crate::fakes::{FakePorts, Seen, gateway_of, parse_changes, setup};
 
 const POLICY: &str = r#"
 [upstreams.app]
@@ -29,7 +29,7 @@ nosniff = true
 const PRIVATE: [&str; 5] =
     ["x-powered-by", "x_frame_options", "x-user-id", "access-control-allow-origin", "x-request-id"];
 
-fn plan(handled: &Handled<()>) -> &AnswerPlan {
+fn plan(handled: &Seen) -> &AnswerPlan {
     match &handled.outcome {
         Outcome::Forwarded { plan, .. } => plan,
         Outcome::Answered(answer) => panic!("{answer:?}"),

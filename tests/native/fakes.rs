@@ -9,7 +9,7 @@ use std::{
 
 use futures_executor::block_on;
 use portcullis::pipeline::{
-    Answer, BackgroundTask, Gateway, Handled, Head, Misconfiguration, Outcome,
+    Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
         Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
         Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
@@ -56,10 +56,11 @@ impl Vectors {
 
 pub(crate) const SECRET: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-/// The settings of a developer's machine: secrets, and plain HTTP on loopback.
+/// The settings of a developer's machine: secrets, plain HTTP on loopback, and each success in the log.
 pub(crate) fn setting(name: &str) -> Option<String> {
     match name {
         "DEVELOPMENT" => Some("true".to_owned()),
+        "LOG_SUCCESSES" => Some("100".to_owned()),
         name => name.starts_with("ASSERTION_KEYS_").then(|| SECRET.to_owned()),
     }
 }
@@ -230,6 +231,20 @@ pub(crate) struct FakePorts {
     pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
 }
 
+/// The result of a request.
+pub(crate) struct Seen {
+    pub(crate) outcome: Outcome<()>,
+    pub(crate) is_logged: bool,
+    /// Empty if the record is not logged.
+    pub(crate) record: LogRecord,
+}
+
+impl From<Handled<()>> for Seen {
+    fn from(Handled { outcome, record, .. }: Handled<()>) -> Self {
+        Self { outcome, is_logged: record.is_some(), record: record.unwrap_or_default() }
+    }
+}
+
 impl FakePorts {
     /// Returns ports at the time of the vectors, with an issuer that serves their keys.
     pub(crate) fn new() -> Self {
@@ -274,12 +289,12 @@ impl FakePorts {
     }
 
     /// Sends one request through the gateway and runs its background tasks.
-    pub(crate) fn send(&self, gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Handled<()> {
+    pub(crate) fn send(&self, gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new(method.to_owned(), &format!("https://edge.example{target}"), headers);
         let handled = block_on(gateway.handle(&head, self));
         self.run_tasks(gateway);
-        handled
+        handled.into()
     }
 
     /// Runs the deferred tasks.
@@ -290,12 +305,12 @@ impl FakePorts {
     }
 
     /// Requests one of the gateway's own endpoints as an operator on a developer's machine.
-    pub(crate) fn send_as_operator(&self, gateway: &Gateway, path: &str) -> Handled<()> {
+    pub(crate) fn send_as_operator(&self, gateway: &Gateway, path: &str) -> Seen {
         self.send(gateway, "GET", path, &[("cf-connecting-ip", "127.0.0.1")])
     }
 
     /// Sends one request with a bearer token.
-    pub(crate) fn send_token(&self, gateway: &Gateway, method: &str, target: &str, token: &str) -> Handled<()> {
+    pub(crate) fn send_token(&self, gateway: &Gateway, method: &str, target: &str, token: &str) -> Seen {
         self.send(gateway, method, target, &[("authorization", &format!("Bearer {token}"))])
     }
 }
@@ -482,12 +497,12 @@ impl UpstreamClient for FakePorts {
 }
 
 /// Returns status and code of the answer; `ok` for that of an upstream.
-pub(crate) fn verdict(handled: &Handled<()>) -> (u16, &'static str) {
+pub(crate) fn verdict(handled: &Seen) -> (u16, &'static str) {
     (handled.record.status, handled.record.code.unwrap_or("ok"))
 }
 
 /// The gateway's own answer.
-pub(crate) fn answer(handled: &Handled<()>) -> &Answer {
+pub(crate) fn answer(handled: &Seen) -> &Answer {
     match &handled.outcome {
         Outcome::Answered(answer) => answer,
         Outcome::Forwarded { .. } => panic!("forwarded"),

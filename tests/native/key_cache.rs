@@ -50,7 +50,7 @@ fn a_bounded_number_of_requests_waits_for_a_key_and_lost_ones_expire() {
     }
     assert_eq!(ports.fetches.get(), 1);
     let Poll::Ready(handled) = begin().1 else { panic!("one request too many waits") };
-    assert_eq!(verdict(&handled), (503, "keys_unavailable"));
+    assert_eq!(verdict(&handled.into()), (503, "keys_unavailable"));
     // The runtime may never resume a request after its client disconnects.
     ports.advance(LOST_MS);
     assert!(begin().1.is_pending());
@@ -99,7 +99,7 @@ fn a_bounded_number_of_readiness_checks_waits_and_lost_ones_expire() {
     let waiting: Vec<_> = (0..READY_CHECKS).map(|_| begin()).collect();
     assert!(waiting.iter().all(|(_, answer)| answer.is_pending()));
     let Poll::Ready(handled) = begin().1 else { panic!("one check too many waits") };
-    assert_eq!(verdict(&handled), (503, "gateway_busy"));
+    assert_eq!(verdict(&handled.into()), (503, "gateway_busy"));
     ports.advance(READY_LOST_MS);
     assert!(begin().1.is_pending());
 }
@@ -341,6 +341,7 @@ fn a_discovery_document_leads_to_the_keys_of_its_issuer_only() {
         let ports = FakePorts::new();
         let gateway = configured(PROVIDER, |name| match name {
             "METRICS_TOKEN" => Some("a-token-for-operators".to_owned()),
+            "LOG_SUCCESSES" => Some("100".to_owned()),
             name => name.starts_with("ASSERTION_").then(|| SECRET.to_owned()),
         })
         .unwrap();

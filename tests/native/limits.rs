@@ -149,7 +149,7 @@ fn guess(gateway: &Gateway, ports: &FakePorts, address: &str) -> (u16, usize) {
     let headers = [("cf-connecting-ip", address), ("authorization", "Bearer a.b.c")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let head = Head::new("GET".to_owned(), "https://edge.example/free", headers);
-    let status = block_on(gateway.handle(&head, ports)).record.status;
+    let status = block_on(gateway.handle(&head, ports)).record.unwrap().status;
     (status, ports.tasks.borrow().len() - before)
 }
 
@@ -229,7 +229,7 @@ fn an_invalid_token_at_the_gateways_own_endpoints_is_counted() {
                 let sent = [("cf-connecting-ip", address.as_str()), ("authorization", token.as_str())];
                 let headers = sent.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
                 let head = Head::new((*method).to_owned(), &format!("https://edge.example{path}"), headers);
-                let handled = block_on(gateway.handle(&head, &ports));
+                let handled = block_on(gateway.handle(&head, &ports)).into();
                 count_failed_auth(&gateway, &ports);
                 verdict(&handled).0
             })

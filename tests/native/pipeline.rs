@@ -4,7 +4,7 @@ use portcullis::pipeline::wire::Fault;
 use serde_json::Value;
 
 use crate::fakes::{
-    FakePorts, Issuer, SECRET, SHIPPED, answer, configured, gateway_of, header, setting, shipped_setup, verdict,
+    FakePorts, Issuer, SECRET, SHIPPED, Seen, answer, configured, gateway_of, header, setting, shipped_setup, verdict,
 };
 
 const USER: &str = "0190b5a2-8c4e-7d3a-9f10-1c2b3a4d5e6f";
@@ -86,7 +86,7 @@ fn a_misconfigured_gateway_is_alive_and_refuses_all_other_requests() {
         let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://edge.example{target}"), vec![]);
         let fault = "METRICS_TOKEN is too short".to_owned();
         let denial = portcullis::pipeline::Denial::Misconfigured { fault };
-        let handled = portcullis::pipeline::handle_refused(&head, denial, &ports);
+        let handled: Seen = portcullis::pipeline::handle_refused(&head, denial, &ports).into();
         assert_eq!((handled.record.status, handled.record.code), (status, code), "{target}");
         let answer = answer(&handled);
         assert_eq!(header(answer, "x-request-id"), Some(handled.record.request_id.as_str()));
@@ -298,7 +298,7 @@ fn an_invalid_host_is_refused() {
         ("\u{e9}.example", false),
     ] {
         let head = portcullis::pipeline::Head::new("GET".into(), &format!("https://{host}/health"), vec![]);
-        let handled = futures_executor::block_on(gateway.handle(&head, &ports));
+        let handled = futures_executor::block_on(gateway.handle(&head, &ports)).into();
         let expected = if is_one { (200, "ok") } else { (400, "host_invalid") };
         assert_eq!(verdict(&handled), expected, "{host:?}");
         let sent = ports.send(&gateway, "GET", "/health", &[("host", host)]);

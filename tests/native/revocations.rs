@@ -404,7 +404,7 @@ fn a_logout_that_the_log_did_not_take_is_appended_again() {
     ports.log.borrow_mut().fault = Some(Fault::Unreachable);
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
     let head = Head::new("POST".to_owned(), "https://edge.example/logout", headers);
-    let handled = futures_executor::block_on(gateway.handle(&head, &ports));
+    let handled = futures_executor::block_on(gateway.handle(&head, &ports)).into();
     let tasks = ports.tasks.take();
     assert_eq!(verdict(&handled), OK, "the upstream has ended the session");
     assert_eq!(

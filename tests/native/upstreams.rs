@@ -176,7 +176,7 @@ fn waiting_requests_are_bounded_those_with_a_body_get_half_and_lost_ones_expire(
         let mut request = Box::pin(gateway.handle(head, &ports));
         match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Ok(request),
-            Poll::Ready(handled) => Err(verdict(&handled)),
+            Poll::Ready(handled) => Err(verdict(&handled.into())),
         }
     };
     let [get, post] = &heads;
@@ -218,7 +218,7 @@ fn bodies_of_one_network_leave_room_for_those_of_others() {
             match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => Some(request),
                 Poll::Ready(handled) => {
-                    assert_eq!(verdict(&handled), (503, "upstream_busy"));
+                    assert_eq!(verdict(&handled.into()), (503, "upstream_busy"));
                     None
                 }
             }
