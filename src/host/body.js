@@ -14,6 +14,7 @@ import { inTime, readBounded } from "./bindings.js";
  * How a body is passed on; `BodyPlan` in wire.rs.
  * @typedef {object} BodyPlan
  * @property {number | null} length
+ * @property {boolean} is_short
  * @property {number} max_bytes
  * @property {number} time_ms
  * @property {number} hold_ms

@@ -72,6 +72,7 @@ export function forward(request, packed, timeoutMs, isTimed, plan) {
  * @returns {Promise<Forwarded>}
  */
 async function forwardBody(request, url, init, timeoutMs, plan) {
+  if (plan.is_short) return forwardWhole(request, url, init, timeoutMs, plan.time_ms);
   const controller = new AbortController();
   const body = new ClientBody(request, plan.drain);
   let isAnswered = false;
@@ -103,6 +104,34 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
     clearTimeout(timer);
     failure ??= body.failure("failed");
     body.answered(true);
+    // The client may send nothing more, which would leave the stream open.
+    body.breakOff();
+    return [undefined, failure];
+  }
+}
+
+/**
+ * Forwards a request with a short body, which is read completely first. The upstream gets all of it or no
+ * request. A late request is not aborted; it ends with the event.
+ * @param {Request} request
+ * @param {string} url
+ * @param {RequestInit} init
+ * @param {number} timeoutMs
+ * @param {number} bodyMs
+ * @returns {Promise<Forwarded>}
+ */
+async function forwardWhole(request, url, init, timeoutMs, bodyMs) {
+  let failure = "read_failed";
+  try {
+    const body = await Promise.race([request.arrayBuffer(), scheduler.wait(bodyMs)]);
+    if (body === undefined) return [undefined, "late\nclient"];
+    failure = "failed";
+    const asked = fetch(url, { ...init, body });
+    const response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
+    if (response !== undefined) return [response, factsOf(response, true)];
+    asked.then(discard, () => {});
+    return [undefined, "late"];
+  } catch {
     return [undefined, failure];
   }
 }

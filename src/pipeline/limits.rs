@@ -120,6 +120,12 @@ pub const LOG_METHOD_BYTES: usize = 16;
 /// Bytes of one read from a request's body.
 pub const BODY_PART_BYTES: u64 = 64 * 1024;
 
+/// Bytes of a body of known length up to which it is read completely before it is passed on. It takes the
+/// memory of one part, and the permits for bodies bound their number: 64 KiB for half of `max_concurrent`. The
+/// runtime reads the rest of so short a body by itself, so a late one is not drained.
+pub const WHOLE_BODY_BYTES: u64 = BODY_PART_BYTES;
+const _: () = assert!(WHOLE_BODY_BYTES <= UNDRAINED_BYTES, "a late body needs no drain");
+
 /// Bytes of a body above which it waits for an early answer of the upstream before it is sent. An
 /// upstream that refuses by the head and closes resets the connection while the body is sent, and the
 /// runtime then loses the answer. Services refuse lengths from 1 MiB on; shorter bodies do not wait.

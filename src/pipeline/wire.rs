@@ -113,6 +113,8 @@ pub fn write_plan(plan: &impl Serialize) -> String {
 pub struct BodyPlan {
     /// `Content-Length`.
     pub length: Option<u64>,
+    /// Whether it is read completely before it is passed on.
+    pub is_short: bool,
     /// Bytes at most.
     pub max_bytes: u64,
     /// Milliseconds for the client to send it.
@@ -129,12 +131,13 @@ pub struct BodyPlan {
 impl BodyPlan {
     /// Plans a body of `length` bytes, if that is known, for which the client has `time_ms`.
     pub fn new(length: Option<u64>, max_bytes: u64, time_ms: u64) -> Self {
-        let is_short = length.is_some_and(|bytes| bytes <= limits::HELD_BODY_BYTES);
+        let is_within = |bound| length.is_some_and(|bytes| bytes <= bound);
         Self {
             length,
+            is_short: is_within(limits::WHOLE_BODY_BYTES),
             max_bytes,
             time_ms,
-            hold_ms: if is_short { 0 } else { limits::HOLD_MS },
+            hold_ms: if is_within(limits::HELD_BODY_BYTES) { 0 } else { limits::HOLD_MS },
             read_ahead_bytes: if length.is_some() { 0 } else { limits::READ_AHEAD_BYTES },
             read_ahead_parts: limits::READ_AHEAD_PARTS,
             drain: DrainPlan::new(length),

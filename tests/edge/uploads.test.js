@@ -159,11 +159,14 @@ describe("an upload", () => {
           for (let count = 0; count < 2; count += 1) {
             edge.lines.length = 0;
             hasArrived = false;
-            const text = await upload(UPLOADS[name], { leave, hasArrived: () => hasArrived });
+            // A short body of known length is read before the service is asked.
+            const isWhole = name === "a body that takes a while";
+            const text = await upload(UPLOADS[name], { leave, hasArrived: () => isWhole || hasArrived });
             const line = await until(`the log line of ${name}, ${leave}`, () =>
               edge.lines.find(({ path }) => path === "/upload"),
             );
             assert.equal(line.code, "client_gone", `${name}, ${leave}: ${text}`);
+            assert.equal(hasArrived, !isWhole, name);
           }
         }
       }
@@ -174,7 +177,9 @@ describe("an upload", () => {
   test("whose client is slow until the service closes the connection does not open the circuit", async () => {
     raw.act = (socket) => setTimeout(() => socket.destroy(), 1200);
     const statuses = await Promise.all(
-      Array.from({ length: 10 }, async () => (await upload(UPLOADS["a short body"], { leave: "halt" })).slice(9, 12)),
+      Array.from({ length: 10 }, async () =>
+        (await upload({ ...UPLOADS["a short body"], isChunked: true }, { leave: "halt" })).slice(9, 12),
+      ),
     );
     assert.deepEqual(statuses, Array(10).fill("502"));
     assert.equal(await breaker(), "closed");
@@ -216,7 +221,7 @@ describe("an upload", () => {
     ["is not sent in time", "/upload", "", "Transfer-Encoding: chunked", 500],
     ["goes over the limit after an early answer", "/open", "200 OK", "Transfer-Encoding: chunked", 2_000],
     ["is not sent in time after an early answer", "/upload", "200 OK", "Transfer-Encoding: chunked", 500],
-    ["has a length and is not sent in time after an early answer", "/upload", "200 OK", "Content-Length: 999", 500],
+    ["has a length and is not sent in time after an early answer", "/upload", "200 OK", "Content-Length: 99999", 500],
     ["is refused by an early answer", "/upload", "413 Content Too Large", "Transfer-Encoding: chunked", 500],
   ]) {
     test(`that ${what} ends at the service`, async () => {
@@ -241,6 +246,13 @@ describe("an upload", () => {
       if (status === "") assert.doesNotMatch(got, /0\r\n\r\n$/, "the service takes the body for complete");
     });
   }
+
+  test("that is short and slow does not use up the time of the service", async () => {
+    raw.act = (socket, onBytes) => onBytes((count) => count === 400 && setTimeout(fine, 300, socket));
+    // The policy gives the client 1,500 ms and the service 500.
+    const text = await upload({ total: 400, pace: 20, pause: 40 });
+    assert.match(text, /^HTTP\/1\.1 200 /);
+  });
 
   test("without a length arrives unchanged, in whatever pieces it comes", async () => {
     const numbers = Array.from({ length: 20_000 }, (_, index) => index).join(" ");

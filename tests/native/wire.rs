@@ -46,6 +46,8 @@ fn a_plan_has_the_members_that_javascript_knows() {
     for (length, hold_ms, read_ahead_bytes, part_bytes) in [
         (Some(0), 0, 0, 1),
         (Some(100), 0, 0, 100),
+        (Some(65_536), 0, 0, 65_536),
+        (Some(65_537), 0, 0, 65_536),
         (Some(1024 * 1024), 0, 0, 65_536),
         (Some(1024 * 1024 + 1), 100, 0, 65_536),
         (None, 100, 65_536, 65_536),
@@ -55,7 +57,7 @@ fn a_plan_has_the_members_that_javascript_knows() {
         assert_eq!(
             written,
             json!({
-                "length": length, "max_bytes": 7, "time_ms": 8,
+                "length": length, "is_short": length.is_some_and(|bytes| bytes <= 65_536), "max_bytes": 7, "time_ms": 8,
                 "hold_ms": hold_ms, "read_ahead_bytes": read_ahead_bytes, "read_ahead_parts": 64,
                 "drain": {
                     "part_bytes": part_bytes, "max_bytes": 16 * 1024 * 1024, "time_ms": 2_000, "at_once": 256,
