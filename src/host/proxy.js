@@ -1,7 +1,7 @@
 // Forwards requests to upstreams and answers to clients. Each function is one call from wasm. It
 // performs I/O and makes no decision. src/pipeline/wire.rs describes and parses what crosses.
 
-import { readBounded } from "./bindings.js";
+import { inTime, readBounded } from "./bindings.js";
 import { ClientBody, drain } from "./body.js";
 
 /**
@@ -121,18 +121,20 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
  * @returns {Promise<Forwarded>}
  */
 async function forwardWhole(request, url, init, timeoutMs, bodyMs) {
-  let failure = "read_failed";
+  /** @type {Promise<Response> | undefined} */
+  let asked;
   try {
-    const body = await Promise.race([request.arrayBuffer(), scheduler.wait(bodyMs)]);
-    if (body === undefined) return [undefined, "late\nclient"];
-    failure = "failed";
-    const asked = fetch(url, { ...init, body });
-    const response = await Promise.race([asked, scheduler.wait(timeoutMs)]);
-    if (response !== undefined) return [response, factsOf(response, true)];
+    // Each timer is cleared, because a race with one that runs keeps the body in memory.
+    const body = await inTime(bodyMs, () => request.arrayBuffer());
+    asked = fetch(url, { ...init, body });
+    const answer = asked;
+    const response = await inTime(timeoutMs, () => answer);
+    return [response, factsOf(response, true)];
+  } catch (error) {
+    const isLate = error instanceof DOMException && error.name === "TimeoutError";
+    if (asked === undefined) return [undefined, isLate ? "late\nclient" : "read_failed"];
     asked.then(discard, () => {});
-    return [undefined, "late"];
-  } catch {
-    return [undefined, failure];
+    return [undefined, isLate ? "late" : "failed"];
   }
 }
 
