@@ -45,12 +45,16 @@ impl Header {
     /// Checks `typ`, which keeps one kind of JWT from being used as another (RFC 8725, section 3.11;
     /// RFC 9068, section 4).
     pub(crate) fn check_type(&self, policy: &TokenPolicy) -> Result<(), TokenError> {
-        let short = |text: &str| {
-            let lower = text.to_ascii_lowercase();
-            lower.strip_prefix("application/").map_or(lower.clone(), str::to_owned)
-        };
-        let is_accepted = |typ: &str| policy.types.iter().any(|accepted| short(accepted) == short(typ));
+        let is_accepted =
+            |typ: &str| policy.types.iter().any(|accepted| short(accepted).eq_ignore_ascii_case(short(typ)));
         let is_passed = policy.types.is_empty() || self.typ.as_deref().is_some_and(is_accepted);
         is_passed.then_some(()).ok_or(TokenError::WrongType)
     }
+}
+
+/// Returns a media type without `application/`.
+fn short(text: &str) -> &str {
+    const PREFIX: &str = "application/";
+    let parts = text.split_at_checked(PREFIX.len());
+    parts.filter(|(prefix, _)| prefix.eq_ignore_ascii_case(PREFIX)).map_or(text, |(_, rest)| rest)
 }

@@ -29,7 +29,8 @@ impl StrictObject {
     }
 
     fn read(bytes: &[u8], is_strict: &Cell<bool>) -> Option<Self> {
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        // Of a text, the parser does not check each string.
+        let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(bytes).ok()?);
         let value = Strict { depth: JSON_DEPTH, is_strict }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
         if let Value::Object(map) = value { Some(Self(map)) } else { None }
