@@ -152,10 +152,11 @@ impl Denial {
             return Some(REALM.to_owned());
         }
         if *self == Self::Policy(Refusal::PermissionMissing) {
-            return Some(format!(r#"{REALM}, error="insufficient_scope""#));
+            return Some([REALM, r#", error="insufficient_scope""#].concat());
         }
         let error = if matches!(self, Self::CredentialsMalformed) { "invalid_request" } else { "invalid_token" };
-        (self.status() == 401).then(|| format!(r#"{REALM}, error="{error}", error_description="{}""#, self.detail()))
+        let parts = [REALM, r#", error=""#, error, r#"", error_description=""#, self.detail(), "\""];
+        (self.status() == 401).then(|| parts.concat())
     }
 }
 

@@ -119,8 +119,8 @@ impl Gateway {
             }
             BackgroundTask::ReadRevocationLog => self.revocations.read_log_if_due(ports).await,
             BackgroundTask::AppendRevocation(entry) => self.revocations.append_again(entry, ports).await,
-            BackgroundTask::CountFailedAuth { limit, address } => {
-                self.limiter.count_failed_auth(limit, address, ports).await;
+            BackgroundTask::CountFailedAuth { limit, network } => {
+                self.limiter.count_failed_auth(limit, network, ports).await;
             }
             BackgroundTask::Flush | BackgroundTask::SendSpans => {
                 if task == BackgroundTask::Flush {

@@ -3,17 +3,17 @@
 use std::{
     borrow::Borrow,
     collections::{HashMap, VecDeque},
-    hash::Hash,
+    hash::{BuildHasher, Hash, RandomState},
 };
 
 use super::permits::Lease;
 use portcullis_token::UnixMillis;
 
 /// A cache with a bound on the sum of its entries' sizes.
-pub(super) struct LimitedCache<K, V> {
+pub(super) struct LimitedCache<K, V, S = RandomState> {
     max_size: usize,
     size: usize,
-    entries: HashMap<K, Entry<V>>,
+    entries: HashMap<K, Entry<V>, S>,
     /// The keys, in the order in which they were first inserted.
     order: VecDeque<K>,
 }
@@ -24,9 +24,9 @@ struct Entry<V> {
     size: usize,
 }
 
-impl<K: Clone + Eq + Hash, V> LimitedCache<K, V> {
+impl<K: Clone + Eq + Hash, V, S: BuildHasher + Default> LimitedCache<K, V, S> {
     pub(super) fn new(max_size: usize) -> Self {
-        Self { max_size, size: 0, entries: HashMap::new(), order: VecDeque::new() }
+        Self { max_size, size: 0, entries: HashMap::default(), order: VecDeque::new() }
     }
 
     /// Returns a value, unless it has expired at `now`.

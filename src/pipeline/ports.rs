@@ -3,6 +3,8 @@
 
 #![allow(async_fn_in_trait, reason = "an isolate has one thread; no future is ever sent")]
 
+use std::net::IpAddr;
+
 use super::wire::{AnswerFacts, Fault, Forward};
 use portcullis_token::{
     Algorithm, SignatureOutcome, UnixMillis,
@@ -166,8 +168,8 @@ pub enum BackgroundTask {
     CountFailedAuth {
         /// Index of the limit in the policy.
         limit: usize,
-        /// The client's address.
-        address: String,
+        /// The client's network.
+        network: Option<IpAddr>,
     },
     /// Send the metrics and the spans in a few seconds.
     Flush,

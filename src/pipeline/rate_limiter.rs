@@ -22,9 +22,9 @@ use portcullis_token::Identity;
 /// The policy's rate limits.
 pub(super) struct RateLimiter {
     pub(super) limits: Vec<BoundLimit>,
-    /// By index of a limit, and address: whether the address is beyond the limit. Otherwise the
-    /// runtime is counting a refused token of the address.
-    failed_auth: RefCell<LimitedCache<(usize, String), bool>>,
+    /// By index of a limit, and network: whether the network is beyond the limit. Otherwise the
+    /// runtime is counting a refused token of the network.
+    failed_auth: RefCell<LimitedCache<(usize, Option<IpAddr>), bool>>,
     metrics: Rc<Metrics>,
 }
 
@@ -44,8 +44,8 @@ pub(super) enum Caller<'a> {
 }
 
 /// Returns the key of a client's network, or an empty one without an address.
-fn address_key(address: Option<IpAddr>) -> String {
-    address.map(|address| network(address).to_string()).unwrap_or_default()
+fn network_key(network: Option<IpAddr>) -> String {
+    network.map(|network| network.to_string()).unwrap_or_default()
 }
 
 impl RateLimiter {
@@ -71,7 +71,7 @@ impl RateLimiter {
     ) -> Result<(), Denial> {
         for bound in self.limits.iter().filter(|bound| route.limits.contains(&bound.limit.name)) {
             let key = match (bound.limit.by, caller) {
-                (LimitBy::Ip, Caller::Unknown(address)) => address_key(address),
+                (LimitBy::Ip, Caller::Unknown(address)) => network_key(address.map(network)),
                 (LimitBy::Route, Caller::Unknown(_)) if route.access == Access::Public => route.path.clone(),
                 (LimitBy::Route, Caller::Permitted(_)) => route.path.clone(),
                 // Users of two issuers may have the same id.
@@ -92,17 +92,18 @@ impl RateLimiter {
     /// Returns the denial of an address that is beyond a limit already.
     pub(super) fn record_failed_auth(&self, address: Option<IpAddr>, ports: &impl RateLimitCounter) -> Option<Denial> {
         let now = ports.now();
+        let network = address.map(network);
         let mut denial = None;
         let mut known = self.failed_auth.borrow_mut();
         for (limit, bound) in self.limits.iter().enumerate().filter(|(_, bound)| bound.limit.by == LimitBy::FailedIp) {
-            let key = (limit, address_key(address));
+            let key = (limit, network);
             match known.find(&key, now) {
                 Some(true) => denial = Some(self.exceeded(bound)),
                 Some(false) => {}
                 None => {
                     // Expires in case that the runtime ends the task before its result.
-                    known.insert(key.clone(), false, 1, Lease { since: now, lasts_ms: limits::COUNT_LOST_MS });
-                    ports.defer(BackgroundTask::CountFailedAuth { limit, address: key.1 });
+                    known.insert(key, false, 1, Lease { since: now, lasts_ms: limits::COUNT_LOST_MS });
+                    ports.defer(BackgroundTask::CountFailedAuth { limit, network });
                 }
             }
         }
@@ -110,12 +111,12 @@ impl RateLimiter {
     }
 
     /// Has the runtime count a refused token.
-    pub(super) async fn count_failed_auth(&self, limit: usize, address: String, ports: &impl RateLimitCounter) {
+    pub(super) async fn count_failed_auth(&self, limit: usize, network: Option<IpAddr>, ports: &impl RateLimitCounter) {
         let Some(bound) = self.limits.get(limit) else { return };
-        let is_over = !ports.limit(&bound.binding, &address).await;
+        let is_over = !ports.limit(&bound.binding, &network_key(network)).await;
         let lease = Lease { since: ports.now(), lasts_ms: if is_over { limits::OVER_MS } else { 0 } };
         // A flood of addresses hides none: an address that is removed for another is counted again.
-        self.failed_auth.borrow_mut().insert((limit, address), is_over, 1, lease);
+        self.failed_auth.borrow_mut().insert((limit, network), is_over, 1, lease);
     }
 
     fn exceeded(&self, BoundLimit { limit, .. }: &BoundLimit) -> Denial {
