@@ -116,15 +116,17 @@ describe("clients", () => {
     users.forget();
   });
 
-  // A request whose body never ends.
-  function dawdle({ close = false, address = "127.0.0.1" } = {}) {
+  // A request whose body never ends. In chunks, the service gets its beginning.
+  function dawdle({ close = false, address = "127.0.0.1", isChunked = false } = {}) {
     const { hostname, port } = new URL(edge.url);
     const socket = connect({ host: hostname, port: Number(port) });
     let text = "";
     socket.setEncoding("latin1").on("data", (part) => (text += part));
     socket.on("error", () => {});
-    const lines = [`Host: ${hostname}:${port}`, `CF-Connecting-IP: ${address}`, "Content-Length: 100"];
-    socket.write(`POST /open HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\nhello`);
+    const framing = isChunked ? "Transfer-Encoding: chunked" : "Content-Length: 100";
+    const lines = [`Host: ${hostname}:${port}`, `CF-Connecting-IP: ${address}`, framing];
+    const body = isChunked ? "5\r\nhello\r\n" : "hello";
+    socket.write(`POST /open HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n${body}`);
     if (close) setTimeout(() => socket.destroy(), 50);
     return new Promise((resolve) => {
       const timer = setInterval(() => text.includes("\r\n\r\n") && socket.destroy(), 10);
@@ -145,7 +147,7 @@ describe("clients", () => {
 
   test("that disconnect within their body do not count against the service", async () => {
     users.answer("POST /open", readAll);
-    await Promise.all(Array.from({ length: 10 }, () => dawdle({ close: true })));
+    await Promise.all(Array.from({ length: 10 }, (_, count) => dawdle({ close: true, isChunked: count % 2 === 0 })));
     // The disconnect is noticed a moment later.
     await until("their places are free", async () => (await open({ method: "POST", json: {} })).status === 200);
     assert.deepEqual(await breakersOf("users"), ["closed"]);
@@ -166,7 +168,7 @@ describe("clients", () => {
       (request) => setTimeout(() => request.socket.destroy(), 1200),
     ]) {
       users.answer("POST /open", complain);
-      const answers = await Promise.all(Array.from({ length: 10 }, () => dawdle()));
+      const answers = await Promise.all(Array.from({ length: 10 }, () => dawdle({ isChunked: true })));
       for (const text of answers) assert.match(text, /^HTTP\/1\.1 50[23] /);
     }
     assert.deepEqual(await breakersOf("users"), ["closed"]);
