@@ -105,6 +105,28 @@ async fn after_a_revocation_the_next_key_signs() {
 }
 
 #[tokio::test]
+async fn a_process_whose_clock_is_ahead_keeps_the_keys_of_live_tokens() {
+    let app = App::start().await;
+    let database = Database::open(&app.databases.url(Service::Auth), Schema::Auth).await.unwrap();
+    let clock = Clock::default();
+    clock.stop();
+    let open = async |now| {
+        let master = MasterKey::new(&[1; 32]).unwrap();
+        Keyring::open(SigningKeys(database.clone()), master, 0, now).await.unwrap()
+    };
+    let keyring = open(clock.now()).await;
+    let retired = keyring.signer(clock.now()).unwrap().kid().to_owned();
+    keyring.rotate(&clock).await.unwrap();
+    let ahead = clock.now() + 2 * limits::KEYS_AHEAD_MS + limits::ACCESS_TOKEN_MS + limits::LEEWAY_MS;
+    let started = open(ahead).await;
+    keyring.read(ahead).await.unwrap();
+    for set in [started.jwks(), keyring.jwks()] {
+        assert!(set.keys.iter().any(|key| key["kid"] == retired.as_str()), "{retired} is in the set");
+    }
+    database.close().await;
+}
+
+#[tokio::test]
 async fn without_the_auth_service_its_keys_are_trusted_for_a_day() {
     let mut app = App::start().await;
     let ada = app.person("ada@example.com").await;

@@ -107,6 +107,9 @@ impl From<sqlx::Error> for KeyringFault {
     }
 }
 
+/// Keeps all stored keys in the set: only [`Keyring::maintain`] knows whether the clock may end one.
+const ALL: i64 = 0;
+
 impl Keyring {
     /// Decrypts the stored keys, and encrypts those again that an older master key encrypted; makes
     /// the first key when there is none.
@@ -114,11 +117,11 @@ impl Keyring {
     /// # Errors
     /// [`KeyringFault`].
     pub async fn open(store: SigningKeys, master: MasterKey, lead_ms: i64, now: i64) -> Result<Self, KeyringFault> {
-        if store.published(now, now).await?.is_empty() {
+        if store.published(now, ALL).await?.is_empty() {
             // The very first key may sign at once: no client caches an older set.
             store.add_first(&make(&master, now, now).await?).await?;
         }
-        let stored = store.published(now, now).await?;
+        let stored = store.published(now, ALL).await?;
         if let Some(made_at) = stored.iter().map(|key| key.published_at).min()
             && made_at > now.saturating_add(limits::KEYS_AHEAD_MS)
         {
@@ -179,7 +182,7 @@ impl Keyring {
     /// # Errors
     /// [`KeyringFault`]; the keys that were read before stay in use.
     pub async fn read(&self, now: i64) -> Result<(), KeyringFault> {
-        self.reload(now, now).await
+        self.reload(now, ALL).await
     }
 
     /// Reads the keys, rotates when the newest is old enough, and deletes those that are no longer
@@ -192,7 +195,7 @@ impl Keyring {
     pub async fn maintain(&self, clock: &Clock, trusted: Option<i64>) -> Result<(), KeyringFault> {
         let shared_now = with_timeout(self.store.shared_now(clock)).await?;
         let agreed = trusted.filter(|now| agree(*now, shared_now));
-        self.reload(clock.now(), agreed.unwrap_or_default()).await?;
+        self.reload(clock.now(), agreed.unwrap_or(ALL)).await?;
         let Some(now) = agreed else {
             return if trusted.is_some() { Err(KeyringFault::ClocksApart) } else { Ok(()) };
         };
@@ -211,7 +214,7 @@ impl Keyring {
     /// Reads the keys after a change that is committed: an error of this read must not make the change
     /// look failed. [`Self::maintain`] reads them again within seconds.
     async fn reload_committed(&self, now: i64) {
-        if let Err(fault) = self.reload(now, now).await {
+        if let Err(fault) = self.reload(now, ALL).await {
             tracing::error!(%fault, "the signing keys are changed, but this process cannot read them");
         }
     }
