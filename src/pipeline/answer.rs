@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{denial::Denial, limits};
+use super::{denial::Denial, limits, log::to_json};
 use portcullis_policy::Refusal;
 
 /// Status, headers and body of an answer of the gateway's own.
@@ -47,8 +47,7 @@ impl Answer {
         let (family, title) = denial.family_and_title();
         let (status, code, detail) = (denial.status(), denial.code(), denial.detail());
         let document = Problem { family, title, status, detail, error: detail, code, operation, request_id };
-        let body = serde_json::to_string(&document).unwrap_or_default();
-        Self::refusal(denial, "application/problem+json", request_id, body)
+        Self::refusal(denial, "application/problem+json", request_id, to_json(&document))
     }
 
     /// The same as a page for a person: what happened, what to do next, and the id by which an

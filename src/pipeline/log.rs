@@ -58,7 +58,7 @@ pub struct LogRecord {
 impl LogRecord {
     /// Returns the record as JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        to_json(self)
     }
 
     /// Returns the audit event of a request that was refused with 401, 403 or 429, as JSON.
@@ -78,8 +78,18 @@ impl LogRecord {
             user_agent: self.user_agent.as_deref(),
             user_id: self.user_id.as_deref(),
         };
-        serde_json::to_string(&event).ok()
+        Some(to_json(&event))
     }
+}
+
+/// Bytes of nearly all records, audit events and problem documents.
+const JSON_BYTES: usize = 1024;
+
+/// Serializes a document without growing its text step by step.
+pub(super) fn to_json(document: &impl Serialize) -> String {
+    let mut bytes = Vec::with_capacity(JSON_BYTES);
+    let written = serde_json::to_writer(&mut bytes, document).ok();
+    written.and_then(|()| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 /// The audit event of a refused request.
