@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    assertion::Opening,
     denial::Denial,
     issuer::Issuer,
     limited_cache::LimitedCache,
@@ -77,6 +78,8 @@ pub(super) struct AuthenticatedToken {
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
     pub(super) revocation_keys: Option<RevocationKeys>,
+    /// Of the assertions to the upstream that it was last forwarded to.
+    pub(super) opening: RefCell<Option<Rc<Opening>>>,
 }
 
 impl Authenticator {
@@ -122,14 +125,14 @@ impl Authenticator {
         let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
         let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(limits::TOKEN_CACHE_MS) };
-        // The token is the key, and the texts of roles and scopes are parts of it. A claim of a rule is kept
-        // with the names of its path; the pair counts as two names.
+        // The token is the key. The texts of roles and scopes, and nearly all of an opening, are parts of it. A
+        // claim of a rule is kept with the names of its path; the pair counts as two names.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
         let claims = identity.claims.iter().flat_map(|(path, value)| {
             let value = value.as_str().map_or(0, str::len);
             path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
         });
-        let texts = text.len().saturating_mul(2);
+        let texts = text.len().saturating_mul(3);
         let bytes = names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
             sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
         });
@@ -177,7 +180,13 @@ impl Authenticator {
             let verified = unverified.admit(outcome, policy, ports.now())?;
             let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
             let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
-            return Ok(AuthenticatedToken { verified, issuer: Rc::clone(issuer), key, revocation_keys });
+            return Ok(AuthenticatedToken {
+                verified,
+                issuer: Rc::clone(issuer),
+                key,
+                revocation_keys,
+                opening: RefCell::default(),
+            });
         }
         Err(TokenError::BadSignature.into())
     }

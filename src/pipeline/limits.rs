@@ -33,11 +33,12 @@ pub const METRICS_TOKEN_CHARS: usize = 16;
 /// the metrics count every request.
 pub const LOGGED_SUCCESSES: u8 = 10;
 
-/// Bytes of an isolate's token cache, of its 128 MB: several thousand tokens.
+/// Bytes of an isolate's token cache, of its 128 MB: some thousand tokens.
 pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes that a cached token takes besides its texts: revocation keys, pointers, times.
-pub const TOKEN_CACHE_ENTRY_BYTES: usize = 448;
+/// Bytes that a cached token takes besides its texts: revocation keys, pointers, times, and the state and the
+/// header of its assertions.
+pub const TOKEN_CACHE_ENTRY_BYTES: usize = 896;
 
 /// Bytes that a role, a scope, or a name or value of a claim of a cached token takes besides its text.
 pub const TOKEN_CACHE_NAME_BYTES: usize = 32;

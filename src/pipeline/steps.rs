@@ -155,8 +155,7 @@ impl Gateway {
     ) -> Result<Forwarded<P::Reply>, Denial> {
         let (head, identity) = (exchange.head, exchange.identity());
         // The assertion covers exactly what is forwarded.
-        let claims =
-            Claims::new(&upstream.config.name, &exchange.ids.request_id, (&head.method, target.as_str()), identity);
+        let claims = Claims::new(&exchange.ids.request_id, (&head.method, target.as_str()));
         let cookie = self.policy.token_cookie_name();
         let config = &upstream.config;
         let body = BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms);
@@ -169,7 +168,9 @@ impl Gateway {
             body: head.may_have_body().then_some(body),
         };
         let mut times = None;
-        let answer = upstream.forward(request, &claims, exchange.address(), &mut times, ports).await;
+        let answer = upstream
+            .forward(request, (exchange.token.as_deref(), &claims), exchange.address(), &mut times, ports)
+            .await;
         exchange.upstream_times = times;
         answer
     }

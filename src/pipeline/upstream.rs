@@ -12,6 +12,7 @@ use portcullis_resilience::{
 
 use super::{
     assertion::{AssertionKeys, Claims},
+    authenticator::AuthenticatedToken,
     denial::Denial,
     head::Head,
     limits,
@@ -78,7 +79,7 @@ impl Upstream {
         let secret = format!("ASSERTION_KEYS_{suffix}");
         let assertion = match settings.value(&secret) {
             None => Err(format!("secret {secret} is not set")),
-            Some(text) => AssertionKeys::parse(&text).ok_or_else(|| {
+            Some(text) => AssertionKeys::parse(&text, &config.name).ok_or_else(|| {
                 format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")
             }),
         };
@@ -116,7 +117,7 @@ impl Upstream {
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
-        claims: &Claims<'_>,
+        (caller, claims): (Option<&AuthenticatedToken>, &Claims<'_>),
         client: Option<IpAddr>,
         times: &mut Option<(UnixMillis, UnixMillis)>,
         ports: &P,
@@ -136,7 +137,7 @@ impl Upstream {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
             let now = ports.now();
             // Before a breaker admits a probe, whose result would otherwise stay open.
-            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(claims, now, random));
+            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(caller, claims, now, random));
             let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
             let assertion = assertion.ok_or_else(unsigned)?;
             let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {

@@ -119,7 +119,7 @@ fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
     let send = |number: usize| {
         let token = sign(json!({ "sub": format!("user-{number:04}"), "pad": "x".repeat(5_000) }));
         assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
-        TOKEN_CACHE_ENTRY_BYTES + 2 * token.len()
+        TOKEN_CACHE_ENTRY_BYTES + 3 * token.len()
     };
     let bytes = send(0);
     let most = TOKEN_CACHE_BYTES / bytes;
@@ -145,7 +145,7 @@ fn the_size_of_a_cached_token_counts_the_claims_of_rules() {
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
     let names = "plan".len() + 500 + "org".len() + "id".len();
     // Names and values, and twice as much for each pair of both.
-    let expected = TOKEN_CACHE_ENTRY_BYTES + 2 * token.len() + names + 9 * TOKEN_CACHE_NAME_BYTES;
+    let expected = TOKEN_CACHE_ENTRY_BYTES + 3 * token.len() + names + 9 * TOKEN_CACHE_NAME_BYTES;
     assert_eq!(cache_of(&gateway, &ports)["bytes"], expected);
 }
 
@@ -155,6 +155,6 @@ fn the_size_of_a_cached_token_counts_its_roles() {
     let gateway = gateway_of(ME_POLICY);
     let token = sign(json!({ "roles": vec!["r"; 500], "scope": "a b c" }));
     assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
-    let expected = TOKEN_CACHE_ENTRY_BYTES + 2 * token.len() + 503 * TOKEN_CACHE_NAME_BYTES;
+    let expected = TOKEN_CACHE_ENTRY_BYTES + 3 * token.len() + 503 * TOKEN_CACHE_NAME_BYTES;
     assert_eq!(cache_of(&gateway, &ports)["bytes"], expected);
 }
