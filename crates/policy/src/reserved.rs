@@ -47,14 +47,44 @@ const REPLACED: [&str; 8] = [
 const FIXED_IN_ANSWERS: [&str; 6] =
     ["x-request-id", "content-length", "content-encoding", "content-range", "sec-websocket-accept", "location"];
 
+/// The first two letters of the names of a list: bits of the second by the first. Most headers have other ones,
+/// and are compared with no name.
+type Beginnings = [u32; 32];
+
+static X_BEGINNINGS: Beginnings = beginnings(&PRIVATE_X_FAMILIES, [0; 32]);
+static BEGINNINGS: Beginnings = beginnings(&HOP_BY_HOP, beginnings(&PRIVATE_FAMILIES, [0; 32]));
+
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "it runs when this is compiled"
+)]
+const fn beginnings(names: &[&str], mut known: Beginnings) -> Beginnings {
+    let mut index = 0;
+    while index < names.len() {
+        let name = names[index].as_bytes();
+        known[(name[0] & 31) as usize] |= 1 << (name[1] & 31);
+        index += 1;
+    }
+    known
+}
+
+fn may_be_among(name: &[u8], beginnings: &Beginnings) -> bool {
+    let [first, second, ..] = name else { return false };
+    let seconds = beginnings.get(usize::from(canonical(*first) & 31)).copied().unwrap_or_default();
+    (seconds >> (canonical(*second) & 31)) & 1 == 1
+}
+
 /// Returns whether a header must not pass the gateway in either direction.
 pub fn is_private(name: &str) -> bool {
     if begins_with(name.as_bytes(), "x-") {
         let rest = name.as_bytes().get(2..).unwrap_or_default();
-        return PRIVATE_X_FAMILIES.iter().any(|family| is_of_family(rest, family));
+        return may_be_among(rest, &X_BEGINNINGS) && PRIVATE_X_FAMILIES.iter().any(|family| is_of_family(rest, family));
     }
-    PRIVATE_FAMILIES.iter().any(|family| is_of_family(name.as_bytes(), family))
-        || is_among(name, &HOP_BY_HOP)
+    let is_known = may_be_among(name.as_bytes(), &BEGINNINGS)
+        && (PRIVATE_FAMILIES.iter().any(|family| is_of_family(name.as_bytes(), family)) || is_among(name, &HOP_BY_HOP));
+    is_known
         // A header of the platform in another spelling: a service that follows CGI would confuse a client's
         // `cf_connecting_ip` with `cf-connecting-ip`.
         || (begins_with(name.as_bytes(), "cf-") && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
