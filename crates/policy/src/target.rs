@@ -52,7 +52,10 @@ impl Target {
             return Err(BadTarget::TooLong);
         }
         // Some servers drop `//`. A single trailing slash is unambiguous, and makes another path.
-        let segments = path.strip_prefix('/').filter(|_| !path.contains("//")).ok_or(BadTarget::Ambiguous)?;
+        let segments = path
+            .strip_prefix('/')
+            .filter(|_| !path.as_bytes().windows(2).any(|pair| pair == b"//"))
+            .ok_or(BadTarget::Ambiguous)?;
         let (mut text, mut is_plain) = (String::with_capacity(raw.len()), true);
         for segment in segments.split('/') {
             text.push('/');
@@ -116,6 +119,10 @@ pub(crate) fn decode(bytes: &[u8], mut escaped: impl FnMut(u8)) -> Vec<u8> {
 
 /// Appends a segment in canonical spelling and returns whether it is plain.
 fn push_segment(canonical: &mut String, segment: &str) -> Result<bool, BadTarget> {
+    if segment.bytes().all(is_path_char) {
+        canonical.push_str(segment);
+        return if is_dots(segment.as_bytes()) { Err(BadTarget::Ambiguous) } else { Ok(true) };
+    }
     let mut is_plain = true;
     let mut bytes = segment.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
@@ -186,10 +193,15 @@ fn is_dots(segment: &[u8]) -> bool {
 /// Escapes what a URL parser would escape, so that the forwarded string does not change. The query
 /// decides nothing.
 fn push_query(text: &mut String, query: &str) -> Result<(), BadTarget> {
+    let is_escaped = |byte: u8| matches!(byte, 0..=b' ' | b'"' | b'#' | b'<' | b'>' | b'\'' | 0x7f..);
+    if !query.bytes().any(is_escaped) {
+        text.push_str(query);
+        return Ok(());
+    }
     for byte in query.bytes() {
         match byte {
             0..=0x1f | 0x7f => return Err(BadTarget::Ambiguous),
-            b' ' | b'"' | b'#' | b'<' | b'>' | b'\'' | 0x80..=0xff => push_escaped(text, byte),
+            _ if is_escaped(byte) => push_escaped(text, byte),
             _ => text.push(char::from(byte)),
         }
     }
@@ -209,10 +221,10 @@ fn push_escaped(text: &mut String, byte: u8) {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Returns whether a byte is `pchar` of RFC 3986, without escapes and without `;`.
 fn is_path_char(byte: u8) -> bool {
-    is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte)
+    is_unreserved(byte) || matches!(byte, b'!' | b'$' | b'&'..=b',' | b'=' | b':' | b'@')
 }
