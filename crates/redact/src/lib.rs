@@ -27,8 +27,12 @@ const SEPARATORS: [char; 5] = [' ', ';', ',', '(', ')'];
 pub fn redact(text: &str) -> String {
     let is_path = text.starts_with('/');
     let is_separator = |character: char| SEPARATORS.contains(&character) || (is_path && character == '/');
-    let is_printable = text.len() <= TEXT_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_printable && text.split(is_separator).all(|word| word.len() <= WORD_BYTES) {
+    let mut word_bytes = 0_usize;
+    let is_kept = |byte: u8| {
+        word_bytes = if is_separator(char::from(byte)) { 0 } else { word_bytes.saturating_add(1) };
+        word_bytes <= WORD_BYTES && matches!(byte, b' '..=b'~')
+    };
+    if text.len() <= TEXT_BYTES && text.bytes().all(is_kept) {
         return text.to_owned();
     }
     let mut redacted = String::new();
