@@ -36,17 +36,21 @@ impl Gateway {
         ports: &P,
     ) -> AnswerPlan {
         let rules = &route.response_headers;
-        let is_removed = |name: &str| is_private(name) || is_cors_header(name) || rules.covers(name);
+        let rewrite = |name: &str| {
+            let value = ports.header(reply, name)?;
+            let references = References::new(url, exchange.head, route, upstream);
+            references.rewrite_header((name, &value), |reference, base| ports.resolve(reference, base))
+        };
         // Headers that would lead the client to the upstream.
         let mut replaced: Vec<(&str, String)> = Vec::new();
-        for name in facts.header_names().filter(|name| REFERENCE_HEADERS.contains(name) && !is_removed(name)) {
-            let Some(value) = ports.header(reply, name) else { continue };
-            let references = References::new(url, exchange.head, route, upstream);
-            let resolve = |reference: &str, base: &str| ports.resolve(reference, base);
-            replaced.extend(references.rewrite_header((name, &value), resolve).map(|public| (name, public)));
-        }
         let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
-            is_removed(name) || *name == "x-request-id" || replaced.iter().any(|(replaced, _)| replaced == name)
+            if is_private(name) || is_cors_header(name) || rules.covers(name) || *name == "x-request-id" {
+                return true;
+            }
+            let public = if REFERENCE_HEADERS.contains(name) { rewrite(name) } else { None };
+            let is_replaced = public.is_some();
+            replaced.extend(public.map(|public| (*name, public)));
+            is_replaced
         }));
         for (name, value) in self.cors_headers(exchange.head, Some(route)) {
             changes.append(name, &value);

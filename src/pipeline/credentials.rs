@@ -65,7 +65,10 @@ static IN_TOKEN: [bool; 256] = {
 
 pub(super) fn is_token(text: &str) -> bool {
     let fits = |byte: u8| IN_TOKEN.get(usize::from(byte)).copied().unwrap_or(false);
-    !text.is_empty() && text.bytes().fold(true, |fit, byte| fit & fits(byte))
+    // Eight bytes without a branch.
+    let (groups, rest) = text.as_bytes().as_chunks::<8>();
+    let fit = |bytes: &[u8]| bytes.iter().fold(true, |fit, byte| fit & fits(*byte));
+    !text.is_empty() && groups.iter().all(|group| fit(group)) && fit(rest)
 }
 
 /// Returns the bearer token of a request, unparsed.

@@ -121,12 +121,13 @@ impl Head {
     /// Returns whether the host can be part of a URL (RFC 9112, section 3.2), because URLs are
     /// made of it. It may have a port, and no credentials.
     pub(super) fn has_valid_host(&self) -> bool {
+        let count = |text: &str, sign: u8| text.bytes().filter(|byte| *byte == sign).count();
         let is_host = |text: &str| {
             let port = text.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
             // Without a name, the origin would be `https://`, and a path behind it could name another host.
             !matches!(text.bytes().next(), None | Some(b':'))
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte))
-                && text.matches('[').count() == text.matches(']').count()
+                && count(text, b'[') == count(text, b']')
                 && port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok())
         };
         is_host(&self.host) && self.header("host").is_none_or(is_host)

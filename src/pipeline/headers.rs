@@ -25,8 +25,9 @@ pub(super) fn compose<'a>(
     timeout_ms: u64,
 ) -> Headers<'a> {
     let (head, ids) = (exchange.head, &exchange.ids);
-    let named = head.header("connection").unwrap_or_default();
-    let is_named = |name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
+    let named = head.header("connection");
+    let names = |named: &str, name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
+    let is_named = |name: &str| named.is_some_and(|named| names(named, name));
     let mut headers = Headers::with_capacity(head.headers.len().saturating_add(ADDED));
     for (name, sent) in &head.headers {
         if is_private(name) || is_replaced(name) || is_named(name) || route.request_headers.covers(name) {
@@ -134,7 +135,11 @@ fn join_cookie_lines(cookies: Cow<'_, str>) -> Cow<'_, str> {
 /// of them.
 fn encode_roles(roles: &[String]) -> Option<String> {
     // A role "user,admin" would arrive as two.
-    let value = roles.iter().map(|role| encode(role, b",")).collect::<Vec<_>>().join(",");
+    let mut value = String::new();
+    for (index, role) in roles.iter().enumerate() {
+        value.push_str(if index == 0 { "" } else { "," });
+        value.push_str(&encode(role, b","));
+    }
     (value.len() <= limits::ROLES_HEADER_BYTES).then_some(value)
 }
 

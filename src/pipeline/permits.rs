@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::BTreeMap,
     net::IpAddr,
 };
 
@@ -32,7 +32,7 @@ impl Lease {
 pub(super) struct Permits {
     max: u32,
     /// Each permit's lease, and the network of the client that was counted, by the permit's number.
-    held: RefCell<HashMap<u64, (Lease, Option<IpAddr>)>>,
+    held: RefCell<BTreeMap<u64, (Lease, Option<IpAddr>)>>,
     next: Cell<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Permits {
         let mut held = self.held.borrow_mut();
         let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
         let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
-        let has_free = |held: &HashMap<_, (_, Option<IpAddr>)>| {
+        let has_free = |held: &BTreeMap<_, (_, Option<IpAddr>)>| {
             let of_client = || held.values().filter(|(_, holder)| *holder == client).count();
             let share = (self.max / limits::NETWORK_SHARE).max(1);
             is_below(held.len(), self.max) && (client.is_none() || is_below(of_client(), share))
