@@ -11,7 +11,11 @@ use crate::{
 
 /// Finds the patterns that a lenient service may match with a path.
 #[derive(Debug)]
-pub(crate) struct Lenient(matchit::Router<Meant>);
+pub(crate) struct Lenient {
+    /// Indices into `meant`, because the code of a router exists once for each type of its values.
+    patterns: matchit::Router<usize>,
+    meant: Vec<Meant>,
+}
 
 #[derive(Debug, Default)]
 struct Meant {
@@ -45,11 +49,11 @@ impl Lenient {
             // If the prefix is a route, the rule of the rest does not apply to it.
             meant.entry(prefix).and_modify(|whole| whole.refuses |= rest.refuses).or_insert(rest);
         }
-        let mut router = matchit::Router::new();
-        for (pattern, meant) in meant {
-            router.insert(pattern, meant)?;
+        let mut patterns = matchit::Router::new();
+        for (index, pattern) in meant.keys().enumerate() {
+            patterns.insert(pattern.as_str(), index)?;
         }
-        Ok(Some(Self(router)))
+        Ok(Some(Self { patterns, meant: meant.into_values().collect() }))
     }
 
     /// Returns whether a service can read a path of the route `found` as one that refuses variants: by
@@ -76,8 +80,8 @@ impl Lenient {
     /// splits the path first.
     fn is_variant(&self, path: &str, found: usize) -> bool {
         let folds_to_other = |path: &str| {
-            let meant = self.0.at(&fold_path(path)).map(|meant| meant.value);
-            meant.is_ok_and(|meant| meant.refuses && !meant.routes.contains(&found))
+            let meant = self.patterns.at(&fold_path(path)).ok().and_then(|found| self.meant.get(*found.value));
+            meant.is_some_and(|meant| meant.refuses && !meant.routes.contains(&found))
         };
         let bare = || path.split('/').map(without_parameters).collect::<Vec<_>>().join("/");
         folds_to_other(path) || ((path.contains(';') || path.contains("%3B")) && folds_to_other(&bare()))

@@ -27,7 +27,7 @@ impl<'a> Validator<'a> {
             self.subject = Some(("route", &route.path));
             let at = table.index(index);
             if patterns.insert(&route.path)
-                && let Err(error) = matcher.insert(route.path.as_str(), ())
+                && let Err(error) = matcher.insert(route.path.as_str(), index)
             {
                 let advice = "make the paths differ in a fixed segment or use one name for the parameter";
                 self.report(&at.key("path"), format_args!("it conflicts with another route: {error}; {advice}"));
