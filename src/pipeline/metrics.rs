@@ -174,7 +174,7 @@ impl Counts {
                     ("gateway_upstream_duration_seconds", format!("upstream=\"{name}\""))
                 }
             };
-            let bounds = BUCKETS_MS.iter().map(|bound| (number(*bound) / 1000.0).to_string());
+            let bounds = BUCKETS_MS.iter().map(|bound| text_of(seconds(*bound)));
             let mut count: u64 = 0;
             for (bound, more) in bounds.chain(["+Inf".to_owned()]).zip(histogram.counts) {
                 count = count.saturating_add(more);
@@ -199,6 +199,13 @@ pub(super) fn seconds(millis: u64) -> f64 {
     number(millis) / 1000.0
 }
 
+/// Writes a number as JSON does, without the `.0` of a whole one. The formatter of the standard library would make the
+/// Worker larger.
+fn text_of(number: f64) -> String {
+    let text = serde_json::Value::from(number).to_string();
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
 /// The page: sums and gauges by series, each family with its kind and meaning. A series
 /// of no known family is left out.
 pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
@@ -216,7 +223,7 @@ pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {family} {meaning}\n# TYPE {family} {kind}");
         for (name, value) in members {
-            let _ = writeln!(text, "{name} {value}");
+            let _ = writeln!(text, "{name} {}", text_of(*value));
         }
     }
     text
