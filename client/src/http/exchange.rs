@@ -3,13 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use metrics::SharedString;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use time::OffsetDateTime;
 
 use crate::{
     error::{ClientError, Refusal},
     precondition::EntityTag,
-    request::{ApiAnswer, ApiRequest},
+    request::{ApiAnswer, ApiRequest, Method},
     trace::TraceContext,
 };
 
@@ -97,7 +98,8 @@ async fn read_body(answer: &mut reqwest::Response, max_bytes: usize) -> Result<O
     if declared.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > max_bytes)) {
         return Ok(None);
     }
-    let mut body = Vec::new();
+    // As long as the declared length, which is within the limit here.
+    let mut body = Vec::with_capacity(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
     while let Some(part) = answer.chunk().await.map_err(|error| classify(&error))? {
         if body.len().saturating_add(part.len()) > max_bytes {
             return Ok(None);
@@ -119,30 +121,47 @@ fn classify(error: &reqwest::Error) -> ClientError {
 }
 
 /// Counts an exchange by its status, or by an error code without one.
-pub(super) fn count(request: &ApiRequest, status: &str) {
+pub(super) fn count(request: &ApiRequest, status: impl Into<SharedString>) {
     metrics::counter!(
         "auth_client_requests_total",
-        "method" => request.method.as_str().to_owned(),
+        "method" => method(request),
         "endpoint" => request.template,
-        "status" => status.to_owned(),
+        "status" => status.into(),
     )
     .increment(1);
 }
 
+/// Returns the label of the request's method. Methods of a caller's own share one, so that their number is
+/// bounded.
+fn method(request: &ApiRequest) -> &'static str {
+    match request.method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
 /// Counts an exchange, records its duration, and writes a log line.
 pub(super) fn record(request: &ApiRequest, result: &Result<ApiAnswer, ClientError>, duration: Duration) {
-    let status = match result {
-        Ok(answer) => answer.status().to_string(),
-        Err(error) => error.status().map_or_else(|| error.code().to_owned(), |status| status.to_string()),
+    let status: SharedString = match (result, result.as_ref().err().and_then(ClientError::status)) {
+        (Ok(answer), _) if answer.status() == 200 => "200".into(),
+        (Ok(answer), _) => answer.status().to_string().into(),
+        (Err(_), Some(status)) => status.to_string().into(),
+        (Err(error), None) => error.code().to_owned().into(),
     };
-    count(request, &status);
+    count(request, status.clone());
     metrics::histogram!(
         "auth_client_request_duration_seconds",
-        "method" => request.method.as_str().to_owned(),
+        "method" => method(request),
         "endpoint" => request.template,
     )
     .record(duration.as_secs_f64());
-    let (method, endpoint) = (request.method.as_str(), request.template);
+    let (method, endpoint, status) = (request.method.as_str(), request.template, &*status);
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     match result {
         Ok(_) => tracing::debug!(method, endpoint, status, duration_ms, "auth client call"),
