@@ -26,8 +26,8 @@ import { ClientBody, drain } from "./body.js";
  * @returns {Promise<Forwarded>}
  */
 export function forward(request, packed, timeoutMs, isTimed, plan) {
-  // One promise and callbacks cost less than a race. What throws here rejects the promise.
-  return new Promise((resolve) => {
+  // One promise and callbacks cost less than a race. What throws rejects the promise.
+  return new Promise((resolve, reject) => {
     const parts = packed.split("\n");
     const [url, method] = parts;
     const headers = packed.includes(REPLACED) ? keepBytes(request.headers, parts, 2) : record(parts, 2);
@@ -46,17 +46,19 @@ export function forward(request, packed, timeoutMs, isTimed, plan) {
       resolve([undefined, "late"]);
       asked.then(discard, () => {});
     }, timeoutMs);
-    asked.then(
-      (response) => {
-        clearTimeout(timer);
-        resolve([response, factsOf(response, true)]);
-      },
-      () => {
-        clearTimeout(timer);
-        // The error's text may hold the upstream's address, so it is not returned.
-        resolve([undefined, "failed"]);
-      },
-    );
+    asked
+      .then(
+        (response) => {
+          clearTimeout(timer);
+          resolve([response, factsOf(response, true)]);
+        },
+        () => {
+          clearTimeout(timer);
+          // The error's text may hold the upstream's address, so it is not returned.
+          resolve([undefined, "failed"]);
+        },
+      )
+      .catch(reject);
   });
 }
 
@@ -121,19 +123,21 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
  * @returns {Promise<Forwarded>}
  */
 async function forwardWhole(request, url, init, timeoutMs, bodyMs) {
+  let hasRead = false;
   /** @type {Promise<Response> | undefined} */
   let asked;
   try {
     // Each timer is cleared, because a race with one that runs keeps the body in memory.
     const body = await inTime(bodyMs, () => request.arrayBuffer());
-    asked = fetch(url, { ...init, body });
-    const answer = asked;
+    hasRead = true;
+    const answer = fetch(url, { ...init, body });
+    asked = answer;
     const response = await inTime(timeoutMs, () => answer);
     return [response, factsOf(response, true)];
   } catch (error) {
     const isLate = error instanceof DOMException && error.name === "TimeoutError";
-    if (asked === undefined) return [undefined, isLate ? "late\nclient" : "read_failed"];
-    asked.then(discard, () => {});
+    if (!hasRead) return [undefined, isLate ? "late\nclient" : "read_failed"];
+    asked?.then(discard, () => {});
     return [undefined, isLate ? "late" : "failed"];
   }
 }

@@ -86,9 +86,10 @@ impl Head {
         matches!(method, "GET" | "HEAD")
     }
 
-    /// Returns `Content-Length`.
+    /// Returns `Content-Length`, which has no meaning with `Transfer-Encoding` (RFC 9112, section 6.3).
     pub(super) fn body_bytes(&self) -> Option<u64> {
-        self.header("content-length").and_then(|text| text.parse().ok())
+        let is_chunked = self.header("transfer-encoding").is_some();
+        self.header("content-length").filter(|_| !is_chunked).and_then(|text| text.parse().ok())
     }
 
     /// Returns whether the request has a body of at least one byte (RFC 9112, section 6.3).

@@ -218,6 +218,7 @@ describe("an upload", () => {
   // The service does not end its answer, and the client keeps the connection open.
   for (const [what, path, status, framing, bytes] of [
     ["goes over the limit", "/open", "", "Transfer-Encoding: chunked", 2_000],
+    ["goes over the limit with a false length", "/open", "", "Content-Length: 5\r\nTransfer-Encoding: chunked", 2_000],
     ["is not sent in time", "/upload", "", "Transfer-Encoding: chunked", 500],
     ["goes over the limit after an early answer", "/open", "200 OK", "Transfer-Encoding: chunked", 2_000],
     ["is not sent in time after an early answer", "/upload", "200 OK", "Transfer-Encoding: chunked", 500],
@@ -246,6 +247,14 @@ describe("an upload", () => {
       if (status === "") assert.doesNotMatch(got, /0\r\n\r\n$/, "the service takes the body for complete");
     });
   }
+
+  test("whose service does not answer in time is 504, whether it is read first or passed on", async () => {
+    raw.act = () => {};
+    for (const total of [400, 65_536, 65_537]) {
+      const text = await upload({ total, pace: total });
+      assert.match(text, /^HTTP\/1\.1 504 [\s\S]*"upstream_timeout"/, `${total}: ${text}`);
+    }
+  });
 
   test("that is short and slow does not use up the time of the service", async () => {
     raw.act = (socket, onBytes) => onBytes((count) => count === 400 && setTimeout(fine, 300, socket));

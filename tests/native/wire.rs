@@ -104,6 +104,7 @@ fn a_body_that_the_runtime_reads_by_itself_is_not_drained() {
         (vec![("content-length", "65536")], false),
         (vec![("content-length", "65537")], true),
         (vec![("transfer-encoding", "chunked")], true),
+        (vec![("content-length", "5"), ("transfer-encoding", "chunked")], true),
     ] {
         let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let head = Head::new("POST".into(), "https://edge.example/", owned);
