@@ -74,9 +74,14 @@ impl SpanExporter {
         }
         let ratio = match settings.non_empty(RATIO) {
             None => 1.0,
-            Some(text) => parse_ratio(&text).filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
-                Misconfiguration(format!("{RATIO} is not a number from 0 to 1; it is the share of traces to sample"))
-            })?,
+            // The parser of JSON is in the Worker anyway; that of the standard library would bring large tables.
+            Some(text) => {
+                serde_json::from_str(&text).ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+                    Misconfiguration(format!(
+                        "{RATIO} is not a number from 0 to 1, such as 0.25; it is the share of traces to sample"
+                    ))
+                })?
+            }
         };
         Ok(Some(Self {
             url: format!("{}/v1/traces", endpoint.trim_end_matches('/')),
@@ -115,19 +120,6 @@ impl SpanExporter {
             spans.in_flight.swap_remove(index);
         }
     }
-}
-
-/// Reads a number as Rust writes it, such as `.5` or `1.`, by the parser of JSON. The parser of the standard
-/// library would bring large tables into the Worker.
-fn parse_ratio(text: &str) -> Option<f64> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    let (mantissa, exponent) = text.split_at(text.find(['e', 'E']).unwrap_or(text.len()));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let whole = Some(whole.trim_start_matches('0')).filter(|digits| !digits.is_empty()).unwrap_or("0");
-    serde_json::from_str(&format!("{whole}.{fraction}0{exponent}")).ok()
 }
 
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.

@@ -192,10 +192,13 @@ fn the_queue_of_spans_is_bounded_and_a_full_batch_is_sent() {
 #[test]
 fn settings_of_traces_are_validated() {
     assert!(gateway(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).is_ok(), "an empty variable counts as unset");
-    for ratio in ["", "0", "1", "0.25", ".5", "1.", "+0.1", "01", "00.5", "0.", "1e-3", "0e5"] {
+    for ratio in ["", "0", "1", "0.25", "0.0", "1e-3", "0e5"] {
         assert!(gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).is_ok(), "{ratio}");
     }
-    for ratio in [".", "+", "-0.5", "e5", "1,0", "0x1", "1.1", "inf", "0.5.5", "2", "NaN", "always"] {
+    for ratio in [
+        ".", "+", ".5", "1.", "01", "+0.1", "-0.5", "e5", "1,0", "0 1", "0x1", "1.1", "inf", "0.5.5", "2", "NaN",
+        "always",
+    ] {
         let fault = gateway(&[ENDPOINT, ("OTEL_TRACES_SAMPLER_ARG", ratio)]).unwrap_err();
         assert!(fault.contains("not a number from 0 to 1"), "{ratio}: {fault}");
     }
