@@ -23,20 +23,26 @@ export async function measureBursts(servers, { bursts, note }) {
   try {
     for (const { url, file, pids } of servers) {
       const lines = readFileSync(file, "utf8").trim().split("\n");
-      const one = { sockets: [], pids: pids(), samples: [], turn: 0, requests: lines.map(writeRequest) };
+      const one = { sockets: [], pids: pids(), samples: [], used: 0, turn: 0, requests: lines.map(writeRequest) };
       running.push(one);
-      // Servers on one core and clients on another disturb each other less.
-      if (availableParallelism() > 1) for (const pid of one.pids) pin(pid, 0);
+      // On a core of their own, servers are disturbed less by the client.
+      if (availableParallelism() > 1) [...one.pids.map((pid) => [pid, 0]), [process.pid, 1]].forEach(pin);
       for (let i = 0; i < CONNECTIONS; i += 1) one.sockets.push(await open(url));
     }
-    for (const one of running) await burst(one, WARM);
+    for (const one of running) {
+      await burst(one, WARM);
+      one.used = cpuNs(one.pids);
+    }
     for (let turn = 1; turn <= bursts; turn += 1) {
       note(`turn ${turn} of ${bursts}`);
-      // Alternately in both directions, so that none always follows the same one.
-      for (const one of turn % 2 === 0 ? running : running.toReversed()) {
-        const before = cpuNs(one.pids);
+      // Each turn begins with another one.
+      const begin = turn % running.length;
+      for (const one of [...running.slice(begin), ...running.slice(0, begin)]) {
         await burst(one, A_BURST);
-        one.samples.push((cpuNs(one.pids) - before) / A_BURST / 1000);
+        // Since the last burst's end, so that work behind the last answers is counted.
+        const used = cpuNs(one.pids);
+        one.samples.push((used - one.used) / A_BURST / 1000);
+        one.used = used;
       }
     }
   } finally {
@@ -49,7 +55,8 @@ export async function measureBursts(servers, { bursts, note }) {
   }));
 }
 
-function pin(pid, core) {
+// Without taskset, or with other cores, the figures are less exact.
+function pin([pid, core]) {
   spawnSync("taskset", ["-acp", String(core), String(pid)]);
 }
 
@@ -79,6 +86,7 @@ function burst(one, count) {
       socket.write(one.requests[one.turn]);
     };
     for (const socket of one.sockets) {
+      if (socket.destroyed) return reject(new Error("a server closed a connection"));
       socket.answered = (status) => {
         if (status !== "200") return reject(new Error(`a server answered ${status}`));
         answered += 1;
@@ -99,6 +107,7 @@ async function open(url) {
   await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
   let text = "";
   socket.on("error", (error) => socket.failed?.(error));
+  socket.on("close", () => socket.failed?.(new Error("a server closed a connection")));
   socket.on("data", (bytes) => {
     text += bytes.toString("latin1");
     const end = text.indexOf("\r\n\r\n") + 4;

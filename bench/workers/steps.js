@@ -24,12 +24,18 @@ export default {
     if (!until("timer")) return asked;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(reject, 5000, new Error("late"));
-      asked.then((response) => {
-        clearTimeout(timer);
-        resolve(until("answer") ? answer(response) : response);
-        count += 1;
-        if (until("log") && count % LOGGED === 0) console.log(LINE);
-      }, reject);
+      asked.then(
+        (response) => {
+          clearTimeout(timer);
+          count += 1;
+          if (until("log") && count % LOGGED === 0) console.log(LINE);
+          resolve(until("answer") ? answer(response) : response);
+        },
+        (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      );
     });
   },
 };

@@ -131,7 +131,7 @@ pub(super) fn count(request: &ApiRequest, status: impl Into<SharedString>) {
     .increment(1);
 }
 
-/// Returns the label of the request's method. Methods of a caller's own share one, so that their number is
+/// Returns the label of the request's method. Other methods share one, so that their number is
 /// bounded.
 fn method(request: &ApiRequest) -> &'static str {
     match request.method {
