@@ -117,7 +117,7 @@ impl AssertionKeys {
         serde_json::to_writer(&mut json, &claims).ok()?;
         let mut token = String::with_capacity(opening.text.len().saturating_add(json.len().saturating_mul(2)));
         token.push_str(&opening.text);
-        // The opening has the brace and the comma behind its own claims.
+        // The opening ends with a comma, so the second brace is left out.
         URL_SAFE_NO_PAD.encode_string(json.strip_prefix(b"{")?, &mut token);
         let rest = token.get(opening.text.len()..)?;
         let signature = opening.mac.clone().chain_update(rest).finalize().into_bytes();
@@ -143,7 +143,9 @@ impl Opening {
         while !json.len().is_multiple_of(3) {
             json.push(' ');
         }
-        let mut text = header.to_owned();
+        // Not more: the token cache counts its length.
+        let mut text = String::with_capacity(header.len().saturating_add(json.len() / 3 * 4));
+        text.push_str(header);
         URL_SAFE_NO_PAD.encode_string(json, &mut text);
         let mac = mac.clone().chain_update(&text);
         Some(Self { aud: aud.to_owned(), text, mac })

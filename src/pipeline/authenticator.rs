@@ -42,8 +42,8 @@ pub(super) struct Authenticator {
     misses: Cell<u64>,
 }
 
-/// Hashes a token by the end of its signature. Only verified tokens are keys, so a stranger cannot choose texts
-/// whose hashes collide.
+/// Hashes a token by the end of its signature. Only verified tokens are keys, so neither a stranger nor a user can
+/// choose texts whose hashes collide. An issuer could, and would slow down the lookup of its own tokens.
 #[derive(Default)]
 struct SignatureHasher(u64);
 
@@ -78,7 +78,7 @@ pub(super) struct AuthenticatedToken {
     pub(super) key: Rc<Key>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
     pub(super) revocation_keys: Option<RevocationKeys>,
-    /// Of the assertions to the upstream that it was last forwarded to.
+    /// The opening for the upstream of the caller's last request.
     pub(super) opening: RefCell<Option<Rc<Opening>>>,
 }
 

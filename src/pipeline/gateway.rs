@@ -136,8 +136,7 @@ impl Gateway {
     }
 
     /// Counts a request that was answered, adds its spans if its trace is sampled, and schedules a flush. Returns its
-    /// log record if that is written: always of a denial or a failure, and of what did not happen behind a success; of
-    /// other successes a share.
+    /// record if it is logged. Denials, failures and faults always are; other successes are sampled.
     pub(super) fn observe<P: Ports>(
         &self,
         exchange: &Exchange<'_>,

@@ -80,7 +80,7 @@ impl Lenient {
     /// splits the path first.
     fn is_variant(&self, path: &str, found: usize) -> bool {
         let folds_to_other = |path: &str| {
-            let meant = self.patterns.at(&fold_path(path)).ok().and_then(|found| self.meant.get(*found.value));
+            let meant = self.patterns.at(&fold_path(path)).ok().and_then(|hit| self.meant.get(*hit.value));
             meant.is_some_and(|meant| meant.refuses && !meant.routes.contains(&found))
         };
         let bare = || path.split('/').map(without_parameters).collect::<Vec<_>>().join("/");

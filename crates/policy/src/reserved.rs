@@ -47,8 +47,8 @@ const REPLACED: [&str; 8] = [
 const FIXED_IN_ANSWERS: [&str; 6] =
     ["x-request-id", "content-length", "content-encoding", "content-range", "sec-websocket-accept", "location"];
 
-/// The first two letters of the names of a list: bits of the second by the first. Most headers have other ones,
-/// and are compared with no name.
+/// The first two letters of the names of a list: bits of the second by the first. Most headers begin with other
+/// letters, so they need no comparison.
 type Beginnings = [u32; 32];
 
 static X_BEGINNINGS: Beginnings = beginnings(&PRIVATE_X_FAMILIES, [0; 32]);

@@ -29,7 +29,7 @@ impl StrictObject {
     }
 
     fn read(bytes: &[u8], is_strict: &Cell<bool>) -> Option<Self> {
-        // Of a text, the parser does not check each string.
+        // The input is checked to be UTF-8 once, so the parser does not check each string for it.
         let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(bytes).ok()?);
         let value = Strict { depth: JSON_DEPTH, is_strict }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
