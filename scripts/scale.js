@@ -25,7 +25,7 @@ const NUMBERS = {
   issuers: ["issuers", "issuers of tokens"],
   "cpu-ms": ["cpuMsPerRequest", "milliseconds of CPU time per request"],
   revocations: ["revocationsPerSecond", "revocations per second"],
-  logged: ["loggedShare", "share of requests whose log line is kept, from 0 to 1"],
+  logged: ["loggedShare", "share of requests that are logged, from 0 to 1"],
 };
 
 const HELP = `npm run scale                      estimates resources and cost at internet scale

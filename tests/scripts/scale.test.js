@@ -50,6 +50,11 @@ test("a model computed by hand has the same figures", () => {
   assert.equal(result.room["revocation log"].until, Math.floor(1000 / (1 / 2 + 1 / 30)));
 });
 
+test("as many requests are logged as a deployment logs by default", () => {
+  const limits = readFileSync(join(ROOT, "src", "pipeline", "limits.rs"), "utf8");
+  assert.equal(WORLD.loggedShare, constant(limits, "LOGGED_SUCCESSES") / 100);
+});
+
 test("docs/scale.md is up to date", () => {
   const document = readFileSync(join(ROOT, "docs", "scale.md"), "utf8");
   assert.equal(document, insertInto("docs/scale.md", "scale", tables(WORLD)), "run: npm run scale -- --write");
