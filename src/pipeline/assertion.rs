@@ -144,7 +144,7 @@ impl Opening {
             json.push(' ');
         }
         // Not more: the token cache counts its length.
-        let mut text = String::with_capacity(header.len().saturating_add(json.len() / 3 * 4));
+        let mut text = String::with_capacity(header.len().saturating_add((json.len() / 3).saturating_mul(4)));
         text.push_str(header);
         URL_SAFE_NO_PAD.encode_string(json, &mut text);
         let mac = mac.clone().chain_update(&text);
