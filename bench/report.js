@@ -133,7 +133,7 @@ export function render(result, titles) {
       lines.push(row([titles[name], (p50 / 1000).toFixed(2), (p99 / 1000).toFixed(2)]));
   }
   if (result.stages) {
-    const title = `**CPU µs above pass-through, scaled to its taking ${PASS_US}; tokens that repeat, alternating bursts**`;
+    const title = `**CPU µs above pass-through, if that takes ${PASS_US}; tokens that repeat, alternating bursts**`;
     lines.push("", title, "", row(["", "total", "this step"]), "|---|--:|--:|");
     let before = 0;
     for (const { name, title: what } of result.stages.slice(1)) {

@@ -33,7 +33,7 @@ pub const METRICS_TOKEN_CHARS: usize = 16;
 /// the metrics count every request.
 pub const LOGGED_SUCCESSES: u8 = 10;
 
-/// Bytes of an isolate's token cache, of its 128 MB: some thousand tokens.
+/// Bytes of an isolate's token cache, of its 128 MB: two to three thousand tokens of usual size.
 pub const TOKEN_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes that a cached token takes besides its texts: revocation keys, pointers, times, and the state and the
