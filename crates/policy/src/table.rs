@@ -14,8 +14,10 @@ use crate::{
 /// Finds routes.
 #[derive(Debug)]
 pub struct Table {
+    /// Indices into `entries`, because the code of a router exists once for each type of its values.
+    paths: matchit::Router<usize>,
     /// The entries of each pattern.
-    paths: matchit::Router<Vec<Entry>>,
+    entries: Vec<Vec<Entry>>,
     /// Present if some route refuses variants of its path.
     lenient: Option<Lenient>,
 }
@@ -76,17 +78,18 @@ impl Table {
             let entries = methods.map(|method| Entry { method, route: index, upstream, is_encoded });
             grouped.entry(&route.path).or_default().extend(entries);
         }
-        let mut paths = matchit::Router::new();
-        for (path, mut entries) in grouped {
+        let (mut paths, mut entries) = (matchit::Router::new(), Vec::with_capacity(grouped.len()));
+        for (path, mut of_path) in grouped {
             // GET includes HEAD (RFC 9110, section 9.3.2), unless another route of the path names it.
-            let named = |name| entries.iter().find(|entry| entry.method == name);
+            let named = |name| of_path.iter().find(|entry| entry.method == name);
             if let (Some(get), None) = (named("GET"), named("HEAD")) {
-                entries.push(Entry { method: "HEAD".to_owned(), ..get.clone() });
+                of_path.push(Entry { method: "HEAD".to_owned(), ..get.clone() });
             }
-            paths.insert(path, entries).map_err(|_| TableError)?;
+            paths.insert(path, entries.len()).map_err(|_| TableError)?;
+            entries.push(of_path);
         }
         let lenient = Lenient::of(&policy.routes).map_err(|_| TableError)?;
-        Ok(Self { paths, lenient })
+        Ok(Self { paths, entries, lenient })
     }
 
     /// Finds the route for a method and a canonical target.
@@ -97,7 +100,7 @@ impl Table {
         let Ok(found) = self.paths.at(target.path()) else {
             return Err(if target.is_plain() { Miss::Path } else { Miss::Ambiguous });
         };
-        let entries = found.value;
+        let entries = self.entries.get(*found.value).map_or(&[][..], Vec::as_slice);
         let route = entries.first().map_or(usize::MAX, |entry| entry.route);
         let is_variant = self.lenient.as_ref().is_some_and(|lenient| lenient.refuses(target.path(), route));
         let takes = |entry: &&Entry| target.is_plain() || entry.is_encoded;
