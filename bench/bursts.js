@@ -13,17 +13,18 @@ const WARM = 2000;
 const A_BURST = 50;
 
 /**
- * Measures servers that run, each { url, file, pids }. Resolves with the CPU microseconds of each, the median of
+ * Measures servers that run, each { url, file, pids, status }: `status` is that of its answers. Resolves with the CPU microseconds of each, the median of
  * all bursts, and their ratio to the first server's, the median of the ratios of one turn.
- * @param {{ url: string, file: string, pids: () => number[] }[]} servers
- * @param {{ bursts: number, note: (text: string) => void }} options
+ * @param {{ url: string, file: string, pids: () => number[], status: string }[]} servers
+ * @param {{ bursts: number, upload?: number, note: (text: string) => void }} options `upload` in bytes
  */
-export async function measureBursts(servers, { bursts, note }) {
+export async function measureBursts(servers, { bursts, upload, note }) {
   const running = [];
   try {
-    for (const { url, file, pids } of servers) {
+    for (const { url, file, pids, status } of servers) {
       const lines = readFileSync(file, "utf8").trim().split("\n");
-      const one = { sockets: [], pids: pids(), samples: [], used: 0, turn: 0, requests: lines.map(writeRequest) };
+      const requests = lines.map((line) => writeRequest(line, upload));
+      const one = { status, sockets: [], pids: pids(), samples: [], used: 0, turn: 0, requests };
       running.push(one);
       // On a core of their own, servers are disturbed less by the client.
       if (availableParallelism() > 1) [...one.pids.map((pid) => [pid, 0]), [process.pid, 1]].forEach(pin);
@@ -69,9 +70,11 @@ function cpuNs(pids) {
   return sum;
 }
 
-function writeRequest(line) {
+function writeRequest(line, upload = 0) {
   const [path, token] = line.split(" ");
-  return `GET ${path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+  const headers = `HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer ${token}\r\n`;
+  if (upload === 0) return `GET ${path} ${headers}\r\n`;
+  return [`PUT ${path} ${headers}Content-Length: ${upload}\r\n\r\n`, "x".repeat(upload)];
 }
 
 // Sends so many requests over all sockets, one at a time on each.
@@ -83,12 +86,12 @@ function burst(one, count) {
       if (sent === count) return;
       sent += 1;
       one.turn = (one.turn + 1) % one.requests.length;
-      socket.write(one.requests[one.turn]);
+      for (const part of [one.requests[one.turn]].flat()) socket.write(part);
     };
     for (const socket of one.sockets) {
       if (socket.destroyed) return reject(new Error("a server closed a connection"));
       socket.answered = (status) => {
-        if (status !== "200") return reject(new Error(`a server answered ${status}`));
+        if (status !== one.status) return reject(new Error(`a server answered ${status}`));
         answered += 1;
         if (answered === count) resolve(undefined);
         else next(socket);

@@ -1,14 +1,15 @@
 // The report of a run for docs/bench.md: the aims and whether they are met, a table for each question, and a
 // chart. Pure: a result in, texts out.
 
+import { categoryNames } from "./profile.js";
 import { PROFILES } from "./profiles.js";
 
 // The machine's speed changes, so CPU times of steps are ratios to that of pass-through, scaled to this one.
 const PASS_US = 160;
 
-// Returns the CPU microseconds of a stage above pass-through's.
-function aboveUs(stages, name) {
-  return (stages.find((stage) => stage.name === name).ratio - 1) * PASS_US;
+// Returns the CPU microseconds of a stage.
+function stageUs(stages, name) {
+  return stages && stages.find((stage) => stage.name === name).ratio * PASS_US;
 }
 
 // The aims: name, lower or upper bound, and the value in a result.
@@ -35,7 +36,7 @@ export const AIMS = [
     what: `CPU µs of the wasm and its crossings, where pass-through takes ${PASS_US}`,
     most: 22,
     digits: 0,
-    value: ({ stages }) => subtract(stages && aboveUs(stages, "gateway"), stages && aboveUs(stages, "glue")),
+    value: ({ stages }) => subtract(stageUs(stages?.remembered, "gateway"), stageUs(stages?.remembered, "glue")),
   },
   { what: "uploads of 64 KiB, to pass-through", least: 0.75, value: of("upload", "toPass") },
   { what: "answers of 10 MiB, to pass-through", least: 0.96, value: of("10m", "toPass") },
@@ -132,16 +133,10 @@ export function render(result, titles) {
     for (const [name, { p50, p99 }] of Object.entries(result.paced))
       lines.push(row([titles[name], (p50 / 1000).toFixed(2), (p99 / 1000).toFixed(2)]));
   }
-  if (result.stages) {
-    const title = `**CPU µs above pass-through, if that takes ${PASS_US}; tokens that repeat, alternating bursts**`;
-    lines.push("", title, "", row(["", "total", "this step"]), "|---|--:|--:|");
-    let before = 0;
-    for (const { name, title: what } of result.stages.slice(1)) {
-      const above = aboveUs(result.stages, name);
-      const isStep = name !== "jose";
-      lines.push(row([what, above.toFixed(0), isStep ? (above - before).toFixed(0) : ""]));
-      before = above;
-    }
+  lines.push(...stageTables(result.stages ?? {}), ...categoryTable(result.categories));
+  if (result.starts) {
+    lines.push("", "**Process start to first answer, ms**", "", row(["", "ms"]), "|---|--:|");
+    for (const [name, ms] of Object.entries(result.starts)) lines.push(row([titles[name], ms.toFixed(0)]));
   }
   const cost = COST.filter(({ server }) => result.profiles.remembered?.[server]);
   if (cost.length > 0)
@@ -158,6 +153,35 @@ export function render(result, titles) {
     lines.push(row([title ?? titles[server], ...cells.map((dollars) => dollars.toFixed(3))]));
   }
   return lines.join("\n");
+}
+
+function stageTables(stages) {
+  const lines = [];
+  for (const [profile, rows] of Object.entries(stages)) {
+    const { title } = PROFILES.find(({ name }) => name === profile);
+    lines.push("", `**CPU µs, where pass-through takes ${PASS_US}: ${title}**`, "");
+    lines.push(row(["", "in all", "this step"]), "|---|--:|--:|");
+    let before = PASS_US;
+    for (const { name, title: what, isStep } of rows.slice(1)) {
+      const us = stageUs(rows, name);
+      lines.push(row([what, us.toFixed(0), isStep ? (us - before).toFixed(0) : ""]));
+      before = us;
+    }
+  }
+  return lines;
+}
+
+function categoryTable(categories) {
+  if (categories === undefined) return [];
+  const usOf = (category) => categories.map(({ ratio, shares }) => (shares[category] * ratio * PASS_US).toFixed(0));
+  return [
+    "",
+    `**CPU µs by category of code, where pass-through takes ${PASS_US}: tokens that repeat**`,
+    "",
+    row(["", ...categories.map(({ title }) => title)]),
+    `|---|${"--:|".repeat(categories.length)}`,
+    ...categoryNames.map((category) => row([category, ...usOf(category)])),
+  ];
 }
 
 // Cloudflare's prices in US dollars beyond what the plan includes: of a request, a millisecond of CPU time, and a line

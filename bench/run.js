@@ -20,8 +20,10 @@ import { load } from "./load.js";
 import { writePolicies } from "./policies.js";
 import { chart, render } from "./report.js";
 import { pace } from "./paced.js";
+import { PROFILE_FLAGS, measureShares, missingPerf } from "./profile.js";
 import { PROFILES } from "./profiles.js";
-import { SERVERS, STAGES, startOrigin, usage } from "./servers.js";
+import { SERVERS, startOrigin, usage } from "./servers.js";
+import { PASS, TABLES } from "./stages.js";
 import { createKey, writeTokens } from "./tokens.js";
 
 /** @import { Option } from "../scripts/lib/arguments.js" */
@@ -65,13 +67,23 @@ function parseArguments(args) {
   return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench", options }).values };
 }
 
+/** @type {{ build?: string, v8Flags?: string[] }} */
+const SHIPPED = {};
+
 // Calls `work` with a function that starts a server in front of a new origin. Stops all of them afterwards.
 async function withOrigin({ folder, builds }, key, work) {
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
   const started = [];
-  const start = async (server, build = "shipped") => {
+  const start = async (server, { build, v8Flags } = SHIPPED) => {
     const home = mkdtempSync(join(folder, `${server.name}-`));
-    const given = { folder: home, origin: origin.url, key, algorithm: key.algorithm, build: builds[build] };
+    const given = {
+      folder: home,
+      origin: origin.url,
+      key,
+      algorithm: key.algorithm,
+      build: builds[build ?? "shipped"],
+      v8Flags,
+    };
     const one = await server.start(given);
     started.push(one);
     return one;
@@ -101,7 +113,12 @@ async function measure(profile, servers, { folder, builds, keys, rounds, seconds
     const files = await writeTokensFor(servers, folder, profile.name, { key, count, spoil, query });
     for (const server of servers) {
       note(`starting ${server.name}`);
-      running.push({ server, file: files[server.typ], ...(await start(server, profile.build)), samples: [] });
+      running.push({
+        server,
+        file: files[server.typ],
+        ...(await start(server, { build: profile.build })),
+        samples: [],
+      });
     }
     for (const one of running) {
       note(`warming up ${one.server.name}`);
@@ -255,17 +272,51 @@ async function measurePaced(servers, { folder, builds, keys, rounds, seconds, no
   );
 }
 
-// Measures the CPU time of what the gateway does in steps, each a Worker.
+// Measures CPU time in bursts: of what the gateway does in steps, each a Worker, and by category of code.
 const BURSTS_A_ROUND = 60;
 
-async function measureStages({ folder, builds, keys, rounds, note }) {
-  const measured = await withOrigin({ folder, builds }, keys.RS256, async (start) => {
-    const file = await writeTokens(folder, "stages", { key: keys.RS256, count: 100 });
+// More than the gateway's token cache holds.
+const CPU_TOKENS = 6000;
+
+async function measureCpu(servers, { requests, v8Flags = [] }, { folder, builds, keys, rounds, note }, around) {
+  const { algorithm, count, spoil, query, upload } = PROFILES.find(({ name }) => name === requests);
+  const key = keys[algorithm];
+  return withOrigin({ folder, builds }, key, async (start) => {
+    const tokens = { key, count: Math.min(count, CPU_TOKENS), spoil, query };
+    const files = await writeTokensFor(servers, folder, `cpu-${requests}`, tokens);
     const running = [];
-    for (const server of STAGES) running.push({ file, ...(await start(server)) });
-    return measureBursts(running, { bursts: rounds * BURSTS_A_ROUND, note });
+    for (const server of servers) {
+      const status = spoil === undefined || server === PASS ? "200" : "401";
+      running.push({ status, file: files[server.typ], ...(await start(server, { v8Flags })) });
+    }
+    const burst = () => measureBursts(running, { bursts: rounds * BURSTS_A_ROUND, upload, note });
+    return around === undefined ? burst() : around(running, burst);
   });
-  return STAGES.map(({ name, title }, index) => ({ name, title, ...measured[index] }));
+}
+
+async function measureStages({ profile, steps, apart }, given) {
+  const servers = [PASS, ...steps, ...apart];
+  const measured = await measureCpu(servers, { requests: profile }, given);
+  const stage = ({ name, title }, index) => ({
+    name,
+    title,
+    isStep: steps.includes(servers[index]),
+    ...measured[index],
+  });
+  return servers.map(stage);
+}
+
+async function measureCategories(servers, given) {
+  const options = { requests: "remembered", v8Flags: PROFILE_FLAGS };
+  return measureCpu(servers, options, given, async (running, burst) => {
+    let measured;
+    const pids = running.map((one) => one.pids());
+    const shares = await measureShares(join(given.folder, "perf.data"), pids, async () => {
+      measured = await burst();
+    });
+    const category = ({ name, title }, index) => ({ name, title, shares: shares[index], ...measured[index] });
+    return servers.map(category);
+  });
 }
 
 async function main(args) {
@@ -324,9 +375,25 @@ async function main(args) {
       measurePaced(paced, { ...given, note }),
     );
     save();
-    result.stages = await progress.run("CPU time of each step", (note) => measureStages({ ...given, note }));
-    save();
-    const workers = servers.filter(({ name }) => ["pass", "bound", "gateway", "jose", "hono"].includes(name));
+    result.stages = {};
+    for (const table of TABLES) {
+      result.stages[table.profile] = await progress.run(`CPU time of each step, ${table.profile}`, (note) =>
+        measureStages(table, { ...given, note }),
+      );
+      save();
+    }
+    const noPerf = missingPerf();
+    if (noPerf === undefined) {
+      const profiled = servers.filter(({ name }) => ["pass", "writer", "gateway", "jose"].includes(name));
+      result.categories = await progress.run("CPU time by category", (note) =>
+        measureCategories(profiled, { ...given, note }),
+      );
+      save();
+    } else {
+      progress.say(`  left out: ${noPerf}`);
+    }
+    const starting = ["pass", "bound", "idle", "gateway", "jose", "hono"];
+    const workers = servers.filter(({ name }) => starting.includes(name));
     result.starts = await progress.run("from a process's start to its first answer", (note) =>
       measureStarts(workers, { ...given, note }),
     );

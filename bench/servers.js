@@ -128,6 +128,8 @@ async function bundle(folder, name) {
     minify: true,
     outfile: out,
     logLevel: "error",
+    // Of the gateway's build, next to which the file is started.
+    external: ["./index.js"],
   });
   return out;
 }
@@ -135,19 +137,21 @@ async function bundle(folder, name) {
 /**
  * @param {string} name
  * @param {string} title
- * @param {{ file?: string, texts?: Record<string, string>, typ?: string }} [options]
+ * @param {{ file?: string, texts?: Record<string, string>, limits?: string[], typ?: string }} [options]
  */
-function workerOf(name, title, options = {}) {
-  const { file = name, texts, ...more } = options;
+export function workerOf(name, title, options = {}) {
+  const { file = name, texts, limits, ...more } = options;
   return {
     name,
     title,
     ...more,
-    async start({ folder, origin, algorithm }) {
+    async start({ folder, origin, algorithm, v8Flags }) {
       const path = await bundle(folder, file);
       return start(folder, {
         modules: [{ name: `${file}.js`, path }],
         texts: { ORIGIN: origin, ALGORITHMS: algorithm, ...texts },
+        limits,
+        v8Flags,
       });
     },
   };
@@ -159,13 +163,14 @@ function wranglerConfig() {
 }
 
 // Starts a Worker with every binding and variable of wrangler.toml.
-function startBound(folder, { modules, origin, vars = {} }) {
+function startBound(folder, { modules, origin, vars = {}, v8Flags = [] }) {
   const config = wranglerConfig();
   return start(folder, {
     modules,
     stores: config.kv_namespaces.map(({ binding }) => binding),
     objects: Object.fromEntries(config.durable_objects.bindings.map(({ name, class_name: type }) => [name, type])),
     limits: config.ratelimits.map(({ name }) => name),
+    v8Flags,
     texts: {
       ...config.vars,
       ORIGIN: origin,
@@ -186,8 +191,18 @@ function startBound(folder, { modules, origin, vars = {} }) {
 const gateway = {
   name: "gateway",
   title: "Portcullis",
-  async start({ folder, origin, build, vars }) {
-    return startBound(folder, { modules: modulesOf(build), origin, vars });
+  async start({ folder, origin, build, vars, v8Flags }) {
+    return startBound(folder, { modules: modulesOf(build), origin, vars, v8Flags });
+  },
+};
+
+// The gateway's modules, loaded and not called: what of its start is the runtime's.
+const idle = {
+  name: "idle",
+  title: "Worker that loads the gateway and answers without it",
+  async start({ folder, origin, build }) {
+    const [entry, ...modules] = modulesOf(build);
+    return startBound(folder, { modules: [{ ...entry, path: await bundle(folder, "idle") }, ...modules], origin });
   },
 };
 
@@ -302,18 +317,6 @@ function envoyBinary() {
     .find((file) => existsSync(file));
 }
 
-// Workers that each do one thing more than the one before.
-const stepOf = (step, title) => workerOf(`step-${step}`, title, { file: "steps", texts: { STEP: step } });
-const STEPS = [
-  stepOf("fetch", "`fetch` of the URL, without headers"),
-  stepOf("headers", "and the gateway's nine headers"),
-  stepOf("read", "and the client's headers, read and passed on"),
-  stepOf("cache", "and the platform's cache off"),
-  stepOf("timer", "and a time limit"),
-  stepOf("answer", "and an answer with two more headers"),
-  stepOf("log", "and a log line of each tenth request"),
-];
-
 /**
  * `typ` is the type of the tokens that a server accepts, and `missing` returns why it cannot be compared.
  * @type {{ name: string, title: string, typ?: string, missing?: () => string | undefined, start: Function }[]}
@@ -323,19 +326,13 @@ export const SERVERS = [
   workerOf("writer", "Worker that only writes the same"),
   workerOf("glue", "the gateway's JavaScript without its wasm"),
   workerOf("closed", "Worker that refuses unseen"),
-  workerOf("refuser", "the same, writing what the gateway writes"),
+  workerOf("refuser", "the same, writing what the gateway writes", { texts: { STEP: "audit" } }),
   gateway,
+  idle,
   bound,
   workerOf("jose", "`jose` Worker"),
   // It refuses the `typ` of RFC 9068.
   workerOf("hono", "Hono `jwk` Worker", { typ: "JWT" }),
   haproxy,
   envoy,
-];
-
-/** What is compared by CPU time, pass-through first. */
-export const STAGES = [
-  SERVERS[0],
-  ...STEPS,
-  ...["glue", "gateway", "jose"].map((name) => SERVERS.find((server) => server.name === name)),
 ];

@@ -1,5 +1,10 @@
-// Refuses as the gateway does, without looking at the token: the problem document, the request's log line and
-// the audit event.
+// Refuses as the gateway does, up to the step that the variable STEP names: the problem document, the request's log
+// line, the audit event, and the count of the client's refused tokens behind the answer. Does not look at the token
+// unless the variable CHECKS is set; then its signature is checked.
+
+import { check } from "./checked.js";
+
+const STEPS = ["answer", "log", "audit", "count"];
 
 const PROBLEM = JSON.stringify({
   type: "authentication_error",
@@ -53,9 +58,12 @@ const EVENT = JSON.stringify({
 });
 
 export default {
-  fetch() {
-    console.log(LINE);
-    console.log(EVENT);
+  async fetch(request, env, context) {
+    const until = (step) => STEPS.indexOf(step) <= STEPS.indexOf(env.STEP);
+    if (env.CHECKS && new URL(request.url).pathname !== "/health" && (await check(request, env))) return new Response();
+    if (until("log")) console.log(LINE);
+    if (until("audit")) console.log(EVENT);
+    if (until("count")) context.waitUntil(env.FAILED.limit({ key: "127.0.0.1" }));
     return new Response(PROBLEM, { status: 401, headers: HEADERS });
   },
 };
