@@ -2,13 +2,6 @@
 // limit, reading a bounded body. Each function is one call from wasm. It makes no decision.
 
 /**
- * Imported keys by algorithm and RFC 7638 thumbprint. A CryptoKey holds no I/O of a request, so
- * requests can share it.
- * @type {Map<string, CryptoKey>}
- */
-const imported = new Map();
-
-/**
  * Returns method, URL, and alternating names and values of headers, in lines. None of them can hold
  * a line break.
  * @param {Request} request
@@ -238,25 +231,30 @@ const SCHEMES = {
 };
 
 /**
- * Verifies a signature with the runtime's WebCrypto. `jwk` is the text of a JWK with the defining
- * members only: runtimes differ in how an `alg` in it must be spelled. At most `maxKeys` keys are cached.
- * Needs no time limit: the runtime computes before it returns the promise.
+ * A key with what the runtime must know to use it. It holds no I/O of a request, so requests can share it.
+ * @typedef {[any, CryptoKey]} VerificationKey
+ */
+
+/**
+ * Imports a key. `jwk` is the text of a JWK with the defining members only: runtimes differ in how an `alg` in it must
+ * be spelled.
  * @param {string} algorithm
- * @param {string} thumbprint
  * @param {string} jwk
+ * @returns {Promise<VerificationKey>}
+ */
+export async function importKey(algorithm, jwk) {
+  const scheme = SCHEMES[algorithm];
+  return [scheme, await crypto.subtle.importKey("jwk", JSON.parse(jwk), scheme, false, ["verify"])];
+}
+
+/**
+ * Verifies a signature with the runtime's WebCrypto. Needs no time limit: the runtime computes before it returns the
+ * promise.
+ * @param {VerificationKey} key
  * @param {Uint8Array} signature
  * @param {Uint8Array} input
- * @param {number} maxKeys
  */
-export async function verify(algorithm, thumbprint, jwk, signature, input, maxKeys) {
-  const scheme = SCHEMES[algorithm];
-  const id = `${algorithm} ${thumbprint}`;
-  let key = imported.get(id);
-  if (key === undefined) {
-    key = await crypto.subtle.importKey("jwk", JSON.parse(jwk), scheme, false, ["verify"]);
-    if (imported.size >= maxKeys) imported.clear();
-    imported.set(id, key);
-  }
+export function verify([scheme, key], signature, input) {
   return crypto.subtle.verify(scheme, key, signature, input);
 }
 

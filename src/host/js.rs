@@ -88,14 +88,10 @@ extern "C" {
     #[wasm_bindgen(js_name = cachePage)]
     pub(super) fn cache_page(key: &str, context: &Context, text: &str, keep_s: u32, timeout_ms: u32);
 
-    pub(super) fn verify(
-        algorithm: &str,
-        thumbprint: &str,
-        jwk: &str,
-        signature: &Uint8Array,
-        input: &Uint8Array,
-        max_keys: u32,
-    ) -> Promise;
+    #[wasm_bindgen(js_name = importKey)]
+    pub(super) fn import_key(algorithm: &str, jwk: &str) -> Promise;
+
+    pub(super) fn verify(key: &JsValue, signature: &Uint8Array, input: &Uint8Array) -> Promise;
 
     pub(super) fn limit(limiter: &JsValue, key: &str, timeout_ms: u32) -> Promise;
 }

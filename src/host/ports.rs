@@ -39,8 +39,18 @@ const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
 thread_local! {
     /// Random bytes that were not used yet.
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Keys that were imported.
+    static IMPORTED: RefCell<Vec<ImportedKey>> = const { RefCell::new(Vec::new()) };
     /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
+}
+
+/// A key that the runtime has imported.
+struct ImportedKey {
+    algorithm: Algorithm,
+    /// RFC 7638.
+    thumbprint: String,
+    value: JsValue,
 }
 
 pub(super) struct WorkerPorts {
@@ -104,6 +114,24 @@ impl WorkerPorts {
         let completed = js::complete_answer(client, &reply, &wire::write_plan(&plan));
         let completed = self.poller.wait(completed, plan.time_ms).await.map_err(|_| Fault::Unreachable)?;
         Ok(completed.unchecked_into())
+    }
+
+    /// Returns the runtime's form of a key. Each isolate imports a key once.
+    async fn import_key(&self, key: &Key, algorithm: Algorithm) -> Result<JsValue, JsValue> {
+        let is_same = |known: &&ImportedKey| known.algorithm == algorithm && known.thumbprint == key.thumbprint;
+        let known = IMPORTED.with_borrow(|keys| keys.iter().find(is_same).map(|known| known.value.clone()));
+        if let Some(value) = known {
+            return Ok(value);
+        }
+        let imported = js::import_key(algorithm.name(), key.canonical_jwk());
+        let value = self.poller.wait(imported, limits::RUNTIME_MS).await?;
+        IMPORTED.with_borrow_mut(|keys| {
+            if keys.len() >= limits::IMPORTED_KEYS {
+                keys.clear();
+            }
+            keys.push(ImportedKey { algorithm, thumbprint: key.thumbprint.clone(), value: value.clone() });
+        });
+        Ok(value)
     }
 
     /// Sends a request to a Durable Object: a POST with a body, or a GET. Returns the body of its answer.
@@ -212,15 +240,15 @@ impl SignatureVerifier for WorkerPorts {
         if algorithm == Algorithm::EdDsa && signature.len() != limits::ED25519_SIGNATURE_BYTES {
             return Ok(SignatureOutcome::Invalid);
         }
-        // Copied out of wasm memory, because a view is invalid after the wait.
-        let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
-        let (thumbprint, jwk) = (&key.thumbprint, key.canonical_jwk());
-        let verified = js::verify(algorithm.name(), thumbprint, jwk, &signature, &input, limits::IMPORTED_KEYS);
-        let verified = self.poller.wait(verified, limits::RUNTIME_MS).await;
-        let is_valid = verified.map_err(|error| {
+        let failed = |error| {
             log_error("WebCrypto failed to check a signature");
             rejection(&error)
-        })?;
+        };
+        let key = self.import_key(key, algorithm).await.map_err(failed)?;
+        // Copied out of wasm memory, because a view is invalid after the wait.
+        let (signature, input) = (Uint8Array::from(signature), Uint8Array::from(signing_input));
+        let verified = self.poller.wait(js::verify(&key, &signature, &input), limits::RUNTIME_MS).await;
+        let is_valid = verified.map_err(failed)?;
         Ok(if is_valid == JsValue::TRUE { SignatureOutcome::Valid } else { SignatureOutcome::Invalid })
     }
 }

@@ -173,7 +173,7 @@ pub const UNDRAINED_BYTES: u64 = 64 * 1024;
 pub const ED25519_SIGNATURE_BYTES: usize = 64;
 
 /// Imported keys that an isolate caches: issuers have a few each.
-pub const IMPORTED_KEYS: u32 = 256;
+pub const IMPORTED_KEYS: usize = 256;
 
 /// Bytes of an answer whose length the runtime can state itself: the integers of JavaScript. A longer one is
 /// passed on in chunks.

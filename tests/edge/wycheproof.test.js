@@ -14,14 +14,14 @@ import { wycheproofFiles } from "../harness/wycheproof.js";
 const require = createRequire(import.meta.url);
 
 const WORKER = `
-import { verify } from "./bindings.js";
+import { importKey, verify } from "./bindings.js";
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 export default {
   async fetch(request) {
     const answers = [];
     for (const { algorithm, jwk, signature, message } of await request.json()) {
       try {
-        answers.push(await verify(algorithm, jwk, jwk, bytes(signature), bytes(message), 256));
+        answers.push(await verify(await importKey(algorithm, jwk), bytes(signature), bytes(message)));
       } catch (error) {
         answers.push(String(error));
       }
