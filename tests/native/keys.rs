@@ -225,7 +225,7 @@ proptest! {
                 (false, false) => KeyFetch::Failed { jitter },
             })),
             failures,
-            last_error: None,
+            ..IssuerKeys::default()
         };
         let key = good_key();
         let kid = if known { key["kid"].as_str().unwrap() } else { "unknown" };

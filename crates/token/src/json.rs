@@ -41,6 +41,11 @@ impl StrictObject {
         self.0.get(name)
     }
 
+    /// Returns a member by value.
+    pub(crate) fn into_member(mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
     /// Returns a member that is a string.
     pub fn string(&self, name: &str) -> Option<&str> {
         self.member(name)?.as_str()

@@ -32,55 +32,77 @@ pub struct Key {
     canonical: String,
 }
 
+/// What is wrong with a key of a set, after its name.
+pub(super) type KeyFault = &'static str;
+
+/// Anyone who has read such a key can sign.
+const PRIVATE: KeyFault =
+    "is a private or symmetric key; write the public key alone, and replace this key wherever it is used";
+const OTHER_USE: KeyFault = "is not for checking signatures; see its use and key_ops";
+const NO_ALGORITHM: KeyFault = "fits none of algorithms, or several and names none in alg";
+const BAD_LABEL: KeyFault = "has a kid or an issuer that is not a short string";
+const UNSOUND: KeyFault = "is malformed, too weak, too large or not on its curve";
+
 /// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Selects the algorithm of a key that may verify the signatures of an issuer that signs with
 /// `algorithms`. To know more of the key takes arithmetic, so the number of such keys is bounded.
-pub(super) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Option<Algorithm> {
+pub(super) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Result<Algorithm, KeyFault> {
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     let is_private = PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name));
     let verifies = |operations: &Value| operations.as_array().is_some_and(|names| names.contains(&"verify".into()));
-    if is_private || member("use").is_some_and(|value| value != "sig") || !member("key_ops").is_none_or(verifies) {
-        return None;
+    if is_private {
+        return Err(PRIVATE);
     }
-    let (own_kty, own_crv) = (member("kty")?.as_str()?, member("crv").and_then(Value::as_str));
+    if member("use").is_some_and(|value| value != "sig") || !member("key_ops").is_none_or(verifies) {
+        return Err(OTHER_USE);
+    }
+    let [own_kty, own_crv] = ["kty", "crv"].map(|name| member(name).and_then(Value::as_str));
     let mut fitting = algorithms.iter().copied().filter(|algorithm| {
         let (kty, crv) = algorithm.key_type();
-        kty == own_kty && (crv.is_none() || crv == own_crv)
+        own_kty == Some(kty) && (crv.is_none() || crv == own_crv)
     });
     // Its `alg` or, without one (RFC 7517, section 4.4), the only one of the issuer's that fits its
     // type. Never the token's choice.
-    match member("alg") {
+    let selected = match member("alg") {
         None => fitting.next().filter(|only| fitting.all(|other| other == *only)),
-        Some(name) => Algorithm::from_name(name.as_str()?).filter(|named| fitting.any(|own| own == *named)),
-    }
+        Some(name) => name.as_str().and_then(Algorithm::from_name).filter(|named| fitting.any(|own| own == *named)),
+    };
+    selected.ok_or(NO_ALGORITHM)
 }
 
 impl Key {
     /// Validates a key for an algorithm that [`select_algorithm`] returned.
-    pub(super) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Option<Self> {
+    pub(super) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Self, KeyFault> {
         let kid = match jwk.get("kid") {
             None | Some(Value::Null) => None,
             Some(Value::String(kid)) if kid.is_empty() => None,
-            Some(kid) => Some(kid.as_str().filter(|kid| is_key_id(kid))?),
+            Some(kid) => Some(kid.as_str().filter(|kid| is_key_id(kid)).ok_or(BAD_LABEL)?),
         };
         let issuer = match jwk.get("issuer") {
             None => None,
             // A key with an unreadable `issuer` would otherwise count for every tenant.
-            Some(issuer) => Some(issuer.as_str().filter(|issuer| issuer.len() <= limits::URL_BYTES)?),
+            Some(issuer) => {
+                let is_short = |issuer: &&str| issuer.len() <= limits::URL_BYTES;
+                Some(issuer.as_str().filter(is_short).ok_or(BAD_LABEL)?)
+            }
         };
-        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok();
-        let (public, canonical) = match algorithm {
-            Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => rsa_key(&bytes("n")?, &bytes("e")?)?,
-            Es256 => ec_key(&curve::P256, PublicKey::P256, &bytes("x")?, &bytes("y")?)?,
-            Es384 => ec_key(&curve::P384, PublicKey::P384, &bytes("x")?, &bytes("y")?)?,
-            Es512 => ec_key(&curve::P521, PublicKey::P521, &bytes("x")?, &bytes("y")?)?,
-            EdDsa => ed25519_key(&bytes("x")?)?,
+        let bytes = |name: &str| {
+            let text = jwk.get(name).and_then(Value::as_str).ok_or(UNSOUND)?;
+            URL_SAFE_NO_PAD.decode(text).map_err(|_| UNSOUND)
         };
+        let key = match algorithm {
+            Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => rsa_key(&bytes("n")?, &bytes("e")?),
+            Es256 => ec_key(&curve::P256, PublicKey::P256, &bytes("x")?, &bytes("y")?),
+            Es384 => ec_key(&curve::P384, PublicKey::P384, &bytes("x")?, &bytes("y")?),
+            Es512 => ec_key(&curve::P521, PublicKey::P521, &bytes("x")?, &bytes("y")?),
+            EdDsa => ed25519_key(&bytes("x")?),
+        };
+        let (public, canonical) = key.ok_or(UNSOUND)?;
         let thumbprint = encode(&Sha256::digest(&canonical));
         let [kid, issuer] = [kid, issuer].map(|text| text.map(str::to_owned));
-        Some(Self { kid, issuer, algorithm, public, thumbprint, canonical })
+        Ok(Self { kid, issuer, algorithm, public, thumbprint, canonical })
     }
 
     /// The JWK with the defining members only, for `importKey`.

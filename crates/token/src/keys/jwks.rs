@@ -63,20 +63,14 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`], also for a set without a usable key, so that it never replaces a good one.
     pub fn parse(body: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeySetError> {
-        if body.len() > limits::JWKS_BYTES {
-            return Err(KeySetError::TooLarge);
-        }
-        let object = StrictObject::parse_lenient(body).ok_or(KeySetError::Malformed)?;
-        let Some(Value::Array(entries)) = object.member("keys") else {
-            return Err(KeySetError::Malformed);
-        };
+        let entries = entries_of(body)?;
         let mut candidates = entries.iter().filter_map(|entry| {
             let jwk = entry.as_object()?;
-            Some((jwk, jwk::select_algorithm(jwk, algorithms)?))
+            Some((jwk, jwk::select_algorithm(jwk, algorithms).ok()?))
         });
         let mut keys: Vec<Rc<Key>> = Vec::new();
         let examined = candidates.by_ref().take(limits::KEYS);
-        for key in examined.filter_map(|(jwk, algorithm)| Key::parse(jwk, algorithm)) {
+        for key in examined.filter_map(|(jwk, algorithm)| Key::parse(jwk, algorithm).ok()) {
             if !keys.iter().any(|known| **known == key) {
                 keys.push(Rc::new(key));
             }
@@ -86,6 +80,32 @@ impl KeySet {
             return Err(if is_whole { KeySetError::NoUsableKey } else { KeySetError::TooLarge });
         }
         Ok(Self { passed_over: entries.len().saturating_sub(keys.len()), keys, is_whole })
+    }
+
+    /// Parses a set by the same rules, but refuses it for an entry that [`KeySet::parse`] would skip: the author of a
+    /// policy can correct it, and a private key in it is an accident to learn of.
+    ///
+    /// # Errors
+    /// What is wrong, in words that hold no part of the set.
+    pub fn parse_strict(body: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
+        let entries = entries_of(body).map_err(|error| {
+            if error == KeySetError::TooLarge {
+                return format!("has more than {} bytes", limits::JWKS_BYTES);
+            }
+            "is not a key set: an object with an array \"keys\"".to_owned()
+        })?;
+        if !(1..=limits::KEYS).contains(&entries.len()) {
+            return Err(format!("has {} keys; write 1 to {}", entries.len(), limits::KEYS));
+        }
+        let mut keys: Vec<Rc<Key>> = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let key = entry.as_object().ok_or("is not an object of unique members");
+            let key = key.and_then(|jwk| Key::parse(jwk, jwk::select_algorithm(jwk, algorithms)?));
+            let is_new = |key: &Key| !keys.iter().any(|known| **known == *key);
+            let key = key.and_then(|key| if is_new(&key) { Ok(key) } else { Err("is there twice") });
+            keys.push(Rc::new(key.map_err(|fault| format!("has a key that cannot be used: keys[{index}] {fault}"))?));
+        }
+        Ok(Self { keys, passed_over: 0, is_whole: true })
     }
 
     /// Selects the next key to try for a token.
@@ -127,4 +147,13 @@ impl KeySet {
             && self.keys.len() == other.keys.len()
             && self.keys.iter().all(|key| other.keys.contains(key))
     }
+}
+
+/// Returns the entries of a JWKS body.
+fn entries_of(body: &[u8]) -> Result<Vec<Value>, KeySetError> {
+    if body.len() > limits::JWKS_BYTES {
+        return Err(KeySetError::TooLarge);
+    }
+    let object = StrictObject::parse_lenient(body).ok_or(KeySetError::Malformed)?;
+    if let Some(Value::Array(entries)) = object.into_member("keys") { Ok(entries) } else { Err(KeySetError::Malformed) }
 }

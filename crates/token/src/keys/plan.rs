@@ -7,7 +7,12 @@ use std::rc::Rc;
 
 use portcullis_resilience::equal_jitter;
 
-use super::{fetched::FetchedKeySet, jwk::Key, jwks::KeyQuery, limits};
+use super::{
+    fetched::FetchedKeySet,
+    jwk::Key,
+    jwks::{KeyQuery, KeySet},
+    limits,
+};
 use crate::time::UnixMillis;
 
 /// What an isolate knows of one issuer's keys.
@@ -23,6 +28,8 @@ pub struct IssuerKeys {
     pub failures: u32,
     /// Code of the last failure, for `/status`.
     pub last_error: Option<&'static str>,
+    /// Whether the policy holds the set. It is then never fetched and does not expire.
+    pub is_fixed: bool,
 }
 
 /// The state of a fetch from the issuer.
@@ -74,6 +81,9 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
             return KeyPlan::Unknown;
         }
     }
+    if keys.is_fixed {
+        return KeyPlan::Unknown;
+    }
     // Another isolate or the scheduled refresh may have stored a newer set.
     let was_read = keys.cache_read_at.is_some_and(|at| now.abs_diff(at) < limits::CACHE_LOOK_MS);
     let was_fetched = matches!(keys.attempt, Some((_, KeyFetch::Succeeded))) && !keys.may_ask(now);
@@ -93,9 +103,20 @@ pub fn plan(keys: &IssuerKeys, query: &KeyQuery<'_>, now: UnixMillis) -> KeyPlan
 }
 
 impl IssuerKeys {
+    /// The keys that a policy holds.
+    pub fn fixed(set: KeySet) -> Self {
+        let record = FetchedKeySet { set, fetched_at: UnixMillis::default(), fresh_ms: 0 };
+        Self { record: Some(record), is_fixed: true, ..Self::default() }
+    }
+
     /// The set, unless it is past the hard limit.
     pub fn usable(&self, now: UnixMillis) -> Option<&FetchedKeySet> {
-        self.record.as_ref().filter(|record| now.since(record.fetched_at) < limits::HARD_MS)
+        self.record.as_ref().filter(|record| self.is_fixed || now.since(record.fetched_at) < limits::HARD_MS)
+    }
+
+    /// Milliseconds since the set was fetched; `None` without one, and for a set of the policy.
+    pub fn age_ms(&self, now: UnixMillis) -> Option<u64> {
+        self.record.as_ref().filter(|_| !self.is_fixed).map(|record| now.since(record.fetched_at))
     }
 
     /// Whether a key that verified a cached token is still published, as far as the isolate knows.
@@ -160,7 +181,7 @@ impl IssuerKeys {
 
     /// Whether a fetch is allowed at `now`.
     pub fn may_ask(&self, now: UnixMillis) -> bool {
-        self.pause_ms(now) == 0
+        !self.is_fixed && self.pause_ms(now) == 0
     }
 
     /// Whether the scheduled refresh may fetch at `now`. No token can trigger it, so only the pause
