@@ -3,7 +3,7 @@
 // compiler.
 
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
@@ -19,7 +19,7 @@ import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./progr
  * @import { Work } from "./cargo.js"
  * @import { Processes } from "./processes.js"
  * @import { Progress } from "./progress.js"
- * @typedef {{ out: string, errors: string[], code: number }} Output
+ * @typedef {{ out: string, errors: string[], code: number, files: string[] }} Output
  */
 
 const GLUE = join(POLICY_FOLDER, "portcullis_cli.js");
@@ -36,7 +36,32 @@ export async function openPolicyTool({ progress, processes } = {}) {
   await preparePolicyTool({ progress, processes });
   const tool = await import(`${pathToFileURL(GLUE)}?${readIfThere(POLICY_TOOL.stamp)}`);
   tool.initSync({ module: readFileSync(POLICY_TOOL.file) });
-  return (request) => JSON.parse(tool.run(JSON.stringify(request)));
+  /** @param {object} request */
+  const ask = (request) => JSON.parse(tool.run(JSON.stringify(request)));
+  return (/** @type {any} */ request) => {
+    const output = ask(request);
+    if (output.files.length === 0) return output;
+    const { policy } = request;
+    return ask({ ...request, policy: { ...policy, files: readNamed(policy.name, output.files) } });
+  };
+}
+
+/**
+ * Returns the contents of the files that a policy names, without those that cannot be read.
+ * @param {string} policy
+ * @param {string[]} names
+ */
+function readNamed(policy, names) {
+  /** @type {Record<string, string>} */
+  const files = {};
+  for (const name of names) {
+    try {
+      files[name] = readFileSync(resolve(dirname(policy), name), "utf8");
+    } catch {
+      // The tool reports it with its line.
+    }
+  }
+  return files;
 }
 
 // A policy with mistakes; `lines` are the mistakes, each as file:line:column: message.

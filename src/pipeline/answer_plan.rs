@@ -55,6 +55,10 @@ impl Gateway {
         for (name, value) in self.cors_headers(exchange.head, Some(route)) {
             changes.append(name, &value);
         }
+        if let Some(header) = exchange.token_header() {
+            // Caches treat only `Authorization` as a credential (RFC 9111, section 3.5).
+            changes.append("vary", header);
+        }
         for (name, value) in &rules.set {
             changes.append(name, value);
         }

@@ -1,8 +1,10 @@
-//! Where a token may be: the `Authorization` header (RFC 6750, section 2.1) or, if policy and route
-//! allow it, one cookie. A token in a query or a form would end in logs and histories.
+//! Where a token may be: the `Authorization` header (RFC 6750, section 2.1), the header that its issuer
+//! names or, if policy and route allow it, one cookie. A token in a query or a form would end in logs and
+//! histories.
 //!
-//! Browsers send cookies with requests of any page, so a token from a cookie counts only if the request
-//! comes from a page of the gateway's own origin, or of an origin that the route lists with credentials.
+//! Browsers send cookies with requests of any page, and proxies that send tokens in a header of their own
+//! authenticate browsers by a cookie. So a token from either counts only if the request comes from a page of
+//! the gateway's own origin, or of an origin that the route lists with credentials.
 
 use super::{
     denial::Denial,
@@ -10,13 +12,44 @@ use super::{
 };
 use portcullis_policy::{Cors, Refusal, allows};
 
-/// Returns the token of a request, unparsed. `cookie` is the cookie that may hold a browser's
-/// token, `cors` the CORS policy of the route.
-pub(super) fn of<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
-    let Some(name) = cookie.filter(|name| {
-        head.header("authorization").is_none()
-            && head.header("cookie").is_some_and(|cookies| Head::has_cookie(cookies, name, is_blank))
-    }) else {
+/// Returns the token of a request, unparsed, and the token header that held it; `None` for `Authorization` and
+/// the cookie.
+///
+/// `sources` are the token headers of the route's issuers, with `None` for an issuer without one. `cookie` is the
+/// cookie that may hold a browser's token, `cors` the CORS policy of the route.
+pub(super) fn of<'a>(
+    head: &'a Head,
+    sources: &[Option<&'a str>],
+    cookie: Option<&str>,
+    cors: Option<&Cors>,
+) -> Result<(&'a str, Option<&'a str>), Denial> {
+    let mut shown = sources.iter().flatten().filter_map(|name| Some((*name, head.header(name)?)));
+    let Some((name, token)) = shown.next() else {
+        return bearer_or_cookie(head, cookie, cors).map(|token| (token, None));
+    };
+    // Two sources may mean two users, and a client uses one method for each request (RFC 6750, section 2).
+    let has_filled_cookie = || cookie.is_some_and(|name| has_cookie(head, name) && head.cookie(name) != Some(""));
+    let is_read_elsewhere = sources.contains(&None);
+    if shown.any(|(other, _)| other != name)
+        || (is_read_elsewhere && (head.header("authorization").is_some() || has_filled_cookie()))
+    {
+        return Err(Denial::CredentialsAmbiguous);
+    }
+    // Browsers send one of these with each request that could change something.
+    let is_of_browser = ["sec-fetch-site", "origin"].iter().any(|name| head.header(name).is_some());
+    if is_of_browser && !is_meant(head, cors) {
+        return Err(Denial::CrossSite);
+    }
+    if is_token(token) { Ok((token, Some(name))) } else { Err(Denial::CredentialsMalformed) }
+}
+
+fn has_cookie(head: &Head, name: &str) -> bool {
+    head.header("cookie").is_some_and(|cookies| Head::has_cookie(cookies, name, is_blank))
+}
+
+/// Returns the token in `Authorization` or, without this header, in the cookie.
+fn bearer_or_cookie<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
+    let Some(name) = cookie.filter(|name| head.header("authorization").is_none() && has_cookie(head, name)) else {
         return bearer(head);
     };
     if !is_meant(head, cors) {

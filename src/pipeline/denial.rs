@@ -48,6 +48,8 @@ denials! {
     ClientGone = 400 "client_gone" "The client closed the connection",
     RateLimited { retry_s: u64 } = 429 "rate_limited" "Too many requests; try again later",
     CredentialsMalformed = 401 "credentials_malformed" "Invalid authorization format",
+    CredentialsAmbiguous = 401 "credentials_ambiguous" "The request has credentials in more than one place",
+    TokenMisplaced = 401 "token_source_invalid" "Invalid token",
     CrossSite = 403 "cross_site" "Pages of other sites may not use the session of this browser",
     OriginUnlisted = 403 "origin_unlisted" "Pages of this origin may not send this request",
     TokenRevoked = 401 "token_revoked" "Token has been revoked",
@@ -120,11 +122,17 @@ impl Denial {
         }
     }
 
-    /// Returns whether the request tried a token that was never good. An expired token was good
+    /// Returns whether the request tried a token that was never good there. An expired token was good
     /// once, and its owner must learn that it has expired.
     pub(super) fn is_guess(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::CredentialsMalformed | Self::MetricsTokenWrong)
-            && *self != Self::Token(TokenError::Expired)
+        matches!(
+            self,
+            Self::Token(_)
+                | Self::CredentialsMalformed
+                | Self::CredentialsAmbiguous
+                | Self::TokenMisplaced
+                | Self::MetricsTokenWrong
+        ) && *self != Self::Token(TokenError::Expired)
     }
 
     /// Returns the seconds for `Retry-After`, on 429 and on faults of the gateway or an upstream.
@@ -154,7 +162,8 @@ impl Denial {
         if *self == Self::Policy(Refusal::PermissionMissing) {
             return Some([REALM, r#", error="insufficient_scope""#].concat());
         }
-        let error = if matches!(self, Self::CredentialsMalformed) { "invalid_request" } else { "invalid_token" };
+        let is_request = matches!(self, Self::CredentialsMalformed | Self::CredentialsAmbiguous);
+        let error = if is_request { "invalid_request" } else { "invalid_token" };
         let parts = [REALM, r#", error=""#, error, r#"", error_description=""#, self.detail(), "\""];
         (self.status() == 401).then(|| parts.concat())
     }

@@ -105,8 +105,8 @@ impl Gateway {
             series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst);
         }
         for issuer in &self.authenticator.issuers {
-            if let Some(record) = &issuer.known().record {
-                let age = metrics::seconds(now.since(record.fetched_at));
+            if let Some(age_ms) = issuer.known().age_ms(now) {
+                let age = metrics::seconds(age_ms);
                 series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age);
             }
         }

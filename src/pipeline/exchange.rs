@@ -61,6 +61,11 @@ impl<'a> Exchange<'a> {
         self.token.as_ref().map(|token| token.verified.identity())
     }
 
+    /// Returns the token header that held the caller's token; `None` for `Authorization` and the cookie.
+    pub(super) fn token_header(&self) -> Option<&str> {
+        self.token.as_ref()?.issuer.token_header.as_deref()
+    }
+
     /// Returns the client's address.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.client.map(|(_, address)| address)

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::{exchange::Exchange, head::Head, limits};
-use portcullis_policy::{Route, is_private, is_replaced};
+use portcullis_policy::{Route, is_private, is_replaced, is_same_header};
 use portcullis_token::Identity;
 
 /// Names and values, in order.
@@ -12,6 +12,13 @@ type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// Headers that the gateway adds at most, with the assertion and without the policy's own.
 const ADDED: usize = 16;
+
+/// The cookie and the headers that hold tokens for the gateway alone.
+#[derive(Clone, Copy)]
+pub(super) struct TokenPlaces<'a> {
+    pub(super) cookie: Option<&'a str>,
+    pub(super) headers: &'a [String],
+}
 
 /// Returns all headers for an upstream but the assertion.
 ///
@@ -21,19 +28,25 @@ pub(super) fn compose<'a>(
     exchange: &'a Exchange<'_>,
     identity: Option<&'a Identity>,
     route: &'a Route,
-    token_cookie: Option<&str>,
+    places: TokenPlaces<'_>,
     timeout_ms: u64,
 ) -> Headers<'a> {
     let (head, ids) = (exchange.head, &exchange.ids);
     let named = head.header("connection");
     let names = |named: &str, name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
     let is_named = |name: &str| named.is_some_and(|named| names(named, name));
+    let is_token_header = |name: &str| places.headers.iter().any(|header| is_same_header(header, name));
     let mut headers = Headers::with_capacity(head.headers.len().saturating_add(ADDED));
     for (name, sent) in &head.headers {
-        if is_private(name) || is_replaced(name) || is_named(name) || route.request_headers.covers(name) {
+        if is_private(name)
+            || is_replaced(name)
+            || is_named(name)
+            || is_token_header(name)
+            || route.request_headers.covers(name)
+        {
             continue;
         }
-        let value = match token_cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(sent, cookie)) {
+        let value = match places.cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(sent, cookie)) {
             Some(None) => continue,
             Some(Some(rest)) => Cow::Owned(rest),
             None => Cow::Borrowed(sent.as_str()),
@@ -46,10 +59,13 @@ pub(super) fn compose<'a>(
     headers.extend(set.map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))));
     let mut add = |name: &'static str, value: Cow<'a, str>| headers.push((Cow::Borrowed(name), value));
     if route.forward_authorization {
-        // Upstreams read a token from one place, whether it came from the header or the cookie.
-        if let Some(value) = head.header("authorization") {
+        // Upstreams read a token from one place, wherever it came from. The client's `Authorization` was not checked
+        // if the token was in a header of its own.
+        let in_header = exchange.token_header().and_then(|name| head.header(name));
+        let in_cookie = || places.cookie.filter(|_| route.token_cookie).and_then(|name| head.cookie(name));
+        if let (None, Some(value)) = (in_header, head.header("authorization")) {
             add("authorization", value.into());
-        } else if let (true, Some(token)) = (route.token_cookie, token_cookie.and_then(|name| head.cookie(name))) {
+        } else if let Some(token) = in_header.or_else(in_cookie) {
             add("authorization", format!("Bearer {token}").into());
         }
     }

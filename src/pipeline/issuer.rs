@@ -34,13 +34,15 @@ pub(super) struct Issuer {
     pub(super) name: String,
     /// Policy of access tokens.
     pub(super) token: TokenPolicy,
+    /// The header that holds its access tokens, in lower case; `None` for `Authorization` and the cookie.
+    pub(super) token_header: Option<String>,
     /// Whether its tokens can be revoked.
     pub(super) is_revocable: bool,
     /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
     pub(super) pusher: Option<TokenPolicy>,
     /// `issuer` that a discovery document must have.
     issuer: String,
-    /// URL of the key set or, with `has_discovery`, of the document that names it.
+    /// URL of the key set or, with `has_discovery`, of the document that names it. Empty if the policy holds the keys.
     url: String,
     has_discovery: bool,
     /// Whether a discovery document may name a key set over plain HTTP on loopback.
@@ -62,8 +64,8 @@ impl Issuer {
     /// requests wait for its keys.
     ///
     /// # Errors
-    /// [`Misconfiguration`]: the issuer's upstream does not exist, or its keys are at a plain HTTP
-    /// URL outside development.
+    /// [`Misconfiguration`]: the issuer's upstream does not exist, a key of the policy cannot be used, or its keys are
+    /// at a plain HTTP URL outside development.
     pub(super) fn new(
         (index, issuer): (usize, &portcullis_policy::Issuer),
         token: TokenPolicy,
@@ -73,7 +75,13 @@ impl Issuer {
         metrics: Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
+        let mut keys = IssuerKeys::default();
         let (url, has_discovery) = match issuer.jwks().ok_or_else(unusable)? {
+            JwksSource::Policy(text) => {
+                let set = KeySet::parse_strict(text.as_bytes(), &token.algorithms);
+                keys = IssuerKeys::fixed(set.map_err(|_| unusable())?);
+                (String::new(), false)
+            }
             JwksSource::Url(url) => (url, false),
             JwksSource::Discovery => (keys::discovery_url(&issuer.issuer), true),
             JwksSource::Upstream { upstream, path } => {
@@ -92,11 +100,12 @@ impl Issuer {
             is_revocable: issuer.revocable,
             pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
             token,
+            token_header: issuer.token_header.clone(),
             store_name: format!("keys/3/{}/{}", issuer.name, URL_SAFE_NO_PAD.encode(place)),
             url,
             has_discovery,
             is_development: settings.is_development,
-            keys: RefCell::default(),
+            keys: RefCell::new(keys),
             stored: RefCell::default(),
             waiters: Permits::new(waiters),
             metrics,
@@ -196,8 +205,11 @@ impl Issuer {
         self.keys.borrow()
     }
 
-    /// Reads the set that another isolate may have stored.
+    /// Reads the set that another isolate may have stored, unless the policy holds the keys.
     pub(super) async fn read_store(&self, ports: &impl KeySource) {
+        if self.known().is_fixed {
+            return;
+        }
         let text = ports.read_keys(&self.store_name).await;
         let now = ports.now();
         // Checked like an answer of the issuer: the store may hold garbage.

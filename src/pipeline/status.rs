@@ -84,7 +84,8 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         "status": condition,
         "keys": record.map_or(0, |record| record.set.keys().len()),
         "keys_passed_over": record.map_or(0, |record| record.set.passed_over),
-        "keys_age_s": record.map(|record| now.since(record.fetched_at) / 1000),
+        "key_source": if known.is_fixed { "policy" } else { "issuer" },
+        "keys_age_s": known.age_ms(now).map(|age_ms| age_ms / 1000),
         "last_refresh_s_ago": known.attempt.map(|(at, _)| now.since(at) / 1000),
         "last_error": known.last_error,
     });

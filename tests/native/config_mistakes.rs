@@ -238,6 +238,18 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
             13,
             "no upstream is named \"store\" (defined: shop)",
         ),
+        ("a token header of no name", swap("jwks_url", "token_header = \"X Token\"\njwks_url"), 5, "is not the name of a header"),
+        ("tokens in a cookie header", swap("jwks_url", "token_header = \"Cookie\"\njwks_url"), 5, "uses otherwise"),
+        (
+            "a rule for a token header",
+            swap("jwks_url", "token_header = \"X-Token\"\njwks_url")
+                + "request_headers = { set = { x_token = \"1\" } }\n",
+            16,
+            "it is the token_header of an issuer",
+        ),
+        ("keys and a URL", swap("jwks_url", "jwks = { keys = [] }\njwks_url"), 1, "say where its keys are, once"),
+        ("a file of keys and a URL", swap("jwks_url", "jwks_file = \"keys.json\"\njwks_url"), 1, "say where its keys are, once"),
+        ("a file of keys that is missing", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"keys.json\""), 5, "\"keys.json\" of jwks_file cannot be read"),
         ("discovery and a URL", swap("jwks_url", "discovery = true\njwks_url"), 1, "say where its keys are, once"),
         (
             "discovery of an issuer that is no URL",
@@ -321,7 +333,8 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
             "an unknown provider",
             swap("issuer = \"https", "provider = \"auth1\"\nissuer = \"https"),
             2,
-            "choose from auth0, clerk, cognito, entra-id, firebase, google, keycloak, kubernetes, okta, supabase",
+            "choose from auth0, clerk, cloudflare-access, cognito, entra-id, firebase, google, google-iap, keycloak, \
+             kubernetes, okta, supabase",
         ),
         ("no algorithms", swap("algorithms = [\"RS256\"]\n", ""), 1, "algorithms is missing"),
         ("a template without tenants", swap("id.example.com/", "id.example.com/{tenantid}/"), 2, "tenants = ["),

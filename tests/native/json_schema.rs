@@ -6,7 +6,7 @@ use portcullis_policy::{
     limits::{self, Bounds},
     provider_names,
 };
-use portcullis_token::Algorithm;
+use portcullis_token::{Algorithm, keys::limits::KEYS};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
@@ -58,6 +58,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "", issuer_choices()),
         ("Issuer", "provider", json!({ "enum": provider_names() })),
         ("Issuer", "issuer", text.clone()),
+        ("Issuer", "token_header", headers.clone()),
         ("Issuer", "tenants", some(limits::TENANTS)),
         ("Issuer", "audience", names.clone()),
         ("Issuer", "audience_claim", claim_path()),
@@ -71,7 +72,9 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "leeway_s", range(limits::LEEWAY_S)),
         ("Issuer", "max_lifetime_s", range(limits::LIFETIME_S)),
         ("Issuer", "jwks_path", path.clone()),
+        ("Issuer", "jwks_file", text.clone()),
         ("Issuer", "jwks_url", short.clone()),
+        ("Issuer", "jwks", key_set()),
         ("Issuer", "revocations_from", text),
         ("Issuer", "token_type", short.clone()),
         ("Claims", "user_id", claim_path()),
@@ -163,16 +166,25 @@ fn claim_rule() -> Value {
     })
 }
 
+fn key_set() -> Value {
+    let keys =
+        json!({ "type": "array", "minItems": 1, "maxItems": KEYS, "items": { "type": "object", "required": ["kty"] } });
+    json!({ "type": ["object", "string"], "properties": { "keys": keys }, "required": ["keys"] })
+}
+
 /// An issuer says once where its keys are, and which algorithms it uses, or names a provider.
 fn issuer_choices() -> Value {
     let discovery = json!({ "required": ["discovery"], "properties": { "discovery": { "const": true } } });
     let url = json!({ "required": ["jwks_url"] });
-    let places = json!([discovery, url, { "required": ["jwks_upstream"] }]);
+    let (set, file) = (json!({ "required": ["jwks"] }), json!({ "required": ["jwks_file"] }));
+    let places = json!([discovery, url, { "required": ["jwks_upstream"] }, set, file]);
     json!({
         "oneOf": [
             discovery,
             url,
             { "required": ["jwks_upstream", "jwks_path"] },
+            set,
+            file,
             { "required": ["provider"], "not": { "anyOf": places } }
         ],
         "anyOf": [{ "required": ["algorithms"] }, { "required": ["provider"] }]

@@ -50,6 +50,7 @@ mod spans;
 mod table;
 mod target;
 mod token_cache;
+mod token_sources;
 mod tokens;
 mod upstreams;
 mod wire;

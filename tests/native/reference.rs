@@ -110,6 +110,9 @@ fn kind(property: &Value, definition: Option<&Value>) -> String {
     if property.get("enum").is_some() {
         return format!("one of {}", choices(&property["enum"]));
     }
+    if property["type"].is_array() {
+        return "table or string".to_owned();
+    }
     if property.get("oneOf").is_some() && definition.is_none() {
         return "string or list of strings".to_owned();
     }

@@ -2,13 +2,14 @@
 // file:line:column, without output of cargo.
 
 import assert from "node:assert/strict";
-import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { generateKeyPairSync } from "node:crypto";
+import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 import { buildEdge } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
-import { preparePolicyTool } from "../../scripts/lib/policy-tool.js";
+import { compilePolicy, preparePolicyTool } from "../../scripts/lib/policy-tool.js";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 import { testScope } from "../harness/scope.js";
@@ -166,4 +167,38 @@ test("check runs the decisions that a file next to the policy expects", async (t
       lines.map((line) => `${tests}${line}`),
     );
   }
+});
+
+test("check and the build read the file of an issuer's keys next to the policy", async (t) => {
+  const jwks_path = 'jwks_upstream = "auth"\njwks_path = "/.well-known/jwks.json"';
+  const { file, lineOf } = changed(testScope(t), [
+    [jwks_path, 'jwks_file = "keys/auth.json"\ntoken_header = "X-Api-Token"'],
+  ]);
+  const { publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const good = publicKey.export({ format: "jwk" });
+  const write = (...entries) => {
+    mkdirSync(join(dirname(file), "keys"), { recursive: true });
+    writeFileSync(join(dirname(file), "keys", "auth.json"), JSON.stringify({ keys: entries }));
+  };
+  const place = `${file}:${lineOf('jwks_file = "keys/auth')}:13: issuer "auth-service": `;
+  for (const [prepare, code, words] of [
+    [() => {}, 1, `${place}the file "keys/auth.json" of jwks_file cannot be read`],
+    [
+      () => write({ ...good, d: "c2VjcmV0" }),
+      1,
+      `${place}jwks_file has a key that cannot be used: keys[0] is a private`,
+    ],
+    [() => write({ kty: "oct", k: "c2VjcmV0" }), 1, "keys[0] is a private or symmetric key"],
+    [() => write(good), 0, "note: tokens of auth-service are accepted from the header x-api-token only"],
+    [() => write(good), 0, "note: the keys of auth-service are in the policy and do not expire"],
+  ]) {
+    prepare();
+    const said = await runScript("check", ["--file", file]).ended;
+    assert.equal(said.code, code, said.err);
+    assert.ok((said.out + said.err).includes(words), said.out + said.err);
+    assert.ok(!(said.out + said.err).includes("c2VjcmV0"));
+  }
+  const { issuers } = JSON.parse(await compilePolicy(file));
+  assert.equal(issuers["auth-service"].jwks_file, undefined);
+  assert.deepEqual(JSON.parse(issuers["auth-service"].jwks), { keys: [good] });
 });

@@ -140,6 +140,21 @@ test("explain takes a key set from a file, and a time", async (t) => {
   }
 });
 
+test("explain uses the keys of the policy, and names the header of the token", async (t) => {
+  const folder = temporaryFolder(t, "policy");
+  const file = join(folder, "gateway.toml");
+  const usable = jwks.keys.filter(({ kid }) => kid === JSON.parse(Buffer.from(GOOD.split(".")[0], "base64url")).kid);
+  writeFileSync(join(folder, "keys.json"), JSON.stringify({ keys: usable }));
+  const text = readFileSync(POLICY, "utf8");
+  const place = /jwks_upstream = "auth"\njwks_path = .*/;
+  assert.match(text, place);
+  writeFileSync(file, text.replace(place, 'jwks_file = "keys.json"\ntoken_header = "X-Api-Token"'));
+  const said = await pipe(GOOD, ["--file", file, "--at", String(now)]);
+  assert.equal(said.code, 0, said.err);
+  assert.match(said.out, /issuer auth-service, accepted from the header x-api-token only$/m);
+  assert.match(said.out, /pass {2}key +kid .* in the policy's key set$/m);
+});
+
 test("explain says what is wrong with its arguments", async () => {
   for (const [args, expected] of [
     [[], /--token is needed; --token - reads standard input; see: npm run explain -- --help/],

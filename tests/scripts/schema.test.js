@@ -69,6 +69,13 @@ for (const access of [
   });
 }
 
+for (const keys of ['jwks = { keys = [{ kty = "OKP" }] }', "jwks = '{\"keys\":[]}'", 'jwks_file = "keys.json"']) {
+  test(`${keys} with a token header is valid`, () => {
+    const text = SOUND.replace('jwks_url = "https://id.example.com/jwks"', `token_header = "X-Token"\n${keys}`);
+    assert.ok(isValid(text), JSON.stringify(validate.errors));
+  });
+}
+
 for (const [what, from, to] of [
   ["a misspelt key", "access =", "acess ="],
   ["a misspelt table", "[[routes]]", "[[route]]"],
@@ -83,6 +90,10 @@ for (const [what, from, to] of [
   ["a method in lower case", '"GET"', '"get"'],
   ["an unknown algorithm", '"RS256"', '"HS256"'],
   ["two places for keys", "jwks_url", "discovery = true\njwks_url"],
+  ["keys and a URL for them", "jwks_url", 'jwks = { keys = [{ kty = "OKP" }] }\njwks_url'],
+  ["a file of keys and a URL", "jwks_url", 'jwks_file = "keys.json"\njwks_url'],
+  ["an empty key set", 'jwks_url = "https://id.example.com/jwks"', "jwks = { keys = [] }"],
+  ["a token header with a space", "jwks_url", 'token_header = "X Token"\njwks_url'],
   ["no place for keys", 'jwks_url = "https://id.example.com/jwks"', ""],
   ["half a place for keys", 'jwks_url = "https://id.example.com/jwks"', 'jwks_path = "/a"'],
   ["an upstream's name in upper case", "upstreams.shop", "upstreams.SHOP"],

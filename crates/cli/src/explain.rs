@@ -31,11 +31,12 @@ pub(crate) struct Subject {
     request: Option<(String, String)>,
 }
 
-/// Returns where the keys of a token's issuer are: `null` if no issuer matches, `{"url"}`,
-/// `{"discovery"}` or, on an upstream, `{"upstream", "base", "path"}`.
+/// Returns where the keys of a token's issuer are: `null` if no issuer matches, `{"keys"}` with the keys of the
+/// policy, `{"url"}`, `{"discovery"}` or, on an upstream, `{"upstream", "base", "path"}`.
 pub(crate) fn key_source(policy: &Policy, token: &str) -> Value {
     let Some(issuer) = issuer_of(policy, token) else { return Value::Null };
     match issuer.jwks() {
+        Some(JwksSource::Policy(keys)) => json!({ "keys": keys }),
         Some(JwksSource::Url(url)) => json!({ "url": url }),
         Some(JwksSource::Discovery) => json!({ "discovery": discovery_url(&issuer.issuer) }),
         Some(JwksSource::Upstream { upstream, path }) => {
@@ -129,7 +130,11 @@ impl Report<'_> {
             (Check::Payload, _) => "a JSON object without repeated members, in base64url".to_owned(),
             (Check::SignatureForm, _) => format!("1 to {} bytes in base64url", limits::SIGNATURE_BYTES),
             (Check::Issuer, _) => match self.issuer() {
-                Some(issuer) => format!("iss {} is issuer {}", self.claim(&["iss"]), issuer.name),
+                Some(issuer) => {
+                    let header = issuer.token_header.as_ref();
+                    let place = header.map(|header| format!(", accepted from the header {header} only"));
+                    format!("iss {} is issuer {}{}", self.claim(&["iss"]), issuer.name, place.unwrap_or_default())
+                }
                 None => {
                     let known: Vec<String> = self.policy.issuers.iter().flat_map(Issuer::names).collect();
                     format!("iss {} matches none of: {}", self.claim(&["iss"]), known.join(", "))
@@ -141,7 +146,10 @@ impl Report<'_> {
             }
             (Check::Type, Some(policy)) if policy.types.is_empty() => format!("typ {typ}; any is accepted"),
             (Check::Type, Some(policy)) => format!("typ {typ}; accepted: {}", policy.types.join(", ")),
-            (Check::Key, _) => format!("kid {kid} in the issuer's key set"),
+            (Check::Key, _) => {
+                let is_fixed = matches!(self.issuer().and_then(Issuer::jwks), Some(JwksSource::Policy(_)));
+                format!("kid {kid} in the {}'s key set", if is_fixed { "policy" } else { "issuer" })
+            }
             (Check::Signature, _) => {
                 self.found.key.as_ref().map_or_else(|| "by no key that fits".to_owned(), |key| format!("by key {key}"))
             }

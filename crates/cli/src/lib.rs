@@ -11,8 +11,10 @@ mod explain;
 mod overlap;
 mod table;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use decision::{Caller, Decider};
@@ -59,6 +61,9 @@ struct PolicyFile {
     text: String,
     /// The file of expected decisions next to it. `compile` and `table` run these tests.
     tests: Option<TextFile>,
+    /// Contents of the files that it names, without those that cannot be read. Without this member, the output of a
+    /// command may list them instead.
+    files: Option<BTreeMap<String, String>>,
 }
 
 /// The result of a command.
@@ -70,6 +75,8 @@ pub(crate) struct Output {
     pub(crate) errors: Vec<String>,
     /// Exit code: 0, [`EXIT_REFUSED`] or [`EXIT_USAGE`].
     pub(crate) code: u8,
+    /// Files that the policy names. The command did not run; repeat it with their contents.
+    pub(crate) files: Vec<String>,
 }
 
 /// Exit code: the policy is invalid, or the decision is a refusal.
@@ -104,7 +111,12 @@ pub fn run(request: &str) -> String {
 }
 
 fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<String>> {
-    let policy = &portcullis_policy::check(&file.text)
+    let needed = if file.files.is_none() { files_of(&file.text) } else { Vec::new() };
+    if !needed.is_empty() {
+        return Ok(Output { files: needed, ..Output::default() });
+    }
+    let files = file.files.clone().unwrap_or_default();
+    let policy = &portcullis_policy::check_with(&file.text, &files)
         .map_err(|mistakes| Vec::from_iter(mistakes.iter().map(|mistake| format!("{}:{mistake}", file.name))))?;
     let decider = &Decider::new(policy).map_err(|_| vec![format!("{}: two routes collide", file.name)])?;
     let run_tests = || file.tests.as_ref().map(|tests| expectations::run(decider, tests)).transpose();
@@ -112,7 +124,17 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
         Command::Compile => {
             run_tests()?;
             // As written: the Worker has the defaults and writes out short forms itself.
-            let document: Value = toml::from_str(&file.text).map_err(|error| vec![error.to_string()])?;
+            let mut document: Value = toml::from_str(&file.text).map_err(|error| vec![error.to_string()])?;
+            // But for files, which it cannot read.
+            for issuer in
+                document.get_mut("issuers").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
+            {
+                let Some(issuer) = issuer.as_object_mut() else { continue };
+                if let Some(name) = issuer.remove("jwks_file") {
+                    let text = name.as_str().and_then(|name| files.get(name)).cloned();
+                    issuer.insert("jwks".to_owned(), text.into());
+                }
+            }
             Ok(Output::success(document.to_string()))
         }
         Command::Table => {
@@ -130,6 +152,14 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
         }
         Command::Explain(subject) => Ok(explain::run(decider, subject)),
     }
+}
+
+/// Returns the files that a policy names. A policy that cannot be read names none.
+fn files_of(text: &str) -> Vec<String> {
+    let document: Value = toml::from_str(text).unwrap_or_default();
+    let issuers = document.get("issuers").and_then(Value::as_object);
+    let files = issuers.into_iter().flat_map(Map::values).filter_map(|issuer| issuer.get("jwks_file")?.as_str());
+    files.map(str::to_owned).collect()
 }
 
 fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller) -> Output {

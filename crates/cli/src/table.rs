@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_policy::{Access, EncodedPath, Policy, RevocationCheck, Route, Variants};
+use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, RevocationCheck, Route, Variants};
 
 use crate::{access, decision::Decider, overlap::Overlaps};
 
@@ -22,6 +22,13 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         count(policy.issuers.len(), "issuer")
     ));
     lines.extend(precedence(policy, overlaps));
+    for issuer in &policy.issuers {
+        let name = &issuer.name;
+        let header = issuer.token_header.as_ref();
+        lines.extend(header.map(|header| format!("note: tokens of {name} are accepted from the header {header} only")));
+        let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
+        lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
+    }
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
         lines.extend(policy.routes.iter().filter(takes_all).map(|route| {

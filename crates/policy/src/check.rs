@@ -1,6 +1,6 @@
 //! Policy files: TOML text to a [`Policy`], with the line and column of every mistake.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::de::{DeArray, DeTable};
 
@@ -20,8 +20,19 @@ const SLIPS_MAX: usize = 20;
 /// Every mistake, in the order of the file. A syntax error or an unknown name hides the others,
 /// unless the name is like a known one.
 pub fn check(text: &str) -> Result<Policy, Vec<Mistake>> {
+    check_with(text, &BTreeMap::new())
+}
+
+/// Checks the text of a policy file as [`check`] does, with the contents of the files that it names, by name.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(text: &str, files: &BTreeMap<String, String>) -> Result<Policy, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let (text, mut policy) = parse(text, &mut mistakes)?;
+    for issuer in &mut policy.issuers {
+        issuer.jwks_file_text = issuer.jwks_file.as_ref().and_then(|name| files.get(name)).cloned();
+    }
     let violations = validate(&policy);
     if violations.is_empty() && mistakes.is_empty() {
         policy.resolve();

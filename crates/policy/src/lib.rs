@@ -34,7 +34,7 @@ mod validate;
 
 pub use access::{Access, Params, Principal};
 #[cfg(feature = "toml")]
-pub use check::{check, position_of};
+pub use check::{check, check_with, position_of};
 pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
@@ -45,7 +45,7 @@ pub use model::{
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
-pub use reserved::{is_cors_header, is_private, is_replaced};
+pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;

@@ -11,6 +11,7 @@ use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 #[cfg(feature = "schema")]
 use crate::limits;
@@ -80,11 +81,16 @@ pub struct Issuer {
     /// Name in logs, metrics and `/status`.
     #[serde(skip)]
     pub name: String,
-    /// A well-known provider: sets algorithms, claims and the location of the keys. Options that
-    /// are written take precedence; `require` is extended. See docs/providers.md.
+    /// A well-known provider: sets algorithms, claims, the location of the keys and the token's header.
+    /// Options that are written take precedence; `require` is extended. See docs/providers.md.
     pub provider: Option<String>,
     /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
     pub issuer: String,
+    /// Header in which a proxy in front of the gateway sends the bare token, such as
+    /// `Cf-Access-Jwt-Assertion`. The issuer's tokens are accepted from it alone. A request with
+    /// it and another source of tokens that the route accepts is 401. Browsers' requests are accepted from the
+    /// same origins as with `token_cookie`. The header is never forwarded, on any route.
+    pub token_header: Option<String>,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
     #[serde(default)]
     pub tenants: Vec<String>,
@@ -123,6 +129,15 @@ pub struct Issuer {
     pub jwks_upstream: Option<String>,
     /// Path of the key set on `jwks_upstream`.
     pub jwks_path: Option<String>,
+    /// The key set itself, as a table or as JSON text. Nothing is fetched, the keys do not expire, and each
+    /// must be usable. Example: `jwks = { keys = [{ kty = "OKP", crv = "Ed25519", x = "…" }] }`
+    pub jwks: Option<Value>,
+    /// File of the key set, relative to the policy file. `npm run check` checks it; the build and
+    /// `npm run policy:push` copy it to `jwks`.
+    pub jwks_file: Option<String>,
+    /// Content of `jwks_file`, if the file could be read.
+    #[serde(skip)]
+    pub(crate) jwks_file_text: Option<String>,
     /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
     #[serde(default)]
     pub revocable: bool,
@@ -131,9 +146,11 @@ pub struct Issuer {
     pub revocations_from: Option<String>,
 }
 
-/// Where an issuer publishes its keys.
+/// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksSource {
+    /// In the policy: the text of the key set.
+    Policy(String),
     /// An absolute URL.
     Url(String),
     /// The discovery document below the issuer's `iss` (OpenID Connect Discovery 1.0, section 4).
@@ -159,11 +176,17 @@ impl Issuer {
     /// Returns where its keys are; `None` if the options name no place or several.
     pub fn jwks(&self) -> Option<JwksSource> {
         let has_discovery = self.discovery == Some(true);
-        match (has_discovery, &self.jwks_url, &self.jwks_upstream, &self.jwks_path) {
-            (true, None, None, None) => Some(JwksSource::Discovery),
-            (false, Some(url), None, None) => Some(JwksSource::Url(url.clone())),
-            (false, None, Some(upstream), Some(path)) => {
+        let written = (&self.jwks, &self.jwks_file);
+        match (has_discovery, &self.jwks_url, &self.jwks_upstream, &self.jwks_path, written) {
+            (true, None, None, None, (None, None)) => Some(JwksSource::Discovery),
+            (false, Some(url), None, None, (None, None)) => Some(JwksSource::Url(url.clone())),
+            (false, None, Some(upstream), Some(path), (None, None)) => {
                 Some(JwksSource::Upstream { upstream: upstream.clone(), path: path.clone() })
+            }
+            (false, None, None, None, (Some(Value::String(text)), None)) => Some(JwksSource::Policy(text.clone())),
+            (false, None, None, None, (Some(table), None)) => Some(JwksSource::Policy(table.to_string())),
+            (false, None, None, None, (None, Some(_))) => {
+                Some(JwksSource::Policy(self.jwks_file_text.clone().unwrap_or_default()))
             }
             _ => None,
         }
@@ -375,6 +398,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Returns whether it accepts tokens of an issuer.
+    pub fn accepts(&self, issuer: &str) -> bool {
+        self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == issuer))
+    }
+
     /// Returns the leading segments that the upstream sees replaced: from, to.
     pub fn rewrite(&self) -> Option<(&str, &str)> {
         match (&self.strip_prefix, &self.replace_prefix) {

@@ -11,8 +11,9 @@ use crate::model::Issuer;
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
     pub(crate) algorithms: &'static [&'static str],
-    /// Path of its keys below its `iss`, if not at the place that its discovery document names.
-    pub(crate) jwks_path: Option<&'static str>,
+    /// Its keys, if not at the place that its discovery document names: a path below its `iss`, or a URL.
+    pub(crate) jwks: Option<&'static str>,
+    pub(crate) token_header: Option<&'static str>,
     pub(crate) audience_claim: &'static [&'static str],
     pub(crate) user_id: &'static [&'static str],
     pub(crate) roles: &'static [&'static str],
@@ -23,12 +24,20 @@ pub(crate) struct Provider {
 }
 
 /// Returns all providers, by name.
-fn providers() -> [Provider; 10] {
+fn providers() -> [Provider; 12] {
     let plain = Provider { algorithms: &["RS256"], ..Provider::default() };
     [
         Provider { name: "auth0", ..plain },
         // Session tokens have no `aud`; `azp` is the origin of the page that has asked for one.
         Provider { name: "clerk", audience_claim: &["azp"], roles: &["o", "rol"], ..plain },
+        // The token of the session with Access itself has `"type": "org"`.
+        Provider {
+            name: "cloudflare-access",
+            jwks: Some("/cdn-cgi/access/certs"),
+            token_header: Some("cf-access-jwt-assertion"),
+            require: &[("type", "app")],
+            ..plain
+        },
         // Access tokens have no `aud`; ID tokens have no `client_id`.
         Provider {
             name: "cognito",
@@ -41,6 +50,13 @@ fn providers() -> [Provider; 10] {
         Provider { name: "entra-id", user_id: &["oid"], scopes: &["scp"], ..plain },
         Provider { name: "firebase", ..plain },
         Provider { name: "google", ..plain },
+        Provider {
+            name: "google-iap",
+            algorithms: &["ES256"],
+            jwks: Some("https://www.gstatic.com/iap/verify/public_key-jwk"),
+            token_header: Some("x-goog-iap-jwt-assertion"),
+            ..plain
+        },
         // Its ID and refresh tokens are signed by the same key, and say so in `typ`.
         Provider { name: "keycloak", roles: &["realm_access", "roles"], require: &[("typ", "Bearer")], ..plain },
         Provider { name: "kubernetes", ..plain },
@@ -48,7 +64,7 @@ fn providers() -> [Provider; 10] {
         Provider {
             name: "supabase",
             algorithms: &["ES256", "RS256"],
-            jwks_path: Some("/.well-known/jwks.json"),
+            jwks: Some("/.well-known/jwks.json"),
             roles: &["role"],
             session: &["session_id"],
             ..plain
@@ -77,11 +93,16 @@ pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
         equals: Some((*value).into()),
         ..ClaimRule::default()
     }));
-    let names_no_place = issuer.jwks_url.is_none() && issuer.jwks_upstream.is_none() && issuer.jwks_path.is_none();
-    match provider.jwks_path {
+    if issuer.token_header.is_none() {
+        issuer.token_header = provider.token_header.map(str::to_owned);
+    }
+    let texts = [&issuer.jwks_url, &issuer.jwks_upstream, &issuer.jwks_path, &issuer.jwks_file];
+    let names_no_place = issuer.jwks.is_none() && texts.iter().all(|text| text.is_none());
+    match provider.jwks {
         None if names_no_place && issuer.discovery.is_none() => issuer.discovery = Some(true),
-        Some(path) if names_no_place && issuer.discovery != Some(true) => {
-            issuer.jwks_url = Some(format!("{}{path}", issuer.base_url().trim_end_matches('/')));
+        Some(place) if names_no_place && issuer.discovery != Some(true) => {
+            let base = if place.starts_with('/') { issuer.base_url() } else { String::new() };
+            issuer.jwks_url = Some(format!("{}{place}", base.trim_end_matches('/')));
         }
         Some(_) | None => {}
     }

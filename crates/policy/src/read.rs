@@ -26,6 +26,12 @@ impl Policy {
     pub(crate) fn resolve(&mut self) {
         for issuer in &mut self.issuers {
             *issuer = providers::expanded(issuer);
+            if let Some(text) = issuer.jwks_file_text.take() {
+                (issuer.jwks, issuer.jwks_file) = (Some(text.into()), None);
+            }
+            if let Some(header) = &mut issuer.token_header {
+                header.make_ascii_lowercase();
+            }
             issuer.revocable |= issuer.revocations_from.is_some();
         }
         for upstream in &mut self.upstreams {

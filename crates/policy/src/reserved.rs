@@ -9,7 +9,7 @@
 /// Families of identity and routing headers, without their leading `x-`: each covers `x-NAME` and
 /// `x-NAME-*`.
 #[rustfmt::skip]
-const PRIVATE_X_FAMILIES: [&str; 35] = [
+const PRIVATE_X_FAMILIES: [&str; 28] = [
     // The gateway's own.
     "user", "service", "internal", "gateway", "acting", "forwarded",
     // The request's source and target, by other proxies.
@@ -17,15 +17,24 @@ const PRIVATE_X_FAMILIES: [&str; 35] = [
     // A request that was authorized as POST must not become a DELETE at the origin.
     "http-method", "method-override",
     // The user's identity, by other proxies and platforms. Services trust them.
-    "auth-request", "authenticated", "ssl-client", "client-cert", "webauth", "authentik", "pomerium", "amzn-oidc",
-    "amzn-mtls-clientcert", "goog-authenticated-user", "goog-iap", "ms-client-principal", "ms-token-aad",
-    "apigateway-api-userinfo", "endpoint-api-userinfo", "arr-clientcert", "consumer", "credential", "vouch",
+    "authenticated", "ssl-client", "client-cert", "webauth", "amzn-mtls-clientcert", "goog-authenticated-user",
+    "ms-client-principal", "apigateway-api-userinfo", "endpoint-api-userinfo", "arr-clientcert", "consumer",
+    "credential",
 ];
 
-/// Families of the same kinds that do not begin with `x-`. `client-cert` is RFC 9440's.
+/// Further private families without their `x-`: the proxies that have them send signed tokens in some, so an issuer's
+/// `token_header` may be one.
+#[rustfmt::skip]
+const TOKEN_X_FAMILIES: [&str; 7] =
+    ["auth-request", "authentik", "pomerium", "amzn-oidc", "goog-iap", "ms-token-aad", "vouch"];
+
+/// The same without a leading `x-`: Cloudflare Access.
+const TOKEN_FAMILY: &str = "cf-access";
+
+/// Families of the same kinds as the first that do not begin with `x-`. `client-cert` is RFC 9440's.
 #[rustfmt::skip]
 const PRIVATE_FAMILIES: [&str; 8] = [
-    "forwarded", "true-client-ip", "remote", "cf-access", "ssl-client", "client-cert", "tailscale-user", "impersonate",
+    "forwarded", "true-client-ip", "remote", TOKEN_FAMILY, "ssl-client", "client-cert", "tailscale-user", "impersonate",
 ];
 
 /// `proxy` is not a hop-by-hop header, but CGI programs use it as the address of their own proxy
@@ -51,7 +60,7 @@ const FIXED_IN_ANSWERS: [&str; 6] =
 /// letters, so they need no comparison.
 type Beginnings = [u32; 32];
 
-static X_BEGINNINGS: Beginnings = beginnings(&PRIVATE_X_FAMILIES, [0; 32]);
+static X_BEGINNINGS: Beginnings = beginnings(&TOKEN_X_FAMILIES, beginnings(&PRIVATE_X_FAMILIES, [0; 32]));
 static BEGINNINGS: Beginnings = beginnings(&HOP_BY_HOP, beginnings(&PRIVATE_FAMILIES, [0; 32]));
 
 #[expect(
@@ -80,7 +89,8 @@ fn may_be_among(name: &[u8], beginnings: &Beginnings) -> bool {
 pub fn is_private(name: &str) -> bool {
     if begins_with(name.as_bytes(), "x-") {
         let rest = name.as_bytes().get(2..).unwrap_or_default();
-        return may_be_among(rest, &X_BEGINNINGS) && PRIVATE_X_FAMILIES.iter().any(|family| is_of_family(rest, family));
+        let mut families = PRIVATE_X_FAMILIES.iter().chain(&TOKEN_X_FAMILIES);
+        return may_be_among(rest, &X_BEGINNINGS) && families.any(|family| is_of_family(rest, family));
     }
     let is_known = may_be_among(name.as_bytes(), &BEGINNINGS)
         && (PRIVATE_FAMILIES.iter().any(|family| is_of_family(name.as_bytes(), family)) || is_among(name, &HOP_BY_HOP));
@@ -105,7 +115,7 @@ fn is_among(name: &str, names: &[&str]) -> bool {
 }
 
 /// Returns whether two names are the same header.
-pub(crate) fn is_same_header(name: &str, other: &str) -> bool {
+pub fn is_same_header(name: &str, other: &str) -> bool {
     name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| canonical(a) == canonical(b))
 }
 
@@ -133,6 +143,22 @@ pub(crate) fn is_reserved(name: &str, in_requests: bool) -> bool {
         is_cors_header(name) || is_among(name, &FIXED_IN_ANSWERS)
     };
     is_private(name) || is_written
+}
+
+/// Request headers, or what their names begin with, that have another meaning than a token to the gateway, to services
+/// or to the platform.
+#[rustfmt::skip]
+const NOT_FOR_TOKENS: [&str; 9] =
+    ["accept", "access-control-", "cf-", "content-type", "cookie", "origin", "referer", "sec-", "user-agent"];
+
+/// Returns whether an issuer's tokens may be in a request header.
+pub(crate) fn may_hold_token(name: &str) -> bool {
+    let name_bytes = name.as_bytes();
+    let x_rest = name_bytes.get(2..).filter(|_| begins_with(name_bytes, "x-"));
+    let is_of_proxy = is_of_family(name_bytes, TOKEN_FAMILY)
+        || x_rest.is_some_and(|rest| TOKEN_X_FAMILIES.iter().any(|family| is_of_family(rest, family)));
+    let is_used = || NOT_FOR_TOKENS.iter().any(|used| begins_with(name_bytes, used));
+    is_of_proxy || !(is_reserved(name, true) || is_used())
 }
 
 /// Paths of the gateway itself, with everything below them. No route may have one, and no

@@ -2,17 +2,18 @@
 
 use std::collections::HashSet;
 
-use portcullis_token::{Algorithm, ClaimPath, TENANT_PLACEHOLDER};
+use portcullis_token::{Algorithm, ClaimPath, TENANT_PLACEHOLDER, keys::KeySet};
 
 use super::{
     Validator, hint,
-    values::{claim_path_fault, claim_rule_fault, is_template, is_tenant},
+    values::{claim_path_fault, claim_rule_fault, header_name_advice, is_header_name, is_template, is_tenant},
 };
 use crate::{
     error::Place,
     limits,
     model::{Issuer, JwksSource},
     providers,
+    reserved::may_hold_token,
     url::check_url,
 };
 
@@ -34,6 +35,7 @@ impl<'a> Validator<'a> {
             ("token_type", &issuer.token_type),
             ("revocations_from", &issuer.revocations_from),
             ("jwks_path", &issuer.jwks_path),
+            ("jwks_file", &issuer.jwks_file),
         ] {
             self.text(&at.key(key), text.as_deref().unwrap_or_default());
         }
@@ -43,6 +45,17 @@ impl<'a> Validator<'a> {
             "revocations_from is empty; write the `sub` of the service tokens that may revoke, or revocable = true if \
              none may"
         });
+        if let Some(header) = &issuer.token_header {
+            self.require(is_header_name(header), &at.key("token_header"), || {
+                format!("token_header {header:?} is not the name of a header; {}", header_name_advice())
+            });
+            self.require(may_hold_token(header), &at.key("token_header"), || {
+                format!(
+                    "token_header {header:?} is a header that the gateway, HTTP or the platform uses otherwise; choose \
+                     one for tokens alone, such as \"Cf-Access-Jwt-Assertion\", or leave it out for Authorization"
+                )
+            });
+        }
         self.tenants(at, issuer);
         self.algorithms(at, issuer);
         self.claims(at, issuer);
@@ -136,11 +149,30 @@ impl<'a> Validator<'a> {
     }
 
     fn keys(&mut self, at: &Place<'_>, issuer: &Issuer) {
-        match providers::expanded(issuer).jwks() {
+        let expanded = providers::expanded(issuer);
+        match expanded.jwks() {
             None => self.report(
                 at,
-                "say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path",
+                "say where its keys are, once: discovery = true, or jwks_url, or jwks_upstream together with jwks_path, \
+                 or jwks, or jwks_file",
             ),
+            Some(JwksSource::Policy(text)) => {
+                let key = if issuer.jwks.is_some() { "jwks" } else { "jwks_file" };
+                if let (Some(file), None) = (&issuer.jwks_file, &issuer.jwks_file_text) {
+                    return self.report(
+                        &at.key(key),
+                        format_args!(
+                            "the file {file:?} of jwks_file cannot be read; write its path relative to the policy file \
+                             (the gateway reads no files: npm run policy:push copies it)"
+                        ),
+                    );
+                }
+                // What is wrong with the algorithms is reported by itself.
+                let Some(token) = expanded.token_policy(&[]) else { return };
+                if let Err(fault) = KeySet::parse_strict(text.as_bytes(), &token.algorithms) {
+                    self.report(&at.key(key), format_args!("{key} {fault}"));
+                }
+            }
             Some(JwksSource::Discovery) => {
                 let name = "discovery asks the issuer itself, and issuer";
                 self.url(&at.key("issuer"), name, &issuer.base_url(), check_url);

@@ -11,8 +11,8 @@ use crate::{
     access::Access,
     error::{Place, Violation},
     limits,
-    model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, RevocationCheck, Route, Variants},
-    reserved::{OWN_PATHS, is_own_path, is_reserved},
+    model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
+    reserved::{OWN_PATHS, is_own_path, is_reserved, is_same_header},
     table::Table,
 };
 
@@ -234,9 +234,8 @@ impl<'a> Validator<'a> {
             (RevocationCheck::Strict, false) => ("revocation = \"strict\"", at.key("revocation")),
             (RevocationCheck::Copy, false) => return,
         };
-        let accepts = |issuer: &&Issuer| route.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name));
-        let mut revocable =
-            policy.issuers.iter().filter(accepts).map(|issuer| issuer.revocable || issuer.revocations_from.is_some());
+        let issuers = policy.issuers.iter().filter(|issuer| route.accepts(&issuer.name));
+        let mut revocable = issuers.map(|issuer| issuer.revocable || issuer.revocations_from.is_some());
         // A logout that revokes nothing would still be answered with 2xx.
         let can_revoke = if route.ends_session { revocable.all(|can| can) } else { revocable.any(|can| can) };
         self.require(!is_public && can_revoke, &at, || {
@@ -295,9 +294,12 @@ impl<'a> Validator<'a> {
 
     fn free_header(&mut self, at: &Place<'_>, key: &str, name: &str, in_requests: bool) {
         let lower = name.to_ascii_lowercase();
-        self.require(is_header_name(&lower) && !is_reserved(&lower, in_requests), at, || {
+        let mut token_headers = self.policy.issuers.iter().filter_map(|issuer| issuer.token_header.as_ref());
+        let holds_token = in_requests && token_headers.any(|header| is_same_header(header, name));
+        self.require(is_header_name(&lower) && !is_reserved(&lower, in_requests) && !holds_token, at, || {
             let form = header_name_advice();
             let advice = match lower.as_str() {
+                _ if holds_token => "it is the token_header of an issuer, which is removed on every route",
                 "authorization" => "a policy holds no secret; forward_authorization passes the client's token on",
                 lower if lower.starts_with("access-control-") => "write a [cors.NAME] and cors = \"NAME\" for it",
                 lower if is_header_name(lower) => "the gateway or the runtime makes it; choose another name",
