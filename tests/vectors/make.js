@@ -28,8 +28,8 @@ ${lines(
 
 function providers() {
   const each = makeProviders(now).map(
-    ({ name, documents, cases }) => `    {
-      "name": "${name}",
+    ({ name, header, documents, cases }) => `    {
+      "name": "${name}",${header === undefined ? "" : `\n      "header": "${header}",`}
       "documents": ${JSON.stringify(documents)},
       "cases": [
 ${lines(cases, "        ")}

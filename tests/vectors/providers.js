@@ -1,4 +1,4 @@
-// Tokens and key sets in the shapes of ten providers, for the policies of `docs/providers.md`: the documents
+// Tokens and key sets in the shapes of twelve providers, for the policies of `docs/providers.md`: the documents
 // that each serves, the tokens that are accepted with the identity that results, and tokens that are
 // refused. Claims, headers and key members are those of the providers' documentation; names and ids are
 // invented.
@@ -53,11 +53,13 @@ export function makeProviders(now) {
   return [
     auth0(now),
     clerk(now),
+    cloudflareAccess(now),
     cognito(now),
     entraId(now),
     entraIdTenants(now),
     firebase(now),
     google(now),
+    googleIap(now),
     keycloak(now),
     kubernetes(now),
     okta(now),
@@ -130,6 +132,45 @@ function clerk(now) {
       refused("a session token of another page", another, "token_audience_invalid"),
       refused("a session token without azp", by({ azp: undefined }), "token_audience_invalid"),
       refused("a session that is pending", by({ sts: "pending" }), "token_requirement_unmet"),
+    ],
+  };
+}
+
+function cloudflareAccess(now) {
+  const iss = "https://shop.cloudflareaccess.com";
+  const id = "1a1c3986a44ce6390be42ec772b031df8f433fdc71716db8";
+  const [key, previous] = [makeKey("RS256", `${id}821dc0c484c3b7c9`), makeKey("RS256", `${id}6a5b4c3d2e1f0a9b`)];
+  const claims = {
+    aud: ["32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228"],
+    email: "ada@example.com",
+    exp: now + 86_400,
+    iat: now,
+    nbf: now,
+    iss,
+    type: "app",
+    identity_nonce: "6ei69kawdKzMIAPF",
+    sub: OWNER,
+    country: "DE",
+  };
+  // Of a machine with a service token.
+  const machine = {
+    ...{ email: undefined, nbf: undefined, identity_nonce: undefined, country: undefined, sub: "" },
+    ...{ common_name: "e367826f93b8d71185e03fe518aff3b4.access", aud: claims.aud[0] },
+  };
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const user = { user_id: OWNER, email: claims.email, roles: "" };
+  const certs = { ...JSON.parse(keySet([key, previous])), public_cert: { kid: "k", cert: "c" }, public_certs: [] };
+  return {
+    name: "cloudflare-access",
+    header: "cf-access-jwt-assertion",
+    documents: { [`${iss}/cdn-cgi/access/certs`]: JSON.stringify(certs) },
+    cases: [
+      taken("an application token", by({}), user),
+      taken("an application token of the previous key", previous.sign(claims), user),
+      refused("a token of another application", by({ aud: ["0".repeat(64)] }), "token_audience_invalid"),
+      refused("the token of the session with Access", by({ type: "org" }), "token_requirement_unmet"),
+      refused("a token of another team", by({ iss: "https://other.cloudflareaccess.com" }), "token_issuer_unknown"),
+      refused("a token of a machine", by(machine), "token_identity_invalid"),
     ],
   };
 }
@@ -329,6 +370,36 @@ function google(now) {
       taken("an ID token", by({}), { user_id: claims.sub, email: claims.email, roles: "" }),
       refused("an ID token for another application", another, "token_audience_invalid"),
       refused("an ID token of a user outside of the company", by({ hd: undefined }), "token_requirement_unmet"),
+    ],
+  };
+}
+
+function googleIap(now) {
+  const iss = "https://cloud.google.com/iap";
+  const key = makeKey("ES256", "0oeLcQ");
+  const aud = "/projects/123456789012/global/backendServices/1234567890123456789";
+  const claims = {
+    aud,
+    azp: aud,
+    email: "ada@shop.example",
+    exp: now + 600,
+    google: { access_levels: ["accessPolicies/1/accessLevels/office"] },
+    hd: "shop.example",
+    iat: now,
+    identity_source: "GOOGLE",
+    iss,
+    sub: "accounts.google.com:110169484474386276334",
+  };
+  const by = (changes) => key.sign({ ...claims, ...changes });
+  const another = by({ aud: aud.replace(/.$/, "0") });
+  return {
+    name: "google-iap",
+    header: "x-goog-iap-jwt-assertion",
+    documents: { "https://www.gstatic.com/iap/verify/public_key-jwk": keySet([key]) },
+    cases: [
+      taken("an assertion", by({}), { user_id: claims.sub, email: claims.email, roles: "" }),
+      refused("an assertion for another service", another, "token_audience_invalid"),
+      refused("an assertion of an hour", by({ exp: now + 3600 }), "token_lifetime_too_long"),
     ],
   };
 }
