@@ -50,9 +50,10 @@ import { until } from "./wait.js";
  * @property {{ url: string }} [users] an upstream
  * @property {Record<string, string | undefined>} [vars] more variables and secrets; undefined removes a
  *   default one
- * @property {string | { text: string }} [policy] NAME of tests/edge/policies/NAME.toml instead of
- *   gateway.toml, or a policy that the test writes, for example with a port. Its upstreams must have the
- *   names given here; others need their URLs in `vars`
+ * @property {string | { text: string, files?: Record<string, string> }} [policy] NAME of
+ *   tests/edge/policies/NAME.toml instead of gateway.toml, or a policy that the test writes, for example with
+ *   a port, and the files that it names. Its upstreams must have the names given here; others need their URLs
+ *   in `vars`
  * @property {boolean | "stranger"} [twin] starts another isolate; "stranger" gives it a revocation log of
  *   its own
  * @property {boolean} [faultyLog] puts faulty-log.js in front of the revocation log
@@ -81,10 +82,11 @@ export async function buildFor(policy) {
   return out;
 }
 
-async function buildText(scope, text) {
+async function buildText(scope, { text, files = {} }) {
   const folder = temporaryFolder(scope, "policy");
   const file = join(folder, "gateway.toml");
   writeFileSync(file, text);
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
   const out = join(folder, "build");
   await buildEdge({ out, policy: file });
   return out;
@@ -118,7 +120,7 @@ export async function startEdge(
     unstable_readConfig: readConfig,
   } = require("wrangler");
 
-  const folder = typeof policy === "object" ? await buildText(scope, policy.text) : await buildFor(policy);
+  const folder = typeof policy === "object" ? await buildText(scope, policy) : await buildFor(policy);
   const persist = kvFolder ?? temporaryFolder(scope, "kv");
   const config = readConfig({ config: join(ROOT, "wrangler.toml") });
   const { workerOptions } = readWorkerOptions(config);
