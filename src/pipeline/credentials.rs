@@ -47,16 +47,19 @@ fn has_cookie(head: &Head, name: &str) -> bool {
     head.header("cookie").is_some_and(|cookies| Head::has_cookie(cookies, name, is_blank))
 }
 
-/// Returns the token in `Authorization` or, without this header, in the cookie.
+/// Returns the token in `Authorization` or in the cookie.
 fn bearer_or_cookie<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
-    let Some(name) = cookie.filter(|name| head.header("authorization").is_none() && has_cookie(head, name)) else {
-        return bearer(head);
-    };
+    let Some(name) = cookie.filter(|name| has_cookie(head, name)) else { return bearer(head) };
+    if head.header("authorization").is_some() {
+        let token = bearer(head)?;
+        // A logout leaves an empty cookie.
+        let is_one = matches!(head.cookie(name), Some(other) if other == token || other.is_empty());
+        return if is_one { Ok(token) } else { Err(Denial::CredentialsAmbiguous) };
+    }
     if !is_meant(head, cors) {
         return Err(Denial::CrossSite);
     }
     match head.cookie(name) {
-        // A logout leaves an empty cookie.
         Some("") => Err(Refusal::CredentialsMissing.into()),
         token => token.filter(|token| is_token(token)).ok_or(Denial::CredentialsMalformed),
     }

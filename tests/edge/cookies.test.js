@@ -100,14 +100,18 @@ describe("a token in a cookie", () => {
     assert.equal(headers.cookie, "a=1; b=2");
   });
 
-  test("is refused if it is invalid, duplicated or hidden; Authorization takes precedence", async () => {
+  test("is refused if it is invalid, duplicated, hidden, or not the token in Authorization", async () => {
     for (const [cookie, headers, expected] of [
       ["__Host-token=a.b.c", own, "token_malformed"],
       [`__Host-token=${token}; __Host-token=${token}`, own, "credentials_malformed"],
       [`a=1, __Host-token=${token}`, own, "credentials_malformed"],
       ["__Host-token=", own, "credentials_missing"],
-      [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "token_malformed"],
-      ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
+      [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "credentials_ambiguous"],
+      ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "credentials_ambiguous"],
+      [`__Host-token=${token}; __Host-token=${token}`, { authorization: `Bearer ${token}` }, "credentials_ambiguous"],
+      [`__Host-token=${token}`, { ...own, authorization: "Basic eDp5" }, "credentials_malformed"],
+      [`__Host-token=${token}`, { authorization: `Bearer ${token}` }, "ok"],
+      ["__Host-token=", { authorization: `Bearer ${token}` }, "ok"],
       ["__host-token=a.b.c", own, "credentials_missing"],
       // Browsers let other hosts set these: the name lacks the prefix __Host-.
       ...["\u2000", "\u00a0", "\u0085", "\u2028", "\ufeff"].flatMap((space) => {
