@@ -3,7 +3,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
     hash::{BuildHasherDefault, Hasher},
     rc::Rc,
 };
@@ -37,8 +36,6 @@ use portcullis_token::{
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
-    /// The headers other than `Authorization` that hold tokens of an issuer, each once.
-    pub(super) token_headers: Vec<String>,
     /// By the token's text, which is compared in full.
     tokens: RefCell<LimitedCache<Rc<str>, Rc<AuthenticatedToken>, BuildHasherDefault<SignatureHasher>>>,
     hits: Cell<u64>,
@@ -102,11 +99,8 @@ impl Authenticator {
             Issuer::new((index, issuer), token, upstreams, settings, waiters, Rc::clone(metrics)).map(Rc::new)
         };
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
-        let token_headers: BTreeSet<_> =
-            policy.issuers.iter().filter_map(|issuer| issuer.token_header.clone()).collect();
         let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));
-        let token_headers = token_headers.into_iter().collect();
-        Ok(Self { issuers, token_headers, tokens, hits: Cell::new(0), misses: Cell::new(0) })
+        Ok(Self { issuers, tokens, hits: Cell::new(0), misses: Cell::new(0) })
     }
 
     /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is refused.

@@ -10,29 +10,31 @@ use super::{
     denial::Denial,
     head::{Head, is_blank},
 };
-use portcullis_policy::{Cors, Refusal, allows};
+use portcullis_policy::{Cors, Refusal, TokenSources, allows};
 
 /// Returns the token of a request, unparsed, and the token header that held it; `None` for `Authorization` and
 /// the cookie.
 ///
-/// `sources` are the token headers of the route's issuers, with `None` for an issuer without one. `cookie` is the
-/// cookie that may hold a browser's token, `cors` the CORS policy of the route.
+/// `sources` are those of a route with token headers. `cookie` is the cookie that may hold a browser's token, `cors`
+/// the CORS policy of the route.
 pub(super) fn of<'a>(
     head: &'a Head,
-    sources: &[Option<&'a str>],
+    sources: Option<&'a TokenSources>,
     cookie: Option<&str>,
     cors: Option<&Cors>,
 ) -> Result<(&'a str, Option<&'a str>), Denial> {
-    let mut shown = sources.iter().flatten().filter_map(|name| Some((*name, head.header(name)?)));
-    let Some((name, token)) = shown.next() else {
+    let Some(TokenSources { headers, has_authorization }) = sources else {
         return bearer_or_cookie(head, cookie, cors).map(|token| (token, None));
     };
+    let mut shown = headers.iter().filter_map(|name| Some((name.as_str(), head.header(name)?)));
+    let Some((name, token)) = shown.next() else {
+        let missing = Err(Refusal::CredentialsMissing.into());
+        let found = if *has_authorization { bearer_or_cookie(head, cookie, cors) } else { missing };
+        return found.map(|token| (token, None));
+    };
     // Two sources may mean two users, and a client uses one method for each request (RFC 6750, section 2).
-    let has_filled_cookie = || cookie.is_some_and(|name| has_cookie(head, name) && head.cookie(name) != Some(""));
-    let is_read_elsewhere = sources.contains(&None);
-    if shown.any(|(other, _)| other != name)
-        || (is_read_elsewhere && (head.header("authorization").is_some() || has_filled_cookie()))
-    {
+    let has_cookie = || cookie.is_some_and(|name| cookie_tokens(head, name).next().is_some());
+    if shown.next().is_some() || (*has_authorization && (head.header("authorization").is_some() || has_cookie())) {
         return Err(Denial::CredentialsAmbiguous);
     }
     // Browsers send one of these with each request that could change something.
@@ -43,18 +45,20 @@ pub(super) fn of<'a>(
     if is_token(token) { Ok((token, Some(name))) } else { Err(Denial::CredentialsMalformed) }
 }
 
-fn has_cookie(head: &Head, name: &str) -> bool {
-    head.header("cookie").is_some_and(|cookies| Head::has_cookie(cookies, name, is_blank))
+/// Returns the tokens in cookies that are next to another source. What only resembles one does not count: another
+/// host of the domain can set it, and would lock the user out. A logout leaves an empty cookie.
+fn cookie_tokens<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a str> {
+    head.cookies(name).filter(|value| is_token(value))
 }
 
 /// Returns the token in `Authorization` or in the cookie.
 fn bearer_or_cookie<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
-    let Some(name) = cookie.filter(|name| has_cookie(head, name)) else { return bearer(head) };
+    let has_cookie = |name: &&str| head.header("cookie").is_some_and(|all| Head::has_cookie(all, name, is_blank));
+    let Some(name) = cookie.filter(has_cookie) else { return bearer(head) };
     if head.header("authorization").is_some() {
         let token = bearer(head)?;
-        // A logout leaves an empty cookie.
-        let is_one = matches!(head.cookie(name), Some(other) if other == token || other.is_empty());
-        return if is_one { Ok(token) } else { Err(Denial::CredentialsAmbiguous) };
+        let is_only = cookie_tokens(head, name).all(|other| other == token);
+        return if is_only { Ok(token) } else { Err(Denial::CredentialsAmbiguous) };
     }
     if !is_meant(head, cors) {
         return Err(Denial::CrossSite);

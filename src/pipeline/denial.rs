@@ -125,14 +125,8 @@ impl Denial {
     /// Returns whether the request tried a token that was never good there. An expired token was good
     /// once, and its owner must learn that it has expired.
     pub(super) fn is_guess(&self) -> bool {
-        matches!(
-            self,
-            Self::Token(_)
-                | Self::CredentialsMalformed
-                | Self::CredentialsAmbiguous
-                | Self::TokenMisplaced
-                | Self::MetricsTokenWrong
-        ) && *self != Self::Token(TokenError::Expired)
+        matches!(self, Self::Token(_) | Self::CredentialsMalformed | Self::TokenMisplaced | Self::MetricsTokenWrong)
+            && *self != Self::Token(TokenError::Expired)
     }
 
     /// Returns the seconds for `Retry-After`, on 429 and on faults of the gateway or an upstream.

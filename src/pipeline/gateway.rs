@@ -14,6 +14,7 @@ use super::{
     authenticator::Authenticator,
     denial::Denial,
     exchange::Exchange,
+    headers::TokenPlaces,
     limits,
     log::LogRecord,
     metrics::Metrics,
@@ -25,7 +26,7 @@ use super::{
     spans::SpanExporter,
     upstream::Upstream,
 };
-use portcullis_policy::{Cors, Policy, Route, Table};
+use portcullis_policy::{Cors, Policy, Route, Table, TokenSources};
 use portcullis_token::UnixMillis;
 
 /// Everything that one isolate knows: the policy, and the services with their state. One thread
@@ -42,6 +43,9 @@ pub struct Gateway {
     pub(super) policy: Policy,
     pub(super) table: Table,
     pub(super) authenticator: Authenticator,
+    pub(super) token_places: TokenPlaces,
+    /// By route index; empty if no issuer has a token header.
+    token_sources: Vec<Option<TokenSources>>,
     pub(super) revocations: RevocationChecker,
     pub(super) limiter: RateLimiter,
     /// By upstream index.
@@ -89,6 +93,9 @@ impl Gateway {
         let upstreams = policy.upstreams.iter().map(|upstream| Upstream::new(upstream, &settings));
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
+        let token_places = TokenPlaces::new(&policy);
+        let routes = policy.routes.iter().filter(|_| !token_places.headers.is_empty());
+        let token_sources = routes.map(|route| policy.token_sources(route)).collect();
         Ok(Self {
             version: Self::version_of(policy_json),
             origin: Cell::new(PolicyOrigin::BuiltIn),
@@ -96,6 +103,8 @@ impl Gateway {
             log_share: settings.log_share,
             table,
             authenticator: Authenticator::new(&policy, &upstreams, &settings, &metrics)?,
+            token_places,
+            token_sources,
             revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
             upstreams,
@@ -175,6 +184,14 @@ impl Gateway {
     /// Returns the version of a policy's text.
     pub fn version_of(policy_json: &str) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(policy_json)).chars().take(12).collect()
+    }
+
+    /// Returns where a route looks for tokens; `None` if `Authorization` and the token cookie are its only sources.
+    pub(super) fn token_sources(&self, route: &Route) -> Option<&TokenSources> {
+        if self.token_sources.is_empty() {
+            return None;
+        }
+        self.token_sources.get(self.policy.routes.element_offset(route)?)?.as_ref()
     }
 
     /// Returns the CORS policy of a route.

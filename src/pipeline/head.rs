@@ -41,10 +41,15 @@ impl Head {
     /// Returns the value of a cookie (RFC 6265, section 4.2.1), if exactly one has the name.
     /// Parsers disagree on which of two counts.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
-        let cookies = self.header("cookie")?.split(';');
-        let mut values = cookies.filter_map(|cookie| Self::cookie_value(cookie.trim_matches(is_blank), name));
+        let mut values = self.cookies(name);
         let value = values.next()?;
         values.next().is_none().then_some(value)
+    }
+
+    /// Returns the values of all cookies of a name.
+    pub(super) fn cookies(&self, name: &str) -> impl Iterator<Item = &str> {
+        let cookies = self.header("cookie").into_iter().flat_map(|cookies| cookies.split(';'));
+        cookies.filter_map(move |cookie| Self::cookie_value(cookie.trim_matches(is_blank), name))
     }
 
     /// Returns whether a parser that skips `is_blank` around names finds a cookie of this name in `Cookie`;

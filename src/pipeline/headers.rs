@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::{exchange::Exchange, head::Head, limits};
-use portcullis_policy::{Route, is_private, is_replaced, is_same_header};
+use portcullis_policy::{Policy, Route, is_private, is_replaced, is_same_header};
 use portcullis_token::Identity;
 
 /// Names and values, in order.
@@ -13,11 +13,19 @@ type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 /// Headers that the gateway adds at most, with the assertion and without the policy's own.
 const ADDED: usize = 16;
 
-/// The cookie and the headers that hold tokens for the gateway alone.
-#[derive(Clone, Copy)]
-pub(super) struct TokenPlaces<'a> {
-    pub(super) cookie: Option<&'a str>,
-    pub(super) headers: &'a [String],
+/// The cookies and the headers of a policy that hold tokens for the gateway alone.
+pub(super) struct TokenPlaces {
+    /// The cookie in which browsers may send their token.
+    token_cookie: Option<String>,
+    cookies: Vec<String>,
+    pub(super) headers: Vec<String>,
+}
+
+impl TokenPlaces {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let token_cookie = policy.token_cookie_name().map(str::to_owned);
+        Self { token_cookie, cookies: policy.private_cookies(), headers: policy.token_headers() }
+    }
 }
 
 /// Returns all headers for an upstream but the assertion.
@@ -28,7 +36,7 @@ pub(super) fn compose<'a>(
     exchange: &'a Exchange<'_>,
     identity: Option<&'a Identity>,
     route: &'a Route,
-    places: TokenPlaces<'_>,
+    places: &TokenPlaces,
     timeout_ms: u64,
 ) -> Headers<'a> {
     let (head, ids) = (exchange.head, &exchange.ids);
@@ -46,7 +54,8 @@ pub(super) fn compose<'a>(
         {
             continue;
         }
-        let value = match places.cookie.filter(|_| name == "cookie").map(|cookie| cookies_without(sent, cookie)) {
+        let has_private = name == "cookie" && !places.cookies.is_empty();
+        let value = match has_private.then(|| cookies_without(sent, &places.cookies)) {
             Some(None) => continue,
             Some(Some(rest)) => Cow::Owned(rest),
             None => Cow::Borrowed(sent.as_str()),
@@ -62,7 +71,7 @@ pub(super) fn compose<'a>(
         // Upstreams read a token from one place, wherever it came from. The client's `Authorization` was not checked
         // if the token was in a header of its own.
         let in_header = exchange.token_header().and_then(|name| head.header(name));
-        let in_cookie = || places.cookie.filter(|_| route.token_cookie).and_then(|name| head.cookie(name));
+        let in_cookie = || head.cookie(places.token_cookie.as_deref().filter(|_| route.token_cookie)?);
         if let (None, Some(value)) = (in_header, head.header("authorization")) {
             add("authorization", value.into());
         } else if let Some(token) = in_header.or_else(in_cookie) {
@@ -101,13 +110,14 @@ pub(super) fn compose<'a>(
     headers
 }
 
-/// Returns the cookies without the token's cookie, which is for the gateway alone; `None` when a
-/// cookie that cannot be told apart may hide it.
-fn cookies_without(cookies: &str, name: &str) -> Option<String> {
-    let rest: Vec<&str> =
-        cookies.split(';').map(str::trim).filter(|cookie| Head::cookie_value(cookie, name).is_none()).collect();
+/// Returns the cookies without those that hold tokens for the gateway alone; `None` when a cookie that
+/// cannot be told apart may hide one.
+fn cookies_without(cookies: &str, private: &[String]) -> Option<String> {
+    let is_private = |cookie: &str| private.iter().any(|name| Head::cookie_value(cookie, name).is_some());
+    let rest: Vec<&str> = cookies.split(';').map(str::trim).filter(|cookie| !is_private(cookie)).collect();
     let rest = rest.join("; ");
-    (!rest.is_empty() && !Head::has_cookie(&rest, name, char::is_whitespace)).then_some(rest)
+    let hides_one = private.iter().any(|name| Head::has_cookie(&rest, name, char::is_whitespace));
+    (!rest.is_empty() && !hides_one).then_some(rest)
 }
 
 /// Returns the cookies without those that the runtime could not decode. Only a header that is unchanged is

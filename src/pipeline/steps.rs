@@ -16,7 +16,7 @@ use super::{
     exchange::Exchange,
     gateway::Gateway,
     head::Head,
-    headers::{self, TokenPlaces},
+    headers,
     log::LogRecord,
     ports::{Forwarded, Ports, Runtime},
     rate_limiter::Caller,
@@ -131,7 +131,7 @@ impl Gateway {
         let (head, address) = (exchange.head, exchange.address());
         let admitted = async {
             let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
-            let (text, header) = credentials::of(head, &self.token_sources(route), cookie, self.cors_of(route))?;
+            let (text, header) = credentials::of(head, self.token_sources(route), cookie, self.cors_of(route))?;
             let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
             // For cached tokens, too: a token of one source must not open another.
             if token.issuer.token_header.as_deref() != header {
@@ -141,16 +141,6 @@ impl Gateway {
             Ok((token, asks_log))
         };
         admitted.await.map_err(|denial| self.count_guess(denial, address, ports))
-    }
-
-    /// Returns the token headers of the route's issuers, with `None` for an issuer without one. Empty if no issuer of the
-    /// policy has one.
-    fn token_sources(&self, route: &Route) -> Vec<Option<&str>> {
-        if self.authenticator.token_headers.is_empty() {
-            return Vec::new();
-        }
-        let issuers = self.authenticator.issuers.iter().filter(|issuer| route.accepts(&issuer.name));
-        issuers.map(|issuer| issuer.token_header.as_deref()).collect()
     }
 
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,
@@ -170,14 +160,12 @@ impl Gateway {
         let (head, identity) = (exchange.head, exchange.identity());
         // The assertion covers exactly what is forwarded.
         let claims = Claims::new(&exchange.ids.request_id, (&head.method, target.as_str()));
-        let private =
-            TokenPlaces { cookie: self.policy.token_cookie_name(), headers: &self.authenticator.token_headers };
         let config = &upstream.config;
         let body = BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms);
         let request = Forward {
             url: target.as_str().to_owned(),
             method: &head.method,
-            headers: headers::compose(exchange, identity, route, private, config.timeout_ms),
+            headers: headers::compose(exchange, identity, route, &self.token_places, config.timeout_ms),
             timeout_ms: config.timeout_ms,
             is_timed: config.idle_timeout_ms.is_some(),
             body: head.may_have_body().then_some(body),

@@ -108,7 +108,12 @@ describe("a token in a cookie", () => {
       ["__Host-token=", own, "credentials_missing"],
       [`__Host-token=${token}`, { ...own, authorization: "Bearer a.b.c" }, "credentials_ambiguous"],
       ["__Host-token=a.b.c", { authorization: `Bearer ${token}` }, "credentials_ambiguous"],
-      [`__Host-token=${token}; __Host-token=${token}`, { authorization: `Bearer ${token}` }, "credentials_ambiguous"],
+      [`__Host-token=${token}; __Host-token=a.b.c`, { authorization: `Bearer ${token}` }, "credentials_ambiguous"],
+      [`__Host-token=${token}; __Host-token=${token}`, { authorization: `Bearer ${token}` }, "ok"],
+      // Another host of the domain can set these. Next to Authorization they lock no user out.
+      ["a=1, __Host-token=a.b.c", { authorization: `Bearer ${token}` }, "ok"],
+      ["__Host-token =a.b.c; __Host-token", { authorization: `Bearer ${token}` }, "ok"],
+      ['__Host-token="a.b.c"', { authorization: `Bearer ${token}` }, "ok"],
       [`__Host-token=${token}`, { ...own, authorization: "Basic eDp5" }, "credentials_malformed"],
       [`__Host-token=${token}`, { authorization: `Bearer ${token}` }, "ok"],
       ["__Host-token=", { authorization: `Bearer ${token}` }, "ok"],

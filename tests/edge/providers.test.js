@@ -94,9 +94,9 @@ describe("the snippets of docs/providers.md", () => {
     forwarded.length = 0;
     for (const { name, header, cases } of providers) {
       const { token } = cases.find(({ expected }) => expected === "ok");
-      for (const other of NAMES.filter((other) => other !== name)) {
-        const { status } = await ask(other, { header, token });
-        assert.equal(status, header === undefined ? 403 : 401, `${name} at ${other}`);
+      for (const other of providers.filter((other) => other.name !== name)) {
+        const { status } = await ask(other.name, { header, token });
+        assert.equal(status, header === other.header ? 403 : 401, `${name} at ${other.name}`);
       }
     }
     assert.deepEqual(forwarded, []);

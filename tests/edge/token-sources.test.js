@@ -107,7 +107,7 @@ describe("a token in the header of a proxy", () => {
       ["two different tokens", "/both", [[HEADER, token], ownBearer], "credentials_ambiguous"],
       ["the same token twice", "/both", [[HEADER, token], bearer], "credentials_ambiguous"],
       ["moved to Authorization", "/both", [bearer], "token_source_invalid"],
-      ["moved to Authorization of its own route", "/access", [bearer], "token_source_invalid"],
+      ["moved to Authorization of its own route", "/access", [bearer], "credentials_missing"],
       ["of another issuer", "/both", [[HEADER, ownToken]], "token_source_invalid"],
       ["on a route that does not use the header", "/own", [[HEADER, token]], "credentials_missing"],
       ["in another spelling", "/both", [["Cf_Access_Jwt_Assertion", token]], "credentials_missing"],
@@ -149,8 +149,10 @@ describe("a token in the header of a proxy", () => {
     assert.equal(codeOf(await post({ origin: "https://evil.example" })), "cross_site");
   });
 
-  test("is removed on public routes", async () => {
-    assert.equal((await get("/open", [[HEADER, token]])).status, 200);
+  test("is removed on public routes, also from the cookie of Access", async () => {
+    const cookie = ["Cookie", `a=1; CF_Authorization=${token}`];
+    assert.equal((await get("/open", [[HEADER, token], cookie])).status, 200);
+    assert.equal(users.requests.at(-1).headers.cookie, "a=1");
     assert.ok(!JSON.stringify(users.requests.at(-1).headers).includes(token));
   });
 

@@ -113,8 +113,8 @@ fn no_token_of_one_provider_opens_the_route_of_another() {
         let good = provider.cases.iter().find(|case| case.expected == "ok").unwrap();
         for other in providers.iter().filter(|other| other.name != provider.name) {
             let handled = provider.send(&ports, &gateway, &other.name, &good.token);
-            let refused =
-                if provider.header.is_some() { (401, "credentials_missing") } else { (403, "rights_missing") };
+            let is_source = provider.header == other.header;
+            let refused = if is_source { (403, "rights_missing") } else { (401, "credentials_missing") };
             assert_eq!(verdict(&handled), refused, "{} at {}", provider.name, other.name);
         }
     }

@@ -101,6 +101,9 @@ fn a_token_is_accepted_from_the_source_of_its_issuer() {
         ),
         ("a cookie that the route does not use", "/access", &[("cookie", &cookie), (ACCESS, access)]),
         ("the empty cookie of a logout", "/all", &[("cookie", "__Host-token="), (ACCESS, access)]),
+        // Another host of the domain can set these.
+        ("a look-alike of the cookie", "/all", &[("cookie", "a=1, __Host-token=x"), (ACCESS, access)]),
+        ("a cookie that is no token", "/all", &[("cookie", "__Host-token=\"x\""), (ACCESS, access)]),
     ] {
         assert_eq!(verdict(&ports.send(&gateway, "GET", path, headers)), OK, "{what}");
         assert_eq!(value(&forwarded(&ports), "x-user-id"), Some("ada"), "{what}");
@@ -122,11 +125,18 @@ fn each_attack_has_its_answer() {
         ("a token and a password", "/all", &[("authorization", "Basic eA=="), (ACCESS, access)], AMBIGUOUS),
         ("a token and an empty Authorization", "/all", &[("authorization", ""), (ACCESS, access)], AMBIGUOUS),
         ("a header and the cookie", "/all", &[("cookie", &id_cookie), (ACCESS, access)], AMBIGUOUS),
-        ("a header and a hidden cookie", "/all", &[("cookie", "a=1, __Host-token=x"), (ACCESS, access)], AMBIGUOUS),
+        (
+            "a header and two cookies",
+            "/all",
+            &[("cookie", "__Host-token=; __Host-token=x"), (ACCESS, access)],
+            AMBIGUOUS,
+        ),
         ("two token headers", "/all", &[(ACCESS, access), (CUSTOM, custom)], AMBIGUOUS),
         ("an empty second token header", "/all", &[(ACCESS, access), (CUSTOM, "")], AMBIGUOUS),
         ("a token moved to Authorization", "/all", &[("authorization", &scheme)], MISPLACED),
-        ("and where no other place is used", "/access", &[("authorization", &scheme)], MISPLACED),
+        ("and where the header is the only source", "/access", &[("authorization", &scheme)], MISSING),
+        ("and to the cookie there", "/access", &[("cookie", &format!("__Host-token={access}"))], MISSING),
+        ("another issuer's token there", "/access", &[("authorization", &id_bearer)], MISSING),
         ("a token moved to the cookie", "/all", &[("cookie", &format!("__Host-token={access}"))], MISPLACED),
         ("a token of Authorization in a header", "/all", &[(ACCESS, id)], MISPLACED),
         ("a token in the header of another issuer", "/all", &[(CUSTOM, access)], MISPLACED),
@@ -153,6 +163,8 @@ fn each_attack_has_its_answer() {
             let handled = ports.send(&gateway, "GET", path, headers);
             assert_eq!(verdict(&handled), expected, "{attack}, cached: {is_cached}");
             assert!(ports.forwarded.borrow().is_empty(), "{attack}");
+            // Nothing is verified that is no source of the route.
+            assert!(is_cached || ports.checks.get() == 0 || ![MISSING, AMBIGUOUS].contains(&expected), "{attack}");
         }
     }
 }
@@ -164,6 +176,9 @@ fn a_token_header_never_reaches_a_service() {
     for (path, headers) in [
         ("/open", &[(ACCESS, &**access), (CUSTOM, "x")][..]),
         ("/open", &[("x_api_token", "x"), ("x.api.token", "x"), ("cf_access_jwt_assertion", "x")]),
+        // Access lets browsers keep the same token in a cookie.
+        ("/open", &[("cookie", "CF_Authorization=x.y; a=1; __Host-token=x")]),
+        ("/access", &[("cookie", "a=1; CF_Authorization=x.y"), (ACCESS, access)]),
         ("/access", &[(ACCESS, access), (CUSTOM, "x")]),
         // `Connection` can remove only headers of the client.
         ("/access", &[("connection", "cf-access-jwt-assertion, x-user-id, x-gateway-assertion"), (ACCESS, access)]),
@@ -172,6 +187,8 @@ fn a_token_header_never_reaches_a_service() {
         let sent = forwarded(&ports);
         let is_token_header = |name: &str| [ACCESS, CUSTOM].contains(&&*name.replace(['_', '.'], "-"));
         assert!(!sent.iter().any(|(name, _)| is_token_header(name)), "{headers:?}: {sent:?}");
+        let cookie = value(&sent, "cookie");
+        assert_eq!(cookie, headers.iter().any(|(name, _)| *name == "cookie").then_some("a=1"), "{headers:?}");
         assert_eq!(value(&sent, "x-user-id").is_some(), path == "/access", "{headers:?}");
     }
 }
@@ -225,17 +242,18 @@ fn caches_distinguish_answers_by_the_token_header() {
 }
 
 #[test]
-fn refusals_by_source_count_as_guesses_and_name_no_token() {
+fn two_sources_are_no_guess_and_no_refusal_names_a_token() {
     let limit = "[limits.failed]\nby = \"failed_ip\"\n";
     let gateway = gateway_of(&format!("{limit}{}", policy()));
     let [id, access, _, _] = &tokens();
-    for headers in
-        [[("authorization", &*bearer(id)), (ACCESS, access)], [("authorization", &bearer(access)), ("a", "b")]]
-    {
+    for (headers, guesses) in [
+        ([("authorization", &*bearer(id)), (ACCESS, access)], 0),
+        ([("authorization", &bearer(access)), ("a", "b")], 1),
+    ] {
         let ports = FakePorts::new();
         let handled =
             ports.send(&gateway, "GET", "/all", &[&[("cf-connecting-ip", "192.0.2.7")], &headers[..]].concat());
-        assert_eq!(ports.counted.borrow().len(), 1, "{headers:?}");
+        assert_eq!(ports.counted.borrow().len(), guesses, "{headers:?}");
         let Outcome::Answered(answer) = handled.outcome else { panic!("forwarded") };
         let written = format!("{answer:?}{:?}", handled.record);
         assert!(![id, access].iter().any(|token| written.contains(token.as_str())), "{written}");
@@ -289,12 +307,15 @@ fn keys_of_the_policy_are_neither_fetched_nor_stored_and_do_not_expire() {
 fn a_token_header_has_no_other_use() {
     let check = |header: &str| portcullis_policy::check(&policy().replace("X-Api-Token", header));
     let free = "Cf-Access-Jwt-Assertion X-Goog-Iap-Jwt-Assertion x-auth-request-access-token X-Amzn-Oidc-Accesstoken \
-                X-MS-TOKEN-AAD-ID-TOKEN X-Pomerium-Jwt-Assertion X-Authentik-Jwt X-Vouch-Idp-AccessToken Api-Token token";
+                X-MS-TOKEN-AAD-ID-TOKEN X-Pomerium-Jwt-Assertion X-Authentik-Jwt X-Vouch-Idp-AccessToken Api-Token token \
+                Accept-Token Cookie-Token Origin-Jwt Date-Token";
     free.split_whitespace().for_each(|header| assert!(check(header).is_ok(), "{header}"));
     let used = "Authorization authorization Proxy-Authorization Cookie Host Connection TE X-User-Id X_User_Token \
                 X-Gateway-Assertion X-Internal-Token X-Service-Token X-Forwarded-Access-Token X-Request-Id traceparent \
                 Origin Referer Sec-Fetch-Site Sec-WebSocket-Protocol Access-Control-Request-Headers User-Agent Accept \
-                Content-Type Content-Length CF-Connecting-IP CF-Ray Remote-User Client-Cert";
+                Content-Type Content-Length Content-Encoding CF-Connecting-IP CF-Ray Remote-User Client-Cert If-Match \
+                If_None_Match Range Cache-Control Via Date Expect Priority X-Requested-With Idempotency-Key \
+                Accept-Encoding Accept-Language";
     for header in used.split_whitespace() {
         let mistakes = check(header).unwrap_err();
         assert!(mistakes[0].message.contains("uses otherwise"), "{header}: {mistakes:?}");

@@ -29,6 +29,12 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
         lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
     }
+    for route in &policy.routes {
+        let sources = policy.token_sources(route).filter(|sources| sources.has_authorization);
+        lines.extend(sources.map(|sources| {
+            format!("note: {} takes tokens from {} and from Authorization", route.path, sources.headers.join(", "))
+        }));
+    }
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
         lines.extend(policy.routes.iter().filter(takes_all).map(|route| {

@@ -40,8 +40,8 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
     Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS,
-    Maintenance, OnDown, Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
-    UpstreamTarget, Variants,
+    Maintenance, OnDown, Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, TokenSources,
+    Upstream, UpstreamTarget, Variants,
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;

@@ -5,7 +5,7 @@
 //! Owns names, types and defaults. What the values must be is in `validate`; `read` writes out what
 //! short forms stand for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 #[cfg(feature = "schema")]
@@ -18,7 +18,7 @@ use crate::limits;
 use crate::{
     access::Access,
     named::{self, Named},
-    reserved::is_same_header,
+    reserved::{cookie_of, is_same_header},
 };
 
 /// Methods that a route may name.
@@ -71,6 +71,44 @@ impl Policy {
     pub fn token_cookie_name(&self) -> Option<&str> {
         self.token_cookie.as_ref().map(|cookie| cookie.name.as_str())
     }
+
+    /// Returns the token headers of all issuers, each once. They are never forwarded.
+    pub fn token_headers(&self) -> Vec<String> {
+        distinct(self.issuers.iter().filter_map(|issuer| issuer.token_header.as_deref()))
+    }
+
+    /// Returns the cookies that hold tokens for the gateway, each once. They are never forwarded.
+    pub fn private_cookies(&self) -> Vec<String> {
+        let headers = self.issuers.iter().filter_map(|issuer| issuer.token_header.as_deref());
+        distinct(
+            self.token_cookie_name()
+                .into_iter()
+                .chain(headers.filter_map(|header| -> Option<&str> { cookie_of(header) })),
+        )
+    }
+
+    /// Returns where a route looks for tokens; `None` if `Authorization` and the token cookie are its only sources, and
+    /// for a public route.
+    pub fn token_sources(&self, route: &Route) -> Option<TokenSources> {
+        let issuers =
+            self.issuers.iter().filter(|issuer| route.access != Access::Public && route.accepts(&issuer.name));
+        let places: BTreeSet<_> = issuers.map(|issuer| issuer.token_header.as_deref()).collect();
+        let headers = distinct(places.iter().copied().flatten());
+        (!headers.is_empty()).then(|| TokenSources { headers, has_authorization: places.contains(&None) })
+    }
+}
+
+/// Where a route with token headers looks for tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSources {
+    /// Token headers of the route's issuers, in lower case, each once.
+    pub headers: Vec<String>,
+    /// Whether another of its issuers has its tokens in `Authorization` or the token cookie.
+    pub has_authorization: bool,
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    names.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
 }
 
 /// One issuer of tokens.
@@ -87,9 +125,9 @@ pub struct Issuer {
     /// Exact `iss` of the tokens. With `{tenantid}` in it, a template that `tenants` completes.
     pub issuer: String,
     /// Header in which a proxy in front of the gateway sends the bare token, such as
-    /// `Cf-Access-Jwt-Assertion`. The issuer's tokens are accepted from it alone. A request with
-    /// it and another source of tokens that the route accepts is 401. Browsers' requests are accepted from the
-    /// same origins as with `token_cookie`. The header is never forwarded, on any route.
+    /// `Cf-Access-Jwt-Assertion`. The issuer's tokens are accepted from it alone. A request that
+    /// also has another source of the route is 401. Browsers' requests are accepted from the same origins as with
+    /// `token_cookie`. The header is never forwarded, on any route.
     pub token_header: Option<String>,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
     #[serde(default)]

@@ -145,11 +145,23 @@ pub(crate) fn is_reserved(name: &str, in_requests: bool) -> bool {
     is_private(name) || is_written
 }
 
-/// Request headers, or what their names begin with, that have another meaning than a token to the gateway, to services
-/// or to the platform.
+/// Further request headers that have another meaning than a token to the gateway, to services or to the platform.
 #[rustfmt::skip]
-const NOT_FOR_TOKENS: [&str; 9] =
-    ["accept", "access-control-", "cf-", "content-type", "cookie", "origin", "referer", "sec-", "user-agent"];
+const NOT_FOR_TOKENS: [&str; 14] = [
+    "accept", "accept-encoding", "accept-language", "cache-control", "cookie", "date", "idempotency-key", "origin",
+    "priority", "range", "referer", "user-agent", "via", "x-requested-with",
+];
+
+/// What the names of others begin with.
+const NOT_FOR_TOKENS_PREFIXES: [&str; 5] = ["access-control-", "cf-", "content-", "if-", "sec-"];
+
+/// Token headers whose proxy lets browsers keep the same token in a cookie.
+const TOKEN_COOKIES: [(&str, &str); 1] = [("cf-access-jwt-assertion", "CF_Authorization")];
+
+/// Returns the cookie that holds the token of a token header, too.
+pub(crate) fn cookie_of(token_header: &str) -> Option<&'static str> {
+    TOKEN_COOKIES.iter().find(|(header, _)| is_same_header(header, token_header)).map(|(_, cookie)| *cookie)
+}
 
 /// Returns whether an issuer's tokens may be in a request header.
 pub(crate) fn may_hold_token(name: &str) -> bool {
@@ -157,8 +169,8 @@ pub(crate) fn may_hold_token(name: &str) -> bool {
     let x_rest = name_bytes.get(2..).filter(|_| begins_with(name_bytes, "x-"));
     let is_of_proxy = is_of_family(name_bytes, TOKEN_FAMILY)
         || x_rest.is_some_and(|rest| TOKEN_X_FAMILIES.iter().any(|family| is_of_family(rest, family)));
-    let is_used = || NOT_FOR_TOKENS.iter().any(|used| begins_with(name_bytes, used));
-    is_of_proxy || !(is_reserved(name, true) || is_used())
+    let has_prefix = || NOT_FOR_TOKENS_PREFIXES.iter().any(|prefix| begins_with(name_bytes, prefix));
+    is_of_proxy || !(is_reserved(name, true) || is_among(name, &NOT_FOR_TOKENS) || has_prefix())
 }
 
 /// Paths of the gateway itself, with everything below them. No route may have one, and no
