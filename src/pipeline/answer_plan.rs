@@ -15,6 +15,8 @@ use portcullis_policy::{Route, is_cors_header, is_private};
 /// Keeps browsers from taking an answer for something other than its content type says.
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
 
+const CACHE_CONTROL: &str = "cache-control";
+
 /// How the host passes an upstream's answer on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerPlan {
@@ -56,8 +58,16 @@ impl Gateway {
             changes.append(name, &value);
         }
         if let Some(header) = exchange.token_header() {
-            // Caches treat only `Authorization` as a credential (RFC 9111, section 3.5).
             changes.append("vary", header);
+        }
+        if exchange.has_hidden_credentials() {
+            let is_sent = facts.has_header(CACHE_CONTROL) && !rules.covers(CACHE_CONTROL);
+            let sent = if is_sent { ports.header(reply, CACHE_CONTROL) } else { None };
+            let value = rules.set.get(CACHE_CONTROL).or(sent.as_ref());
+            // A cache in front of the proxy that adds the token header does not see it, so `Vary` is not enough.
+            if !value.is_some_and(|value| rules_shared_caches(value)) {
+                changes.append(CACHE_CONTROL, "private");
+            }
         }
         for (name, value) in &rules.set {
             changes.append(name, value);
@@ -74,6 +84,16 @@ impl Gateway {
         let body_bytes = content_length.as_deref().and_then(|text| trusted_length(facts, text));
         AnswerPlan { changes, idle_timeout_ms, body_bytes }
     }
+}
+
+/// Returns whether `Cache-Control` says what shared caches may do with an answer (RFC 9111, section 5.2.2). `private` with
+/// names of headers is about these alone.
+fn rules_shared_caches(cache_control: &str) -> bool {
+    cache_control.split(',').any(|directive| {
+        let (name, _) = directive.split_once('=').unwrap_or((directive, ""));
+        ["public", "s-maxage", "no-store"].iter().any(|known| name.trim().eq_ignore_ascii_case(known))
+            || directive.trim().eq_ignore_ascii_case("private")
+    })
 }
 
 /// Returns the length of an answer's body, unless the upstream sent several or chunks as well (RFC 9112,

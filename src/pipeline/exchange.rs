@@ -66,6 +66,13 @@ impl<'a> Exchange<'a> {
         self.token.as_ref()?.issuer.token_header.as_deref()
     }
 
+    /// Returns whether caches cannot see that the answer is for one user: they treat only `Authorization` as a
+    /// credential (RFC 9111, section 3.5).
+    pub(super) fn has_hidden_credentials(&self) -> bool {
+        let may_be_cookie = self.token.is_some() && self.route.is_some_and(|route| route.token_cookie);
+        self.token_header().is_some() || (may_be_cookie && self.head.header("authorization").is_none())
+    }
+
     /// Returns the client's address.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.client.map(|(_, address)| address)

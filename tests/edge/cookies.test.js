@@ -29,6 +29,7 @@ describe("a token in a cookie", () => {
     const { headers } = users.requests.at(-1);
     assert.equal(headers.cookie, "a=1; b=2");
     assert.equal(headers.authorization, undefined);
+    assert.equal(answer.headers["cache-control"], "private");
     assert.ok(headers["x-user-id"]);
     assert.ok(!JSON.stringify(headers).includes(token));
   });

@@ -86,6 +86,7 @@ describe("a token in the header of a proxy", () => {
       const answer = await get("/access", headers);
       assert.equal(answer.status, 200, answer.body);
       assert.match(String(answer.headers.vary), /cf-access-jwt-assertion/);
+      assert.match(answer.headers["cache-control"], /private/);
       const { headers: seen, assertion } = users.requests.at(-1);
       assert.equal(seen["x-user-id"], "ada");
       assert.ok(!JSON.stringify(seen).includes(token));
