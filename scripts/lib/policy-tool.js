@@ -2,7 +2,18 @@
 // worker runs. Built by `npm run setup`, and again when its sources change; running it needs no
 // compiler.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -19,7 +30,8 @@ import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./progr
  * @import { Work } from "./cargo.js"
  * @import { Processes } from "./processes.js"
  * @import { Progress } from "./progress.js"
- * @typedef {{ out: string, errors: string[], code: number, files: string[] }} Output
+ * @typedef {{ names: string[], max_bytes: number }} NeededFiles
+ * @typedef {{ out: string, errors: string[], code: number, files?: NeededFiles | null }} Output
  */
 
 const GLUE = join(POLICY_FOLDER, "portcullis_cli.js");
@@ -40,28 +52,42 @@ export async function openPolicyTool({ progress, processes } = {}) {
   const ask = (request) => JSON.parse(tool.run(JSON.stringify(request)));
   return (/** @type {any} */ request) => {
     const output = ask(request);
-    if (output.files.length === 0) return output;
+    // An older build names no files.
+    if (!output.files?.names) return output;
     const { policy } = request;
     return ask({ ...request, policy: { ...policy, files: readNamed(policy.name, output.files) } });
   };
 }
 
 /**
- * Returns the contents of the files that a policy names, without those that cannot be read.
+ * Returns the contents of the files that a policy names, without those that cannot be read: the tool reports
+ * these with their lines.
  * @param {string} policy
- * @param {string[]} names
+ * @param {NeededFiles} needed
  */
-function readNamed(policy, names) {
-  /** @type {Record<string, string>} */
-  const files = {};
-  for (const name of names) {
-    try {
-      files[name] = readFileSync(resolve(dirname(policy), name), "utf8");
-    } catch {
-      // The tool reports it with its line.
-    }
+function readNamed(policy, { names, max_bytes }) {
+  const texts = names.map((name) => [name, readBeginning(resolve(dirname(policy), name), max_bytes + 1)]);
+  return Object.fromEntries(texts.filter(([, text]) => text !== undefined));
+}
+
+/**
+ * Returns the beginning of a regular file, or undefined.
+ * @param {string} file
+ * @param {number} bytes
+ */
+function readBeginning(file, bytes) {
+  let opened;
+  try {
+    // To open a named pipe would wait for its writer.
+    opened = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!fstatSync(opened).isFile()) return undefined;
+    const buffer = Buffer.alloc(bytes);
+    return buffer.toString("utf8", 0, readSync(opened, buffer, 0, bytes, 0));
+  } catch {
+    return undefined;
+  } finally {
+    if (opened !== undefined) closeSync(opened);
   }
-  return files;
 }
 
 // A policy with mistakes; `lines` are the mistakes, each as file:line:column: message.

@@ -249,7 +249,11 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
         ),
         ("keys and a URL", swap("jwks_url", "jwks = { keys = [] }\njwks_url"), 1, "say where its keys are, once"),
         ("a file of keys and a URL", swap("jwks_url", "jwks_file = \"keys.json\"\njwks_url"), 1, "say where its keys are, once"),
-        ("a file of keys that is missing", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"keys.json\""), 5, "\"keys.json\" of jwks_file cannot be read"),
+        ("a file of keys that is missing", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"keys.json\""), 5, "the file of jwks_file cannot be read"),
+        ("a file of keys elsewhere", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"/etc/keys.json\""), 5, "must be a relative path inside"),
+        ("a file of keys above", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"keys/../../id.json\""), 5, "must be a relative path inside"),
+        ("a key set in place of its file", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = '{\"d\":\"c2VjcmV0\"}'"), 5, "holds a key set; write it as jwks"),
+        ("a key set in place of its path", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_upstream = \"shop\"\njwks_path = '{\"d\":\"c2VjcmV0\"}'"), 6, "jwks_path must begin with /"),
         ("discovery and a URL", swap("jwks_url", "discovery = true\njwks_url"), 1, "say where its keys are, once"),
         (
             "discovery of an issuer that is no URL",
@@ -429,6 +433,7 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
             mistakes.iter().any(|mistake| mistake.line == line && mistake.message.contains(words)),
             "{name}: wanted line {line} with {words:?}, got {mistakes:#?}"
         );
+        assert!(!format!("{mistakes:?}").contains("c2VjcmV0"), "{name}");
     }
 }
 

@@ -356,6 +356,11 @@ fn each_key_of_a_policy_is_usable_or_reported() {
     for (jwks, fault) in [
         (set(&[&good]), None),
         (set(&[&good, &other]), None),
+        (
+            with(json!({ "keys": [key(json!({ "x5c": ["AA"], "note": "c2VjcmV0" }))] }), &json!({ "d": "AA" }))
+                .to_string(),
+            None,
+        ),
         (set(&[&key(json!({ "kid": null }))]), None),
         // RFC 7517, section 4.5.
         (set(&[&good, &with(other.clone(), &json!({ "kid": "1" }))]), None),
@@ -391,7 +396,14 @@ fn each_key_of_a_policy_is_usable_or_reported() {
         let text = portcullis_policy::check(&format!("{head}jwks = '''{jwks}'''\n{rest}"));
         for (option, checked) in [("jwks_file", in_file), ("jwks", text)] {
             let Some(fault) = fault else {
-                assert_eq!(checked.unwrap().issuers[0].jwks, Some(Value::from(jwks.clone())), "{option}");
+                let written = checked.unwrap().issuers[0].jwks.clone().unwrap();
+                // Of a file, only what the gateway needs is copied.
+                assert_eq!(written.as_str() == Some(&*jwks), option == "jwks", "{option}");
+                let written: Value = serde_json::from_str(written.as_str().unwrap()).unwrap();
+                let members = ["alg", "crv", "kid", "kty", "x"];
+                for key in written["keys"].as_array().unwrap().iter().filter(|_| option == "jwks_file") {
+                    assert!(key.as_object().unwrap().keys().all(|name| members.contains(&&**name)), "{key}");
+                }
                 continue;
             };
             let mistakes = checked.unwrap_err();
@@ -429,8 +441,34 @@ fn a_pushed_policy_with_a_file_or_a_private_key_is_refused() {
     for (issuer, words) in [
         (json!({ "jwks_file": "keys.json" }), "cannot be read"),
         (json!({ "jwks": { "keys": [private] } }), "is a private or symmetric key"),
+        (json!({ "jwks": { "keys": [Signer::new(1).jwk()], "twice": 1 } }), "repeated member"),
+        (json!({ "jwks": { "keys": [with(Signer::new(1).jwk(), &json!({ "twice": 1 }))] } }), "repeated member"),
     ] {
-        let fault = portcullis_policy::Policy::read(&document(issuer).to_string()).unwrap_err();
+        // A member that is written twice: parsers understand it differently.
+        let text = document(issuer).to_string().replace("\"twice\":1", "\"d\":\"c2VjcmV0\",\"d\":null");
+        let fault = portcullis_policy::Policy::read(&text).unwrap_err();
         assert!(fault.contains(words) && !fault.contains("c2VjcmV0"), "{fault}");
+    }
+}
+
+#[test]
+fn a_policy_has_a_bounded_number_of_keys() {
+    let keys = |count: u8| Vec::from_iter((0..count).map(|seed| Signer::new(seed).jwk()));
+    for (sets, mistakes) in [(vec![128, 124], 0), (vec![128, 124, 3, 128], 1)] {
+        // Four more are in `policy`.
+        let issuers = sets.into_iter().enumerate().map(|(index, count)| {
+            format!(
+                "[issuers.i{index}]\nissuer = \"https://i{index}.example\"\naudience = [\"api\"]\n\
+                 algorithms = [\"EdDSA\"]\njwks = '{}'\n",
+                json!({ "keys": keys(count) })
+            )
+        });
+        let text = issuers.collect::<String>() + &policy();
+        let found = portcullis_policy::check(&text).err().unwrap_or_default();
+        assert_eq!(found.len(), mistakes, "{found:?}");
+        for mistake in found {
+            let words = "with jwks, the policy has 257 keys, of all issuers together; write at most 256";
+            assert!(mistake.message.contains(words), "{mistake}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 // file:line:column, without output of cargo.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 
@@ -176,13 +177,22 @@ test("check and the build read the file of an issuer's keys next to the policy",
   ]);
   const { publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const good = publicKey.export({ format: "jwk" });
-  const write = (...entries) => {
-    mkdirSync(join(dirname(file), "keys"), { recursive: true });
-    writeFileSync(join(dirname(file), "keys", "auth.json"), JSON.stringify({ keys: entries }));
+  const keyFile = join(dirname(file), "keys", "auth.json");
+  const writeFile = (text) => {
+    rmSync(keyFile, { recursive: true, force: true });
+    writeFileSync(keyFile, text);
+  };
+  const write = (...keys) => writeFile(JSON.stringify({ keys, d: "c2VjcmV0" }));
+  const pipe = () => {
+    rmSync(keyFile, { recursive: true, force: true });
+    execFileSync("mkfifo", [keyFile]);
   };
   const place = `${file}:${lineOf('jwks_file = "keys/auth')}:13: issuer "auth-service": `;
   for (const [prepare, code, words] of [
-    [() => {}, 1, `${place}the file "keys/auth.json" of jwks_file cannot be read`],
+    [() => {}, 1, `${place}the file of jwks_file cannot be read`],
+    [() => mkdirSync(keyFile, { recursive: true }), 1, `${place}the file of jwks_file cannot be read`],
+    [() => pipe(), 1, `${place}the file of jwks_file cannot be read`],
+    [() => writeFile(" ".repeat(512 * 1024 + 1)), 1, `${place}jwks_file has more than 524288 bytes`],
     [
       () => write({ ...good, d: "c2VjcmV0" }),
       1,
@@ -190,7 +200,11 @@ test("check and the build read the file of an issuer's keys next to the policy",
     ],
     [() => write({ kty: "oct", k: "c2VjcmV0" }), 1, "keys[0] is a private or symmetric key"],
     [() => write(good), 0, "note: tokens of auth-service are accepted from the header x-api-token only"],
-    [() => write(good), 0, "note: the keys of auth-service are in the policy and do not expire"],
+    [
+      () => write({ ...good, note: "c2VjcmV0" }),
+      0,
+      "note: the keys of auth-service are in the policy and do not expire",
+    ],
   ]) {
     prepare();
     const said = await runScript("check", ["--file", file]).ended;
@@ -200,5 +214,40 @@ test("check and the build read the file of an issuer's keys next to the policy",
   }
   const { issuers } = JSON.parse(await compilePolicy(file));
   assert.equal(issuers["auth-service"].jwks_file, undefined);
-  assert.deepEqual(JSON.parse(issuers["auth-service"].jwks), { keys: [good] });
+  assert.deepEqual(JSON.parse(issuers["auth-service"].jwks), { keys: [{ ...good, alg: "RS256" }] });
+});
+
+test("check notes routes with two kinds of sources, and reads no file outside of the policy's folder", async (t) => {
+  const root = temporaryFolder(testScope(t), "check");
+  const folder = join(root, "policy");
+  mkdirSync(folder);
+  const { publicKey } = generateKeyPairSync("ed25519");
+  const keys = JSON.stringify({ keys: [publicKey.export({ format: "jwk" })] });
+  for (const place of [root, folder]) writeFileSync(join(place, "keys.json"), keys);
+  const file = join(folder, "gateway.toml");
+  const issuer = (name, more) =>
+    `[issuers.${name}]\nissuer = "${name}"\naudience = ["api"]\nalgorithms = ["EdDSA"]\n${more}\n`;
+  const route = (path, more) =>
+    `[[routes]]\npath = "${path}"\nmethods = ["GET"]\nupstream = "app"\naccess = "user"\n${more}\n`;
+  const policy = (name) =>
+    [
+      issuer("access", `token_header = "X-Token"\njwks_file = "${name}"`),
+      issuer("own", 'jwks_url = "https://id.example/jwks"'),
+      '[upstreams.app]\nurl = "https://app.example"\n',
+      route("/both", ""),
+      route("/access", 'issuers = ["access"]'),
+      route("/own", 'issuers = ["own"]'),
+    ].join("");
+  for (const [name, code, words] of [
+    ["keys.json", 0, "note: /both takes tokens from x-token and from Authorization"],
+    ["./keys.json", 0, "note: /both takes tokens from x-token and from Authorization"],
+    ["../keys.json", 1, "jwks_file must be a relative path inside the policy file's folder"],
+    [join(folder, "keys.json"), 1, "jwks_file must be a relative path inside the policy file's folder"],
+  ]) {
+    writeFileSync(file, policy(name));
+    const said = await runScript("check", ["--file", file]).ended;
+    assert.equal(said.code, code, said.err);
+    assert.ok((said.out + said.err).includes(words), said.out + said.err);
+    assert.equal(said.out.split("and from Authorization").length, code === 0 ? 2 : 1, said.out);
+  }
 });

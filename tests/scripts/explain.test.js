@@ -153,6 +153,10 @@ test("explain uses the keys of the policy, and names the header of the token", a
   assert.equal(said.code, 0, said.err);
   assert.match(said.out, /issuer auth-service, accepted from the header x-api-token only$/m);
   assert.match(said.out, /pass {2}key +kid .* in the policy's key set$/m);
+  const given = join(folder, "others.json");
+  writeFileSync(given, JSON.stringify(jwks));
+  const other = await pipe(GOOD, ["--file", file, "--at", String(now), "--keys", given]);
+  assert.match(other.out, /pass {2}key +kid .* in the issuer's key set$/m);
 });
 
 test("explain says what is wrong with its arguments", async () => {

@@ -147,7 +147,10 @@ impl Report<'_> {
             (Check::Type, Some(policy)) if policy.types.is_empty() => format!("typ {typ}; any is accepted"),
             (Check::Type, Some(policy)) => format!("typ {typ}; accepted: {}", policy.types.join(", ")),
             (Check::Key, _) => {
-                let is_fixed = matches!(self.issuer().and_then(Issuer::jwks), Some(JwksSource::Policy(_)));
+                let source = self.issuer().and_then(Issuer::jwks);
+                // `--keys` may replace them.
+                let is_fixed =
+                    matches!(source, Some(JwksSource::Policy(keys)) if self.subject.keys.as_ref() == Some(&keys));
                 format!("kid {kid} in the {}'s key set", if is_fixed { "policy" } else { "issuer" })
             }
             (Check::Signature, _) => {

@@ -13,6 +13,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use portcullis_policy::is_inside_folder;
+use portcullis_token::keys::limits::JWKS_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -76,7 +78,15 @@ pub(crate) struct Output {
     /// Exit code: 0, [`EXIT_REFUSED`] or [`EXIT_USAGE`].
     pub(crate) code: u8,
     /// Files that the policy names. The command did not run; repeat it with their contents.
-    pub(crate) files: Vec<String>,
+    pub(crate) files: Option<NeededFiles>,
+}
+
+/// Files next to a policy, or below its folder.
+#[derive(Serialize)]
+pub(crate) struct NeededFiles {
+    names: Vec<String>,
+    /// Bytes of each at most. Of a longer one, one byte more is enough to refuse it.
+    max_bytes: usize,
 }
 
 /// Exit code: the policy is invalid, or the decision is a refusal.
@@ -113,7 +123,8 @@ pub fn run(request: &str) -> String {
 fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<String>> {
     let needed = if file.files.is_none() { files_of(&file.text) } else { Vec::new() };
     if !needed.is_empty() {
-        return Ok(Output { files: needed, ..Output::default() });
+        let files = NeededFiles { names: needed, max_bytes: JWKS_BYTES };
+        return Ok(Output { files: Some(files), ..Output::default() });
     }
     let files = file.files.clone().unwrap_or_default();
     let policy = &portcullis_policy::check_with(&file.text, &files)
@@ -126,13 +137,11 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
             // As written: the Worker has the defaults and writes out short forms itself.
             let mut document: Value = toml::from_str(&file.text).map_err(|error| vec![error.to_string()])?;
             // But for files, which it cannot read.
-            for issuer in
-                document.get_mut("issuers").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
-            {
-                let Some(issuer) = issuer.as_object_mut() else { continue };
-                if let Some(name) = issuer.remove("jwks_file") {
-                    let text = name.as_str().and_then(|name| files.get(name)).cloned();
-                    issuer.insert("jwks".to_owned(), text.into());
+            for read in &policy.issuers {
+                let issuer = document.get_mut("issuers").and_then(|issuers| issuers.get_mut(&read.name));
+                let Some(issuer) = issuer.and_then(Value::as_object_mut) else { continue };
+                if issuer.remove("jwks_file").is_some() {
+                    issuer.insert("jwks".to_owned(), read.jwks.clone().into());
                 }
             }
             Ok(Output::success(document.to_string()))
@@ -154,12 +163,12 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
     }
 }
 
-/// Returns the files that a policy names. A policy that cannot be read names none.
+/// Returns the files that a policy may name. A policy that cannot be read names none.
 fn files_of(text: &str) -> Vec<String> {
     let document: Value = toml::from_str(text).unwrap_or_default();
     let issuers = document.get("issuers").and_then(Value::as_object);
     let files = issuers.into_iter().flat_map(Map::values).filter_map(|issuer| issuer.get("jwks_file")?.as_str());
-    files.map(str::to_owned).collect()
+    files.filter(|file| is_inside_folder(file)).map(str::to_owned).collect()
 }
 
 fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller) -> Output {

@@ -50,3 +50,4 @@ pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;
 pub use url::{check_base_url, check_url};
+pub use validate::is_inside_folder;

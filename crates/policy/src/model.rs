@@ -169,9 +169,10 @@ pub struct Issuer {
     pub jwks_path: Option<String>,
     /// The key set itself, as a table or as JSON text. Nothing is fetched, the keys do not expire, and each
     /// must be usable. Example: `jwks = { keys = [{ kty = "OKP", crv = "Ed25519", x = "…" }] }`
+    #[serde(default, deserialize_with = "strict_value", skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Value>,
-    /// File of the key set, relative to the policy file. `npm run check` checks it; the build and
-    /// `npm run policy:push` copy it to `jwks`.
+    /// File of the key set: a relative path inside the policy file's folder. `npm run check` checks it; the build
+    /// and `npm run policy:push` copy its public keys to `jwks`.
     pub jwks_file: Option<String>,
     /// Content of `jwks_file`, if the file could be read.
     #[serde(skip)]
@@ -635,6 +636,11 @@ named!(Issuer, Upstream, Limit, Cors);
 /// A claim path that is present, as one name or a list of names.
 fn claim_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ClaimPath>, D::Error> {
     portcullis_token::deserialize_claim_path(deserializer).map(Some)
+}
+
+/// A value without repeated members, which parsers understand differently.
+fn strict_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Ok(Some(portcullis_token::deserialize_strict(deserializer)?).filter(|value| !value.is_null()))
 }
 
 /// A default, as `number::<30, u64>`.

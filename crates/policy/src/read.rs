@@ -1,6 +1,8 @@
 //! The form of a policy that the pipeline uses: everything written out that a provider or a short
 //! form stands for. It is a policy document itself, with the same meaning.
 
+use portcullis_token::keys::KeySet;
+
 use crate::{
     model::{Policy, UpstreamTarget},
     providers,
@@ -27,7 +29,10 @@ impl Policy {
         for issuer in &mut self.issuers {
             *issuer = providers::expanded(issuer);
             if let Some(text) = issuer.jwks_file_text.take() {
-                (issuer.jwks, issuer.jwks_file) = (Some(text.into()), None);
+                // Without what else the file holds.
+                let set =
+                    issuer.token_policy(&[]).map(|token| KeySet::parse_strict(text.as_bytes(), &token.algorithms));
+                (issuer.jwks, issuer.jwks_file) = (set.and_then(Result::ok).map(|set| set.to_json().into()), None);
             }
             if let Some(header) = &mut issuer.token_header {
                 header.make_ascii_lowercase();

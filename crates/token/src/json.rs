@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::limits::JSON_DEPTH;
@@ -50,6 +50,17 @@ impl StrictObject {
     pub fn string(&self, name: &str) -> Option<&str> {
         self.member(name)?.as_str()
     }
+}
+
+/// Deserializes a value. A member that is repeated or nests too deeply, at any depth, is an error.
+///
+/// # Errors
+/// The value is invalid in its format, or not strict.
+pub fn deserialize_strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let is_strict = Cell::new(true);
+    let value = Strict { depth: JSON_DEPTH, is_strict: &is_strict }.deserialize(deserializer)?;
+    let fault = || D::Error::custom("an object has a repeated member, or nests too deeply");
+    if is_strict.get() { Ok(value) } else { Err(fault()) }
 }
 
 #[derive(Clone, Copy)]

@@ -39,7 +39,7 @@ pub use claims::{Identity, VerifiedToken};
 pub use compact::{UnverifiedToken, parse};
 pub use error::TokenError;
 pub use explain::{Explanation, explain};
-pub use json::StrictObject;
+pub use json::{StrictObject, deserialize_strict};
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};
 pub use signature::{PublicKey, SignatureOutcome, check_signature};
 pub use time::UnixMillis;

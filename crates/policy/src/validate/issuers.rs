@@ -159,18 +159,23 @@ impl<'a> Validator<'a> {
             Some(JwksSource::Policy(text)) => {
                 let key = if issuer.jwks.is_some() { "jwks" } else { "jwks_file" };
                 if let (Some(file), None) = (&issuer.jwks_file, &issuer.jwks_file_text) {
-                    return self.report(
-                        &at.key(key),
-                        format_args!(
-                            "the file {file:?} of jwks_file cannot be read; write its path relative to the policy file \
-                             (the gateway reads no files: npm run policy:push copies it)"
-                        ),
-                    );
+                    return self.report(&at.key(key), file_fault(file));
                 }
-                // What is wrong with the algorithms is reported by itself.
-                let Some(token) = expanded.token_policy(&[]) else { return };
-                if let Err(fault) = KeySet::parse_strict(text.as_bytes(), &token.algorithms) {
-                    self.report(&at.key(key), format_args!("{key} {fault}"));
+                // What is wrong with the algorithms is reported by itself. Beyond the bound, no key is checked.
+                let Some(token) = expanded.token_policy(&[]).filter(|_| self.keys <= limits::POLICY_KEYS) else { return };
+                match KeySet::parse_strict(text.as_bytes(), &token.algorithms) {
+                    Err(fault) => self.report(&at.key(key), format_args!("{key} {fault}")),
+                    Ok(set) => {
+                        let count = self.keys.saturating_add(set.keys().len());
+                        self.keys = count;
+                        self.require(count <= limits::POLICY_KEYS, &at.key(key), || {
+                            format!(
+                                "with {key}, the policy has {count} keys, of all issuers together; write at most {}, or \
+                                 publish keys at a jwks_url",
+                                limits::POLICY_KEYS
+                            )
+                        });
+                    }
                 }
             }
             Some(JwksSource::Discovery) => {
@@ -183,10 +188,26 @@ impl<'a> Validator<'a> {
             }
             Some(JwksSource::Upstream { upstream, path }) => {
                 self.reference(&at.key("jwks_upstream"), "upstream", &upstream, &self.policy.upstreams);
-                self.require(path.starts_with('/'), &at.key("jwks_path"), || {
-                    format!("jwks_path {path:?} must begin with /")
-                });
+                self.require(path.starts_with('/'), &at.key("jwks_path"), || "jwks_path must begin with /");
             }
         }
     }
+}
+
+/// Returns why there is no content of a `jwks_file`, without the option's value: a key set may have been written
+/// there, with a private key.
+fn file_fault(file: &str) -> &'static str {
+    if file.contains('{') {
+        "jwks_file holds a key set; write it as jwks, or its file's path here"
+    } else if is_inside_folder(file) {
+        "the file of jwks_file cannot be read; write its path relative to the policy file (the gateway reads no files: \
+         npm run policy:push copies it)"
+    } else {
+        "jwks_file must be a relative path inside the policy file's folder, such as \"keys/id.json\""
+    }
+}
+
+/// Returns whether a path leads to a file in the policy file's folder, or below it.
+pub fn is_inside_folder(path: &str) -> bool {
+    !path.contains(['\\', ':', '\0']) && path.split('/').all(|part| !matches!(part, "" | ".."))
 }

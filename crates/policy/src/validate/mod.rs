@@ -15,6 +15,7 @@ use crate::{
     named::{Named, find},
     url::check_base_url,
 };
+pub use issuers::is_inside_folder;
 use values::{header_name_advice, is_cookie_name, is_header_name, is_name, is_origin};
 
 #[cfg(feature = "toml")]
@@ -28,7 +29,7 @@ fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> &'static str {
 
 /// Returns every violation.
 pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
-    let mut validator = Validator { policy, violations: Vec::new(), subject: None };
+    let mut validator = Validator { policy, violations: Vec::new(), subject: None, keys: 0 };
     validator.document();
     validator.table("upstreams", "upstream", &policy.upstreams, Validator::upstream);
     let mut known = HashSet::new();
@@ -47,6 +48,8 @@ struct Validator<'a> {
     violations: Vec<Violation>,
     /// The entry that messages are about: its kind and its name.
     subject: Option<(&'static str, &'a str)>,
+    /// Keys in the policy so far.
+    keys: usize,
 }
 
 impl<'a> Validator<'a> {
