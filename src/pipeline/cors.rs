@@ -40,8 +40,14 @@ impl Gateway {
             return vec![("vary", "Origin".to_owned())];
         };
         let mut added = common(cors, origin);
-        if !cors.expose.is_empty() {
-            added.push(("access-control-expose-headers", cors.expose.join(", ")));
+        let mut exposed: Vec<&str> = cors.expose.iter().map(String::as_str).collect();
+        // A page finds the authorization server by the challenge.
+        let is_of_resource = route.is_some_and(|route| self.policy.resource_of(route).is_some());
+        if is_of_resource && !exposed.iter().any(|name| name.eq_ignore_ascii_case("www-authenticate")) {
+            exposed.push("www-authenticate");
+        }
+        if !exposed.is_empty() {
+            added.push(("access-control-expose-headers", exposed.join(", ")));
         }
         added
     }

@@ -153,7 +153,7 @@ impl Denial {
         if *self == Self::Policy(Refusal::CredentialsMissing) {
             return Some(REALM.to_owned());
         }
-        if *self == Self::Policy(Refusal::PermissionMissing) {
+        if let Self::Policy(Refusal::PermissionMissing { .. }) = self {
             return Some([REALM, r#", error="insufficient_scope""#].concat());
         }
         let is_request = matches!(self, Self::CredentialsMalformed | Self::CredentialsAmbiguous);

@@ -1,5 +1,5 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, and the push of
-//! revocations. They come before any route and show no URL. Operators see names and details;
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, and the
+//! metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
 use serde_json::json;
@@ -51,6 +51,7 @@ impl Gateway {
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
+            Endpoint::Metadata(resource) => self.answer_metadata(resource, &exchange.head.method, request_id),
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
     permits::Permits,
     ports::{BackgroundTask, KeyTask, Ports},
     rate_limiter::RateLimiter,
+    resources::ResourceMetadata,
     revocation_checker::RevocationChecker,
     settings::{Misconfiguration, Settings},
     spans::SpanExporter,
@@ -48,6 +49,8 @@ pub struct Gateway {
     token_sources: Vec<Option<TokenSources>>,
     pub(super) revocations: RevocationChecker,
     pub(super) limiter: RateLimiter,
+    /// By index of the policy's resources.
+    pub(super) resources: Vec<ResourceMetadata>,
     /// By upstream index.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) metrics: Rc<Metrics>,
@@ -107,6 +110,7 @@ impl Gateway {
             token_sources,
             revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
+            resources: ResourceMetadata::of_policy(&policy, &settings)?,
             upstreams,
             metrics,
             spans: SpanExporter::new(&settings)?,

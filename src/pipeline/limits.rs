@@ -26,6 +26,12 @@ pub const ASSERTION_SECRET_BYTES: usize = 32;
 /// Secrets that may be live at once: the one in use and, during a rotation, the one before or after it.
 pub const ASSERTION_SECRETS: usize = 2;
 
+/// Seconds for which clients and caches keep the metadata of a resource. A pushed policy takes about as long.
+pub const METADATA_AGE_S: u64 = 300;
+
+/// Bytes of the scopes in a challenge; more are left out. Clients accept 8 KB for one header.
+pub const CHALLENGE_SCOPE_BYTES: usize = 2 * 1024;
+
 /// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 

@@ -25,6 +25,7 @@ mod permits;
 pub mod ports;
 mod rate_limiter;
 mod references;
+mod resources;
 mod revocation_checker;
 mod settings;
 mod spans;

@@ -43,6 +43,7 @@ impl Gateway {
                 "upstreams": documents(upstreams),
                 "issuers": documents(issuers),
                 "revocation": revocation.map(|(_, document)| document),
+                "resources": self.resources.iter().map(|resource| &resource.url).collect::<Vec<_>>(),
                 "token_cache": self.authenticator.cache_status(),
             })
         } else {

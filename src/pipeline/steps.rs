@@ -193,6 +193,21 @@ impl Gateway {
         self.revocations.revoke(entry, ports).await;
     }
 
+    fn deny(&self, exchange: &Exchange<'_>, denial: &Denial) -> Answer {
+        let request_id = &exchange.ids.request_id;
+        let mut answer = if exchange.head.asks_for_page() {
+            Answer::page(denial, request_id)
+        } else {
+            Answer::problem(denial, exchange.route.map_or("gateway", |route| &route.path), request_id)
+        };
+        if let Some(route) = exchange.route
+            && let Some((_, challenge)) = answer.headers.iter_mut().find(|(name, _)| *name == "www-authenticate")
+        {
+            self.extend_challenge(challenge, route, denial);
+        }
+        answer
+    }
+
     /// Makes the answer of a denial, and writes the log record, the metrics and the spans.
     fn finish<P: Ports>(
         &self,
@@ -202,7 +217,7 @@ impl Gateway {
     ) -> Handled<P::Reply> {
         let (mut outcome, denial) = match decided {
             Ok(outcome) => (outcome, None),
-            Err(denial) => (Outcome::Answered(deny(&exchange, &denial)), Some(denial)),
+            Err(denial) => (Outcome::Answered(self.deny(&exchange, &denial)), Some(denial)),
         };
         let status = match &mut outcome {
             Outcome::Forwarded { .. } => exchange.upstream_status,
@@ -250,14 +265,5 @@ fn rewrite(target: Target, route: &Route) -> Result<Target, Refusal> {
     match route.rewrite() {
         Some((from, to)) => target.with_prefix(from, to).ok_or(Refusal::RouteUnknown),
         None => Ok(target),
-    }
-}
-
-fn deny(exchange: &Exchange<'_>, denial: &Denial) -> Answer {
-    let request_id = &exchange.ids.request_id;
-    if exchange.head.asks_for_page() {
-        Answer::page(denial, request_id)
-    } else {
-        Answer::problem(denial, exchange.route.map_or("gateway", |route| &route.path), request_id)
     }
 }

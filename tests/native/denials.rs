@@ -35,7 +35,7 @@ fn the_content_security_policy_allows_the_pages_own_style_alone() {
 fn a_page_names_the_next_step() {
     for (denial, expected) in [
         (Refusal::CredentialsMissing.into(), "Log in"),
-        (Refusal::PermissionMissing.into(), "ask the operator"),
+        (Refusal::PermissionMissing { scopes: String::new() }.into(), "ask the operator"),
         (Refusal::RouteUnknown.into(), "Check the address"),
         (Refusal::MethodNotAllowed { allow: String::new() }.into(), "Check the address"),
         (Denial::RateLimited { retry_s: 60 }, "Wait 60 seconds, then <a href=\"\">try again</a>"),

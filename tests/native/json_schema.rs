@@ -45,6 +45,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
     let name = json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES });
     let names = json!({ "minItems": 1, "maxItems": limits::NAMES, "items": name });
     let headers = json!({ "pattern": format!("^[A-Za-z0-9_-]{{1,{}}}$", limits::HEADER_NAME_BYTES), "type": "string" });
+    let scope = json!({ "type": "string", "pattern": "^[!#-\\[\\]-~]+$", "maxLength": limits::TEXT_BYTES });
     let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
     let cookie = format!("^{COOKIE_PREFIX}[A-Za-z0-9_-]{{1,{}}}$", limits::NAME_BYTES - COOKIE_PREFIX.len());
     vec![
@@ -55,6 +56,13 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Policy", "limits", named.clone()),
         ("Policy", "cors", named),
         ("Policy", "routes", some(limits::ROUTES)),
+        ("Policy", "public_url", short.clone()),
+        ("Policy", "resources", json!({ "maxItems": limits::RESOURCES })),
+        ("Resource", "path", path.clone()),
+        ("Resource", "authorization_servers", names.clone()),
+        ("Resource", "scopes_supported", json!({ "maxItems": limits::NAMES, "items": scope })),
+        ("Resource", "resource_name", text.clone()),
+        ("Resource", "resource_documentation", short.clone()),
         ("Issuer", "", issuer_choices()),
         ("Issuer", "provider", json!({ "enum": provider_names() })),
         ("Issuer", "issuer", text.clone()),

@@ -39,6 +39,7 @@ mod redact;
 mod reference;
 mod reserved;
 mod resilience;
+mod resources;
 mod revocation_cache;
 mod revocation_push;
 mod revocations;

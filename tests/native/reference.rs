@@ -9,7 +9,7 @@ use crate::json_schema::schema;
 type Section = (&'static str, &'static str, &'static str);
 
 const SECTIONS: &[Section] = &[
-    ("Policy", "The document", "version = 1"),
+    ("Policy", "The document", "version = 1\npublic_url = \"https://api.example.com\""),
     (
         "Issuer",
         "`[issuers.NAME]`",
@@ -50,6 +50,11 @@ const SECTIONS: &[Section] = &[
         "HeaderRules",
         "`[routes.request_headers]`, `[routes.response_headers]`",
         "[routes.request_headers]\nset = { x-tenant = \"shop\" }\nremove = [\"x-debug\"]",
+    ),
+    (
+        "Resource",
+        "`[[resources]]`",
+        "[[resources]]\npath = \"/shop\"\nscopes_supported = [\"orders:read\"]\nresource_name = \"Orders\"",
     ),
 ];
 

@@ -76,6 +76,11 @@ for (const keys of ['jwks = { keys = [{ kty = "OKP" }] }', "jwks = '{\"keys\":[]
   });
 }
 
+test("a resource with a public URL is valid", () => {
+  const text = `public_url = "https://api.example.com"\n${SOUND}[[resources]]\nscopes_supported = ["items:read"]\n`;
+  assert.ok(isValid(text), JSON.stringify(validate.errors));
+});
+
 for (const [what, from, to] of [
   ["a misspelt key", "access =", "acess ="],
   ["a misspelt table", "[[routes]]", "[[route]]"],
@@ -100,6 +105,8 @@ for (const [what, from, to] of [
   ["an upstream that is nowhere", 'url = "https://shop.example.com"', ""],
   ["a text where a number belongs", "[upstreams.shop]", '[upstreams.shop]\ntimeout_ms = "5s"'],
   ["a number out of range", "[upstreams.shop]", "[upstreams.shop]\nretries = 4"],
+  ["a scope with a quote", "[[routes]]", "[[resources]]\nscopes_supported = ['a\"b']\n[[routes]]"],
+  ["a bearer method", "[[routes]]", '[[resources]]\nbearer_methods_supported = ["query"]\n[[routes]]'],
   ["two prefixes", "access", 'strip_prefix = "/items"\nreplace_prefix = { from = "/items", to = "/a" }\naccess'],
 ]) {
   test(`${what} is marked`, () => {

@@ -75,6 +75,14 @@ impl<'a> Decider<'a> {
                 let (refusal, _) = refuse(&Refusal::CredentialsMissing, path);
                 return Err((refusal, ": a push needs a service token of its issuer".to_owned()));
             }
+            if let Endpoint::Metadata(resource) = endpoint {
+                let resource = self.policy.resources.get(resource);
+                context.extend(
+                    resource
+                        .zip(self.policy.public_url.as_ref())
+                        .map(|(resource, url)| format!("{:#}", resource.metadata(url))),
+                );
+            }
             // Settings such as `METRICS_TOKEN` are not known here.
             return Ok("the gateway's own; see docs/operations.md");
         };
@@ -116,7 +124,8 @@ fn refuse(refusal: &Refusal, path: &str) -> (StatusCode, String) {
         Refusal::CredentialsMissing => {
             " without a token; --user, --roles, --scopes, --claim and --issuer say who calls".to_owned()
         }
-        Refusal::PermissionMissing => ": not this caller".to_owned(),
+        Refusal::PermissionMissing { scopes } if scopes.is_empty() => ": not this caller".to_owned(),
+        Refusal::PermissionMissing { scopes } => format!(": not this caller; it would need the scopes: {scopes}"),
     };
     ((status, code), reason)
 }

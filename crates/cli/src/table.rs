@@ -35,6 +35,14 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
             format!("note: {} takes tokens from {} and from Authorization", route.path, sources.headers.join(", "))
         }));
     }
+    let url = policy.public_url.as_deref().unwrap_or_default();
+    for (index, resource) in policy.resources.iter().enumerate() {
+        let routes = policy.routes.iter().filter(|route| policy.resource_of(route) == Some(index)).count();
+        let (place, servers) = (resource.metadata_url(url), resource.authorization_servers.iter().flatten());
+        let servers = servers.map(String::as_str).collect::<Vec<_>>().join(", ");
+        let routes = count(routes, "route");
+        lines.push(format!("note: {place} leads clients of {} ({routes}) to {servers}", resource.url(url)));
+    }
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;
         lines.extend(policy.routes.iter().filter(takes_all).map(|route| {

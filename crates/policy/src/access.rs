@@ -1,6 +1,6 @@
 //! Access rules: who may enter a route.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet};
 
 use portcullis_token::{ClaimPath, ClaimRule};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -78,6 +78,41 @@ impl Access {
             Self::Public | Self::User => false,
             Self::Roles(_) | Self::Scopes(_) | Self::Claim(_) | Self::Owner(_) => true,
             Self::Any(rules) | Self::All(rules) => rules.iter().any(Self::names_rights),
+        }
+    }
+
+    /// Adds each scope that the rule names.
+    pub(crate) fn add_scopes<'a>(&'a self, scopes: &mut BTreeSet<&'a str>) {
+        match self {
+            Self::Scopes(names) => scopes.extend(names.iter().map(String::as_str)),
+            Self::Any(rules) | Self::All(rules) => rules.iter().for_each(|rule| rule.add_scopes(scopes)),
+            Self::Public | Self::User | Self::Roles(_) | Self::Claim(_) | Self::Owner(_) => {}
+        }
+    }
+
+    /// Returns the scopes that a token needs for this rule, with spaces between (RFC 6749, section 3.3): the
+    /// fewest that suffice and, of equal ones, the first. A `caller` that is not known yet counts as one who
+    /// meets all other rules. Empty if no scope is needed, or if scopes do not suffice.
+    pub fn needed_scopes(&self, caller: Option<(Principal<'_>, &Params)>) -> String {
+        Vec::from_iter(self.fewest_scopes(caller).unwrap_or_default()).join(" ")
+    }
+
+    fn fewest_scopes(&self, caller: Option<(Principal<'_>, &Params)>) -> Option<BTreeSet<&str>> {
+        match self {
+            Self::Scopes(names) => {
+                let has = |name: &&String| caller.is_some_and(|(principal, _)| principal.scopes.contains(name));
+                let name = names.iter().find(has).or(names.first())?;
+                Some(BTreeSet::from([name.as_str()]))
+            }
+            Self::Any(rules) => rules.iter().filter_map(|rule| rule.fewest_scopes(caller)).min_by_key(BTreeSet::len),
+            Self::All(rules) => rules.iter().try_fold(BTreeSet::new(), |mut scopes, rule| {
+                scopes.append(&mut rule.fewest_scopes(caller)?);
+                Some(scopes)
+            }),
+            Self::Public | Self::User | Self::Roles(_) | Self::Claim(_) | Self::Owner(_) => {
+                let is_met = caller.is_none_or(|(principal, params)| permits(self, principal, params));
+                is_met.then(BTreeSet::new)
+            }
         }
     }
 

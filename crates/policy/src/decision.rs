@@ -13,7 +13,7 @@ use portcullis_token::Identity;
 use crate::{
     access::{Params, Principal, permits},
     model::{Policy, Route},
-    reserved::{PUSH_PATH, is_own_path},
+    reserved::PUSH_PATH,
     table::{Match, Miss, Table},
     target::{BadTarget, Target},
 };
@@ -56,7 +56,10 @@ refusals! {
     /// The route needs a token, and the request has none.
     CredentialsMissing = 401 "credentials_missing" "Authorization header required",
     /// The route's rule does not let the caller in.
-    PermissionMissing = 403 "rights_missing" "Insufficient permissions",
+    PermissionMissing {
+        /// Scopes that the caller's token would need, with spaces between; empty if scopes do not suffice.
+        scopes: String
+    } = 403 "rights_missing" "Insufficient permissions",
 }
 
 impl From<BadTarget> for Refusal {
@@ -94,7 +97,7 @@ impl Destination {
     /// # Errors
     /// [`Miss`].
     pub fn find(table: &Table, method: &str, target: &Target) -> Result<Self, Miss> {
-        match (is_own_path(target.path()), target.is_plain()) {
+        match (table.is_own_path(target.path()), target.is_plain()) {
             (true, true) => Ok(Self::Endpoint),
             (true, false) => Err(Miss::Ambiguous),
             (false, _) => table.find(method, target).map(Self::Route),
@@ -115,6 +118,8 @@ pub enum Endpoint {
     Metrics,
     /// Pushes of revocations.
     Push,
+    /// Metadata of the policy's resource with this index.
+    Metadata(usize),
 }
 
 impl Endpoint {
@@ -131,7 +136,11 @@ impl Endpoint {
             "/status" => (Self::Status, is_read, "GET, HEAD"),
             "/metrics" if is_read => (Self::Metrics, true, ""),
             PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
-            _ => return Err(Refusal::RouteUnknown),
+            _ => {
+                let resource = policy.resource_at(path).ok_or(Refusal::RouteUnknown)?;
+                // Browsers ask by OPTIONS before they send a header such as `MCP-Protocol-Version`.
+                (Self::Metadata(resource), is_read || method == "OPTIONS", "GET, HEAD, OPTIONS")
+            }
         };
         if is_allowed { Ok(endpoint) } else { Err(Refusal::MethodNotAllowed { allow: allow.to_owned() }) }
     }
@@ -152,6 +161,9 @@ impl<'a> From<&'a Identity> for Principal<'a> {
 pub fn authorize(route: &Route, params: &Params, issuer: &str, principal: Principal<'_>) -> Result<(), Refusal> {
     // Users of two issuers may have the same id.
     let takes_issuer = route.issuers.as_ref().is_none_or(|issuers| issuers.iter().any(|name| name == issuer));
-    let is_permitted = takes_issuer && permits(&route.access, principal, params);
-    if is_permitted { Ok(()) } else { Err(Refusal::PermissionMissing) }
+    if takes_issuer && permits(&route.access, principal, params) {
+        return Ok(());
+    }
+    let scopes = if takes_issuer { route.access.needed_scopes(Some((principal, params))) } else { String::new() };
+    Err(Refusal::PermissionMissing { scopes })
 }

@@ -6,8 +6,9 @@
 //! - `limits`, `error`, `named`, `reserved`, `suggest`, `url`: bounds, places of mistakes, names and URLs.
 //! - `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
-//! - `decision`: each refusal that the policy alone decides.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
+//! - `resource`: protected resources and their metadata.
+//! - `decision`: each refusal that the policy alone decides.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
 
@@ -24,6 +25,7 @@ mod named;
 mod providers;
 mod read;
 mod reserved;
+mod resource;
 #[cfg(feature = "toml")]
 mod suggest;
 mod table;
@@ -40,8 +42,8 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
     Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS,
-    Maintenance, OnDown, Policy, ReplacePrefix, Revocation, RevocationCheck, Route, TokenCookie, TokenSources,
-    Upstream, UpstreamTarget, Variants,
+    Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie,
+    TokenSources, Upstream, UpstreamTarget, Variants,
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
@@ -49,5 +51,5 @@ pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;
-pub use url::{check_base_url, check_url};
+pub use url::{check_base_url, check_public_url, check_url};
 pub use validate::is_inside_folder;

@@ -15,6 +15,9 @@ pub const ROUTES: usize = 20_000;
 /// Issuers, upstreams, limits and CORS policies: each.
 pub const TABLES: usize = 1_000;
 
+/// Protected resources. Each route is compared with each when the Worker starts.
+pub const RESOURCES: usize = 100;
+
 /// Bytes of a name. Names become metric labels and parts of the names of secrets.
 pub const NAME_BYTES: usize = 40;
 

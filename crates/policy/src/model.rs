@@ -33,6 +33,9 @@ pub struct Policy {
     /// Format of the document.
     #[serde(default = "number::<1, u32>")]
     pub version: u32,
+    /// The gateway's own URL as clients write it: scheme, host and port. `resources` need it. The
+    /// variable `PUBLIC_URL` replaces it at run time.
+    pub public_url: Option<String>,
     /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
     /// selects the issuer, whose rules alone decide about the token.
     #[serde(default, with = "named")]
@@ -46,6 +49,10 @@ pub struct Policy {
     /// the order: a fixed segment over `{name}` or `{*name}`.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// Protected resources: paths whose metadata (RFC 9728) tells clients where to get tokens. Without
+    /// any, no metadata is served.
+    #[serde(default)]
+    pub resources: Vec<Resource>,
     /// Copies of the revocation log.
     #[serde(default)]
     pub revocation: Revocation,
@@ -527,6 +534,28 @@ pub enum RevocationCheck {
     Strict,
 }
 
+/// One protected resource. Its metadata is at `/.well-known/oauth-protected-resource` followed by its path,
+/// for everyone, and challenges of its routes (`WWW-Authenticate`) point there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// Leading fixed segments of its routes. A route belongs to the resource with the longest path that its
+    /// own path begins with.
+    #[serde(default = "root")]
+    pub path: String,
+    /// Issuers of its tokens, as URLs. Default: the `issuer` of each issuer that its routes accept, except those with
+    /// `token_header`. Needed if one of these is no URL, or has `tenants`, which everyone could read.
+    pub authorization_servers: Option<Vec<String>>,
+    /// Scopes that clients may ask for. Some clients ask for all of them. Default: all in the rules of its
+    /// routes.
+    pub scopes_supported: Option<Vec<String>>,
+    /// Name for people.
+    pub resource_name: Option<String>,
+    /// URL of a page for developers.
+    pub resource_documentation: Option<String>,
+}
+
 /// Copies of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -646,6 +675,10 @@ fn strict_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
 /// A default, as `number::<30, u64>`.
 fn number<const N: u32, T: From<u32>>() -> T {
     N.into()
+}
+
+fn root() -> String {
+    "/".to_owned()
 }
 
 fn yes() -> bool {

@@ -72,6 +72,12 @@ fn providers() -> [Provider; 12] {
     ]
 }
 
+/// Returns whether the issuer's tokens arrive in a header of their own.
+pub(crate) fn has_token_header(issuer: &Issuer) -> bool {
+    let provider = || issuer.provider.as_deref().and_then(find);
+    issuer.token_header.is_some() || provider().is_some_and(|provider| provider.token_header.is_some())
+}
+
 /// Returns the issuer with everything written out that its provider sets.
 pub(crate) fn expanded(issuer: &Issuer) -> Issuer {
     let mut issuer = issuer.clone();

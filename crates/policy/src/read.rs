@@ -39,6 +39,11 @@ impl Policy {
             }
             issuer.revocable |= issuer.revocations_from.is_some();
         }
+        for (index, (servers, scopes)) in self.resource_defaults().into_iter().enumerate() {
+            let Some(resource) = self.resources.get_mut(index) else { continue };
+            resource.authorization_servers.get_or_insert(servers);
+            resource.scopes_supported.get_or_insert(scopes);
+        }
         for upstream in &mut self.upstreams {
             upstream.targets.extend(upstream.url.take().map(|url| UpstreamTarget { url, weight: 1 }));
             for target in &mut upstream.targets {

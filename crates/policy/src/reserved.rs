@@ -180,7 +180,16 @@ pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metric
 /// Path for pushes of revocations.
 pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
 
+/// Path of the metadata of protected resources (RFC 9728, section 3). With everything below, it is the gateway's own
+/// if the policy has resources: an upstream's document there could lead clients to another authorization server.
+pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+
 /// Whether a path is one of [`OWN_PATHS`] or below one.
 pub(crate) fn is_own_path(path: &str) -> bool {
-    OWN_PATHS.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    OWN_PATHS.iter().any(|own| is_below(path, own))
+}
+
+/// Whether a path begins with the segments of `prefix`.
+pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

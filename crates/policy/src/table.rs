@@ -8,6 +8,7 @@ use crate::{
     access::Params,
     lenient::Lenient,
     model::{EncodedPath, Policy},
+    reserved::{METADATA_PATH, is_below, is_own_path},
     target::{Target, decode},
 };
 
@@ -20,6 +21,8 @@ pub struct Table {
     entries: Vec<Vec<Entry>>,
     /// Present if some route refuses variants of its path.
     lenient: Option<Lenient>,
+    /// Whether the gateway answers at [`METADATA_PATH`].
+    has_metadata: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -89,7 +92,12 @@ impl Table {
             entries.push(of_path);
         }
         let lenient = Lenient::of(&policy.routes).map_err(|_| TableError)?;
-        Ok(Self { paths, entries, lenient })
+        Ok(Self { paths, entries, lenient, has_metadata: !policy.resources.is_empty() })
+    }
+
+    /// Returns whether a path is one of the gateway's own.
+    pub(crate) fn is_own_path(&self, path: &str) -> bool {
+        is_own_path(path) || (self.has_metadata && is_below(path, METADATA_PATH))
     }
 
     /// Finds the route for a method and a canonical target.

@@ -14,6 +14,19 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
     check_url(url)
 }
 
+/// Checks the gateway's own URL: as [`check_base_url`], and in the spelling of browsers, because clients compare
+/// identifiers of resources byte by byte (RFC 9728, section 3.3).
+///
+/// # Errors
+/// The fault, as the rest of a sentence that begins with the URL.
+pub fn check_public_url(url: &str) -> Result<(), &'static str> {
+    check_base_url(url)?;
+    if is_origin(url) {
+        return Ok(());
+    }
+    Err("must be in lower case, without a slash at its end and without the port that the scheme implies")
+}
+
 /// Checks that a URL is HTTPS, or plain HTTP on loopback: on any other network an attacker could read
 /// tokens or replace keys.
 ///
@@ -31,6 +44,17 @@ pub fn check_url(url: &str) -> Result<(), &'static str> {
         return Err("sends tokens over plain HTTP; write https:// (http:// is for 127.0.0.1 and localhost)");
     }
     Ok(())
+}
+
+/// `https://app.example.com`, or with `*.` before the host; not `*`. As browsers write it: in lower case,
+/// without the scheme's own port.
+pub(crate) fn is_origin(text: &str) -> bool {
+    let bare = text.replacen("://*.", "://", 1);
+    let is_written = |(scheme, authority): (&str, &str)| {
+        let own_port = if scheme == "https" { 443 } else { 80 };
+        ["https", "http"].contains(&scheme) && host_and_port(authority).is_ok_and(|(_, port)| port != Some(own_port))
+    };
+    !text.contains(|c: char| c.is_ascii_uppercase()) && bare.split_once("://").is_some_and(is_written)
 }
 
 /// Splits the authority of a URL without credentials.

@@ -2,6 +2,7 @@
 //! built into the Worker, or one that was pushed.
 
 mod issuers;
+mod resources;
 mod routes;
 mod values;
 mod variants;
@@ -13,10 +14,10 @@ use crate::{
     limits::{self, Bounds},
     model::{COOKIE_PREFIX, Cors, Policy, Upstream},
     named::{Named, find},
-    url::check_base_url,
+    url::{check_base_url, is_origin},
 };
 pub use issuers::is_inside_folder;
-use values::{header_name_advice, is_cookie_name, is_header_name, is_name, is_origin};
+use values::{header_name_advice, is_cookie_name, is_header_name, is_name};
 
 #[cfg(feature = "toml")]
 use crate::suggest::hint;
@@ -36,6 +37,7 @@ pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
     validator
         .table("issuers", "issuer", &policy.issuers, |validator, at, issuer| validator.issuer(at, issuer, &mut known));
     validator.routes();
+    validator.resources();
     validator.table("cors", "cors", &policy.cors, Validator::cors);
     validator.table("limits", "limit", &policy.limits, |validator, at, limit| {
         validator.bounds(&at.key("retry_after_s"), limit.retry_after_s, limits::RETRY_AFTER_S);

@@ -12,7 +12,7 @@ use crate::{
     error::{Place, Violation},
     limits,
     model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
-    reserved::{OWN_PATHS, is_own_path, is_reserved, is_same_header},
+    reserved::{METADATA_PATH, OWN_PATHS, is_below, is_own_path, is_reserved, is_same_header},
     table::Table,
 };
 
@@ -91,6 +91,11 @@ impl<'a> Validator<'a> {
         self.require(!is_own_path(pattern), at, || {
             format!("it is one of the gateway's own paths ({}); choose another", OWN_PATHS.join(", "))
         });
+        self.require(
+            self.policy.resources.is_empty() || !is_below(pattern, METADATA_PATH),
+            at,
+            || "it is where clients read the metadata of [[resources]], which the gateway serves; choose another",
+        );
         let segments: Vec<&str> = rest.split('/').collect();
         let last = segments.len().saturating_sub(1);
         for (index, segment) in segments.iter().enumerate() {

@@ -3,7 +3,7 @@
 use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
 use serde_json::Value;
 
-use crate::{access::values_of, limits, model::COOKIE_PREFIX, url::host_and_port};
+use crate::{access::values_of, limits, model::COOKIE_PREFIX};
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
 const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
@@ -78,17 +78,6 @@ pub(super) fn is_fixed_path(text: &str) -> bool {
     text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|segment| is_segment(segment, "-._~")))
 }
 
-/// `https://app.example.com`, or with `*.` before the host; not `*`. As browsers write it: in lower case,
-/// without the scheme's own port.
-pub(super) fn is_origin(text: &str) -> bool {
-    let bare = text.replacen("://*.", "://", 1);
-    let is_written = |(scheme, authority): (&str, &str)| {
-        let own_port = if scheme == "https" { 443 } else { 80 };
-        ["https", "http"].contains(&scheme) && host_and_port(authority).is_ok_and(|(_, port)| port != Some(own_port))
-    };
-    !text.contains(|c: char| c.is_ascii_uppercase()) && bare.split_once("://").is_some_and(is_written)
-}
-
 pub(super) fn is_header_name(text: &str) -> bool {
     (1..=limits::HEADER_NAME_BYTES).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
@@ -103,6 +92,11 @@ pub(super) fn is_header_value(text: &str) -> bool {
     text.len() <= limits::HEADER_VALUE_BYTES
         && text.chars().all(|c| c.is_ascii_graphic() || c == ' ')
         && text.trim() == text
+}
+
+/// Whether a scope has the characters of RFC 6749, section 3.3, which cannot end the quotes of a challenge.
+pub(super) fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
 pub(super) fn is_cookie_name(text: &str) -> bool {

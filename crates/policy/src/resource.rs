@@ -1,0 +1,100 @@
+//! Protected resources (RFC 9728): which routes belong to one, and what its metadata says.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashSet},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    access::Access,
+    model::{Issuer, Policy, Resource, Route},
+    providers,
+    reserved::{METADATA_PATH, is_below},
+};
+
+impl Resource {
+    /// Returns the URL that identifies the resource (RFC 9728, section 1.2).
+    pub fn url(&self, public_url: &str) -> String {
+        [public_url, self.suffix()].concat()
+    }
+
+    /// Returns the URL of its metadata (RFC 9728, section 3.1).
+    pub fn metadata_url(&self, public_url: &str) -> String {
+        [public_url, METADATA_PATH, self.suffix()].concat()
+    }
+
+    /// Returns its metadata, without members that have no value (RFC 9728, section 3.2).
+    pub fn metadata(&self, public_url: &str) -> Value {
+        let mut document = json!({
+            "resource": self.url(public_url),
+            "authorization_servers": self.authorization_servers,
+            "scopes_supported": self.scopes_supported,
+            "bearer_methods_supported": ["header"],
+            "resource_name": self.resource_name,
+            "resource_documentation": self.resource_documentation,
+        });
+        if let Some(members) = document.as_object_mut() {
+            members.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
+        }
+        document
+    }
+
+    /// Returns its path as it follows another one.
+    fn suffix(&self) -> &str {
+        self.path.strip_suffix('/').unwrap_or(&self.path)
+    }
+}
+
+impl Policy {
+    /// Returns the index of the resource that a route belongs to.
+    pub fn resource_of(&self, route: &Route) -> Option<usize> {
+        let resources = self.resources.iter().enumerate();
+        let covering = resources.filter(|(_, resource)| is_below(&route.path, resource.suffix()));
+        covering.max_by_key(|(index, resource)| (resource.path.len(), Reverse(*index))).map(|(index, _)| index)
+    }
+
+    /// Returns the index of the resource whose metadata is at a path. Only the exact path: the metadata of `/a` would be
+    /// wrong for a client that asks for that of `/a/b` (RFC 9728, section 3.3).
+    pub(crate) fn resource_at(&self, path: &str) -> Option<usize> {
+        let suffix = path.strip_prefix(METADATA_PATH)?;
+        self.resources.iter().position(|resource| resource.suffix() == suffix)
+    }
+
+    /// Returns the routes of each resource that need a token, each with its index.
+    pub(crate) fn protected_routes(&self) -> Vec<Vec<(usize, &Route)>> {
+        let mut found = vec![Vec::new(); self.resources.len()];
+        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| route.access != Access::Public) {
+            if let Some(routes) = self.resource_of(route).and_then(|resource| found.get_mut(resource)) {
+                routes.push((index, route));
+            }
+        }
+        found
+    }
+
+    /// Returns the issuers of these routes whose tokens clients send in `Authorization`. A proxy gets the tokens of
+    /// others.
+    pub(crate) fn bearer_issuers<'a>(&'a self, routes: &[(usize, &'a Route)]) -> impl Iterator<Item = &'a Issuer> {
+        let takes_all = routes.iter().any(|(_, route)| route.issuers.is_none());
+        let named: HashSet<&String> = routes.iter().filter_map(|(_, route)| route.issuers.as_ref()).flatten().collect();
+        let accepted = self.issuers.iter().filter(move |issuer| takes_all || named.contains(&issuer.name));
+        accepted.filter(|issuer| !providers::has_token_header(issuer))
+    }
+
+    /// Returns the authorization servers and the scopes of each resource that are used unless it names others.
+    pub(crate) fn resource_defaults(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        let defaults = |routes: Vec<(usize, &Route)>| {
+            let servers = self.bearer_issuers(&routes).map(|issuer| issuer.issuer.clone());
+            (servers.collect(), scopes_of(&routes).into_iter().map(str::to_owned).collect())
+        };
+        self.protected_routes().into_iter().map(defaults).collect()
+    }
+}
+
+/// Returns the scopes in the rules of routes.
+pub(crate) fn scopes_of<'a>(routes: &[(usize, &'a Route)]) -> BTreeSet<&'a str> {
+    let mut scopes = BTreeSet::new();
+    routes.iter().for_each(|(_, route)| route.access.add_scopes(&mut scopes));
+    scopes
+}

@@ -1,0 +1,90 @@
+//! The metadata of protected resources (RFC 9728), and the parameters of challenges that lead clients to it.
+//!
+//! Both consist of the policy and the settings alone, never of a request: a forged `Host` or path would lead
+//! clients to an attacker's authorization server, through a cache also those of others.
+
+use super::{
+    answer::Answer,
+    denial::Denial,
+    gateway::Gateway,
+    limits,
+    settings::{Misconfiguration, Settings},
+};
+use portcullis_policy::{Policy, Refusal, Route, check_public_url};
+
+/// The metadata of one resource.
+pub(super) struct ResourceMetadata {
+    /// Where it is.
+    pub(super) url: String,
+    /// JSON.
+    document: String,
+}
+
+impl ResourceMetadata {
+    /// Returns the metadata of the policy's resources.
+    ///
+    /// # Errors
+    /// `PUBLIC_URL` is not a URL, or the gateway or an authorization server has a plain HTTP URL outside development.
+    pub(super) fn of_policy(policy: &Policy, settings: &Settings<'_>) -> Result<Vec<Self>, Misconfiguration> {
+        let Some(written) = policy.public_url.as_ref().filter(|_| !policy.resources.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let url = settings.non_empty("PUBLIC_URL").unwrap_or_else(|| written.clone());
+        check_public_url(&url).map_err(|fault| Misconfiguration(format!("PUBLIC_URL {fault}")))?;
+        settings.check_https(
+            &url,
+            || "public_url is a plain http:// URL".to_owned(),
+            "the gateway's https:// URL into PUBLIC_URL",
+        )?;
+        let metadata = policy.resources.iter().map(|resource| {
+            for server in resource.authorization_servers.iter().flatten() {
+                let what =
+                    || format!("resource {:?} has an authorization server at a plain http:// URL", resource.path);
+                settings.check_https(server, what, "its https:// URL into authorization_servers")?;
+            }
+            Ok(Self { url: resource.metadata_url(&url), document: resource.metadata(&url).to_string() })
+        });
+        metadata.collect()
+    }
+}
+
+impl Gateway {
+    /// Answers a request for the metadata of a resource, or its preflight. Pages of every origin may read it: it is
+    /// public, the same for all callers, and `*` excludes credentials.
+    pub(super) fn answer_metadata(&self, resource: usize, method: &str, request_id: &str) -> Result<Answer, Denial> {
+        let metadata = self.resources.get(resource).ok_or(Refusal::RouteUnknown)?;
+        let age_s = limits::METADATA_AGE_S;
+        let mut headers = vec![
+            ("access-control-allow-origin", "*".to_owned()),
+            ("cache-control", format!("public, max-age={age_s}")),
+            ("x-request-id", request_id.to_owned()),
+        ];
+        if method == "OPTIONS" {
+            headers.push(("access-control-allow-methods", "GET, HEAD".to_owned()));
+            headers.push(("access-control-allow-headers", "*".to_owned()));
+            headers.push(("access-control-max-age", age_s.to_string()));
+            return Ok(Answer { status: 204, headers, body: String::new() });
+        }
+        headers.push(("content-type", "application/json".to_owned()));
+        headers.push(("x-content-type-options", "nosniff".to_owned()));
+        Ok(Answer { status: 200, headers, body: metadata.document.clone() })
+    }
+
+    /// Adds to a challenge where the metadata of the route's resource is (RFC 9728, section 5.1), and the scopes that
+    /// the route asks for (RFC 6750, section 3), if it belongs to a resource. Validation excludes characters that would
+    /// end the quotes.
+    pub(super) fn extend_challenge(&self, challenge: &mut String, route: &Route, denial: &Denial) {
+        let Some(metadata) = self.policy.resource_of(route).and_then(|resource| self.resources.get(resource)) else {
+            return;
+        };
+        let scopes = if let Denial::Policy(Refusal::PermissionMissing { scopes }) = denial {
+            scopes.clone()
+        } else {
+            route.access.needed_scopes(None)
+        };
+        if (1..=limits::CHALLENGE_SCOPE_BYTES).contains(&scopes.len()) {
+            challenge.extend([", scope=\"", &scopes, "\""]);
+        }
+        challenge.extend([", resource_metadata=\"", &metadata.url, "\""]);
+    }
+}
