@@ -102,11 +102,11 @@ impl Access {
             Self::Scopes(names) => {
                 let has = |name: &&String| caller.is_some_and(|(principal, _)| principal.scopes.contains(name));
                 let name = names.iter().find(has).or(names.first())?;
-                Some(BTreeSet::from([name.as_str()]))
+                Some(BTreeSet::from_iter([name.as_str()]))
             }
             Self::Any(rules) => rules.iter().filter_map(|rule| rule.fewest_scopes(caller)).min_by_key(BTreeSet::len),
             Self::All(rules) => rules.iter().try_fold(BTreeSet::new(), |mut scopes, rule| {
-                scopes.append(&mut rule.fewest_scopes(caller)?);
+                scopes.extend(rule.fewest_scopes(caller)?);
                 Some(scopes)
             }),
             Self::Public | Self::User | Self::Roles(_) | Self::Claim(_) | Self::Owner(_) => {

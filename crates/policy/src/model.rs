@@ -5,7 +5,7 @@
 //! Owns names, types and defaults. What the values must be is in `validate`; `read` writes out what
 //! short forms stand for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 #[cfg(feature = "schema")]
@@ -99,9 +99,12 @@ impl Policy {
     pub fn token_sources(&self, route: &Route) -> Option<TokenSources> {
         let issuers =
             self.issuers.iter().filter(|issuer| route.access != Access::Public && route.accepts(&issuer.name));
-        let places: BTreeSet<_> = issuers.map(|issuer| issuer.token_header.as_deref()).collect();
-        let headers = distinct(places.iter().copied().flatten());
-        (!headers.is_empty()).then(|| TokenSources { headers, has_authorization: places.contains(&None) })
+        let mut has_authorization = false;
+        let headers = distinct(issuers.filter_map(|issuer| {
+            has_authorization |= issuer.token_header.is_none();
+            issuer.token_header.as_deref()
+        }));
+        (!headers.is_empty()).then_some(TokenSources { headers, has_authorization })
     }
 }
 
@@ -115,7 +118,10 @@ pub struct TokenSources {
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    names.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// One issuer of tokens.

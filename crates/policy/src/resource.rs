@@ -77,8 +77,9 @@ impl Policy {
     /// others.
     pub(crate) fn bearer_issuers<'a>(&'a self, routes: &[(usize, &'a Route)]) -> impl Iterator<Item = &'a Issuer> {
         let takes_all = routes.iter().any(|(_, route)| route.issuers.is_none());
-        let named: HashSet<&String> = routes.iter().filter_map(|(_, route)| route.issuers.as_ref()).flatten().collect();
-        let accepted = self.issuers.iter().filter(move |issuer| takes_all || named.contains(&issuer.name));
+        let named = routes.iter().filter_map(|(_, route)| route.issuers.as_ref()).flatten();
+        let named: HashSet<&str> = named.map(String::as_str).collect();
+        let accepted = self.issuers.iter().filter(move |issuer| takes_all || named.contains(&*issuer.name));
         accepted.filter(|issuer| !providers::has_token_header(issuer))
     }
 

@@ -42,8 +42,8 @@ impl StrictObject {
     }
 
     /// Returns a member by value.
-    pub(crate) fn into_member(mut self, name: &str) -> Option<Value> {
-        self.0.remove(name)
+    pub(crate) fn into_member(self, name: &str) -> Option<Value> {
+        self.0.into_iter().find_map(|(known, value)| (known == name).then_some(value))
     }
 
     /// Returns a member that is a string.
