@@ -10,7 +10,7 @@ use super::{
     upstream::Upstream,
     wire::{AnswerFacts, HeaderChanges},
 };
-use portcullis_policy::{Route, is_cors_header, is_private};
+use portcullis_policy::{Route, is_cors_header, is_private, is_same_header};
 
 /// Keeps browsers from taking an answer for something other than its content type says.
 const CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
@@ -63,7 +63,8 @@ impl Gateway {
         if exchange.has_hidden_credentials() {
             let is_sent = facts.has_header(CACHE_CONTROL) && !rules.covers(CACHE_CONTROL);
             let sent = if is_sent { ports.header(reply, CACHE_CONTROL) } else { None };
-            let value = rules.set.get(CACHE_CONTROL).or(sent.as_ref());
+            let mut set = rules.set.iter().filter(|(name, _)| is_same_header(name, CACHE_CONTROL));
+            let value = set.next().map(|(_, value)| value).or(sent.as_ref());
             // A cache in front of the proxy that adds the token header does not see it, so `Vary` is not enough.
             if !value.is_some_and(|value| rules_shared_caches(value)) {
                 changes.append(CACHE_CONTROL, "private");
@@ -89,7 +90,9 @@ impl Gateway {
 /// Returns whether `Cache-Control` says what shared caches may do with an answer (RFC 9111, section 5.2.2). `private` with
 /// names of headers is about these alone.
 fn rules_shared_caches(cache_control: &str) -> bool {
-    cache_control.split(',').any(|directive| {
+    // A comma in quotes separates names of headers.
+    let unquoted: String = cache_control.split('"').step_by(2).collect();
+    unquoted.split(',').any(|directive| {
         let (name, _) = directive.split_once('=').unwrap_or((directive, ""));
         ["public", "s-maxage", "no-store"].iter().any(|known| name.trim().eq_ignore_ascii_case(known))
             || directive.trim().eq_ignore_ascii_case("private")

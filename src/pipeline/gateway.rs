@@ -46,9 +46,11 @@ pub struct Gateway {
     pub(super) authenticator: Authenticator,
     pub(super) token_places: TokenPlaces,
     /// By route index; empty if no issuer has a token header.
-    token_sources: Vec<Option<TokenSources>>,
+    token_sources: Vec<Option<Rc<TokenSources>>>,
     pub(super) revocations: RevocationChecker,
     pub(super) limiter: RateLimiter,
+    /// The resource of each route; empty without resources.
+    resource_of: Vec<Option<usize>>,
     /// By index of the policy's resources.
     pub(super) resources: Vec<ResourceMetadata>,
     /// By upstream index.
@@ -97,8 +99,9 @@ impl Gateway {
         let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
         let token_places = TokenPlaces::new(&policy);
-        let routes = policy.routes.iter().filter(|_| !token_places.headers.is_empty());
-        let token_sources = routes.map(|route| policy.token_sources(route)).collect();
+        let token_sources = if token_places.headers.is_empty() { Vec::new() } else { policy.token_sources() };
+        let routes = policy.routes.iter().filter(|_| !policy.resources.is_empty());
+        let resource_of = routes.map(|route| policy.resource_of(route)).collect();
         Ok(Self {
             version: Self::version_of(policy_json),
             origin: Cell::new(PolicyOrigin::BuiltIn),
@@ -108,6 +111,7 @@ impl Gateway {
             authenticator: Authenticator::new(&policy, &upstreams, &settings, &metrics)?,
             token_places,
             token_sources,
+            resource_of,
             revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
             resources: ResourceMetadata::of_policy(&policy, &settings)?,
@@ -195,7 +199,15 @@ impl Gateway {
         if self.token_sources.is_empty() {
             return None;
         }
-        self.token_sources.get(self.policy.routes.element_offset(route)?)?.as_ref()
+        self.token_sources.get(self.policy.routes.element_offset(route)?)?.as_deref()
+    }
+
+    /// Returns the index of the resource that a route belongs to.
+    pub(super) fn resource_of(&self, route: &Route) -> Option<usize> {
+        if self.resource_of.is_empty() {
+            return None;
+        }
+        *self.resource_of.get(self.policy.routes.element_offset(route)?)?
     }
 
     /// Returns the CORS policy of a route.

@@ -74,15 +74,20 @@ impl Gateway {
     /// the route asks for (RFC 6750, section 3), if it belongs to a resource. Validation excludes characters that would
     /// end the quotes.
     pub(super) fn extend_challenge(&self, challenge: &mut String, route: &Route, denial: &Denial) {
-        let Some(metadata) = self.policy.resource_of(route).and_then(|resource| self.resources.get(resource)) else {
+        let Some(index) = self.resource_of(route) else { return };
+        let (Some(metadata), Some(resource)) = (self.resources.get(index), self.policy.resources.get(index)) else {
             return;
         };
-        let scopes = if let Denial::Policy(Refusal::PermissionMissing { scopes }) = denial {
-            scopes.clone()
+        let (scopes, is_shown) = if let Denial::Policy(Refusal::PermissionMissing { scopes }) = denial {
+            (scopes.clone(), true)
         } else {
-            route.access.needed_scopes(None)
+            // Strangers learn no scope that the metadata does not show.
+            let scopes = route.access.needed_scopes(None);
+            let supported = resource.scopes_supported.as_deref().unwrap_or_default();
+            let is_shown = scopes.split(' ').all(|scope| supported.iter().any(|known| known == scope));
+            (scopes, is_shown)
         };
-        if (1..=limits::CHALLENGE_SCOPE_BYTES).contains(&scopes.len()) {
+        if is_shown && (1..=limits::CHALLENGE_SCOPE_BYTES).contains(&scopes.len()) {
             challenge.extend([", scope=\"", &scopes, "\""]);
         }
         challenge.extend([", resource_metadata=\"", &metadata.url, "\""]);

@@ -43,6 +43,7 @@ fn policy() -> String {
         route("/mcp/users/{id}", "{ any = [{ owner = \"id\" }, { scopes = [\"users\"] }] }", id),
         route("/mcp/deep/{*rest}", "\"user\"", "issuers = [\"other\"]"),
         route("/mcp/open", "\"public\"", ""),
+        route("/mcp/staff", "{ scopes = [\"payroll\"] }", "issuers = [\"proxy\"]"),
         route("/mcpx", "{ scopes = [\"run\"] }", id),
         // At another service, where no looser variant of a path leads.
         route("/{*rest}", "\"user\"", "").replace("\"app\"", "\"web\""),
@@ -185,11 +186,33 @@ fn a_challenge_leads_to_the_metadata_and_names_the_scopes() {
 }
 
 #[test]
+fn strangers_learn_no_scope_that_the_metadata_does_not_show() {
+    let text = policy()
+        .replace("path = \"/mcp\"\nresource_name", "path = \"/mcp\"\nscopes_supported = [\"run\"]\nresource_name");
+    let (gateway, ports) = setup(&text);
+    for (path, claims, scope) in [
+        ("/mcp/one", None, Some("scope=\"run\"")),
+        ("/mcp/both", None, None),
+        ("/mcp/both", Some(json!({})), Some("scope=\"run write\"")),
+    ] {
+        let seen = match &claims {
+            None => ports.send(&gateway, "GET", path, &[]),
+            Some(claims) => ports.send_token(&gateway, "GET", path, &token(claims)),
+        };
+        let challenge = challenge(&seen).unwrap_or_default();
+        assert_eq!(challenge.contains("scope=\""), scope.is_some(), "{path} {claims:?}: {challenge}");
+        assert!(scope.is_none_or(|scope| challenge.contains(scope)), "{path} {claims:?}: {challenge}");
+    }
+}
+
+#[test]
 fn routes_of_no_resource_keep_their_challenges() {
     let (gateway, ports) = setup(&policy());
     for (path, claims, expected) in [
         ("/mcpx", None, "Bearer realm=\"portcullis\""),
         ("/elsewhere", None, "Bearer realm=\"portcullis\""),
+        // Its tokens arrive in another header, so a client has nothing to send.
+        ("/mcp/staff", None, "Bearer realm=\"portcullis\""),
         // The pattern decides, not the request's path.
         ("/mcp/nothing", None, "Bearer realm=\"portcullis\""),
         ("/mcpx", Some(json!({})), "Bearer realm=\"portcullis\", error=\"insufficient_scope\""),
@@ -382,12 +405,12 @@ fn each_mistake_is_refused() {
         ("a path with quotes", resource("path = '/a\"b'\n"), "whole fixed segments"),
         ("a path with a parameter", resource("path = \"/{id}\"\n"), "whole fixed segments"),
         ("a path with an escape", resource("path = \"/a%2Fb\"\n"), "whole fixed segments"),
-        ("a path without a route", resource("path = \"/you\"\n"), "no route that needs a token"),
-        ("half a segment", resource("path = \"/m\"\n"), "no route that needs a token"),
-        ("a path of the metadata", resource(&format!("path = \"{PLACE}\"\n")), "no route that needs a token"),
-        ("public routes alone", whole().replace("\"user\"", "\"public\""), "no route that needs a token"),
+        ("a path without a route", resource("path = \"/you\"\n"), "no route that reads tokens"),
+        ("half a segment", resource("path = \"/m\"\n"), "no route that reads tokens"),
+        ("a path of the metadata", resource(&format!("path = \"{PLACE}\"\n")), "no route that reads tokens"),
+        ("public routes alone", whole().replace("\"user\"", "\"public\""), "no route that reads tokens"),
         ("two resources of one path", resource("[[resources]]\n"), "already defined"),
-        ("a resource within that has all routes", resource("[[resources]]\npath = \"/me\"\n"), "no route that needs"),
+        ("a resource within that has all routes", resource("[[resources]]\npath = \"/me\"\n"), "no route that reads"),
         ("a route at the path", whole().replace("\"/me\"", &format!("\"{PLACE}\"")), "which the gateway serves"),
         (
             "a route below the path",
@@ -414,7 +437,16 @@ fn each_mistake_is_refused() {
         (
             "an issuer behind a proxy",
             whole().replace("jwks_url", "token_header = \"X-Token\"\njwks_url"),
-            "has token_header",
+            "no route that reads tokens",
+        ),
+        (
+            "two issuers, which clients cannot choose between",
+            whole().replace(
+                "[[resources]]",
+                "[issuers.second]\nissuer = \"https://secret-customer.example\"\naudience = [\"api\"]\n\
+                 algorithms = [\"RS256\"]\njwks_url = \"https://second.example/jwks\"\n[[resources]]",
+            ),
+            "have 2 issuers",
         ),
         ("a scope with a quote", scoped("a\"b"), "must be visible ASCII"),
         ("a scope that ends the header's quotes", scoped("a\", error=\"x"), "must be visible ASCII"),
@@ -530,7 +562,7 @@ fn status_metrics_and_the_policy_tool_know_resources() {
     let out = |command: Value| run(command)["out"].as_str().unwrap().to_owned();
     let table = out(json!("table"));
     let note = format!(
-        "note: https://api.example.com{PLACE}/mcp leads clients of https://api.example.com/mcp (7 routes) to https://id.example"
+        "note: https://api.example.com{PLACE}/mcp leads clients of https://api.example.com/mcp (6 routes) to https://id.example"
     );
     assert!(table.contains(&note), "{table}");
     let decide =

@@ -245,6 +245,7 @@ fn shared_caches_store_no_answer_for_a_user_unless_the_service_says_so() {
         ("/all", in_header, Some("no-cache"), true),
         ("/all", in_header, Some("private=\"set-cookie\""), true),
         ("/all", in_header, Some("x-public"), true),
+        ("/all", in_header, Some("max-age=60, no-cache=\"x-a, public\""), true),
         ("/all", in_header, Some("max-age=60, Public"), false),
         ("/all", in_header, Some("s-maxage=60"), false),
         ("/all", in_header, Some("PRIVATE , max-age=60"), false),
@@ -344,6 +345,27 @@ fn a_token_header_has_no_other_use() {
     for header in used.split_whitespace() {
         let mistakes = check(header).unwrap_err();
         assert!(mistakes[0].message.contains("uses otherwise"), "{header}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn requests_are_searched_for_sixteen_token_headers_at_most() {
+    let issuers = |headers: usize| -> String {
+        let issuer = |index: usize| {
+            format!(
+                "[issuers.more-{index}]\nissuer = \"https://more-{index}.example\"\naudience = [\"api\"]\n\
+                 algorithms = [\"EdDSA\"]\njwks_url = \"https://more.example/jwks\"\ntoken_header = \"X-Token-{}\"\n",
+                index % headers
+            )
+        };
+        (0..20).map(issuer).collect()
+    };
+    // The policy has two of its own.
+    for (headers, is_accepted) in [(1, true), (14, true), (15, false), (20, false)] {
+        let checked = portcullis_policy::check(&(policy() + &issuers(headers)));
+        assert_eq!(checked.is_ok(), is_accepted, "{headers}: {checked:?}");
+        let mistakes = checked.err().unwrap_or_default();
+        assert!(mistakes.iter().all(|mistake| mistake.message.contains("16 different token headers")), "{mistakes:?}");
     }
 }
 

@@ -29,9 +29,8 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
         lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
     }
-    for route in &policy.routes {
-        let sources = policy.token_sources(route).filter(|sources| sources.has_authorization);
-        lines.extend(sources.map(|sources| {
+    for (route, sources) in policy.routes.iter().zip(policy.token_sources()) {
+        lines.extend(sources.filter(|sources| sources.has_authorization).map(|sources| {
             format!("note: {} takes tokens from {} and from Authorization", route.path, sources.headers.join(", "))
         }));
     }

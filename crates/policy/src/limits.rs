@@ -38,6 +38,9 @@ pub const LIFETIME_S: Bounds = 1..=604_800;
 /// Tenants of one issuer.
 pub const TENANTS: usize = 1_000;
 
+/// Headers in which tokens arrive, of all issuers together: each request is searched for them.
+pub const TOKEN_HEADERS: usize = 16;
+
 /// Keys in a policy, of all issuers together. Checking one takes up to 0.5 ms, twice at the start of each isolate.
 pub const POLICY_KEYS: usize = 256;
 

@@ -5,7 +5,7 @@
 //! Owns names, types and defaults. What the values must be is in `validate`; `read` writes out what
 //! short forms stand for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
 #[cfg(feature = "schema")]
@@ -94,17 +94,16 @@ impl Policy {
         )
     }
 
-    /// Returns where a route looks for tokens; `None` if `Authorization` and the token cookie are its only sources, and
-    /// for a public route.
-    pub fn token_sources(&self, route: &Route) -> Option<TokenSources> {
-        let issuers =
-            self.issuers.iter().filter(|issuer| route.access != Access::Public && route.accepts(&issuer.name));
-        let mut has_authorization = false;
-        let headers = distinct(issuers.filter_map(|issuer| {
-            has_authorization |= issuer.token_header.is_none();
-            issuer.token_header.as_deref()
-        }));
-        (!headers.is_empty()).then_some(TokenSources { headers, has_authorization })
+    /// Returns where each route looks for tokens; `None` if `Authorization` and the token cookie are its only sources,
+    /// and for a public route. Routes share what is equal: there may be many, and many issuers.
+    pub fn token_sources(&self) -> Vec<Option<Rc<TokenSources>>> {
+        let of_all = TokenSources::of(self.issuers.iter());
+        let sources = |route: &Route| match &route.issuers {
+            _ if route.access == Access::Public => None,
+            None => of_all.clone(),
+            Some(names) => TokenSources::of(names.iter().filter_map(|name| named::find(&self.issuers, name))),
+        };
+        self.routes.iter().map(sources).collect()
     }
 }
 
@@ -117,11 +116,27 @@ pub struct TokenSources {
     pub has_authorization: bool,
 }
 
+impl TokenSources {
+    fn of<'a>(issuers: impl Iterator<Item = &'a Issuer>) -> Option<Rc<Self>> {
+        let mut has_authorization = false;
+        let headers = distinct(issuers.filter_map(|issuer| {
+            has_authorization |= issuer.token_header.is_none();
+            issuer.token_header.as_deref()
+        }));
+        (!headers.is_empty()).then(|| Rc::new(Self { headers, has_authorization }))
+    }
+}
+
+/// Returns each name once, in order. There are few.
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = names.map(str::to_owned).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+    let mut found: Vec<&str> = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(str::to_owned).collect()
 }
 
 /// One issuer of tokens.
@@ -550,8 +565,8 @@ pub struct Resource {
     /// own path begins with.
     #[serde(default = "root")]
     pub path: String,
-    /// Issuers of its tokens, as URLs. Default: the `issuer` of each issuer that its routes accept, except those with
-    /// `token_header`. Needed if one of these is no URL, or has `tenants`, which everyone could read.
+    /// Issuers of its tokens, as URLs, which everyone can read. Default: the `issuer` of the only issuer that its routes
+    /// accept, without those with `token_header`. Needed if there are several, if it is no URL, or if it has `tenants`.
     pub authorization_servers: Option<Vec<String>>,
     /// Scopes that clients may ask for. Some clients ask for all of them. Default: all in the rules of its
     /// routes.

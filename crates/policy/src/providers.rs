@@ -72,10 +72,10 @@ fn providers() -> [Provider; 12] {
     ]
 }
 
-/// Returns whether the issuer's tokens arrive in a header of their own.
-pub(crate) fn has_token_header(issuer: &Issuer) -> bool {
-    let provider = || issuer.provider.as_deref().and_then(find);
-    issuer.token_header.is_some() || provider().is_some_and(|provider| provider.token_header.is_some())
+/// Returns the header of an issuer's tokens, if it is not `Authorization`.
+pub(crate) fn token_header(issuer: &Issuer) -> Option<&str> {
+    let provider = || issuer.provider.as_deref().and_then(find)?.token_header;
+    issuer.token_header.as_deref().or_else(provider)
 }
 
 /// Returns the issuer with everything written out that its provider sets.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     access::Access,
     model::{Issuer, Policy, Resource, Route},
+    named::find,
     providers,
     reserved::{METADATA_PATH, is_below},
 };
@@ -48,8 +49,18 @@ impl Resource {
 }
 
 impl Policy {
-    /// Returns the index of the resource that a route belongs to.
+    /// Returns the index of the resource that a route belongs to. Only routes that read tokens from `Authorization`
+    /// belong to one: clients of others have nothing to send.
     pub fn resource_of(&self, route: &Route) -> Option<usize> {
+        let is_bearer = |issuer: &Issuer| providers::token_header(issuer).is_none();
+        let reads_authorization = match &route.issuers {
+            _ if route.access == Access::Public => false,
+            None => self.issuers.iter().any(is_bearer),
+            Some(names) => names.iter().filter_map(|name| find(&self.issuers, name)).any(is_bearer),
+        };
+        if !reads_authorization {
+            return None;
+        }
         let resources = self.resources.iter().enumerate();
         let covering = resources.filter(|(_, resource)| is_below(&route.path, resource.suffix()));
         covering.max_by_key(|(index, resource)| (resource.path.len(), Reverse(*index))).map(|(index, _)| index)
@@ -62,10 +73,10 @@ impl Policy {
         self.resources.iter().position(|resource| resource.suffix() == suffix)
     }
 
-    /// Returns the routes of each resource that need a token, each with its index.
+    /// Returns the routes of each resource, each with its index.
     pub(crate) fn protected_routes(&self) -> Vec<Vec<(usize, &Route)>> {
         let mut found = vec![Vec::new(); self.resources.len()];
-        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| route.access != Access::Public) {
+        for (index, route) in self.routes.iter().enumerate() {
             if let Some(routes) = self.resource_of(route).and_then(|resource| found.get_mut(resource)) {
                 routes.push((index, route));
             }
@@ -80,7 +91,7 @@ impl Policy {
         let named = routes.iter().filter_map(|(_, route)| route.issuers.as_ref()).flatten();
         let named: HashSet<&str> = named.map(String::as_str).collect();
         let accepted = self.issuers.iter().filter(move |issuer| takes_all || named.contains(&*issuer.name));
-        accepted.filter(|issuer| !providers::has_token_header(issuer))
+        accepted.filter(|issuer| providers::token_header(issuer).is_none())
     }
 
     /// Returns the authorization servers and the scopes of each resource that are used unless it names others.

@@ -13,11 +13,27 @@ use crate::{
     limits,
     model::{Issuer, JwksSource},
     providers,
-    reserved::may_hold_token,
+    reserved::{is_same_header, may_hold_token},
     url::check_url,
 };
 
 impl<'a> Validator<'a> {
+    /// Collects the token headers of all issuers.
+    pub(super) fn token_headers(&mut self) {
+        self.subject = None;
+        for header in self.policy.issuers.iter().filter_map(providers::token_header) {
+            if self.token_headers.iter().any(|known| is_same_header(known, header)) {
+                continue;
+            }
+            if self.token_headers.len() >= limits::TOKEN_HEADERS {
+                let most = limits::TOKEN_HEADERS;
+                let message = format!("the issuers have more than {most} different token headers; let some share one");
+                return self.report(&Place::Document.key("issuers"), message);
+            }
+            self.token_headers.push(header);
+        }
+    }
+
     /// Checks an issuer. `known` are the `iss` of those before it.
     pub(super) fn issuer(&mut self, at: &Place<'_>, issuer: &Issuer, known: &mut HashSet<String>) {
         if issuer.issuer.is_empty() {

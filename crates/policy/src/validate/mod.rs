@@ -30,12 +30,13 @@ fn hint<'a>(_: &str, _: impl IntoIterator<Item = &'a str>) -> &'static str {
 
 /// Returns every violation.
 pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
-    let mut validator = Validator { policy, violations: Vec::new(), subject: None, keys: 0 };
+    let mut validator = Validator { policy, violations: Vec::new(), subject: None, keys: 0, token_headers: Vec::new() };
     validator.document();
     validator.table("upstreams", "upstream", &policy.upstreams, Validator::upstream);
     let mut known = HashSet::new();
     validator
         .table("issuers", "issuer", &policy.issuers, |validator, at, issuer| validator.issuer(at, issuer, &mut known));
+    validator.token_headers();
     validator.routes();
     validator.resources();
     validator.table("cors", "cors", &policy.cors, Validator::cors);
@@ -52,6 +53,8 @@ struct Validator<'a> {
     subject: Option<(&'static str, &'a str)>,
     /// Keys in the policy so far.
     keys: usize,
+    /// The token headers of all issuers.
+    token_headers: Vec<&'a str>,
 }
 
 impl<'a> Validator<'a> {

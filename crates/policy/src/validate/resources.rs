@@ -56,15 +56,10 @@ impl<'a> Validator<'a> {
             || "its path is \"/\", or one or more whole fixed segments, such as \"/mcp\"",
         );
         self.require(!routes.is_empty(), at, || {
-            "no route that needs a token begins with its path and with no longer one of another resource; add the route, \
-             or remove the resource"
+            "no route that reads tokens from Authorization begins with its path and with no longer one of another \
+             resource; add the route, or remove the resource"
         });
         let issuers: Vec<&Issuer> = self.policy.bearer_issuers(routes).collect();
-        self.require(
-            routes.is_empty() || !issuers.is_empty(),
-            at,
-            || "every issuer of its routes has token_header, so clients have no token to send; remove the resource",
-        );
         self.servers(&at.key("authorization_servers"), resource, &issuers);
         let scopes = at.key("scopes_supported");
         match &resource.scopes_supported {
@@ -113,11 +108,11 @@ impl<'a> Validator<'a> {
                 listed(&hidden)
             )
         });
-        self.require(issuers.len() <= limits::NAMES, at, || {
+        self.require(issuers.len() <= 1, at, || {
             format!(
-                "its routes have {} issuers; write authorization_servers with at most {}",
-                issuers.len(),
-                limits::NAMES
+                "write authorization_servers = [\"https://…\"]: its routes have {} issuers, which the metadata would show \
+                 to everyone, and clients cannot choose between them",
+                issuers.len()
             )
         });
     }

@@ -299,8 +299,7 @@ impl<'a> Validator<'a> {
 
     fn free_header(&mut self, at: &Place<'_>, key: &str, name: &str, in_requests: bool) {
         let lower = name.to_ascii_lowercase();
-        let mut token_headers = self.policy.issuers.iter().filter_map(|issuer| issuer.token_header.as_ref());
-        let holds_token = in_requests && token_headers.any(|header| is_same_header(header, name));
+        let holds_token = in_requests && self.token_headers.iter().any(|header| is_same_header(header, name));
         self.require(is_header_name(&lower) && !is_reserved(&lower, in_requests) && !holds_token, at, || {
             let form = header_name_advice();
             let advice = match lower.as_str() {
