@@ -1,7 +1,7 @@
 //! The gateway's assertion to an origin: a short JWS (RFC 7515) that names one request and its
 //! caller.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{authenticator::AuthenticatedToken, limits};
+use super::limits;
 use portcullis_token::{Identity, UnixMillis};
 
 /// The secrets shared with one upstream. The first one signs. A second one is live at the origin
@@ -33,6 +33,13 @@ pub(super) struct Opening {
     text: String,
     /// The state behind the text: each signature continues a copy of it.
     mac: Hmac<Sha256>,
+}
+
+/// Whom an assertion names, and where the opening for them is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) opening: &'a RefCell<Option<Rc<Opening>>>,
 }
 
 /// The claims of an [`Opening`].
@@ -88,13 +95,13 @@ impl AssertionKeys {
     }
 
     /// Returns the opening for a caller, and keeps it with the caller's token.
-    fn opening(&self, caller: Option<&AuthenticatedToken>) -> Option<Rc<Opening>> {
+    fn opening(&self, caller: Option<Caller<'_>>) -> Option<Rc<Opening>> {
         let Some(caller) = caller else { return Some(Rc::clone(&self.anonymous)) };
         let mut kept = caller.opening.borrow_mut();
         if let Some(opening) = kept.as_ref().filter(|opening| opening.aud == self.aud) {
             return Some(Rc::clone(opening));
         }
-        let opening = Rc::new(Opening::new(&self.aud, Some(caller.verified.identity()), &self.header, &self.mac)?);
+        let opening = Rc::new(Opening::new(&self.aud, Some(caller.identity), &self.header, &self.mac)?);
         Some(Rc::clone(kept.insert(opening)))
     }
 
@@ -102,7 +109,7 @@ impl AssertionKeys {
     /// repeat a request id. Returns `None` only if the JSON cannot be written.
     pub(super) fn sign(
         &self,
-        caller: Option<&AuthenticatedToken>,
+        caller: Option<Caller<'_>>,
         claims: &Claims<'_>,
         now: UnixMillis,
         random: &[u8; 10],

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    assertion::Opening,
+    assertion::{Caller, Opening},
     denial::Denial,
     issuer::Issuer,
     limited_cache::LimitedCache,
@@ -80,6 +80,13 @@ pub(super) struct AuthenticatedToken {
     pub(super) revocation_keys: Option<RevocationKeys>,
     /// The opening for the upstream of the caller's last request.
     pub(super) opening: RefCell<Option<Rc<Opening>>>,
+}
+
+impl AuthenticatedToken {
+    /// Returns the caller for an assertion.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller { identity: self.verified.identity(), opening: &self.opening }
+    }
 }
 
 impl Authenticator {

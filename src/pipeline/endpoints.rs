@@ -51,7 +51,10 @@ impl Gateway {
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
-            Endpoint::Metadata(resource) => self.answer_metadata(resource, &exchange.head.method, request_id),
+            Endpoint::Metadata(resource) => {
+                let metadata = self.resources.get(resource).ok_or(Refusal::RouteUnknown)?;
+                Ok(metadata.answer(&exchange.head.method, request_id))
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     headers::TokenPlaces,
     limits,
     log::LogRecord,
-    metrics::Metrics,
+    metrics::{CountedRequest, Metrics},
     permits::Permits,
     ports::{BackgroundTask, KeyTask, Ports},
     rate_limiter::RateLimiter,
@@ -164,7 +164,16 @@ impl Gateway {
         let now = ports.now();
         let route = exchange.route.and_then(|route| self.policy.routes.element_offset(route));
         let upstream = exchange.upstream.and_then(|upstream| self.upstreams.element_offset(upstream));
-        self.metrics.count_request(exchange, (route, upstream), (status, denial.map(Denial::code)), now);
+        self.metrics.count_request(CountedRequest {
+            method: &exchange.head.method,
+            route,
+            upstream,
+            status,
+            code: denial.map(Denial::code),
+            took_ms: now.since(exchange.begun),
+            upstream_ms: exchange.upstream_times.map(|(from, to)| to.since(from)),
+            key_source: exchange.key_source,
+        });
         let spans = self.spans.as_ref().filter(|_| exchange.ids.is_sampled);
         let is_logged = status >= 400 || exchange.fault.is_some() || exchange.ids.is_within(self.log_share);
         let record = (is_logged || spans.is_some()).then(|| exchange.record(status, denial, now));

@@ -11,9 +11,8 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use super::{exchange::Exchange, ports::MetricsStore};
+use super::ports::MetricsStore;
 use portcullis_policy::{METHODS, Policy};
-use portcullis_token::UnixMillis;
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -42,34 +41,47 @@ pub(super) struct Metrics {
     unsent: RefCell<BTreeMap<String, f64>>,
 }
 
+/// What is counted of a request that was answered.
+#[derive(Clone, Copy)]
+pub(super) struct CountedRequest<'a> {
+    pub(super) method: &'a str,
+    /// Index of the route.
+    pub(super) route: Option<usize>,
+    /// Index of the upstream.
+    pub(super) upstream: Option<usize>,
+    pub(super) status: u16,
+    /// Code of the denial.
+    pub(super) code: Option<&'static str>,
+    pub(super) took_ms: u64,
+    /// Milliseconds of the calls to the upstream, if there was one.
+    pub(super) upstream_ms: Option<u64>,
+    /// Where the token or its key came from.
+    pub(super) key_source: Option<&'static str>,
+}
+
 impl Metrics {
     pub(super) fn new(is_enabled: bool) -> Self {
         Self { is_enabled, ..Self::default() }
     }
 
     /// Counts a request that was answered, of the route and the upstream with these indexes.
-    pub(super) fn count_request(
-        &self,
-        exchange: &Exchange<'_>,
-        (route, upstream): (Option<usize>, Option<usize>),
-        (status, code): (u16, Option<&'static str>),
-        now: UnixMillis,
-    ) {
+    pub(super) fn count_request(&self, request: CountedRequest<'_>) {
         if !self.is_enabled {
             return;
         }
+        let CountedRequest { route, upstream, status, .. } = request;
         let mut counts = self.counts.borrow_mut();
         // Others could be as many as a client likes to make up.
-        let method = METHODS.iter().find(|known| **known == exchange.head.method).copied().unwrap_or("OTHER");
+        let method = METHODS.iter().find(|known| **known == request.method).copied().unwrap_or("OTHER");
         counts.add(Series::Request { route, method, status });
-        counts.add_time(Timer::Request { route }, now.since(exchange.begun));
-        if let Some(code) = code {
+        counts.add_time(Timer::Request { route }, request.took_ms);
+        if let Some(code) = request.code {
             counts.add(Series::Denial(code));
         }
-        if let (Some(upstream), Some((from, to))) = (upstream, exchange.upstream_times) {
-            counts.add_time(Timer::Upstream(upstream), to.since(from));
+        if let (Some(upstream), Some(took_ms)) = (upstream, request.upstream_ms) {
+            counts.add_time(Timer::Upstream(upstream), took_ms);
         }
-        if let Some(source) = exchange.key_source {
+        if let Some(source) = request.key_source {
             counts.add(Series::TokenCache(if source == "token" { "hit" } else { "miss" }));
         }
     }

@@ -6,11 +6,10 @@
 use super::{
     answer::Answer,
     denial::Denial,
-    gateway::Gateway,
     limits,
     settings::{Misconfiguration, Settings},
 };
-use portcullis_policy::{Policy, Refusal, Route, check_public_url};
+use portcullis_policy::{Policy, Refusal, Resource, Route, check_public_url};
 
 /// The metadata of one resource.
 pub(super) struct ResourceMetadata {
@@ -46,13 +45,10 @@ impl ResourceMetadata {
         });
         metadata.collect()
     }
-}
 
-impl Gateway {
-    /// Answers a request for the metadata of a resource, or its preflight. Pages of every origin may read it: it is
-    /// public, the same for all callers, and `*` excludes credentials.
-    pub(super) fn answer_metadata(&self, resource: usize, method: &str, request_id: &str) -> Result<Answer, Denial> {
-        let metadata = self.resources.get(resource).ok_or(Refusal::RouteUnknown)?;
+    /// Answers a request for the metadata, or its preflight. Pages of every origin may read it: it is public, the same
+    /// for all callers, and `*` excludes credentials.
+    pub(super) fn answer(&self, method: &str, request_id: &str) -> Answer {
         let age_s = limits::METADATA_AGE_S;
         let mut headers = vec![
             ("access-control-allow-origin", "*".to_owned()),
@@ -63,21 +59,21 @@ impl Gateway {
             headers.push(("access-control-allow-methods", "GET, HEAD".to_owned()));
             headers.push(("access-control-allow-headers", "*".to_owned()));
             headers.push(("access-control-max-age", age_s.to_string()));
-            return Ok(Answer { status: 204, headers, body: String::new() });
+            return Answer { status: 204, headers, body: String::new() };
         }
         headers.push(("content-type", "application/json".to_owned()));
         headers.push(("x-content-type-options", "nosniff".to_owned()));
-        Ok(Answer { status: 200, headers, body: metadata.document.clone() })
+        Answer { status: 200, headers, body: self.document.clone() }
     }
 
     /// Adds to a challenge where the metadata of the route's resource is (RFC 9728, section 5.1), and the scopes that
-    /// the route asks for (RFC 6750, section 3), if it belongs to a resource. Validation excludes characters that would
-    /// end the quotes.
-    pub(super) fn extend_challenge(&self, challenge: &mut String, route: &Route, denial: &Denial) {
-        let Some(index) = self.resource_of(route) else { return };
-        let (Some(metadata), Some(resource)) = (self.resources.get(index), self.policy.resources.get(index)) else {
-            return;
-        };
+    /// the route asks for (RFC 6750, section 3). Validation excludes characters that would end the quotes.
+    pub(super) fn extend_challenge(
+        &self,
+        challenge: &mut String,
+        (route, resource): (&Route, &Resource),
+        denial: &Denial,
+    ) {
         let (scopes, is_shown) = if let Denial::Policy(Refusal::PermissionMissing { scopes }) = denial {
             (scopes.clone(), true)
         } else {
@@ -90,6 +86,6 @@ impl Gateway {
         if is_shown && (1..=limits::CHALLENGE_SCOPE_BYTES).contains(&scopes.len()) {
             challenge.extend([", scope=\"", &scopes, "\""]);
         }
-        challenge.extend([", resource_metadata=\"", &metadata.url, "\""]);
+        challenge.extend([", resource_metadata=\"", &self.url, "\""]);
     }
 }

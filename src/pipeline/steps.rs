@@ -171,9 +171,8 @@ impl Gateway {
             body: head.may_have_body().then_some(body),
         };
         let mut times = None;
-        let answer = upstream
-            .forward(request, (exchange.token.as_deref(), &claims), exchange.address(), &mut times, ports)
-            .await;
+        let caller = exchange.token.as_deref().map(AuthenticatedToken::caller);
+        let answer = upstream.forward(request, (caller, &claims), exchange.address(), &mut times, ports).await;
         exchange.upstream_times = times;
         answer
     }
@@ -201,9 +200,11 @@ impl Gateway {
             Answer::problem(denial, exchange.route.map_or("gateway", |route| &route.path), request_id)
         };
         if let Some(route) = exchange.route
+            && let Some(index) = self.resource_of(route)
+            && let (Some(metadata), Some(resource)) = (self.resources.get(index), self.policy.resources.get(index))
             && let Some((_, challenge)) = answer.headers.iter_mut().find(|(name, _)| *name == "www-authenticate")
         {
-            self.extend_challenge(challenge, route, denial);
+            metadata.extend_challenge(challenge, (route, resource), denial);
         }
         answer
     }

@@ -11,8 +11,7 @@ use portcullis_resilience::{
 };
 
 use super::{
-    assertion::{AssertionKeys, Claims},
-    authenticator::AuthenticatedToken,
+    assertion::{AssertionKeys, Caller, Claims},
     denial::Denial,
     head::Head,
     limits,
@@ -117,7 +116,7 @@ impl Upstream {
     pub(super) async fn forward<P: UpstreamClient>(
         &self,
         mut request: Forward<'_>,
-        (caller, claims): (Option<&AuthenticatedToken>, &Claims<'_>),
+        (caller, claims): (Option<Caller<'_>>, &Claims<'_>),
         client: Option<IpAddr>,
         times: &mut Option<(UnixMillis, UnixMillis)>,
         ports: &P,
