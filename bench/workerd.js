@@ -29,11 +29,11 @@ const V8_FLAGS = (process.env.V8_FLAGS ?? "").split(" ").filter(Boolean);
 const text = (value) => JSON.stringify(value);
 const list = (items) => `[${items.join(", ")}]`;
 
-// `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits, flags, v8Flags }: modules with
+// `worker` is { modules: [{ name, path }], date, texts, stores, objects, limits, v8Flags }: modules with
 // the entry first, texts by name, and names of the other bindings, objects with their classes.
 // Returns the configuration; the modules' files are in the same directory under their names.
 function configure(
-  { modules, date, texts = {}, stores = [], objects = {}, limits = [], flags = [], v8Flags = [] },
+  { modules, date, texts = {}, stores = [], objects = {}, limits = [], v8Flags = [] },
   { address, disk },
 ) {
   const kinds = { js: "esModule", wasm: "wasm" };
@@ -55,7 +55,6 @@ const config :Workerd.Config = (
     (name = "main", worker = (
       modules = ${list(embedded)},
       compatibilityDate = ${text(date)},
-      compatibilityFlags = ${list(flags.map(text))},
       bindings = ${list(bindings)},
       ${namespaces.length > 0 ? `durableObjectNamespaces = ${list(namespaces)}, durableObjectStorage = (localDisk = "objects"),` : ""}
     )),

@@ -110,8 +110,8 @@ pub(super) fn compose<'a>(
     headers
 }
 
-/// Returns the cookies without those that hold tokens for the gateway alone; `None` when a cookie that
-/// cannot be told apart may hide one.
+/// Returns the cookies without those that hold tokens for the gateway alone; `None` if another parser may
+/// find such a cookie among the rest.
 fn cookies_without(cookies: &str, private: &[String]) -> Option<String> {
     let is_private = |cookie: &str| private.iter().any(|name| Head::cookie_value(cookie, name).is_some());
     let rest: Vec<&str> = cookies.split(';').map(str::trim).filter(|cookie| !is_private(cookie)).collect();

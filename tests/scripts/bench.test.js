@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { sharesOf } from "../../bench/profile.js";
 import { AIMS, chart, isMet, render } from "../../bench/report.js";
 import { insertInto } from "../../scripts/lib/files.js";
 
@@ -85,6 +86,24 @@ test("the page names each aim with its verdict, and the chart each Worker", () =
   ]);
   const svg = chart(RESULT, TITLES);
   for (const text of ["Portcullis", "jose Worker", "tokens that repeat", ">0.77<"]) assert.ok(svg.includes(text), text);
+});
+
+test("a profile has the share of each category for each process", () => {
+  const report = [
+    "# comment",
+    "30.00%\t  7:workerd\tworkerd\t[.] v8::internal::Factory::New",
+    "10.00%\t  7:workerd\t[kernel.kallsyms]\t[k] tcp_ack",
+    "10.00%\t  7:workerd\t[JIT] tid 7\t[.] JS:portcullis::decide-151-turbofan",
+    "50.00%\t  8:workerd\t[JIT] tid 8\t[.] JS:*fetch index.js",
+  ].join("\n");
+  const ofOne = sharesOf(report, [7]);
+  assert.equal(ofOne.V8.toFixed(2), "0.60");
+  assert.equal(ofOne.system.toFixed(2), "0.20");
+  assert.equal(ofOne.wasm.toFixed(2), "0.20");
+  assert.equal(ofOne.JavaScript, 0);
+  assert.equal(sharesOf(report, [8]).JavaScript, 1);
+  const categories = [{ name: "gateway", title: "Portcullis", cpuUs: 0, ratio: 2, shares: ofOne }];
+  assert.match(render({ ...RESULT, categories }, TITLES), /\|wasm\|64\|/);
 });
 
 test("docs/bench.md has the markers", () => {
