@@ -9,20 +9,13 @@ use crate::{
     fakes::{
         FakePorts, ME_POLICY, SECRET, Seen, Vectors, answer, configured, gateway_of, header, setting, setup, verdict,
     },
-    signer::{Signer, claims_at, with},
+    signer::{Signer, claims_at, issuer_table, with},
 };
 
 const PLACE: &str = "/.well-known/oauth-protected-resource";
 
 /// Two resources, one within the other, and routes of none.
 fn policy() -> String {
-    let issuer = |name: &str, seed: u8, more: &str| {
-        format!(
-            "[issuers.{name}]\nissuer = \"https://{name}.example\"\naudience = [\"api\"]\nalgorithms = [\"EdDSA\"]\n\
-             jwks = '{}'\n{more}\n",
-            json!({ "keys": [Signer::new(seed).jwk()] })
-        )
-    };
     let route = |path: &str, access: &str, more: &str| {
         format!(
             "[[routes]]\npath = \"{path}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"app\"\naccess = {access}\n{more}\n"
@@ -31,9 +24,9 @@ fn policy() -> String {
     let id = "issuers = [\"id\"]";
     [
         "public_url = \"https://api.example.com\"\n".to_owned(),
-        issuer("id", 1, ""),
-        issuer("other", 2, ""),
-        issuer("proxy", 3, "token_header = \"X-Proxy-Token\""),
+        issuer_table("id", 1, ""),
+        issuer_table("other", 2, ""),
+        issuer_table("proxy", 3, "token_header = \"X-Proxy-Token\""),
         "[upstreams.app]\nurl = \"https://app.example\"\n[upstreams.web]\nurl = \"https://web.example\"\n[cors.app]\norigins = [\"https://app.example\"]\n".to_owned(),
         route("/mcp", "\"user\"", "issuers = [\"id\", \"proxy\"]\ncors = \"app\""),
         route("/mcp/one", "{ scopes = [\"run\", \"admin\"] }", id),

@@ -39,6 +39,15 @@ pub(crate) fn claims_at(now: u64) -> Value {
     json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 })
 }
 
+/// The table of an issuer whose keys are in the policy, with more options.
+pub(crate) fn issuer_table(name: &str, seed: u8, more: &str) -> String {
+    format!(
+        "[issuers.{name}]\nissuer = \"https://{name}.example\"\naudience = [\"api\"]\nalgorithms = [\"EdDSA\"]\n\
+         jwks = '{}'\n{more}\n",
+        jwks(&[&Signer::new(seed)])
+    )
+}
+
 /// A key set's text.
 pub(crate) fn jwks(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>() }).to_string()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fakes::{FakePorts, Seen, Vectors, gateway_of, parse_changes, verdict},
-    signer::{Signer, claims_at, with},
+    signer::{Signer, claims_at, issuer_table, with},
 };
 
 const ACCESS: &str = "cf-access-jwt-assertion";
@@ -16,13 +16,6 @@ const CUSTOM: &str = "x-api-token";
 /// Issuers with their keys in the policy: `id` sends tokens in `Authorization`, `access` in `ACCESS`, and `custom` and
 /// `twin` in `CUSTOM`.
 fn policy() -> String {
-    let issuer = |name: &str, seed: u8, more: &str| {
-        format!(
-            "[issuers.{name}]\nissuer = \"https://{name}.example\"\naudience = [\"api\"]\nalgorithms = [\"EdDSA\"]\n\
-             jwks = '{}'\n{more}\n",
-            json!({ "keys": [Signer::new(seed).jwk()] })
-        )
-    };
     let route = |path: &str, issuers: &str, more: &str| {
         format!(
             "[[routes]]\npath = \"{path}\"\nmethods = [\"GET\", \"POST\"]\nupstream = \"app\"\n\
@@ -30,10 +23,10 @@ fn policy() -> String {
         )
     };
     [
-        issuer("id", 1, "revocable = true"),
-        issuer("access", 2, "token_header = \"Cf-Access-Jwt-Assertion\"\nrevocations_from = \"access\""),
-        issuer("custom", 3, "token_header = \"X-Api-Token\""),
-        issuer("twin", 4, "token_header = \"x-API-token\""),
+        issuer_table("id", 1, "revocable = true"),
+        issuer_table("access", 2, "token_header = \"Cf-Access-Jwt-Assertion\"\nrevocations_from = \"access\""),
+        issuer_table("custom", 3, "token_header = \"X-Api-Token\""),
+        issuer_table("twin", 4, "token_header = \"x-API-token\""),
         "[token_cookie]\nname = \"__Host-token\"\n[cors.app]\norigins = [\"https://app.example\"]\n\
          credentials = true\n[upstreams.app]\nurl = \"https://app.example\"\n"
             .to_owned(),

@@ -7,7 +7,7 @@
 //! - `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
-//! - `resource`: protected resources and their metadata.
+//! - `token_sources`, `resource`: where tokens arrive, and protected resources with their metadata.
 //! - `decision`: each refusal that the policy alone decides.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
@@ -31,6 +31,7 @@ mod suggest;
 mod table;
 mod target;
 mod token_policy;
+mod token_sources;
 mod url;
 mod validate;
 
@@ -42,8 +43,8 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
     Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS,
-    Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie,
-    TokenSources, Upstream, UpstreamTarget, Variants,
+    Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
+    UpstreamTarget, Variants,
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
@@ -51,5 +52,6 @@ pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::claims_in_rules;
+pub use token_sources::TokenSources;
 pub use url::{check_base_url, check_public_url, check_url};
 pub use validate::is_inside_folder;

@@ -1,0 +1,188 @@
+//! The options of one route (`[[routes]]`).
+
+use std::collections::BTreeMap;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::number;
+#[cfg(feature = "schema")]
+use crate::limits;
+use crate::{access::Access, reserved::is_same_header};
+
+/// Methods that a route may name.
+pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// One route: which requests it takes, and who may make them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Pattern: fixed segments, `{name}` for one segment, `{*name}` for the rest of the path. The
+    /// path is matched in its canonical spelling (RFC 3986), before the method.
+    pub path: String,
+    /// Methods. GET includes HEAD.
+    pub methods: Vec<String>,
+    /// Name of the upstream that answers.
+    pub upstream: String,
+    /// Who may enter: `"public"`, `"user"` (any verified token), `{ roles = ["admin"] }` (one of
+    /// them), `{ scopes = ["orders:read"] }` (one of them), `{ claim = "tenant", equals = "shop" }`
+    /// (or `one_of`, or neither), `{ owner = "id" }` (the user whose id is the path parameter
+    /// `{id}`), `{ any = [ … ] }` or `{ all = [ … ] }`.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
+    pub access: Access,
+    /// Issuers whose tokens are accepted; all, if absent. With several issuers, a route with a rule
+    /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
+    /// may have a user of the same id.
+    pub issuers: Option<Vec<String>>,
+    /// Rate limits that count its requests.
+    #[serde(default)]
+    pub limits: Vec<String>,
+    /// CORS policy.
+    pub cors: Option<String>,
+    /// Forwards the client's `Authorization` header. Upstreams take identity from the gateway's
+    /// assertion, so they hardly ever need it.
+    #[serde(default)]
+    pub forward_authorization: bool,
+    /// Where the gateway looks up revocations.
+    #[serde(default)]
+    pub revocation: RevocationCheck,
+    /// A 2xx answer of the upstream ends the session of the token before the client gets it.
+    #[serde(default)]
+    pub ends_session: bool,
+    /// The token may be in the cookie of `[token_cookie]`.
+    #[serde(default)]
+    pub token_cookie: bool,
+    /// Longest request body in bytes; then 413.
+    #[serde(default = "number::<1_048_576, u64>")]
+    pub max_body_bytes: u64,
+    /// The connection may become a WebSocket, after the same checks. They are not repeated while it
+    /// lasts.
+    #[serde(default)]
+    pub websocket: bool,
+    /// Leading segments that are removed for the upstream, which gets them as
+    /// `X-Forwarded-Prefix`. Example: `strip_prefix = "/shop"`. References in `Location`,
+    /// `Content-Location`, `Refresh` and `Link` of answers are changed back.
+    pub strip_prefix: Option<String>,
+    /// Leading segments that are replaced for the upstream.
+    /// Example: `replace_prefix = { from = "/shop", to = "/v2" }`
+    pub replace_prefix: Option<ReplacePrefix>,
+    /// Rules for headers of requests, beyond what the gateway does to all.
+    /// Example: `request_headers = { set = { x-tenant = "shop" }, remove = ["x-debug"] }`
+    #[serde(default)]
+    pub request_headers: HeaderRules,
+    /// Rules for headers of answers.
+    #[serde(default)]
+    pub response_headers: HeaderRules,
+    /// Adds `X-Content-Type-Options: nosniff` to answers without that header, so that no browser
+    /// runs an upload as a script.
+    #[serde(default = "yes")]
+    pub nosniff: bool,
+    /// Paths that services may interpret in different ways: with `%2F`, `%23`, `%3F`, `%3B`, `;`, raw brackets or
+    /// escapes within escapes. Forward them only to services that split a path before they decode
+    /// it, and decode it once.
+    #[serde(default)]
+    pub encoded_path: EncodedPath,
+    /// Applies to spellings of the path (other case, trailing slash, or escapes that `encoded_path`
+    /// permits) that match a different route. `"refuse"`: 400. `{ allow = "reason" }`: the other
+    /// route's rule applies. Default: validation fails if such a spelling reaches the same service
+    /// under a less strict rule. Validation also fails, unless `allow` is set, if another path reaches
+    /// the same path of the service through a less strict route, because of a rewritten prefix.
+    pub variants: Option<Variants>,
+}
+
+impl Route {
+    /// Returns whether it accepts tokens of an issuer.
+    pub fn accepts(&self, issuer: &str) -> bool {
+        self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == issuer))
+    }
+
+    /// Returns the leading segments that the upstream sees replaced: from, to.
+    pub fn rewrite(&self) -> Option<(&str, &str)> {
+        match (&self.strip_prefix, &self.replace_prefix) {
+            (Some(prefix), _) => Some((prefix, "")),
+            (None, Some(replace)) => Some((&replace.from, &replace.to)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A prefix of a path and its replacement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReplacePrefix {
+    /// Leading segments of the client's path.
+    pub from: String,
+    /// Leading segments of the upstream's path.
+    pub to: String,
+}
+
+/// What happens to a path that services read differently.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EncodedPath {
+    /// Refused with 400.
+    #[default]
+    Refuse,
+    /// Forwarded unchanged.
+    Forward,
+}
+
+/// What happens to other spellings of a route's path that another route takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(
+    rename_all = "snake_case",
+    deny_unknown_fields,
+    expecting = "write \"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }"
+)]
+pub enum Variants {
+    /// The spelling is refused with 400.
+    Refuse,
+    /// The other route's rule applies.
+    #[serde(untagged)]
+    Allow {
+        /// The reason.
+        #[cfg_attr(feature = "schema", schemars(length(min = 1, max = limits::REASON_BYTES)))]
+        allow: String,
+    },
+}
+
+/// Rules for headers. They cannot change the gateway's own headers or hop-by-hop headers (RFC 9110,
+/// section 7.6.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct HeaderRules {
+    /// Names and values of headers to set.
+    pub set: BTreeMap<String, String>,
+    /// Names of headers to remove.
+    pub remove: Vec<String>,
+}
+
+impl HeaderRules {
+    /// Whether a header is removed or replaced, in any spelling: a service that follows CGI would
+    /// take a client's `x_tenant` for the rule's `x-tenant`.
+    pub fn covers(&self, name: &str) -> bool {
+        self.remove.iter().chain(self.set.keys()).any(|covered| is_same_header(name, covered))
+    }
+}
+
+/// How tokens of a route are looked up among the revoked ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationCheck {
+    /// In the isolate's copy of the log, which is a few seconds old.
+    #[default]
+    Copy,
+    /// In the log itself: one round trip more for each request, and no delay.
+    Strict,
+}
+
+fn yes() -> bool {
+    true
+}
