@@ -150,7 +150,7 @@ impl KeySet {
 }
 
 /// Returns the entries of a JWKS body.
-fn entries_of(body: &[u8]) -> Result<Vec<Value>, KeySetError> {
+pub(super) fn entries_of(body: &[u8]) -> Result<Vec<Value>, KeySetError> {
     if body.len() > limits::JWKS_BYTES {
         return Err(KeySetError::TooLarge);
     }

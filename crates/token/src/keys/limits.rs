@@ -10,6 +10,13 @@ pub const JWKS_BYTES: usize = 512 * 1024;
 /// multi-tenant ones up to a hundred. In a larger set, a key that is not found is 503, never 401.
 pub const KEYS: usize = 256;
 
+/// Keys of one service's assertions: the one that signs, the one before or after it, and one more for a rotation that
+/// was not finished.
+pub const SIGNING_KEYS: usize = 4;
+
+/// Bytes of the private member of a key of P-256 or Ed25519.
+pub(super) const PRIVATE_BYTES: usize = 32;
+
 /// Keys tried for one token, where several fit equally. Each costs a signature check.
 pub const CANDIDATES: usize = 4;
 

@@ -9,9 +9,11 @@ mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
+mod signing;
 
 pub use discovery::{discovery_url, parse_discovery};
 pub use fetched::{FetchedKeySet, fresh_ms};
 pub use jwk::Key;
 pub use jwks::{KeyQuery, KeySet, KeySetError};
 pub use plan::{IssuerKeys, KeyFetch, KeyPlan, plan};
+pub use signing::{SigningKey, key_set, parse_signing_keys};
