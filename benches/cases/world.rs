@@ -7,12 +7,16 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
-        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
-use portcullis_token::{self as token, Algorithm, SignatureOutcome, UnixMillis, keys::Key, revocation::LogPage};
+use portcullis_token::{
+    self as token, Algorithm, SignatureOutcome, UnixMillis,
+    keys::{Key, SigningKey},
+    revocation::LogPage,
+};
 use serde::Deserialize;
 
 /// `tests/vectors/tokens.json`.
@@ -104,6 +108,12 @@ impl SignatureVerifier for World {
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault> {
         Ok(token::check_signature(&key.public, algorithm, signing_input, signature))
+    }
+}
+
+impl AssertionSigner for World {
+    async fn sign_assertion(&self, _: &SigningKey, _: &[u8]) -> Result<Vec<u8>, Fault> {
+        Err(Fault::Unreachable)
     }
 }
 

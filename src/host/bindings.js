@@ -232,7 +232,7 @@ const SCHEMES = {
 
 /**
  * A key with what the runtime must know to use it. It holds no I/O of a request, so requests can share it.
- * @typedef {[any, CryptoKey]} VerificationKey
+ * @typedef {[any, CryptoKey]} ImportedKey
  */
 
 /**
@@ -240,17 +240,27 @@ const SCHEMES = {
  * be spelled.
  * @param {string} algorithm
  * @param {string} jwk
- * @returns {Promise<VerificationKey>}
+ * @param {"sign" | "verify"} usage
+ * @returns {Promise<ImportedKey>}
  */
-export async function importKey(algorithm, jwk) {
+export async function importKey(algorithm, jwk, usage) {
   const scheme = SCHEMES[algorithm];
-  return [scheme, await crypto.subtle.importKey("jwk", JSON.parse(jwk), scheme, false, ["verify"])];
+  return [scheme, await crypto.subtle.importKey("jwk", JSON.parse(jwk), scheme, false, [usage])];
+}
+
+/**
+ * Signs with the runtime's WebCrypto. Needs no time limit, as `verify`.
+ * @param {ImportedKey} key
+ * @param {Uint8Array} input
+ */
+export function sign([scheme, key], input) {
+  return crypto.subtle.sign(scheme, key, input);
 }
 
 /**
  * Verifies a signature with the runtime's WebCrypto. Needs no time limit: the runtime computes before it returns the
  * promise.
- * @param {VerificationKey} key
+ * @param {ImportedKey} key
  * @param {Uint8Array} signature
  * @param {Uint8Array} input
  */

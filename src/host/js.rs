@@ -89,7 +89,9 @@ extern "C" {
     pub(super) fn cache_page(key: &str, context: &Context, text: &str, keep_s: u32, timeout_ms: u32);
 
     #[wasm_bindgen(js_name = importKey)]
-    pub(super) fn import_key(algorithm: &str, jwk: &str) -> Promise;
+    pub(super) fn import_key(algorithm: &str, jwk: &str, usage: &str) -> Promise;
+
+    pub(super) fn sign(key: &JsValue, input: &Uint8Array) -> Promise;
 
     pub(super) fn verify(key: &JsValue, signature: &Uint8Array, input: &Uint8Array) -> Promise;
 

@@ -13,14 +13,14 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
-        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome, UnixMillis,
-    keys::{self, Key},
+    keys::{self, Key, SigningKey},
     revocation,
 };
 
@@ -41,6 +41,8 @@ thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Keys that were imported.
     static IMPORTED: RefCell<Vec<ImportedKey>> = const { RefCell::new(Vec::new()) };
+    /// Private keys that were imported, by their JWK.
+    static SIGNING: RefCell<Vec<(String, JsValue)>> = const { RefCell::new(Vec::new()) };
     /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
 }
@@ -123,13 +125,30 @@ impl WorkerPorts {
         if let Some(value) = known {
             return Ok(value);
         }
-        let imported = js::import_key(algorithm.name(), key.canonical_jwk());
+        let imported = js::import_key(algorithm.name(), key.canonical_jwk(), "verify");
         let value = self.poller.wait(imported, limits::RUNTIME_MS).await?;
         IMPORTED.with_borrow_mut(|keys| {
             if keys.len() >= limits::IMPORTED_KEYS {
                 keys.clear();
             }
             keys.push(ImportedKey { algorithm, thumbprint: key.thumbprint.clone(), value: value.clone() });
+        });
+        Ok(value)
+    }
+
+    /// Returns the runtime's form of a private key. Each isolate imports a key once.
+    async fn import_signing_key(&self, algorithm: Algorithm, jwk: &str) -> Result<JsValue, JsValue> {
+        let known = SIGNING.with_borrow(|keys| keys.iter().find(|(known, _)| known == jwk).map(|(_, key)| key.clone()));
+        if let Some(value) = known {
+            return Ok(value);
+        }
+        let imported = js::import_key(algorithm.name(), jwk, "sign");
+        let value = self.poller.wait(imported, limits::RUNTIME_MS).await?;
+        SIGNING.with_borrow_mut(|keys| {
+            if keys.len() >= limits::IMPORTED_KEYS {
+                keys.clear();
+            }
+            keys.push((jwk.to_owned(), value.clone()));
         });
         Ok(value)
     }
@@ -250,6 +269,21 @@ impl SignatureVerifier for WorkerPorts {
         let verified = self.poller.wait(js::verify(&key, &signature, &input), limits::RUNTIME_MS).await;
         let is_valid = verified.map_err(failed)?;
         Ok(if is_valid == JsValue::TRUE { SignatureOutcome::Valid } else { SignatureOutcome::Invalid })
+    }
+}
+
+impl AssertionSigner for WorkerPorts {
+    async fn sign_assertion(&self, key: &SigningKey, signing_input: &[u8]) -> Result<Vec<u8>, Fault> {
+        // The error's text may hold a part of the key, so it is not logged.
+        let failed = |error| {
+            log_error("WebCrypto failed to sign an assertion");
+            rejection(&error)
+        };
+        let jwk = key.private_jwk().ok_or(Fault::NotBound)?;
+        let imported = self.import_signing_key(key.public.algorithm, jwk).await.map_err(failed)?;
+        let signed = js::sign(&imported, &Uint8Array::from(signing_input));
+        let signature = self.poller.wait(signed, limits::RUNTIME_MS).await.map_err(failed)?;
+        Ok(Uint8Array::new(&signature).to_vec())
     }
 }
 

@@ -1,7 +1,10 @@
 //! The gateway's assertion to an origin: a short JWS (RFC 7515) that names one request and its
 //! caller.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
@@ -9,11 +12,18 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::limits;
-use portcullis_token::{Identity, UnixMillis};
+use super::{
+    denial::Denial,
+    limits,
+    ports::{AssertionSigner, Runtime},
+};
+use portcullis_policy::Upstream;
+use portcullis_token::{
+    Identity, SignatureOutcome, UnixMillis,
+    keys::{SigningKey, parse_signing_keys},
+};
 
-/// The secrets shared with one upstream. The first one signs. A second one is live at the origin
-/// alone, during a rotation.
+/// The keys of one upstream's assertions. The first one signs. Others are live at the origin alone, during a rotation.
 pub(super) struct AssertionKeys {
     /// Name of the upstream.
     aud: String,
@@ -21,8 +31,22 @@ pub(super) struct AssertionKeys {
     anonymous: Rc<Opening>,
     /// Encoded header, and the dot behind it.
     header: String,
-    /// The state behind the key.
-    mac: Hmac<Sha256>,
+    signer: Signer,
+}
+
+enum Signer {
+    /// HS256: the state behind the secret.
+    Shared(Hmac<Sha256>),
+    /// Private keys, which the runtime uses.
+    Private(Vec<HeldKey>),
+}
+
+/// A key of assertions in this isolate.
+pub(super) struct HeldKey {
+    pub(super) key: SigningKey,
+    /// Whether a signature of it was checked with its public part. Services would refuse all assertions of a key whose
+    /// parts do not belong together.
+    is_proven: Cell<bool>,
 }
 
 /// The part of an assertion that is the same for all requests of one caller to one upstream. A caller's
@@ -31,8 +55,8 @@ pub(super) struct Opening {
     aud: String,
     /// Encoded header and first claims. Blanks fill the claims up to whole groups of base64.
     text: String,
-    /// The state behind the text: each signature continues a copy of it.
-    mac: Hmac<Sha256>,
+    /// HS256: the state behind the text. Each signature continues a copy of it.
+    mac: Option<Hmac<Sha256>>,
 }
 
 /// Whom an assertion names, and where the opening for them is kept.
@@ -57,7 +81,7 @@ struct CallerClaims<'a> {
     sid: Option<&'a str>,
 }
 
-/// The claims about one request. [`AssertionKeys::sign`] adds the times and `jti`.
+/// The claims about one request. [`AssertionKeys::write`] adds the times and `jti`.
 #[derive(Clone, Copy, Default, Serialize)]
 pub(super) struct Claims<'a> {
     iat: u64,
@@ -78,20 +102,36 @@ impl<'a> Claims<'a> {
 /// Bytes of the JSON of usual claims.
 const USUAL_BYTES: usize = 384;
 
+/// What a key signs to prove that its parts belong together. It is no JWS.
+const PROOF: &[u8] = b"portcullis";
+
 impl AssertionKeys {
-    /// Parses the secret of the upstream `aud`: one or two `kid:secret` items with a comma between, each
-    /// secret the base64url of 32 bytes. Returns `None` for any other text and if both items have one `kid`.
-    pub(super) fn parse(text: &str, aud: &str) -> Option<Self> {
-        let keys = text.trim().split(',').map(|item| parse_key(item.trim())).collect::<Option<Vec<_>>>()?;
-        let (kid, secret) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
-        if keys.iter().skip(1).any(|(other, _)| other == kid) {
-            return None;
-        }
-        let header = json!({ "alg": "HS256", "kid": kid, "typ": "gateway+jwt" });
+    /// Parses the secret of an upstream. For HS256: one or two `kid:secret` items with a comma between, each secret the
+    /// base64url of 32 bytes. Otherwise: a JWKS with private keys.
+    ///
+    /// # Errors
+    /// What is wrong, after the name of the secret. It holds no part of the secret.
+    pub(super) fn parse(text: &str, upstream: &Upstream) -> Result<Self, String> {
+        let algorithm = upstream.assertion.algorithm;
+        let (kid, signer) = if let Some(algorithm) = algorithm.asymmetric() {
+            let keys = parse_signing_keys(text, algorithm)?;
+            let kid = keys.first().map(|key| key.kid().to_owned()).unwrap_or_default();
+            let held = |key| HeldKey { key, is_proven: Cell::new(false) };
+            (kid, Signer::Private(keys.into_iter().map(held).collect()))
+        } else {
+            let shared = parse_secrets(text);
+            shared.ok_or("is not kid:base64url-of-32-bytes, one or two with a comma between")?
+        };
+        let header = json!({ "alg": algorithm.name(), "kid": kid, "typ": "gateway+jwt" });
         let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()));
-        let mac = Hmac::new_from_slice(secret).ok()?;
-        let anonymous = Rc::new(Opening::new(aud, None, &header, &mac)?);
-        Some(Self { aud: aud.to_owned(), anonymous, header, mac })
+        let aud = &upstream.name;
+        let anonymous = Opening::new(aud, None, &header, &signer).ok_or("cannot be used")?;
+        Ok(Self { aud: aud.clone(), anonymous: Rc::new(anonymous), header, signer })
+    }
+
+    /// Returns the keys whose public parts are published, the one that signs first. Empty for HS256.
+    pub(super) fn published(&self) -> &[HeldKey] {
+        if let Signer::Private(keys) = &self.signer { keys } else { &[] }
     }
 
     /// Returns the opening for a caller, and keeps it with the caller's token.
@@ -101,13 +141,33 @@ impl AssertionKeys {
         if let Some(opening) = kept.as_ref().filter(|opening| opening.aud == self.aud) {
             return Some(Rc::clone(opening));
         }
-        let opening = Rc::new(Opening::new(&self.aud, Some(caller.identity), &self.header, &self.mac)?);
+        let opening = Rc::new(Opening::new(&self.aud, Some(caller.identity), &self.header, &self.signer)?);
         Some(Rc::clone(kept.insert(opening)))
     }
 
-    /// Signs claims. Their `jti` is made of `now` and `random` and unique, whereas a client may
-    /// repeat a request id. Returns `None` only if the JSON cannot be written.
-    pub(super) fn sign(
+    /// Signs claims about a request of a caller.
+    pub(super) async fn sign<P: AssertionSigner + Runtime>(
+        &self,
+        caller: Option<Caller<'_>>,
+        claims: &Claims<'_>,
+        ports: &P,
+    ) -> Result<String, Denial> {
+        let random = ports.random();
+        let token = random.first_chunk().and_then(|random| self.write(caller, claims, ports.now(), random));
+        let mut token = token.ok_or(Denial::AssertionUnsigned)?;
+        if let Some(held) = self.published().first() {
+            held.prove(ports).await?;
+            let signed = ports.sign_assertion(&held.key, token.as_bytes()).await;
+            let signature = signed.map_err(|_| Denial::AssertionUnsigned)?;
+            token.push('.');
+            URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        }
+        Ok(token)
+    }
+
+    /// Writes an assertion; without its signature unless that is by HS256. Its `jti` is made of `now` and `random` and
+    /// unique, whereas a client may repeat a request id. Returns `None` only if the JSON cannot be written.
+    fn write(
         &self,
         caller: Option<Caller<'_>>,
         claims: &Claims<'_>,
@@ -126,16 +186,39 @@ impl AssertionKeys {
         token.push_str(&opening.text);
         // The opening ends with a comma, so the second brace is left out.
         URL_SAFE_NO_PAD.encode_string(json.strip_prefix(b"{")?, &mut token);
+        let Some(mac) = &opening.mac else { return Some(token) };
         let rest = token.get(opening.text.len()..)?;
-        let signature = opening.mac.clone().chain_update(rest).finalize().into_bytes();
+        let signature = mac.clone().chain_update(rest).finalize().into_bytes();
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Some(token)
     }
 }
 
+impl HeldKey {
+    /// Checks once that the private and the public part belong together.
+    ///
+    /// # Errors
+    /// They do not, or the runtime cannot sign.
+    pub(super) async fn prove(&self, ports: &impl AssertionSigner) -> Result<(), Denial> {
+        if self.is_proven.get() || self.key.private_jwk().is_none() {
+            return Ok(());
+        }
+        let signature = ports.sign_assertion(&self.key, PROOF).await.map_err(|_| Denial::AssertionUnsigned)?;
+        let public = &self.key.public;
+        let checked = ports.check_signature(public, public.algorithm, PROOF, &signature).await;
+        if checked.map_err(|_| Denial::AssertionUnsigned)? == SignatureOutcome::Invalid {
+            let fault =
+                format!("the private part of assertion key {:?} is not that of its public part", self.key.kid());
+            return Err(Denial::Misconfigured { fault });
+        }
+        self.is_proven.set(true);
+        Ok(())
+    }
+}
+
 impl Opening {
-    fn new(aud: &str, identity: Option<&Identity>, header: &str, mac: &Hmac<Sha256>) -> Option<Self> {
+    fn new(aud: &str, identity: Option<&Identity>, header: &str, signer: &Signer) -> Option<Self> {
         let claims = CallerClaims {
             iss: "portcullis",
             aud,
@@ -154,9 +237,19 @@ impl Opening {
         let mut text = String::with_capacity(header.len().saturating_add((json.len() / 3).saturating_mul(4)));
         text.push_str(header);
         URL_SAFE_NO_PAD.encode_string(json, &mut text);
-        let mac = mac.clone().chain_update(&text);
+        let mac = if let Signer::Shared(mac) = signer { Some(mac.clone().chain_update(&text)) } else { None };
         Some(Self { aud: aud.to_owned(), text, mac })
     }
+}
+
+/// Parses the secrets of HS256, and returns the `kid` and the state of the first.
+fn parse_secrets(text: &str) -> Option<(String, Signer)> {
+    let keys = text.trim().split(',').map(|item| parse_key(item.trim())).collect::<Option<Vec<_>>>()?;
+    let (kid, secret) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
+    if keys.iter().skip(1).any(|(other, _)| other == kid) {
+        return None;
+    }
+    Some(((*kid).to_owned(), Signer::Shared(Hmac::new_from_slice(secret).ok()?)))
 }
 
 /// Parses `kid:secret`.

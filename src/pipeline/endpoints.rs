@@ -1,5 +1,5 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, and the
-//! metadata of resources. They come before any route and show no internal URL. Operators see names and details;
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, the public keys of
+//! assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
 use serde_json::json;
@@ -12,7 +12,7 @@ use super::{
     denial::Denial,
     exchange::Exchange,
     gateway::Gateway,
-    limits::READY_LOST_MS,
+    limits::{JWKS_AGE_S, READY_LOST_MS},
     metrics,
     permits::Lease,
     ports::{BackgroundTask, KeyTask, Ports},
@@ -51,6 +51,7 @@ impl Gateway {
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
+            Endpoint::AssertionKeys => self.answer_assertion_keys(request_id),
             Endpoint::Metadata(resource) => {
                 let metadata = self.resources.get(resource).ok_or(Refusal::RouteUnknown)?;
                 Ok(metadata.answer(&exchange.head.method, request_id))
@@ -76,8 +77,10 @@ impl Gateway {
             .ready_checks
             .acquire(Lease { since: begun, lasts_ms: READY_LOST_MS }, None)
             .ok_or(Denial::GatewayBusy)?;
-        let mut missing: Vec<String> =
-            self.upstreams.iter().filter_map(|upstream| upstream.assertion_fault().map(str::to_owned)).collect();
+        let mut missing = Vec::new();
+        for upstream in &self.upstreams {
+            missing.extend(upstream.signing_fault(ports).await);
+        }
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
         missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
         for issuer in &self.authenticator.issuers {
@@ -95,6 +98,20 @@ impl Gateway {
             (true, false) => json!({ "ready": true }),
         };
         Ok(Answer::json(if is_ready { 200 } else { 503 }, request_id, &document))
+    }
+
+    /// The public keys of assertions, for everyone (RFC 7517, section 5). A set without a key would only replace a good one
+    /// in caches, so it is refused.
+    fn answer_assertion_keys(&self, request_id: &str) -> Result<Answer, Denial> {
+        let fault = || "no upstream has a key for its assertions that can be published".to_owned();
+        let set = self.assertion_jwks.as_ref().ok_or_else(|| Denial::Misconfigured { fault: fault() })?;
+        let headers = vec![
+            ("content-type", "application/jwk-set+json".to_owned()),
+            ("cache-control", format!("public, max-age={JWKS_AGE_S}")),
+            ("x-content-type-options", "nosniff".to_owned()),
+            ("x-request-id", request_id.to_owned()),
+        ];
+        Ok(Answer { status: 200, headers, body: set.clone() })
     }
 
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.

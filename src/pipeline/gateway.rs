@@ -25,7 +25,7 @@ use super::{
     revocation_checker::RevocationChecker,
     settings::{Misconfiguration, Settings},
     spans::SpanExporter,
-    upstream::Upstream,
+    upstream::{self, Upstream},
 };
 use portcullis_policy::{Cors, Policy, Route, Table, TokenSources};
 use portcullis_token::UnixMillis;
@@ -55,6 +55,8 @@ pub struct Gateway {
     pub(super) resources: Vec<ResourceMetadata>,
     /// By upstream index.
     pub(super) upstreams: Vec<Upstream>,
+    /// The public keys of assertions as a JWKS text; `None` without any.
+    pub(super) assertion_jwks: Option<String>,
     pub(super) metrics: Rc<Metrics>,
     pub(super) spans: Option<SpanExporter>,
     /// Permits of readiness checks.
@@ -95,8 +97,7 @@ impl Gateway {
         let unusable = "two routes of the policy collide, or name no upstream; build the worker or push it again";
         let table = Table::build(&policy).map_err(|_| Misconfiguration(unusable.to_owned()))?;
         let settings = Settings::new(&lookup)?;
-        let upstreams = policy.upstreams.iter().map(|upstream| Upstream::new(upstream, &settings));
-        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        let (upstreams, assertion_jwks) = upstream::build_all(&policy, &settings)?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
         let token_places = TokenPlaces::new(&policy);
         let token_sources = if token_places.headers.is_empty() { Vec::new() } else { policy.token_sources() };
@@ -116,6 +117,7 @@ impl Gateway {
             limiter: RateLimiter::new(&policy, &metrics),
             resources: ResourceMetadata::of_policy(&policy, &settings)?,
             upstreams,
+            assertion_jwks,
             metrics,
             spans: SpanExporter::new(&settings)?,
             ready_checks: Permits::new(limits::READY_CHECKS),

@@ -26,6 +26,10 @@ pub const ASSERTION_SECRET_BYTES: usize = 32;
 /// Secrets that may be live at once: the one in use and, during a rotation, the one before or after it.
 pub const ASSERTION_SECRETS: usize = 2;
 
+/// Seconds for which services and caches keep the public keys of assertions. A next key is published for longer before
+/// it signs.
+pub const JWKS_AGE_S: u64 = 300;
+
 /// Seconds for which clients and caches keep the metadata of a resource. A pushed policy takes about as long.
 pub const METADATA_AGE_S: u64 = 300;
 

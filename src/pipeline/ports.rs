@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::wire::{AnswerFacts, Fault, Forward};
 use portcullis_token::{
     Algorithm, SignatureOutcome, UnixMillis,
-    keys::Key,
+    keys::{Key, SigningKey},
     revocation::{RevocationEntry, RevocationKey},
 };
 
@@ -51,6 +51,13 @@ pub trait SignatureVerifier {
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault>;
+}
+
+/// Signatures of assertions.
+pub trait AssertionSigner: SignatureVerifier {
+    /// Signs with a private key, in the form of a JWS (RFC 7518, section 3.4; RFC 8037, section 3.1). A key that is only
+    /// published is a [`Fault`], too.
+    async fn sign_assertion(&self, key: &SigningKey, signing_input: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
 /// The revocation log of all isolates.
@@ -111,7 +118,7 @@ pub trait UpstreamClient: Runtime {
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    KeySource + SignatureVerifier + RevocationLog + RateLimitCounter + MetricsStore + SpanCollector + UpstreamClient
+    KeySource + AssertionSigner + RevocationLog + RateLimitCounter + MetricsStore + SpanCollector + UpstreamClient
 {
     /// Reads the whole body of the request.
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;

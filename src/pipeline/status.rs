@@ -107,6 +107,8 @@ fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
         "name": upstream.config.name,
         "status": condition,
         "assertion_secret": has_secret,
+        "assertion_algorithm": upstream.config.assertion.algorithm.name(),
+        "assertion_keys": upstream.assertion_keys().iter().map(|held| held.key.kid()).collect::<Vec<_>>(),
         "breakers": breakers,
         "maintenance": upstream.config.maintenance.is_some(),
         "waiting": upstream.permits.taken(),

@@ -11,17 +11,17 @@ use portcullis_resilience::{
 };
 
 use super::{
-    assertion::{AssertionKeys, Caller, Claims},
+    assertion::{AssertionKeys, Caller, Claims, HeldKey},
     denial::Denial,
     head::Head,
     limits,
     permits::{Lease, Permits},
-    ports::{Forwarded, Runtime, UpstreamClient},
+    ports::{AssertionSigner, Forwarded, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, Fault, Forward},
 };
 use portcullis_policy::{OnDown, UpstreamTarget};
-use portcullis_token::UnixMillis;
+use portcullis_token::{UnixMillis, keys::key_set};
 
 /// Scheme of a service that rejects the gateway's assertion.
 const ASSERTION_SCHEME: &str = "Gateway-Assertion";
@@ -78,9 +78,7 @@ impl Upstream {
         let secret = format!("ASSERTION_KEYS_{suffix}");
         let assertion = match settings.value(&secret) {
             None => Err(format!("secret {secret} is not set")),
-            Some(text) => AssertionKeys::parse(&text, &config.name).ok_or_else(|| {
-                format!("secret {secret} is not kid:base64url-of-32-bytes, one or two with a comma between")
-            }),
+            Some(text) => AssertionKeys::parse(&text, config).map_err(|fault| format!("secret {secret} {fault}")),
         };
         Ok(Self {
             config: config.clone(),
@@ -113,7 +111,7 @@ impl Upstream {
 
     /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
     /// Sets `times` to the start of the first call and the end of the last.
-    pub(super) async fn forward<P: UpstreamClient>(
+    pub(super) async fn forward<P: UpstreamClient + AssertionSigner>(
         &self,
         mut request: Forward<'_>,
         (caller, claims): (Option<Caller<'_>>, &Claims<'_>),
@@ -134,11 +132,9 @@ impl Upstream {
         let mut tried = Vec::new();
         loop {
             let chance = if self.targets.len() > 1 { random(ports) } else { 0 };
-            let now = ports.now();
             // Before a breaker admits a probe, whose result would otherwise stay open.
-            let assertion = ports.random().first_chunk().and_then(|random| keys.sign(caller, claims, now, random));
-            let unsigned = || Denial::Misconfigured { fault: "the assertion cannot be signed".to_owned() };
-            let assertion = assertion.ok_or_else(unsigned)?;
+            let assertion = keys.sign(caller, claims, ports).await?;
+            let now = ports.now();
             let (index, target, decision) = self.choose(&tried, chance, settings, now).map_err(|retry_ms| {
                 self.denial(Denial::AuthenticationBreakerOpen { retry_ms }, Denial::BreakerOpen { retry_ms })
             })?;
@@ -247,6 +243,66 @@ impl Upstream {
     pub(super) fn assertion_fault(&self) -> Option<&str> {
         self.assertion.as_ref().err().map(String::as_str)
     }
+
+    /// Returns the keys of assertions that are published.
+    pub(super) fn assertion_keys(&self) -> &[HeldKey] {
+        self.assertion.as_ref().map(AssertionKeys::published).unwrap_or_default()
+    }
+
+    /// Returns why the upstream cannot get assertions, also of a key that does not sign yet.
+    pub(super) async fn signing_fault(&self, ports: &impl AssertionSigner) -> Option<String> {
+        for held in self.assertion_keys() {
+            match held.prove(ports).await {
+                Ok(()) => {}
+                Err(Denial::Misconfigured { fault }) => return Some(fault),
+                Err(_) => return Some(format!("requests to upstream {} cannot be signed", self.config.name)),
+            }
+        }
+        self.assertion_fault().map(str::to_owned)
+    }
+
+    /// Refuses assertions of keys whose `kid` names another key of an upstream before this one: services could not tell
+    /// them apart.
+    fn refuse_shared_ids(&mut self, others: &[Self]) {
+        let differs = |held: &HeldKey, other: &HeldKey| {
+            let (key, other) = (&held.key, &other.key);
+            key.kid() == other.kid() && key.public.thumbprint != other.public.thumbprint
+        };
+        let collides = |other: &&Self| {
+            self.assertion_keys().iter().any(|held| other.assertion_keys().iter().any(|known| differs(held, known)))
+        };
+        if let Some(other) = others.iter().find(collides) {
+            let (name, other) = (&self.config.name, &other.config.name);
+            self.assertion = Err(format!("a kid in the secret of upstream {name} is that of another key of {other}"));
+        }
+    }
+}
+
+/// Returns the upstreams of a policy, and the public keys of their assertions as a JWKS text; `None` without any.
+///
+/// # Errors
+/// As [`Upstream::new`].
+pub(super) fn build_all(
+    policy: &portcullis_policy::Policy,
+    settings: &Settings<'_>,
+) -> Result<(Vec<Upstream>, Option<String>), Misconfiguration> {
+    let mut upstreams: Vec<Upstream> = Vec::with_capacity(policy.upstreams.len());
+    let mut published: Vec<(usize, usize)> = Vec::new();
+    for config in &policy.upstreams {
+        let mut upstream = Upstream::new(config, settings)?;
+        upstream.refuse_shared_ids(&upstreams);
+        for (index, held) in upstream.assertion_keys().iter().enumerate() {
+            let is_same = |other: &HeldKey| other.key.kid() == held.key.kid();
+            // Upstreams may share a key.
+            if !upstreams.iter().any(|known| known.assertion_keys().iter().any(is_same)) {
+                published.push((upstreams.len(), index));
+            }
+        }
+        upstreams.push(upstream);
+    }
+    let keys = published.iter().filter_map(|(at, index)| Some(&upstreams.get(*at)?.assertion_keys().get(*index)?.key));
+    let set = (!published.is_empty()).then(|| key_set(keys));
+    Ok((upstreams, set))
 }
 
 /// Returns what an answer says about a target. An upstream that says when to come back works and

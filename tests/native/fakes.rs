@@ -11,19 +11,19 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter, RevocationLog,
-        Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
 use portcullis_token::{
     self as token, Algorithm, SignatureOutcome, UnixMillis,
-    keys::Key,
+    keys::{Key, SigningKey},
     revocation::{LogPage, RevocationEntry, limits},
 };
 use serde::Deserialize;
 
-use crate::signer::{Signer, jwks};
+use crate::signer::{Signer, jwks, sign_with};
 
 /// `tests/vectors/tokens.json`.
 #[derive(Deserialize)]
@@ -213,6 +213,7 @@ pub(crate) struct FakePorts {
     pub(crate) answer_headers: RefCell<Vec<(&'static str, &'static str)>>,
     random_state: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
+    pub(crate) signer_fails: Cell<bool>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
     pub(crate) log: RefCell<Log>,
@@ -267,6 +268,7 @@ impl FakePorts {
             answer_headers: RefCell::default(),
             random_state: Cell::new(9),
             backend_fails: Cell::new(false),
+            signer_fails: Cell::new(false),
             checks: Cell::new(0),
             log: RefCell::default(),
             counted: RefCell::default(),
@@ -394,6 +396,16 @@ impl SignatureVerifier for FakePorts {
             return Err(Fault::Unreachable);
         }
         Ok(token::check_signature(&key.public, algorithm, signing_input, signature))
+    }
+}
+
+impl AssertionSigner for FakePorts {
+    async fn sign_assertion(&self, key: &SigningKey, signing_input: &[u8]) -> Result<Vec<u8>, Fault> {
+        if self.signer_fails.get() {
+            return Err(Fault::Unreachable);
+        }
+        let jwk: serde_json::Value = serde_json::from_str(key.private_jwk().unwrap()).unwrap();
+        Ok(sign_with(&jwk, signing_input))
     }
 }
 

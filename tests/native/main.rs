@@ -15,6 +15,7 @@
 mod access;
 mod answers;
 mod assertion;
+mod assertion_keys;
 mod claims;
 mod config;
 mod config_mistakes;

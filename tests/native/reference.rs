@@ -26,6 +26,7 @@ const SECTIONS: &[Section] = &[
         "`[upstreams.NAME]`",
         "[upstreams.shop]\nurl = \"https://shop.example.com\"\ntimeout_ms = 5000\nretries = 1",
     ),
+    ("Assertion", "`[upstreams.NAME.assertion]`", "[upstreams.shop.assertion]\nalgorithm = \"ES256\""),
     ("Breaker", "`[upstreams.NAME.breaker]`", "[upstreams.shop.breaker]\nfailures = 5\nopen_s = 60"),
     ("Maintenance", "`[upstreams.NAME.maintenance]`", "[upstreams.shop.maintenance]\nretry_after_s = 300"),
     (

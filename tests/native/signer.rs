@@ -34,6 +34,31 @@ impl Signer {
     }
 }
 
+/// A private key of P-256 as a JWK, with its seed as its `kid`.
+pub(crate) fn p256_jwk(seed: u8) -> Value {
+    let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).unwrap();
+    let point = key.verifying_key().to_encoded_point(false);
+    let [x, y] = [point.x(), point.y()].map(|part| URL_SAFE_NO_PAD.encode(part.unwrap()));
+    let d = URL_SAFE_NO_PAD.encode([seed; 32]);
+    json!({ "kty": "EC", "crv": "P-256", "kid": format!("p{seed}"), "x": x, "y": y, "d": d })
+}
+
+/// The same of Ed25519.
+pub(crate) fn ed25519_jwk(seed: u8) -> Value {
+    with(Signer::new(seed).jwk(), &json!({ "kid": format!("e{seed}"), "d": URL_SAFE_NO_PAD.encode([seed; 32]) }))
+}
+
+/// Signs with a private key as WebCrypto does.
+pub(crate) fn sign_with(jwk: &Value, input: &[u8]) -> Vec<u8> {
+    let secret: [u8; 32] = URL_SAFE_NO_PAD.decode(jwk["d"].as_str().unwrap()).unwrap().try_into().unwrap();
+    if jwk["kty"] == "OKP" {
+        return SigningKey::from_bytes(&secret).sign(input).to_bytes().to_vec();
+    }
+    let key = p256::ecdsa::SigningKey::from_slice(&secret).unwrap();
+    let signature: p256::ecdsa::Signature = key.sign(input);
+    signature.to_bytes().to_vec()
+}
+
 /// The claims of a token of `ada` by the issuer `https://id.example`, issued at this second.
 pub(crate) fn claims_at(now: u64) -> Value {
     json!({ "iss": "https://id.example", "aud": "api", "sub": "ada", "iat": now, "exp": now + 900 })

@@ -34,6 +34,13 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
             format!("note: {} takes tokens from {} and from Authorization", route.path, sources.headers.join(", "))
         }));
     }
+    for upstream in &policy.upstreams {
+        let algorithm = upstream.assertion.algorithm;
+        lines.extend(algorithm.asymmetric().map(|algorithm| {
+            let (name, algorithm) = (&upstream.name, algorithm.name());
+            format!("note: {name} checks requests with {algorithm} and the keys at /_gateway/jwks.json")
+        }));
+    }
     let url = policy.public_url.as_deref().unwrap_or_default();
     for (index, resource) in policy.resources.iter().enumerate() {
         let routes = policy.routes.iter().filter(|route| policy.resource_of(route) == Some(index)).count();

@@ -13,7 +13,7 @@ use portcullis_token::Identity;
 use crate::{
     access::{Params, Principal, permits},
     model::{Policy, Route},
-    reserved::PUSH_PATH,
+    reserved::{JWKS_PATH, PUSH_PATH},
     table::{Match, Miss, Table},
     target::{BadTarget, Target},
 };
@@ -118,6 +118,8 @@ pub enum Endpoint {
     Metrics,
     /// Pushes of revocations.
     Push,
+    /// Public keys of assertions.
+    AssertionKeys,
     /// Metadata of the policy's resource with this index.
     Metadata(usize),
 }
@@ -130,12 +132,15 @@ impl Endpoint {
     pub fn find(policy: &Policy, method: &str, path: &str) -> Result<Self, Refusal> {
         let is_read = matches!(method, "GET" | "HEAD");
         let takes_pushes = || policy.issuers.iter().any(|issuer| issuer.revocations_from.is_some());
+        let publishes_keys =
+            || policy.upstreams.iter().any(|upstream| upstream.assertion.algorithm.asymmetric().is_some());
         let (endpoint, is_allowed, allow) = match path {
             "/health" => (Self::Health, is_read, "GET, HEAD"),
             "/ready" => (Self::Ready, is_read, "GET, HEAD"),
             "/status" => (Self::Status, is_read, "GET, HEAD"),
             "/metrics" if is_read => (Self::Metrics, true, ""),
             PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
+            JWKS_PATH if publishes_keys() => (Self::AssertionKeys, is_read, "GET, HEAD"),
             _ => {
                 let resource = policy.resource_at(path).ok_or(Refusal::RouteUnknown)?;
                 // Browsers ask by OPTIONS before they send a header such as `MCP-Protocol-Version`.

@@ -42,9 +42,9 @@ pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
-    Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource, Limit, LimitBy, METHODS,
-    Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
-    UpstreamTarget, Variants,
+    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource,
+    Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route,
+    TokenCookie, Upstream, UpstreamTarget, Variants,
 };
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;

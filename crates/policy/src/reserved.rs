@@ -180,6 +180,9 @@ pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metric
 /// Path for pushes of revocations.
 pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
 
+/// Path of the public keys of assertions.
+pub(crate) const JWKS_PATH: &str = "/_gateway/jwks.json";
+
 /// Path of the metadata of protected resources (RFC 9728, section 3). With everything below, it is the gateway's own
 /// if the policy has resources: an upstream's document there could lead clients to another authorization server.
 pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use issuer::{Claims, Issuer, JwksSource};
 pub use route::{EncodedPath, HeaderRules, METHODS, ReplacePrefix, RevocationCheck, Route, Variants};
-pub use upstream::{Breaker, Maintenance, OnDown, Upstream, UpstreamTarget};
+pub use upstream::{Assertion, AssertionAlgorithm, Breaker, Maintenance, OnDown, Upstream, UpstreamTarget};
 
 use crate::named::{self, Named};
 

@@ -1,5 +1,6 @@
 //! The options of one upstream (`[upstreams.NAME]`).
 
+use portcullis_token::Algorithm;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,50 @@ pub struct Upstream {
     /// The service is under maintenance: requests are answered with 503 and `Retry-After`.
     /// Example: `maintenance = { retry_after_s = 300 }`
     pub maintenance: Option<Maintenance>,
+    /// How requests to the service are signed. Example: `assertion = { algorithm = "ES256" }`
+    #[serde(default)]
+    pub assertion: Assertion,
+}
+
+/// The gateway's assertion to a service (`X-Gateway-Assertion`). See docs/assertion.md.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Assertion {
+    /// Signature algorithm.
+    pub algorithm: AssertionAlgorithm,
+}
+
+/// An algorithm for assertions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+pub enum AssertionAlgorithm {
+    /// A secret that the gateway shares with the service. The cheapest.
+    #[default]
+    #[serde(rename = "HS256")]
+    Hs256,
+    /// A private key on P-256. Services need the public key alone, which is at `/_gateway/jwks.json`.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// The same with Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+impl AssertionAlgorithm {
+    /// Returns the algorithm if it signs with a private key.
+    pub const fn asymmetric(self) -> Option<Algorithm> {
+        match self {
+            Self::Hs256 => None,
+            Self::Es256 => Some(Algorithm::Es256),
+            Self::EdDsa => Some(Algorithm::EdDsa),
+        }
+    }
+
+    /// Returns the name in a JWS header.
+    pub fn name(self) -> &'static str {
+        self.asymmetric().map_or("HS256", Algorithm::name)
+    }
 }
 
 /// One place of an upstream.
