@@ -1,5 +1,5 @@
 """Verifies tokens with PyJWT. Reads {"jwks", "tokens": {name: token}, "algorithms",
-"audience", "issuer"} from standard input and writes {name: claims or the name of the
+"audience", "issuer", "require"} from standard input and writes {name: claims or the name of the
 error}."""
 
 import json
@@ -21,7 +21,7 @@ def main():
                 algorithms=wanted["algorithms"],
                 audience=wanted["audience"],
                 issuer=wanted["issuer"],
-                options={"require": ["exp", "iat", "nbf", "sub", "jti"]},
+                options={"require": wanted.get("require", ["exp", "iat", "nbf", "sub", "jti"])},
             )
         except Exception as error:
             verdicts[name] = type(error).__name__
