@@ -1,6 +1,6 @@
 // `npm run check`: checks a policy and prints its route table, or decides about one request.
 
-import { readArguments, usageError } from "./lib/arguments.js";
+import { ORIGIN_OPTIONS, readArguments, usageError } from "./lib/arguments.js";
 import { parseJson } from "./lib/files.js";
 import { policyFile } from "./lib/paths.js";
 import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
@@ -14,7 +14,8 @@ const HELP = `npm run check                                     checks gateway.t
                                                   and which route wins where paths overlap
 npm run check -- GET /api/v1/users/7              prints who may call the route
 npm run check -- GET /api/v1/users/7 --roles user [--user 7] [--scopes a,b]
-                 [--claim org/tenant=shop] [--issuer NAME]     decides for this caller
+                 [--claim org/tenant=shop] [--issuer NAME]     decides for this caller,
+                 [--country DE] [--address 192.0.2.7] [--host shop.example.com]     here and now
 npm run check -- --file other.toml …              another policy (default: GATEWAY_CONFIG, gateway.toml)
 npm run check -- --help                           shows this
 
@@ -54,20 +55,22 @@ const OPTIONS = {
   scopes: { type: "string", parse: names },
   claim: { type: "string", parse: claim, multiple: true },
   issuer: { type: "string" },
+  ...ORIGIN_OPTIONS,
 };
 
 await runScript(async (args, processes) => {
   const { values, positionals } = readArguments(args, { command: COMMAND, options: OPTIONS, most: 2 });
   if (values.help) return console.log(HELP);
-  const { file = policyFile(process.env), claim: claims, help: _, ...caller } = values;
+  const { file = policyFile(process.env), claim: claims, country, address, host, help: _, ...caller } = values;
+  const origin = { country, address, host, now_ms: Date.now() };
   if (claims !== undefined) caller.claims = claims;
   const [method, path] = positionals;
-  const isTable = positionals.length === 0 && Object.keys(caller).length === 0;
+  const isTable = positionals.length === 0 && Object.keys(values).every((name) => name === "file");
   if (!isTable && path === undefined)
     throw usageError(`A method and a path are needed, such as GET /api/v1/users/7; see: ${COMMAND} -- --help`);
   const policy = readPolicyFile(file);
   const progress = createProgress({ out: process.stderr });
   const run = await openPolicyTool({ progress, processes });
   progress.close();
-  return printOutput(run({ command: isTable ? "table" : { decide: { method, path, caller } }, policy }));
+  return printOutput(run({ command: isTable ? "table" : { decide: { method, path, caller, origin } }, policy }));
 });

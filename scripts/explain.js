@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 
-import { readArguments, usageError } from "./lib/arguments.js";
+import { ORIGIN_OPTIONS, readArguments, usageError } from "./lib/arguments.js";
 import { errorCode } from "./lib/errors.js";
 import { parseJson } from "./lib/files.js";
 import { fetchKeys } from "./lib/issuer-keys.js";
@@ -22,6 +22,8 @@ npm run explain -- --help                          shows this
   --keys FILE   key set (JWKS) of the token's issuer; without it, the issuer's keys are fetched
   --at TIME     time of the checks, in seconds since 1970 or as 2026-01-31T12:00:00Z (default: now)
   --file FILE   policy (default: GATEWAY_CONFIG, gateway.toml)
+  --country DE, --address 192.0.2.7, --host shop.example.com
+                the client's country and address, and the request's host, for rules that ask for them
 
   UPSTREAM_<NAME>_URL replaces an upstream's URL, as in the gateway.
 
@@ -62,6 +64,7 @@ const OPTIONS = {
   keys: { type: "string" },
   at: { type: "string", parse: readTime },
   file: { type: "string" },
+  ...ORIGIN_OPTIONS,
 };
 
 await runScript(async (args, processes) => {
@@ -79,8 +82,12 @@ await runScript(async (args, processes) => {
   const run = await openPolicyTool({ progress, processes });
   progress.close();
   const keys = given ?? (await fetchKeys(run, { policy, token }));
+  const { country, address, host } = values;
   const request = positionals.length === 0 ? undefined : positionals;
   return printOutput(
-    run({ command: { explain: { token, now_ms: values.at ?? Date.now(), ...keys, request } }, policy }),
+    run({
+      command: { explain: { token, now_ms: values.at ?? Date.now(), ...keys, request, country, address, host } },
+      policy,
+    }),
   );
 });

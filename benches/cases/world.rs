@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
+        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -82,6 +82,12 @@ impl Runtime for World {
 
     fn random(&self) -> [u8; 48] {
         [0x5a; 48]
+    }
+}
+
+impl Geolocation for World {
+    fn country(&self) -> Option<String> {
+        None
     }
 }
 

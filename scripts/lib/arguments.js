@@ -1,6 +1,7 @@
 // Command-line arguments of the scripts: `node:util`'s parseArgs, --help for each script, checked
 // values, and one sentence with exit code 2 for anything else.
 
+import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 
 import { EXIT_USAGE, ScriptError } from "./errors.js";
@@ -17,6 +18,22 @@ import { EXIT_USAGE, ScriptError } from "./errors.js";
 
 /** @type {Record<string, Option>} */
 const HELP = { help: { type: "boolean", short: "h" } };
+
+/**
+ * Options for what a request's rule may ask for besides its caller.
+ * @type {Record<string, Option>}
+ */
+export const ORIGIN_OPTIONS = {
+  country: { type: "string" },
+  address: {
+    type: "string",
+    parse: (text, flag) => {
+      if (isIP(text) === 0) throw usageError(`${flag} needs an IP address.`);
+      return text;
+    },
+  },
+  host: { type: "string" },
+};
 
 /**
  * Parses `args` of the script that `command` runs, such as "npm start". `choices` are the allowed

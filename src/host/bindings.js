@@ -16,6 +16,15 @@ export function readHead(request) {
 }
 
 /**
+ * Returns the client's country as the platform knows it; undefined if it does not. Clients can send the header
+ * CF-IPCountry, which the platform replaces only if a setting says so.
+ * @param {Request} request
+ */
+export function country(request) {
+  return request.cf?.country;
+}
+
+/**
  * Resumes a request when its promise settles; see poll_promise.rs.
  * @template T
  * @param {Promise<T>} promise

@@ -54,6 +54,8 @@ extern "C" {
     #[wasm_bindgen(js_name = readHead)]
     pub(super) fn read_head(request: &web_sys::Request) -> String;
 
+    pub(super) fn country(request: &web_sys::Request) -> JsValue;
+
     pub(super) fn then(promise: &Promise, id: u32, resume: &Function) -> Promise;
 
     pub(super) fn sleep(millis: u32) -> Promise;

@@ -13,8 +13,8 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
+        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -213,6 +213,12 @@ impl Runtime for WorkerPorts {
             let rest = pool.len().saturating_sub(48);
             pool.split_off(rest).try_into().unwrap_or([0; 48])
         })
+    }
+}
+
+impl Geolocation for WorkerPorts {
+    fn country(&self) -> Option<String> {
+        js::country(self.request()?).as_string()
     }
 }
 

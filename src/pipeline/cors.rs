@@ -41,9 +41,9 @@ impl Gateway {
         };
         let mut added = common(cors, origin);
         let mut exposed: Vec<&str> = cors.expose.iter().map(String::as_str).collect();
-        // A page finds the authorization server by the challenge.
-        let is_of_resource = route.is_some_and(|route| self.resource_of(route).is_some());
-        if is_of_resource && !exposed.iter().any(|name| name.eq_ignore_ascii_case("www-authenticate")) {
+        // A page finds the authorization server, or the login that it needs, by the challenge.
+        let is_read = route.is_some_and(|route| self.resource_of(route).is_some() || route.access.may_step_up());
+        if is_read && !exposed.iter().any(|name| name.eq_ignore_ascii_case("www-authenticate")) {
             exposed.push("www-authenticate");
         }
         if !exposed.is_empty() {

@@ -5,7 +5,7 @@
 //! check failed ([`TokenError`] has one for each); the text does not.
 
 use super::limits;
-use portcullis_policy::Refusal;
+use portcullis_policy::{Refusal, StepUp};
 use portcullis_token::TokenError;
 
 /// Defines the denials: name, fields, status, stable code, and the text for the client.
@@ -148,7 +148,7 @@ impl Denial {
         (self.status() >= 500).then_some(limits::UPSTREAM_RETRY_S)
     }
 
-    /// Returns `WWW-Authenticate` (RFC 6750, section 3), on 401 and on a missing permission.
+    /// Returns `WWW-Authenticate` (RFC 6750, section 3; RFC 9470, section 3), on 401 and on a missing permission.
     pub(super) fn challenge(&self) -> Option<String> {
         const REALM: &str = r#"Bearer realm="portcullis""#;
         if *self == Self::Policy(Refusal::CredentialsMissing) {
@@ -157,11 +157,28 @@ impl Denial {
         if let Self::Policy(Refusal::PermissionMissing { .. }) = self {
             return Some([REALM, r#", error="insufficient_scope""#].concat());
         }
+        if let Self::Policy(Refusal::LoginInsufficient { step_up }) = self {
+            return Some(step_up_challenge(REALM, self.detail(), step_up));
+        }
         let is_request = matches!(self, Self::CredentialsMalformed | Self::CredentialsAmbiguous);
         let error = if is_request { "invalid_request" } else { "invalid_token" };
         let parts = [REALM, r#", error=""#, error, r#"", error_description=""#, self.detail(), "\""];
         (self.status() == 401).then(|| parts.concat())
     }
+}
+
+/// Returns the challenge for another login (RFC 9470, section 3). Validation excludes characters that would end the
+/// quotes.
+fn step_up_challenge(realm: &str, detail: &str, step_up: &StepUp) -> String {
+    let error = r#", error="insufficient_user_authentication", error_description=""#;
+    let mut challenge = [realm, error, detail, "\""].concat();
+    if !step_up.acr_values.is_empty() {
+        challenge.extend([r#", acr_values=""#, &step_up.acr_values, "\""]);
+    }
+    if let Some(seconds) = step_up.max_age_s {
+        challenge.extend([r#", max_age=""#, &seconds.to_string(), "\""]);
+    }
+    challenge
 }
 
 impl From<Refusal> for Denial {

@@ -27,6 +27,12 @@ pub trait Runtime {
     fn defer(&self, task: BackgroundTask);
 }
 
+/// Where the client is.
+pub trait Geolocation {
+    /// Returns the client's country (ISO 3166-1 alpha-2) as the platform knows it, never from a header.
+    fn country(&self) -> Option<String>;
+}
+
 /// Issuers' key sets.
 pub trait KeySource: Runtime {
     /// Reads a key set from the store that all isolates share; `None` when there is none or the
@@ -118,7 +124,14 @@ pub trait UpstreamClient: Runtime {
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    KeySource + AssertionSigner + RevocationLog + RateLimitCounter + MetricsStore + SpanCollector + UpstreamClient
+    Geolocation
+    + KeySource
+    + RevocationLog
+    + RateLimitCounter
+    + MetricsStore
+    + SpanCollector
+    + UpstreamClient
+    + AssertionSigner
 {
     /// Reads the whole body of the request.
     async fn read_body(&self, max_bytes: usize) -> Result<Vec<u8>, Fault>;

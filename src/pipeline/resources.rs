@@ -9,7 +9,7 @@ use super::{
     limits,
     settings::{Misconfiguration, Settings},
 };
-use portcullis_policy::{Policy, Refusal, Resource, Route, check_public_url};
+use portcullis_policy::{Policy, Refusal, Resource, Route, StepUp, check_public_url};
 
 /// The metadata of one resource.
 pub(super) struct ResourceMetadata {
@@ -74,15 +74,24 @@ impl ResourceMetadata {
         (route, resource): (&Route, &Resource),
         denial: &Denial,
     ) {
-        let (scopes, is_shown) = if let Denial::Policy(Refusal::PermissionMissing { scopes }) = denial {
-            (scopes.clone(), true)
+        let known = if let Denial::Policy(
+            Refusal::PermissionMissing { scopes } | Refusal::LoginInsufficient { step_up: StepUp { scopes, .. } },
+        ) = denial
+        {
+            Some(scopes)
         } else {
-            // Strangers learn no scope that the metadata does not show.
-            let scopes = route.access.needed_scopes(None);
-            let supported = resource.scopes_supported.as_deref().unwrap_or_default();
-            let is_shown = scopes.split(' ').all(|scope| supported.iter().any(|known| known == scope));
-            (scopes, is_shown)
+            None
         };
+        let (scopes, is_shown) = known.map_or_else(
+            || {
+                // Strangers learn no scope that the metadata does not show.
+                let scopes = route.access.needed_scopes(None);
+                let supported = resource.scopes_supported.as_deref().unwrap_or_default();
+                let is_shown = scopes.split(' ').all(|scope| supported.iter().any(|known| known == scope));
+                (scopes, is_shown)
+            },
+            |scopes| (scopes.clone(), true),
+        );
         if is_shown && (1..=limits::CHALLENGE_SCOPE_BYTES).contains(&scopes.len()) {
             challenge.extend([", scope=\"", &scopes, "\""]);
         }

@@ -23,7 +23,7 @@ use super::{
     upstream::Upstream,
     wire::{BodyPlan, Forward},
 };
-use portcullis_policy::{Access, Destination, Match, Miss, Refusal, Route, Target, authorize};
+use portcullis_policy::{Access, Circumstances, Destination, Match, Miss, Refusal, Route, Target, authorize};
 use portcullis_token::{
     limits::DATE_SECS,
     revocation::{self, RevocationEntry},
@@ -88,7 +88,15 @@ impl Gateway {
         if route.access != Access::Public {
             let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
             exchange.token = Some(Rc::clone(&token));
-            authorize(route, &found.params, &token.issuer.name, token.verified.identity().into())?;
+            let circumstances = Circumstances {
+                params: &found.params,
+                host: &exchange.head.host,
+                address: exchange.address(),
+                country: &|| ports.country(),
+                now: exchange.begun,
+                leeway_s: token.issuer.token.leeway_s,
+            };
+            authorize(route, &circumstances, &token.issuer.name, token.verified.identity().into())?;
             self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
             // Last, so that a caller without the permission or beyond a limit cannot load the log.
             if asks_log {

@@ -1,6 +1,7 @@
 //! Who is let in: access rules, and the origins of pages.
 
-use portcullis_policy::{Access, Cors, Params, Principal, Route, allows, authorize};
+use portcullis_policy::{Access, Circumstances, Cors, Params, Principal, Route, allows, authorize};
+use portcullis_token::UnixMillis;
 use serde_json::{Value, json};
 
 use crate::signer::claim_rule;
@@ -9,7 +10,19 @@ fn permits(rule: &Access, principal: Principal<'_>, params: &Params) -> bool {
     let route = json!({ "path": "/", "methods": ["GET"], "upstream": "shop", "access": "user" });
     let mut route: Route = serde_json::from_value(route).unwrap();
     route.access = rule.clone();
-    authorize(&route, params, "company", principal).is_ok()
+    authorize(&route, &circumstances(params), "company", principal).is_ok()
+}
+
+/// A request of which only the path is known.
+pub(crate) fn circumstances(params: &Params) -> Circumstances<'_> {
+    Circumstances {
+        params,
+        host: "edge.example",
+        address: None,
+        country: &|| None,
+        now: UnixMillis::from_secs(1_000_000),
+        leeway_s: 30,
+    }
 }
 
 #[test]

@@ -117,6 +117,101 @@ fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
             ],
             None,
         ),
+        ("a network", vec![user, ("/app/admin", GET, "access = { network = [\"192.0.2.0/24\"] }")], Some("/app/Admin")),
+        (
+            "a smaller network",
+            vec![
+                ("/app/{*rest}", GET, "access = { network = [\"192.0.2.0/24\"] }"),
+                ("/app/admin", GET, "access = { network = [\"192.0.2.0/25\"] }"),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "a wider network",
+            vec![
+                ("/app/{*rest}", GET, "access = { network = [\"192.0.2.0/25\", \"2001:db8::/48\"] }"),
+                ("/app/admin", GET, "access = { network = [\"2001:db8::/32\", \"192.0.2.0/24\"] }"),
+            ],
+            None,
+        ),
+        (
+            "a network of the other family",
+            vec![
+                ("/app/{*rest}", GET, "access = { network = [\"2001:db8::/32\"] }"),
+                ("/app/admin", GET, "access = { network = [\"0.0.0.0/1\"] }"),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "another country",
+            vec![
+                ("/app/{*rest}", GET, "access = { country = [\"DE\", \"FR\"] }"),
+                ("/app/admin", GET, "access = { country = [\"DE\"] }"),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "more countries",
+            vec![
+                ("/app/{*rest}", GET, "access = { all = [{ country = [\"DE\"] }, { roles = [\"a\"] }] }"),
+                ("/app/admin", GET, "access = { country = [\"DE\", \"FR\"] }"),
+            ],
+            None,
+        ),
+        (
+            "a more recent login",
+            vec![("/app/{*rest}", GET, "access = { max_age = 600 }"), ("/app/pay", GET, "access = { max_age = 300 }")],
+            Some("/app/Pay"),
+        ),
+        (
+            "an older login",
+            vec![("/app/{*rest}", GET, "access = { max_age = 300 }"), ("/app/pay", GET, "access = { max_age = 600 }")],
+            None,
+        ),
+        (
+            "a class of login",
+            vec![
+                ("/app/{*rest}", GET, "access = { acr = [\"a\", \"b\"] }"),
+                ("/app/pay", GET, "access = { acr = [\"a\"] }"),
+            ],
+            Some("/app/Pay"),
+        ),
+        (
+            "another tenant",
+            vec![
+                ("/{tenant}/{*rest}", GET, "access = { claim = \"tenant\", equals_path = \"tenant\" }"),
+                ("/all/{tenant}", GET, "access = { claim = \"tenant\", equals_path = \"tenant\" }"),
+            ],
+            Some("/All/~0"),
+        ),
+        (
+            "the same tenant",
+            vec![
+                ("/{tenant}/{*rest}", GET, "access = { claim = \"tenant\", equals_path = \"tenant\" }"),
+                ("/{t}/all", GET, "access = { claim = \"tenant\", equals_path = \"t\" }"),
+            ],
+            None,
+        ),
+        (
+            "the same tenant by another claim",
+            vec![
+                ("/{tenant}/{*rest}", GET, "access = { claim = \"tenant\", equals_path = \"tenant\" }"),
+                ("/{t}/all", GET, "access = { claim = \"org\", equals_path = \"t\" }"),
+            ],
+            Some("/~0/All"),
+        ),
+        (
+            "the tenant of the host as well",
+            vec![
+                ("/{tenant}/{*rest}", GET, "access = { claim = \"tenant\", equals_path = \"tenant\" }"),
+                (
+                    "/{t}/all",
+                    GET,
+                    "access = { claim = \"tenant\", equals_path = \"t\", equals_host = \"{t}.api.example.com\" }",
+                ),
+            ],
+            Some("/~0/All"),
+        ),
         ("a stricter rule", vec![("/app/{*rest}", GET, ADMIN), ("/app/open", GET, USER)], None),
         ("the same rule", vec![user, ("/app/me", GET, USER)], None),
         (

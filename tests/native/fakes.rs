@@ -11,8 +11,8 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        AssertionSigner, Document, Forwarded, KeySource, LogPart, LogText, MetricsStore, Ports, RateLimitCounter,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
+        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -228,6 +228,9 @@ pub(crate) struct FakePorts {
     pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
+    /// The client's country, and how often it was asked for.
+    pub(crate) country: RefCell<Option<String>>,
+    pub(crate) countries_asked: Cell<usize>,
     /// Deferred tasks.
     pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
 }
@@ -277,6 +280,8 @@ impl FakePorts {
             metrics_fail: Cell::new(false),
             spans: RefCell::default(),
             body: RefCell::default(),
+            country: RefCell::default(),
+            countries_asked: Cell::new(0),
             tasks: RefCell::default(),
         }
     }
@@ -292,8 +297,20 @@ impl FakePorts {
 
     /// Sends one request through the gateway and runs its background tasks.
     pub(crate) fn send(&self, gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
+        self.send_to("https://edge.example", gateway, method, target, headers)
+    }
+
+    /// Sends one request to an origin of the gateway, and runs its background tasks.
+    pub(crate) fn send_to(
+        &self,
+        origin: &str,
+        gateway: &Gateway,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Seen {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let head = Head::new(method.to_owned(), &format!("https://edge.example{target}"), headers);
+        let head = Head::new(method.to_owned(), &format!("{origin}{target}"), headers);
         let handled = block_on(gateway.handle(&head, self));
         self.run_tasks(gateway);
         handled.into()
@@ -342,6 +359,13 @@ impl Runtime for FakePorts {
         });
         self.random_state.set(state);
         bytes
+    }
+}
+
+impl Geolocation for FakePorts {
+    fn country(&self) -> Option<String> {
+        self.countries_asked.set(self.countries_asked.get() + 1);
+        self.country.borrow().clone()
     }
 }
 

@@ -205,6 +205,22 @@ fn access_rules() -> [(&'static str, Value); 2] {
     let names = list(limits::NAMES, json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES }));
     let rules = list(limits::ACCESS_RULES, json!({ "$ref": "#/$defs/Rule" }));
     let table = |key: &str, value: &Value| json!({ "type": "object", "additionalProperties": false, "properties": { key: value }, "required": [key] });
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES });
+    let country = json!({ "type": "string", "pattern": "^(?!XX$|UK$|EU$)[A-Z]{2}$" });
+    let class = json!({ "type": "string", "pattern": "^[!#-\\[\\]-~]+$", "maxLength": limits::TEXT_BYTES });
+    let host = "^\\{[A-Za-z0-9_]+\\}(\\.[a-z0-9-]+)+$";
+    let request_claim = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "claim": claim_path(),
+            "equals_path": text,
+            "equals_host": { "type": "string", "pattern": host, "maxLength": limits::TEXT_BYTES }
+        },
+        "required": ["claim"],
+        "anyOf": [{ "required": ["equals_path"] }, { "required": ["equals_host"] }]
+    });
+    let age = json!({ "type": "integer", "minimum": limits::MAX_AGE_S.start(), "maximum": limits::MAX_AGE_S.end() });
     let rule = json!({
         "oneOf": [
             { "const": "user" },
@@ -212,6 +228,11 @@ fn access_rules() -> [(&'static str, Value); 2] {
             table("scopes", &names),
             table("owner", &json!({ "type": "string", "minLength": 1 })),
             claim_rule(),
+            request_claim,
+            table("country", &list(limits::NAMES, country)),
+            table("network", &list(limits::NAMES, json!({ "type": "string", "minLength": 1 }))),
+            table("max_age", &age),
+            table("acr", &list(limits::NAMES, class)),
             table("any", &rules),
             table("all", &rules)
         ]

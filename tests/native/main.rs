@@ -17,6 +17,7 @@ mod answers;
 mod assertion;
 mod assertion_keys;
 mod claims;
+mod conditions;
 mod config;
 mod config_mistakes;
 mod config_variants;

@@ -6,6 +6,7 @@ use portcullis_policy::{Access, Principal, check};
 use serde_json::{Value, json};
 
 use crate::{
+    access::circumstances,
     fakes::{
         FakePorts, ME_POLICY, SECRET, Seen, Vectors, answer, configured, gateway_of, header, setting, setup, verdict,
     },
@@ -517,7 +518,7 @@ fn the_fewest_scopes_that_suffice_are_asked_for() {
         for (roles, expected) in [(&[][..], known), (&["r".to_owned()], with_role)] {
             let scopes = ["d".to_owned()];
             let principal = Principal { user_id: "ada", roles, scopes: &scopes, claims: &[] };
-            assert_eq!(rule.needed_scopes(Some((principal, &own))), expected, "{value} {roles:?}");
+            assert_eq!(rule.needed_scopes(Some((principal, &circumstances(&own)))), expected, "{value} {roles:?}");
         }
     }
 }

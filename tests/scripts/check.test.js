@@ -88,6 +88,8 @@ test("check with unknown arguments points to --help, and asks for a missing path
     [["GET", "/a", "/b"], /"\/b" is not known/],
     [["GET", "/a", "--claim", "tenant"], /--claim needs a claim as name=value/],
     [["GET", "/a", "--roles"], /--roles needs a name/],
+    [["GET", "/a", "--address", "office"], /--address needs an IP address/],
+    [["--country", "DE"], /A method and a path are needed/],
     [["--file"], /--file needs a value/],
   ]) {
     const { code, out, err } = await runScript("check", args).ended;
@@ -156,7 +158,7 @@ test("check runs the decisions that a file next to the policy expects", async (t
     [
       '[[test]]\nrequest = "GET /"\nrole = "admin"\nexpect = 404\n',
       [
-        ":3:1: unknown field `role`, expected one of `request`, `expect`, `user`, `roles`, `scopes`, `claims`, `issuer`",
+        ":3:1: unknown field `role`, expected one of `request`, `expect`, `user`, `roles`, `scopes`, `claims`, `issuer`, `country`, `address`, `host`, `at`",
       ],
     ],
   ]) {

@@ -159,6 +159,31 @@ test("explain uses the keys of the policy, and names the header of the token", a
   assert.match(other.out, /pass {2}key +kid .* in the issuer's key set$/m);
 });
 
+test("explain knows where a request comes from and which host it is for", async (t) => {
+  const folder = temporaryFolder(t, "policy");
+  const file = join(folder, "gateway.toml");
+  const jwksFile = join(folder, "jwks.json");
+  writeFileSync(jwksFile, keys);
+  const rule = '{ all = [{ country = ["DE"] }, { network = ["192.0.2.0/24"] }] }';
+  const route = `[[routes]]\npath = "/here"\nmethods = ["GET"]\nupstream = "users"\naccess = ${rule}\n`;
+  writeFileSync(file, `${readFileSync(POLICY, "utf8")}\n${route}`);
+  const at = ["--file", file, "--keys", jwksFile, "--at", String(now)];
+  for (const [where, code, words] of [
+    [
+      ["--country", "DE", "--address", "192.0.2.7"],
+      0,
+      /may enter: country DE, and network 192\.0\.2\.0\/24\nPermitted/,
+    ],
+    [["--country", "DE", "--address", "::ffff:192.0.2.7", "--host", "a.example"], 0, /\nPermitted/],
+    [["--country", "US", "--address", "192.0.2.7"], 1, /\nRefused: 403 rights_missing/],
+    [[], 1, /\nRefused: 403 rights_missing/],
+  ]) {
+    const said = await pipe(GOOD, [...at, ...where, "GET", "/here"]);
+    assert.match(said.out, words, said.err);
+    assert.equal(said.code, code);
+  }
+});
+
 test("explain says what is wrong with its arguments", async () => {
   for (const [args, expected] of [
     [[], /--token is needed; --token - reads standard input; see: npm run explain -- --help/],

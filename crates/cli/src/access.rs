@@ -1,6 +1,6 @@
 //! Access rules in words.
 
-use portcullis_policy::{Access, ClaimRule};
+use portcullis_policy::{Access, ClaimRule, RequestClaim};
 use serde_json::Value;
 
 /// Describes a rule, such as `the user {id}, or role admin`.
@@ -12,6 +12,17 @@ pub(crate) fn describe(access: &Access) -> String {
         Access::Scopes(scopes) => format!("scope {}", scopes.join(" or ")),
         Access::Owner(name) => format!("the user {{{name}}}"),
         Access::Claim(rule) => describe_claim(rule),
+        Access::RequestClaim(RequestClaim { claim, equals_path, equals_host }) => {
+            let path = equals_path.as_ref().map(|name| format!("{{{name}}}"));
+            let parts: Vec<String> = path.into_iter().chain(equals_host.clone()).collect();
+            format!("claim {} = {}", claim.join("/"), parts.join(" = "))
+        }
+        Access::Country(countries) => format!("country {}", countries.join(" or ")),
+        Access::Network(networks) => {
+            format!("network {}", networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "))
+        }
+        Access::MaxAge(seconds) => format!("a login at most {seconds} s ago"),
+        Access::Acr(classes) => format!("acr {}", classes.join(" or ")),
         Access::Any(rules) => describe_many(rules, ", or "),
         Access::All(rules) => describe_many(rules, ", and "),
     }

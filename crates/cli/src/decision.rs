@@ -1,8 +1,12 @@
 //! What a policy decides about a request, in words.
 
+use std::net::IpAddr;
+
 use portcullis_policy::{
-    Access, ClaimPath, Destination, Endpoint, Policy, Principal, Refusal, Table, TableError, Target, authorize,
+    Access, Circumstances, ClaimPath, Destination, Endpoint, Policy, Principal, Refusal, Table, TableError, Target,
+    authorize,
 };
+use portcullis_token::UnixMillis;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +24,17 @@ pub(crate) struct Caller {
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) claims: Option<Vec<(ClaimPath, Value)>>,
     pub(crate) issuer: Option<String>,
+}
+
+/// What the platform knows of a request, and its host.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Origin {
+    pub(crate) country: Option<String>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) host: Option<String>,
+    /// Milliseconds since 1970.
+    pub(crate) now_ms: u64,
 }
 
 /// The principal of a token, and the name of its issuer; `None` stands for any that the route accepts.
@@ -64,6 +79,7 @@ impl<'a> Decider<'a> {
         method: &str,
         path: &str,
         caller: Result<Option<TokenCaller<'_>>, StatusCode>,
+        origin: &Origin,
         context: &mut Vec<String>,
     ) -> Verdict {
         let target = Target::parse(path).map_err(|bad| refuse(&bad.into(), path))?;
@@ -106,7 +122,16 @@ impl<'a> Decider<'a> {
             context.push(format!("(as a token of {})", accepted.join(" or ")));
         }
         let issuer = issuer.or(accepted.first().map(String::as_str)).unwrap_or_default();
-        authorize(route, &found.params, issuer, principal).map_err(|refusal| refuse(&refusal, path))?;
+        let leeway_s = self.policy.issuers.iter().find(|known| known.name == issuer).map(|known| known.leeway_s);
+        let request = Circumstances {
+            params: &found.params,
+            host: origin.host.as_deref().unwrap_or_default(),
+            address: origin.address,
+            country: &|| origin.country.clone(),
+            now: UnixMillis(origin.now_ms),
+            leeway_s: leeway_s.unwrap_or_default(),
+        };
+        authorize(route, &request, issuer, principal).map_err(|refusal| refuse(&refusal, path))?;
         Ok("yes")
     }
 }
@@ -126,6 +151,12 @@ fn refuse(refusal: &Refusal, path: &str) -> (StatusCode, String) {
         }
         Refusal::PermissionMissing { scopes } if scopes.is_empty() => ": not this caller".to_owned(),
         Refusal::PermissionMissing { scopes } => format!(": not this caller; it would need the scopes: {scopes}"),
+        Refusal::LoginInsufficient { step_up } => {
+            let age = step_up.max_age_s.map(|seconds| format!("at most {seconds} s ago (auth_time)"));
+            let class = Some(&step_up.acr_values).filter(|values| !values.is_empty());
+            let needs: Vec<String> = age.into_iter().chain(class.map(|values| format!("of acr {values}"))).collect();
+            format!(": the caller needs a login {}", needs.join(", "))
+        }
     };
     ((status, code), reason)
 }

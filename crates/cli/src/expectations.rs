@@ -1,11 +1,13 @@
 //! `gateway.tests.toml`: requests, and what the policy is expected to decide about each.
 
+use std::net::IpAddr;
+
 use portcullis_policy::{ClaimPath, claims_in_rules, position_of};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use crate::decision::{Caller, Decider};
+use crate::decision::{Caller, Decider, Origin};
 
 /// A file's name, for messages, and its text.
 #[derive(Deserialize)]
@@ -37,6 +39,13 @@ struct Row {
     /// Claims as the token's payload has them.
     claims: Option<Map<String, Value>>,
     issuer: Option<String>,
+    /// The client's country and address, and the request's host.
+    country: Option<String>,
+    address: Option<IpAddr>,
+    host: Option<String>,
+    /// When it arrives, in seconds since 1970, for rules on the time of the login.
+    #[serde(default)]
+    at: u64,
 }
 
 /// Runs the tests of a file. Returns their number in words, or a line for each that fails.
@@ -56,7 +65,8 @@ pub(crate) fn run(decider: &Decider<'_>, file: &TextFile) -> Result<String, Vec<
 
 /// Returns what is wrong, if the policy decides otherwise. `kept` are the claims that rules ask for.
 fn fault_of(decider: &Decider<'_>, row: Row, kept: &[ClaimPath]) -> Option<String> {
-    let Row { request, expect, user, roles, scopes, claims, issuer } = row;
+    let Row { request, expect, user, roles, scopes, claims, issuer, country, address, host, at } = row;
+    let origin = Origin { country, address, host, now_ms: at.saturating_mul(1000) };
     let request = request.get_ref();
     let Some((method, path)) = request.split_once(' ') else {
         return Some(format!("{request:?} is not a method and a path, such as \"GET /api/v1/users/7\""));
@@ -71,7 +81,7 @@ fn fault_of(decider: &Decider<'_>, row: Row, kept: &[ClaimPath]) -> Option<Strin
     });
     let caller = Caller { user, roles, scopes, claims, issuer };
     let mut context = Vec::new();
-    let (status, code, reason) = match decider.decide(method, path, Ok(caller.with_token()), &mut context) {
+    let (status, code, reason) = match decider.decide(method, path, Ok(caller.with_token()), &origin, &mut context) {
         Ok(verdict) => (200, "permitted", verdict.to_owned()),
         Err(((status, code), reason)) => (status, code, reason),
     };

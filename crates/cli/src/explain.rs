@@ -1,6 +1,8 @@
 //! `npm run explain`: why a token is accepted or refused, check by check, and what the policy then
 //! decides about a request. Prints the token's header and claims, never its signature.
 
+use std::net::IpAddr;
+
 use portcullis_policy::{Issuer, JwksSource, Policy, claims_in_rules};
 use portcullis_token::{
     Check, Explanation, TokenPolicy, UnixMillis, explain,
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Output, access,
-    decision::{Decider, StatusCode, TokenCaller},
+    decision::{Decider, Origin, StatusCode, TokenCaller},
 };
 
 /// A token, and what it is checked with.
@@ -29,6 +31,10 @@ pub(crate) struct Subject {
     keys_fault: Option<String>,
     /// Method and path of a request with the token.
     request: Option<(String, String)>,
+    /// The client's country and address, and the request's host.
+    country: Option<String>,
+    address: Option<IpAddr>,
+    host: Option<String>,
 }
 
 /// Returns where the keys of a token's issuer are: `null` if no issuer matches, `{"keys"}` with the keys of the
@@ -86,7 +92,9 @@ pub(crate) fn run(decider: &Decider<'_>, subject: &Subject) -> Output {
     lines.extend([String::new(), verdict]);
     if let Some((method, path)) = &subject.request {
         lines.push(String::new());
-        let decided = decider.decide(method, path, refusal.map_or(Ok(report.caller()), Err), &mut lines);
+        let Subject { country, address, host, now_ms, .. } = subject;
+        let origin = Origin { country: country.clone(), address: *address, host: host.clone(), now_ms: *now_ms };
+        let decided = decider.decide(method, path, refusal.map_or(Ok(report.caller()), Err), &origin, &mut lines);
         lines.push(match &decided {
             Ok(_) => "Permitted.".to_owned(),
             Err(((status, code), reason)) => format!("Refused: {status} {code}{reason}"),

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use decision::{Caller, Decider};
+use decision::{Caller, Decider, Origin};
 use expectations::TextFile;
 
 /// A command and the policy that it works on.
@@ -44,6 +44,8 @@ enum Command {
         /// Path and query, as a client sends them.
         path: String,
         caller: Caller,
+        #[serde(default)]
+        origin: Origin,
     },
     /// Returns where the keys of a token's issuer are, as JSON.
     KeySource { token: String },
@@ -154,7 +156,7 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
                 Err(failures) => Output { out: table, ..Output::failure(EXIT_REFUSED, failures) },
             })
         }
-        Command::Decide { method, path, caller } => Ok(decide(decider, (method, path), caller)),
+        Command::Decide { method, path, caller, origin } => Ok(decide(decider, (method, path), caller, origin)),
         Command::KeySource { token } => Ok(Output::success(explain::key_source(policy, token).to_string())),
         Command::DiscoveredUrl { token, document } => {
             explain::discovered_url(policy, token, document).map(Output::success).map_err(|fault| vec![fault])
@@ -171,9 +173,9 @@ fn files_of(text: &str) -> Vec<String> {
     files.filter(|file| is_inside_folder(file)).map(str::to_owned).collect()
 }
 
-fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller) -> Output {
+fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller, origin: &Origin) -> Output {
     let mut lines = Vec::new();
-    let verdict = decider.decide(method, path, Ok(caller.with_token()), &mut lines);
+    let verdict = decider.decide(method, path, Ok(caller.with_token()), origin, &mut lines);
     lines.extend(match &verdict {
         Ok("") => None,
         Ok(words) => Some((*words).to_owned()),

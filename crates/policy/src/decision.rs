@@ -4,14 +4,14 @@
 //!
 //! 1. [`Target::parse`]: the canonical path (400, 414).
 //! 2. [`Destination::find`]: one of the gateway's own endpoints, or a route (400, 404, 405).
-//! 3. [`authorize`]: whether the caller may enter the route (403).
+//! 3. [`authorize`]: whether the caller may enter the route (403; 401 if another login suffices).
 //!
 //! The gateway performs the I/O between these steps: limits, authentication, revocation.
 
 use portcullis_token::Identity;
 
 use crate::{
-    access::{Params, Principal, permits},
+    access::{Circumstances, Principal, StepUp, permits},
     model::{Policy, Route},
     reserved::{JWKS_PATH, PUSH_PATH},
     table::{Match, Miss, Table},
@@ -60,6 +60,11 @@ refusals! {
         /// Scopes that the caller's token would need, with spaces between; empty if scopes do not suffice.
         scopes: String
     } = 403 "rights_missing" "Insufficient permissions",
+    /// The route's rule asks for a more recent login, or one of another class.
+    LoginInsufficient {
+        /// The login that suffices.
+        step_up: StepUp
+    } = 401 "authentication_insufficient" "A more recent or a stronger login is required",
 }
 
 impl From<BadTarget> for Refusal {
@@ -158,17 +163,27 @@ impl<'a> From<&'a Identity> for Principal<'a> {
     }
 }
 
-/// Decides whether a principal whose token is from `issuer` may enter a route. This is the one place
+/// Decides whether a principal whose token is from `issuer` may enter a route with a request. This is the one place
 /// that refuses a caller for a missing permission; [`permits`] evaluates the route's rule.
 ///
 /// # Errors
-/// [`Refusal::PermissionMissing`].
-pub fn authorize(route: &Route, params: &Params, issuer: &str, principal: Principal<'_>) -> Result<(), Refusal> {
+/// [`Refusal::PermissionMissing`] and [`Refusal::LoginInsufficient`].
+pub fn authorize(
+    route: &Route,
+    request: &Circumstances<'_>,
+    issuer: &str,
+    principal: Principal<'_>,
+) -> Result<(), Refusal> {
     // Users of two issuers may have the same id.
-    let takes_issuer = route.issuers.as_ref().is_none_or(|issuers| issuers.iter().any(|name| name == issuer));
-    if takes_issuer && permits(&route.access, principal, params) {
+    if !route.accepts(issuer) {
+        return Err(Refusal::PermissionMissing { scopes: String::new() });
+    }
+    if permits(&route.access, principal, request) {
         return Ok(());
     }
-    let scopes = if takes_issuer { route.access.needed_scopes(Some((principal, params))) } else { String::new() };
-    Err(Refusal::PermissionMissing { scopes })
+    let caller = (principal, request);
+    Err(match route.access.step_up(caller) {
+        Some(step_up) => Refusal::LoginInsufficient { step_up },
+        None => Refusal::PermissionMissing { scopes: route.access.needed_scopes(Some(caller)) },
+    })
 }

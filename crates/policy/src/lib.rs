@@ -4,7 +4,7 @@
 //! Each line uses only its own modules and those of the lines above it:
 //!
 //! - `limits`, `error`, `named`, `reserved`, `suggest`, `url`: bounds, places of mistakes, names and URLs.
-//! - `access`, `model`: the document.
+//! - `network`, `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `token_sources`, `resource`: where tokens arrive, and protected resources with their metadata.
@@ -22,6 +22,7 @@ mod lenient;
 pub mod limits;
 mod model;
 mod named;
+mod network;
 mod providers;
 mod read;
 mod reserved;
@@ -35,7 +36,7 @@ mod token_sources;
 mod url;
 mod validate;
 
-pub use access::{Access, Params, Principal};
+pub use access::{Access, Circumstances, Params, Principal, RequestClaim, StepUp};
 #[cfg(feature = "toml")]
 pub use check::{check, check_with, position_of};
 pub use cors::allows;
@@ -46,6 +47,7 @@ pub use model::{
     Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route,
     TokenCookie, Upstream, UpstreamTarget, Variants,
 };
+pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
 pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};

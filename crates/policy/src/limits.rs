@@ -103,6 +103,9 @@ pub const HEADER_RULES: usize = 20;
 /// Bytes of a header value that a rule sets.
 pub const HEADER_VALUE_BYTES: usize = 1_024;
 
+/// Seconds since a login, at most 30 days: sessions hardly last longer.
+pub const MAX_AGE_S: Bounds = 1..=2_592_000;
+
 /// Levels of `any` and `all`. People cannot read deeper rules.
 pub const ACCESS_DEPTH: usize = 4;
 

@@ -3,20 +3,29 @@
 use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
 use crate::{
-    access::Access,
+    access::{ACR, AUTH_TIME, Access},
     model::{Issuer, Policy},
 };
 
 /// Returns the claims that routes' access rules compare.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
     fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
-        if let Access::Claim(rule) = access
-            && !kept.contains(&rule.claim)
-        {
-            kept.push(rule.claim.clone());
-        }
-        if let Access::Any(rules) | Access::All(rules) = access {
-            rules.iter().for_each(|rule| collect(rule, kept));
+        let claim = match access {
+            Access::Any(rules) | Access::All(rules) => return rules.iter().for_each(|rule| collect(rule, kept)),
+            Access::Claim(rule) => rule.claim.clone(),
+            Access::RequestClaim(rule) => rule.claim.clone(),
+            Access::MaxAge(_) => vec![AUTH_TIME.to_owned()],
+            Access::Acr(_) => vec![ACR.to_owned()],
+            Access::Public
+            | Access::User
+            | Access::Roles(_)
+            | Access::Scopes(_)
+            | Access::Owner(_)
+            | Access::Country(_)
+            | Access::Network(_) => return,
+        };
+        if !kept.contains(&claim) {
+            kept.push(claim);
         }
     }
     let mut kept = Vec::new();

@@ -161,7 +161,7 @@ impl Dates {
 
 /// Reads a NumericDate (RFC 7519, section 2): seconds, with or without a fraction. Refuses what is
 /// negative, not a number or beyond the bound.
-fn date(value: &Value) -> Option<UnixMillis> {
+pub fn date(value: &Value) -> Option<UnixMillis> {
     let date = match value.as_u64() {
         Some(seconds) => UnixMillis::from_secs(seconds),
         // A thousand times as long, so that its whole seconds are milliseconds.

@@ -35,7 +35,7 @@ mod time;
 pub use algorithm::Algorithm;
 pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
-pub use claims::{Identity, VerifiedToken};
+pub use claims::{Identity, VerifiedToken, date};
 pub use compact::{UnverifiedToken, parse};
 pub use error::TokenError;
 pub use explain::{Explanation, explain};

@@ -29,7 +29,13 @@ pub struct Route {
     /// Who may enter: `"public"`, `"user"` (any verified token), `{ roles = ["admin"] }` (one of
     /// them), `{ scopes = ["orders:read"] }` (one of them), `{ claim = "tenant", equals = "shop" }`
     /// (or `one_of`, or neither), `{ owner = "id" }` (the user whose id is the path parameter
-    /// `{id}`), `{ any = [ … ] }` or `{ all = [ … ] }`.
+    /// `{id}`), `{ claim = "tenant", equals_path = "tenant" }` (the claim is the path parameter
+    /// `{tenant}`), `{ claim = "tenant", equals_host = "{tenant}.api.example.com" }` (the claim is
+    /// that label of the host, in lower case), `{ country = ["DE", "FR"] }` (ISO 3166-1 alpha-2) and
+    /// `{ network = ["192.0.2.0/24", "2001:db8::/32"] }` (where the client is, as the platform
+    /// says), `{ max_age = 300 }` (a login at most so many seconds ago, by the claim `auth_time`),
+    /// `{ acr = ["mfa"] }` (a login of one of these classes, by the claim `acr`),
+    /// `{ any = [ … ] }` or `{ all = [ … ] }`. Each but `"public"` needs a verified token.
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Value"))]
     pub access: Access,
     /// Issuers whose tokens are accepted; all, if absent. With several issuers, a route with a rule

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     Validator, hint, listed,
-    values::{claim_rule_fault, header_name_advice, is_fixed_path, is_header_name, is_header_value, is_segment},
+    values::{
+        claim_path_fault, claim_rule_fault, header_name_advice, is_country, is_fixed_path, is_header_name,
+        is_header_value, is_host_pattern, is_scope, is_segment,
+    },
     variants::find_bypasses,
 };
 use crate::{
@@ -163,14 +166,15 @@ impl<'a> Validator<'a> {
 
     fn access(&mut self, at: &Place<'_>, params: &[&str], access: &Access, depth: usize) {
         match access {
-            Access::Public => self.require(depth == limits::ACCESS_DEPTH, at, || {
-                "\"public\" cannot stand inside any or all; it would open the whole route"
-            }),
+            Access::Public => self.require(
+                depth == limits::ACCESS_DEPTH,
+                at,
+                || "\"public\" cannot stand inside any or all; it would open the whole route",
+            ),
             Access::User => {}
             Access::Roles(names) | Access::Scopes(names) => {
                 let kind = if matches!(access, Access::Roles(_)) { "role" } else { "scope" };
-                let if_empty =
-                    format_args!("{kind}s is empty, so no caller is permitted; name at least one {kind}");
+                let if_empty = format_args!("{kind}s is empty, so no caller is permitted; name at least one {kind}");
                 self.list(at, names, limits::NAMES, if_empty);
             }
             Access::Claim(rule) => {
@@ -178,12 +182,53 @@ impl<'a> Validator<'a> {
                     self.report(at, fault);
                 }
             }
-            Access::Owner(name) => self.require(params.contains(&name.as_str()), at, || {
-                let hint = hint(name, params.iter().copied());
-                format!(
-                    "owner {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}{hint}"
-                )
-            }),
+            Access::RequestClaim(rule) => {
+                if let Some(fault) = claim_path_fault(&rule.claim) {
+                    self.report(at, fault);
+                }
+                if let Some(name) = &rule.equals_path {
+                    self.param(at, params, "equals_path", name);
+                }
+                let is_pattern = rule.equals_host.as_deref().is_none_or(is_host_pattern);
+                self.require(is_pattern, at, || {
+                    "equals_host is a host in lower case with a placeholder for its first label, such as \
+                     \"{tenant}.api.example.com\""
+                });
+            }
+            Access::Owner(name) => self.param(at, params, "owner", name),
+            Access::Country(countries) => {
+                self.list(
+                    at,
+                    countries,
+                    limits::NAMES,
+                    "country is empty, so no caller is permitted; name at least one",
+                );
+                self.require(countries.iter().all(|code| code.is_empty() || is_country(code)), at, || {
+                    "country has a code that no country has; write ISO 3166-1 alpha-2 codes in upper case, such as \
+                     \"DE\" (\"GB\" for the United Kingdom)"
+                });
+            }
+            Access::Network(networks) => {
+                self.require(
+                    !networks.is_empty(),
+                    at,
+                    || "network is empty, so no caller is permitted; name at least one",
+                );
+                self.at_most(at, networks.len(), limits::NAMES);
+            }
+            Access::MaxAge(seconds) => {
+                let (min, max) = limits::MAX_AGE_S.into_inner();
+                self.require(limits::MAX_AGE_S.contains(seconds), at, || {
+                    format!("max_age = {seconds} is out of range; write {min} to {max} seconds")
+                });
+            }
+            Access::Acr(classes) => {
+                self.list(at, classes, limits::NAMES, "acr is empty, so no caller is permitted; name at least one");
+                self.require(classes.iter().all(|class| class.is_empty() || is_scope(class)), at, || {
+                    "acr has a value with a blank, a quote, a backslash or a character beyond ASCII; challenges list \
+                     values with blanks between"
+                });
+            }
             Access::Any(rules) | Access::All(rules) => {
                 let Some(depth) = depth.checked_sub(1) else {
                     return self.report(at, "access nests too deeply; write it flatter");
@@ -193,6 +238,15 @@ impl<'a> Validator<'a> {
                 rules.iter().for_each(|rule| self.access(at, params, rule, depth));
             }
         }
+    }
+
+    fn param(&mut self, at: &Place<'_>, params: &[&str], key: &str, name: &str) {
+        self.require(params.contains(&name), at, || {
+            let hint = hint(name, params.iter().copied());
+            format!(
+                "{key} {name:?} is not a parameter of the path; write {{{name}}} in it or name one of {params:?}{hint}"
+            )
+        });
     }
 
     fn issuers_of(&mut self, at: &Place<'_>, route: &Route) {

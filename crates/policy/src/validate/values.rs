@@ -3,7 +3,7 @@
 use portcullis_token::{ClaimRule, TENANT_PLACEHOLDER};
 use serde_json::Value;
 
-use crate::{access::values_of, limits, model::COOKIE_PREFIX};
+use crate::{access::values_of, limits, model::COOKIE_PREFIX, url::host_and_port};
 
 /// Words that stand at the place of a tenant in URLs for several tenants.
 const NO_TENANTS: &[&str] = &["common", "organizations", "consumers"];
@@ -65,6 +65,27 @@ pub(super) fn claim_rule_fault(rule: &ClaimRule) -> Option<String> {
             limits::NAMES
         )
     })
+}
+
+/// Whether a text is a country's code (ISO 3166-1 alpha-2) in upper case. The platform writes `XX` for an unknown
+/// country and `T1` for Tor, which are none; `UK` and `EU` are reserved, and no country has them.
+pub(super) fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()) && !["XX", "UK", "EU"].contains(&text)
+}
+
+/// Whether a text is a host in lower case whose first label is a placeholder: `{tenant}.api.example.com`.
+pub(super) fn is_host_pattern(text: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_host = |host: &str| {
+        !host.ends_with('.')
+            && !host.contains(|c: char| c.is_ascii_uppercase() || c == ':')
+            && host_and_port(host).is_ok()
+    };
+    text.len() <= limits::TEXT_BYTES
+        && text
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_once("}."))
+            .is_some_and(|(name, host)| is_name(name) && is_host(host))
 }
 
 /// Whether a segment of letters, digits and `marks` has one reading. Services resolve `.` and `..`, and

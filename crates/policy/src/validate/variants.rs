@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    access::Access,
+    access::{Access, RequestClaim},
     lenient::fold_path,
     limits,
     model::{EncodedPath, METHODS, Policy, RevocationCheck, Route, Variants},
@@ -383,16 +383,29 @@ fn rule_of(route: &Route) -> String {
     format!("{:?}", (upstream, access, methods, issuers, limits, revocation, encoded_path))
 }
 
-/// Returns a rule with the position of each owner's parameter, from the end of the path, for its name.
+/// Returns a rule with the position of each parameter that it names, from the end of the path, for its name.
 fn with_positions(access: &Access, path: &str) -> Access {
     let each = |rules: &[Access]| rules.iter().map(|rule| with_positions(rule, path)).collect();
+    let position = |name: &String| {
+        let is_named = |segment: &str| segment.trim_matches(['{', '*', '}']) == name && is_parameter(segment);
+        format!("{:?}", path.rsplit('/').position(is_named))
+    };
     match access {
-        Access::Owner(name) => {
-            let is_named = |segment: &str| segment.trim_matches(['{', '*', '}']) == name && is_parameter(segment);
-            Access::Owner(format!("{:?}", path.rsplit('/').position(is_named)))
+        Access::Owner(name) => Access::Owner(position(name)),
+        Access::RequestClaim(rule) => {
+            let equals_path = rule.equals_path.as_ref().map(position);
+            Access::RequestClaim(RequestClaim { equals_path, ..rule.clone() })
         }
         Access::Any(rules) => Access::Any(each(rules)),
         Access::All(rules) => Access::All(each(rules)),
-        Access::Public | Access::User | Access::Roles(_) | Access::Scopes(_) | Access::Claim(_) => access.clone(),
+        Access::Public
+        | Access::User
+        | Access::Roles(_)
+        | Access::Scopes(_)
+        | Access::Claim(_)
+        | Access::Country(_)
+        | Access::Network(_)
+        | Access::MaxAge(_)
+        | Access::Acr(_) => access.clone(),
     }
 }
