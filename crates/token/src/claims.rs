@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     check::Check,
     claim_rule::{ClaimPath, find},
+    confirmation::{self, Confirmation},
     error::TokenError,
     json::StrictObject,
     limits,
@@ -39,6 +40,8 @@ pub struct Identity {
     pub expires_at: UnixMillis,
     /// The token's `iss`; for a template, with the tenant filled in.
     pub issuer: String,
+    /// What the sender must prove; `None` for a bearer token.
+    pub confirmation: Option<Box<Confirmation>>,
 }
 
 /// An identity from a token whose signature and claims were checked. Constructed only by
@@ -137,6 +140,7 @@ impl<'a> Subject<'a> {
             issued_at: dates.issued_at,
             expires_at: dates.expires_at,
             issuer: self.issuer.issuer.to_owned(),
+            confirmation: confirmation::read(claims)?,
         })
     }
 }

@@ -63,6 +63,11 @@ impl<'a> Parts<'a> {
     }
 
     pub(crate) fn header(&self) -> Result<Header, TokenError> {
+        header::read(&self.header_object()?)
+    }
+
+    /// The header, without a member of an extension.
+    pub(crate) fn header_object(&self) -> Result<StrictObject, TokenError> {
         if self.header.len() > limits::HEADER_BYTES {
             return Err(TokenError::TooLarge);
         }

@@ -1,6 +1,7 @@
 //! The JOSE header (RFC 7515, section 4).
 //!
-//! `jwk`, `jku`, `x5c` and `x5u` are ignored: a key comes from the issuer's key set, so a token cannot bring its own.
+//! `jwk`, `jku`, `x5c` and `x5u` of a token are ignored: a key comes from the issuer's key set, so a token cannot bring its
+//! own. A proof does; see `proof.rs`.
 
 use crate::{algorithm::Algorithm, error::TokenError, json::StrictObject, limits, policy::TokenPolicy};
 
@@ -17,11 +18,15 @@ pub(crate) struct Header {
 /// signed bytes, `zip` is a decompression bomb. None is implemented.
 const EXTENSIONS: [&str; 3] = ["crit", "b64", "zip"];
 
-pub(crate) fn parse(bytes: &[u8]) -> Result<Header, TokenError> {
+/// Parses a header, and refuses extensions.
+pub(crate) fn parse(bytes: &[u8]) -> Result<StrictObject, TokenError> {
     let object = StrictObject::parse(bytes).ok_or(TokenError::HeaderMalformed)?;
-    if EXTENSIONS.iter().any(|extension| object.member(extension).is_some()) {
-        return Err(TokenError::HeaderExtension);
-    }
+    let has_extension = EXTENSIONS.iter().any(|extension| object.member(extension).is_some());
+    if has_extension { Err(TokenError::HeaderExtension) } else { Ok(object) }
+}
+
+/// Reads the members of a token's header.
+pub(crate) fn read(object: &StrictObject) -> Result<Header, TokenError> {
     let string = |name: &str| match object.member(name) {
         None => Ok(None),
         Some(value) => value.as_str().map(|text| Some(text.to_owned())).ok_or(TokenError::HeaderMalformed),

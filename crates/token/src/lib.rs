@@ -8,6 +8,7 @@
 //!   [`TokenPolicy`].
 //! - [`UnverifiedToken::admit`] is the only constructor of a [`VerifiedToken`].
 //! - [`explain`] runs the same checks without stopping at the first failure, for a person to read.
+//! - [`parse_proof`] reads a proof that its sender owns a token (RFC 9449).
 //! - [`keys`] reads an issuer's key set and decides when to fetch it.
 //! - [`revocation`] keeps an isolate's copy of the revocation log.
 //!
@@ -20,6 +21,7 @@ mod check;
 mod claim_rule;
 mod claims;
 mod compact;
+mod confirmation;
 mod error;
 mod explain;
 mod header;
@@ -28,6 +30,7 @@ pub mod keys;
 pub mod limits;
 mod named_enum;
 mod policy;
+mod proof;
 pub mod revocation;
 mod signature;
 mod time;
@@ -37,9 +40,11 @@ pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken, date};
 pub use compact::{UnverifiedToken, parse};
+pub use confirmation::Confirmation;
 pub use error::TokenError;
 pub use explain::{Explanation, explain};
 pub use json::{StrictObject, deserialize_strict};
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};
+pub use proof::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnverifiedProof, VerifiedProof, parse_proof};
 pub use signature::{PublicKey, SignatureOutcome, check_signature};
 pub use time::UnixMillis;

@@ -20,6 +20,31 @@ pub(crate) fn is_key_id(kid: &str) -> bool {
     !kid.is_empty() && kid.len() <= KID_BYTES && !kid.chars().any(char::is_control)
 }
 
+/// Bytes of a SHA-256 in base64url.
+const DIGEST_BYTES: usize = 43;
+
+/// Whether a text can be a SHA-256 in base64url.
+pub(crate) fn is_digest(text: &str) -> bool {
+    text.len() == DIGEST_BYTES && is_base64url(text)
+}
+
+/// Whether a text consists of the characters of base64url.
+pub(crate) fn is_base64url(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Bytes of a proof (DPoP). One with a P-256 key has 600, one with an RSA-4096 key 2 KB.
+pub const PROOF_BYTES: usize = 4 * 1024;
+
+/// Bytes of a proof's `jti`. A UUID has 36.
+pub const PROOF_ID_BYTES: usize = 256;
+
+/// Milliseconds for which a proof is accepted after it was made: slow networks, and clocks that are a little behind.
+pub const PROOF_AGE_MS: u64 = 60 * 1000;
+
+/// Milliseconds that a proof may have been made in the future: clocks that are a little ahead.
+pub const PROOF_AHEAD_MS: u64 = 30 * 1000;
+
 /// Nested arrays or objects in header or payload. Tokens have two or three; the bound keeps the
 /// recursive parser's stack small.
 pub const JSON_DEPTH: usize = 16;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     algorithm::Algorithm::{self, EdDsa, Es256, Es384, Es512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512},
-    limits::is_key_id,
+    limits::{is_base64url, is_key_id},
     signature::PublicKey,
 };
 
@@ -33,7 +33,7 @@ pub struct Key {
 }
 
 /// What is wrong with a key of a set, after its name.
-pub(super) type KeyFault = &'static str;
+pub(crate) type KeyFault = &'static str;
 
 /// Anyone who has read such a key can sign.
 const PRIVATE: KeyFault =
@@ -48,7 +48,7 @@ const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
 
 /// Selects the algorithm of a key that may verify the signatures of an issuer that signs with
 /// `algorithms`. To know more of the key takes arithmetic, so the number of such keys is bounded.
-pub(super) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Result<Algorithm, KeyFault> {
+pub(crate) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm]) -> Result<Algorithm, KeyFault> {
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     let is_private = PRIVATE_MEMBERS.iter().any(|name| jwk.contains_key(*name));
     let verifies = |operations: &Value| operations.as_array().is_some_and(|names| names.contains(&"verify".into()));
@@ -74,7 +74,7 @@ pub(super) fn select_algorithm(jwk: &Map<String, Value>, algorithms: &[Algorithm
 
 impl Key {
     /// Validates a key for an algorithm that [`select_algorithm`] returned.
-    pub(super) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Self, KeyFault> {
+    pub(crate) fn parse(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Self, KeyFault> {
         let kid = match jwk.get("kid") {
             None | Some(Value::Null) => None,
             Some(Value::String(kid)) if kid.is_empty() => None,
@@ -133,7 +133,7 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
     }
     let key = RsaPublicKey::new(n, e).ok()?;
     let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
-    let canonical = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(&e), encode(&n));
+    let canonical = rsa_canonical(&encode(&e), &encode(&n));
     Some((PublicKey::Rsa(key), canonical))
 }
 
@@ -144,7 +144,7 @@ fn ec_key(curve: &Curve, public_key: fn(Box<[u8]>) -> PublicKey, x: &[u8], y: &[
     }
     // SEC 1, section 2.3.3: 04, x, y.
     let point = [&[4], x, y].concat().into_boxed_slice();
-    let canonical = format!(r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#, curve.name, encode(x), encode(y));
+    let canonical = ec_canonical(curve.name, &encode(x), &encode(y));
     Some((public_key(point), canonical))
 }
 
@@ -157,8 +157,32 @@ fn ed25519_key(x: &[u8]) -> Option<(PublicKey, String)> {
     if key.is_weak() || !is_canonical {
         return None;
     }
-    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x));
+    let canonical = okp_canonical(&encode(x));
     Some((PublicKey::Ed25519(key), canonical))
+}
+
+/// Returns the thumbprint (RFC 7638) that a key for `algorithm` has, if it is valid: without arithmetic.
+pub(crate) fn unverified_thumbprint(jwk: &Map<String, Value>, algorithm: Algorithm) -> Option<String> {
+    // Other characters could end the quotes.
+    let member = |name: &str| jwk.get(name)?.as_str().filter(|text| is_base64url(text));
+    let canonical = match algorithm.key_type() {
+        ("EC", Some(curve)) => ec_canonical(curve, member("x")?, member("y")?),
+        ("OKP", _) => okp_canonical(member("x")?),
+        _ => rsa_canonical(member("e")?, member("n")?),
+    };
+    Some(encode(&Sha256::digest(canonical)))
+}
+
+fn rsa_canonical(e: &str, n: &str) -> String {
+    [r#"{"e":""#, e, r#"","kty":"RSA","n":""#, n, r#""}"#].concat()
+}
+
+fn ec_canonical(curve: &str, x: &str, y: &str) -> String {
+    [r#"{"crv":""#, curve, r#"","kty":"EC","x":""#, x, r#"","y":""#, y, r#""}"#].concat()
+}
+
+fn okp_canonical(x: &str) -> String {
+    [r#"{"crv":"Ed25519","kty":"OKP","x":""#, x, r#""}"#].concat()
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@
 mod curve;
 mod discovery;
 mod fetched;
-mod jwk;
+pub(crate) mod jwk;
 mod jwks;
 pub mod limits;
 mod plan;
