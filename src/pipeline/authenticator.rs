@@ -80,6 +80,8 @@ pub(super) struct AuthenticatedToken {
     pub(super) revocation_keys: Option<RevocationKeys>,
     /// The opening for the upstream of the caller's last request.
     pub(super) opening: RefCell<Option<Rc<Opening>>>,
+    /// The key of its last proof, validated.
+    pub(super) proof_key: RefCell<Option<Rc<Key>>>,
 }
 
 impl AuthenticatedToken {
@@ -139,7 +141,8 @@ impl Authenticator {
             let value = value.as_str().map_or(0, str::len);
             path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
         });
-        let texts = text.len().saturating_mul(3);
+        let proof_bytes = identity.confirmation.as_ref().map_or(0, |_| limits::TOKEN_CACHE_PROOF_BYTES);
+        let texts = text.len().saturating_mul(3).saturating_add(proof_bytes);
         let bytes = names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
             sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
         });
@@ -193,6 +196,7 @@ impl Authenticator {
                 key,
                 revocation_keys,
                 opening: RefCell::default(),
+                proof_key: RefCell::default(),
             });
         }
         Err(TokenError::BadSignature.into())

@@ -27,9 +27,18 @@ impl Gateway {
         let mut headers = vec![("cache-control", "no-store".to_owned()), ("x-request-id", request_id.to_owned())];
         headers.extend(common(cors, origin));
         headers.push(("access-control-allow-methods", route.methods.join(", ")));
-        headers.push(("access-control-allow-headers", cors.headers.join(", ")));
+        let mut allowed: Vec<&str> = cors.headers.iter().map(String::as_str).collect();
+        if self.takes_proofs(route) {
+            add(&mut allowed, "dpop");
+        }
+        headers.push(("access-control-allow-headers", allowed.join(", ")));
         headers.push(("access-control-max-age", cors.max_age_s.to_string()));
         Some(Ok(Answer { status: 204, headers, body: String::new() }))
+    }
+
+    /// Returns whether clients of a route may send proofs.
+    fn takes_proofs(&self, route: &Route) -> bool {
+        self.proofs.is_some() && self.policy.proofs_of(route).1.is_some()
     }
 
     /// Returns the CORS headers of a route's answer.
@@ -41,15 +50,23 @@ impl Gateway {
         };
         let mut added = common(cors, origin);
         let mut exposed: Vec<&str> = cors.expose.iter().map(String::as_str).collect();
-        // A page finds the authorization server, or the login that it needs, by the challenge.
-        let is_read = route.is_some_and(|route| self.resource_of(route).is_some() || route.access.may_step_up());
-        if is_read && !exposed.iter().any(|name| name.eq_ignore_ascii_case("www-authenticate")) {
-            exposed.push("www-authenticate");
+        // A page finds the authorization server, the login that it needs, and what is wrong with its proof, by the challenge.
+        let is_read =
+            |route: &Route| self.resource_of(route).is_some() || route.access.may_step_up() || self.takes_proofs(route);
+        if route.is_some_and(is_read) {
+            add(&mut exposed, "www-authenticate");
         }
         if !exposed.is_empty() {
             added.push(("access-control-expose-headers", exposed.join(", ")));
         }
         added
+    }
+}
+
+/// Adds a header's name unless it is there.
+fn add<'a>(names: &mut Vec<&'a str>, name: &'a str) {
+    if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        names.push(name);
     }
 }
 

@@ -16,20 +16,21 @@ use portcullis_policy::{Cors, Refusal, TokenSources, allows};
 /// the cookie.
 ///
 /// `sources` are those of a route with token headers. `cookie` is the cookie that may hold a browser's token, `cors`
-/// the CORS policy of the route.
+/// the CORS policy of the route. `takes_dpop` says whether the scheme of `Authorization` may be `DPoP`.
 pub(super) fn of<'a>(
     head: &'a Head,
     sources: Option<&'a TokenSources>,
     cookie: Option<&str>,
     cors: Option<&Cors>,
+    takes_dpop: bool,
 ) -> Result<(&'a str, Option<&'a str>), Denial> {
     let Some(TokenSources { headers, has_authorization }) = sources else {
-        return bearer_or_cookie(head, cookie, cors).map(|token| (token, None));
+        return authorization_or_cookie(head, cookie, cors, takes_dpop).map(|token| (token, None));
     };
     let mut shown = headers.iter().filter_map(|name| Some((name.as_str(), head.header(name)?)));
     let Some((name, token)) = shown.next() else {
         let missing = Err(Refusal::CredentialsMissing.into());
-        let found = if *has_authorization { bearer_or_cookie(head, cookie, cors) } else { missing };
+        let found = if *has_authorization { authorization_or_cookie(head, cookie, cors, takes_dpop) } else { missing };
         return found.map(|token| (token, None));
     };
     // Two sources may mean two users, and a client uses one method for each request (RFC 6750, section 2).
@@ -52,11 +53,18 @@ fn cookie_tokens<'a>(head: &'a Head, name: &'a str) -> impl Iterator<Item = &'a 
 }
 
 /// Returns the token in `Authorization` or in the cookie.
-fn bearer_or_cookie<'a>(head: &'a Head, cookie: Option<&str>, cors: Option<&Cors>) -> Result<&'a str, Denial> {
+fn authorization_or_cookie<'a>(
+    head: &'a Head,
+    cookie: Option<&str>,
+    cors: Option<&Cors>,
+    takes_dpop: bool,
+) -> Result<&'a str, Denial> {
     let has_cookie = |name: &&str| head.header("cookie").is_some_and(|all| Head::has_cookie(all, name, is_blank));
-    let Some(name) = cookie.filter(has_cookie) else { return bearer(head) };
+    let Some(name) = cookie.filter(has_cookie) else {
+        return authorization(head, takes_dpop);
+    };
     if head.header("authorization").is_some() {
-        let token = bearer(head)?;
+        let token = authorization(head, takes_dpop)?;
         let is_only = cookie_tokens(head, name).all(|other| other == token);
         return if is_only { Ok(token) } else { Err(Denial::CredentialsAmbiguous) };
     }
@@ -113,12 +121,26 @@ pub(super) fn is_token(text: &str) -> bool {
 
 /// Returns the bearer token of a request, unparsed.
 pub(super) fn bearer(head: &Head) -> Result<&str, Denial> {
+    authorization(head, false)
+}
+
+/// Returns whether the token in `Authorization` was sent for use with a proof (RFC 9449, section 7.1).
+pub(super) fn has_dpop_scheme(head: &Head) -> bool {
+    head.header("authorization").and_then(|value| value.split_once(' ')).is_some_and(|(scheme, _)| is_dpop(scheme))
+}
+
+fn is_dpop(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("dpop")
+}
+
+fn authorization(head: &Head, takes_dpop: bool) -> Result<&str, Denial> {
     // Two header lines arrive as one value with a comma, which no token has. Parsers disagree on
     // which of two tokens counts.
     let value = head.header("authorization").ok_or(Refusal::CredentialsMissing)?;
     let (scheme, rest) = value.split_once(' ').ok_or(Denial::CredentialsMalformed)?;
     let token = rest.trim_start_matches(' ');
-    if !scheme.eq_ignore_ascii_case("bearer") || !is_token(token) {
+    let is_known = scheme.eq_ignore_ascii_case("bearer") || (takes_dpop && is_dpop(scheme));
+    if !is_known || !is_token(token) {
         return Err(Denial::CredentialsMalformed);
     }
     Ok(token)

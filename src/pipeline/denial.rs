@@ -6,7 +6,7 @@
 
 use super::limits;
 use portcullis_policy::{Refusal, StepUp};
-use portcullis_token::TokenError;
+use portcullis_token::{ProofError, TokenError};
 
 /// Defines the denials: name, fields, status, stable code, and the text for the client.
 macro_rules! denials {
@@ -17,12 +17,13 @@ macro_rules! denials {
         pub enum Denial {
             Policy(Refusal),
             Token(TokenError),
+            Proof(ProofError),
             $($(#[$doc])* $name $({ $($field: $type),+ })?,)+
         }
 
         impl Denial {
-            /// Codes of the denials in the table below; those of [`Denial::Policy`] and [`Denial::Token`] are in
-            /// [`Refusal::CODES`] and [`TokenError::ALL`].
+            /// Codes of the denials in the table below; those of [`Denial::Policy`], [`Denial::Token`] and [`Denial::Proof`]
+            /// are in [`Refusal::CODES`], [`TokenError::ALL`] and [`ProofError::ALL`].
             pub const CODES: &[&str] = &[$($code),+];
 
             /// Returns status, code and text.
@@ -31,6 +32,8 @@ macro_rules! denials {
                     Self::Policy(refusal) => refusal.wording(),
                     Self::Token(error @ TokenError::Expired) => (401, error.code(), "Token has expired"),
                     Self::Token(error) => (401, error.code(), "Invalid token"),
+                    Self::Proof(error) if error.is_of_token() => (401, error.code(), "Invalid token"),
+                    Self::Proof(error) => (401, error.code(), "Invalid DPoP proof"),
                     $(Self::$name $({ $($field: _),+ })? => ($status, $code, $detail),)+
                 }
             }
@@ -56,6 +59,7 @@ denials! {
     RevocationUnknown { retry_ms: u64 } = 503 "revocation_unavailable"
         "The gateway cannot check at the moment whether the token was revoked",
     KeysUnavailable { retry_ms: u64 } = 503 "keys_unavailable" "Authentication service unavailable",
+    ProofsUnavailable = 503 "proofs_unavailable" "The gateway cannot check proofs of possession at the moment",
     BackendUnavailable = 503 "signature_backend_unavailable" "The gateway cannot check tokens at the moment",
     /// `detail` says where, and what to send instead; it holds nothing of the body.
     PushMalformed { detail: String } = 400 "push_malformed" "The body is not a list of revocations",
@@ -161,7 +165,13 @@ impl Denial {
             return Some(step_up_challenge(REALM, self.detail(), step_up));
         }
         let is_request = matches!(self, Self::CredentialsMalformed | Self::CredentialsAmbiguous);
-        let error = if is_request { "invalid_request" } else { "invalid_token" };
+        let error = if is_request {
+            "invalid_request"
+        } else if matches!(self, Self::Proof(error) if !error.is_of_token()) {
+            "invalid_dpop_proof"
+        } else {
+            "invalid_token"
+        };
         let parts = [REALM, r#", error=""#, error, r#"", error_description=""#, self.detail(), "\""];
         (self.status() == 401).then(|| parts.concat())
     }
@@ -184,6 +194,12 @@ fn step_up_challenge(realm: &str, detail: &str, step_up: &StepUp) -> String {
 impl From<Refusal> for Denial {
     fn from(refusal: Refusal) -> Self {
         Self::Policy(refusal)
+    }
+}
+
+impl From<ProofError> for Denial {
+    fn from(error: ProofError) -> Self {
+        Self::Proof(error)
     }
 }
 

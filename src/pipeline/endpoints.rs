@@ -20,7 +20,10 @@ use super::{
     wire::Fault,
 };
 use portcullis_policy::{Endpoint, Refusal};
-use portcullis_token::revocation::{limits, parse_push};
+use portcullis_token::{
+    ProofError,
+    revocation::{limits, parse_push},
+};
 
 /// Liveness: always 200 while the Worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
@@ -143,6 +146,9 @@ impl Gateway {
         let head = exchange.head;
         let text = credentials::bearer(head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
+        if token.verified.identity().confirmation.is_some() {
+            return Err(ProofError::TokenBound.into());
+        }
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
         self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
         // Not 400 `push_malformed`: an issuer does not repeat a push that is malformed.

@@ -9,7 +9,7 @@ use super::{
     upstream::Upstream,
 };
 use portcullis_policy::Route;
-use portcullis_token::{Identity, UnixMillis};
+use portcullis_token::{Identity, ProofId, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.
@@ -27,6 +27,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream: Option<&'a Upstream>,
     /// The caller's token, once it is verified. The revocation log may still refuse it.
     pub(super) token: Option<Rc<AuthenticatedToken>>,
+    /// The proof that the token is the client's, once it is verified.
+    pub(super) proof: Option<ProofId>,
     /// `token` when the token was cached; otherwise where the key that checked it came from:
     /// `memory`, `kv` or `issuer`.
     pub(super) key_source: Option<&'static str>,
@@ -49,6 +51,7 @@ impl<'a> Exchange<'a> {
             route: None,
             upstream: None,
             token: None,
+            proof: None,
             key_source: None,
             upstream_times: None,
             upstream_status: 0,

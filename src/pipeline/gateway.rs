@@ -20,6 +20,7 @@ use super::{
     metrics::{CountedRequest, Metrics},
     permits::Permits,
     ports::{BackgroundTask, KeyTask, Ports},
+    proofs::ProofVerifier,
     rate_limiter::RateLimiter,
     resources::ResourceMetadata,
     revocation_checker::RevocationChecker,
@@ -47,6 +48,8 @@ pub struct Gateway {
     pub(super) token_places: TokenPlaces,
     /// By route index; empty if no issuer has a token header.
     token_sources: Vec<Option<Rc<TokenSources>>>,
+    /// `None` if the policy asks for no proofs.
+    pub(super) proofs: Option<Box<ProofVerifier>>,
     pub(super) revocations: RevocationChecker,
     pub(super) limiter: RateLimiter,
     /// The resource of each route; empty without resources.
@@ -113,6 +116,7 @@ impl Gateway {
             token_places,
             token_sources,
             resource_of,
+            proofs: ProofVerifier::new(&policy, &settings)?,
             revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
             resources: ResourceMetadata::of_policy(&policy, &settings)?,

@@ -51,6 +51,8 @@ pub(super) fn compose<'a>(
             || is_named(name)
             || is_token_header(name)
             || route.request_headers.covers(name)
+            // It is used up. Where none is checked, as at a login, it is the service's.
+            || (exchange.proof.is_some() && name == "dpop")
         {
             continue;
         }

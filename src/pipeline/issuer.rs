@@ -20,7 +20,7 @@ use super::{
     upstream::Upstream,
     wire::Fault,
 };
-use portcullis_policy::{JwksSource, check_url};
+use portcullis_policy::{JwksSource, Proof, check_url};
 use portcullis_token::{
     ClaimNames, ClaimRule, TokenError, TokenPolicy, UnixMillis,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet},
@@ -36,6 +36,8 @@ pub(super) struct Issuer {
     pub(super) token: TokenPolicy,
     /// The header that holds its access tokens, in lower case; `None` for `Authorization` and the cookie.
     pub(super) token_header: Option<String>,
+    /// What its clients must prove.
+    pub(super) proof: Option<Proof>,
     /// Whether its tokens can be revoked.
     pub(super) is_revocable: bool,
     /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
@@ -97,6 +99,7 @@ impl Issuer {
             index,
             name: issuer.name.clone(),
             issuer: issuer.issuer.clone(),
+            proof: issuer.proof,
             is_revocable: issuer.revocable,
             pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
             token,

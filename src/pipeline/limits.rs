@@ -36,6 +36,16 @@ pub const METADATA_AGE_S: u64 = 300;
 /// Bytes of the scopes in a challenge; more are left out. Clients accept 8 KB for one header.
 pub const CHALLENGE_SCOPE_BYTES: usize = 2 * 1024;
 
+/// Milliseconds for which an isolate remembers a proof that was used: as long as any proof can be valid.
+pub const PROOF_MEMORY_MS: u64 = portcullis_token::limits::PROOF_AGE_MS + portcullis_token::limits::PROOF_AHEAD_MS;
+
+/// Proofs that an isolate remembers within [`PROOF_MEMORY_MS`], and as many of the time before: up to 5 MB, of its 128.
+/// That is 700 requests with proofs in each second.
+pub const PROOFS: usize = 64 * 1024;
+
+/// Bytes that a cached token takes more if it is bound: the confirmation, and the key of its proofs.
+pub const TOKEN_CACHE_PROOF_BYTES: usize = 2 * 1024;
+
 /// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
 pub const METRICS_TOKEN_CHARS: usize = 16;
 

@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod permits;
 pub mod ports;
+mod proofs;
 mod rate_limiter;
 mod references;
 mod resources;

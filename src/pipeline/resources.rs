@@ -9,7 +9,7 @@ use super::{
     limits,
     settings::{Misconfiguration, Settings},
 };
-use portcullis_policy::{Policy, Refusal, Resource, Route, StepUp, check_public_url};
+use portcullis_policy::{Policy, Refusal, Resource, Route, StepUp};
 
 /// The metadata of one resource.
 pub(super) struct ResourceMetadata {
@@ -25,16 +25,10 @@ impl ResourceMetadata {
     /// # Errors
     /// `PUBLIC_URL` is not a URL, or the gateway or an authorization server has a plain HTTP URL outside development.
     pub(super) fn of_policy(policy: &Policy, settings: &Settings<'_>) -> Result<Vec<Self>, Misconfiguration> {
-        let Some(written) = policy.public_url.as_ref().filter(|_| !policy.resources.is_empty()) else {
+        if policy.resources.is_empty() {
             return Ok(Vec::new());
-        };
-        let url = settings.non_empty("PUBLIC_URL").unwrap_or_else(|| written.clone());
-        check_public_url(&url).map_err(|fault| Misconfiguration(format!("PUBLIC_URL {fault}")))?;
-        settings.check_https(
-            &url,
-            || "public_url is a plain http:// URL".to_owned(),
-            "the gateway's https:// URL into PUBLIC_URL",
-        )?;
+        }
+        let Some(url) = settings.public_url(policy)? else { return Ok(Vec::new()) };
         let metadata = policy.resources.iter().map(|resource| {
             for server in resource.authorization_servers.iter().flatten() {
                 let what =

@@ -1,6 +1,7 @@
 //! A deployment's own settings: variables and secrets, looked up by name.
 
 use super::{credentials, limits};
+use portcullis_policy::{Policy, check_public_url};
 
 /// The policy or a setting cannot be used. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,22 @@ impl<'a> Settings<'a> {
     /// Returns a setting's value unless it is empty.
     pub(super) fn non_empty(&self, name: &str) -> Option<String> {
         self.value(name).filter(|value| !value.is_empty())
+    }
+
+    /// Returns the gateway's own URL: `PUBLIC_URL`, or that of the policy; `None` if the policy has none.
+    ///
+    /// # Errors
+    /// It is not a URL, or plain HTTP outside development.
+    pub(super) fn public_url(&self, policy: &Policy) -> Result<Option<String>, Misconfiguration> {
+        let Some(written) = &policy.public_url else { return Ok(None) };
+        let url = self.non_empty("PUBLIC_URL").unwrap_or_else(|| written.clone());
+        check_public_url(&url).map_err(|fault| Misconfiguration(format!("PUBLIC_URL {fault}")))?;
+        self.check_https(
+            &url,
+            || "public_url is a plain http:// URL".to_owned(),
+            "the gateway's https:// URL into PUBLIC_URL",
+        )?;
+        Ok(Some(url))
     }
 
     /// Refuses a plain HTTP URL outside development. The error says `what` is at such a URL and which

@@ -44,6 +44,7 @@ impl Gateway {
                 "issuers": documents(issuers),
                 "revocation": revocation.map(|(_, document)| document),
                 "resources": self.resources.iter().map(|resource| &resource.url).collect::<Vec<_>>(),
+                "proofs": self.proofs.as_ref().map(|proofs| proofs.count()),
                 "token_cache": self.authenticator.cache_status(),
             })
         } else {

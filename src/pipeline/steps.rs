@@ -19,12 +19,14 @@ use super::{
     headers,
     log::LogRecord,
     ports::{Forwarded, Ports, Runtime},
+    proofs::ProofVerifier,
     rate_limiter::Caller,
     upstream::Upstream,
     wire::{BodyPlan, Forward},
 };
-use portcullis_policy::{Access, Circumstances, Destination, Match, Miss, Refusal, Route, Target, authorize};
+use portcullis_policy::{Access, Circumstances, Destination, Match, Miss, Proof, Refusal, Route, Target, authorize};
 use portcullis_token::{
+    ProofError,
     limits::DATE_SECS,
     revocation::{self, RevocationEntry},
 };
@@ -86,7 +88,7 @@ impl Gateway {
         check_body(exchange.head, route)?;
         self.limiter.count(route, Caller::Unknown(exchange.address()), ports).await?;
         if route.access != Access::Public {
-            let (token, asks_log) = self.authenticate(exchange, route, ports).await?;
+            let (token, asks_log) = self.authenticate(exchange, (route, target.path()), ports).await?;
             exchange.token = Some(Rc::clone(&token));
             let circumstances = Circumstances {
                 params: &found.params,
@@ -98,6 +100,9 @@ impl Gateway {
             };
             authorize(route, &circumstances, &token.issuer.name, token.verified.identity().into())?;
             self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
+            if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
+                proofs.note(proof, ports.now())?;
+            }
             // Last, so that a caller without the permission or beyond a limit cannot load the log.
             if asks_log {
                 self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
@@ -133,22 +138,51 @@ impl Gateway {
     async fn authenticate<P: Ports>(
         &self,
         exchange: &mut Exchange<'_>,
-        route: &Route,
+        (route, path): (&Route, &str),
         ports: &P,
     ) -> Result<(Rc<AuthenticatedToken>, bool), Denial> {
         let (head, address) = (exchange.head, exchange.address());
         let admitted = async {
             let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
-            let (text, header) = credentials::of(head, self.token_sources(route), cookie, self.cors_of(route))?;
+            let (sources, takes_dpop) = (self.token_sources(route), self.proofs.is_some());
+            let (text, header) = credentials::of(head, sources, cookie, self.cors_of(route), takes_dpop)?;
             let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
             // For cached tokens, too: a token of one source must not open another.
             if token.issuer.token_header.as_deref() != header {
                 return Err(Denial::TokenMisplaced);
             }
+            let is_dpop = takes_dpop && header.is_none() && credentials::has_dpop_scheme(head);
+            if let Some((proofs, key)) = self.proof_for(route, &token, is_dpop)? {
+                // Apart, so that requests without proofs do not carry its state.
+                let verified = Box::pin(proofs.verify((head, path), (text, &token, key), ports));
+                exchange.proof = Some(verified.await?);
+            }
             let asks_log = self.revocations.check(token.revocation_keys.as_ref(), route.revocation, ports).await?;
             Ok((token, asks_log))
         };
         admitted.await.map_err(|denial| self.count_guess(denial, address, ports))
+    }
+
+    /// Returns who verifies the proof of a token's sender, and the thumbprint of the key that the proof must have;
+    /// `None` for a bearer token.
+    fn proof_for<'a>(
+        &'a self,
+        route: &Route,
+        token: &'a AuthenticatedToken,
+        is_dpop: bool,
+    ) -> Result<Option<(&'a ProofVerifier, &'a str)>, ProofError> {
+        let wanted = token.issuer.proof.max(route.proof);
+        let Some(confirmation) = token.verified.identity().confirmation.as_deref() else {
+            let is_bearer = !is_dpop && wanted != Some(Proof::Required);
+            return if is_bearer { Ok(None) } else { Err(ProofError::TokenUnbound) };
+        };
+        // A bound token is never a bearer token (RFC 9449, section 7.1), also where no proofs are checked.
+        match (&self.proofs, &confirmation.key) {
+            (Some(proofs), Some(key)) if is_dpop && wanted.is_some() && confirmation.certificate.is_none() => {
+                Ok(Some((proofs, key)))
+            }
+            _ => Err(ProofError::TokenBound),
+        }
     }
 
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,
@@ -213,6 +247,12 @@ impl Gateway {
             && let Some((_, challenge)) = answer.headers.iter_mut().find(|(name, _)| *name == "www-authenticate")
         {
             metadata.extend_challenge(challenge, (route, resource), denial);
+        }
+        if let Some(route) = exchange.route
+            && let Some(proofs) = &self.proofs
+            && let Some((_, challenge)) = answer.headers.iter_mut().find(|(name, _)| *name == "www-authenticate")
+        {
+            proofs.extend_challenge(challenge, exchange.head, self.policy.proofs_of(route));
         }
         answer
     }

@@ -35,6 +35,7 @@ mod limits;
 mod metrics;
 mod parsers;
 mod pipeline;
+mod proofs;
 mod providers;
 mod records;
 mod redact;

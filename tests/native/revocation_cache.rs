@@ -28,6 +28,7 @@ fn page(as_of: u64, from: u64, newest: u64, sessions: &[&str]) -> LogPage {
 /// The keys of a token of user `u`.
 fn keys(session: &str, issued_at: u64) -> RevocationKeys {
     let identity = Identity {
+        confirmation: None,
         user_id: "u".into(),
         email: None,
         roles: vec![],

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, RevocationCheck, Route, Variants};
+use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, Proof, RevocationCheck, Route, Variants};
 
 use crate::{access, decision::Decider, overlap::Overlaps};
 
@@ -72,6 +72,7 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
     let is_under_maintenance = upstream.is_some_and(|upstream| upstream.maintenance.is_some());
     for (applies, note) in [
         (route.revocation == RevocationCheck::Strict, "strict revocation"),
+        (policy.proofs_of(route) == (Some(Proof::Required), Some(Proof::Required)), "bound tokens only"),
         (route.token_cookie, "token in a cookie"),
         (route.encoded_path == EncodedPath::Forward, "encoded paths"),
         (is_under_maintenance, "under maintenance"),

@@ -7,7 +7,7 @@
 //! - `network`, `access`, `model`: the document.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
-//! - `token_sources`, `resource`: where tokens arrive, and protected resources with their metadata.
+//! - `token_sources`, `proof`, `resource`: where tokens arrive, whose they are, and protected resources with their metadata.
 //! - `decision`: each refusal that the policy alone decides.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
@@ -23,6 +23,7 @@ pub mod limits;
 mod model;
 mod named;
 mod network;
+mod proof;
 mod providers;
 mod read;
 mod reserved;
@@ -44,8 +45,8 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
     Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource,
-    Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, ReplacePrefix, Resource, Revocation, RevocationCheck, Route,
-    TokenCookie, Upstream, UpstreamTarget, Variants,
+    Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, Proof, ReplacePrefix, Resource, Revocation, RevocationCheck,
+    Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};

@@ -147,8 +147,8 @@ pub(crate) fn is_reserved(name: &str, in_requests: bool) -> bool {
 
 /// Further request headers that have another meaning than a token to the gateway, to services or to the platform.
 #[rustfmt::skip]
-const NOT_FOR_TOKENS: [&str; 14] = [
-    "accept", "accept-encoding", "accept-language", "cache-control", "cookie", "date", "idempotency-key", "origin",
+const NOT_FOR_TOKENS: [&str; 15] = [
+    "accept", "accept-encoding", "accept-language", "cache-control", "cookie", "date", "dpop", "idempotency-key", "origin",
     "priority", "range", "referer", "user-agent", "via", "x-requested-with",
 ];
 

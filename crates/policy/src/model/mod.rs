@@ -6,6 +6,7 @@
 //! short forms stand for.
 
 mod issuer;
+mod proof;
 mod route;
 mod upstream;
 
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use issuer::{Claims, Issuer, JwksSource};
+pub use proof::Proof;
 pub use route::{EncodedPath, HeaderRules, METHODS, ReplacePrefix, RevocationCheck, Route, Variants};
 pub use upstream::{Assertion, AssertionAlgorithm, Breaker, Maintenance, OnDown, Upstream, UpstreamTarget};
 
@@ -30,8 +32,8 @@ pub struct Policy {
     /// Format of the document.
     #[serde(default = "number::<1, u32>")]
     pub version: u32,
-    /// The gateway's own URL as clients write it: scheme, host and port. `resources` need it. The
-    /// variable `PUBLIC_URL` replaces it at run time.
+    /// The gateway's own URL as clients write it: scheme, host and port. `resources` and `proof` need it.
+    /// The variable `PUBLIC_URL` replaces it at run time.
     pub public_url: Option<String>,
     /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
     /// selects the issuer, whose rules alone decide about the token.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use super::{number, proof::Proof};
 #[cfg(feature = "schema")]
 use crate::limits;
 use crate::{access::Access, reserved::is_same_header};
@@ -42,6 +42,9 @@ pub struct Route {
     /// on roles, scopes, claims or owners needs it: each issuer gives its roles a meaning, and two
     /// may have a user of the same id.
     pub issuers: Option<Vec<String>>,
+    /// Whether clients prove that their tokens are theirs: as `proof` of an issuer, for this route. The
+    /// stricter of both counts.
+    pub proof: Option<Proof>,
     /// Rate limits that count its requests.
     #[serde(default)]
     pub limits: Vec<String>,

@@ -72,6 +72,13 @@ impl<'a> Validator<'a> {
                 )
             });
         }
+        if issuer.proof.is_some() {
+            self.proof(&at.key("proof"));
+            self.require(providers::token_header(issuer).is_none(), &at.key("proof"), || {
+                "proof does not go with token_header: clients prove that a token in Authorization is theirs, and a proxy \
+                 has no key; leave one of them out"
+            });
+        }
         self.tenants(at, issuer);
         self.algorithms(at, issuer);
         self.claims(at, issuer);

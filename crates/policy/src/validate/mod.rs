@@ -114,6 +114,14 @@ impl<'a> Validator<'a> {
         }
     }
 
+    /// Checks what a proof is checked with.
+    fn proof(&mut self, at: &Place<'_>) {
+        self.require(self.policy.public_url.is_some(), at, || {
+            "proof needs public_url = \"https://…\" before the first table: proofs name the gateway's URL, and a request's \
+             Host can be forged"
+        });
+    }
+
     fn at_most(&mut self, at: &Place<'_>, count: usize, most: usize) {
         self.require(count <= most, at, || format!("{} has a list of {count}; write at most {most}", at.last_key()));
     }

@@ -14,7 +14,8 @@ use crate::{
     access::Access,
     error::{Place, Violation},
     limits,
-    model::{COOKIE_PREFIX, HeaderRules, LimitBy, METHODS, RevocationCheck, Route, Variants},
+    model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, Proof, RevocationCheck, Route, Variants},
+    providers,
     reserved::{METADATA_PATH, OWN_PATHS, is_below, is_own_path, is_reserved, is_same_header},
     table::Table,
 };
@@ -288,6 +289,23 @@ impl<'a> Validator<'a> {
             let fault = "token_cookie = true, but a public route looks at no token; leave it out or change access";
             self.require(!is_public, at, || fault);
         }
+        if route.proof.is_some() {
+            let at = at.key("proof");
+            self.proof(&at);
+            let has_header = |issuer: &Issuer| route.accepts(&issuer.name) && providers::token_header(issuer).is_some();
+            self.require(!is_public && !policy.issuers.iter().any(has_header), &at, || {
+                if is_public {
+                    return "proof needs a token, and a public route looks at none; leave it out or change access";
+                }
+                "proof does not go with tokens in a token_header, which this route accepts; name the other issuers in \
+                 issuers, or leave it out"
+            });
+        }
+        let needs_proof = || policy.proofs_of(route).1 == Some(Proof::Required);
+        self.require(!route.token_cookie || !needs_proof(), at, || {
+            "token_cookie = true does not go with proof = \"required\", of the route or of an issuer: a bound token in a \
+             cookie has no proof; leave one of them out"
+        });
         let (option, at) = match (route.revocation, route.ends_session) {
             (_, true) => ("ends_session = true", *at),
             (RevocationCheck::Strict, false) => ("revocation = \"strict\"", at.key("revocation")),

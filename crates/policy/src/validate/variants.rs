@@ -221,6 +221,7 @@ impl<'a> Search<'a> {
             implies
         };
         (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
+            && looser.proof >= strict.proof
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
             && implies()
             && (strict.access == Access::Public || strict.issuers.as_ref().is_none_or(accepts_issuers_of))
@@ -378,9 +379,9 @@ fn other_case(segment: &str) -> String {
 
 /// Returns which requests a route permits, apart from their paths, as a key for comparison.
 fn rule_of(route: &Route) -> String {
-    let Route { upstream, access, methods, issuers, limits, revocation, encoded_path, .. } = route;
+    let Route { upstream, access, methods, issuers, limits, revocation, proof, encoded_path, .. } = route;
     let access = with_positions(access, &route.path);
-    format!("{:?}", (upstream, access, methods, issuers, limits, revocation, encoded_path))
+    format!("{:?}", (upstream, access, methods, issuers, limits, revocation, proof, encoded_path))
 }
 
 /// Returns a rule with the position of each parameter that it names, from the end of the path, for its name.
