@@ -306,6 +306,12 @@ impl Access {
         }
     }
 
+    /// Whether every caller that this rule lets in is let in by `other`, too, which has no rule on owners.
+    #[cfg(feature = "toml")]
+    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        self.implies(other, &|_, _| false, &Cell::new(crate::limits::ACCESS_COMPARISONS))
+    }
+
     /// Whether every caller that this rule lets in is let in by `other`, too. `is_same_owner` tells
     /// whether a parameter of this rule's path and one of the other's have the same value. After `left`
     /// comparisons the answer is no, which reports the two rules and hides none.

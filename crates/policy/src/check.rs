@@ -96,6 +96,27 @@ fn span_of(document: &DeTable<'_>, path: &Path) -> Range<usize> {
     span
 }
 
+/// A place in a policy file.
+#[derive(Debug, Clone, Copy)]
+pub enum Spot<'a> {
+    /// An option of a route, by the route's index.
+    Route(usize, &'a str),
+    /// An option of an upstream, by the upstream's name.
+    Upstream(&'a str, &'a str),
+}
+
+/// Returns the line and the column of each place in the text of a policy file: of the option if it is written,
+/// otherwise of its table.
+pub fn positions_of(text: &str, spots: &[Spot<'_>]) -> Vec<(usize, usize)> {
+    let document = DeTable::parse(text).map(|document| document.into_inner()).unwrap_or_default();
+    let key = |name: &str| Step::Key(name.to_owned());
+    let paths = spots.iter().map(|spot| match *spot {
+        Spot::Route(index, option) => Path(vec![key("routes"), Step::Index(index), key(option)]),
+        Spot::Upstream(name, option) => Path(vec![key("upstreams"), key(name), key(option)]),
+    });
+    paths.map(|path| position_of(text, span_of(&document, &path).start)).collect()
+}
+
 /// Returns the line and the column, in characters, of a byte offset in a text. Both count from 1.
 pub fn position_of(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);

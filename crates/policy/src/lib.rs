@@ -39,7 +39,7 @@ mod validate;
 
 pub use access::{Access, Circumstances, Params, Principal, RequestClaim, StepUp};
 #[cfg(feature = "toml")]
-pub use check::{check, check_with, position_of};
+pub use check::{Spot, check, check_with, position_of, positions_of};
 pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;

@@ -22,6 +22,13 @@ pub struct Upstream {
     /// out. Example: `targets = [{ url = "https://a.example.com", weight = 3 }]`
     #[serde(default)]
     pub targets: Vec<UpstreamTarget>,
+    /// File of the service's OpenAPI document (3.0 or 3.1, YAML or JSON): a relative path inside the policy file's folder.
+    /// `npm run check` compares its operations with the routes. The build and `npm run policy:push` leave it out.
+    #[cfg(feature = "toml")]
+    pub openapi: Option<String>,
+    /// Leading segments of the document's paths, such as `/v1`, instead of the path of its `servers`. `/` stands for none.
+    #[cfg(feature = "toml")]
+    pub openapi_prefix: Option<String>,
     /// Milliseconds from the end of the request to the headers of the answer; then 504.
     #[serde(default = "number::<15_000, u64>")]
     pub timeout_ms: u64,

@@ -214,6 +214,8 @@ impl<'a> Validator<'a> {
             self.url(&at.key("url"), "its url", &target.url, check_base_url);
             self.bounds(&at.key("weight"), target.weight, limits::WEIGHT);
         }
+        #[cfg(feature = "toml")]
+        self.openapi(at, upstream);
         self.bounds(&at.key("timeout_ms"), upstream.timeout_ms, limits::TIMEOUT_MS);
         self.bounds(&at.key("body_timeout_ms"), upstream.body_timeout_ms, limits::BODY_TIMEOUT_MS);
         self.bounds(&at.key("retries"), upstream.retries, limits::RETRIES);
@@ -227,6 +229,28 @@ impl<'a> Validator<'a> {
         if let Some(maintenance) = &upstream.maintenance {
             let at = at.key("maintenance");
             self.bounds(&at.key("retry_after_s"), maintenance.retry_after_s, limits::MAINTENANCE_S);
+        }
+    }
+
+    #[cfg(feature = "toml")]
+    fn openapi(&mut self, at: &Place<'_>, upstream: &Upstream) {
+        if let Some(file) = &upstream.openapi {
+            self.text(&at.key("openapi"), file);
+            self.require(
+                is_inside_folder(file),
+                &at.key("openapi"),
+                || "openapi must be a relative path inside the policy file's folder, such as \"apis/shop.yaml\"",
+            );
+        }
+        if let Some(prefix) = &upstream.openapi_prefix {
+            let at = at.key("openapi_prefix");
+            self.text(&at, prefix);
+            self.require(
+                prefix == "/" || values::is_fixed_path(prefix),
+                &at,
+                || "openapi_prefix is one or more whole fixed segments, such as \"/v1\", or \"/\" for none",
+            );
+            self.require(upstream.openapi.is_some(), &at, || "openapi_prefix needs openapi, the document's file");
         }
     }
 
