@@ -3,7 +3,7 @@
 import { ORIGIN_OPTIONS, readArguments, usageError } from "./lib/arguments.js";
 import { parseJson } from "./lib/files.js";
 import { policyFile } from "./lib/paths.js";
-import { openPolicyTool, printOutput, readPolicyFile } from "./lib/policy-tool.js";
+import { openPolicyTool, printOutput, readPolicyFile, runWithDocuments } from "./lib/policy-tool.js";
 import { createProgress } from "./lib/progress.js";
 import { runScript } from "./lib/script.js";
 
@@ -72,5 +72,7 @@ await runScript(async (args, processes) => {
   const progress = createProgress({ out: process.stderr });
   const run = await openPolicyTool({ progress, processes });
   progress.close();
-  return printOutput(run({ command: isTable ? "table" : { decide: { method, path, caller, origin } }, policy }));
+  return printOutput(
+    await runWithDocuments(run, { command: isTable ? "table" : { decide: { method, path, caller, origin } }, policy }),
+  );
 });

@@ -9,7 +9,7 @@ import { readArguments } from "./lib/arguments.js";
 import { runCommand } from "./lib/cargo.js";
 import { hasPackages } from "./lib/install.js";
 import { dataFolder, NODE, policyFile, WRANGLER } from "./lib/paths.js";
-import { openPolicyTool, readPolicyFile } from "./lib/policy-tool.js";
+import { openPolicyTool, readPolicyFile, runWithDocuments } from "./lib/policy-tool.js";
 import { wranglerEnv } from "./lib/services.js";
 import { runScript } from "./lib/script.js";
 import { createProgress } from "./lib/progress.js";
@@ -67,7 +67,7 @@ await runScript(async ([command, ...args], processes) => {
   try {
     if (command === "push") {
       const run = await openPolicyTool({ progress, processes });
-      const { out: next, errors } = run({ command: "compile", policy: readPolicyFile(file) });
+      const { out: next, errors } = await runWithDocuments(run, { command: "compile", policy: readPolicyFile(file) });
       for (const line of errors) console.error(line);
       if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);
       const before = await progress.run("read the current policy", () => get("current"));

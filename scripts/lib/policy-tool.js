@@ -2,18 +2,7 @@
 // worker runs. Built by `npm run setup`, and again when its sources change; running it needs no
 // compiler.
 
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -23,15 +12,17 @@ import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install
 import { withLock } from "./lock.js";
 import { TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
-import { readIfThere } from "./files.js";
+import { readBeginning, readIfThere } from "./files.js";
 import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./programs.js";
 
 /**
+ * @import { Fault, Operation } from "./openapi-operations.js"
  * @import { Work } from "./cargo.js"
  * @import { Processes } from "./processes.js"
  * @import { Progress } from "./progress.js"
- * @typedef {{ names: string[], max_bytes: number }} NeededFiles
- * @typedef {{ out: string, errors: string[], code: number, files?: NeededFiles | null }} Output
+ * @typedef {{ upstream: string, file: string, prefix?: string | null }} NeededDocument
+ * @typedef {{ names: string[], max_bytes: number, documents?: NeededDocument[] }} NeededFiles
+ * @typedef {{ out: string, errors: string[], code: number, files?: NeededFiles | null, documents?: NeededDocument[] }} Output
  */
 
 const GLUE = join(POLICY_FOLDER, "portcullis_cli.js");
@@ -55,7 +46,67 @@ export async function openPolicyTool({ progress, processes } = {}) {
     // An older build names no files.
     if (!output.files?.names) return output;
     const { policy } = request;
-    return ask({ ...request, policy: { ...policy, files: readNamed(policy.name, output.files) } });
+    const { documents } = output.files;
+    return { ...ask({ ...request, policy: { ...policy, files: readNamed(policy.name, output.files) } }), documents };
+  };
+}
+
+/**
+ * Runs a request as `run` does, with the OpenAPI documents that the policy names.
+ * @param {(request: object) => Output} run
+ * @param {{ command: unknown, policy: { name: string, text: string } }} request
+ */
+export async function runWithDocuments(run, request) {
+  const output = run(request);
+  // Mistakes of the policy itself come first.
+  if (output.errors.length > 0 || !output.documents?.length) return output;
+  const { policy } = request;
+  return run({ ...request, policy: { ...policy, documents: await readDocuments(policy.name, output.documents) } });
+}
+
+/**
+ * Returns the operations of the OpenAPI documents that a policy names, by upstream. The tool reports those that
+ * cannot be used.
+ * @param {string} policy
+ * @param {NeededDocument[]} needed
+ */
+async function readDocuments(policy, needed) {
+  const [{ OpenApiError, readOpenApi }, { readOperations }] = await Promise.all([
+    import("./openapi.js"),
+    import("./openapi-operations.js"),
+  ]);
+  const read = needed.map(async ({ upstream, file, prefix }) => {
+    const place = join(dirname(policy), file);
+    try {
+      const { operations, faults } = readOperations(await readOpenApi(place), {
+        prefix: prefix === "/" ? "" : (prefix ?? undefined),
+      });
+      return [upstream, { name: place, ...comparable(operations, faults) }];
+    } catch (error) {
+      if (!(error instanceof OpenApiError)) throw error;
+      return [upstream, { name: place, operations: [], faults: [], refused: error.lines }];
+    }
+  });
+  return Object.fromEntries(await Promise.all(read));
+}
+
+/**
+ * Returns operations as requests hold them (crates/cli, `Document`).
+ * @param {Operation[]} operations
+ * @param {Fault[]} faults
+ */
+function comparable(operations, faults) {
+  return {
+    operations: operations.map(({ method, path, access, line, column }) => ({ method, path, access, line, column })),
+    faults: [
+      ...faults,
+      ...operations
+        .filter(({ unsupported }) => unsupported !== undefined)
+        .map(({ method, path, unsupported, line, column }) => ({
+          ...{ line, column },
+          message: `${method} ${path} wants ${unsupported}, which the gateway does not check; rules are not compared`,
+        })),
+    ],
   };
 }
 
@@ -66,28 +117,9 @@ export async function openPolicyTool({ progress, processes } = {}) {
  * @param {NeededFiles} needed
  */
 function readNamed(policy, { names, max_bytes }) {
-  const texts = names.map((name) => [name, readBeginning(resolve(dirname(policy), name), max_bytes + 1)]);
+  const read = (/** @type {string} */ name) => readBeginning(resolve(dirname(policy), name), max_bytes + 1);
+  const texts = names.map((name) => [name, read(name)?.toString("utf8")]);
   return Object.fromEntries(texts.filter(([, text]) => text !== undefined));
-}
-
-/**
- * Returns the beginning of a regular file, or undefined.
- * @param {string} file
- * @param {number} bytes
- */
-function readBeginning(file, bytes) {
-  let opened;
-  try {
-    // To open a named pipe would wait for its writer.
-    opened = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
-    if (!fstatSync(opened).isFile()) return undefined;
-    const buffer = Buffer.alloc(bytes);
-    return buffer.toString("utf8", 0, readSync(opened, buffer, 0, bytes, 0));
-  } catch {
-    return undefined;
-  } finally {
-    if (opened !== undefined) closeSync(opened);
-  }
 }
 
 // A policy with mistakes; `lines` are the mistakes, each as file:line:column: message.
@@ -100,7 +132,7 @@ export class PolicyError extends ScriptError {}
  */
 export async function compilePolicy(file, { progress, processes } = {}) {
   const run = await openPolicyTool({ progress, processes });
-  const { out, errors } = run({ command: "compile", policy: readPolicyFile(file) });
+  const { out, errors } = await runWithDocuments(run, { command: "compile", policy: readPolicyFile(file) });
   if (errors.length === 0) return out;
   const message = "The policy cannot be built; the lines above name its mistakes.";
   throw new PolicyError(message, { lines: errors });

@@ -64,7 +64,7 @@ pub(crate) type Verdict = Result<&'static str, (StatusCode, String)>;
 pub(crate) struct Decider<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) overlaps: Overlaps<'a>,
-    table: Table,
+    pub(crate) table: Table,
 }
 
 impl<'a> Decider<'a> {

@@ -6,6 +6,7 @@
 
 mod access;
 mod decision;
+mod drift;
 mod expectations;
 mod explain;
 mod overlap;
@@ -68,6 +69,8 @@ struct PolicyFile {
     /// Contents of the files that it names, without those that cannot be read. Without this member, the output of a
     /// command may list them instead.
     files: Option<BTreeMap<String, String>>,
+    /// The OpenAPI documents that it names, by upstream. `compile` and `table` compare them with its routes.
+    documents: Option<BTreeMap<String, drift::Document>>,
 }
 
 /// The result of a command.
@@ -89,6 +92,15 @@ pub(crate) struct NeededFiles {
     names: Vec<String>,
     /// Bytes of each at most. Of a longer one, one byte more is enough to refuse it.
     max_bytes: usize,
+    documents: Vec<NeededDocument>,
+}
+
+/// An OpenAPI document next to a policy, or below its folder.
+#[derive(Serialize)]
+struct NeededDocument {
+    upstream: String,
+    file: String,
+    prefix: Option<String>,
 }
 
 /// Exit code: the policy is invalid, or the decision is a refusal.
@@ -123,19 +135,26 @@ pub fn run(request: &str) -> String {
 }
 
 fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<String>> {
-    let needed = if file.files.is_none() { files_of(&file.text) } else { Vec::new() };
-    if !needed.is_empty() {
-        let files = NeededFiles { names: needed, max_bytes: JWKS_BYTES };
-        return Ok(Output { files: Some(files), ..Output::default() });
+    let needs_documents = matches!(command, Command::Compile | Command::Table);
+    if file.files.is_none() {
+        let document = toml::from_str(&file.text).unwrap_or_default();
+        let (names, documents) =
+            (files_of(&document), if needs_documents { documents_of(&document) } else { Vec::new() });
+        if !names.is_empty() || !documents.is_empty() {
+            let files = NeededFiles { names, max_bytes: JWKS_BYTES, documents };
+            return Ok(Output { files: Some(files), ..Output::default() });
+        }
     }
     let files = file.files.clone().unwrap_or_default();
     let policy = &portcullis_policy::check_with(&file.text, &files)
         .map_err(|mistakes| Vec::from_iter(mistakes.iter().map(|mistake| format!("{}:{mistake}", file.name))))?;
     let decider = &Decider::new(policy).map_err(|_| vec![format!("{}: two routes collide", file.name)])?;
     let run_tests = || file.tests.as_ref().map(|tests| expectations::run(decider, tests)).transpose();
+    let compare = || drift::compare(decider, (&file.name, &file.text), file.documents.as_ref());
     match command {
         Command::Compile => {
             run_tests()?;
+            compare().into_result()?;
             // As written: the Worker has the defaults and writes out short forms itself.
             let mut document: Value = toml::from_str(&file.text).map_err(|error| vec![error.to_string()])?;
             // But for files, which it cannot read.
@@ -146,15 +165,26 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
                     issuer.insert("jwks".to_owned(), read.jwks.clone().into());
                 }
             }
+            for upstream in
+                document.get_mut("upstreams").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
+            {
+                let upstream = upstream.as_object_mut();
+                upstream.map(|upstream| ["openapi", "openapi_prefix"].map(|option| upstream.remove(option)));
+            }
             Ok(Output::success(document.to_string()))
         }
         Command::Table => {
-            let table = table::render(decider);
-            Ok(match run_tests() {
-                Ok(None) => Output::success(table),
-                Ok(Some(summary)) => Output::success(format!("{table}\n\n{summary}")),
-                Err(failures) => Output { out: table, ..Output::failure(EXIT_REFUSED, failures) },
-            })
+            let drift = compare();
+            let mut lines = vec![table::render(decider)];
+            lines.extend(drift.notes.iter().map(|note| format!("note: {note}")));
+            let (summary, failures) = match run_tests() {
+                Ok(summary) => (summary, Vec::new()),
+                Err(failures) => (None, failures),
+            };
+            lines.extend(summary.map(|summary| format!("\n{summary}")));
+            let errors = Vec::from_iter(drift.errors.into_iter().chain(failures));
+            let code = if errors.is_empty() { 0 } else { EXIT_REFUSED };
+            Ok(Output { out: lines.join("\n"), errors, code, files: None })
         }
         Command::Decide { method, path, caller, origin } => Ok(decide(decider, (method, path), caller, origin)),
         Command::KeySource { token } => Ok(Output::success(explain::key_source(policy, token).to_string())),
@@ -165,12 +195,22 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
     }
 }
 
-/// Returns the files that a policy may name. A policy that cannot be read names none.
-fn files_of(text: &str) -> Vec<String> {
-    let document: Value = toml::from_str(text).unwrap_or_default();
+/// Returns the files of keys that a policy may name.
+fn files_of(document: &Value) -> Vec<String> {
     let issuers = document.get("issuers").and_then(Value::as_object);
     let files = issuers.into_iter().flat_map(Map::values).filter_map(|issuer| issuer.get("jwks_file")?.as_str());
     files.filter(|file| is_inside_folder(file)).map(str::to_owned).collect()
+}
+
+/// Returns the OpenAPI documents that a policy may name.
+fn documents_of(document: &Value) -> Vec<NeededDocument> {
+    let upstreams = document.get("upstreams").and_then(Value::as_object);
+    let documents = upstreams.into_iter().flatten().filter_map(|(name, upstream)| {
+        let text = |option: &str| upstream.get(option).and_then(Value::as_str).map(str::to_owned);
+        let file = text("openapi").filter(|file| is_inside_folder(file))?;
+        Some(NeededDocument { upstream: name.clone(), file, prefix: text("openapi_prefix") })
+    });
+    documents.collect()
 }
 
 fn decide(decider: &Decider<'_>, (method, path): (&str, &str), caller: &Caller, origin: &Origin) -> Output {
