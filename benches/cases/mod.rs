@@ -97,6 +97,7 @@ fn token_admit() -> Box<dyn Case> {
         claims: ClaimNames::default(),
         require: vec![],
         kept: vec![],
+        asserted: Vec::new(),
         leeway_s: 30,
         max_lifetime_s: 900,
     };

@@ -24,6 +24,7 @@ fn policy() -> TokenPolicy {
         claims: ClaimNames::default(),
         require: vec![],
         kept: vec![vec!["tenant".to_owned()], vec!["a".to_owned(), "b".to_owned()]],
+        asserted: Vec::new(),
         leeway_s: 30,
         max_lifetime_s: 3600,
     }

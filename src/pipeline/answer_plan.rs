@@ -64,13 +64,14 @@ impl Gateway {
             let is_sent = facts.has_header(CACHE_CONTROL) && !rules.covers(CACHE_CONTROL);
             let sent = if is_sent { ports.header(reply, CACHE_CONTROL) } else { None };
             let mut set = rules.set.iter().filter(|(name, _)| is_same_header(name, CACHE_CONTROL));
-            let value = set.next().map(|(_, value)| value).or(sent.as_ref());
+            let value = set.next().and_then(|(_, value)| value.text()).or(sent.as_ref());
             // A cache in front of the proxy that adds the token header does not see it, so `Vary` is not enough.
             if !value.is_some_and(|value| rules_shared_caches(value)) {
                 changes.append(CACHE_CONTROL, "private");
             }
         }
-        for (name, value) in &rules.set {
+        // Only requests have values of claims.
+        for (name, value) in rules.set.iter().filter_map(|(name, value)| Some((name, value.text()?))) {
             changes.append(name, value);
         }
         for (name, value) in &replaced {

@@ -19,19 +19,26 @@ use super::{
 };
 use portcullis_policy::Upstream;
 use portcullis_token::{
-    Identity, SignatureOutcome, UnixMillis,
+    self as token, Identity, SignatureOutcome, UnixMillis,
     keys::{SigningKey, parse_signing_keys},
 };
 
 /// The keys of one upstream's assertions. The first one signs. Others are live at the origin alone, during a rotation.
 pub(super) struct AssertionKeys {
-    /// Name of the upstream.
-    aud: String,
+    audience: Audience,
     /// Of requests without a caller.
     anonymous: Rc<Opening>,
     /// Encoded header, and the dot behind it.
     header: String,
     signer: Signer,
+}
+
+/// For whom assertions are.
+struct Audience {
+    /// Name of the upstream.
+    name: String,
+    /// Claims of the token that it gets.
+    claims: Vec<String>,
 }
 
 enum Signer {
@@ -81,7 +88,7 @@ struct CallerClaims<'a> {
     sid: Option<&'a str>,
 }
 
-/// The claims about one request. [`AssertionKeys::write`] adds the times and `jti`.
+/// The claims about one request. [`write`] adds the times and `jti`.
 #[derive(Clone, Copy, Default, Serialize)]
 pub(super) struct Claims<'a> {
     iat: u64,
@@ -124,9 +131,9 @@ impl AssertionKeys {
         };
         let header = json!({ "alg": algorithm.name(), "kid": kid, "typ": "gateway+jwt" });
         let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()));
-        let aud = &upstream.name;
-        let anonymous = Opening::new(aud, None, &header, &signer).ok_or("cannot be used")?;
-        Ok(Self { aud: aud.clone(), anonymous: Rc::new(anonymous), header, signer })
+        let audience = Audience { name: upstream.name.clone(), claims: upstream.assertion.claims.clone() };
+        let anonymous = Opening::new(&audience, None, &header, &signer).map_err(|_| "cannot be used")?;
+        Ok(Self { audience, anonymous: Rc::new(anonymous), header, signer })
     }
 
     /// Returns the keys whose public parts are published, the one that signs first. Empty for HS256.
@@ -135,14 +142,14 @@ impl AssertionKeys {
     }
 
     /// Returns the opening for a caller, and keeps it with the caller's token.
-    fn opening(&self, caller: Option<Caller<'_>>) -> Option<Rc<Opening>> {
-        let Some(caller) = caller else { return Some(Rc::clone(&self.anonymous)) };
+    fn opening(&self, caller: Option<Caller<'_>>) -> Result<Rc<Opening>, Denial> {
+        let Some(caller) = caller else { return Ok(Rc::clone(&self.anonymous)) };
         let mut kept = caller.opening.borrow_mut();
-        if let Some(opening) = kept.as_ref().filter(|opening| opening.aud == self.aud) {
-            return Some(Rc::clone(opening));
+        if let Some(opening) = kept.as_ref().filter(|opening| opening.aud == self.audience.name) {
+            return Ok(Rc::clone(opening));
         }
-        let opening = Rc::new(Opening::new(&self.aud, Some(caller.identity), &self.header, &self.signer)?);
-        Some(Rc::clone(kept.insert(opening)))
+        let opening = Rc::new(Opening::new(&self.audience, Some(caller.identity), &self.header, &self.signer)?);
+        Ok(Rc::clone(kept.insert(opening)))
     }
 
     /// Signs claims about a request of a caller.
@@ -152,8 +159,9 @@ impl AssertionKeys {
         claims: &Claims<'_>,
         ports: &P,
     ) -> Result<String, Denial> {
+        let opening = self.opening(caller)?;
         let random = ports.random();
-        let token = random.first_chunk().and_then(|random| self.write(caller, claims, ports.now(), random));
+        let token = random.first_chunk().and_then(|random| write(&opening, claims, ports.now(), random));
         let mut token = token.ok_or(Denial::AssertionUnsigned)?;
         if let Some(held) = self.published().first() {
             held.prove(ports).await?;
@@ -164,35 +172,28 @@ impl AssertionKeys {
         }
         Ok(token)
     }
+}
 
-    /// Writes an assertion; without its signature unless that is by HS256. Its `jti` is made of `now` and `random` and
-    /// unique, whereas a client may repeat a request id. Returns `None` only if the JSON cannot be written.
-    fn write(
-        &self,
-        caller: Option<Caller<'_>>,
-        claims: &Claims<'_>,
-        now: UnixMillis,
-        random: &[u8; 10],
-    ) -> Option<String> {
-        let opening = self.opening(caller)?;
-        let issued = now.secs();
-        let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();
-        let mut buffer = uuid::Uuid::encode_buffer();
-        let jti = id.hyphenated().encode_lower(&mut buffer);
-        let claims = Claims { iat: issued, exp: issued.saturating_add(limits::ASSERTION_S), jti, ..*claims };
-        let mut json = Vec::with_capacity(USUAL_BYTES);
-        serde_json::to_writer(&mut json, &claims).ok()?;
-        let mut token = String::with_capacity(opening.text.len().saturating_add(json.len().saturating_mul(2)));
-        token.push_str(&opening.text);
-        // The opening ends with a comma, so the second brace is left out.
-        URL_SAFE_NO_PAD.encode_string(json.strip_prefix(b"{")?, &mut token);
-        let Some(mac) = &opening.mac else { return Some(token) };
-        let rest = token.get(opening.text.len()..)?;
-        let signature = mac.clone().chain_update(rest).finalize().into_bytes();
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Some(token)
-    }
+/// Writes an assertion; without its signature unless that is by HS256. Its `jti` is made of `now` and `random` and unique,
+/// whereas a client may repeat a request id. Returns `None` only if the JSON cannot be written.
+fn write(opening: &Opening, claims: &Claims<'_>, now: UnixMillis, random: &[u8; 10]) -> Option<String> {
+    let issued = now.secs();
+    let id = uuid::Builder::from_unix_timestamp_millis(now.0, random).into_uuid();
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let jti = id.hyphenated().encode_lower(&mut buffer);
+    let claims = Claims { iat: issued, exp: issued.saturating_add(limits::ASSERTION_S), jti, ..*claims };
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut json, &claims).ok()?;
+    let mut token = String::with_capacity(opening.text.len().saturating_add(json.len().saturating_mul(2)));
+    token.push_str(&opening.text);
+    // The opening ends with a comma, so the second brace is left out.
+    URL_SAFE_NO_PAD.encode_string(json.strip_prefix(b"{")?, &mut token);
+    let Some(mac) = &opening.mac else { return Some(token) };
+    let rest = token.get(opening.text.len()..)?;
+    let signature = mac.clone().chain_update(rest).finalize().into_bytes();
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Some(token)
 }
 
 impl HeldKey {
@@ -218,7 +219,8 @@ impl HeldKey {
 }
 
 impl Opening {
-    fn new(aud: &str, identity: Option<&Identity>, header: &str, signer: &Signer) -> Option<Self> {
+    fn new(audience: &Audience, identity: Option<&Identity>, header: &str, signer: &Signer) -> Result<Self, Denial> {
+        let aud = &audience.name;
         let claims = CallerClaims {
             iss: "portcullis",
             aud,
@@ -227,8 +229,11 @@ impl Opening {
             roles: identity.map(|identity| identity.roles.as_slice()),
             sid: identity.and_then(|identity| identity.session_id.as_deref()),
         };
-        let mut json = serde_json::to_string(&claims).ok()?;
+        let mut json = to_json(&claims)?;
         json.pop();
+        if let Some(identity) = identity.filter(|_| !audience.claims.is_empty()) {
+            add_claims(&mut json, &audience.claims, identity)?;
+        }
         json.push(',');
         while !json.len().is_multiple_of(3) {
             json.push(' ');
@@ -238,8 +243,29 @@ impl Opening {
         text.push_str(header);
         URL_SAFE_NO_PAD.encode_string(json, &mut text);
         let mac = if let Signer::Shared(mac) = signer { Some(mac.clone().chain_update(&text)) } else { None };
-        Some(Self { aud: aud.to_owned(), text, mac })
+        Ok(Self { aud: aud.clone(), text, mac })
     }
+}
+
+/// Adds the member `claims`: the token's issuer, and those of its claims that the policy names. In an object of their own,
+/// they cannot replace a claim of the assertion.
+fn add_claims(json: &mut String, names: &[String], identity: &Identity) -> Result<(), Denial> {
+    let begin = json.len();
+    json.extend([r#","claims":{"iss":"#, &to_json(&identity.issuer)?]);
+    for name in names.iter().filter(|name| *name != "iss") {
+        let Some((_, value)) = identity.asserted.iter().find(|(known, _)| known == name) else { continue };
+        // A service might take a missing claim for a permission.
+        if value.is_empty() {
+            return Err(Denial::ClaimsTooLarge);
+        }
+        json.extend([",", &to_json(name)?, ":", value]);
+    }
+    json.push('}');
+    if json.len().saturating_sub(begin) > token::limits::ASSERTED_BYTES { Err(Denial::ClaimsTooLarge) } else { Ok(()) }
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, Denial> {
+    serde_json::to_string(value).map_err(|_| Denial::AssertionUnsigned)
 }
 
 /// Parses the secrets of HS256, and returns the `kid` and the state of the first.

@@ -101,10 +101,13 @@ impl Authenticator {
         metrics: &Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let kept = portcullis_policy::claims_in_rules(policy);
+        let asserted = portcullis_policy::claims_in_assertions(policy);
         let shares = u32::try_from(policy.issuers.len()).unwrap_or(u32::MAX);
         let waiters = limits::WAITERS.checked_div(shares).unwrap_or_default().max(1);
         let build = |(index, issuer): (usize, &portcullis_policy::Issuer)| {
-            let token = issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
+            let mut token =
+                issuer.token_policy(&kept).ok_or_else(|| Misconfiguration::unusable_issuer(&issuer.name))?;
+            token.asserted.clone_from(&asserted);
             Issuer::new((index, issuer), token, upstreams, settings, waiters, Rc::clone(metrics)).map(Rc::new)
         };
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
@@ -142,10 +145,16 @@ impl Authenticator {
             path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
         });
         let proof_bytes = identity.confirmation.as_ref().map_or(0, |_| limits::TOKEN_CACHE_PROOF_BYTES);
+        // A claim for services is in an opening as well, in base64.
+        let asserted =
+            identity.asserted.iter().map(|(name, json)| name.len().saturating_add(json.len().saturating_mul(3)));
         let texts = text.len().saturating_mul(3).saturating_add(proof_bytes);
-        let bytes = names.chain(claims).fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
-            sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
-        });
+        let bytes = names
+            .chain(claims)
+            .chain(asserted)
+            .fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
+                sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
+            });
         self.tokens.borrow_mut().insert(text.into(), Rc::clone(&token), bytes, lease);
         Ok(token)
     }

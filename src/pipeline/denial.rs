@@ -64,6 +64,7 @@ denials! {
     /// `detail` says where, and what to send instead; it holds nothing of the body.
     PushMalformed { detail: String } = 400 "push_malformed" "The body is not a list of revocations",
     PushTooLarge = 413 "push_too_large" "The list of revocations is too long; send it in several requests",
+    ClaimsTooLarge = 403 "claims_too_large" "The claims of the token are too long for this service",
     AssertionUnsigned = 503 "assertion_unavailable" "The gateway cannot sign requests at the moment",
     MetricsTokenWrong = 401 "metrics_token_wrong" "Invalid token",
     MetricsUnavailable = 503 "metrics_unavailable" "The metrics cannot be read at the moment",

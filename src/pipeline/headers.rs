@@ -3,8 +3,10 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use serde_json::Value;
+
 use super::{exchange::Exchange, head::Head, limits};
-use portcullis_policy::{Policy, Route, is_private, is_replaced, is_same_header};
+use portcullis_policy::{ClaimPath, ClaimValue, HeaderValue, Policy, Route, is_private, is_replaced, is_same_header};
 use portcullis_token::Identity;
 
 /// Names and values, in order.
@@ -66,8 +68,13 @@ pub(super) fn compose<'a>(
         let Some(value) = (if value == *sent { Some(value) } else { without_replaced(&value) }) else { continue };
         headers.push((Cow::Borrowed(name), value));
     }
-    let set = route.request_headers.set.iter();
-    headers.extend(set.map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))));
+    headers.extend(route.request_headers.set.iter().filter_map(|(name, value)| {
+        let value = match value {
+            HeaderValue::Text(text) => Cow::Borrowed(text.as_str()),
+            HeaderValue::Claim(ClaimValue { claim }) => encode_claim(identity?, claim)?,
+        };
+        Some((Cow::Borrowed(name.as_str()), value))
+    }));
     let mut add = |name: &'static str, value: Cow<'a, str>| headers.push((Cow::Borrowed(name), value));
     if route.forward_authorization {
         // Upstreams read a token from one place, wherever it came from. The client's `Authorization` was not checked
@@ -169,6 +176,18 @@ fn encode_roles(roles: &[String]) -> Option<String> {
         value.push_str(&encode(role, b","));
     }
     (value.len() <= limits::ROLES_HEADER_BYTES).then_some(value)
+}
+
+/// Returns the value of a claim for a header. A list, an object, a fraction and a text that is too long have none: a service
+/// must not get a part of it.
+fn encode_claim<'a>(identity: &'a Identity, claim: &ClaimPath) -> Option<Cow<'a, str>> {
+    let (_, value) = identity.claims.iter().find(|(path, _)| path == claim)?;
+    match value {
+        Value::String(text) if !text.is_empty() => Some(encode(text, b"")),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string().into()),
+        Value::Bool(value) => Some(if *value { "true" } else { "false" }.into()),
+        Value::String(_) | Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Encodes text as a header value: visible ASCII and blanks between it stay, and everything else,

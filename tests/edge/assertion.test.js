@@ -33,7 +33,7 @@ assertion = { algorithm = "EdDSA" }
 
 [upstreams.users]
 url = "http://127.0.0.1:2"
-assertion = { algorithm = "ES256" }
+assertion = { algorithm = "ES256", claims = ["tenant", "https://example.com/org"] }
 
 [[routes]]
 path = "/auth"
@@ -46,6 +46,7 @@ path = "/{*rest}"
 methods = ["GET", "POST"]
 upstream = "users"
 access = "user"
+request_headers = { set = { x-tenant = { claim = "tenant" } } }
 `;
 
 const KINDS = { ES256: ["ec", { namedCurve: "P-256" }], EdDSA: ["ed25519", {}] };
@@ -79,9 +80,9 @@ describe("an assertion with a public key", () => {
 
   const keySet = () => createRemoteJWKSet(new URL(`${edge.url}${PLACE}`));
 
-  async function assertionOf(path, upstream) {
-    const token = await issuer.accessToken({ sub: "ada" });
-    const answer = await edge.get(path, { token });
+  async function assertionOf(path, upstream, { headers, ...claims } = {}) {
+    const token = await issuer.accessToken({ sub: "ada", ...claims });
+    const answer = await edge.get(path, { token, headers });
     assert.equal(answer.status, 200, answer.body);
     return upstream.requests.at(-1).assertion;
   }
@@ -115,6 +116,32 @@ describe("an assertion with a public key", () => {
     assert.equal(verdicts.es.sub, "ada");
     assert.equal(verdicts.ed.aud, "auth");
     assert.equal(verdicts.other, "InvalidSignatureError");
+  });
+
+  test("has the issuer and the named claims of the token, and headers have them encoded", async () => {
+    const keys = keySet();
+    const org = { id: 7, units: ["Größe", 'a"b\r\n'] };
+    const claims = {
+      tenant: "shop\r\nx-user-id: root \u{1F600}",
+      "https://example.com/org": org,
+      aud: ["api", "users"],
+    };
+    const headers = { "x-tenant": "forged", x_tenant: "forged" };
+    const { payload } = await check(await assertionOf("/orders", users, { ...claims, headers }), keys, "users", [
+      "ES256",
+    ]);
+    assert.deepEqual(payload.claims, { iss: "auth-service", tenant: claims.tenant, "https://example.com/org": org });
+    assert.deepEqual([payload.iss, payload.aud, payload.sub], ["portcullis", "users", "ada"]);
+    const seen = users.requests.at(-1).headers;
+    assert.equal(seen["x-tenant"], "shop%0D%0Ax-user-id: root %F0%9F%98%80");
+    assert.equal(seen["x-user-id"], "ada");
+    assert.ok(!JSON.stringify(seen).includes("forged"));
+    await assertionOf("/orders", users, { tenant: ["shop"], headers });
+    assert.ok(!("x-tenant" in users.requests.at(-1).headers) && !("x_tenant" in users.requests.at(-1).headers));
+    const token = await issuer.accessToken({ sub: "ada", tenant: "t".repeat(5_000) });
+    const refused = await edge.get("/orders", { token });
+    assert.equal(refused.status, 403);
+    assert.equal(refused.json().code, "claims_too_large");
   });
 
   test("has its public keys where everyone may read and keep them, and no private member", async () => {

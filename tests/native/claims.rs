@@ -23,6 +23,7 @@ pub(crate) fn policy() -> TokenPolicy {
         claims: ClaimNames::default(),
         require: vec![],
         kept: vec![],
+        asserted: Vec::new(),
         leeway_s: 30,
         max_lifetime_s: 3600,
     }

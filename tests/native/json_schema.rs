@@ -102,6 +102,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Upstream", "max_concurrent", range(limits::CONCURRENT)),
         ("UpstreamTarget", "url", short.clone()),
         ("UpstreamTarget", "weight", range(limits::WEIGHT)),
+        ("Assertion", "claims", json!({ "maxItems": limits::ASSERTED_CLAIMS, "uniqueItems": true, "items": name })),
         ("Breaker", "failures", range(limits::BREAKER_FAILURES)),
         ("Breaker", "open_s", range(limits::BREAKER_OPEN_S)),
         ("Maintenance", "retry_after_s", range(limits::MAINTENANCE_S)),
@@ -119,7 +120,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Route", "issuers", some(limits::TABLES)),
         ("Route", "limits", json!({ "maxItems": limits::ROUTE_LIMITS })),
         ("Route", "max_body_bytes", range(limits::BODY_BYTES)),
-        ("HeaderRules", "set", json!({ "maxProperties": limits::HEADER_RULES })),
+        ("HeaderRules", "set", header_values()),
         ("HeaderRules", "remove", json!({ "maxItems": limits::HEADER_RULES, "items": headers })),
         ("ReplacePrefix", "to", short),
     ]
@@ -158,6 +159,18 @@ fn simplify(value: &mut Value) {
 fn claim_path() -> Value {
     let name = json!({ "type": "string", "minLength": 1, "maxLength": limits::TEXT_BYTES });
     json!({ "oneOf": [name, { "type": "array", "minItems": 1, "maxItems": limits::CLAIM_DEPTH, "items": name }] })
+}
+
+/// Texts, and values of claims, which only requests have.
+fn header_values() -> Value {
+    let text = json!({ "type": "string", "maxLength": limits::HEADER_VALUE_BYTES });
+    let claim = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": { "claim": claim_path() },
+        "required": ["claim"]
+    });
+    json!({ "maxProperties": limits::HEADER_RULES, "additionalProperties": { "oneOf": [text, claim] } })
 }
 
 fn claim_rule() -> Value {

@@ -14,6 +14,7 @@
 
 mod access;
 mod answers;
+mod asserted_claims;
 mod assertion;
 mod assertion_keys;
 mod claims;

@@ -33,6 +33,7 @@ fn keys(session: &str, issued_at: u64) -> RevocationKeys {
         email: None,
         roles: vec![],
         scopes: vec![],
+        asserted: Vec::new(),
         claims: vec![],
         session_id: Some(session.into()),
         token_id: Some("t".into()),

@@ -51,6 +51,7 @@ fn examples_with_a_shared_secret_or_without_a_signature_are_refused() {
         claims: ClaimNames::default(),
         require: vec![],
         kept: vec![],
+        asserted: Vec::new(),
         leeway_s: 0,
         max_lifetime_s: 3600,
     };

@@ -1,7 +1,7 @@
 //! Routes that require scopes, claims and issuers, and routes that rewrite the path, in the whole gateway.
 
 use portcullis::pipeline::Gateway;
-use portcullis_policy::{Maintenance, TokenCookie, Variants};
+use portcullis_policy::{HeaderValue, Maintenance, TokenCookie, Variants};
 use serde_json::{Value, json};
 
 use crate::{
@@ -168,7 +168,7 @@ fn a_pushed_policy_is_validated_like_the_file() {
         Gateway::new(&serde_json::to_string(&changed).unwrap(), setting).err().map(|fault| fault.0)
     };
     assert_eq!(fault(&|_| {}), None);
-    let set = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+    let set = |name: &str, value: &str| [(name.to_owned(), HeaderValue::Text(value.to_owned()))].into();
     for (what, text) in [
         ("identity", fault(&|policy| policy.routes[0].request_headers.set = set("x-user-id", "1"))),
         ("identity, in capitals", fault(&|policy| policy.routes[0].request_headers.set = set("X-USER-ID", "1"))),

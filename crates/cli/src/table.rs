@@ -40,6 +40,10 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
             let (name, algorithm) = (&upstream.name, algorithm.name());
             format!("note: {name} checks requests with {algorithm} and the keys at /_gateway/jwks.json")
         }));
+        let claims = &upstream.assertion.claims;
+        let names = claims.join(", ");
+        lines
+            .extend((!claims.is_empty()).then(|| format!("note: {} gets claims of the token: {names}", upstream.name)));
     }
     let url = policy.public_url.as_deref().unwrap_or_default();
     for (index, resource) in policy.resources.iter().enumerate() {

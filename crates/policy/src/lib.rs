@@ -44,9 +44,9 @@ pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use model::{
-    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, Claims, Cors, EncodedPath, HeaderRules, Issuer, JwksSource,
-    Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, Proof, ReplacePrefix, Resource, Revocation, RevocationCheck,
-    Route, TokenCookie, Upstream, UpstreamTarget, Variants,
+    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, HeaderRules,
+    HeaderValue, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, Proof, ReplacePrefix,
+    Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};
@@ -54,7 +54,7 @@ pub use providers::provider_names;
 pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
-pub use token_policy::claims_in_rules;
+pub use token_policy::{claims_in_assertions, claims_in_rules};
 pub use token_sources::TokenSources;
 pub use url::{check_base_url, check_public_url, check_url};
 pub use validate::is_inside_folder;

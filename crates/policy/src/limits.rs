@@ -97,6 +97,9 @@ pub const ACCESS_RULES: usize = 100;
 /// Limits of one route. Each costs a request a question to a counter.
 pub const ROUTE_LIMITS: usize = 10;
 
+/// Claims of a token that a service gets. More belong into the service's own data.
+pub const ASSERTED_CLAIMS: usize = 16;
+
 /// Headers that one rule sets, and headers that it removes.
 pub const HEADER_RULES: usize = 20;
 

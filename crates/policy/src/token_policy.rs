@@ -1,14 +1,21 @@
 //! How each issuer's tokens are checked, from the policy.
 
+use std::collections::BTreeSet;
+
 use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
 use crate::{
     access::{ACR, AUTH_TIME, Access},
-    model::{Issuer, Policy},
+    model::{HeaderValue, Issuer, Policy},
 };
 
-/// Returns the claims that routes' access rules compare.
+/// Returns the claims that routes' access rules compare, and those that routes write to headers.
 pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
+    fn keep(claim: &ClaimPath, kept: &mut Vec<ClaimPath>) {
+        if !kept.contains(claim) {
+            kept.push(claim.clone());
+        }
+    }
     fn collect(access: &Access, kept: &mut Vec<ClaimPath>) {
         let claim = match access {
             Access::Any(rules) | Access::All(rules) => return rules.iter().for_each(|rule| collect(rule, kept)),
@@ -24,13 +31,20 @@ pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
             | Access::Country(_)
             | Access::Network(_) => return,
         };
-        if !kept.contains(&claim) {
-            kept.push(claim);
-        }
+        keep(&claim, kept);
     }
     let mut kept = Vec::new();
-    policy.routes.iter().for_each(|route| collect(&route.access, &mut kept));
+    for route in &policy.routes {
+        collect(&route.access, &mut kept);
+        route.request_headers.set.values().filter_map(HeaderValue::claim).for_each(|claim| keep(claim, &mut kept));
+    }
     kept
+}
+
+/// Returns the claims that services get in assertions.
+pub fn claims_in_assertions(policy: &Policy) -> Vec<String> {
+    let names = policy.upstreams.iter().flat_map(|upstream| &upstream.assertion.claims);
+    names.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 impl Issuer {
@@ -58,6 +72,7 @@ impl Issuer {
             },
             require: self.require.clone(),
             kept: kept.to_vec(),
+            asserted: Vec::new(),
             leeway_s: self.leeway_s,
             max_lifetime_s: self.max_lifetime_s,
         })

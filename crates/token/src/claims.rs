@@ -28,8 +28,11 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Scopes, in the token's order.
     pub scopes: Vec<String>,
-    /// The claims that the policy's `kept` lists and the token has, for comparison only.
+    /// The claims that the policy's `kept` lists and the token has. Their strings may hold any character.
     pub claims: Vec<(ClaimPath, Value)>,
+    /// The claims that the policy's `asserted` lists and the token has, each as JSON. The text is empty if it is longer
+    /// than [`limits::ASSERTED_BYTES`].
+    pub asserted: Vec<(String, String)>,
     /// The session (`sid`).
     pub session_id: Option<String>,
     /// The token's id (`jti`).
@@ -135,6 +138,7 @@ impl<'a> Subject<'a> {
             roles: roles(claims, &names.roles)?,
             scopes: scopes(claims, &names.scopes)?,
             claims: kept(claims, &policy.kept),
+            asserted: asserted(claims, &policy.asserted),
             session_id: text(claims, &names.session_id)?,
             token_id: text(claims, &["jti".to_owned()])?,
             issued_at: dates.issued_at,
@@ -226,7 +230,7 @@ fn names(
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-/// Claims for access rules. They are cached with the token, so each is bounded.
+/// Claims for access rules and headers. They are cached with the token, so each is bounded.
 fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     let bounded = |value: &Value| match value {
         Value::Null => None,
@@ -237,6 +241,18 @@ fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     };
     let kept = |path: &ClaimPath| Some((path.clone(), bounded(find(claims, path)?)?));
     paths.iter().filter_map(kept).collect()
+}
+
+/// Claims for services, as text: lists of values would take many times their size.
+fn asserted(claims: &StrictObject, names: &[String]) -> Vec<(String, String)> {
+    let written = |name: &String| {
+        let mut json = claims.member(name).filter(|value| !value.is_null())?.to_string();
+        if json.len() > limits::ASSERTED_BYTES {
+            json = String::new();
+        }
+        Some((name.clone(), json))
+    };
+    names.iter().filter_map(written).collect()
 }
 
 /// Whether a string is bounded, without control characters (CR, LF and NUL split or cut a header)

@@ -53,6 +53,10 @@ pub const JSON_DEPTH: usize = 16;
 /// 339), an e-mail address (RFC 5321 allows 254), a session or token id. They become header values and log fields.
 pub const CLAIM_BYTES: usize = 512;
 
+/// Bytes of JSON of the claims of a token that a service gets. Node services accept 16 KB of headers, of which roles take
+/// a part, too.
+pub const ASSERTED_BYTES: usize = 4 * 1024;
+
 /// Roles of a token. Providers put at most 200 groups into one; the bound keeps a token of
 /// one-letter roles from taking many times its size in memory.
 pub const ROLES: usize = 1024;

@@ -34,8 +34,10 @@ pub struct TokenPolicy {
     pub claims: ClaimNames,
     /// What else the claims must say.
     pub require: Vec<ClaimRule>,
-    /// Claims to keep in the identity, for the access rules of routes.
+    /// Claims to keep in the identity, for the access rules and the headers of routes.
     pub kept: Vec<ClaimPath>,
+    /// Claims to keep whole in the identity, for services.
+    pub asserted: Vec<String>,
     /// Seconds of clock difference tolerated on `exp`, `nbf` and `iat`.
     pub leeway_s: u64,
     /// Longest `exp - iat`, in seconds: bounds how long a stolen token is of use.

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use issuer::{Claims, Issuer, JwksSource};
 pub use proof::Proof;
-pub use route::{EncodedPath, HeaderRules, METHODS, ReplacePrefix, RevocationCheck, Route, Variants};
+pub use route::{
+    ClaimValue, EncodedPath, HeaderRules, HeaderValue, METHODS, ReplacePrefix, RevocationCheck, Route, Variants,
+};
 pub use upstream::{Assertion, AssertionAlgorithm, Breaker, Maintenance, OnDown, Upstream, UpstreamTarget};
 
 use crate::named::{self, Named};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use portcullis_token::ClaimPath;
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,10 +167,44 @@ pub enum Variants {
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderRules {
-    /// Names and values of headers to set.
-    pub set: BTreeMap<String, String>,
+    /// Names and values of headers to set. In requests, a value may be that of the token's claim: a text in percent-encoding,
+    /// an integer, `true` or `false`. Otherwise the header is removed. Example:
+    /// `set = { x-tenant = { claim = "tenant" } }`
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    pub set: BTreeMap<String, HeaderValue>,
     /// Names of headers to remove.
     pub remove: Vec<String>,
+}
+
+/// A value of a header to set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "write a text, or in request_headers { claim = \"NAME\" }")]
+pub enum HeaderValue {
+    /// This text.
+    Text(String),
+    /// The value of a claim of the caller's token.
+    Claim(ClaimValue),
+}
+
+/// Where a value is in the caller's token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimValue {
+    /// The claim: a name, or the list of names that leads to it.
+    #[serde(deserialize_with = "portcullis_token::deserialize_claim_path")]
+    pub claim: ClaimPath,
+}
+
+impl HeaderValue {
+    /// Returns the text, unless the value is that of a claim.
+    pub fn text(&self) -> Option<&String> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// Returns the claim.
+    pub fn claim(&self) -> Option<&ClaimPath> {
+        if let Self::Claim(value) = self { Some(&value.claim) } else { None }
+    }
 }
 
 impl HeaderRules {

@@ -70,6 +70,9 @@ pub struct Upstream {
 pub struct Assertion {
     /// Signature algorithm.
     pub algorithm: AssertionAlgorithm,
+    /// Claims of the token that the service gets in the member `claims`, next to the token's `iss`. With `["iss"]`, the
+    /// issuer alone. Example: `claims = ["tenant", "https://example.com/org"]`
+    pub claims: Vec<String>,
 }
 
 /// An algorithm for assertions.

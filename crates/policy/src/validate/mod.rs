@@ -220,6 +220,15 @@ impl<'a> Validator<'a> {
         self.bounds(&at.key("body_timeout_ms"), upstream.body_timeout_ms, limits::BODY_TIMEOUT_MS);
         self.bounds(&at.key("retries"), upstream.retries, limits::RETRIES);
         self.bounds(&at.key("max_concurrent"), upstream.max_concurrent, limits::CONCURRENT);
+        let claims = &upstream.assertion.claims;
+        let at_claims = at.key("assertion");
+        let at_claims = at_claims.key("claims");
+        if !claims.is_empty() {
+            self.list(&at_claims, claims, limits::ASSERTED_CLAIMS, "claims has an empty name; write names of claims");
+        }
+        let is_repeated =
+            claims.iter().enumerate().any(|(index, name)| claims.iter().take(index).any(|known| known == name));
+        self.require(!is_repeated, &at_claims, || "claims has a name twice; keep one of them");
         let breaker = at.key("breaker");
         self.bounds(&breaker.key("failures"), upstream.breaker.failures, limits::BREAKER_FAILURES);
         self.bounds(&breaker.key("open_s"), upstream.breaker.open_s, limits::BREAKER_OPEN_S);

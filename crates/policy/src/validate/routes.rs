@@ -71,8 +71,8 @@ impl<'a> Validator<'a> {
         self.token_options(at, route);
         self.bounds(&at.key("max_body_bytes"), route.max_body_bytes, limits::BODY_BYTES);
         self.rewrite(at, route);
-        self.header_rules(&at.key("request_headers"), &route.request_headers, true);
-        self.header_rules(&at.key("response_headers"), &route.response_headers, false);
+        self.header_rules(&at.key("request_headers"), &route.request_headers, Some(&route.access));
+        self.header_rules(&at.key("response_headers"), &route.response_headers, None);
         if let Some(Variants::Allow { allow }) = &route.variants {
             let is_reason = !allow.trim().is_empty() && allow.len() <= limits::REASON_BYTES;
             self.require(is_reason, &at.key("variants"), || {
@@ -341,8 +341,9 @@ impl<'a> Validator<'a> {
         });
     }
 
-    fn header_rules(&mut self, at: &Place<'_>, rules: &HeaderRules, in_requests: bool) {
-        let key = at.last_key();
+    /// Checks the rules of requests, which have a route's `access`, or of answers.
+    fn header_rules(&mut self, at: &Place<'_>, rules: &HeaderRules, access: Option<&Access>) {
+        let (key, in_requests) = (at.last_key(), access.is_some());
         let set = at.key("set");
         for (index, (name, value)) in rules.set.iter().enumerate() {
             let at = set.key(name);
@@ -352,7 +353,19 @@ impl<'a> Validator<'a> {
                     "{key} cannot set set-cookie, which would replace the service's own cookies; have the service set it"
                 )
             });
-            self.require(is_header_value(value), &at, || {
+            if let Some(claim) = value.claim() {
+                let has_token = access.is_some_and(|access| *access != Access::Public);
+                self.require(has_token, &at, || {
+                    format!(
+                        "{key} sets {name:?} from a claim, which only requests with a token have; write a text, or set it \
+                         in request_headers of a route that is not public"
+                    )
+                });
+                if let Some(fault) = claim_path_fault(claim) {
+                    self.report(&at.key("claim"), fault);
+                }
+            }
+            self.require(value.text().is_none_or(|text| is_header_value(text)), &at, || {
                 format!(
                     "{key}: the value of {name:?} must be plain ASCII without control characters and spaces at its \
                      ends, at most {} bytes",
