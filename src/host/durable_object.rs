@@ -1,7 +1,5 @@
 //! Requests, answers and table values of this Worker's Durable Objects.
 
-use std::collections::BTreeMap;
-
 use wasm_bindgen::{JsCast as _, prelude::*};
 use wasm_bindgen_futures::JsFuture;
 use worker::{SqlStorage, SqlStorageValue, durable::State, worker_sys::DurableObjectState};
@@ -50,6 +48,10 @@ pub(super) fn integer(value: impl TryInto<i64>) -> worker::Result<SqlStorageValu
 
 /// Returns the only column of the first row, or 0 without a row or for NULL.
 pub(super) fn scalar(sql: &SqlStorage, query: &str, bindings: Vec<SqlStorageValue>) -> worker::Result<u64> {
-    let rows: Vec<BTreeMap<String, Option<u64>>> = sql.exec(query, bindings)?.to_array()?;
-    Ok(rows.first().and_then(|row| *row.values().next()?).unwrap_or_default())
+    let row = sql.exec(query, bindings)?.raw().next().transpose()?;
+    match row.as_ref().and_then(|columns| columns.first()) {
+        Some(SqlStorageValue::Integer(number)) => Ok(u64::try_from(*number).map_err(|_| "a number is out of range")?),
+        Some(SqlStorageValue::Null) | None => Ok(0),
+        Some(_) => Err("a column is no number".into()),
+    }
 }

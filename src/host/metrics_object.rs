@@ -1,8 +1,7 @@
 //! The metrics of all isolates, summed: one Durable Object with a row for each series. Only this Worker
 //! can reach it, by its binding.
 
-use std::collections::BTreeMap;
-
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue};
 
@@ -38,12 +37,16 @@ pub async fn metrics(request: web_sys::Request, state: JsValue) -> Result<web_sy
 }
 
 fn add(sql: &SqlStorage, text: &str) -> worker::Result<()> {
-    let added: BTreeMap<String, f64> =
-        serde_json::from_slice(text.as_bytes()).map_err(|_| "the numbers cannot be read")?;
+    let Ok(Value::Object(added)) = serde_json::from_slice(text.as_bytes()) else {
+        return Err("the numbers cannot be read".into());
+    };
     sql.exec(TABLE, None)?;
     let (at, most) = (integer(now().0)?, integer(limits::SERIES)?);
     for (name, value) in added {
-        if name.len() <= limits::SERIES_NAME_BYTES && value.is_finite() {
+        if let Some(value) = value.as_f64()
+            && name.len() <= limits::SERIES_NAME_BYTES
+            && value.is_finite()
+        {
             sql.exec(ADD, vec![name.into(), value.into(), at.clone(), most.clone()])?;
         }
     }

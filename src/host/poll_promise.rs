@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     future::{Future, poll_fn},
     mem,
     pin::Pin,
@@ -87,13 +86,14 @@ struct Run {
     poller: Rc<PromisePoller>,
 }
 
-/// Those that wait, by an id that each wait has for itself, so that a late `resume` never finds another.
+/// Those that wait, each with an id that this wait alone has, so that a late `resume` never finds another.
 #[derive(Default)]
 struct Waiting {
-    runs: BTreeMap<u32, Run>,
+    /// In the order of their ids, which begin at 0 again after [`u32::MAX`].
+    runs: Vec<(u32, Run)>,
     last_id: u32,
-    /// The last id that was checked for a lost run.
-    checked_id: u32,
+    /// Where to look for a lost run next.
+    next_check: usize,
 }
 
 thread_local! {
@@ -107,17 +107,26 @@ impl Waiting {
     fn insert(&mut self, run: Run) -> u32 {
         self.drop_one_that_is_lost(run.poller.now());
         self.last_id = self.last_id.wrapping_add(1);
-        self.runs.insert(self.last_id, run);
+        self.runs.push((self.last_id, run));
         self.last_id
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Run> {
+        let &(first, _) = self.runs.first()?;
+        let index = self.runs.binary_search_by_key(&id.wrapping_sub(first), |(id, _)| id.wrapping_sub(first)).ok()?;
+        Some(self.runs.remove(index).1)
     }
 
     /// Checks one run per call, so that all are checked in turn at little cost.
     fn drop_one_that_is_lost(&mut self, now: f64) {
-        let next = self.runs.range(self.checked_id.saturating_add(1)..).next();
-        let Some((&id, run)) = next.or_else(|| self.runs.first_key_value()) else { return };
-        self.checked_id = id;
+        let Some((_, run)) = self.runs.get(self.next_check) else {
+            self.next_check = 0;
+            return;
+        };
         if run.poller.is_lost(now) {
-            self.runs.remove(&id);
+            self.runs.remove(self.next_check);
+        } else {
+            self.next_check = self.next_check.saturating_add(1);
         }
     }
 }
@@ -126,7 +135,7 @@ impl Waiting {
 pub(super) fn is_full(now: f64) -> bool {
     WAITING.with_borrow_mut(|Waiting { runs, .. }| {
         if runs.len() >= limits::WAITING {
-            runs.retain(|_, run| !run.poller.is_lost(now));
+            runs.retain(|(_, run)| !run.poller.is_lost(now));
         }
         runs.len() >= limits::WAITING
     })
@@ -161,7 +170,7 @@ fn advance(mut run: Run) -> Result<Settled, Promise> {
 }
 
 fn resume(id: u32, is_fulfilled: bool, value: JsValue) -> Settled {
-    let run = WAITING.with_borrow_mut(|waiting| waiting.runs.remove(&id)).ok_or(JsValue::UNDEFINED)?;
+    let run = WAITING.with_borrow_mut(|waiting| waiting.remove(id)).ok_or(JsValue::UNDEFINED)?;
     run.poller.now.set(None);
     run.poller.outcome.replace(Some(if is_fulfilled { Ok(value) } else { Err(value) }));
     advance(run).unwrap_or_else(|promise| Ok(promise.into()))

@@ -126,16 +126,16 @@ impl Gateway {
         let now = ports.now();
         for upstream in &self.upstreams {
             let worst = upstream.breakers().map(|state| state.gauge()).fold(0.0, f64::max);
-            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst);
+            series.insert(format!("gateway_breaker_state{{upstream=\"{}\"}}", upstream.config.name), worst.into());
         }
         for issuer in &self.authenticator.issuers {
             if let Some(age_ms) = issuer.known().age_ms(now) {
                 let age = metrics::seconds(age_ms);
-                series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age);
+                series.insert(format!("gateway_keys_age_seconds{{issuer=\"{}\"}}", issuer.name), age.into());
             }
         }
         if let Some(age_ms) = self.revocations.known().age_ms(now) {
-            series.insert("gateway_revocation_age_seconds".to_owned(), metrics::seconds(age_ms));
+            series.insert("gateway_revocation_age_seconds".to_owned(), metrics::seconds(age_ms).into());
         }
         let page = metrics::page(&series);
         Ok(Answer::build(200, "text/plain; version=0.0.4; charset=utf-8", &exchange.ids.request_id, page))

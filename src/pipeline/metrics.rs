@@ -7,9 +7,10 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
     fmt::{self, Write as _},
 };
+
+use serde_json::{Map, Value};
 
 use super::ports::MetricsStore;
 use portcullis_policy::{METHODS, Policy};
@@ -31,6 +32,9 @@ const FAMILIES: [(&str, &str, &str); 10] = [
     ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in this isolate."),
 ];
 
+/// Numbers by series, as the store has them. No map of floats: another type of map would make the Worker larger.
+pub(super) type Sums = Map<String, Value>;
+
 /// The metrics of one isolate.
 #[derive(Default)]
 pub(super) struct Metrics {
@@ -38,7 +42,7 @@ pub(super) struct Metrics {
     pub(super) is_enabled: bool,
     counts: RefCell<Counts>,
     /// Sums that did not arrive at the store, by series.
-    unsent: RefCell<BTreeMap<String, f64>>,
+    unsent: RefCell<Sums>,
 }
 
 /// What is counted of a request that was answered.
@@ -103,22 +107,35 @@ impl Metrics {
         let text = serde_json::to_string(&sums).unwrap_or_default();
         if !store.add_metrics(&text).await {
             let mut unsent = self.unsent.borrow_mut();
-            sums.into_iter().for_each(|(series, sum)| add_sum(&mut unsent, series, sum));
+            sums.into_iter().for_each(|(series, sum)| add_sum(&mut unsent, series, number_in(&sum)));
         }
     }
 
     /// Reads the sums of all isolates; `None` when the store fails.
-    pub(super) async fn read(&self, store: &impl MetricsStore) -> Option<BTreeMap<String, f64>> {
+    pub(super) async fn read(&self, store: &impl MetricsStore) -> Option<Sums> {
         let text = store.read_metrics().await.ok()?;
-        serde_json::from_slice(text.as_bytes()).ok()
+        let Ok(Value::Object(sums)) = serde_json::from_slice(text.as_bytes()) else { return None };
+        Some(sums)
     }
 }
 
-/// Counts that were not sent yet.
+/// Counts that were not sent yet, in the order of their keys.
 #[derive(Default)]
 struct Counts {
-    counters: BTreeMap<Series, u64>,
-    timers: BTreeMap<Timer, Histogram>,
+    counters: Vec<(Series, u64)>,
+    timers: Vec<(Timer, Histogram)>,
+}
+
+/// Returns the value of a key, which is inserted where it is missing.
+fn entry<K: Ord, V: Default>(sorted: &mut Vec<(K, V)>, key: K) -> Option<&mut V> {
+    let index = match sorted.binary_search_by(|(known, _)| known.cmp(&key)) {
+        Ok(index) => index,
+        Err(index) => {
+            sorted.insert(index, (key, V::default()));
+            index
+        }
+    };
+    sorted.get_mut(index).map(|(_, value)| value)
 }
 
 /// A series of a counter. Its text is written when it is sent, because each request is counted.
@@ -146,12 +163,13 @@ struct Histogram {
 
 impl Counts {
     fn add(&mut self, series: Series) {
-        let count = self.counters.entry(series).or_default();
-        *count = count.saturating_add(1);
+        if let Some(count) = entry(&mut self.counters, series) {
+            *count = count.saturating_add(1);
+        }
     }
 
     fn add_time(&mut self, timer: Timer, took_ms: u64) {
-        let histogram = self.timers.entry(timer).or_default();
+        let Some(histogram) = entry(&mut self.timers, timer) else { return };
         let index = BUCKETS_MS.iter().position(|bound| took_ms <= *bound).unwrap_or(BUCKETS_MS.len());
         if let Some(count) = histogram.counts.get_mut(index) {
             *count = count.saturating_add(1);
@@ -161,7 +179,7 @@ impl Counts {
 
     /// Adds the counts to sums by the text of their series. No name in a policy has a quote, a backslash or a line
     /// break, which labels would have to escape.
-    fn add_to(self, sums: &mut BTreeMap<String, f64>, policy: &Policy) {
+    fn add_to(self, sums: &mut Sums, policy: &Policy) {
         // Requests that no route took are the gateway's own.
         let path = |route: Option<usize>| {
             route.and_then(|route| policy.routes.get(route)).map_or("gateway", |route| route.path.as_str())
@@ -198,8 +216,13 @@ impl Counts {
     }
 }
 
-fn add_sum(sums: &mut BTreeMap<String, f64>, series: String, sum: f64) {
-    *sums.entry(series).or_default() += sum;
+fn add_sum(sums: &mut Sums, series: String, sum: f64) {
+    let sum = sums.get(&series).map_or(sum, |known| number_in(known) + sum);
+    sums.insert(series, sum.into());
+}
+
+fn number_in(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
 }
 
 /// Counts and milliseconds as what Prometheus has: far below where a double would round.
@@ -214,13 +237,13 @@ pub(super) fn seconds(millis: u64) -> f64 {
 /// Writes a number as JSON does, without the `.0` of a whole one. The formatter of the standard library would make the
 /// Worker larger.
 fn text_of(number: f64) -> String {
-    let text = serde_json::Value::from(number).to_string();
+    let text = Value::from(number).to_string();
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
 /// The page: sums and gauges by series, each family with its kind and meaning. A series
 /// of no known family is left out.
-pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
+pub(super) fn page(series: &Sums) -> String {
     let mut text = String::new();
     for (family, kind, meaning) in FAMILIES {
         let is_member = |series: &str| {
@@ -235,7 +258,7 @@ pub(super) fn page(series: &BTreeMap<String, f64>) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {family} {meaning}\n# TYPE {family} {kind}");
         for (name, value) in members {
-            let _ = writeln!(text, "{name} {}", text_of(*value));
+            let _ = writeln!(text, "{name} {}", text_of(number_in(value)));
         }
     }
     text

@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     net::IpAddr,
 };
 
@@ -31,9 +30,17 @@ impl Lease {
 /// A bounded number of permits.
 pub(super) struct Permits {
     max: u32,
-    /// Each permit's lease, and the network of the client that was counted, by the permit's number.
-    held: RefCell<BTreeMap<u64, (Lease, Option<IpAddr>)>>,
+    /// In the order of their numbers.
+    held: RefCell<Vec<Held>>,
     next: Cell<u64>,
+}
+
+/// A permit that is held.
+struct Held {
+    number: u64,
+    lease: Lease,
+    /// The network of the client that was counted.
+    client: Option<IpAddr>,
 }
 
 /// A permit, which is released when it is dropped.
@@ -44,7 +51,10 @@ pub(super) struct Permit<'a> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.permits.held.borrow_mut().remove(&self.number);
+        let mut held = self.permits.held.borrow_mut();
+        if let Ok(index) = held.binary_search_by_key(&self.number, |one| one.number) {
+            held.remove(index);
+        }
     }
 }
 
@@ -59,19 +69,19 @@ impl Permits {
         let mut held = self.held.borrow_mut();
         let client = client.filter(|client| !client.to_canonical().is_loopback()).map(network);
         let is_below = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count < max);
-        let has_free = |held: &BTreeMap<_, (_, Option<IpAddr>)>| {
-            let of_client = || held.values().filter(|(_, holder)| *holder == client).count();
+        let has_free = |held: &[Held]| {
+            let of_client = || held.iter().filter(|other| other.client == client).count();
             let share = (self.max / limits::NETWORK_SHARE).max(1);
             is_below(held.len(), self.max) && (client.is_none() || is_below(of_client(), share))
         };
         if !has_free(&held) {
-            held.retain(|_, (other, _)| !other.is_over(lease.since));
+            held.retain(|other| !other.lease.is_over(lease.since));
             if !has_free(&held) {
                 return None;
             }
         }
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        held.insert(number, (lease, client));
+        held.push(Held { number, lease, client });
         Some(Permit { permits: self, number })
     }
 

@@ -10,6 +10,7 @@ mod proof;
 mod route;
 mod upstream;
 
+#[cfg(feature = "schema")]
 use std::collections::BTreeMap;
 
 #[cfg(feature = "schema")]

@@ -8,11 +8,7 @@
 //! Unifies the patterns of two routes, as the upstream gets them. Reports a path only if the table sends
 //! it to the looser route, and the path that it stands for to the strict one.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap},
-    iter,
-};
+use std::{cell::Cell, collections::HashMap, iter};
 
 use crate::{
     access::{Access, RequestClaim},
@@ -72,25 +68,53 @@ struct Family<'a> {
 #[derive(Default)]
 struct Patterns {
     families: Vec<usize>,
-    longer: BTreeMap<String, Patterns>,
+    /// In the order of the segments.
+    longer: Vec<(String, Patterns)>,
+}
+
+/// Families that were found, in order and each once.
+#[derive(Default)]
+struct Found(Vec<usize>);
+
+impl Found {
+    fn extend(&mut self, families: &[usize]) {
+        for family in families {
+            if let Err(index) = self.0.binary_search(family) {
+                self.0.insert(index, *family);
+            }
+        }
+    }
 }
 
 impl Patterns {
     fn insert(&mut self, pattern: &[String], family: usize) {
         match pattern.split_first() {
-            Some((first, rest)) => self.longer.entry(step(first)).or_default().insert(rest, family),
+            Some((first, rest)) => {
+                let first = step(first);
+                let index = self.longer.binary_search_by(|(known, _)| known.cmp(&first)).unwrap_or_else(|index| {
+                    self.longer.insert(index, (first, Self::default()));
+                    index
+                });
+                if let Some((_, longer)) = self.longer.get_mut(index) {
+                    longer.insert(rest, family);
+                }
+            }
             None => self.families.push(family),
         }
     }
 
+    fn after(&self, step: &str) -> Option<&(String, Self)> {
+        self.longer.get(self.longer.binary_search_by(|(known, _)| known.as_str().cmp(step)).ok()?)
+    }
+
     /// Finds the families whose patterns can be unified with one. Each pattern that it visits is a step.
-    fn find(&self, pattern: &[String], found: &mut BTreeSet<usize>, steps: &Cell<u32>) {
+    fn find(&self, pattern: &[String], found: &mut Found, steps: &Cell<u32>) {
         if !take(steps) {
             return;
         }
         let Some((first, rest)) = pattern.split_first() else { return found.extend(&self.families) };
         let wanted = step(first);
-        let fixed = [PARAMETER, REST, &wanted].map(|step| self.longer.get_key_value(step));
+        let fixed = [PARAMETER, REST, &wanted].map(|step| self.after(step));
         let any = self.longer.iter().filter(|_| is_parameter(first));
         for (step, longer) in any.chain(fixed.into_iter().flatten().filter(|_| !is_parameter(first))) {
             if is_rest(first) || is_rest(step) {
@@ -101,10 +125,10 @@ impl Patterns {
         }
     }
 
-    fn all(&self, found: &mut BTreeSet<usize>, steps: &Cell<u32>) {
+    fn all(&self, found: &mut Found, steps: &Cell<u32>) {
         if take(steps) {
             found.extend(&self.families);
-            self.longer.values().for_each(|longer| longer.all(found, steps));
+            self.longer.iter().for_each(|(_, longer)| longer.all(found, steps));
         }
     }
 }
@@ -137,13 +161,13 @@ impl<'a> Search<'a> {
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
         let forms = forms(upstream_pattern(strict), self.has_encoded_paths);
-        let mut families = BTreeSet::new();
+        let mut families = Found::default();
         let patterns =
             self.urls.get(strict.upstream.as_str()).into_iter().flatten().filter_map(|url| self.by_url.get(url));
         for patterns in patterns {
             forms.iter().for_each(|form| patterns.find(form, &mut families, &self.steps));
         }
-        families.into_iter().filter_map(move |at| {
+        families.0.into_iter().filter_map(move |at| {
             let family = self.families.get(at)?;
             if !take(&self.steps) || self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
