@@ -37,7 +37,7 @@ named_enum! {
     Start = "start",
     /// The audience is one of the policy's.
     Audience = "audience",
-    /// `token_type` is the policy's.
+    /// `token_type` is the policy's, and the token is no security event token.
     TokenType = "token_type",
     /// The claims are what the policy requires.
     Requirements = "requirements",

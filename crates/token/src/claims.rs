@@ -9,6 +9,7 @@ use crate::{
     claim_rule::{ClaimPath, find},
     confirmation::{self, Confirmation},
     error::TokenError,
+    event::is_event,
     json::StrictObject,
     limits,
     policy::{IssuerMatch, TokenPolicy},
@@ -99,7 +100,8 @@ impl<'a> Subject<'a> {
         let is_unexpired = |dates: Dates| now < dates.expires_at.plus(leeway_ms);
         let has_started = |dates: Dates| dates.issued_at.max(dates.not_before) <= now.plus(leeway_ms);
         let token_type = policy.token_type.as_deref();
-        let has_token_type = token_type.is_none() || claims.string("token_type") == token_type;
+        // A logout token or a security event of the same issuer and audience (RFC 8417, section 4.5).
+        let has_token_type = !is_event(claims) && (token_type.is_none() || claims.string("token_type") == token_type);
         [
             (Check::Dates, TokenError::BadDates, Some(dates.is_some())),
             (Check::Lifetime, TokenError::LifetimeTooLong, dates.map(is_lifetime_allowed)),
@@ -111,7 +113,7 @@ impl<'a> Subject<'a> {
         ]
     }
 
-    fn is_for_audience(&self) -> bool {
+    pub(crate) fn is_for_audience(&self) -> bool {
         let values = match find(self.claims, &self.policy.audience_claim) {
             Some(Value::Array(values)) => values,
             Some(value) => slice::from_ref(value),
@@ -184,7 +186,7 @@ fn is_absent(value: &Value) -> bool {
     value.is_null() || value.as_str().is_some_and(str::is_empty)
 }
 
-fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenError> {
+pub(crate) fn text(claims: &StrictObject, path: &[String]) -> Result<Option<String>, TokenError> {
     match find(claims, path).filter(|value| !is_absent(value)) {
         None => Ok(None),
         Some(Value::String(text)) if is_header_safe(text) => Ok(Some(text.clone())),
@@ -257,6 +259,6 @@ fn asserted(claims: &StrictObject, names: &[String]) -> Vec<(String, String)> {
 
 /// Whether a string is bounded, without control characters (CR, LF and NUL split or cut a header)
 /// and without surrounding spaces (proxies trim them, so two identities would become one).
-fn is_header_safe(text: &str) -> bool {
+pub(crate) fn is_header_safe(text: &str) -> bool {
     text.len() <= limits::CLAIM_BYTES && !text.chars().any(char::is_control) && text.trim() == text
 }

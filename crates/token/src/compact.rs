@@ -7,6 +7,7 @@ use crate::{
     algorithm::Algorithm,
     claims::{self, VerifiedToken},
     error::TokenError,
+    event::{self, EventError, EventPolicy, SecurityEvent},
     header::{self, Header},
     json::StrictObject,
     limits,
@@ -143,6 +144,32 @@ impl UnverifiedToken<'_> {
         match outcome {
             SignatureOutcome::Valid => claims::verify(&self.claims, policy, now),
             SignatureOutcome::Invalid => Err(TokenError::BadSignature),
+        }
+    }
+
+    /// Selects the algorithm for the signature check of a security event token, as
+    /// [`UnverifiedToken::select_algorithm`] does.
+    ///
+    /// # Errors
+    /// [`TokenError::AlgorithmNotAllowed`], [`TokenError::WrongType`].
+    pub fn select_event_algorithm(&self, policy: &EventPolicy) -> Result<Algorithm, TokenError> {
+        event::select_algorithm(&self.header, policy)
+    }
+
+    /// Admits a security event token: requires a valid signature, then every claim that its form asks for, at
+    /// `now`. The only constructor of a [`SecurityEvent`].
+    ///
+    /// # Errors
+    /// [`TokenError::BadSignature`] first, then the claims' errors.
+    pub fn admit_event(
+        self,
+        outcome: SignatureOutcome,
+        policy: &EventPolicy,
+        now: UnixMillis,
+    ) -> Result<SecurityEvent, EventError> {
+        match outcome {
+            SignatureOutcome::Valid => event::verify(&self.claims, policy, now),
+            SignatureOutcome::Invalid => Err(TokenError::BadSignature.into()),
         }
     }
 }

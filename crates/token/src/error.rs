@@ -40,7 +40,7 @@ named_enum! {
     LifetimeTooLong = "token_lifetime_too_long",
     /// None of the policy's audiences is in `aud`.
     WrongAudience = "token_audience_invalid",
-    /// `token_type` is not the policy's.
+    /// `token_type` is not the policy's, or the token is a security event token.
     WrongTokenType = "token_type_invalid",
     /// A claim is not what the issuer's policy requires.
     RequirementUnmet = "token_requirement_unmet",

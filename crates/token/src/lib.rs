@@ -7,6 +7,7 @@
 //! - [`UnverifiedToken::select_algorithm`] chooses how to check its signature, by its issuer's
 //!   [`TokenPolicy`].
 //! - [`UnverifiedToken::admit`] is the only constructor of a [`VerifiedToken`].
+//! - [`UnverifiedToken::admit_event`] is the only constructor of a [`SecurityEvent`].
 //! - [`explain`] runs the same checks without stopping at the first failure, for a person to read.
 //! - [`parse_proof`] reads a proof that its sender owns a token (RFC 9449).
 //! - [`keys`] reads an issuer's key set and decides when to fetch it.
@@ -23,6 +24,7 @@ mod claims;
 mod compact;
 mod confirmation;
 mod error;
+mod event;
 mod explain;
 mod header;
 mod json;
@@ -42,6 +44,7 @@ pub use claims::{Identity, VerifiedToken, date};
 pub use compact::{UnverifiedToken, parse};
 pub use confirmation::Confirmation;
 pub use error::TokenError;
+pub use event::{EventError, EventFault, EventForm, EventPolicy, EventResult, SecurityEvent};
 pub use explain::{Explanation, explain};
 pub use json::{StrictObject, deserialize_strict};
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};

@@ -17,6 +17,8 @@ named_enum! {
     Session = "session",
     /// All tokens of a user that were issued up to a time.
     User = "user",
+    /// The tokens of a user that name no session, issued up to a time: one of them may be of a session that has ended.
+    SessionlessUser = "user without session",
     /// All tokens that a key (`kid`) signed.
     Key = "key",
 }
@@ -57,8 +59,9 @@ impl TryFrom<String> for RevocationKey {
 /// The keys under which a token may be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationKeys {
-    /// Of the token, its session, its user and its signing key.
+    /// Of the token, its session (without one: of its user's tokens without one), its user and its signing key.
     keys: [Option<RevocationKey>; 4],
+    has_session: bool,
     /// The token's `iat`, in seconds.
     pub(super) issued_at: u64,
 }
@@ -69,11 +72,20 @@ impl RevocationKeys {
         let key = |kind, id: &str| RevocationKey::new(kind, &identity.issuer, id);
         let keys = [
             identity.token_id.as_deref().map(|id| key(RevocationKind::Token, id)),
-            identity.session_id.as_deref().map(|id| key(RevocationKind::Session, id)),
+            Some(match &identity.session_id {
+                Some(id) => key(RevocationKind::Session, id),
+                None => key(RevocationKind::SessionlessUser, &identity.user_id),
+            }),
             Some(key(RevocationKind::User, &identity.user_id)),
             kid.map(|kid| key(RevocationKind::Key, kid)),
         ];
-        Self { keys, issued_at: identity.issued_at.secs() }
+        Self { keys, has_session: identity.session_id.is_some(), issued_at: identity.issued_at.secs() }
+    }
+
+    /// Derives the key of a signing key of an issuer, whatever it signed.
+    pub fn of_signer(issuer: &str, kid: &str) -> Self {
+        let keys = [None, None, None, Some(RevocationKey::new(RevocationKind::Key, issuer, kid))];
+        Self { keys, has_session: false, issued_at: 0 }
     }
 
     /// All keys.
@@ -85,6 +97,6 @@ impl RevocationKeys {
     /// token with neither can only be revoked with all tokens of its user.
     pub fn end(&self) -> Option<RevocationKey> {
         let [token, session, ..] = self.keys;
-        session.or(token)
+        session.filter(|_| self.has_session).or(token)
     }
 }

@@ -107,9 +107,11 @@ impl Revocation {
         let youngest = latest_issue(policy, now);
         let (issued_until, last_issue) = match (kind, self.issued_until) {
             // A later time would revoke tokens that are not issued yet.
-            (RevocationKind::User, Some(until)) if until > youngest => return Err("issued_until lies in the future"),
-            (RevocationKind::User, Some(until)) => (until, until),
-            (RevocationKind::User, None) => return Err("a user needs issued_until"),
+            (RevocationKind::User | RevocationKind::SessionlessUser, Some(until)) if until > youngest => {
+                return Err("issued_until lies in the future");
+            }
+            (RevocationKind::User | RevocationKind::SessionlessUser, Some(until)) => (until, until),
+            (RevocationKind::User | RevocationKind::SessionlessUser, None) => return Err("a user needs issued_until"),
             (_, Some(_)) => return Err("issued_until is for a user alone"),
             (RevocationKind::Token | RevocationKind::Session, None) => (DATE_SECS, youngest),
             // A key set with the key may be used for that long.
