@@ -1,10 +1,11 @@
 //! Answers of the gateway's own.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{denial::Denial, limits, log::to_json};
 use portcullis_policy::Refusal;
+use portcullis_token::{EventError, EventForm};
 
 /// Status, headers and body of an answer of the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,30 @@ impl Answer {
         );
         let mut answer = Self::refusal(denial, "text/html; charset=utf-8", request_id, body);
         answer.headers.push(("content-security-policy", PAGE_POLICY.to_owned()));
+        answer
+    }
+
+    /// The refusal of a security event, for the program that sent it: with the members of OpenID Connect Back-Channel
+    /// Logout 1.0 (section 2.8) or RFC 8935 (section 2.3).
+    pub(super) fn event_refusal(denial: &Denial, (form, error): (EventForm, EventError), request_id: &str) -> Self {
+        let (code, text) = (error.code(), error.text());
+        let document = match form {
+            EventForm::Logout => json!({
+                "error": "invalid_request", "error_description": text, "code": code, "request_id": request_id,
+            }),
+            EventForm::SecurityEvent => json!({
+                "err": error.delivery_error(), "description": text, "code": code, "request_id": request_id,
+            }),
+        };
+        let mut answer = Self::refusal(denial, "application/json", request_id, document.to_string());
+        answer.headers.push(("content-language", "en".to_owned()));
+        answer
+    }
+
+    /// An answer without a body.
+    pub(super) fn empty(status: u16, request_id: &str) -> Self {
+        let mut answer = Self::build(status, "", request_id, String::new());
+        answer.headers.retain(|(name, _)| *name != "content-type");
         answer
     }
 

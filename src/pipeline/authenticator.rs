@@ -22,11 +22,7 @@ use super::{
     upstream::Upstream,
 };
 use portcullis_policy::Policy;
-use portcullis_token::{
-    self as token, SignatureOutcome, TokenError, VerifiedToken,
-    keys::{self, Key, KeyQuery},
-    revocation::RevocationKeys,
-};
+use portcullis_token::{self as token, TokenError, VerifiedToken, keys::Key, revocation::RevocationKeys};
 
 /// Verifies tokens, and caches those that it has verified for a short while: one signature check
 /// serves many requests.
@@ -183,31 +179,17 @@ impl Authenticator {
             Purpose::Push => issuer.pusher.as_ref().ok_or(TokenError::UnknownIssuer)?,
         };
         let algorithm = unverified.select_algorithm(policy)?;
-        let (input, signature) = (unverified.signing_input(), unverified.signature());
-        // One key in nearly all cases, several where the issuer leaves no other way to tell.
-        let mut tried = Vec::new();
-        while tried.len() < keys::limits::CANDIDATES {
-            let query = KeyQuery { kid: unverified.unverified_kid(), algorithm, issuer: origin, tried: &tried };
-            let (key, place) = issuer.key_for(&query, ports).await?;
-            *source = Some(place);
-            let checked = ports.check_signature(&key, algorithm, input, signature).await;
-            let outcome = checked.map_err(|_| Denial::BackendUnavailable)?;
-            if outcome == SignatureOutcome::Invalid {
-                tried.push(key);
-                continue;
-            }
-            let verified = unverified.admit(outcome, policy, ports.now())?;
-            let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
-            let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
-            return Ok(AuthenticatedToken {
-                verified,
-                issuer: Rc::clone(issuer),
-                key,
-                revocation_keys,
-                opening: RefCell::default(),
-                proof_key: RefCell::default(),
-            });
-        }
-        Err(TokenError::BadSignature.into())
+        let (key, outcome) = issuer.check_signature(&unverified, (algorithm, origin), source, ports).await?;
+        let verified = unverified.admit(outcome, policy, ports.now())?;
+        let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
+        let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
+        Ok(AuthenticatedToken {
+            verified,
+            issuer: Rc::clone(issuer),
+            key,
+            revocation_keys,
+            opening: RefCell::default(),
+            proof_key: RefCell::default(),
+        })
     }
 }

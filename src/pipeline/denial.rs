@@ -6,7 +6,7 @@
 
 use super::limits;
 use portcullis_policy::{Refusal, StepUp};
-use portcullis_token::{ProofError, TokenError};
+use portcullis_token::{EventError, EventFault, EventForm, ProofError, TokenError};
 
 /// Defines the denials: name, fields, status, stable code, and the text for the client.
 macro_rules! denials {
@@ -18,12 +18,14 @@ macro_rules! denials {
             Policy(Refusal),
             Token(TokenError),
             Proof(ProofError),
+            /// A security event was refused.
+            Event { form: EventForm, error: EventError },
             $($(#[$doc])* $name $({ $($field: $type),+ })?,)+
         }
 
         impl Denial {
-            /// Codes of the denials in the table below; those of [`Denial::Policy`], [`Denial::Token`] and [`Denial::Proof`]
-            /// are in [`Refusal::CODES`], [`TokenError::ALL`] and [`ProofError::ALL`].
+            /// Codes of the denials in the table below; those of the others are in [`Refusal::CODES`],
+            /// [`TokenError::ALL`], [`ProofError::ALL`] and [`EventFault::ALL`].
             pub const CODES: &[&str] = &[$($code),+];
 
             /// Returns status, code and text.
@@ -34,6 +36,7 @@ macro_rules! denials {
                     Self::Token(error) => (401, error.code(), "Invalid token"),
                     Self::Proof(error) if error.is_of_token() => (401, error.code(), "Invalid token"),
                     Self::Proof(error) => (401, error.code(), "Invalid DPoP proof"),
+                    Self::Event { error, .. } => (400, error.code(), error.text()),
                     $(Self::$name $({ $($field: _),+ })? => ($status, $code, $detail),)+
                 }
             }
@@ -131,8 +134,16 @@ impl Denial {
     /// Returns whether the request tried a token that was never good there. An expired token was good
     /// once, and its owner must learn that it has expired.
     pub(super) fn is_guess(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::CredentialsMalformed | Self::TokenMisplaced | Self::MetricsTokenWrong)
-            && *self != Self::Token(TokenError::Expired)
+        if let Self::Token(error) | Self::Event { error: EventError::Token(error), .. } = self {
+            return *error != TokenError::Expired;
+        }
+        matches!(
+            self,
+            Self::CredentialsMalformed
+                | Self::TokenMisplaced
+                | Self::MetricsTokenWrong
+                | Self::Event { error: EventError::Event(EventFault::Sender), .. }
+        )
     }
 
     /// Returns the seconds for `Retry-After`, on 429 and on faults of the gateway or an upstream.

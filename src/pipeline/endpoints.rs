@@ -1,5 +1,5 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, the public keys of
-//! assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, security events, the
+//! public keys of assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
 use serde_json::json;
@@ -47,14 +47,16 @@ impl Gateway {
     }
 
     async fn dispatch<P: Ports>(&self, path: &str, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
+        let endpoint = Endpoint::find(&self.policy, &exchange.head.method, path)?;
         let request_id = &exchange.ids.request_id;
-        match Endpoint::find(&self.policy, &exchange.head.method, path)? {
+        match endpoint {
             Endpoint::Health => Ok(health(request_id)),
             Endpoint::Ready => self.answer_ready(self.is_operator(exchange)?, request_id, ports).await,
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
             Endpoint::AssertionKeys => self.answer_assertion_keys(request_id),
+            Endpoint::Events(form, issuer) => self.answer_event((form, issuer), exchange, ports).await,
             Endpoint::Metadata(resource) => {
                 let metadata = self.resources.get(resource).ok_or(Refusal::RouteUnknown)?;
                 Ok(metadata.answer(&exchange.head.method, request_id))
@@ -84,6 +86,8 @@ impl Gateway {
         for upstream in &self.upstreams {
             missing.extend(upstream.signing_fault(ports).await);
         }
+        let receivers = self.authenticator.issuers.iter().flat_map(|issuer| &issuer.receivers);
+        missing.extend(receivers.filter_map(|receiver| receiver.fault()).map(str::to_owned));
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
         missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
         for issuer in &self.authenticator.issuers {
@@ -152,12 +156,10 @@ impl Gateway {
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
         self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
         // Not 400 `push_malformed`: an issuer does not repeat a push that is malformed.
-        let body = ports.read_body(limits::PUSH_BYTES).await.map_err(|fault| {
-            if fault == Fault::TooLarge {
-                return Denial::PushTooLarge;
-            }
-            if fault == Fault::BodySlow { Denial::BodyTooSlow } else { Denial::ClientGone }
-        })?;
+        let body = ports
+            .read_body(limits::PUSH_BYTES)
+            .await
+            .map_err(|fault| if fault == Fault::TooLarge { Denial::PushTooLarge } else { Denial::of_body(fault) })?;
         let push =
             parse_push(&body, &token.issuer.token, ports.now()).map_err(|detail| Denial::PushMalformed { detail })?;
         self.revocations.revoke_all(&push.entries, ports).await?;

@@ -9,7 +9,7 @@ use super::{
     upstream::Upstream,
 };
 use portcullis_policy::Route;
-use portcullis_token::{Identity, ProofId, UnixMillis};
+use portcullis_token::{EventForm, EventResult, Identity, ProofId, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.
@@ -38,6 +38,16 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream_status: u16,
     /// What did not happen behind a success, for the log.
     pub(super) fault: Option<&'static str>,
+    /// The security event of the request, if it is for the endpoint of one.
+    pub(super) received: Option<Received>,
+}
+
+/// A security event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub(super) form: EventForm,
+    /// What it did; `None` if it was refused.
+    pub(super) result: Option<EventResult>,
 }
 
 impl<'a> Exchange<'a> {
@@ -56,6 +66,7 @@ impl<'a> Exchange<'a> {
             upstream_times: None,
             upstream_status: 0,
             fault: None,
+            received: None,
         }
     }
 
@@ -107,6 +118,7 @@ impl<'a> Exchange<'a> {
             code: denial.map(Denial::code),
             detail: denial.and_then(Denial::detail_for_log).or(self.fault).map(str::to_owned),
             user_agent: self.head.header("user-agent").map(redact),
+            received: self.received,
             ip: self.client.map(|(text, _)| text.to_owned()),
         }
     }

@@ -181,7 +181,10 @@ impl Gateway {
             key_source: exchange.key_source,
         });
         let spans = self.spans.as_ref().filter(|_| exchange.ids.is_sampled);
-        let is_logged = status >= 400 || exchange.fault.is_some() || exchange.ids.is_within(self.log_share);
+        let is_logged = status >= 400
+            || exchange.fault.is_some()
+            || exchange.received.is_some()
+            || exchange.ids.is_within(self.log_share);
         let record = (is_logged || spans.is_some()).then(|| exchange.record(status, denial, now));
         if spans.zip(record.as_ref()).is_some_and(|(spans, record)| spans.record(exchange, record, now)) {
             ports.defer(BackgroundTask::SendSpans);

@@ -12,17 +12,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
+    events::EventReceiver,
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{BackgroundTask, KeySource, KeyTask, Runtime},
+    ports::{BackgroundTask, KeySource, KeyTask, Runtime, SignatureVerifier},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
 };
 use portcullis_policy::{JwksSource, Proof, check_url};
 use portcullis_token::{
-    ClaimNames, ClaimRule, TokenError, TokenPolicy, UnixMillis,
+    Algorithm, ClaimNames, ClaimRule, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis,
+    UnverifiedToken,
     keys::{self, FetchedKeySet, IssuerKeys, Key, KeyPlan, KeyQuery, KeySet},
 };
 
@@ -42,6 +44,8 @@ pub(super) struct Issuer {
     pub(super) is_revocable: bool,
     /// Policy of the service tokens that revoke its tokens; `None` when it pushes no revocations.
     pub(super) pusher: Option<TokenPolicy>,
+    /// Of security events that revoke its tokens.
+    pub(super) receivers: Vec<EventReceiver>,
     /// `issuer` that a discovery document must have.
     issuer: String,
     /// URL of the key set or, with `has_discovery`, of the document that names it. Empty if the policy holds the keys.
@@ -101,6 +105,7 @@ impl Issuer {
             issuer: issuer.issuer.clone(),
             proof: issuer.proof,
             is_revocable: issuer.revocable,
+            receivers: EventReceiver::of_issuer(issuer, &token, settings),
             pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
             token,
             token_header: issuer.token_header.clone(),
@@ -113,6 +118,31 @@ impl Issuer {
             waiters: Permits::new(waiters),
             metrics,
         })
+    }
+
+    /// Checks a token's signature by the keys of the issuer or tenant that it names. Returns the key and a valid outcome.
+    /// Sets `source` also when the token is refused.
+    pub(super) async fn check_signature(
+        &self,
+        unverified: &UnverifiedToken<'_>,
+        (algorithm, origin): (Algorithm, IssuerMatch<'_>),
+        source: &mut Option<&'static str>,
+        ports: &(impl KeySource + SignatureVerifier),
+    ) -> Result<(Rc<Key>, SignatureOutcome), Denial> {
+        let (input, signature) = (unverified.signing_input(), unverified.signature());
+        // One key in nearly all cases, several where the issuer leaves no other way to tell.
+        let mut tried = Vec::new();
+        while tried.len() < keys::limits::CANDIDATES {
+            let query = KeyQuery { kid: unverified.unverified_kid(), algorithm, issuer: origin, tried: &tried };
+            let (key, place) = self.key_for(&query, ports).await?;
+            *source = Some(place);
+            let checked = ports.check_signature(&key, algorithm, input, signature).await;
+            match checked.map_err(|_| Denial::BackendUnavailable)? {
+                SignatureOutcome::Invalid => tried.push(key),
+                SignatureOutcome::Valid => return Ok((key, SignatureOutcome::Valid)),
+            }
+        }
+        Err(TokenError::BadSignature.into())
     }
 
     /// Returns the next key that may verify a token, and where it was: `memory`, `kv` or `issuer`.

@@ -87,6 +87,13 @@ pub const READY_LOST_MS: u64 = 2 * KEY_WAIT_MS + portcullis_token::revocation::l
 /// Milliseconds after the end of its pause at which a waiting request counts as lost.
 pub const WAITER_LOST_MS: u64 = 5_000;
 
+/// Bytes of a request with a security event: the longest token, and the name of its field.
+pub const EVENT_BYTES: usize = portcullis_token::limits::TOKEN_BYTES + 1024;
+
+/// Characters of the `Authorization` that a transmitter of security events sends, at least: 16 random ones cannot be
+/// guessed.
+pub const EVENTS_AUTHORIZATION_CHARS: usize = 16;
+
 /// Milliseconds for a client to send the body of a push.
 pub const PUSH_BODY_MS: u64 = 10_000;
 

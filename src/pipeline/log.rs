@@ -3,6 +3,9 @@
 
 use serde::Serialize;
 
+use super::exchange::Received;
+use portcullis_token::EventForm;
+
 /// The log record of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LogRecord {
@@ -53,6 +56,9 @@ pub struct LogRecord {
     /// The client's address, from the platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
+    /// The security event of the request.
+    #[serde(skip)]
+    pub received: Option<Received>,
 }
 
 impl LogRecord {
@@ -61,17 +67,26 @@ impl LogRecord {
         to_json(self)
     }
 
-    /// Returns the audit event of a request that was refused with 401, 403 or 429, as JSON.
+    /// Returns the audit event, as JSON: of a request that was refused with 401, 403 or 429, and of each security event.
     pub fn audit_event(&self) -> Option<String> {
-        let code = self.code.filter(|_| matches!(self.status, 401 | 403 | 429))?;
+        let is_denied = matches!(self.status, 401 | 403 | 429);
+        let (event_type, result, detail) = match self.received {
+            Some(Received { form, result }) => {
+                let event_type = if form == EventForm::Logout { "gateway.logout" } else { "gateway.security_event" };
+                let outcome = if self.status >= 500 { "failed" } else { "denied" };
+                let done = result.map(|result| (event_type, "success", result.name()));
+                done.or_else(|| Some((event_type, outcome, self.code?)))?
+            }
+            None => ("gateway.access", "denied", self.code.filter(|_| is_denied)?),
+        };
         let event = AuditEvent {
-            detail: code,
+            detail,
             entity_id: &self.path,
-            event_type: "gateway.access",
+            event_type,
             ip_address: self.ip.as_deref(),
             operation: &format!("{} {}", self.method, self.route.as_deref().unwrap_or("gateway")),
             request_id: &self.request_id,
-            result: "denied",
+            result,
             span_id: &self.span_id,
             timestamp: &self.timestamp,
             trace_id: &self.trace_id,

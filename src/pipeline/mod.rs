@@ -12,6 +12,7 @@ mod cors;
 mod credentials;
 mod denial;
 mod endpoints;
+mod events;
 mod exchange;
 mod gateway;
 mod head;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{answer::Answer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
-use portcullis_token::UnixMillis;
+use portcullis_token::{EventForm, UnixMillis};
 
 /// Tells callers who are not operators how to get details.
 pub(super) const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";
@@ -80,8 +80,11 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         (true, Some(_)) => Condition::Degraded,
         (false, Some(_)) => Condition::Unhealthy,
     };
+    // Without its secret, a receiver accepts no event.
+    let lacks_secret = issuer.receivers.iter().any(|receiver| receiver.fault().is_some());
+    let condition = if lacks_secret { condition.max(Condition::Degraded) } else { condition };
     let record = known.record.as_ref();
-    let document = json!({
+    let mut document = json!({
         "name": issuer.name,
         "status": condition,
         "keys": record.map_or(0, |record| record.set.keys().len()),
@@ -91,6 +94,11 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         "last_refresh_s_ago": known.attempt.map(|(at, _)| now.since(at) / 1000),
         "last_error": known.last_error,
     });
+    for receiver in &issuer.receivers {
+        let name = if receiver.form() == EventForm::Logout { "last_logout_s_ago" } else { "last_event_s_ago" };
+        let ago_s = receiver.last_at.get().map(|at| now.since(at) / 1000);
+        document.as_object_mut().map(|members| members.insert(name.to_owned(), ago_s.into()));
+    }
     (condition, document)
 }
 

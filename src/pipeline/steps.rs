@@ -236,6 +236,9 @@ impl Gateway {
 
     fn deny(&self, exchange: &Exchange<'_>, denial: &Denial) -> Answer {
         let request_id = &exchange.ids.request_id;
+        if let Denial::Event { form, error } = denial {
+            return Answer::event_refusal(denial, (*form, *error), request_id);
+        }
         let mut answer = if exchange.head.asks_for_page() {
             Answer::page(denial, request_id)
         } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use portcullis::pipeline::{Answer, Denial};
 use portcullis_policy::Refusal;
-use portcullis_token::{ProofError, TokenError};
+use portcullis_token::{EventFault, ProofError, TokenError};
 use sha2::{Digest as _, Sha256};
 
 #[test]
@@ -54,5 +54,7 @@ fn each_code_has_its_entry_in_the_documents() {
     let entries: BTreeSet<&str> = documents.lines().filter_map(|line| line.strip_prefix("### ")).collect();
     let of_tokens = TokenError::ALL.iter().map(|error| error.code());
     let of_tokens = of_tokens.chain(ProofError::ALL.iter().map(|error| error.code()));
-    assert_eq!(entries, Denial::CODES.iter().chain(Refusal::CODES).copied().chain(of_tokens).collect());
+    let of_events = EventFault::ALL.iter().map(|fault| fault.code());
+    let codes = Denial::CODES.iter().chain(Refusal::CODES).copied();
+    assert_eq!(entries, codes.chain(of_tokens).chain(of_events).collect());
 }

@@ -26,6 +26,7 @@ mod corpus;
 mod credentials;
 mod decisions;
 mod denials;
+mod events;
 mod fakes;
 mod headers;
 mod json_schema;

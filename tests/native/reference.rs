@@ -19,7 +19,14 @@ const SECTIONS: &[Section] = &[
     (
         "Claims",
         "`[issuers.NAME.claims]`",
-        "[issuers.partner.claims]\nuser_id = \"oid\"\nroles = [\"realm_access\", \"roles\"]",
+        "[issuers.partner.claims]\nemail = \"mail\"\nroles = [\"realm_access\", \"roles\"]",
+    ),
+    ("Logout", "`[issuers.NAME.logout]`", "[issuers.partner.logout]\naudience = [\"web-app\"]"),
+    (
+        "Events",
+        "`[issuers.NAME.events]`",
+        "[issuers.partner.events]\nissuer = \"https://signals.example.com/\"\naudience = [\"https://api.example.com\"]\n\
+         authorization = true",
     ),
     (
         "Upstream",

@@ -184,6 +184,9 @@ impl Report<'_> {
                 self.claim(&policy.audience_claim),
                 policy.audience.join(", ")
             ),
+            (Check::TokenType, _) if self.value(&["events"]).is_some_and(Value::is_object) => {
+                "events makes it a logout token or a security event, not an access token".to_owned()
+            }
             (Check::TokenType, Some(policy)) => match &policy.token_type {
                 Some(required) => format!("token_type {}; required: {required}", self.claim(&["token_type"])),
                 None => "none is required".to_owned(),

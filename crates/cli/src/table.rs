@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, Proof, RevocationCheck, Route, Variants};
+use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, Proof, RevocationCheck, Route, Variants, event_path};
+use portcullis_token::EventForm;
 
 use crate::{access, decision::Decider, overlap::Overlaps};
 
@@ -28,6 +29,19 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         lines.extend(header.map(|header| format!("note: tokens of {name} are accepted from the header {header} only")));
         let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
         lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
+    }
+    for (issuer, form) in
+        policy.issuers.iter().flat_map(|issuer| EventForm::ALL.iter().map(move |form| (issuer, *form)))
+    {
+        let audience = match form {
+            EventForm::Logout => issuer.logout.as_ref().map(|logout| &logout.audience),
+            EventForm::SecurityEvent => issuer.events.as_ref().map(|events| &events.audience),
+        };
+        let what = if form == EventForm::Logout { "logout tokens" } else { "security events" };
+        lines.extend(audience.map(|audience| {
+            let (name, place) = (&issuer.name, event_path(form, &issuer.name));
+            format!("note: {name} sends {what} for {} to POST {place}", audience.join(", "))
+        }));
     }
     for (route, sources) in policy.routes.iter().zip(policy.token_sources()) {
         lines.extend(sources.filter(|sources| sources.has_authorization).map(|sources| {

@@ -8,10 +8,11 @@
 //!
 //! The gateway performs the I/O between these steps: limits, authentication, revocation.
 
-use portcullis_token::Identity;
+use portcullis_token::{EventForm, Identity};
 
 use crate::{
     access::{Circumstances, Principal, StepUp, permits},
+    event_request::events_at,
     model::{Policy, Route},
     reserved::{JWKS_PATH, PUSH_PATH},
     table::{Match, Miss, Table},
@@ -125,6 +126,8 @@ pub enum Endpoint {
     Push,
     /// Public keys of assertions.
     AssertionKeys,
+    /// Security events of a form, of the policy's issuer with this index.
+    Events(EventForm, usize),
     /// Metadata of the policy's resource with this index.
     Metadata(usize),
 }
@@ -146,11 +149,14 @@ impl Endpoint {
             "/metrics" if is_read => (Self::Metrics, true, ""),
             PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
             JWKS_PATH if publishes_keys() => (Self::AssertionKeys, is_read, "GET, HEAD"),
-            _ => {
-                let resource = policy.resource_at(path).ok_or(Refusal::RouteUnknown)?;
-                // Browsers ask by OPTIONS before they send a header such as `MCP-Protocol-Version`.
-                (Self::Metadata(resource), is_read || method == "OPTIONS", "GET, HEAD, OPTIONS")
-            }
+            _ => match events_at(policy, path) {
+                Some((form, issuer)) => (Self::Events(form, issuer), method == "POST", "POST"),
+                None => {
+                    let resource = policy.resource_at(path).ok_or(Refusal::RouteUnknown)?;
+                    // Browsers ask by OPTIONS before they send a header such as `MCP-Protocol-Version`.
+                    (Self::Metadata(resource), is_read || method == "OPTIONS", "GET, HEAD, OPTIONS")
+                }
+            },
         };
         if is_allowed { Ok(endpoint) } else { Err(Refusal::MethodNotAllowed { allow: allow.to_owned() }) }
     }

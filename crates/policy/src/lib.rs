@@ -8,6 +8,7 @@
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `token_sources`, `proof`, `resource`: where tokens arrive, whose they are, and protected resources with their metadata.
+//! - `event_request`: the endpoints of security events, and the token in a request's body.
 //! - `decision`: each refusal that the policy alone decides.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
@@ -18,6 +19,7 @@ mod check;
 mod cors;
 mod decision;
 mod error;
+mod event_request;
 mod lenient;
 pub mod limits;
 mod model;
@@ -43,10 +45,11 @@ pub use check::{Spot, check, check_with, position_of, positions_of};
 pub use cors::allows;
 pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
+pub use event_request::{event_path, event_token};
 pub use model::{
-    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, HeaderRules,
-    HeaderValue, Issuer, JwksSource, Limit, LimitBy, METHODS, Maintenance, OnDown, Policy, Proof, ReplacePrefix,
-    Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
+    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events, HeaderRules,
+    HeaderValue, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown, Policy, Proof,
+    ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};

@@ -37,7 +37,7 @@ impl Policy {
             if let Some(header) = &mut issuer.token_header {
                 header.make_ascii_lowercase();
             }
-            issuer.revocable |= issuer.revocations_from.is_some();
+            issuer.revocable = issuer.has_revocable_tokens();
         }
         for (index, (servers, scopes)) in self.resource_defaults().into_iter().enumerate() {
             let Some(resource) = self.resources.get_mut(index) else { continue };

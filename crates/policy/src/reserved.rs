@@ -182,6 +182,9 @@ pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
 
 /// Path of the public keys of assertions.
 pub(crate) const JWKS_PATH: &str = "/_gateway/jwks.json";
+/// Paths for logout tokens and for security events, before the name of the issuer.
+pub(crate) const LOGOUT_PATH: &str = "/_gateway/logout/";
+pub(crate) const EVENTS_PATH: &str = "/_gateway/events/";
 
 /// Path of the metadata of protected resources (RFC 9728, section 3). With everything below, it is the gateway's own
 /// if the policy has resources: an upstream's document there could lead clients to another authorization server.

@@ -1,6 +1,6 @@
 //! The options of one issuer (`[issuers.NAME]`).
 
-use portcullis_token::{ClaimPath, ClaimRule, TENANT_PLACEHOLDER};
+use portcullis_token::{ClaimPath, ClaimRule, EventForm, TENANT_PLACEHOLDER};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,37 @@ pub struct Issuer {
     /// `sub` of the service tokens that may revoke tokens at `POST /_gateway/revocations`. Implies
     /// `revocable`.
     pub revocations_from: Option<String>,
+    /// Accepts the provider's logout tokens (OpenID Connect Back-Channel Logout 1.0) at
+    /// `POST /_gateway/logout/NAME`. Implies `revocable`. Example: `logout = { audience = ["web-app"] }`
+    pub logout: Option<Logout>,
+    /// Accepts security events (RFC 8417, RFC 8935; CAEP 1.0 of the Shared Signals Framework) at
+    /// `POST /_gateway/events/NAME`. Implies `revocable`. Example:
+    /// `events = { audience = ["https://api.example.com"] }`
+    pub events: Option<Events>,
+}
+
+/// Logout tokens of an issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Logout {
+    /// Client ids: the `aud` of logout tokens is one of them.
+    pub audience: Vec<String>,
+}
+
+/// Security events that revoke tokens of an issuer. They are signed by its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// Exact `iss` of the events, if it differs from that of the tokens.
+    pub issuer: Option<String>,
+    /// Names of this receiver: the `aud` of events is one of them.
+    pub audience: Vec<String>,
+    /// Whether the transmitter sends an `Authorization` header, which the secret `EVENTS_AUTHORIZATION_<NAME>` holds
+    /// in full, such as `Bearer …`.
+    #[serde(default)]
+    pub authorization: bool,
 }
 
 /// Where an issuer's keys are.
@@ -111,6 +142,19 @@ impl Issuer {
             return vec![self.issuer.clone()];
         }
         self.tenants.iter().map(|tenant| self.issuer.replacen(TENANT_PLACEHOLDER, tenant, 1)).collect()
+    }
+
+    /// Returns whether its tokens can be revoked.
+    pub(crate) fn has_revocable_tokens(&self) -> bool {
+        self.revocable || self.revocations_from.is_some() || self.logout.is_some() || self.events.is_some()
+    }
+
+    /// Returns whether it accepts events of a form.
+    pub fn accepts_events(&self, form: EventForm) -> bool {
+        match form {
+            EventForm::Logout => self.logout.is_some(),
+            EventForm::SecurityEvent => self.events.is_some(),
+        }
     }
 
     /// Returns where its keys are; `None` if the options name no place or several.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use issuer::{Claims, Issuer, JwksSource};
+pub use issuer::{Claims, Events, Issuer, JwksSource, Logout};
 pub use proof::Proof;
 pub use route::{
     ClaimValue, EncodedPath, HeaderRules, HeaderValue, METHODS, ReplacePrefix, RevocationCheck, Route, Variants,

@@ -80,6 +80,7 @@ impl<'a> Validator<'a> {
             });
         }
         self.tenants(at, issuer);
+        self.events(at, issuer);
         self.algorithms(at, issuer);
         self.claims(at, issuer);
         match issuer.provider.as_deref().filter(|provider| providers::find(provider).is_none()) {
@@ -130,6 +131,39 @@ impl<'a> Validator<'a> {
             "revocations_from does not go with tenants, because one tenant's service could end the sessions of \
              another's users; write revocable = true, or an issuer for each tenant"
         });
+    }
+
+    fn events(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        let if_empty = "audience is empty, or has an empty name; name the `aud` of the tokens that the provider sends \
+                        here, or those for other applications would pass";
+        let logout = issuer.logout.as_ref().map(|logout| ("logout", &logout.audience));
+        let events = issuer.events.as_ref().map(|events| ("events", &events.audience));
+        for (key, audience) in logout.into_iter().chain(events) {
+            let at = at.key(key);
+            self.list(&at.key("audience"), audience, limits::NAMES, if_empty);
+            self.require(issuer.tenants.is_empty(), &at, || {
+                format!(
+                    "{key} does not go with tenants, because one tenant could end the sessions of another's users; write \
+                     an issuer for each tenant"
+                )
+            });
+            let user_id = providers::expanded(issuer).claims.user_id;
+            self.require(user_id.is_none_or(|path| path == ["sub"]), &at, || {
+                format!(
+                    "{key} names users by `sub`, and the tokens of this issuer by another claim; leave claims.user_id \
+                     out, or {key}"
+                )
+            });
+        }
+        if let Some(name) = issuer.events.as_ref().and_then(|events| events.issuer.as_ref()) {
+            let (at, is_plain) = (at.key("events"), !name.is_empty() && is_template(name, false));
+            self.text(&at.key("issuer"), name);
+            self.require(
+                is_plain,
+                &at.key("issuer"),
+                || "issuer is empty or a template; write the exact `iss` of the events",
+            );
+        }
     }
 
     fn algorithms(&mut self, at: &Place<'_>, issuer: &Issuer) {

@@ -312,14 +312,14 @@ impl<'a> Validator<'a> {
             (RevocationCheck::Copy, false) => return,
         };
         let issuers = policy.issuers.iter().filter(|issuer| route.accepts(&issuer.name));
-        let mut revocable = issuers.map(|issuer| issuer.revocable || issuer.revocations_from.is_some());
+        let mut revocable = issuers.map(Issuer::has_revocable_tokens);
         // A logout that revokes nothing would still be answered with 2xx.
         let can_revoke = if route.ends_session { revocable.all(|can| can) } else { revocable.any(|can| can) };
         self.require(!is_public && can_revoke, &at, || {
             let fault = if is_public {
                 " needs a token, and a public route has none; leave it out or change access"
             } else {
-                ", but tokens that it accepts cannot be revoked; write revocations_from or revocable = true at their issuers"
+                ", but tokens that it accepts cannot be revoked; write revocations_from, logout, events or revocable = true at their issuers"
             };
             format!("{option}{fault}")
         });

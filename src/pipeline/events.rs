@@ -1,0 +1,163 @@
+//! Security events of issuers, which revoke tokens of theirs: logout tokens (OpenID Connect Back-Channel Logout 1.0) and
+//! events of the Shared Signals Framework (RFC 8935). What an event must be is in [`portcullis_token::EventPolicy`].
+
+use std::{cell::Cell, rc::Rc};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    answer::Answer,
+    denial::Denial,
+    exchange::{Exchange, Received},
+    gateway::Gateway,
+    head::Head,
+    issuer::Issuer,
+    limits,
+    ports::Ports,
+    settings::Settings,
+    wire::Fault,
+};
+use portcullis_policy::{Refusal, event_token};
+use portcullis_token::{
+    self as token, EventError, EventFault, EventForm, EventPolicy, SecurityEvent, TokenError, TokenPolicy, UnixMillis,
+    revocation::RevocationKeys,
+};
+
+/// Receives events of one form from one issuer.
+pub(super) struct EventReceiver {
+    policy: EventPolicy,
+    /// Digest of the `Authorization` that the transmitter sends, or why it is not known; `None` if it sends none.
+    sender: Option<Result<[u8; 32], String>>,
+    /// When an event was last accepted.
+    pub(super) last_at: Cell<Option<UnixMillis>>,
+}
+
+impl EventReceiver {
+    /// Returns the receivers of an issuer, whose access tokens are checked by `token`.
+    pub(super) fn of_issuer(
+        issuer: &portcullis_policy::Issuer,
+        token: &TokenPolicy,
+        settings: &Settings<'_>,
+    ) -> Vec<Self> {
+        let new = |policy, sender| Self { policy, sender, last_at: Cell::new(None) };
+        let logout = issuer.logout.as_ref();
+        let logout = logout.map(|logout| new(EventPolicy::new(EventForm::Logout, token, None, &logout.audience), None));
+        let events = issuer.events.as_ref().map(|events| {
+            let policy = EventPolicy::new(EventForm::SecurityEvent, token, events.issuer.as_deref(), &events.audience);
+            new(policy, events.authorization.then(|| sender_of(&issuer.name, settings)))
+        });
+        logout.into_iter().chain(events).collect()
+    }
+
+    /// The form of its events.
+    pub(super) fn form(&self) -> EventForm {
+        self.policy.form
+    }
+
+    /// Returns what is missing in the settings.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.sender.as_ref()?.as_ref().err().map(String::as_str)
+    }
+
+    fn check_sender(&self, head: &Head) -> Result<(), Denial> {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let expected = sender.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
+        // Digests, so that the time of the comparison reveals nothing about the secret.
+        let shown = head.header("authorization").map(|shown| <[u8; 32]>::from(Sha256::digest(shown)));
+        if shown.as_ref() == Some(expected) { Ok(()) } else { Err(self.refuse(EventFault::Sender)) }
+    }
+
+    fn refuse(&self, error: impl Into<EventError>) -> Denial {
+        Denial::Event { form: self.policy.form, error: error.into() }
+    }
+}
+
+/// Returns the digest of the `Authorization` that an issuer's transmitter sends.
+fn sender_of(issuer: &str, settings: &Settings<'_>) -> Result<[u8; 32], String> {
+    let name = ["EVENTS_AUTHORIZATION_", &issuer.to_ascii_uppercase().replace('-', "_")].concat();
+    let least = limits::EVENTS_AUTHORIZATION_CHARS;
+    match settings.value(&name) {
+        Some(value) if value.len() >= least => Ok(Sha256::digest(value).into()),
+        Some(_) => Err(format!("secret {name} is shorter than {least} characters")),
+        None => Err(format!("secret {name} is not set")),
+    }
+}
+
+impl Gateway {
+    /// Receives an event of the issuer with this index, and revokes what it says.
+    pub(super) async fn answer_event<P: Ports>(
+        &self,
+        (form, index): (EventForm, usize),
+        exchange: &mut Exchange<'_>,
+        ports: &P,
+    ) -> Result<Answer, Denial> {
+        let issuer = self.authenticator.issuers.get(index).ok_or(Refusal::RouteUnknown)?;
+        let receiver = issuer.receivers.iter().find(|known| known.form() == form).ok_or(Refusal::RouteUnknown)?;
+        exchange.received = Some(Received { form, result: None });
+        let received = self.receive(receiver, issuer, exchange, ports).await;
+        let result = received.as_ref().map_or_else(Denial::code, |event| event.result.name());
+        let (name, form_name) = (&issuer.name, form.name());
+        self.metrics.count(format_args!(
+            "gateway_security_events_total{{issuer=\"{name}\",form=\"{form_name}\",result=\"{result}\"}}"
+        ));
+        exchange.received = Some(Received { form, result: Some(received?.result) });
+        receiver.last_at.set(Some(ports.now()));
+        let status = if form == EventForm::Logout { 200 } else { 202 };
+        Ok(Answer::empty(status, &exchange.ids.request_id))
+    }
+
+    async fn receive<P: Ports>(
+        &self,
+        receiver: &EventReceiver,
+        issuer: &Rc<Issuer>,
+        exchange: &mut Exchange<'_>,
+        ports: &P,
+    ) -> Result<SecurityEvent, Denial> {
+        receiver.check_sender(exchange.head)?;
+        let body = ports.read_body(limits::EVENT_BYTES).await.map_err(Denial::of_body)?;
+        let text = event_token(receiver.form(), exchange.head.header("content-type"), &body);
+        let text = text.ok_or_else(|| receiver.refuse(EventFault::Request))?;
+        let verified = self.verify_event(&text, receiver, issuer, &mut exchange.key_source, ports).await;
+        let event = verified.map_err(|denial| {
+            if let Denial::Token(error) = denial {
+                return receiver.refuse(error);
+            }
+            // Its signing key was revoked.
+            if denial == Denial::TokenRevoked { receiver.refuse(TokenError::UnknownKey) } else { denial }
+        })?;
+        self.revocations.revoke_all(&event.entries, ports).await?;
+        Ok(event)
+    }
+
+    async fn verify_event<P: Ports>(
+        &self,
+        text: &str,
+        receiver: &EventReceiver,
+        issuer: &Rc<Issuer>,
+        source: &mut Option<&'static str>,
+        ports: &P,
+    ) -> Result<SecurityEvent, Denial> {
+        let policy = &receiver.policy;
+        let unverified = token::parse(text)?;
+        let named = unverified.unverified_issuer()?;
+        let origin = policy.as_token_policy().match_issuer(named).ok_or(TokenError::UnknownIssuer)?;
+        let algorithm = unverified.select_event_algorithm(policy)?;
+        let (key, outcome) = issuer.check_signature(&unverified, (algorithm, origin), source, ports).await?;
+        let event = unverified.admit_event(outcome, policy, ports.now()).map_err(|error| receiver.refuse(error))?;
+        // The log and not the copy, as for pushes. Pushes alone revoke keys.
+        let kid = key.kid.as_deref().filter(|_| issuer.pusher.is_some());
+        let signer = kid.map(|kid| RevocationKeys::of_signer(&policy.subject_issuer, kid));
+        self.revocations.check_log(signer.as_ref(), ports).await?;
+        Ok(event)
+    }
+}
+
+impl Denial {
+    /// Returns the denial of a body of one of the gateway's endpoints.
+    pub(super) fn of_body(fault: Fault) -> Self {
+        if fault == Fault::TooLarge {
+            return Self::BodyTooLarge;
+        }
+        if fault == Fault::BodySlow { Self::BodyTooSlow } else { Self::ClientGone }
+    }
+}
