@@ -87,7 +87,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "token_type", short.clone()),
         ("Logout", "audience", names.clone()),
         ("Events", "audience", names.clone()),
-        ("Events", "issuer", text),
+        ("Events", "issuer", text.clone()),
         ("Claims", "user_id", claim_path()),
         ("Claims", "email", claim_path()),
         ("Claims", "roles", claim_path()),
