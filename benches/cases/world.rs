@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
-        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
+        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -82,6 +82,12 @@ impl Runtime for World {
 
     fn random(&self) -> [u8; 48] {
         [0x5a; 48]
+    }
+}
+
+impl DecisionPoint for World {
+    async fn ask(&self, _: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
+        Err(Fault::Unreachable)
     }
 }
 

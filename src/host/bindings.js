@@ -137,6 +137,30 @@ export function post(url, headers, body, timeoutMs) {
 }
 
 /**
+ * Posts a question to a policy decision point. Returns the answer's status and bytes (null if there are more than
+ * `maxBytes`). Follows no redirect: the answer of another server is no decision.
+ * @param {string} url
+ * @param {string | undefined} authorization
+ * @param {string} requestId
+ * @param {string} body
+ * @param {number} timeoutMs
+ * @param {number} maxBytes
+ */
+export function ask(url, authorization, requestId, body, timeoutMs, maxBytes) {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const work = async () => {
+    /** @type {Record<string, string>} */
+    const headers = { "content-type": "application/json", accept: "application/json", "x-request-id": requestId };
+    if (authorization !== undefined) headers.authorization = authorization;
+    const init = { method: "POST", headers, body, redirect: "manual", signal, cache: "no-store" };
+    const response = await fetch(url, /** @type {RequestInit} */ (init));
+    return [response.status, await readBounded(response.body, maxBytes)];
+  };
+  return inTime(timeoutMs, work, controller);
+}
+
+/**
  * Reads a text from a KV namespace, or null. A location may cache the answer for `cacheS` seconds.
  * @param {KVNamespace} store
  * @param {string} name

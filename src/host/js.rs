@@ -65,6 +65,15 @@ extern "C" {
 
     pub(super) fn post(url: &str, headers: &web_sys::Headers, body: &str, timeout_ms: u32) -> Promise;
 
+    pub(super) fn ask(
+        url: &str,
+        authorization: Option<&str>,
+        request_id: &str,
+        body: &str,
+        timeout_ms: u32,
+        max_bytes: u32,
+    ) -> Promise;
+
     #[wasm_bindgen(js_name = readStore)]
     pub(super) fn read_store(store: &JsValue, name: &str, cache_s: u32, timeout_ms: u32) -> Promise;
 

@@ -13,8 +13,8 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
-        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
+        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -213,6 +213,17 @@ impl Runtime for WorkerPorts {
             let rest = pool.len().saturating_sub(48);
             pool.split_off(rest).try_into().unwrap_or([0; 48])
         })
+    }
+}
+
+impl DecisionPoint for WorkerPorts {
+    async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
+        let Question { url, authorization, request_id, body, timeout_ms } = *question;
+        let max_bytes = number(limits::DECISION_BYTES);
+        let asked = js::ask(url, authorization, request_id, body, number(timeout_ms), max_bytes);
+        let (status, parts) = self.parts(asked, timeout_ms).await?;
+        let bytes = parts.get(1).dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?;
+        Ok((status, bytes.to_vec()))
     }
 }
 

@@ -58,6 +58,10 @@ denials! {
     TokenMisplaced = 401 "token_source_invalid" "Invalid token",
     CrossSite = 403 "cross_site" "Pages of other sites may not use the session of this browser",
     OriginUnlisted = 403 "origin_unlisted" "Pages of this origin may not send this request",
+    AuthorizationDenied = 403 "authorization_denied" "Insufficient permissions",
+    /// `fault` is a code for the log alone.
+    AuthorizationUnavailable { retry_ms: u64, fault: &'static str } = 503 "authorization_unavailable"
+        "The gateway cannot check the permission at the moment",
     TokenRevoked = 401 "token_revoked" "Token has been revoked",
     RevocationUnknown { retry_ms: u64 } = 503 "revocation_unavailable"
         "The gateway cannot check at the moment whether the token was revoked",
@@ -108,6 +112,9 @@ impl Denial {
 
     /// Returns details for the log that no client may see.
     pub(super) fn detail_for_log(&self) -> Option<&str> {
+        if let Self::AuthorizationUnavailable { fault, .. } = self {
+            return Some(fault);
+        }
         if let Self::Misconfigured { fault } = self { Some(fault) } else { None }
     }
 
@@ -150,6 +157,7 @@ impl Denial {
     pub(super) fn retry_after_s(&self) -> Option<u64> {
         if let Self::KeysUnavailable { retry_ms }
         | Self::RevocationUnknown { retry_ms }
+        | Self::AuthorizationUnavailable { retry_ms, .. }
         | Self::BreakerOpen { retry_ms }
         | Self::AuthenticationBreakerOpen { retry_ms } = self
         {

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     authenticator::Authenticator,
+    authorizer::Authorizer,
     denial::Denial,
     exchange::Exchange,
     headers::TokenPlaces,
@@ -45,6 +46,7 @@ pub struct Gateway {
     pub(super) policy: Policy,
     pub(super) table: Table,
     pub(super) authenticator: Authenticator,
+    pub(super) authorizers: Vec<Authorizer>,
     pub(super) token_places: TokenPlaces,
     /// By route index; empty if no issuer has a token header.
     token_sources: Vec<Option<Rc<TokenSources>>>,
@@ -102,6 +104,7 @@ impl Gateway {
         let settings = Settings::new(&lookup)?;
         let (upstreams, assertion_jwks) = upstream::build_all(&policy, &settings)?;
         let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
+        let authorizers = policy.authorizers.iter().map(|config| Authorizer::new(config, &settings, &metrics));
         let token_places = TokenPlaces::new(&policy);
         let token_sources = if token_places.headers.is_empty() { Vec::new() } else { policy.token_sources() };
         let routes = policy.routes.iter().filter(|_| !policy.resources.is_empty());
@@ -113,6 +116,7 @@ impl Gateway {
             log_share: settings.log_share,
             table,
             authenticator: Authenticator::new(&policy, &upstreams, &settings, &metrics)?,
+            authorizers: authorizers.collect::<Result<_, _>>()?,
             token_places,
             token_sources,
             resource_of,

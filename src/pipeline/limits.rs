@@ -127,6 +127,15 @@ pub const NETWORK_SHARE: u32 = 8;
 /// Seconds in `Retry-After` when too many requests wait.
 pub const BUSY_RETRY_S: u64 = 1;
 
+/// Questions to one authorizer at once, of one isolate.
+pub const AUTHORIZER_QUESTIONS: u32 = 512;
+
+/// Decisions of one authorizer that an isolate caches: half a megabyte.
+pub const AUTHORIZER_DECISIONS: usize = 4_096;
+
+/// Bytes of an authorizer's answer, most of which is its context.
+pub const DECISION_BYTES: usize = 16 * 1024;
+
 /// Milliseconds from the first try, within which a further one must be able to end; otherwise it does not begin.
 pub const RETRY_TOTAL_MS: u64 = 30_000;
 

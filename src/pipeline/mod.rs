@@ -8,6 +8,7 @@ mod answer;
 mod answer_plan;
 mod assertion;
 mod authenticator;
+mod authorizer;
 mod cors;
 mod credentials;
 mod denial;

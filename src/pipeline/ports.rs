@@ -66,6 +66,28 @@ pub trait AssertionSigner: SignatureVerifier {
     async fn sign_assertion(&self, key: &SigningKey, signing_input: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
+/// Policy decision points.
+pub trait DecisionPoint: Runtime {
+    /// Posts a question as JSON, without following redirects. Returns the status and the body of the answer, within
+    /// [`super::limits::DECISION_BYTES`].
+    async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault>;
+}
+
+/// A question to a policy decision point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The access evaluation endpoint.
+    pub url: &'a str,
+    /// `Authorization`, if it has one.
+    pub authorization: Option<&'a str>,
+    /// `X-Request-ID`, by which its log is compared with the gateway's.
+    pub request_id: &'a str,
+    /// JSON.
+    pub body: &'a str,
+    /// Milliseconds to the end of the answer.
+    pub timeout_ms: u64,
+}
+
 /// The revocation log of all isolates.
 pub trait RevocationLog: Runtime {
     /// Reads a part of the log within the bounds of [`portcullis_token::revocation::limits`].
@@ -124,7 +146,8 @@ pub trait UpstreamClient: Runtime {
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    Geolocation
+    DecisionPoint
+    + Geolocation
     + KeySource
     + RevocationLog
     + RateLimitCounter

@@ -5,7 +5,7 @@ use portcullis_resilience::BreakerState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{answer::Answer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
+use super::{answer::Answer, authorizer::Authorizer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
 use portcullis_token::{EventForm, UnixMillis};
 
 /// Tells callers who are not operators how to get details.
@@ -28,9 +28,11 @@ impl Gateway {
         let upstreams: Vec<Part> = self.upstreams.iter().map(|upstream| upstream_part(upstream, now)).collect();
         let issuers: Vec<Part> = self.authenticator.issuers.iter().map(|issuer| issuer_part(issuer, now)).collect();
         let revocation = self.revocation_part(now);
+        let authorizers: Vec<Part> = self.authorizers.iter().map(authorizer_part).collect();
         let fault = self.newer_fault.borrow();
         let policy = if fault.is_some() { Condition::Degraded } else { Condition::Healthy };
-        let parts = upstreams.iter().chain(&issuers).chain(&revocation).map(|(condition, _)| *condition);
+        let parts =
+            upstreams.iter().chain(&issuers).chain(&authorizers).chain(&revocation).map(|(condition, _)| *condition);
         let worst = parts.fold(policy, Condition::max);
         let document = if is_operator {
             let documents = |parts: Vec<Part>| parts.into_iter().map(|(_, document)| document).collect::<Vec<_>>();
@@ -42,6 +44,7 @@ impl Gateway {
                 "scope": "what the isolate that answered has seen",
                 "upstreams": documents(upstreams),
                 "issuers": documents(issuers),
+                "authorizers": documents(authorizers),
                 "revocation": revocation.map(|(_, document)| document),
                 "resources": self.resources.iter().map(|resource| &resource.url).collect::<Vec<_>>(),
                 "proofs": self.proofs.as_ref().map(|proofs| proofs.count()),
@@ -98,6 +101,15 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         let name = if receiver.form() == EventForm::Logout { "last_logout_s_ago" } else { "last_event_s_ago" };
         let ago_s = receiver.last_at.get().map(|at| now.since(at) / 1000);
         document.as_object_mut().map(|members| members.insert(name.to_owned(), ago_s.into()));
+    }
+    (condition, document)
+}
+
+fn authorizer_part(authorizer: &Authorizer) -> Part {
+    let (is_healthy, mut document) = authorizer.status();
+    let condition = if is_healthy { Condition::Healthy } else { Condition::Degraded };
+    if let Some(members) = document.as_object_mut() {
+        members.insert("status".to_owned(), json!(condition));
     }
     (condition, document)
 }

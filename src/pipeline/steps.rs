@@ -24,7 +24,9 @@ use super::{
     upstream::Upstream,
     wire::{BodyPlan, Forward},
 };
-use portcullis_policy::{Access, Circumstances, Destination, Match, Miss, Proof, Refusal, Route, Target, authorize};
+use portcullis_policy::{
+    Access, Circumstances, Destination, Match, Miss, Params, Proof, Refusal, Route, Target, authorize,
+};
 use portcullis_token::{
     ProofError,
     limits::DATE_SECS,
@@ -102,6 +104,10 @@ impl Gateway {
             self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
             if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
                 proofs.note(proof, ports.now())?;
+            }
+            if let Some(name) = &route.authorizer {
+                let found_at = (target.path(), &found.params);
+                self.ask_authorizer(name, exchange, found_at, ports).await?;
             }
             // Last, so that a caller without the permission or beyond a limit cannot load the log.
             if asks_log {
@@ -183,6 +189,20 @@ impl Gateway {
             }
             _ => Err(ProofError::TokenBound),
         }
+    }
+
+    /// Asks an authorizer whether the caller may enter. Callers beyond a limit cannot load it.
+    async fn ask_authorizer<P: Ports>(
+        &self,
+        name: &str,
+        exchange: &Exchange<'_>,
+        found_at: (&str, &Params),
+        ports: &P,
+    ) -> Result<(), Denial> {
+        let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
+        // Validation finds an unknown name first.
+        let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
+        authorizer.ok_or(unknown)?.authorize(exchange, found_at, ports).await
     }
 
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,

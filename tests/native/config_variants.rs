@@ -12,7 +12,7 @@ fn with_routes(routes: &[(&str, &str, &str)]) -> String {
     let before = before.replace("jwks_url", "revocable = true\njwks_url");
     let mut text = before.replace(
         "[upstreams.shop]",
-        "[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.shop]",
+        "[authorizers.pdp]\nurl = \"https://pdp.example.com\"\n\n[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.shop]",
     );
     for (path, methods, rest) in routes {
         let upstream = if rest.contains("upstream") { "" } else { "upstream = \"shop\"" };
@@ -118,6 +118,19 @@ fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
             None,
         ),
         ("a network", vec![user, ("/app/admin", GET, "access = { network = [\"192.0.2.0/24\"] }")], Some("/app/Admin")),
+        (
+            "an authorizer",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nauthorizer = \"pdp\""),
+                ("/app/admin", GET, "access = \"user\"\nauthorizer = \"pdp\""),
+            ],
+            Some("/app/Admin"),
+        ),
+        (
+            "no authorizer",
+            vec![("/app/{*rest}", GET, "access = \"user\"\nauthorizer = \"pdp\""), ("/app/open", GET, USER)],
+            None,
+        ),
         (
             "a smaller network",
             vec![

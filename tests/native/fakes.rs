@@ -11,8 +11,8 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        AssertionSigner, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore, Ports,
-        RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
+        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -189,6 +189,15 @@ pub(crate) struct Sent {
     pub(crate) max_body_bytes: Option<u64>,
 }
 
+/// A question that a policy decision point received.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) url: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) request_id: String,
+    pub(crate) body: serde_json::Value,
+}
+
 pub(crate) struct FakePorts {
     pub(crate) now: Cell<UnixMillis>,
     pub(crate) issuer: RefCell<Issuer>,
@@ -228,6 +237,9 @@ pub(crate) struct FakePorts {
     pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
+    /// The answer of policy decision points, and the questions that they got.
+    pub(crate) decision: RefCell<Result<(u64, String), Fault>>,
+    pub(crate) questions: RefCell<Vec<Asked>>,
     /// The client's country, and how often it was asked for.
     pub(crate) country: RefCell<Option<String>>,
     pub(crate) countries_asked: Cell<usize>,
@@ -280,6 +292,8 @@ impl FakePorts {
             metrics_fail: Cell::new(false),
             spans: RefCell::default(),
             body: RefCell::default(),
+            decision: RefCell::new(Ok((200, r#"{"decision":true}"#.to_owned()))),
+            questions: RefCell::default(),
             country: RefCell::default(),
             countries_asked: Cell::new(0),
             tasks: RefCell::default(),
@@ -359,6 +373,22 @@ impl Runtime for FakePorts {
         });
         self.random_state.set(state);
         bytes
+    }
+}
+
+impl DecisionPoint for FakePorts {
+    async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
+        self.questions.borrow_mut().push(Asked {
+            url: question.url.to_owned(),
+            authorization: question.authorization.map(str::to_owned),
+            request_id: question.request_id.to_owned(),
+            body: serde_json::from_str(question.body).unwrap(),
+        });
+        let (status, body) = self.decision.borrow().clone()?;
+        if body.len() > portcullis::pipeline::limits::DECISION_BYTES {
+            return Err(Fault::TooLarge);
+        }
+        Ok((status, body.into_bytes()))
     }
 }
 

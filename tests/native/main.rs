@@ -17,6 +17,7 @@ mod answers;
 mod asserted_claims;
 mod assertion;
 mod assertion_keys;
+mod authorizers;
 mod claims;
 mod conditions;
 mod config;

@@ -44,6 +44,11 @@ const SECTIONS: &[Section] = &[
     ),
     ("Revocation", "`[revocation]`", "[revocation]\nmax_age_s = 60"),
     ("Limit", "`[limits.NAME]`", "[limits.login]\nby = \"ip\"\nretry_after_s = 60"),
+    (
+        "Authorizer",
+        "`[authorizers.NAME]`",
+        "[authorizers.pdp]\nurl = \"https://pdp.example.com/access/v1/evaluation\"\ntimeout_ms = 500\ncache_s = 10",
+    ),
     ("Cors", "`[cors.NAME]`", "[cors.app]\norigins = [\"https://app.example.com\"]\ncredentials = true"),
     ("TokenCookie", "`[token_cookie]`", "[token_cookie]\nname = \"__Host-token\""),
     (

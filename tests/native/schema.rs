@@ -27,11 +27,11 @@ fn the_committed_schema_and_reference_are_up_to_date() {
 fn the_schema_has_the_ranges_and_defaults_of_the_validation() {
     const VALID: &str = "[issuers.id]\nissuer = \"a\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://a.example/\"\nISSUER\n\
                          [upstreams.shop]\nurl = \"https://b.example\"\nUPSTREAM\n\
-                         [limits.l]\nby = \"ip\"\nLIMIT\n[cors.c]\norigins = [\"*\"]\nCORS\nREVOCATION\n\
+                         [limits.l]\nby = \"ip\"\nLIMIT\n[authorizers.p]\nurl = \"https://c.example\"\nAUTHORIZER\n[cors.c]\norigins = [\"*\"]\nCORS\nREVOCATION\n\
                          [[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"shop\"\naccess = \"user\"\nROUTE\n";
     let with = |place: &str, text: &str| {
         let mut file = VALID.replace(place, text);
-        for other in ["ISSUER", "UPSTREAM", "LIMIT", "CORS", "REVOCATION", "ROUTE"] {
+        for other in ["ISSUER", "UPSTREAM", "LIMIT", "AUTHORIZER", "CORS", "REVOCATION", "ROUTE"] {
             file = file.replace(&format!("\n{other}\n"), "\n\n");
         }
         file
@@ -45,6 +45,7 @@ fn the_schema_has_the_ranges_and_defaults_of_the_validation() {
         ("Breaker", "UPSTREAM", "breaker = { {} }"),
         ("Maintenance", "UPSTREAM", "maintenance = { {} }"),
         ("Limit", "LIMIT", "{}"),
+        ("Authorizer", "AUTHORIZER", "{}"),
         ("Cors", "CORS", "{}"),
         ("Revocation", "REVOCATION", "[revocation]\n{}"),
         ("Route", "ROUTE", "{}"),

@@ -132,6 +132,7 @@ impl<'a> Decider<'a> {
             leeway_s: leeway_s.unwrap_or_default(),
         };
         authorize(route, &request, issuer, principal).map_err(|refusal| refuse(&refusal, path))?;
+        context.extend(route.authorizer.as_ref().map(|name| format!("(then the authorizer {name} decides)")));
         Ok("yes")
     }
 }

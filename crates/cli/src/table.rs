@@ -86,6 +86,7 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
         upstream.map_or_else(String::new, |upstream| format!("{} ms", upstream.timeout_ms)),
         bytes(route.max_body_bytes),
     ];
+    limits.extend(route.authorizer.iter().map(|name| format!("authorizer {name}")));
     limits.extend(route.limits.iter().map(|name| format!("rate {name}")));
     let is_under_maintenance = upstream.is_some_and(|upstream| upstream.maintenance.is_some());
     for (applies, note) in [

@@ -47,8 +47,8 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use event_request::{event_path, event_token};
 pub use model::{
-    Assertion, AssertionAlgorithm, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events, HeaderRules,
-    HeaderValue, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown, Policy, Proof,
+    Assertion, AssertionAlgorithm, Authorizer, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events,
+    HeaderRules, HeaderValue, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown, Policy, Proof,
     ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
 };
 pub use network::Network;

@@ -5,6 +5,7 @@
 //! Owns names, types and defaults. What the values must be is in `validate`; `read` writes out what
 //! short forms stand for.
 
+mod authorizer;
 mod issuer;
 mod proof;
 mod route;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use authorizer::Authorizer;
 pub use issuer::{Claims, Events, Issuer, JwksSource, Logout};
 pub use proof::Proof;
 pub use route::{
@@ -64,6 +66,10 @@ pub struct Policy {
     #[serde(default, with = "named")]
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Limit>"))]
     pub limits: Vec<Limit>,
+    /// Policy decision points, each by a name that routes refer to.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Authorizer>"))]
+    pub authorizers: Vec<Authorizer>,
     /// CORS policies, each by a name that routes refer to. Routes without a CORS
     /// policy send no CORS headers. CORS headers of upstreams are removed.
     #[serde(default, with = "named")]
@@ -208,7 +214,7 @@ macro_rules! named {
     };
 }
 
-named!(Issuer, Upstream, Limit, Cors);
+named!(Issuer, Upstream, Limit, Authorizer, Cors);
 
 /// A default, as `number::<30, u64>`.
 fn number<const N: u32, T: From<u32>>() -> T {

@@ -46,6 +46,8 @@ pub struct Route {
     /// Whether clients prove that their tokens are theirs: as `proof` of an issuer, for this route. The
     /// stricter of both counts.
     pub proof: Option<Proof>,
+    /// Policy decision point that must permit each request as well. Not on public routes.
+    pub authorizer: Option<String>,
     /// Rate limits that count its requests.
     #[serde(default)]
     pub limits: Vec<String>,

@@ -12,9 +12,9 @@ use std::{collections::HashSet, fmt};
 use crate::{
     error::{Place, Violation},
     limits::{self, Bounds},
-    model::{COOKIE_PREFIX, Cors, Policy, Upstream},
+    model::{Authorizer, Breaker, COOKIE_PREFIX, Cors, Policy, Upstream},
     named::{Named, find},
-    url::{check_base_url, is_origin},
+    url::{check_base_url, check_url, is_origin},
 };
 pub use issuers::is_inside_folder;
 use values::{header_name_advice, is_cookie_name, is_header_name, is_name};
@@ -40,6 +40,7 @@ pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
     validator.routes();
     validator.resources();
     validator.table("cors", "cors", &policy.cors, Validator::cors);
+    validator.table("authorizers", "authorizer", &policy.authorizers, Validator::authorizer);
     validator.table("limits", "limit", &policy.limits, |validator, at, limit| {
         validator.bounds(&at.key("retry_after_s"), limit.retry_after_s, limits::RETRY_AFTER_S);
     });
@@ -173,11 +174,17 @@ impl<'a> Validator<'a> {
         if policy.routes.is_empty() {
             self.report(&root, "no route is defined, so every request would be 404; add [[routes]]");
         }
-        let tables = [policy.issuers.len(), policy.upstreams.len(), policy.limits.len(), policy.cors.len()];
+        let tables = [
+            policy.issuers.len(),
+            policy.upstreams.len(),
+            policy.limits.len(),
+            policy.cors.len(),
+            policy.authorizers.len(),
+        ];
         let fits = policy.routes.len() <= limits::ROUTES && tables.into_iter().all(|count| count <= limits::TABLES);
         self.require(fits, &root, || {
             format!(
-                "a policy has at most {} routes, and {} issuers, upstreams, limits and CORS policies each",
+                "a policy has at most {} routes, and {} issuers, upstreams, limits, authorizers and CORS policies each",
                 limits::ROUTES,
                 limits::TABLES
             )
@@ -229,9 +236,7 @@ impl<'a> Validator<'a> {
         let is_repeated =
             claims.iter().enumerate().any(|(index, name)| claims.iter().take(index).any(|known| known == name));
         self.require(!is_repeated, &at_claims, || "claims has a name twice; keep one of them");
-        let breaker = at.key("breaker");
-        self.bounds(&breaker.key("failures"), upstream.breaker.failures, limits::BREAKER_FAILURES);
-        self.bounds(&breaker.key("open_s"), upstream.breaker.open_s, limits::BREAKER_OPEN_S);
+        self.breaker(&at.key("breaker"), &upstream.breaker);
         if let Some(idle) = upstream.idle_timeout_ms {
             self.bounds(&at.key("idle_timeout_ms"), idle, limits::IDLE_TIMEOUT_MS);
         }
@@ -261,6 +266,18 @@ impl<'a> Validator<'a> {
             );
             self.require(upstream.openapi.is_some(), &at, || "openapi_prefix needs openapi, the document's file");
         }
+    }
+
+    fn breaker(&mut self, at: &Place<'_>, breaker: &Breaker) {
+        self.bounds(&at.key("failures"), breaker.failures, limits::BREAKER_FAILURES);
+        self.bounds(&at.key("open_s"), breaker.open_s, limits::BREAKER_OPEN_S);
+    }
+
+    fn authorizer(&mut self, at: &Place<'_>, authorizer: &Authorizer) {
+        self.url(&at.key("url"), "its url", &authorizer.url, check_url);
+        self.bounds(&at.key("timeout_ms"), authorizer.timeout_ms, limits::AUTHORIZER_TIMEOUT_MS);
+        self.bounds(&at.key("cache_s"), authorizer.cache_s, limits::AUTHORIZER_CACHE_S);
+        self.breaker(&at.key("breaker"), &authorizer.breaker);
     }
 
     fn cors(&mut self, at: &Place<'_>, cors: &Cors) {

@@ -151,6 +151,12 @@ impl<'a> Validator<'a> {
         if let Some(name) = &route.cors {
             self.reference(&at.key("cors"), "cors", name, &policy.cors);
         }
+        if let Some(name) = &route.authorizer {
+            let at = at.key("authorizer");
+            self.reference(&at, "authorizer", name, &policy.authorizers);
+            let fault = "authorizer is asked about the token's user, and a public route has none; leave it out or change access";
+            self.require(route.access != Access::Public, &at, || fault);
+        }
         let at = at.key("limits");
         self.at_most(&at, route.limits.len(), limits::ROUTE_LIMITS);
         for name in &route.limits {

@@ -231,7 +231,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits and
-    /// revocation checks.
+    /// revocation checks. Routes with an authorizer never count as equal, because its decisions are about a route.
     fn is_as_strict(&self, looser: &Route, strict: &Route, is_same_owner: impl Fn(&str, &str) -> bool) -> bool {
         let accepts_issuers_of = |taken: &Vec<String>| match &looser.issuers {
             Some(names) => names.iter().all(|name| taken.contains(name)),
@@ -246,6 +246,8 @@ impl<'a> Search<'a> {
         };
         (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
             && looser.proof >= strict.proof
+            // It would be asked about another route.
+            && strict.authorizer.is_none()
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
             && implies()
             && (strict.access == Access::Public || strict.issuers.as_ref().is_none_or(accepts_issuers_of))
@@ -403,9 +405,9 @@ fn other_case(segment: &str) -> String {
 
 /// Returns which requests a route permits, apart from their paths, as a key for comparison.
 fn rule_of(route: &Route) -> String {
-    let Route { upstream, access, methods, issuers, limits, revocation, proof, encoded_path, .. } = route;
+    let Route { upstream, access, methods, issuers, authorizer, limits, revocation, proof, encoded_path, .. } = route;
     let access = with_positions(access, &route.path);
-    format!("{:?}", (upstream, access, methods, issuers, limits, revocation, proof, encoded_path))
+    format!("{:?}", (upstream, access, methods, issuers, authorizer, limits, revocation, proof, encoded_path))
 }
 
 /// Returns a rule with the position of each parameter that it names, from the end of the path, for its name.
