@@ -178,6 +178,10 @@ impl UpstreamClient for World {
         Ok(Forwarded { reply: (), url: request.url.clone(), facts })
     }
 
+    fn has_service(&self, _: &str) -> bool {
+        true
+    }
+
     fn header(&self, (): &(), _: &str) -> Option<String> {
         None
     }

@@ -1,6 +1,6 @@
 //! Declarations of `bindings.js`, `body.js` and `proxy.js`, and of an event's environment and context.
 
-use js_sys::{Function, Promise, Uint8Array};
+use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use super::console::log_error;
@@ -27,6 +27,16 @@ impl Env {
     /// Returns a variable or a secret.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).as_string()
+    }
+
+    /// Returns the binding of this name if it takes requests. The log names one that does not.
+    pub(super) fn fetcher(&self, name: &str) -> Option<JsValue> {
+        let fetcher = self.binding(name)?;
+        let takes_requests = Reflect::get(&fetcher, &JsValue::from_str("fetch")).is_ok_and(|fetch| fetch.is_function());
+        if !takes_requests {
+            log_error(&format!("{name} is bound, and is no service; see wrangler.toml"));
+        }
+        takes_requests.then_some(fetcher)
     }
 
     pub(super) fn has_binding(&self, name: &str) -> bool {
@@ -141,6 +151,7 @@ extern "C" {
         timeout_ms: u32,
         is_timed: bool,
         plan: Option<&str>,
+        fetcher: &JsValue,
     ) -> Promise;
 
     #[wasm_bindgen(js_name = completeAnswer)]

@@ -412,10 +412,15 @@ impl UpstreamClient for WorkerPorts {
 
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<web_sys::Response>, Fault> {
         let client = self.request().ok_or(Fault::Unreachable)?;
+        let fetcher = match request.binding {
+            Some(name) => self.event.env.fetcher(name).ok_or(Fault::NotBound)?,
+            None => JsValue::UNDEFINED,
+        };
         let plan = request.body.as_ref().map(wire::write_plan);
         let body_ms = request.body.as_ref().map_or(0, |body| body.time_ms);
         let packed = wire::write_request(request);
-        let sent = js::forward(client, &packed, number(request.timeout_ms), request.is_timed, plan.as_deref());
+        let timeout_ms = number(request.timeout_ms);
+        let sent = js::forward(client, &packed, timeout_ms, request.is_timed, plan.as_deref(), &fetcher);
         let may_take_ms = request.timeout_ms.saturating_add(body_ms);
         let answer = self.poller.wait(sent, may_take_ms).await.map_err(|_| Fault::Unreachable)?;
         // The value comes from proxy.js. Each check of its type would be a call into the runtime.
@@ -436,6 +441,10 @@ impl UpstreamClient for WorkerPorts {
             Some(_) | None => reply,
         };
         Ok(Forwarded { reply, url: request.url.clone(), facts })
+    }
+
+    fn has_service(&self, binding: &str) -> bool {
+        self.event.env.fetcher(binding).is_some()
     }
 
     fn header(&self, reply: &web_sys::Response, name: &str) -> Option<String> {

@@ -23,9 +23,10 @@ import { ClientBody, drain } from "./body.js";
  * @param {number} timeoutMs
  * @param {boolean} isTimed
  * @param {string | undefined} plan
+ * @param {Fetcher | undefined} fetcher of the binding; without one, the runtime's own `fetch`
  * @returns {Promise<Forwarded>}
  */
-export function forward(request, packed, timeoutMs, isTimed, plan) {
+export function forward(request, packed, timeoutMs, isTimed, plan, fetcher) {
   // One promise and callbacks cost less than a race. What throws rejects the promise.
   return new Promise((resolve, reject) => {
     const parts = packed.split("\n");
@@ -36,12 +37,12 @@ export function forward(request, packed, timeoutMs, isTimed, plan) {
     // A body that is read here must not be decoded.
     if (isTimed) init.encodeResponseBody = "manual";
     if (plan !== undefined && request.body !== null) {
-      resolve(forwardBody(request, url, init, timeoutMs, JSON.parse(plan)));
+      resolve(forwardBody(request, url, init, timeoutMs, JSON.parse(plan), fetcher));
       return;
     }
     // A late request is not aborted, because a signal costs time in every request. It ends with the
     // event.
-    const asked = fetch(url, init);
+    const asked = send(fetcher, url, init);
     const timer = setTimeout(() => {
       resolve([undefined, "late"]);
       asked.then(discard, () => {});
@@ -63,6 +64,15 @@ export function forward(request, packed, timeoutMs, isTimed, plan) {
 }
 
 /**
+ * @param {Fetcher | undefined} fetcher
+ * @param {string} url
+ * @param {RequestInit} init
+ */
+function send(fetcher, url, init) {
+  return fetcher === undefined ? fetch(url, init) : fetcher.fetch(url, init);
+}
+
+/**
  * Forwards a request with a body. If the body breaks off, the whole request is aborted, also after an early
  * answer. Until the answer the upstream never takes the body for complete. After the answer, workerd ends
  * a chunked body as a complete one; a shorter body than its length stays incomplete.
@@ -71,10 +81,11 @@ export function forward(request, packed, timeoutMs, isTimed, plan) {
  * @param {RequestInit} init
  * @param {number} timeoutMs
  * @param {BodyPlan} plan
+ * @param {Fetcher | undefined} fetcher
  * @returns {Promise<Forwarded>}
  */
-async function forwardBody(request, url, init, timeoutMs, plan) {
-  if (plan.is_short) return forwardWhole(request, url, init, timeoutMs, plan.time_ms);
+async function forwardBody(request, url, init, timeoutMs, plan, fetcher) {
+  if (plan.is_short) return forwardWhole(request, url, init, timeoutMs, plan.time_ms, fetcher);
   const controller = new AbortController();
   const body = new ClientBody(request, plan.drain);
   let isAnswered = false;
@@ -96,7 +107,7 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
   expect(plan.time_ms);
   const readable = body.passOn(plan, () => expect(timeoutMs), giveUp);
   try {
-    const response = await fetch(url, { ...init, body: readable, signal: controller.signal });
+    const response = await send(fetcher, url, { ...init, body: readable, signal: controller.signal });
     isAnswered = true;
     // The client's time goes on while it sends the rest.
     if (body.isSent) clearTimeout(timer);
@@ -120,9 +131,10 @@ async function forwardBody(request, url, init, timeoutMs, plan) {
  * @param {RequestInit} init
  * @param {number} timeoutMs
  * @param {number} bodyMs
+ * @param {Fetcher | undefined} fetcher
  * @returns {Promise<Forwarded>}
  */
-async function forwardWhole(request, url, init, timeoutMs, bodyMs) {
+async function forwardWhole(request, url, init, timeoutMs, bodyMs, fetcher) {
   let hasRead = false;
   /** @type {Promise<Response> | undefined} */
   let asked;
@@ -130,7 +142,7 @@ async function forwardWhole(request, url, init, timeoutMs, bodyMs) {
     // Each timer is cleared, because a race with one that runs keeps the body in memory.
     const body = await inTime(bodyMs, () => request.arrayBuffer());
     hasRead = true;
-    const answer = fetch(url, { ...init, body });
+    const answer = send(fetcher, url, { ...init, body });
     asked = answer;
     const response = await inTime(timeoutMs, () => answer);
     return [response, factsOf(response, true)];

@@ -52,7 +52,7 @@ impl Gateway {
         match endpoint {
             Endpoint::Health => Ok(health(request_id)),
             Endpoint::Ready => self.answer_ready(self.is_operator(exchange)?, request_id, ports).await,
-            Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports.now())),
+            Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports)),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
             Endpoint::AssertionKeys => self.answer_assertion_keys(request_id),
@@ -85,6 +85,7 @@ impl Gateway {
         let mut missing = Vec::new();
         for upstream in &self.upstreams {
             missing.extend(upstream.signing_fault(ports).await);
+            missing.extend(upstream.unbound(|binding| ports.has_service(binding)));
         }
         let receivers = self.authenticator.issuers.iter().flat_map(|issuer| &issuer.receivers);
         missing.extend(receivers.filter_map(|receiver| receiver.fault()).map(str::to_owned));

@@ -129,8 +129,11 @@ pub trait UpstreamClient: Runtime {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
     type Reply;
 
-    /// Sends the request, its body streamed, to an upstream.
+    /// Sends the request, its body streamed, to an upstream; [`Fault::NotBound`] without its binding.
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, Fault>;
+
+    /// Returns whether a binding is there that takes requests.
+    fn has_service(&self, binding: &str) -> bool;
 
     /// Returns a header of an answer; several lines are joined by commas.
     fn header(&self, reply: &Self::Reply, name: &str) -> Option<String>;

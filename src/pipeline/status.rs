@@ -5,7 +5,9 @@ use portcullis_resilience::BreakerState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{answer::Answer, authorizer::Authorizer, gateway::Gateway, issuer::Issuer, upstream::Upstream};
+use super::{
+    answer::Answer, authorizer::Authorizer, gateway::Gateway, issuer::Issuer, ports::UpstreamClient, upstream::Upstream,
+};
 use portcullis_token::{EventForm, UnixMillis};
 
 /// Tells callers who are not operators how to get details.
@@ -24,8 +26,10 @@ enum Condition {
 type Part = (Condition, Value);
 
 impl Gateway {
-    pub(super) fn answer_status(&self, is_operator: bool, request_id: &str, now: UnixMillis) -> Answer {
-        let upstreams: Vec<Part> = self.upstreams.iter().map(|upstream| upstream_part(upstream, now)).collect();
+    pub(super) fn answer_status(&self, is_operator: bool, request_id: &str, ports: &impl UpstreamClient) -> Answer {
+        let now = ports.now();
+        let upstream_part = |upstream| upstream_part(upstream, now, |binding| ports.has_service(binding));
+        let upstreams: Vec<Part> = self.upstreams.iter().map(upstream_part).collect();
         let issuers: Vec<Part> = self.authenticator.issuers.iter().map(|issuer| issuer_part(issuer, now)).collect();
         let revocation = self.revocation_part(now);
         let authorizers: Vec<Part> = self.authorizers.iter().map(authorizer_part).collect();
@@ -114,13 +118,14 @@ fn authorizer_part(authorizer: &Authorizer) -> Part {
     (condition, document)
 }
 
-fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
+fn upstream_part(upstream: &Upstream, now: UnixMillis, is_bound: impl Fn(&str) -> bool) -> Part {
     let last = upstream.last.get();
     let error = last.and_then(|last| last.error);
     let breakers: Vec<&str> = upstream.breakers().map(BreakerState::name).collect();
     let has_secret = upstream.assertion_fault().is_none();
+    let unbound = upstream.unbound(is_bound);
     let condition = match error {
-        _ if !has_secret => Condition::Unhealthy,
+        _ if !has_secret || unbound.is_some() => Condition::Unhealthy,
         None if breakers.iter().all(|name| *name == "closed") => Condition::Healthy,
         _ => Condition::Degraded,
     };
@@ -130,6 +135,8 @@ fn upstream_part(upstream: &Upstream, now: UnixMillis) -> Part {
         "assertion_secret": has_secret,
         "assertion_algorithm": upstream.config.assertion.algorithm.name(),
         "assertion_keys": upstream.assertion_keys().iter().map(|held| held.key.kid()).collect::<Vec<_>>(),
+        "binding": upstream.config.binding,
+        "binding_missing": unbound.is_some(),
         "breakers": breakers,
         "maintenance": upstream.config.maintenance.is_some(),
         "waiting": upstream.permits.taken(),

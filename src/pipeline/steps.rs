@@ -226,6 +226,7 @@ impl Gateway {
         let body = BodyPlan::new(head.body_bytes(), route.max_body_bytes, config.body_timeout_ms);
         let request = Forward {
             url: target.as_str().to_owned(),
+            binding: config.binding.as_deref(),
             method: &head.method,
             headers: headers::compose(exchange, identity, route, &self.token_places, config.timeout_ms),
             timeout_ms: config.timeout_ms,

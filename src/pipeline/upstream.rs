@@ -20,7 +20,7 @@ use super::{
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, Fault, Forward},
 };
-use portcullis_policy::{OnDown, UpstreamTarget};
+use portcullis_policy::{OnDown, UpstreamTarget, check_base_url, check_bound_url};
 use portcullis_token::{UnixMillis, keys::key_set};
 
 /// Scheme of a service that rejects the gateway's assertion.
@@ -66,11 +66,18 @@ impl Upstream {
     pub(super) fn new(config: &portcullis_policy::Upstream, settings: &Settings<'_>) -> Result<Self, Misconfiguration> {
         let suffix = config.name.to_ascii_uppercase().replace('-', "_");
         let variable = format!("UPSTREAM_{suffix}_URL");
+        let check_url = if config.binding.is_some() { check_bound_url } else { check_base_url };
         let targets = match settings.value(&variable) {
-            Some(urls) => parse_targets(&urls).map_err(|fault| Misconfiguration(format!("{variable} {fault}")))?,
+            Some(urls) => {
+                parse_targets(&urls, check_url).map_err(|fault| Misconfiguration(format!("{variable} {fault}")))?
+            }
+            // Without a URL, only the binding's service sees the host.
+            None if config.targets.is_empty() => {
+                vec![UpstreamTarget { url: format!("https://{}.internal", config.name), weight: 1 }]
+            }
             None => config.targets.clone(),
         };
-        for target in &targets {
+        for target in targets.iter().filter(|_| config.binding.is_none()) {
             // /status shows the text to strangers: it does not say which URL.
             let what = || format!("upstream {:?} is at a plain http:// URL", config.name);
             settings.check_https(&target.url, what, &format!("its https:// URL into {variable}"))?;
@@ -218,7 +225,12 @@ impl Upstream {
     fn judge(&self, fault: Fault) -> (Observation, Denial) {
         let unreachable = || self.denial(Denial::AuthenticationUnavailable, Denial::UpstreamUnreachable);
         match fault {
-            Fault::Unreachable | Fault::Redirected | Fault::NotBound => (Observation::Failure, unreachable()),
+            Fault::Unreachable | Fault::Redirected => (Observation::Failure, unreachable()),
+            // The gateway's own fault says nothing about the service.
+            Fault::NotBound => {
+                let fault = self.unbound(|_| false).unwrap_or_default();
+                (Observation::Unknown, Denial::Misconfigured { fault })
+            }
             Fault::BrokeOff => (Observation::Unknown, unreachable()),
             Fault::TimedOut => (Observation::Failure, Denial::UpstreamTimedOut),
             Fault::Stalled => (Observation::Unknown, Denial::UpstreamTimedOut),
@@ -227,6 +239,13 @@ impl Upstream {
             Fault::TooLarge => (Observation::Unknown, Denial::BodyTooLarge),
             Fault::ClientGone => (Observation::Unknown, Denial::ClientGone),
         }
+    }
+
+    /// Returns what is wrong with the upstream's binding, if it is not among those that are there.
+    pub(super) fn unbound(&self, is_bound: impl Fn(&str) -> bool) -> Option<String> {
+        let binding = self.config.binding.as_ref().filter(|binding| !is_bound(binding))?;
+        let name = &self.config.name;
+        Some(format!("binding {binding} of upstream {name} is missing or takes no requests; see wrangler.toml"))
     }
 
     /// Returns the URLs of all targets.
@@ -345,11 +364,14 @@ fn names_scheme(challenges: &str, scheme: &str) -> bool {
 }
 
 /// Parses targets of a setting: URLs with commas between, of equal weight.
-fn parse_targets(urls: &str) -> Result<Vec<UpstreamTarget>, &'static str> {
+fn parse_targets(
+    urls: &str,
+    check_url: fn(&str) -> Result<(), &'static str>,
+) -> Result<Vec<UpstreamTarget>, &'static str> {
     urls.split(',')
         .map(str::trim)
         .map(|url| {
-            portcullis_policy::check_base_url(url)?;
+            check_url(url)?;
             Ok(UpstreamTarget { url: url.trim_end_matches('/').to_owned(), weight: 1 })
         })
         .collect()

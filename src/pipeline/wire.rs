@@ -91,6 +91,8 @@ pub fn parse_head(text: &str) -> Head {
 pub struct Forward<'a> {
     /// Absolute URL; its path and query are the canonical target.
     pub url: String,
+    /// The binding through which it is sent, if not by the runtime's own `fetch`.
+    pub binding: Option<&'a str>,
     /// The client's method.
     pub method: &'a str,
     /// All headers, in order.

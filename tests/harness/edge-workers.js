@@ -88,7 +88,7 @@ const HARNESS = join(ROOT, "tests", "harness");
 
 // Returns Miniflare's options of the Workers, the gateway first. `options` are those that wrangler reads from
 // wrangler.toml; `folder` is the build of the worker.
-export function workersOf(options, { folder, bindings, limits, twin, faultyLog, outboundService }) {
+export function workersOf(options, { folder, bindings, limits, twin, faultyLog, outboundService, services }) {
   const { METRICS, REVOCATIONS } = options.durableObjects;
   const { className, useSQLite } = REVOCATIONS;
   const logOf = (scriptName) => ({ className, useSQLite, scriptName });
@@ -108,6 +108,9 @@ export function workersOf(options, { folder, bindings, limits, twin, faultyLog, 
     ),
   };
   if (outboundService !== undefined) gateway.outboundService = outboundService;
+  if (services !== undefined) {
+    gateway.serviceBindings = Object.fromEntries(Object.keys(services).map((name) => [name, name.toLowerCase()]));
+  }
   // The binding REAL makes the runtime load the class here.
   if (faultyLog) gateway.durableObjects = { METRICS, REVOCATIONS: logOf("faulty-log"), REAL: logOf() };
   const workers = [gateway];
@@ -126,6 +129,14 @@ export function workersOf(options, { folder, bindings, limits, twin, faultyLog, 
       modules: [{ type: "ESModule", path: join(HARNESS, "faulty-log.js") }],
       modulesRoot: HARNESS,
       durableObjects: { REAL: logOf("gateway"), OWN: { className, useSQLite } },
+    });
+  }
+  for (const [name, script] of Object.entries(services ?? {})) {
+    workers.push({
+      name: name.toLowerCase(),
+      compatibilityDate: options.compatibilityDate,
+      modules: [{ type: "ESModule", path: join(HARNESS, `${name.toLowerCase()}.js`), contents: script }],
+      modulesRoot: HARNESS,
     });
   }
   return workers;

@@ -61,6 +61,8 @@ import { until } from "./wait.js";
  *   default limits are too high to be reached
  * @property {Function} [outside] replaces the network: gets { method, url, headers } of each outgoing
  *   request and returns { status, json | body }. The fake upstreams are then not reached
+ * @property {Record<string, string>} [services] Workers to which the gateway has service bindings: their scripts by the
+ *   binding's name
  * @property {string} [kvFolder] directory of KV; by default it is removed with the edge, and kept across
  *   restarts
  */
@@ -111,7 +113,7 @@ export async function startGateway(scope, options = {}) {
  */
 export async function startEdge(
   scope,
-  { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, kvFolder } = {},
+  { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, services, kvFolder } = {},
 ) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, Response, convertV4MiniflareOptions } = require("miniflare");
@@ -226,6 +228,7 @@ export async function startEdge(
       twin,
       faultyLog,
       outboundService,
+      services,
     });
     /** @type {any} */
     const options = {

@@ -187,6 +187,7 @@ pub(crate) struct Sent {
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) max_body_bytes: Option<u64>,
+    pub(crate) binding: Option<String>,
 }
 
 /// A question that a policy decision point received.
@@ -223,6 +224,8 @@ pub(crate) struct FakePorts {
     random_state: Cell<u64>,
     pub(crate) backend_fails: Cell<bool>,
     pub(crate) signer_fails: Cell<bool>,
+    /// Bindings that are not there.
+    pub(crate) unbound: RefCell<Vec<String>>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
     pub(crate) log: RefCell<Log>,
@@ -284,6 +287,7 @@ impl FakePorts {
             random_state: Cell::new(9),
             backend_fails: Cell::new(false),
             signer_fails: Cell::new(false),
+            unbound: RefCell::default(),
             checks: Cell::new(0),
             log: RefCell::default(),
             counted: RefCell::default(),
@@ -535,8 +539,12 @@ impl UpstreamClient for FakePorts {
         self.forwarded.borrow_mut().push(Sent {
             url: forward.url.clone(),
             max_body_bytes: forward.body.as_ref().map(|body| body.max_bytes),
+            binding: forward.binding.map(str::to_owned),
             headers: forward.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         });
+        if forward.binding.is_some_and(|binding| !self.has_service(binding)) {
+            return Err(Fault::NotBound);
+        }
         if self.down.borrow().iter().any(|host| forward.url.contains(host)) {
             return Err(Fault::Unreachable);
         }
@@ -548,6 +556,10 @@ impl UpstreamClient for FakePorts {
         let body_ended = if self.upstream_answers_early.get() { "" } else { "1" };
         let facts = AnswerFacts::parse(&format!("{body_ended}\n{status}\n{}", names.join("\n")))?;
         Ok(Forwarded { reply: (), url: forward.url.clone(), facts })
+    }
+
+    fn has_service(&self, binding: &str) -> bool {
+        !self.unbound.borrow().contains(&binding.to_owned())
     }
 
     fn header(&self, (): &(), name: &str) -> Option<String> {

@@ -94,7 +94,16 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Claims", "roles", claim_path()),
         ("Claims", "scopes", claim_path()),
         ("Claims", "session", claim_path()),
-        ("Upstream", "", json!({ "oneOf": [{ "required": ["url"] }, { "required": ["targets"] }] })),
+        (
+            "Upstream",
+            "",
+            json!({ "not": { "required": ["url", "targets"] }, "anyOf": [{ "required": ["url"] }, { "required": ["targets"] }, { "required": ["binding"] }] }),
+        ),
+        (
+            "Upstream",
+            "binding",
+            json!({ "pattern": format!("^[A-Za-z_][A-Za-z0-9_]{{0,{}}}$", limits::BINDING_BYTES - 1) }),
+        ),
         ("Upstream", "url", short.clone()),
         ("Upstream", "targets", some(limits::TARGETS)),
         ("Upstream", "openapi", text),

@@ -18,6 +18,7 @@ mod asserted_claims;
 mod assertion;
 mod assertion_keys;
 mod authorizers;
+mod bindings;
 mod claims;
 mod conditions;
 mod config;

@@ -160,6 +160,7 @@ fn changes_are_read_as_they_were_written() {
 fn each_outgoing_field_is_one_line() {
     let request = Forward {
         url: "https://up.example/x".into(),
+        binding: None,
         method: "GET",
         headers: vec![("accept".into(), "*/*".into()), ("x-empty".into(), "".into())],
         timeout_ms: 1,

@@ -54,6 +54,10 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
             let (name, algorithm) = (&upstream.name, algorithm.name());
             format!("note: {name} checks requests with {algorithm} and the keys at /_gateway/jwks.json")
         }));
+        let binding = upstream.binding.as_ref();
+        lines.extend(binding.map(|binding| {
+            format!("note: {} is reached through the binding {binding}; see wrangler.toml", upstream.name)
+        }));
         let claims = &upstream.assertion.claims;
         let names = claims.join(", ");
         lines

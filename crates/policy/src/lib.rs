@@ -59,5 +59,5 @@ pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use token_policy::{claims_in_assertions, claims_in_rules};
 pub use token_sources::TokenSources;
-pub use url::{check_base_url, check_public_url, check_url};
+pub use url::{check_base_url, check_bound_url, check_public_url, check_url};
 pub use validate::is_inside_folder;

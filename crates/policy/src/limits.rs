@@ -72,6 +72,9 @@ pub const CONCURRENT: Bounds = 1..=100_000;
 /// Targets of one upstream. More belong behind a load balancer.
 pub const TARGETS: usize = 16;
 
+/// Bytes of the name of a binding.
+pub const BINDING_BYTES: usize = 64;
+
 /// Relative share of the requests.
 pub const WEIGHT: Bounds = 1..=1_000;
 

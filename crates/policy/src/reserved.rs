@@ -180,6 +180,15 @@ pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metric
 /// Path for pushes of revocations.
 pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
 
+/// Bindings of the gateway itself, and what the names of others begin with. None is a service.
+const OWN_BINDINGS: [&str; 3] = ["KEYS", "METRICS", "REVOCATIONS"];
+const LIMIT_BINDINGS: &str = "LIMIT_";
+
+/// Whether a binding is one of the gateway's own.
+pub(crate) fn is_own_binding(name: &str) -> bool {
+    OWN_BINDINGS.contains(&name) || name.starts_with(LIMIT_BINDINGS)
+}
+
 /// Path of the public keys of assertions.
 pub(crate) const JWKS_PATH: &str = "/_gateway/jwks.json";
 /// Paths for logout tokens and for security events, before the name of the issuer.

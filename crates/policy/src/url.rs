@@ -14,6 +14,18 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
     check_url(url)
 }
 
+/// Checks the URL of a host behind a binding: as [`check_base_url`], but plain HTTP is allowed. Only the platform's own
+/// network carries it.
+///
+/// # Errors
+/// The fault, as the rest of a sentence that begins with the URL.
+pub fn check_bound_url(url: &str) -> Result<(), &'static str> {
+    match url.strip_prefix("http://") {
+        Some(rest) => check_base_url(&["https://", rest].concat()),
+        None => check_base_url(url),
+    }
+}
+
 /// Checks the gateway's own URL: as [`check_base_url`], and in the spelling of browsers, because clients compare
 /// identifiers of resources byte by byte (RFC 9728, section 3.3).
 ///

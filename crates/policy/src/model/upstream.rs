@@ -16,8 +16,12 @@ pub struct Upstream {
     /// Name; also the audience of assertions and part of the secret's name.
     #[serde(skip)]
     pub name: String,
-    /// Scheme, host and port. `http://` is for loopback on a development machine.
+    /// Scheme, host and port. `http://` is for loopback on a development machine, and for `binding`.
     pub url: Option<String>,
+    /// Binding in wrangler.toml through which requests are sent, for a service without a public address: another Worker
+    /// (`services`), a VPC service, or an mTLS certificate. The last two need a `url`, which names the host. Write
+    /// `https://` for a certificate; over `http://` it is not used. Without `url`, the host is `NAME.internal`.
+    pub binding: Option<String>,
     /// Several places instead of `url`; each request is sent to one. Targets that fail are left
     /// out. Example: `targets = [{ url = "https://a.example.com", weight = 3 }]`
     #[serde(default)]

@@ -244,7 +244,10 @@ impl<'a> Validator<'a> {
                 self.url(&at.key(key), "the URL of its keys", &url, check_url);
             }
             Some(JwksSource::Upstream { upstream, path }) => {
-                self.reference(&at.key("jwks_upstream"), "upstream", &upstream, &self.policy.upstreams);
+                let found = self.reference(&at.key("jwks_upstream"), "upstream", &upstream, &self.policy.upstreams);
+                self.require(found.is_none_or(|found| found.binding.is_none()), &at.key("jwks_upstream"), || {
+                    "keys are fetched by URL, and its upstream has a binding; write jwks_url, jwks or jwks_file"
+                });
                 self.require(path.starts_with('/'), &at.key("jwks_path"), || "jwks_path must begin with /");
             }
         }

@@ -14,10 +14,11 @@ use crate::{
     limits::{self, Bounds},
     model::{Authorizer, Breaker, COOKIE_PREFIX, Cors, Policy, Upstream},
     named::{Named, find},
-    url::{check_base_url, check_url, is_origin},
+    reserved::is_own_binding,
+    url::{check_base_url, check_bound_url, check_url, is_origin},
 };
 pub use issuers::is_inside_folder;
-use values::{header_name_advice, is_cookie_name, is_header_name, is_name};
+use values::{header_name_advice, is_binding_name, is_cookie_name, is_header_name, is_name};
 
 #[cfg(feature = "toml")]
 use crate::suggest::hint;
@@ -204,14 +205,25 @@ impl<'a> Validator<'a> {
     }
 
     fn upstream(&mut self, at: &Place<'_>, upstream: &Upstream) {
-        let has_one_place = upstream.url.is_some() == upstream.targets.is_empty();
+        let has_url = upstream.url.is_some() || (upstream.binding.is_some() && upstream.targets.is_empty());
+        let has_one_place = has_url == upstream.targets.is_empty();
         self.require(has_one_place && upstream.targets.len() <= limits::TARGETS, at, || {
             format!(
                 "say where it is, once: url = \"https://…\", or targets = [{{ url = \"https://…\", weight = 1 }}, …] \
-                 with at most {}",
+                 with at most {}, or binding = \"…\"",
                 limits::TARGETS
             )
         });
+        if let Some(binding) = &upstream.binding {
+            self.require(is_binding_name(binding) && !is_own_binding(binding), &at.key("binding"), || {
+                format!(
+                    "{binding:?} is no binding of a service; write a name of 1 to {} letters, digits and _ that is not one \
+                     of the gateway's own",
+                    limits::BINDING_BYTES
+                )
+            });
+        }
+        let check_base_url = if upstream.binding.is_some() { check_bound_url } else { check_base_url };
         if let Some(url) = &upstream.url {
             self.url(&at.key("url"), "its url", url, check_base_url);
         }

@@ -120,6 +120,12 @@ pub(super) fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
+pub(super) fn is_binding_name(text: &str) -> bool {
+    (1..=limits::BINDING_BYTES).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
 pub(super) fn is_cookie_name(text: &str) -> bool {
     text.len() <= limits::NAME_BYTES && text.strip_prefix(COOKIE_PREFIX).is_some_and(is_header_name)
 }
